@@ -1,0 +1,38 @@
+"""The walls between the rooms (pyproject.toml, tool.importlinter) stand."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_walls():
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run([sys.executable, "-c", command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_file_imports_torchvision():
+    """It does not import beside many builds of torch, so nothing may need it."""
+    for path in sorted((ROOT / "sfumato").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "torchvision" for name in names), path.name
+
+
+def test_the_command_line_starts_without_heavy_modules():
+    """Modules that cli/ imports at the top of a file; torch and friends wait until a verb needs them."""
+    light = sys.stdlib_module_names | {"typer"}
+    for path in sorted((ROOT / "sfumato" / "cli").glob("*.py")):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.Import):
+                assert all(a.name.split(".")[0] in light for a in node.names), path.name
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module.split(".")[0] in light, path.name
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                assert node.module == "errors", path.name
