@@ -1,0 +1,261 @@
+"""Accounting: what a list of events costs. The authority is dp_accounting's PLD; RDP is kept as a cross-check.
+
+Rounding is always against us: noise multipliers up to 4 decimals, epsilon up to 3, mu and success rates up to 4. The central-limit
+accountant is never used (it reports less than the true cost), except to guess where a search should start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+import dp_accounting
+import numpy as np
+from absl import logging as absl_logging
+from dp_accounting import NeighboringRelation, pld, rdp
+from scipy.optimize import brentq
+from scipy.special import log_ndtr
+
+from sfumato.privacy.events import Event, Gaussian, Laplace, PoissonGaussian
+
+CERTIFICATE_GRID = 1e-4
+PLANNING_GRID = 1e-3
+MIN_NOISE, MAX_NOISE = 0.2, 1e4  # the range in which a noise multiplier is searched
+MAX_EPSILON = 500.0
+RELATIONS = {
+    "zero-out": NeighboringRelation.REPLACE_SPECIAL,
+    "add-remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
+    "replace-one": NeighboringRelation.REPLACE_ONE,  # PLD doubles the distance itself; no other place of ours may
+}
+
+
+def round_up(value: float, decimals: int = 3) -> float:
+    """The smallest decimal of that many places >= value, exactly (no float product is rounded on the way)."""
+    return float(Decimal(value).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_CEILING))
+
+
+def check_delta(delta: float) -> float:
+    """delta as float; ValueError unless 0 < delta < 1 (dp_accounting would answer delta = 2 with epsilon = 0)."""
+    if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0.0 < delta < 1.0:
+        raise ValueError("delta must lie strictly between 0 and 1: take at most 1 / n_units")
+    return float(delta)
+
+
+def check_epsilon(epsilon: float) -> float:
+    """epsilon as float; ValueError unless 0.001 <= epsilon <= 500."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not math.isfinite(epsilon) or epsilon <= 0:
+        raise ValueError("epsilon must be a finite number > 0: common choices are 1 and 10")
+    if not 1e-3 <= epsilon <= MAX_EPSILON:
+        raise ValueError("epsilon must lie between 0.001 and 500: outside, no meaningful noise exists")
+    return float(epsilon)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """RDP warns for each order it leaves out; the answer stays valid."""
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(before)
+
+
+def _dp_event(event: Event, relation: str):
+    if isinstance(event, PoissonGaussian):
+        step = dp_accounting.PoissonSampledDpEvent(
+            event.sampling_rate, dp_accounting.GaussianDpEvent(event.noise_multiplier)
+        )
+        return dp_accounting.SelfComposedDpEvent(step, event.steps)
+    if isinstance(event, Gaussian):
+        return dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(event.noise_multiplier), event.count)
+    if isinstance(event, Laplace):
+        if relation == "replace-one":
+            raise ValueError("Laplace events cannot be priced under replace-one: use Gaussian noise or zero-out")
+        return dp_accounting.LaplaceDpEvent(1.0 / event.epsilon)
+    raise ValueError("only events of sfumato.privacy.events can be priced: build them there")
+
+
+def _pld_of(events: Sequence[Event], relation: str, grid: float):
+    """The composed privacy loss distribution of all events (an accountant's, so that the package's own rules apply)."""
+    if relation not in RELATIONS:
+        raise ValueError(f"unknown relation: use one of {', '.join(RELATIONS)}")
+    if isinstance(grid, bool) or not isinstance(grid, (int, float)) or not 0.0 < grid <= 0.1:
+        raise ValueError("grid must lie in (0, 0.1]: 1e-4 for a certificate")
+    composed = dp_accounting.ComposedDpEvent([_dp_event(event, relation) for event in events])
+    with _quiet():
+        return pld.PLDAccountant(RELATIONS[relation], float(grid)).compose(composed)
+
+
+def _raw_epsilon(events: Sequence[Event], delta: float, relation: str, grid: float) -> float:
+    """Epsilon, infinity where delta or e^epsilon leaves the range of float64."""
+    with np.errstate(over="ignore"):
+        return float(_pld_of(events, relation, grid).get_epsilon(check_delta(delta)))
+
+
+def exact_epsilon(
+    events: Sequence[Event], delta: float, relation: str = "zero-out", grid: float = CERTIFICATE_GRID
+) -> float:
+    """Epsilon of all events composed, at `delta`, unrounded (0 for no events). ValueError for invalid input."""
+    epsilon = _raw_epsilon(events, delta, relation, grid)
+    if not math.isfinite(epsilon):
+        raise ValueError("the cost is beyond what the accountant resolves: add noise, or take a delta of 1e-12 or more")
+    return epsilon
+
+
+def epsilon_of(
+    events: Sequence[Event], delta: float, relation: str = "zero-out", grid: float = CERTIFICATE_GRID
+) -> float:
+    """Epsilon of all events composed, at `delta`, rounded up to 3 decimals: the figure to print."""
+    return round_up(exact_epsilon(events, delta, relation, grid))
+
+
+def rdp_epsilon(events: Sequence[Event], delta: float, relation: str = "zero-out") -> float:
+    """The Renyi accountant's epsilon: always above the PLD's. ValueError under replace-one, which RDP does not double."""
+    if relation not in RELATIONS or relation == "replace-one":
+        raise ValueError("the RDP cross-check knows zero-out and add-remove only: use the PLD figure")
+    with _quiet():
+        accountant = rdp.RdpAccountant(neighboring_relation=RELATIONS[relation])
+        for event in events:
+            accountant.compose(_dp_event(event, relation))
+        return float(accountant.get_epsilon(check_delta(delta)))
+
+
+def calibrate(
+    other_events: Sequence[Event],
+    sampling_rate: float,
+    steps: int,
+    epsilon: float,
+    delta: float,
+    relation: str = "zero-out",
+    grid: float = CERTIFICATE_GRID,
+) -> float:
+    """The noise multiplier of training, rounded up to 4 decimals, that brings training + `other_events` to `epsilon`.
+
+    The composed cost, recomputed on `grid` and rounded up to 3 decimals, is <= epsilon. Never below 0.2: then the cost is lower
+    than asked. Raises ValueError when the other events alone reach the target, or when no noise multiplier up to 10,000 meets it.
+    """
+    target = float(Decimal(repr(check_epsilon(epsilon))).quantize(Decimal("0.001"), rounding=ROUND_FLOOR))
+    delta, other = check_delta(delta), tuple(other_events)
+    PoissonGaussian(sampling_rate, 1.0, steps)
+    if other and (alone := exact_epsilon(other, delta, relation, grid)) >= target:
+        raise ValueError(
+            f"the one-shot events alone cost epsilon {round_up(alone):.3f} of {epsilon:g}: "
+            "drop the noisy histogram, give it more noise, or raise epsilon or delta"
+        )
+
+    def cost(noise: float, at: float) -> float:
+        spent = (*other, PoissonGaussian(sampling_rate, noise, steps))
+        return min(_raw_epsilon(spent, delta, relation, at), 1e6)  # finite, for the root finder
+
+    def unmet(least: float) -> ValueError:
+        return ValueError(
+            f"no noise multiplier up to {MAX_NOISE:g} brings epsilon to {epsilon:g} (it stays at {round_up(least):.3f}): "
+            "raise epsilon or delta, take fewer steps, or drop the noisy histogram"
+        )
+
+    mu = gaussian_mu(target, delta) / (2.0 if relation == "replace-one" else 1.0)
+    guess = 1.0 / math.sqrt(math.log1p((mu / sampling_rate) ** 2 / steps))  # central limit, a place to start only
+    coarse = max(grid, PLANNING_GRID * (1 if target < 3 else 10))  # relative error is what counts
+    bracket = _bracket(lambda value: cost(value, coarse) <= target, guess)
+    if bracket is None and grid < coarse:
+        coarse = grid  # the coarse grid's own error may be all that stands in the way
+        bracket = _bracket(lambda value: cost(value, coarse) <= target, guess)
+    if bracket is None:
+        raise unmet(cost(MAX_NOISE, grid))
+    low, high = bracket
+    if low == high:
+        return low
+    noise = brentq(lambda value: cost(value, coarse) - target, low, high, xtol=2e-5, rtol=1e-6)
+
+    # The coarse grid errs upwards, so its answer is a little high; Newton steps in logarithms on the fine grid bring it back.
+    if grid < coarse:
+        slope = math.log(cost(noise * 1.01, coarse) / cost(noise, coarse)) / math.log(1.01)
+        for _ in range(3):
+            step = min(max((target / cost(noise, grid)) ** (1.0 / min(slope, -0.05)), 0.8), 1.25)
+            noise *= step
+            if abs(step - 1.0) < 1e-3:  # Newton squares the error: the next step would not show
+                break
+    noise, bump = max(round_up(noise, 4), MIN_NOISE), 1
+    while (reached := cost(noise, grid)) > target:
+        if noise >= MAX_NOISE:
+            raise unmet(reached)
+        noise, bump = round(noise + bump * 1e-4, 4), bump * 2
+    return noise
+
+
+def _bracket(enough: Callable[[float], bool], guess: float) -> tuple[float, float] | None:
+    """(too little, enough) noise around `guess`; the least noise twice if it is enough, None if the most is not."""
+    low = high = min(max(guess, MIN_NOISE), MAX_NOISE)
+    factor, upwards = 1.05, not enough(high)
+    while True:
+        edge = high if upwards else low
+        if edge == (MAX_NOISE if upwards else MIN_NOISE):
+            return None if upwards else (edge, edge)
+        moved = min(high * factor, MAX_NOISE) if upwards else max(low / factor, MIN_NOISE)
+        low, high, factor = (high, moved, factor**2) if upwards else (moved, low, factor**2)
+        if enough(moved) == upwards:
+            return low, high
+
+
+def gaussian_delta(mu: float, epsilon: float | np.ndarray) -> float | np.ndarray:
+    """delta of a mu-Gaussian-DP mechanism at `epsilon` (arXiv 1905.02383, corollary 1), stable for large epsilon."""
+    epsilon = np.asarray(epsilon, dtype=np.float64)
+    first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
+    return np.maximum(-np.exp(first) * np.expm1(np.minimum(second - first, 0.0)), 0.0)
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """The mu for which `gaussian_delta(mu, epsilon) == delta`."""
+    low, high = 1e-6, 1.0
+    while gaussian_delta(high, epsilon) < delta:
+        high *= 2.0
+    if gaussian_delta(low, epsilon) >= delta:
+        return low
+    return float(brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, low, high, xtol=1e-12))
+
+
+def curve(
+    events: Sequence[Event],
+    relation: str = "zero-out",
+    points: int = 64,
+    *,
+    grid: float = CERTIFICATE_GRID,
+    floor: float = 1e-9,
+) -> list[tuple[float, float]]:
+    """`points` pairs (epsilon, delta), epsilon from 0 to where delta reaches `floor`, delta rounded up to 6 digits."""
+    accountant = _pld_of(events, relation, grid)
+    epsilons = np.linspace(0.0, accountant.get_epsilon(floor), points)
+    up = Context(prec=6, rounding=ROUND_CEILING)
+    return [(float(e), min(float(up.create_decimal(Decimal(float(accountant.get_delta(e))))), 1.0)) for e in epsilons]
+
+
+def dominating_mu(curve: Sequence[tuple[float, float]], floor: float = 1e-9) -> float:
+    """The mu whose Gaussian mechanism dominates the curve where delta >= floor, rounded up to 4 decimals.
+
+    It grows as the floor drops and means nothing without it (arXiv 2606.09582). ValueError if no point is above the floor.
+    """
+    found = [gaussian_mu(epsilon, delta) for epsilon, delta in curve if floor * (1 - 1e-6) <= delta < 1]
+    if not found:
+        raise ValueError("no point of the curve has delta above the floor: lower the floor or add points")
+    return round_up(max(found), 4)
+
+
+def attack_success(
+    events: Sequence[Event],
+    relation: str = "zero-out",
+    *,
+    rates: Sequence[float] = (0.001, 0.01, 0.1),
+    grid: float = CERTIFICATE_GRID,
+) -> dict[str, float]:
+    """Upper bounds on a membership attack's true positive rate at each false positive rate, from the whole curve, rounded up."""
+    pairs = np.array(curve(events, relation, 400, grid=grid, floor=1e-10))
+    epsilon, delta = pairs[:, 0], pairs[:, 1]
+    bounds = {}
+    for rate in rates:
+        first = np.exp(np.minimum(epsilon, 700.0)) * rate + delta
+        second = 1.0 - np.exp(-epsilon) * (1.0 - delta - rate)
+        bounds[f"{rate:g}"] = round_up(min(float(np.minimum(first, second).min()), 1.0), 4)
+    return bounds

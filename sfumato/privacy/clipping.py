@@ -1,0 +1,54 @@
+"""Clipping: from per-unit gradient norms to the factors that bound what one unit adds to the sum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clipping rule. `sensitivity` is the largest norm one unit can contribute (zero-out neighbours)."""
+
+    kind: str
+    sensitivity: float
+    gamma: float = 0.0
+
+    def factors(self, norms: torch.Tensor) -> torch.Tensor:
+        """Norms [B] over all trainable tensors together (float32 or float64) -> factors [B] of the same dtype and device.
+
+        factor * norm <= sensitivity * (1 + 1e-5) for every finite norm; a non-finite norm gets factor 0, and its gradient must
+        then be replaced by zeros, because 0 * inf is not 0. Raises ValueError for a narrower dtype.
+        """
+        if norms.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"clipping needs norms in float32 or float64, not {norms.dtype}: accumulate them wider")
+        wide = norms.detach().to(torch.float64)
+        usable = torch.isfinite(wide) & (wide >= 0)
+        wide = torch.where(usable, wide, torch.ones_like(wide))
+        if self.kind == "flat":
+            factors = (self.sensitivity / wide).clamp(max=1.0)
+        else:
+            factors = self.sensitivity / (wide + self.gamma)
+        # A factor too small for its dtype's full precision would be rounded by more than 1e-5: such a unit adds nothing.
+        usable &= factors >= torch.finfo(norms.dtype).tiny
+        return torch.where(usable, factors, torch.zeros_like(factors)).to(norms.dtype)
+
+    __call__ = factors
+
+
+def flat(clip_norm: float) -> Clip:
+    """g * min(1, C / |g|): sensitivity C (DP-SGD, arXiv 1607.00133). Raises ValueError unless C is finite and > 0."""
+    return Clip("flat", _positive(clip_norm, "clip_norm"))
+
+
+def normalised(gamma: float = 0.01) -> Clip:
+    """g / (|g| + gamma): sensitivity 1 whatever the gradient's scale, so there is no clip norm ("automatic", arXiv 2206.07136)."""
+    return Clip("normalised", 1.0, _positive(gamma, "gamma"))
+
+
+def _positive(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be a finite number > 0: try 1.0 for clip_norm, 0.01 for gamma")
+    return float(value)

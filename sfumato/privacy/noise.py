@@ -1,0 +1,131 @@
+"""Noise: Gaussian for the clipped sums of training, exact discrete Gaussian on a grid for one-shot counts.
+
+Training noise is float64 normals of the run key, cast to float32 and added in float32: a real-arithmetic guarantee. One-shot
+counts are released in grid mode (integers only), where floating point plays no part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from sfumato.privacy.keys import RunKey, Stream
+
+GRID = 1024  # grid units per record in noisy_histogram
+_CHUNK = 1 << 20  # even, so that chunked normals equal one long draw
+
+
+def add_noise(
+    sum: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, stddev: float
+) -> dict[str, torch.Tensor]:
+    """Clipped sum + N(0, stddev^2) in every coordinate, float32, same shapes and devices; once per logical step.
+
+    stddev: noise_multiplier * sensitivity, in units of the gradient sum. The noise of a tensor is the stream (noise, step,
+    attempt, its name), so neither the order of tensors nor the number of ranks changes it. Raises ValueError for a stddev that is
+    not finite and > 0 or an empty mapping.
+    """
+    if not math.isfinite(stddev) or stddev <= 0:
+        raise ValueError("the noise needs a finite standard deviation > 0: take it from the plan")
+    if not sum:
+        raise ValueError("there is no tensor to add noise to: choose at least one trainable tensor")
+    noisy = {}
+    for name, value in sum.items():
+        stream, size = key.stream("noise", step, attempt, name), value.numel()
+        noise = np.empty(size, dtype=np.float32)
+        for start in range(0, size, _CHUNK):
+            count = min(_CHUNK, size - start)
+            noise[start : start + count] = stream.normal(count) * stddev
+        noisy[name] = value.detach().to(torch.float32) + torch.from_numpy(noise).reshape(value.shape).to(value.device)
+    return noisy
+
+
+def noisy_histogram(
+    counts: Sequence[int],
+    noise_multiplier: float,
+    key: RunKey,
+    *,
+    max_per_unit: int = 1,
+    step: int = 0,
+    attempt: int = 0,
+) -> np.ndarray:
+    """Class counts + discrete Gaussian noise of sd noise_multiplier * max_per_unit records, float64 [classes], may be negative.
+
+    Grid mode: counts are exact integers in steps of 1/1024 record, the noise is an integer drawn exactly (Canonne, Kamath,
+    Steinke, arXiv 2004.00010: rejection from a discrete Laplace with Bernoulli(exp(-rational)) coins made of 64-bit ChaCha words),
+    its sd is rounded up to whole grid units, and only integers / 1024 come out (exact in float64). Sensitivity under zero-out is 1
+    record, since a record falls in one class; a unit of m records moves the counts by at most m in L2, hence the scale. Billed as
+    Gaussian(noise_multiplier). For one record per unit the mechanism is one-dimensional, where the discrete Gaussian at 1024 units
+    costs what the continuous one does; for larger units the vector form is billed as continuous, which is usual but unproven here.
+    Call once per (key, step, attempt): the same address gives the same noise. Raises ValueError for negative or non-integer counts.
+    """
+    if not math.isfinite(noise_multiplier) or noise_multiplier <= 0:
+        raise ValueError("histogram noise_multiplier must be a finite number > 0: try 25")
+    if isinstance(max_per_unit, bool) or not isinstance(max_per_unit, (int, np.integer)) or max_per_unit < 1:
+        raise ValueError("max_per_unit must be an integer >= 1: the most records one unit owns")
+    exact = np.asarray(counts)
+    if exact.ndim != 1 or exact.dtype.kind not in "iu" or (exact.size and int(exact.min()) < 0):
+        raise ValueError("a histogram needs non-negative integer counts, one per class")
+    sigma = math.ceil(noise_multiplier * int(max_per_unit) * GRID)
+    coins = _Coins(key.stream("histogram", step, attempt))
+    return np.array([(int(count) * GRID + coins.discrete_gaussian(sigma)) / GRID for count in exact], dtype=np.float64)
+
+
+class _Coins:
+    """Exact samplers over integers from a stream of 64-bit words."""
+
+    def __init__(self, stream: Stream):
+        self._stream, self._words = stream, iter(())
+
+    def _word(self) -> int:
+        for word in self._words:
+            return word
+        self._words = iter(self._stream.words(512).tolist())
+        return next(self._words)
+
+    def below(self, bound: int) -> int:
+        """Uniform in 0..bound-1, by rejection of the uneven tail."""
+        bits = (bound - 1).bit_length()
+        while True:
+            value = 0
+            for _ in range(-(-bits // 64)):
+                value = value << 64 | self._word()
+            value &= (1 << bits) - 1
+            if value < bound:
+                return value
+
+    def exp_minus(self, top: int, bottom: int) -> bool:
+        """True with probability exp(-top / bottom)."""
+        while top > bottom:
+            if not self.exp_minus(bottom, bottom):
+                return False
+            top -= bottom
+        k = 1
+        while self.below(bottom * k) < top:
+            k += 1
+        return k % 2 == 1
+
+    def discrete_laplace(self, scale: int) -> int:
+        """Probability proportional to exp(-|x| / scale), integer scale >= 1."""
+        while True:
+            low = self.below(scale)
+            if not self.exp_minus(low, scale):
+                continue
+            high = 0
+            while self.exp_minus(1, 1):
+                high += 1
+            value, negative = low + scale * high, self.below(2)
+            if negative and value == 0:
+                continue  # zero has one sign only
+            return -value if negative else value
+
+    def discrete_gaussian(self, sigma: int) -> int:
+        """Probability proportional to exp(-x^2 / (2 sigma^2)), integer sigma >= 1."""
+        while True:
+            value = self.discrete_laplace(sigma)
+            if self.exp_minus((abs(value) - sigma) ** 2, 2 * sigma * sigma):
+                return value

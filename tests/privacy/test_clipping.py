@@ -1,0 +1,50 @@
+"""Clipping: no unit contributes more than the sensitivity, whatever its norm."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfumato.privacy.clipping import flat, normalised
+
+LIMIT = 1 + 1e-5
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0, float(torch.finfo(torch.float32).max), width=32),
+    st.floats(1e-6, 1e6),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_no_contribution_exceeds_the_sensitivity(norm, clip_norm, dtype):
+    norms = torch.tensor([norm], dtype=dtype)
+    for clip in (flat(clip_norm), normalised(0.01)):
+        factor = clip.factors(norms)
+        assert factor.dtype == dtype
+        assert factor.double().item() * norms.double().item() <= clip.sensitivity * LIMIT
+
+
+def test_values():
+    norms = torch.tensor([0.0, 0.5, 2.0, 8.0], dtype=torch.float64)
+    assert flat(2.0).factors(norms).tolist() == [1.0, 1.0, 1.0, 0.25]
+    assert normalised(0.5).factors(norms).tolist() == [2.0, 1.0, 0.4, 1 / 8.5]
+    assert flat(2.0).sensitivity == 2.0 and normalised().sensitivity == 1.0
+    assert flat(2.0)(norms).tolist() == flat(2.0).factors(norms).tolist()
+    assert flat(1.0).factors(torch.zeros(0)).shape == (0,)
+
+
+def test_non_finite_norms_contribute_nothing():
+    norms = torch.tensor([float("nan"), float("inf"), -float("inf"), -1.0, 1.0])
+    for clip in (flat(1.0), normalised(1e-9)):
+        assert clip.factors(norms)[:4].tolist() == [0, 0, 0, 0] and clip.factors(norms)[4] > 0
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "1"])
+def test_refusals(value):
+    for make in (flat, normalised):
+        with pytest.raises(ValueError):
+            make(value)
+    with pytest.raises(ValueError, match="float32"):
+        flat(1.0).factors(torch.ones(2, dtype=torch.float16))
