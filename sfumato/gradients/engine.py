@@ -1,0 +1,219 @@
+"""Clipped sums of per-record gradients in one backward pass: a tap on every layer that owns trainable tensors."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .owners import Layer, find_layers
+from .rules import NORMS
+from .step import Layout, Step
+
+_TAPPED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+class Tap(torch.autograd.Function):
+    """Identity on a layer's output; its backward hands (input, output gradient) to the step.
+
+    The anchor, a 0-d leaf, keeps the node in the graph although no parameter requires a gradient: autograd never
+    forms a weight gradient, and frozen layers before the first tap are still pruned.
+    """
+
+    @staticmethod
+    def forward(ctx, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.step, ctx.layer = step, layer
+        return out.view_as(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor):
+        (x,) = ctx.saved_tensors
+        with torch.autocast(g.device.type, enabled=False):
+            ctx.step.arrive(ctx.layer, x, g)
+        return (g if ctx.needs_input_grad[0] else None), None, None, None, None
+
+
+class Engine:
+    """Sums of clipped per-record gradients of `trainable`, parameters of `model`; open from construction to `close()`.
+
+    While it is open no parameter of the model requires a gradient (restored by `close()`), and layers that own
+    trainable tensors are hooked. Supported layers: Linear, Conv2d (no groups, no dilation, zero padding), GroupNorm,
+    LayerNorm, RMSNorm, Embedding, called any number of times, with non-reentrant checkpointing and autocast.
+
+    `trainable`: name -> parameter; the names are the keys of the sums.
+    `strategy`: "auto" chooses per layer from shapes; "keep" or "ghost" force one way. All are exact: only rounding
+    and cost differ.
+
+    Raises ValueError, naming the module and the reason, for everything without an exact rule.
+    Ghost norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws: arXiv 2210.09929.
+    """
+
+    def __init__(self, model: nn.Module, trainable: dict[str, nn.Parameter], *, strategy: str = "auto") -> None:
+        if strategy not in ("auto", "keep", "ghost"):
+            raise ValueError(f"strategy must be auto, keep or ghost, not {strategy!r}")
+        self._layers = find_layers(model, trainable)
+        taken = next((name for name, module in model.named_modules() if module in _TAPPED), None)
+        if taken is not None:
+            raise ValueError(f"{taken or type(model).__name__}: another engine is open on this model; close it first")
+        self._trainable = dict(trainable)
+        self._strategy = strategy
+        self._layout = Layout(self._trainable, self._layers)
+        self._anchor = torch.zeros((), dtype=self._layout.dtype, device=self._layout.device, requires_grad=True)
+        self._step: Step | None = None
+        self._busy = False
+        self._frozen = [(p, p.requires_grad) for p in model.parameters()]
+        self._facts = {name: (p.shape, p.dtype, p.device) for name, p in self._trainable.items()}
+        self._modules = list(model.modules())
+        _TAPPED.update(self._modules)
+        for p, _ in self._frozen:
+            p.requires_grad_(False)
+        # prepend: another hook must not stand between the layer's output and the tap
+        self._hooks = [
+            layer.module.register_forward_hook(self._tap(layer), prepend=True, with_kwargs=True)
+            for layer in self._layers
+        ]
+        self._open = True
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the hooks and restore `requires_grad`; a second call does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        self._step = None
+        for hook in self._hooks:
+            hook.remove()
+        for p, required in self._frozen:
+            p.requires_grad_(required)
+        for module in self._modules:
+            _TAPPED.discard(module)
+        self._hooks, self._frozen, self._modules = [], [], []
+
+    def clipped_sum(
+        self,
+        row_losses: Callable[[Any], Tensor],
+        batch: Any,
+        *,
+        draws: int = 1,
+        clip: Callable[[Tensor], Tensor],
+        micro_batch: int | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """S = sum_i factor_i g_i, with g_i the gradient of the mean of record i's `draws` row losses.
+
+        `batch`: `len()` = B records, `batch[i:j]` slices by record. `row_losses(part)` -> [b * draws] losses, one
+        per row, record-major (repeat_interleave), not reduced. `clip`: norms fp64 [b] (inf for a rejected record)
+        -> factors [b]. `micro_batch`: records per backward pass (memory only, never the result beyond rounding).
+        An empty batch gives zeros and does not call `row_losses`. A record with a non-finite loss or gradient adds
+        exactly zero. Randomness in `row_losses` must belong to the record, not to its place in the batch.
+
+        Returns (name -> sum, fp32, or fp64 for an fp64 model, in the parameter's shape; norms fp64 [B]).
+        The norms are PRIVATE: they depend on single records and must not be logged or released.
+
+        Raises ValueError for a scalar loss or a wrong number of rows, RuntimeError for a trainable tensor that was
+        not reached in the backward pass, for parameters replaced, moved or thawed since, and after `close()`.
+        """
+        self._check(draws, micro_batch)
+        total = torch.zeros(self._layout.size, dtype=self._layout.dtype, device=self._layout.device)
+        size = len(batch)
+        norms = [torch.zeros(0, dtype=torch.float64, device=self._layout.device)]
+        self._busy = True
+        try:
+            for start in range(0, size, micro_batch or max(size, 1)):
+                part = batch[start : min(start + (micro_batch or size), size)]
+                norms.append(self._micro(row_losses, part, draws, clip, total))
+        finally:
+            self._step = None
+            self._busy = False
+        span = self._layout.span
+        sums = {name: total[span[name]].view(p.shape) for name, p in self._trainable.items()}
+        return sums, torch.cat(norms)
+
+    def _micro(self, row_losses, part, draws: int, clip, total: Tensor) -> Tensor:
+        records = len(part)
+        step = self._step = Step(self._layout, self._strategy, records, draws)
+        with torch.enable_grad():
+            losses = check_losses(row_losses(part), records, draws)
+            if not losses.requires_grad:
+                raise RuntimeError("the losses do not depend on any tapped layer: no trainable tensor was reached")
+            # autograd.grad, not backward: nothing is written to .grad, and reentrant checkpointing refuses itself
+            step.collecting = True
+            torch.autograd.grad(losses.sum() / draws, [self._anchor], allow_unused=True)
+        step.collecting = False
+        missed = [name for name in self._trainable if name not in step.reached]
+        if missed:
+            raise RuntimeError(
+                f"{missed[0]}: not reached in the backward pass ({len(missed)} of {len(self._trainable)} trainable "
+                "tensors); its layer was skipped, merged, or its weight is read past the module"
+            )
+        finite = torch.isfinite(losses.detach()).view(records, draws).all(1)
+        with torch.no_grad(), torch.autocast(total.device.type, enabled=False):
+            return step.finish(clip, finite, total)
+
+    def _tap(self, layer: Layer):
+        needs_input = layer.weight is not None
+        dims = 1 if isinstance(layer.module, nn.Embedding) else 4 if isinstance(layer.module, nn.Conv2d) else 2
+
+        def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
+            step = self._step
+            if step is None or not torch.is_grad_enabled():
+                return None
+            x = args[0] if args else next(iter(kwargs.values()))
+            if x.dim() < dims or (isinstance(module, nn.Embedding) and x.dim() > 2):
+                raise ValueError(f"{layer.path}: no rule for an input of shape {tuple(x.shape)}")
+            if isinstance(module, NORMS[1:]) and x.dim() <= len(module.normalized_shape):
+                raise ValueError(f"{layer.path}: normalises over the rows of the batch")
+            if x.shape[0] not in (step.records, step.records * step.draws):
+                raise ValueError(
+                    f"{layer.path}: {x.shape[0]} rows for {step.records} records with {step.draws} draws; "
+                    "dim 0 must be records or records x draws, record-major"
+                )
+            return Tap.apply(out, x.detach() if needs_input else None, self._anchor, step, layer)
+
+        return hook
+
+    def _check(self, draws: int, micro_batch: int | None) -> None:
+        if not self._open:
+            raise RuntimeError("the engine is closed")
+        if self._busy:
+            raise RuntimeError("clipped_sum was called from within row_losses")
+        check_counts(draws, micro_batch)
+        if torch.get_float32_matmul_precision() != "highest":
+            raise ValueError("float32 matmul precision must be 'highest': sums must have the norms that were measured")
+        for layer in self._layers:
+            for attr, name in (("weight", layer.weight), ("bias", layer.bias)):
+                if name is None:
+                    continue
+                p = self._trainable[name]
+                if layer.module._parameters.get(attr) is not p or (p.shape, p.dtype, p.device) != self._facts[name]:
+                    raise RuntimeError(f"{name}: replaced, moved or re-typed since the engine was built; build it anew")
+                if p.requires_grad:
+                    raise RuntimeError(f"{name}: requires_grad was switched on while the engine is open")
+                if p.grad is not None:
+                    raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
+
+
+def check_counts(draws: int, micro_batch: int | None) -> None:
+    """Raise ValueError unless both are whole numbers >= 1 (micro_batch may be None)."""
+    for name, value in (("draws", draws), ("micro_batch", 1 if micro_batch is None else micro_batch)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, not {value!r}")
+
+
+def check_losses(losses: Tensor, records: int, draws: int) -> Tensor:
+    """The row losses in fp32 or better; ValueError unless they are one per row, [records * draws]."""
+    if not isinstance(losses, Tensor) or losses.dim() == 0:
+        raise ValueError("row_losses returned a scalar: return one loss per row, not a mean or sum")
+    if tuple(losses.shape) != (records * draws,):
+        raise ValueError(f"row_losses returned shape {tuple(losses.shape)} for {records} records x {draws} draws")
+    return losses if losses.dtype == torch.float64 else losses.float()

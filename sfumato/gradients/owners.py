@@ -1,0 +1,114 @@
+"""Which module owns each trainable tensor, and what the engine refuses before it touches anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from .rules import NORMS
+
+SUPPORTED = (nn.Linear, nn.Conv2d, nn.Embedding, *NORMS)
+
+
+@dataclass(eq=False)
+class Layer:
+    """A leaf module that owns trainable tensors; `weight` and `bias` are the caller's names, or None if frozen."""
+
+    path: str
+    module: nn.Module
+    weight: str | None = None
+    bias: str | None = None
+
+
+def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> list[Layer]:
+    """The layers that own `trainable`, each tensor by exactly one supported leaf.
+
+    Raises ValueError naming the module and the reason for everything the engine has no exact rule for.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if not trainable:
+        raise ValueError("trainable is empty: there is nothing to take gradients of")
+    names = _names(trainable)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise ValueError(f"{type(model).__name__} around the model would reduce gradients before clipping: unwrap it")
+    layers: list[Layer] = []
+    owner: dict[str, str] = {}
+    for path, module in model.named_modules():
+        label = path or type(module).__name__
+        _refuse_anywhere(label, module)
+        mine = {attr: names[id(p)] for attr, p in module._parameters.items() if p is not None and id(p) in names}
+        if isinstance(module, nn.MultiheadAttention) and any(id(p) in names for p in module.parameters()):
+            raise ValueError(f"{label}: nn.MultiheadAttention reads its weights past its modules; no exact rule")
+        if not mine:
+            continue
+        for name in mine.values():
+            if name in owner:
+                raise ValueError(f"{name}: one parameter shared by modules {owner[name]} and {label} is not supported")
+            owner[name] = label
+        if len(set(mine.values())) < len(mine):
+            raise ValueError(f"{label}: one parameter under two attributes is not supported")
+        _refuse_layer(label, module, mine)
+        layers.append(Layer(label, module, mine.get("weight"), mine.get("bias")))
+    missing = [name for name in trainable if name not in owner]
+    if missing:
+        raise ValueError(f"{missing[0]}: this trainable tensor is not a parameter of the model ({len(missing)} such)")
+    return layers
+
+
+def _names(trainable: dict[str, nn.Parameter]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    devices = set()
+    for name, p in trainable.items():
+        if not isinstance(p, nn.Parameter):
+            raise ValueError(f"{name}: not a torch.nn.Parameter")
+        if not p.is_floating_point() or p.numel() == 0:
+            raise ValueError(f"{name}: a trainable tensor must be floating point and not empty")
+        if p.grad is not None:
+            raise ValueError(f"{name}: .grad is set; clear it, an ordinary gradient must never reach the clipped sum")
+        if id(p) in names:
+            raise ValueError(f"{name}: the same parameter as {names[id(p)]}")
+        names[id(p)] = name
+        devices.add(p.device)
+    if len(devices) > 1:
+        raise ValueError(f"trainable tensors are on several devices: {sorted(map(str, devices))}")
+    return names
+
+
+def _refuse_anywhere(label: str, module: nn.Module) -> None:
+    if isinstance(module, torch._dynamo.OptimizedModule) or getattr(module, "_compiled_call_impl", None) is not None:
+        raise ValueError(f"{label}: a compiled model is not supported (hooks are traced away); pass the eager one")
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        raise ValueError(f"{label}: {type(module).__name__} mixes the records of a batch; use GroupNorm")
+
+
+def _refuse_layer(label: str, module: nn.Module, mine: dict[str, str]) -> None:
+    name = next(iter(mine.values()))
+    kind = type(module).__name__
+    if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
+        raise ValueError(f"{label}: a parametrized weight ({name}) has no exact rule")
+    base = next((c for c in SUPPORTED if isinstance(module, c)), None)
+    if base is None:
+        raise ValueError(f"{label}: {kind} owns the trainable tensor {name} and has no rule")
+    if type(module).forward is not base.forward or "forward" in module.__dict__:
+        raise ValueError(f"{label}: {kind} replaces the forward of {base.__name__}; no exact rule for {name}")
+    extra = [attr for attr in mine if attr not in ("weight", "bias")]
+    if extra:
+        raise ValueError(f"{label}: no rule for the parameter {extra[0]} of {kind} (re-parametrised weight?)")
+    if isinstance(module, nn.Embedding):
+        for option in ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse"):
+            value = getattr(module, option)
+            if value is not None and value is not False:  # padding_idx may be 0
+                raise ValueError(f"{label}: Embedding with {option} is not supported")
+    if isinstance(module, nn.Conv2d):
+        if module.groups != 1:
+            raise ValueError(f"{label}: Conv2d with groups={module.groups} is not supported")
+        if tuple(module.dilation) != (1, 1):
+            raise ValueError(f"{label}: Conv2d with dilation={module.dilation} is not supported")
+        if module.padding_mode != "zeros":
+            raise ValueError(f"{label}: Conv2d with padding_mode={module.padding_mode} is not supported")
+        if module.padding == "same" and any(k % 2 == 0 for k in module.kernel_size):
+            raise ValueError(f"{label}: Conv2d with padding='same' needs odd kernels")

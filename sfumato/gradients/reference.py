@@ -1,0 +1,130 @@
+"""The reference: one record at a time through plain autograd, and the start-up check of the engine against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .engine import Engine, check_counts, check_losses
+
+
+class ReferenceEngine:
+    """Same interface and result as `Engine`, by `torch.autograd.grad` on `batch[i:i+1]`: slow, supports any layer.
+
+    Modules that mix records of a batch see one record at a time here, so they are not refused.
+    """
+
+    def __init__(self, model: nn.Module, trainable: dict[str, nn.Parameter]) -> None:
+        if not trainable:
+            raise ValueError("trainable is empty: there is nothing to take gradients of")
+        for name, p in trainable.items():
+            if p.grad is not None:
+                raise ValueError(f"{name}: .grad is set; clear it")
+        self._trainable = dict(trainable)
+        self._required = [(p, p.requires_grad) for p in self._trainable.values()]
+        for p, _ in self._required:
+            p.requires_grad_(True)
+
+    def __enter__(self) -> ReferenceEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Restore `requires_grad`."""
+        for p, required in self._required:
+            p.requires_grad_(required)
+        self._required = []
+
+    def clipped_sum(
+        self,
+        row_losses: Callable[[Any], Tensor],
+        batch: Any,
+        *,
+        draws: int = 1,
+        clip: Callable[[Tensor], Tensor],
+        micro_batch: int | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE."""
+        check_counts(draws, micro_batch)
+        params = list(self._trainable.values())
+        wide = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
+        sums = {name: torch.zeros_like(p, dtype=wide, requires_grad=False) for name, p in self._trainable.items()}
+        norms = torch.zeros(len(batch), dtype=torch.float64, device=params[0].device)
+        for i in range(len(batch)):
+            with torch.enable_grad():
+                losses = check_losses(row_losses(batch[i : i + 1]), 1, draws)
+                if not losses.requires_grad:
+                    raise RuntimeError("the losses do not depend on any trainable tensor")
+                grads = torch.autograd.grad(losses.sum() / draws, params, allow_unused=True)
+            missed = [name for name, g in zip(sums, grads, strict=True) if g is None]
+            if missed:
+                raise RuntimeError(f"{missed[0]}: not reached in the backward pass")
+            parts = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in grads])
+            norm = torch.linalg.vector_norm(parts)
+            finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(losses).all())
+            norms[i] = norm if finite else torch.inf
+            factor = clip(norms[i : i + 1])
+            if finite:
+                for total, g in zip(sums.values(), grads, strict=True):
+                    total.add_(g.to(wide) * factor.to(wide))
+        return sums, norms
+
+
+def self_check(
+    model: nn.Module,
+    trainable: dict[str, nn.Parameter],
+    row_losses: Callable[[Any], Tensor],
+    synthetic_batch: Any,
+    draws: int,
+    *,
+    tolerance: float = 1e-3,
+) -> list[str]:
+    """Compare the engine with the reference on the first two SYNTHETIC records, norms and clipped sums.
+
+    Tensors that are all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and restored to the
+    bit. `row_losses` must give the same losses for a record whatever the batch around it, without autocast.
+    Returns the names of trainable tensors whose gradient is structurally zero: they would never move.
+    Raises RuntimeError if norms or any tensor's sum differ by more than `tolerance` (relative), for instance
+    because a weight is read past its module beside a normal call; ValueError for fewer than two records.
+    """
+    if len(synthetic_batch) < 2:
+        raise ValueError("the self-check needs two synthetic records")
+    batch = synthetic_batch[0:2]
+    generator = torch.Generator().manual_seed(0)
+    zeros = [p for p in trainable.values() if not bool(p.detach().any())]
+    saved = [p.detach().clone() for p in zeros]
+    try:
+        for p in zeros:
+            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
+        with ReferenceEngine(model, trainable) as reference:
+            plain, expected = reference.clipped_sum(row_losses, batch, draws=draws, clip=torch.ones_like)
+            bound = float(expected.min())  # the smaller norm: one record is clipped, one is not
+            clip = _flat(bound)
+            sums, _ = reference.clipped_sum(row_losses, batch, draws=draws, clip=clip)
+        if not 0 < bound < torch.inf or not bool(torch.isfinite(expected).all()):
+            raise RuntimeError("self-check: a synthetic record has a zero or non-finite gradient")
+        with Engine(model, trainable) as engine:
+            got, norms = engine.clipped_sum(row_losses, batch, draws=draws, clip=clip)
+    finally:
+        for p, value in zip(zeros, saved, strict=True):
+            p.data.copy_(value)
+    if float(((norms - expected).abs() / expected).max()) > tolerance:
+        raise RuntimeError("self-check: the engine's per-record norms differ from one-at-a-time autograd")
+    whole = float(torch.stack([torch.linalg.vector_norm(t) for t in sums.values()]).norm())
+    dead = []
+    for name, right in sums.items():
+        size = float(torch.linalg.vector_norm(right))
+        if float(torch.linalg.vector_norm(got[name] - right)) > tolerance * max(size, 1e-4 * whole):
+            raise RuntimeError(f"self-check: the clipped sum of {name} differs from one-at-a-time autograd")
+        if float(torch.linalg.vector_norm(plain[name])) <= 1e-7 * whole:
+            dead.append(name)
+    return dead
+
+
+def _flat(bound: float) -> Callable[[Tensor], Tensor]:
+    return lambda norms: bound / norms.clamp_min(bound)
