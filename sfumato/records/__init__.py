@@ -1,0 +1,11 @@
+"""Private images, read once and stripped: slots, labels, units, canonical pixels. The only room that opens them."""
+
+from __future__ import annotations
+
+from .assemble import LONE
+from .digits import bundled_digits
+from .load import load_records
+from .recordset import Facts, RecordSet
+from .summary import Summary, describe
+
+__all__ = ["LONE", "Facts", "RecordSet", "Summary", "bundled_digits", "describe", "load_records"]

@@ -1,0 +1,158 @@
+"""Records that come as arrays: idx pairs (MNIST and its relatives) and npz files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import SfumatoError
+
+IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
+
+
+def find_idx(path: Path, split: str) -> tuple[Path, Path] | None:
+    """The (images, labels) files of an idx pair in a folder or named by either file; None when it is not idx."""
+    if path.is_file():
+        for one, other in (("images", "labels"), ("labels", "images")):
+            if f"{one}-idx" in path.name or f"{one}.idx" in path.name:
+                twin = _twin(path, one, other)
+                return (path, twin) if one == "images" else (twin, path)
+        return None
+    pairs = [p for p in sorted(path.iterdir()) if p.is_file() and ("images-idx3" in p.name or "images.idx3" in p.name)]
+    if not pairs:
+        return None
+    wanted = [p for p in pairs if any(name in p.name.split("images")[0] for name in IDX_NAMES[split])]
+    plain = [p for p in wanted if p.suffix != ".gz"]
+    wanted = plain or wanted
+    if len(wanted) != 1:
+        raise SfumatoError(
+            f"{len(wanted)} idx image files for the {split} split: "
+            f"name one file, or keep one {IDX_NAMES[split][0]}-images-idx3-ubyte"
+        )
+    return wanted[0], _twin(wanted[0], "images", "labels")
+
+
+def _twin(path: Path, one: str, other: str) -> Path:
+    dims = {"images": "idx3", "labels": "idx1"}
+    name = path.name.replace(one, other).replace(dims[one], dims[other])
+    stem = name.removesuffix(".gz")
+    for candidate in (name, stem, stem + ".gz"):
+        if (path.parent / candidate).is_file():
+            return path.parent / candidate
+    raise SfumatoError(f"idx pair is not complete: put {stem} beside {path.name}")
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises SfumatoError for a wrong or cut file."""
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                return parse_idx(stream.read(), path.name)
+        with open(path, "rb") as stream:
+            shape, offset = _idx_header(stream.read(64), path.name)
+        if path.stat().st_size != offset + math.prod(shape):
+            raise SfumatoError(f"{path.name} is cut or too long for its idx header: copy it again")
+        return np.memmap(path, np.uint8, "r", offset, shape)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SfumatoError(f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again") from None
+
+
+def parse_idx(data: bytes, name: str) -> np.ndarray:
+    """The uint8 array in the bytes of one idx file. Raises SfumatoError for a wrong or cut file."""
+    shape, offset = _idx_header(data[:64], name)
+    if len(data) != offset + math.prod(shape):
+        raise SfumatoError(f"{name} is cut or too long for its idx header: copy it again")
+    return np.frombuffer(data, np.uint8, offset=offset).reshape(shape)
+
+
+def _idx_header(head: bytes, name: str) -> tuple[tuple[int, ...], int]:
+    if len(head) < 8 or head[:3] != b"\0\0\x08" or head[3] not in (1, 3, 4) or len(head) < 4 + 4 * head[3]:
+        raise SfumatoError(f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1 labels")
+    return struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]]), 4 + 4 * head[3]
+
+
+def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
+    """Arrays of an npz file by name, `images` and `labels` also under the names of MedMNIST and Keras.
+
+    Stored (uncompressed) members are memory-mapped. Raises SfumatoError for pickled, cut or missing arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = set(file.files)
+            images = _first(names, ("images", f"{split}_images", f"x_{split}"))
+            labels = _first(names, ("labels", f"{split}_labels", f"y_{split}"))
+            if images is None:
+                raise SfumatoError(
+                    "the npz file has no array `images`: save one with np.savez(file, images=..., labels=...)"
+                )
+            arrays = {
+                name: file[name]
+                for name in names - {images}
+                if not name.endswith(("_images", "_labels")) and name[:2] not in ("x_", "y_")
+            }
+            if labels is not None:
+                arrays["labels"] = file[labels]
+            mapped = _map_stored(path, images)
+            arrays["images"] = file[images] if mapped is None else mapped
+            return arrays
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        cause = "pickled objects" if "pickle" in str(error) else type(error).__name__
+        raise SfumatoError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+
+
+def _first(names: set[str], wanted: tuple[str, ...]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+def _map_stored(path: Path, name: str) -> np.ndarray | None:
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo(name + ".npy")
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return None
+    with open(path, "rb") as stream:
+        stream.seek(entry.header_offset)
+        local = stream.read(30)
+        stream.seek(entry.header_offset + 30 + sum(struct.unpack("<HH", local[26:30])))
+        major, _ = np.lib.format.read_magic(stream)
+        reader = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(stream)
+        if fortran or dtype.hasobject:
+            return None
+        return np.memmap(path, dtype, "r", stream.tell(), shape)
+
+
+def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Any image array as uint8 [n, H, W] or [n, H, W, 3], with bool [n]: whether each row is finite.
+
+    Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or floats in 0..1;
+    alpha is composited on white. Raises SfumatoError for other shapes, types and ranges.
+    """
+    if images.ndim == 4 and images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3):
+        images = np.moveaxis(images, 1, -1)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3, 4)):
+        raise SfumatoError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    finite = np.ones(len(images), bool)
+    if images.dtype == np.bool_:
+        images = images.astype(np.uint8) * 255
+    elif images.dtype == np.uint16:
+        images = ((images.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif images.dtype.kind == "f":
+        finite = np.isfinite(images).reshape(len(images), -1).all(1)
+        images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
+        if images.size and (images.min() < 0 or images.max() > 1):
+            raise SfumatoError("array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1")
+        images = np.rint(images * 255).astype(np.uint8)
+    elif images.dtype != np.uint8:
+        raise SfumatoError(f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1")
+    if images.ndim == 4 and images.shape[-1] == 4:
+        alpha = images[..., 3:].astype(np.uint32)
+        images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return images, finite

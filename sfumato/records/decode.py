@@ -1,0 +1,159 @@
+"""From the bytes of one image file to canonical RGB pixels, or to the rule that refuses it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+MAX_BYTES = 256 * 2**20
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 8
+MAX_ASPECT = 20
+PAD_AT_MOST = 4
+BACKGROUND = (255, 255, 255)
+
+_BAD_FILE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)  # what Pillow 10-13 raises on damaged files; ours to turn into a rule, never to pass on
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImage(ValueError):
+    """One record broke a fixed rule; `rule` is its name. The record's slot stays and contributes zeros."""
+
+    def __init__(self, rule: str):
+        super().__init__(rule)
+        self.rule = rule
+
+
+def decode(data: bytes) -> tuple[np.ndarray, bool]:
+    """Decode one PNG, JPEG, WebP or BMP file: (uint8 [H, W, 3] RGB, whether it carried EXIF).
+
+    Orientation is applied and all metadata dropped, ICC profiles are ignored, transparency is composited on white,
+    16-bit grey is scaled by 1/257, an animation gives its first frame. Raises BadImage with the rule that refused it.
+    """
+    if not data:
+        raise BadImage("empty file")
+    if len(data) > MAX_BYTES:
+        raise BadImage("too large")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise BadImage("too large") from None
+    except _BAD_FILE:
+        raise BadImage("not a readable PNG, JPEG, WebP or BMP") from None
+    check_size(*image.size)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            exif, orientation = _exif(image)
+            pixels = _to_rgb(image)
+    except _BAD_FILE:
+        raise BadImage("truncated or damaged") from None
+    if image.format in ("JPEG", "MPO") and not _jpeg_is_complete(data):
+        raise BadImage("truncated or damaged")
+    if orientation in _TURNS:
+        pixels = pixels.transpose(_TURNS[orientation])
+    return np.asarray(pixels), exif
+
+
+def check_size(width: int, height: int) -> None:
+    """Apply the size rules to declared dimensions in pixels, before anything is decoded. Raises BadImage."""
+    if width * height > MAX_PIXELS:
+        raise BadImage("too large")
+    if min(width, height) < 1:
+        raise BadImage("too small")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadImage("aspect ratio")
+    if min(width, height) < MIN_SIDE:
+        raise BadImage("too small")
+
+
+def _exif(image: Image.Image) -> tuple[bool, int]:
+    try:
+        exif = image.getexif()
+        return len(exif) > 0, int(exif.get(0x0112, 1))
+    except _BAD_FILE:  # a damaged EXIF block does not spoil the picture
+        return True, 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        top = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", top.size, BACKGROUND + (255,)), top).convert("RGB")
+    return image.convert("RGB")
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    # libjpeg invents the missing end of a progressive file: ask for an end marker after the first scan's header
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xFF:
+            at += 1
+        elif data[at + 1] == 0xDA:
+            return data.find(b"\xff\xd9", at) > 0
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
+
+
+def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
+    """Centre-crop [H, W, 3] uint8 to a square and bring it to [R, R, 3] by Lanczos.
+
+    With `pad` (records that came as arrays) a square at most 4 px smaller than R keeps its pixels, bordered with zeros.
+    """
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    if side == resolution:
+        return square
+    if pad and 0 < resolution - side <= PAD_AT_MOST:
+        before = (resolution - side) // 2
+        after = resolution - side - before
+        return np.pad(square, ((before, after), (before, after), (0, 0)))
+    image = Image.fromarray(np.ascontiguousarray(square))
+    return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def fingerprint(pixels: np.ndarray) -> bytes:
+    """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record; 32 bytes, private data."""
+    return hashlib.sha256(struct.pack("<II", *pixels.shape[:2]) + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Grey 8x8 box thumbnail of [H, W, 3] as uint8 [64]; its average hash finds near-duplicates."""
+    grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L").resize((8, 8), Image.Resampling.BOX)
+    return np.asarray(grey).reshape(64)

@@ -1,0 +1,138 @@
+"""Folders of image files: which files are records, and reading them without leaving the folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SfumatoError
+from .decode import MAX_BYTES, BadImage
+
+READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
+# pictures we do not decode: they keep a slot, so that an undecodable patient does not change n
+OTHER_PICTURES = {
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".j2k",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".svg",
+    ".psd",
+    ".eps",
+    ".fits",
+    ".pdf",
+    ".ico",
+    ".dcm",
+}
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+LINK_OUT = "symbolic link out of the folder"
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads slot -> bytes of files below `root`; raises BadImage with the rule for one it may not read."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def __call__(self, slot: int) -> bytes:
+        return read_below(self.root, self.names[slot])
+
+
+def read_below(root: Path, name: str) -> bytes:
+    """Bytes of the regular file `name` below `root`. Raises BadImage: missing, a link that leads out, or too large."""
+    if not name or "\0" in name:
+        raise BadImage("missing file")
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise BadImage(LINK_OUT)
+        if not path.is_file():
+            raise BadImage("missing file")
+        if path.stat().st_size > MAX_BYTES:
+            raise BadImage("too large")
+        return path.read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: a loop of links
+        raise BadImage("missing file") from None
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """`root`/train (or the wanted split) when the folder is laid out by splits, else `root` itself."""
+    folders = _folders(root)
+    if folders and all(f.lower() in SPLITS for f in folders):
+        if split not in folders:
+            raise SfumatoError(
+                f"the folder holds the splits {', '.join(folders)} and no {split!r}: name one of them as the path"
+            )
+        return root / split
+    return root
+
+
+def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
+    """Relative names of the images in class folders, the class of each, and counts of files left out by reason.
+
+    Raises SfumatoError for an empty folder, an empty class, images without a class, or nothing but links.
+    """
+    folders, ignored = _folders(root), Counter()
+    loose = [f for f in sorted(os.listdir(root)) if _is_picture(root / f)]
+    links = sum(1 for f in os.listdir(root) if (root / f).is_symlink() and (root / f).is_dir())
+    if links:
+        ignored["symbolic links to folders"] = links
+    if not folders:
+        if loose:
+            raise SfumatoError(
+                "images without classes: put them in one folder per class, "
+                "add metadata.csv (file_name,label), or say --unlabelled"
+            )
+        raise SfumatoError(
+            "empty folder: no images here; give class folders, metadata.csv with its images, parquet, idx or npz"
+        )
+    if loose:
+        raise SfumatoError(f"{len(loose)} images lie beside the class folders: move them into a class folder")
+    names, labels = [], []
+    for folder in folders:
+        found = walk(root / folder, ignored, within=root)
+        if not found:
+            raise SfumatoError(f"class folder {folder!r} holds no images: fill it or remove it")
+        names += [f"{folder}/{name}" for name in found]
+        labels += [folder] * len(found)
+    return names, labels, ignored
+
+
+def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:
+    """Sorted relative names of all pictures below `root`.
+
+    Links to folders and links out of `within` (default: `root`) are left out and counted in `ignored`.
+    """
+    names, inside = [], (within or root).resolve()
+    for folder, folders, files in os.walk(root, followlinks=False):
+        for name in [f for f in folders if os.path.islink(os.path.join(folder, f))]:
+            ignored["symbolic links to folders"] += 1
+            folders.remove(name)
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        for name in files:
+            path = Path(folder) / name
+            if name.startswith(".") or not _is_picture(path):
+                ignored["not an image"] += not name.startswith(".")
+            elif path.is_symlink() and not path.resolve().is_relative_to(inside):
+                ignored[LINK_OUT] += 1
+            else:
+                names.append(path.relative_to(root).as_posix())
+    return sorted(names)
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(
+        f
+        for f in os.listdir(root)
+        if (root / f).is_dir() and not (root / f).is_symlink() and not f.startswith((".", "__MACOSX"))
+    )
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in READABLE | OTHER_PICTURES and path.is_file()

@@ -1,0 +1,279 @@
+"""load_records: one path in, one RecordSet out, whatever the layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import SfumatoError
+from . import arrays, folder, parquet, tables
+from .assemble import class_list, facts_of, index_files, judge, number_labels, number_units, without_lone_classes
+from .decode import BadImage, check_size
+from .recordset import RecordSet
+
+UNLABELLED = "image"
+
+
+def load_records(
+    path,
+    *,
+    labels: str | None = None,
+    caption_column: str | None = None,
+    unit: str | None = None,
+    classes: Sequence[str] | None = None,
+    max_bad: float = 0.01,
+    split: str = "train",
+    unlabelled: bool = False,
+) -> RecordSet:
+    """Index private images at `path` and return their RecordSet; every image is decoded once, by fixed rules.
+
+    Takes class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet, idx pairs and npz.
+    `labels`, `caption_column`, `unit` name columns (or npz arrays); labels default to the first of label, class.
+    `classes` declares the public class list; other labels become zero slots. `split` chooses where a source is laid
+    out in splits and is ignored elsewhere. `unlabelled` gives all records the one class "image".
+    An npz array called `unit` is used as privacy unit without being named. Raises SfumatoError for any bad input.
+    """
+    root = Path(path)
+    if not 0 <= max_bad <= 1:
+        raise SfumatoError("--max-bad is a share of the records: give a number from 0 to 1")
+    if split not in ("train", "test"):
+        raise SfumatoError(f"split is 'train' or 'test', not {split!r}")
+    if unlabelled and labels is not None:
+        raise SfumatoError("a label column and --unlabelled exclude each other: choose one")
+    if not root.exists():
+        raise SfumatoError(f"no such file or folder: {str(path)!r}")
+    options = {
+        "labels": labels,
+        "captions": caption_column,
+        "unit": unit,
+        "classes": classes,
+        "max_bad": max_bad,
+        "unlabelled": unlabelled,
+    }
+    try:
+        return _load(root, split, options)
+    except PermissionError as error:
+        raise SfumatoError(f"no permission to read {str(error.filename or path)!r}") from None
+
+
+def _load(root: Path, split: str, options: dict) -> RecordSet:
+    if root.is_file() and root.suffix.lower() in (".csv", ".jsonl"):
+        return _from_table(root, root, split, options)
+    if root.suffix.lower() == ".npz" and root.is_file():
+        found = arrays.read_npz(root, split)
+        return _from_arrays(root, "npz", found, options)
+    pair = arrays.find_idx(root, split)
+    if pair:
+        found = {"images": arrays.read_idx(pair[0]), "labels": arrays.read_idx(pair[1])}
+        return _from_arrays(root, "idx", found, options)
+    files = parquet.find_parquet(root, split)
+    if files:
+        return _from_parquet(root, files, options)
+    if root.is_file():
+        raise SfumatoError(
+            f"{root.name!r} is no csv, jsonl, parquet, idx or npz file: "
+            "give one of these, or a folder (unpack archives first)"
+        )
+    return _from_folder(root, split, options)
+
+
+def _from_folder(root: Path, split: str, options: dict) -> RecordSet:
+    table = tables.find_table(root)
+    if table is None:
+        inner = folder.split_folder(root, split)
+        table = tables.find_table(inner)
+        if table is None:
+            return _from_class_folders(root, inner, options)
+    return _from_table(root, table, split, options)
+
+
+def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
+    for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
+        if options[what] is not None:
+            raise SfumatoError(
+                f"no column {options[what]!r} for {flag}: class folders have no columns; "
+                f"add metadata.csv with file_name and {options[what]}"
+            )
+    if options["unlabelled"]:
+        ignored = Counter()
+        names, labels = folder.walk(inner, ignored), None
+    else:
+        names, labels, ignored = folder.class_folders(inner)
+    reader = folder.FileReader(inner, tuple(names))
+    return _from_files(root, "folder", reader, len(names), labels, None, None, options, ignored=ignored)
+
+
+def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet:
+    rows, columns = tables.read_table(table)
+    base = table.parent
+    rows = [row for row in rows if _first_part(row) in (split, None) or not _is_split(base, _first_part(row))]
+    names = tuple(row.get("file_name") or "" for row in rows)
+    listed = _columns(rows, columns, options)
+    if listed["labels"] is None and not options["unlabelled"]:
+        parts = [[p for p in name.split("/")[:-1] if p not in folder.SPLITS and p != "."] for name in names]
+        if not names or not all(parts):
+            raise SfumatoError(
+                f"{table.name} has no column label or class: name one with --labels, or say --unlabelled"
+            )
+        listed["labels"] = [part[0] for part in parts]
+    reader = folder.FileReader(base, names)
+    ignored = Counter()
+    unlisted = set(folder.walk(base, ignored)) - {name.removeprefix("./") for name in names}
+    ignored.pop("not an image", None)  # the table itself
+    ignored["image not in the table"] = sum(1 for name in unlisted if name.split("/")[0] not in folder.SPLITS - {split})
+    return _from_files(
+        root,
+        "table",
+        reader,
+        len(rows),
+        listed["labels"],
+        listed["unit"],
+        listed["captions"],
+        options,
+        ignored=ignored,
+        columns=columns,
+    )
+
+
+def _first_part(row: dict) -> str | None:
+    name = row.get("file_name") or ""
+    return name.removeprefix("./").split("/")[0] if "/" in name else None
+
+
+def _is_split(base: Path, part: str | None) -> bool:
+    return part is not None and part.lower() in folder.SPLITS and (base / part).is_dir()
+
+
+def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
+    flags = {"labels": "--labels", "captions": "--captions", "unit": "--unit"}
+    chosen = {what: options[what] for what in flags}
+    if chosen["labels"] is None and not options["unlabelled"]:
+        chosen["labels"] = next((name for name in tables.LABEL_COLUMNS if name in columns), None)
+    return {
+        what: None if name is None else tables.column(rows, columns, name, flags[what]) for what, name in chosen.items()
+    }
+
+
+def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
+    image, rows, columns, names = parquet.read_columns(files)
+    rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
+    listed = _columns(rows, columns, options)
+    if listed["labels"] is None and not options["unlabelled"]:
+        raise SfumatoError("the parquet file has no column label or class: name one with --labels, or say --unlabelled")
+    label_column = options["labels"] or next((name for name in tables.LABEL_COLUMNS if name in columns), None)
+    if label_column in names and listed["labels"] is not None:
+        listed["labels"] = _named(listed["labels"], names[label_column])
+        options = options | {"classes": names[label_column] if options["classes"] is None else options["classes"]}
+    reader = parquet.ParquetImages(files, image)
+    return _from_files(
+        root,
+        "parquet",
+        reader,
+        len(rows),
+        listed["labels"],
+        listed["unit"],
+        listed["captions"],
+        options,
+        columns=columns,
+    )
+
+
+def _named(numbers: Sequence[str | None], names: Sequence) -> list[str | None]:
+    # datasets writes -1 for a label that is not known; a number beyond the names stays and meets the class-list rule
+    known = {str(i): str(name) for i, name in enumerate(names)}
+    return [None if number in (None, "-1") else known.get(number, number) for number in numbers]
+
+
+def _from_files(root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=()) -> RecordSet:
+    rules: list[str | None] = [None] * n
+    numbers, classes = _labels(labels, n, options, rules)
+    unit = number_units(units, n, rules)
+    known = index_files(reader, rules)
+    usable, bad = judge(rules, options["max_bad"], classes)
+    return RecordSet(
+        source=str(root),
+        kind=kind,
+        classes=classes,
+        labels=numbers,
+        unit=unit,
+        unit_column=options["unit"],
+        classes_found=options["classes"] is None and not options["unlabelled"],
+        usable=usable,
+        captions=None if captions is None else tuple(caption or "" for caption in captions),
+        facts=facts_of(bad, ignored=ignored or {}, columns=columns, **known),
+        read=reader,
+    )
+
+
+def _labels(labels, n: int, options: dict, rules: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
+    if options["unlabelled"]:
+        classes = (UNLABELLED,) if options["classes"] is None else class_list((), options["classes"])
+        if len(classes) != 1:
+            raise SfumatoError("--unlabelled goes with one class at most: leave --classes out, or name one")
+        return np.zeros(n, np.int64), classes
+    if n == 0:
+        judge([], 1, (UNLABELLED,))
+    classes = class_list(labels, options["classes"])
+    if options["classes"] is None:
+        classes = without_lone_classes(labels, classes, rules)
+    return number_labels(labels, classes, rules), classes
+
+
+def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: dict) -> RecordSet:
+    if options["unit"] is None and "unit" in found:
+        options = options | {"unit": "unit"}
+    images, finite = arrays.canonical(found["images"])
+    n = len(images)
+    if n:
+        try:
+            check_size(images.shape[2], images.shape[1])
+        except BadImage as bad:
+            raise SfumatoError(
+                f"images of {images.shape[2]}x{images.shape[1]} pixels are refused by rule: {bad.rule}"
+            ) from None
+    lists = {
+        what: _vector(found, options[what] or name, n, options[what] is not None)
+        for what, name in (("labels", "labels"), ("unit", None), ("captions", None))
+    }
+    if lists["labels"] is None and not options["unlabelled"]:
+        raise SfumatoError(
+            "there is no array `labels` beside the images: add one, name it with --labels, or say --unlabelled"
+        )
+    if "classes" in found and not options["unlabelled"] and found[options["labels"] or "labels"].dtype.kind in "iuf":
+        lists["labels"] = _named(lists["labels"], found["classes"].reshape(-1).tolist())
+        if options["classes"] is None:
+            options = options | {"classes": found["classes"].reshape(-1).tolist()}
+    rules: list[str | None] = [None if ok else "not finite" for ok in finite]
+    numbers, classes = _labels(lists["labels"], n, options, rules)
+    unit = number_units(lists["unit"], n, rules)
+    usable, bad = judge(rules, options["max_bad"], classes)
+    captions = lists["captions"]
+    return RecordSet(
+        source=str(root),
+        kind=kind,
+        classes=classes,
+        labels=numbers,
+        unit=unit,
+        unit_column=options["unit"],
+        classes_found=options["classes"] is None and not options["unlabelled"],
+        usable=usable,
+        captions=None if captions is None else tuple(caption or "" for caption in captions),
+        facts=facts_of(bad, columns=tuple(sorted(set(found) - {"images", "classes"}))),
+        array=images,
+    )
+
+
+def _vector(found: dict[str, np.ndarray], name: str | None, n: int, asked: bool) -> list[str | None] | None:
+    if name is None or (name not in found and not asked):
+        return None
+    if name not in found:
+        raise SfumatoError(f"no array {name!r} beside the images: there are {', '.join(sorted(found))}")
+    if found[name].size != n:
+        raise SfumatoError(f"array {name!r} has {found[name].size} entries for {n} images: give one per image")
+    values = found[name].reshape(-1)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    return [tables.cell_text(value) for value in values.tolist()]
