@@ -1,0 +1,69 @@
+"""The model card of a bundled base: what it saw, under which licences, and its figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from . import packages
+
+SOURCES = {
+    "letters": "Handwriting-like letters A-Z a-z drawn from the public fonts below; it never saw a digit.",
+    "glyphs": "Handwriting-like digits and letters drawn from the public fonts below.",
+    "icons": "Pictograms and emoji in named styles, of the public icon packages below.",
+}
+
+
+def _sources(base: str, packs: dict) -> str:
+    if base != "icons":
+        return "\n".join(f"- `{name}` {facts}" for name, facts in packs.items())
+    rows = ["| npm package | version | icons used | author | licence |", "|---|---|---|---|---|"]
+    for name, p in packs.items():
+        licence = f"[{p['licence']}]({p['licence_url']})" if p["licence_url"] else p["licence"]
+        rows.append(f"| `@iconify-json/{name}` | {p['version']} | {p['icons']} | {p['author']} | {licence} |")
+    return "\n".join(rows)
+
+
+def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
+    """Copy the finished pipeline `made` to `output` with a README.md of sources, licences and figures."""
+    figures = json.loads((made / "training.json").read_text())
+    packs = figures.pop("packages", None) or packages.font_licences(cache)
+    licences = (
+        "As the table says, from each package's `info.json`. The drawings of game-icons are used under CC BY 3.0 "
+        "with credit to the authors its licence file names."
+        if base == "icons"
+        else "As the list says, from each package's `copyright` file; all are free licences of Debian's main section. "
+        "Only bitmaps of glyphs were used."
+    )
+    card = f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# sfumato base: {base}
+
+{SOURCES[base]}
+
+A tiny Stable Diffusion (32x32 RGB, v-prediction) trained from scratch on public data only, as a public starting
+point for private adaptation.
+
+    from diffusers import StableDiffusionPipeline
+    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER")
+
+Made by `python -m recipes.make {base}`; seeds are fixed.
+
+## Training
+{chr(10).join(f"- {k}: {v}" for k, v in figures.items())}
+
+## Sources
+{_sources(base, packs)}
+
+## Licences
+{licences} The weights are released under Apache-2.0.
+
+## Limits
+It knows nothing but the shapes above. It is not a general image model.
+"""
+    shutil.copytree(made, output, ignore=shutil.ignore_patterns("training.json"))
+    (output / "README.md").write_text(card)

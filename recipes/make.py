@@ -1,0 +1,130 @@
+"""Make a bundled base again from public packages: `python -m recipes.make glyphs -o sfumato/data/bases/glyphs`.
+
+`letters` is trained first and alone; `glyphs` continues from it with digits added, so that one
+command for `glyphs` makes both. `icons` stands alone. Needs the `recipes` extra, `apt-get` and `npm`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import captions, glyphs, packages
+from .autoencoder import encode, reconstruction_error, train_autoencoder
+from .cards import write_card
+from .denoiser import Examples, make_unet, train_denoiser
+from .saving import log, save_pipeline
+
+SEED = 20261122
+LETTERS_STEPS, GLYPHS_STEPS = 2600, 2000
+AUTOENCODER_STEPS = 900
+
+
+def glyph_examples(vae, font_glyphs, counts: dict[str, int], seed: int) -> Examples:
+    """Draw `counts` (characters -> pictures of each) and encode them."""
+    parts = [glyphs.make_images(font_glyphs, c, n, seed + k) for k, (c, n) in enumerate(counts.items())]
+    images, label = (np.concatenate(p) for p in zip(*parts))
+    log(f"drew {len(images)} pictures")
+    mean, std = encode(vae, images)
+    scale = vae.config.scaling_factor
+    log("encoded")
+    return Examples(mean * scale, std * scale, label, captions.caption_table(list(range(len(glyphs.CHARACTERS)))))
+
+
+def carry_tokens(old_encoder, old_tokenizer, new_encoder, new_tokenizer) -> None:
+    """Copy a text encoder's weights into one with a larger vocabulary, token by token."""
+    state = old_encoder.state_dict()
+    table = next(k for k in state if k.endswith("token_embedding.weight"))
+    rows = new_encoder.state_dict()[table].clone()
+    old, new = old_tokenizer.get_vocab(), new_tokenizer.get_vocab()
+    for token in old.keys() & new.keys():
+        rows[new[token]] = state[table][old[token]]
+    new_encoder.load_state_dict({**state, table: rows})
+
+
+def all_captions(characters: str) -> list[str]:
+    return [c for character in characters for c in captions.glyph_captions(character)]
+
+
+def make_letters(work: Path, cache: Path) -> Path:
+    """The base that never saw a digit; its autoencoder serves `glyphs` too."""
+    done = work / "letters"
+    if (done / "model_index.json").exists():
+        return done
+    torch.manual_seed(SEED)
+    faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
+    log(f"{len(faces.family_names)} font families, {len(faces.character) // 62} faces")
+    from diffusers import AutoencoderKL
+
+    store = work / "autoencoder"
+    if store.exists():
+        vae = AutoencoderKL.from_pretrained(store)
+    else:
+        pictures, _ = glyphs.make_images(faces, glyphs.LETTERS, 1000, 0)
+        vae = train_autoencoder(pictures, AUTOENCODER_STEPS, 0)
+        vae.save_pretrained(store)
+    examples = glyph_examples(vae, faces, {glyphs.LETTERS: 4000}, SEED)
+    tokenizer = captions.make_tokenizer(all_captions(glyphs.LETTERS), work / "letters-tokenizer", 8)
+    unet, text, figures = train_denoiser(
+        make_unet(),
+        captions.make_text_encoder(tokenizer),
+        tokenizer,
+        examples,
+        minutes=60,
+        max_steps=LETTERS_STEPS,
+        seed=SEED,
+    )
+    held_out, _ = glyphs.make_images(faces, glyphs.LETTERS, 20, 99)
+    figures |= {"reconstruction_mse": reconstruction_error(vae, held_out[:512])}
+    save_pipeline(done, unet, vae, text, tokenizer)
+    (done / "training.json").write_text(json.dumps(figures, indent=1))
+    return done
+
+
+def make_glyphs(work: Path, cache: Path) -> Path:
+    """Letters and digits, continued from `letters`."""
+    from diffusers import StableDiffusionPipeline
+
+    done = work / "glyphs"
+    if (done / "model_index.json").exists():
+        return done
+    letters = StableDiffusionPipeline.from_pretrained(make_letters(work, cache), torch_dtype=torch.float32)
+    faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
+    examples = glyph_examples(letters.vae, faces, {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}, SEED + 10)
+    tokenizer = captions.make_tokenizer(all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8)
+    text = captions.make_text_encoder(tokenizer)
+    carry_tokens(letters.text_encoder, letters.tokenizer, text, tokenizer)
+    unet, text, figures = train_denoiser(
+        letters.unet, text, tokenizer, examples, minutes=60, max_steps=GLYPHS_STEPS, seed=SEED + 1, learning_rate=1.5e-3
+    )
+    save_pipeline(done, unet, letters.vae, text, tokenizer)
+    (done / "training.json").write_text(json.dumps(figures, indent=1))
+    return done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", choices=["letters", "glyphs", "icons"])
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the finished base")
+    parser.add_argument("--work", type=Path, default=Path("build/recipes"), help="folder for downloads and stages")
+    args = parser.parse_args()
+    if args.output.exists():
+        parser.error(f"{args.output} exists; name a new folder")
+    cache = args.work / "packages"
+    cache.mkdir(parents=True, exist_ok=True)
+    if args.base == "icons":
+        from .icons import make_icons
+
+        made = make_icons(args.work, cache, make_letters(args.work, cache))
+    else:
+        made = {"letters": make_letters, "glyphs": make_glyphs}[args.base](args.work, cache)
+    write_card(made, args.output, args.base, cache)
+    log(f"wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()
