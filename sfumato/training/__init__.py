@@ -1,0 +1,28 @@
+"""The one DP loop, the per-record objective, the latents it reads and the checkpoints it writes."""
+
+from __future__ import annotations
+
+from .checkpoint import State, latest_checkpoint, write_checkpoint, write_file
+from .control import train_without_privacy
+from .data import LatentData, UnitBatch, build_latents, open_latents
+from .loop import Progress, train
+from .objective import Batch, denoising_losses
+from .recipe import Performance, Recipe
+
+__all__ = [
+    "Batch",
+    "LatentData",
+    "Performance",
+    "Progress",
+    "Recipe",
+    "State",
+    "UnitBatch",
+    "build_latents",
+    "denoising_losses",
+    "latest_checkpoint",
+    "open_latents",
+    "train",
+    "train_without_privacy",
+    "write_checkpoint",
+    "write_file",
+]

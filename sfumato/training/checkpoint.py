@@ -1,0 +1,140 @@
+"""The loop's state and its checkpoints: functions of noised sums only, written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+
+from ..errors import SfumatoError
+from .recipe import Recipe
+
+KEEP = 2
+
+
+class State:
+    """Trainable tensors, Adam's moments, the moving average of the weights, and the number of steps done."""
+
+    def __init__(self, trainable: dict[str, torch.nn.Parameter], factors: dict[str, float], recipe: Recipe):
+        self.trainable = trainable
+        self.step = 0
+        self.average = {n: p.detach().clone().float() for n, p in trainable.items()}
+        self.start = {n: p.detach().clone() for n, p in trainable.items()}
+        groups = [
+            {"params": [p], "factor": factors.get(n, 1.0), "lr": recipe.learning_rate} for n, p in trainable.items()
+        ]
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        # The average must not remember the public start longer than the steps justify.
+        decay = min(decay, self.step / (self.step + 1))
+        for name, parameter in self.trainable.items():
+            self.average[name].lerp_(parameter.detach().float(), 1 - decay)
+
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Put the averaged weights into the model (L22: the output is the average of the last iterates)."""
+        for name, parameter in self.trainable.items():
+            parameter.copy_(self.average[name])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All of it, flat, for a checkpoint."""
+        out = {}
+        for name, parameter in self.trainable.items():
+            moments = self.optimizer.state.get(parameter, {})
+            out[f"weight/{name}"] = parameter.detach()
+            out[f"average/{name}"] = self.average[name]
+            for key in ("exp_avg", "exp_avg_sq", "step"):
+                if key in moments:
+                    out[f"{key}/{name}"] = torch.as_tensor(moments[key])
+        return {k: v.detach().contiguous().clone() for k, v in out.items()}
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        """The inverse of `tensors`; SfumatoError if the names or shapes are another model's."""
+        for name, parameter in self.trainable.items():
+            weight = tensors.get(f"weight/{name}")
+            if weight is None or weight.shape != parameter.shape:
+                raise SfumatoError("the checkpoint belongs to another model: resume with the run's own options")
+            parameter.copy_(weight)
+            self.average[name] = tensors[f"average/{name}"].clone()
+            self.optimizer.state[parameter] = {
+                key: tensors[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.step, self.start = step, {}
+
+
+def write_checkpoint(
+    folder: Path,
+    state: State,
+    attempt: int,
+    key_id: str,
+    plan_digest: str,
+    announce: Callable[[dict], None] = lambda facts: None,
+) -> None:
+    """One file pair per checkpoint, each written beside, synced and renamed; the newest two are kept.
+
+    `announce(facts)` is called before anything is written, so that a ledger can know the hash first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    blob = save(state.tensors())
+    facts = {
+        "step": state.step,
+        "attempt": attempt,
+        "key_id": key_id,
+        "plan": plan_digest,
+        "bytes": len(blob),
+        "sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    announce(facts)
+    stem = f"step-{state.step:06d}"
+    write_file(folder / f"{stem}.safetensors", blob)
+    write_file(folder / f"{stem}.json", json.dumps(facts, indent=1).encode())
+    for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def latest_checkpoint(folder: Path) -> tuple[dict, dict[str, torch.Tensor]] | None:
+    """Facts and tensors of the newest whole checkpoint, or None; SfumatoError if it was altered."""
+    files = sorted(folder.glob("step-*.json"))
+    if not files:
+        return None
+    try:
+        facts = json.loads(files[-1].read_text())
+        blob = files[-1].with_suffix(".safetensors").read_bytes()
+        whole = len(blob) == facts["bytes"] and hashlib.sha256(blob).hexdigest() == facts["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SfumatoError("the newest checkpoint cannot be read: remove it to resume from the one before") from error
+    if not whole:
+        raise SfumatoError(
+            "the newest checkpoint was altered: its hash does not match; remove it to use the one before"
+        )
+    return facts, load(blob)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write all or nothing: temporary file, sync, rename, sync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SfumatoError(
+            f"cannot write {path.name}: {error.strerror}; free some space or choose another disk"
+        ) from error
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

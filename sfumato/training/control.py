@@ -1,0 +1,68 @@
+"""The non-private control: the same recipe without clipping and without noise. Its result never leaves the run folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .checkpoint import State
+from .data import LatentData
+from .objective import Batch
+from .recipe import Recipe
+
+
+def train_without_privacy(
+    adaptation,
+    data: LatentData,
+    *,
+    recipe: Recipe,
+    state: State,
+    steps: int,
+    batch: int,
+    draws: int,
+    micro_batch: int,
+    seed: int,
+) -> None:
+    """Ordinary Adam on the mean loss over random units; as many steps, units and draws as the private run.
+
+    An upper row for internal comparison only: its weights protect nobody.
+    """
+    g = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        units = rng.choice(data.n_units, batch, replace=False)
+        grads = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in adaptation.trainable.items()}
+        for start in range(0, batch, micro_batch):
+            part = _draw(data, units[start : start + micro_batch], draws, recipe, rng, g)
+            with torch.enable_grad():
+                loss = adaptation.row_losses(part).sum() / (batch * draws)
+                found = torch.autograd.grad(loss, list(adaptation.trainable.values()), allow_unused=True)
+            for name, grad in zip(grads, found):
+                if grad is not None:
+                    grads[name] += grad.float()
+        for group in state.optimizer.param_groups:
+            group["lr"] = recipe.rate_at(state.step, steps) * group["factor"]
+        for name, parameter in adaptation.trainable.items():
+            parameter.grad = grads[name].to(parameter.dtype)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.update_average(recipe.ema_decay)
+
+
+def _draw(data: LatentData, units, draws: int, recipe: Recipe, rng, g: torch.Generator) -> Batch:
+    owned = (data.first[units + 1] - data.first[units])[:, None]
+    image = data.order[data.first[units][:, None] + (rng.random((len(units), draws)) * owned).astype(np.int64)]
+    u = (np.arange(draws) + rng.random((len(units), 1))) / draws
+    shape = (len(units), draws, *data.latent_shape)
+    label = data.label[image]
+    return Batch(
+        mean=torch.from_numpy(data.mean[image].astype(np.float32)),
+        std=torch.from_numpy(data.std[image].astype(np.float32)),
+        label=torch.from_numpy(np.maximum(label, 0)),
+        latent_noise=torch.randn(shape, generator=g),
+        noise=torch.randn(shape, generator=g),
+        time=torch.from_numpy((1000 * u ** (1 / recipe.time_bias)).astype(np.int64).clip(0, 999)),
+        drop=torch.from_numpy(rng.random((len(units), draws)) < recipe.caption_dropout),
+        weight=torch.from_numpy((label >= 0).astype(np.float32)),
+    )

@@ -1,0 +1,145 @@
+"""The private data as the loop sees them: memory-mapped latents, labels, and who owns which image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import SfumatoError
+from ..privacy.keys import RunKey
+from .objective import Batch
+
+
+@dataclass(frozen=True)
+class LatentData:
+    """`mean`, `std`: [n, C, h, w] half-precision memory maps. `label`: int64 [n], -1 where unusable.
+    `order`, `first`: unit u owns the images order[first[u]:first[u + 1]]."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    label: np.ndarray
+    order: np.ndarray
+    first: np.ndarray
+
+    @property
+    def n_units(self) -> int:
+        return len(self.first) - 1
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return self.mean.shape[1:]
+
+
+def build_latents(
+    folder: Path,
+    n: int,
+    images: Callable[[np.ndarray], np.ndarray],
+    encode: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]],
+    label: np.ndarray,
+    unit: np.ndarray,
+    *,
+    batch: int = 512,
+    progress: Callable[[int], None] = lambda done: None,
+) -> LatentData:
+    """Encode image by image into `folder`; memory does not grow with n.
+
+    images: slots -> uint8 [k, R, R, 3]. encode: a public function of one image at a time.
+    Raises SfumatoError where the disk cannot hold the cache.
+    """
+    try:
+        return _build(folder, n, images, encode, label, unit, batch, progress)
+    except OSError as error:
+        raise SfumatoError(
+            f"cannot write the cache of latents: {error.strerror}; free some space or choose another disk"
+        ) from error
+
+
+def _build(folder, n, images, encode, label, unit, batch, progress) -> LatentData:
+    folder.mkdir(parents=True, exist_ok=True)
+    maps: dict[str, np.ndarray] = {}
+    for start in range(0, n, batch):
+        slots = np.arange(start, min(n, start + batch))
+        for name, part in zip(("mean", "std"), encode(images(slots))):
+            if name not in maps:
+                path = folder / f"{name}.npy"
+                maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *part.shape[1:]))
+                _reserve(path)
+            maps[name][slots] = part.half().numpy()
+        progress(len(slots))
+    for array in maps.values():
+        array.flush()
+    order = np.argsort(unit, kind="stable")
+    first = np.searchsorted(unit[order], np.arange(int(unit.max()) + 2))
+    np.savez(folder / "units.npz", label=label, order=order, first=first)
+    return open_latents(folder)
+
+
+def _reserve(path: Path) -> None:
+    """Give a sparse file its blocks now: on a full disk a memory map would end the process without a word later."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
+
+
+def open_latents(folder: Path) -> LatentData:
+    """The cache that `build_latents` wrote."""
+    units = np.load(folder / "units.npz", allow_pickle=False)
+    mean, std = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("mean", "std"))
+    return LatentData(mean, std, units["label"], units["order"], units["first"])
+
+
+@dataclass(frozen=True)
+class UnitBatch:
+    """The units of one step; a slice draws their randomness and reads their latents.
+
+    Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the batch, nor by who else
+    is in it. With several images per unit each of the K draws picks one of them, so K is the fixed public
+    bound on a unit's images per step and they are averaged before the clip (Charles et al., 2407.07737).
+    """
+
+    data: LatentData
+    units: np.ndarray
+    key: RunKey
+    step: int
+    attempt: int
+    draws: int
+    time_bias: float
+    caption_dropout: float
+    train_times: int = 1000
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, part: slice) -> Batch:
+        units, k = self.units[part], self.draws
+        shape = self.data.latent_shape
+        size = int(np.prod(shape))
+        where = ("unit", self.step, self.attempt)
+        uniform = self.key.uniforms_for(*where, [f"{u}/choice" for u in units], 1 + 2 * k)
+        normal = self.key.normals_for(*where, [f"{u}/normal" for u in units], 2 * k * size)
+
+        owned = (self.data.first[units + 1] - self.data.first[units])[:, None]
+        pick = (uniform[:, 1 : 1 + k] * owned).astype(np.int64)
+        # A unit without images must not look at its neighbour's: its weight is 0, whatever image stands in.
+        place = np.minimum(self.data.first[units][:, None] + pick, len(self.data.order) - 1)
+        image = self.data.order[place]
+        # Times are stratified over the K draws of one unit: their joint law depends on nobody else.
+        u = (np.arange(k) + uniform[:, :1]) / k
+        time = np.minimum((self.train_times * u ** (1 / self.time_bias)).astype(np.int64), self.train_times - 1)
+        label = self.data.label[image]
+        noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
+        return Batch(
+            mean=torch.from_numpy(self.data.mean[image].astype(np.float32)),
+            std=torch.from_numpy(self.data.std[image].astype(np.float32)),
+            label=torch.from_numpy(np.maximum(label, 0)),
+            latent_noise=noise[:, 0],
+            noise=noise[:, 1],
+            time=torch.from_numpy(time),
+            drop=torch.from_numpy(uniform[:, 1 + k :] < self.caption_dropout),
+            weight=torch.from_numpy(((label >= 0) & (owned > 0)).astype(np.float32)),
+        )

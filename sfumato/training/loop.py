@@ -1,0 +1,117 @@
+"""The one DP loop: who is in the step, one clipped gradient per unit, one noise, one update."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .. import parallel
+from ..errors import SfumatoError
+from ..gradients import Engine, ReferenceEngine
+from ..privacy.keys import RunKey
+from ..privacy.noise import add_noise
+from ..privacy.plan import Plan
+from ..privacy.sampling import poisson
+from .checkpoint import State
+from .data import LatentData, UnitBatch
+from .recipe import Performance, Recipe
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that may be said about a finished step: no loss, no norm, no batch size (privacy.md would call them
+    private aggregates). `rate` is expected images per second, `remaining` seconds."""
+
+    step: int
+    steps: int
+    learning_rate: float
+    rate: float
+    remaining: float
+
+
+def train(
+    plan: Plan,
+    adaptation,
+    data: LatentData,
+    key: RunKey,
+    *,
+    attempt: int,
+    recipe: Recipe,
+    performance: Performance,
+    state: State,
+    on_step: Callable[[Progress, State], bool],
+) -> bool:
+    """DP-SGD (Abadi et al., 1607.00133) with K noise draws per unit averaged before one clip (DPDM, 2210.09929).
+
+    Advances `state` to plan.steps, calling `on_step` after each logical step; stops early, at a step boundary, when
+    it returns False. Returns whether all steps were done. The averaged weights are then in `state.average`.
+    Every step runs: an empty draw still gets its noise and its update.
+    """
+    clip = plan.clip()
+    engine_class = Engine if performance.engine == "one-pass" else ReferenceEngine
+    optimizer = state.optimizer
+    started, first = time.monotonic(), state.step
+    with engine_class(adaptation.model, adaptation.trainable) as engine:
+        while state.step < plan.steps:
+            units = poisson(key, state.step, attempt, plan.n_units, plan.sampling_rate)
+            units = units[parallel.rank() :: parallel.world_size()]
+            batch = UnitBatch(
+                data, units, key, state.step, attempt, plan.noise_draws, recipe.time_bias, recipe.caption_dropout
+            )
+            sums, _ = engine.clipped_sum(
+                adaptation.row_losses,
+                batch,
+                draws=plan.noise_draws,
+                clip=clip.factors,
+                micro_batch=performance.micro_batch,
+            )
+            parallel.sum_over_ranks(sums)
+            # Every rank adds the same noise to the same sum, so the replicas stay equal.
+            noisy = add_noise(sums, key, state.step, attempt, plan.noise_multiplier * clip.sensitivity)
+
+            rate = recipe.rate_at(state.step, plan.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
+            # Adam sees gradients in units of the sensitivity: its own epsilon must not set the step size.
+            scale = plan.expected_batch_size * clip.sensitivity
+            for name, parameter in adaptation.trainable.items():
+                parameter.grad = (noisy[name] / scale).to(parameter.dtype)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            state.update_average(recipe.ema_decay)
+            if state.step == 1:
+                _require_movement(state)
+            if state.step % 25 == 0 and not parallel.same_on_all_ranks(_digest(adaptation)):
+                raise SfumatoError("the ranks' weights differ: this attempt ends; resume from the last checkpoint")
+
+            seconds = time.monotonic() - started
+            done = state.step - first
+            progress = Progress(
+                state.step,
+                plan.steps,
+                rate,
+                done * plan.expected_batch_size * plan.noise_draws / seconds,
+                seconds / done * (plan.steps - state.step),
+            )
+            if not on_step(progress, state):
+                return state.step == plan.steps
+    return True
+
+
+def _require_movement(state: State) -> None:
+    still = [name for name, p in state.trainable.items() if torch.equal(p.detach(), state.start[name])]
+    if still:
+        raise SfumatoError(f"{still[0]} did not move in the first step: the budget would be spent for nothing")
+    state.start = {}
+
+
+def _digest(adaptation) -> str:
+    digest = hashlib.sha256()
+    for tensor in adaptation.trainable.values():
+        digest.update(tensor.detach().float().numpy().tobytes())
+    return digest.hexdigest()

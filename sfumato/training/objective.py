@@ -1,0 +1,60 @@
+"""The per-record denoising loss, and the batch of units that it is computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..bases import Base
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B units with K draws each; slices by unit.
+
+    mean, std: [B, K, C, h, w] latent posterior of the image that each draw looks at. label: int64 [B, K].
+    latent_noise, noise: [B, K, C, h, w] standard normal. time: int64 [B, K] diffusion times. drop: bool [B, K],
+    replace the prompt by the empty one. weight: [B, K], 0 for an image that cannot be used.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    label: torch.Tensor
+    latent_noise: torch.Tensor
+    noise: torch.Tensor
+    time: torch.Tensor
+    drop: torch.Tensor
+    weight: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, part: slice) -> Batch:
+        return replace(self, **{name: value[part] for name, value in vars(self).items()})
+
+
+def denoising_losses(
+    base: Base, prompt_embeddings: Callable[[torch.Tensor], torch.Tensor], precision: torch.dtype = torch.bfloat16
+) -> Callable[[Batch], torch.Tensor]:
+    """A function Batch -> row losses [B*K], unit-major: the base's own training objective, one mean per row.
+
+    prompt_embeddings maps labels int64 [rows] to embeddings [rows, L, D]; label -1 asks for the empty prompt.
+    Nothing in it couples two rows.
+    """
+    alphas = base.scheduler.alphas_cumprod
+    predicts_velocity = base.prediction_type == "v_prediction"
+
+    def row_losses(batch: Batch) -> torch.Tensor:
+        latent = (batch.mean + batch.std * batch.latent_noise).flatten(0, 1)
+        noise, time = batch.noise.flatten(0, 1), batch.time.flatten()
+        alpha = alphas[time].view(-1, 1, 1, 1).to(latent.dtype)
+        noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
+        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if predicts_velocity else noise
+        label = torch.where(batch.drop, -1, batch.label).flatten()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            predicted = base.unet(noisy, time, prompt_embeddings(label)).sample
+        return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
+
+    return row_losses

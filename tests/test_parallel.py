@@ -1,0 +1,75 @@
+"""`adapt` under two ranks: one run folder, one ledger, and the weights that one rank gets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sfumato import parallel
+from sfumato.run import Run
+
+SCRIPT = """
+    import sys
+    import torch
+    torch.set_num_threads(1)
+    from sfumato.privacy import accounting
+    from sfumato.privacy.keys import RunKey
+    accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
+    import sfumato.run
+    sfumato.run.RunKey.generate = lambda: RunKey(bytes(range(32)))
+    sfumato.run.code_version = lambda: "0+test"
+    from sfumato import verbs
+    from sfumato.training import Performance
+    images, base, output = sys.argv[1:]
+    verbs.adapt(images, output=output, base=base, epsilon=2.0, delta=1e-2, method="lora", expected_batch_size=8, steps=3,
+                performance=Performance(micro_batch=4, precision="float32", checkpoint_steps=2))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+"""
+
+
+def launch(world, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), *map(str, arguments)]
+    started = [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(r)}, stderr=subprocess.PIPE, text=True)
+        for r in range(world)
+    ]
+    for process in started:
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err[-2000:]
+
+
+def test_a_world_of_one_needs_no_process_group():
+    assert (parallel.world_size(), parallel.rank()) == (1, 0)
+    assert parallel.on_first_rank(lambda: "x") == "x" and parallel.any_rank(True) and not parallel.any_rank(False)
+    assert parallel.same_on_all_ranks("x")
+    tensors = {"a": torch.ones(2)}
+    parallel.sum_over_ranks(tensors)
+    assert torch.equal(tensors["a"], torch.ones(2))
+
+
+@pytest.mark.slow
+def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
+    found = []
+    for world in (1, 2):
+        launch(world, tiny_images, tiny_base, tmp_path / str(world))
+        run = Run.open(tmp_path / str(world))
+        assert [r["kind"] for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE"]
+        assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 3
+        found.append(load_file(run.model / "pytorch_lora_weights.safetensors"))
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-4), name
