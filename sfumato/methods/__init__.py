@@ -1,0 +1,12 @@
+"""One function per paper: given a base and options, what trains and the per-record loss."""
+
+from __future__ import annotations
+
+from .adaptation import Adaptation, Prompts
+from .attention import attention
+from .full import full
+from .lora import lora
+
+METHODS = {"attention": attention, "lora": lora, "full": full}
+
+__all__ = ["METHODS", "Adaptation", "Prompts", "attention", "full", "lora"]

@@ -1,0 +1,91 @@
+"""What a method hands to the loop: what trains, the per-record loss, and how to save the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
+from ..training.objective import Batch, denoising_losses
+
+TOKEN_RATE = 10.0  # a token's few numbers need larger steps than weights do
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per class, or empty;
+    `initializers`: the public look-alike that each placeholder starts from (None: the vocabulary's mean)."""
+
+    prompts: tuple[str, ...]
+    placeholders: tuple[str, ...] = ()
+    initializers: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One method applied to one base.
+
+    `model` holds every module that trains, `trainable` its tensors by name, `row_losses` the objective and
+    `exact_losses` the same in single precision (for self-checks), `learning_rate_factor` exceptions to the
+    common rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave.
+    """
+
+    model: nn.Module
+    trainable: dict[str, nn.Parameter]
+    row_losses: Callable[[Batch], torch.Tensor]
+    exact_losses: Callable[[Batch], torch.Tensor]
+    save: Callable[[Path], None]
+    targets: tuple[str, ...]
+    learning_rate_factor: dict[str, float] = field(default_factory=dict)
+
+
+def adaptation(
+    base: Base,
+    prompts: Prompts,
+    trainable: dict[str, nn.Parameter],
+    targets: list[str],
+    save: Callable[[Base, Path], None],
+    precision: torch.dtype,
+) -> Adaptation:
+    """Join a method's choice of denoiser tensors with the conditioning embedder, if there is one."""
+    model = nn.ModuleDict({"unet": base.unet})
+    named = {f"unet.{name}": tensor for name, tensor in trainable.items()}
+    for tensor in trainable.values():
+        tensor.requires_grad_(True)
+    empty = embed_prompts(base, [""])
+    factors: dict[str, float] = {}
+
+    if prompts.placeholders:
+        ids = add_placeholders(base, prompts.placeholders, prompts.initializers)
+        encoder = PromptEncoder(base, prompts.prompts, ids)
+        model["tokens"] = encoder.tokens
+        named["tokens.weight"] = encoder.tokens.weight
+        factors["tokens.weight"] = TOKEN_RATE
+
+        def embed(label: torch.Tensor) -> torch.Tensor:
+            context = encoder(label.clamp(min=0))
+            return torch.where((label < 0)[:, None, None], empty.to(context.dtype), context)
+    else:
+        table = torch.cat([embed_prompts(base, prompts.prompts), empty])
+
+        def embed(label: torch.Tensor) -> torch.Tensor:
+            return table[label]  # -1 is the last row, the empty prompt
+
+    def save_all(folder: Path) -> None:
+        if prompts.placeholders:
+            write_embeddings(base, ids, encoder.tokens.weight.detach())
+        save(base, folder)
+
+    return Adaptation(
+        model,
+        named,
+        denoising_losses(base, embed, precision),
+        denoising_losses(base, embed, torch.float32),
+        save_all,
+        tuple(targets),
+        factors,
+    )
