@@ -1,0 +1,204 @@
+"""The pages beside the files: dataset or model card, the one-page statement, Croissant metadata."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sfumato.releases.contents import Contents
+
+RELATIONS = {
+    "zero-out": "two data sets are neighbours when everything one unit contributes to the first is replaced by nothing "
+    "in the second; the number of slots is public",
+    "add-remove": "two data sets are neighbours when the second lacks one unit of the first",
+    "replace-one": "two data sets are neighbours when one unit of the first is another unit in the second",
+}
+CLASS_SHARES = {
+    "uniform": "every class has the same share, whatever the private shares are",
+    "declared": "the class shares were declared public by the operator",
+    "noisy-histogram": "the class shares come from a noisy histogram that the stated epsilon pays for",
+}
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**12, "1M<n<10M"))
+
+
+def readme(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
+    """README.md: a card with YAML front matter (dataset or model) and a two-line load example."""
+    return render(
+        "dataset.md.j2" if contents.kind == "images" else "model.md.j2",
+        **_context(certificate, contents),
+        title=title,
+        licence=licence,
+        size=next(word for most, word in SIZES if contents.n <= most),
+        data_files=_data_files(contents),
+    )
+
+
+def statement(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
+    """PRIVACY.md: the claim on one page in plain words, for signature; says nothing that privacy.json does not."""
+    return render("privacy.md.j2", **_context(certificate, contents), title=title)
+
+
+def croissant(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
+    """croissant.json: Croissant 1.1 with the RAI fields for synthetic data, as plain JSON-LD."""
+    parquet = contents.layout == "parquet"
+    images = {
+        "@type": "cr:FileSet",
+        "@id": "images",
+        "name": "images",
+        "description": "Synthetic images"
+        + (" in parquet shards" if parquet else ", one PNG each, in a folder for each class"),
+        "encodingFormat": "application/x-parquet" if parquet else "image/png",
+        "includes": "data/*.parquet" if parquet else "train/*/*.png",
+    }
+    distribution = (
+        [images]
+        if parquet
+        else [
+            images,
+            {
+                "@type": "cr:FileSet",
+                "@id": "metadata",
+                "name": "metadata",
+                "description": "Label, public prompt and seed of each image",
+                "encodingFormat": "application/jsonl",
+                "includes": contents.metadata,
+            },
+        ]
+    )
+    source = "images" if parquet else "metadata"
+    fields = [
+        _field("label", "sc:Text", source),
+        _field("prompt", "sc:Text", source),
+        _field("seed", "sc:Integer", source),
+    ]
+    picture = {"fileSet": {"@id": "images"}, "extract": {"column": "image"} if parquet else {"fileProperty": "content"}}
+    fields.insert(
+        0, {"@type": "cr:Field", "@id": "train/image", "name": "image", "dataType": "sc:ImageObject", "source": picture}
+    )
+    document = {
+        "@context": {
+            "@language": "en",
+            "@vocab": "https://schema.org/",
+            "sc": "https://schema.org/",
+            "cr": "http://mlcommons.org/croissant/",
+            "rai": "http://mlcommons.org/croissant/RAI/",
+            "dct": "http://purl.org/dc/terms/",
+            "conformsTo": "dct:conformsTo",
+            "column": "cr:column",
+            "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+            "extract": "cr:extract",
+            "field": "cr:field",
+            "fileProperty": "cr:fileProperty",
+            "fileSet": "cr:fileSet",
+            "includes": "cr:includes",
+            "recordSet": "cr:recordSet",
+            "source": "cr:source",
+        },
+        "@type": "sc:Dataset",
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": title,
+        "description": f"{contents.n} synthetic images, {len(contents.per_class)} classes. {certificate['statement']}",
+        "license": licence,
+        "datePublished": datetime.date.today().isoformat(),
+        "distribution": distribution,
+        "recordSet": [{"@type": "cr:RecordSet", "@id": "train", "name": "train", "field": fields}],
+        "rai:hasSyntheticData": True,
+        "rai:dataCollection": "Drawn from a diffusion model adapted to private images under differential privacy.",
+        "rai:personalSensitiveInformation": "The images are synthetic; what they tell about one unit is bounded by "
+        f"epsilon = {certificate['epsilon']:g} at delta = {certificate['delta']:g}. See privacy.json.",
+        "rai:dataLimitations": certificate["conditions"]["not_covered"],
+        "rai:dataUseCases": [
+            "training and testing of image models",
+            "exploration before access to the private data is granted",
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def render(template: str, **values: Any) -> str:
+    """One template of this room; a name that is not given is an error, and HTML is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment():
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=lambda name: bool(name) and ".html" in name,
+    )
+    environment.filters["number"] = number
+    environment.filters["quoted"] = lambda text: json.dumps(str(text), ensure_ascii=False)
+    environment.filters["plain"] = _plain
+    return environment
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number as a reader expects it: 60,000 and 9.814 and 1e-05; other values as text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "not used" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def unit_phrase(certificate: dict) -> str:
+    """What one unit is, in words that claim no more than the unit."""
+    if certificate["unit"] == "record":
+        return "one record (one image with its label and caption)"
+    return f"everything that shares one value of the column `{_plain(certificate['unit'])}`"
+
+
+def _context(certificate: dict, contents: Contents) -> dict:
+    return {
+        "c": certificate,
+        "m": certificate["mechanism"],
+        "facts": certificate["public_facts"],
+        "contents": contents,
+        "unit": unit_phrase(certificate),
+        "relation": RELATIONS[certificate["relation"]],
+        "shares": CLASS_SHARES.get(certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]),
+        "attacks": attacks(certificate),
+    }
+
+
+def attacks(certificate: dict) -> list[tuple[str, str]]:
+    """(wrongly accused, members found at most) as percentages."""
+    return [
+        (f"{100 * float(rate):g} %", f"{_percent_up(100 * found)} %")
+        for rate, found in certificate["attack_success"].items()
+    ]
+
+
+def _percent_up(percent: float) -> str:
+    """Two decimals, rounded up: a bound is never printed smaller than it is."""
+    return f"{min(100.0, math.ceil(percent * 100 - 1e-9) / 100):.2f}"
+
+
+def _data_files(contents: Contents) -> list[str]:
+    if contents.layout == "parquet":
+        return ["data/train-*"]
+    return ["train/**"] if contents.metadata != "metadata.jsonl" else ["train/**", "metadata.jsonl"]
+
+
+def _field(name: str, kind: str, source: str) -> dict:
+    return {
+        "@type": "cr:Field",
+        "@id": f"train/{name}",
+        "name": name,
+        "dataType": kind,
+        "source": {"fileSet": {"@id": source}, "extract": {"column": name}},
+    }
+
+
+def _plain(text: Any) -> str:
+    """Text inside a markdown line or table cell: one line, no markup that a class name could smuggle in."""
+    line = " ".join(str(text).split())
+    return "".join("\\" + ch if ch in "\\`*_[]<>|" else ch for ch in line) if not line.isidentifier() else line

@@ -1,0 +1,251 @@
+"""`privacy.json`: everything a stranger needs to price a release again, and nothing computed from a record."""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib.metadata import version
+from typing import Any
+
+from sfumato.errors import SfumatoError
+from sfumato.privacy import accounting
+from sfumato.privacy import events as dp_events
+
+FORMAT = "sfumato-privacy/1"
+DELTA_FLOOR = 1e-9
+NO_PROOF = "A passed audit does not prove differential privacy."
+TABLE_SIZES = (2, 3, 5, 10)
+
+NOT_COVERED = (
+    "The raw images where they are kept, and side channels of the machine during training (timing, memory, power).",
+    "The pictures the public base model was trained on: the guarantee is conditional on that base.",
+    "A unit that also appears in another unit's images.",
+    "Facts that hold for the population as a whole and would be learned without any single unit.",
+    "The facts listed under public_facts, which the operator declared public.",
+    "Other runs on the same data that are not listed under ledger.",
+    "Floating-point attacks on the training noise: a real-arithmetic guarantee.",
+)
+
+CLIPPING = {
+    "flat": "each unit's gradient over all trainable tensors together is scaled down to norm clip_norm",
+    "normalised": "each unit's gradient over all trainable tensors together is divided by its norm plus a constant",
+}
+
+_LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
+
+
+def build_privacy_json(
+    plan: dict,
+    *,
+    ledger: dict,
+    run_key_id: str,
+    code_version: str,
+    conditions: dict | None = None,
+    settings: dict | None = None,
+) -> dict:
+    """The certificate without its list of files (`artefacts`, added when the release is written).
+
+    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays` and, where more was billed
+    than planned, `events` (the total, as in `events.to_json`). `conditions` may have `base`, `base_digest`,
+    `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`. `settings` are the
+    public settings of synthesis. Raises SfumatoError when the plan's epsilon is not the price of its events, or when
+    a text names a path of this machine.
+    """
+    conditions, settings = dict(conditions or {}), dict(settings or {})
+    events = [dict(event) for event in ledger.get("events") or plan["events"]]
+    relation, delta, unit = plan["relation"], float(plan["delta"]), plan["unit"]
+    grid = float(plan.get("grid") or 1e-4)
+    try:
+        parsed = dp_events.from_json(events)
+        epsilon = accounting.epsilon_of(parsed, delta, relation, grid)
+        curve = accounting.curve(parsed, relation, grid=grid, floor=DELTA_FLOOR)
+        attacks = accounting.attack_success(parsed, relation, grid=grid)
+    except ValueError as error:
+        raise SfumatoError(f"the plan's events cannot be priced: {error}") from None
+    if events == list(plan["events"]) and abs(epsilon - float(plan["epsilon"])) > 1e-3 + 1e-9:
+        raise SfumatoError(
+            f"the plan states epsilon {plan['epsilon']} but its events cost {epsilon}; make the plan again"
+        )
+    if epsilon < float(plan["epsilon"]) - 1e-3 - 1e-9:
+        raise SfumatoError("the ledger bills less than the plan; a release needs the ledger of its own run")
+    if settings.get("class_shares") == "noisy-histogram" and plan.get("histogram_noise_multiplier") is None:
+        raise SfumatoError("class shares come from a histogram the plan did not pay for; declare them or plan with one")
+    certificate: dict[str, Any] = {
+        "format": FORMAT,
+        "statement": f"({epsilon:g}, {delta:g})-differential privacy, unit of privacy: {unit}, relation: {relation}.",
+        "relation": relation,
+        "unit": unit,
+        "delta": delta,
+        "epsilon": epsilon,
+        "accountant": {
+            "name": "dp_accounting PLD",
+            "version": version("dp-accounting"),
+            "grid": grid,
+            "discretisation": "connect-the-dots, pessimistic (errs upward)",
+            "second": _second(parsed, delta, relation),
+        },
+        "events": events,
+        "mu": {"value": accounting.dominating_mu(curve, DELTA_FLOOR), "delta_floor": DELTA_FLOOR},
+        "attack_success": attacks,
+        "max_per_unit": plan.get("max_per_unit", 1),
+        "public_facts": _public_facts(plan, settings),
+        "mechanism": _mechanism(plan, events),
+        "synthesis": settings,
+        "ledger": {**{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays")}, "run_key_id": run_key_id},
+        "tuning": conditions.get("tuning")
+        or (
+            "No search over settings on the private data is recorded in this run's ledger; "
+            "runs outside it are not covered."
+        ),
+        "not_private": {
+            "internal_evaluations": list(conditions.get("not_private", ())),
+            "opt_ins": _opt_ins(plan, conditions),
+        },
+        "audit": {"run": False, "statement": f"None was run on this release. {NO_PROOF}"},
+        "conditions": {
+            "trust_model": "central: one operator holds the data and runs the mechanism; whoever reads the release may "
+            "know every other unit and have unlimited computing power",
+            "base": _base_name(conditions.get("base") or plan.get("base")),
+            "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
+            "base_licence": conditions.get("base_licence"),
+            "base_data": conditions.get("base_data") or "public data, by the operator's declaration",
+            "not_covered": [*NOT_COVERED, *conditions.get("not_covered", ())],
+        },
+        "code_version": code_version,
+        "verify": "python verify_privacy.py",
+        "curve": [[float(e), float(d)] for e, d in curve],
+    }
+    if unit == "record" and (table := record_groups(parsed, delta, relation, epsilon)):
+        certificate["k_table"] = table
+    _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})
+    return certificate
+
+
+def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
+    """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for replace-one.
+
+    Each draw holds a Binomial(k, q) number of them (mixture of Gaussians). The grid follows the range of one step's
+    loss, so that the table takes about a second; a coarse grid errs upward.
+    """
+    import dp_accounting as dp
+    from dp_accounting.pld import PLDAccountant
+
+    neighbours = {
+        "zero-out": dp.NeighboringRelation.REPLACE_SPECIAL,
+        "add-remove": dp.NeighboringRelation.ADD_OR_REMOVE_ONE,
+    }
+    if relation not in neighbours:
+        return None
+    table = {"1": epsilon}
+    for k in TABLE_SIZES:
+        noise = min(getattr(event, "noise_multiplier", 1.0) for event in events)
+        grid = min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
+        accountant = PLDAccountant(neighbours[relation], grid)
+        for event in events:
+            if hasattr(event, "steps"):
+                q = event.sampling_rate
+                shares = [math.comb(k, i) * q**i * (1 - q) ** (k - i) for i in range(k + 1)]
+                one = dp.dp_event.MixtureOfGaussiansDpEvent(event.noise_multiplier, list(range(k + 1)), shares)
+                accountant.compose(one, event.steps)
+            elif hasattr(event, "noise_multiplier"):
+                accountant.compose(dp.GaussianDpEvent(event.noise_multiplier / k), event.count)
+            else:
+                accountant.compose(dp.LaplaceDpEvent(1 / (event.epsilon * k)))
+        table[str(k)] = accounting.round_up(accountant.get_epsilon(delta))
+    return table
+
+
+def _second(events: tuple, delta: float, relation: str) -> dict | None:
+    """The Renyi accountant's figure, which must be the higher one; None under replace-one, which it does not double."""
+    if relation == "replace-one":
+        return None
+    return {
+        "name": "dp_accounting RDP",
+        "epsilon": accounting.round_up(accounting.rdp_epsilon(events, delta, relation)),
+    }
+
+
+def _mechanism(plan: dict, events: list[dict]) -> dict:
+    """How the noise was made, in the words of the loop contract; rate and noise must equal those of the events."""
+    histogram = plan.get("histogram_noise_multiplier")
+    once = []
+    for event in events:
+        if event["type"] != "poisson_gaussian":
+            noise = event.get("noise_multiplier", event.get("epsilon"))
+            name = "label histogram" if noise == histogram else "one-shot query"
+            once += [{"name": name, "type": event["type"], "noise": noise}] * int(event.get("count", 1))
+    sensitivity = 1.0 if plan["clipping"] == "normalised" else plan["clip_norm"]
+    steps, sigma = plan.get("steps"), plan.get("noise_multiplier")
+    return {
+        "method": plan["method"],
+        "sampler": "Poisson: every unit is drawn independently in every step, by the secret run key",
+        "sampling_rate": plan.get("sampling_rate"),
+        "expected_batch_size": plan.get("expected_batch_size"),
+        "steps": steps,
+        "billed_steps": sum(e["steps"] for e in events if e["type"] == "poisson_gaussian"),
+        "draws_per_record": plan.get("noise_draws"),
+        "draws": "the K draws of a unit are averaged into one gradient before it is clipped once",
+        "clip_norm": plan.get("clip_norm"),
+        "clipping": plan["clipping"],
+        "clipping_rule": CLIPPING.get(plan["clipping"], plan["clipping"]),
+        "gamma": plan.get("gamma"),
+        "sensitivity": sensitivity,
+        "noise_multiplier": sigma,
+        "noise_stddev": None if sigma is None else sigma * sensitivity,
+        "noise_placement": "once per step on the sum of clipped gradients, before it is divided",
+        "divisor": "the expected batch size, a public constant; never the number drawn",
+        "micro_batching": "changes time and memory only",
+        "dtype": {"norms": "float64", "noise": "float32"},
+        "random_source": "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; "
+        "no public seed reaches it",
+        "arithmetic": {"training": "real-arithmetic guarantee", "one_shot": "grid" if once else None},
+        "one_shot": once,
+    }
+
+
+def _public_facts(plan: dict, settings: dict) -> dict:
+    """The facts of privacy.json that the operator declares public; n counts slots or units, not files that decode."""
+    facts = {
+        k: plan.get(k)
+        for k in (
+            "n_units",
+            "classes",
+            "prompts",
+            "trainable",
+            "target_modules",
+            "rank",
+            "learning_rate",
+            "warmup_steps",
+            "ema_decay",
+        )
+    }
+    return {
+        **facts,
+        "resolution": settings.get("resolution"),
+        "class_shares": settings.get("class_shares", "uniform"),
+        "n_units_counts": ("slots of the data set" if plan["unit"] == "record" else "values of the unit column")
+        + ", usable or not",
+    }
+
+
+def _opt_ins(plan: dict, conditions: dict) -> list[str]:
+    opt_ins = [*(plan.get("opt_ins") or ()), *conditions.get("opt_ins", ())]
+    if plan.get("n_units") and plan["delta"] >= 1 / plan["n_units"]:
+        opt_ins.append("delta is not below 1/n")
+    return opt_ins
+
+
+def _base_name(base: str | None) -> str | None:
+    """The last part of a path; hub names and bundled names as they are."""
+    if base and (_LOCAL_PATH.search(base) or base.startswith((".", "/", "~")) or "\\" in base):
+        return re.split(r"[/\\]", base.rstrip("/\\"))[-1]
+    return base
+
+
+def _refuse_paths(value: Any) -> None:
+    if isinstance(value, str) and _LOCAL_PATH.search(value):
+        raise SfumatoError(
+            "a text for privacy.json names a path of this machine; name the base or condition without it"
+        )
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _refuse_paths(inner)

@@ -1,0 +1,211 @@
+"""The allow-list: what a release may hold, byte rules for each kind of file, and refusal of everything else."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from sfumato.errors import SfumatoError
+
+DRAFT = "synthesis.json"
+SUMS = "SHA256SUMS"
+IMAGES = (r"train/[^/]+/\d{6,}\.png", r"(train/)?metadata\.jsonl", r"data/train-\d{5}-of-\d{5}\.parquet")
+MODEL = (
+    r"pytorch_lora_weights\.safetensors",
+    r"learned_embeds\.safetensors",
+    r"model/model_index\.json",
+    (
+        r"model/(unet|vae|text_encoder|tokenizer|scheduler|feature_extractor)/"
+        r"([\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|config\.json|scheduler_config\.json|tokenizer\.json|"
+        r"preprocessor_config\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt)"
+    ),
+)
+COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
+PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
+
+@dataclass
+class Contents:
+    """What a source folder holds: relative paths in order, and, for images, how many of each class."""
+
+    kind: str
+    files: list[str]
+    layout: str = ""
+    metadata: str | None = None
+    per_class: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[bytes]] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return sum(self.per_class.values())
+
+
+def inspect_source(
+    folder: Path,
+    kind: str,
+    *,
+    classes: tuple[str, ...] = (),
+    prompts: tuple[str, ...] = (),
+    n: int | None = None,
+    examples: int = 10,
+) -> Contents:
+    """Check every file of a folder made by synthesis ("images") or adaptation ("model"); SfumatoError names the rule.
+
+    `classes` and `prompts` are the public ones: a label or prompt which is none of them is refused, since it could be
+    a private caption. `n` is the number of images that was asked for. Keeps `examples` images of each class.
+    """
+    if kind not in ("images", "model"):
+        raise SfumatoError(f"a release holds 'images' or 'model', not {kind!r}")
+    if not folder.is_dir():
+        raise SfumatoError(f"{folder.name} is not a folder: make one with `sfumato synthesize`")
+    rules = [re.compile(rule) for rule in (IMAGES if kind == "images" else MODEL)]
+    files = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise SfumatoError(f"{name} is a link; a release holds plain files only, so remove it")
+        if path.is_dir() or name == DRAFT:
+            continue
+        if name == SUMS:
+            raise SfumatoError(
+                f"{folder.name} is a finished release already; synthesize into a new folder to make another"
+            )
+        if not any(rule.fullmatch(name) for rule in rules):
+            raise SfumatoError(f"{name} is not on the list of files a release of {kind} may hold; remove it")
+        files.append(name)
+    found = Contents(kind, files)
+    if kind == "model":
+        _check_model(folder, found)
+        return found
+    shards = [f for f in files if f.endswith(".parquet")]
+    pngs = [f for f in files if f.endswith(".png")]
+    if bool(shards) == bool(pngs):
+        raise SfumatoError("a release holds either train/<class>/*.png or data/*.parquet, with at least one image")
+    found.layout = "parquet" if shards else "imagefolder"
+    rows = _parquet_rows(folder, shards) if shards else _png_rows(folder, found, pngs)
+    _count(rows, found, classes, prompts, examples)
+    if n is not None and found.n != n:
+        raise SfumatoError(f"the folder holds {found.n} of the {n} images asked for; finish `sfumato synthesize` first")
+    return found
+
+
+def check_png(data: bytes, name: str) -> None:
+    """Refuse a PNG with text, EXIF, time or any other chunk beside the picture, or with bytes after its end."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise SfumatoError(f"{name} is not a PNG; synthesize it again")
+    at = 8
+    while at + 12 <= len(data):
+        length, chunk = struct.unpack(">I4s", data[at : at + 8])
+        if chunk not in PNG_CHUNKS:
+            raise SfumatoError(
+                f"{name} carries metadata (chunk {chunk.decode('latin-1')!r}); images are released without any"
+            )
+        at += 12 + length
+        if chunk == b"IEND":
+            break
+    if at != len(data) or data[-8:-4] != b"IEND":
+        raise SfumatoError(f"{name} is cut short or has bytes after its end; synthesize it again")
+
+
+def public_json(data: bytes) -> bytes:
+    """A model's config without `_name_or_path`, where diffusers and transformers leave the path it was read from."""
+    config = json.loads(data)
+    if isinstance(config, dict) and "_name_or_path" in config:
+        del config["_name_or_path"]
+        return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    return data
+
+
+def _png_rows(folder: Path, found: Contents, pngs: list[str]) -> Iterator[tuple[str, str | None, bytes]]:
+    tables = [f for f in found.files if f.endswith("metadata.jsonl")]
+    if len(tables) != 1:
+        raise SfumatoError("a folder of images needs exactly one metadata.jsonl, at its top or in train/")
+    found.metadata, top = tables[0], PurePosixPath(tables[0]).parent
+    left, folder_of = set(pngs), {}
+    for number, line in enumerate((folder / found.metadata).read_text("utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            name, label = str(top / row["file_name"]), str(row["label"])
+        except (ValueError, KeyError, TypeError):
+            raise SfumatoError(f"metadata.jsonl line {number} needs a file_name and a label") from None
+        if not set(row) <= COLUMNS:
+            raise SfumatoError(
+                f"metadata.jsonl line {number} has a column beside file_name, label, prompt and seed; remove it"
+            )
+        if name not in left:
+            raise SfumatoError(f"metadata.jsonl line {number} names an image that is missing or named twice")
+        left.discard(name)
+        if folder_of.setdefault(PurePosixPath(name).parent.name, label) != label:
+            raise SfumatoError(f"metadata.jsonl line {number}: one class folder holds two labels")
+        data = (folder / name).read_bytes()
+        check_png(data, name)
+        yield label, row.get("prompt"), data
+    if left:
+        raise SfumatoError(f"{len(left)} images have no line in metadata.jsonl, first {min(left)}")
+
+
+def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | None, bytes]]:
+    import pyarrow.parquet as pq
+
+    if shards != [f"data/train-{i:05d}-of-{len(shards):05d}.parquet" for i in range(len(shards))]:
+        raise SfumatoError(
+            f"data/ holds {len(shards)} shards that are not a whole set; finish `sfumato synthesize` first"
+        )
+    for shard in shards:
+        file = pq.ParquetFile(folder / shard)
+        columns = set(file.schema_arrow.names)
+        if not {"image", "label"} <= columns <= COLUMNS:
+            raise SfumatoError(f"{shard} has a column beside image, label, prompt and seed")
+        names = _class_names(file.schema_arrow)
+        for batch in file.iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                label = row["label"]
+                check_png(row["image"]["bytes"], shard)
+                yield names[label] if names else str(label), row.get("prompt"), row["image"]["bytes"]
+
+
+def _class_names(schema) -> list[str] | None:
+    """Class names from the `datasets` feature description inside the file; None when labels are text."""
+    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return info.get("info", {}).get("features", {}).get("label", {}).get("names")
+
+
+def _count(
+    rows: Iterator[tuple[str, str | None, bytes]],
+    found: Contents,
+    classes: tuple[str, ...],
+    prompts: tuple[str, ...],
+    examples: int,
+) -> None:
+    for label, prompt, data in rows:
+        if classes and label not in classes:
+            raise SfumatoError("an image has a label that is none of the plan's public classes; synthesize again")
+        if prompts and prompt is not None and prompt not in prompts:
+            raise SfumatoError(
+                "an image has a prompt that is none of the public prompts; a private caption must not leave"
+            )
+        found.per_class[label] = found.per_class.get(label, 0) + 1
+        if len(kept := found.examples.setdefault(label, [])) < examples:
+            kept.append(data)
+    order = {name: i for i, name in enumerate(classes or sorted(found.per_class))}
+    found.per_class = dict(sorted(found.per_class.items(), key=lambda item: order[item[0]]))
+
+
+def _check_model(folder: Path, found: Contents) -> None:
+    weights = [f for f in found.files if f.endswith(".safetensors")]
+    if not weights:
+        raise SfumatoError(
+            "a model release needs pytorch_lora_weights.safetensors, learned_embeds.safetensors or model/"
+        )
+    found.layout = "pipeline" if any(f.startswith("model/") for f in found.files) else PurePosixPath(weights[0]).stem
+    if found.layout == "pipeline" and "model/model_index.json" not in found.files:
+        raise SfumatoError("model/ has no model_index.json, so diffusers cannot open it; save the pipeline again")
+    for name in weights:
+        with (folder / name).open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            if not 2 <= size <= min(100_000_000, (folder / name).stat().st_size - 8):
+                raise SfumatoError(f"{name} is not a safetensors file; save it again")

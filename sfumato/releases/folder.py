@@ -1,0 +1,216 @@
+"""Finish a release folder: checked files in, one complete folder out, or nothing at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from sfumato.errors import SfumatoError
+from sfumato.releases import cards, report, verify_privacy
+from sfumato.releases.certificate import build_privacy_json
+from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
+
+VERIFIER = "verify_privacy.py"
+CERTIFICATE = "privacy.json"
+
+
+def write_draft(
+    folder: Path,
+    *,
+    plan: dict,
+    ledger: dict,
+    run_key_id: str,
+    artefacts: str,
+    code_version: str,
+    conditions: dict | None = None,
+    settings: dict | None = None,
+) -> dict:
+    """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
+
+    `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n, resolution,
+    class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other arguments are those of
+    `build_privacy_json`; `artefacts` is "images" or "model".
+    """
+    certificate = build_privacy_json(
+        plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
+    )
+    draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
+    part = folder / (DRAFT + ".part")
+    try:
+        part.unlink(missing_ok=True)
+        _write(part, _json(draft))
+        os.replace(part, folder / DRAFT)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _disk(error) from None
+    return certificate
+
+
+def finalise(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    title: str | None = None,
+    licence: str = "other",
+    public_metrics: list[dict] | None = None,
+) -> Path:
+    """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`."""
+    folder = Path(folder)
+    if (folder / SUMS).exists():
+        raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
+    try:
+        draft = json.loads((folder / DRAFT).read_text("utf-8"))
+        certificate, kind = draft["certificate"], draft["artefacts"]
+    except FileNotFoundError:
+        raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
+    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics)
+
+
+def write_release(
+    source: Path,
+    out: Path,
+    *,
+    plan: dict,
+    ledger: dict,
+    run_key_id: str,
+    artefacts: str,
+    code_version: str,
+    conditions: dict | None = None,
+    settings: dict | None = None,
+    title: str | None = None,
+    licence: str = "other",
+    public_metrics: list[dict] | None = None,
+) -> Path:
+    """Make the finished release `out` from the files in `source`; `out` may be `source`, else it must not exist.
+
+    Arguments as in `write_draft`. `public_metrics` are rows {name, value, public_data} of figures computed without any
+    private record; each must name its public data. Everything is written to a folder beside `out`, verified, and
+    renamed. Raises SfumatoError when a file, label or prompt has no place in a release, when `out` exists, when the
+    result does not verify, or when the disk is full; then no part of `out` exists.
+    """
+    certificate = build_privacy_json(
+        plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
+    )
+    return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
+
+
+def _finish(
+    source: Path,
+    out: Path,
+    certificate: dict,
+    kind: str,
+    title: str | None,
+    licence: str,
+    public_metrics: list[dict] | None,
+) -> Path:
+    in_place = out.exists() and source.exists() and out.samefile(source)
+    if out.exists() and not in_place:
+        raise SfumatoError(f"the output folder {out.name} exists; name a new one")
+    for row in public_metrics or ():
+        if not {"name", "value", "public_data"} <= set(row) or not row["public_data"]:
+            raise SfumatoError("a figure for the report needs name, value and the public data it was computed on")
+    facts, settings = certificate["public_facts"], certificate["synthesis"]
+    prompts = (*(facts["prompts"] or ()), *(settings.get("prompts") or ()))
+    contents = inspect_source(source, kind, classes=tuple(facts["classes"] or ()), prompts=prompts, n=settings.get("n"))
+    title = title or ("Synthetic images" if kind == "images" else "Adapted diffusion model")
+    pages = _pages(certificate, contents, title, licence, public_metrics or [])
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise _disk(error) from None
+    try:
+        hashes = {name: _copy(source / name, building / name) for name in contents.files}
+        hashes.update({name: _write(building / name, page) for name, page in pages.items()})
+        certificate = {**certificate, "artefacts": dict(sorted(hashes.items()))}
+        hashes[CERTIFICATE] = _write(building / CERTIFICATE, _json(certificate))
+        _write(building / SUMS, "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode())
+        failed = [f"{name} ({detail})" for name, ok, detail in verify_privacy.checks(building) if not ok]
+        if failed:
+            raise SfumatoError(f"the release does not verify, so it was not written: {failed[0]}")
+        building.chmod(0o755)
+        _rename(building, out, in_place)
+    except OSError as error:
+        raise _disk(error) from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out
+
+
+def _pages(certificate: dict, contents: Contents, title: str, licence: str, metrics: list[dict]) -> dict[str, bytes]:
+    """The files that sfumato writes itself, by name."""
+    about = {"title": title, "licence": licence}
+    pages = {
+        "README.md": cards.readme(certificate, contents, **about),
+        "PRIVACY.md": cards.statement(certificate, contents, **about),
+        "report.html": report.render(certificate, contents, title=title, metrics=metrics),
+    }
+    if contents.kind == "images":
+        pages["croissant.json"] = cards.croissant(certificate, contents, **about)
+    verifier = Path(verify_privacy.__file__).read_bytes()
+    return {**{name: page.encode("utf-8") for name, page in pages.items()}, VERIFIER: verifier}
+
+
+def _rename(building: Path, out: Path, in_place: bool) -> None:
+    """Put the finished folder at its name; in place, the draft steps aside first and comes back if that fails.
+
+    A process killed between the two renames leaves both folders whole, under names that begin with a dot.
+    """
+    if not in_place:
+        os.rename(building, out)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-draft-", dir=out.parent))
+    try:
+        os.rename(out, aside)
+    except OSError:
+        aside.rmdir()
+        raise
+    try:
+        os.rename(building, out)
+    except OSError:
+        os.rename(aside, out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> str:
+    """Write and flush one file; returns its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy one checked file, without its times and modes; returns its SHA-256. Torn copies show in SHA256SUMS."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        if source.suffix == ".json":
+            data = public_json(reader.read())
+            writer.write(data)
+            return hashlib.sha256(data).hexdigest()
+        while block := reader.read(1 << 20):
+            writer.write(block)
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _json(value: dict) -> bytes:
+    """Readable JSON; each point of the curve stays on one line. NaN is refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = re.sub(r"\[\n\s+([-\d.e+]+),\n\s+([-\d.e+]+)\n\s+\]", r"[\1, \2]", text)
+    return (text + "\n").encode("utf-8")
+
+
+def _disk(error: OSError) -> SfumatoError:
+    return SfumatoError(f"cannot write the release ({error.strerror or error}); nothing was left half-written")

@@ -1,0 +1,137 @@
+"""`report.html`: one file for a browser, offline: samples, the plan, epsilon and what an attacker could gain."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+from sfumato.releases.cards import CLASS_SHARES, RELATIONS, attacks, number, unit_phrase
+from sfumato.releases.cards import render as render_template
+from sfumato.releases.contents import Contents
+
+TILE, GAP, MOST_CLASSES = 96, 2, 36
+WIDTH, HEIGHT, LEFT, BOTTOM = 440, 300, 52, 40
+
+
+def render(certificate: dict, contents: Contents, *, title: str, metrics: list[dict]) -> str:
+    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data}."""
+    shown = list(contents.examples.items())[:MOST_CLASSES]
+    return render_template(
+        "report.html.j2",
+        c=certificate,
+        m=certificate["mechanism"],
+        facts=certificate["public_facts"],
+        contents=contents,
+        title=title,
+        metrics=metrics,
+        unit=unit_phrase(certificate).replace("`", ""),
+        relation=RELATIONS[certificate["relation"]],
+        shares=CLASS_SHARES.get(certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]),
+        strips=[(label, *strip(images)) for label, images in shown],
+        plan=plan_rows(certificate),
+        attacks=attacks(certificate),
+        curve=curve_chart(certificate),
+        gain=gain_chart(certificate),
+    )
+
+
+def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
+    """One PNG data URI with the images side by side; also its width and height, and whether the pixels are few."""
+    from PIL import Image
+
+    tiles = [Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB") for data in images]
+    for tile in tiles:
+        tile.thumbnail((TILE, TILE))
+    width, height = max(t.width for t in tiles), max(t.height for t in tiles)
+    sheet = Image.new("RGBA", (len(tiles) * (width + GAP) - GAP, height), (0, 0, 0, 0))
+    for place, tile in enumerate(tiles):
+        sheet.paste(tile, (place * (width + GAP), 0))
+    out = io.BytesIO()
+    sheet.save(out, "PNG", optimize=True)
+    scale = 48 / width
+    uri = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return uri, round(sheet.width * scale), round(sheet.height * scale), width <= 64
+
+
+def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
+    """(name, value, remark) of the plan, in the order of the loop; what a method does not use is left out."""
+    m, facts = certificate["mechanism"], certificate["public_facts"]
+    rows = [
+        ("Base model", certificate["conditions"]["base"], "public; the guarantee is conditional on it"),
+        ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),
+        ("Trained numbers", facts["trainable"], "all clipped together, all noised"),
+        (
+            "Slots in the data" if certificate["unit"] == "record" else "Units in the data",
+            facts["n_units"],
+            "declared public",
+        ),
+        ("Sampling rate", m["sampling_rate"], "each unit, each step, independently"),
+        ("Expected batch", m["expected_batch_size"], "a constant; also the divisor"),
+        (
+            "Steps",
+            m["billed_steps"] or None,
+            None if m["billed_steps"] == m["steps"] else f"{m['steps']} planned, the rest is billed for restarts",
+        ),
+        ("Draws per unit", m["draws_per_record"], "averaged before the one clip"),
+        ("Clip norm", m["clip_norm"], m["clipping"]),
+        ("Noise multiplier", m["noise_multiplier"], "standard deviation in units of the clip norm"),
+        *((query["name"].capitalize(), query["noise"], "included in epsilon") for query in m["one_shot"]),
+    ]
+    return [(name, number(value, 6), remark or "") for name, value, remark in rows if value is not None]
+
+
+def curve_chart(certificate: dict) -> dict:
+    """delta against epsilon on a logarithmic scale: path, ticks and the stated point, in SVG units."""
+    points = [(e, d) for e, d in certificate["curve"] if d > 0]
+    right, low = max(max(e for e, _ in points), certificate["epsilon"]) * 1.02, -9.0
+    x = _scale(0, right, LEFT, WIDTH - 12)
+    y = _scale(low, 0, HEIGHT - BOTTOM, 12)
+    line = [(x(e), y(max(math.log10(d), low))) for e, d in points]
+    return {
+        "path": _path(line),
+        "x": [(x(v), f"{v:g}") for v in _ticks(right)],
+        "y": [(y(p), "1" if p == 0 else f"1e{p}") for p in range(0, -10, -3)],
+        "at": (x(certificate["epsilon"]), y(max(math.log10(certificate["delta"]), low))),
+    }
+
+
+def gain_chart(certificate: dict) -> dict:
+    """Members found at most against others accused wrongly (both 0 to 1), from the curve's points."""
+    x, y = _scale(0, 1, LEFT, WIDTH - 12), _scale(0, 1, HEIGHT - BOTTOM, 12)
+    rates = [(i / 60) ** 2 for i in range(61)]
+    line = [
+        (
+            x(f),
+            y(
+                min(
+                    min(math.exp(min(e, 700)) * f + d, 1 - math.exp(-e) * (1 - d - f), 1)
+                    for e, d in certificate["curve"]
+                )
+            ),
+        )
+        for f in rates
+    ]
+    ticks = [(v / 4, f"{25 * v} %") for v in range(5)]
+    return {
+        "path": _path(line),
+        "area": _path([*line, (x(1), y(1)), (x(0), y(0))]) + " Z",
+        "guess": _path([(x(0), y(0)), (x(1), y(1))]),
+        "x": [(x(v), text) for v, text in ticks],
+        "y": [(y(v), text) for v, text in ticks],
+    }
+
+
+def _scale(low: float, high: float, start: float, end: float):
+    return lambda value: round(start + (value - low) / (high - low) * (end - start), 1)
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    return "M" + " L".join(f"{a:g} {b:g}" for a, b in points)
+
+
+def _ticks(most: float) -> list[float]:
+    """Four to seven round values from 0 to at most `most`."""
+    step = 10 ** math.floor(math.log10(most))
+    step = next(s for s in (step * 0.2, step * 0.5, step, step * 2) if most / s <= 6.5)
+    return [round(i * step, 10) for i in range(int(most / step) + 1)]

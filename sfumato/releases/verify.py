@@ -1,0 +1,36 @@
+"""`verify`: the stand-alone verifier's own checks, run by the installed package on a folder from anyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfumato.errors import SfumatoError
+from sfumato.releases import verify_privacy
+from sfumato.releases.contents import SUMS
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """`ok` when every check passed; `checks` lists (name, passed, detail) in the order they ran."""
+
+    ok: bool
+    checks: list[tuple[str, bool, str]]
+
+    @property
+    def failed(self) -> list[tuple[str, bool, str]]:
+        return [check for check in self.checks if not check[1]]
+
+
+def verify(folder: str | Path) -> VerifyReport:
+    """Hash every file and price epsilon again from privacy.json alone; nothing inside the folder is executed.
+
+    Raises SfumatoError when the folder is not a finished release at all.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SfumatoError(f"{folder.name} is not a folder; give the release folder")
+    if not (folder / SUMS).is_file():
+        raise SfumatoError(f"{folder.name} has no {SUMS}, so it is not finished; run `sfumato release` on it first")
+    checks = verify_privacy.checks(folder)
+    return VerifyReport(all(ok for _, ok, _ in checks), checks)

@@ -1,0 +1,175 @@
+"""Check a release on its own: file hashes, and the price of the privacy claim computed again from privacy.json.
+
+    pip install dp-accounting && python verify_privacy.py [folder]
+
+Needs dp_accounting and the standard library only, works offline, changes nothing. Exit code 0: every check passed.
+What it cannot see: whether the program that trained the model really did what privacy.json says it did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import dp_accounting as dp
+from dp_accounting.pld import PLDAccountant
+
+RELATIONS = {"zero-out": "REPLACE_SPECIAL", "add-remove": "ADD_OR_REMOVE_ONE", "replace-one": "REPLACE_ONE"}
+
+
+def positive(value, most=math.inf):
+    """The number, or ValueError when it is not a finite number in (0, most]."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not (math.isfinite(value) and 0 < value <= most)
+    ):
+        raise ValueError(f"{value!r} is not a number in (0, {most}]")
+    return value
+
+
+def price(facts):
+    """A dp_accounting PLD accountant which has composed every event of privacy.json, in that file's own words."""
+    grid = positive(facts["accountant"]["grid"], 1e-2)
+    accountant = PLDAccountant(getattr(dp.NeighboringRelation, RELATIONS[facts["relation"]]), grid)
+    for event in facts["events"]:
+        kind, count = event["type"], event.get("steps", event.get("count", 1))
+        if kind == "laplace":
+            one = dp.LaplaceDpEvent(1 / positive(event["epsilon"]))
+        else:
+            one = dp.GaussianDpEvent(positive(event["noise_multiplier"]))
+        if kind == "poisson_gaussian":
+            one = dp.PoissonSampledDpEvent(positive(event["sampling_rate"], 1), one)
+        elif kind not in ("gaussian", "laplace"):
+            raise ValueError(f"unknown event type {kind!r}")
+        if int(positive(count)) != count:
+            raise ValueError(f"{count!r} is not a whole number")
+        accountant.compose(one, int(count))
+    return accountant
+
+
+def tail(x):
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+def delta_of_mu(mu, epsilon):
+    """delta of one Gaussian mechanism with separation mu (Dong, Roth, Su; arXiv 1905.02383)."""
+    return tail(mu / 2 - epsilon / mu) - math.exp(min(epsilon, 700)) * tail(-mu / 2 - epsilon / mu)
+
+
+def found_at_most(rate, epsilon, delta):
+    """Bound on true positives at false positive rate `rate`, from one point of the curve (Kairouz, Oh, Viswanath)."""
+    return min(math.exp(min(epsilon, 700)) * rate + delta, 1 - math.exp(-epsilon) * (1 - delta - rate))
+
+
+def check_privacy(facts):
+    """Every check that needs privacy.json alone, as a list of (name, passed, detail)."""
+    m, steps = facts["mechanism"], [e for e in facts["events"] if e["type"] == "poisson_gaussian"]
+    once = [
+        e.get("noise_multiplier", e.get("epsilon"))
+        for e in facts["events"]
+        if e["type"] != "poisson_gaussian"
+        for _ in range(int(e.get("count", 1)))
+    ]
+    same = all(
+        e["sampling_rate"] == m["sampling_rate"] and e["noise_multiplier"] == m["noise_multiplier"] for e in steps
+    )
+    yield (
+        "events",
+        same
+        and sum(e["steps"] for e in steps) == (m["billed_steps"] or 0) >= (m["steps"] or 0)
+        and sorted(once) == sorted(q["noise"] for q in m["one_shot"]),
+        f"{m['billed_steps']} steps billed, {len(once)} one-shot queries; rate and noise as in 'mechanism'",
+    )
+    if m["sampling_rate"] is not None:
+        n, batch = facts["public_facts"]["n_units"], m["expected_batch_size"]
+        sums = math.isclose(n * m["sampling_rate"], batch, rel_tol=1e-6) and math.isclose(
+            m["noise_stddev"], m["noise_multiplier"] * m["sensitivity"], rel_tol=1e-6
+        )
+        yield "sums", sums, f"{n} units x rate = expected batch {batch}; noise = multiplier x sensitivity"
+    accountant = price(facts)
+    epsilon = accountant.get_epsilon(positive(facts["delta"], 0.5))
+    yield (
+        "epsilon",
+        abs(epsilon - facts["epsilon"]) <= 1e-3 + 1e-9,
+        f"stated {facts['epsilon']}, priced again {epsilon:.6f} at delta {facts['delta']} ({facts['relation']})",
+    )
+    points = [(e, d, accountant.get_delta(e)) for e, d in facts["curve"]]
+    yield (
+        "curve",
+        len(points) >= 2 and all(d >= true * (1 - 1e-3) - 1e-12 for _, d, true in points),
+        f"{len(points)} (epsilon, delta) points, none below the mechanism's",
+    )
+    mu, floor = positive(facts["mu"]["value"]), facts["mu"]["delta_floor"]
+    yield (
+        "mu",
+        all(delta_of_mu(mu, e) >= true * (1 - 1e-3) for e, _, true in points if true >= floor),
+        f"Gaussian mu {mu} covers the curve down to delta {floor}",
+    )
+    for rate, stated in facts["attack_success"].items():
+        f, pairs = float(rate), [(e, d) for e, _, d in points]
+        best = min(range(len(pairs)), key=lambda i: found_at_most(f, *pairs[i]))
+        low, high = pairs[max(best - 1, 0)][0], pairs[min(best + 1, len(pairs) - 1)][0]
+        near = [low + (high - low) * i / 20 for i in range(21)]
+        bound = min(found_at_most(f, e, accountant.get_delta(e)) for e in near)
+        yield (
+            f"attack {rate}",
+            f <= stated <= 1 and stated >= 0.99 * min(bound, 1),
+            f"at most {stated:.2%} of members found when {f:.1%} of others are accused wrongly",
+        )
+
+
+def check_files(folder):
+    """Hashes, and that nothing is missing or extra, as (name, passed, detail)."""
+    listed = {}
+    for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        listed[name] = digest
+    found, odd = {}, []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            odd.append(name)
+        elif path.is_file() and name != "SHA256SUMS":
+            with path.open("rb") as stream:
+                digest = hashlib.sha256()
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+            found[name] = digest.hexdigest()
+    strange = sorted(set(found) - set(listed)) + odd
+    yield (
+        "no extra file",
+        not strange,
+        f"{len(found)} files" if not strange else "not listed: " + ", ".join(strange[:3]),
+    )
+    missing = sorted(set(listed) - set(found))
+    yield "no missing file", not missing, "all present" if not missing else "missing: " + ", ".join(missing[:3])
+    bad = sorted(name for name in found if name in listed and found[name] != listed[name])
+    yield "hashes", not bad, "all match SHA256SUMS" if not bad else "changed: " + ", ".join(bad[:3])
+    stated = json.loads((folder / "privacy.json").read_text("utf-8"))["artefacts"]
+    found.pop("privacy.json", None)
+    yield "artefacts", stated == found, f"privacy.json names {len(stated)} files and their hashes"
+
+
+def checks(folder):
+    """All checks of a release folder; unreadable files and missing fields become failed checks, not tracebacks."""
+    results = []
+    for part, name in (
+        (lambda: check_files(folder), "files"),
+        (lambda: check_privacy(json.loads((folder / "privacy.json").read_text("utf-8"))), "privacy.json"),
+    ):
+        try:
+            results.extend((title, bool(passed), detail) for title, passed, detail in part())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            results.append((name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"))
+    return results
+
+
+if __name__ == "__main__":
+    outcome = checks(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent)
+    for title, passed, detail in outcome:
+        print(f"{'ok  ' if passed else 'FAIL'}  {title:<16} {detail}")
+    sys.exit(0 if all(passed for _, passed, _ in outcome) else 1)

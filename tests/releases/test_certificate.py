@@ -1,0 +1,119 @@
+"""privacy.json says what a stranger needs, and nothing that is false or private."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sfumato.errors import SfumatoError
+from sfumato.privacy import events
+from sfumato.privacy.plan import make_plan as make_real_plan
+from sfumato.releases import build_privacy_json, certificate, verify, write_release
+
+
+def test_certificate_carries_what_a_stranger_needs(kit, finished):
+    claim = json.loads((finished / "privacy.json").read_text())
+    assert claim["events"] == kit.plan()["events"]
+    assert claim["epsilon"] == kit.plan()["epsilon"] and claim["delta"] == kit.delta
+    assert len(claim["curve"]) == 64 and set(claim["attack_success"]) == {"0.001", "0.01", "0.1"}
+    assert claim["mu"]["delta_floor"] == 1e-9 and claim["accountant"]["second"]["epsilon"] > claim["epsilon"]
+    assert claim["mechanism"]["noise_stddev"] == kit.sigma * 0.5 and claim["mechanism"]["billed_steps"] == kit.steps
+    assert claim["audit"]["statement"].endswith("A passed audit does not prove differential privacy.")
+    table = claim["k_table"]
+    assert table["1"] == claim["epsilon"] and 2 * table["1"] < table["2"] < table["3"] < table["5"] < table["10"]
+    assert set(claim["artefacts"]) == {
+        p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()
+    } - {"privacy.json", "SHA256SUMS"}
+
+
+def test_group_table_matches_the_golden_one():
+    one = (events.PoissonGaussian(4096 / 60000, 9.8140, 1465),)
+    table = certificate.record_groups(one, 1e-5, "zero-out", 1.0)
+    for k, golden in {"2": 2.155, "3": 3.408, "5": 6.170, "10": 14.44}.items():
+        assert table[k] == pytest.approx(golden, rel=0.01)
+    assert certificate.record_groups(one, 1e-5, "replace-one", 1.0) is None
+
+
+def test_settings_that_would_lie_are_refused(kit, tmp_path):
+    source = kit.images(tmp_path / "s")
+    settings = kit.facts()["settings"]
+    cases = [
+        (kit.facts(plan=kit.plan(epsilon=0.1)), "events cost"),
+        (kit.facts(settings={**settings, "n": 30}), "20 of the 30 images"),
+        (
+            kit.facts(
+                settings={**settings, "class_shares": "noisy-histogram"}, plan=kit.plan(histogram_noise_multiplier=None)
+            ),
+            "did not pay",
+        ),
+        (kit.facts(conditions={"base_data": "see /home/alice/scans"}), "path of this machine"),
+        (kit.facts(public_metrics=[{"name": "fd", "value": 3.0, "public_data": ""}]), "public data"),
+        (
+            kit.facts(plan=kit.plan(events=[{"type": "gaussian", "noise_multiplier": -1.0, "count": 1}], epsilon=1.0)),
+            "priced",
+        ),
+    ]
+    for arguments, rule in cases:
+        with pytest.raises(SfumatoError, match=rule):
+            write_release(source, tmp_path / "release", **arguments)
+    (tmp_path / "release").mkdir()
+    with pytest.raises(SfumatoError, match="exists"):
+        write_release(source, tmp_path / "release", **kit.facts())
+
+
+def test_a_path_to_the_base_is_cut_to_its_name_and_extra_steps_are_billed(kit):
+    plan = kit.plan(base="/home/alice/bases/letters", delta=0.002, unit="visit_id")
+    more = [{**plan["events"][0], "steps": kit.steps + 6}, plan["events"][1]]
+    rest = {
+        k: v
+        for k, v in kit.facts(plan=plan, ledger={**kit.ledger, "events": more, "attempts": 2}).items()
+        if k != "artefacts"
+    }
+    claim = build_privacy_json(rest.pop("plan"), **rest)
+    assert claim["conditions"]["base"] == "letters" and "alice" not in json.dumps(claim)
+    assert claim["mechanism"]["billed_steps"] == kit.steps + 6 and claim["epsilon"] > plan["epsilon"]
+    assert "delta is not below 1/n" in claim["not_private"]["opt_ins"]
+
+
+def test_a_real_plan_makes_a_release(kit, tmp_path):
+    plan = make_real_plan(
+        method="lora",
+        unit="visit_id",
+        n_units=1000,
+        max_per_unit=4,
+        classes=kit.classes,
+        prompts=kit.plan()["prompts"],
+        epsilon=2.0,
+        delta=kit.delta,
+        expected_batch_size=50,
+        steps=kit.steps,
+        noise_draws=2,
+        clip_norm=None,
+        clipping="normalised",
+        gamma=0.01,
+        base="letters",
+        base_digest="cd" * 32,
+        trainable=99,
+        learning_rate=1e-3,
+        rank=4,
+        grid=1e-3,
+        histogram_noise_multiplier=20.0,
+        retry_fraction=0.1,
+    )
+    settings = {**kit.facts()["settings"], "class_shares": "noisy-histogram"}
+    out = write_release(
+        kit.images(tmp_path / "s"),
+        tmp_path / "r",
+        **kit.facts(plan=plan.to_json(), settings=settings, ledger={**kit.ledger, "events": plan.to_json()["events"]}),
+    )
+    claim = json.loads((out / "privacy.json").read_text())
+    assert verify(out).ok and claim["epsilon"] == plan.epsilon
+    assert claim["mechanism"]["billed_steps"] == kit.steps + plan.retry_steps
+    with pytest.raises(SfumatoError, match="bills less"):
+        build_privacy_json(
+            plan.to_json(),
+            ledger={**kit.ledger, "events": plan.to_json()["events"][:1]},
+            run_key_id="",
+            code_version="",
+        )

@@ -1,0 +1,212 @@
+"""What goes into a release and what is refused; a disk that fails leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from sfumato.errors import SfumatoError
+from sfumato.releases import build_privacy_json, finalise, folder, verify, write_draft, write_release
+
+
+def test_images_open_and_carry_nothing_else(finished):
+    for path in finished.rglob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == (8, 8) and not image.info and not image.getexif()
+
+
+@pytest.mark.parametrize("table", ["metadata.jsonl", "train/metadata.jsonl"])
+def test_loads_with_datasets(kit, tmp_path, monkeypatch, table):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    out = write_release(kit.images(tmp_path / "s", table), tmp_path / "release", **kit.facts())
+    data = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(data) == 20 and set(data.column_names) == {"image", "label", "prompt", "seed"}
+    assert data[3]["image"].size == (8, 8) and data[3]["label"] in kit.classes
+
+
+def test_parquet_release(kit, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    source = kit.images(tmp_path / "s")
+    shelf = tmp_path / "p"
+    (shelf / "data").mkdir(parents=True)
+    rows = [json.loads(line) for line in (source / "train/metadata.jsonl").read_text().splitlines()]
+    features = datasets.Features(
+        image=datasets.Image(),
+        label=datasets.ClassLabel(names=list(kit.classes)),
+        prompt=datasets.Value("string"),
+        seed=datasets.Value("int64"),
+    )
+    for shard in range(2):
+        part = rows[shard::2]
+        table = datasets.Dataset.from_dict(
+            {
+                "image": [{"bytes": (source / "train" / r["file_name"]).read_bytes(), "path": None} for r in part],
+                "label": [kit.classes.index(r["label"]) for r in part],
+                "prompt": [r["prompt"] for r in part],
+                "seed": [r["seed"] for r in part],
+            },
+            features=features,
+        )
+        table.to_parquet(str(shelf / f"data/train-{shard:05d}-of-00002.parquet"))
+    out = write_release(shelf, tmp_path / "release", **kit.facts())
+    assert verify(out).ok
+    data = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(data) == 20 and data.features["label"].names == list(kit.classes)
+    (shelf / "data/train-00001-of-00002.parquet").unlink()
+    with pytest.raises(SfumatoError, match="not a whole set"):
+        write_release(shelf, tmp_path / "again", **kit.facts())
+
+
+def test_lora_release(kit, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    source = tmp_path / "s"
+    source.mkdir()
+    safetensors.save_file(
+        {"unet.x.lora.down.weight": np.zeros((2, 2))}, str(source / "pytorch_lora_weights.safetensors")
+    )
+    out = write_release(source, tmp_path / "release", **kit.facts(artefacts="model", settings=None))
+    assert verify(out).ok and "load_lora_weights" in (out / "README.md").read_text()
+    assert not (out / "croissant.json").exists()
+    (source / "model.bin").write_bytes(b"x")
+    with pytest.raises(SfumatoError, match=r"model.bin is not on the list"):
+        write_release(source, tmp_path / "again", **kit.facts(artefacts="model", settings=None))
+
+
+def test_pipeline_release_forgets_where_it_was_read(kit, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    (tmp_path / "s/model/unet").mkdir(parents=True)
+    (tmp_path / "s/model/model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (tmp_path / "s/model/unet/config.json").write_text('{"_name_or_path": "/home/alice/scans/base", "sample_size": 4}')
+    safetensors.save_file({"w": np.zeros(2)}, str(tmp_path / "s/model/unet/diffusion_pytorch_model.safetensors"))
+    out = write_release(tmp_path / "s", tmp_path / "release", **kit.facts(artefacts="model", settings=None))
+    assert json.loads((out / "model/unet/config.json").read_text()) == {"sample_size": 4} and verify(out).ok
+
+
+def test_draft_then_finalise_in_place(kit, tmp_path):
+    source = kit.images(tmp_path / "release")
+    before = write_draft(source, **kit.facts())
+    out = finalise(source, title="Cats & dogs <i>", licence="cc-by-4.0")
+    assert out == source and verify(out).ok and not (out / "synthesis.json").exists()
+    after = json.loads((out / "privacy.json").read_text())
+    assert after.pop("artefacts") and after == json.loads(json.dumps(before))
+    assert {p.name for p in tmp_path.iterdir()} == {"release"}
+    assert "<i>" not in (out / "report.html").read_text()
+    with pytest.raises(SfumatoError, match="finished release already"):
+        finalise(source)
+    with pytest.raises(SfumatoError, match="no synthesis.json"):
+        finalise(kit.images(tmp_path / "bare"))
+
+
+def _spoil_text_chunk(top):
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Comment", "ward 7")
+    Image.new("RGB", (8, 8)).save(top / "train/cat/000000.png", pnginfo=note)
+
+
+def _spoil_trailer(top):
+    with (top / "train/cat/000000.png").open("ab") as stream:
+        stream.write(b"more")
+
+
+def _spoil_time_chunk(top):
+    path = top / "train/cat/000000.png"
+    body = b"tIME" + bytes(7)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + struct.pack(">I", 7) + body + struct.pack(">I", zlib.crc32(body)) + data[33:])
+
+
+def _spoil_table(**changes):
+    def spoil(top):
+        path = top / "train/metadata.jsonl"
+        lines = path.read_text().splitlines()
+        row = {**json.loads(lines[0]), **changes}
+        path.write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (lambda top: (top / "run.key").write_text("x"), "not on the list"),
+        (
+            lambda top: (top / "train/cat/scan_ward7.png").write_bytes((top / "train/cat/000000.png").read_bytes()),
+            "not on the list",
+        ),
+        (lambda top: (top / ".hidden").write_text("x"), "not on the list"),
+        (lambda top: (top / "train/cat/000002.png").unlink(), "missing or named twice"),
+        (
+            lambda top: (top / "train/cat/000099.png").write_bytes((top / "train/cat/000000.png").read_bytes()),
+            "no line",
+        ),
+        (lambda top: os.symlink(top / "train/cat/000000.png", top / "train/cat/000100.png"), "is a link"),
+        (lambda top: (top / "train/metadata.jsonl").unlink(), "exactly one metadata.jsonl"),
+        (lambda top: shutil.rmtree(top / "train"), "at least one image"),
+        (lambda top: (top / "SHA256SUMS").write_text(""), "finished release already"),
+        (_spoil_text_chunk, "carries metadata"),
+        (_spoil_time_chunk, "carries metadata"),
+        (_spoil_trailer, "after its end"),
+        (_spoil_table(prompt="chest scan of Mr Smith"), "private caption"),
+        (_spoil_table(label="dog"), "two labels"),
+        (_spoil_table(label="bird"), "public classes"),
+        (_spoil_table(loss=0.3), "column beside"),
+        (_spoil_table(file_name="../../outside.png"), "missing or named twice"),
+    ],
+)
+def test_a_source_with_anything_else_is_refused(kit, tmp_path, spoil, rule):
+    source = kit.images(tmp_path / "s")
+    spoil(source)
+    with pytest.raises(SfumatoError, match=rule):
+        write_release(source, tmp_path / "release", **kit.facts())
+    assert {p.name for p in tmp_path.iterdir()} == {"s"}
+
+
+class FullDisk:
+    """Lets `left` writes and renames through, then fails as a full disk does."""
+
+    def __init__(self, monkeypatch, left: int):
+        self.left = left
+        for name in ("_write", "_copy"):
+            monkeypatch.setattr(folder, name, self.count(getattr(folder, name)))
+        monkeypatch.setattr(folder.os, "rename", self.count(os.rename, once=True))
+
+    def count(self, call, once: bool = False):
+        def wrapped(*args):
+            self.left -= 1
+            if self.left == -1 or (self.left < 0 and not once):
+                raise OSError(28, "No space left on device")
+            return call(*args)
+
+        return wrapped
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_failing_disk_leaves_no_release_and_the_draft_whole(kit, tmp_path, monkeypatch, in_place):
+    source = kit.images(tmp_path / "s", n=4)
+    arguments = kit.facts(settings=None)
+    claim = build_privacy_json(**{k: v for k, v in arguments.items() if k != "artefacts"})
+    monkeypatch.setattr(folder, "build_privacy_json", lambda *a, **k: claim)
+    monkeypatch.setattr(folder.verify_privacy, "check_privacy", lambda facts: [])
+    whole = {p: p.read_bytes() for p in source.rglob("*") if p.is_file()}
+    out = source if in_place else tmp_path / "release"
+    for k in range(50):
+        with monkeypatch.context() as patch:
+            FullDisk(patch, k)
+            try:
+                write_release(source, out, **arguments)
+                break
+            except SfumatoError as error:
+                assert "half-written" in str(error)
+        assert {p.name for p in tmp_path.iterdir()} == {"s"}
+        assert {p: p.read_bytes() for p in source.rglob("*") if p.is_file()} == whole
+    assert k == 13 + in_place and (out / "SHA256SUMS").exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"s", out.name}

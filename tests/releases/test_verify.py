@@ -1,0 +1,116 @@
+"""Two programs check a release, and every way of spoiling one is seen."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sfumato.errors import SfumatoError
+from sfumato.releases import folder, verify
+
+ROOM = Path(folder.__file__).parent
+
+
+def failed(path: Path) -> set[str]:
+    return {name for name, _, _ in verify(path).failed}
+
+
+def rewrite(path: Path, change) -> None:
+    """Change privacy.json as a forger would: hashes follow."""
+    claim = json.loads((path / "privacy.json").read_text())
+    change(claim)
+    old = folder.hashlib.sha256((path / "privacy.json").read_bytes()).hexdigest()
+    data = json.dumps(claim).encode()
+    (path / "privacy.json").write_bytes(data)
+    sums = (path / "SHA256SUMS").read_text().replace(old, folder.hashlib.sha256(data).hexdigest())
+    (path / "SHA256SUMS").write_text(sums)
+
+
+def test_release_holds_exactly_its_files_and_verifies(finished):
+    report = verify(finished)
+    assert report.ok, report.failed
+    assert {p.name for p in finished.iterdir()} == {
+        "README.md",
+        "PRIVACY.md",
+        "SHA256SUMS",
+        "croissant.json",
+        "privacy.json",
+        "report.html",
+        "train",
+        "verify_privacy.py",
+    }
+    assert (finished / "verify_privacy.py").read_bytes() == (ROOM / "verify_privacy.py").read_bytes()
+    assert not list(finished.parent.glob(".*"))
+
+
+def test_stand_alone_verifier_needs_no_sfumato(copy):
+    run = [sys.executable, "-I", "-B", "verify_privacy.py"]
+    good = subprocess.run(run, cwd=copy, capture_output=True, text=True, check=False)
+    assert good.returncode == 0 and "FAIL" not in good.stdout, good.stdout + good.stderr
+    rewrite(copy, lambda c: c.update(epsilon=c["epsilon"] - 0.002))
+    bad = subprocess.run(run, cwd=copy, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1 and re.search(r"FAIL  epsilon ", bad.stdout)
+    imported = {
+        alias.name.split(".")[0]
+        for node in ast.walk(ast.parse((ROOM / "verify_privacy.py").read_text()))
+        for alias in getattr(node, "names", ())
+        if isinstance(node, ast.Import)
+    }
+    assert imported <= {"dp_accounting", "hashlib", "json", "math", "sys"}
+
+
+def test_one_flipped_byte_fails(copy):
+    path = copy / "train" / "cat" / "000004.png"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    assert failed(copy) == {"hashes", "artefacts"}
+
+
+def test_extra_missing_and_linked_files_fail(copy):
+    (copy / "notes.txt").write_text("x")
+    assert failed(copy) == {"no extra file", "artefacts"}
+    (copy / "notes.txt").unlink()
+    (copy / "link.png").symlink_to(copy / "README.md")
+    assert failed(copy) == {"no extra file"}
+    (copy / "link.png").unlink()
+    (copy / "PRIVACY.md").unlink()
+    assert failed(copy) == {"no missing file", "artefacts"}
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda c: c.update(epsilon=c["epsilon"] / 2), "epsilon"),
+        (lambda c: c.update(delta=1e-4), "epsilon"),
+        (lambda c: c["mechanism"].update(noise_multiplier=4.0), "events"),
+        (lambda c: c["mechanism"].update(noise_stddev=0.9), "sums"),
+        (lambda c: c["mechanism"].update(steps=61), "events"),
+        (lambda c: c["mechanism"].update(one_shot=[]), "events"),
+        (lambda c: c["public_facts"].update(n_units=2000), "sums"),
+        (lambda c: c["curve"][10].__setitem__(1, c["curve"][10][1] / 2), "curve"),
+        (lambda c: c["mu"].update(value=c["mu"]["value"] * 0.95), "mu"),
+        (lambda c: c["attack_success"].update({"0.01": c["attack_success"]["0.01"] * 0.9}), "attack 0.01"),
+        (lambda c: c["events"][0].update(noise_multiplier=float("nan")), "events"),
+        (lambda c: c.update(relation="replace-one"), "epsilon"),
+        (lambda c: c.update(delta=2), "privacy.json"),
+        (lambda c: c.pop("events"), "privacy.json"),
+        (lambda c: c.update(relation="nearby"), "privacy.json"),
+    ],
+)
+def test_a_forged_certificate_fails(copy, change, check):
+    rewrite(copy, change)
+    assert check in failed(copy)
+
+
+def test_verify_refuses_what_is_no_release(tmp_path):
+    with pytest.raises(SfumatoError, match="not a folder"):
+        verify(tmp_path / "none")
+    with pytest.raises(SfumatoError, match="not finished"):
+        verify(tmp_path)
