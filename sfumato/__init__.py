@@ -1,0 +1,43 @@
+"""Differentially private adaptation of diffusion models: a folder of private images in, a release out.
+
+`inspect`, `plan`, `adapt`, `synthesize`, `evaluate`, `release`, `verify`: the verbs of the command line, as functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import CheckFailed, Interrupted, SfumatoError
+
+if TYPE_CHECKING:
+    from .protocol import evaluate
+    from .verbs import adapt, export, inspect, plan, release, synthesize, verify
+
+_VERBS = ("inspect", "plan", "adapt", "synthesize", "export", "release", "verify")
+
+__all__ = [
+    "CheckFailed",
+    "Interrupted",
+    "SfumatoError",
+    "adapt",
+    "evaluate",
+    "export",
+    "inspect",
+    "plan",
+    "release",
+    "synthesize",
+    "verify",
+]
+
+
+def __getattr__(name: str):
+    # Verbs load torch and diffusers; a plain `import sfumato` stays instant.
+    if name == "evaluate":
+        from .protocol import evaluate
+
+        return evaluate
+    if name in _VERBS:
+        from . import verbs
+
+        return getattr(verbs, name)
+    raise AttributeError(f"module 'sfumato' has no attribute {name!r}")

@@ -1,0 +1,243 @@
+"""The pieces of `adapt`: charge, encode, train, save; and how an interrupted run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from . import parallel
+from .bases import encode_images
+from .errors import Interrupted, SfumatoError
+from .gradients import self_check
+from .prepare import Prepared, made_up_batch
+from .privacy.noise import noisy_histogram
+from .privacy.plan import Plan
+from .run import Run
+from .training import (
+    Progress,
+    State,
+    build_latents,
+    latest_checkpoint,
+    open_latents,
+    train,
+    write_checkpoint,
+    write_file,
+)
+
+
+def check_gradients(prepared: Prepared, on_stage) -> None:
+    """The engine against one-at-a-time autograd on made-up pictures, before anything is charged (L18, L19)."""
+    on_stage("checking the gradients on made-up pictures")
+    adaptation = prepared.adaptation
+    try:
+        dead = self_check(
+            adaptation.model,
+            adaptation.trainable,
+            adaptation.exact_losses,
+            made_up_batch(prepared, 2),
+            prepared.plan.noise_draws,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
+    if dead:
+        raise SfumatoError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
+
+
+def open_run(output: Path, prepared: Prepared, records) -> None:
+    run = Run.create(output, prepared.plan, prepared.options)
+    # Charge before read: a crash after this line is spent, whatever the pixels were.
+    run.charge()
+    run.record("ATTEMPT", {"attempt": 0, "data": run.data_digest(records), "fingerprint": run.fingerprint})
+
+
+def train_run(run, prepared: Prepared, records, attempt, found, progress, on_stage) -> Run:
+    plan, performance, key = run.plan, prepared.performance, run.key
+    if performance.threads:
+        torch.set_num_threads(performance.threads)
+    run.require_charge()
+    parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
+    data = open_latents(run.folder / "cache")
+    state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
+    if found is not None:
+        facts, tensors = found
+        state.restore(tensors, facts["step"])
+    stop = _StopFlag()
+    metrics = run.folder / "metrics.jsonl"
+
+    def announce(facts: dict) -> None:
+        # The ledger knows a checkpoint's hash first: what lies on disk later is this file or none.
+        run.record("NOTE", {"checkpoint": facts["step"], "attempt": attempt, "sha256": facts["sha256"]})
+
+    def on_step(now: Progress, state: State) -> bool:
+        stopping = parallel.any_rank(stop.asked)
+        if parallel.rank() == 0:
+            with open(metrics, "a", encoding="utf-8") as table:
+                row = {"step": now.step, "epsilon": plan.epsilon_after(now.step), "learning_rate": now.learning_rate}
+                table.write(json.dumps(row) + "\n")
+            if now.step % performance.checkpoint_steps == 0 or stopping or now.step == plan.steps:
+                write_checkpoint(run.folder / "checkpoints", state, attempt, key.id, plan.digest, announce)
+            progress(now, plan)
+        return not stopping
+
+    on_stage("training")
+    with stop:
+        finished = train(
+            plan,
+            prepared.adaptation,
+            data,
+            key,
+            attempt=attempt,
+            recipe=prepared.recipe,
+            performance=performance,
+            state=state,
+            on_step=on_step,
+        )
+    if not finished:
+        raise Interrupted(f"stopped at step {state.step} of {plan.steps}; continue with --resume")
+    on_stage("saving")
+    state.use_average()
+    parallel.on_first_rank(lambda: _save(run, prepared, records))
+    return run
+
+
+def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
+    cache = run.folder / "cache"
+    if (cache / "done").exists():
+        return
+    on_stage("encoding the images")
+    build_latents(
+        cache,
+        records.n,
+        lambda slots: records.images(slots, prepared.base.resolution),
+        lambda images: encode_images(prepared.base, images),
+        np.where(records.usable, records.labels, -1),
+        records.unit,
+    )
+    write_file(cache / "done", b"")
+
+
+def _save(run: Run, prepared: Prepared, records) -> None:
+    plan, key, temporary = run.plan, run.key, run.folder / "model.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        prepared.adaptation.save(temporary)
+        if plan.histogram_noise_multiplier is not None:
+            counts = bounded_counts(records, plan)
+            noisy = noisy_histogram(counts, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit)
+            write_file(temporary / "class_counts.json", json.dumps(noisy.tolist()).encode())
+        temporary.rename(run.folder / "model")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SfumatoError(f"cannot write the model ({reason}): free some space and --resume") from error
+
+
+def bounded_counts(records, plan: Plan) -> np.ndarray:
+    """Class counts with at most plan.max_per_unit images of each unit: what the histogram's sensitivity was priced for."""
+    use = np.flatnonzero(records.usable & (records.labels >= 0))
+    order = use[np.argsort(records.unit[use], kind="stable")]
+    unit = records.unit[order]
+    place = np.arange(len(order)) - np.searchsorted(unit, unit)
+    return np.bincount(records.labels[order[place < plan.max_per_unit]], minlength=len(plan.classes))
+
+
+def continue_run(run: Run, records, new_attempt: bool) -> tuple[int, tuple | None]:
+    """Attempt number and checkpoint to go on from; bills the retry reserve or records a free replay."""
+    ledger = run.ledger
+    attempts = ledger.bodies("ATTEMPT")
+    if not attempts:
+        raise SfumatoError("the run was never started: adapt into a new folder")
+    last = attempts[-1]
+    found = latest_checkpoint(run.folder / "checkpoints")
+    if found is not None and (found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id):
+        raise SfumatoError("the checkpoint belongs to another run: put the run's own checkpoints back")
+    if run.data_digest(records) != last["data"]:
+        raise SfumatoError("the private images are not those of the run: resume with the same data")
+    step = found[0]["step"] if found else 0
+    noted = [note for note in ledger.bodies("NOTE") if "checkpoint" in note]
+    if found and found[0]["sha256"] not in [note["sha256"] for note in noted if note["checkpoint"] == step][-1:]:
+        raise SfumatoError("the newest checkpoint is not the one that the ledger knows: put the run's own back")
+    if not new_attempt:
+        if step < last.get("from_step", 0):
+            raise SfumatoError(
+                "the checkpoint that this attempt started from is gone, so its draws cannot be repeated; use --new-attempt"
+            )
+        now, then = run.fingerprint, last["fingerprint"]
+        changed = [name for name in then if now.get(name) != then[name]]
+        if changed:
+            raise SfumatoError(
+                f"a free replay needs the same {', '.join(changed)} as when the run started; "
+                "--new-attempt continues with fresh noise, paid from the plan's retry reserve"
+            )
+        if ledger.bodies("RELEASE"):
+            raise SfumatoError("something of this run was released already: a replay is not free; use --new-attempt")
+        run.record("REPLAY", {"attempt": last["attempt"], "from_step": step})
+        return last["attempt"], found
+    # The last attempt may have run one checkpoint interval beyond the last checkpoint that the ledger knows of:
+    # all of its steps after the one we go on from are billed again.
+    reached = max([last.get("from_step", 0)] + [n["checkpoint"] for n in noted if n["attempt"] == last["attempt"]])
+    billed = min(reached + run.options["performance"]["checkpoint_steps"], run.plan.steps) - step
+    needed = sum(a.get("billed", 0) for a in attempts) + billed
+    if needed > run.plan.retry_steps:
+        raise SfumatoError(
+            f"the retry reserve is spent ({run.plan.retry_steps} steps planned, {needed} needed): "
+            "plan with a larger --retry-reserve"
+        )
+    attempt = last["attempt"] + 1
+    run.record(
+        "ATTEMPT",
+        {
+            "attempt": attempt,
+            "from_step": step,
+            "billed": billed,
+            "data": last["data"],
+            "fingerprint": run.fingerprint,
+        },
+    )
+    return attempt, found
+
+
+class _StopFlag:
+    """Turns SIGTERM and Ctrl-C into a stop at the next step boundary."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _StopFlag:
+        self.before = {}
+        for name in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self.before[name] = signal.signal(name, lambda *_: setattr(self, "asked", True))
+            except ValueError:  # not in the main thread: the caller's own signals stay
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self.before.items():
+            signal.signal(name, handler)
+
+
+class one_writer:
+    """One process at a time works in a run folder."""
+
+    def __init__(self, run: Run):
+        self.path = run.folder / "active.lock"
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        self.handle = open(self.path, "w")
+        if parallel.rank() == 0:
+            try:
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise SfumatoError("another process is working in this run folder: wait for it") from error
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()

@@ -1,0 +1,275 @@
+"""From a user's words to a base, a plan and an adaptation; nothing here looks at a pixel."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from .bases import Base, bundled_bases, load_base, unknown_words
+from .errors import SfumatoError
+from .gradients import Engine
+from .methods import METHODS, Adaptation, Prompts
+from .privacy.clipping import flat
+from .privacy.plan import Plan, make_plan
+from .training import Batch, Performance, Recipe
+
+CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A base with a method applied to it, and the plan that pays for its training."""
+
+    base: Base
+    adaptation: Adaptation
+    plan: Plan
+    recipe: Recipe
+    performance: Performance
+    options: dict
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take on this machine: measured on made-up pictures, then multiplied. Bytes, seconds.
+
+    `noise_norm` is the expected norm of the noise on the mean gradient, `signal_bound` the most the signal can have.
+    """
+
+    seconds: float
+    peak_bytes: int
+    noise_norm: float
+    signal_bound: float
+
+
+def choose_prompts(
+    base: Base,
+    classes: Sequence[str],
+    *,
+    prompt: str | Mapping[str, str] | None = None,
+    init: Mapping[str, str] | None = None,
+    embedder: bool | None = None,
+) -> Prompts:
+    """Public prompts, one per class.
+
+    `prompt`: a template with {class}, or one text per class. `embedder` gives every class a trainable token of its
+    own in place of {class}; by default just where the base was never taught the class's words. `init`: the public
+    look-alike that such a token starts from (default: the class's own words if known, else the vocabulary's mean).
+    """
+    given = dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
+    for name in classes:
+        if name not in given:
+            raise SfumatoError(
+                f"--prompt has no text for the class {name}: give one per class or a template with {{class}}"
+            )
+    strange = [c for c in classes if "{class}" in given[c] and unknown_words(base, [c.lower()])]
+    if embedder is None:
+        embedder = bool(strange or init)
+    if not embedder:
+        return Prompts(tuple(given[c].replace("{class}", c) for c in classes))
+    if any("{class}" not in given[c] for c in classes):
+        raise SfumatoError("trainable class tokens need {class} in every prompt: that is where they go")
+    placeholders = tuple(f"<class-{i}>" for i in range(len(classes)))
+    texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
+    start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
+    return Prompts(texts, placeholders, start)
+
+
+def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
+    """Expected batch, steps, draws and learning rate by data size and epsilon (see docs/results.md)."""
+    batch = int(min(1024, max(64, n_units // 4), n_units))
+    return {"expected_batch_size": batch, "steps": 80 if epsilon < 3 else 90, "noise_draws": 1}
+
+
+def prepare(
+    records,
+    *,
+    epsilon: float,
+    delta: float | None = None,
+    method: str = "attention",
+    base: str = "glyphs",
+    method_options: Mapping[str, Any] | None = None,
+    prompt: str | Mapping[str, str] | None = None,
+    init: Mapping[str, str] | None = None,
+    embedder: bool | None = None,
+    expected_batch_size: int | None = None,
+    steps: int | None = None,
+    noise_draws: int | None = None,
+    clip_norm: float = 0.05,
+    clipping: str = "flat",
+    relation: str = "zero-out",
+    max_per_unit: int | None = None,
+    histogram: float | None = None,
+    retry_fraction: float = 0.0,
+    allow_large_delta: bool = False,
+    recipe: Recipe | None = None,
+    performance: Performance | None = None,
+    seed: int = 0,
+    tuning: str | None = None,
+) -> Prepared:
+    """Load the base, apply the method, compose all mechanisms and calibrate the noise.
+
+    Uses of `records` only its public facts: number of units, classes, name of the unit column.
+    `tuning`: what the certificate says of how settings were chosen. Raises SfumatoError.
+    """
+    if method not in METHODS:
+        raise SfumatoError(f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)")
+    for name, value in (("epsilon", epsilon), ("delta", delta)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
+    recipe, performance = recipe or Recipe(), performance or Performance()
+    opened = load_base(base)
+    prompts = choose_prompts(opened, records.classes, prompt=prompt, init=init, embedder=embedder)
+    precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
+    # The public seed: it decides how adapters start, never a draw that protects anyone.
+    torch.manual_seed(seed)
+    try:
+        adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}))
+    except TypeError as error:
+        raise SfumatoError(f"--method {method} does not take one of the options given: {error}") from error
+    if relation == "add-remove":
+        raise SfumatoError(
+            "--relation add-remove would keep n secret, which plan and release print: use zero-out, same noise"
+        )
+    if records.unit_column == "record":
+        # Plan and certificate would then promise one image, whose loss moves its unit's gradient by up to 2 C.
+        raise SfumatoError("a unit column cannot be called 'record', the word for single images: rename the column")
+    if records.unit_column and histogram is not None and max_per_unit is None:
+        raise SfumatoError("a histogram over units needs --max-per-unit, a public bound on the images counted per unit")
+    chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
+    schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
+    trainable = sum(p.numel() for p in adaptation.trainable.values())
+    try:
+        plan = make_plan(
+            method=method,
+            unit=records.unit_column or "record",
+            n_units=records.n_units,
+            # Never read off the data: a declared bound, or what one training step can look at.
+            max_per_unit=1
+            if not records.unit_column
+            else schedule["noise_draws"]
+            if max_per_unit is None
+            else max_per_unit,
+            classes=records.classes,
+            prompts=prompts.prompts,
+            epsilon=epsilon,
+            delta=min(1e-5, records.n_units**-1.5) if delta is None else delta,
+            **schedule,
+            clip_norm=None if clipping == "normalised" else clip_norm,
+            clipping=clipping,
+            relation=relation,
+            histogram_noise_multiplier=histogram,
+            retry_fraction=retry_fraction,
+            allow_large_delta=allow_large_delta,
+            # A path is kept whole, so that the run can be resumed from anywhere; the certificate shows its last part only.
+            base=str(base) if base in bundled_bases() else str(Path(base).resolve()),
+            base_digest=opened.digest,
+            trainable=trainable,
+            learning_rate=recipe.learning_rate,
+            warmup_steps=recipe.warmup_steps,
+            ema_decay=recipe.ema_decay,
+            target_modules=adaptation.targets,
+            rank=(method_options or {}).get("rank", 8) if method == "lora" else None,
+        )
+    except ValueError as error:
+        raise SfumatoError(str(error)) from error
+    options = {
+        "method_options": dict(method_options or {}),
+        "prompts": {
+            "prompts": list(prompts.prompts),
+            "placeholders": list(prompts.placeholders),
+            "initializers": list(prompts.initializers),
+        },
+        "recipe": asdict(recipe),
+        "performance": asdict(performance),
+        "seed": seed,
+        "statements": {
+            "opt_ins": [CLASSES_FOUND] if getattr(records, "classes_found", False) else [],
+            "tuning": tuning,
+        },
+    }
+    return Prepared(opened, adaptation, plan, recipe, performance, options)
+
+
+def original_base(plan: Plan) -> Base:
+    """The public base that the plan names; SfumatoError if it has changed since."""
+    base = load_base(plan.base)
+    if base.digest != plan.base_digest:
+        raise SfumatoError(f"the base {plan.base} is not the one of the plan (its hash differs): put the original back")
+    return base
+
+
+def rebuild(plan: Plan, options: dict) -> Prepared:
+    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the base has changed."""
+    base = original_base(plan)
+    performance = Performance(**options["performance"])
+    words = options["prompts"]
+    prompts = Prompts(tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"]))
+    torch.manual_seed(options["seed"])
+    adaptation = METHODS[plan.method](
+        base,
+        prompts,
+        precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
+        **options["method_options"],
+    )
+    return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options)
+
+
+def made_up_batch(prepared: Prepared, units: int, seed: int = 0) -> Batch:
+    """A batch of random latents in the shapes of the plan: for self-checks and timing, never private."""
+    g = torch.Generator().manual_seed(seed)
+    k, size = prepared.plan.noise_draws, prepared.base.latent_size
+    shape = (units, k, prepared.base.unet.config.in_channels, size, size)
+    return Batch(
+        mean=torch.randn(shape, generator=g),
+        std=torch.full(shape, 0.1),
+        label=torch.randint(0, len(prepared.plan.classes), (units, k), generator=g)[:, :1].expand(-1, k).contiguous(),
+        latent_noise=torch.randn(shape, generator=g),
+        noise=torch.randn(shape, generator=g),
+        time=torch.randint(0, 1000, (units, k), generator=g),
+        drop=torch.zeros(units, k, dtype=torch.bool),
+        weight=torch.ones(units, k),
+    )
+
+
+def estimate(prepared: Prepared) -> Estimate:
+    """Time one or two micro-batches of made-up pictures and multiply by the plan's steps."""
+    plan = prepared.plan
+    units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
+    batch = made_up_batch(prepared, units)
+    process = psutil.Process()
+    with Engine(prepared.adaptation.model, prepared.adaptation.trainable) as engine:
+        seconds = []
+        for _ in range(2):
+            started = time.perf_counter()
+            engine.clipped_sum(
+                prepared.adaptation.row_losses, batch, draws=plan.noise_draws, clip=flat(1.0).factors, micro_batch=units
+            )
+            seconds.append(time.perf_counter() - started)
+    per_unit = min(seconds) / units
+    noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
+    total = plan.steps * (plan.expected_batch_size * per_unit + noise)
+    copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
+    return Estimate(
+        seconds=float(total),
+        peak_bytes=int(process.memory_info().rss + copies),
+        noise_norm=plan.noise_norm_expected(),
+        signal_bound=plan.signal_bound,
+    )
+
+
+def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:
+    """Class shares for synthesis: uniform, or a noisy histogram's with negative counts as zero."""
+    if counts is None:
+        return [1 / len(plan.classes)] * len(plan.classes)
+    positive = np.maximum(counts, 0)
+    if positive.sum() == 0:
+        return [1 / len(plan.classes)] * len(plan.classes)
+    return (positive / positive.sum()).tolist()

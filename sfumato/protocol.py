@@ -1,0 +1,195 @@
+"""The evaluation protocol: train on synthetic, test on real, beside the rows without which no claim is worth much.
+
+Everything here is computed from private or held-out data and stays in the run folder, marked PRIVATE.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .bases import Base, add_placeholders, load_base, load_lora
+from .errors import SfumatoError
+from .evaluation import Comparison, UtilityRow, classifier_features, compare, train_classifier, utility
+from .prepare import original_base, rebuild
+from .records import RecordSet, load_records
+from .run import Run
+from .synthesis import Sampling, class_of_each, pictures
+from .training import State, open_latents, train_without_privacy, write_file
+
+CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
+ROWS = ("synthetic", "public_only", "non_private", "real")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`utility`: row name -> one UtilityRow per classifier. `distances`: row name -> figures against the test set,
+    under the name of their features. `images`: row name -> pictures trained on. PRIVATE."""
+
+    utility: dict[str, list[UtilityRow]]
+    distances: dict[str, dict]
+    images: dict[str, int]
+
+
+def evaluate(
+    run: Run | str | Path,
+    release: str | Path,
+    *,
+    test: str | Path | RecordSet,
+    train: str | Path | RecordSet | None = None,
+    rows: Sequence[str] = ("synthetic", "public_only"),
+    classifiers: Sequence[str] = CLASSIFIERS,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int | None = None,
+    public_images: int | None = None,
+    distances: bool = True,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Evaluation:
+    """Every classifier on every row, with mean and spread over seeds; selection on held-out synthetic pictures only.
+
+    rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot), "non_private" (same recipe, no
+    clipping, no noise; needs the run's cache) and "real" (needs `train`, the private images themselves).
+    Writes `evaluation/*.json` into the private run folder, never into the release.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    for row in rows:
+        if row not in ROWS:
+            raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")
+    if "real" in rows and train is None:
+        raise SfumatoError("the row 'real' needs --train, the private images themselves")
+    classes, resolution = run.plan.classes, load_base(run.plan.base).resolution
+    held_out = images_of(test, classes, resolution, "test")
+    results: dict[str, list[UtilityRow]] = {}
+    figures: dict[str, dict] = {}
+    counts: dict[str, int] = {}
+    extractor = None
+    for row in sorted(rows, key=ROWS.index):
+        on_stage(f"evaluating {row}")
+        images, labels = _row_images(row, run, Path(release), train, classes, resolution, public_images)
+        counts[row] = len(images)
+        results[row] = utility(
+            images, labels, *held_out, len(classes), classifiers=tuple(classifiers), seeds=tuple(seeds), steps=steps
+        )
+        if distances:
+            if extractor is None:
+                # Features of a classifier trained on the synthetic pictures: no second use of real labels.
+                first = train_classifier("cnn", images, labels, len(classes), seed=0, steps=steps)
+                extractor = classifier_features(first, f"cnn-on-{row}")
+            number = min(len(images), len(held_out[0]), 5000)
+            figures[row] = _plain(compare(extractor, held_out[0][:number], images[:number]))
+    result = Evaluation(results, figures, counts)
+    folder = run.folder / "evaluation"
+    folder.mkdir(exist_ok=True)
+    body = {
+        "PRIVATE": "computed against private or held-out data; not covered by epsilon",
+        "test_images": len(held_out[0]),
+        "images": counts,
+        "utility": {name: [asdict(r) for r in found] for name, found in results.items()},
+        "distances": figures,
+    }
+    write_file(folder / "utility.json", json.dumps(body, indent=1).encode())
+    return result
+
+
+def _row_images(row: str, run: Run, release: Path, train, classes, resolution: int, public_images: int | None):
+    if row == "synthetic":
+        return images_of(release, classes, resolution, "train")
+    if row == "real":
+        return images_of(train, classes, resolution, "train")
+    if row == "public_only":
+        base = public_base(run)
+    else:
+        base = non_private_base(run)
+    settings = _sampling_of(release)
+    count = public_images or settings.pop("n", 10_000)
+    settings.pop("n", None)
+    return draw(base, run.plan.prompts, count, Sampling(**settings))
+
+
+def draw(base: Base, prompts: Sequence[str], n: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """`n` pictures in equal class shares, in memory: (uint8 [n, R, R, 3], labels int64 [n])."""
+    labels = class_of_each(n, [1.0] * len(prompts))
+    images = [part for _, part in pictures(base, prompts, labels, np.arange(n), sampling)]
+    return np.concatenate(images), labels
+
+
+def public_base(run: Run) -> Base:
+    """The base as it was before the private run, with its class tokens at their public start."""
+    base = original_base(run.plan)
+    words = run.options["prompts"]
+    if words["placeholders"]:
+        add_placeholders(base, words["placeholders"], words["initializers"])
+    return base
+
+
+def non_private_base(run: Run, seed: int = 0) -> Base:
+    """The same recipe on the run's cached latents without clipping and noise. PRIVATE."""
+    prepared = rebuild(run.plan, run.options)
+    plan = run.plan
+    state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
+    train_without_privacy(
+        prepared.adaptation,
+        open_latents(run.folder / "cache"),
+        recipe=prepared.recipe,
+        state=state,
+        steps=plan.steps,
+        batch=round(plan.expected_batch_size),
+        draws=plan.noise_draws,
+        micro_batch=prepared.performance.micro_batch,
+        seed=seed,
+    )
+    state.use_average()
+    folder = run.folder / "evaluation" / "non-private-model"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    prepared.adaptation.save(folder)
+    if (folder / "model_index.json").exists():
+        return load_base(folder)
+    base = original_base(plan)
+    load_lora(base, folder)
+    return base
+
+
+def _sampling_of(release: Path) -> dict[str, Any]:
+    for name in ("privacy.json", "synthesis.json"):
+        path = release / name
+        if path.exists():
+            body = json.loads(path.read_text())
+            made = body.get("certificate", body).get("synthesis", {})
+            return {
+                "scheduler": made["scheduler"],
+                "steps": made["steps"],
+                "guidance_scale": made["guidance"],
+                "seed": made["public_seed"],
+                "n": made["n"],
+            }
+    raise SfumatoError(f"{release} has no certificate: make it with `sfumato synthesize`")
+
+
+def images_of(source, classes: Sequence[str], resolution: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and labels of a folder or RecordSet in the order of `classes`; SfumatoError for a class unknown to the run."""
+    records = source
+    if not isinstance(source, RecordSet):
+        path = Path(source)
+        records = load_records(path, classes=list(classes), split=split)
+    index = {name: i for i, name in enumerate(classes)}
+    for name in records.classes:
+        if name not in index:
+            raise SfumatoError(f"{records.source} has a class {name!r} that the run does not know")
+    own = np.array([index[name] for name in records.classes])
+    use = np.flatnonzero(records.usable & (records.labels >= 0))
+    return records.images(use, resolution), own[records.labels[use]]
+
+
+def _plain(found: Comparison) -> dict:
+    return {
+        f"FD-{found.features}": found.frechet,
+        f"KD-{found.features}": found.kernel._asdict(),
+        "manifold": found.manifold._asdict(),
+    }

@@ -1,0 +1,266 @@
+"""What a person does with sfumato: each verb is a page that reads as the argument."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import parallel
+from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
+from .bases import Base, bundled_bases, load_base, load_lora, make_scheduler
+from .errors import SfumatoError
+from .methods import METHODS
+from .prepare import Estimate, estimate, original_base, prepare, rebuild, shares_of
+from .privacy.plan import Plan
+from .records import LONE, RecordSet, Summary, describe, load_records
+from .releases import VerifyReport, finalise, write_draft
+from .releases import verify as verify_release
+from .run import Run, code_version
+from .synthesis import Sampling, check_request, write_dataset
+from .training import Progress
+
+Source = str | Path | RecordSet
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """A plan, what it will take here, and remarks for the person who reads it."""
+
+    plan: Plan
+    estimate: Estimate
+    remarks: tuple[str, ...]
+
+
+def inspect(path: Source, **reading: Any) -> Summary:
+    """What is in a folder of private images. Everything in the answer is private: keep it on this machine.
+
+    `reading`: labels, unit, caption_column, classes, max_bad, unlabelled as in `records.load_records`.
+    """
+    return describe(_records(path, reading))
+
+
+def plan(path: Source, *, epsilon: float, **options: Any) -> PlanReport:
+    """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read for training.
+
+    epsilon: the target. Other options as in `prepare.prepare` and `records.load_records`.
+    Raises SfumatoError where the target cannot be met, saying what would.
+    """
+    reading, preparing = _split(options)
+    records = _records(path, reading)
+    prepared = prepare(records, epsilon=epsilon, **preparing)
+    return PlanReport(prepared.plan, estimate(prepared), _remarks(prepared.plan, records))
+
+
+def adapt(
+    path: Source,
+    *,
+    output: str | Path,
+    epsilon: float | None = None,
+    resume: bool = False,
+    new_attempt: bool = False,
+    progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+    **options: Any,
+) -> Run:
+    """Adapt a public base to private images under differential privacy; everything private stays in `output`.
+
+    With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the same random draws if
+    data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
+    the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
+    Interrupted. Other options as in `prepare.prepare` and `records.load_records`.
+    """
+    reading, preparing = _split(options)
+    parallel.start()
+    records = _records(path, reading)
+    if resume:
+        run = Run.open(output)
+        if (run.folder / "model").exists():
+            raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
+        prepared = rebuild(run.plan, run.options)
+        check_gradients(prepared, on_stage)
+        with one_writer(run):
+            attempt, found = parallel.on_first_rank(lambda: continue_run(run, records, new_attempt))
+            return train_run(run, prepared, records, attempt, found, progress, on_stage)
+    else:
+        if epsilon is None:
+            raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        prepared = prepare(records, epsilon=epsilon, **preparing)
+        for remark in _remarks(prepared.plan, records):
+            on_stage(f"note: {remark}")
+        check_gradients(prepared, on_stage)
+        parallel.on_first_rank(lambda: open_run(Path(output), prepared, records))
+        run = Run.open(output)
+        with one_writer(run):
+            return train_run(run, prepared, records, 0, None, progress, on_stage)
+
+
+def synthesize(
+    run: Run | str | Path,
+    n: int,
+    output: str | Path,
+    *,
+    sampling: Sampling | None = None,
+    class_shares: Mapping[str, float] | None = None,
+    form: str = "imagefolder",
+    shard: tuple[int, int] = (0, 1),
+    progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their certificate.
+
+    Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid for. Form is
+    "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so shards (i, k) fit together.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    base, sampling = adapted_base(run), sampling or Sampling()
+    plan, source = run.plan, "uniform"
+    shares = shares_of(plan, None)
+    counts = run.folder / "model" / "class_counts.json"
+    if class_shares is not None:
+        if set(class_shares) != set(plan.classes):
+            raise SfumatoError(f"--class-shares must name every class once: {', '.join(plan.classes)}")
+        shares, source = [class_shares[c] for c in plan.classes], "declared"
+    elif counts.exists():
+        shares, source = shares_of(plan, np.array(json.loads(counts.read_text()))), "noisy-histogram"
+    check_request(Path(output), n, shares, form, shard, sampling)
+    make_scheduler(base, sampling.scheduler)
+    run.record("RELEASE", {"kind": "images", "n": n, "seed": sampling.seed})
+
+    def seal(folder: Path, settings: dict) -> None:
+        write_draft(folder, **_certificate_facts(run), artefacts="images", settings=settings)
+
+    write_dataset(
+        base,
+        Path(output),
+        n=n,
+        classes=plan.classes,
+        prompts=plan.prompts,
+        shares=shares,
+        share_source=source,
+        sampling=sampling,
+        seal=seal,
+        form=form,
+        shard=shard,
+        progress=progress,
+    )
+    return Path(output)
+
+
+def export(run: Run | str | Path, output: str | Path) -> Path:
+    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for `release`."""
+    run = run if isinstance(run, Run) else Run.open(run)
+    output = Path(output)
+    if output.exists():
+        raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+    run.record("RELEASE", {"kind": "model"})
+    temporary = output.with_name(f".{output.name}.part")
+    try:
+        hidden = shutil.ignore_patterns("class_counts.json", "pytorch_lora_weights.safetensors")
+        lora = run.model / "pytorch_lora_weights.safetensors"
+        if lora.exists() and not (run.model / "model_index.json").exists():
+            temporary.mkdir(parents=True)
+            shutil.copy(lora, temporary / lora.name)
+        else:
+            shutil.copytree(run.model, temporary / "model", ignore=hidden)
+        write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={})
+        temporary.rename(output)
+    except OSError as error:
+        raise SfumatoError(
+            f"cannot write {output}: {error.strerror}; free some space or choose another disk"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return output
+
+
+def release(folder: str | Path, **options: Any) -> Path:
+    """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes; returns it."""
+    return finalise(Path(folder), **options)
+
+
+def verify(folder: str | Path) -> VerifyReport:
+    """Check a finished release: every file's hash, no stray file, epsilon priced again from privacy.json alone."""
+    return verify_release(Path(folder))
+
+
+def methods() -> dict[str, str]:
+    """Name -> one line for each method."""
+    return {name: _first_line(function) for name, function in METHODS.items()}
+
+
+def bases() -> dict[str, str]:
+    """Name -> one line for each bundled base: the first of its model card's text."""
+    found = {}
+    for name, folder in bundled_bases().items():
+        lines = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
+        found[name] = next((line for line in lines if line.strip()), name)
+    return found
+
+
+def adapted_base(run: Run) -> Base:
+    """The base with the run's released changes in it (a LoRA is merged: merged weights sample faster)."""
+    if (run.model / "model_index.json").exists():
+        return load_base(run.model)
+    base = original_base(run.plan)
+    load_lora(base, run.model)
+    return base
+
+
+def _certificate_facts(run: Run) -> dict:
+    internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json"))
+    return {
+        "plan": run.plan.to_json(),
+        "ledger": run.ledger_facts(),
+        "run_key_id": run.key.id,
+        "code_version": code_version(),
+        "conditions": {
+            "base": run.plan.base,
+            "base_digest": run.plan.base_digest,
+            "not_private": internal,
+            **run.options["statements"],
+        },
+    }
+
+
+def _remarks(plan: Plan, records) -> tuple[str, ...]:
+    remarks = []
+    if records.classes_found:
+        remarks.append("the class list was read off the data and will be published: declare it with --classes")
+    lone = records.facts.bad.get(LONE, 0)
+    if lone:
+        remarks.append(f"{lone} classes have one record each and are left out, unless declared with --classes")
+    ratio = plan.noise_norm_expected() / plan.signal_bound
+    if ratio > 20:
+        remarks.append(
+            f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
+        )
+    if plan.delta >= 1 / plan.n_units:
+        remarks.append("delta is not below 1/n: such a run may publish somebody outright")
+    if plan.unit == "record":
+        remarks.append(
+            "the unit is one image: where several show the same person, name the column that says so (--unit)"
+        )
+    return tuple(remarks)
+
+
+READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled")
+
+
+def _split(options: dict) -> tuple[dict, dict]:
+    reading = {k: options[k] for k in READING if options.get(k) is not None}
+    return reading, {k: v for k, v in options.items() if k not in READING}
+
+
+def _records(path: Source, reading: dict) -> RecordSet:
+    return path if isinstance(path, RecordSet) else load_records(path, **reading)
+
+
+def _first_line(function: Callable) -> str:
+    import sys
+
+    return (sys.modules[function.__module__].__doc__ or "").strip().splitlines()[0]

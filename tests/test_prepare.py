@@ -1,0 +1,169 @@
+"""From a user's words to prompts, a plan and an adaptation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato import prepare as module
+from sfumato.bases import load_base
+from sfumato.errors import SfumatoError
+from sfumato.gradients import self_check
+from sfumato.prepare import choose_prompts, default_schedule, estimate, made_up_batch, prepare, rebuild, shares_of
+from sfumato.privacy import accounting
+from sfumato.training import Performance, Recipe
+
+CLASSES = ("circle", "cross", "square")
+
+
+@pytest.fixture(autouse=True)
+def coarse_prices(monkeypatch):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(tiny_base)
+
+
+def records(n=200, unit_column=None, classes=CLASSES):
+    return SimpleNamespace(n_units=n, classes=classes, unit_column=unit_column, max_per_unit=7)
+
+
+def ready(tiny_base, **more):
+    more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3} | more
+    return prepare(records(), base=str(tiny_base), **more)
+
+
+def test_known_words_are_their_own_prompts(base):
+    found = choose_prompts(base, CLASSES)
+    assert found.prompts == CLASSES and found.placeholders == () == found.initializers
+
+
+def test_templates_and_single_texts(base):
+    assert choose_prompts(base, CLASSES, prompt="a picture of a {class}").prompts[1] == "a picture of a cross"
+    own = {"circle": "round", "cross": "two lines", "square": "four"}
+    assert choose_prompts(base, CLASSES, prompt=own).prompts == ("round", "two lines", "four")
+    with pytest.raises(SfumatoError, match="no text for the class square"):
+        choose_prompts(base, CLASSES, prompt={"circle": "round", "cross": "two lines"})
+
+
+def test_classes_without_a_word_get_a_token_of_their_own(base):
+    found = choose_prompts(base, ("circle", "zebra"), prompt="a {class}")
+    assert found.prompts == ("a <class-0>", "a <class-1>") and found.initializers == ("circle", None)
+    found = choose_prompts(base, ("circle", "zebra"), init={"zebra": "cross"})
+    assert found.prompts == ("<class-0>", "<class-1>") and found.initializers == ("circle", "cross")
+    assert choose_prompts(base, ("circle", "zebra"), embedder=False).prompts == ("circle", "zebra")
+    assert choose_prompts(base, CLASSES, embedder=True).placeholders == ("<class-0>", "<class-1>", "<class-2>")
+    with pytest.raises(SfumatoError, match="need {class} in every prompt"):
+        choose_prompts(base, CLASSES, prompt="a picture", embedder=True)
+
+
+def test_the_default_schedule_fits_the_data():
+    for n in (2, 50, 1000, 60_000):
+        for epsilon in (1, 10):
+            assert 1 <= default_schedule(n, epsilon)["expected_batch_size"] <= n
+
+
+def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
+    made = ready(tiny_base, method="lora", method_options={"rank": 3})
+    plan = made.plan
+    assert 0 < plan.epsilon <= 2.0 and plan.recompute() == pytest.approx(plan.epsilon, abs=1e-3)
+    assert plan.rank == 3 and plan.target_modules == made.adaptation.targets and plan.base_digest == made.base.digest
+    assert plan.trainable == sum(p.numel() for p in made.adaptation.trainable.values())
+    assert plan.prompts == CLASSES and plan.unit == "record" and plan.max_per_unit == 1
+
+
+def test_the_most_images_of_a_unit_are_never_read_off_the_data(tiny_base):
+    made = prepare(records(unit_column="patient"), epsilon=2.0, delta=1e-3, base=str(tiny_base), steps=2, noise_draws=2)
+    assert made.plan.unit == "patient" and made.plan.max_per_unit == 2
+    with pytest.raises(SfumatoError, match="--max-per-unit"):
+        prepare(records(unit_column="patient"), epsilon=2.0, delta=1e-3, base=str(tiny_base), histogram=10.0)
+
+
+def test_no_unit_column_may_pass_for_single_records(tiny_base):
+    with pytest.raises(SfumatoError, match="rename the column"):
+        prepare(records(unit_column="record"), base=str(tiny_base), epsilon=2.0, delta=1e-3)
+
+
+def test_the_same_options_make_the_same_start_again(tiny_base):
+    made = ready(tiny_base, method="lora", seed=5, embedder=True)
+    torch.manual_seed(99)
+    again = rebuild(made.plan, made.options)
+    assert list(again.adaptation.trainable) == list(made.adaptation.trainable)
+    assert all(torch.equal(p, made.adaptation.trainable[n]) for n, p in again.adaptation.trainable.items())
+    assert again.recipe == made.recipe and again.performance == made.performance
+
+
+def test_another_base_is_refused(tiny_base, tiny_base_epsilon):
+    from dataclasses import replace
+
+    made = ready(tiny_base)
+    with pytest.raises(SfumatoError, match="its hash differs"):
+        rebuild(replace(made.plan, base=str(tiny_base_epsilon)), made.options)
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({"epsilon": float("nan")}, "--epsilon"),
+        ({"epsilon": 0.0}, "--epsilon"),
+        ({"epsilon": -1.0}, "--epsilon"),
+        ({"epsilon": float("inf")}, "--epsilon"),
+        ({"delta": 0.0}, "--delta"),
+        ({"delta": float("nan")}, "--delta"),
+        ({"delta": 0.1}, "delta must be below 1 / n_units"),
+        ({"method": "magic"}, "--method magic"),
+        ({"method": "full", "method_options": {"rank": 3}}, "does not take"),
+        ({"method": "attention", "method_options": {"blocks": "9-"}}, "--blocks"),
+        ({"steps": 0}, "steps"),
+        ({"steps": -1}, "steps"),
+        ({"noise_draws": 0}, "noise_draws"),
+        ({"expected_batch_size": 0}, "expected_batch_size|sampling_rate"),
+        ({"expected_batch_size": 1000}, "expected_batch_size|sampling_rate"),
+        ({"clip_norm": -1.0}, "clip_norm"),
+        ({"histogram": 0.1}, "one-shot events alone"),
+        ({"base": "nowhere"}, "no base at"),
+        ({"relation": "wishful"}, "relation"),
+        ({"clipping": "never"}, "clipping"),
+    ],
+)
+def test_bad_words(tiny_base, more, match):
+    with pytest.raises(SfumatoError, match=match) as caught:
+        prepare(records(), **({"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 3} | more))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_delta_must_be_asked_for_by_name(tiny_base):
+    assert ready(tiny_base, delta=0.1, allow_large_delta=True).plan.opt_ins == ("large-delta",)
+
+
+def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):
+    made = ready(tiny_base, noise_draws=3, embedder=True)
+    batch = made_up_batch(made, 4)
+    assert batch.noise.shape == (4, 3, 4, 8, 8) and len(batch) == 4
+    adaptation = made.adaptation
+    assert self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 3) == []
+
+
+def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
+    made = ready(tiny_base, performance=Performance(micro_batch=4), recipe=Recipe())
+    found = estimate(made)
+    assert found.seconds > 0 and found.peak_bytes > 1e6
+    expected = made.plan.noise_multiplier * made.plan.clip_norm * made.plan.trainable**0.5 / 20
+    assert found.noise_norm == pytest.approx(expected) and found.signal_bound == made.plan.clip_norm
+    assert not any(p.grad is not None for p in made.adaptation.trainable.values())
+
+
+def test_shares_of_a_noisy_histogram():
+    plan = SimpleNamespace(classes=CLASSES)
+    assert shares_of(plan, None) == shares_of(plan, np.array([-1.0, -2.0, 0.0])) == pytest.approx([1 / 3] * 3)
+    assert shares_of(plan, np.array([30.5, -4.0, 10.0])) == pytest.approx([30.5 / 40.5, 0, 10 / 40.5])
+
+
+def test_nothing_here_looks_at_a_pixel():
+    assert not hasattr(module, "RecordSet") and not hasattr(module, "load_records")

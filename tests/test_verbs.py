@@ -1,0 +1,470 @@
+"""The verbs end to end on a tiny base: charge before read, kill and resume, release and verify."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sfumato import adapting, verbs
+from sfumato.errors import Interrupted, SfumatoError
+from sfumato.privacy import accounting
+from sfumato.privacy.keys import RunKey
+from sfumato.records import RecordSet, load_records
+from sfumato.run import Run
+from sfumato.synthesis import Sampling
+from sfumato.training import Performance
+
+CLASSES = ("circle", "cross", "square")
+KINDS = ["PLAN", "CHARGE", "ATTEMPT"]
+
+
+def steady(patch):
+    """Coarse prices, which are quick, and one code version, though somebody may be editing."""
+    patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    patch.setattr("sfumato.run.code_version", lambda: "0+test")
+
+
+@pytest.fixture(autouse=True)
+def steady_ground(monkeypatch):
+    steady(monkeypatch)
+
+
+@pytest.fixture
+def one_key(monkeypatch):
+    """Every run of the test gets the same key, so that runs can be compared to the bit."""
+    monkeypatch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_base):
+    return {
+        "epsilon": 2.0,
+        "delta": 1e-2,
+        "base": str(tiny_base),
+        "method": "lora",
+        "method_options": {"rank": 2},
+        "expected_batch_size": 8,
+        "steps": 5,
+        "noise_draws": 2,
+        "performance": Performance(micro_batch=8, checkpoint_steps=2, precision="float32"),
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_images, settings, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        steady(patch)
+        patch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
+        return verbs.adapt(tiny_images, output=tmp_path_factory.mktemp("runs") / "run", **settings)
+
+
+class Killed(BaseException):
+    """Stands for a death between two steps."""
+
+
+def dies_after(step):
+    def progress(now, plan):
+        if now.step == step:
+            raise Killed
+
+    return progress
+
+
+def weights(run):
+    return load_file(run.model / "pytorch_lora_weights.safetensors")
+
+
+def same_weights(a, b):
+    a, b = weights(a), weights(b)
+    return set(a) == set(b) and all(torch.equal(a[n], b[n]) for n in a)
+
+
+def kinds(run):
+    return [row["kind"] for row in run.ledger.rows if row["kind"] != "NOTE"]
+
+
+def crashed(tiny_images, settings, folder, step, **more):
+    with pytest.raises(Killed):
+        verbs.adapt(tiny_images, output=folder, progress=dies_after(step), **settings | more)
+    return Run.open(folder)
+
+
+def test_a_run_folder_is_complete_and_private(finished):
+    assert kinds(finished) == KINDS
+    names = {p.name for p in finished.folder.iterdir()}
+    assert {
+        "PRIVATE",
+        "plan.json",
+        "run.key",
+        "ledger.jsonl",
+        "cache",
+        "checkpoints",
+        "model",
+        "metrics.jsonl",
+    } <= names
+    rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5] and set(rows[0]) == {"step", "epsilon", "learning_rate"}
+    assert rows[-1]["epsilon"] == finished.plan.epsilon <= 2.0
+    assert finished.ledger.charged_events() == finished.plan.to_json()["events"]
+    assert not list(finished.folder.glob("*.part"))
+
+
+def test_every_checkpoint_is_in_the_ledger(finished):
+    noted = [n for n in finished.ledger.bodies("NOTE") if "checkpoint" in n]
+    assert [n["checkpoint"] for n in noted] == [2, 4, 5]
+    facts = json.loads(sorted((finished.folder / "checkpoints").glob("*.json"))[-1].read_text())
+    assert facts["sha256"] == noted[-1]["sha256"] and facts["step"] == 5
+
+
+def test_no_secret_lies_outside_the_key_file(finished):
+    secret = bytes(range(32))
+    for path in finished.folder.rglob("*"):
+        if path.is_file() and path.name != "run.key":
+            blob = path.read_bytes()
+            assert secret not in blob and secret.hex().encode() not in blob, path.name
+
+
+def test_the_charge_is_durable_before_a_pixel_is_read_for_training(tiny_images, settings, tmp_path, monkeypatch):
+    seen = []
+    real = RecordSet.images
+
+    def images(self, indices, resolution):
+        seen.append(kinds(Run.open(tmp_path / "run")))
+        return real(self, indices, resolution)
+
+    monkeypatch.setattr(RecordSet, "images", images)
+    records = load_records(tiny_images)
+    assert not seen
+    verbs.plan(records, **settings)
+    assert not seen
+    verbs.adapt(records, output=tmp_path / "run", **settings | {"steps": 1})
+    assert seen and all(found == KINDS for found in seen)
+
+
+def test_a_charge_that_the_disk_refuses_reads_nothing(tiny_images, settings, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise SfumatoError("the ledger could not be written (No space left on device)")
+
+    monkeypatch.setattr(Run, "charge", refuse)
+    monkeypatch.setattr(RecordSet, "images", lambda *_: pytest.fail("pixels were read"))
+    with pytest.raises(SfumatoError, match="No space left"):
+        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+
+
+def test_a_stopped_run_replays_to_the_same_bits(tiny_images, settings, finished, tmp_path, one_key):
+    def stop(now, plan):
+        if now.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped at step 3 of 5") as caught:
+        verbs.adapt(tiny_images, output=tmp_path / "run", progress=stop, **settings)
+    assert caught.value.exit_code == 75 and signal.getsignal(signal.SIGTERM) is before
+    torch.manual_seed(1)
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
+    assert same_weights(run, finished)
+    assert kinds(run) == [*KINDS, "REPLAY"] and run.ledger.bodies("REPLAY")[0] == {"attempt": 0, "from_step": 3}
+    assert run.ledger_facts()["events"] == finished.ledger_facts()["events"]
+    assert run.ledger_facts()["replays"] == 1
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_killed_run_replays_to_the_same_bits(tiny_images, settings, finished, tmp_path, one_key, step):
+    """Step 1: before any checkpoint. Step 3: one step after the checkpoint at 2. Twice, to replay a replay."""
+    run = crashed(tiny_images, settings, tmp_path / "run", step)
+    assert not (run.folder / "model").exists()
+    with pytest.raises(Killed):
+        verbs.adapt(tiny_images, output=run.folder, resume=True, progress=dies_after(4))
+    run = verbs.adapt(tiny_images, output=run.folder, resume=True)
+    assert same_weights(run, finished) and kinds(run) == [*KINDS, "REPLAY", "REPLAY"]
+    assert [b["from_step"] for b in run.ledger.bodies("REPLAY")] == [0 if step == 1 else 2, 4]
+
+
+def test_a_death_while_encoding_replays_to_the_same_bits(
+    tiny_images, settings, finished, tmp_path, one_key, monkeypatch
+):
+    real = adapting.encode_images
+    monkeypatch.setattr(adapting, "encode_images", lambda *_: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+    monkeypatch.setattr(adapting, "encode_images", real)
+    assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
+
+
+def test_a_death_while_saving_leaves_a_run_that_finishes(tiny_images, settings, finished, tmp_path, one_key):
+    def stage(name):
+        if name == "saving":
+            raise Killed
+
+    with pytest.raises(Killed):
+        verbs.adapt(tiny_images, output=tmp_path / "run", on_stage=stage, **settings)
+    assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
+
+
+def test_a_finished_run_is_not_resumed_nor_overwritten(finished, tiny_images, settings):
+    with pytest.raises(SfumatoError, match="is finished"):
+        verbs.adapt(tiny_images, output=finished.folder, resume=True)
+    with pytest.raises(SfumatoError, match="exists"):
+        verbs.adapt(tiny_images, output=finished.folder, **settings)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny_images, settings, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        steady(patch)
+        folder = tmp_path_factory.mktemp("runs") / "interrupted"
+        return crashed(tiny_images, settings, folder, 4, steps=6, retry_fraction=1.0)
+
+
+@pytest.fixture
+def broken(interrupted, tmp_path):
+    """A run of 6 steps that died after step 4; checkpoints at 2 and 4; a reserve of 6 steps."""
+    return Run.open(shutil.copytree(interrupted.folder, tmp_path / "broken"))
+
+
+def resume(run, images, **more):
+    return verbs.adapt(images, output=run.folder, resume=True, **more)
+
+
+def test_other_data_are_refused(broken, tiny_images, tmp_path):
+    other = shutil.copytree(tiny_images, tmp_path / "other")
+    (other / "circle" / "000.png").write_bytes((other / "circle" / "001.png").read_bytes())
+    for more in ({}, {"new_attempt": True}):
+        with pytest.raises(SfumatoError, match="not those of the run"):
+            resume(broken, other, **more)
+    (other / "circle" / "000.png").unlink()
+    with pytest.raises(SfumatoError, match="not those of the run"):
+        resume(broken, other)
+
+
+def test_other_code_or_versions_need_a_new_attempt(broken, tiny_images, monkeypatch):
+    monkeypatch.setattr("sfumato.run.code_version", lambda: "another")
+    with pytest.raises(SfumatoError, match="same code"):
+        resume(broken, tiny_images)
+
+
+def test_a_checkpoint_that_the_ledger_does_not_know_is_refused(broken, tiny_images):
+    import hashlib
+
+    path = broken.folder / "checkpoints" / "step-000004.safetensors"
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(blob)
+    with pytest.raises(SfumatoError, match="altered"):
+        resume(broken, tiny_images)
+    facts = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(facts | {"sha256": hashlib.sha256(blob).hexdigest()}))
+    with pytest.raises(SfumatoError, match="not the one that the ledger knows"):
+        resume(broken, tiny_images)
+
+
+def test_another_runs_checkpoint_is_refused(broken, finished, tiny_images):
+    for path in (finished.folder / "checkpoints").iterdir():
+        shutil.copy(path, broken.folder / "checkpoints")
+    with pytest.raises(SfumatoError, match="another run"):
+        resume(broken, tiny_images)
+
+
+def test_a_replay_after_a_release_is_refused(broken, tiny_images):
+    broken.record("RELEASE", {"kind": "images"})
+    with pytest.raises(SfumatoError, match="released already"):
+        resume(broken, tiny_images)
+
+
+def test_an_older_checkpoint_replays_the_same_draws(broken, tiny_images, tmp_path):
+    """Losing the newest checkpoint costs time only: the same address gives the same draws."""
+    twin = Run.open(shutil.copytree(broken.folder, tmp_path / "twin"))
+    for path in (twin.folder / "checkpoints").glob("step-000004.*"):
+        path.unlink()
+    assert same_weights(resume(broken, tiny_images), resume(twin, tiny_images))
+
+
+def test_a_new_attempt_is_paid_from_the_reserve(broken, tiny_images, tmp_path):
+    twin = Run.open(shutil.copytree(broken.folder, tmp_path / "twin"))
+    assert broken.plan.retry_steps == 6 and broken.plan.events[-1].steps == 12
+    with pytest.raises(Killed):
+        resume(broken, tiny_images, new_attempt=True, progress=dies_after(5))
+    second = broken.ledger.bodies("ATTEMPT")[-1]
+    assert (second["attempt"], second["from_step"], second["billed"]) == (1, 4, 2)
+    with pytest.raises(Killed):
+        resume(broken, tiny_images, new_attempt=True, progress=dies_after(5))
+    assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 2
+    run = resume(broken, tiny_images, new_attempt=True)  # the third and last that the reserve pays
+    assert kinds(run) == [*KINDS, "ATTEMPT", "ATTEMPT", "ATTEMPT"] and run.ledger_facts()["attempts"] == 4
+    assert not same_weights(run, resume(twin, tiny_images))  # fresh draws
+
+
+def test_a_new_attempt_from_an_older_checkpoint_costs_all_that_ran(broken, tiny_images):
+    for path in (broken.folder / "checkpoints").glob("step-000004.*"):
+        path.unlink()
+    with pytest.raises(Killed):
+        resume(broken, tiny_images, new_attempt=True, progress=dies_after(3))
+    assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 4  # 2 to 4, and up to 6 that may have run
+    shutil.rmtree(broken.folder / "checkpoints")
+    with pytest.raises(SfumatoError, match="cannot be repeated"):
+        resume(broken, tiny_images)
+    with pytest.raises(SfumatoError, match="reserve is spent.*8 needed"):
+        resume(broken, tiny_images, new_attempt=True)
+
+
+def test_without_a_reserve_there_is_no_new_attempt(tiny_images, settings, tmp_path):
+    run = crashed(tiny_images, settings, tmp_path / "run", 3)
+    with pytest.raises(SfumatoError, match="reserve is spent"):
+        resume(run, tiny_images, new_attempt=True)
+    assert kinds(run) == KINDS
+
+
+def test_two_processes_in_one_folder(broken, tiny_images):
+    import fcntl
+
+    with open(broken.folder / "active.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(SfumatoError, match="another process"):
+            resume(broken, tiny_images)
+    assert kinds(broken) == KINDS
+
+
+def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapting, "self_check", lambda *_: ["unet.conv_in.weight"])
+    with pytest.raises(SfumatoError, match="never gets a gradient"):
+        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+
+    def differs(*_):
+        raise RuntimeError("self-check: the engine's norms differ")
+
+    monkeypatch.setattr(adapting, "self_check", differs)
+    with pytest.raises(SfumatoError, match="cannot be adapted"):
+        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, tiny_base):
+    """L17: what a run saves differs from the base in the trained tensors only."""
+    options = settings | {"method": "attention", "method_options": {"blocks": "2"}, "steps": 1}
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", **options)
+    for part in ("vae/diffusion_pytorch_model", "text_encoder/model", "unet/diffusion_pytorch_model"):
+        before, after = (load_file(f / f"{part}.safetensors") for f in (tiny_base, run.model))
+        for name, value in before.items():
+            trained = part.startswith("unet") and name.startswith("mid_block.attentions.0.")
+            assert torch.equal(after[name], value.half()) != trained, name
+
+
+def test_plan_prices_without_training(tiny_images, settings):
+    report = verbs.plan(tiny_images, **settings)
+    assert report.plan.n_units == 24 and report.plan.classes == CLASSES and report.estimate.seconds > 0
+    with pytest.raises(SfumatoError, match="delta"):
+        verbs.plan(tiny_images, **settings | {"delta": 0.5})
+
+
+def test_inspect_counts(tiny_images):
+    assert verbs.inspect(tiny_images) is not None
+
+
+@pytest.mark.parametrize("form", ["imagefolder", pytest.param("parquet", marks=pytest.mark.slow)])
+def test_images_are_released_and_verified(finished, tmp_path, form):
+    done = []
+    folder = verbs.synthesize(
+        finished, 7, tmp_path / "out", sampling=Sampling(steps=2, batch=4), form=form, progress=done.append
+    )
+    assert sum(done) == 7 and kinds(finished)[-1] == "RELEASE"
+    verbs.release(folder)
+    assert verbs.verify(folder).ok
+    facts = json.loads((folder / "privacy.json").read_text())
+    assert facts["epsilon"] == finished.plan.epsilon and facts["delta"] == 1e-2 and facts["relation"] == "zero-out"
+    names = {p.name for p in folder.rglob("*")}
+    assert not names & {"run.key", "ledger.jsonl", "cache", "checkpoints", "metrics.jsonl", "class_counts.json"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"method": "lora"}, marks=pytest.mark.slow),
+        pytest.param({"method": "attention"}, marks=pytest.mark.slow),
+        {"method": "lora", "embedder": True},
+    ],
+)
+def test_models_are_exported_and_released(tiny_images, settings, finished, tmp_path, options):
+    run = finished
+    if options != {"method": "lora"}:
+        changed = settings | options | {"steps": 1}
+        if options["method"] == "attention":
+            changed["method_options"] = {}
+        run = verbs.adapt(tiny_images, output=tmp_path / "run", **changed)
+    folder = verbs.export(run, tmp_path / "model")
+    verbs.release(folder)
+    assert verbs.verify(folder).ok
+    with pytest.raises(SfumatoError, match="exists"):
+        verbs.export(run, tmp_path / "model")
+
+
+def test_synthesis_refuses_before_it_writes_anything_down(finished, tmp_path):
+    before = len(finished.ledger.rows)
+    (tmp_path / "there").mkdir()
+    for more, match in (
+        ({"n": 0}, "at least one"),
+        ({"output": tmp_path / "there"}, "exists"),
+        ({"form": "zip"}, "--form"),
+        ({"shard": (3, 3)}, "--shard"),
+        ({"sampling": Sampling(scheduler="Magic")}, "--scheduler"),
+        ({"class_shares": {"circle": 1.0}}, "--class-shares"),
+        ({"class_shares": dict.fromkeys(CLASSES, -1.0)}, "class shares"),
+    ):
+        call = {"n": 4, "output": tmp_path / "out"} | more
+        with pytest.raises(SfumatoError, match=match):
+            verbs.synthesize(finished, **call)
+    assert len(finished.ledger.rows) == before and not (tmp_path / "out").exists()
+
+
+def test_declared_shares_are_met(finished, tmp_path):
+    shares = {"circle": 0.0, "cross": 1.0, "square": 3.0}
+    folder = verbs.synthesize(finished, 8, tmp_path / "out", sampling=Sampling(steps=1), class_shares=shares)
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert [sum(r["label"] == c for r in rows) for c in CLASSES] == [0, 2, 6]
+
+
+def test_a_changed_base_is_noticed_at_synthesis(finished, tmp_path, tiny_base, settings, tiny_images):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"base": str(base), "steps": 1})
+    (base / "scheduler" / "scheduler_config.json").write_text(
+        (base / "scheduler" / "scheduler_config.json").read_text() + "\n"
+    )
+    with pytest.raises(SfumatoError, match="hash differs"):
+        verbs.synthesize(run, 2, tmp_path / "out")
+
+
+def test_a_noisy_histogram_is_paid_for_and_used(tiny_images, settings, tmp_path):
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"steps": 1, "histogram": 2.0})
+    assert run.plan.to_json()["events"][0] == {"type": "gaussian", "noise_multiplier": 2.0, "count": 1}
+    noisy = np.array(json.loads((run.model / "class_counts.json").read_text()))
+    assert noisy.shape == (3,) and not np.array_equal(noisy, [8, 8, 8]) and np.abs(noisy - 8).max() < 15
+    folder = verbs.synthesize(run, 6, tmp_path / "out", sampling=Sampling(steps=1))
+    assert json.loads((folder / "synthesis.json").read_text())["certificate"]["synthesis"]["class_shares"] == (
+        "noisy-histogram"
+    )
+
+
+def test_a_histogram_over_people_counts_at_most_the_declared_images_of_each(settings):
+    from types import SimpleNamespace
+
+    records = SimpleNamespace(
+        usable=np.array([1, 1, 1, 1, 1, 0, 1], bool),
+        labels=np.array([0, 0, 1, 1, 2, 2, -1]),
+        unit=np.array([0, 0, 0, 1, 1, 1, 2]),
+    )
+    plan = SimpleNamespace(max_per_unit=2, classes=CLASSES)
+    assert adapting.bounded_counts(records, plan).tolist() == [2, 1, 1]
+    plan.max_per_unit = 1
+    assert adapting.bounded_counts(records, plan).tolist() == [1, 1, 0]
+
+
+def test_methods_and_bases_have_one_line_each():
+    assert set(verbs.methods()) == {"attention", "lora", "full"}
+    assert all("\n" not in line and line for line in (*verbs.methods().values(), *verbs.bases().values()))
