@@ -1,0 +1,65 @@
+"""The list of verbs, in the order in which a person needs them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .adapt import adapt
+from .demo import demo
+from .evaluate import evaluate
+from .inspect import inspect
+from .listings import bases, methods
+from .plan import plan
+from .release import release, verify
+from .synthesize import export, synthesize
+
+VERBS = (inspect, plan, adapt, synthesize, evaluate, release, verify, export, methods, bases, demo)
+
+
+def command():
+    """The whole command line, ready to be called."""
+    app = typer.Typer(
+        name="sfumato",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(about)
+    for verb in VERBS:
+        app.command(verb.__name__)(verb)
+    return typer.main.get_command(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print("sfumato", version("sfumato"))
+        except PackageNotFoundError:
+            print("sfumato, not installed")
+        raise typer.Exit
+
+
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show full tracebacks. They may contain private data: do not share them.")
+    ] = False,
+) -> None:
+    """Differentially private adaptation of diffusion models: private images in, a release folder out.
+
+    \b
+    sfumato inspect ./scans --unit patient_id
+    sfumato plan ./scans --unit patient_id --epsilon 4
+    sfumato adapt ./scans --unit patient_id --epsilon 4 -o run
+    sfumato synthesize run -n 10000 -o release
+    sfumato evaluate run release --test ./held-out
+    sfumato release release
+    sfumato verify release
+    """

@@ -1,0 +1,81 @@
+"""`sfumato evaluate`: what the pictures are worth, for the owner's eyes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from .live import LiveLine
+
+if TYPE_CHECKING:
+    from ..protocol import Evaluation
+
+
+def evaluate(
+    run: Annotated[Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`; the figures stay in it.")],
+    release: Annotated[Path, Argument(metavar="RELEASE", help="Folder of `sfumato synthesize`.")],
+    test: Annotated[Path, Option("--test", help="Held-out real images, not part of the private set.")],
+    train: Annotated[Path | None, Option("--train", help="The private images, for the row `real`.")] = None,
+    rows: Annotated[
+        str, Option("--rows", metavar="A,B,..", help="Of synthetic, public_only, non_private, real.")
+    ] = "synthetic,public_only",
+    classifiers: Annotated[
+        str, Option("--classifiers", metavar="A,B,..", help="Of logistic, cnn, resnet, wrn.")
+    ] = "logistic,cnn,resnet,wrn",
+    seeds: Annotated[int, Option("--seeds", min=1, help="How many seeds, from 0.")] = 3,
+    steps: Annotated[int | None, Option("--steps", min=1, help="Training steps of each classifier.")] = None,
+    distances: Annotated[
+        bool, Option("--distances/--no-distances", help="Frechet and kernel distance, coverage.")
+    ] = True,
+) -> None:
+    """Train on synthetic, test on real: every classifier with mean and spread, beside the control rows. PRIVATE.
+
+    \b
+    sfumato evaluate run release --test ./held-out
+    sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,public_only,non_private,real
+    """
+    from ..protocol import evaluate as measure
+
+    with LiveLine() as line:
+        found = measure(
+            run,
+            release,
+            test=test,
+            train=train,
+            rows=_list(rows),
+            classifiers=_list(classifiers),
+            seeds=range(seeds),
+            steps=steps,
+            distances=distances,
+            on_stage=line.stage,
+        )
+    show(found, run)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def show(found: Evaluation, run: Path) -> None:
+    """Print accuracies (percent, mean and sample deviation over seeds) and distances."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = [row.classifier for row in next(iter(found.utility.values()), [])]
+    table = Table("trained on", "pictures", *names, title="Accuracy on real images, percent", title_justify="left")
+    for row, results in found.utility.items():
+        cells = [
+            f"{100 * r.mean:.2f}" + (f" ± {100 * r.std:.2f}" if r.std is not None else " (one seed)") for r in results
+        ]
+        table.add_row(row, f"{found.images[row]:,}", *cells)
+    console = Console()
+    console.print(table)
+    if found.distances:
+        columns = list(next(iter(found.distances.values())))
+        table = Table("pictures", *columns, title="Distances to the real images", title_justify="left")
+        for row, figures in found.distances.items():
+            table.add_row(row, *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in figures.values()))
+        console.print(table)
+    print(f"PRIVATE: covered by no epsilon; kept in {run / 'evaluation'}, never in the release.")

@@ -1,0 +1,21 @@
+"""`sfumato inspect`: what is in the folder, for the owner's eyes."""
+
+from __future__ import annotations
+
+from . import options as shared
+from .options import Images, options
+
+
+@options(reading=shared.reading)
+def inspect(images: Images, reading: dict) -> None:
+    """What is in a folder of private images: counts, sizes, bad files, duplicates. Local only.
+
+    \b
+    sfumato inspect ./scans
+    sfumato inspect ./scans --unit patient_id --labels diagnosis
+    """
+    from .. import verbs
+
+    for line in verbs.inspect(images, **reading).lines():
+        print(line)
+    print("These figures are exact and covered by no epsilon: keep them on this machine.")

@@ -1,0 +1,125 @@
+"""`sfumato plan`: the whole bargain on one page, before a pixel is read for training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from . import options as shared
+from . import preparing as training
+from .options import PRIVACY, Images, options
+
+if TYPE_CHECKING:
+    from ..verbs import PlanReport
+
+RELATIONS = {
+    "zero-out": "one unit's images replaced by nothing, at a known n",
+    "add-remove": "one unit added or removed",
+    "replace-one": "one unit replaced by any other",
+}
+
+
+@options(reading=shared.reading, preparing=training.preparing)
+def plan(
+    images: Images,
+    reading: dict,
+    preparing: dict,
+    epsilon: Annotated[
+        float, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
+    ],
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of the table.")] = False,
+) -> None:
+    """Mechanism, noise, steps, time, memory and expected signal, before anything is spent.
+
+    \b
+    sfumato plan ./scans --epsilon 4
+    sfumato plan ./scans --unit patient_id --epsilon 4 --method lora --rank 4
+    sfumato plan ./scans --epsilon 4 --json > plan.json
+    """
+    from .. import verbs
+
+    report = verbs.plan(images, epsilon=epsilon, **reading, **training.arguments(preparing))
+    if as_json:
+        body = {"plan": report.plan.to_json(), "estimate": asdict(report.estimate), "remarks": list(report.remarks)}
+        print(json.dumps(body, indent=2))
+    else:
+        show(report)
+
+
+def show(report: PlanReport) -> None:
+    """Print the plan as a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Plan", title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for heading, rows in sections(report):
+        table.add_row(Text(heading, style="bold cyan"), "")
+        for name, value in rows:
+            # Plain Text: a class or a prompt may hold what rich would take for markup.
+            table.add_row(Text("  " + name), Text(value))
+    console = Console()
+    console.print(table)
+    for remark in report.remarks:
+        console.print(Text("! " + remark, style="yellow"))
+
+
+def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The plan in words: (heading, rows of (name, value))."""
+    plan, guess = report.plan, report.estimate
+    unit = "one image" if plan.unit == "record" else f"all images with the same {plan.unit!r}"
+    clip = f"norm {plan.clip_norm:g}" if plan.clipping == "flat" else f"normalised to 1, gamma {plan.gamma:g}"
+    promise = [
+        ("epsilon", f"{plan.epsilon:.3f} of at most {plan.epsilon_target:g}"),
+        ("delta", f"{plan.delta:.3g}"),
+        ("unit", unit),
+        ("relation", f"{plan.relation}: {RELATIONS[plan.relation]}"),
+    ]
+    mechanism = [
+        ("training", f"Poisson-sampled Gaussian, {plan.steps:,} steps" + _retries(plan.retry_steps)),
+        ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
+        (
+            "sampling rate q",
+            f"{plan.sampling_rate:.6g} ({plan.expected_batch_size:g} of {plan.n_units:,} units a step, on average)",
+        ),
+        ("clip", f"{clip}, one per unit over all trainable numbers"),
+        ("noise draws K", f"{plan.noise_draws} averaged inside the unit"),
+        ("class histogram", _histogram(plan.histogram_noise_multiplier)),
+    ]
+    signal = guess.signal_bound / guess.noise_norm if guess.noise_norm else float("inf")
+    work = [
+        ("method", f"{plan.method} on base {plan.base}" + (f", rank {plan.rank}" if plan.rank else "")),
+        ("trains", f"{plan.trainable:,} numbers"),
+        ("time here", about(guess.seconds)),
+        ("memory here", f"about {guess.peak_bytes / 2**30:.1f} GB"),
+        ("noise norm a step", f"{guess.noise_norm:.4g} on the mean gradient"),
+        ("signal norm a step", f"at most {guess.signal_bound:.4g} (signal-to-noise at most {signal:.2g})"),
+    ]
+    public = [
+        ("number of units", f"{plan.n_units:,}"),
+        ("classes", ", ".join(plan.classes)),
+        ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
+    ]
+    if plan.opt_ins:
+        public.append(("opted in to", ", ".join(plan.opt_ins)))
+    return [("Promise", promise), ("Mechanism", mechanism), ("Work", work), ("Declared public by this plan", public)]
+
+
+def _retries(steps: int) -> str:
+    return f" and {steps:,} in reserve for a new attempt" if steps else ""
+
+
+def _histogram(sigma: float | None) -> str:
+    return "none: class shares are uniform or declared" if sigma is None else f"Gaussian, noise multiplier {sigma:g}"
+
+
+def about(seconds: float) -> str:
+    """A duration in one or two figures: about 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

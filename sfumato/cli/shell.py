@@ -1,0 +1,149 @@
+"""What surrounds every verb: memory settings, silence of foreign libraries, and errors as one line each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from ..errors import SfumatoError
+
+INTERNAL_ERROR, INTERRUPTED_ELSEWHERE, BROKEN_PIPE = 70, 130, 141
+
+# glibc gives big blocks back to the kernel at every free and gets them zeroed at every allocation; a training step on
+# the CPU does that thousands of times. Keeping the memory makes it about twice as fast.
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+QUIET = {
+    "HF_HUB_OFFLINE": "1",  # nothing is fetched at run time
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+# Familiar flags that are not options here, and why. Two of them would mean something else under the same name.
+EXPLAINED = {
+    "--max-grad-norm": "it clips whole batches elsewhere, and here every unit is clipped by itself: use --clip-norm",
+    "--train-batch-size": "it counts images per device elsewhere: use --expected-batch-size (the global Poisson mean) "
+    "and --micro-batch-size (units in one forward pass)",
+    "--resolution": "the base fixes the picture size and images are fitted to it: choose another --base",
+    "--gradient-accumulation-steps": "a logical step is cut up by --micro-batch-size, which changes no result",
+    "--num-train-epochs": "Poisson sampling has steps and no epochs: use --steps",
+    "--train-data-dir": "name the images first: sfumato adapt PATH",
+    "--dataset-name": "name the images first, as a local folder or file: sfumato adapt PATH",
+    "--resume-from-checkpoint": "the newest whole checkpoint is taken: use --resume",
+    "--random-flip": "pictures are used as they are",
+    "--report-to": "training figures are private; they stay in the run folder",
+    "--push-to-hub": "sfumato uploads nothing: finish with `sfumato release` and hand over the folder yourself",
+    "--noise-multiplier": "it is solved for from --epsilon and --delta",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0, 1 a release does not verify, 2 bad input, 75 resume me, 70 a bug."""
+    if argv is None:
+        _keep_memory()
+        argv = sys.argv[1:]
+    debug, words = _normalise(argv)
+    _silence(debug)
+    from typer import Exit, TyperException
+
+    from .app import command
+
+    try:
+        code = command()(args=words, prog_name="sfumato", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except Exit as stop:
+        return stop.exit_code
+    except SfumatoError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except TyperException as error:
+        return _fail(_usage(error), 2, False)
+    except BrokenPipeError:
+        # The reader went away (`sfumato ... | head`); the interpreter must not try to flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        # The system's own words only: a file name may itself be private.
+        cure = "; free some space or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _fail(f"the system refused: {error.strerror or type(error).__name__}{cure}", 2, debug)
+    except KeyboardInterrupt:
+        return _fail("stopped by the keyboard", INTERRUPTED_ELSEWHERE, debug)
+    except Exception as error:
+        # An exception's text can quote pixels or captions, so only its kind is shown.
+        advice = "" if debug else "; --debug shows where (its traceback may contain private data)"
+        return _fail(f"internal error of type {type(error).__name__}{advice}", INTERNAL_ERROR, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        print("sfumato: this traceback may contain private data; do not share it", file=sys.stderr)
+        traceback.print_exc()
+    print("sfumato: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _usage(error) -> str:
+    """One line for a usage error, with the reason where a familiar flag has another name here."""
+    flag = getattr(error, "option_name", None)
+    if flag in EXPLAINED:
+        return f"{flag} is not an option: {EXPLAINED[flag]}"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "sfumato"
+    return f"{error.format_message().strip().rstrip('.')}; `{path} --help` shows what there is"
+
+
+def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """Take --debug out, and read `--learning_rate` as `--learning-rate` (diffusers' scripts write underscores)."""
+    words, debug = [], False
+    for i, word in enumerate(argv):
+        if word == "--":
+            return debug, words + list(argv[i:])
+        if word == "--debug":
+            debug = True
+            continue
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            word = name.replace("_", "-") + equals + value
+        words.append(word)
+    return debug, words
+
+
+def _silence(debug: bool) -> None:
+    """Before the heavy imports: offline, no foreign progress bars, and no warnings that quote what they met."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not debug:
+        import logging
+
+        warnings.simplefilter("ignore")
+        logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _keep_memory() -> None:
+    """Start the process once more with glibc's memory settings, which are read only at the start of a process.
+
+    SFUMATO_MALLOC=0 in the environment opts out.
+    """
+    if os.environ.get("SFUMATO_MALLOC") == "0" or all(name in os.environ for name in MALLOC):
+        return
+    try:
+        glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, ValueError, OSError):
+        glibc = False
+    if glibc and sys.executable:
+        # The flag ends the matter even where a wrapper drops the variables.
+        environment = {**os.environ, **{n: os.environ.get(n, v) for n, v in MALLOC.items()}, "SFUMATO_MALLOC": "0"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -1,0 +1,107 @@
+"""`sfumato synthesize` and `sfumato export`: what may leave the run folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from ..errors import SfumatoError
+from .live import LiveLine
+from .options import Output, pairs
+
+RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`.")]
+
+
+def synthesize(
+    run: RunFolder,
+    output: Output,
+    n: Annotated[int, Option("-n", "--number", min=1, help="How many pictures.")],
+    scheduler: Annotated[str, Option("--scheduler", help="Any diffusers scheduler.")] = "DPMSolverMultistepScheduler",
+    steps: Annotated[int, Option("--steps", "--num-inference-steps", min=1, help="Of the scheduler.")] = 10,
+    guidance_scale: Annotated[
+        float, Option("--guidance-scale", help="1 means none; above 1, adapt with --caption-dropout.")
+    ] = 1.0,
+    seed: Annotated[int, Option("--seed", help="Public: image i has the seed hash(seed, i).")] = 0,
+    batch: Annotated[int, Option("--batch", min=1, help="Pictures at a time.")] = 256,
+    shard: Annotated[str, Option("--shard", metavar="I/N", help="Only every N-th picture, from I (0 to N-1).")] = "0/1",
+    class_shares: Annotated[
+        list[str] | None,
+        Option(
+            "--class-shares",
+            metavar="A=.5,B=.5",
+            help="Declared shares; they count as public. Default: uniform or paid for.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["imagefolder", "parquet"], Option("--form", help="Layout of the data set.")
+    ] = "imagefolder",
+) -> None:
+    """Labelled synthetic pictures from an adapted model; no private image is in reach.
+
+    \b
+    sfumato synthesize run -n 10000 -o release
+    sfumato synthesize run -n 100000 -o part-3 --shard 3/8 --form parquet
+    sfumato synthesize run -n 5000 -o release --class-shares benign=.8,malignant=.2
+    """
+    part, shares = shard_of(shard), None if class_shares is None else shares_of(class_shares)
+    if not math.isfinite(guidance_scale):
+        raise SfumatoError(f"--guidance-scale {guidance_scale}: must be a finite number, 1 for none")
+    if output.exists():
+        raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+
+    from .. import verbs
+    from ..synthesis import Sampling
+
+    done, wanted = 0, len(range(part[0], n, part[1]))
+    with LiveLine() as line:
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            line.say(f"{done:,} of {wanted:,} pictures", force=done == wanted)
+
+        sampling = Sampling(scheduler, steps, guidance_scale, seed, batch)
+        folder = verbs.synthesize(
+            run, n, output, sampling=sampling, class_shares=shares, form=form, shard=part, progress=progress
+        )
+    print(f"{folder}: {wanted:,} pictures")
+    print(f"next: sfumato release {folder}")
+
+
+def export(run: RunFolder, output: Output) -> None:
+    """The adapted model itself, as diffusers opens it, in a new folder ready for `sfumato release`.
+
+    \b
+    sfumato export run -o model-release
+    sfumato release model-release
+    """
+    from .. import verbs
+
+    print(f"{verbs.export(run, output)}: the adapted model")
+    print(f"next: sfumato release {output}")
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """ "i/n" as two numbers, 0 <= i < n."""
+    first, slash, count = text.partition("/")
+    if not slash or not first.isdecimal() or not count.isdecimal() or not int(first) < int(count):
+        raise SfumatoError(f"--shard {text}: write I/N with I from 0 to N-1, such as 0/4")
+    return int(first), int(count)
+
+
+def shares_of(words: list[str]) -> dict[str, float]:
+    """ "a=.5,b=.5" as class shares: finite, not negative, not all zero."""
+    found = {}
+    for name, text in pairs("--class-shares", [part for word in words for part in word.split(",")]).items():
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = math.nan
+        if not (math.isfinite(found[name]) and found[name] >= 0):
+            raise SfumatoError(f"--class-shares {name}={text}: a share is a number of at least 0")
+    if sum(found.values()) <= 0:
+        raise SfumatoError("--class-shares are all zero: give at least one class a share above 0")
+    return found

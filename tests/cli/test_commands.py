@@ -1,0 +1,171 @@
+"""The verbs on good input: help pages, listings, plans, and the one JSON line of the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sfumato.cli import main, shell
+from sfumato.cli.live import LiveLine, clock
+from sfumato.cli.options import pairs
+from sfumato.cli.plan import about
+from sfumato.cli.preparing import prompts
+from sfumato.cli.synthesize import shard_of, shares_of
+
+VERBS = (
+    "inspect",
+    "plan",
+    "adapt",
+    "synthesize",
+    "evaluate",
+    "release",
+    "verify",
+    "export",
+    "methods",
+    "bases",
+    "demo",
+)
+
+
+def test_help_names_every_verb(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for verb in VERBS:
+        assert verb in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(capsys, verb):
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f" sfumato {verb}" in out.replace("Usage: sfumato", "")
+
+
+def test_methods(capsys):
+    assert main(["methods"]) == 0
+    out = capsys.readouterr().out
+    assert {line.split()[0] for line in out.splitlines()} == {"attention", "lora", "full"}
+
+
+def test_bases(capsys, monkeypatch):
+    import sfumato.verbs
+
+    monkeypatch.setattr(sfumato.verbs, "bases", lambda: {"glyphs": "A tiny base", "a": "B"})
+    assert main(["bases"]) == 0
+    assert capsys.readouterr().out == "glyphs  A tiny base\na       B\n"
+
+
+def test_inspect(capsys, tiny_images):
+    assert main(["inspect", str(tiny_images)]) == 0
+    out = capsys.readouterr().out
+    assert "24 records" in out and "keep them on this machine" in out
+
+
+def test_plan_as_json_and_as_table(capsys, tiny_images, tiny_base):
+    words = ["plan", str(tiny_images), "--epsilon", "4", "--base", str(tiny_base), "--max-train-steps", "3"]
+    words += [
+        "--learning_rate",
+        "0.01",
+        "--delta=1e-3",
+        "--method",
+        "lora",
+        "--rank",
+        "2",
+        "--expected-batch-size",
+        "8",
+    ]
+    assert main([*words, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    plan = body["plan"]
+    assert plan["epsilon"] <= 4 and plan["steps"] == 3 and plan["rank"] == 2 and plan["learning_rate"] == 0.01
+    assert plan["events"][-1]["type"] == "poisson_gaussian"
+    assert set(body["estimate"]) == {"seconds", "peak_bytes", "noise_norm", "signal_bound"}
+    assert main(words) == 0
+    page = capsys.readouterr().out
+    for part in (
+        "epsilon",
+        "sigma",
+        "sampling rate q",
+        "0.333333",
+        "zero-out",
+        "noise norm",
+        "memory here",
+        "24",
+        "circle",
+    ):
+        assert part in page
+
+
+def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
+    import sfumato.demo
+
+    answer = {"epsilon": 1.0, "release": str(tmp_path / "release")}
+
+    def run_demo(**options):
+        assert options["base"] == "letters" and options["controls"] and options["epsilon"] == 10
+        print("chatter")
+        options["on_stage"]("training")
+        return answer
+
+    monkeypatch.setattr(sfumato.demo, "run_demo", run_demo)
+    words = ["demo", "--base", "letters", "--epsilon", "10", "--controls", "-o", str(tmp_path / "new")]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == answer and out.count("\n") == 1
+    assert "chatter" in err and "training ..." in err
+
+
+def test_small_parsers():
+    assert pairs("--init", ["a=b=c"]) == {"a": "b=c"}
+    assert prompts(["a picture of a {class}"]) == "a picture of a {class}"
+    assert prompts(["{class}=x"]) == "{class}=x"
+    assert prompts(["a=x", "b=y"]) == {"a": "x", "b": "y"}
+    assert shard_of("1/4") == (1, 4)
+    assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
+    assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]
+    assert [about(0.2), about(600), about(7200)] == ["about 1 s", "about 10 min", "about 2.0 h"]
+
+
+def test_underscores_and_debug_are_understood():
+    words = ["adapt", "a_b", "--learning_rate=1_0", "--debug", "--", "--x_y"]
+    assert shell._normalise(words) == (True, ["adapt", "a_b", "--learning-rate=1_0", "--", "--x_y"])
+
+
+def test_the_live_line_off_a_terminal(capsys):
+    with LiveLine() as line:
+        line.stage("training")
+        line.say("too soon", force=False)
+        line.last -= 11
+        line.say("a", force=False)
+    with LiveLine(quiet=True) as line:
+        line.stage("nothing")
+    assert capsys.readouterr().err == "training ...\na\n"
+
+
+def test_the_process_starts_again_with_the_memory_settings(monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "execve", lambda *words: calls.append(words))
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
+    for name in (*shell.MALLOC, "SFUMATO_MALLOC"):
+        monkeypatch.delenv(name, raising=False)
+    shell._keep_memory()
+    ((program, words, environment),) = calls
+    assert program == words[0] == sys.executable and words[1:] == sys.orig_argv[1:]
+    assert all(environment[name] == value for name, value in shell.MALLOC.items())
+    assert environment["SFUMATO_MALLOC"] == "0", "the second start must not start a third"
+    monkeypatch.setenv("SFUMATO_MALLOC", "0")
+    shell._keep_memory()
+    assert len(calls) == 1
+
+
+def test_the_command_exists_and_help_loads_nothing_heavy():
+    script = (
+        "import sys, sfumato.cli as c; c.main(['adapt', '--help']); "
+        "print([m for m in ('torch', 'diffusers', 'numpy', 'scipy', 'datasets') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
