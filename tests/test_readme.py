@@ -1,0 +1,205 @@
+"""The words are true: commands in README and docs parse, files and make targets exist, defaults agree with the code."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+SHORT = {
+    "plan": ["--steps", "3", "--clip-norm", "1"],
+    "adapt": ["--steps", "3", "--clip-norm", "1"],
+    "synthesize": ["--steps", "2"],
+    "evaluate": ["--steps", "2", "--seeds", "1"],
+}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    text = (ROOT / page).read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The shell commands of a block as words; comments are dropped, `;`, `&&` and `|` separate."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+        lexer.whitespace_split, lexer.commenters = True, "#"
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(";&|"):
+                if words:
+                    found.append(words)
+                words = []
+            else:
+                words.append(word)
+    return found
+
+
+def all_commands() -> list[tuple[str, list[str]]]:
+    return [(page, words) for page in PAGES for block in blocks(page, "sh") for words in commands(block)]
+
+
+def test_a_block_is_split_into_commands():
+    assert commands("a b  # c; d\ne 'f g' ; h && i\n\n# only\n") == [["a", "b"], ["e", "f g"], ["h"], ["i"]]
+    assert [words[1] for words in commands(own_images_block())] == [
+        *("inspect", "plan", "adapt", "synthesize", "evaluate", "release", "verify", "methods", "bases"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "page, words", all_commands(), ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_command_exists_and_parses(page, words):
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+    elif words[0] == "sfumato":
+        parse(words[1:])
+    elif words[0] == "torchrun":
+        assert words[3:5] == ["-m", "sfumato"]
+        parse(words[5:])
+    elif words[0] == "python":
+        if words[1].endswith("verify_privacy.py"):
+            assert (ROOT / "sfumato" / "releases" / "verify_privacy.py").is_file()
+        else:
+            assert words[1:4] == ["-m", "pytest", "tests/gradients"]
+    else:
+        assert words == [".ci/run"] and (ROOT / ".ci" / "run").is_file()
+
+
+def parse(words: list[str]) -> None:
+    """Let the real command line parse the words, without running the verb."""
+    from sfumato.cli.app import command
+
+    group = command()
+    with group.make_context("sfumato", list(words)) as context:
+        name, verb, rest = group.resolve_command(context, words)
+        with verb.make_context(name, list(rest), parent=context):
+            pass
+
+
+def test_parsing_refuses_what_does_not_exist():
+    from typer import TyperException
+
+    for words in (["adpat", "x"], ["adapt", "x", "-o", "y", "--sigma", "1"], ["synthesize", "run"]):
+        with pytest.raises(TyperException):
+            parse(words)
+
+
+def test_every_verb_has_its_section_and_its_line():
+    from sfumato.cli.app import VERBS
+
+    headings = " ".join(re.findall(r"^## (.*)$", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE))
+    assert not [verb.__name__ for verb in VERBS if verb.__name__ not in headings.replace(",", "").split()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_files_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
+    for path in re.findall(r"`((?:sfumato|tests|docs|examples|recipes)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_python_block_uses_what_the_package_offers():
+    import sfumato
+
+    (block,) = blocks("README.md", "python")
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sfumato"
+    }
+    assert used >= {"plan", "adapt", "synthesize", "evaluate", "release", "verify"} and used <= set(sfumato.__all__)
+
+
+def test_tables_of_methods_and_bases_are_complete():
+    from sfumato.bases import bundled_bases
+    from sfumato.methods import METHODS
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    sections = re.findall(r"^## (\w+) \(", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE)
+    assert set(sections) == set(METHODS)
+    for name in (*METHODS, *bundled_bases()):
+        assert f"| `{name}`" in text
+
+
+def test_defaults_are_those_of_the_code():
+    from sfumato.prepare import prepare
+    from sfumato.training import Performance, Recipe
+
+    known = {field.name: field.default for kind in (Recipe, Performance) for field in dataclasses.fields(kind)}
+    known["clip_norm"] = inspect.signature(prepare).parameters["clip_norm"].default
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) >= 9
+    for name, value in rows:
+        assert float(value) == known[name], name
+
+
+def test_certificate_fields_are_all_explained():
+    from sfumato.releases import certificate
+
+    text = (ROOT / "docs" / "releasing.md").read_text("utf-8")
+    (body,) = [
+        node.value
+        for node in ast.walk(ast.parse(inspect.getsource(certificate.build_privacy_json)))
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict)
+    ]
+    fields = [key.value for key in body.keys if key.value != "verify"]
+    assert len(fields) > 15
+    assert not [name for name in (*fields, "k_table", "artefacts") if f"`{name}`" not in text]
+
+
+def test_words_to_avoid():
+    for page in PAGES:
+        text = (ROOT / page).read_text("utf-8").lower()
+        if page != "CONTRIBUTING.md":
+            assert not re.search(r"anonymi[sz]|anonymous|gdpr|cannot leak|guaranteed private", text), page
+
+
+def own_images_block() -> str:
+    """The block of the README that a person with their own images copies."""
+    (block,) = [block for block in blocks("README.md", "sh") if "sfumato inspect" in block]
+    return block
+
+
+@pytest.mark.end_to_end
+def test_own_images_block_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
+    """Word for word, but for fewer images and steps, and the example's folders in place."""
+    from sfumato.cli import main
+
+    for name in ("scans", "held-out"):
+        shutil.copytree(tiny_images, tmp_path / name)
+    shutil.copytree(tiny_base, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    for words in commands(own_images_block()):
+        assert words[0] == "sfumato"
+        words = ["30" if word == "10000" else word for word in words[1:]]
+        code = main([*words, *SHORT.get(words[0], [])])
+        assert code == 0, capfd.readouterr().err
+    assert (tmp_path / "run" / "PRIVATE").is_file()
+    assert (tmp_path / "run" / "evaluation" / "utility.json").is_file()
+    files = {path.relative_to(tmp_path / "release").parts[0] for path in (tmp_path / "release").rglob("*")}
+    section = (ROOT / "README.md").read_text("utf-8").partition("## What is in a release")[2].partition("\n## ")[0]
+    assert files == set(re.findall(r"^\| `([\w.]+)", section, re.MULTILINE))
+
+
+@pytest.mark.end_to_end
+def test_quickstart_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", str(tiny_images), str(tiny_base)])
+    runpy.run_path(str(ROOT / "examples" / "quickstart.py"), run_name="__main__")
+    assert capsys.readouterr().out.strip().endswith("verified")
