@@ -229,7 +229,7 @@ def _events(plan: Plan) -> tuple[Event, ...]:
 
 
 def _large_delta(n_units: int) -> str:
-    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or pass allow_large_delta=True (recorded)"
+    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name (allow_large_delta, recorded)"
 
 
 def _is_number(value: object) -> bool:
