@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .denoising import make_denoiser
 from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
 from .pipeline import Base, bundled_bases, folder_digest, load_base, make_scheduler, resolve_base
 from .saving import LORA_FILE, add_lora, as_pipeline, load_lora, save_lora, save_pipeline
@@ -21,6 +22,7 @@ __all__ = [
     "folder_digest",
     "load_base",
     "load_lora",
+    "make_denoiser",
     "make_scheduler",
     "resolve_base",
     "save_lora",
