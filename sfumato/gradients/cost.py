@@ -11,6 +11,8 @@ STRATEGIES = ("keep", "ghost", "lean")
 # So many multiply-adds take the time of one kept number; measured on AVX-512 cores with `benchmarks/layers.py`.
 LINEAR_RATIO = 24.0
 CONV_RATIO = 40.0
+# Weights of so few numbers are kept: the many small operations of a Gram cost more than the arithmetic.
+SMALL = 2**12
 # Kept gradients of a step may take this share of what the layers' inputs take, whatever the size of the batch.
 KEPT_SHARE = 3.0
 
@@ -20,13 +22,15 @@ class Work:
     """One weight, [p, d] as a matrix, in one step; all counts are per record and come from shapes alone.
 
     positions: n = draws x tokens or pixels x calls. kept: numbers of the gradient, p * d. gram: multiply-adds of its
-    two Gram matrices. inputs: numbers of the layer's inputs. conv: whether it is a convolution with a kernel.
+    two Gram matrices. inputs: numbers of the layer's inputs. patches: numbers of a convolution's unfolded input, if it
+    must be copied to keep the gradient. conv: whether it is a convolution with a kernel.
     """
 
     positions: int
     kept: int
     gram: int
     inputs: int
+    patches: int = 0
     conv: bool = False
 
 
@@ -38,7 +42,7 @@ def choose(work: Sequence[Work]) -> list[str]:
     from gradients made a few records at a time and dropped: a second weight gradient, but no memory.
     The declared shapes decide, never the drawn batch, so the choice says nothing about it.
     """
-    ways = ["ghost" if w.gram < (CONV_RATIO if w.conv else LINEAR_RATIO) * w.kept else "keep" for w in work]
+    ways = ["ghost" if _ghost(w) else "keep" for w in work]
     room = KEPT_SHARE * sum(w.inputs for w in work)
     kept = sum(w.kept for w, way in zip(work, ways) if way == "keep")
     for i in sorted(range(len(work)), key=lambda i: -work[i].kept):
@@ -48,3 +52,8 @@ def choose(work: Sequence[Work]) -> list[str]:
             ways[i] = "ghost" if 2 * work[i].positions ** 2 < work[i].kept else "lean"
             kept -= work[i].kept
     return ways
+
+
+def _ghost(work: Work) -> bool:
+    moved = work.kept + work.patches
+    return moved > SMALL and work.gram < (CONV_RATIO if work.conv else LINEAR_RATIO) * moved

@@ -75,11 +75,18 @@ def positions(module: nn.Module, g: Tensor, records: int) -> int:
     return g.numel() // (records * (g.shape[-1] if isinstance(module, nn.Linear) else g.shape[1]))
 
 
+def unfolded(module: nn.Module, positions: int) -> int:
+    """Numbers of a record's patches if a kept gradient is made from them; 0 where it is made in another way."""
+    if not isinstance(module, nn.Conv2d) or pointwise(module):
+        return 0
+    patches = positions * module.weight[0].numel()
+    return patches if patches <= PATCH_ROOM else 0
+
+
 def keep_weight(module: nn.Module, x: Tensor, g: Tensor, out: Tensor, *, first: bool) -> None:
     """Write (first call) or add the per-record weight gradients into `out` [B, p, d]."""
     records = out.shape[0]
-    patches = g.numel() // g.shape[1] * out.shape[2] if isinstance(module, nn.Conv2d) and not pointwise(module) else 0
-    if patches > PATCH_ROOM * records:
+    if isinstance(module, nn.Conv2d) and not pointwise(module) and not unfolded(module, positions(module, g, records)):
         # one kernel per record: all patches side by side would be kernel-area times larger than x, and slower
         draws = x.shape[0] // records
         for i in range(records):
@@ -152,13 +159,13 @@ def output_gram(module: nn.Module, g: Tensor, records: int) -> Tensor:
     return gram(output_columns(module, g, records))
 
 
-def gram_work(module: nn.Module, x: Tensor, positions: int, records: int, sharing: int = 1) -> int:
-    """Multiply-adds of both Grams per record; `sharing` layers use the same input's Gram."""
+def gram_work(module: nn.Module, shape: torch.Size, positions: int, records: int, sharing: int = 1) -> int:
+    """Multiply-adds of both Grams per record, inputs of `shape`; `sharing` layers use the same input's Gram."""
     p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
     if not sliding(module):
         return positions * positions * (d // sharing + p)
-    pixels = x.shape[0] // records * x.shape[2] * x.shape[3]
-    return pixels * pixels * x.shape[1] + positions * positions * (p + module.weight[0, 0].numel())
+    pixels = shape[0] // records * shape[2] * shape[3]
+    return pixels * pixels * shape[1] + positions * positions * (p + module.weight[0, 0].numel())
 
 
 def gram_square(xx: Tensor, gg: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ class Step:
         self.kept: dict[str, Tensor] = {}
         self.pairs: dict[Layer, list[tuple[Tensor, Tensor]]] = {}
         self.vectors = layout.buffer("", records, layout.width)
-        self._calls: dict[Layer, list[tuple[Tensor, int, list[Layer]]]] = {}
+        self._calls: dict[Layer, list[tuple[torch.Size, int, list[Layer]]]] = {}
         self._users = WeakIdKeyDictionary()
 
     def expect(self, layer: Layer, x: Tensor, out: Tensor) -> None:
@@ -37,19 +37,19 @@ class Step:
             return  # recomputed under checkpointing, or a layer with one way only
         users = self._users.setdefault(x, [])
         users.append(layer)
-        like = torch.empty(x.shape, device="meta")
-        self._calls.setdefault(layer, []).append((like, rules.positions(layer.module, out, self.records), users))
+        n = rules.positions(layer.module, out, self.records)
+        self._calls.setdefault(layer, []).append((x.shape, n, users))
 
     def start(self) -> None:
         """The backward pass begins: choose how each weight's norms are computed."""
         work = []
         for layer, calls in self._calls.items():
             n = sum(positions for _, positions, _ in calls)
-            x, _, users = calls[0]
-            gram = rules.gram_work(layer.module, x, n, self.records, len(users))
-            inputs = sum(like.numel() // (self.records * len(users)) for like, _, users in calls)
-            conv = isinstance(layer.module, nn.Conv2d) and not rules.pointwise(layer.module)
-            work.append(Work(n, layer.module.weight.numel(), gram, inputs, conv))
+            shape, _, users = calls[0]
+            gram = rules.gram_work(layer.module, shape, n, self.records, len(users))
+            inputs = sum(shape.numel() // (self.records * len(users)) for shape, _, users in calls)
+            kernel = isinstance(layer.module, nn.Conv2d) and not rules.pointwise(layer.module)
+            work.append(Work(n, layer.module.weight.numel(), gram, inputs, rules.unfolded(layer.module, n), kernel))
         ways = choose(work) if self.strategy == "auto" else [self.strategy] * len(work)
         self.ways = dict(zip(self._calls, ways, strict=True))
         self.collecting = True
@@ -111,10 +111,10 @@ class Step:
         """Squared norms fp64 [groups, B] over all trainable tensors of each group."""
         layout = self.layout
         squares = torch.zeros(layout.groups, self.records, dtype=torch.float64, device=layout.device)
-        for columns, group in layout.vector_blocks():
-            squares[group] += _norms(self.vectors[:, columns]).square()
-        for name, kept in self.kept.items():
-            squares[layout.group[name]] += _norms(kept.flatten(1)).square()
+        held = [(group, self.vectors[:, columns]) for columns, group in layout.vector_blocks()]
+        held += [(layout.group[name], kept.flatten(1)) for name, kept in self.kept.items()]
+        for (group, _), norms in zip(held, _norms([gradients for _, gradients in held]), strict=True):
+            squares[group] += norms.square()
         grams: dict[tuple, Tensor] = {}
         doubtful: list[tuple[Layer, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
@@ -146,7 +146,7 @@ class Step:
             for i, (x, g) in enumerate(self.pairs[layer]):
                 x, g = (self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g))
                 rules.keep_weight(layer.module, x, g, out, first=i == 0)
-            norms.append(_norms(out.flatten(1)))
+            norms += _norms([out.flatten(1)])
         return torch.cat(norms)
 
     def _rows(self, t: Tensor) -> Tensor:
@@ -228,10 +228,14 @@ class Step:
         return t.masked_fill(rows.view(-1, *(1,) * (t.dim() - 1)), 0.0)
 
 
-def _norms(gradients: Tensor) -> Tensor:
-    """Norms fp64 [B] of gradients [B, numbers]; fp32 squares overflow above 1e19 although the gradient is finite."""
-    norms = torch.linalg.vector_norm(gradients, dim=1).double()
-    bad = ~torch.isfinite(norms)
-    if bool(bad.any()):
-        norms[bad] = torch.linalg.vector_norm(gradients[bad], dim=1, dtype=torch.float64)
-    return norms
+def _norms(every: list[Tensor]) -> list[Tensor]:
+    """Norms fp64 [B] of each of several blocks of gradients [B, numbers]."""
+    if not every:
+        return []
+    norms = torch.stack([torch.linalg.vector_norm(gradients, dim=1) for gradients in every]).double()
+    if not bool(torch.isfinite(norms).all()):
+        # fp32 squares overflow above 1e19 although the gradient itself is finite
+        for gradients, row in zip(every, norms, strict=True):
+            bad = ~torch.isfinite(row)
+            row[bad] = torch.linalg.vector_norm(gradients[bad], dim=1, dtype=torch.float64)
+    return list(norms)
