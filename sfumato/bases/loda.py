@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import SfumatoError
-from .pipeline import Base
-from .saving import LORA_FILE, load_lora
+from .pipeline import Base, load_base
+from .saving import load_lora
 
 LODA_FILE = "loda_weights.safetensors"
 ACTIVATIONS = {"identity": lambda x: x, "silu": F.silu, "tanh": torch.tanh, "gelu": F.gelu}
@@ -145,9 +145,12 @@ def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
     model.get_submodule(parent)._modules[leaf] = module
 
 
-def load_adapted(base: Base, folder: Path) -> None:
-    """Put what `save_lora` or `save_loda` wrote into the base (a LoRA is merged: merged weights sample faster)."""
-    if (folder / LODA_FILE).is_file() and not (folder / LORA_FILE).is_file():
+def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
+    """What a method saved in `folder`: a whole pipeline, or adapters put into `original()` (a LoRA is merged: it samples faster)."""
+    whole = (folder / "model_index.json").exists()
+    base = load_base(folder) if whole else original()
+    if (folder / LODA_FILE).exists():
         load_loda(base, folder)
-    else:
+    elif not whole:
         load_lora(base, folder)
+    return base
