@@ -34,17 +34,13 @@ def choose_matrices(run: Run, prepared: Prepared, data: LatentData, attempt: int
     gives the same scores; once recorded they are never computed again. Only the noisy scores outlive this function.
     """
     plan, probe = run.plan, run.plan.probe
-    losses, weights, model = looking_at(prepared)
     units = poisson(run.key, STEP, attempt, plan.n_units, probe.expected_batch_size / plan.n_units)
     units = units[parallel.rank() :: parallel.world_size()]
     recipe = prepared.recipe
     batch = UnitBatch(data, units, run.key, STEP, attempt, probe.noise_draws, recipe.time_bias, recipe.caption_dropout)
-    total, sizes = torch.zeros(len(probe.groups), dtype=torch.int64), {name: w.numel() for name, w in weights.items()}
-    found = gradient_squares(
-        model, weights, losses, batch, draws=probe.noise_draws, micro_batch=prepared.performance.micro_batch
+    total = total_scores(
+        probe, prepared.adaptation.groups, *looking_at(prepared), batch, prepared.performance.micro_batch
     )
-    for squares in found:
-        total += probe.unit_scores(by_group(squares, sizes, prepared.adaptation.groups, probe)).sum(0)
     parallel.sum_over_ranks({"scores": total})
     scores, selected = release_scores(probe, total, run.key, attempt)
     chosen = rebuild(plan, run.options, selected, run.start)
@@ -52,6 +48,16 @@ def choose_matrices(run: Run, prepared: Prepared, data: LatentData, attempt: int
     facts = {"attempt": attempt, "scores": scores, "selected": list(selected), "trainable": trainable}
     parallel.on_first_rank(lambda: run.record("PROBE", facts | {"targets": list(chosen.adaptation.targets)}))
     return chosen
+
+
+def total_scores(
+    probe: Probe, groups: Mapping[str, Sequence[str]], losses, weights: Mapping, model, batch, micro_batch: int
+) -> torch.Tensor:
+    """The units' bounded scores added up, int64 [groups] in grid units; not yet noisy, so PRIVATE. Integers add exactly."""
+    total, sizes = torch.zeros(len(probe.groups), dtype=torch.int64), {name: w.numel() for name, w in weights.items()}
+    for squares in gradient_squares(model, weights, losses, batch, draws=probe.noise_draws, micro_batch=micro_batch):
+        total += probe.unit_scores(by_group(squares, sizes, groups, probe)).sum(0)
+    return total
 
 
 def release_scores(probe: Probe, total: torch.Tensor, key: RunKey, attempt: int) -> tuple[list[float], tuple[str, ...]]:

@@ -288,8 +288,6 @@ def _check_numbers(plan: Plan) -> None:
     for name in positive + ["histogram_noise_multiplier"] * (plan.histogram_noise_multiplier is not None):
         if not _is_number(getattr(plan, name)) or getattr(plan, name) <= 0:
             raise ValueError(f"{name} must be a finite number > 0: correct it in the plan's arguments")
-    if plan.probe is not None and not plan.probe.expected_batch_size <= plan.n_units:
-        raise ValueError(f"the probe's expected batch must lie above 0 and at most n_units ({plan.n_units}): lower it")
     if not _is_number(plan.ema_decay) or not 0 <= plan.ema_decay < 1:
         raise ValueError("ema_decay must lie in [0, 1): 0 switches the average off")
     if not _is_number(plan.epsilon):
