@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -128,7 +128,7 @@ def load_loda(base: Base, folder: Path) -> None:
                 if weight.shape != tensor.shape or not torch.isfinite(tensor).all():
                     raise ValueError("shapes of another base, or numbers that are not finite")
                 weight.copy_(tensor)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise SfumatoError(f"{LODA_FILE} does not fit this base: {error}") from error
     base.unet.requires_grad_(False)
 

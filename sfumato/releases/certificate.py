@@ -74,6 +74,8 @@ def build_privacy_json(
         )
     if epsilon < float(plan["epsilon"]) - 1e-3 - 1e-9:
         raise SfumatoError("the ledger bills less than the plan; a release needs the ledger of its own run")
+    if plan.get("probe") and not conditions.get("selection"):
+        raise SfumatoError("the plan paid for a probe whose scores are not in the ledger; finish the run first")
     if settings.get("class_shares") == "noisy-histogram" and plan.get("histogram_noise_multiplier") is None:
         raise SfumatoError("class shares come from a histogram the plan did not pay for; declare them or plan with one")
     certificate: dict[str, Any] = {
@@ -123,8 +125,6 @@ def build_privacy_json(
     }
     if conditions.get("selection"):
         certificate["selection"] = conditions["selection"]
-    elif plan.get("probe"):
-        raise SfumatoError("the plan paid for a probe whose scores are not in the ledger; finish the run first")
     if unit == "record" and (table := record_groups(parsed, delta, relation, epsilon)):
         certificate["k_table"] = table
     _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})

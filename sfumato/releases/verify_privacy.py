@@ -8,11 +8,11 @@ What it cannot see: whether the program that trained the model really did what p
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import dp_accounting as dp
@@ -69,13 +69,11 @@ def found_at_most(rate, epsilon, delta):
 def check_privacy(facts):
     """Every check that needs privacy.json alone, as a list of (name, passed, detail)."""
     m = facts["mechanism"]
-    stated = collections.Counter(
-        {("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0}
-    )
+    stated = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
     for query in m["one_shot"]:
         rate = query["sampling_rate"] if query["type"] == "poisson_gaussian" else None
         stated[query["type"], rate, query["noise"]] += 1
-    billed = collections.Counter()
+    billed = Counter()
     for event in facts["events"]:
         noise = event.get("noise_multiplier", event.get("epsilon"))
         billed[event["type"], event.get("sampling_rate"), noise] += int(event.get("steps", event.get("count", 1)))
