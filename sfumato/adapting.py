@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from . import parallel
 from .bases import encode_images
 from .errors import Interrupted, SfumatoError
+from .estimate import made_up_batch
 from .gradients import self_check
-from .prepare import Prepared, made_up_batch
+from .prepare import Prepared
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
 from .probing import check_scores, choose_matrices

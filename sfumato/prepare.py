@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import safetensors.torch
 import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
 from .errors import SfumatoError
-from .gradients import Engine
 from .methods import METHODS, Adaptation, Prompts
-from .privacy.clipping import flat
 from .privacy.plan import Plan, make_plan
-from .training import Batch, Performance, Recipe
+from .training import Performance, Recipe
 
 CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
 
@@ -38,19 +34,6 @@ class Prepared:
     performance: Performance
     options: dict
     start: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take on this machine: measured on made-up pictures, then multiplied. Bytes, seconds.
-
-    `noise_norm` is the expected norm of the noise on the mean gradient, `signal_bound` the most the signal can have.
-    """
-
-    seconds: float
-    peak_bytes: int
-    noise_norm: float
-    signal_bound: float
 
 
 def choose_prompts(
@@ -253,51 +236,6 @@ def rebuild(
         **({"start": start} if start else {}),
     )
     return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {}))
-
-
-def made_up_batch(prepared: Prepared, units: int, seed: int = 0) -> Batch:
-    """A batch of random latents in the shapes of the plan: for self-checks and timing, never private."""
-    g = torch.Generator().manual_seed(seed)
-    k, size = prepared.plan.noise_draws, prepared.base.latent_size
-    shape = (units, k, prepared.base.unet.config.in_channels, size, size)
-    return Batch(
-        mean=torch.randn(shape, generator=g),
-        std=torch.full(shape, 0.1),
-        label=torch.randint(0, len(prepared.plan.classes), (units, k), generator=g)[:, :1].expand(-1, k).contiguous(),
-        latent_noise=torch.randn(shape, generator=g),
-        noise=torch.randn(shape, generator=g),
-        time=torch.randint(0, 1000, (units, k), generator=g),
-        drop=torch.zeros(units, k, dtype=torch.bool),
-        weight=torch.ones(units, k),
-    )
-
-
-def estimate(prepared: Prepared) -> Estimate:
-    """Time one or two micro-batches of made-up pictures and multiply by the plan's steps."""
-    plan = prepared.plan
-    units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
-    batch = made_up_batch(prepared, units)
-    process = psutil.Process()
-    with Engine(prepared.adaptation.model, prepared.adaptation.trainable) as engine:
-        seconds = []
-        for _ in range(2):
-            started = time.perf_counter()
-            engine.clipped_sum(
-                prepared.adaptation.row_losses, batch, draws=plan.noise_draws, clip=flat(1.0).factors, micro_batch=units
-            )
-            seconds.append(time.perf_counter() - started)
-    per_unit = min(seconds) / units
-    noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
-    total = plan.steps * (plan.expected_batch_size * per_unit + noise)
-    if plan.probe is not None:
-        total += plan.probe.expected_batch_size * plan.probe.noise_draws * per_unit / plan.noise_draws
-    copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
-    return Estimate(
-        seconds=float(total),
-        peak_bytes=int(process.memory_info().rss + copies),
-        noise_norm=plan.noise_norm_expected(),
-        signal_bound=plan.signal_bound,
-    )
 
 
 def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:

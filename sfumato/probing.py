@@ -13,10 +13,11 @@ import torch
 from . import parallel
 from .bases import Base, embed_prompts, encode_images, load_base
 from .errors import SfumatoError
+from .estimate import made_up_batch
 from .gradients.scores import gradient_squares
 from .methods import METHODS, Prompts
 from .methods.starting import right_vectors
-from .prepare import Prepared, choose_prompts, made_up_batch, original_base, rebuild
+from .prepare import Prepared, choose_prompts, original_base, rebuild
 from .privacy.keys import RunKey
 from .privacy.noise import noisy_scores
 from .privacy.probing import STEP, Probe
@@ -38,9 +39,9 @@ def choose_matrices(run: Run, prepared: Prepared, data: LatentData, attempt: int
     units = units[parallel.rank() :: parallel.world_size()]
     recipe = prepared.recipe
     batch = UnitBatch(data, units, run.key, STEP, attempt, probe.noise_draws, recipe.time_bias, recipe.caption_dropout)
-    total = total_scores(
-        probe, prepared.adaptation.groups, *looking_at(prepared), batch, prepared.performance.micro_batch
-    )
+    # As many rows in one pass as a step of training has.
+    micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // probe.noise_draws)
+    total = total_scores(probe, prepared.adaptation.groups, *looking_at(prepared), batch, micro_batch)
     parallel.sum_over_ranks({"scores": total})
     scores, selected = release_scores(probe, total, run.key, attempt)
     chosen = rebuild(plan, run.options, selected, run.start)

@@ -15,8 +15,9 @@ from . import parallel
 from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, make_scheduler, open_adapted
 from .errors import SfumatoError
+from .estimate import Estimate, estimate, fit_to_memory
 from .methods import METHODS
-from .prepare import Estimate, Prepared, estimate, original_base, prepare, rebuild, shares_of
+from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
 from .probing import with_public
 from .records import LONE, RecordSet, Summary, describe, load_records
@@ -96,6 +97,7 @@ def adapt(
         for remark in _remarks(prepared.plan, records):
             on_stage(f"note: {remark}")
         check_gradients(prepared, on_stage)
+        prepared = fit_to_memory(prepared)
         parallel.on_first_rank(lambda: open_run(Path(output), prepared, records))
         run = Run.open(output)
         with one_writer(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -207,7 +208,16 @@ def preparing(
         Option("--seed", rich_help_panel=TRAINING, help="Public: how adapters start. It never reaches the noise."),
     ] = None,
     micro_batch_size: Annotated[
-        int | None, Option("--micro-batch-size", min=1, rich_help_panel=SPEED, help="Units in one forward pass.")
+        int | None,
+        Option("--micro-batch-size", min=1, rich_help_panel=SPEED, help="Units in one pass (default: what fits)."),
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        Option(
+            "--memory-budget",
+            rich_help_panel=SPEED,
+            help="Memory for one pass, beside weights and optimiser: 800MB, 4GB (default 1GB). It decides the micro-batch.",
+        ),
     ] = None,
     mixed_precision: Annotated[
         Literal["no", "bf16"] | None, Option("--mixed-precision", rich_help_panel=SPEED, help="Default bf16.")
@@ -233,7 +243,7 @@ METHOD_OPTIONS = ("blocks", "rank", "alpha", "target_modules", "freeze_a", "adap
                   "score", "votes", "probe_clip", "per_size", "probe_units", "probe_draws", "probe_share", "probe_noise")  # fmt: skip
 RECIPE = {"learning_rate": "learning_rate", "lr_warmup_steps": "warmup_steps", "ema_decay": "ema_decay",
           "caption_dropout": "caption_dropout"}  # fmt: skip
-PERFORMANCE = {"micro_batch_size": "micro_batch", "mixed_precision": "precision", "threads": "threads",
+PERFORMANCE = {"micro_batch_size": "micro_batch", "memory_budget": "memory_budget", "mixed_precision": "precision", "threads": "threads",
                "checkpointing_steps": "checkpoint_steps", "engine": "engine"}  # fmt: skip
 
 
@@ -265,6 +275,8 @@ def arguments(given: dict) -> dict:
     performance = {field: given[name] for name, field in PERFORMANCE.items() if name in given}
     if "precision" in performance:
         performance["precision"] = {"no": "float32", "bf16": "bfloat16"}[performance["precision"]]
+    if "memory_budget" in performance:
+        performance["memory_budget"] = size(performance["memory_budget"])
     return said | {"method_options": chosen, "recipe": Recipe(**recipe), "performance": Performance(**performance)}
 
 
@@ -287,6 +299,15 @@ def ratio_or_count(word: str) -> float | int:
         return int(word) if word.isdigit() else float(word)
     except ValueError as error:
         raise SfumatoError(f"--keep {word}: write a ratio such as 0.3, or a count such as 38") from error
+
+
+def size(words: str) -> int:
+    """Bytes of "800MB", "4 GB", "1.5GiB" (1 GB is taken as 2^30 bytes); SfumatoError for anything else."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([MG])i?B?", words.strip(), re.IGNORECASE)
+    count = float(found[1]) * 2 ** (20 if found[2] in "mM" else 30) if found else 0
+    if count < 2**20:
+        raise SfumatoError(f"--memory-budget {words!r}: give a size such as 800MB or 4GB")
+    return int(count)
 
 
 def _flag(name: str) -> str:

@@ -35,7 +35,10 @@ def gradient_squares(
     without an exact rule, RuntimeError for a weight that the losses do not reach.
     """
     check_counts(draws, micro_batch)
-    layers = {layer.weight: layer for layer in find_layers(model, weights)}
+    owners, tables = find_layers(model, weights)
+    if tables:
+        raise ValueError(f"{tables[0].name}: scores exist for the weights of Linear and Conv2d only")
+    layers = {layer.weight: layer for layer in owners}
     for layer in layers.values():
         if layer.bias is not None or not isinstance(layer.module, (nn.Linear, nn.Conv2d)):
             raise ValueError(f"{layer.path}: scores exist for the weights of Linear and Conv2d only")
@@ -94,9 +97,8 @@ def _layer_squares(layer: Layer, calls: list[tuple[Tensor, Tensor, int]], grads:
         total = 0
         for x, g in pairs:
             rows = slice(some.start * x.shape[0] // records, some.stop * x.shape[0] // records)
-            inputs, outputs = rules.weight_pair(
-                layer.module, x[rows].to(wide), g[rows].to(wide), some.stop - some.start
-            )
+            inputs = rules.columns(layer.module, x[rows].to(wide), some.stop - some.start)
+            outputs = rules.output_columns(layer.module, g[rows].to(wide), some.stop - some.start)
             total = total + torch.bmm(outputs.transpose(1, 2), inputs)
         square.append(torch.linalg.vector_norm(total.flatten(1), dim=1, dtype=torch.float64).square())
     return torch.cat(square)
