@@ -19,6 +19,7 @@ from .gradients import self_check
 from .prepare import Prepared
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
+from .probing import check_scores, choose_matrices
 from .run import Run
 from .training import (
     Progress,
@@ -44,6 +45,8 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
             made_up_batch(prepared, 2),
             prepared.plan.noise_draws,
         )
+        if prepared.plan.probe is not None:
+            check_scores(prepared)
     except (RuntimeError, ValueError) as error:
         raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
@@ -51,7 +54,7 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
 
 
 def open_run(output: Path, prepared: Prepared, records) -> None:
-    run = Run.create(output, prepared.plan, prepared.options)
+    run = Run.create(output, prepared.plan, prepared.options, prepared.start)
     # Charge before read: a crash after this line is spent, whatever the pixels were.
     run.charge()
     run.record("ATTEMPT", {"attempt": 0, "data": run.data_digest(records), "fingerprint": run.fingerprint})
@@ -64,6 +67,9 @@ def train_run(run, prepared: Prepared, records, attempt, found, progress, on_sta
     run.require_charge()
     parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
+    if plan.probe is not None and run.selected is None:
+        on_stage("probing which matrices matter")
+        prepared = choose_matrices(run, prepared, data, attempt)
     state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
     if found is not None:
         facts, tensors = found
@@ -180,6 +186,11 @@ def continue_run(run: Run, records, new_attempt: bool) -> tuple[int, tuple | Non
             raise SfumatoError("something of this run was released already: a replay is not free; use --new-attempt")
         run.record("REPLAY", {"attempt": last["attempt"], "from_step": step})
         return last["attempt"], found
+    if run.plan.probe is not None and run.selected is None:
+        raise SfumatoError(
+            "the run stopped before its probe was recorded, and the retry reserve pays for training steps only: "
+            "--resume without --new-attempt, or adapt into a new folder"
+        )
     # The last attempt may have run one checkpoint interval beyond the last checkpoint that the ledger knows of:
     # all of its steps after the one we go on from are billed again.
     reached = max([last.get("from_step", 0)] + [n["checkpoint"] for n in noted if n["attempt"] == last["attempt"]])

@@ -97,6 +97,8 @@ def estimate(prepared: Prepared) -> Estimate:
     per_unit = min(seconds) / units
     noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
     total = plan.steps * (plan.expected_batch_size * per_unit + noise)
+    if plan.probe is not None:
+        total += plan.probe.expected_batch_size * plan.probe.noise_draws * per_unit / plan.noise_draws
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
     return Estimate(
         seconds=float(total),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
@@ -22,7 +25,7 @@ CLASSES_FOUND = "the class list was read off the data, not declared; the guarant
 
 @dataclass(frozen=True)
 class Prepared:
-    """A base with a method applied to it, and the plan that pays for its training."""
+    """A base with a method applied to it, and the plan that pays for its training. `start`: public rows adapters began with."""
 
     base: Base
     adaptation: Adaptation
@@ -30,6 +33,7 @@ class Prepared:
     recipe: Recipe
     performance: Performance
     options: dict
+    start: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def choose_prompts(
@@ -96,11 +100,14 @@ def prepare(
     performance: Performance | None = None,
     seed: int = 0,
     tuning: str | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
+    scores: Sequence[float] | None = None,
 ) -> Prepared:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
     Uses of `records` only its public facts: number of units, classes, name of the unit column.
-    `tuning`: what the certificate says of how settings were chosen. Raises SfumatoError.
+    `tuning`: what the certificate says of how settings were chosen. `start`, `scores`: how adapters start and what the
+    choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
     if method not in METHODS:
         raise SfumatoError(f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)")
@@ -114,7 +121,8 @@ def prepare(
     # The public seed: it decides how adapters start, never a draw that protects anyone.
     torch.manual_seed(seed)
     try:
-        adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}))
+        public = {"start": start} if start else {}
+        adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}), **public)
     except TypeError as error:
         raise SfumatoError(f"--method {method} does not take one of the options given: {error}") from error
     if relation == "add-remove":
@@ -128,7 +136,9 @@ def prepare(
         raise SfumatoError("a histogram over units needs --max-per-unit, a public bound on the images counted per unit")
     chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
     schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
-    trainable = sum(p.numel() for p in adaptation.trainable.values())
+    probe = adaptation.probe
+    if probe is not None:
+        probe = dataclasses.replace(probe, expected_batch_size=min(probe.expected_batch_size, float(records.n_units)))
     try:
         plan = make_plan(
             method=method,
@@ -154,12 +164,14 @@ def prepare(
             # A path is kept whole, so that the run can be resumed from anywhere; the certificate shows its last part only.
             base=str(base) if base in bundled_bases() else str(Path(base).resolve()),
             base_digest=opened.digest,
-            trainable=trainable,
+            trainable=adaptation.most_trainable,
             learning_rate=recipe.learning_rate,
             warmup_steps=recipe.warmup_steps,
             ema_decay=recipe.ema_decay,
             target_modules=adaptation.targets,
-            rank=(method_options or {}).get("rank", 8) if method == "lora" else None,
+            rank=adaptation.rank,
+            probe=probe,
+            probe_share=adaptation.probe_share,
         )
     except ValueError as error:
         raise SfumatoError(str(error)) from error
@@ -173,12 +185,23 @@ def prepare(
         "recipe": asdict(recipe),
         "performance": asdict(performance),
         "seed": seed,
+        "selection": None if probe is not None else _selection(adaptation, method_options or {}, scores),
+        "start": None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest(),
         "statements": {
             "opt_ins": [CLASSES_FOUND] if getattr(records, "classes_found", False) else [],
             "tuning": tuning,
         },
     }
-    return Prepared(opened, adaptation, plan, recipe, performance, options)
+    return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
+
+
+def _selection(adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None) -> dict | None:
+    """What the certificate says of a choice of matrices that cost nothing; None for methods that choose none."""
+    if not adaptation.groups:
+        return None
+    chosen = [group for group, members in adaptation.groups.items() if members[0] in adaptation.targets]
+    how = "all" if len(chosen) == len(adaptation.groups) else method_options.get("choose", "private")
+    return {"how": how, "groups": list(adaptation.groups), "selected": chosen, "scores": scores and list(scores)}
 
 
 def original_base(plan: Plan) -> Base:
@@ -189,8 +212,16 @@ def original_base(plan: Plan) -> Base:
     return base
 
 
-def rebuild(plan: Plan, options: dict) -> Prepared:
-    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the base has changed."""
+def rebuild(
+    plan: Plan,
+    options: dict,
+    selected: Sequence[str] | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
+) -> Prepared:
+    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the base has changed.
+
+    selected: what the plan's probe has chosen, if it has; start: as in `prepare`.
+    """
     base = original_base(plan)
     performance = Performance(**options["performance"])
     words = options["prompts"]
@@ -201,8 +232,10 @@ def rebuild(plan: Plan, options: dict) -> Prepared:
         prompts,
         precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
         **options["method_options"],
+        **({"selected": selected} if selected else {}),
+        **({"start": start} if start else {}),
     )
-    return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options)
+    return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {}))
 
 
 def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:

@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import safetensors.torch
+
 from .errors import SfumatoError
 from .privacy import events as dp_events
 from .privacy.keys import RunKey
@@ -18,6 +20,7 @@ from .privacy.ledger import RunLedger
 from .privacy.plan import Plan
 from .training import write_file
 
+START = "start.safetensors"
 PRIVATE_NOTE = """PRIVATE
 
 This folder was computed from private images. It holds the secret run key, checkpoints, cached latents and
@@ -57,8 +60,8 @@ class Run:
     options: dict
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan, options: dict) -> Run:
-        """Make the folder with its key and ledger; SfumatoError if it exists. All or nothing."""
+    def create(cls, folder: Path, plan: Plan, options: dict, start: dict | None = None) -> Run:
+        """Make the folder with its key, ledger and public start, if any; SfumatoError if it exists. All or nothing."""
         if folder.exists():
             raise SfumatoError(f"{folder} exists: name a new run folder, or continue it with --resume")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -67,6 +70,8 @@ class Run:
             write_file(temporary / "PRIVATE", PRIVATE_NOTE.encode())
             write_file(temporary / "plan.json", json.dumps(plan.to_json(), indent=1).encode())
             write_file(temporary / "options.json", json.dumps(options, indent=1).encode())
+            if start:
+                write_file(temporary / START, safetensors.torch.save(start))
             RunKey.generate().save(temporary / "run.key")
             ledger = RunLedger(temporary / "ledger.jsonl")
             facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta}
@@ -113,6 +118,33 @@ class Run:
             return RunLedger(self.folder / "ledger.jsonl")
         except ValueError as error:
             raise SfumatoError(f"the ledger of {self.folder}: {error}") from error
+
+    @property
+    def selection(self) -> dict | None:
+        """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before or without one."""
+        noted = self.ledger.bodies("PROBE")
+        if noted and self.plan.probe is not None:
+            facts = {name: noted[-1][name] for name in ("selected", "scores", "targets", "trainable")}
+            return {"how": "private", "groups": list(self.plan.probe.groups), **facts}
+        return self.options.get("selection")
+
+    @property
+    def selected(self) -> tuple[str, ...] | None:
+        """What the plan's own probe has chosen; None before it has, or without a probe."""
+        return tuple(self.selection["selected"]) if self.plan.probe is not None and self.selection else None
+
+    @property
+    def start(self) -> dict:
+        """Public rows that the adapters began with, by module (`start.safetensors`); SfumatoError if they were altered."""
+        if not self.options.get("start"):
+            return {}
+        try:
+            blob = (self.folder / START).read_bytes()
+        except OSError as error:
+            raise SfumatoError(f"{START} of the run cannot be read ({error.strerror}): put it back") from error
+        if hashlib.sha256(blob).hexdigest() != self.options["start"]:
+            raise SfumatoError(f"{START} of the run was altered: put the original back")
+        return safetensors.torch.load(blob)
 
     @property
     def model(self) -> Path:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-KINDS = ("PLAN", "CHARGE", "ATTEMPT", "REPLAY", "RELEASE", "NOTE")
-_NEEDS = {"CHARGE": "PLAN", "ATTEMPT": "CHARGE", "REPLAY": "ATTEMPT", "RELEASE": "ATTEMPT"}
+KINDS = ("PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "NOTE")
+_NEEDS = {"CHARGE": "PLAN", "ATTEMPT": "CHARGE", "PROBE": "ATTEMPT", "REPLAY": "ATTEMPT", "RELEASE": "ATTEMPT"}
 _GENESIS = "0" * 64
 _FIELDS = {"seq", "prev_hash", "kind", "utc", "body", "hash"}
 
@@ -61,9 +61,10 @@ def _parse(data: bytes) -> list[dict]:
 class RunLedger:
     """The ledger file of one run: JSON lines {seq, prev_hash, kind, utc, body, hash}, hash over the canonical form of the rest.
 
-    Opening verifies the whole chain. Order: PLAN, CHARGE (the whole planned run, before any private read), ATTEMPT, then RELEASE
-    and REPLAY; NOTE anywhere. There are no refunds. `head` belongs in the certificate: it shows rows deleted or restored later.
-    Rows carry no private values. Raises ValueError for a damaged or torn file (`cut_torn_line` is the cure for the latter).
+    Opening verifies the whole chain. Order: PLAN, CHARGE (the whole planned run, before any private read), ATTEMPT, then PROBE
+    (noisy scores, once), RELEASE and REPLAY; NOTE anywhere. There are no refunds. `head` belongs in the certificate: it shows
+    rows deleted or restored later. Rows carry no private values. Raises ValueError for a damaged or torn file (`cut_torn_line` is
+    the cure for the latter).
     """
 
     def __init__(self, path: str | os.PathLike):

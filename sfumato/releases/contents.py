@@ -16,6 +16,7 @@ SUMS = "SHA256SUMS"
 IMAGES = (r"train/[^/]+/\d{6,}\.png", r"(train/)?metadata\.jsonl", r"data/train-\d{5}-of-\d{5}\.parquet")
 MODEL = (
     r"pytorch_lora_weights\.safetensors",
+    r"loda_weights\.safetensors",
     r"learned_embeds\.safetensors",
     r"model/model_index\.json",
     (
@@ -199,7 +200,7 @@ def _check_model(folder: Path, found: Contents) -> None:
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
         raise SfumatoError(
-            "a model release needs pytorch_lora_weights.safetensors, learned_embeds.safetensors or model/"
+            "a model release needs pytorch_lora_weights.safetensors, loda_weights.safetensors, learned_embeds.safetensors or model/"
         )
     found.layout = "pipeline" if any(f.startswith("model/") for f in found.files) else PurePosixPath(weights[0]).stem
     if found.layout == "pipeline" and "model/model_index.json" not in found.files:
