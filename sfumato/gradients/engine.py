@@ -182,16 +182,17 @@ class Engine:
 
     def _tap(self, layer: Layer):
         needs_input = layer.weight is not None
-        dims = 1 if isinstance(layer.module, nn.Embedding) else 4 if isinstance(layer.module, nn.Conv2d) else 2
+        embeds, norm = isinstance(layer.module, nn.Embedding), isinstance(layer.module, NORMS[1:])
+        dims = 1 if embeds else 4 if isinstance(layer.module, nn.Conv2d) else 2
 
         def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
             step = self._step
             if step is None or not torch.is_grad_enabled():
                 return None
             x = args[0] if args else next(iter(kwargs.values()))
-            if x.dim() < dims or (isinstance(module, nn.Embedding) and x.dim() > 2):
+            if x.dim() < dims or (embeds and x.dim() > 2):
                 raise ValueError(f"{layer.path}: no rule for an input of shape {tuple(x.shape)}")
-            if isinstance(module, NORMS[1:]) and x.dim() <= len(module.normalized_shape):
+            if norm and x.dim() <= len(module.normalized_shape):
                 raise ValueError(f"{layer.path}: normalises over the rows of the batch")
             if x.shape[0] not in (step.records, step.records * step.draws):
                 raise ValueError(

@@ -40,6 +40,8 @@ class Layout:
             self.span[name] = slice(end, end + trainable[name].numel())
             end += trainable[name].numel()
         self.width = end
+        # how each layer's norms are computed, by draws: decided from the shapes of the first step, then kept
+        self.ways: dict[int, dict[Layer, str]] = {}
         self._buffers: dict[str, Tensor] = {}
 
     def vector_blocks(self) -> list[tuple[slice, int]]:

@@ -24,7 +24,7 @@ class Step:
         self.layout, self.strategy, self.records, self.draws = layout, strategy, records, draws
         self.collecting = False
         self.reached: set[str] = set()
-        self.ways: dict[Layer, str] = {}
+        self.ways = layout.ways.get(draws)
         self.kept: dict[str, Tensor] = {}
         self.pairs: dict[Layer, list[tuple[Tensor, Tensor]]] = {}
         self.vectors = layout.buffer("", records, layout.width)
@@ -33,15 +33,18 @@ class Step:
 
     def expect(self, layer: Layer, x: Tensor, out: Tensor) -> None:
         """One call of one layer in the forward pass; only shapes are looked at."""
-        if self.collecting or not isinstance(layer.module, (nn.Linear, nn.Conv2d)):
-            return  # recomputed under checkpointing, or a layer with one way only
+        if self.ways is not None or not isinstance(layer.module, (nn.Linear, nn.Conv2d)):
+            return  # decided before, or a layer with one way only
         users = self._users.setdefault(x, [])
         users.append(layer)
         n = rules.positions(layer.module, out, self.records)
         self._calls.setdefault(layer, []).append((x.shape, n, users))
 
     def start(self) -> None:
-        """The backward pass begins: choose how each weight's norms are computed."""
+        """The backward pass begins: choose how each weight's norms are computed, unless an earlier step has."""
+        self.collecting = True
+        if self.ways is not None:
+            return
         work = []
         for layer, calls in self._calls.items():
             n = sum(positions for _, positions, _ in calls)
@@ -51,8 +54,7 @@ class Step:
             kernel = isinstance(layer.module, nn.Conv2d) and not rules.pointwise(layer.module)
             work.append(Work(n, layer.module.weight.numel(), gram, inputs, rules.unfolded(layer.module, n), kernel))
         ways = choose(work) if self.strategy == "auto" else [self.strategy] * len(work)
-        self.ways = dict(zip(self._calls, ways, strict=True))
-        self.collecting = True
+        self.ways = self.layout.ways[self.draws] = dict(zip(self._calls, ways, strict=True))
 
     def arrive(self, layer: Layer, x: Tensor | None, g: Tensor) -> None:
         """One call of one layer, met in the backward pass: x its input, g the gradient at its output."""
@@ -123,7 +125,7 @@ class Step:
                 ids = torch.cat([x.reshape(self.records, x.numel() // self.records) for x, _ in pairs], 1)
                 g = torch.cat([rules.rows_to_records(g.to(layout.dtype), self.records) for _, g in pairs], 1)
                 place += rules.embedding_square(ids, g, layer.module.num_embeddings)
-            elif self.ways[layer] == "lean":
+            elif self.ways.get(layer) == "lean":
                 place += self._lean_norms(layer).square()
             else:
                 square, doubt = rules.gram_square(*self._grams(layer, pairs, grams))
