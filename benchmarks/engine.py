@@ -38,7 +38,7 @@ GOAL_DRAWS = 1.10
 
 def main() -> None:
     args = arguments()
-    prepare_process(args.threads)
+    prepare_process(args.threads, args.allocator)
     warnings.filterwarnings("ignore")  # peers' hooks and torch.func's fallbacks warn at every step
     import torch
 
@@ -71,6 +71,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer-rounds", type=int, help="timed steps of a peer (default: as --rounds, 1 with --quick)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--allocator", choices=("keep", "default"), default="keep", help="what glibc does with freed memory"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (time is then wall time)")
     parser.add_argument("--quick", action="store_true", help="a few small rows instead of --models and so on")
     parser.add_argument("--json", action="store_true", help="JSON lines on standard output instead of a table")

@@ -19,12 +19,17 @@ MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MA
 PACKAGES = ("torch", "diffusers", "peft", "transformers", "opacus", "opake", "sfumato")
 
 
-def prepare_process(threads: int) -> None:
-    """Start this program anew unless allocator and thread settings are in force: both are read at start only."""
-    wanted = {**MALLOC, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
+def prepare_process(threads: int, allocator: str = "keep") -> None:
+    """Start this program anew unless allocator and thread settings are in force: both are read at start only.
+
+    allocator: "keep" freed memory, or the system's "default", which is what a program of one's own gets.
+    """
+    malloc = MALLOC if allocator == "keep" else dict.fromkeys(MALLOC, "")
+    wanted = {**malloc, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    if any(os.environ.get(name, "") != value for name, value in wanted.items()):
         quiet = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted, **quiet})
+        environment = {n: v for n, v in {**os.environ, **wanted, **quiet}.items() if v}
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     import torch
 
     torch.set_num_threads(threads)
