@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .engine import Engine, check_counts, check_groups, check_losses
+from .step import narrow
 
 
 class ReferenceEngine:
@@ -81,7 +82,7 @@ class ReferenceEngine:
             finite = bool(torch.isfinite(norms[i]).all()) and bool(torch.isfinite(losses).all())
             if not finite:
                 norms[i] = torch.inf
-            factors = clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]).to(wide).flatten()
+            factors = narrow(clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]), wide).flatten()
             if finite:
                 for factor, names in zip(factors, groups, strict=True):
                     for name in names:

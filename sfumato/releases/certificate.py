@@ -205,7 +205,7 @@ def _mechanism(plan: dict, events: list[dict]) -> dict:
         "noise_placement": "once per step on the sum of clipped gradients, before it is divided",
         "divisor": "the expected batch size, a public constant; never the number drawn",
         "micro_batching": "changes time and memory only",
-        "dtype": {"norms": "float64", "noise": "float32"},
+        "dtype": {"norms": "float32 in runs of 1,024, added in float64", "noise": "float32"},
         "random_source": "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; "
         "no public seed reaches it",
         "arithmetic": {"training": "real-arithmetic guarantee", "one_shot": "grid" if once else None},
