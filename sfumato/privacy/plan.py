@@ -14,7 +14,9 @@ from sfumato.privacy.events import Event, PoissonGaussian
 from sfumato.privacy.pricing import events_of, one_shot_events, price_after, probe_event
 from sfumato.privacy.probing import Probe
 
-CLIPPINGS = ("flat", "normalised")
+CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
+# The constants of the papers: one of a whole gradient (arXiv 2206.07136), one of a single matrix's (arXiv 2605.30312).
+GAMMAS = {"normalised": 0.01, "per-group-normalised": 1e-4}
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 
 
@@ -25,6 +27,7 @@ class Plan:
     unit: "record" or the unit column; n_units: slots; expected_batch_size: the divisor B; noise_draws: K; noise_multiplier: noise
     sd / sensitivity; retry_steps: further steps billed for resumes; epsilon: the composed cost, rounded up to 3 decimals; probe: the
     noisy ranking that decides what trains; trainable is then the most that can be chosen, and target_modules are the candidates.
+    clip_norm: what one unit adds at most, all groups together; clip_groups: how many groups share it equally, None for one clip.
     Raises ValueError when the fields contradict each other, the events above all.
     """
 
@@ -60,6 +63,7 @@ class Plan:
     grid: float
     opt_ins: tuple[str, ...] = ()
     probe: Probe | None = None
+    clip_groups: int | None = None
 
     def __post_init__(self):
         checks.check_numbers(self)
@@ -79,13 +83,20 @@ class Plan:
         """The clipping rule of the run."""
         if self.clipping not in CLIPPINGS:
             raise ValueError(f"unknown clipping: use one of {', '.join(CLIPPINGS)}")
-        if self.clipping == "normalised":
+        if self.clipping in GAMMAS:
             if self.clip_norm != 1.0:
                 raise ValueError("normalised clipping has sensitivity 1: leave clip_norm out or give 1.0")
-            return clipping.normalised(self.gamma if self.gamma is not None else 0.0)
-        if self.gamma is not None:
+            if self.gamma is None:
+                raise ValueError("normalised clipping needs a gamma: make the plan again")
+        elif self.gamma is not None:
             raise ValueError("gamma belongs to normalised clipping: leave it out or give clipping='normalised'")
-        return clipping.flat(self.clip_norm)
+        if self.clipping.startswith("per-group"):
+            if isinstance(self.clip_groups, bool) or not isinstance(self.clip_groups, int) or self.clip_groups < 1:
+                raise ValueError("per-group clipping needs clip_groups, an integer >= 1: the number of groups")
+            return clipping.per_group(clipping.equal_shares(self.clip_norm, self.clip_groups), self.gamma)
+        if self.clip_groups is not None:
+            raise ValueError("clip_groups belongs to per-group clipping: leave it out or give clipping='per-group'")
+        return clipping.flat(self.clip_norm) if self.gamma is None else clipping.normalised(self.gamma)
 
     @property
     def probe_event(self) -> Event | None:
@@ -94,7 +105,7 @@ class Plan:
 
     @property
     def signal_bound(self) -> float:
-        """The most one unit adds to the gradient sum (its norm): C, or 1 when normalised."""
+        """The most one unit adds to the gradient sum (its norm, all groups together): C, or 1 when normalised."""
         return self.clip_norm
 
     @property
@@ -129,14 +140,15 @@ class Plan:
     def to_json(self) -> dict:
         """A JSON object with one entry per field."""
         body = {**asdict(self), "events": events.to_json(self.events)}
-        del body["probe"]
-        probe = {} if self.probe is None else {"probe": self.probe.to_json()}
-        return body | {name: list(body[name]) for name in _TUPLES} | probe
+        # What a plan does not use is left out, so that plans from before it was known keep their digest.
+        rest = {"probe": self.probe and self.probe.to_json(), "clip_groups": self.clip_groups}
+        used = {name: value for name, value in rest.items() if value is not None}
+        return {k: v for k, v in body.items() if k not in rest} | {name: list(body[name]) for name in _TUPLES} | used
 
     @classmethod
     def from_json(cls, body: Mapping) -> Plan:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
-        if not isinstance(body, Mapping) or {*body, "probe"} != {field.name for field in fields(cls)}:
+        if not isinstance(body, Mapping) or {*body, "probe", "clip_groups"} != {field.name for field in fields(cls)}:
             raise ValueError("this is not a plan of this version: make the plan again")
         if not all(isinstance(body[name], (list, tuple)) for name in (*_TUPLES, "events")):
             raise ValueError("classes, prompts, target_modules, opt_ins and events must be lists: make the plan again")
@@ -171,6 +183,7 @@ def make_plan(
     trainable: int,
     learning_rate: float,
     clipping: str = "flat",
+    clip_groups: int | None = None,
     gamma: float | None = None,
     relation: str = "zero-out",
     histogram_noise_multiplier: float | None = None,
@@ -187,11 +200,11 @@ def make_plan(
     """Validate, list every event, solve for the training noise on the composed cost, and freeze it all.
 
     retry_fraction: share of steps billed on top, so that a run may be resumed (retry_steps = its ceiling in steps). grid: default
-    1e-4, 1e-3 above epsilon 20. clip_norm: None with clipping="normalised". delta >= 1 / n_units needs allow_large_delta=True, which
-    is recorded as the opt-in "large-delta". probe: a ranking to pay for; where it has no noise multiplier it gets the least with
-    which training needs at most `probe_share` more noise than without it. Raises ValueError (rule and cure in one line) for bad
-    input or a target that cannot be met. Calibration after composing everything: arXiv 2207.04380 (PLD); K draws averaged before
-    one clip: arXiv 2210.09929.
+    1e-4, 1e-3 above epsilon 20. clip_norm: None with normalised clipping, per group or not; clip_groups: the number of groups of
+    per-group clipping. delta >= 1 / n_units needs allow_large_delta=True, which is recorded as the opt-in "large-delta". probe: a
+    ranking to pay for; where it has no noise multiplier it gets the least with which training needs at most `probe_share` more
+    noise than without it. Raises ValueError (rule and cure in one line) for bad input or a target that cannot be met. Calibration
+    after composing everything: arXiv 2207.04380 (PLD); K draws averaged before one clip: arXiv 2210.09929.
     """
     epsilon, delta = accounting.check_epsilon(epsilon), accounting.check_delta(delta)
     if isinstance(n_units, bool) or not isinstance(n_units, int) or n_units < 2:
@@ -202,11 +215,11 @@ def make_plan(
         raise ValueError("retry_fraction must lie in [0, 1]: 0.05 pays for one resume every twentieth of the run")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError("steps must be an integer >= 1")
-    if clipping == "normalised":
+    if clipping in GAMMAS:
         clip_norm = 1.0 if clip_norm is None else clip_norm
-        gamma = 0.01 if gamma is None else gamma
+        gamma = GAMMAS[clipping] if gamma is None else gamma
     elif clip_norm is None:
-        raise ValueError("flat clipping needs a clip_norm: try 1.0")
+        raise ValueError(f"{clipping} clipping needs a clip_norm: try 1.0")
     if delta >= 1 / n_units and not allow_large_delta:
         raise ValueError(checks.large_delta(n_units))
     if histogram_noise_multiplier is not None and not (
@@ -217,7 +230,7 @@ def make_plan(
     draft = partial(
         Plan, method=method, unit=unit, relation=relation, n_units=n_units, max_per_unit=max_per_unit, classes=tuple(classes),
         prompts=tuple(prompts), epsilon_target=epsilon, delta=delta, sampling_rate=rate, expected_batch_size=expected_batch_size,
-        steps=steps, noise_draws=noise_draws, clip_norm=clip_norm, clipping=clipping, gamma=gamma,
+        steps=steps, noise_draws=noise_draws, clip_norm=clip_norm, clipping=clipping, gamma=gamma, clip_groups=clip_groups,
         histogram_noise_multiplier=histogram_noise_multiplier, retry_steps=total - steps, base=base, base_digest=base_digest,
         trainable=trainable, learning_rate=learning_rate, warmup_steps=warmup_steps, ema_decay=ema_decay,
         target_modules=tuple(target_modules), rank=rank, opt_ins=("large-delta",) if delta >= 1 / n_units else (),
