@@ -189,10 +189,10 @@ def add_lora(model: nn.Module, **options) -> None:
 def denoiser(kind: str, which: str, draws: int = 1, dtype=torch.float32, n: int = 4, **lora) -> Case:
     """A tiny `kind` ("unet", "dit") of which everything, the attention or peft's LoRA is trained."""
     torch.manual_seed(0)
-    model = MODELS[kind]().eval()
+    model = MODELS[kind]()
     if which == "lora":
         add_lora(model, **lora)
-    model.to(dtype)
+    model.to(dtype).eval()  # dropout of the adapters too
     keep = {"whole": "", "attention": ".attn", "lora": "lora_"}[which]
     x, target = (torch.randn(n, draws, 2, 4, 4).to(dtype) for _ in range(2))
     time = torch.randint(0, 1000, (n, draws))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.privacy.clipping import ROUNDING, flat, normalised, per_group
+from sfumato.privacy.clipping import ROUNDING, equal_shares, flat, normalised, per_group
 
 LIMIT = 1 - 1e-5  # room for the rounding of sums
 
@@ -58,6 +58,22 @@ def test_per_group_bounds_every_group_and_says_the_total():
     right = [[0.5 * ROUNDING, 1.0], [1.0, 0.5 * ROUNDING], [0.1 * ROUNDING, 0.1 * ROUNDING]]
     assert torch.allclose(clip.factors(norms), torch.tensor(right, dtype=torch.float64))
     assert float((clip.factors(norms) * norms).norm(dim=1).max()) == pytest.approx(ROUNDING * clip.sensitivity)
+
+
+def test_equal_shares_add_up_to_the_total():
+    for groups in (1, 2, 7, 128, 1000):
+        assert per_group(equal_shares(0.05, groups)).sensitivity == pytest.approx(0.05, rel=1e-12)
+
+
+def test_per_group_normalised_scales_every_group_to_its_bound():
+    clip = per_group([3.0, 4.0], gamma=0.5)
+    assert clip.kind == "per-group-normalised" and clip.sensitivity == 5.0
+    norms = torch.tensor([[2.5, 0.5], [1e-3, 1e9], [0.0, 0.0]], dtype=torch.float64)
+    assert clip.factors(norms)[0].tolist() == pytest.approx([ROUNDING, 4 * ROUNDING])
+    assert float((clip.factors(norms) * norms).norm(dim=1).max()) < clip.sensitivity
+    for gamma in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="gamma"):
+            per_group([1.0], gamma)
 
 
 def test_per_group_rejects_the_whole_unit_for_one_bad_group():
