@@ -14,8 +14,8 @@ from .prepare import Prepared
 from .privacy.clipping import flat
 from .training import Batch
 
-# Rows in one pass beyond which a CPU gains nothing more.
-MOST_ROWS = 1024
+# Rows in one pass beyond which a CPU gains a tenth at most, and the demo would not stay under 3 GB.
+MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
