@@ -150,7 +150,13 @@ def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
 
 def fingerprint(pixels: np.ndarray) -> bytes:
     """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record; 32 bytes, private data."""
-    return hashlib.sha256(struct.pack("<II", *pixels.shape[:2]) + np.ascontiguousarray(pixels).tobytes()).digest()
+    return fingerprints(pixels[None])[0]
+
+
+def fingerprints(block: np.ndarray) -> list[bytes]:
+    """`fingerprint` of each of [k, H, W, 3]."""
+    shape = struct.pack("<II", *block.shape[1:3])
+    return [hashlib.sha256(shape + row.tobytes()).digest() for row in block]
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

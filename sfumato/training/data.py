@@ -38,7 +38,7 @@ class LatentData:
 def build_latents(
     folder: Path,
     n: int,
-    images: Callable[[np.ndarray], np.ndarray],
+    images: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     encode: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]],
     label: np.ndarray,
     unit: np.ndarray,
@@ -48,7 +48,8 @@ def build_latents(
 ) -> LatentData:
     """Encode image by image into `folder`; memory does not grow with n.
 
-    images: slots -> uint8 [k, R, R, 3]. encode: a public function of one image at a time.
+    images: slots -> (uint8 [k, R, R, 3], bool [k]); a picture that is False gets the label -1, so that it weighs
+    nothing. encode: a public function of one image at a time.
     Raises SfumatoError where the disk cannot hold the cache.
     """
     try:
@@ -62,9 +63,12 @@ def build_latents(
 def _build(folder, n, images, encode, label, unit, batch, progress) -> LatentData:
     folder.mkdir(parents=True, exist_ok=True)
     maps: dict[str, np.ndarray] = {}
+    label = np.array(label)
     for start in range(0, n, batch):
         slots = np.arange(start, min(n, start + batch))
-        for name, part in zip(("mean", "std"), encode(images(slots))):
+        pictures, good = images(slots)
+        label[slots[~good]] = -1
+        for name, part in zip(("mean", "std"), encode(pictures)):
             if name not in maps:
                 path = folder / f"{name}.npy"
                 maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *part.shape[1:]))
