@@ -25,6 +25,8 @@ SCRIPT = """
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     import sfumato.run
     sfumato.run.RunKey.generate = lambda: RunKey(bytes(range(32)))
+    sfumato.run.RunKey.fresh_salt = lambda: "00" * 16
+    sfumato.privacy.chain.fresh_key = lambda: bytes(32)
     sfumato.run.code_version = lambda: "0+test"
     from sfumato import verbs
     from sfumato.training import Performance
@@ -68,7 +70,7 @@ def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
     for world in (1, 2):
         launch(world, tiny_images, tiny_base, tmp_path / str(world))
         run = Run.open(tmp_path / str(world))
-        assert [r["kind"] for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE"]
+        assert [r.kind for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE"]
         assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 3
         found.append(load_file(run.model / "pytorch_lora_weights.safetensors"))
     for name, value in found[0].items():
