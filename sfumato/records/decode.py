@@ -14,6 +14,7 @@ from PIL import Image
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_SCANS = 100  # of a JPEG: each scan costs a pass over all pixels, and real files have about ten
 MIN_SIDE = 8
 MAX_ASPECT = 20
 PAD_AT_MOST = 4
@@ -61,7 +62,7 @@ def decode(data: bytes) -> tuple[np.ndarray, bool]:
     """
     if not data:
         raise BadImage("empty file")
-    if len(data) > MAX_BYTES:
+    if len(data) > MAX_BYTES or data.count(b"\xff\xda") > MAX_SCANS and data[:2] == b"\xff\xd8":
         raise BadImage("too large")
     try:
         with warnings.catch_warnings():
