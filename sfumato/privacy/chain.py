@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -190,15 +189,16 @@ class Chain:
 
     def _note(self) -> None:
         """Not synced: after a power cut an older note stands there, which is no alarm. Best effort, for the row itself is durable."""
+        part = self._witness.with_name(f"{self._witness.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            handle = os.open(self._witness, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                known = os.pread(handle, 100, 0).split()
-                if not known or int(known[0]) < len(self._rows) - 1:
-                    os.pwrite(handle, f"{len(self._rows) - 1:020d} {self.head}\n".encode("ascii"), 0)
+                os.write(handle, f"{len(self._rows) - 1} {self.head}\n".encode("ascii"))
             finally:
                 os.close(handle)
+            os.replace(
+                part, self._witness
+            )  # whole or not at all; a slower writer may put an older one there, which is no alarm
 
     def close(self) -> None:
         """Close the file."""
