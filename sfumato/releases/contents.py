@@ -27,6 +27,7 @@ MODEL = (
 )
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
 MAX_HEADER = 100_000_000  # bytes, as in the format's own reader
+PARQUET_KEYS = {b"huggingface", b"ARROW:schema", b"content_defined_chunking"}
 WIDTH = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
@@ -264,7 +265,7 @@ def _check_parquet(file, shard: str) -> None:
     import pyarrow as pa
 
     schema, text = file.schema_arrow, (pa.string(), pa.large_string())
-    extra = {*(schema.metadata or {}), *(file.metadata.metadata or {})} - {b"huggingface", b"ARROW:schema"}
+    extra = {*(schema.metadata or {}), *(file.metadata.metadata or {})} - PARQUET_KEYS
     if extra or any(field.metadata for field in schema):
         raise SfumatoError(f"{shard} carries metadata beside the features of its columns; synthesize it again")
     picture = (
