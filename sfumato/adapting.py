@@ -136,6 +136,7 @@ def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
         lambda images: encode_images(prepared.base, images),
         np.where(records.usable, records.labels, -1),
         records.unit,
+        order=records.reading_order,
     )
     write_file(cache / "done", b"")
 

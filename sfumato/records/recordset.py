@@ -140,6 +140,11 @@ class RecordSet:
             place=self._place(order),
         )
 
+    @property
+    def reading_order(self) -> np.ndarray:
+        """The slots in the order of the source, int64 [n]: a parquet row group is then read once, not for every batch."""
+        return np.argsort(self._place(np.arange(self.n)), kind="stable")
+
     def _place(self, slots: np.ndarray) -> np.ndarray:
         return slots if self.place is None else self.place[slots]
 

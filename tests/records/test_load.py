@@ -249,6 +249,7 @@ def test_rearranged_records_are_the_same_ones(tmp_path):
         order = np.random.default_rng(2).permutation(records.n)
         moved = records.rearranged(order)
         again = moved.rearranged(np.argsort(order))
+        assert order[moved.reading_order].tolist() == list(range(records.n))
         for slot, old in enumerate(order):
             assert moved.labels[slot] == records.labels[old] and moved.fingerprints[slot] == records.fingerprints[old]
             np.testing.assert_array_equal(moved.images([slot], 12), records.images([old], 12))

@@ -106,6 +106,11 @@ def test_the_cache_holds_each_image_once_in_slot_order(tmp_path):
 
     built = build_latents(tmp_path / "cache", 11, read, encode, np.arange(11) - 1, unit, batch=4)
     again = open_latents(tmp_path / "cache")
+    backwards = np.arange(11)[::-1].copy()
+    other = build_latents(
+        tmp_path / "other", 11, lambda s: (images[s], s != 9), encode, np.arange(11) - 1, unit, order=backwards
+    )
+    np.testing.assert_array_equal(other.mean, again.mean)
     assert asked == list(range(11)) and built.n_units == 6 and built.latent_shape == (3, 1, 1)
     np.testing.assert_allclose(again.mean[:, :, 0, 0], images.mean((1, 2)) / 255, atol=1e-3)
     assert isinstance(again.mean, np.memmap)
