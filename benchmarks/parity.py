@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import torch
 
 from sfumato.demo import demo_prompts
+from sfumato.estimate import made_up_batch
 from sfumato.gradients import Engine, ReferenceEngine
-from sfumato.prepare import made_up_batch, prepare
+from sfumato.prepare import prepare
 from sfumato.privacy.clipping import flat
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from . import parallel
+from . import budget, parallel
 from .bases import encode_images
 from .errors import Interrupted, SfumatoError
+from .estimate import made_up_batch
 from .gradients import self_check
-from .prepare import Prepared, made_up_batch
-from .privacy.ledger import Ledger
+from .prepare import Prepared
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
+from .probing import check_scores, choose_matrices
 from .run import Run
 from .training import (
     Progress,
@@ -45,6 +46,8 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
             made_up_batch(prepared, 2),
             prepared.plan.noise_draws,
         )
+        if prepared.plan.probe is not None:
+            check_scores(prepared)
     except (RuntimeError, ValueError) as error:
         raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
@@ -60,9 +63,9 @@ class Start:
     checkpoint: tuple | None = None
 
 
-def open_run(output: Path, prepared: Prepared, records, ledger: Ledger) -> Start:
+def open_run(output: Path, prepared: Prepared, records, ledger: str | Path) -> Start:
     """A new run folder, charged and begun; refused over the cap, it leaves no folder."""
-    run = Run.create(output, prepared.plan, prepared.options, ledger)
+    run = Run.create(output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start)
     try:
         # Charge before read: a crash after this line is spent, whatever the pixels were.
         run.charge(records)
@@ -81,6 +84,9 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     parallel.on_first_rank(run.require_charge)
     parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
+    if plan.probe is not None and parallel.on_first_rank(lambda: run.selected) is None:
+        on_stage("probing which matrices matter")
+        prepared = choose_matrices(run, prepared, data, key, attempt)
     state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
     if start.checkpoint is not None:
         facts, tensors = start.checkpoint
@@ -200,6 +206,11 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
             raise SfumatoError("something of this run was released already: a replay is not free; use --new-attempt")
         run.record("REPLAY", {"attempt": last["attempt"], "from_step": step})
         return Start(last["attempt"], last["salt"], found)
+    if run.plan.probe is not None and run.selected is None:
+        raise SfumatoError(
+            "the run stopped before its probe was recorded, and the retry reserve pays for training steps only: "
+            "--resume without --new-attempt, or adapt into a new folder"
+        )
     # The last attempt may have run one checkpoint interval beyond the last checkpoint that the ledger knows of:
     # all of its steps after the one we go on from are billed again.
     reached = max([last["from_step"]] + [n["checkpoint"] for n in noted if n["attempt"] == last["attempt"]])
@@ -235,14 +246,20 @@ class one_writer:
         self.path = run.folder / "active.lock"
 
     def __enter__(self) -> None:
+        self.handle = open(self.path, "w")
+        try:
+            parallel.on_first_rank(self._lock)
+        except SfumatoError:
+            self.handle.close()
+            raise
+
+    def _lock(self) -> None:
         import fcntl
 
-        self.handle = open(self.path, "w")
-        if parallel.rank() == 0:
-            try:
-                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise SfumatoError("another process is working in this run folder: wait for it") from error
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SfumatoError("another process is working in this run folder: wait for it") from error
 
     def __exit__(self, *_: object) -> None:
         self.handle.close()

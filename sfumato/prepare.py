@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+import safetensors.torch
 import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
 from .errors import SfumatoError
-from .gradients import Engine
 from .methods import METHODS, Adaptation, Prompts
-from .privacy.clipping import flat
 from .privacy.plan import Plan, make_plan
-from .training import Batch, Performance, Recipe
+from .training import Performance, Recipe
 
 CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A base with a method applied to it, and the plan that pays for its training."""
+    """A base with a method applied to it, and the plan that pays for its training. `start`: public rows adapters began with."""
 
     base: Base
     adaptation: Adaptation
@@ -34,19 +33,7 @@ class Prepared:
     recipe: Recipe
     performance: Performance
     options: dict
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take on this machine: measured on made-up pictures, then multiplied. Bytes, seconds.
-
-    `noise_norm` is the expected norm of the noise on the mean gradient, `signal_bound` the most the signal can have.
-    """
-
-    seconds: float
-    peak_bytes: int
-    noise_norm: float
-    signal_bound: float
+    start: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def choose_prompts(
@@ -113,11 +100,14 @@ def prepare(
     performance: Performance | None = None,
     seed: int = 0,
     tuning: str | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
+    scores: Sequence[float] | None = None,
 ) -> Prepared:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
     Uses of `records` only its public facts: number of units, classes, name of the unit column.
-    `tuning`: what the certificate says of how settings were chosen. Raises SfumatoError.
+    `tuning`: what the certificate says of how settings were chosen. `start`, `scores`: how adapters start and what the
+    choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
     if method not in METHODS:
         raise SfumatoError(f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)")
@@ -131,7 +121,8 @@ def prepare(
     # The public seed: it decides how adapters start, never a draw that protects anyone.
     torch.manual_seed(seed)
     try:
-        adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}))
+        public = {"start": start} if start else {}
+        adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}), **public)
     except TypeError as error:
         raise SfumatoError(f"--method {method} does not take one of the options given: {error}") from error
     if relation == "add-remove":
@@ -145,7 +136,9 @@ def prepare(
         raise SfumatoError("a histogram over units needs --max-per-unit, a public bound on the images counted per unit")
     chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
     schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
-    trainable = sum(p.numel() for p in adaptation.trainable.values())
+    probe = adaptation.probe
+    if probe is not None:
+        probe = dataclasses.replace(probe, expected_batch_size=min(probe.expected_batch_size, float(records.n_units)))
     try:
         plan = make_plan(
             method=method,
@@ -171,12 +164,14 @@ def prepare(
             # A path is kept whole, so that the run can be resumed from anywhere; the certificate shows its last part only.
             base=str(base) if base in bundled_bases() else str(Path(base).resolve()),
             base_digest=opened.digest,
-            trainable=trainable,
+            trainable=adaptation.most_trainable,
             learning_rate=recipe.learning_rate,
             warmup_steps=recipe.warmup_steps,
             ema_decay=recipe.ema_decay,
             target_modules=adaptation.targets,
-            rank=(method_options or {}).get("rank", 8) if method == "lora" else None,
+            rank=adaptation.rank,
+            probe=probe,
+            probe_share=adaptation.probe_share,
         )
     except ValueError as error:
         raise SfumatoError(str(error)) from error
@@ -190,12 +185,23 @@ def prepare(
         "recipe": asdict(recipe),
         "performance": asdict(performance),
         "seed": seed,
+        "selection": None if probe is not None else _selection(adaptation, method_options or {}, scores),
+        "start": None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest(),
         "statements": {
             "opt_ins": [CLASSES_FOUND] if getattr(records, "classes_found", False) else [],
             "tuning": tuning,
         },
     }
-    return Prepared(opened, adaptation, plan, recipe, performance, options)
+    return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
+
+
+def _selection(adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None) -> dict | None:
+    """What the certificate says of a choice of matrices that cost nothing; None for methods that choose none."""
+    if not adaptation.groups:
+        return None
+    chosen = [group for group, members in adaptation.groups.items() if members[0] in adaptation.targets]
+    how = "all" if len(chosen) == len(adaptation.groups) else method_options.get("choose", "private")
+    return {"how": how, "groups": list(adaptation.groups), "selected": chosen, "scores": scores and list(scores)}
 
 
 def original_base(plan: Plan) -> Base:
@@ -206,8 +212,16 @@ def original_base(plan: Plan) -> Base:
     return base
 
 
-def rebuild(plan: Plan, options: dict) -> Prepared:
-    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the base has changed."""
+def rebuild(
+    plan: Plan,
+    options: dict,
+    selected: Sequence[str] | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
+) -> Prepared:
+    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the base has changed.
+
+    selected: what the plan's probe has chosen, if it has; start: as in `prepare`.
+    """
     base = original_base(plan)
     performance = Performance(**options["performance"])
     words = options["prompts"]
@@ -218,51 +232,10 @@ def rebuild(plan: Plan, options: dict) -> Prepared:
         prompts,
         precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
         **options["method_options"],
+        **({"selected": selected} if selected else {}),
+        **({"start": start} if start else {}),
     )
-    return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options)
-
-
-def made_up_batch(prepared: Prepared, units: int, seed: int = 0) -> Batch:
-    """A batch of random latents in the shapes of the plan: for self-checks and timing, never private."""
-    g = torch.Generator().manual_seed(seed)
-    k, size = prepared.plan.noise_draws, prepared.base.latent_size
-    shape = (units, k, prepared.base.unet.config.in_channels, size, size)
-    return Batch(
-        mean=torch.randn(shape, generator=g),
-        std=torch.full(shape, 0.1),
-        label=torch.randint(0, len(prepared.plan.classes), (units, k), generator=g)[:, :1].expand(-1, k).contiguous(),
-        latent_noise=torch.randn(shape, generator=g),
-        noise=torch.randn(shape, generator=g),
-        time=torch.randint(0, 1000, (units, k), generator=g),
-        drop=torch.zeros(units, k, dtype=torch.bool),
-        weight=torch.ones(units, k),
-    )
-
-
-def estimate(prepared: Prepared) -> Estimate:
-    """Time one or two micro-batches of made-up pictures and multiply by the plan's steps."""
-    plan = prepared.plan
-    units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
-    batch = made_up_batch(prepared, units)
-    process = psutil.Process()
-    with Engine(prepared.adaptation.model, prepared.adaptation.trainable) as engine:
-        seconds = []
-        for _ in range(2):
-            started = time.perf_counter()
-            engine.clipped_sum(
-                prepared.adaptation.row_losses, batch, draws=plan.noise_draws, clip=flat(1.0).factors, micro_batch=units
-            )
-            seconds.append(time.perf_counter() - started)
-    per_unit = min(seconds) / units
-    noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
-    total = plan.steps * (plan.expected_batch_size * per_unit + noise)
-    copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
-    return Estimate(
-        seconds=float(total),
-        peak_bytes=int(process.memory_info().rss + copies),
-        noise_norm=plan.noise_norm_expected(),
-        signal_bound=plan.signal_bound,
-    )
+    return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {}))
 
 
 def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .bases import Base, add_placeholders, load_base, load_lora
+from .bases import Base, add_placeholders, load_base, open_adapted
 from .errors import SfumatoError
 from .evaluation import Comparison, UtilityRow, classifier_features, compare, train_classifier, utility
 from .prepare import original_base, rebuild
@@ -130,7 +130,7 @@ def public_base(run: Run) -> Base:
 
 def non_private_base(run: Run, seed: int = 0) -> Base:
     """The same recipe on the run's cached latents without clipping and noise. PRIVATE."""
-    prepared = rebuild(run.plan, run.options)
+    prepared = rebuild(run.plan, run.options, run.selected, run.start)
     plan = run.plan
     state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
     train_without_privacy(
@@ -149,11 +149,7 @@ def non_private_base(run: Run, seed: int = 0) -> Base:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     prepared.adaptation.save(folder)
-    if (folder / "model_index.json").exists():
-        return load_base(folder)
-    base = original_base(plan)
-    load_lora(base, folder)
-    return base
+    return open_adapted(folder, lambda: original_base(plan))
 
 
 def _sampling_of(release: Path) -> dict[str, Any]:

@@ -7,12 +7,14 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from . import budget, parallel
+import safetensors.torch
+
+from . import budget
 from .errors import SfumatoError
 from .privacy import events as dp_events
 from .privacy.keys import RunKey
@@ -20,6 +22,7 @@ from .privacy.ledger import Group, Ledger, RunLedger
 from .privacy.plan import Plan
 from .training import write_file
 
+START = "start.safetensors"
 PRIVATE_NOTE = """PRIVATE
 
 This folder was computed from private images. It holds the secret run key, checkpoints, cached latents and
@@ -65,8 +68,8 @@ class Run:
     ledger_path: Path
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan, options: dict, ledger: Ledger) -> Run:
-        """Make the folder with its key, and the PLAN row; SfumatoError if it exists. All or nothing."""
+    def create(cls, folder: Path, plan: Plan, options: dict, ledger: Ledger, start: dict | None = None) -> Run:
+        """Make the folder with its key and public start, if any, and the PLAN row; SfumatoError if it exists. All or nothing."""
         if folder.exists():
             raise SfumatoError(f"{folder} exists: name a new run folder, or continue it with --resume")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -75,6 +78,8 @@ class Run:
             write_file(temporary / "PRIVATE", PRIVATE_NOTE.encode())
             write_file(temporary / "plan.json", json.dumps(plan.to_json(), indent=1).encode())
             write_file(temporary / "options.json", json.dumps(options, indent=1).encode())
+            if start:
+                write_file(temporary / START, safetensors.torch.save(start))
             key = RunKey.generate()
             key.save(temporary / "run.key")
             known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}
@@ -105,9 +110,12 @@ class Run:
             run = cls(folder, plan, options, known["id"], known["key_id"], Path(ledger or known["ledger"]).absolute())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SfumatoError(f"{folder} holds a plan that does not read: the run folder was altered") from error
-        if parallel.rank() == 0:  # the ledger is local to the first rank's machine
-            run._require_plan()
+        run._require_plan()
         return run
+
+    def __getstate__(self) -> dict:
+        """The fields alone: another rank gets neither the key nor the open ledger from this one."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _require_plan(self) -> None:
         if not self.ledger_path.exists():
@@ -133,6 +141,33 @@ class Run:
     def ledger(self) -> RunLedger:
         """The run's rows in the owner's ledger, whose chain was verified when it was opened."""
         return RunLedger(budget.open_ledger(self.ledger_path), self.id)
+
+    @property
+    def selection(self) -> dict | None:
+        """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before or without one."""
+        noted = self.ledger.bodies("PROBE")
+        if noted and self.plan.probe is not None:
+            facts = {name: noted[-1][name] for name in ("selected", "scores", "targets", "trainable")}
+            return {"how": "private", "groups": list(self.plan.probe.groups), **facts}
+        return self.options.get("selection")
+
+    @property
+    def selected(self) -> tuple[str, ...] | None:
+        """What the plan's own probe has chosen; None before it has, or without a probe."""
+        return tuple(self.selection["selected"]) if self.plan.probe is not None and self.selection else None
+
+    @property
+    def start(self) -> dict:
+        """Public rows that the adapters began with, by module (`start.safetensors`); SfumatoError if they were altered."""
+        if not self.options.get("start"):
+            return {}
+        try:
+            blob = (self.folder / START).read_bytes()
+        except OSError as error:
+            raise SfumatoError(f"{START} of the run cannot be read ({error.strerror}): put it back") from error
+        if hashlib.sha256(blob).hexdigest() != self.options["start"]:
+            raise SfumatoError(f"{START} of the run was altered: put the original back")
+        return safetensors.torch.load(blob)
 
     @property
     def model(self) -> Path:

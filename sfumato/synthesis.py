@@ -1,84 +1,23 @@
-"""Weights, public prompts and a public seed in; labelled pictures out. It sees nothing else."""
+"""A data set of labelled pictures, written whole or not at all. It sees weights, public prompts and a public seed."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from .bases import Base, decode_latents, embed_prompts, make_scheduler
+from .bases import Base, make_scheduler
 from .errors import SfumatoError
+from .generation import Sampling, image_seed, pictures
 
 PARQUET_ROWS = 50_000
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Public settings of synthesis. scheduler: any diffusers scheduler's class name. guidance_scale 1 means none.
-
-    eta-like randomness belongs to the scheduler; every random number of image i comes from hash(seed, i).
-    """
-
-    scheduler: str = "DPMSolverMultistepScheduler"
-    steps: int = 10
-    guidance_scale: float = 1.0
-    seed: int = 0
-    batch: int = 256
-
-
-def image_seed(seed: int, index: int) -> int:
-    """The public seed of image `index`: 63 bits of SHA-256 over (seed, index), whatever the shard."""
-    return int.from_bytes(hashlib.sha256(f"sfumato image {seed} {index}".encode()).digest()[:8], "big") >> 1
-
-
-@torch.no_grad()
-def generate(
-    base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
-) -> np.ndarray:
-    """uint8 pictures [len(indices), R, R, 3] for image numbers `indices` of classes `labels`.
-
-    Each image has its own generator, so its pixels do not depend on which others share its batch (up to the
-    rounding of batched kernels).
-    """
-    scheduler = make_scheduler(base, sampling.scheduler)
-    scheduler.set_timesteps(sampling.steps)
-    if "Ancestral" in sampling.scheduler:
-        # Cosine schedules begin at sigma 20,000: in single precision the first ancestral step is the root of a negative.
-        scheduler.sigmas = scheduler.sigmas.double()
-    context = embed_prompts(base, list(prompts) + [""])
-    text = context[torch.from_numpy(labels)]
-    generators = [torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices]
-    shape = (base.unet.config.in_channels, base.latent_size, base.latent_size)
-    latents = torch.stack([torch.randn(shape, generator=g) for g in generators]) * scheduler.init_noise_sigma
-    guided = sampling.guidance_scale != 1.0
-    if guided:
-        text = torch.cat([context[-1:].expand_as(text), text])
-    extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    for t in scheduler.timesteps:
-        model_input = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = base.unet(model_input, t, text).sample
-        predicted = predicted.float()
-        if guided:
-            empty, told = predicted.chunk(2)
-            predicted = empty + sampling.guidance_scale * (told - empty)
-        latents = scheduler.step(predicted, t, latents, **extra).prev_sample
-    if not torch.isfinite(latents).all():
-        raise SfumatoError(
-            f"{sampling.scheduler} with {sampling.steps} steps gives pictures that are not finite on this base: "
-            "take more steps or another --scheduler"
-        )
-    return decode_latents(base, latents)
 
 
 def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
@@ -101,15 +40,6 @@ def shard_indices(n: int, shard: tuple[int, int]) -> np.ndarray:
     if not 0 <= index < count:
         raise SfumatoError(f"--shard {index}/{count}: the shard number runs from 0 to {count - 1}")
     return np.arange(index, n, count)
-
-
-def pictures(
-    base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of (image numbers, uint8 pictures)."""
-    for start in range(0, len(indices), sampling.batch):
-        part = indices[start : start + sampling.batch]
-        yield part, generate(base, prompts, labels[part], part, sampling)
 
 
 def write_dataset(
@@ -141,11 +71,12 @@ def write_dataset(
     try:
         temporary.mkdir(parents=True)
         writer = _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
-        for part, images in pictures(base, prompts, labels, indices, sampling):
-            for i, image in zip(part, images):
-                label = int(labels[i])
-                writer.add(int(i), image, classes[label], prompts[label], label, image_seed(sampling.seed, int(i)))
-            progress(len(part))
+        with closing(pictures(base, prompts, labels, indices, sampling)) as drawn:
+            for part, images in drawn:
+                for i, image in zip(part, images):
+                    label = int(labels[i])
+                    writer.add(int(i), image, classes[label], prompts[label], label, image_seed(sampling.seed, int(i)))
+                progress(len(part))
         writer.close()
         settings = {
             "scheduler": sampling.scheduler,

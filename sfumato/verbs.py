@@ -13,11 +13,13 @@ import numpy as np
 
 from . import budget, parallel
 from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
-from .bases import Base, bundled_bases, load_base, load_lora, make_scheduler
+from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, make_scheduler, open_adapted
 from .errors import SfumatoError
+from .estimate import Estimate, estimate, fit_to_memory
 from .methods import METHODS
-from .prepare import Estimate, estimate, original_base, prepare, rebuild, shares_of
+from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
+from .probing import with_public
 from .records import LONE, RecordSet, Summary, describe, load_records
 from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
@@ -48,7 +50,8 @@ def inspect(path: Source, **reading: Any) -> Summary:
 def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any) -> PlanReport:
     """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read for training.
 
-    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in `prepare.prepare` and `records.load_records`.
+    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in `prepare.prepare` and
+    `records.load_records`; `public_data`, images that need no protection, for `choose="public"` and `adapter_init="public"`.
     Raises SfumatoError where the target cannot be met, saying what would.
     """
     reading, preparing = _split(options)
@@ -58,7 +61,7 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
         known = budget.standing(budget.open_ledger(place), records.fingerprints)
         preparing = _on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()
-    prepared = prepare(records, epsilon=epsilon, **preparing)
+    prepared = _prepare(records, epsilon, preparing)
     return PlanReport(prepared.plan, estimate(prepared), remarks + _remarks(prepared.plan, records))
 
 
@@ -86,30 +89,33 @@ def adapt(
     parallel.start()
     records = _records(path, reading)
     if resume:
-        run = Run.open(output, ledger)
+        run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
         known = parallel.on_first_rank(lambda: budget.standing(run.ledger.ledger, records.fingerprints))
         records = records.rearranged(known.order)
-        prepared = rebuild(run.plan, run.options)
-        check_gradients(prepared, on_stage)
         with one_writer(run):
+            # Inside, so that a probe recorded by the process before us is seen.
+            selected = parallel.on_first_rank(lambda: run.selected)
+            prepared = rebuild(run.plan, run.options, selected, run.start)
+            check_gradients(prepared, on_stage)
             start = parallel.on_first_rank(lambda: continue_run(run, records, new_attempt))
             return train_run(run, prepared, records, start, progress, on_stage)
     else:
         if epsilon is None:
             raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
         place = ledger or budget.default_path(Path(output))
-        book = budget.open_ledger(place) if parallel.rank() == 0 else None
-        known = parallel.on_first_rank(lambda: budget.standing(book, records.fingerprints))
+        # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
+        known = parallel.on_first_rank(lambda: budget.standing(budget.open_ledger(place), records.fingerprints))
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
-        prepared = prepare(records, epsilon=epsilon, **_on_terms(preparing, known))
+        prepared = _prepare(records, epsilon, _on_terms(preparing, known))
         for remark in ([known.remark] if known.remark else []) + list(_remarks(prepared.plan, records)):
             on_stage(f"note: {remark}")
         check_gradients(prepared, on_stage)
-        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, book))
-        run = Run.open(output, place)
+        prepared = fit_to_memory(prepared)
+        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place))
+        run = parallel.on_first_rank(lambda: Run.open(output, place))
         with one_writer(run):
             return train_run(run, prepared, records, start, progress, on_stage)
 
@@ -183,13 +189,16 @@ def export(
     run.record("RELEASE", {"kind": "model"})
     temporary = output.with_name(f".{output.name}.part")
     try:
-        hidden = shutil.ignore_patterns("class_counts.json", "pytorch_lora_weights.safetensors")
-        lora = run.model / "pytorch_lora_weights.safetensors"
-        if lora.exists() and not (run.model / "model_index.json").exists():
-            temporary.mkdir(parents=True)
-            shutil.copy(lora, temporary / lora.name)
-        else:
+        hidden = shutil.ignore_patterns("class_counts.json", LORA_FILE, LODA_FILE)
+        whole = (run.model / "model_index.json").exists()
+        if whole:
             shutil.copytree(run.model, temporary / "model", ignore=hidden)
+        else:
+            temporary.mkdir(parents=True)
+        # A pipeline folder holds a LoRA merged; branches that are not linear stay beside it.
+        for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE):
+            if (run.model / name).exists():
+                shutil.copy(run.model / name, temporary / name)
         write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={})
         temporary.rename(output)
     except OSError as error:
@@ -227,12 +236,8 @@ def bases() -> dict[str, str]:
 
 
 def adapted_base(run: Run) -> Base:
-    """The base with the run's released changes in it (a LoRA is merged: merged weights sample faster)."""
-    if (run.model / "model_index.json").exists():
-        return load_base(run.model)
-    base = original_base(run.plan)
-    load_lora(base, run.model)
-    return base
+    """The base with the run's released changes in it."""
+    return open_adapted(run.model, lambda: original_base(run.plan))
 
 
 def _certificate_facts(run: Run) -> dict:
@@ -246,6 +251,7 @@ def _certificate_facts(run: Run) -> dict:
             "base": run.plan.base,
             "base_digest": run.plan.base_digest,
             "not_private": internal,
+            "selection": run.selection,
             **run.options["statements"],
         },
     }
@@ -270,6 +276,8 @@ def _remarks(plan: Plan, records) -> tuple[str, ...]:
         remarks.append(
             f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
         )
+    if plan.probe is not None:
+        remarks.extend(_probe_remarks(plan))
     if plan.delta >= 1 / plan.n_units:
         remarks.append("delta is not below 1/n: such a run may publish somebody outright")
     if plan.unit == "record":
@@ -279,12 +287,39 @@ def _remarks(plan: Plan, records) -> tuple[str, ...]:
     return tuple(remarks)
 
 
+def _probe_remarks(plan: Plan) -> list[str]:
+    """Where the probe does not pay, from public numbers alone."""
+    probe, remarks = plan.probe, []
+    rise = plan.noise_multiplier / probe.noise_before - 1
+    if rise > 0.05:
+        remarks.append(f"the probe raises training's noise by {100 * rise:.0f} %: give it more noise or fewer units")
+    # What all units together say of a candidate, on average, beside the noise on it.
+    said = probe.expected_batch_size * (probe.votes or probe.sensitivity) / len(probe.groups)
+    noise = probe.noise_stddev * probe.grid
+    if said < 3 * noise:
+        remarks.append(
+            f"the probe's noise ({noise:.3g}) hides its scores (at most {said:.3g} a candidate, on average): its choice will be "
+            "close to chance; --choose public costs nothing, and so does --method lora without a choice"
+        )
+    if probe.expected_batch_size * probe.noise_draws > plan.steps * plan.expected_batch_size * plan.noise_draws:
+        remarks.append("the probe takes longer than training: lower --probe-units or --probe-draws")
+    return remarks
+
+
 READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled")
 
 
 def _split(options: dict) -> tuple[dict, dict]:
     reading = {k: options[k] for k in READING if options.get(k) is not None}
     return reading, {k: v for k, v in options.items() if k not in READING}
+
+
+def _prepare(records: RecordSet, epsilon: float, preparing: dict) -> Prepared:
+    public = preparing.get("public_data")
+    said = {k: v for k, v in preparing.items() if k != "public_data"}
+    if public is not None:
+        said = with_public(said, _records(public, {}))
+    return prepare(records, epsilon=epsilon, **said)
 
 
 def _records(path: Source, reading: dict) -> RecordSet:

@@ -11,10 +11,8 @@ import torch
 from sfumato import prepare as module
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
-from sfumato.gradients import self_check
-from sfumato.prepare import choose_prompts, default_schedule, estimate, made_up_batch, prepare, rebuild, shares_of
+from sfumato.prepare import choose_prompts, default_schedule, prepare, rebuild, shares_of
 from sfumato.privacy import accounting
-from sfumato.training import Performance, Recipe
 
 CLASSES = ("circle", "cross", "square")
 
@@ -140,23 +138,6 @@ def test_bad_words(tiny_base, more, match):
 
 def test_a_large_delta_must_be_asked_for_by_name(tiny_base):
     assert ready(tiny_base, delta=0.1, allow_large_delta=True).plan.opt_ins == ("large-delta",)
-
-
-def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):
-    made = ready(tiny_base, noise_draws=3, embedder=True)
-    batch = made_up_batch(made, 4)
-    assert batch.noise.shape == (4, 3, 4, 8, 8) and len(batch) == 4
-    adaptation = made.adaptation
-    assert self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 3) == []
-
-
-def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
-    made = ready(tiny_base, performance=Performance(micro_batch=4), recipe=Recipe())
-    found = estimate(made)
-    assert found.seconds > 0 and found.peak_bytes > 1e6
-    expected = made.plan.noise_multiplier * made.plan.clip_norm * made.plan.trainable**0.5 / 20
-    assert found.noise_norm == pytest.approx(expected) and found.signal_bound == made.plan.clip_norm
-    assert not any(p.grad is not None for p in made.adaptation.trainable.values())
 
 
 def test_shares_of_a_noisy_histogram():

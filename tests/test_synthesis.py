@@ -1,4 +1,4 @@
-"""Synthesis: every image is its own, shards fit together, and a data set appears whole or not at all."""
+"""Synthesis: shards fit together, and a data set appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ import os
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sfumato import synthesis
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
-from sfumato.synthesis import (
-    Sampling,
-    class_of_each,
-    folder_names,
-    generate,
-    image_seed,
-    shard_indices,
-    write_dataset,
-)
+from sfumato.generation import Sampling, image_seed
+from sfumato.synthesis import class_of_each, folder_names, shard_indices, write_dataset
 
 CLASSES = ("circle", "cross", "square")
 
@@ -30,11 +22,6 @@ CLASSES = ("circle", "cross", "square")
 @pytest.fixture(scope="module")
 def base(tiny_base):
     return load_base(tiny_base)
-
-
-def draw(base, indices, sampling=None):
-    labels = np.arange(100) % 3
-    return generate(base, CLASSES, labels[list(indices)], np.array(list(indices)), sampling or Sampling(steps=3))
 
 
 def write(base, out, n=7, sampling=None, seal=lambda folder, settings: None, shares=(1, 1, 1), **more):
@@ -57,92 +44,10 @@ def close(a, b):
     return np.abs(a.astype(int) - b.astype(int)).mean() < 1.5
 
 
-@pytest.mark.parametrize(
-    "scheduler", ["DPMSolverMultistepScheduler", "EulerAncestralDiscreteScheduler", "DDPMScheduler", "DDIMScheduler"]
-)
-def test_an_image_does_not_depend_on_its_batch(base, scheduler):
-    sampling = Sampling(scheduler=scheduler, steps=3)
-    together = draw(base, range(6), sampling)
-    assert np.array_equal(together, draw(base, range(6), sampling))
-    assert np.array_equal(draw(base, [5, 0, 4, 3, 2, 1], sampling)[[1, 5, 4, 3, 2, 0]], together)  # same batch size
-    assert close(draw(base, [4], sampling)[0], together[4])
-    assert not close(together[0], together[3])  # same class, another seed
-    assert together.shape == (6, 16, 16, 3) and together.dtype == np.uint8
-
-
-def test_global_generators_play_no_part(base):
-    sampling = Sampling(scheduler="EulerAncestralDiscreteScheduler", steps=2)
-    torch.manual_seed(0)
-    first = draw(base, range(3), sampling)
-    torch.manual_seed(1)
-    np.random.seed(1)
-    assert np.array_equal(first, draw(base, range(3), sampling))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "EulerDiscreteScheduler",
-        "HeunDiscreteScheduler",
-        "LMSDiscreteScheduler",
-        "PNDMScheduler",
-        "UniPCMultistepScheduler",
-        "DEISMultistepScheduler",
-        "DPMSolverSinglestepScheduler",
-        "KDPM2DiscreteScheduler",
-    ],
-)
-def test_other_schedulers_work(base, name):
-    images = draw(base, range(2), Sampling(scheduler=name, steps=4))
-    assert images.std() > 1
-
-
-def test_pictures_that_are_not_finite_are_no_pictures(base):
-    with pytest.raises(SfumatoError, match="not finite"):
-        draw(base, range(2), Sampling(scheduler="KDPM2AncestralDiscreteScheduler", steps=4))
-
-
 def test_an_unknown_scheduler_is_refused_before_anything_is_written(base, tmp_path):
     with pytest.raises(SfumatoError, match="--scheduler Magic"):
         write(base, tmp_path / "out", sampling=Sampling(scheduler="Magic"))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_sampler_is_the_pipelines_own(base):
-    """The pictures are those of diffusers' own pipeline from the same latents."""
-    from sfumato.bases import as_pipeline, make_scheduler
-
-    sampling = Sampling(steps=4, guidance_scale=2.0)
-    own = draw(base, [0, 1], sampling)
-    pipe = as_pipeline(base)
-    pipe.scheduler = make_scheduler(base, sampling.scheduler)
-    pipe.set_progress_bar_config(disable=True)
-    seeds = [torch.Generator().manual_seed(image_seed(0, i)) for i in (0, 1)]
-    latents = torch.stack([torch.randn(4, 8, 8, generator=g) for g in seeds])
-    theirs = pipe(
-        ["circle", "cross"],
-        negative_prompt=["", ""],
-        latents=latents,
-        num_inference_steps=4,
-        guidance_scale=2.0,
-        height=16,
-        width=16,
-        output_type="np",
-    ).images
-    assert np.abs(own.astype(float) - theirs * 255).mean() < 2
-
-
-def test_guidance_changes_the_picture_and_one_means_none(base):
-    plain = draw(base, range(2), Sampling(steps=2))
-    guided = draw(base, range(2), Sampling(steps=2, guidance_scale=30.0))
-    almost = draw(base, range(2), Sampling(steps=2, guidance_scale=1.0 + 1e-6))
-    assert not np.array_equal(plain, guided) and close(plain, almost)
-
-
-def test_seeds_are_public_hashes():
-    assert image_seed(0, 0) != image_seed(0, 1) != image_seed(1, 0)
-    assert image_seed(1, 23) != image_seed(12, 3)
-    assert all(0 <= image_seed(3, i) < 2**63 for i in range(100))
 
 
 def test_shares_are_met_to_one_image_and_any_prefix_is_fair():

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from .denoising import make_denoiser
 from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
+from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, open_adapted, remove_loda, save_loda
 from .pipeline import Base, bundled_bases, folder_digest, load_base, make_scheduler, resolve_base
-from .saving import LORA_FILE, add_lora, as_pipeline, load_lora, save_lora, save_pipeline
+from .saving import LORA_FILE, add_lora, as_pipeline, load_lora, lora_inputs, save_lora, save_pipeline
 from .tokens import PromptEncoder, add_placeholders, write_embeddings
 
 __all__ = [
+    "LODA_FILE",
     "LORA_FILE",
     "Base",
+    "LoDA",
     "PromptEncoder",
+    "add_loda",
     "add_lora",
     "add_placeholders",
     "as_pipeline",
+    "branches",
     "bundled_bases",
     "decode_latents",
     "embed_prompts",
     "encode_images",
     "folder_digest",
     "load_base",
+    "load_loda",
     "load_lora",
+    "lora_inputs",
+    "make_denoiser",
     "make_scheduler",
+    "open_adapted",
+    "remove_loda",
     "resolve_base",
+    "save_loda",
     "save_lora",
     "save_pipeline",
     "tokenize",

@@ -25,6 +25,12 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
     base.unet.add_adapter(config, adapter_name=LORA_NAME)
 
 
+def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
+    """Adapted module's full name -> its A, in the order of the model."""
+    ending = f".lora_A.{LORA_NAME}.weight"
+    return {n.removesuffix(ending): p for n, p in base.unet.named_parameters() if n.endswith(ending)}
+
+
 def save_lora(base: Base, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors`, which `pipe.load_lora_weights(folder)` opens."""
     from diffusers import StableDiffusionPipeline

@@ -35,6 +35,8 @@ def adapt(
     \b
     sfumato adapt ./scans --epsilon 4 -o run
     sfumato adapt ./scans --epsilon 4 --method lora --rank 4 --base ./stable-diffusion -o run
+    sfumato adapt ./scans --epsilon 4 --method saliency --keep 0.3 -o run
+    sfumato adapt ./scans --epsilon 4 --method loda --target-modules convolutions -o run
     sfumato adapt ./scans -o run --resume
     torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 -o run
     """

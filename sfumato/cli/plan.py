@@ -38,6 +38,7 @@ def plan(
     \b
     sfumato plan ./scans --epsilon 4
     sfumato plan ./scans --unit patient_id --epsilon 4 --method lora --rank 4
+    sfumato plan ./scans --epsilon 4 --method saliency --keep 0.3
     sfumato plan ./scans --epsilon 4 --json > plan.json
     """
     from .. import verbs
@@ -91,11 +92,12 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
         ("clip", f"{clip}, one per unit over all trainable numbers"),
         ("noise draws K", f"{plan.noise_draws} averaged inside the unit"),
         ("class histogram", _histogram(plan.histogram_noise_multiplier)),
+        *_probe(plan),
     ]
     signal = guess.signal_bound / guess.noise_norm if guess.noise_norm else float("inf")
     work = [
         ("method", f"{plan.method} on base {plan.base}" + (f", rank {plan.rank}" if plan.rank else "")),
-        ("trains", f"{plan.trainable:,} numbers"),
+        ("trains", f"{'at most ' if plan.probe else ''}{plan.trainable:,} numbers"),
         ("time here", about(guess.seconds)),
         ("memory here", f"about {guess.peak_bytes / 2**30:.1f} GB"),
         ("noise norm a step", f"{guess.noise_norm:.4g} on the mean gradient"),
@@ -117,6 +119,23 @@ def _retries(steps: int) -> str:
 
 def _histogram(sigma: float | None) -> str:
     return "none: class shares are uniform or declared" if sigma is None else f"Gaussian, noise multiplier {sigma:g}"
+
+
+def _probe(plan) -> list[tuple[str, str]]:
+    """The probe in words, and what it costs training."""
+    probe = plan.probe
+    if probe is None:
+        return []
+    who = (
+        "all units" if probe.expected_batch_size == plan.n_units else f"{probe.expected_batch_size:g} units on average"
+    )
+    what = f"{probe.votes} votes each" if probe.votes else "squared gradient norms"
+    rise = plan.noise_multiplier / probe.noise_before - 1
+    return [
+        ("saliency probe", f"{who}, {what}, for {probe.keep} of {len(probe.groups)} candidates"),
+        ("its noise multiplier", f"{probe.noise_multiplier:g} at sensitivity {probe.sensitivity:.4g}"),
+        ("sigma without it", f"{probe.noise_before:.4f}, with it {plan.noise_multiplier:.4f} ({100 * rise:+.1f} %)"),
+    ]
 
 
 def about(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -11,7 +12,8 @@ from typer import Option
 from ..errors import SfumatoError
 from .options import PRIVACY, pairs
 
-METHOD, TRAINING, SPEED = "Method", "Training", "Time and memory (no effect on results)"
+METHOD, PROBE, TRAINING = "Method", "Probe of --method saliency", "Training"
+SPEED = "Time and memory (no effect on results)"
 
 
 def preparing(
@@ -80,9 +82,12 @@ def preparing(
         str | None,
         Option("--blocks", metavar="9-", rich_help_panel=METHOD, help="attention: range of attention blocks, from 1."),
     ] = None,
-    rank: Annotated[int | None, Option("--rank", min=1, rich_help_panel=METHOD, help="lora: rank (default 8).")] = None,
+    rank: Annotated[
+        int | None,
+        Option("--rank", min=1, rich_help_panel=METHOD, help="Of adapters (default: lora 8, saliency and loda 4)."),
+    ] = None,
     alpha: Annotated[
-        float | None, Option("--alpha", rich_help_panel=METHOD, help="lora: alpha (default: the rank).")
+        float | None, Option("--alpha", rich_help_panel=METHOD, help="Of adapters: alpha (default: the rank).")
     ] = None,
     target_modules: Annotated[
         str | None,
@@ -90,10 +95,71 @@ def preparing(
             "--target-modules",
             metavar="A,B,..",
             rich_help_panel=METHOD,
-            help="lora: ends of module names (default to_q,to_k,to_v,to_out.0).",
+            help="Ends of module names, or attention, feed-forward, convolutions: what lora and loda adapt (default "
+            "to_q,to_k,to_v,to_out.0; conv1,conv2), what saliency chooses from.",
         ),
     ] = None,
-    freeze_a: Annotated[bool, Option("--freeze-a", rich_help_panel=METHOD, help="lora: train B only.")] = False,
+    freeze_a: Annotated[
+        bool, Option("--freeze-a", rich_help_panel=METHOD, help="Adapters: train only the half that starts at zero.")
+    ] = False,
+    adapter_init: Annotated[
+        Literal["gaussian", "orthonormal", "public"] | None,
+        Option("--adapter-init", rich_help_panel=METHOD, help="How the other half starts; public: --public-data."),
+    ] = None,
+    activation: Annotated[
+        Literal["identity", "silu", "tanh", "gelu"] | None,
+        Option("--activation", rich_help_panel=METHOD, help="loda: between its halves (default identity: mergeable)."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        Option("--keep", metavar="0.3|38", rich_help_panel=METHOD, help="saliency: ratio or count that trains (0.3)."),
+    ] = None,
+    choose: Annotated[
+        Literal["private", "public", "random"] | None,
+        Option(
+            "--choose", rich_help_panel=METHOD, help="saliency: by a paid probe (default), --public-data, or chance."
+        ),
+    ] = None,
+    public_data: Annotated[
+        str | None,
+        Option("--public-data", metavar="IMAGES", rich_help_panel=METHOD, help="Images that need no protection."),
+    ] = None,
+    granularity: Annotated[
+        Literal["matrix", "layer", "block"] | None,
+        Option("--granularity", rich_help_panel=METHOD, help="saliency: what is chosen as one (default matrix)."),
+    ] = None,
+    score: Annotated[
+        Literal["votes", "squares"] | None,
+        Option("--score", rich_help_panel=PROBE, help="What a unit says (default votes for its best)."),
+    ] = None,
+    votes: Annotated[
+        int | None, Option("--votes", min=1, rich_help_panel=PROBE, help="Votes of a unit (default: as many as train).")
+    ] = None,
+    probe_clip: Annotated[
+        float | None,
+        Option("--probe-clip", rich_help_panel=PROBE, help="squares: clip to this norm (default: scale to norm 1)."),
+    ] = None,
+    per_size: Annotated[
+        bool, Option("--per-size", rich_help_panel=PROBE, help="Divide norms by the root of a matrix's size.")
+    ] = False,
+    probe_units: Annotated[
+        int | None,
+        Option(
+            "--probe-units", min=1, rich_help_panel=PROBE, help="Poisson mean of units asked (default 4096, or all)."
+        ),
+    ] = None,
+    probe_draws: Annotated[
+        int | None, Option("--probe-draws", min=1, rich_help_panel=PROBE, help="Draws averaged per unit (default 4).")
+    ] = None,
+    probe_share: Annotated[
+        float | None,
+        Option(
+            "--probe-share", rich_help_panel=PROBE, help="Rise of training's sigma that it may cost (default 0.02)."
+        ),
+    ] = None,
+    probe_noise: Annotated[
+        float | None, Option("--probe-noise", metavar="SIGMA", rich_help_panel=PROBE, help="Or its noise multiplier.")
+    ] = None,
     prompt: Annotated[
         list[str] | None,
         Option(
@@ -142,7 +208,16 @@ def preparing(
         Option("--seed", rich_help_panel=TRAINING, help="Public: how adapters start. It never reaches the noise."),
     ] = None,
     micro_batch_size: Annotated[
-        int | None, Option("--micro-batch-size", min=1, rich_help_panel=SPEED, help="Units in one forward pass.")
+        int | None,
+        Option("--micro-batch-size", min=1, rich_help_panel=SPEED, help="Units in one pass (default: what fits)."),
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        Option(
+            "--memory-budget",
+            rich_help_panel=SPEED,
+            help="Memory for one pass, beside weights and optimiser: 800MB, 4GB (default 1GB). It decides the micro-batch.",
+        ),
     ] = None,
     mixed_precision: Annotated[
         Literal["no", "bf16"] | None, Option("--mixed-precision", rich_help_panel=SPEED, help="Default bf16.")
@@ -163,11 +238,12 @@ def preparing(
 
 
 SAME = ("delta", "relation", "histogram", "max_per_unit", "allow_large_delta", "clip_norm", "clipping", "expected_batch_size", "steps",
-        "noise_draws", "method", "base", "embedder", "seed")  # fmt: skip
-METHOD_OPTIONS = ("blocks", "rank", "alpha", "target_modules", "freeze_a")
+        "noise_draws", "method", "base", "embedder", "seed", "public_data")  # fmt: skip
+METHOD_OPTIONS = ("blocks", "rank", "alpha", "target_modules", "freeze_a", "adapter_init", "activation", "keep", "choose", "granularity",
+                  "score", "votes", "probe_clip", "per_size", "probe_units", "probe_draws", "probe_share", "probe_noise")  # fmt: skip
 RECIPE = {"learning_rate": "learning_rate", "lr_warmup_steps": "warmup_steps", "ema_decay": "ema_decay",
           "caption_dropout": "caption_dropout"}  # fmt: skip
-PERFORMANCE = {"micro_batch_size": "micro_batch", "mixed_precision": "precision", "threads": "threads",
+PERFORMANCE = {"micro_batch_size": "micro_batch", "memory_budget": "memory_budget", "mixed_precision": "precision", "threads": "threads",
                "checkpointing_steps": "checkpoint_steps", "engine": "engine"}  # fmt: skip
 
 
@@ -180,6 +256,8 @@ def arguments(given: dict) -> dict:
     chosen = {name: given[name] for name in METHOD_OPTIONS if name in given}
     if "target_modules" in chosen:
         chosen["target_modules"] = [name.strip() for name in chosen["target_modules"].split(",")]
+    if "keep" in chosen:
+        chosen["keep"] = ratio_or_count(chosen["keep"])
     method = given.get("method", "attention")
     if method in METHODS:
         known = [name for name in METHOD_OPTIONS if name in inspect.signature(METHODS[method]).parameters]
@@ -197,6 +275,8 @@ def arguments(given: dict) -> dict:
     performance = {field: given[name] for name, field in PERFORMANCE.items() if name in given}
     if "precision" in performance:
         performance["precision"] = {"no": "float32", "bf16": "bfloat16"}[performance["precision"]]
+    if "memory_budget" in performance:
+        performance["memory_budget"] = size(performance["memory_budget"])
     return said | {"method_options": chosen, "recipe": Recipe(**recipe), "performance": Performance(**performance)}
 
 
@@ -209,6 +289,25 @@ def prompts(words: Sequence[str]) -> str | dict[str, str]:
             )
         return words[0]
     return pairs("--prompt", words)
+
+
+def ratio_or_count(word: str) -> float | int:
+    """0.3, 1.0 or 30% as a ratio, 38 as a count."""
+    try:
+        if word.endswith("%"):
+            return float(word[:-1]) / 100
+        return int(word) if word.isdigit() else float(word)
+    except ValueError as error:
+        raise SfumatoError(f"--keep {word}: write a ratio such as 0.3, or a count such as 38") from error
+
+
+def size(words: str) -> int:
+    """Bytes of "800MB", "4 GB", "1.5GiB" (1 GB is taken as 2^30 bytes); SfumatoError for anything else."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([MG])i?B?", words.strip(), re.IGNORECASE)
+    count = float(found[1]) * 2 ** (20 if found[2] in "mM" else 30) if found else 0
+    if count < 2**20:
+        raise SfumatoError(f"--memory-budget {words!r}: give a size such as 800MB or 4GB")
+    return int(count)
 
 
 def _flag(name: str) -> str:

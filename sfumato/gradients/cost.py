@@ -1,18 +1,59 @@
-"""Which of two exact ways computes a layer's per-record norms: kept gradients or Gram matrices."""
+"""Which of three exact ways computes each weight's per-record norms: kept gradients, Gram matrices, or neither held."""
 
 from __future__ import annotations
 
-# Kept gradients are bound by memory traffic, Grams by arithmetic: the break-even is far above the count of FLOPs.
-LINEAR_RATIO = 60.0
-CONV_RATIO = 20.0
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STRATEGIES = ("keep", "ghost", "lean")
+
+# Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a Gram cost arithmetic.
+# So many multiply-adds take the time of one kept number; measured on AVX-512 cores with `benchmarks/layers.py`.
+LINEAR_RATIO = 24.0
+CONV_RATIO = 40.0
+# Weights of so few numbers are kept: the many small operations of a Gram cost more than the arithmetic.
+SMALL = 2**12
+# Kept gradients of a step may take this share of what the layers' inputs take, whatever the size of the batch.
+KEPT_SHARE = 3.0
 
 
-def use_ghost(n: int, d: int, p: int, *, conv: bool = False) -> bool:
-    """Whether Gram matrices (ghost norm, book-keeping sum) are the cheaper way for one weight.
+@dataclass(frozen=True)
+class Work:
+    """One weight, [p, d] as a matrix, in one step; all counts are per record and come from shapes alone.
 
-    `n` positions per record (draws x tokens or pixels), `d` inputs and `p` outputs of the weight seen as a matrix
-    (convolution: d = channels x kernel area). Depends on declared shapes only, never on the drawn batch.
-    Ghost norms: arXiv 2110.05679; book-keeping: arXiv 2210.00038.
+    positions: n = draws x tokens or pixels x calls. kept: numbers of the gradient, p * d. gram: multiply-adds of its
+    two Gram matrices. inputs: numbers of the layer's inputs. patches: numbers of a convolution's unfolded input, if it
+    must be copied to keep the gradient. conv: whether it is a convolution with a kernel.
     """
-    ratio = CONV_RATIO if conv else LINEAR_RATIO
-    return n * n * (d + p) < ratio * d * p
+
+    positions: int
+    kept: int
+    gram: int
+    inputs: int
+    patches: int = 0
+    conv: bool = False
+
+
+def choose(work: Sequence[Work]) -> list[str]:
+    """A strategy for every weight: the fastest, then within the memory share.
+
+    "keep" holds the per-record gradient from the backward pass to the sum. "ghost" takes the norm from Gram matrices
+    (arXiv 2110.05679) and the sum from one weighted product (book-keeping, arXiv 2210.00038). "lean" takes the norm
+    from gradients made a few records at a time and dropped: a second weight gradient, but no memory.
+    The declared shapes decide, never the drawn batch, so the choice says nothing about it.
+    """
+    ways = ["ghost" if _ghost(w) else "keep" for w in work]
+    room = KEPT_SHARE * sum(w.inputs for w in work)
+    kept = sum(w.kept for w, way in zip(work, ways) if way == "keep")
+    for i in sorted(range(len(work)), key=lambda i: -work[i].kept):
+        if kept <= room:
+            break
+        if ways[i] == "keep":
+            ways[i] = "ghost" if 2 * work[i].positions ** 2 < work[i].kept else "lean"
+            kept -= work[i].kept
+    return ways
+
+
+def _ghost(work: Work) -> bool:
+    moved = work.kept + work.patches
+    return moved > SMALL and work.gram < (CONV_RATIO if work.conv else LINEAR_RATIO) * moved

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .broadcast import placed
+from .cost import STRATEGIES
+from .layout import Layout, Sums
 from .owners import Layer, find_layers
 from .rules import NORMS
-from .step import Layout, Step
+from .step import Step
 
 _TAPPED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -44,26 +47,36 @@ class Engine:
 
     While it is open no parameter of the model requires a gradient (restored by `close()`), and layers that own
     trainable tensors are hooked. Supported layers: Linear, Conv2d (no groups, no dilation, zero padding), GroupNorm,
-    LayerNorm, RMSNorm, Embedding, called any number of times, with non-reentrant checkpointing and autocast.
+    LayerNorm, RMSNorm, Embedding, called any number of times, with non-reentrant checkpointing and autocast; and
+    parameters that other modules read as their attribute and broadcast over the rows (see broadcast.py).
 
     `trainable`: name -> parameter; the names are the keys of the sums.
-    `strategy`: "auto" chooses per layer from shapes; "keep" or "ghost" force one way. All are exact: only rounding
-    and cost differ.
+    `strategy`: "auto" chooses per layer from shapes (cost.py); "keep", "ghost" or "lean" force one way. All are exact:
+    only rounding and cost differ. `groups`: a partition of the names, to be clipped by a norm each instead of by one
+    norm of all; `clip` then gets norms [b, groups] and returns factors of that shape.
 
     Raises ValueError, naming the module and the reason, for everything without an exact rule.
     Ghost norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws: arXiv 2210.09929.
     """
 
-    def __init__(self, model: nn.Module, trainable: dict[str, nn.Parameter], *, strategy: str = "auto") -> None:
-        if strategy not in ("auto", "keep", "ghost"):
-            raise ValueError(f"strategy must be auto, keep or ghost, not {strategy!r}")
-        self._layers = find_layers(model, trainable)
+    def __init__(
+        self,
+        model: nn.Module,
+        trainable: dict[str, nn.Parameter],
+        *,
+        strategy: str = "auto",
+        groups: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        if strategy not in ("auto", *STRATEGIES):
+            raise ValueError(f"strategy must be auto, {', '.join(STRATEGIES)}, not {strategy!r}")
+        check_groups(trainable, groups)
+        self._layers, self._tables = find_layers(model, trainable)
         taken = next((name for name, module in model.named_modules() if module in _TAPPED), None)
         if taken is not None:
             raise ValueError(f"{taken or type(model).__name__}: another engine is open on this model; close it first")
         self._trainable = dict(trainable)
         self._strategy = strategy
-        self._layout = Layout(self._trainable, self._layers)
+        self._layout = Layout(self._trainable, self._layers, [table.name for table in self._tables], groups)
         self._anchor = torch.zeros((), dtype=self._layout.dtype, device=self._layout.device, requires_grad=True)
         self._step: Step | None = None
         self._busy = False
@@ -78,6 +91,9 @@ class Engine:
             layer.module.register_forward_hook(self._tap(layer), prepend=True, with_kwargs=True)
             for layer in self._layers
         ]
+        self.device = self._layout.device
+        # name of a weight -> how its norms were computed in the last step; follows from shapes, says nothing of data
+        self.strategies: dict[str, str] = {}
         self._open = True
 
     def __enter__(self) -> Engine:
@@ -113,43 +129,47 @@ class Engine:
 
         `batch`: `len()` = B records, `batch[i:j]` slices by record. `row_losses(part)` -> [b * draws] losses, one
         per row, record-major (repeat_interleave), not reduced. `clip`: norms fp64 [b] (inf for a rejected record)
-        -> factors [b]. `micro_batch`: records per backward pass (memory only, never the result beyond rounding).
+        -> factors [b]. `micro_batch`: most records per backward pass (memory only, never the result beyond rounding).
         An empty batch gives zeros and does not call `row_losses`. A record with a non-finite loss or gradient adds
         exactly zero. Randomness in `row_losses` must belong to the record, not to its place in the batch.
 
-        Returns (name -> sum, fp32, or fp64 for an fp64 model, in the parameter's shape; norms fp64 [B]).
+        Returns (name -> sum, fp32, or fp64 for an fp64 model, in the parameter's shape; norms fp64 [B] or [B, groups]).
         The norms are PRIVATE: they depend on single records and must not be logged or released.
 
         Raises ValueError for a scalar loss or a wrong number of rows, RuntimeError for a trainable tensor that was
         not reached in the backward pass, for parameters replaced, moved or thawed since, and after `close()`.
         """
         self._check(draws, micro_batch)
-        total = torch.zeros(self._layout.size, dtype=self._layout.dtype, device=self._layout.device)
-        size = len(batch)
-        norms = [torch.zeros(0, dtype=torch.float64, device=self._layout.device)]
+        layout, size = self._layout, len(batch)
+        sums = Sums(layout)
+        empty = (0, layout.groups) if layout.grouped else (0,)
+        norms = [torch.zeros(empty, dtype=torch.float64, device=layout.device)]
         self._busy = True
         try:
-            for start in range(0, size, micro_batch or max(size, 1)):
-                part = batch[start : min(start + (micro_batch or size), size)]
-                norms.append(self._micro(row_losses, part, draws, clip, total))
+            passes = -(-size // (micro_batch or max(size, 1)))
+            for i in range(passes):  # as even as possible: a small rest would cost nearly a whole pass
+                part = batch[i * size // passes : (i + 1) * size // passes]
+                norms.append(self._micro(row_losses, part, draws, clip, sums))
         finally:
             self._step = None
             self._busy = False
-        span = self._layout.span
-        sums = {name: total[span[name]].view(p.shape) for name, p in self._trainable.items()}
-        return sums, torch.cat(norms)
+        return sums.named(), torch.cat(norms)
 
-    def _micro(self, row_losses, part, draws: int, clip, total: Tensor) -> Tensor:
+    def _micro(self, row_losses, part, draws: int, clip, sums: Sums) -> Tensor:
         records = len(part)
         step = self._step = Step(self._layout, self._strategy, records, draws)
-        with torch.enable_grad():
+        with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
             losses = check_losses(row_losses(part), records, draws)
             if not losses.requires_grad:
                 raise RuntimeError("the losses do not depend on any tapped layer: no trainable tensor was reached")
             # autograd.grad, not backward: nothing is written to .grad, and reentrant checkpointing refuses itself
-            step.collecting = True
-            torch.autograd.grad(losses.sum() / draws, [self._anchor], allow_unused=True)
+            step.start()
+            grads = torch.autograd.grad(losses.sum() / draws, [self._anchor, *leaves.values()], allow_unused=True)
         step.collecting = False
+        self.strategies = {layer.weight: way for layer, way in step.ways.items()}
+        for name, grad in zip(leaves, grads[1:], strict=True):
+            if grad is not None:
+                step.broadcast(name, grad)
         missed = [name for name in self._trainable if name not in step.reached]
         if missed:
             raise RuntimeError(
@@ -157,27 +177,30 @@ class Engine:
                 "tensors); its layer was skipped, merged, or its weight is read past the module"
             )
         finite = torch.isfinite(losses.detach()).view(records, draws).all(1)
-        with torch.no_grad(), torch.autocast(total.device.type, enabled=False):
-            return step.finish(clip, finite, total)
+        with torch.no_grad(), torch.autocast(self._layout.device.type, enabled=False):
+            return step.finish(clip, finite, sums)
 
     def _tap(self, layer: Layer):
         needs_input = layer.weight is not None
-        dims = 1 if isinstance(layer.module, nn.Embedding) else 4 if isinstance(layer.module, nn.Conv2d) else 2
+        embeds, norm = isinstance(layer.module, nn.Embedding), isinstance(layer.module, NORMS[1:])
+        dims = 1 if embeds else 4 if isinstance(layer.module, nn.Conv2d) else 2
 
         def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
             step = self._step
             if step is None or not torch.is_grad_enabled():
                 return None
             x = args[0] if args else next(iter(kwargs.values()))
-            if x.dim() < dims or (isinstance(module, nn.Embedding) and x.dim() > 2):
+            if x.dim() < dims or (embeds and x.dim() > 2):
                 raise ValueError(f"{layer.path}: no rule for an input of shape {tuple(x.shape)}")
-            if isinstance(module, NORMS[1:]) and x.dim() <= len(module.normalized_shape):
+            if norm and x.dim() <= len(module.normalized_shape):
                 raise ValueError(f"{layer.path}: normalises over the rows of the batch")
             if x.shape[0] not in (step.records, step.records * step.draws):
                 raise ValueError(
                     f"{layer.path}: {x.shape[0]} rows for {step.records} records with {step.draws} draws; "
                     "dim 0 must be records or records x draws, record-major"
                 )
+            if needs_input:
+                step.expect(layer, x, out)
             return Tap.apply(out, x.detach() if needs_input else None, self._anchor, step, layer)
 
         return hook
@@ -190,17 +213,26 @@ class Engine:
         check_counts(draws, micro_batch)
         if torch.get_float32_matmul_precision() != "highest":
             raise ValueError("float32 matmul precision must be 'highest': sums must have the norms that were measured")
-        for layer in self._layers:
-            for attr, name in (("weight", layer.weight), ("bias", layer.bias)):
-                if name is None:
-                    continue
-                p = self._trainable[name]
-                if layer.module._parameters.get(attr) is not p or (p.shape, p.dtype, p.device) != self._facts[name]:
-                    raise RuntimeError(f"{name}: replaced, moved or re-typed since the engine was built; build it anew")
-                if p.requires_grad:
-                    raise RuntimeError(f"{name}: requires_grad was switched on while the engine is open")
-                if p.grad is not None:
-                    raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
+        owned = [
+            (x.module, attr, name) for x in self._layers for attr, name in (("weight", x.weight), ("bias", x.bias))
+        ]
+        owned += [(table.module, table.attr, table.name) for table in self._tables]
+        for module, attr, name in owned:
+            if name is None:
+                continue
+            p = self._trainable[name]
+            if module._parameters.get(attr) is not p or (p.shape, p.dtype, p.device) != self._facts[name]:
+                raise RuntimeError(f"{name}: replaced, moved or re-typed since the engine was built; build it anew")
+            if p.requires_grad:
+                raise RuntimeError(f"{name}: requires_grad was switched on while the engine is open")
+            if p.grad is not None:
+                raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
+
+
+def check_groups(trainable: dict[str, nn.Parameter], groups: Sequence[Sequence[str]] | None) -> None:
+    """Raise ValueError unless `groups` is None or a partition of the trainable names."""
+    if groups is not None and sorted(name for names in groups for name in names) != sorted(trainable):
+        raise ValueError("groups must name every trainable tensor exactly once")
 
 
 def check_counts(draws: int, micro_batch: int | None) -> None:

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from .broadcast import Table
 from .rules import NORMS
 
 SUPPORTED = (nn.Linear, nn.Conv2d, nn.Embedding, *NORMS)
+# where the classes without a forward of their own live: what they own, their users' code reads
+PLAIN = ("torch.nn.modules.module", "torch.nn.modules.container")
 
 
 @dataclass(eq=False)
@@ -23,8 +26,8 @@ class Layer:
     bias: str | None = None
 
 
-def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> list[Layer]:
-    """The layers that own `trainable`, each tensor by exactly one supported leaf.
+def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> tuple[list[Layer], list[Table]]:
+    """The supported leaves that own `trainable`, and the tensors that a module of its own reads and broadcasts.
 
     Raises ValueError naming the module and the reason for everything the engine has no exact rule for.
     """
@@ -36,6 +39,7 @@ def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> list[La
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise ValueError(f"{type(model).__name__} around the model would reduce gradients before clipping: unwrap it")
     layers: list[Layer] = []
+    tables: list[Table] = []
     owner: dict[str, str] = {}
     for path, module in model.named_modules():
         label = path or type(module).__name__
@@ -49,14 +53,14 @@ def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> list[La
             if name in owner:
                 raise ValueError(f"{name}: one parameter shared by modules {owner[name]} and {label} is not supported")
             owner[name] = label
-        if len(set(mine.values())) < len(mine):
-            raise ValueError(f"{label}: one parameter under two attributes is not supported")
-        _refuse_layer(label, module, mine)
-        layers.append(Layer(label, module, mine.get("weight"), mine.get("bias")))
+        if _has_rule(label, module, mine):
+            layers.append(Layer(label, module, mine.get("weight"), mine.get("bias")))
+        else:
+            tables += [Table(label, module, attr, name) for attr, name in mine.items()]
     missing = [name for name in trainable if name not in owner]
     if missing:
         raise ValueError(f"{missing[0]}: this trainable tensor is not a parameter of the model ({len(missing)} such)")
-    return layers
+    return layers, tables
 
 
 def _names(trainable: dict[str, nn.Parameter]) -> dict[int, str]:
@@ -85,14 +89,20 @@ def _refuse_anywhere(label: str, module: nn.Module) -> None:
         raise ValueError(f"{label}: {type(module).__name__} mixes the records of a batch; use GroupNorm")
 
 
-def _refuse_layer(label: str, module: nn.Module, mine: dict[str, str]) -> None:
+def _has_rule(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
+    """Whether the module is a leaf with a rule; False if its tensors may only be broadcast, ValueError if neither."""
     name = next(iter(mine.values()))
     kind = type(module).__name__
     if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
         raise ValueError(f"{label}: a parametrized weight ({name}) has no exact rule")
     base = next((c for c in SUPPORTED if isinstance(module, c)), None)
     if base is None:
-        raise ValueError(f"{label}: {kind} owns the trainable tensor {name} and has no rule")
+        if any(c.__module__.startswith("torch.nn.") and c.__module__ not in PLAIN for c in type(module).__mro__):
+            raise ValueError(f"{label}: {kind} owns the trainable tensor {name} and has no rule")
+        hidden = [attr for attr in mine if attr in module.__dict__]
+        if hidden:
+            raise ValueError(f"{label}: the parameter {hidden[0]} of {kind} is hidden by an attribute of that name")
+        return False
     if type(module).forward is not base.forward or "forward" in module.__dict__:
         raise ValueError(f"{label}: {kind} replaces the forward of {base.__name__}; no exact rule for {name}")
     extra = [attr for attr in mine if attr not in ("weight", "bias")]
@@ -112,3 +122,4 @@ def _refuse_layer(label: str, module: nn.Module, mine: dict[str, str]) -> None:
             raise ValueError(f"{label}: Conv2d with padding_mode={module.padding_mode} is not supported")
         if module.padding == "same" and any(k % 2 == 0 for k in module.kernel_size):
             raise ValueError(f"{label}: Conv2d with padding='same' needs odd kernels")
+    return True

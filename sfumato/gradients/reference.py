@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .engine import Engine, check_counts, check_losses
+from .engine import Engine, check_counts, check_groups, check_losses
 
 
 class ReferenceEngine:
@@ -17,9 +17,17 @@ class ReferenceEngine:
     Modules that mix records of a batch see one record at a time here, so they are not refused.
     """
 
-    def __init__(self, model: nn.Module, trainable: dict[str, nn.Parameter]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        trainable: dict[str, nn.Parameter],
+        *,
+        groups: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         if not trainable:
             raise ValueError("trainable is empty: there is nothing to take gradients of")
+        check_groups(trainable, groups)
+        self._groups = groups
         for name, p in trainable.items():
             if p.grad is not None:
                 raise ValueError(f"{name}: .grad is set; clear it")
@@ -52,9 +60,10 @@ class ReferenceEngine:
         """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE."""
         check_counts(draws, micro_batch)
         params = list(self._trainable.values())
+        groups = self._groups or [list(self._trainable)]
         wide = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
         sums = {name: torch.zeros_like(p, dtype=wide, requires_grad=False) for name, p in self._trainable.items()}
-        norms = torch.zeros(len(batch), dtype=torch.float64, device=params[0].device)
+        norms = torch.zeros(len(batch), len(groups), dtype=torch.float64, device=params[0].device)
         for i in range(len(batch)):
             with torch.enable_grad():
                 losses = check_losses(row_losses(batch[i : i + 1]), 1, draws)
@@ -64,15 +73,20 @@ class ReferenceEngine:
             missed = [name for name, g in zip(sums, grads, strict=True) if g is None]
             if missed:
                 raise RuntimeError(f"{missed[0]}: not reached in the backward pass")
-            parts = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in grads])
-            norm = torch.linalg.vector_norm(parts)
-            finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(losses).all())
-            norms[i] = norm if finite else torch.inf
-            factor = clip(norms[i : i + 1])
+            grads = dict(zip(sums, grads, strict=True))
+            for j, names in enumerate(groups):
+                norms[i, j] = (
+                    sum(torch.linalg.vector_norm(grads[n], dtype=torch.float64).square() for n in names) ** 0.5
+                )
+            finite = bool(torch.isfinite(norms[i]).all()) and bool(torch.isfinite(losses).all())
+            if not finite:
+                norms[i] = torch.inf
+            factors = clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]).to(wide).flatten()
             if finite:
-                for total, g in zip(sums.values(), grads, strict=True):
-                    total.add_(g.to(wide) * factor.to(wide))
-        return sums, norms
+                for factor, names in zip(factors, groups, strict=True):
+                    for name in names:
+                        sums[name].add_(grads[name].to(wide) * factor)
+        return sums, norms if self._groups else norms[:, 0]
 
 
 def self_check(

@@ -19,6 +19,9 @@ GRAM_TRUST = 1e-3
 # Squared token norms under this (or over its inverse) come near the limits of fp32 in the product of the Grams.
 GRAM_TINY = 1e-25
 
+# Numbers in all patches of one record up to which writing them out beats a convolution call per record.
+PATCH_ROOM = 2**16
+
 
 def rows_to_records(t: Tensor, records: int) -> Tensor:
     """[R, T..., c] -> [B, n, c]; a reshape only when the rows are contiguous."""
@@ -49,15 +52,22 @@ def pointwise(module: nn.Conv2d) -> bool:
     return module.kernel_size == (1, 1) and module.stride == (1, 1) and conv_padding(module) == (0, 0)
 
 
-def weight_pair(module: nn.Module, x: Tensor, g: Tensor, records: int) -> tuple[Tensor, Tensor]:
-    """Input and output gradient of a Linear or Conv2d as (X [B, n, d], G [B, n, p]): dL/dW of a record is G^T X."""
+def columns(module: nn.Module, x: Tensor, records: int) -> Tensor:
+    """Inputs of a Linear or Conv2d as [B, n, d], one line per product with the weight (a convolution's patches)."""
     if isinstance(module, nn.Linear):
-        return rows_to_records(x, records), rows_to_records(g, records)
-    if pointwise(module):
-        columns = x.flatten(2)
-    else:
-        columns = F.unfold(x, module.kernel_size, padding=conv_padding(module), stride=module.stride)
-    return channels_to_records(columns, records), channels_to_records(g.flatten(2), records)
+        return rows_to_records(x, records)
+    if not pointwise(module):
+        return channels_to_records(
+            F.unfold(x, module.kernel_size, padding=conv_padding(module), stride=module.stride), records
+        )
+    return channels_to_records(x.flatten(2), records)
+
+
+def output_columns(module: nn.Module, g: Tensor, records: int) -> Tensor:
+    """Output gradients of a Linear or Conv2d as [B, n, p]; with `columns`, dL/dW of a record is G^T X."""
+    if isinstance(module, nn.Linear):
+        return rows_to_records(g, records)
+    return channels_to_records(g.flatten(2), records)
 
 
 def positions(module: nn.Module, g: Tensor, records: int) -> int:
@@ -65,18 +75,26 @@ def positions(module: nn.Module, g: Tensor, records: int) -> int:
     return g.numel() // (records * (g.shape[-1] if isinstance(module, nn.Linear) else g.shape[1]))
 
 
+def unfolded(module: nn.Module, positions: int) -> int:
+    """Numbers of a record's patches if a kept gradient is made from them; 0 where it is made in another way."""
+    if not isinstance(module, nn.Conv2d) or pointwise(module):
+        return 0
+    patches = positions * module.weight[0].numel()
+    return patches if patches <= PATCH_ROOM else 0
+
+
 def keep_weight(module: nn.Module, x: Tensor, g: Tensor, out: Tensor, *, first: bool) -> None:
     """Write (first call) or add the per-record weight gradients into `out` [B, p, d]."""
     records = out.shape[0]
-    if isinstance(module, nn.Conv2d) and not pointwise(module):
-        # one kernel per record: the unfolded input would be kernel-area times larger and slower
+    if isinstance(module, nn.Conv2d) and not pointwise(module) and not unfolded(module, positions(module, g, records)):
+        # one kernel per record: all patches side by side would be kernel-area times larger than x, and slower
         draws = x.shape[0] // records
         for i in range(records):
             rows = slice(i * draws, (i + 1) * draws)
             grad = conv_weight_grad(module, x[rows], g[rows]).view_as(out[i])
             out[i] = grad if first else out[i] + grad
         return
-    inputs, grads = weight_pair(module, x, g, records)
+    inputs, grads = columns(module, x, records), output_columns(module, g, records)
     if first:
         torch.bmm(grads.transpose(1, 2), inputs, out=out)
     else:
@@ -104,6 +122,50 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
 def gram(t: Tensor) -> Tensor:
     """[B, n, c] -> [B, n, n] inner products, in the accumulation precision of `t` (fp32 or fp64)."""
     return torch.bmm(t, t.transpose(1, 2))
+
+
+def sliding(module: nn.Module) -> bool:
+    """Whether the layer is a convolution whose kernel visits every pixel."""
+    return isinstance(module, nn.Conv2d) and not pointwise(module) and module.stride == (1, 1)
+
+
+def input_gram(module: nn.Module, x: Tensor, records: int) -> Tensor:
+    """Gram [B, n, n] of a layer's inputs (of the patches, for a convolution)."""
+    if not sliding(module):
+        return gram(columns(module, x, records))
+    # Patches overlap: a patch's inner product is a sum of kernel-area many pixel products. So the pixels' Gram is made
+    # once, laid into that of the padded image, and added to itself under every shift of the kernel: an offset there.
+    rows, channels, height, width = x.shape
+    draws, (high, wide), (up, left) = rows // records, module.kernel_size, conv_padding(module)
+    products = gram(channels_to_records(x.flatten(2), records)).view(
+        records, draws, height, width, draws, height, width
+    )
+    lines, line = height + 2 * up, width + 2 * left
+    padded = x.new_zeros(records, draws, lines * line + wide - 1, draws, lines * line + wide - 1)
+    image = padded[:, :, : lines * line, :, : lines * line].unflatten(4, (lines, line)).unflatten(2, (lines, line))
+    image[:, :, up : up + height, left : left + width, :, up : up + height, left : left + width] = products
+    out_height, out_width = lines - high + 1, line - wide + 1
+    reach = out_height * line  # each line's last kernel-width - 1 places are no patches, and are left out at the end
+    total = torch.zeros_like(padded[:, :, :reach, :, :reach], memory_format=torch.contiguous_format)
+    for offset in (y * line + z for y in range(high) for z in range(wide)):
+        total += padded[:, :, offset : offset + reach, :, offset : offset + reach]
+    patches = total.view(records, draws, out_height, line, draws, out_height, line)
+    n = draws * out_height * out_width
+    return patches[:, :, :, :out_width, :, :, :out_width].reshape(records, n, n)
+
+
+def output_gram(module: nn.Module, g: Tensor, records: int) -> Tensor:
+    """Gram [B, n, n] of the gradients at a layer's output."""
+    return gram(output_columns(module, g, records))
+
+
+def gram_work(module: nn.Module, shape: torch.Size, positions: int, records: int, sharing: int = 1) -> int:
+    """Multiply-adds of both Grams per record, inputs of `shape`; `sharing` layers use the same input's Gram."""
+    p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
+    if not sliding(module):
+        return positions * positions * (d // sharing + p)
+    pixels = shape[0] // records * shape[2] * shape[3]
+    return pixels * pixels * shape[1] + positions * positions * (p + module.weight[0, 0].numel())
 
 
 def gram_square(xx: Tensor, gg: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,15 +200,18 @@ def full_precision(device: torch.device):
         yield
 
 
-def weighted_weight(module: nn.Module, x: Tensor, g: Tensor, factors: Tensor, out: Tensor) -> None:
-    """Add sum_i factors_i dL_i/dW to `out` [p, d]; rows of rejected records must be masked before."""
+def weighted_weight(module: nn.Module, x: Tensor, g: Tensor, factors: Tensor, out: Tensor | None) -> Tensor:
+    """sum_i factors_i dL_i/dW [p, d], added to `out` if there is one; rows of rejected records must be masked before."""
     records = factors.shape[0]
     scale = factors if g.shape[0] == records else factors.repeat_interleave(g.shape[0] // records)
-    g = g * scale.view(-1, *(1,) * (g.dim() - 1))
+    smaller = x if x.numel() < g.numel() and isinstance(module, nn.Linear) else g
+    scaled = smaller * scale.view(-1, *(1,) * (smaller.dim() - 1))
+    x, g = (scaled, g) if smaller is x else (x, scaled)
     if isinstance(module, nn.Linear):
-        out.addmm_(g.reshape(-1, g.shape[-1]).t(), x.reshape(-1, x.shape[-1]))
-        return
-    out.add_(conv_weight_grad(module, x, g).view_as(out))
+        g, x = g.reshape(-1, g.shape[-1]).t(), x.reshape(-1, x.shape[-1])
+        return torch.mm(g, x) if out is None else out.addmm_(g, x)
+    grad = conv_weight_grad(module, x, g).flatten(1)
+    return grad if out is None else out.add_(grad)
 
 
 def norm_weight(module: nn.Module, x: Tensor, g: Tensor, records: int, eps: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
+from ..privacy.probing import Probe
 from ..training.objective import Batch, denoising_losses
 
 TOKEN_RATE = 10.0  # a token's few numbers need larger steps than weights do
@@ -31,7 +32,9 @@ class Adaptation:
 
     `model` holds every module that trains, `trainable` its tensors by name, `row_losses` the objective and
     `exact_losses` the same in single precision (for self-checks), `learning_rate_factor` exceptions to the
-    common rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave.
+    common rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave, `rank` that of the
+    adapters. `probe` is a ranking of `groups` (name -> matrices) to be paid for before training (None: nothing left to
+    choose), with at most `probe_share` more training noise; until it is made, all candidates are adapted.
     """
 
     model: nn.Module
@@ -41,6 +44,26 @@ class Adaptation:
     save: Callable[[Path], None]
     targets: tuple[str, ...]
     learning_rate_factor: dict[str, float] = field(default_factory=dict)
+    rank: int | None = None
+    probe: Probe | None = None
+    probe_share: float = 0.02
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def most_trainable(self) -> int:
+        """Numbers that train, at most, once the probe has chosen."""
+        if self.probe is None:
+            return sum(p.numel() for p in self.trainable.values())
+        size = {group: 0 for group in self.groups}
+        owner = {f"unet.{matrix}.": group for group, members in self.groups.items() for matrix in members}
+        rest = 0
+        for name, p in self.trainable.items():
+            group = next((owner[start] for start in owner if name.startswith(start)), None)
+            if group is None:
+                rest += p.numel()
+            else:
+                size[group] += p.numel()
+        return rest + sum(sorted(size.values())[-self.probe.keep :])
 
 
 def adaptation(

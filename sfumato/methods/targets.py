@@ -10,6 +10,13 @@ from torch import nn
 from ..errors import SfumatoError
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+# Names for many suffixes; of a set, those that a denoiser has are meant.
+SETS = {
+    "attention": PROJECTIONS,
+    "feed-forward": ("ff.net.0.proj", "ff.net.2"),
+    "convolutions": ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
+}
+GRANULARITIES = ("matrix", "layer", "block")
 
 
 def attention_blocks(unet: nn.Module) -> list[str]:
@@ -39,15 +46,43 @@ def block_range(blocks: Sequence[str], wanted: str | None) -> list[str]:
 
 
 def matching_modules(unet: nn.Module, suffixes: Sequence[str]) -> list[str]:
-    """Full names of the Linear and Conv2d modules whose name ends in one of `suffixes`, at a dot.
+    """Full names of the Linear and Conv2d modules whose name ends in one of `suffixes`, at a dot; or is in a set of SETS.
 
-    Raises SfumatoError naming the suffix that matches nothing.
+    Raises SfumatoError naming the suffix or set that matches nothing.
     """
     names = [n for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     chosen: dict[str, None] = {}
     for suffix in suffixes:
-        hits = [n for n in names if n == suffix or n.endswith("." + suffix)]
+        meant = SETS.get(suffix, (suffix,))
+        hits = [n for n in names if any(n == end or n.endswith("." + end) for end in meant)]
         if not hits:
             raise SfumatoError(f"--target-modules {suffix}: no linear or convolution of this denoiser ends so")
         chosen.update(dict.fromkeys(hits))
     return [n for n in names if n in chosen]
+
+
+def grouped(matrices: Sequence[str], granularity: str) -> dict[str, tuple[str, ...]]:
+    """Group name -> full names of its matrices, in order: each matrix alone, by layer (one attention, one feed-forward,
+    one residual block), or by whole attention or residual block."""
+    if granularity not in GRANULARITIES:
+        raise SfumatoError(f"--granularity {granularity}: choose {', '.join(GRANULARITIES)}")
+    found: dict[str, list[str]] = {}
+    for name in matrices:
+        group = name
+        if granularity == "layer":
+            group = re.sub(r"\.(to_out\.0|net\.0\.proj|net\.2|[^.]+)$", "", name)
+        elif granularity == "block":
+            block = re.match(r".*?\b(attentions|resnets|downsamplers|upsamplers)\.\d+", name)
+            group = block[0] if block else name.rpartition(".")[0] or name
+        found.setdefault(group, []).append(name)
+    return {group: tuple(members) for group, members in found.items()}
+
+
+def how_many(keep: float | int, groups: int) -> int:
+    """A ratio (float in (0, 1]) or a count (int) of `groups`, at least 1; SfumatoError for anything else."""
+    whole = isinstance(keep, int) and not isinstance(keep, bool)
+    if whole and 1 <= keep <= groups:
+        return keep
+    if isinstance(keep, float) and 0 < keep <= 1:
+        return max(1, round(keep * groups))
+    raise SfumatoError(f"--keep {keep}: give a ratio such as 0.3, or a count from 1 to {groups}")

@@ -143,7 +143,7 @@ def calibrate(
     if other and (alone := exact_epsilon(other, delta, relation, grid)) >= target:
         raise ValueError(
             f"the one-shot events alone cost epsilon {round_up(alone):.3f} of {epsilon:g}: "
-            "drop the noisy histogram, give it more noise, or raise epsilon or delta"
+            "drop the noisy histogram or the probe, give them more noise, or raise epsilon or delta"
         )
 
     def cost(noise: float, at: float) -> float:
@@ -153,7 +153,7 @@ def calibrate(
     def unmet(least: float) -> ValueError:
         return ValueError(
             f"no noise multiplier up to {MAX_NOISE:g} brings epsilon to {epsilon:g} (it stays at {round_up(least):.3f}): "
-            "raise epsilon or delta, take fewer steps, or drop the noisy histogram"
+            "raise epsilon or delta, take fewer steps, or drop the noisy histogram or the probe"
         )
 
     mu = gaussian_mu(target, delta) / (2.0 if relation == "replace-one" else 1.0)
@@ -184,6 +184,41 @@ def calibrate(
             raise unmet(reached)
         noise, bump = round(noise + bump * 1e-4, 4), bump * 2
     return noise
+
+
+def calibrate_probe(
+    other_events: Sequence[Event],
+    probe: Callable[[float], Event],
+    training: PoissonGaussian,
+    epsilon: float,
+    delta: float,
+    relation: str = "zero-out",
+    grid: float = CERTIFICATE_GRID,
+) -> float:
+    """The least noise multiplier of a probe, rounded up to 2 decimals and at least 1, that leaves room for `training`.
+
+    With it `other_events`, `probe(noise)` and `training` together cost at most `epsilon`. Less than 1 would buy nothing: the
+    noise is then far below what the scores differ by. Raises ValueError when no noise multiplier up to 10,000 is enough.
+    """
+    target, delta = check_epsilon(epsilon), check_delta(delta)
+
+    def fits(noise: float, at: float) -> bool:
+        return _raw_epsilon((*other_events, probe(noise), training), delta, relation, at) <= target
+
+    # The coarse grid errs upwards, so its answer is safe; where its error eats all the room, the fine one is asked.
+    for at in sorted({max(grid, PLANNING_GRID), grid}, reverse=True):
+        if not fits(MAX_NOISE, at):
+            continue
+        low, high = 1.0, 1.0
+        while not fits(high, at):
+            low, high = high, min(4 * high, MAX_NOISE)
+        while high - low > 0.01 * low:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if fits(middle, at) else (middle, high)
+        return round_up(high, 2)
+    raise ValueError(
+        "no probe is cheap enough for this share of the budget: raise --probe-share or choose without a probe"
+    )
 
 
 def _bracket(enough: Callable[[float], bool], guess: float) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,12 @@ class Clip:
     kind: str
     sensitivity: float
     gamma: float = 0.0
+    bounds: tuple[float, ...] = ()
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
         """Norms [B] over all trainable tensors together (float32 or float64) -> factors [B] of the same dtype and device.
+
+        Per group: norms [B, groups] -> factors [B, groups]. A group whose norm is not finite rejects the whole unit.
 
         factor * norm <= sensitivity * (1 + 1e-5) for every finite norm; a non-finite norm gets factor 0, and its gradient must
         then be replaced by zeros, because 0 * inf is not 0. Raises ValueError for a narrower dtype.
@@ -26,8 +30,14 @@ class Clip:
             raise ValueError(f"clipping needs norms in float32 or float64, not {norms.dtype}: accumulate them wider")
         wide = norms.detach().to(torch.float64)
         usable = torch.isfinite(wide) & (wide >= 0)
+        if self.bounds:
+            if wide.dim() != 2 or wide.shape[1] != len(self.bounds):
+                raise ValueError(f"per-group clipping needs norms [B, {len(self.bounds)}], not {list(wide.shape)}")
+            usable = usable & usable.all(1, keepdim=True)
         wide = torch.where(usable, wide, torch.ones_like(wide))
-        if self.kind == "flat":
+        if self.bounds:
+            factors = (wide.new_tensor(self.bounds) / wide).clamp(max=1.0)
+        elif self.kind == "flat":
             factors = (self.sensitivity / wide).clamp(max=1.0)
         else:
             factors = self.sensitivity / (wide + self.gamma)
@@ -46,6 +56,18 @@ def flat(clip_norm: float) -> Clip:
 def normalised(gamma: float = 0.01) -> Clip:
     """g / (|g| + gamma): sensitivity 1 whatever the gradient's scale, so there is no clip norm ("automatic", arXiv 2206.07136)."""
     return Clip("normalised", 1.0, _positive(gamma, "gamma"))
+
+
+def per_group(clip_norms: Sequence[float]) -> Clip:
+    """Every group of tensors by its own norm: sensitivity sqrt(C_1^2 + ... + C_G^2), all groups together.
+
+    The total counts every bound, because one unit can fill all of its groups at once.
+    Raises ValueError unless there is a group and every C is finite and > 0.
+    """
+    bounds = tuple(_positive(c, "clip_norm") for c in clip_norms)
+    if not bounds:
+        raise ValueError("per-group clipping needs at least one group")
+    return Clip("per-group", math.hypot(*bounds), bounds=bounds)
 
 
 def _positive(value: float, name: str) -> float:

@@ -18,8 +18,15 @@ from pathlib import Path
 
 from sfumato.privacy.chain import Chain, LedgerError, Row, canonical, load_key
 
-KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "REPLAY", "RELEASE", "CERTIFY")
-_NEEDS = {"CHARGE": "PLAN", "ATTEMPT": "CHARGE", "REPLAY": "ATTEMPT", "RELEASE": "ATTEMPT", "CERTIFY": "RELEASE"}
+KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY")
+_NEEDS = {
+    "CHARGE": "PLAN",
+    "ATTEMPT": "CHARGE",
+    "PROBE": "ATTEMPT",
+    "REPLAY": "ATTEMPT",
+    "RELEASE": "ATTEMPT",
+    "CERTIFY": "RELEASE",
+}
 TERMS = ("unit", "relation", "delta")
 FORMAT = 1
 _ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
@@ -256,7 +263,8 @@ class Ledger:
 
 
 class RunLedger:
-    """The rows of one run. PLAN, CHARGE (the whole planned run), ATTEMPT, then RELEASE, CERTIFY and REPLAY; NOTE anywhere."""
+    """The rows of one run. PLAN, CHARGE (the whole planned run), ATTEMPT, then PROBE (noisy scores, once), RELEASE, CERTIFY and REPLAY;
+    NOTE anywhere."""
 
     def __init__(self, ledger: Ledger, run_id: str):
         self.ledger, self.run_id = ledger, run_id
@@ -294,6 +302,8 @@ class RunLedger:
             self.ledger._require(self.run_id, kind)
             if body.get("attempt") not in (None, len(self.ledger._rows_of(self.run_id, "ATTEMPT")) - 1):
                 raise LedgerError(_ANOTHER)  # its steps were billed up to its last checkpoint only
+            if kind == "PROBE" and self.ledger._rows_of(self.run_id, kind):
+                raise LedgerError(_ANOTHER)  # one probe is paid for, and training follows the one recorded
             return self.ledger.chain.append(kind, self.run_id, body, body.get("attempt"))
 
     def begin(self, body: Mapping, *, expected: int, reserve: int) -> Row:

@@ -75,6 +75,22 @@ def noisy_histogram(
     return np.array([(int(count) * GRID + coins.discrete_gaussian(sigma)) / GRID for count in exact], dtype=np.float64)
 
 
+def noisy_scores(totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int) -> np.ndarray:
+    """Summed integer scores + discrete Gaussian noise of integer sd `stddev` >= 1 (all in grid units), int64 [M].
+
+    Grid mode as in `noisy_histogram`: integers in, exact integer noise, integers out. Billed as Gaussian(stddev / sensitivity): the
+    vector of discrete Gaussians has the zCDP of the continuous one (arXiv 2004.00010, theorem 14), and with a sensitivity of
+    at least 1024 grid units the two are billed alike, which is usual but not proven here for PLD. Call once per address.
+    """
+    exact = np.asarray(totals)
+    if exact.ndim != 1 or exact.dtype.kind not in "iu":
+        raise ValueError("noisy scores need integer totals, one per group")
+    if isinstance(stddev, bool) or not isinstance(stddev, int) or stddev < 1:
+        raise ValueError("the noise on scores needs an integer standard deviation >= 1 in grid units")
+    coins = _Coins(key.stream("select", step, attempt, "scores"))
+    return np.array([int(total) + coins.discrete_gaussian(stddev) for total in exact], dtype=np.int64)
+
+
 class _Coins:
     """Exact samplers over integers from a stream of 64-bit words."""
 

@@ -7,12 +7,13 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 
 from sfumato.privacy import accounting, clipping, events
 from sfumato.privacy.events import Event, Gaussian, PoissonGaussian
+from sfumato.privacy.probing import Probe
 
 CLIPPINGS = ("flat", "normalised")
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
@@ -23,8 +24,9 @@ class Plan:
     """What a run may do and what it costs; every field here counts as public. Made by `make_plan`, never by hand.
 
     unit: "record" or the unit column; n_units: slots; expected_batch_size: the divisor B; noise_draws: K; noise_multiplier: noise
-    sd / sensitivity; retry_steps: further steps billed for resumes; epsilon: the composed cost, rounded up to 3 decimals. Raises
-    ValueError when the fields contradict each other, the events above all.
+    sd / sensitivity; retry_steps: further steps billed for resumes; epsilon: the composed cost, rounded up to 3 decimals; probe: the
+    noisy ranking that decides what trains; trainable is then the most that can be chosen, and target_modules are the candidates.
+    Raises ValueError when the fields contradict each other, the events above all.
     """
 
     method: str
@@ -58,6 +60,7 @@ class Plan:
     rank: int | None
     grid: float
     opt_ins: tuple[str, ...] = ()
+    probe: Probe | None = None
 
     def __post_init__(self):
         _check_numbers(self)
@@ -82,6 +85,11 @@ class Plan:
         if self.gamma is not None:
             raise ValueError("gamma belongs to normalised clipping: leave it out or give clipping='normalised'")
         return clipping.flat(self.clip_norm)
+
+    @property
+    def probe_event(self) -> Event | None:
+        """What the probe costs, or None."""
+        return self.probe and _probe_event(self.probe, self.n_units, self.probe.noise_multiplier)
 
     @property
     def signal_bound(self) -> float:
@@ -124,16 +132,20 @@ class Plan:
     def to_json(self) -> dict:
         """A JSON object with one entry per field."""
         body = {**asdict(self), "events": events.to_json(self.events)}
-        return body | {name: list(body[name]) for name in _TUPLES}
+        del body["probe"]
+        probe = {} if self.probe is None else {"probe": self.probe.to_json()}
+        return body | {name: list(body[name]) for name in _TUPLES} | probe
 
     @classmethod
     def from_json(cls, body: Mapping) -> Plan:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
-        if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
+        if not isinstance(body, Mapping) or {*body, "probe"} != {field.name for field in fields(cls)}:
             raise ValueError("this is not a plan of this version: make the plan again")
         if not all(isinstance(body[name], (list, tuple)) for name in (*_TUPLES, "events")):
             raise ValueError("classes, prompts, target_modules, opt_ins and events must be lists: make the plan again")
         body = {**body, **{name: tuple(body[name]) for name in _TUPLES}, "events": events.from_json(body["events"])}
+        if "probe" in body:
+            body["probe"] = Probe.from_json(body["probe"])
         return cls(**body)
 
     @property
@@ -172,13 +184,17 @@ def make_plan(
     rank: int | None = None,
     grid: float | None = None,
     allow_large_delta: bool = False,
+    probe: Probe | None = None,
+    probe_share: float = 0.02,
 ) -> Plan:
     """Validate, list every event, solve for the training noise on the composed cost, and freeze it all.
 
     retry_fraction: share of steps billed on top, so that a run may be resumed (retry_steps = its ceiling in steps). grid: default
     1e-4, 1e-3 above epsilon 20. clip_norm: None with clipping="normalised". delta >= 1 / n_units needs allow_large_delta=True, which
-    is recorded as the opt-in "large-delta". Raises ValueError (rule and cure in one line) for bad input or a target that cannot be
-    met. Calibration after composing everything: arXiv 2207.04380 (PLD); K draws averaged before one clip: arXiv 2210.09929.
+    is recorded as the opt-in "large-delta". probe: a ranking to pay for; where it has no noise multiplier it gets the least with
+    which training needs at most `probe_share` more noise than without it. Raises ValueError (rule and cure in one line) for bad
+    input or a target that cannot be met. Calibration after composing everything: arXiv 2207.04380 (PLD); K draws averaged before
+    one clip: arXiv 2210.09929.
     """
     epsilon, delta = accounting.check_epsilon(epsilon), accounting.check_delta(delta)
     if isinstance(n_units, bool) or not isinstance(n_units, int) or n_units < 2:
@@ -210,22 +226,45 @@ def make_plan(
         target_modules=tuple(target_modules), rank=rank, opt_ins=("large-delta",) if delta >= 1 / n_units else (),
         grid=(accounting.CERTIFICATE_GRID if epsilon <= 20 else accounting.PLANNING_GRID) if grid is None else grid,
     )  # fmt: skip
-    one_shot = _one_shot(histogram_noise_multiplier)
     # Calibration takes seconds, so every other rule is checked first, on a plan without a price.
-    checked = draft(noise_multiplier=1.0, epsilon=0.0, events=(*one_shot, PoissonGaussian(rate, 1.0, total)))
+    tried = probe and replace(probe, noise_multiplier=probe.noise_multiplier or 1.0)
+    one_shot = _one_shot(histogram_noise_multiplier, tried, n_units)
+    checked = draft(
+        noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, PoissonGaussian(rate, 1.0, total))
+    )
+    if probe is not None:
+        if not _is_number(probe_share) or not 0 < probe_share <= 1:
+            raise ValueError("probe_share must lie in (0, 1]: 0.02 lets the training noise rise by 2 %")
+        others = _one_shot(histogram_noise_multiplier, None, n_units)
+        before = accounting.calibrate(others, rate, total, epsilon, delta, relation, checked.grid)
+        probe = replace(probe, noise_before=before)
+        if probe.noise_multiplier is None:
+            training = PoissonGaussian(rate, before * (1 + probe_share), total)
+            noise = accounting.calibrate_probe(
+                others, partial(_probe_event, probe, n_units), training, epsilon, delta, relation, checked.grid
+            )
+            probe = replace(probe, noise_multiplier=noise)
+        one_shot, draft = _one_shot(histogram_noise_multiplier, probe, n_units), partial(draft, probe=probe)
     noise_multiplier = accounting.calibrate(one_shot, rate, total, epsilon, delta, relation, checked.grid)
     all_events = (*one_shot, PoissonGaussian(rate, noise_multiplier, total))
     reached = accounting.epsilon_of(all_events, delta, relation, checked.grid)
     return draft(noise_multiplier=noise_multiplier, epsilon=reached, events=all_events)
 
 
-def _one_shot(histogram_noise_multiplier: float | None) -> tuple[Event, ...]:
-    return () if histogram_noise_multiplier is None else (Gaussian(histogram_noise_multiplier),)
+def _one_shot(histogram: float | None, probe: Probe | None, n_units: int) -> tuple[Event, ...]:
+    paid = () if histogram is None else (Gaussian(histogram),)
+    return paid if probe is None else (*paid, _probe_event(probe, n_units, probe.noise_multiplier))
+
+
+def _probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
+    """A Poisson sample of units, or all of them; noise_multiplier in units of the probe's own sensitivity."""
+    rate = probe.expected_batch_size / n_units
+    return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
 
 
 def _events(plan: Plan) -> tuple[Event, ...]:
     training = PoissonGaussian(plan.sampling_rate, plan.noise_multiplier, plan.steps + plan.retry_steps)
-    return (*_one_shot(plan.histogram_noise_multiplier), training)
+    return (*_one_shot(plan.histogram_noise_multiplier, plan.probe, plan.n_units), training)
 
 
 def _large_delta(n_units: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
+from sfumato.privacy.probing import Probe
 from sfumato.releases.cards import RELATIONS
 
 FORMAT = "sfumato-privacy/1"
@@ -42,6 +43,11 @@ CLIPPING = {
     "normalised": "each unit's gradient over all trainable tensors together is divided by its norm plus a constant",
 }
 
+PROBE_SCORES = {
+    "votes": "each unit names the candidates with its largest gradient norms; bounded by the root of their number",
+    "squares": "each unit's squared gradient norms over all candidates, scaled or clipped to the bound together",
+}
+
 _LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
 
 
@@ -59,9 +65,9 @@ def build_privacy_json(
     `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays` and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap` and `data_sets`. `conditions` may have `base`, `base_digest`,
-    `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`. `settings` are the
-    public settings of synthesis. Raises SfumatoError when the plan's epsilon is not the price of its events, or when
-    a text names a path of this machine.
+    `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
+    matrices were chosen to train, and how: `Run.selection`). `settings` are the public settings of synthesis. Raises
+    SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
     """
     conditions, settings = dict(conditions or {}), dict(settings or {})
     events = [dict(event) for event in ledger.get("events") or plan["events"]]
@@ -80,6 +86,8 @@ def build_privacy_json(
         )
     if epsilon < float(plan["epsilon"]) - 1e-3 - 1e-9:
         raise SfumatoError("the ledger bills less than the plan; a release needs the ledger of its own run")
+    if plan.get("probe") and not conditions.get("selection"):
+        raise SfumatoError("the plan paid for a probe whose scores are not in the ledger; finish the run first")
     if settings.get("class_shares") == "noisy-histogram" and plan.get("histogram_noise_multiplier") is None:
         raise SfumatoError("class shares come from a histogram the plan did not pay for; declare them or plan with one")
     certificate: dict[str, Any] = {
@@ -102,7 +110,7 @@ def build_privacy_json(
         "mu": {"value": accounting.dominating_mu(curve, DELTA_FLOOR), "delta_floor": DELTA_FLOOR},
         "attack_success": attacks,
         "max_per_unit": plan.get("max_per_unit", 1),
-        "public_facts": _public_facts(plan, settings),
+        "public_facts": _public_facts(plan, settings, conditions.get("selection")),
         "mechanism": _mechanism(plan, events),
         "synthesis": settings,
         "not_public": list(NOT_PUBLIC),
@@ -130,6 +138,8 @@ def build_privacy_json(
         "verify": "python verify_privacy.py",
         "curve": [[float(e), float(d)] for e, d in curve],
     }
+    if conditions.get("selection"):
+        certificate["selection"] = conditions["selection"]
     if unit == "record" and (table := record_groups(parsed, delta, relation, epsilon)):
         certificate["k_table"] = table
     _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})
@@ -207,8 +217,8 @@ def _second(events: tuple, delta: float, relation: str) -> dict | None:
 
 def _mechanism(plan: dict, events: list[dict]) -> dict:
     """How the noise was made, in the words of the loop contract; rate and noise must equal those of the events."""
-    histogram = plan.get("histogram_noise_multiplier")
-    once = []
+    histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
+    once = [] if probe is None else [probe]
     for event in events:
         if event["type"] != "poisson_gaussian":
             noise = event.get("noise_multiplier", event.get("epsilon"))
@@ -243,7 +253,38 @@ def _mechanism(plan: dict, events: list[dict]) -> dict:
     }
 
 
-def _public_facts(plan: dict, settings: dict) -> dict:
+def _take_probe(plan: dict, events: list[dict]) -> tuple[dict | None, list[dict]]:
+    """The plan's probe as a query of the certificate, and the events without its own (once; a second one stays)."""
+    if not plan.get("probe"):
+        return None, events
+    probe = Probe.from_json(plan["probe"])
+    rate, noise = probe.expected_batch_size / plan["n_units"], probe.noise_multiplier
+    kind = "gaussian" if rate == 1 else "poisson_gaussian"
+    own = {"type": kind, "noise_multiplier": noise}
+    own |= {"count": 1} if rate == 1 else {"sampling_rate": rate, "steps": 1}
+    if own not in events:
+        raise SfumatoError("the plan has a probe that its events do not pay for; make the plan again")
+    place = events.index(own)
+    query = {
+        "name": "saliency probe",
+        "type": kind,
+        "noise": noise,
+        "sampling_rate": rate,
+        "sampler": "all units" if rate == 1 else "Poisson, with a sample of its own",
+        "scores": PROBE_SCORES[probe.score],
+        "draws_per_record": probe.noise_draws,
+        "clip_norm": probe.clip_norm,
+        "per_size": probe.per_size,
+        "sensitivity": probe.sensitivity,
+        "noise_stddev": probe.noise_stddev * probe.grid,
+        "candidates": len(probe.groups),
+        "kept": probe.keep,
+        "training_noise_multiplier_without": probe.noise_before,
+    }
+    return query, events[:place] + events[place + 1 :]
+
+
+def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
     """The facts of privacy.json that the operator declares public; n counts slots or units, not files that decode."""
     facts = {
         k: plan.get(k)
@@ -259,6 +300,9 @@ def _public_facts(plan: dict, settings: dict) -> dict:
             "ema_decay",
         )
     }
+    if plan.get("probe"):
+        # The plan names the candidates and the most that could train; the release says what did.
+        facts |= {"target_modules": selection["targets"], "trainable": selection["trainable"]}
     return {
         **facts,
         "resolution": settings.get("resolution"),

@@ -17,6 +17,7 @@ SUMS = "SHA256SUMS"
 IMAGES = (r"train/[^/]+/\d{6,}\.png", r"(train/)?metadata\.jsonl", r"data/train-\d{5}-of-\d{5}\.parquet")
 MODEL = (
     r"pytorch_lora_weights\.safetensors",
+    r"loda_weights\.safetensors",
     r"learned_embeds\.safetensors",
     r"model/model_index\.json",
     (
@@ -29,6 +30,7 @@ COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
 MAX_HEADER = 100_000_000  # bytes, as in the format's own reader
 PARQUET_KEYS = {b"huggingface", b"ARROW:schema", b"content_defined_chunking"}
 WIDTH = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
+SETTINGS = ("lora_adapter_metadata", "loda")  # JSON in the header of a safetensors file
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
@@ -208,7 +210,7 @@ def _check_model(folder: Path, found: Contents) -> None:
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
         raise SfumatoError(
-            "a model release needs pytorch_lora_weights.safetensors, learned_embeds.safetensors or model/"
+            "a model release needs pytorch_lora_weights.safetensors, loda_weights.safetensors, learned_embeds.safetensors or model/"
         )
     found.layout = "pipeline" if any(f.startswith("model/") for f in found.files) else PurePosixPath(weights[0]).stem
     if found.layout == "pipeline" and "model/model_index.json" not in found.files:
@@ -218,7 +220,7 @@ def _check_model(folder: Path, found: Contents) -> None:
 
 
 def check_safetensors(path: Path, name: str) -> None:
-    """Refuse what is not just tensors: other metadata than diffusers writes, bytes between or after tensors."""
+    """Refuse what is not just tensors: other metadata than diffusers or a LoDA file has, bytes between or after tensors."""
     broken = SfumatoError(f"{name} is not a safetensors file; save it again")
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -235,13 +237,13 @@ def check_safetensors(path: Path, name: str) -> None:
     ends = [0, *(end for _, end in spans)]
     if not all(sizes) or [start for start, _ in spans] != ends[:-1] or ends[-1] != path.stat().st_size - 8 - size:
         raise SfumatoError(f"{name} has bytes that belong to no tensor; save it again")
-    if not set(metadata) <= {"format", "lora_adapter_metadata"} or metadata.get("format", "pt") != "pt":
+    if not set(metadata) <= {"format", *SETTINGS} or metadata.get("format", "pt") != "pt":
         raise SfumatoError(f"{name} carries metadata beside its format; save it again without")
     try:
-        adapter = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        settings = [json.loads(metadata.get(key, "{}"), object_pairs_hook=_once) for key in SETTINGS]
     except (ValueError, TypeError):
         raise broken from None
-    if not _harmless(adapter):
+    if not _harmless(settings):
         raise SfumatoError(f"{name} carries a text in its adapter's settings that is no module name; save it again")
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 
 from sfumato.releases.cards import CLASS_SHARES, RELATIONS, attacks, number, unit_phrase
 from sfumato.releases.cards import render as render_template
 from sfumato.releases.contents import Contents
 
 TILE, GAP, MOST_CLASSES = 96, 2, 36
+ROW, CELL = 20, 64
+HOW_CHOSEN = {
+    "private": "A noisy probe of the private images ranked the candidates once; its cost is part of epsilon, so the scores may be shown.",
+    "public": "Public images ranked the candidates; this cost nothing.",
+    "random": "The choice was drawn from the public seed.",
+    "all": "All candidates train.",
+}
 WIDTH, HEIGHT, LEFT, BOTTOM = 440, 300, 52, 40
 
 
@@ -33,6 +41,8 @@ def render(certificate: dict, contents: Contents, *, title: str, metrics: list[d
         attacks=attacks(certificate),
         curve=curve_chart(certificate),
         gain=gain_chart(certificate),
+        network=network(certificate.get("selection")),
+        how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how")),
     )
 
 
@@ -119,6 +129,36 @@ def gain_chart(certificate: dict) -> dict:
         "guess": _path([(x(0), y(0)), (x(1), y(1))]),
         "x": [(x(v), text) for v, text in ticks],
         "y": [(y(v), text) for v, text in ticks],
+    }
+
+
+def network(selection: dict | None) -> dict | None:
+    """The candidates as a picture: one row per layer in the model's order, one cell per matrix, in SVG units.
+
+    Cells are (x, y, width, opacity by score, chosen, title); rows (y, name); heads (x, name).
+    """
+    if not selection:
+        return None
+    scores = selection["scores"] or [0.0] * len(selection["groups"])
+    low, high = min(scores), max(scores)
+    rows: dict[str, int] = {}
+    columns: dict[str, int] = {}
+    cells = []
+    for group, score in zip(selection["groups"], scores):
+        layer, column = re.fullmatch(r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group).groups()
+        y, x = rows.setdefault(layer or group, len(rows)), columns.setdefault(column, len(columns))
+        shade = 0.08 + 0.92 * (score - low) / (high - low) if high > low else 0.3
+        title = group if selection["scores"] is None else f"{group}: {score:.6g}"
+        cells.append((x * CELL, y * ROW, CELL - 4, round(shade, 3), group in selection["selected"], title))
+    return {
+        "cells": cells,
+        "rows": [(y * ROW, name) for name, y in rows.items()],
+        "heads": [(x * CELL, name) for name, x in columns.items()],
+        "width": len(columns) * CELL,
+        "height": len(rows) * ROW,
+        "scores": selection["scores"] is not None,
+        "kept": len(selection["selected"]),
+        "of": len(selection["groups"]),
     }
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import dp_accounting as dp
@@ -72,22 +73,19 @@ def found_at_most(rate, epsilon, delta):
 
 def check_privacy(facts):
     """Every check that needs privacy.json alone, as a list of (name, passed, detail)."""
-    m, steps = facts["mechanism"], [e for e in facts["events"] if e["type"] == "poisson_gaussian"]
-    once = [
-        e.get("noise_multiplier", e.get("epsilon"))
-        for e in facts["events"]
-        if e["type"] != "poisson_gaussian"
-        for _ in range(int(e.get("count", 1)))
-    ]
-    same = all(
-        e["sampling_rate"] == m["sampling_rate"] and e["noise_multiplier"] == m["noise_multiplier"] for e in steps
-    )
+    m = facts["mechanism"]
+    named = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
+    for query in m["one_shot"]:
+        rate = query["sampling_rate"] if query["type"] == "poisson_gaussian" else None
+        named[query["type"], rate, query["noise"]] += 1
+    billed = Counter()
+    for event in facts["events"]:
+        noise = event.get("noise_multiplier", event.get("epsilon"))
+        billed[event["type"], event.get("sampling_rate"), noise] += int(event.get("steps", event.get("count", 1)))
     yield (
         "events",
-        same
-        and sum(e["steps"] for e in steps) == (m["billed_steps"] or 0) >= (m["steps"] or 0)
-        and sorted(once) == sorted(q["noise"] for q in m["one_shot"]),
-        f"{m['billed_steps']} steps billed, {len(once)} one-shot queries; rate and noise as in 'mechanism'",
+        +named == +billed and (m["billed_steps"] or 0) >= (m["steps"] or 0),
+        f"{m['billed_steps']} steps billed, {len(m['one_shot'])} one-shot queries; rate and noise as in 'mechanism'",
     )
     if m["sampling_rate"] is not None:
         n, batch = facts["public_facts"]["n_units"], m["expected_batch_size"]
@@ -96,6 +94,16 @@ def check_privacy(facts):
         )
         yield "sums", sums, f"{n} units x rate = expected batch {batch}; noise = multiplier x sensitivity"
     yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
+    for query in m["one_shot"]:
+        if "sensitivity" in query:
+            chosen = facts["selection"]
+            ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
+            enough = query["noise_stddev"] >= query["noise"] * query["sensitivity"] * (1 - 1e-12)
+            yield (
+                "probe",
+                enough and sorted(chosen["selected"]) == sorted(group for group, _ in ranked),
+                f"noise {query['noise_stddev']:.6g} on scores of sensitivity {query['sensitivity']:.6g}; the best chosen",
+            )
     delta, stated = positive(facts["delta"], 0.5), facts["epsilon"]
     accountant = price(facts, facts["events"])
     epsilon = accountant.get_epsilon(delta)

@@ -35,12 +35,14 @@ class Recipe:
 class Performance:
     """Options promised to change nothing but time and memory.
 
-    micro_batch: units in one forward pass. precision: "bfloat16" or "float32" autocast of the denoiser (the same
+    micro_batch: most units in one forward pass; None lets `memory_budget` (bytes for activations, gradients and sums;
+    weights and optimiser come on top) decide, once, before the run starts. precision: "bfloat16" or "float32" autocast of the denoiser (the same
     precision must be kept on resume). threads: CPU threads, None for torch's choice. checkpoint_steps: logical
     steps between checkpoints. engine: "one-pass" or "reference" (records one at a time).
     """
 
-    micro_batch: int = 256
+    micro_batch: int | None = None
+    memory_budget: int = 2**30
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     threads: int | None = None
     checkpoint_steps: int = 25

@@ -235,3 +235,22 @@ def test_a_release_that_was_altered(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "FAIL" in out
     assert err.startswith("sfumato: ") and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--method", "saliency", "--keep", "0"], "--keep"),
+        (["--method", "saliency", "--keep", "most"], "--keep most"),
+        (["--method", "saliency", "--choose", "public"], "--public-data"),
+        (["--method", "saliency", "--activation", "silu"], "--activation does not go with"),
+        (["--method", "lora", "--keep", "0.3"], "--keep does not go with"),
+        (["--method", "saliency", "--probe-noise", "-1"], "finite number > 0"),
+        (["--method", "saliency", "--probe-noise", "0.1", "--probe-units", "24"], "one-shot events alone"),
+        (["--method", "loda", "--target-modules", "conv9"], "--target-modules conv9"),
+        (["--method", "attention", "--public-data", "nowhere"], "nowhere"),
+        (["--method", "lora", "--adapter-init", "public"], "--public-data"),
+    ],
+)
+def test_choices_and_adapters(refused, tmp_path, tiny_images, tiny_base, words, part):
+    assert part in refused(*adapt(tiny_images, tmp_path / "new", tiny_base, *words))

@@ -13,7 +13,7 @@ from sfumato.cli import main, shell
 from sfumato.cli.live import LiveLine, clock
 from sfumato.cli.options import pairs
 from sfumato.cli.plan import about
-from sfumato.cli.preparing import prompts
+from sfumato.cli.preparing import prompts, ratio_or_count
 from sfumato.cli.synthesize import shard_of, shares_of
 
 VERBS = (
@@ -52,7 +52,7 @@ def test_every_verb_has_help_with_an_example(capsys, verb):
 def test_methods(capsys):
     assert main(["methods"]) == 0
     out = capsys.readouterr().out
-    assert {line.split()[0] for line in out.splitlines()} == {"attention", "lora", "full"}
+    assert {line.split()[0] for line in out.splitlines()} == {"attention", "lora", "saliency", "loda", "full"}
 
 
 def test_bases(capsys, monkeypatch):
@@ -104,6 +104,14 @@ def test_plan_as_json_and_as_table(capsys, tiny_images, tiny_base):
         assert part in page
 
 
+def test_the_plan_of_saliency_shows_what_the_probe_costs(capsys, tiny_images, tiny_base):
+    words = ["plan", str(tiny_images), "--epsilon", "4", "--base", str(tiny_base), "--steps", "3", "--delta", "1e-3"]
+    assert main([*words, "--method", "saliency", "--keep", "25%", "--expected-batch-size", "8"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    for part in ("saliency probe", "8 of 32 candidates", "sigma without it", "with it", "at most", "hides its scores"):
+        assert part in page
+
+
 def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
     import sfumato.demo
 
@@ -128,6 +136,8 @@ def test_small_parsers():
     assert prompts(["a picture of a {class}"]) == "a picture of a {class}"
     assert prompts(["{class}=x"]) == "{class}=x"
     assert prompts(["a=x", "b=y"]) == {"a": "x", "b": "y"}
+    assert [ratio_or_count(word) for word in ("0.3", "1.0", "30%", "38")] == [0.3, 1.0, 0.3, 38]
+    assert isinstance(ratio_or_count("1"), int)
     assert shard_of("1/4") == (1, 4)
     assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]

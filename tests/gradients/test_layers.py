@@ -5,190 +5,144 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from sfumato.gradients import Engine, ReferenceEngine
+from sfumato.gradients import Engine, ReferenceEngine, step
 
-torch.set_num_threads(1)
-
-
-class Block(nn.Module):
-    """One of each supported layer; `head` is called twice, on inputs of different length; `table` on B rows."""
-
-    def __init__(self, repeat=True, checkpointed=False):
-        super().__init__()
-        self.repeat, self.checkpointed = repeat, checkpointed
-        self.table = nn.Embedding(5, 16)
-        self.words = nn.Embedding(7, 16)
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.group = nn.GroupNorm(2, 8)
-        self.point = nn.Conv2d(8, 8, 1, bias=False)
-        self.stride = nn.Conv2d(8, 8, 3, stride=2, padding="valid")
-        self.layer = nn.LayerNorm(8)
-        self.query = nn.Linear(8, 16)
-        self.rms = nn.RMSNorm(16)
-        self.time = nn.Linear(4, 16)
-        self.head = nn.Linear(16, 16)
-
-    def body(self, x):
-        h = self.stride(self.point(self.group(self.conv(x)).tanh()))
-        return self.query(self.layer(h.flatten(2).transpose(1, 2)))
-
-    def forward(self, x, label, words, time, draws):
-        h = checkpoint(self.body, x, use_reentrant=False) if self.checkpointed else self.body(x)
-        context = torch.cat([self.table(label)[:, None], self.words(words)], 1).repeat_interleave(draws, 0)
-        h = self.rms(h + self.time(time)[:, None]) @ context.transpose(1, 2)
-        h = torch.cat([h.softmax(-1) @ context, context], 1)
-        h = self.head(h).tanh()
-        if self.repeat:
-            h = self.head(input=h[:, :3])
-        return h.square().mean((1, 2))
+from .helpers import (
+    STRATEGIES,
+    Case,
+    assert_exact_norms,
+    assert_parity,
+    assert_same,
+    autocast,
+    engine,
+    flat,
+    reference,
+    whole,
+)
+from .models import block, cancelling, opposed
 
 
-class Data:
-    """Records that slice: inputs with K draws each."""
-
-    def __init__(self, n, draws, dtype):
-        g = torch.Generator().manual_seed(7)
-        self.items = (
-            torch.randn(n, draws, 3, 7, 7, generator=g).to(dtype),
-            torch.randint(0, 5, (n,), generator=g),
-            torch.randint(0, 7, (n, 4), generator=g),
-            torch.randn(n, draws, 4, generator=g).to(dtype),
-        )
-
-    def __len__(self):
-        return len(self.items[0])
-
-    def __getitem__(self, at):
-        part = Data.__new__(Data)
-        part.items = tuple(t[at] for t in self.items)
-        return part
-
-
-def setting(draws=1, dtype=torch.float64, n=5, **options):
-    torch.manual_seed(0)
-    model = Block(**options).to(dtype)
-
-    def rows(batch):
-        x, label, words, time = batch.items
-        return model(x.flatten(0, 1), label, words, time.flatten(0, 1), draws)
-
-    return model, dict(model.named_parameters()), rows, Data(n, draws, dtype)
-
-
-def flat(bound):
-    return lambda norms: bound / norms.clamp_min(bound)
-
-
-def reference(model, trainable, rows, data, draws, bound=None):
-    with ReferenceEngine(model, trainable) as engine:
-        if bound is None:
-            _, norms = engine.clipped_sum(rows, data, draws=draws, clip=torch.ones_like)
-            bound = float(norms.median())
-        return (*engine.clipped_sum(rows, data, draws=draws, clip=flat(bound)), bound)
-
-
-def run(model, trainable, rows, data, draws, bound, strategy="auto", micro_batch=None):
-    with Engine(model, trainable, strategy=strategy) as engine:
-        return engine.clipped_sum(rows, data, draws=draws, clip=flat(bound), micro_batch=micro_batch)
-
-
-def same(got, right, bar, floor=1e-3):
-    (sums, norms), (sums_r, norms_r) = got, right
-    assert sums.keys() == sums_r.keys()
-    assert torch.allclose(norms, norms_r, rtol=bar, atol=0)
-    whole = torch.cat([t.flatten() for t in sums_r.values()]).norm()
-    for name in sums:
-        assert (sums[name] - sums_r[name]).norm() <= bar * max(sums_r[name].norm(), floor * whole), name
-
-
-@pytest.mark.parametrize("strategy", ["auto", "keep", "ghost"])
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize(("dtype", "bar"), [(torch.float64, 1e-10), (torch.float32, 5e-5)])
-def test_parity(strategy, draws, dtype, bar):
-    model, trainable, rows, data = setting(draws, dtype)
-    *right, bound = reference(model, trainable, rows, data, draws)
-    for micro_batch in (None, 1, 2, 3):
-        same(run(model, trainable, rows, data, draws, bound, strategy, micro_batch), right, bar)
+def test_parity(draws, dtype, bar):
+    assert_parity(block(draws, dtype), bar, [(s, m) for s in STRATEGIES for m in (None, 1, 2, 3)])
 
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
 def test_half_frozen_layers(part):
-    model, trainable, rows, data = setting(3)
-    trainable = {k: p for k, p in trainable.items() if k.endswith(part)}
-    *right, bound = reference(model, trainable, rows, data, 3)
-    before = {k: p.clone() for k, p in model.named_parameters()}
-    for strategy in ("auto", "keep", "ghost"):
-        same(run(model, trainable, rows, data, 3, bound, strategy), right, 1e-10)
-    assert all(torch.equal(p, before[k]) and p.grad is None for k, p in model.named_parameters())
+    case = block(3)
+    before = {k: p.clone() for k, p in case.model.named_parameters()}
+    assert_parity(case.only(lambda name: name.endswith(part)), 1e-10)
+    assert all(torch.equal(p, before[k]) and p.grad is None for k, p in case.model.named_parameters())
 
 
-@pytest.mark.parametrize("strategy", ["auto", "keep", "ghost"])
-def test_checkpointing(strategy):
-    model, trainable, rows, data = setting(3, checkpointed=True)
-    *right, bound = reference(model, trainable, rows, data, 3)
-    same(run(model, trainable, rows, data, 3, bound, strategy), right, 1e-10)
+def test_checkpointing():
+    assert_parity(block(3, checkpointed=True), 1e-10)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "keep", "ghost"])
-def test_bfloat16_autocast(strategy):
-    model, trainable, rows, data = setting(3, torch.float32)
-
-    def cast(batch):
-        with torch.autocast("cpu", torch.bfloat16):
-            return rows(batch)
-
-    sums_r, norms_r, bound = reference(model, trainable, rows, data, 3)
-    sums, norms = run(model, trainable, cast, data, 3, bound, strategy)
-    assert torch.allclose(norms, norms_r, rtol=1e-2)
-    whole = torch.cat([t.flatten() for t in sums_r.values()])
-    error = torch.cat([(sums[k] - sums_r[k]).flatten() for k in sums])
-    assert error.norm() <= 3e-2 * whole.norm()
-    assert all(t.dtype == torch.float32 for t in sums.values()) and norms.dtype == torch.float64
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_groups(strategy):
+    """A norm, a factor and a rejection per record, over each group's tensors."""
+    case = block(3)
+    names = list(case.trainable)
+    for groups in (names[::3] + names[1::3], names[2::3]), [[name] for name in names]:
+        options = {"draws": 3, "clip": flat(0.05)}
+        with ReferenceEngine(case.model, case.trainable, groups=groups) as slow:
+            right = slow.clipped_sum(case.rows, case.records, **options)
+        assert right[1].shape == (5, len(groups))
+        with Engine(case.model, case.trainable, groups=groups, strategy=strategy) as one_pass:
+            assert_same(one_pass.clipped_sum(case.rows, case.records, micro_batch=2, **options), right, 1e-10)
 
 
-@pytest.mark.parametrize("strategy", ["keep", "ghost"])
+def test_lean_norms_a_record_at_a_time(monkeypatch):
+    monkeypatch.setattr(step, "LEAN_ROOM", 1)
+    assert_parity(block(3), 1e-10, [("lean", None), ("ghost", None)])
+
+
+def test_strategies_do_not_tell_the_batch():
+    """They come from declared shapes: what is written of a run says nothing about the drawn records."""
+    case = block(3)
+    with Engine(case.model, case.trainable) as one_pass:
+        chosen = []
+        for n in (1, 2, 5):
+            one_pass.clipped_sum(case.rows, case.records[:n], draws=3, clip=flat(0.1))
+            chosen.append(one_pass.strategies)
+    assert chosen[0] == chosen[1] == chosen[2] and set(chosen[0].values()) <= set(STRATEGIES)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_batch_sizes(n):
+    case = block(3)
+    case.records = case.records[:n]
+    right = reference(case, 0.05)[:2]
+    for strategy in STRATEGIES:
+        assert_same(engine(case, 0.05, strategy), right, 1e-10)
+        assert_same(engine(case, 0.05, strategy, 2), right, 1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_bfloat16_autocast():
+    case = block(3, torch.float32)
+
+    sums_r, norms_r, bound = reference(case)
+    case.rows = autocast(case.rows)
+    for strategy in STRATEGIES:
+        sums, norms = engine(case, bound, strategy)
+        assert torch.allclose(norms, norms_r, rtol=1e-2)
+        assert (whole(sums) - whole(sums_r)).norm() <= 3e-2 * whole(sums_r).norm()
+        assert all(t.dtype == torch.float32 for t in sums.values()) and norms.dtype == torch.float64
+
+
+class Odd(nn.Module):
+    """The shapes a block does not have: strides and kernels of two sizes, 1x1 with stride, Linear on 2-D and 4-D."""
+
+    def __init__(self):
+        super().__init__()
+        self.oblong = nn.Conv2d(2, 4, (3, 1), stride=(1, 2), padding=(1, 0))
+        self.same = nn.Conv2d(4, 4, 3, padding="same", bias=False)
+        self.tall = nn.Conv2d(4, 4, (2, 3), padding=(0, 2))
+        self.skip = nn.Conv2d(4, 4, 1, stride=2)
+        self.grid = nn.Linear(4, 4)
+        self.flat = nn.Linear(4, 4, bias=False)
+        self.norm = nn.LayerNorm((2, 4))
+
+    def forward(self, x):
+        h = self.grid(self.skip(self.tall(self.same(self.oblong(x)))).movedim(1, -1)).tanh()
+        return self.norm(torch.stack([self.flat(h.mean((1, 2))), h[:, 0, 0]], 1)).square().mean((1, 2)) + h.mean(
+            (1, 2, 3)
+        )
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_odd_shapes(draws):
+    torch.manual_seed(0)
+    model, x = Odd().double(), torch.randn(4, draws, 2, 6, 6).double()
+    case = Case(model, dict(model.named_parameters()), lambda i: model(x[i].flatten(0, 1)), torch.arange(4), draws)
+    assert_parity(case, 1e-10)
+    x = x.contiguous(memory_format=torch.contiguous_format).transpose(-1, -2)  # not contiguous
+    assert_parity(case, 1e-10)
+
+
 @pytest.mark.parametrize(("tokens", "spread"), [(77, 0.01), (77, 0.1), (1024, 0.01)])
-def test_gram_cancellation(strategy, tokens, spread):
+def test_gram_cancellation(tokens, spread):
     """Nearly equal tokens whose output gradients sum to about zero: a bf16 or clamped Gram would report 0."""
-    torch.manual_seed(1)
-    layer = nn.Linear(24, 16, bias=False)
-    x = (torch.randn(4, 1, 24) + spread * torch.randn(4, tokens, 24)).bfloat16().float()
-    weight = torch.randn(4, tokens, 16)
-    weight = (weight - weight.mean(1, keepdim=True)).bfloat16().float()
-    data = torch.arange(4)
-
-    def rows(part):
-        return (layer(x[part]) * weight[part]).sum((1, 2))
-
-    exact = torch.linalg.vector_norm(torch.bmm(weight.double().transpose(1, 2), x.double()).flatten(1), dim=1)
-    _, norms = run(layer, {"w": layer.weight}, rows, data, 1, 1.0, strategy)
-    assert torch.allclose(norms, exact, rtol=1e-3)
+    assert_exact_norms(*cancelling(tokens, spread))
 
 
 def test_repeated_call_has_cross_terms():
-    """w used twice with opposite gradients: the parts are large, their sum is exactly zero."""
-    layer = nn.Linear(6, 4).double()
-    x = torch.randn(3, 6).double()
-
-    def rows(part):
-        return layer(x[part]).sum(1) - layer(x[part]).sum(1)
-
-    for strategy in ("auto", "keep", "ghost"):
-        _, norms = run(layer, dict(layer.named_parameters()), rows, torch.arange(3), 1, 1.0, strategy)
-        assert float(norms.max()) < 1e-12
+    """Two calls with opposite gradients: the parts are large, their sum is exactly zero."""
+    assert_exact_norms(*opposed())
 
 
 def test_draws_average_before_the_norm():
     """Opposite draws of one record cancel: clipping each copy would not see it."""
     layer = nn.Linear(6, 4, bias=False).double()
     x = torch.randn(3, 6).double()
-    sign = torch.tensor([1.0, -1.0]).double().repeat(3)
+    sign = torch.tensor([1.0, -1.0]).double()
 
-    def rows(part):
-        return layer(x[part].repeat_interleave(2, 0)).sum(1) * sign[: 2 * len(part)]
+    def rows(i):
+        return layer(x[i].repeat_interleave(2, 0)).sum(1) * sign.repeat(len(i))
 
-    for strategy in ("auto", "keep", "ghost"):
-        _, norms = run(layer, dict(layer.named_parameters()), rows, torch.arange(3), 2, 1.0, strategy)
-        assert float(norms.max()) < 1e-12
+    case = Case(layer, dict(layer.named_parameters()), rows, torch.arange(3), 2)
+    assert_exact_norms(case, torch.zeros(3).double())

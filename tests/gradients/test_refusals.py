@@ -1,4 +1,4 @@
-"""Refusals name the module; coverage, life cycle and the start-up self-check."""
+"""What the engine refuses, at construction where it can: every message names the module."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.gradients import Engine, self_check
+from sfumato.gradients import Engine
 
-torch.set_num_threads(1)
+from .models import denoiser, mlp
 
 
 def of(**modules):
@@ -20,6 +20,13 @@ def of(**modules):
 def tied():
     model = of(a=nn.Linear(3, 3), b=nn.Linear(3, 3))
     model["b"].weight = model["a"].weight
+    return model
+
+
+def twice_in_one():
+    model = of(lin=nn.Linear(3, 3))
+    model["lin"].bias = nn.Parameter(torch.zeros(3))
+    model["lin"].second = model["lin"].bias
     return model
 
 
@@ -34,6 +41,18 @@ class OwnForward(nn.Linear):
         return x @ self.weight.t() * 2
 
 
+def patched():
+    model = of(lin=nn.Linear(3, 3))
+    model["lin"].forward = lambda x: x
+    return model
+
+
+def compiled_in_place():
+    model = of(lin=nn.Linear(3, 3))
+    model["lin"].compile(backend="eager")
+    return model
+
+
 REFUSED = {
     "batch norm": (lambda: of(lin=nn.Linear(3, 3), bn=nn.BatchNorm1d(3)), "bn: BatchNorm1d"),
     "attention": (lambda: of(mha=nn.MultiheadAttention(4, 2)), "mha: nn.MultiheadAttention"),
@@ -45,6 +64,20 @@ REFUSED = {
     "dilation": (lambda: of(conv=nn.Conv2d(4, 4, 3, dilation=2)), "conv: Conv2d with dilation"),
     "padding": (lambda: of(conv=nn.Conv2d(4, 4, 3, padding_mode="circular")), "conv: Conv2d with padding_mode"),
     "same padding": (lambda: of(conv=nn.Conv2d(4, 4, 2, padding="same")), "conv: .*odd kernels"),
+    "strided groups": (lambda: of(conv=nn.Conv2d(4, 8, 3, stride=2, groups=4)), "conv: Conv2d with groups=4"),
+    "1d": (lambda: of(conv=nn.Conv1d(4, 4, 3)), "conv: Conv1d owns the trainable tensor conv.weight and has no rule"),
+    "recurrent": (lambda: of(gru=nn.GRU(4, 4)), "gru: GRU owns"),
+    "bilinear": (lambda: of(both=nn.Bilinear(2, 2, 2)), "both: Bilinear owns"),
+    "slope": (lambda: of(act=nn.PReLU()), "act: PReLU owns"),
+    "spectral": (lambda: of(lin=parametrizations.spectral_norm(nn.Linear(3, 3))), "lin.*parametrized"),
+    "old weight norm": (
+        lambda: of(lin=nn.utils.weight_norm(nn.Linear(3, 3))),
+        "lin: no rule for the parameter weight_g",
+    ),
+    "patched": (patched, "lin: Linear replaces the forward of Linear"),
+    "two attributes": (twice_in_one, "lin.bias: one parameter shared by modules lin and lin"),
+    "data parallel": (lambda: nn.DataParallel(nn.Linear(3, 3)), "DataParallel around the model"),
+    "compiled in place": (compiled_in_place, "lin: a compiled model"),
     "padding index": (lambda: of(table=nn.Embedding(4, 4, padding_idx=0)), "table: Embedding with padding_idx"),
     "max norm": (lambda: of(table=nn.Embedding(4, 4, max_norm=1.0)), "table: Embedding with max_norm"),
     "frequency": (lambda: of(table=nn.Embedding(4, 4, scale_grad_by_freq=True)), "table: .*scale_grad_by_freq"),
@@ -77,15 +110,9 @@ def test_refused_trainables():
         Engine(model, dict(model.named_parameters()), strategy="fast")
 
 
-def setting():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
-    x = torch.randn(6, 3)
-    return model, dict(model.named_parameters()), lambda i: model(x[i]).square().sum(1), torch.arange(6)
-
-
 def test_refused_rows_and_losses():
-    model, trainable, rows, batch = setting()
+    case = mlp()
+    model, trainable, rows, batch = case.model, case.trainable, case.rows, case.records
     x = torch.randn(6, 3)
     clip = torch.ones_like
     with Engine(model, trainable) as engine:
@@ -106,110 +133,43 @@ def test_refused_rows_and_losses():
     assert all(torch.equal(again[k], fresh[k]) for k in fresh)
 
 
-def test_layer_not_reached():
-    model, trainable, _, batch = setting()
-    x = torch.randn(6, 3)
-    with Engine(model, trainable) as engine:
-        for losses, message in (
-            (lambda i: model[0](x[i]).sum(1), "2.weight: not reached"),
-            (lambda i: (model[0](x[i]).tanh() @ model[2].weight.t()).sum(1), "2.weight: not reached"),
-            (lambda i: x[i].sum(1), "do not depend"),
-        ):
-            with pytest.raises(RuntimeError, match=message):
-                engine.clipped_sum(losses, batch, clip=torch.ones_like)
-
-
-def test_foreign_backward_is_refused():
-    model, trainable, rows, batch = setting()
-    with Engine(model, trainable) as engine:
-        held = []
-
-        def twice(i):
-            held.append(rows(i))
-            return rows(i) + held[0]
-
-        engine.clipped_sum(twice, batch[:3], clip=torch.ones_like)
-        with pytest.raises(RuntimeError):
-            engine.clipped_sum(twice, batch[3:], clip=torch.ones_like)
-
-        def inner(i):
-            losses = rows(i)
-            torch.autograd.grad(losses.sum(), [engine._anchor], allow_unused=True)
-            return losses
-
-        with pytest.raises(RuntimeError, match="not the engine's own"):
-            engine.clipped_sum(inner, batch, clip=torch.ones_like)
-
-
 def test_reentrant_checkpointing_is_refused():
-    model, trainable, _, batch = setting()
+    case = mlp()
+    model, trainable, batch = case.model, case.trainable, case.records
     x = torch.randn(6, 3, requires_grad=True)
     with Engine(model, trainable) as engine, pytest.raises(RuntimeError):
         engine.clipped_sum(lambda i: checkpoint(model, x[i], use_reentrant=True).sum(1), batch, clip=torch.ones_like)
 
 
-def test_life_cycle():
-    model, trainable, rows, batch = setting()
-    model[0].weight.requires_grad_(False)
-    hooks = [len(m._forward_hooks) for m in model]
-    with pytest.raises(KeyError), Engine(model, trainable) as engine:
-        assert not any(p.requires_grad for p in model.parameters())
-        with pytest.raises(ValueError, match="another engine is open"):
-            Engine(model, trainable)
-        with pytest.raises(ValueError, match="another engine is open"):
-            Engine(nn.Sequential(model), trainable)
-        model(torch.randn(9, 3))  # outside a step the model is left alone
-        raise KeyError
-    assert [p.requires_grad for p in model.parameters()] == [False, True, True, True]
-    assert [len(m._forward_hooks) for m in model] == hooks
-    with pytest.raises(RuntimeError, match="closed"):
-        engine.clipped_sum(rows, batch, clip=torch.ones_like)
-    Engine(model, trainable).close()
+@pytest.mark.parametrize("which", ["to_q", "lora_"])
+def test_fused_projections(which):
+    """to_qkv is computed from the old weights once and used instead: what is trained is not reached."""
+    case = denoiser("unet", "lora" if which == "lora_" else "attention")
+    case = case.only(lambda name: which in name)
+    case.model.fuse_qkv_projections()
+    with Engine(case.model, case.trainable) as engine:
+        with pytest.raises(RuntimeError, match=rf"attn1\..*{which}.*: not reached"):
+            engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
 
 
-def test_stale_handles():
-    model, trainable, rows, batch = setting()
-    with Engine(model, trainable) as engine:
-        model[0].weight.requires_grad_(True)
-        with pytest.raises(RuntimeError, match=r"0\.weight: requires_grad"):
-            engine.clipped_sum(rows, batch, clip=torch.ones_like)
-        model[0].weight.requires_grad_(False)
-        model[0].weight.grad = torch.zeros(5, 3)
-        with pytest.raises(RuntimeError, match=r"0\.weight: \.grad"):
-            engine.clipped_sum(rows, batch, clip=torch.ones_like)
-        model[0].weight.grad = None
-        model[2].bias = nn.Parameter(torch.zeros(2))
-        with pytest.raises(RuntimeError, match=r"2\.bias: replaced"):
-            engine.clipped_sum(rows, batch, clip=torch.ones_like)
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_merged_lora(kind):
+    case = denoiser(kind, "lora")
+    for module in case.model.modules():
+        if hasattr(module, "lora_A"):
+            module.merge()
+    with Engine(case.model, case.trainable) as engine:
+        with pytest.raises(RuntimeError, match=r"lora_A.*: not reached|do not depend on any tapped layer"):
+            engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
 
 
-def test_self_check_passes_and_restores():
-    model, trainable, rows, batch = setting()
-    nn.init.zeros_(model[2].weight)
-    assert self_check(model, trainable, rows, batch, 1) == []
-    assert not model[2].weight.any()
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
-
-
-def test_self_check_names_dead_tensors():
-    model, trainable, _, batch = setting()
-    x = torch.randn(6, 3)
-
-    def softmax(i):
-        shift = model[2](model[0](x[i]).tanh()).sum(1, keepdim=True)
-        return (torch.cat([shift, shift], 1).softmax(1)[:, 0] + model[0](x[i]).sum(1)).square()
-
-    assert self_check(model, trainable, softmax, batch, 1) == ["2.weight", "2.bias"]
-
-
-def test_self_check_finds_a_partial_bypass():
-    model, trainable, _, batch = setting()
-    x = torch.randn(6, 3)
-
-    def bypass(i):
-        return (model(x[i]) + model[0](x[i]) @ model[2].weight.t()).square().sum(1)
-
-    with pytest.raises(RuntimeError, match="self-check"):
-        self_check(model, trainable, bypass, batch, 1)
-    with pytest.raises(ValueError, match="two synthetic"):
-        self_check(model, trainable, bypass, batch[:1], 1)
+def test_dora():
+    """Its magnitudes scale outputs, and its norms read A and B past their modules."""
+    case = denoiser("unet", "lora", use_dora=True)
+    with Engine(case.model, case.trainable) as engine:
+        with pytest.raises(ValueError, match=r"lora_"):
+            engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
+    magnitudes = case.only(lambda name: "magnitude" in name)
+    with Engine(case.model, magnitudes.trainable) as engine:
+        with pytest.raises(ValueError, match=r"lora_magnitude_vector.*: the broadcast parameter .* was used in `div`"):
+            engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)

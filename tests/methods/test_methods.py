@@ -1,4 +1,4 @@
-"""Full, attention and lora: what trains, both engines agree, and what is saved is what was trained."""
+"""All methods: what trains, both engines agree, and what is saved is what was trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato.bases import LORA_FILE, embed_prompts, load_base, load_lora
+from sfumato.bases import LODA_FILE, LORA_FILE, embed_prompts, load_base, open_adapted
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
 from sfumato.methods import METHODS, Prompts
@@ -54,7 +54,7 @@ def batch_of(units, draws, seed=0):
 
 @pytest.mark.parametrize("draws", [1, 4])
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
-@pytest.mark.parametrize("method", ["full", "attention", "lora"])
+@pytest.mark.parametrize("method", ["full", "attention", "lora", "saliency", "loda"])
 def test_both_engines_give_the_same_clipped_sums(tiny_base, method, prompts, draws):
     _, adaptation = made(tiny_base, method, prompts)
     wake(adaptation)
@@ -76,7 +76,7 @@ def test_both_engines_give_the_same_clipped_sums(tiny_base, method, prompts, dra
     assert set(sums) == set(adaptation.trainable)
 
 
-@pytest.mark.parametrize("method", ["full", "attention", "lora"])
+@pytest.mark.parametrize("method", ["full", "attention", "lora", "saliency", "loda"])
 def test_every_tensor_that_trains_gets_a_gradient(tiny_base, method):
     _, adaptation = made(tiny_base, method, TOKENS)
     assert self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch_of(2, 2), 2) == []
@@ -152,9 +152,10 @@ def predict(base, prompts):
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
-@pytest.mark.parametrize("method", ["full", "attention", "lora"])
+@pytest.mark.parametrize("method", ["full", "attention", "lora", "loda", "loda silu"])
 def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts):
-    base, adaptation = made(tiny_base, method, prompts)
+    method, _, g = method.partition(" ")
+    base, adaptation = made(tiny_base, method, prompts, **({"activation": g} if g else {}))
     frozen = {n: p.detach().clone() for n, p in base.vae.named_parameters()}
     rest = {n: p.detach().clone() for n, p in base.unet.named_parameters() if f"unet.{n}" not in adaptation.trainable}
     start = predict(base, prompts.prompts)
@@ -168,13 +169,9 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     assert all(torch.equal(p, frozen[n]) for n, p in base.vae.named_parameters())
     assert all(torch.equal(p, rest[n]) for n, p in base.unet.named_parameters() if n in rest)
     adaptation.save(tmp_path)
-    assert (tmp_path / LORA_FILE).exists() == (method == "lora")
-    assert (tmp_path / "model_index.json").exists() == (method != "lora" or prompts is TOKENS)
-    if (tmp_path / "model_index.json").exists():
-        (tmp_path / LORA_FILE).unlink(missing_ok=True)
-        again = load_base(tmp_path)
-    else:
-        again = load_base(tiny_base)
-        load_lora(again, tmp_path)
+    assert (tmp_path / LORA_FILE).exists() == (method in ("lora", "loda") and not g)
+    assert (tmp_path / LODA_FILE).exists() == bool(g)
+    assert (tmp_path / "model_index.json").exists() == (method in ("full", "attention") or prompts is TOKENS)
+    again = open_adapted(tmp_path, lambda: load_base(tiny_base))
     moved = (expected - start).abs().max()
     assert moved > 0.02 and (predict(again, prompts.prompts) - expected).abs().max() < 0.1 * moved

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.privacy.clipping import flat, normalised
+from sfumato.privacy.clipping import flat, normalised, per_group
 
 LIMIT = 1 + 1e-5
 
@@ -48,3 +48,25 @@ def test_refusals(value):
             make(value)
     with pytest.raises(ValueError, match="float32"):
         flat(1.0).factors(torch.ones(2, dtype=torch.float16))
+
+
+def test_per_group_bounds_every_group_and_says_the_total():
+    clip = per_group([3.0, 4.0])
+    assert clip.sensitivity == 5.0
+    norms = torch.tensor([[6.0, 2.0], [0.0, 8.0], [30.0, 40.0]], dtype=torch.float64)
+    assert clip.factors(norms).tolist() == [[0.5, 1.0], [1.0, 0.5], [0.1, 0.1]]
+    assert float((clip.factors(norms) * norms).norm(dim=1).max()) == pytest.approx(clip.sensitivity)
+
+
+def test_per_group_rejects_the_whole_unit_for_one_bad_group():
+    factors = per_group([1.0, 1.0]).factors(torch.tensor([[float("inf"), 1.0], [1.0, 1.0]]))
+    assert factors.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_per_group_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="at least one group"):
+        per_group([])
+    with pytest.raises(ValueError, match="finite number > 0"):
+        per_group([1.0, 0.0])
+    with pytest.raises(ValueError, match=r"norms \[B, 2\]"):
+        per_group([1.0, 1.0]).factors(torch.ones(3))

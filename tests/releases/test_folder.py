@@ -141,6 +141,7 @@ def _tensors(header: dict, body: bytes) -> bytes:
 
 ONE = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
 LORA = json.dumps({"r": 4, "target_modules": ["to_q", "to_out.0"], "bias": "none", "base_model": None})
+LODA = json.dumps({"rank": 2, "scale": 2.0, "activation": "silu"})
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,9 @@ LORA = json.dumps({"r": 4, "target_modules": ["to_q", "to_out.0"], "bias": "none
             "module name",
         ),
         (_tensors({**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "/home/x"}'}}, bytes(8)), "module name"),
+        (_tensors({**ONE, "__metadata__": {"loda": LODA}}, bytes(8)), None),
+        (_tensors({**ONE, "__metadata__": {"loda": '{"activation": "ward 7, bed 2"}'}}, bytes(8)), "module name"),
+        (_tensors({**ONE, "__metadata__": {"loda": '{"rank": "ward 7", "rank": 2}'}}, bytes(8)), "not a safetensors"),
         (_tensors(ONE, bytes(9)), "belong to no tensor"),
         (_tensors({"a": {**ONE["a"], "data_offsets": [1, 9]}}, bytes(9)), "belong to no tensor"),
         (_tensors({**ONE, "b": ONE["a"]}, bytes(8)), "belong to no tensor"),

@@ -1,0 +1,237 @@
+"""Methods beside each other on MNIST at equal total epsilon: `python benchmarks/methods.py [--quick] [options]`.
+
+Prints one JSON line per (base, epsilon, method, seed): accuracy of a small CNN trained on the synthetic digits and tested on
+the 10,000 test digits, Frechet distance in the features of a CNN trained on real digits, trainable numbers, training sigma, the
+probe, and CPU minutes and peak memory of adapting (each run is a process of its own). `seed` is the public one; every
+run has a fresh secret key, so noise and samples differ too. The public choice looks at pictures drawn from the base itself.
+
+    python benchmarks/methods.py > methods.jsonl                                  # the table: 2 bases, epsilon 1 and 10, 3 seeds
+    python benchmarks/methods.py --ratios --bases glyphs --seeds 1 > ratios.jsonl # saliency at 10..100 % of the matrices
+    python benchmarks/methods.py --ratios --clipping normalised --learning-rate 0.008 > cliff.jsonl
+    python benchmarks/methods.py --draw ratios.jsonl -o ratios.svg                # needs matplotlib
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+METHODS = {
+    "full": {"method": "full"},
+    "attention": {"method": "attention"},
+    "lora": {"method": "lora", "method_options": {"rank": 4}},
+    "lora-frozen": {"method": "lora", "method_options": {"rank": 8, "freeze_a": True}},
+    "lora-frozen-public": {"method": "lora", "method_options": {"rank": 8, "freeze_a": True, "adapter_init": "public"}},
+    "saliency": {"method": "saliency", "method_options": {"rank": 4}},
+    "saliency-squares": {"method": "saliency", "method_options": {"rank": 4, "score": "squares"}},
+    "saliency-public": {"method": "saliency", "method_options": {"rank": 4, "choose": "public"}},
+    "saliency-random": {"method": "saliency", "method_options": {"rank": 4, "choose": "random"}},
+    "loda": {"method": "loda", "method_options": {"rank": 4}},
+    "loda-frozen": {"method": "loda", "method_options": {"rank": 8, "freeze_a": True}},
+    "loda-silu": {"method": "loda", "method_options": {"rank": 4, "activation": "silu"}},
+}
+RATIOS = {
+    f"saliency-{10 * i}": {"method": "saliency", "method_options": {"rank": 4, "keep": i / 10}} for i in range(1, 11)
+}
+QUICK = {
+    "steps": 2,
+    "expected_batch_size": 32,
+    "images": 40,
+    "public": 16,
+    "classifier_steps": 10,
+    "private": 512,
+    "test": 200,
+}
+WHOLE = {
+    "steps": 60,
+    "expected_batch_size": 1024,
+    "images": 5000,
+    "public": 2048,
+    "classifier_steps": 900,
+    "private": 60_000,
+    "test": 10_000,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bases", default="glyphs,letters")
+    parser.add_argument("--epsilons", default="1,10")
+    parser.add_argument("--methods", default=None, help=f"some of {', '.join(METHODS)}")
+    parser.add_argument("--ratios", action="store_true", help="saliency at 10..100 %% instead of the methods")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--clipping", choices=("flat", "normalised"), default="flat")
+    parser.add_argument("--learning-rate", type=float, default=None)
+    parser.add_argument("--quick", action="store_true", help="a minute on tiny sizes: does everything run?")
+    parser.add_argument("--draw", type=Path, default=None, help="lines of --ratios to draw into -o")
+    parser.add_argument("-o", type=Path, default=Path("ratios.svg"))
+    parser.add_argument("--child", default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child is not None:
+        return child(**json.loads(args.child))
+    if args.draw is not None:
+        return draw_ratios(args.draw, args.o)
+    sizes = {**(QUICK if args.quick else WHOLE), **({"steps": args.steps} if args.steps else {})}
+    table = RATIOS if args.ratios else METHODS
+    names = args.methods.split(",") if args.methods else list(table)
+    bases, epsilons = args.bases.split(","), [float(e) for e in args.epsilons.split(",")]
+    if args.quick:
+        bases, epsilons, args.seeds = bases[:1], epsilons[:1], 1
+    judge = Judge(sizes)
+    for base in bases:
+        for epsilon in epsilons:
+            for seed in range(args.seeds):
+                for name in names:
+                    asked = {"base": base, "epsilon": epsilon, "seed": seed, "clipping": args.clipping, **table[name]}
+                    asked |= {"sizes": sizes, "learning_rate": args.learning_rate}
+                    row = {"base": base, "epsilon": epsilon, "method": name, "seed": seed, "clipping": args.clipping}
+                    print(json.dumps(row | judge.measure(asked)), flush=True)
+
+
+class Judge:
+    """Evaluates pictures of every run with the same test digits and the same features."""
+
+    def __init__(self, sizes: dict):
+        from sfumato.evaluation import classifier_features, train_classifier
+        from sfumato.records import bundled_digits
+
+        self.sizes, self.resolution = sizes, 32
+        real, test = bundled_digits("train"), bundled_digits("test")
+        some = np.arange(sizes["private"])
+        self.test, self.labels = test.images(np.arange(sizes["test"]), 32), test.labels[: sizes["test"]]
+        network = train_classifier(
+            "cnn", real.images(some, 32), real.labels[some], 10, seed=0, steps=sizes["classifier_steps"]
+        )
+        self.extractor = classifier_features(network, "cnn-on-real")
+
+    def measure(self, asked: dict) -> dict:
+        from sfumato.evaluation import train_classifier
+        from sfumato.evaluation.distances import frechet_distance
+        from sfumato.protocol import images_of
+
+        with tempfile.TemporaryDirectory() as folder:
+            words = json.dumps({**asked, "folder": folder})
+            done = subprocess.run(
+                [sys.executable, __file__, "--child", words], stdout=subprocess.PIPE, check=True, text=True
+            )
+            facts = json.loads(done.stdout.splitlines()[-1])
+            images, labels = images_of(Path(folder) / "release", tuple("0123456789"), self.resolution, "train")
+        network = train_classifier("cnn", images, labels, 10, seed=asked["seed"], steps=self.sizes["classifier_steps"])
+        count = min(len(images), len(self.test))
+        features = self.extractor(self.test[:count]), self.extractor(images[:count])
+        return {
+            **facts,
+            "accuracy": round(100 * network.accuracy(self.test, self.labels), 2),
+            "frechet": round(frechet_distance(*features), 3),
+            "features": self.extractor.name,
+        }
+
+
+def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate, method_options=None) -> None:
+    """One private run in a process of its own; the last line on stdout is one JSON object."""
+    from sfumato import verbs
+    from sfumato.demo import demo_prompts
+    from sfumato.synthesis import Sampling
+    from sfumato.training import Recipe
+
+    started, options = time.process_time(), method_options or {}
+    extra = {}
+    if "public" in (options.get("choose"), options.get("adapter_init")):
+        extra["public_data"] = base_pictures(base, sizes["public"])
+    run = verbs.adapt(
+        private_digits(sizes["private"]),
+        output=Path(folder) / "run",
+        epsilon=epsilon,
+        delta=1e-5,
+        base=base,
+        method=method,
+        method_options=options,
+        steps=sizes["steps"],
+        expected_batch_size=sizes["expected_batch_size"],
+        clipping=clipping,
+        recipe=Recipe(**({"learning_rate": learning_rate} if learning_rate else {})),
+        seed=seed,
+        **demo_prompts(base),
+        **extra,
+    )
+    minutes = (time.process_time() - started) / 60
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    verbs.synthesize(run, sizes["images"], Path(folder) / "release", sampling=Sampling(steps=8, seed=seed))
+    selection, probe = run.selection, run.plan.probe
+    facts = {
+        "trainable": (selection or {}).get("trainable", run.plan.trainable),
+        "sigma": run.plan.noise_multiplier,
+        "spent": run.plan.epsilon,
+        "steps": run.plan.steps,
+        "batch": run.plan.expected_batch_size,
+        "cpu_minutes": round(minutes, 2),
+        "peak_mb": round(peak),
+    }
+    if probe is not None:
+        facts |= {"probe_sigma": probe.noise_multiplier, "sigma_without": probe.noise_before}
+    if selection is not None:
+        facts |= {"kept": len(selection["selected"]), "of": len(selection["groups"]), "selected": selection["selected"]}
+    print(json.dumps(facts))
+
+
+def private_digits(n: int):
+    """The first `n` bundled training digits."""
+    from dataclasses import replace
+
+    from sfumato.records import bundled_digits
+
+    digits = bundled_digits("train")
+    return replace(
+        digits, labels=digits.labels[:n], unit=digits.unit[:n], usable=digits.usable[:n], array=digits.array[:n]
+    )
+
+
+def base_pictures(base: str, n: int):
+    """Pictures that the public base draws of its own words: public, and near what it will be asked for."""
+    from sfumato.bases import load_base
+    from sfumato.demo import demo_prompts
+    from sfumato.protocol import draw
+    from sfumato.records import RecordSet
+    from sfumato.synthesis import Sampling
+
+    words = demo_prompts(base)
+    known = words.get("init", {})
+    texts = [text.replace("{class}", known.get(name, name)) for name, text in words["prompt"].items()]
+    images, labels = draw(load_base(base), texts, n, Sampling(steps=8, seed=1))
+    names = list(dict.fromkeys(texts))  # two digits may start from the same letter
+    labels = np.array([names.index(texts[i]) for i in labels])
+    return RecordSet(base, "drawn", tuple(names), labels, np.arange(n), None, np.ones(n, bool), array=images)
+
+
+def draw_ratios(lines: Path, out: Path) -> None:
+    """Accuracy and Frechet distance against the share of matrices that trains, one curve per base and epsilon."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
+    for axis, value in zip(axes, ("accuracy", "frechet")):
+        for key in sorted({(r["base"], r["epsilon"], r["clipping"]) for r in rows}):
+            own = [r for r in rows if (r["base"], r["epsilon"], r["clipping"]) == key]
+            shares = sorted({r["kept"] / r["of"] for r in own})
+            means = [np.mean([r[value] for r in own if r["kept"] / r["of"] == share]) for share in shares]
+            axis.plot([100 * s for s in shares], means, marker="o", label=f"{key[0]}, epsilon {key[1]:g}, {key[2]}")
+        axis.set(xlabel="matrices that train, %", ylabel=value)
+    axes[0].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Pictures of committed results: `python benchmarks/plots.py` draws results/*.jsonl into results/*.png.
+
+ratios.png (one draw per record) and draws.png (several) show every method's time and peak memory over the non-private
+step of the same run; scaling.png shows seconds and bytes as one size grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import NullLocator  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+OURS, BASE = "sfumato", "non-private"
+# Colours that stay apart for colour-blind readers (Okabe and Ito), and a mark each.
+STYLE = {
+    BASE: ("#555555", "|"),
+    OURS: ("#0072B2", "D"),
+    "reference": ("#999999", "s"),
+    "opacus hooks": ("#E69F00", "o"),
+    "opacus ghost": ("#D55E00", "^"),
+    "torch.func vmap": ("#009E73", "v"),
+    "opake": ("#CC79A7", "P"),
+}
+PANELS = (
+    ("ratio_time", "time", (0.8, 1, 1.2, 1.5, 2, 3, 5, 10, 20)),
+    ("ratio_memory", "peak memory", (0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20)),
+)
+LEAST = 0.25  # what needs less memory than this is drawn at the edge, with its number
+AXES = {
+    "records": "records in a batch",
+    "tokens": "tokens",
+    "rank": "LoRA rank",
+    "draws": "noise draws K",
+    "width": "width",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of engine*.jsonl and scaling*.jsonl")
+    folder = parser.parse_args().results
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True})
+    rows = read(folder, "engine")
+    for name, chosen in (("ratios", [r for r in rows if r["K"] == 1]), ("draws", [r for r in rows if r["K"] > 1])):
+        if chosen:
+            ratios(chosen, folder / f"{name}.png")
+    points = read(folder, "scaling")
+    if points:
+        scaling(points, folder / "scaling.png")
+
+
+def read(folder: Path, stem: str) -> list[dict[str, Any]]:
+    files = sorted(folder.glob(f"{stem}*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+
+
+def caption(rows: list[dict[str, Any]]) -> str:
+    """The machine that measured: one sentence, from the first row."""
+    row = rows[0]
+    where = row["processor"] if row["device"] == "CPU" else row["device"]
+    return f"{where}, {row['threads']} thread(s), {row['clock']} time, torch {row['versions']['torch']}"
+
+
+def ratios(rows: list[dict[str, Any]], file: Path) -> None:
+    """One line per configuration: a bar for sfumato, a mark for every other method; hollow where it is not ranked."""
+    rows = sorted(rows, key=lambda r: (kind(r["trainable"]), r["model"], r["trainable"], r["K"]))
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 1.5 + 0.27 * len(rows)), sharey=True, layout="constrained")
+    places = spread(rows)
+    for panel, (key, title, ticks) in zip(panels, PANELS):
+        panel.axvline(1.0, color="#555555", linewidth=1, zorder=1)
+        for row, y in zip(rows, places):
+            if key in row["ours"]:
+                value = row["ours"][key]
+                panel.barh(y, value - 1.0, left=1.0, height=0.6, color=STYLE[OURS][0], alpha=0.85, zorder=2)
+            for name, peer in row["peers"].items():
+                if key in peer and name in STYLE:
+                    colour, mark = STYLE[name]
+                    face = "none" if "error" in peer else colour
+                    x = max(peer[key], LEAST)
+                    panel.plot(x, y, mark, color=colour, markerfacecolor=face, markersize=5, zorder=3)
+                    if x > peer[key]:
+                        panel.annotate(f"{peer[key]:.2f}", (x, y), (5, -2.5), textcoords="offset points", fontsize=6.5)
+            goal = row["bars"]["goal_time" if key == "ratio_time" else "goal_memory"]
+            panel.plot([goal, goal], [y - 0.42, y + 0.42], color="black", linewidth=1.2, zorder=4)
+        panel.set_xscale("log")
+        low, high = panel.get_xlim()
+        ticks = [t for t in ticks if low <= t <= high]
+        panel.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.grid(axis="x", color="#e6e6e6", linewidth=0.7)
+        panel.set_title(f"{title}, over the non-private step", fontsize=10)
+    several = any(row["K"] > 1 for row in rows)
+    labels = [f"{r['model']}  {r['trainable']}" + (f"  K={r['K']}" if several else "") for r in rows]
+    panels[0].set_yticks(places, labels)
+    panels[0].set_ylim(max(places) + 0.8, -0.8)
+    legend(figure, rows)
+    figure.supxlabel(f"{caption(rows)}; black tick: goal; hollow: another mechanism, or wrong", fontsize=7.5)
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def kind(trainable: str) -> int:
+    return 0 if trainable.startswith("lora") else 1 if trainable == "attention" else 2
+
+
+def spread(rows: list[dict[str, Any]]) -> list[float]:
+    """Heights of the lines, with a gap between trainable sets."""
+    return [i + 0.7 * kind(row["trainable"]) for i, row in enumerate(rows)]
+
+
+def legend(figure, rows: list[dict[str, Any]]) -> None:
+    names = [OURS, *dict.fromkeys(name for row in rows for name in row["peers"] if name in STYLE)]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=STYLE[OURS][0], alpha=0.85)]
+    handles += [
+        plt.Line2D([], [], color=STYLE[n][0], marker=STYLE[n][1], linestyle="", markersize=5) for n in names[1:]
+    ]
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=8)
+
+
+def scaling(points: list[dict[str, Any]], file: Path) -> None:
+    """A column per axis: seconds above, peak bytes below, both on logarithmic scales."""
+    axes = [axis for axis in AXES if any(p["axis"] == axis for p in points)]
+    size = (max(2.5 * len(axes), 5), 4.6)
+    figure, grid = plt.subplots(2, len(axes), figsize=size, squeeze=False, layout="constrained")
+    for column, axis in enumerate(axes):
+        mine = sorted((p for p in points if p["axis"] == axis), key=lambda p: p["value"])
+        for panel, key, scale in ((grid[0, column], "seconds", 1.0), (grid[1, column], "peak_bytes", 1e-6)):
+            for name in (BASE, "opacus hooks", OURS):
+                found = [(p["value"], p["found"][name]) for p in mine if key in p["found"].get(name, {})]
+                values = [f[key] if key == "peak_bytes" else min(f[key]) for _, f in found]
+                colour, mark = STYLE[name]
+                line = {"linestyle": "--", "marker": "."} if name == BASE else {"marker": mark, "markersize": 4}
+                xs, ys = [x for x, _ in found], [value * scale for value in values]
+                panel.plot(xs, ys, color=colour, label=name, linewidth=1.4, **line)
+            panel.set_xscale("log", base=2)
+            panel.set_yscale("log")
+            panel.set_xticks([p["value"] for p in mine], [str(p["value"]) for p in mine])
+            low, high = panel.get_ylim()
+            middle, half = (low * high) ** 0.5, max((high / low) ** 0.5, 2.2)
+            panel.set_ylim(middle / half, middle * half)  # so that a small difference does not look large
+            ticks = [m * 10.0**e for e in range(-4, 7) for m in (1, 2, 5)]
+            ticks = [t for t in ticks if middle / half <= t <= middle * half]
+            panel.set_yticks(ticks, [f"{t:g}" for t in ticks])
+            panel.yaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.grid(color="#e6e6e6", linewidth=0.7)
+        grid[0, column].set_title(mine[0]["what"].replace(", ", ",\n", 1), fontsize=8)
+        grid[1, column].set_xlabel(AXES[axis])
+    grid[0, 0].set_ylabel("seconds of a step")
+    grid[1, 0].set_ylabel("peak memory, MB")
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+    figure.supxlabel(caption(points), fontsize=7.5)
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

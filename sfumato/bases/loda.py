@@ -1,0 +1,156 @@
+"""LoDA branches beside linear layers and convolutions: in, merged, out again, and on disk (Liu et al., arXiv 2406.05257)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import SfumatoError
+from .pipeline import Base, load_base
+from .saving import load_lora
+
+LODA_FILE = "loda_weights.safetensors"
+ACTIVATIONS = {"identity": lambda x: x, "silu": F.silu, "tanh": torch.tanh, "gelu": F.gelu}
+
+
+class LoDA(nn.Module):
+    """y = host(x) + scale * U g(D x): D [rank, d_in] random with deviation 1 / sqrt(d_in), U [d_out, rank] zero at the start.
+
+    For a convolution D has the host's kernel, stride and padding and U is 1 x 1. g is one of ACTIVATIONS, all zero at zero.
+    The host keeps its weight and never trains. Raises ValueError for a host with groups, dilation or another padding mode.
+    """
+
+    def __init__(self, host: nn.Linear | nn.Conv2d, rank: int, scale: float = 1.0, activation: str = "identity"):
+        super().__init__()
+        if isinstance(host, nn.Conv2d):
+            if host.groups != 1 or tuple(host.dilation) != (1, 1) or host.padding_mode != "zeros":
+                raise ValueError("a LoDA branch needs a convolution without groups, dilation and special padding")
+            shape = {"kernel_size": host.kernel_size, "stride": host.stride, "padding": host.padding}
+            self.down = nn.Conv2d(host.in_channels, rank, **shape, bias=False)
+            self.up = nn.Conv2d(rank, host.out_channels, 1, bias=False)
+        else:
+            self.down = nn.Linear(host.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, host.out_features, bias=False)
+        nn.init.normal_(self.down.weight, std=self.down.weight[0].numel() ** -0.5)
+        nn.init.zeros_(self.up.weight)
+        self.host, self.scale, self.activation, self.merged = host, scale, activation, False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.host(x)
+        return y if self.merged else y + self.scale * self.up(ACTIVATIONS[self.activation](self.down(x)))
+
+    def difference(self) -> torch.Tensor:
+        """The change of the host's weight that the branch is: scale * sum_j U[o, j] D[j, ...]. ValueError if g is not linear."""
+        if self.activation != "identity":
+            raise ValueError(f"a branch with {self.activation} between D and U is no change of weights: keep it beside")
+        return self.scale * torch.einsum("oj,j...->o...", self.up.weight.flatten(1), self.down.weight)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the branch to the host's weight; outputs stay as they were, up to rounding."""
+        if not self.merged:
+            self.host.weight += self.difference()
+            self.merged = True
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Take the branch out of the host's weight again."""
+        if self.merged:
+            self.host.weight -= self.difference()
+            self.merged = False
+
+
+def branches(unet: nn.Module) -> dict[str, LoDA]:
+    """Host name -> branch, in the order of the model."""
+    return {name: module for name, module in unet.named_modules() if isinstance(module, LoDA)}
+
+
+def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activation: str) -> None:
+    """Put a branch beside each named module of the denoiser (full names); SfumatoError for one that cannot have it."""
+    if activation not in ACTIVATIONS:
+        raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
+    for name in targets:
+        try:
+            put_module(base.unet, name, LoDA(base.unet.get_submodule(name), rank, scale, activation))
+        except ValueError as error:
+            raise SfumatoError(f"{name}: {error}") from error
+
+
+def save_loda(base: Base, folder: Path) -> None:
+    """Write `pytorch_lora_weights.safetensors` when g is linear, for any diffusers loader; else LODA_FILE.
+
+    LODA_FILE holds `<host>.down.weight` and `<host>.up.weight` per branch and, in its header, the JSON text `loda` with
+    rank, scale and activation. `load_loda` opens it; docs/methods.md says how to do so by hand.
+    """
+    found = branches(base.unet)
+    first = next(iter(found.values()))
+    if first.activation == "identity":
+        from diffusers import StableDiffusionPipeline
+
+        layers = {}
+        for name, branch in found.items():
+            layers[f"{name}.lora_A.weight"] = branch.down.weight.detach().contiguous()
+            # without an alpha in the file a loader takes alpha = rank, so the scale goes into U
+            layers[f"{name}.lora_B.weight"] = (branch.scale * branch.up.weight).detach().contiguous()
+        StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+        return
+    tensors = {}
+    for name, branch in found.items():
+        tensors[f"{name}.down.weight"] = branch.down.weight.detach().contiguous()
+        tensors[f"{name}.up.weight"] = branch.up.weight.detach().contiguous()
+    facts = {"rank": first.up.weight.shape[1], "scale": first.scale, "activation": first.activation}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / LODA_FILE, metadata={"loda": json.dumps(facts)})
+
+
+def load_loda(base: Base, folder: Path) -> None:
+    """Put the branches of a LODA_FILE beside their hosts; SfumatoError if the file is damaged or for another base."""
+    try:
+        with safe_open(folder / LODA_FILE, "pt") as file:
+            facts = json.loads(file.metadata()["loda"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        targets = sorted({name.removesuffix(".down.weight") for name in tensors if name.endswith(".down.weight")})
+        add_loda(base, targets, int(facts["rank"]), float(facts["scale"]), facts["activation"])
+        found = branches(base.unet)
+        if set(tensors) != {f"{name}.{part}.weight" for name in found for part in ("down", "up")}:
+            raise ValueError("missing or unknown tensors")
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                host, part, _ = name.rsplit(".", 2)
+                weight = getattr(found[host], part).weight
+                if weight.shape != tensor.shape or not torch.isfinite(tensor).all():
+                    raise ValueError("shapes of another base, or numbers that are not finite")
+                weight.copy_(tensor)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise SfumatoError(f"{LODA_FILE} does not fit this base: {error}") from error
+    base.unet.requires_grad_(False)
+
+
+def remove_loda(base: Base) -> None:
+    """Put the hosts back in their branches' places, as they are (merged or not)."""
+    for name, branch in branches(base.unet).items():
+        put_module(base.unet, name, branch.host)
+
+
+def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Replace the submodule `name` (full name, list entries included)."""
+    parent, _, leaf = name.rpartition(".")
+    model.get_submodule(parent)._modules[leaf] = module
+
+
+def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
+    """What a method saved in `folder`: a whole pipeline, or adapters put into `original()` (a LoRA is merged: it samples faster)."""
+    whole = (folder / "model_index.json").exists()
+    base = load_base(folder) if whole else original()
+    if (folder / LODA_FILE).exists():
+        load_loda(base, folder)
+    elif not whole:
+        load_lora(base, folder)
+    return base
