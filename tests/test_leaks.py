@@ -42,14 +42,15 @@ def marked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def artefacts(marked, tiny_base, tmp_path_factory):
-    """A run from end to end, with all that it printed."""
+    """A run with a probe from end to end, with all that it printed."""
     root, top = marked[0], tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         said: list[str] = []
         run = verbs.adapt(
-            root, output=top / "run", epsilon=4.0, delta=1e-2, base=str(tiny_base), method="lora", unit="patient",
+            root, output=top / "run", epsilon=4.0, delta=1e-2, base=str(tiny_base), method="saliency", unit="patient",
+            method_options={"keep": 5, "probe_units": 8, "probe_draws": 1, "rank": 2},
             caption_column="caption", classes=["a", "b"], expected_batch_size=8, steps=2, max_per_unit=1,
             performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"), on_stage=said.append,
             ledger=top / "book" / "ledger.sqlite",
