@@ -111,7 +111,15 @@ def check_privacy(facts):
         )
     yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
     for query in m["one_shot"]:
-        if "sensitivity" in query:
+        if "divisors" in query:
+            enough = query["noise_stddev"] >= query["noise"] * query["sensitivity"] * (1 - 1e-12)
+            bound = 1.0 if query["rule"] == "unit" else positive(m["clip_norm"])
+            yield (
+                "aggregation",
+                enough and query["sensitivity"] == bound and all(positive(d) for d in query["divisors"]),
+                f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {query['sensitivity']:.6g}",
+            )
+        elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
             enough = query["noise_stddev"] >= query["noise"] * query["sensitivity"] * (1 - 1e-12)
