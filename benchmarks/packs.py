@@ -37,14 +37,20 @@ def private_pack(name: str, cache: Path, seed: int = 0) -> tuple[np.ndarray, lis
     """(uint8 [n, 32, 32, 3], subjects) of a reserved pack: one drawing of each subject, in an order drawn from the seed."""
     from recipes.icons import draw, render
 
+    store = cache / f"private-{name}-{seed}.npz"
+    if store.exists():
+        kept = np.load(store)
+        return kept["pictures"], kept["subjects"].tolist()
     package, version, ending = PRIVATE[name]
     pack = fetch(package, version, cache)
     names = [n for n in sorted(pack["icons"]) if n.endswith(ending)]
     stems = [n.removesuffix(ending) for n in names]
     chosen = [(n, s) for n, s in zip(names, stems) if not s.endswith(OTHER_DRAWINGS) and any(c.isalpha() for c in s)]
     order = np.random.default_rng(seed).permutation(len(chosen))
-    pictures = [draw(render(pack, chosen[i][0]), 1.0, 0.5, 0.5) for i in order]
-    return np.stack(pictures), [chosen[i][1].replace("-", " ") for i in order]
+    pictures = np.stack([draw(render(pack, chosen[i][0]), 1.0, 0.5, 0.5) for i in order])
+    subjects = [chosen[i][1].replace("-", " ") for i in order]
+    np.savez_compressed(store, pictures=pictures, subjects=np.array(subjects))
+    return pictures, subjects
 
 
 def public_packs(cache: Path, each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:

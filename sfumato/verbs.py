@@ -22,9 +22,10 @@ from .methods import METHODS, TOKEN_METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
 from .probing import with_public
-from .records import LONE, RecordSet, Summary, describe, is_flat, load_records
+from .records import RecordSet, Summary, describe, is_flat, load_records
 from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
+from .remarks import remarks_on
 from .run import Run, code_version
 from .synthesis import Sampling, check_request, write_dataset
 from .training import Progress
@@ -66,7 +67,7 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
         remarks = (known.remark,) if known.remark else ()
     prepared = _prepare(records, epsilon, preparing)
     expected = None if prepared.adaptation.inversion is None else expectation(prepared)
-    remarks += _remarks(prepared, records)
+    remarks += remarks_on(prepared, records)
     return PlanReport(prepared.plan, estimate(prepared), remarks, expected)
 
 
@@ -123,7 +124,7 @@ def adapt(
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
         prepared = _prepare(records, epsilon, _on_terms(preparing, known))
-        for remark in ([known.remark] if known.remark else []) + list(_remarks(prepared, records)):
+        for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
@@ -276,51 +277,6 @@ def _on_terms(preparing: dict, known: budget.Standing) -> dict:
     if preparing.get("delta") is None and known.terms is not None:
         return preparing | {"delta": known.terms["delta"]}
     return preparing
-
-
-def _remarks(prepared: Prepared, records) -> tuple[str, ...]:
-    plan, remarks = prepared.plan, []
-    if records.classes_found:
-        remarks.append("the class list was read off the data and will be published: declare it with --classes")
-    lone = records.facts.bad.get(LONE, 0)
-    if lone:
-        remarks.append(f"{lone} classes have one record each and are left out, unless declared with --classes")
-    ratio = plan.noise_norm_expected() / plan.signal_bound
-    if prepared.adaptation.inversion is not None:
-        said = expectation(prepared).remark
-        remarks += [said] if said else []
-    elif ratio > 20:
-        remarks.append(
-            f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
-        )
-    if plan.probe is not None:
-        remarks.extend(_probe_remarks(plan))
-    if plan.delta >= 1 / plan.n_units:
-        remarks.append("delta is not below 1/n: such a run may publish somebody outright")
-    if plan.unit == "record":
-        remarks.append(
-            "the unit is one image: where several show the same person, name the column that says so (--unit)"
-        )
-    return tuple(remarks)
-
-
-def _probe_remarks(plan: Plan) -> list[str]:
-    """Where the probe does not pay, from public numbers alone."""
-    probe, remarks = plan.probe, []
-    rise = plan.noise_multiplier / probe.noise_before - 1
-    if rise > 0.05:
-        remarks.append(f"the probe raises training's noise by {100 * rise:.0f} %: give it more noise or fewer units")
-    # What all units together say of a candidate, on average, beside the noise on it.
-    said = probe.expected_batch_size * (probe.votes or probe.sensitivity) / len(probe.groups)
-    noise = probe.noise_stddev * probe.grid
-    if said < 3 * noise:
-        remarks.append(
-            f"the probe's noise ({noise:.3g}) hides its scores (at most {said:.3g} a candidate, on average): its choice will be "
-            "close to chance; --choose public costs nothing, and so does --method lora without a choice"
-        )
-    if probe.expected_batch_size * probe.noise_draws > plan.steps * plan.expected_batch_size * plan.noise_draws:
-        remarks.append("the probe takes longer than training: lower --probe-units or --probe-draws")
-    return remarks
 
 
 READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled")

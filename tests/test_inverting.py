@@ -160,6 +160,19 @@ def test_one_token_a_class_with_person_units_and_several_vectors(tiny_images, ti
     assert verbs.verify(verbs.release(tmp_path / "model")).ok
 
 
+def test_a_persons_pictures_are_one_unit(artwork, tiny_base, tmp_path):
+    names = sorted(p.name for p in artwork.iterdir())
+    (artwork / "metadata.csv").write_text(
+        "file_name,label,person\n" + "".join(f"{name},drawing,p{i // 3}\n" for i, name in enumerate(names))
+    )
+    run = adapt(artwork, tiny_base, tmp_path / "run", unit="person", placeholder="<hand>")
+    assert run.plan.unit == "person" and run.plan.n_units == 8 and run.plan.aggregation.divisors == (8.0,)
+    verbs.export(run, tmp_path / "model")
+    assert verbs.verify(verbs.release(tmp_path / "model")).ok
+    statement = (tmp_path / "model" / "PRIVACY.md").read_text()
+    assert "any number, averaged before the bound" in statement and "1 noisy query is included" in statement
+
+
 def test_the_papers_recipe_subsampled_is_priced_as_a_poisson_sample(artwork, tiny_base, tmp_path):
     run = adapt(
         artwork, tiny_base, tmp_path / "run", expected_batch_size=12, relation="replace-one",

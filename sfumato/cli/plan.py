@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from . import options as shared
 from . import inverting
+from . import options as shared
 from . import preparing as training
 from .options import PRIVACY, Images, Ledger, options
 

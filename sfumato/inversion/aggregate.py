@@ -60,8 +60,8 @@ def embeddings(
     """The released token vectors [blocks, V, D] from the noisy sum: post-processing, so it costs nothing.
 
     Divides by the public divisors and, with `shrink`, takes off what noise of known size adds: Wiener's filter where public
-    styles have shown how much each coordinate varies, else James and Stein's positive part. Unit vectors get the length of the
-    public anchor back, which a mean of unit vectors has lost.
+    styles have shown how much each coordinate varies, else James and Stein's positive part. Unit vectors get the length of a
+    public word (the radius), which a mean of unit vectors has lost.
     """
     blocks = noisy.astype(np.float64).reshape(aggregation.blocks, -1) * (clip_norm / GRID)
     mean = torch.from_numpy(blocks / np.asarray(aggregation.divisors)[:, None])
@@ -74,5 +74,5 @@ def embeddings(
     label = torch.arange(aggregation.blocks)
     if aggregation.rule == "clip":
         return geometry.embeddings(mean.float(), label)
-    length = geometry.anchor.double().norm(dim=1, keepdim=True) / mean.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    length = geometry.radius / mean.norm(dim=1, keepdim=True).clamp_min(1e-300)
     return (mean * length).float().view(aggregation.blocks, geometry.vectors, -1)

@@ -26,17 +26,18 @@ class InversionRecipe:
 
     steps: at most so many, each on `draws` draws of (time, noise). step_size: of Adam, as a share of the radius that an
     embedding may have. checks: draws of a fixed set on which a row's own average iterate is judged every `check_every` steps; it
-    stops for good when the loss has not fallen by `tolerance` (relative) since the last look. average: decay per step.
+    stops for good when the loss has not fallen by `tolerance` (relative) since the last look. average: decay per step. stratified:
+    the times of a step's draws are spread evenly, so that none of them leaves a range of times out.
     """
 
-    steps: int = 240
+    steps: int = 80
     draws: int = 4
     step_size: float = 0.05
     checks: int = 16
-    check_every: int = 30
+    check_every: int = 20
     tolerance: float = 0.002
     average: float = 0.9
-    time_bias: float = 1.0
+    stratified: bool = True
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class _Rows:
             hashlib.sha256(a.tobytes() + b.tobytes() + int(c).to_bytes(8, "little", signed=True)).hexdigest()
             for a, b, c in zip(*arrays, label)
         ]
-        self.key, self.attempt, self.shape, self.time_bias = key, attempt, shape, recipe.time_bias
+        self.key, self.attempt, self.shape, self.stratified = key, attempt, shape, recipe.stratified
 
     def draws(self, number: int, k: int) -> Batch:
         """`k` draws of every row: of step `number`, or for numbers below zero of a set of its own.
@@ -189,10 +190,10 @@ class _Rows:
         """
         rows, size = len(self.names), int(np.prod(self.shape))
         where = ("unit", STEP + 1 + (number if number >= 0 else (1 << 30) - number), self.attempt)
-        uniform = self.key.uniforms_for(*where, [f"{n}/choice" for n in self.names], 1)
+        uniform = self.key.uniforms_for(*where, [f"{n}/choice" for n in self.names], 1 if self.stratified else k)
         normal = self.key.normals_for(*where, [f"{n}/normal" for n in self.names], 2 * k * size)
-        u = (np.arange(k) + uniform) / k
-        time = np.minimum((TRAIN_TIMES * u ** (1 / self.time_bias)).astype(np.int64), TRAIN_TIMES - 1)
+        u = (np.arange(k) + uniform) / k if self.stratified else uniform
+        time = np.minimum((TRAIN_TIMES * u).astype(np.int64), TRAIN_TIMES - 1)
         noise = torch.from_numpy(normal.astype(np.float32)).view(rows, 2, k, *self.shape)
         spread = (rows, k, *self.shape)
         return Batch(

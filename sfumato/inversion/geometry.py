@@ -94,7 +94,7 @@ def from_vocabulary(
     else:
         axes = torch.linalg.svd(table - table.mean(0), full_matrices=False).Vh[:each].T.float()
     basis = torch.block_diag(*[axes] * vectors)
-    reach = REACH * word_spread(base) if radius is None else radius
+    reach = REACH * vectors**0.5 * word_spread(base) if radius is None else radius
     return Geometry(start_anchor(base, initializers, vectors), basis, reach, vectors)
 
 

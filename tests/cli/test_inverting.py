@@ -1,0 +1,61 @@
+"""Token options on the command line: what they become, and what they do not go with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from sfumato.cli import main
+from sfumato.cli.inverting import with_tokens
+from sfumato.errors import SfumatoError
+from sfumato.privacy import accounting
+
+
+def test_options_become_arguments():
+    said = with_tokens(
+        {"method": "inversion", "clip_norm": 0.3, "method_options": {}},
+        {"placeholder_token": "<ink>", "initializer_token": "filled", "num_vectors": 2, "aggregate": "clip", "shrink": False},
+    )
+    assert said == {
+        "method": "inversion",
+        "placeholder": "<ink>",
+        "initializer": "filled",
+        "method_options": {"num_vectors": 2, "aggregate": "clip", "shrink": False, "radius": 0.3},
+    }
+    plain = {"method": "lora", "clip_norm": 0.3, "method_options": {"rank": 2}}
+    assert with_tokens(plain, {}) == plain
+
+
+@pytest.mark.parametrize(
+    "method, given", [("lora", {"placeholder_token": "<a>"}), ("embedding", {"dimensions": 3}), ("attention", {"shrink": True})]
+)
+def test_options_of_other_methods_are_refused(method, given):
+    with pytest.raises(SfumatoError, match="goes with --method"):
+        with_tokens({"method": method, "method_options": {}}, given)
+
+
+def test_the_whole_way_on_the_command_line(tiny_base, tiny_images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
+    (tmp_path / "artwork").mkdir()
+    for path in sorted(tiny_images.rglob("*.png")):
+        shutil.copy(path, tmp_path / "artwork" / f"{path.parent.name}-{path.name}")
+    monkeypatch.chdir(tmp_path)
+    said = ["--epsilon", "1", "--method", "inversion", "--base", str(tiny_base), "--prompt", "a {class} picture"]
+    said += ["--inversion-steps", "2", "--inversion-draws", "1", "--dimensions", "4"]
+    assert main(["plan", "artwork", *said]) == 0
+    out = capsys.readouterr().out
+    assert "expected cosine" in out and "exact integer noise" in out
+    assert main(["plan", "artwork", *said, "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["forecast"]["cosine"] <= 1
+    assert main(["adapt", "artwork", *said, "--micro-batch-size", "8", "-o", "run", "--shard", "0/2"]) == 0
+    assert "shard 0/2 is inverted" in capsys.readouterr().out
+    assert main(["adapt", "artwork", "-o", "run", "--resume", "--num-vectors", "2"]) == 2
+    assert "--num-vectors does not go with --resume" in capsys.readouterr().err
+    assert main(["adapt", "artwork", "-o", "run", "--resume"]) == 0
+    assert main(["export", "run", "-o", "token"]) == 0
+    assert main(["release", "token"]) == 0 and main(["verify", "token"]) == 0
+    assert (tmp_path / "token" / "learned_embeds.safetensors").is_file()
