@@ -39,7 +39,14 @@ def main() -> None:
     rows = []
     for part in said.part or PARTS:
         for row in {"throughput": throughput, "steps": steps, "cosine": cosine}[part](said):
-            row = {"part": part, "base": said.base, "pack": said.pack, "quick": said.quick, "threads": said.threads, **row}
+            row = {
+                "part": part,
+                "base": said.base,
+                "pack": said.pack,
+                "quick": said.quick,
+                "threads": said.threads,
+                **row,
+            }
             rows.append(row)
             print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     if said.out:
@@ -116,7 +123,13 @@ def throughput(said):
                 _, cpu, wall = measure.clock(lambda p=parts, i=inverter: [i.invert(data, c, bench.key) for c in p])
                 seconds[name].append(wall)
         alone, batched = (min(times) / (many * recipe.steps) for times in (seconds["alone"], seconds["batched"]))
-        yield {"draws": draws, "rows": many, "alone_ms_a_step": 1e3 * alone, "batched_ms_a_step": 1e3 * batched, "gain": alone / batched}
+        yield {
+            "draws": draws,
+            "rows": many,
+            "alone_ms_a_step": 1e3 * alone,
+            "batched_ms_a_step": 1e3 * batched,
+            "gain": alone / batched,
+        }
 
 
 def steps(said):
@@ -124,20 +137,33 @@ def steps(said):
     import numpy as np
 
     from sfumato.inversion.batch import Chunk, InversionRecipe
+    from sfumato.inversion.geometry import word_spread
 
     bench = Bench(said)
     n = 4 if said.quick else 16
     data, chunk = bench.latents(bench.private(n)), Chunk(np.arange(n))
     free = bench.whole_space(1e3)  # the usual script knows no radius: learning rate 2e-3 in numbers, four draws a step
-    usual = InversionRecipe(draws=4, step_size=2e-3 / 1e3, tolerance=-1.0, check_every=10**6, average=0.0, stratified=False)
-    tried = [(f"usual, {t} steps", free, replace(usual, steps=t)) for t in ((60, 120) if said.quick else (300, 1000, 3000))]
-    ours = InversionRecipe(steps=40) if said.quick else InversionRecipe()
-    for name, geometry, recipe in [("start", bench.whole_space(), replace(ours, steps=0)), *tried, ("ours", bench.whole_space(), ours)]:
+    usual = InversionRecipe(
+        draws=4, step_size=2e-3 / 1e3, tolerance=-1.0, check_every=10**6, average=0.0, stratified=False
+    )
+    tried = [
+        (f"usual, {t} steps", free, replace(usual, steps=t)) for t in ((60, 120) if said.quick else (300, 1000, 3000))
+    ]
+    ours, wide = (
+        InversionRecipe(steps=40) if said.quick else InversionRecipe(),
+        bench.whole_space(4 * word_spread(bench.base)),
+    )
+    for name, geometry, recipe in [("start", wide, replace(ours, steps=0)), *tried, ("ours", wide, ours)]:
         inverter, started = bench.inverter(geometry, recipe), time.perf_counter()
         z, taken = inverter.invert(data, chunk, bench.key)
         seconds = time.perf_counter() - started
         loss = inverter.losses(data, chunk, bench.key, z, 128 if said.quick else 512)
-        row = {"recipe": name, "loss": float(loss.mean()), "steps_mean": float(taken.mean()), "steps_most": int(taken.max())}
+        row = {
+            "recipe": name,
+            "loss": float(loss.mean()),
+            "steps_mean": float(taken.mean()),
+            "steps_most": int(taken.max()),
+        }
         yield row | {"passes_an_image": float(taken.mean() * recipe.draws), "seconds_an_image": seconds / n}
 
 
@@ -172,7 +198,15 @@ def cosine(said):
                 ("ours, vocabulary", own["vocabulary"], places["vocabulary"], "zero-out", "clip"),
                 ("ours, public images", own["public"], places["public"], "zero-out", "clip"),
             ):
-                agg = Aggregation(rule, 1, place.dimensions, 1, "none" if rule == "unit" else "vocabulary", rule == "clip", (float(n),))
+                agg = Aggregation(
+                    rule,
+                    1,
+                    place.dimensions,
+                    1,
+                    "none" if rule == "unit" else "vocabulary",
+                    rule == "clip",
+                    (float(n),),
+                )
                 limit = 1.0 if rule == "unit" else place.radius
                 label, owned = np.zeros(n, np.int64), [np.array([i]) for i in range(n)]
                 said_by = aggregate.vector_of(agg, place, vectors[:n], label)
@@ -183,11 +217,22 @@ def cosine(said):
                     found["whole"].append(angle(released, truth["whole"]))
                     found["from_anchor"].append(angle(released - (exact - truth["from_anchor"]), truth["from_anchor"]))
                 row = {"n": n, "epsilon": epsilon, "recipe": name, "sigma": sigma[relation], "radius": limit}
-                yield row | {f"cosine_{k}": float(np.mean(v)) for k, v in found.items()} | {
-                    f"sd_{k}": float(np.std(v)) for k, v in found.items()
-                }
-            yield {"n": n, "epsilon": epsilon, "recipe": "public anchor alone", "cosine_whole": angle(places["public"].anchor[0].numpy(), exact)}
-    yield {"recipe": "public statistics", "signal": places["public"].signal, "anchor_norm": float(np.linalg.norm(centre))}
+                yield (
+                    row
+                    | {f"cosine_{k}": float(np.mean(v)) for k, v in found.items()}
+                    | {f"sd_{k}": float(np.std(v)) for k, v in found.items()}
+                )
+            yield {
+                "n": n,
+                "epsilon": epsilon,
+                "recipe": "public anchor alone",
+                "cosine_whole": angle(places["public"].anchor[0].numpy(), exact),
+            }
+    yield {
+        "recipe": "public statistics",
+        "signal": places["public"].signal,
+        "anchor_norm": float(np.linalg.norm(centre)),
+    }
 
 
 def noise_for(epsilon: float, n: int, relation: str) -> float:

@@ -117,10 +117,18 @@ def tokens(said, base, private, public, kinds_of):
     yield "public anchor alone", place.anchor[0][None], {}
     yield "one image", as_token(free[0]), {}
     yield "non-private mean", as_token(free.mean(0)), {}
-    yield "non-private mean, ours", place.embeddings(torch.from_numpy(own).mean(0, keepdim=True), torch.zeros(1, dtype=int))[0], {}
+    yield (
+        "non-private mean, ours",
+        place.embeddings(torch.from_numpy(own).mean(0, keepdim=True), torch.zeros(1, dtype=int))[0],
+        {},
+    )
     around = free - plain.anchor[0].numpy()
     for epsilon in (1.0,) if said.quick else map(float, said.epsilon.split(",")):
-        yield "noise only", released(own, place, "clip", "zero-out", epsilon, "control", nothing=True), {"epsilon": epsilon}
+        yield (
+            "noise only",
+            released(own, place, "clip", "zero-out", epsilon, "control", nothing=True),
+            {"epsilon": epsilon},
+        )
         yield "paper", released(around, plain, "unit", "replace-one", epsilon), {"epsilon": epsilon}
         yield "ours", released(own, place, "clip", "zero-out", epsilon), {"epsilon": epsilon, "seconds": seconds}
         if not said.no_dp_sgd:
@@ -175,7 +183,9 @@ def sheet(strips, path: Path) -> None:
     for row, (name, drawn) in enumerate(strips):
         pen.text((4, 68 * row + 26), name, fill="black")
         for column, picture in enumerate(np.asarray(drawn)):
-            page.paste(Image.fromarray(picture).resize((64, 64), Image.Resampling.NEAREST), (260 + 68 * column, 68 * row + 2))
+            page.paste(
+                Image.fromarray(picture).resize((64, 64), Image.Resampling.NEAREST), (260 + 68 * column, 68 * row + 2)
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
 

@@ -132,7 +132,9 @@ def _controls(
 def check_isolation(prepared: Prepared, on_stage) -> None:
     """Before anything is charged: one image replaced by nothing leaves the bits of all others as they are, on this machine."""
     on_stage("checking on made-up pictures that no image moves another")
-    if not prepared.adaptation.inversion.inverter.self_check(min(prepared.performance.micro_batch or 4, 8)):
+    if prepared.performance.threads:
+        torch.set_num_threads(prepared.performance.threads)  # kernels may differ with their number
+    if not prepared.adaptation.inversion.inverter.self_check(fit_rows(prepared).performance.micro_batch):
         raise SfumatoError(
             "on this machine an image's embedding depends on which others are inverted with it, so the promise would not hold: "
             "try --micro-batch-size 1 or --mixed-precision no"

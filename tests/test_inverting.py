@@ -87,6 +87,23 @@ def test_a_folder_of_pictures_becomes_a_token_and_a_verified_release(artwork, ti
     assert torch.allclose(pipe.text_encoder.get_input_embeddings().weight[number], tokens["<artwork>"][0])
 
 
+def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
+    from sfumato import protocol
+
+    for kept in (True, False):
+        run = adapt(artwork, tiny_base, tmp_path / f"run-{kept}", keep_inversions=kept)
+        verbs.synthesize(run, 12, tmp_path / f"pictures-{kept}", sampling=Sampling(steps=1))
+        rows = ("synthetic", "public_only", "noise_only", "one_image", "non_private") if kept else ("noise_only",)
+        found = protocol.evaluate(run, tmp_path / f"pictures-{kept}", test=artwork, rows=rows, public_images=12)
+        assert set(found.distances) == set(rows) and not found.utility
+        assert all("FD-autoencoder" in figures for figures in found.distances.values())
+    with pytest.raises(SfumatoError, match="--keep-inversions"):
+        protocol.evaluate(run, tmp_path / "pictures-False", test=artwork, rows=("non_private",))
+    other = adapt(artwork, tiny_base, tmp_path / "other", method="embedding", method_options={}, steps=1)
+    with pytest.raises(SfumatoError, match="--method inversion"):
+        protocol.evaluate(other, tmp_path / "pictures-True", test=artwork, rows=("noise_only",))
+
+
 def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(artwork, tiny_base, tmp_path):
     run = adapt(artwork, tiny_base, tmp_path / "run")
     verbs.export(run, tmp_path / "model")

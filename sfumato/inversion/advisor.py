@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-ASSUMED_SIGNAL = 0.4  # of the radius, where no public images say it (measured on public packs: see docs/results.md)
+ASSUMED_SIGNAL = 0.4  # of the radius, where no public images say it: a cautious guess
 ENOUGH, NOISE = 0.75, 0.5  # cosines: what is worth having, and below what the answer is mostly noise
 
 
