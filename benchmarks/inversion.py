@@ -16,7 +16,7 @@ from pathlib import Path
 
 import measure
 
-PARTS = ("throughput", "steps", "cosine")
+PARTS = ("throughput", "steps", "cosine", "wall")
 
 
 def arguments() -> argparse.Namespace:
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON line per row on stdout")
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     parser.add_argument("--base", default="icons")
-    parser.add_argument("--pack", default="healthicons-negative", help="private pack of packs.py")
+    parser.add_argument("--pack", default="healthicons", help="private pack of packs.py")
     parser.add_argument("--prompt", default="icon, <artwork> style")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
@@ -38,7 +38,7 @@ def main() -> None:
     measure.prepare_process(said.threads)
     rows = []
     for part in said.part or PARTS:
-        for row in {"throughput": throughput, "steps": steps, "cosine": cosine}[part](said):
+        for row in {"throughput": throughput, "steps": steps, "cosine": cosine, "wall": wall}[part](said):
             row = {
                 "part": part,
                 "base": said.base,
@@ -180,11 +180,14 @@ def cosine(said):
     bench, sizes = Bench(said), (20, 40) if said.quick else (50, 150, 400)
     recipe = InversionRecipe(steps=20, draws=2) if said.quick else InversionRecipe()
     private = bench.latents(bench.private(max(sizes)))
-    pictures, style, _ = public_packs(said.cache, 4 if said.quick else 32)
+    pictures, style, _ = public_packs(said.cache, 4 if said.quick else 16)
     wide = bench.whole_space(4 * word_spread(bench.base))
     free, _ = bench.embeddings(private, wide, recipe)
     public, _ = bench.embeddings(bench.latents(pictures), wide, recipe)
-    places = {"public": from_public(public, style, 1, 32, 1), "vocabulary": from_vocabulary(bench.base, [None], 1, 32)}
+    places = {
+        "public": from_public(public, style, 1, 32, 1),
+        "vocabulary": from_vocabulary(bench.base, [None], 1, None),
+    }
     own = {name: bench.embeddings(private, place, recipe)[1] for name, place in places.items()}
     plain, centre = bench.whole_space(), public.mean(0)
     for n in sizes:
@@ -233,6 +236,29 @@ def cosine(said):
         "signal": places["public"].signal,
         "anchor_norm": float(np.linalg.norm(centre)),
     }
+
+
+def wall(said):
+    """Seconds of `sfumato.adapt --method inversion` at epsilon 1 on a folder of 150 pictures, from its first line to the token."""
+    import tempfile
+
+    from PIL import Image
+
+    import sfumato
+
+    pictures = Bench(said).private(12 if said.quick else 150)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "artwork").mkdir()
+        for i, picture in enumerate(pictures):
+            Image.fromarray(picture).save(Path(folder) / "artwork" / f"{i:04d}.png")
+        options = {"inversion_steps": 4, "inversion_draws": 1} if said.quick else {}
+        _, cpu, seconds = measure.clock(
+            lambda: sfumato.adapt(
+                Path(folder) / "artwork", output=Path(folder) / "run", ledger=Path(folder) / "ledger.sqlite", epsilon=1.0,
+                method="inversion", base=said.base, prompt=said.prompt.replace("<artwork>", "{class}"), method_options=options,
+            )
+        )  # fmt: skip
+    yield {"n": len(pictures), "seconds": seconds, "cpu_seconds": cpu}
 
 
 def noise_for(epsilon: float, n: int, relation: str) -> float:

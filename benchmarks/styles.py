@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     parser.add_argument("--picture", type=Path, help="write the rows' pictures here")
     parser.add_argument("--base", default="icons")
-    parser.add_argument("--pack", default="healthicons-negative", help="private pack of packs.py")
+    parser.add_argument("--pack", default="healthicons", help="private pack of packs.py")
     parser.add_argument("--prompt", default="icon, <artwork> style")
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--images", type=int, default=300, help="generated per row")
@@ -57,7 +57,7 @@ def main() -> None:
         "cnn", np.concatenate([style, judge_on]), np.concatenate([kinds_of, np.full(len(judge_on), len(kinds))]),
         len(kinds) + 1, steps=30 if said.quick else None,
     )  # fmt: skip
-    real = classifier.features(compare_with)
+    real = features(classifier, compare_with)
     base = load_base(said.base)
     known = [s for s in subjects[-2 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
     rows, strips = [], []
@@ -65,7 +65,7 @@ def main() -> None:
     def score(name: str, drawn, **facts) -> None:
         row = {"row": name, "base": said.base, "pack": said.pack, "quick": said.quick, **facts}
         row["style_share"] = float((classifier.predict(drawn) == len(kinds)).mean())
-        row["kernel_distance"] = kernel_distance(real, classifier.features(drawn), blocks=1).mean
+        row["kernel_distance"] = kernel_distance(real, features(classifier, drawn), blocks=1).mean
         rows.append(row)
         strips.append((" ".join([name, *(f"{k}={v}" for k, v in facts.items() if k in ("n", "epsilon"))]), drawn[:5]))
         print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
@@ -79,6 +79,14 @@ def main() -> None:
             table.writelines(json.dumps(row) + "\n" for row in rows)
     if said.picture:
         sheet(strips, said.picture)
+
+
+def features(classifier, images):
+    """Penultimate activations at length sqrt(d), where the cubic kernel is neither flat nor ruled by a few large numbers."""
+    import numpy as np
+
+    found = classifier.features(images)
+    return found * (found.shape[1] ** 0.5 / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9))
 
 
 def tokens(said, base, private, public, kinds_of):
@@ -95,7 +103,7 @@ def tokens(said, base, private, public, kinds_of):
     bench, n = Bench(said, base), len(private)
     recipe = InversionRecipe(steps=10, draws=2) if said.quick else InversionRecipe()
     wide, plain = bench.whole_space(4 * word_spread(base)), bench.whole_space()
-    few = np.concatenate([np.flatnonzero(kinds_of == k)[: 4 if said.quick else 32] for k in np.unique(kinds_of)])
+    few = np.concatenate([np.flatnonzero(kinds_of == k)[: 4 if said.quick else 16] for k in np.unique(kinds_of)])
     known, _ = bench.embeddings(bench.latents(public[few]), wide, recipe)
     place = from_public(known, kinds_of[few], 1, 32, 1)
     data = bench.latents(private)

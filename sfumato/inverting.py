@@ -21,7 +21,7 @@ from .inversion import aggregate, store
 from .inversion.advisor import Forecast, forecast
 from .inversion.batch import Chunk, InversionRecipe, Inverter, chunks
 from .inversion.geometry import from_public, from_vocabulary, word_spread
-from .methods.inversion import DIMENSIONS
+from .methods.inversion import PUBLIC_DIMENSIONS
 from .prepare import TOKEN, Prepared, choose_prompts
 from .privacy.aggregation import STEP
 from .privacy.keys import RunKey
@@ -30,7 +30,7 @@ from .run import Run
 from .training import LatentData, build_latents
 
 MOST_ROWS = 256  # in one pass; more gains little on a CPU
-PUBLIC_EACH, PUBLIC_MOST = 32, 512  # public images that are inverted, of one kind and in all
+PUBLIC_EACH, PUBLIC_MOST = 16, 320  # public images that are inverted, of one kind and in all
 PUBLIC_KEY = RunKey(bytes(32))  # the draws of public images are anybody's
 CONTROLS = "controls"
 
@@ -55,7 +55,9 @@ def invert(
     plan, inversion = run.plan, prepared.adaptation.inversion
     inverter, size = inversion.inverter, inversion.geometry.dimensions
     data = only_sampled(data, plan.sampling_rate, key, attempt)
-    parts = chunks(order, prepared.performance.micro_batch)
+    parts = chunks(
+        order, run.options["performance"]["micro_batch"]
+    )  # the run's own: every rank and every resume cuts alike
     index, count = work.shard or (parallel.rank(), parallel.world_size())
     for number in range(index, index + -(-len(parts) // count) * count, count):  # every rank asks equally often
         if number < len(parts) and not store.is_done(run.folder, parts[number].slots, size):
@@ -212,7 +214,7 @@ def with_public_style(preparing: Mapping, public, classes: tuple[str, ...]) -> d
     )
     found, kind = public_embeddings(base, public, prompts, vectors, recipe, seed=said.get("seed", 0))
     width = found.shape[1]
-    size = options.pop("dimensions", None) or min(vectors * DIMENSIONS, width)
+    size = options.pop("dimensions", None) or min(vectors * PUBLIC_DIMENSIONS, width)
     geometry = from_public(found, kind, len(classes), size, vectors, radius=options.pop("radius", None))
     return said | {"method_options": options | {"subspace": "public"}, "start": geometry.tensors()}
 

@@ -53,7 +53,13 @@ def tokens(
         ),
     ] = None,
     dimensions: Annotated[
-        int | None, Option("--dimensions", min=1, rich_help_panel=PANEL, help="How many axes (default 32 a vector).")
+        int | None,
+        Option(
+            "--dimensions",
+            min=1,
+            rich_help_panel=PANEL,
+            help="How many axes (default 64 a vector, of public images 32).",
+        ),
     ] = None,
     shrink: Annotated[
         bool | None, Option("--shrink/--no-shrink", rich_help_panel=PANEL, help="Take known noise off (default).")

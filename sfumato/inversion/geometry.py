@@ -129,7 +129,9 @@ def from_public(
     if len(kinds) > 1:
         clipped = residual * (reach / residual.norm(dim=1, keepdim=True).clamp_min(reach))
         found = torch.stack([clipped[torch.from_numpy(style == k)].mean(0) for k in np.unique(style)])
-        spectrum = (found.square().sum(0) / (len(kinds) - 1)).clamp_min(1e-4 * reach**2 / dimensions).float()
+        seen = found.square().sum(0) / (len(kinds) - 1)
+        # A private style may differ where the public ones agree: a quarter of what is seen is spread over all axes.
+        spectrum = (0.75 * seen + 0.25 * seen.mean()).float()
         signal = float(found.norm(dim=1).median() / reach)
     start = middle.float().repeat(classes, 1) if anchor is None else anchor
     return Geometry(start, axes.float().contiguous(), reach, count, spectrum, signal)

@@ -16,7 +16,8 @@ from ..inversion.geometry import Geometry, from_vocabulary
 from ..privacy.aggregation import RULES, SUBSPACES, Aggregation
 from .adaptation import Adaptation, Prompts
 
-DIMENSIONS = 32  # coordinates of one vector, where nothing public says better
+DIMENSIONS = 64  # axes of the vocabulary for one vector: fewer would cut off what no public image speaks for
+PUBLIC_DIMENSIONS = 32  # axes of public images, which come sorted by how much styles differ along them
 
 
 @dataclass

@@ -43,6 +43,8 @@ def test_every_part_gives_its_rows(programs, tiny_base):
     assert {row["draws"] for row in rows} == {1, 4} and all(row["gain"] > 0 for row in rows)
     rows = {row["recipe"]: row for row in inversion.steps(said)}
     assert set(rows) == {"start", "usual, 60 steps", "usual, 120 steps", "ours"}
+    (row,) = inversion.wall(said)
+    assert row["n"] == 12 and row["seconds"] > 0
     assert rows["usual, 120 steps"]["passes_an_image"] == 480 and rows["ours"]["steps_most"] <= 40
 
 

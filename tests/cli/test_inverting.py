@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,13 +46,19 @@ def test_options_of_other_methods_are_refused(method, given):
         with_tokens({"method": method, "method_options": {}}, given)
 
 
-def test_the_whole_way_on_the_command_line(tiny_base, tiny_images, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
-    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
+@pytest.fixture
+def artwork(tiny_images, tmp_path):
+    """A plain folder of pictures."""
     (tmp_path / "artwork").mkdir()
     for path in sorted(tiny_images.rglob("*.png")):
         shutil.copy(path, tmp_path / "artwork" / f"{path.parent.name}-{path.name}")
+    return tmp_path / "artwork"
+
+
+def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.chdir(tmp_path)
     said = ["--epsilon", "1", "--method", "inversion", "--base", str(tiny_base), "--prompt", "a {class} picture"]
     said += ["--inversion-steps", "2", "--inversion-draws", "1", "--dimensions", "4"]
@@ -63,6 +72,23 @@ def test_the_whole_way_on_the_command_line(tiny_base, tiny_images, tmp_path, mon
     assert main(["adapt", "artwork", "-o", "run", "--resume", "--num-vectors", "2"]) == 2
     assert "--num-vectors does not go with --resume" in capsys.readouterr().err
     assert main(["adapt", "artwork", "-o", "run", "--resume"]) == 0
-    assert main(["export", "run", "-o", "token"]) == 0
-    assert main(["release", "token"]) == 0 and main(["verify", "token"]) == 0
-    assert (tmp_path / "token" / "learned_embeds.safetensors").is_file()
+    assert (tmp_path / "run" / "model" / "learned_embeds.safetensors").is_file()
+
+
+def test_the_readmes_commands_run(tiny_base, artwork, tmp_path, monkeypatch, capfd):
+    """Word for word, but for fewer steps."""
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.chdir(artwork.parent)
+    shutil.copytree(tiny_base, "base")
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (block,) = [b for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "./artwork" in b]
+    commands = [
+        shlex.split(part, comments=True) for line in block.splitlines() for part in line.partition("#")[0].split(";")
+    ]
+    assert [words[1] for words in commands] == ["plan", "adapt", "export", "release", "verify"]
+    for words in commands:
+        short = ["--inversion-steps", "2", "--inversion-draws", "1"] if words[1] in ("plan", "adapt") else []
+        assert main([*words[1:], *short]) == 0, capfd.readouterr().err
+    assert (artwork.parent / "token" / "learned_embeds.safetensors").is_file()
