@@ -23,7 +23,7 @@ from sfumato.privacy.sampling import poisson
 from sfumato.run import Run
 from sfumato.training import LatentData, Performance, UnitBatch
 
-from .conftest import make_tiny_images
+from sfumato.bases.tiny import make_tiny_images
 
 torch.set_num_threads(1)
 KEY = RunKey(bytes(range(32)))
