@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+
+# Before the heavy imports: nothing is fetched, and no foreign progress bars.
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--more", type=int, default=0, help="further random neighbours for each model of M1")
     chosen = parser.parse_args(argv)
 
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from .checks import CHECKS, Settings, run_checks
     from .report import FAILED, fresh_seed, print_row, summary
 

@@ -23,6 +23,7 @@ from .noise import shape_tests
 from .statistics import noise_seen
 from .subject import Subject, key_of, latents, made_up, made_up_plan, zeroed
 
+MATRICES = 5  # that the made-up probe ranks
 NUMBERS = 12_000  # exact integer noise costs about 0.1 ms a number
 
 
@@ -124,6 +125,8 @@ def probe(score: str, *, votes: int | None = None, clip_norm: float | None = Non
         for name, module in subject.adaptation.model["unet"].named_modules()
         if isinstance(module, torch.nn.Linear) and name != "time"
     }
+    if len(matrices) != MATRICES:
+        raise RuntimeError("the made-up probe has other matrices than it should")
     sensitivity = float(votes) ** 0.5 if score == "votes" else (clip_norm or 1.0) ** 2
 
     def asked(groups: tuple[str, ...]) -> Probe:

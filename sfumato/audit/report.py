@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from ..errors import AuditFailed
 from .checks import Settings
 from .finding import Finding
 
 FORMAT = "sfumato-audit/1"
-FAILED = 15  # exit code
+FAILED = AuditFailed.exit_code
 # From so many numbers on a noise one per cent too small is found with probability 99.9 % (at alpha 1e-6).
 ENOUGH = 305_862
 NO_PROOF = "A passed audit does not prove differential privacy."
@@ -59,10 +60,10 @@ def summary(findings: Sequence[Finding], settings: Settings) -> list[str]:
 
 
 def record(findings: Sequence[Finding], settings: Settings, **facts) -> dict:
-    """The record of an audit as a JSON object. `facts`: plan (digest), code_version, versions, skipped."""
+    """The record of an audit as a JSON object. `facts`: complete, plan (digest), code_version, versions, skipped."""
     return {
         "format": FORMAT,
-        "passed": all(f.passed for f in findings),
+        "passed": bool(findings) and all(f.passed for f in findings),
         "settings": asdict(settings),
         **facts,
         "findings": [f.to_json() for f in findings],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import torch
 from scipy import stats
@@ -57,6 +56,9 @@ def rate(found: np.ndarray, declared: float, what: str, alpha: float) -> Finding
     """B: inclusions are Binomial(n T, q), two-sided."""
     notes = Notes(numbers=found.size)
     total, trials = int(found.sum()), found.size
+    if declared >= 1:
+        notes.expect(int(found.min()) == 1 == int(found.max()), "at rate 1 a unit was not drawn once")
+        return notes.finding("B", what, sees="one unit left out")
     z = (total - trials * declared) / np.sqrt(trials * declared * (1 - declared))
     notes.expect(normal_p(z) >= alpha / 2, f"units are drawn at {total / trials / declared:.4f} times the rate")
     notes.expect(int(found.max(initial=0)) <= 1, "a unit is in a step more than once")
