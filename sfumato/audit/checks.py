@@ -171,7 +171,7 @@ def run_checks(
 
 
 def _timed(name: str, check: Check, now: Settings) -> Iterator[Finding]:
-    findings, started = check(now), time.perf_counter()
+    started, findings = time.perf_counter(), check(now)
     while True:
         try:
             finding = next(findings, None)

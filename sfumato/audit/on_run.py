@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 
 from ..errors import SfumatoError
 from ..prepare import rebuild
@@ -15,7 +16,7 @@ from ..training import write_file
 from . import canaries, conduct, methods, noise, oneshot, parity, replay, report, sampling
 from .checks import CHECKS, Check, Settings, run_checks
 from .finding import Finding
-from .subject import Subject, changed, key_of
+from .subject import Subject, changed, key_of, made_up
 
 SKIPPED = (
     "M5 and METHODS (other methods than the run's) are checked by `sfumato audit` without a run.",
@@ -70,24 +71,39 @@ def checks_of(run: Run) -> dict[str, Check]:
         for query in queries:
             yield oneshot.neighbours(query, now.seed)
 
-    def drawn(now: Settings, below_one: bool = False) -> Iterator[tuple]:
+    @cache
+    def sample(seed: int) -> list[tuple]:
         rate, units = plan.sampling_rate, plan.n_units
         steps = min(max(100, math.ceil(650_000 * (1 - rate) / rate / units)), max(100, MOST_BITS // units))
-        key = key_of(now.seed, "sampler of the run")
-        if rate < 1 or not below_one:  # at rate 1 there is nothing random to look at
-            yield f"sampler, q = {rate:.4g}", rate, sampling.drawn_by_sampler(key, units, rate, steps)
-        yield "loop, q = 0.9", 0.9, sampling.drawn_by_loop(key, 300, 0.9, 90)
+        key = key_of(seed, "sampler of the run")
+        return [
+            (f"sampler, q = {rate:.4g}", rate, sampling.drawn_by_sampler(key, units, rate, steps)),
+            ("loop, q = 0.9", 0.9, sampling.drawn_by_loop(key, 300, 0.9, 90)),
+        ]
+
+    def drawn(now: Settings) -> list[tuple]:
+        # at rate 1 there is nothing random to look at
+        return [row for row in sample(now.seed) if row[1] < 1]
+
+    def a(now: Settings) -> Iterator[Finding]:
+        first = noise.size_and_shape(
+            exact.with_plan(noise_multiplier=plan.noise_multiplier), now.seed, now.alpha, units=3
+        )
+        yield first
+        if first.numbers < report.ENOUGH:
+            wide = made_up("wide", plan.clipping).with_plan(noise_multiplier=plan.noise_multiplier)
+            yield noise.size_and_shape(wide, now.seed, now.alpha)
 
     def b(now: Settings) -> Iterator[Finding]:
-        for what, rate, found in drawn(now):
+        for what, rate, found in sample(now.seed):
             yield sampling.rate(found, rate, what, now.alpha)
 
     def b2(now: Settings) -> Iterator[Finding]:
-        for what, rate, found in drawn(now, below_one=True):
+        for what, rate, found in drawn(now):
             yield sampling.sizes(found, rate, what, now.alpha)
 
     def b3(now: Settings) -> Iterator[Finding]:
-        for what, rate, found in drawn(now, below_one=True):
+        for what, rate, found in drawn(now):
             yield sampling.dependence(found[:4000, :1000], rate, what, now.alpha, now.seed)
         yield sampling.duplicates(key_of(now.seed, "duplicates"), 200, 0.5, 60, now.alpha)
 
@@ -101,7 +117,7 @@ def checks_of(run: Run) -> dict[str, Check]:
         "M3": lambda now: iter([conduct.changed_set(own, now.seed, units=3)]),
         "M4": lambda now: iter([conduct.course(own, now.seed, now.alpha, steps=4)]),
         "M6": lambda now: iter([replay.micro_batches(exact, now.seed, units=5)]),
-        "A": lambda now: iter([noise.size_and_shape(_at_own_noise(exact, run), now.seed, now.alpha, units=3)]),
+        "A": a,
         "A2": lambda now: iter([noise.independence(own, now.seed, now.alpha), sampling.keyed(now.seed)]),
         "B": b,
         "B2": b2,
@@ -128,10 +144,6 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
         own = replace(own, exact=True)
     exact = replace(own, name=f"{name}, float32", adaptation=single, exact=True)
     return exact, own
-
-
-def _at_own_noise(subject: Subject, run: Run) -> Subject:
-    return subject.with_plan(noise_multiplier=run.plan.noise_multiplier)
 
 
 def one_shots(run: Run) -> list[oneshot.OneShot]:

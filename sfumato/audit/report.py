@@ -40,7 +40,7 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
     """What must be said of an audit with these findings."""
     said = [NO_PROOF]
     noise = [f for f in findings if f.check == "A"]
-    if noise and all(f.passed and f.numbers >= ENOUGH for f in noise):
+    if all(f.passed for f in noise) and any(f.numbers >= ENOUGH for f in noise):
         said.append(NOISE_SEEN)
     if any(f.check == "E" for f in findings):
         said.append(READING)
