@@ -171,9 +171,10 @@ def run_checks(
 
 
 def _timed(name: str, check: Check, now: Settings) -> Iterator[Finding]:
-    started, findings = time.perf_counter(), check(now)
+    started, findings = time.perf_counter(), None
     while True:
         try:
+            findings = check(now) if findings is None else findings
             finding = next(findings, None)
         except Exception as error:
             # All data are made up, so the message may be shown; whatever it was, the check did not pass.
