@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 100000000000
 export MALLOC_TOP_PAD_ = 268435456
 
-.PHONY: setup demo test test-slow test-end-to-end lint bases clean
+.PHONY: setup demo test test-slow faults test-end-to-end lint bases clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,11 @@ test: setup
 	.venv/bin/python -m pytest -q -m "not slow and not end_to_end"
 
 test-slow: setup
-	.venv/bin/python -m pytest -q -m "slow and not end_to_end"
+	.venv/bin/python -m pytest -q -m "slow and not end_to_end and not faults"
+
+# Every system call of a run's life fails, tears or kills once (FAULT_STRIDE=7 for every seventh; the whole takes about ten minutes).
+faults: setup
+	.venv/bin/python -m pytest -q -s -m faults
 
 test-end-to-end: setup
 	.venv/bin/python -m pytest -q -m end_to_end

@@ -166,6 +166,7 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
     run = verbs.adapt(
         private_digits(sizes["private"]),
         output=Path(folder) / "run",
+        ledger=Path(folder) / "ledger.sqlite",  # public digits: the user's own ledger is not for them
         epsilon=epsilon,
         delta=1e-5,
         base=base,

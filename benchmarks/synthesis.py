@@ -185,6 +185,7 @@ def full(args: argparse.Namespace) -> None:
         verbs.adapt(
             folder / "digits",
             output=folder / "run",
+            ledger=folder / "ledger.sqlite",  # public digits: the user's own ledger is not for them
             epsilon=10,
             base=args.base,
             method="lora",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from . import parallel
+from . import budget, parallel
 from .bases import encode_images
 from .errors import Interrupted, SfumatoError
 from .estimate import made_up_batch
@@ -54,26 +55,42 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
         raise SfumatoError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
 
 
-def open_run(output: Path, prepared: Prepared, records) -> None:
-    run = Run.create(output, prepared.plan, prepared.options, prepared.start)
-    # Charge before read: a crash after this line is spent, whatever the pixels were.
-    run.charge()
-    run.record("ATTEMPT", {"attempt": 0, "data": run.data_digest(records), "fingerprint": run.fingerprint})
+@dataclass(frozen=True)
+class Start:
+    """Where an attempt begins: its number, the salt of its draws, and the checkpoint (facts, tensors) it goes on from."""
+
+    attempt: int
+    salt: str
+    checkpoint: tuple | None = None
 
 
-def train_run(run, prepared: Prepared, records, attempt, found, progress, on_stage) -> Run:
-    plan, performance, key = run.plan, prepared.performance, run.key
+def open_run(output: Path, prepared: Prepared, records, ledger: str | Path) -> Start:
+    """A new run folder, charged and begun; refused over the cap, it leaves no folder."""
+    run = Run.create(output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start)
+    try:
+        # Charge before read: a crash after this line is spent, whatever the pixels were.
+        run.charge(records)
+    except SfumatoError:
+        if not run.ledger.charged_events():
+            shutil.rmtree(run.folder)
+        raise
+    return Start(0, run.begin(records, 0))
+
+
+def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage) -> Run:
+    plan, performance, attempt = run.plan, prepared.performance, start.attempt
+    key = run.key.for_attempt(start.salt)
     if performance.threads:
         torch.set_num_threads(performance.threads)
-    run.require_charge()
+    parallel.on_first_rank(run.require_charge)
     parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
-    if plan.probe is not None and run.selected is None:
+    if plan.probe is not None and parallel.on_first_rank(lambda: run.selected) is None:
         on_stage("probing which matrices matter")
-        prepared = choose_matrices(run, prepared, data, attempt)
+        prepared = choose_matrices(run, prepared, data, key, attempt)
     state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
-    if found is not None:
-        facts, tensors = found
+    if start.checkpoint is not None:
+        facts, tensors = start.checkpoint
         state.restore(tensors, facts["step"])
     stop = _StopFlag()
     metrics = run.folder / "metrics.jsonl"
@@ -122,10 +139,11 @@ def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     build_latents(
         cache,
         records.n,
-        lambda slots: records.images(slots, prepared.base.resolution),
+        lambda slots: records.load(slots, prepared.base.resolution),
         lambda images: encode_images(prepared.base, images),
         np.where(records.usable, records.labels, -1),
         records.unit,
+        order=records.reading_order,
     )
     write_file(cache / "done", b"")
 
@@ -155,24 +173,26 @@ def bounded_counts(records, plan: Plan) -> np.ndarray:
     return np.bincount(records.labels[order[place < plan.max_per_unit]], minlength=len(plan.classes))
 
 
-def continue_run(run: Run, records, new_attempt: bool) -> tuple[int, tuple | None]:
-    """Attempt number and checkpoint to go on from; bills the retry reserve or records a free replay."""
+def continue_run(run: Run, records, new_attempt: bool) -> Start:
+    """Where to go on; bills the retry reserve or records a free replay."""
     ledger = run.ledger
-    attempts = ledger.bodies("ATTEMPT")
+    charges, attempts = ledger.bodies("CHARGE"), ledger.bodies("ATTEMPT")
+    if not charges:
+        raise SfumatoError("the run was never charged: adapt into a new folder")
+    if run.data_digest(records) != charges[0]["data"]:
+        raise SfumatoError("the private images are not those of the run: resume with the same data")
     if not attempts:
-        raise SfumatoError("the run was never started: adapt into a new folder")
+        return Start(0, run.begin(records, 0))  # it died between charge and start: no pixel was read
     last = attempts[-1]
     found = latest_checkpoint(run.folder / "checkpoints")
     if found is not None and (found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id):
         raise SfumatoError("the checkpoint belongs to another run: put the run's own checkpoints back")
-    if run.data_digest(records) != last["data"]:
-        raise SfumatoError("the private images are not those of the run: resume with the same data")
     step = found[0]["step"] if found else 0
     noted = [note for note in ledger.bodies("NOTE") if "checkpoint" in note]
     if found and found[0]["sha256"] not in [note["sha256"] for note in noted if note["checkpoint"] == step][-1:]:
         raise SfumatoError("the newest checkpoint is not the one that the ledger knows: put the run's own back")
     if not new_attempt:
-        if step < last.get("from_step", 0):
+        if step < last["from_step"]:
             raise SfumatoError(
                 "the checkpoint that this attempt started from is gone, so its draws cannot be repeated; use --new-attempt"
             )
@@ -186,7 +206,7 @@ def continue_run(run: Run, records, new_attempt: bool) -> tuple[int, tuple | Non
         if ledger.bodies("RELEASE"):
             raise SfumatoError("something of this run was released already: a replay is not free; use --new-attempt")
         run.record("REPLAY", {"attempt": last["attempt"], "from_step": step})
-        return last["attempt"], found
+        return Start(last["attempt"], last["salt"], found)
     if run.plan.probe is not None and run.selected is None:
         raise SfumatoError(
             "the run stopped before its probe was recorded, and the retry reserve pays for training steps only: "
@@ -194,26 +214,10 @@ def continue_run(run: Run, records, new_attempt: bool) -> tuple[int, tuple | Non
         )
     # The last attempt may have run one checkpoint interval beyond the last checkpoint that the ledger knows of:
     # all of its steps after the one we go on from are billed again.
-    reached = max([last.get("from_step", 0)] + [n["checkpoint"] for n in noted if n["attempt"] == last["attempt"]])
+    reached = max([last["from_step"]] + [n["checkpoint"] for n in noted if n["attempt"] == last["attempt"]])
     billed = min(reached + run.options["performance"]["checkpoint_steps"], run.plan.steps) - step
-    needed = sum(a.get("billed", 0) for a in attempts) + billed
-    if needed > run.plan.retry_steps:
-        raise SfumatoError(
-            f"the retry reserve is spent ({run.plan.retry_steps} steps planned, {needed} needed): "
-            "plan with a larger --retry-reserve"
-        )
     attempt = last["attempt"] + 1
-    run.record(
-        "ATTEMPT",
-        {
-            "attempt": attempt,
-            "from_step": step,
-            "billed": billed,
-            "data": last["data"],
-            "fingerprint": run.fingerprint,
-        },
-    )
-    return attempt, found
+    return Start(attempt, run.begin(records, attempt, from_step=step, billed=billed), found)
 
 
 class _StopFlag:
@@ -243,14 +247,20 @@ class one_writer:
         self.path = run.folder / "active.lock"
 
     def __enter__(self) -> None:
+        self.handle = open(self.path, "w")
+        try:
+            parallel.on_first_rank(self._lock)
+        except SfumatoError:
+            self.handle.close()
+            raise
+
+    def _lock(self) -> None:
         import fcntl
 
-        self.handle = open(self.path, "w")
-        if parallel.rank() == 0:
-            try:
-                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise SfumatoError("another process is working in this run folder: wait for it") from error
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SfumatoError("another process is working in this run folder: wait for it") from error
 
     def __exit__(self, *_: object) -> None:
         self.handle.close()

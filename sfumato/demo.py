@@ -73,6 +73,7 @@ def run_demo(
         run = verbs.adapt(
             private,
             output=output / "run",
+            ledger=output / "ledger" / "ledger.sqlite",  # public digits: the user's own ledger is not for them
             epsilon=epsilon,
             delta=1e-5,
             method=method,

@@ -48,7 +48,7 @@ def same_on_all_ranks(digest: str) -> bool:
 
 
 def on_first_rank(action: Callable[[], T]) -> T:
-    """What `action` returns (picklable), computed by rank 0 alone while the others wait; all raise its SfumatoError."""
+    """What `action` returns (picklable), computed by rank 0 alone while the others wait; all raise, whatever its error."""
     if world_size() == 1:
         return action()
     box: list = [None, None]
@@ -57,6 +57,10 @@ def on_first_rank(action: Callable[[], T]) -> T:
             box[0] = action()
         except SfumatoError as error:
             box[1] = error
+        except Exception:
+            # Whatever it is, the others must not wait for it.
+            torch.distributed.broadcast_object_list([None, SfumatoError("the first process failed, and says why")])
+            raise
     torch.distributed.broadcast_object_list(box)
     if box[1] is not None:
         raise box[1]

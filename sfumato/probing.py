@@ -28,22 +28,23 @@ from .training import Batch, LatentData, Recipe, UnitBatch, build_latents, denoi
 PUBLIC_IMAGES = 2048  # of public images as many are looked at; more would not change the ranking
 
 
-def choose_matrices(run: Run, prepared: Prepared, data: LatentData, attempt: int) -> Prepared:
+def choose_matrices(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt: int) -> Prepared:
     """Run the plan's probe on the private latents, record its noisy scores in the ledger, and adapt what they choose.
 
-    The units, their draws and the noise have addresses of their own in the key schedule (`privacy.probing.STEP`), so a replay
-    gives the same scores; once recorded they are never computed again. Only the noisy scores outlive this function.
+    `key` is the attempt's. The units, their draws and the noise have addresses of their own in its schedule
+    (`privacy.probing.STEP`), so a replay gives the same scores; once recorded they are never computed again. Only the noisy scores
+    outlive this function.
     """
     plan, probe = run.plan, run.plan.probe
-    units = poisson(run.key, STEP, attempt, plan.n_units, probe.expected_batch_size / plan.n_units)
+    units = poisson(key, STEP, attempt, plan.n_units, probe.expected_batch_size / plan.n_units)
     units = units[parallel.rank() :: parallel.world_size()]
     recipe = prepared.recipe
-    batch = UnitBatch(data, units, run.key, STEP, attempt, probe.noise_draws, recipe.time_bias, recipe.caption_dropout)
+    batch = UnitBatch(data, units, key, STEP, attempt, probe.noise_draws, recipe.time_bias, recipe.caption_dropout)
     # As many rows in one pass as a step of training has.
     micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // probe.noise_draws)
     total = total_scores(probe, prepared.adaptation.groups, *looking_at(prepared), batch, micro_batch)
     parallel.sum_over_ranks({"scores": total})
-    scores, selected = release_scores(probe, total, run.key, attempt)
+    scores, selected = release_scores(probe, total, key, attempt)
     chosen = rebuild(plan, run.options, selected, run.start)
     trainable = chosen.adaptation.most_trainable
     facts = {"attempt": attempt, "scores": scores, "selected": list(selected), "trainable": trainable}
@@ -146,7 +147,7 @@ def look_at_public(
     squares, totals = [], {name: torch.zeros_like(w) for name, w in weights.items()}
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(
-            Path(folder), len(use), lambda slots: records.images(use[slots], base.resolution),
+            Path(folder), len(use), lambda slots: records.load(use[slots], base.resolution),
             lambda images: encode_images(base, images), records.labels[use], np.arange(len(use)),
         )  # fmt: skip
         for begin in range(0, len(use), 64):

@@ -1,22 +1,24 @@
-"""A private run folder: plan, key, ledger, cache, checkpoints and the adapted model."""
+"""A private run folder: plan, key, cache, checkpoints and the adapted model; and its rows in the owner's ledger."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import safetensors.torch
 
+from . import budget
 from .errors import SfumatoError
 from .privacy import events as dp_events
 from .privacy.keys import RunKey
-from .privacy.ledger import RunLedger
+from .privacy.ledger import Group, Ledger, RunLedger
 from .privacy.plan import Plan
 from .training import write_file
 
@@ -53,15 +55,21 @@ def dependency_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """An adaptation on disk. `options` is what `adapt` was called with, as far as resuming and synthesis need it."""
+    """An adaptation on disk. `options` is what `adapt` was called with, as far as resuming and synthesis need it.
+
+    `id` names the run in the ledger at `ledger_path`; `key_id` names its key, which may be erased already.
+    """
 
     folder: Path
     plan: Plan
     options: dict
+    id: str
+    key_id: str
+    ledger_path: Path
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan, options: dict, start: dict | None = None) -> Run:
-        """Make the folder with its key, ledger and public start, if any; SfumatoError if it exists. All or nothing."""
+    def create(cls, folder: Path, plan: Plan, options: dict, ledger: Ledger, start: dict | None = None) -> Run:
+        """Make the folder with its key and public start, if any, and the PLAN row; SfumatoError if it exists. All or nothing."""
         if folder.exists():
             raise SfumatoError(f"{folder} exists: name a new run folder, or continue it with --resume")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -72,36 +80,54 @@ class Run:
             write_file(temporary / "options.json", json.dumps(options, indent=1).encode())
             if start:
                 write_file(temporary / START, safetensors.torch.save(start))
-            RunKey.generate().save(temporary / "run.key")
-            ledger = RunLedger(temporary / "ledger.jsonl")
-            facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta}
-            ledger.append("PLAN", facts | {"options": options_digest(options)})
+            key = RunKey.generate()
+            key.save(temporary / "run.key")
+            known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}
+            write_file(temporary / "run.json", json.dumps(known, indent=1).encode())
+            facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta, "key_id": key.id}
+            RunLedger(ledger, known["id"]).append("PLAN", facts | {"options": options_digest(options)})
             temporary.rename(folder)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise SfumatoError(f"cannot make the run folder {folder}: {reason}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        return cls(folder, plan, options)
+        return cls(folder, plan, options, known["id"], known["key_id"], ledger.path)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """An existing run; SfumatoError if the folder is none or its plan does not parse."""
+    def open(cls, folder: str | Path, ledger: str | Path | None = None) -> Run:
+        """An existing run; SfumatoError if the folder is none, its plan does not parse, or its ledger does not know it.
+
+        `ledger`: where the owner's ledger is now, if it was moved since.
+        """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
             raise SfumatoError(f"{folder} is not a run folder: make one with `sfumato adapt ... -o {folder}`")
         try:
             plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
             options = json.loads((folder / "options.json").read_text())
+            known = json.loads((folder / "run.json").read_text())
+            run = cls(folder, plan, options, known["id"], known["key_id"], Path(ledger or known["ledger"]).absolute())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SfumatoError(f"{folder} holds a plan that does not read: the run folder was altered") from error
-        run = cls(folder, plan, options)
-        planned = run.ledger.bodies("PLAN")
-        if not planned or (planned[-1]["digest"], planned[-1]["options"]) != (plan.digest, options_digest(options)):
-            raise SfumatoError(
-                f"{folder}: plan.json and options.json are not those that the ledger knows: put them back"
-            )
+        run._require_plan()
         return run
+
+    def __getstate__(self) -> dict:
+        """The fields alone: another rank gets neither the key nor the open ledger from this one."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _require_plan(self) -> None:
+        if not self.ledger_path.exists():
+            raise SfumatoError(f"the ledger {self.ledger_path} of this run is gone: put it back, or say --ledger PATH")
+        planned = self.ledger.bodies("PLAN")
+        if not planned:
+            raise SfumatoError(f"the ledger does not know the run {self.folder}: it is another one, or an older copy")
+        known = (planned[-1]["digest"], planned[-1]["options"], planned[-1]["key_id"])
+        if known != (self.plan.digest, options_digest(self.options), self.key_id):
+            raise SfumatoError(
+                f"{self.folder}: plan.json and options.json are not those that the ledger knows: put them back"
+            )
 
     @cached_property
     def key(self) -> RunKey:
@@ -111,13 +137,10 @@ class Run:
         except ValueError as error:
             raise SfumatoError(str(error)) from error
 
-    @property
+    @cached_property
     def ledger(self) -> RunLedger:
-        """The run's ledger, its chain verified anew."""
-        try:
-            return RunLedger(self.folder / "ledger.jsonl")
-        except ValueError as error:
-            raise SfumatoError(f"the ledger of {self.folder}: {error}") from error
+        """The run's rows in the owner's ledger, whose chain was verified when it was opened."""
+        return RunLedger(budget.open_ledger(self.ledger_path), self.id)
 
     @property
     def selection(self) -> dict | None:
@@ -157,14 +180,27 @@ class Run:
 
     def ledger_facts(self) -> dict:
         """What the certificate says of the ledger, in the words of privacy.json."""
-        ledger = self.ledger
+        ledger, group = self.ledger, self.group()
+        total = budget.price(group.charges, group.adaptive) if len(group.charges) > 1 else self.plan.epsilon
         return {
-            "head": ledger.head,
-            "entries": len(ledger.rows),
+            "head": ledger.ledger.head,
+            "entries": len(ledger.ledger.rows),
             "attempts": ledger.attempts,
             "replays": len(ledger.bodies("REPLAY")),
             "events": ledger.charged_events(),
+            "run": self.id,
+            "charges": [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges],
+            "total_epsilon": total if math.isfinite(total) else None,
+            "cap": group.cap,
+            "data_sets": len(group.datasets),
         }
+
+    def group(self) -> Group:
+        """The data sets that share images with this run's, and what was spent on them."""
+        try:
+            return self.ledger.group()
+        except ValueError as error:
+            raise SfumatoError(str(error)) from error
 
     def data_digest(self, records) -> str:
         """Keyed identity of the private records."""
@@ -185,13 +221,55 @@ class Run:
         try:
             self.ledger.append(kind, body)
         except ValueError as error:
-            raise SfumatoError(f"the ledger of {self.folder}: {error}") from error
+            raise SfumatoError(str(error)) from error
 
-    def charge(self) -> None:
-        """Write the whole planned cost, durably, before private pixels are read for training."""
-        self.record("CHARGE", {"events": dp_events.to_json(self.plan.events), "delta": self.plan.delta})
+    def charge(self, records) -> None:
+        """Write the whole planned cost, durably, before private pixels are read for training.
+
+        SfumatoError, and nothing is charged, where it would break the cap on these images.
+        """
+        plan, ledger = self.plan, self.ledger.ledger
+        body = {
+            "events": dp_events.to_json(plan.events),
+            **{name: getattr(plan, name) for name in ("unit", "relation", "delta", "epsilon", "max_per_unit")},
+            "plan": plan.digest,
+            "data": self.data_digest(records),
+        }
+        try:
+            ledger.charge(self.id, ledger.identify([p for p in records.fingerprints if p]), body, budget.price)
+        except ValueError as error:
+            raise SfumatoError(str(error)) from error
+
+    def certify(self, draft: Path, keep_key: bool) -> None:
+        """Note the certificate that was just written, and erase the run key: whoever has it can take the noise off again.
+
+        A finished run needs no key any more. Erasing is best effort on disks that keep old blocks.
+        """
+        self.record("CERTIFY", {"draft": hashlib.sha256(draft.read_bytes()).hexdigest(), "key_kept": keep_key})
+        if not keep_key:
+            try:
+                RunKey.erase(self.folder / "run.key")
+            except OSError as error:
+                raise SfumatoError(
+                    f"the run key could not be erased ({error.strerror}): remove {self.folder / 'run.key'} yourself"
+                ) from error
 
     def require_charge(self) -> None:
         """SfumatoError unless the ledger was charged with exactly what the plan is about to spend."""
         if self.ledger.charged_events() != dp_events.to_json(self.plan.events):
             raise SfumatoError(f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder")
+
+    def begin(self, records, attempt: int, *, from_step: int = 0, billed: int = 0) -> str:
+        """The ATTEMPT row of a fresh start; returns the salt of its draws (see `RunKey.for_attempt`)."""
+        body = {
+            "from_step": from_step,
+            "billed": billed,
+            "salt": RunKey.fresh_salt(),
+            "data": self.data_digest(records),
+            "fingerprint": self.fingerprint,
+        }
+        try:
+            self.ledger.begin(body, expected=attempt, reserve=self.plan.retry_steps)
+        except ValueError as error:
+            raise SfumatoError(str(error)) from error
+        return body["salt"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import parallel
+from . import budget, parallel
 from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, make_scheduler, open_adapted
 from .errors import SfumatoError
@@ -21,7 +21,7 @@ from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
 from .probing import with_public
 from .records import LONE, RecordSet, Summary, describe, load_records
-from .releases import VerifyReport, finalise, write_draft
+from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
 from .run import Run, code_version
 from .synthesis import Sampling, check_request, write_dataset
@@ -47,17 +47,22 @@ def inspect(path: Source, **reading: Any) -> Summary:
     return describe(_records(path, reading))
 
 
-def plan(path: Source, *, epsilon: float, **options: Any) -> PlanReport:
+def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any) -> PlanReport:
     """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read for training.
 
-    epsilon: the target. Other options as in `prepare.prepare` and `records.load_records`; `public_data`, images that need no
-    protection, for `choose="public"` and `adapter_init="public"`.
+    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in `prepare.prepare` and
+    `records.load_records`; `public_data`, images that need no protection, for `choose="public"` and `adapter_init="public"`.
     Raises SfumatoError where the target cannot be met, saying what would.
     """
     reading, preparing = _split(options)
     records = _records(path, reading)
+    place, remarks = Path(ledger or budget.default_path()), ()
+    if place.exists():
+        known = budget.standing(budget.open_ledger(place), records.fingerprints)
+        preparing = _on_terms(preparing, known)
+        remarks = (known.remark,) if known.remark else ()
     prepared = _prepare(records, epsilon, preparing)
-    return PlanReport(prepared.plan, estimate(prepared), _remarks(prepared.plan, records))
+    return PlanReport(prepared.plan, estimate(prepared), remarks + _remarks(prepared.plan, records))
 
 
 def adapt(
@@ -67,6 +72,7 @@ def adapt(
     epsilon: float | None = None,
     resume: bool = False,
     new_attempt: bool = False,
+    ledger: str | Path | None = None,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Any,
@@ -76,32 +82,42 @@ def adapt(
     With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the same random draws if
     data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
     the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
-    Interrupted. Other options as in `prepare.prepare` and `records.load_records`.
+    Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own).
+    Other options as in `prepare.prepare` and `records.load_records`.
     """
     reading, preparing = _split(options)
     parallel.start()
     records = _records(path, reading)
     if resume:
-        run = Run.open(output)
+        run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
-        prepared = rebuild(run.plan, run.options, run.selected, run.start)
-        check_gradients(prepared, on_stage)
+        known = parallel.on_first_rank(lambda: budget.standing(run.ledger.ledger, records.fingerprints))
+        records = records.rearranged(known.order)
         with one_writer(run):
-            attempt, found = parallel.on_first_rank(lambda: continue_run(run, records, new_attempt))
-            return train_run(run, prepared, records, attempt, found, progress, on_stage)
+            # Inside, so that a probe recorded by the process before us is seen.
+            selected = parallel.on_first_rank(lambda: run.selected)
+            prepared = rebuild(run.plan, run.options, selected, run.start)
+            check_gradients(prepared, on_stage)
+            start = parallel.on_first_rank(lambda: continue_run(run, records, new_attempt))
+            return train_run(run, prepared, records, start, progress, on_stage)
     else:
         if epsilon is None:
             raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
-        prepared = _prepare(records, epsilon, preparing)
-        for remark in _remarks(prepared.plan, records):
+        place = ledger or budget.default_path(Path(output))
+        # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
+        known = parallel.on_first_rank(lambda: budget.standing(budget.open_ledger(place), records.fingerprints))
+        # Slots in the order of keyed hashes: what a file is called decides nothing.
+        records = records.rearranged(known.order)
+        prepared = _prepare(records, epsilon, _on_terms(preparing, known))
+        for remark in ([known.remark] if known.remark else []) + list(_remarks(prepared.plan, records)):
             on_stage(f"note: {remark}")
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
-        parallel.on_first_rank(lambda: open_run(Path(output), prepared, records))
-        run = Run.open(output)
+        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place))
+        run = parallel.on_first_rank(lambda: Run.open(output, place))
         with one_writer(run):
-            return train_run(run, prepared, records, 0, None, progress, on_stage)
+            return train_run(run, prepared, records, start, progress, on_stage)
 
 
 def synthesize(
@@ -111,6 +127,8 @@ def synthesize(
     *,
     sampling: Sampling | None = None,
     class_shares: Mapping[str, float] | None = None,
+    ledger: str | Path | None = None,
+    keep_key: bool = False,
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
@@ -119,8 +137,9 @@ def synthesize(
 
     Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid for. Form is
     "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so shards (i, k) fit together.
+    `ledger`: where the run's ledger is, if it was moved. The run's secret key is erased then, unless `keep_key`.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = run if isinstance(run, Run) else Run.open(run, ledger)
     base, sampling = adapted_base(run), sampling or Sampling()
     plan, source = run.plan, "uniform"
     shares = shares_of(plan, None)
@@ -152,12 +171,18 @@ def synthesize(
         shard=shard,
         progress=progress,
     )
+    run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
 
 
-def export(run: Run | str | Path, output: str | Path) -> Path:
-    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for `release`."""
-    run = run if isinstance(run, Run) else Run.open(run)
+def export(
+    run: Run | str | Path, output: str | Path, *, ledger: str | Path | None = None, keep_key: bool = False
+) -> Path:
+    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for `release`.
+
+    `ledger` and `keep_key` as in `synthesize`.
+    """
+    run = run if isinstance(run, Run) else Run.open(run, ledger)
     output = Path(output)
     if output.exists():
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
@@ -182,6 +207,7 @@ def export(run: Run | str | Path, output: str | Path) -> Path:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    run.certify(output / DRAFT, keep_key)
     return output
 
 
@@ -219,7 +245,7 @@ def _certificate_facts(run: Run) -> dict:
     return {
         "plan": run.plan.to_json(),
         "ledger": run.ledger_facts(),
-        "run_key_id": run.key.id,
+        "run_key_id": run.key_id,
         "code_version": code_version(),
         "conditions": {
             "base": run.plan.base,
@@ -229,6 +255,13 @@ def _certificate_facts(run: Run) -> dict:
             **run.options["statements"],
         },
     }
+
+
+def _on_terms(preparing: dict, known: budget.Standing) -> dict:
+    """Options with the delta that these images were charged at before, if none is asked for: only equal ones add up."""
+    if preparing.get("delta") is None and known.terms is not None:
+        return preparing | {"delta": known.terms["delta"]}
+    return preparing
 
 
 def _remarks(plan: Plan, records) -> tuple[str, ...]:

@@ -121,6 +121,22 @@ def make_tiny_images(folder: Path, per_class: int = 8, size: int = 16, seed: int
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ledger_of_the_module(tmp_path_factory):
+    """No test ever writes into the home folder: runs made by a module's fixtures share one ledger ..."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFUMATO_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def ledger_of_the_test(monkeypatch, tmp_path_factory):
+    """... and those made by a test have one of their own; returns its path."""
+    place = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    monkeypatch.setenv("SFUMATO_LEDGER", str(place))
+    return place
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
     """A v-prediction StableDiffusionPipeline folder, randomly initialised."""

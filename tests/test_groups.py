@@ -59,6 +59,7 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.run.code_version", lambda: "0+test")
     monkeypatch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
+    monkeypatch.setattr("sfumato.run.RunKey.fresh_salt", lambda: "00" * 16)
     opened, engine = [], loop.Engine
 
     def spy(model, trainable, *, groups):

@@ -25,6 +25,8 @@ SCRIPT = """
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     import sfumato.run
     sfumato.run.RunKey.generate = lambda: RunKey(bytes(range(32)))
+    sfumato.run.RunKey.fresh_salt = lambda: "00" * 16
+    sfumato.privacy.chain.fresh_key = lambda: bytes(32)
     sfumato.run.code_version = lambda: "0+test"
     from sfumato import verbs
     from sfumato.training import Performance
@@ -37,18 +39,21 @@ SCRIPT = """
 """
 
 
-def launch(world, *arguments):
+def start(world, *arguments, script=SCRIPT):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), *map(str, arguments)]
-    started = [
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
+    return [
         subprocess.Popen(command, env=os.environ | common | {"RANK": str(r)}, stderr=subprocess.PIPE, text=True)
         for r in range(world)
     ]
-    for process in started:
+
+
+def launch(world, *arguments):
+    for process in start(world, *arguments):
         _, err = process.communicate(timeout=400)
         assert process.returncode == 0, err[-2000:]
 
@@ -68,8 +73,32 @@ def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
     for world in (1, 2):
         launch(world, tiny_images, tiny_base, tmp_path / str(world))
         run = Run.open(tmp_path / str(world))
-        assert [r["kind"] for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE"]
+        assert [r.kind for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE"]
         assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 3
         found.append(load_file(run.model / "pytorch_lora_weights.safetensors"))
     for name, value in found[0].items():
         assert torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-4), name
+
+
+@pytest.mark.slow
+def test_an_error_that_nobody_foresaw_reaches_every_rank():
+    script = """
+        from sfumato import parallel
+        parallel.start()
+        parallel.on_first_rank(lambda: 1 / 0)
+    """
+    said = []
+    for process in start(2, script=script):
+        said.append(process.communicate(timeout=120)[1])
+        assert process.returncode != 0
+    assert "ZeroDivisionError" in said[0] and "SfumatoError: the first process failed" in said[1]
+
+
+@pytest.mark.slow
+def test_a_ledger_that_does_not_open_stops_every_rank(tiny_images, tiny_base, tmp_path, ledger_of_the_test):
+    """The first rank alone opens it; the others must hear of the error instead of waiting for days."""
+    ledger_of_the_test.write_bytes(b"no ledger of ours")
+    for process in start(2, tiny_images, tiny_base, tmp_path / "run"):
+        _, err = process.communicate(timeout=120)
+        assert process.returncode != 0 and "SfumatoError: the ledger's key is gone" in err, err[-2000:]
+    assert not (tmp_path / "run").exists()

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato import adapting, probing, verbs
+from sfumato import adapting, budget, probing, verbs
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
 from sfumato.gradients import scores as scores_module
 from sfumato.methods.targets import PROJECTIONS, grouped, matching_modules
 from sfumato.privacy import accounting
 from sfumato.privacy.keys import RunKey
-from sfumato.privacy.ledger import RunLedger
+from sfumato.privacy.ledger import Ledger, LedgerError, RunLedger
 from sfumato.privacy.probing import STEP, Probe
 from sfumato.privacy.sampling import poisson
 from sfumato.run import Run
@@ -157,10 +157,12 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
     looked = []
     original = adapting.choose_matrices
 
-    def choose(run, *rest):
+    def choose(run, prepared, data, key, attempt):
+        (began,) = run.ledger.bodies("ATTEMPT")
+        assert key._secret == KEY.for_attempt(began["salt"])._secret and attempt == 0
         assert run.ledger.charged_events() == run.plan.to_json()["events"] and len(run.plan.events) == 2
         looked.append(run.ledger.bodies("PROBE"))
-        return original(run, *rest)
+        return original(run, prepared, data, key, attempt)
 
     def dies(now, plan):
         raise Killed
@@ -170,7 +172,7 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
         verbs.adapt(tiny_images, output=tmp_path / "run", progress=dies, **settings)
     assert looked == [[]]
     run = Run.open(tmp_path / "run")
-    kinds = [row["kind"] for row in run.ledger.rows if row["kind"] != "NOTE"]
+    kinds = [row.kind for row in run.ledger.rows if row.kind != "NOTE"]
     assert kinds == ["PLAN", "CHARGE", "ATTEMPT", "PROBE"]
     (facts,) = run.ledger.bodies("PROBE")
     assert tuple(facts["selected"]) == run.plan.probe.best(facts["scores"]) == run.selected
@@ -208,6 +210,52 @@ def test_a_death_before_the_record_replays_the_same_scores_and_may_not_pay_for_n
         verbs.adapt(tiny_images, output=tmp_path / "run", resume=True, new_attempt=True)
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
     assert run.ledger.bodies("PROBE") == kept and len(run.ledger.bodies("REPLAY")) == 1
+
+
+def test_a_new_attempt_after_the_probe_keeps_its_choice_and_the_release_tells_of_both(tiny_images, settings, tmp_path):
+    """One look for good: the retry draws fresh noise for training only, and every figure can be priced again."""
+    with pytest.raises(Killed):
+        verbs.adapt(tiny_images, output=tmp_path / "run", retry_fraction=1.0, progress=dies_at_once, **settings)
+    (facts,) = Run.open(tmp_path / "run").ledger.bodies("PROBE")
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True, new_attempt=True)
+    first, second = run.ledger.bodies("ATTEMPT")
+    assert first["salt"] != second["salt"] and run.ledger.bodies("PROBE") == [facts] and facts["attempt"] == 0
+    assert budget.price(run.group().charges, False) == run.plan.epsilon
+    verbs.export(run, tmp_path / "model")
+    out = verbs.release(tmp_path / "model")
+    assert verbs.verify(out).ok, verbs.verify(out).checks
+    told = json.loads((out / "privacy.json").read_text())
+    assert told["selection"]["scores"] == facts["scores"] and told["ledger"]["run"] == run.id
+    assert told["ledger"]["charges"] == [{"run": run.id, "epsilon": run.plan.epsilon, "events": told["events"]}]
+    assert [leaf["count"] for leaf in told["event_tree"]["of"]] == [1, 6]
+
+
+def test_a_probe_is_recorded_once_and_by_the_newest_attempt_only(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    rows = RunLedger(ledger, "a")
+    rows.append("PLAN", {})
+    with pytest.raises(LedgerError, match="needs a ATTEMPT"):
+        rows.append("PROBE", {"attempt": 0})
+    events = [{"type": "gaussian", "noise_multiplier": 1.0, "count": 1}]
+    body = {"events": events, "unit": "record", "relation": "zero-out", "delta": 1e-5, "epsilon": 1.0}
+    ledger.charge("a", ledger.identify([b"x"]), body, lambda charges, released: 1.0)
+    rows.begin({"billed": 0}, expected=0, reserve=1)
+    with pytest.raises(LedgerError, match="another copy"):
+        rows.append("PROBE", {"attempt": 1})
+    rows.append("PROBE", {"attempt": 0})
+    with pytest.raises(LedgerError, match="another copy"):
+        rows.append("PROBE", {"attempt": 0})
+
+
+def test_the_probe_of_another_attempt_has_another_sample_and_other_noise(toy):
+    """A copied run folder starts with other salt, so nothing of one probe can be subtracted from another."""
+    probe = Probe(tuple(toy[1]), 2, "votes", 2, None, False, 30.0, 2, 1.0, 1.0)
+    keys = [KEY.for_attempt(salt * 32) for salt in "ab"]
+    drawn = [poisson(key, STEP, 0, 1000, 0.5).tolist() for key in keys]
+    zero = torch.zeros(len(probe.groups), dtype=torch.int64)
+    noises = [probing.release_scores(probe, zero, key, 0)[0] for key in keys]
+    assert drawn[0] != drawn[1] and noises[0] != noises[1]
+    assert noises[0] == probing.release_scores(probe, zero, KEY.for_attempt("a" * 32), 0)[0]
 
 
 def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monkeypatch):

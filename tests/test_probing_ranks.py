@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
+from sfumato.run import Run
 
 SCRIPT = """
     import sys
@@ -23,6 +24,7 @@ SCRIPT = """
 
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))
+    RunKey.fresh_salt = lambda: "00" * 16
     images, base, output = sys.argv[1:]
     run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="saliency", expected_batch_size=8,
                       steps=2, method_options={"keep": 5, "probe_units": 12, "probe_draws": 2, "rank": 2},
@@ -47,8 +49,7 @@ def launch(world: int, images: Path, base: Path, output: Path) -> dict:
     for process in started:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err[-2000:]
-    rows = [json.loads(line) for line in (output / "ledger.jsonl").read_text().splitlines()]
-    (probe,) = [row["body"] for row in rows if row["kind"] == "PROBE"]
+    (probe,) = Run.open(output).ledger.bodies("PROBE")
     return probe
 
 

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from sfumato import budget
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger import Ledger
 from sfumato.privacy.plan import make_plan
 from sfumato.run import Run, code_version
 
@@ -46,38 +48,47 @@ def plan():
         )
 
 
+RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], digest=lambda key: "d")
+
+
 @pytest.fixture
-def run(plan, tmp_path):
-    return Run.create(tmp_path / "run", plan, OPTIONS)
+def ledger(ledger_of_the_test):
+    return Ledger(ledger_of_the_test)
+
+
+@pytest.fixture
+def run(plan, tmp_path, ledger):
+    return Run.create(tmp_path / "run", plan, OPTIONS, ledger)
 
 
 def test_a_new_run_is_private_and_opens_again(run, plan):
     files = {p.name for p in run.folder.iterdir()}
-    assert files == {"PRIVATE", "plan.json", "options.json", "run.key", "ledger.jsonl"}
+    assert files == {"PRIVATE", "plan.json", "options.json", "run.key", "run.json"}
     assert run.folder.stat().st_mode & 0o077 == 0
     assert (run.folder / "run.key").stat().st_mode & 0o777 == 0o600
     again = Run.open(run.folder)
     assert again.plan == plan and again.options["x"] == [1, 2] and again.key.id == run.key.id
-    assert [row["kind"] for row in again.ledger.rows] == ["PLAN"]
+    assert [row.kind for row in again.ledger.rows] == ["PLAN"]
 
 
-def test_an_existing_folder_is_left_alone(run, plan):
+def test_an_existing_folder_is_left_alone(run, plan, ledger):
     with pytest.raises(SfumatoError, match="exists"):
-        Run.create(run.folder, plan, OPTIONS)
+        Run.create(run.folder, plan, OPTIONS, ledger)
 
 
-def test_two_runs_never_share_a_key(run, plan, tmp_path):
-    assert Run.create(tmp_path / "other", plan, OPTIONS).key.id != run.key.id
+def test_two_runs_never_share_a_key_or_an_id(run, plan, tmp_path, ledger):
+    other = Run.create(tmp_path / "other", plan, OPTIONS, ledger)
+    assert other.key.id != run.key.id and other.id != run.id
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
-def test_a_full_disk_leaves_nothing(plan, tmp_path, monkeypatch, call):
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_nothing(plan, tmp_path, monkeypatch, call, ledger):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, full)
     with pytest.raises(SfumatoError, match="No space left"):
-        Run.create(tmp_path / "run", plan, OPTIONS)
+        Run.create(tmp_path / "run", plan, OPTIONS, ledger)
     assert not list(tmp_path.iterdir())
 
 
@@ -112,11 +123,28 @@ def test_a_plan_that_does_not_read(run, harm):
         Run.open(run.folder)
 
 
-def test_a_damaged_ledger_is_refused(run):
-    path = run.folder / "ledger.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"epsilon", b"epsilom"))
+def test_a_ledger_that_is_damaged_gone_or_another_is_refused(run, tmp_path, ledger):
+    path = run.ledger_path
+    ledger.close()  # the last one to close it folds the write-ahead log into the file
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"epsilon", b"epsilom"))
     with pytest.raises(SfumatoError, match="damaged"):
         Run.open(run.folder)
+    path.write_bytes(whole)
+    assert Run.open(run.folder).plan == run.plan
+    Ledger(tmp_path / "other.sqlite").close()
+    with pytest.raises(SfumatoError, match="does not know the run"):
+        Run.open(run.folder, tmp_path / "other.sqlite")
+    with pytest.raises(SfumatoError, match="is gone.*--ledger"):
+        Run.open(run.folder, tmp_path / "none.sqlite")
+
+
+def test_a_moved_ledger_is_named(run, tmp_path, ledger):
+    ledger.close()
+    moved = run.ledger_path.parent.rename(tmp_path / "moved") / run.ledger_path.name
+    with pytest.raises(SfumatoError, match="is gone.*--ledger"):
+        Run.open(run.folder)
+    assert Run.open(run.folder, moved).ledger.bodies("PLAN")
 
 
 def test_a_missing_or_open_key_is_refused(run):
@@ -131,27 +159,33 @@ def test_a_missing_or_open_key_is_refused(run):
 def test_the_charge_is_the_plans_and_comes_first(run):
     with pytest.raises(SfumatoError, match="not charged"):
         run.require_charge()
-    with pytest.raises(SfumatoError, match="CHARGE"):
-        run.record("ATTEMPT", {"attempt": 0})
-    run.charge()
+    for early in (lambda: run.begin(RECORDS, 0), lambda: run.record("RELEASE", {}), run.group):
+        with pytest.raises(SfumatoError, match="charge"):
+            early()
+    run.charge(RECORDS)
     run.require_charge()
+    salt = run.begin(RECORDS, 0)
     facts = run.ledger_facts()
     assert facts["events"] == json.loads((run.folder / "plan.json").read_text())["events"]
-    assert (facts["attempts"], facts["replays"], facts["entries"]) == (0, 0, 2) and facts["head"] == run.ledger.head
-    run.charge()
-    with pytest.raises(SfumatoError, match="not charged with this plan"):
-        run.require_charge()
+    assert (facts["attempts"], facts["replays"]) == (1, 0) and facts["head"] == run.ledger.ledger.head
+    assert [c["run"] for c in facts["charges"]] == [run.id] and facts["total_epsilon"] == run.plan.epsilon
+    assert run.ledger.bodies("ATTEMPT")[0]["salt"] == salt and len(salt) == 32
+    with pytest.raises(SfumatoError, match="charged once"):
+        run.charge(RECORDS)
 
 
-def test_a_ledger_row_that_the_disk_refuses_is_one_line(run, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(SfumatoError, match="No space left"):
-        run.charge()
-    monkeypatch.undo()
-    assert [row["kind"] for row in run.ledger.rows] == ["PLAN"]
+def test_a_second_run_on_the_same_images_adds_up_to_the_cap(run, plan, tmp_path, ledger):
+    run.charge(RECORDS)
+    second = Run.create(tmp_path / "second", plan, OPTIONS, ledger)
+    second.charge(RECORDS)
+    together = second.ledger_facts()["total_epsilon"]
+    assert plan.epsilon < together < 2 * plan.epsilon and len(second.ledger_facts()["charges"]) == 2
+    budget.set_cap(ledger, RECORDS.fingerprints, together)
+    third = Run.create(tmp_path / "third", plan, OPTIONS, ledger)
+    with pytest.raises(SfumatoError, match=f"the cap on these images is epsilon {together:g}"):
+        third.charge(RECORDS)
+    with pytest.raises(SfumatoError, match="not charged"):
+        third.require_charge()
 
 
 def test_an_unfinished_run_has_no_model(run):
@@ -159,10 +193,10 @@ def test_an_unfinished_run_has_no_model(run):
         run.model  # noqa: B018
 
 
-def test_the_data_digest_is_keyed_and_secret(run, plan, tmp_path):
+def test_the_data_digest_is_keyed_and_secret(run, plan, tmp_path, ledger):
     asked = []
     records = SimpleNamespace(digest=lambda key: asked.append(key) or "d")
-    other = Run.create(tmp_path / "other", plan, OPTIONS)
+    other = Run.create(tmp_path / "other", plan, OPTIONS, ledger)
     assert run.data_digest(records) == other.data_digest(records) == "d"
     assert len(set(asked)) == 2 and all(len(key) == 32 for key in asked)
     assert (run.data_digest(records), asked[-1]) == ("d", asked[0])

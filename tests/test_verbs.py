@@ -10,9 +10,10 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from sfumato import adapting, verbs
+from sfumato import adapting, budget, verbs
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.privacy import accounting
 from sfumato.privacy.keys import RunKey
@@ -37,10 +38,16 @@ def steady_ground(monkeypatch):
     steady(monkeypatch)
 
 
+def same_draws(patch):
+    patch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
+    patch.setattr("sfumato.run.RunKey.fresh_salt", lambda: "00" * 16)
+    patch.setattr("sfumato.privacy.chain.fresh_key", lambda: bytes(32))  # it decides the order of the slots
+
+
 @pytest.fixture
 def one_key(monkeypatch):
     """Every run of the test gets the same key, so that runs can be compared to the bit."""
-    monkeypatch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
+    same_draws(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +69,10 @@ def settings(tiny_base):
 def finished(tiny_images, settings, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         steady(patch)
-        patch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
-        return verbs.adapt(tiny_images, output=tmp_path_factory.mktemp("runs") / "run", **settings)
+        same_draws(patch)
+        folder = tmp_path_factory.mktemp("runs")
+        ledger = folder / "book" / "ledger.sqlite"  # its key decides the order of the slots
+        return verbs.adapt(tiny_images, output=folder / "run", ledger=ledger, **settings)
 
 
 class Killed(BaseException):
@@ -88,7 +97,13 @@ def same_weights(a, b):
 
 
 def kinds(run):
-    return [row["kind"] for row in run.ledger.rows if row["kind"] != "NOTE"]
+    return [row.kind for row in run.ledger.rows if row.kind != "NOTE"]
+
+
+def copied(run, to):
+    """The run folder and the owner's ledger as they are now, somewhere else."""
+    book = shutil.copytree(run.ledger_path.parent, to.with_name(to.name + "-ledger"))
+    return Run.open(shutil.copytree(run.folder, to), book / run.ledger_path.name)
 
 
 def crashed(tiny_images, settings, folder, step, **more):
@@ -104,7 +119,7 @@ def test_a_run_folder_is_complete_and_private(finished):
         "PRIVATE",
         "plan.json",
         "run.key",
-        "ledger.jsonl",
+        "run.json",
         "cache",
         "checkpoints",
         "model",
@@ -134,13 +149,13 @@ def test_no_secret_lies_outside_the_key_file(finished):
 
 def test_the_charge_is_durable_before_a_pixel_is_read_for_training(tiny_images, settings, tmp_path, monkeypatch):
     seen = []
-    real = RecordSet.images
+    real = RecordSet.load
 
-    def images(self, indices, resolution):
+    def load(self, indices, resolution):
         seen.append(kinds(Run.open(tmp_path / "run")))
         return real(self, indices, resolution)
 
-    monkeypatch.setattr(RecordSet, "images", images)
+    monkeypatch.setattr(RecordSet, "load", load)
     records = load_records(tiny_images)
     assert not seen
     verbs.plan(records, **settings)
@@ -154,9 +169,60 @@ def test_a_charge_that_the_disk_refuses_reads_nothing(tiny_images, settings, tmp
         raise SfumatoError("the ledger could not be written (No space left on device)")
 
     monkeypatch.setattr(Run, "charge", refuse)
-    monkeypatch.setattr(RecordSet, "images", lambda *_: pytest.fail("pixels were read"))
+    monkeypatch.setattr(RecordSet, "load", lambda *_: pytest.fail("pixels were read"))
     with pytest.raises(SfumatoError, match="No space left"):
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+
+
+def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(tiny_images, settings, tmp_path, monkeypatch):
+    """Renamed, split, and stored in another lossless format: what was charged on them counts."""
+
+    def dies(*_):
+        raise Killed
+
+    monkeypatch.setattr(adapting, "encode_images", dies)
+    with pytest.raises(Killed):
+        verbs.adapt(tiny_images, output=tmp_path / "first", **settings)
+    first = Run.open(tmp_path / "first")
+    half = tmp_path / "half"
+    for number, picture in enumerate(sorted(tiny_images.glob("*/*.png"))[::-2]):
+        (half / picture.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.open(picture).save(half / picture.parent.name / f"x{number}.bmp")
+    said = []
+    with pytest.raises(Killed):
+        verbs.adapt(half, output=tmp_path / "second", on_stage=said.append, **settings | {"delta": None})
+    second = Run.open(tmp_path / "second")
+    assert any("have cost epsilon" in line and "in 1 earlier runs" in line for line in said)
+    assert second.plan.delta == first.plan.delta, "only equal deltas add up, so the first one is taken"
+    total = second.ledger_facts()["total_epsilon"]
+    assert total > first.plan.epsilon and [c["run"] for c in second.ledger_facts()["charges"]] == [first.id, second.id]
+    budget.set_cap(first.ledger.ledger, load_records(tiny_images).fingerprints, total + 0.1)
+    with pytest.raises(SfumatoError, match="the cap on these images"):
+        verbs.adapt(half, output=tmp_path / "third", **settings)
+    assert not (tmp_path / "third").exists()
+    known = verbs.plan(tiny_images, **settings).remarks[0]
+    assert "in 2 earlier runs" in known and "the cap is" in known
+
+
+def test_a_death_between_charge_and_start_costs_nothing_twice(tiny_images, settings, tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Run, "begin", dies)
+        verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"steps": 1})
+    assert kinds(Run.open(tmp_path / "run")) == KINDS[:2]
+    assert kinds(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)) == KINDS
+
+
+def test_a_copied_run_folder_cannot_go_on_beside_the_original(broken, tiny_images, tmp_path):
+    copy = Run.open(shutil.copytree(broken.folder, tmp_path / "copy"), broken.ledger_path)
+    with pytest.raises(Killed):
+        resume(broken, tiny_images, new_attempt=True, progress=dies_after(5))
+    with pytest.raises(Killed):
+        resume(copy, tiny_images, new_attempt=True, progress=dies_after(5))
+    salts = [row.body["salt"] for row in copy.ledger.rows if row.kind == "ATTEMPT"]
+    assert len(set(salts)) == 3 and copy.ledger.attempts == 3
 
 
 def test_a_stopped_run_replays_to_the_same_bits(tiny_images, settings, finished, tmp_path, one_key):
@@ -227,11 +293,11 @@ def interrupted(tiny_images, settings, tmp_path_factory):
 @pytest.fixture
 def broken(interrupted, tmp_path):
     """A run of 6 steps that died after step 4; checkpoints at 2 and 4; a reserve of 6 steps."""
-    return Run.open(shutil.copytree(interrupted.folder, tmp_path / "broken"))
+    return copied(interrupted, tmp_path / "broken")
 
 
 def resume(run, images, **more):
-    return verbs.adapt(images, output=run.folder, resume=True, **more)
+    return verbs.adapt(images, output=run.folder, resume=True, ledger=run.ledger_path, **more)
 
 
 def test_other_data_are_refused(broken, tiny_images, tmp_path):
@@ -281,14 +347,14 @@ def test_a_replay_after_a_release_is_refused(broken, tiny_images):
 
 def test_an_older_checkpoint_replays_the_same_draws(broken, tiny_images, tmp_path):
     """Losing the newest checkpoint costs time only: the same address gives the same draws."""
-    twin = Run.open(shutil.copytree(broken.folder, tmp_path / "twin"))
+    twin = copied(broken, tmp_path / "twin")
     for path in (twin.folder / "checkpoints").glob("step-000004.*"):
         path.unlink()
     assert same_weights(resume(broken, tiny_images), resume(twin, tiny_images))
 
 
 def test_a_new_attempt_is_paid_from_the_reserve(broken, tiny_images, tmp_path):
-    twin = Run.open(shutil.copytree(broken.folder, tmp_path / "twin"))
+    twin = copied(broken, tmp_path / "twin")
     assert broken.plan.retry_steps == 6 and broken.plan.events[-1].steps == 12
     with pytest.raises(Killed):
         resume(broken, tiny_images, new_attempt=True, progress=dies_after(5))
@@ -374,13 +440,14 @@ def test_images_are_released_and_verified(finished, tmp_path, form):
     folder = verbs.synthesize(
         finished, 7, tmp_path / "out", sampling=Sampling(steps=2, batch=4), form=form, progress=done.append
     )
-    assert sum(done) == 7 and kinds(finished)[-1] == "RELEASE"
+    assert sum(done) == 7 and kinds(finished)[-2:] == ["RELEASE", "CERTIFY"]
+    assert not (finished.folder / "run.key").exists()  # with it, anybody could take the noise off again
     verbs.release(folder)
     assert verbs.verify(folder).ok
     facts = json.loads((folder / "privacy.json").read_text())
     assert facts["epsilon"] == finished.plan.epsilon and facts["delta"] == 1e-2 and facts["relation"] == "zero-out"
     names = {p.name for p in folder.rglob("*")}
-    assert not names & {"run.key", "ledger.jsonl", "cache", "checkpoints", "metrics.jsonl", "class_counts.json"}
+    assert not names & {"run.key", "ledger.sqlite", "cache", "checkpoints", "metrics.jsonl", "class_counts.json"}
 
 
 @pytest.mark.parametrize(

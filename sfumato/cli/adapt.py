@@ -10,7 +10,7 @@ from ..errors import SfumatoError
 from . import options as shared
 from . import preparing as training
 from .live import LiveLine
-from .options import PRIVACY, Images, Output, options
+from .options import PRIVACY, Images, Ledger, Output, options
 
 
 @options(reading=shared.reading, preparing=training.preparing)
@@ -22,6 +22,7 @@ def adapt(
     epsilon: Annotated[
         float | None, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
     ] = None,
+    ledger: Ledger = None,
     resume: Annotated[
         bool, Option("--resume", help="Continue the run in -o as a free replay of the same draws.")
     ] = False,
@@ -60,6 +61,7 @@ def adapt(
             epsilon=epsilon,
             resume=resume,
             new_attempt=new_attempt,
+            ledger=ledger,
             progress=line.step,
             on_stage=line.stage,
             **reading,

@@ -10,6 +10,7 @@ from .adapt import adapt
 from .demo import demo
 from .evaluate import evaluate
 from .inspect import inspect
+from .ledger import app as ledger
 from .listings import bases, methods
 from .plan import plan
 from .release import release, verify
@@ -30,6 +31,7 @@ def command():
     app.callback()(about)
     for verb in VERBS:
         app.command(verb.__name__)(verb)
+    app.add_typer(ledger)
     return typer.main.get_command(app)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from .live import LiveLine
+from .options import Ledger
 
 if TYPE_CHECKING:
     from ..protocol import Evaluation
@@ -26,6 +27,7 @@ def evaluate(
     ] = "logistic,cnn,resnet,wrn",
     seeds: Annotated[int, Option("--seeds", min=1, help="How many seeds, from 0.")] = 3,
     steps: Annotated[int | None, Option("--steps", min=1, help="Training steps of each classifier.")] = None,
+    ledger: Ledger = None,
     distances: Annotated[
         bool, Option("--distances/--no-distances", help="Frechet and kernel distance, coverage.")
     ] = True,
@@ -37,10 +39,11 @@ def evaluate(
     sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,public_only,non_private,real
     """
     from ..protocol import evaluate as measure
+    from ..run import Run
 
     with LiveLine() as line:
         found = measure(
-            run,
+            Run.open(run, ledger),
             release,
             test=test,
             train=train,

@@ -19,6 +19,17 @@ Images = Annotated[
 Output = Annotated[Path, Option("--output", "-o", "--output-dir", help="A new folder; an existing one is refused.")]
 
 
+Ledger = Annotated[
+    Path | None,
+    Option(
+        "--ledger",
+        metavar="FILE",
+        rich_help_panel=PRIVACY,
+        help="Your ledger of all that was spent (default: $SFUMATO_LEDGER, or in your data folder).",
+    ),
+]
+
+
 def options(**groups: Callable[..., dict]) -> Callable:
     """Give a command all options of its groups; each group arrives as one dict under its keyword."""
 

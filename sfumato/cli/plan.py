@@ -10,7 +10,7 @@ from typer import Option
 
 from . import options as shared
 from . import preparing as training
-from .options import PRIVACY, Images, options
+from .options import PRIVACY, Images, Ledger, options
 
 if TYPE_CHECKING:
     from ..verbs import PlanReport
@@ -30,6 +30,7 @@ def plan(
     epsilon: Annotated[
         float, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
     ],
+    ledger: Ledger = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Mechanism, noise, steps, time, memory and expected signal, before anything is spent.
@@ -42,7 +43,7 @@ def plan(
     """
     from .. import verbs
 
-    report = verbs.plan(images, epsilon=epsilon, **reading, **training.arguments(preparing))
+    report = verbs.plan(images, epsilon=epsilon, ledger=ledger, **reading, **training.arguments(preparing))
     if as_json:
         body = {"plan": report.plan.to_json(), "estimate": asdict(report.estimate), "remarks": list(report.remarks)}
         print(json.dumps(body, indent=2))

@@ -10,9 +10,17 @@ from typer import Argument, Option
 
 from ..errors import SfumatoError
 from .live import LiveLine
-from .options import Output, pairs
+from .options import Ledger, Output, pairs
 
 RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`.")]
+
+KeepKey = Annotated[
+    bool,
+    Option(
+        "--keep-key",
+        help="Do not erase the run's secret key: with it, anybody takes the noise off the adapted weights.",
+    ),
+]
 
 
 def synthesize(
@@ -38,6 +46,8 @@ def synthesize(
     form: Annotated[
         Literal["imagefolder", "parquet"], Option("--form", help="Layout of the data set.")
     ] = "imagefolder",
+    ledger: Ledger = None,
+    keep_key: KeepKey = False,
 ) -> None:
     """Labelled synthetic pictures from an adapted model; no private image is in reach.
 
@@ -65,13 +75,22 @@ def synthesize(
 
         sampling = Sampling(scheduler, steps, guidance_scale, seed, batch)
         folder = verbs.synthesize(
-            run, n, output, sampling=sampling, class_shares=shares, form=form, shard=part, progress=progress
+            run,
+            n,
+            output,
+            sampling=sampling,
+            class_shares=shares,
+            form=form,
+            shard=part,
+            ledger=ledger,
+            keep_key=keep_key,
+            progress=progress,
         )
     print(f"{folder}: {wanted:,} pictures")
     print(f"next: sfumato release {folder}")
 
 
-def export(run: RunFolder, output: Output) -> None:
+def export(run: RunFolder, output: Output, ledger: Ledger = None, keep_key: KeepKey = False) -> None:
     """The adapted model itself, as diffusers opens it, in a new folder ready for `sfumato release`.
 
     \b
@@ -80,7 +99,7 @@ def export(run: RunFolder, output: Output) -> None:
     """
     from .. import verbs
 
-    print(f"{verbs.export(run, output)}: the adapted model")
+    print(f"{verbs.export(run, output, ledger=ledger, keep_key=keep_key)}: the adapted model")
     print(f"next: sfumato release {output}")
 
 

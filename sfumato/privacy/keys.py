@@ -134,6 +134,34 @@ class RunKey:
             file.flush()
             os.fsync(file.fileno())
 
+    def for_attempt(self, salt: str) -> RunKey:
+        """The key of one attempt, from this key and fresh random bytes (hex) that the ledger has recorded; `id` stays.
+
+        A copied run folder draws other bytes for its next attempt, so no two attempts ever share noise.
+        """
+        key = RunKey(hmac.digest(self._secret, b"attempt" + bytes.fromhex(salt), "sha256"))
+        key.id = self.id
+        return key
+
+    @staticmethod
+    def fresh_salt() -> str:
+        """16 bytes of the operating system, hex."""
+        return os.urandom(16).hex()
+
+    @staticmethod
+    def erase(path: str | os.PathLike) -> None:
+        """Overwrite the key's file, sync, and remove it; nothing if it is gone. Best effort: an SSD may keep old blocks."""
+        try:
+            handle = os.open(path, os.O_WRONLY)
+        except FileNotFoundError:
+            return
+        try:
+            os.write(handle, b"0" * max(os.fstat(handle).st_size, 1))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.unlink(path)
+
     def _prefix(self, purpose: str, step: int, attempt: int) -> tuple[str, str]:
         """The canonical JSON address, cut where the name goes."""
         if purpose not in PURPOSES:

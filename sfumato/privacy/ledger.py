@@ -1,98 +1,204 @@
-"""The run's ledger: append-only rows chained by SHA-256, each durable before the run goes on; what is charged stays charged."""
+"""The ledger: all that was ever charged on the owner's images, whichever run, folder or name they came in; and the cap.
+
+Images are known by keyed hashes of their decoded pixels. Data sets that share an image form a group: their charges compose for
+ever, and the smallest cap wins. Charge before read, cap check and charge in one transaction, no refunds.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import hashlib
-import json
+import hmac
+import math
 import os
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-KINDS = ("PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "NOTE")
-_NEEDS = {"CHARGE": "PLAN", "ATTEMPT": "CHARGE", "PROBE": "ATTEMPT", "REPLAY": "ATTEMPT", "RELEASE": "ATTEMPT"}
-_GENESIS = "0" * 64
-_FIELDS = {"seq", "prev_hash", "kind", "utc", "body", "hash"}
+from sfumato.privacy.chain import Chain, LedgerError, Row, canonical, load_key
+from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
+
+KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY")
+_NEEDS = {
+    "CHARGE": "PLAN",
+    "ATTEMPT": "CHARGE",
+    "PROBE": "ATTEMPT",
+    "REPLAY": "ATTEMPT",
+    "RELEASE": "ATTEMPT",
+    "CERTIFY": "RELEASE",
+}
+FORMAT = 1
+_ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
+
+Price = Callable[[list[dict], bool], float]
 
 
-def _canonical(value: Mapping) -> str:
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError("a ledger row holds finite numbers, text and lists only: remove what is not JSON") from error
+class OverBudget(LedgerError):
+    """A charge that would break the cap, or that cannot be added to what was charged before."""
 
 
-def _hash(row: Mapping) -> str:
-    return hashlib.sha256(_canonical({name: row[name] for name in row if name != "hash"}).encode("ascii")).hexdigest()
+class Ledger:
+    """The ledger file at `path` and its secret key beside it (`path`.key); both are made when missing.
 
-
-def _parse(data: bytes) -> list[dict]:
-    """Every row of the file, verified: canonical bytes, numbering, chain, order of kinds. ValueError names the first fault."""
-    if data and not data.endswith(b"\n"):
-        raise ValueError(
-            "the ledger's last line is incomplete (a crash while writing): nothing was done on its strength, "
-            "so delete that one line and resume"
-        )
-    rows, head, seen = [], _GENESIS, {None}
-    for number, line in enumerate(data.split(b"\n")[:-1]):
-        damaged = f"the ledger is damaged at row {number}: restore the run folder as it was, or start a new run"
-        try:
-            row = json.loads(line)
-            sound = (
-                isinstance(row, dict)
-                and set(row) == _FIELDS
-                and _canonical(row).encode("ascii") == line
-                and (row["seq"], row["prev_hash"], row["hash"]) == (number, head, _hash(row))
-                and row["kind"] in KINDS
-                and isinstance(row["body"], dict)
-                and _NEEDS.get(row["kind"]) in seen
-            )
-        except (ValueError, TypeError) as error:
-            raise ValueError(damaged) from error
-        if not sound:
-            raise ValueError(damaged)
-        rows.append(row)
-        head = row["hash"]
-        seen.add(row["kind"])
-    return rows
-
-
-class RunLedger:
-    """The ledger file of one run: JSON lines {seq, prev_hash, kind, utc, body, hash}, hash over the canonical form of the rest.
-
-    Opening verifies the whole chain. Order: PLAN, CHARGE (the whole planned run, before any private read), ATTEMPT, then PROBE
-    (noisy scores, once), RELEASE and REPLAY; NOTE anywhere. There are no refunds. `head` belongs in the certificate: it shows
-    rows deleted or restored later. Rows carry no private values. Raises ValueError for a damaged or torn file (`cut_torn_line` is
-    the cure for the latter).
+    Raises LedgerError when either is damaged, alone, readable by others or older than it was.
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        self._handle: int | None = None
-        self._rows = _parse(self._read())
-
-    def _read(self) -> bytes:
+        self.path = path = Path(path).absolute()
         try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
-            return b""
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            gate = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ValueError(f"the ledger cannot be read ({error.strerror}): check the run folder") from error
+            raise LedgerError(
+                f"the ledger cannot be made ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
+            ) from error
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX)  # key and first row appear together
+            self._key = load_key(path)
+            self.chain = Chain(path)
+            self.datasets = DataSets(self.chain)
+            if not self.chain.rows:
+                with self.chain.transaction():
+                    if not self.chain.rows:
+                        self.chain.append("NOTE", "", {"format": FORMAT, "key": self.key_id})
+        finally:
+            os.close(gate)
+        if self.chain.rows[0].body.get("key") != self.key_id:
+            raise LedgerError("the ledger's key is not the one that it was made with: put ledger and key back together")
 
     @property
-    def rows(self) -> tuple[dict, ...]:
+    def key_id(self) -> str:
+        """16 hex digits that name the key without telling it."""
+        return hashlib.sha256(b"id" + self._key).hexdigest()[:16]
+
+    @property
+    def rows(self) -> list[Row]:
         """All rows, oldest first."""
-        return tuple(self._rows)
+        return self.chain.rows
 
     @property
     def head(self) -> str:
-        """Hash of the last row (64 zeros when empty)."""
-        return self._rows[-1]["hash"] if self._rows else _GENESIS
+        """Hash of the newest row: in a certificate it shows rows deleted, or an older copy put back, later."""
+        return self.chain.head
+
+    def keyed(self, fingerprint: bytes) -> bytes:
+        """HMAC-SHA256 of one image's hash under the ledger's key."""
+        return hmac.digest(self._key, fingerprint, "sha256")
+
+    def identify(self, prints: Sequence[bytes]) -> Manifest:
+        """The manifest of images given by a hash of their decoded pixels each; private outside this ledger."""
+        counts = Counter(self.keyed(fingerprint) for fingerprint in prints)
+        return Manifest(tuple(sorted(counts.items())))
+
+    def group(self, manifest: Manifest) -> Group:
+        """All data sets that share an image with `manifest`, directly or through others, and what was spent on them."""
+        with self.chain.snapshot():
+            return self.datasets.group(self.datasets.overlapping(manifest))
+
+    def groups(self) -> list[Group]:
+        """Every group, by its oldest data set."""
+        self.chain.refresh()
+        found: list[Group] = []
+        for row in self.chain.of("OPEN"):
+            if not any(row.body["dataset"] in group.datasets for group in found):
+                found.append(self.datasets.group(frozenset({row.body["dataset"]})))
+        return found
+
+    def charge(self, run_id: str, manifest: Manifest, body: Mapping, price: Price) -> Row:
+        """Charge a whole planned run, durably, or raise OverBudget and write nothing.
+
+        `body`: events (in JSON form), unit, relation, delta, epsilon of the run alone, and more to keep. `price(charges,
+        released)`: epsilon of all these bodies composed, where `released` says that later ones were chosen after a release.
+        """
+        events = body.get("events")
+        if not (isinstance(events, list) and events and all(isinstance(e, dict) for e in events)):
+            raise ValueError("a CHARGE row lists its events: give events.to_json(plan.events)")
+        self.datasets.verify()  # a damaged table would forget images that were charged
+        while True:
+            with self.chain.snapshot():
+                overlapping = self.datasets.overlapping(manifest)
+                seen = self.datasets.group(overlapping)
+            total = self._fitting(seen, dict(body), price)
+            # Pricing takes seconds, so it is done outside; inside, it must still be about the same group.
+            with self.chain.transaction():
+                self._require(run_id, "CHARGE")
+                if self._rows_of(run_id, "CHARGE"):
+                    raise LedgerError("this run is charged already: a run is charged once")
+                if (self.datasets.overlapping(manifest), self.datasets.group(overlapping)) != (overlapping, seen):
+                    continue
+                self.datasets.open(manifest, overlapping)
+                facts = {"dataset": manifest.id, "cap": seen.cap, "total": total}
+                return self.chain.append("CHARGE", run_id, {**body, **facts})
+
+    def _fitting(self, group: Group, body: dict, price: Price) -> float | None:
+        """What the group will have cost; None where that is not finite. OverBudget if it must not be."""
+        for name in TERMS if group.charges else ():
+            if {charge[name] for charge in group.charges} != {body[name]}:
+                raise OverBudget(
+                    f"these images were charged before with {name} {group.charges[0][name]!r}, and costs with "
+                    f"different ones cannot be added: give the same {name}"
+                )
+        total = price([*group.charges, body], group.released) if group.charges else body["epsilon"]
+        if group.cap is not None and not total <= group.cap:
+            raise OverBudget(
+                f"the cap on these images is epsilon {group.cap:g}; {len(group.charges)} earlier charges and this run "
+                f"come to {total:.3f}: plan a smaller --epsilon, or raise the cap (`sfumato ledger cap`, recorded)"
+            )
+        return total if math.isfinite(total) else None
+
+    def set_cap(self, manifest: Manifest, epsilon: float) -> Row:
+        """Cap what these images, and all sets that share one with them, may cost; raising it is a row like any other."""
+        if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
+            raise ValueError("a cap is a finite epsilon above 0")
+        self.datasets.verify()
+        with self.chain.transaction():
+            overlapping = self.datasets.overlapping(manifest)
+            group = self.datasets.group(overlapping)
+            self.datasets.open(manifest, overlapping)
+            datasets = sorted({*group.datasets, manifest.id})
+            return self.chain.append("CAP", "", {"datasets": datasets, "before": group.cap, "epsilon": float(epsilon)})
+
+    def verify_records(self) -> None:
+        """LedgerError unless the table of hashed images is the one that the chain names."""
+        self.datasets.verify()
+
+    def _rows_of(self, run_id: str, kind: str) -> list[Row]:
+        return self.chain.of(kind, run_id)
+
+    def _require(self, run_id: str, kind: str) -> None:
+        need = _NEEDS.get(kind)
+        if need and not self._rows_of(run_id, need):
+            raise LedgerError(f"a {kind} row needs a {need} row before it: charge first, then read, then release")
+
+    def export(self) -> Iterator[str]:
+        """Every row as one line of canonical JSON: the chain can be checked by anyone, and no line holds a hashed image."""
+        self.chain.refresh()
+        for row in self.rows:
+            yield canonical(asdict(row))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.chain.close()
+
+
+class RunLedger:
+    """The rows of one run. PLAN, CHARGE (the whole planned run), ATTEMPT, then PROBE (noisy scores, once), RELEASE, CERTIFY and REPLAY;
+    NOTE anywhere."""
+
+    def __init__(self, ledger: Ledger, run_id: str):
+        self.ledger, self.run_id = ledger, run_id
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run's rows, oldest first."""
+        self.ledger.chain.refresh()
+        return tuple(self.ledger.chain.of_run(self.run_id))
 
     def bodies(self, kind: str) -> list[dict]:
-        """The bodies of all rows of one kind, oldest first."""
-        return [row["body"] for row in self._rows if row["kind"] == kind]
+        """The bodies of the run's rows of one kind, oldest first."""
+        self.ledger.chain.refresh()
+        return [row.body for row in self.ledger.chain.of(kind, self.run_id)]
 
     @property
     def attempts(self) -> int:
@@ -100,102 +206,41 @@ class RunLedger:
         return len(self.bodies("ATTEMPT"))
 
     def charged_events(self) -> list[dict]:
-        """The events of all CHARGE rows, concatenated, in the JSON form of `events.to_json`."""
+        """The events charged for this run, in the JSON form of `events.to_json`."""
         return [event for body in self.bodies("CHARGE") for event in body["events"]]
 
-    def require_charge(self) -> None:
-        """To be called before private data are read for training. ValueError if nothing has been charged."""
+    def group(self) -> Group:
+        """The data sets that the run's images belong to. LedgerError before the charge."""
         if not self.charged_events():
-            raise ValueError("nothing is charged yet: write the PLAN and CHARGE rows before private data are read")
+            raise LedgerError("the run was never charged: adapt into a new folder")
+        return self.ledger.datasets.group(frozenset({self.bodies("CHARGE")[0]["dataset"]}))
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[RunLedger]:
-        """Hold the ledger alone while a run is active. ValueError if another process (or object) holds it."""
-        if self._handle is not None:
-            yield self
-            return
-        try:
-            import fcntl
-        except ImportError as error:
-            raise ValueError("the ledger needs POSIX file locks: run on Linux or macOS") from error
-        try:
-            fresh = not self.path.exists()
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError as error:
-            raise ValueError(f"the ledger cannot be opened ({error.strerror}): check the run folder") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ValueError("another process is using this run folder: wait for it or stop it first") from error
-            if fresh:
-                _sync_folder(self.path.parent)
-            self._handle = handle
-            self._rows = _parse(self._read())  # another process may have written since we opened
-            yield self
-        finally:
-            self._handle = None
-            os.close(handle)
+    def append(self, kind: str, body: Mapping) -> Row:
+        """One more row, durable on return. LedgerError out of order; a charge goes through `Ledger.charge`."""
+        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP"):
+            raise ValueError("this row cannot be appended by hand")
+        with self.ledger.chain.transaction():
+            self.ledger._require(self.run_id, kind)
+            if body.get("attempt") not in (None, len(self.ledger._rows_of(self.run_id, "ATTEMPT")) - 1):
+                raise LedgerError(_ANOTHER)  # its steps were billed up to its last checkpoint only
+            if kind == "PROBE" and self.ledger._rows_of(self.run_id, kind):
+                raise LedgerError(_ANOTHER)  # one probe is paid for, and training follows the one recorded
+            return self.ledger.chain.append(kind, self.run_id, body, body.get("attempt"))
 
-    def append(self, kind: str, body: Mapping) -> dict:
-        """Write one row and return it once it is durable (fsync). A CHARGE needs {"events": [...]} with at least one event.
+    def begin(self, body: Mapping, *, expected: int, reserve: int) -> Row:
+        """The ATTEMPT row of attempt number `expected`; `body["billed"]` steps come out of the run's `reserve` of steps.
 
-        Raises ValueError for an unknown kind, a row out of order, numbers that are not finite, or a disk that cannot take it; the
-        file is then as before.
+        A copy of the run folder meets the same rows here: it can neither start the same attempt nor spend the reserve twice.
         """
-        if kind not in KINDS:
-            raise ValueError(f"unknown ledger row: use one of {', '.join(KINDS)}")
-        events = body.get("events")
-        if kind == "CHARGE" and not (isinstance(events, list) and events and all(isinstance(e, dict) for e in events)):
-            raise ValueError("a CHARGE row lists its events: give events.to_json(plan.events)")
-        with self.lock():
-            need = _NEEDS.get(kind)
-            if need and not self.bodies(need):
-                raise ValueError(f"a {kind} row needs a {need} row before it: charge first, then read, then release")
-            row = {
-                "seq": len(self._rows),
-                "prev_hash": self.head,
-                "kind": kind,
-                "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # a comment; seq decides the order
-                "body": json.loads(_canonical(body)),
-            }
-            row["hash"] = _hash(row)
-            self._write((_canonical(row) + "\n").encode("ascii"))
-            self._rows.append(row)
-            return row
-
-    def _write(self, data: bytes) -> None:
-        size = os.fstat(self._handle).st_size
-        try:
-            done = 0
-            while done < len(data):
-                done += os.write(self._handle, data[done:])
-            os.fsync(self._handle)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # best effort: a line left torn is refused at the next opening
-                os.ftruncate(self._handle, size)
-            raise ValueError(f"the ledger could not be written ({error.strerror}): free space, then resume") from error
-
-    @classmethod
-    def cut_torn_line(cls, path: str | os.PathLike) -> RunLedger:
-        """Remove an incomplete last line (no step waits for a row that is not yet durable), note it, and open the ledger."""
-        path = Path(path)
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        _parse(whole)
-        if whole != data:
-            with open(path, "r+b") as file:
-                file.truncate(len(whole))
-                os.fsync(file.fileno())
-        ledger = cls(path)
-        if whole != data:
-            ledger.append("NOTE", {"note": "an incomplete last line was cut"})
-        return ledger
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with self.ledger.chain.transaction():
+            self.ledger._require(self.run_id, "ATTEMPT")
+            done = self.ledger._rows_of(self.run_id, "ATTEMPT")
+            if len(done) != expected:
+                raise LedgerError(_ANOTHER)
+            needed = sum(row.body["billed"] for row in done) + body["billed"]
+            if needed > reserve:
+                raise LedgerError(
+                    f"the retry reserve is spent ({reserve} steps planned, {needed} needed): "
+                    "plan with a larger --retry-reserve"
+                )
+            return self.ledger.chain.append("ATTEMPT", self.run_id, {**body, "attempt": expected}, expected)

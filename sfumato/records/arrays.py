@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import SfumatoError
 
+PLENTY, MOST_EXPANSION = 256 * 2**20, 200  # bytes; unpacked size / packed size that is still believed above it
 IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
 
 
@@ -53,7 +54,11 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
-                return parse_idx(stream.read(), path.name)
+                head = stream.read(64)
+                shape, offset = _idx_header(head, path.name)
+                size = offset + math.prod(shape)
+                check_expansion(path.stat().st_size, size)
+                return parse_idx(head + stream.read(max(0, size + 1 - len(head))), path.name)
         with open(path, "rb") as stream:
             shape, offset = _idx_header(stream.read(64), path.name)
         if path.stat().st_size != offset + math.prod(shape):
@@ -83,6 +88,9 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
     Stored (uncompressed) members are memory-mapped. Raises SfumatoError for pickled, cut or missing arrays.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                check_expansion(entry.compress_size, entry.file_size)
         with np.load(path, allow_pickle=False) as file:
             names = set(file.files)
             images = _first(names, ("images", f"{split}_images", f"x_{split}"))
@@ -104,6 +112,14 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
     except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         cause = "pickled objects" if "pickle" in str(error) else type(error).__name__
         raise SfumatoError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+
+
+def check_expansion(packed: int, unpacked: int) -> None:
+    """SfumatoError for a file that would fill the memory when unpacked (sizes in bytes, as declared)."""
+    if unpacked > max(PLENTY, MOST_EXPANSION * packed):
+        raise SfumatoError(
+            f"the file grows more than {MOST_EXPANSION} times when it is unpacked: if that is right, store it uncompressed"
+        )
 
 
 def _first(names: set[str], wanted: tuple[str, ...]) -> str | None:

@@ -14,6 +14,7 @@ from PIL import Image
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_SCANS = 100  # of a JPEG: each scan costs a pass over all pixels, and real files have about ten
 MIN_SIDE = 8
 MAX_ASPECT = 20
 PAD_AT_MOST = 4
@@ -61,7 +62,7 @@ def decode(data: bytes) -> tuple[np.ndarray, bool]:
     """
     if not data:
         raise BadImage("empty file")
-    if len(data) > MAX_BYTES:
+    if len(data) > MAX_BYTES or data.count(b"\xff\xda") > MAX_SCANS and data[:2] == b"\xff\xd8":
         raise BadImage("too large")
     try:
         with warnings.catch_warnings():
@@ -150,7 +151,13 @@ def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
 
 def fingerprint(pixels: np.ndarray) -> bytes:
     """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record; 32 bytes, private data."""
-    return hashlib.sha256(struct.pack("<II", *pixels.shape[:2]) + np.ascontiguousarray(pixels).tobytes()).digest()
+    return fingerprints(pixels[None])[0]
+
+
+def fingerprints(block: np.ndarray) -> list[bytes]:
+    """`fingerprint` of each of [k, H, W, 3]."""
+    shape = struct.pack("<II", *block.shape[1:3])
+    return [hashlib.sha256(shape + row.tobytes()).digest() for row in block]
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

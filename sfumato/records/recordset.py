@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from .decode import PAD_AT_MOST, BadImage, decode, fingerprint, fit
+from .decode import PAD_AT_MOST, BadImage, decode, fingerprint, fingerprints, fit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,7 +45,8 @@ class RecordSet:
     facts: Facts = field(default_factory=Facts, repr=False)
     classes_found: bool = False
     array: np.ndarray | None = field(default=None, repr=False)  # uint8 [n, H, W] or [n, H, W, 3]
-    read: Callable[[int], bytes] | None = field(default=None, repr=False)  # slot -> encoded image file
+    read: Callable[[int], bytes] | None = field(default=None, repr=False)  # place in the source -> encoded image file
+    place: np.ndarray | None = field(default=None, repr=False)  # int64 [n] slot -> place in the source; None: the same
 
     @property
     def n(self) -> int:
@@ -62,46 +64,99 @@ class RecordSet:
         return int(np.bincount(self.unit).max()) if self.n else 0
 
     def images(self, indices, resolution: int) -> np.ndarray:
-        """uint8 [k, R, R, 3] RGB of the slots `indices`; zeros where a slot is unusable.
+        """uint8 [k, R, R, 3] RGB of the slots `indices`; zeros where `load` finds none."""
+        return self.load(indices, resolution)[0]
+
+    def load(self, indices, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 [k, R, R, 3] RGB, bool [k] whether it is the picture that was indexed) of the slots `indices`.
 
         Square centre crop, then Lanczos. Array records at most 4 px smaller than R are padded with zeros instead.
-        A file that has changed or vanished since it was indexed gives zeros: after a charge no record ends a run.
+        Zeros and False for an unusable slot, and for one that has changed or vanished since: after a charge no record ends
+        a run, and nothing that the ledger did not see is trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         out = np.zeros((len(indices), resolution, resolution, 3), np.uint8)
+        good = np.zeros(len(indices), bool)
         if self.array is not None:
-            self._from_array(indices, out)
-            return out
-        for row in np.argsort(indices, kind="stable"):  # slot order: parquet row groups are read once each
+            self._from_array(indices, out, good)
+            return out, good
+        for row in np.argsort(
+            self._place(indices), kind="stable"
+        ):  # in file order: parquet row groups are read once each
             slot = int(indices[row])
-            if not self.usable[slot]:
-                continue
-            pixels = self.pixels(slot)
-            if pixels is not None and fingerprint(pixels) == self.facts.prints[slot]:
-                out[row] = fit(pixels, resolution)
-        return out
+            pixels = self.pixels(slot) if self.usable[slot] else None
+            if pixels is not None and fingerprint(pixels) == self.fingerprints[slot]:
+                out[row], good[row] = fit(pixels, resolution), True
+        return out, good
+
+    def _from_array(self, indices: np.ndarray, out: np.ndarray, good: np.ndarray) -> None:
+        resolution, (height, width) = out.shape[1], self.array.shape[1:3]
+        rows = np.flatnonzero(self.usable[indices])
+        block = _rgb(self.array[self._place(indices[rows])])
+        same = [a == self.fingerprints[slot] for a, slot in zip(fingerprints(block), indices[rows])]
+        rows, block = rows[same], block[same]
+        good[rows] = True
+        before = (resolution - height) // 2
+        if height == width and 0 <= resolution - height <= PAD_AT_MOST:
+            out[rows, before : before + height, before : before + width] = block
+        else:
+            for row, pixels in zip(rows, block):
+                out[row] = fit(pixels, resolution, pad=True)
+
+    @cached_property
+    def fingerprints(self) -> tuple[bytes, ...]:
+        """SHA-256 of each slot's canonical pixels at its own size, b"" where unusable; private."""
+        if self.facts.prints is not None:
+            return tuple(p if use else b"" for p, use in zip(self.facts.prints, self.usable))
+        if self.array is None:
+            return tuple(fingerprint(self.pixels(i)) if self.usable[i] else b"" for i in range(self.n))
+        found: list[bytes] = []
+        for start in range(0, self.n, 1024):
+            slots = np.arange(start, min(self.n, start + 1024))
+            found += fingerprints(_rgb(self.array[self._place(slots)]))
+        return tuple(p if use else b"" for p, use in zip(found, self.usable))
+
+    def rearranged(self, order: np.ndarray) -> RecordSet:
+        """The same records with slot i holding what slot order[i] held; units are numbered by first appearance again.
+
+        `order` int64 [n] is a permutation. Pixels stay where they are.
+        """
+        order = np.asarray(order, np.int64)
+        facts, prints = self.facts, self.fingerprints
+        _, first, number = np.unique(self.unit[order], return_index=True, return_inverse=True)
+        return replace(
+            self,
+            labels=self.labels[order],
+            unit=np.argsort(np.argsort(first))[number].astype(np.int64),
+            usable=self.usable[order],
+            captions=None if self.captions is None else tuple(self.captions[i] for i in order),
+            facts=replace(
+                facts,
+                sizes=None if facts.sizes is None else facts.sizes[order],
+                exif=None if facts.exif is None else facts.exif[order],
+                thumbnails=None if facts.thumbnails is None else facts.thumbnails[order],
+                prints=tuple(prints[i] for i in order),
+            ),
+            place=self._place(order),
+        )
+
+    @property
+    def reading_order(self) -> np.ndarray:
+        """The slots in the order of the source, int64 [n]: a parquet row group is then read once, not for every batch."""
+        return np.argsort(self._place(np.arange(self.n)), kind="stable")
+
+    def _place(self, slots: np.ndarray) -> np.ndarray:
+        return slots if self.place is None else self.place[slots]
 
     def pixels(self, slot: int) -> np.ndarray | None:
         """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when it cannot be read."""
+        place = int(self._place(np.int64(slot)))
         if self.array is not None:
-            return _rgb(self.array[slot])
+            return _rgb(self.array[place : place + 1])[0]
         try:
-            return decode(self.read(slot))[0]
+            return decode(self.read(place))[0]
         except BadImage:
             return None
-
-    def _from_array(self, indices: np.ndarray, out: np.ndarray) -> None:
-        resolution, (height, width) = out.shape[1], self.array.shape[1:3]
-        good = np.flatnonzero(self.usable[indices])
-        before = (resolution - height) // 2
-        if height == width and 0 <= resolution - height <= PAD_AT_MOST:
-            block = self.array[indices[good]]
-            out[good, before : before + height, before : before + width] = (
-                block if block.ndim == 4 else block[..., None]
-            )
-            return
-        for row in good:
-            out[row] = fit(_rgb(self.array[indices[row]]), resolution, pad=True)
 
     def digest(self, key: bytes) -> str:
         """Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order: the identity of these data.
@@ -114,18 +169,14 @@ class RecordSet:
         for name in self.classes:
             mac.update(hashlib.sha256(name.encode()).digest())
         for slot in range(self.n):
-            mac.update(self._print(slot))
+            mac.update(self.fingerprints[slot] or bytes(32))
             if self.captions is not None:
                 mac.update(hashlib.sha256(self.captions[slot].encode("utf-8", "surrogatepass")).digest())
         mac.update(self.labels.astype("<i8").tobytes() + self.unit.astype("<i8").tobytes())
         mac.update(self.usable.astype(np.uint8).tobytes())
         return mac.hexdigest()
 
-    def _print(self, slot: int) -> bytes:
-        if not self.usable[slot]:
-            return bytes(32)
-        return self.facts.prints[slot] if self.facts.prints is not None else fingerprint(self.pixels(slot))
 
-
-def _rgb(row: np.ndarray) -> np.ndarray:
-    return np.repeat(row[..., None], 3, axis=2) if row.ndim == 2 else row
+def _rgb(block: np.ndarray) -> np.ndarray:
+    """uint8 [k, H, W] or [k, H, W, 3] -> [k, H, W, 3]."""
+    return np.repeat(block[..., None], 3, axis=3) if block.ndim == 3 else block

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .assemble import LONE
-from .decode import fingerprint
 from .recordset import RecordSet
 
 
@@ -57,8 +56,8 @@ def describe(records: RecordSet) -> Summary:
     counts = np.bincount(records.labels[usable & (records.labels >= 0)], minlength=len(records.classes))
     slots = np.flatnonzero(usable)
     if records.array is not None:
-        prints = [fingerprint(records.pixels(slot)) for slot in slots]
-        thumbnails = _thumbnails(records.array, slots)
+        prints = [records.fingerprints[slot] for slot in slots]
+        thumbnails = _thumbnails(records.array, slots)  # as read, before any rearrangement
         sizes = np.array([records.array.shape[2:0:-1]])
     else:
         prints, sizes, thumbnails = [facts.prints[slot] for slot in slots], facts.sizes[slots], facts.thumbnails[slots]

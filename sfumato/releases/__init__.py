@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sfumato.releases.certificate import build_privacy_json
+from sfumato.releases.contents import DRAFT
 from sfumato.releases.folder import finalise, write_draft, write_release
 from sfumato.releases.verify import VerifyReport, verify
 
-__all__ = ["VerifyReport", "build_privacy_json", "finalise", "verify", "write_draft", "write_release"]
+__all__ = ["DRAFT", "VerifyReport", "build_privacy_json", "finalise", "verify", "write_draft", "write_release"]

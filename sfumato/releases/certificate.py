@@ -10,6 +10,7 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
+from sfumato.releases.cards import RELATIONS
 from sfumato.releases.mechanism import mechanism
 
 FORMAT = "sfumato-privacy/1"
@@ -23,8 +24,18 @@ NOT_COVERED = (
     "A unit that also appears in another unit's images.",
     "Facts that hold for the population as a whole and would be learned without any single unit.",
     "The facts listed under public_facts, which the operator declared public.",
-    "Other runs on the same data that are not listed under ledger.",
+    "Runs on the same images that are not listed under ledger: another ledger's, or on pictures that were cropped, resized or "
+    "stored again with loss, which the ledger does not recognise.",
     "Floating-point attacks on the training noise: a real-arithmetic guarantee.",
+)
+
+NOT_PUBLIC = (
+    "class counts",
+    "the number of unreadable or left-out images",
+    "which units were drawn, and how many in a step",
+    "captions and file names",
+    "losses and gradient norms",
+    "figures of internal evaluations",
 )
 
 _LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
@@ -42,7 +53,8 @@ def build_privacy_json(
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
     `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays` and, where more was billed
-    than planned, `events` (the total, as in `events.to_json`). `conditions` may have `base`, `base_digest`,
+    than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
+    (run, epsilon, events), `total_epsilon` (None: not bounded), `cap` and `data_sets`. `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`). `settings` are the public settings of synthesis. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
@@ -72,6 +84,7 @@ def build_privacy_json(
         "format": FORMAT,
         "statement": f"({epsilon:g}, {delta:g})-differential privacy, unit of privacy: {unit}, relation: {relation}.",
         "relation": relation,
+        "adjacency": {"dp_accounting": accounting.RELATIONS[relation].name, "means": RELATIONS[relation]},
         "unit": unit,
         "delta": delta,
         "epsilon": epsilon,
@@ -83,13 +96,15 @@ def build_privacy_json(
             "second": _second(parsed, delta, relation),
         },
         "events": events,
+        "event_tree": event_tree(events),
         "mu": {"value": accounting.dominating_mu(curve, DELTA_FLOOR), "delta_floor": DELTA_FLOOR},
         "attack_success": attacks,
         "max_per_unit": plan.get("max_per_unit", 1),
         "public_facts": _public_facts(plan, settings, conditions.get("selection")),
         "mechanism": mechanism(plan, events),
         "synthesis": settings,
-        "ledger": {**{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays")}, "run_key_id": run_key_id},
+        "not_public": list(NOT_PUBLIC),
+        "ledger": _ledger(ledger, run_key_id, events, epsilon),
         "tuning": conditions.get("tuning")
         or (
             "No search over settings on the private data is recorded in this run's ledger; "
@@ -119,6 +134,31 @@ def build_privacy_json(
         certificate["k_table"] = table
     _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})
     return certificate
+
+
+def event_tree(events: list[dict]) -> dict:
+    """The events as dp_accounting nests them: composed, self-composed, Poisson-sampled."""
+    leaves = []
+    for event in events:
+        leaf = {k: v for k, v in event.items() if k in ("noise_multiplier", "epsilon")}
+        leaf = {"event": "Laplace" if event["type"] == "laplace" else "Gaussian", **leaf}
+        if event["type"] == "poisson_gaussian":
+            leaf = {"event": "PoissonSampled", "sampling_probability": event["sampling_rate"], "of": leaf}
+        leaves.append({"event": "SelfComposed", "count": event.get("steps", event.get("count", 1)), "of": leaf})
+    return {"event": "Composed", "of": leaves}
+
+
+def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -> dict:
+    """The run's rows and all that was charged on its images; a run without a shared ledger stands alone."""
+    alone = [{"run": ledger.get("run"), "epsilon": epsilon, "events": events}]
+    return {
+        **{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays", "run")},
+        "run_key_id": run_key_id,
+        "charges": ledger.get("charges") or alone,
+        "total_epsilon": ledger.get("total_epsilon", epsilon),
+        "cap": ledger.get("cap"),
+        "data_sets": ledger.get("data_sets", 1),
+    }
 
 
 def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
@@ -190,6 +230,7 @@ def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
         "class_shares": settings.get("class_shares", "uniform"),
         "n_units_counts": ("slots of the data set" if plan["unit"] == "record" else "values of the unit column")
         + ", usable or not",
+        "overlap": "which earlier runs of this ledger used some of the same images (ledger.charges)",
     }
 
 

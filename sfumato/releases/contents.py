@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ MODEL = (
     ),
 )
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
+MAX_HEADER = 100_000_000  # bytes, as in the format's own reader
+PARQUET_KEYS = {b"huggingface", b"ARROW:schema", b"content_defined_chunking"}
+WIDTH = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
+SETTINGS = ("lora_adapter_metadata", "loda")  # JSON in the header of a safetensors file
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
@@ -161,10 +166,15 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
         columns = set(file.schema_arrow.names)
         if not {"image", "label"} <= columns <= COLUMNS:
             raise SfumatoError(f"{shard} has a column beside image, label, prompt and seed")
+        _check_parquet(file, shard)
         names = _class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
-                label = row["label"]
+                label, path = row["label"], row["image"]["path"]
+                if path is not None and not re.fullmatch(r"\d{6,}\.png", path):
+                    raise SfumatoError(
+                        f"{shard} names a picture in another way than by its number; synthesize it again"
+                    )
                 check_png(row["image"]["bytes"], shard)
                 yield names[label] if names else str(label), row.get("prompt"), row["image"]["bytes"]
 
@@ -206,7 +216,77 @@ def _check_model(folder: Path, found: Contents) -> None:
     if found.layout == "pipeline" and "model/model_index.json" not in found.files:
         raise SfumatoError("model/ has no model_index.json, so diffusers cannot open it; save the pipeline again")
     for name in weights:
-        with (folder / name).open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            if not 2 <= size <= min(100_000_000, (folder / name).stat().st_size - 8):
-                raise SfumatoError(f"{name} is not a safetensors file; save it again")
+        check_safetensors(folder / name, name)
+
+
+def check_safetensors(path: Path, name: str) -> None:
+    """Refuse what is not just tensors: other metadata than diffusers or a LoDA file has, bytes between or after tensors."""
+    broken = SfumatoError(f"{name} is not a safetensors file; save it again")
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        if not 2 <= size <= min(MAX_HEADER, path.stat().st_size - 8):
+            raise broken
+        try:
+            header = json.loads(stream.read(size), object_pairs_hook=_once)
+            metadata = header.pop("__metadata__", {})
+            spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
+            sizes = [math.prod(e["shape"]) * WIDTH[e["dtype"]] == e["data_offsets"][1] - e["data_offsets"][0]
+                     for e in header.values()]  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            raise broken from None
+    ends = [0, *(end for _, end in spans)]
+    if not all(sizes) or [start for start, _ in spans] != ends[:-1] or ends[-1] != path.stat().st_size - 8 - size:
+        raise SfumatoError(f"{name} has bytes that belong to no tensor; save it again")
+    if not set(metadata) <= {"format", *SETTINGS} or metadata.get("format", "pt") != "pt":
+        raise SfumatoError(f"{name} carries metadata beside its format; save it again without")
+    try:
+        settings = [json.loads(metadata.get(key, "{}"), object_pairs_hook=_once) for key in SETTINGS]
+    except (ValueError, TypeError):
+        raise broken from None
+    if not _harmless(settings):
+        raise SfumatoError(f"{name} carries a text in its adapter's settings that is no module name; save it again")
+
+
+def _once(pairs: list) -> dict:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def _harmless(value) -> bool:
+    """Numbers, and words as settings and module names are: no sentence, no path."""
+    if isinstance(value, dict):
+        return all(_harmless(key) and _harmless(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(_harmless, value))
+    return not isinstance(value, str) or bool(re.fullmatch(r"[\w.^$-]{0,100}", value))
+
+
+def _check_parquet(file, shard: str) -> None:
+    """Refuse metadata beside what `datasets` needs, and other types than picture, text and number."""
+    import pyarrow as pa
+
+    schema, text = file.schema_arrow, (pa.string(), pa.large_string())
+    extra = {*(schema.metadata or {}), *(file.metadata.metadata or {})} - PARQUET_KEYS
+    if extra or any(field.metadata for field in schema):
+        raise SfumatoError(f"{shard} carries metadata beside the features of its columns; synthesize it again")
+    picture = (
+        {field.name for field in schema.field("image").type} if pa.types.is_struct(schema.field("image").type) else {}
+    )
+    types = {"label": (*text, pa.int64()), "prompt": text, "seed": (pa.int64(),)}
+    if picture != {"bytes", "path"} or any(
+        schema.field(name).type not in types[name] for name in schema.names if name in types
+    ):
+        raise SfumatoError(
+            f"{shard} has a column of another type than `sfumato synthesize` writes; synthesize it again"
+        )
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        kept = set(features) <= {"info"} and set(features.get("info", {})) <= {"features"}
+        columns = features.get("info", {}).get("features", {})
+        kept = kept and set(columns) <= COLUMNS and all(set(v) <= {"_type", "dtype", "names"} for v in columns.values())
+        kept = kept and all(v.get("dtype") in (None, "string", "int64") for v in columns.values())
+    except (ValueError, TypeError, AttributeError):
+        kept = False
+    if not kept:
+        raise SfumatoError(f"{shard} carries metadata beside the features of its columns; synthesize it again")

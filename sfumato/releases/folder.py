@@ -32,6 +32,8 @@ def write_draft(
 ) -> dict:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
 
+    It holds the hash of every file that is there now, so that a release can hold no other.
+
     `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n, resolution,
     class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other arguments are those of
     `build_privacy_json`; `artefacts` is "images" or "model".
@@ -43,6 +45,8 @@ def write_draft(
     part = folder / (DRAFT + ".part")
     try:
         part.unlink(missing_ok=True)
+        made = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and p.name != DRAFT}
+        draft["files"] = {name: _digest(made[name]) for name in sorted(made)}
         _write(part, _json(draft))
         os.replace(part, folder / DRAFT)
     except OSError as error:
@@ -65,12 +69,12 @@ def finalise(
         raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
-        certificate, kind = draft["certificate"], draft["artefacts"]
+        certificate, kind, made = draft["certificate"], draft["artefacts"], dict(draft["files"])
     except FileNotFoundError:
         raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
-    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics)
+    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made)
 
 
 def write_release(
@@ -109,6 +113,7 @@ def _finish(
     title: str | None,
     licence: str,
     public_metrics: list[dict] | None,
+    made: dict[str, str] | None = None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
@@ -119,6 +124,8 @@ def _finish(
     facts, settings = certificate["public_facts"], certificate["synthesis"]
     prompts = (*(facts["prompts"] or ()), *(settings.get("prompts") or ()))
     contents = inspect_source(source, kind, classes=tuple(facts["classes"] or ()), prompts=prompts, n=settings.get("n"))
+    if made is not None and set(made) != set(contents.files):
+        raise SfumatoError("files were added or taken away since `sfumato synthesize`: synthesize into a new folder")
     title = title or ("Synthetic images" if kind == "images" else "Adapted diffusion model")
     pages = _pages(certificate, contents, title, licence, public_metrics or [])
     try:
@@ -127,7 +134,7 @@ def _finish(
     except OSError as error:
         raise _disk(error) from None
     try:
-        hashes = {name: _copy(source / name, building / name) for name in contents.files}
+        hashes = {name: _copy(source / name, building / name, made and made[name]) for name in contents.files}
         hashes.update({name: _write(building / name, page) for name, page in pages.items()})
         certificate = {**certificate, "artefacts": dict(sorted(hashes.items()))}
         hashes[CERTIFICATE] = _write(building / CERTIFICATE, _json(certificate))
@@ -190,17 +197,28 @@ def _write(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copy one checked file, without its times and modes; returns its SHA-256. Torn copies show in SHA256SUMS."""
+def _copy(source: Path, target: Path, made: str | None) -> str:
+    """Copy one checked file, without its times and modes; returns its SHA-256. Torn copies show in SHA256SUMS.
+
+    `made`: the hash it had when it was written; SfumatoError where it is another file now.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
+    digest, written = hashlib.sha256(), hashlib.sha256()
     with source.open("rb") as reader, target.open("xb") as writer:
-        if source.suffix == ".json":
-            data = public_json(reader.read())
-            writer.write(data)
-            return hashlib.sha256(data).hexdigest()
-        while block := reader.read(1 << 20):
+        while block := reader.read(-1 if source.suffix == ".json" else 1 << 20):
+            digest.update(block)
+            block = public_json(block) if source.suffix == ".json" else block
             writer.write(block)
+            written.update(block)
+    if made is not None and digest.hexdigest() != made:
+        raise SfumatoError(f"{source.name} is not the file that was synthesized or exported: make the folder again")
+    return written.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import dp_accounting as dp
 from dp_accounting.pld import PLDAccountant
 
+K_TABLE = "2", "3", "5", "10"
 RELATIONS = {"zero-out": "REPLACE_SPECIAL", "add-remove": "ADD_OR_REMOVE_ONE", "replace-one": "REPLACE_ONE"}
 
 
@@ -32,18 +33,22 @@ def positive(value, most=math.inf):
     return value
 
 
-def price(facts):
-    """A dp_accounting PLD accountant which has composed every event of privacy.json, in that file's own words."""
-    grid = positive(facts["accountant"]["grid"], 1e-2)
+def price(facts, events, k=1, grid=None):
+    """A dp_accounting PLD accountant which has composed these events, for k records that belong together."""
+    grid = positive(grid or facts["accountant"]["grid"], 2e-2)
     accountant = PLDAccountant(getattr(dp.NeighboringRelation, RELATIONS[facts["relation"]]), grid)
-    for event in facts["events"]:
+    for event in events:
         kind, count = event["type"], event.get("steps", event.get("count", 1))
         if kind == "laplace":
-            one = dp.LaplaceDpEvent(1 / positive(event["epsilon"]))
+            one = dp.LaplaceDpEvent(1 / (k * positive(event["epsilon"])))
         else:
-            one = dp.GaussianDpEvent(positive(event["noise_multiplier"]))
-        if kind == "poisson_gaussian":
+            one = dp.GaussianDpEvent(positive(event["noise_multiplier"]) / k)
+        if kind == "poisson_gaussian" and k == 1:
             one = dp.PoissonSampledDpEvent(positive(event["sampling_rate"], 1), one)
+        elif kind == "poisson_gaussian":  # a draw holds Binomial(k, q) of the k records
+            q = positive(event["sampling_rate"], 1)
+            shares = [math.comb(k, i) * q**i * (1 - q) ** (k - i) for i in range(k + 1)]
+            one = dp.dp_event.MixtureOfGaussiansDpEvent(event["noise_multiplier"], list(range(k + 1)), shares)
         elif kind not in ("gaussian", "laplace"):
             raise ValueError(f"unknown event type {kind!r}")
         if int(positive(count)) != count:
@@ -79,17 +84,17 @@ def found_at_most(rate, epsilon, delta):
 def check_privacy(facts):
     """Every check that needs privacy.json alone, as a list of (name, passed, detail)."""
     m = facts["mechanism"]
-    stated = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
+    named = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
     for query in m["one_shot"]:
         rate = query["sampling_rate"] if query["type"] == "poisson_gaussian" else None
-        stated[query["type"], rate, query["noise"]] += 1
+        named[query["type"], rate, query["noise"]] += 1
     billed = Counter()
     for event in facts["events"]:
         noise = event.get("noise_multiplier", event.get("epsilon"))
         billed[event["type"], event.get("sampling_rate"), noise] += int(event.get("steps", event.get("count", 1)))
     yield (
         "events",
-        +stated == +billed and (m["billed_steps"] or 0) >= (m["steps"] or 0),
+        +named == +billed and (m["billed_steps"] or 0) >= (m["steps"] or 0),
         f"{m['billed_steps']} steps billed, {len(m['one_shot'])} one-shot queries; rate and noise as in 'mechanism'",
     )
     if m["sampling_rate"] is not None:
@@ -104,6 +109,7 @@ def check_privacy(facts):
             math.isclose(m["sensitivity"], bound, rel_tol=1e-9),
             f"{m['clipping']}: one unit adds at most {bound:.6g} in all",
         )
+    yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
     for query in m["one_shot"]:
         if "sensitivity" in query:
             chosen = facts["selection"]
@@ -114,36 +120,81 @@ def check_privacy(facts):
                 enough and sorted(chosen["selected"]) == sorted(group for group, _ in ranked),
                 f"noise {query['noise_stddev']:.6g} on scores of sensitivity {query['sensitivity']:.6g}; the best chosen",
             )
-    accountant = price(facts)
-    epsilon = accountant.get_epsilon(positive(facts["delta"], 0.5))
+    delta, stated = positive(facts["delta"], 0.5), facts["epsilon"]
+    accountant = price(facts, facts["events"])
+    epsilon = accountant.get_epsilon(delta)
     yield (
         "epsilon",
-        abs(epsilon - facts["epsilon"]) <= 1e-3 + 1e-9,
-        f"stated {facts['epsilon']}, priced again {epsilon:.6f} at delta {facts['delta']} ({facts['relation']})",
+        -1e-7 <= stated - epsilon <= 1e-3 + 1e-7,
+        f"stated {stated}, priced again {epsilon:.6f} at delta {delta} ({facts['relation']}); rounded up",
+    )
+    words = f"({stated:g}, {delta:g})-differential privacy, unit of privacy: {facts['unit']}, relation: "
+    yield "statement", facts["statement"] == f"{words}{facts['relation']}.", "says the same figures"
+    table, low = facts.get("k_table", {}), []
+    if facts["relation"] != "replace-one" and facts["unit"] == "record":
+        noise = min(event.get("noise_multiplier", 1.0) for event in facts["events"])
+        for k in map(int, K_TABLE):
+            grid = min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
+            if table[str(k)] < price(facts, facts["events"], k, grid).get_epsilon(delta) - 1e-6:
+                low.append(k)
+        yield "k_table", table["1"] == stated and not low, f"{len(table)} group sizes, none priced too low"
+    charges, total = facts["ledger"]["charges"], facts["ledger"]["total_epsilon"]
+    own = any(charge["events"] == facts["events"] for charge in charges)
+    together = (
+        epsilon if len(charges) == 1 else price(facts, [e for c in charges for e in c["events"]]).get_epsilon(delta)
+    )
+    yield (
+        "all runs",
+        own and (total is None or total >= together - 1e-7),
+        f"{len(charges)} on overlapping images, together epsilon {total}",
     )
     points = [(e, d, accountant.get_delta(e)) for e, d in facts["curve"]]
     yield (
         "curve",
-        len(points) >= 2 and all(d >= true * (1 - 1e-3) - 1e-12 for _, d, true in points),
+        len(points) >= 2 and all(d >= true * (1 - 1e-6) - 1e-13 for _, d, true in points),
         f"{len(points)} (epsilon, delta) points, none below the mechanism's",
     )
     mu, floor = positive(facts["mu"]["value"]), facts["mu"]["delta_floor"]
     yield (
         "mu",
-        all(delta_of_mu(mu, e) >= true * (1 - 1e-3) for e, _, true in points if true >= floor),
+        all(delta_of_mu(mu, e) >= true * (1 - 1e-6) - 1e-13 for e, _, true in points if true >= floor),
         f"Gaussian mu {mu} covers the curve down to delta {floor}",
     )
-    for rate, stated in facts["attack_success"].items():
+    for rate, found in facts["attack_success"].items():
         f, pairs = float(rate), [(e, d) for e, _, d in points]
         best = min(range(len(pairs)), key=lambda i: found_at_most(f, *pairs[i]))
         low, high = pairs[max(best - 1, 0)][0], pairs[min(best + 1, len(pairs) - 1)][0]
-        near = [low + (high - low) * i / 20 for i in range(21)]
+        near = [low + (high - low) * i / 100 for i in range(101)]
         bound = min(found_at_most(f, e, accountant.get_delta(e)) for e in near)
         yield (
             f"attack {rate}",
-            f <= stated <= 1 and stated >= 0.99 * min(bound, 1),
-            f"at most {stated:.2%} of members found when {f:.1%} of others are accused wrongly",
+            f <= found <= 1 and found >= 0.999 * min(bound, 1),
+            f"at most {found:.2%} of members found when {f:.1%} of others are accused wrongly",
         )
+
+
+def check_page(facts, text):
+    """The figures of PRIVACY.md, the page that is signed, as (name, passed, detail)."""
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
+    rows = {row[0]: row[1] for row in rows if len(row) == 2}
+    near = all(math.isclose(float(rows[name]), facts[name], rel_tol=1e-4) for name in ("epsilon", "delta"))
+    yield (
+        "PRIVACY.md",
+        near and facts["ledger"]["head"] in text,
+        "says the figures and the ledger's head of privacy.json",
+    )
+
+
+def tree(events):
+    """The events as dp_accounting nests them."""
+    leaves = []
+    for event in events:
+        leaf = {"event": "Laplace" if event["type"] == "laplace" else "Gaussian"}
+        leaf |= {name: event[name] for name in ("noise_multiplier", "epsilon") if name in event}
+        if event["type"] == "poisson_gaussian":
+            leaf = {"event": "PoissonSampled", "sampling_probability": event["sampling_rate"], "of": leaf}
+        leaves.append({"event": "SelfComposed", "count": event.get("steps", event.get("count", 1)), "of": leaf})
+    return {"event": "Composed", "of": leaves}
 
 
 def check_files(folder):
@@ -180,10 +231,15 @@ def check_files(folder):
 
 def checks(folder):
     """All checks of a release folder; unreadable files and missing fields become failed checks, not tracebacks."""
+
+    def facts():
+        return json.loads((folder / "privacy.json").read_text("utf-8"))
+
     results = []
     for part, name in (
         (lambda: check_files(folder), "files"),
-        (lambda: check_privacy(json.loads((folder / "privacy.json").read_text("utf-8"))), "privacy.json"),
+        (lambda: check_privacy(facts()), "privacy.json"),
+        (lambda: check_page(facts(), (folder / "PRIVACY.md").read_text("utf-8")), "PRIVACY.md"),
     ):
         try:
             results.extend((title, bool(passed), detail) for title, passed, detail in part())

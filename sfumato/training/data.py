@@ -38,33 +38,39 @@ class LatentData:
 def build_latents(
     folder: Path,
     n: int,
-    images: Callable[[np.ndarray], np.ndarray],
+    images: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     encode: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]],
     label: np.ndarray,
     unit: np.ndarray,
     *,
+    order: np.ndarray | None = None,
     batch: int = 512,
     progress: Callable[[int], None] = lambda done: None,
 ) -> LatentData:
     """Encode image by image into `folder`; memory does not grow with n.
 
-    images: slots -> uint8 [k, R, R, 3]. encode: a public function of one image at a time.
+    images: slots -> (uint8 [k, R, R, 3], bool [k]); a picture that is False gets the label -1, so that it weighs
+    nothing. encode: a public function of one image at a time. order: int64 [n], in which order the slots are read.
     Raises SfumatoError where the disk cannot hold the cache.
     """
     try:
-        return _build(folder, n, images, encode, label, unit, batch, progress)
+        return _build(folder, np.arange(n) if order is None else order, images, encode, label, unit, batch, progress)
     except OSError as error:
         raise SfumatoError(
             f"cannot write the cache of latents: {error.strerror}; free some space or choose another disk"
         ) from error
 
 
-def _build(folder, n, images, encode, label, unit, batch, progress) -> LatentData:
+def _build(folder, order, images, encode, label, unit, batch, progress) -> LatentData:
     folder.mkdir(parents=True, exist_ok=True)
+    n = len(order)
     maps: dict[str, np.ndarray] = {}
+    label = np.array(label)
     for start in range(0, n, batch):
-        slots = np.arange(start, min(n, start + batch))
-        for name, part in zip(("mean", "std"), encode(images(slots))):
+        slots = order[start : start + batch]
+        pictures, good = images(slots)
+        label[slots[~good]] = -1
+        for name, part in zip(("mean", "std"), encode(pictures)):
             if name not in maps:
                 path = folder / f"{name}.npy"
                 maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *part.shape[1:]))

@@ -227,6 +227,44 @@ def test_a_file_that_changes_after_indexing_gives_zeros(tmp_path):
     save(tmp_path / "cat" / "0.png", 77)
     (tmp_path / "cat" / "1.png").unlink()
     assert not records.images([0, 1], 12).any() and records.images([2], 12).any()
+    assert records.load([2, 0, 1], 12)[1].tolist() == [True, False, False]
+
+
+def test_an_array_that_changes_after_indexing_gives_zeros(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 255, (4, 12, 12), np.uint8)
+    np.savez(tmp_path / "d.npz", images=pixels, labels=np.array([0, 1, 0, 1]))
+    records = load_records(tmp_path / "d.npz", classes=["0", "1"])
+    assert len(set(records.fingerprints)) == 4  # read, as the ledger does
+    data = bytearray((tmp_path / "d.npz").read_bytes())
+    at = data.find(pixels[2].tobytes())
+    data[at] ^= 255
+    with open(tmp_path / "d.npz", "r+b") as file:  # under the memory map
+        file.write(data)
+    images, good = records.load(range(4), 12)
+    assert good.tolist() == [True, True, False, True] and not images[2].any() and images[3].any()
+
+
+def test_rearranged_records_are_the_same_ones(tmp_path):
+    for records in (load_records(class_folders(tmp_path)), load_records(save_npz(tmp_path), unit="unit")):
+        order = np.random.default_rng(2).permutation(records.n)
+        moved = records.rearranged(order)
+        again = moved.rearranged(np.argsort(order))
+        assert order[moved.reading_order].tolist() == list(range(records.n))
+        for slot, old in enumerate(order):
+            assert moved.labels[slot] == records.labels[old] and moved.fingerprints[slot] == records.fingerprints[old]
+            np.testing.assert_array_equal(moved.images([slot], 12), records.images([old], 12))
+            np.testing.assert_array_equal(moved.pixels(slot), records.pixels(old))
+        together = [{frozenset(np.flatnonzero(r.unit == u)) for u in range(r.n_units)} for r in (records, again)]
+        assert together[0] == together[1] and moved.n_units == records.n_units
+        assert moved.unit[np.sort(np.unique(moved.unit, return_index=True)[1])].tolist() == list(range(moved.n_units))
+        assert again.digest(bytes(16)) == records.digest(bytes(16)) or records.unit_column  # units are renumbered
+
+
+def save_npz(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 255, (6, 12, 12), np.uint8)
+    labels, unit = np.array([0, 1, 0, 1, 0, 1]), np.array([3, 3, 1, 2, 1, 9])
+    np.savez(tmp_path / "r.npz", images=pixels, labels=labels, unit=unit)
+    return tmp_path / "r.npz"
 
 
 def test_odd_names(tmp_path):

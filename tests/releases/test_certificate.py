@@ -20,11 +20,42 @@ def test_certificate_carries_what_a_stranger_needs(kit, finished):
     assert claim["mu"]["delta_floor"] == 1e-9 and claim["accountant"]["second"]["epsilon"] > claim["epsilon"]
     assert claim["mechanism"]["noise_stddev"] == kit.sigma * 0.5 and claim["mechanism"]["billed_steps"] == kit.steps
     assert claim["audit"]["statement"].endswith("A passed audit does not prove differential privacy.")
+    assert claim["event_tree"]["of"][0] == {
+        "event": "SelfComposed",
+        "count": kit.steps,
+        "of": {
+            "event": "PoissonSampled",
+            "sampling_probability": 0.05,
+            "of": {"event": "Gaussian", "noise_multiplier": kit.sigma},
+        },
+    }
+    assert (
+        claim["adjacency"]["dp_accounting"] == "REPLACE_SPECIAL"
+        and "replaced by nothing" in claim["adjacency"]["means"]
+    )
+    assert claim["ledger"]["charges"] == [{"run": None, "epsilon": claim["epsilon"], "events": claim["events"]}]
+    assert claim["ledger"]["total_epsilon"] == claim["epsilon"] and claim["ledger"]["cap"] is None
+    assert "class counts" in claim["not_public"] and "overlap" in claim["public_facts"]
     table = claim["k_table"]
     assert table["1"] == claim["epsilon"] and 2 * table["1"] < table["2"] < table["3"] < table["5"] < table["10"]
     assert set(claim["artefacts"]) == {
         p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()
     } - {"privacy.json", "SHA256SUMS"}
+
+
+def test_all_runs_on_the_images_are_stated(kit, tmp_path):
+    events = kit.plan()["events"]
+    charges = [{"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")]
+    ledger = {**kit.ledger, "run": "bb", "charges": charges, "total_epsilon": 3.5, "cap": 4.0, "data_sets": 2}
+    out = write_release(kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger=ledger))
+    assert "2 runs on images of this set" in (out / "PRIVACY.md").read_text()
+    assert "epsilon 3.5 at the same delta" in (out / "PRIVACY.md").read_text()
+    with pytest.raises(SfumatoError, match="all runs"):
+        low = {**ledger, "total_epsilon": kit.plan()["epsilon"]}
+        write_release(kit.images(tmp_path / "t"), tmp_path / "again", **kit.facts(ledger=low))
+    unbounded = {**ledger, "total_epsilon": None}
+    out = write_release(kit.images(tmp_path / "u"), tmp_path / "third", **kit.facts(ledger=unbounded))
+    assert "not bounded by any finite epsilon" in (out / "PRIVACY.md").read_text()
 
 
 def test_group_table_matches_the_golden_one():

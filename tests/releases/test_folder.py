@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import build_privacy_json, finalise, folder, verify, write_draft, write_release
+from sfumato.releases.contents import check_safetensors
 
 
 def test_images_open_and_carry_nothing_else(finished):
@@ -104,6 +105,111 @@ def test_draft_then_finalise_in_place(kit, tmp_path):
         finalise(source)
     with pytest.raises(SfumatoError, match="no synthesis.json"):
         finalise(kit.images(tmp_path / "bare"))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda top: shutil.copy(top / "train/cat/000000.png", top / "train/cat/000002.png"), "not the file that was"),
+        (lambda top: _edit(top / "train/metadata.jsonl", b'"seed": 3', b'"seed": 4'), "not the file that was"),
+        (lambda top: _drop(top), "added or taken away"),
+    ],
+)
+def test_a_release_holds_the_very_files_that_were_synthesized(kit, tmp_path, change, rule):
+    source = kit.images(tmp_path / "s")
+    write_draft(source, **kit.facts(settings={**kit.facts()["settings"], "n": None}))
+    change(source)
+    with pytest.raises(SfumatoError, match=rule):
+        finalise(source, tmp_path / "release")
+    assert {p.name for p in tmp_path.iterdir()} == {"s"}
+
+
+def _edit(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+def _drop(top):
+    table = top / "train/metadata.jsonl"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))
+    (top / "train/cat/000000.png").unlink()
+
+
+def _tensors(header: dict, body: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+ONE = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+LORA = json.dumps({"r": 4, "target_modules": ["to_q", "to_out.0"], "bias": "none", "base_model": None})
+LODA = json.dumps({"rank": 2, "scale": 2.0, "activation": "silu"})
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (_tensors({**ONE, "__metadata__": {"format": "pt", "lora_adapter_metadata": LORA}}, bytes(8)), None),
+        (_tensors({**ONE, "__metadata__": {"note": "ward 7"}}, bytes(8)), "metadata beside"),
+        (_tensors({**ONE, "__metadata__": {"format": "Mr Smith"}}, bytes(8)), "metadata beside"),
+        (
+            _tensors({**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "chest scan of Mr S"}'}}, bytes(8)),
+            "module name",
+        ),
+        (_tensors({**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "/home/x"}'}}, bytes(8)), "module name"),
+        (_tensors({**ONE, "__metadata__": {"loda": LODA}}, bytes(8)), None),
+        (_tensors({**ONE, "__metadata__": {"loda": '{"activation": "ward 7, bed 2"}'}}, bytes(8)), "module name"),
+        (_tensors({**ONE, "__metadata__": {"loda": '{"rank": "ward 7", "rank": 2}'}}, bytes(8)), "not a safetensors"),
+        (_tensors(ONE, bytes(9)), "belong to no tensor"),
+        (_tensors({"a": {**ONE["a"], "data_offsets": [1, 9]}}, bytes(9)), "belong to no tensor"),
+        (_tensors({**ONE, "b": ONE["a"]}, bytes(8)), "belong to no tensor"),
+        (_tensors({"a": {**ONE["a"], "shape": [3]}}, bytes(8)), "belong to no tensor"),
+        (_tensors({"a": {**ONE["a"], "dtype": "X9"}}, bytes(8)), "not a safetensors"),
+        (b'"\x00\x00\x00\x00\x00\x00\x00{"a":1,"a":2,"b":[1],"c":[2,3,4]}  ', "not a safetensors"),
+        (struct.pack("<Q", 2**63) + b"{}", "not a safetensors"),
+        (b"", "not a safetensors"),
+        (_tensors([1], b""), "not a safetensors"),  # type: ignore[arg-type]
+    ],
+)
+def test_only_tensors_leave_in_safetensors(tmp_path, data, rule):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(data)
+    if rule is None:
+        return check_safetensors(path, "x")
+    with pytest.raises(SfumatoError, match=rule):
+        check_safetensors(path, "x")
+
+
+def test_only_columns_leave_in_parquet(kit, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    png = next((kit.images(tmp_path / "s") / "train").rglob("*.png")).read_bytes()
+    good = {
+        "image": [{"bytes": png, "path": "000000.png"}],
+        "label": ["cat"],
+        "prompt": ["a picture of a cat"],
+        "seed": [1],
+    }
+
+    def made(name, columns=good, metadata=None):
+        top = tmp_path / name
+        (top / "data").mkdir(parents=True)
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        pq.write_table(table, top / "data/train-00000-of-00001.parquet")
+        return top
+
+    arguments = kit.facts(settings={**kit.facts()["settings"], "n": 1})
+    assert verify(write_release(made("good"), tmp_path / "release", **arguments)).ok
+    for number, (columns, metadata, rule) in enumerate(
+        [
+            (good, {"note": "ward 7"}, "metadata beside"),
+            (good, {"huggingface": '{"info": {"features": {}, "x": 1}}'}, "metadata beside"),
+            (good, {"huggingface": '{"info": {"features": {"label": {"dtype": "Mr Smith"}}}}'}, "metadata beside"),
+            (good, {"huggingface": "["}, "metadata beside"),
+            ({**good, "image": [{"bytes": png, "path": "smith.png"}]}, None, "by its number"),
+            ({**good, "image": [{"bytes": png, "path": None, "name": "x"}]}, None, "another type"),
+            ({**good, "seed": ["ward 7"]}, None, "another type"),
+        ]
+    ):
+        with pytest.raises(SfumatoError, match=rule):
+            write_release(made(str(number), columns, metadata), tmp_path / f"r{number}", **arguments)
 
 
 def _spoil_text_chunk(top):

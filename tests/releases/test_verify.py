@@ -81,7 +81,7 @@ def test_extra_missing_and_linked_files_fail(copy):
     assert failed(copy) == {"no extra file"}
     (copy / "link.png").unlink()
     (copy / "PRIVACY.md").unlink()
-    assert failed(copy) == {"no missing file", "artefacts"}
+    assert failed(copy) == {"no missing file", "artefacts", "PRIVACY.md"}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,16 @@ def test_extra_missing_and_linked_files_fail(copy):
         (lambda c: c["attack_success"].update({"0.01": c["attack_success"]["0.01"] * 0.9}), "attack 0.01"),
         (lambda c: c["events"][0].update(noise_multiplier=float("nan")), "events"),
         (lambda c: c.update(relation="replace-one"), "epsilon"),
+        (lambda c: c.update(epsilon=c["epsilon"] - 1e-3), "epsilon"),
+        (lambda c: c.update(statement=c["statement"].replace("record", "person")), "statement"),
+        (lambda c: c["k_table"].update({"5": c["k_table"]["5"] - 0.01}), "k_table"),
+        (lambda c: c.pop("k_table"), "privacy.json"),
+        (lambda c: c["event_tree"]["of"].pop(), "event tree"),
+        (lambda c: c["ledger"]["charges"].clear(), "all runs"),
+        (lambda c: c["ledger"]["charges"].append(c["ledger"]["charges"][0]), "all runs"),
+        (lambda c: c["ledger"].update(total_epsilon=c["epsilon"] / 2), "all runs"),
+        (lambda c: c["ledger"].update(head="cd" * 32), "PRIVACY.md"),
+        (lambda c: c["curve"][10].__setitem__(1, c["curve"][10][1] * 0.9999), "curve"),
         (lambda c: c.update(delta=2), "privacy.json"),
         (lambda c: c.pop("events"), "privacy.json"),
         (lambda c: c.update(relation="nearby"), "privacy.json"),

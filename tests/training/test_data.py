@@ -102,13 +102,19 @@ def test_the_cache_holds_each_image_once_in_slot_order(tmp_path):
 
     def read(slots):
         asked.extend(slots.tolist())
-        return images[slots]
+        return images[slots], slots != 9
 
     built = build_latents(tmp_path / "cache", 11, read, encode, np.arange(11) - 1, unit, batch=4)
     again = open_latents(tmp_path / "cache")
+    backwards = np.arange(11)[::-1].copy()
+    other = build_latents(
+        tmp_path / "other", 11, lambda s: (images[s], s != 9), encode, np.arange(11) - 1, unit, order=backwards
+    )
+    np.testing.assert_array_equal(other.mean, again.mean)
     assert asked == list(range(11)) and built.n_units == 6 and built.latent_shape == (3, 1, 1)
     np.testing.assert_allclose(again.mean[:, :, 0, 0], images.mean((1, 2)) / 255, atol=1e-3)
     assert isinstance(again.mean, np.memmap)
+    assert again.label.tolist() == [-1, 0, 1, 2, 3, 4, 5, 6, 7, -1, 9]  # a picture that is gone weighs nothing
     for number in range(6):
         assert set(again.order[again.first[number] : again.first[number + 1]]) == set(np.flatnonzero(unit == number))
 
@@ -120,4 +126,4 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     images = np.zeros((3, 4, 4, 3), np.uint8)
     with pytest.raises(SfumatoError, match="No space left"):
-        build_latents(tmp_path / "c", 3, lambda s: images[s], encode, np.zeros(3, int), np.arange(3))
+        build_latents(tmp_path / "c", 3, lambda s: (images[s], s >= 0), encode, np.zeros(3, int), np.arange(3))

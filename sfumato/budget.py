@@ -1,0 +1,142 @@
+"""Where the owner's ledger lies, and what the charges in it cost together."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .errors import SfumatoError
+from .privacy import accounting
+from .privacy import events as dp_events
+from .privacy.events import PoissonGaussian
+from .privacy.ledger import Ledger, LedgerError
+
+VARIABLE = "SFUMATO_LEDGER"
+FILE = "ledger.sqlite"
+
+
+def default_path(beside: Path | None = None) -> Path:
+    """$SFUMATO_LEDGER, or the user's data folder ($XDG_DATA_HOME/sfumato, ~/.local/share/sfumato); without a home, next to `beside`."""
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE]).absolute()
+    try:
+        home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        return Path(home).absolute() / "sfumato" / FILE
+    except RuntimeError:  # a container's user without a home
+        if beside is None:
+            raise SfumatoError(f"there is no home folder to keep the ledger in: set --ledger or {VARIABLE}") from None
+        return beside.absolute().parent / FILE
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger knows of some images. `order`: their slots sorted by keyed hash, int64 [n]. `total`: epsilon so far."""
+
+    order: np.ndarray
+    terms: dict | None
+    runs: int
+    total: float
+    cap: float | None
+
+    @property
+    def remark(self) -> str | None:
+        """One line for the owner; None where nothing was charged and nothing capped."""
+        if not self.runs and self.cap is None:
+            return None
+        cap = "" if self.cap is None else f"; the cap is {self.cap:g}"
+        return f"these images have cost epsilon {self.total:.3f} in {self.runs} earlier runs{cap}"
+
+
+def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
+    """What was spent on images given by a hash of their pixels per slot (b"" for an unusable slot, which comes last)."""
+    keyed = [ledger.keyed(p) if p else b"\xff" * 33 for p in fingerprints]
+    order = sorted(range(len(keyed)), key=keyed.__getitem__)  # copies of one picture keep their order
+    try:
+        group = ledger.group(ledger.identify([p for p in fingerprints if p]))
+    except LedgerError as error:
+        raise SfumatoError(str(error)) from error
+    total = price(group.charges, group.adaptive) if group.charges else 0.0
+    return Standing(np.array(order, np.int64), group.terms, len(group.charges), total, group.cap)
+
+
+def open_ledger(path: str | Path) -> Ledger:
+    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be used."""
+    try:
+        return Ledger(path)
+    except LedgerError as error:
+        raise SfumatoError(str(error)) from error
+
+
+def existing_ledger(path: str | Path | None = None) -> Ledger:
+    """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
+    place = Path(path or default_path())
+    if not place.exists():
+        raise SfumatoError("there is no ledger yet: the first `sfumato adapt` or `sfumato ledger cap` makes one")
+    ledger = open_ledger(place)
+    try:
+        ledger.verify_records()
+    except LedgerError as error:
+        raise SfumatoError(str(error)) from error
+    return ledger
+
+
+def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float) -> float | None:
+    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none."""
+    try:
+        return ledger.set_cap(ledger.identify([p for p in fingerprints if p]), epsilon).body["before"]
+    except ValueError as error:
+        raise SfumatoError(str(error)) from error
+
+
+def find_certificate(ledger: Ledger, certificate: Path) -> str:
+    """What row of the ledger a certificate's head is; SfumatoError if none: rows were lost, or it is another ledger."""
+    try:
+        facts = json.loads(certificate.read_text("utf-8"))["ledger"]
+        head, entries = facts["head"], facts["entries"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SfumatoError(f"{certificate.name} is not a certificate: give privacy.json of a release") from error
+    found = [row.seq for row in ledger.rows if row.hash == head]
+    if not found or found[0] != entries - 1:
+        raise SfumatoError("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
+    return f"{certificate.name}: row {found[0]} of run {facts.get('run')}"
+
+
+def price(charges: Sequence[dict], released: bool) -> float:
+    """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals; infinity where no accountant bounds it.
+
+    Where a later run was planned after something of an earlier one was released, the Renyi figure counts if it is higher:
+    composition with steps chosen on the way is proven there (arXiv 1605.08294). All charges share relation and delta.
+    """
+    merged: dict = {}
+    for event in dp_events.from_json([event for body in charges for event in body["events"]]):
+        # Equal steps of several runs are one longer run, and much quicker to price.
+        kind = (event.sampling_rate, event.noise_multiplier) if isinstance(event, PoissonGaussian) else event
+        merged[kind] = merged.get(kind, 0) + (event.steps if isinstance(event, PoissonGaussian) else 1)
+    events = tuple(
+        event
+        for kind, times in merged.items()
+        for event in ([PoissonGaussian(*kind, times)] if isinstance(kind, tuple) else [kind] * times)
+    )
+    at_most = sum(body["epsilon"] for body in charges)  # good enough to choose the grid; composed they cost less
+    if at_most > 100 * accounting.MAX_EPSILON:
+        return math.inf
+    grid = accounting.CERTIFICATE_GRID if at_most <= 20 else accounting.PLANNING_GRID * max(1.0, at_most / 500)
+    return _priced(events, charges[0]["delta"], charges[0]["relation"], grid, released)
+
+
+@lru_cache(maxsize=16)
+def _priced(events: tuple, delta: float, relation: str, grid: float, released: bool) -> float:
+    try:
+        found = accounting.epsilon_of(events, delta, relation, grid)
+        if released:
+            found = max(found, accounting.round_up(accounting.rdp_epsilon(events, delta, relation)))
+        return found
+    except (ValueError, OverflowError):
+        return math.inf

@@ -1,0 +1,112 @@
+"""`sfumato ledger`: all that was ever spent on the owner's images, and the cap on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from ..errors import SfumatoError
+from .options import Images, Ledger, options, reading
+
+app = typer.Typer(
+    name="ledger",
+    no_args_is_help=True,
+    help="What was ever spent on these images, under any name and in any run, and the cap on it.",
+    rich_markup_mode="rich",
+)
+
+
+@app.command()
+@options(reading=reading)
+def show(
+    reading: dict,
+    images: Annotated[Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")] = None,
+    against: Annotated[
+        Path | None, Option("--against", metavar="PRIVACY.JSON", help="Is this certificate's row still in the ledger?")
+    ] = None,
+    ledger: Ledger = None,
+) -> None:
+    """Runs, epsilon and cap of every group of images that share one, the chain verified.
+
+    \b
+    sfumato ledger show
+    sfumato ledger show ./scans
+    sfumato ledger show --against release/privacy.json
+    """
+    from .. import budget
+
+    book = budget.existing_ledger(ledger)
+    if images is not None:
+        known = budget.standing(book, _records(images, reading).fingerprints)
+        print(known.remark or "nothing was ever charged on these images, and they have no cap")
+        return
+    if against is not None:
+        print(f"{budget.find_certificate(book, against)}; the ledger holds it")
+    for number, group in enumerate(book.groups(), 1):
+        total = budget.price(group.charges, group.adaptive) if group.charges else 0.0
+        cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
+        print(
+            f"group {number}: epsilon {total:.3f} in {len(group.charges)} runs, {cap}, {len(group.datasets)} data sets"
+        )
+        for charge in group.charges:
+            terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
+            print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
+    print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
+
+
+@app.command()
+@options(reading=reading)
+def cap(
+    images: Images,
+    reading: dict,
+    epsilon: Annotated[float, Argument(help="The most that all runs on these images may cost together.")],
+    ledger: Ledger = None,
+) -> None:
+    """Cap what these images may ever cost. A run that would go over it is refused; raising it is recorded.
+
+    \b
+    sfumato ledger cap ./scans 8
+    """
+    from .. import budget
+
+    book = budget.open_ledger(ledger or budget.default_path())
+    records = _records(images, reading)
+    before = budget.set_cap(book, records.fingerprints, epsilon)
+    print(
+        f"cap {epsilon:g} on {sum(map(bool, records.fingerprints)):,} images"
+        + (f", before {before:g}" if before else "")
+    )
+    if known := budget.standing(book, records.fingerprints).remark:
+        print(known)
+
+
+@app.command()
+def export(
+    output: Annotated[Path | None, Option("--output", "-o", help="A new file; default: standard output.")] = None,
+    ledger: Ledger = None,
+) -> None:
+    """The whole chain as JSON lines, for an auditor: no image, name or hash of an image is in it.
+
+    \b
+    sfumato ledger export -o ledger.jsonl
+    """
+    from .. import budget
+
+    book = budget.existing_ledger(ledger)
+    text = "".join(line + "\n" for line in book.export())
+    if output is None:
+        print(text, end="")
+        return
+    if output.exists():
+        raise SfumatoError(f"{output} exists: name a new file (nothing is overwritten)")
+    output.write_text(text, encoding="ascii")
+    print(f"{output}: {len(book.rows)} rows, head {book.head}")
+
+
+def _records(images: Path, reading: dict):
+    from ..records import load_records
+
+    return load_records(images, **reading)

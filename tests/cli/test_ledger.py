@@ -1,0 +1,58 @@
+"""`sfumato ledger`: what was spent, the cap, and the chain for an auditor."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sfumato.cli import main
+from sfumato.privacy.ledger import Ledger, RunLedger
+from sfumato.records import load_records
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*words, code=0):
+        assert main(["ledger", *map(str, words)]) == code
+        out, err = capsys.readouterr()
+        return (out if code == 0 else err).strip()
+
+    return call
+
+
+def test_before_anything_was_spent(run, tmp_path, tiny_images, ledger_of_the_test):
+    for words in (["show"], ["export"], ["show", tiny_images]):
+        assert "no ledger yet" in run(*words, code=2)
+    assert not ledger_of_the_test.exists()
+
+
+def test_cap_show_and_export(run, tmp_path, tiny_images, ledger_of_the_test):
+    assert run("cap", tiny_images, 3.5) == (
+        "cap 3.5 on 24 images\nthese images have cost epsilon 0.000 in 0 earlier runs; the cap is 3.5"
+    )
+    assert "before 3.5" in run("cap", tiny_images, 2)
+    ledger = Ledger(ledger_of_the_test)
+    RunLedger(ledger, "ab12").append("PLAN", {})
+    terms = {"unit": "record", "relation": "zero-out", "delta": 1e-3}
+    body = {"events": [{"type": "gaussian", "noise_multiplier": 3.0, "count": 1}], "epsilon": 0.9, **terms}
+    row = ledger.charge("ab12", ledger.identify(load_records(tiny_images).fingerprints), body, lambda *_: 0.9)
+    shown = run("show")
+    assert "group 1: epsilon" in shown and "in 1 runs, cap 2, 1 data sets" in shown
+    assert "run ab12: epsilon 0.900, delta 0.001, unit 'record', zero-out" in shown and ledger.head in shown
+    assert "in 1 earlier runs; the cap is 2" in run("show", tiny_images)
+    certificate = tmp_path / "privacy.json"
+    certificate.write_text(json.dumps({"ledger": {"head": row.hash, "entries": row.seq + 1, "run": "ab12"}}))
+    assert "the ledger holds it" in run("show", "--against", certificate)
+    certificate.write_text(json.dumps({"ledger": {"head": "0" * 64, "entries": 1}}))
+    assert "older copy or another" in run("show", "--against", certificate, code=2)
+    lines = run("export").splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(len(ledger.rows)))
+    assert "rows, head" in run("export", "-o", tmp_path / "chain.jsonl")
+    assert (tmp_path / "chain.jsonl").read_text().splitlines() == lines
+    assert "exists" in run("export", "-o", tmp_path / "chain.jsonl", code=2)
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", "nan", "inf", "x"])
+def test_caps_that_are_none(run, tiny_images, epsilon):
+    assert run("cap", tiny_images, "--", epsilon, code=2).startswith("sfumato: ")

@@ -1,0 +1,123 @@
+"""Leak lint: marked pixels, names, captions, tags and secrets are looked for in everything that is shown, kept outside or released."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from sfumato import verbs
+from sfumato.cli import main
+from sfumato.privacy import accounting
+from sfumato.records import load_records
+from sfumato.run import Run
+from sfumato.synthesis import Sampling
+from sfumato.training import Performance
+
+MARKERS = 50
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """Pictures that carry a mark in name, caption, person, text chunk and pixels: (folder, words, rows of pixels)."""
+    root, rng = tmp_path_factory.mktemp("marked"), np.random.default_rng(5)
+    words, rows, table = [], [], ["file_name,label,caption,patient"]
+    for number in range(MARKERS):
+        name, caption, person, tag = (f"zq{kind}{number:02d}mark" for kind in ("name", "word", "person", "tag"))
+        pixels = rng.integers(0, 255, (16, 16, 3), np.uint8)
+        note = PngImagePlugin.PngInfo()
+        note.add_text("Comment", tag)
+        Image.fromarray(pixels).save(root / f"{name}.png", pnginfo=note)
+        table.append(f"{name}.png,{'ab'[number % 2]},{caption},{person}")
+        words += [name, caption, person, tag]
+        rows += [pixels[0].tobytes(), pixels[8, 4:12].tobytes()]
+    (root / "metadata.csv").write_text("\n".join(table))
+    return root, words, rows
+
+
+@pytest.fixture(scope="module")
+def artefacts(marked, tiny_base, tmp_path_factory):
+    """A run with a probe from end to end, with all that it printed."""
+    root, top = marked[0], tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+        said: list[str] = []
+        run = verbs.adapt(
+            root, output=top / "run", epsilon=4.0, delta=1e-2, base=str(tiny_base), method="saliency", unit="patient",
+            method_options={"keep": 5, "probe_units": 8, "probe_draws": 1, "rank": 2},
+            caption_column="caption", classes=["a", "b"], expected_batch_size=8, steps=2, max_per_unit=1,
+            performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"), on_stage=said.append,
+            ledger=top / "book" / "ledger.sqlite",
+        )  # fmt: skip
+        secrets = [
+            (run.folder / "run.key").read_bytes().strip(),
+            (top / "book" / "ledger.sqlite.key").read_bytes().strip(),
+        ]
+        folder = verbs.synthesize(run, 6, top / "release", sampling=Sampling(steps=1))
+        drafted = json.loads((folder / "synthesis.json").read_text())
+        verbs.release(folder)
+        model = verbs.release(verbs.export(run, top / "model"))
+        report = verbs.verify(folder)
+        export = "".join(run.ledger.ledger.export())
+    prints = load_records(root, unit="patient", classes=["a", "b"]).fingerprints
+    told = "\n".join([*said, repr(run), json.dumps(drafted), repr(report), export])
+    return {"top": top, "run": run, "told": told, "secrets": secrets, "prints": prints, "folders": [folder, model]}
+
+
+def blobs(folder: Path):
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.name, path.name.encode() + b"\0" + path.read_bytes()
+
+
+def test_nothing_private_leaves(marked, artefacts):
+    _, words, rows = marked
+    seeked = [w.encode() for w in words] + rows + [p for p in artefacts["prints"]]
+    seeked += [p.hex().encode() for p in artefacts["prints"]]
+    secrets = artefacts["secrets"] + [bytes.fromhex(s.decode()) for s in artefacts["secrets"]]
+    seen = 0
+    for folder in artefacts["folders"]:
+        for name, blob in blobs(folder):
+            seen += 1
+            assert not [m for m in seeked + secrets if m in blob], name
+    assert seen > 20 and len(seeked) > 5 * MARKERS
+    told = artefacts["told"].encode()
+    assert not [m for m in seeked + secrets if m in told]
+
+
+def test_what_stays_holds_no_names_and_the_ledger_no_picture(marked, artefacts):
+    _, words, rows = marked
+    for name, blob in blobs(artefacts["run"].folder):
+        assert not [w for w in words if w.encode() in blob], name
+        assert not [r for r in rows if r in blob], name
+        assert not [s for s in artefacts["secrets"] if s in blob], f"{name}: the run key should be erased"
+    for name, blob in blobs(artefacts["top"] / "book"):
+        seeked = [w.encode() for w in words] + rows + list(artefacts["prints"])
+        assert not [m for m in seeked if m in blob], name
+
+
+def test_a_crash_shows_no_marker(marked, tmp_path, capsys, monkeypatch, tiny_base):
+    root, words, _ = marked
+    real = Run.create
+
+    def create(*_, **__):
+        raise RuntimeError(f"{words[0]} {np.arange(3)} {root}")
+
+    monkeypatch.setattr(Run, "create", create)
+    command = ["adapt", str(root), "--unit", "patient", "--classes", "a,b", "--epsilon", "4", "--base", str(tiny_base)]
+    assert main([*command, "-o", str(tmp_path / "run")]) == 70
+    shown = "".join(capsys.readouterr())
+    assert "RuntimeError" in shown and not [w for w in words if w in shown] and str(root) not in shown
+    monkeypatch.setattr(Run, "create", real)
+    broken = shutil.copytree(root, tmp_path / "broken")
+    for path in list(broken.glob("*.png"))[:20]:
+        path.write_bytes(hashlib.sha256(path.name.encode()).digest())
+    assert main(["adapt", str(broken), *command[2:], "-o", str(tmp_path / "run")]) == 2
+    shown = "".join(capsys.readouterr())
+    assert "--max-bad" in shown and not [w for w in words if w in shown]
