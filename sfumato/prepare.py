@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
-from .errors import SfumatoError
+from .errors import ModelError, SfumatoError
 from .methods import METHODS, Adaptation, Prompts
 from .privacy.plan import Plan, make_plan
 from .training import Performance, Recipe
@@ -208,7 +208,7 @@ def original_base(plan: Plan) -> Base:
     """The public base that the plan names; SfumatoError if it has changed since."""
     base = load_base(plan.base)
     if base.digest != plan.base_digest:
-        raise SfumatoError(f"the base {plan.base} is not the one of the plan (its hash differs): put the original back")
+        raise ModelError(f"the base {plan.base} is not the one of the plan (its hash differs): put the original back")
     return base
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import SfumatoError
+from ..errors import ModelError
 from .pipeline import Base
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -55,7 +55,7 @@ def load_lora(base: Base, folder: Path) -> None:
     """Merge a saved LoRA into the base's denoiser (merged weights sample faster)."""
 
     if not (folder / LORA_FILE).is_file():
-        raise SfumatoError(f"no {LORA_FILE} in {folder}")
+        raise ModelError(f"no {LORA_FILE} in {folder}")
     pipe = as_pipeline(base)
     pipe.load_lora_weights(folder, adapter_name="sfumato")
     pipe.fuse_lora()

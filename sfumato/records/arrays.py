@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SfumatoError
+from ..errors import DataError
 
 PLENTY, MOST_EXPANSION = 256 * 2**20, 200  # bytes; unpacked size / packed size that is still believed above it
 IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
@@ -32,7 +32,7 @@ def find_idx(path: Path, split: str) -> tuple[Path, Path] | None:
     plain = [p for p in wanted if p.suffix != ".gz"]
     wanted = plain or wanted
     if len(wanted) != 1:
-        raise SfumatoError(
+        raise DataError(
             f"{len(wanted)} idx image files for the {split} split: "
             f"name one file, or keep one {IDX_NAMES[split][0]}-images-idx3-ubyte"
         )
@@ -46,11 +46,11 @@ def _twin(path: Path, one: str, other: str) -> Path:
     for candidate in (name, stem, stem + ".gz"):
         if (path.parent / candidate).is_file():
             return path.parent / candidate
-    raise SfumatoError(f"idx pair is not complete: put {stem} beside {path.name}")
+    raise DataError(f"idx pair is not complete: put {stem} beside {path.name}")
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises SfumatoError for a wrong or cut file."""
+    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises DataError for a wrong or cut file."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
@@ -62,30 +62,30 @@ def read_idx(path: Path) -> np.ndarray:
         with open(path, "rb") as stream:
             shape, offset = _idx_header(stream.read(64), path.name)
         if path.stat().st_size != offset + math.prod(shape):
-            raise SfumatoError(f"{path.name} is cut or too long for its idx header: copy it again")
+            raise DataError(f"{path.name} is cut or too long for its idx header: copy it again")
         return np.memmap(path, np.uint8, "r", offset, shape)
     except (OSError, EOFError, zlib.error) as error:
-        raise SfumatoError(f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again") from None
+        raise DataError(f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again") from None
 
 
 def parse_idx(data: bytes, name: str) -> np.ndarray:
-    """The uint8 array in the bytes of one idx file. Raises SfumatoError for a wrong or cut file."""
+    """The uint8 array in the bytes of one idx file. Raises DataError for a wrong or cut file."""
     shape, offset = _idx_header(data[:64], name)
     if len(data) != offset + math.prod(shape):
-        raise SfumatoError(f"{name} is cut or too long for its idx header: copy it again")
+        raise DataError(f"{name} is cut or too long for its idx header: copy it again")
     return np.frombuffer(data, np.uint8, offset=offset).reshape(shape)
 
 
 def _idx_header(head: bytes, name: str) -> tuple[tuple[int, ...], int]:
     if len(head) < 8 or head[:3] != b"\0\0\x08" or head[3] not in (1, 3, 4) or len(head) < 4 + 4 * head[3]:
-        raise SfumatoError(f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1 labels")
+        raise DataError(f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1 labels")
     return struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]]), 4 + 4 * head[3]
 
 
 def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
     """Arrays of an npz file by name, `images` and `labels` also under the names of MedMNIST and Keras.
 
-    Stored (uncompressed) members are memory-mapped. Raises SfumatoError for pickled, cut or missing arrays.
+    Stored (uncompressed) members are memory-mapped. Raises DataError for pickled, cut or missing arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -96,7 +96,7 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             images = _first(names, ("images", f"{split}_images", f"x_{split}"))
             labels = _first(names, ("labels", f"{split}_labels", f"y_{split}"))
             if images is None:
-                raise SfumatoError(
+                raise DataError(
                     "the npz file has no array `images`: save one with np.savez(file, images=..., labels=...)"
                 )
             arrays = {
@@ -111,13 +111,13 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             return arrays
     except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         cause = "pickled objects" if "pickle" in str(error) else type(error).__name__
-        raise SfumatoError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+        raise DataError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
 
 
 def check_expansion(packed: int, unpacked: int) -> None:
-    """SfumatoError for a file that would fill the memory when unpacked (sizes in bytes, as declared)."""
+    """DataError for a file that would fill the memory when unpacked (sizes in bytes, as declared)."""
     if unpacked > max(PLENTY, MOST_EXPANSION * packed):
-        raise SfumatoError(
+        raise DataError(
             f"the file grows more than {MOST_EXPANSION} times when it is unpacked: if that is right, store it uncompressed"
         )
 
@@ -147,12 +147,12 @@ def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Any image array as uint8 [n, H, W] or [n, H, W, 3], with bool [n]: whether each row is finite.
 
     Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or floats in 0..1;
-    alpha is composited on white. Raises SfumatoError for other shapes, types and ranges.
+    alpha is composited on white. Raises DataError for other shapes, types and ranges.
     """
     if images.ndim == 4 and images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3):
         images = np.moveaxis(images, 1, -1)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3, 4)):
-        raise SfumatoError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
+        raise DataError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     finite = np.ones(len(images), bool)
@@ -164,10 +164,10 @@ def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         finite = np.isfinite(images).reshape(len(images), -1).all(1)
         images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
         if images.size and (images.min() < 0 or images.max() > 1):
-            raise SfumatoError("array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1")
+            raise DataError("array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1")
         images = np.rint(images * 255).astype(np.uint8)
     elif images.dtype != np.uint8:
-        raise SfumatoError(f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1")
+        raise DataError(f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1")
     if images.ndim == 4 and images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint32)
         images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

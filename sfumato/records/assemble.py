@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..errors import SfumatoError
+from ..errors import DataError, SfumatoError
 from .decode import BadImage, decode, fingerprint, thumbnail
 from .recordset import Facts
 
@@ -24,7 +24,7 @@ def class_list(names: Sequence[str | None], declared: Sequence[str] | None) -> t
         return classes
     found = {name for name in names if name is not None}
     if not found:
-        raise SfumatoError("no record has a label: fill the label column, or say --unlabelled")
+        raise DataError("no record has a label: fill the label column, or say --unlabelled")
     return tuple(
         sorted(found, key=lambda name: (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name))
     )
@@ -45,7 +45,7 @@ def without_lone_classes(
             rules[slot] = rules[slot] or LONE
     kept = tuple(name for name in classes if counts[name] > 1)
     if not kept:
-        raise SfumatoError("every class has one record: declare the public class list with --classes a,b,c")
+        raise DataError("every class has one record: declare the public class list with --classes a,b,c")
     return kept
 
 
@@ -89,22 +89,22 @@ def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
 
 
 def judge(rules: list[str | None], max_bad: float, classes: tuple[str, ...]) -> tuple[np.ndarray, dict[str, int]]:
-    """(usable bool [n], bad records by rule). Raises SfumatoError for none, one, or more than `max_bad` bad records."""
+    """(usable bool [n], bad records by rule). Raises DataError for none, one, or more than `max_bad` bad records."""
     n, bad = len(rules), dict(Counter(rule for rule in rules if rule))
     if not classes:
         raise SfumatoError("the class list is empty: give --classes a,b,c")
     if n == 0:
-        raise SfumatoError(
+        raise DataError(
             "empty: there is no record here; give class folders, metadata.csv with its images, parquet, idx or npz"
         )
     if n == 1:
-        raise SfumatoError("one image: its privacy and its use exclude each other; bring at least some hundred images")
+        raise DataError("one image: its privacy and its use exclude each other; bring at least some hundred images")
     usable = np.array([rule is None for rule in rules])
     wrong = n - int(usable.sum()) - bad.get(LONE, 0)
     if wrong == n or wrong > max_bad * n:
         counts = ", ".join(f"{rule}: {count}" for rule, count in sorted(bad.items(), key=lambda item: -item[1]))
         cure = "repair them" if wrong == n else f"repair or remove them, or raise --max-bad above {wrong / n:.3g}"
-        raise SfumatoError(f"{wrong} of {n} records are bad ({counts}): {cure}")
+        raise DataError(f"{wrong} of {n} records are bad ({counts}): {cure}")
     return usable, bad
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SfumatoError
+from ..errors import DataError
 from .decode import MAX_BYTES, BadImage
 
 READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
@@ -66,7 +66,7 @@ def split_folder(root: Path, split: str) -> Path:
     folders = _folders(root)
     if folders and all(f.lower() in SPLITS for f in folders):
         if split not in folders:
-            raise SfumatoError(
+            raise DataError(
                 f"the folder holds the splits {', '.join(folders)} and no {split!r}: name one of them as the path"
             )
         return root / split
@@ -76,7 +76,7 @@ def split_folder(root: Path, split: str) -> Path:
 def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
     """Relative names of the images in class folders, the class of each, and counts of files left out by reason.
 
-    Raises SfumatoError for an empty folder, an empty class, images without a class, or nothing but links.
+    Raises DataError for an empty folder, an empty class, images without a class, or nothing but links.
     """
     folders, ignored = _folders(root), Counter()
     loose = [f for f in sorted(os.listdir(root)) if _is_picture(root / f)]
@@ -85,20 +85,20 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
         ignored["symbolic links to folders"] = links
     if not folders:
         if loose:
-            raise SfumatoError(
+            raise DataError(
                 "images without classes: put them in one folder per class, "
                 "add metadata.csv (file_name,label), or say --unlabelled"
             )
-        raise SfumatoError(
+        raise DataError(
             "empty folder: no images here; give class folders, metadata.csv with its images, parquet, idx or npz"
         )
     if loose:
-        raise SfumatoError(f"{len(loose)} images lie beside the class folders: move them into a class folder")
+        raise DataError(f"{len(loose)} images lie beside the class folders: move them into a class folder")
     names, labels = [], []
     for folder in folders:
         found = walk(root / folder, ignored, within=root)
         if not found:
-            raise SfumatoError(f"class folder {folder!r} holds no images: fill it or remove it")
+            raise DataError(f"class folder {folder!r} holds no images: fill it or remove it")
         names += [f"{folder}/{name}" for name in found]
         labels += [folder] * len(found)
     return names, labels, ignored
