@@ -154,15 +154,25 @@ def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     if (cache / "done").exists():
         return
     on_stage("encoding the images")
+    lost = 0
+
+    def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal lost
+        found, good = records.load(slots, prepared.base.resolution)
+        lost += int((records.usable[slots] & ~good).sum())
+        return found, good
+
     build_latents(
         cache,
         records.n,
-        lambda slots: records.load(slots, prepared.base.resolution),
+        images,
         lambda images: encode_images(prepared.base, images),
         np.where(records.usable, records.labels, -1),
         records.unit,
         order=records.reading_order,
     )
+    if lost:
+        on_stage(f"note: {lost} images changed or vanished since they were indexed: zero slots, as unreadable ones are")
     write_file(cache / "done", b"")
 
 

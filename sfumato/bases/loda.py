@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import ModelError, SfumatoError
 from .pipeline import Base, load_base
 from .saving import load_lora
+from .weights import check_weights
 
 LODA_FILE = "loda_weights.safetensors"
 ACTIVATIONS = {"identity": lambda x: x, "silu": F.silu, "tanh": torch.tanh, "gelu": F.gelu}
@@ -112,6 +113,7 @@ def save_loda(base: Base, folder: Path) -> None:
 
 def load_loda(base: Base, folder: Path) -> None:
     """Put the branches of a LODA_FILE beside their hosts; ModelError if the file is damaged or for another base."""
+    check_weights(folder / LODA_FILE)
     try:
         with safe_open(folder / LODA_FILE, "pt") as file:
             facts = json.loads(file.metadata()["loda"])

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError, SfumatoError
+from .weights import check_extent, check_settings, check_weights
 
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 COMPONENTS = {
@@ -143,13 +144,10 @@ def _check_folder(folder: Path) -> None:
     index_file = folder / "model_index.json"
     if not index_file.is_file():
         raise ModelError(f"{folder} is not a pipeline folder: it has no model_index.json")
-    try:
-        index = json.loads(index_file.read_text())
-        kind = index.get("_class_name")
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{index_file} is not readable JSON") from error
+    index = check_settings(index_file)
+    kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":
-        raise ModelError(f"{folder} is a {kind}: sfumato adapts StableDiffusionPipeline folders")
+        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts StableDiffusionPipeline folders")
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLED:
             raise ModelError(
@@ -158,12 +156,12 @@ def _check_folder(folder: Path) -> None:
             )
         if path.suffix == ".py":
             raise ModelError(f"{folder} carries code of its own ({path.name}): sfumato runs none of it")
+    for path in sorted(folder.rglob("*.safetensors")):
+        check_weights(path)
     for path in sorted(folder.glob("**/*config.json")):
-        try:
-            asks = json.loads(path.read_text())
-        except ValueError as error:
-            raise ModelError(f"{path.relative_to(folder)} of {folder} is not readable JSON") from error
-        if isinstance(asks, dict) and {"auto_map", "custom_pipelines", "trust_remote_code"} & set(asks):
+        if path.parent.name in ("unet", "vae", "text_encoder", "scheduler"):
+            check_extent(path)
+        if {"auto_map", "custom_pipelines", "trust_remote_code"} & set(check_settings(path)):
             raise ModelError(
                 f"{path.relative_to(folder)} of {folder} asks for code of its own: sfumato runs none of it"
             )

@@ -13,7 +13,10 @@ import numpy as np
 
 from ..errors import DataError
 
-PLENTY, MOST_EXPANSION = 256 * 2**20, 200  # bytes; unpacked size / packed size that is still believed above it
+PLENTY, MOST_EXPANSION = 256 * 2**20, 50  # bytes; unpacked size / packed size that is still believed above it
+BLOCK = 1024  # pictures that are converted at once
+_BAD_NPZ = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, RecursionError,
+            struct.error, zlib.error, zipfile.BadZipFile, MemoryError)  # fmt: skip
 IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
 
 
@@ -89,8 +92,16 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                check_expansion(entry.compress_size, entry.file_size)
+            entries = archive.infolist()
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise ValueError("a name stands twice")
+            # Each, and together: many small bombs are one.
+            for packed, size in [(e.compress_size, e.file_size) for e in entries] + [
+                (path.stat().st_size, sum(e.file_size for e in entries if e.compress_type != zipfile.ZIP_STORED))
+            ]:
+                check_expansion(packed, size)
+            for entry in entries:
+                _check_header(archive, entry)
         with np.load(path, allow_pickle=False) as file:
             names = set(file.files)
             images = _first(names, ("images", f"{split}_images", f"x_{split}"))
@@ -109,9 +120,25 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             mapped = _map_stored(path, images)
             arrays["images"] = file[images] if mapped is None else mapped
             return arrays
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except _BAD_NPZ as error:
         cause = "pickled objects" if "pickle" in str(error) else type(error).__name__
         raise DataError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+
+
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """ValueError for an array that says it is larger than its file: numpy would make room for it first."""
+    with archive.open(entry) as stream:
+        magic = stream.read(8)
+        if entry.file_size < 10 or magic[:6] != b"\x93NUMPY":
+            raise ValueError("not an array")
+        stream.seek(0)
+        read_header = {1: np.lib.format.read_array_header_1_0}.get(magic[6], np.lib.format.read_array_header_2_0)
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject:
+            raise ValueError("pickled objects")
+        if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize > entry.file_size:
+            raise ValueError("an array larger than its file")
 
 
 def check_expansion(packed: int, unpacked: int) -> None:
@@ -155,6 +182,14 @@ def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise DataError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
+    if images.dtype != np.uint8 or images.shape[3:] == (4,):
+        # Block by block: the source may be larger than the memory, and a whole copy in float64 certainly is.
+        blocks = [_canonical(images[at : at + BLOCK]) for at in range(0, max(len(images), 1), BLOCK)]
+        return np.concatenate([block for block, _ in blocks]), np.concatenate([finite for _, finite in blocks])
+    return images, np.ones(len(images), bool)
+
+
+def _canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     finite = np.ones(len(images), bool)
     if images.dtype == np.bool_:
         images = images.astype(np.uint8) * 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +53,16 @@ def read_below(root: Path, name: str) -> bytes:
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()):
             raise BadImage(LINK_OUT)
-        if not path.is_file():
-            raise BadImage("missing file")
-        if path.stat().st_size > MAX_BYTES:
-            raise BadImage("too large")
-        return path.read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: a loop of links
+        # Not blocking, for a pipe that lies here as a file would wait for ever; and what counts is what the stream gives.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise BadImage("missing file")
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, RuntimeError, MemoryError):  # RuntimeError: a loop of links
         raise BadImage("missing file") from None
+    if len(data) > MAX_BYTES:
+        raise BadImage("too large")
+    return data
 
 
 def split_folder(root: Path, split: str) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import DataError, MachineError, SfumatoError
 from . import arrays, folder, parquet, tables
 from .assemble import class_list, facts_of, index_files, judge, number_labels, number_units, without_lone_classes
+from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
 
@@ -107,6 +108,7 @@ def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
 
 
 def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet:
+    rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
     rows = [row for row in rows if _first_part(row) in (split, None) or not _is_split(base, _first_part(row))]
@@ -156,6 +158,7 @@ def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
 
 
 def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
+    rehearse(files, parquet=True)
     image, rows, columns, names = parquet.read_columns(files)
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
     listed = _columns(rows, columns, options)

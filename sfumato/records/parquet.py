@@ -29,7 +29,7 @@ class ParquetImages:
         at = bisect_right(self.starts, slot) - 1
         if self._held[0] != at:
             number, group = self.groups[at]
-            self._held = (at, _open(self.files[number]).read_row_group(group, columns=[self.column]).column(0))
+            self._held = (at, _read_group(self.files[number], group, self.column))
         cell = self._held[1][slot - self.starts[at]].as_py()
         if isinstance(cell, dict):
             if cell.get("bytes") is None and cell.get("path"):
@@ -38,6 +38,29 @@ class ParquetImages:
         if not isinstance(cell, bytes):
             raise BadImage("missing file")
         return cell
+
+
+def _read_group(file: Path, group: int, column: str):
+    """One row group's images; BadImage for each of its slots where the file is damaged, or changed since it was listed."""
+    import pyarrow as pa
+
+    try:
+        return _open(file).read_row_group(group, columns=[column], use_threads=False).column(0)
+    except MemoryError:  # Arrow's own is one of its other errors, too
+        raise
+    except (pa.ArrowException, OSError, DataError, IndexError, KeyError):
+        raise BadImage("truncated or damaged") from None
+
+
+def read_through(files: list[Path]) -> None:
+    """Read all that will be read of these files once, a row group at a time; for the process that may die of it."""
+    image, rows, _, _ = read_columns(files)
+    read = ParquetImages(files, image)
+    for start in read.starts if rows else ():
+        try:
+            read(start)
+        except BadImage:
+            continue
 
 
 def find_parquet(path: Path, split: str) -> list[Path]:
