@@ -27,13 +27,15 @@ class Target:
 
 def picture(form: str):
     def make(place: Path) -> Target:
+        from sfumato.errors import DataError
         from sfumato.records import bounded
         from sfumato.records.decode import decode
 
         def read(data: bytes) -> None:
             [(_, seen)] = bounded.look([data].__getitem__, 1)
-            if isinstance(seen, bounded.Seen):  # then our own process decodes it, too
-                assert decode(data)[0].shape[1::-1] == seen.size
+            if isinstance(seen, str):
+                raise DataError(seen)
+            assert decode(data)[0].shape[1::-1] == seen.size  # as our own process does later
 
         return Target(seeds.pictures(form), read)
 
