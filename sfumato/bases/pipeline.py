@@ -93,7 +93,10 @@ def load_base(name_or_path: str | Path) -> Base:
     missing = sorted(name for info in (*found, more, most) for name in info["missing_keys"])
     if missing:
         raise ModelError(f"the base {folder} is incomplete: it has no weights for {missing[0]} ({len(missing)} such)")
-    _check_models(folder, unet, vae, text_encoder, scheduler)
+    try:
+        _check_models(folder, unet, vae, text_encoder, scheduler)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"the settings of the base {folder} are not those of such models: fetch it again") from error
     for model in (unet, vae, text_encoder):
         model.requires_grad_(False).eval()
     if unet.config.sample_size <= SMALL_LATENT:
@@ -189,6 +192,8 @@ def _check_models(folder: Path, unet, vae, text_encoder, scheduler) -> None:
             f"the denoiser of {folder} takes {unet.config.in_channels} channels and its autoencoder gives "
             f"{vae.config.latent_channels}: in-painting and video bases are not supported"
         )
+    if type(unet.config.sample_size) is not int or unet.config.sample_size < 1:
+        raise ModelError(f"{folder}: the denoiser's sample_size is no number: fetch the base again")
     if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
         raise ModelError(f"{folder}: the text encoder's width does not fit the denoiser's cross-attention")
     if len(getattr(scheduler, "alphas_cumprod", ())) != TRAIN_TIMES:

@@ -275,12 +275,16 @@ def _errors() -> Iterator[None]:
     except sqlite3.Error as error:
         if isinstance(error, sqlite3.OperationalError):
             cure = "free space or wait for other runs, then try again"
-            raise LedgerOutOfReach(f"the ledger cannot be used ({error}): {cure}") from error
-        raise LedgerError(f"the ledger cannot be used ({error}): put the newest whole copy back") from error
+            raise LedgerOutOfReach(f"the ledger cannot be used ({_line(error)}): {cure}") from error
+        raise LedgerError(f"the ledger cannot be used ({_line(error)}): put the newest whole copy back") from error
     except OSError as error:
         raise LedgerOutOfReach(
             f"the ledger cannot be used ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
         ) from error
+
+
+def _line(error: sqlite3.Error) -> str:
+    return " ".join(str(error).split())[:120]  # of a damaged file it may quote a part
 
 
 def _refuse_network(path: Path) -> None:

@@ -27,8 +27,8 @@ if __package__ in (None, ""):
 from sfumato.errors import SfumatoError
 from tests.fuzz.targets import KINDS, Target
 
-SHARES = {"png": 15, "jpeg": 15, "webp": 8, "bmp": 7, "csv": 9, "jsonl": 9, "parquet": 7, "npz": 5, "idx": 3, "safetensors": 10,
-          "base": 3, "plan": 4, "privacy": 2, "ledger": 3}  # fmt: skip
+SHARES = {"png": 200, "jpeg": 200, "webp": 100, "bmp": 80, "csv": 90, "jsonl": 90, "parquet": 70, "npz": 50, "idx": 30, "safetensors": 40,
+          "base": 10, "plan": 20, "privacy": 5, "ledger": 15}  # fmt: skip
 SECONDS, BYTES = 10.0, 2 * 2**30
 HANG = 30  # seconds of processor time after which a file is given up
 
@@ -145,6 +145,8 @@ def fuzz(files: int, seed: int, kinds=tuple(SHARES), say=lambda text: None) -> d
             counts[kind, line["found"].split(":")[0]] += 1
             slowest = max(slowest, line, key=lambda one: one["seconds"])
             largest = max(largest, line, key=lambda one: one["bytes"])
+            if line["found"].startswith(("crash", "hang")):
+                say(f"{kind} {line['number']}: {line['found']}")
             if line["found"] not in ("read", "refused") or line["seconds"] > SECONDS or line["bytes"] > BYTES:
                 failures.append(line)
         say(f"{kind}: {dict((what, n) for (k, what), n in counts.items() if k == kind)}")
