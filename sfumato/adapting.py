@@ -45,6 +45,7 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
             adaptation.exact_losses,
             made_up_batch(prepared, 2),
             prepared.plan.noise_draws,
+            groups=None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values()),
         )
         if prepared.plan.probe is not None:
             check_scores(prepared)

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 import psutil
 import torch
 
+from .errors import SfumatoError
 from .gradients import Engine, fitting_records
 from .prepare import Prepared
 from .privacy.clipping import flat
 from .training import Batch
 
-# Rows in one pass beyond which a CPU gains nothing more.
-MOST_ROWS = 1024
+# Rows in one pass beyond which a CPU gains a tenth at most, and the demo would not stay under 3 GB.
+MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,15 @@ class Estimate:
 def fit_to_memory(prepared: Prepared) -> Prepared:
     """The same with the micro-batch decided by the memory budget, and the engine's strategies noted in the options.
 
-    Both follow from the model and public settings. A micro-batch that was asked for stays.
+    Both follow from the model and public settings. A micro-batch that was asked for stays; the reference engine takes one
+    unit at a time. SfumatoError for a layer that the engine has no rule for.
     """
     plan, adaptation, performance = prepared.plan, prepared.adaptation, prepared.performance
-    if performance.engine != "one-pass":
-        return replace(prepared, performance=replace(performance, micro_batch=1))
     units = performance.micro_batch
-    with Engine(adaptation.model, adaptation.trainable) as engine:
-        if units is None:
+    with _engine(prepared) as engine:
+        if performance.engine != "one-pass":
+            units = units or 1
+        elif units is None:
             # A Poisson draw seldom exceeds its mean by a quarter; when it does, it is cut up.
             most = max(1, min(MOST_ROWS // plan.noise_draws, round(1.25 * plan.expected_batch_size)))
             units = fitting_records(
@@ -60,6 +62,13 @@ def fit_to_memory(prepared: Prepared) -> Prepared:
     performance = replace(performance, micro_batch=units)
     options = prepared.options | {"performance": asdict(performance), "strategies": strategies}
     return replace(prepared, performance=performance, options=options)
+
+
+def _engine(prepared: Prepared) -> Engine:
+    try:
+        return Engine(prepared.adaptation.model, prepared.adaptation.trainable)
+    except ValueError as error:
+        raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
 
 
 def made_up_batch(prepared: Prepared, units: int, seed: int = 0) -> Batch:
@@ -86,7 +95,7 @@ def estimate(prepared: Prepared) -> Estimate:
     units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
     batch = made_up_batch(prepared, units)
     process = psutil.Process()
-    with Engine(prepared.adaptation.model, prepared.adaptation.trainable) as engine:
+    with _engine(prepared) as engine:
         seconds = []
         for _ in range(2):
             started = time.perf_counter()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
+from sfumato.errors import SfumatoError
 from sfumato.estimate import estimate, fit_to_memory, made_up_batch
 from sfumato.gradients import Engine, peak_bytes, self_check
 from sfumato.prepare import prepare
@@ -66,7 +68,17 @@ def test_a_micro_batch_that_was_asked_for_stays(tiny_base):
     made = fit_to_memory(asked)
     assert made.performance == asked.performance and "strategies" in made.options
     slow = fit_to_memory(ready(tiny_base, performance=Performance(engine="reference")))
-    assert slow.performance.micro_batch == 1
+    assert slow.performance.micro_batch == slow.options["performance"]["micro_batch"] == 1  # a resume reads the options
+
+
+def test_a_layer_without_a_rule_is_one_line(tiny_base):
+    made = ready(tiny_base)
+    name, module = next((n, m) for n, m in made.adaptation.model.named_modules() if isinstance(m, nn.Conv2d))
+    parent = made.adaptation.model.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], nn.BatchNorm2d(module.out_channels))
+    for check in (fit_to_memory, estimate):
+        with pytest.raises(SfumatoError, match="cannot be adapted by this method: .*BatchNorm2d"):
+            check(made)
 
 
 def test_a_budget_below_one_picture_gives_single_units(tiny_base):

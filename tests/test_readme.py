@@ -73,6 +73,9 @@ def test_command_exists_and_parses(page, words):
     elif words[0] == "python":
         if words[1].endswith("verify_privacy.py"):
             assert (ROOT / "sfumato" / "releases" / "verify_privacy.py").is_file()
+        elif words[1].startswith("benchmarks/"):
+            options = (ROOT / words[1]).read_text("utf-8")
+            assert all(f'"{word}"' in options for word in words[2:] if word.startswith("--"))
         else:
             assert words[1:4] == ["-m", "pytest", "tests/gradients"]
     else:

@@ -399,11 +399,11 @@ def test_two_processes_in_one_folder(broken, tiny_images):
 
 
 def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapting, "self_check", lambda *_: ["unet.conv_in.weight"])
+    monkeypatch.setattr(adapting, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
     with pytest.raises(SfumatoError, match="never gets a gradient"):
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
 
-    def differs(*_):
+    def differs(*_, groups):
         raise RuntimeError("self-check: the engine's norms differ")
 
     monkeypatch.setattr(adapting, "self_check", differs)

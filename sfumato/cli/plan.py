@@ -75,7 +75,13 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     """The plan in words: (heading, rows of (name, value))."""
     plan, guess = report.plan, report.estimate
     unit = "one image" if plan.unit == "record" else f"all images with the same {plan.unit!r}"
-    clip = f"norm {plan.clip_norm:g}" if plan.clipping == "flat" else f"normalised to 1, gamma {plan.gamma:g}"
+    clip = f"norm {plan.clip_norm:g}" if plan.gamma is None else f"normalised to 1, gamma {plan.gamma:g}"
+    if plan.clip_groups is None:
+        clip += ", one per unit over all trainable numbers"
+    else:
+        clip += (
+            f" in total: {plan.clip_groups} groups of {plan.clip().bounds[0]:.4g} each, a clip for every unit and group"
+        )
     promise = [
         ("epsilon", f"{plan.epsilon:.3f} of at most {plan.epsilon_target:g}"),
         ("delta", f"{plan.delta:.3g}"),
@@ -89,7 +95,7 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
             "sampling rate q",
             f"{plan.sampling_rate:.6g} ({plan.expected_batch_size:g} of {plan.n_units:,} units a step, on average)",
         ),
-        ("clip", f"{clip}, one per unit over all trainable numbers"),
+        ("clip", clip),
         ("noise draws K", f"{plan.noise_draws} averaged inside the unit"),
         ("class histogram", _histogram(plan.histogram_noise_multiplier)),
         *_probe(plan),

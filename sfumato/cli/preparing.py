@@ -52,7 +52,8 @@ def preparing(
         float | None, Option("--clip-norm", rich_help_panel=PRIVACY, help="Clip of one unit (default 0.05).")
     ] = None,
     clipping: Annotated[
-        Literal["flat", "normalised"] | None, Option("--clipping", rich_help_panel=PRIVACY, help="Rule (default flat).")
+        Literal["flat", "normalised", "per-group", "per-group-normalised"] | None,
+        Option("--clipping", rich_help_panel=PRIVACY, help="Rule (default flat)."),
     ] = None,
     expected_batch_size: Annotated[
         int | None,

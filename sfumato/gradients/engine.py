@@ -211,7 +211,7 @@ class Engine:
         if self._busy:
             raise RuntimeError("clipped_sum was called from within row_losses")
         check_counts(draws, micro_batch)
-        if torch.get_float32_matmul_precision() != "highest":
+        if not _full_precision():
             raise ValueError("float32 matmul precision must be 'highest': sums must have the norms that were measured")
         owned = [
             (x.module, attr, name) for x in self._layers for attr, name in (("weight", x.weight), ("bias", x.bias))
@@ -227,6 +227,20 @@ class Engine:
                 raise RuntimeError(f"{name}: requires_grad was switched on while the engine is open")
             if p.grad is not None:
                 raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
+
+
+def _full_precision() -> bool:
+    """Whether float32 products are made in float32, by all of torch's switches for it (rules.py sees to cudnn's)."""
+    try:
+        if torch.get_float32_matmul_precision() != "highest":
+            return False
+    except RuntimeError:  # one backend was set by itself, and not to full precision
+        return False
+    onednn = torch.backends.mkldnn
+    return not any(
+        getattr(getattr(onednn, part, None), "fp32_precision", "none") in ("bf16", "tf32")
+        for part in ("conv", "matmul")
+    )
 
 
 def check_groups(trainable: dict[str, nn.Parameter], groups: Sequence[Sequence[str]] | None) -> None:

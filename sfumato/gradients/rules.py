@@ -16,8 +16,11 @@ NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 # Below this share of the Cauchy-Schwarz bound a Gram norm is mostly rounding: instantiate instead (never clamp).
 GRAM_TRUST = 1e-3
-# Squared token norms under this (or over its inverse) come near the limits of fp32 in the product of the Grams.
-GRAM_TINY = 1e-25
+# Where the largest squared token norm leaves this range, small ones beside it may be lost to fp32's limits.
+GRAM_TINY, GRAM_HUGE = 1e-25, 1e12
+# Where tokens cancel to less than this share of their sum of norms, that share stands for the norm: the weighted sum
+# adds the tokens one by one, and its rounding follows them, not what is left of them. More clipping, never less.
+CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-12}
 
 # Numbers in all patches of one record up to which writing them out beats a convolution call per record.
 PATCH_ROOM = 2**16
@@ -172,7 +175,7 @@ def gram_square(xx: Tensor, gg: Tensor) -> tuple[Tensor, Tensor]:
     """||G^T X||^2 per record from the two Grams, and which records need `exact_norm` instead.
 
     A Gram norm cancels when tokens are nearly alike; the second tensor (bool [B]) marks records whose result is
-    tiny beside the Cauchy-Schwarz bound, near underflow, or not finite.
+    tiny beside the Cauchy-Schwarz bound, near underflow or overflow, or not finite.
     """
     if xx.shape[1] == 1:
         square = (xx * gg).flatten()
@@ -180,13 +183,34 @@ def gram_square(xx: Tensor, gg: Tensor) -> tuple[Tensor, Tensor]:
         square = torch.linalg.vecdot(xx.flatten(1), gg.flatten(1))
     dx, dg = xx.diagonal(dim1=1, dim2=2), gg.diagonal(dim1=1, dim2=2)
     bound = (dx * dg).clamp_min(0).sqrt().sum(1).square()
-    top = torch.minimum(dx.amax(1), dg.amax(1))
-    return square, ~((square >= GRAM_TRUST * bound) & (top > GRAM_TINY) & torch.isfinite(bound))
+    top_x, top_g = dx.amax(1), dg.amax(1)
+    safe = (torch.minimum(top_x, top_g) > GRAM_TINY) & (torch.maximum(top_x, top_g) < GRAM_HUGE)
+    return square, ~(safe & (square >= GRAM_TRUST * bound) & torch.isfinite(bound))
 
 
 def exact_norm(inputs: Tensor, grads: Tensor) -> Tensor:
-    """||G^T X|| [B] by instantiation in fp64: inputs [B, n, d], grads [B, n, p]."""
-    return torch.linalg.vector_norm(torch.bmm(grads.double().transpose(1, 2), inputs.double()).flatten(1), dim=1)
+    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d], grads [B, n, p]."""
+    share = CANCELLED[inputs.dtype]
+    inputs, grads = inputs.double(), grads.double()
+    norm = torch.linalg.vector_norm(torch.bmm(grads.transpose(1, 2), inputs).flatten(1), dim=1)
+    tokens = torch.linalg.vector_norm(inputs, dim=2) * torch.linalg.vector_norm(grads, dim=2)
+    # maximum, not clamp: a NaN must stay one
+    return torch.maximum(norm, share * tokens.sum(1))
+
+
+def token_norms(module: nn.Module, x: Tensor, g: Tensor, records: int) -> Tensor:
+    """Sum over positions of |x_t| |g_t| [B] fp64, the most that a record's gradient could be if nothing cancelled."""
+    if isinstance(module, nn.Conv2d) and not pointwise(module):
+        pixels = torch.linalg.vector_norm(x, dim=1, keepdim=True).double().square()
+        patches = F.unfold(pixels, module.kernel_size, padding=conv_padding(module), stride=module.stride)
+        inputs = patches.sum(1).sqrt().reshape(records, patches.shape[0] // records * patches.shape[2])
+    else:
+        inputs = torch.linalg.vector_norm(columns(module, x, records), dim=2).double()
+    outputs = torch.linalg.vector_norm(output_columns(module, g, records), dim=2).double()
+    most = (inputs * outputs).sum(1)
+    if x.dtype == torch.float64 or bool(torch.isfinite(most).all()):
+        return most
+    return token_norms(module, x.double(), g.double(), records)  # fp32 squares overflow above 1e19
 
 
 @contextlib.contextmanager
@@ -243,11 +267,14 @@ def sum_positions(module: nn.Module, g: Tensor, records: int) -> Tensor:
 def embedding_square(ids: Tensor, g: Tensor, rows: int) -> Tensor:
     """Squared norm [B] of a table's per-record gradient: ids [B, n], g [B, n, p], `rows` of the table.
 
-    Equal ids within one record add before the norm; no one-hot, no [B, rows, p] table.
+    Equal ids within one record add before the norm; no one-hot, no [B, rows, p] table. Not under the CANCELLED share.
     """
     records, n = ids.shape
     owner = torch.arange(records, device=ids.device)[:, None]
     cells, place = torch.unique(ids + owner * rows, return_inverse=True)
     total = g.new_zeros(cells.numel(), g.shape[-1]).index_add_(0, place.flatten(), g.reshape(records * n, g.shape[-1]))
-    square = torch.linalg.vector_norm(total, dim=1, dtype=torch.float64).square()
+    lengths = torch.linalg.vector_norm(g, dim=2, dtype=torch.float64).flatten()
+    most = lengths.new_zeros(cells.numel()).index_add_(0, place.flatten(), lengths)
+    norm = torch.linalg.vector_norm(total, dim=1, dtype=torch.float64)
+    square = torch.maximum(norm, CANCELLED[g.dtype] * most).square()
     return square.new_zeros(records).index_add_(0, cells // rows, square)

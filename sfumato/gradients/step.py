@@ -15,6 +15,8 @@ from .owners import Layer
 
 # Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
 LEAN_ROOM = 2**22
+# Numbers whose squares are added in single precision.
+RUN = 1024
 
 
 class Step:
@@ -106,7 +108,7 @@ class Step:
         factors = torch.where(finite.view(-1, *(1,) * (norms.dim() - 1)), factors.to(norms.dtype), 0.0)
         if not bool((torch.isfinite(factors) & (factors >= 0)).all()):
             raise ValueError("clip returned a negative or non-finite factor for a finite norm")
-        self._sum(factors.to(self.layout.dtype).view(self.records, self.layout.groups), finite, sums)
+        self._sum(narrow(factors, self.layout.dtype).view(self.records, self.layout.groups), finite, sums)
         return norms
 
     def _squares(self) -> Tensor:
@@ -149,7 +151,9 @@ class Step:
                 x, g = (self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g))
                 rules.keep_weight(layer.module, x, g, out, first=i == 0)
             norms += _norms([out.flatten(1)])
-        return torch.cat(norms)
+        wide = self.layout.dtype
+        most = sum(rules.token_norms(layer.module, x.to(wide), g.to(wide), self.records) for x, g in self.pairs[layer])
+        return torch.maximum(torch.cat(norms), rules.CANCELLED[wide] * most)
 
     def _rows(self, t: Tensor) -> Tensor:
         """[R, ...] -> [B, R / B, ...]"""
@@ -230,14 +234,30 @@ class Step:
         return t.masked_fill(rows.view(-1, *(1,) * (t.dim() - 1)), 0.0)
 
 
+def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:
+    """Factors in the precision of the sums; one that would be rounded by more than a bit of it becomes 0."""
+    factors = factors.to(dtype)
+    return torch.where(factors >= torch.finfo(dtype).tiny, factors, 0.0)
+
+
 def _norms(every: list[Tensor]) -> list[Tensor]:
     """Norms fp64 [B] of each of several blocks of gradients [B, numbers]."""
     if not every:
         return []
-    norms = torch.stack([torch.linalg.vector_norm(gradients, dim=1) for gradients in every]).double()
+    norms = torch.stack([_norm(gradients) for gradients in every])
     if not bool(torch.isfinite(norms).all()):
         # fp32 squares overflow above 1e19 although the gradient itself is finite
         for gradients, row in zip(every, norms, strict=True):
             bad = ~torch.isfinite(row)
             row[bad] = torch.linalg.vector_norm(gradients[bad], dim=1, dtype=torch.float64)
     return list(norms)
+
+
+def _norm(gradients: Tensor) -> Tensor:
+    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small."""
+    even = gradients.shape[1] - gradients.shape[1] % RUN
+    norm = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()
+    if even:
+        runs = torch.linalg.vector_norm(gradients[:, :even].unflatten(1, (even // RUN, RUN)), dim=2)
+        norm = torch.hypot(norm, torch.linalg.vector_norm(runs, dim=1, dtype=torch.float64))
+    return norm

@@ -34,7 +34,8 @@ class Adaptation:
     `exact_losses` the same in single precision (for self-checks), `learning_rate_factor` exceptions to the
     common rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave, `rank` that of the
     adapters. `probe` is a ranking of `groups` (name -> matrices) to be paid for before training (None: nothing left to
-    choose), with at most `probe_share` more training noise; until it is made, all candidates are adapted.
+    choose), with at most `probe_share` more training noise; until it is made, all candidates are adapted. What is chosen as one
+    is also clipped as one, where clipping is per group (`clip_groups`).
     """
 
     model: nn.Module
@@ -54,16 +55,27 @@ class Adaptation:
         """Numbers that train, at most, once the probe has chosen."""
         if self.probe is None:
             return sum(p.numel() for p in self.trainable.values())
-        size = {group: 0 for group in self.groups}
-        owner = {f"unet.{matrix}.": group for group, members in self.groups.items() for matrix in members}
-        rest = 0
-        for name, p in self.trainable.items():
-            group = next((owner[start] for start in owner if name.startswith(start)), None)
-            if group is None:
-                rest += p.numel()
-            else:
-                size[group] += p.numel()
-        return rest + sum(sorted(size.values())[-self.probe.keep :])
+        size = {group: sum(self.trainable[n].numel() for n in names) for group, names in self.clip_groups.items()}
+        rest = sum(count for group, count in size.items() if group not in self.groups)
+        return rest + sum(sorted(size[group] for group in self.groups)[-self.probe.keep :])
+
+    @property
+    def clip_groups(self) -> dict[str, list[str]]:
+        """Group -> names of its tensors, a partition of what trains: what is chosen as one (saliency), an adapted matrix, an
+        attention block; tensors of no target go by module, which makes the class tokens a group of their own."""
+        owner = {f"unet.{target}.": target for target in self.targets}
+        owner |= {f"unet.{matrix}.": group for group, members in self.groups.items() for matrix in members}
+        found: dict[str, list[str]] = {}
+        for name in self.trainable:
+            group = next((owner[start] for start in owner if name.startswith(start)), name.rpartition(".")[0])
+            found.setdefault(group, []).append(name)
+        return found
+
+    @property
+    def clip_group_count(self) -> int:
+        """How many groups there are once the probe has chosen: known, and public, before it has."""
+        rest = [group for group in self.clip_groups if group not in self.groups]
+        return len(self.clip_groups) if self.probe is None else len(rest) + self.probe.keep
 
 
 def adaptation(

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+# Contributions end a little inside the bound, so that the rounding of norms and sums in single precision (measured: a
+# few 1e-5 at worst) cannot carry them over it.
+ROUNDING = 1 - 1e-4
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -23,7 +27,7 @@ class Clip:
 
         Per group: norms [B, groups] -> factors [B, groups]. A group whose norm is not finite rejects the whole unit.
 
-        factor * norm <= sensitivity * (1 + 1e-5) for every finite norm; a non-finite norm gets factor 0, and its gradient must
+        factor * norm <= sensitivity * ROUNDING for every finite norm; a non-finite norm gets factor 0, and its gradient must
         then be replaced by zeros, because 0 * inf is not 0. Raises ValueError for a narrower dtype.
         """
         if norms.dtype not in (torch.float32, torch.float64):
@@ -35,12 +39,8 @@ class Clip:
                 raise ValueError(f"per-group clipping needs norms [B, {len(self.bounds)}], not {list(wide.shape)}")
             usable = usable & usable.all(1, keepdim=True)
         wide = torch.where(usable, wide, torch.ones_like(wide))
-        if self.bounds:
-            factors = (wide.new_tensor(self.bounds) / wide).clamp(max=1.0)
-        elif self.kind == "flat":
-            factors = (self.sensitivity / wide).clamp(max=1.0)
-        else:
-            factors = self.sensitivity / (wide + self.gamma)
+        bound = ROUNDING * (wide.new_tensor(self.bounds) if self.bounds else self.sensitivity)
+        factors = bound / (wide + self.gamma) if self.gamma else (bound / wide).clamp(max=1.0)
         # A factor too small for its dtype's full precision would be rounded by more than 1e-5: such a unit adds nothing.
         usable &= factors >= torch.finfo(norms.dtype).tiny
         return torch.where(usable, factors, torch.zeros_like(factors)).to(norms.dtype)
@@ -58,16 +58,24 @@ def normalised(gamma: float = 0.01) -> Clip:
     return Clip("normalised", 1.0, _positive(gamma, "gamma"))
 
 
-def per_group(clip_norms: Sequence[float]) -> Clip:
+def per_group(clip_norms: Sequence[float], gamma: float | None = None) -> Clip:
     """Every group of tensors by its own norm: sensitivity sqrt(C_1^2 + ... + C_G^2), all groups together.
 
-    The total counts every bound, because one unit can fill all of its groups at once.
-    Raises ValueError unless there is a group and every C is finite and > 0.
+    The total counts every bound, because one unit can fill all of its groups at once. With `gamma` a group's gradient becomes
+    C_g * g / (|g| + gamma), whatever its scale (kind "per-group-normalised").
+    Raises ValueError unless there is a group and every C (and gamma) is finite and > 0.
     """
     bounds = tuple(_positive(c, "clip_norm") for c in clip_norms)
     if not bounds:
         raise ValueError("per-group clipping needs at least one group")
-    return Clip("per-group", math.hypot(*bounds), bounds=bounds)
+    if gamma is None:
+        return Clip("per-group", math.hypot(*bounds), bounds=bounds)
+    return Clip("per-group-normalised", math.hypot(*bounds), _positive(gamma, "gamma"), bounds)
+
+
+def equal_shares(total: float, groups: int) -> tuple[float, ...]:
+    """`groups` equal clip norms whose squares add up to total^2."""
+    return (total / math.sqrt(groups),) * groups
 
 
 def _positive(value: float, name: str) -> float:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache, partial
-from itertools import pairwise
+from functools import partial
 
-from sfumato.privacy import accounting, clipping, events
-from sfumato.privacy.events import Event, Gaussian, PoissonGaussian
+from sfumato.privacy import accounting, checks, clipping, events
+from sfumato.privacy.events import Event, PoissonGaussian
+from sfumato.privacy.pricing import events_of, one_shot_events, price_after, probe_event
 from sfumato.privacy.probing import Probe
 
-CLIPPINGS = ("flat", "normalised")
+CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
+# The constants of the papers: one of a whole gradient (arXiv 2206.07136), one of a single matrix's (arXiv 2605.30312).
+GAMMAS = {"normalised": 0.01, "per-group-normalised": 1e-4}
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 
 
@@ -26,6 +27,7 @@ class Plan:
     unit: "record" or the unit column; n_units: slots; expected_batch_size: the divisor B; noise_draws: K; noise_multiplier: noise
     sd / sensitivity; retry_steps: further steps billed for resumes; epsilon: the composed cost, rounded up to 3 decimals; probe: the
     noisy ranking that decides what trains; trainable is then the most that can be chosen, and target_modules are the candidates.
+    clip_norm: what one unit adds at most, all groups together; clip_groups: how many groups share it equally, None for one clip.
     Raises ValueError when the fields contradict each other, the events above all.
     """
 
@@ -61,39 +63,49 @@ class Plan:
     grid: float
     opt_ins: tuple[str, ...] = ()
     probe: Probe | None = None
+    clip_groups: int | None = None
 
     def __post_init__(self):
-        _check_numbers(self)
-        _check_words(self)
+        checks.check_numbers(self)
+        checks.check_words(self)
         accounting.check_epsilon(self.epsilon_target)
         if accounting.check_delta(self.delta) >= 1 / self.n_units and "large-delta" not in self.opt_ins:
-            raise ValueError(_large_delta(self.n_units))
+            raise ValueError(checks.large_delta(self.n_units))
         self.clip()
         if self.sampling_rate != self.expected_batch_size / self.n_units:
             raise ValueError("sampling_rate must equal expected_batch_size / n_units: make the plan again")
-        if self.events != _events(self):
+        if self.events != events_of(self):
             raise ValueError("the events do not follow from the plan's fields: make the plan again")
         if not 0 <= self.epsilon <= self.epsilon_target:
             raise ValueError("the plan costs more than its target: make the plan again")
 
     def clip(self) -> clipping.Clip:
         """The clipping rule of the run."""
-        if self.clipping == "normalised":
+        if self.clipping not in CLIPPINGS:
+            raise ValueError(f"unknown clipping: use one of {', '.join(CLIPPINGS)}")
+        if self.clipping in GAMMAS:
             if self.clip_norm != 1.0:
                 raise ValueError("normalised clipping has sensitivity 1: leave clip_norm out or give 1.0")
-            return clipping.normalised(self.gamma if self.gamma is not None else 0.0)
-        if self.gamma is not None:
+            if self.gamma is None:
+                raise ValueError("normalised clipping needs a gamma: make the plan again")
+        elif self.gamma is not None:
             raise ValueError("gamma belongs to normalised clipping: leave it out or give clipping='normalised'")
-        return clipping.flat(self.clip_norm)
+        if self.clipping.startswith("per-group"):
+            if isinstance(self.clip_groups, bool) or not isinstance(self.clip_groups, int) or self.clip_groups < 1:
+                raise ValueError("per-group clipping needs clip_groups, an integer >= 1: the number of groups")
+            return clipping.per_group(clipping.equal_shares(self.clip_norm, self.clip_groups), self.gamma)
+        if self.clip_groups is not None:
+            raise ValueError("clip_groups belongs to per-group clipping: leave it out or give clipping='per-group'")
+        return clipping.flat(self.clip_norm) if self.gamma is None else clipping.normalised(self.gamma)
 
     @property
     def probe_event(self) -> Event | None:
         """What the probe costs, or None."""
-        return self.probe and _probe_event(self.probe, self.n_units, self.probe.noise_multiplier)
+        return self.probe and probe_event(self.probe, self.n_units, self.probe.noise_multiplier)
 
     @property
     def signal_bound(self) -> float:
-        """The most one unit adds to the gradient sum (its norm): C, or 1 when normalised."""
+        """The most one unit adds to the gradient sum (its norm, all groups together): C, or 1 when normalised."""
         return self.clip_norm
 
     @property
@@ -116,11 +128,7 @@ class Plan:
             raise ValueError(f"steps must be an integer between 0 and {total}: more is not paid for")
         if steps == total:
             return self.epsilon
-        grid = accounting.PLANNING_GRID * min(max(self.epsilon, 1.0), 10.0)
-        return min(
-            accounting.round_up(_between(*_price_table(self.events, self.delta, self.relation, grid), steps)),
-            self.epsilon,
-        )
+        return min(price_after(self, steps), self.epsilon)
 
     def recompute(self) -> float:
         """Price the events again on the plan's grid (a second); ValueError if that is not the plan's epsilon."""
@@ -132,14 +140,15 @@ class Plan:
     def to_json(self) -> dict:
         """A JSON object with one entry per field."""
         body = {**asdict(self), "events": events.to_json(self.events)}
-        del body["probe"]
-        probe = {} if self.probe is None else {"probe": self.probe.to_json()}
-        return body | {name: list(body[name]) for name in _TUPLES} | probe
+        # What a plan does not use is left out, so that plans from before it was known keep their digest.
+        rest = {"probe": self.probe and self.probe.to_json(), "clip_groups": self.clip_groups}
+        used = {name: value for name, value in rest.items() if value is not None}
+        return {k: v for k, v in body.items() if k not in rest} | {name: list(body[name]) for name in _TUPLES} | used
 
     @classmethod
     def from_json(cls, body: Mapping) -> Plan:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
-        if not isinstance(body, Mapping) or {*body, "probe"} != {field.name for field in fields(cls)}:
+        if not isinstance(body, Mapping) or {*body, "probe", "clip_groups"} != {field.name for field in fields(cls)}:
             raise ValueError("this is not a plan of this version: make the plan again")
         if not all(isinstance(body[name], (list, tuple)) for name in (*_TUPLES, "events")):
             raise ValueError("classes, prompts, target_modules, opt_ins and events must be lists: make the plan again")
@@ -174,6 +183,7 @@ def make_plan(
     trainable: int,
     learning_rate: float,
     clipping: str = "flat",
+    clip_groups: int | None = None,
     gamma: float | None = None,
     relation: str = "zero-out",
     histogram_noise_multiplier: float | None = None,
@@ -190,37 +200,37 @@ def make_plan(
     """Validate, list every event, solve for the training noise on the composed cost, and freeze it all.
 
     retry_fraction: share of steps billed on top, so that a run may be resumed (retry_steps = its ceiling in steps). grid: default
-    1e-4, 1e-3 above epsilon 20. clip_norm: None with clipping="normalised". delta >= 1 / n_units needs allow_large_delta=True, which
-    is recorded as the opt-in "large-delta". probe: a ranking to pay for; where it has no noise multiplier it gets the least with
-    which training needs at most `probe_share` more noise than without it. Raises ValueError (rule and cure in one line) for bad
-    input or a target that cannot be met. Calibration after composing everything: arXiv 2207.04380 (PLD); K draws averaged before
-    one clip: arXiv 2210.09929.
+    1e-4, 1e-3 above epsilon 20. clip_norm: None with normalised clipping, per group or not; clip_groups: the number of groups of
+    per-group clipping. delta >= 1 / n_units needs allow_large_delta=True, which is recorded as the opt-in "large-delta". probe: a
+    ranking to pay for; where it has no noise multiplier it gets the least with which training needs at most `probe_share` more
+    noise than without it. Raises ValueError (rule and cure in one line) for bad input or a target that cannot be met. Calibration
+    after composing everything: arXiv 2207.04380 (PLD); K draws averaged before one clip: arXiv 2210.09929.
     """
     epsilon, delta = accounting.check_epsilon(epsilon), accounting.check_delta(delta)
     if isinstance(n_units, bool) or not isinstance(n_units, int) or n_units < 2:
         raise ValueError("n_units must be an integer >= 2: one unit alone cannot be hidden among others")
-    if not _is_number(expected_batch_size) or not 0 < expected_batch_size <= n_units:
+    if not checks.is_number(expected_batch_size) or not 0 < expected_batch_size <= n_units:
         raise ValueError(f"expected_batch_size must lie above 0 and at most n_units ({n_units}): lower it")
-    if not _is_number(retry_fraction) or not 0 <= retry_fraction <= 1:
+    if not checks.is_number(retry_fraction) or not 0 <= retry_fraction <= 1:
         raise ValueError("retry_fraction must lie in [0, 1]: 0.05 pays for one resume every twentieth of the run")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError("steps must be an integer >= 1")
-    if clipping == "normalised":
+    if clipping in GAMMAS:
         clip_norm = 1.0 if clip_norm is None else clip_norm
-        gamma = 0.01 if gamma is None else gamma
+        gamma = GAMMAS[clipping] if gamma is None else gamma
     elif clip_norm is None:
-        raise ValueError("flat clipping needs a clip_norm: try 1.0")
+        raise ValueError(f"{clipping} clipping needs a clip_norm: try 1.0")
     if delta >= 1 / n_units and not allow_large_delta:
-        raise ValueError(_large_delta(n_units))
+        raise ValueError(checks.large_delta(n_units))
     if histogram_noise_multiplier is not None and not (
-        _is_number(histogram_noise_multiplier) and histogram_noise_multiplier > 0
+        checks.is_number(histogram_noise_multiplier) and histogram_noise_multiplier > 0
     ):
         raise ValueError("histogram_noise_multiplier must be a finite number > 0: try 25, or leave the histogram out")
     rate, total = expected_batch_size / n_units, steps + math.ceil(steps * retry_fraction)
     draft = partial(
         Plan, method=method, unit=unit, relation=relation, n_units=n_units, max_per_unit=max_per_unit, classes=tuple(classes),
         prompts=tuple(prompts), epsilon_target=epsilon, delta=delta, sampling_rate=rate, expected_batch_size=expected_batch_size,
-        steps=steps, noise_draws=noise_draws, clip_norm=clip_norm, clipping=clipping, gamma=gamma,
+        steps=steps, noise_draws=noise_draws, clip_norm=clip_norm, clipping=clipping, gamma=gamma, clip_groups=clip_groups,
         histogram_noise_multiplier=histogram_noise_multiplier, retry_steps=total - steps, base=base, base_digest=base_digest,
         trainable=trainable, learning_rate=learning_rate, warmup_steps=warmup_steps, ema_decay=ema_decay,
         target_modules=tuple(target_modules), rank=rank, opt_ins=("large-delta",) if delta >= 1 / n_units else (),
@@ -228,109 +238,24 @@ def make_plan(
     )  # fmt: skip
     # Calibration takes seconds, so every other rule is checked first, on a plan without a price.
     tried = probe and replace(probe, noise_multiplier=probe.noise_multiplier or 1.0)
-    one_shot = _one_shot(histogram_noise_multiplier, tried, n_units)
+    one_shot = one_shot_events(histogram_noise_multiplier, tried, n_units)
     checked = draft(
         noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, PoissonGaussian(rate, 1.0, total))
     )
     if probe is not None:
-        if not _is_number(probe_share) or not 0 < probe_share <= 1:
+        if not checks.is_number(probe_share) or not 0 < probe_share <= 1:
             raise ValueError("probe_share must lie in (0, 1]: 0.02 lets the training noise rise by 2 %")
-        others = _one_shot(histogram_noise_multiplier, None, n_units)
+        others = one_shot_events(histogram_noise_multiplier, None, n_units)
         before = accounting.calibrate(others, rate, total, epsilon, delta, relation, checked.grid)
         probe = replace(probe, noise_before=before)
         if probe.noise_multiplier is None:
             training = PoissonGaussian(rate, before * (1 + probe_share), total)
             noise = accounting.calibrate_probe(
-                others, partial(_probe_event, probe, n_units), training, epsilon, delta, relation, checked.grid
+                others, partial(probe_event, probe, n_units), training, epsilon, delta, relation, checked.grid
             )
             probe = replace(probe, noise_multiplier=noise)
-        one_shot, draft = _one_shot(histogram_noise_multiplier, probe, n_units), partial(draft, probe=probe)
+        one_shot, draft = one_shot_events(histogram_noise_multiplier, probe, n_units), partial(draft, probe=probe)
     noise_multiplier = accounting.calibrate(one_shot, rate, total, epsilon, delta, relation, checked.grid)
     all_events = (*one_shot, PoissonGaussian(rate, noise_multiplier, total))
     reached = accounting.epsilon_of(all_events, delta, relation, checked.grid)
     return draft(noise_multiplier=noise_multiplier, epsilon=reached, events=all_events)
-
-
-def _one_shot(histogram: float | None, probe: Probe | None, n_units: int) -> tuple[Event, ...]:
-    paid = () if histogram is None else (Gaussian(histogram),)
-    return paid if probe is None else (*paid, _probe_event(probe, n_units, probe.noise_multiplier))
-
-
-def _probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
-    """A Poisson sample of units, or all of them; noise_multiplier in units of the probe's own sensitivity."""
-    rate = probe.expected_batch_size / n_units
-    return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
-
-
-def _events(plan: Plan) -> tuple[Event, ...]:
-    training = PoissonGaussian(plan.sampling_rate, plan.noise_multiplier, plan.steps + plan.retry_steps)
-    return (*_one_shot(plan.histogram_noise_multiplier, plan.probe, plan.n_units), training)
-
-
-def _large_delta(n_units: int) -> str:
-    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name (allow_large_delta, recorded)"
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _check_numbers(plan: Plan) -> None:
-    counts = {"n_units": 2, **dict.fromkeys(("max_per_unit", "steps", "noise_draws"), 1)}
-    counts |= dict.fromkeys(("retry_steps", "trainable", "warmup_steps"), 0)
-    if plan.rank is not None:
-        counts["rank"] = 1
-    for name, low in counts.items():
-        value = getattr(plan, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"{name} must be an integer >= {low}: correct it in the plan's arguments")
-    positive = ["expected_batch_size", "clip_norm", "noise_multiplier", "learning_rate", "grid", "delta"]
-    for name in positive + ["histogram_noise_multiplier"] * (plan.histogram_noise_multiplier is not None):
-        if not _is_number(getattr(plan, name)) or getattr(plan, name) <= 0:
-            raise ValueError(f"{name} must be a finite number > 0: correct it in the plan's arguments")
-    if not _is_number(plan.ema_decay) or not 0 <= plan.ema_decay < 1:
-        raise ValueError("ema_decay must lie in [0, 1): 0 switches the average off")
-    if not _is_number(plan.epsilon):
-        raise ValueError("the plan's epsilon must be a finite number: make the plan again")
-
-
-def _check_words(plan: Plan) -> None:
-    for name in ("method", "unit"):
-        if not isinstance(getattr(plan, name), str) or not getattr(plan, name):
-            raise ValueError(f"{name} must be a non-empty text: unit is 'record' or a column name")
-    if plan.relation not in accounting.RELATIONS:
-        raise ValueError(f"unknown relation: use one of {', '.join(accounting.RELATIONS)}")
-    if plan.clipping not in CLIPPINGS:
-        raise ValueError(f"unknown clipping: use one of {', '.join(CLIPPINGS)}")
-    texts = (*plan.classes, *plan.prompts, *plan.target_modules, *plan.opt_ins, plan.base, plan.base_digest)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("classes, prompts, target_modules, base and base_digest are texts: convert them")
-    if not plan.classes or len(set(plan.classes)) != len(plan.classes):
-        raise ValueError("classes must be declared, each once: they are public")
-    if len(plan.prompts) != len(plan.classes):
-        raise ValueError("one public prompt per class is needed: give as many prompts as classes")
-
-
-@lru_cache(maxsize=8)
-def _price_table(
-    all_events: tuple[Event, ...], delta: float, relation: str, grid: float
-) -> tuple[list[int], list[float]]:
-    """Prices of the first t steps at 17 values of t from 0 to all, spaced evenly in sqrt(t)."""
-    *one_shot, training = all_events
-    at = sorted({math.ceil(training.steps * (i / 16) ** 2) for i in range(17)})
-    cost = []
-    for steps in at:
-        spent = [PoissonGaussian(training.sampling_rate, training.noise_multiplier, steps)] if steps else []
-        cost.append(accounting.exact_epsilon((*one_shot, *spent), delta, relation, grid))
-    return at, cost
-
-
-def _between(at: list[int], cost: list[float], steps: int) -> float:
-    """An upper estimate between tabulated prices: the chord where the cost is convex in sqrt(steps), the chord before where not."""
-    i = bisect_left(at, steps)
-    if at[i] == steps or i == 1:
-        return cost[i]
-    here = math.sqrt(steps)
-    ends = [(math.sqrt(at[j]), cost[j]) for j in (i - 2, i - 1, i)]
-    lines = [y + (here - x) * (other_y - y) / (other_x - x) for (x, y), (other_x, other_y) in pairwise(ends)]
-    return min(max(lines), cost[i])

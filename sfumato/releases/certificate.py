@@ -10,8 +10,8 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
-from sfumato.privacy.probing import Probe
 from sfumato.releases.cards import RELATIONS
+from sfumato.releases.mechanism import mechanism
 
 FORMAT = "sfumato-privacy/1"
 DELTA_FLOOR = 1e-9
@@ -37,16 +37,6 @@ NOT_PUBLIC = (
     "losses and gradient norms",
     "figures of internal evaluations",
 )
-
-CLIPPING = {
-    "flat": "each unit's gradient over all trainable tensors together is scaled down to norm clip_norm",
-    "normalised": "each unit's gradient over all trainable tensors together is divided by its norm plus a constant",
-}
-
-PROBE_SCORES = {
-    "votes": "each unit names the candidates with its largest gradient norms; bounded by the root of their number",
-    "squares": "each unit's squared gradient norms over all candidates, scaled or clipped to the bound together",
-}
 
 _LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
 
@@ -111,7 +101,7 @@ def build_privacy_json(
         "attack_success": attacks,
         "max_per_unit": plan.get("max_per_unit", 1),
         "public_facts": _public_facts(plan, settings, conditions.get("selection")),
-        "mechanism": _mechanism(plan, events),
+        "mechanism": mechanism(plan, events),
         "synthesis": settings,
         "not_public": list(NOT_PUBLIC),
         "ledger": _ledger(ledger, run_key_id, events, epsilon),
@@ -213,75 +203,6 @@ def _second(events: tuple, delta: float, relation: str) -> dict | None:
         "name": "dp_accounting RDP",
         "epsilon": accounting.round_up(accounting.rdp_epsilon(events, delta, relation)),
     }
-
-
-def _mechanism(plan: dict, events: list[dict]) -> dict:
-    """How the noise was made, in the words of the loop contract; rate and noise must equal those of the events."""
-    histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
-    once = [] if probe is None else [probe]
-    for event in events:
-        if event["type"] != "poisson_gaussian":
-            noise = event.get("noise_multiplier", event.get("epsilon"))
-            name = "label histogram" if noise == histogram else "one-shot query"
-            once += [{"name": name, "type": event["type"], "noise": noise}] * int(event.get("count", 1))
-    sensitivity = 1.0 if plan["clipping"] == "normalised" else plan["clip_norm"]
-    steps, sigma = plan.get("steps"), plan.get("noise_multiplier")
-    return {
-        "method": plan["method"],
-        "sampler": "Poisson: every unit is drawn independently in every step, by the secret run key",
-        "sampling_rate": plan.get("sampling_rate"),
-        "expected_batch_size": plan.get("expected_batch_size"),
-        "steps": steps,
-        "billed_steps": sum(e["steps"] for e in events if e["type"] == "poisson_gaussian"),
-        "draws_per_record": plan.get("noise_draws"),
-        "draws": "the K draws of a unit are averaged into one gradient before it is clipped once",
-        "clip_norm": plan.get("clip_norm"),
-        "clipping": plan["clipping"],
-        "clipping_rule": CLIPPING.get(plan["clipping"], plan["clipping"]),
-        "gamma": plan.get("gamma"),
-        "sensitivity": sensitivity,
-        "noise_multiplier": sigma,
-        "noise_stddev": None if sigma is None else sigma * sensitivity,
-        "noise_placement": "once per step on the sum of clipped gradients, before it is divided",
-        "divisor": "the expected batch size, a public constant; never the number drawn",
-        "micro_batching": "changes time and memory only",
-        "dtype": {"norms": "float64", "noise": "float32"},
-        "random_source": "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; "
-        "no public seed reaches it",
-        "arithmetic": {"training": "real-arithmetic guarantee", "one_shot": "grid" if once else None},
-        "one_shot": once,
-    }
-
-
-def _take_probe(plan: dict, events: list[dict]) -> tuple[dict | None, list[dict]]:
-    """The plan's probe as a query of the certificate, and the events without its own (once; a second one stays)."""
-    if not plan.get("probe"):
-        return None, events
-    probe = Probe.from_json(plan["probe"])
-    rate, noise = probe.expected_batch_size / plan["n_units"], probe.noise_multiplier
-    kind = "gaussian" if rate == 1 else "poisson_gaussian"
-    own = {"type": kind, "noise_multiplier": noise}
-    own |= {"count": 1} if rate == 1 else {"sampling_rate": rate, "steps": 1}
-    if own not in events:
-        raise SfumatoError("the plan has a probe that its events do not pay for; make the plan again")
-    place = events.index(own)
-    query = {
-        "name": "saliency probe",
-        "type": kind,
-        "noise": noise,
-        "sampling_rate": rate,
-        "sampler": "all units" if rate == 1 else "Poisson, with a sample of its own",
-        "scores": PROBE_SCORES[probe.score],
-        "draws_per_record": probe.noise_draws,
-        "clip_norm": probe.clip_norm,
-        "per_size": probe.per_size,
-        "sensitivity": probe.sensitivity,
-        "noise_stddev": probe.noise_stddev * probe.grid,
-        "candidates": len(probe.groups),
-        "kept": probe.keep,
-        "training_noise_multiplier_without": probe.noise_before,
-    }
-    return query, events[:place] + events[place + 1 :]
 
 
 def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:

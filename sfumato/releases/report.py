@@ -67,10 +67,14 @@ def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
 def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
     """(name, value, remark) of the plan, in the order of the loop; what a method does not use is left out."""
     m, facts = certificate["mechanism"], certificate["public_facts"]
+    clipped, shares = "together", ""
+    if m["clip_groups"]:
+        clipped = f"in {m['clip_groups']} groups"
+        shares = f": {number(m['clip_norm_per_group'], 4)} for each group, sensitivity {number(m['sensitivity'], 4)} in total"
     rows = [
         ("Base model", certificate["conditions"]["base"], "public; the guarantee is conditional on it"),
         ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),
-        ("Trained numbers", facts["trainable"], "all clipped together, all noised"),
+        ("Trained numbers", facts["trainable"], f"all clipped {clipped}, all noised"),
         (
             "Slots in the data" if certificate["unit"] == "record" else "Units in the data",
             facts["n_units"],
@@ -83,8 +87,8 @@ def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
             m["billed_steps"] or None,
             None if m["billed_steps"] == m["steps"] else f"{m['steps']} planned, the rest is billed for restarts",
         ),
-        ("Draws per unit", m["draws_per_record"], "averaged before the one clip"),
-        ("Clip norm", m["clip_norm"], m["clipping"]),
+        ("Draws per unit", m["draws_per_record"], "averaged before the clip"),
+        ("Clip norm", m["clip_norm"], m["clipping"] + shares),
         ("Noise multiplier", m["noise_multiplier"], "standard deviation in units of the clip norm"),
         *((query["name"].capitalize(), query["noise"], "included in epsilon") for query in m["one_shot"]),
     ]

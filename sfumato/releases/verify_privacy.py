@@ -57,6 +57,16 @@ def price(facts, events, k=1, grid=None):
     return accountant
 
 
+def total_bound(m):
+    """The most that one unit adds to the sum: with groups the root of their bounds' squares, because it can fill all of them."""
+    whole = {"flat": m["clip_norm"], "normalised": 1.0}
+    if m["clipping"] in whole:
+        return positive(whole[m["clipping"]])
+    if m["clipping"] not in ("per-group", "per-group-normalised"):
+        raise ValueError(f"unknown clipping {m['clipping']!r}")
+    return math.sqrt(positive(m["clip_groups"])) * positive(m["clip_norm_per_group"])
+
+
 def tail(x):
     return math.erfc(-x / math.sqrt(2)) / 2
 
@@ -93,6 +103,12 @@ def check_privacy(facts):
             m["noise_stddev"], m["noise_multiplier"] * m["sensitivity"], rel_tol=1e-6
         )
         yield "sums", sums, f"{n} units x rate = expected batch {batch}; noise = multiplier x sensitivity"
+        bound = total_bound(m)
+        yield (
+            "clip",
+            math.isclose(m["sensitivity"], bound, rel_tol=1e-9),
+            f"{m['clipping']}: one unit adds at most {bound:.6g} in all",
+        )
     yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
     for query in m["one_shot"]:
         if "sensitivity" in query:

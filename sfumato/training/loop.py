@@ -51,11 +51,18 @@ def train(
     it returns False. Returns whether all steps were done. The averaged weights are then in `state.average`.
     Every step runs: an empty draw still gets its noise and its update.
     """
-    clip = plan.clip()
+    clip, groups = plan.clip(), None
+    if clip.bounds:
+        groups = list(adaptation.clip_groups.values())
+        if len(groups) != len(clip.bounds):
+            raise SfumatoError(
+                f"the plan shares its clip norm among {len(clip.bounds)} groups, but {len(groups)} train: "
+                "adapt into a new folder"
+            )
     engine_class = Engine if performance.engine == "one-pass" else ReferenceEngine
     optimizer = state.optimizer
     started, first = time.monotonic(), state.step
-    with engine_class(adaptation.model, adaptation.trainable) as engine:
+    with engine_class(adaptation.model, adaptation.trainable, groups=groups) as engine:
         while state.step < plan.steps:
             units = poisson(key, state.step, attempt, plan.n_units, plan.sampling_rate)
             units = units[parallel.rank() :: parallel.world_size()]

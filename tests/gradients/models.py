@@ -115,15 +115,16 @@ def small(n: int, draws: int) -> tuple[Case, dict]:
     return Case(model, dict(model.named_parameters()), rows, torch.arange(n), draws), data
 
 
-def cancelling(tokens: int, spread: float, precision=torch.bfloat16) -> tuple[Case, torch.Tensor]:
-    """Tokens nearly alike, of the given precision, whose output gradients sum to about zero; and the exact norms."""
+def cancelling(tokens: int, spread: float, precision=torch.bfloat16) -> tuple[Case, torch.Tensor, torch.Tensor]:
+    """Tokens nearly alike, of the given precision, whose output gradients sum to about zero; the exact norms and sums of norms."""
     torch.manual_seed(1)
     layer = nn.Linear(24, 16, bias=False)
     x = (torch.randn(4, 1, 24) + spread * torch.randn(4, tokens, 24)).to(precision).float()
     g = torch.randn(4, tokens, 16)
     g = (g - g.mean(1, keepdim=True)).to(precision).float()
     exact = torch.linalg.vector_norm(torch.bmm(g.double().transpose(1, 2), x.double()).flatten(1), dim=1)
-    return Case(layer, {"w": layer.weight}, lambda i: (layer(x[i]) * g[i]).sum((1, 2)), torch.arange(4)), exact
+    most = (x.double().norm(dim=2) * g.double().norm(dim=2)).sum(1)
+    return Case(layer, {"w": layer.weight}, lambda i: (layer(x[i]) * g[i]).sum((1, 2)), torch.arange(4)), exact, most
 
 
 def opposed() -> tuple[Case, torch.Tensor]:
@@ -188,10 +189,10 @@ def add_lora(model: nn.Module, **options) -> None:
 def denoiser(kind: str, which: str, draws: int = 1, dtype=torch.float32, n: int = 4, **lora) -> Case:
     """A tiny `kind` ("unet", "dit") of which everything, the attention or peft's LoRA is trained."""
     torch.manual_seed(0)
-    model = MODELS[kind]().eval()
+    model = MODELS[kind]()
     if which == "lora":
         add_lora(model, **lora)
-    model.to(dtype)
+    model.to(dtype).eval()  # dropout of the adapters too
     keep = {"whole": "", "attention": ".attn", "lora": "lora_"}[which]
     x, target = (torch.randn(n, draws, 2, 4, 4).to(dtype) for _ in range(2))
     time = torch.randint(0, 1000, (n, draws))

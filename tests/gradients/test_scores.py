@@ -8,6 +8,8 @@ from torch import nn
 
 from sfumato.gradients.scores import gradient_squares
 
+from .models import TARGETS, denoiser
+
 torch.set_num_threads(1)
 
 
@@ -107,3 +109,15 @@ def test_an_output_changed_in_place_is_noticed():
 
     with pytest.raises(RuntimeError, match="in place"):
         list(gradient_squares(model, weights, losses, x))
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_the_attention_of_a_dit_is_scored_exactly(draws):
+    """A DiT calls its first block's embedder twice; it is no candidate, so its calls are as they were."""
+    case = denoiser("dit", "attention", draws, torch.float64)
+    ends = tuple(f"{target}.weight" for target in TARGETS)
+    weights = {name: p for name, p in case.trainable.items() if name.endswith(ends)}
+    before = case.rows(case.records)
+    (found,) = gradient_squares(case.model, weights, case.rows, case.records, draws=draws)
+    assert len(weights) == 8 and torch.equal(before, case.rows(case.records))
+    assert torch.allclose(found, right(weights, case.rows, case.records), rtol=1e-9)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sfumato.gradients import Engine, self_check
+from sfumato.gradients.step import Step
 
 from .models import mlp
 
@@ -86,3 +87,15 @@ def test_self_check_finds_losses_that_depend_on_the_batch():
 
     with pytest.raises(RuntimeError, match="self-check"):
         self_check(case.model, case.trainable, rows, case.records, 1)
+
+
+def test_self_check_covers_groups(monkeypatch):
+    """Groups that take each other's norms bound no group, although the norm of all is right."""
+    case = mlp()
+    groups = [["0.weight", "0.bias"], ["2.weight", "2.bias"]]
+    check = [case.model, case.trainable, case.rows, case.records, 1]
+    assert self_check(*check, groups=groups) == []
+    right = Step._squares
+    monkeypatch.setattr(Step, "_squares", lambda self: right(self).flip(0))
+    with pytest.raises(RuntimeError, match="per-record norms differ"):
+        self_check(*check, groups=groups)

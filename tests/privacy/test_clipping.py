@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.privacy.clipping import flat, normalised, per_group
+from sfumato.privacy.clipping import ROUNDING, equal_shares, flat, normalised, per_group
 
-LIMIT = 1 + 1e-5
+LIMIT = 1 - 1e-5  # room for the rounding of sums
 
 
 @settings(deadline=None)
@@ -28,8 +28,9 @@ def test_no_contribution_exceeds_the_sensitivity(norm, clip_norm, dtype):
 
 def test_values():
     norms = torch.tensor([0.0, 0.5, 2.0, 8.0], dtype=torch.float64)
-    assert flat(2.0).factors(norms).tolist() == [1.0, 1.0, 1.0, 0.25]
-    assert normalised(0.5).factors(norms).tolist() == [2.0, 1.0, 0.4, 1 / 8.5]
+    assert flat(2.0).factors(norms).tolist() == pytest.approx([1.0, 1.0, ROUNDING, 0.25 * ROUNDING])
+    assert normalised(0.5).factors(norms).tolist() == pytest.approx([ROUNDING * f for f in (2.0, 1.0, 0.4, 1 / 8.5)])
+    assert 0 < 1 - ROUNDING <= 1e-3
     assert flat(2.0).sensitivity == 2.0 and normalised().sensitivity == 1.0
     assert flat(2.0)(norms).tolist() == flat(2.0).factors(norms).tolist()
     assert flat(1.0).factors(torch.zeros(0)).shape == (0,)
@@ -54,13 +55,30 @@ def test_per_group_bounds_every_group_and_says_the_total():
     clip = per_group([3.0, 4.0])
     assert clip.sensitivity == 5.0
     norms = torch.tensor([[6.0, 2.0], [0.0, 8.0], [30.0, 40.0]], dtype=torch.float64)
-    assert clip.factors(norms).tolist() == [[0.5, 1.0], [1.0, 0.5], [0.1, 0.1]]
-    assert float((clip.factors(norms) * norms).norm(dim=1).max()) == pytest.approx(clip.sensitivity)
+    right = [[0.5 * ROUNDING, 1.0], [1.0, 0.5 * ROUNDING], [0.1 * ROUNDING, 0.1 * ROUNDING]]
+    assert torch.allclose(clip.factors(norms), torch.tensor(right, dtype=torch.float64))
+    assert float((clip.factors(norms) * norms).norm(dim=1).max()) == pytest.approx(ROUNDING * clip.sensitivity)
+
+
+def test_equal_shares_add_up_to_the_total():
+    for groups in (1, 2, 7, 128, 1000):
+        assert per_group(equal_shares(0.05, groups)).sensitivity == pytest.approx(0.05, rel=1e-12)
+
+
+def test_per_group_normalised_scales_every_group_to_its_bound():
+    clip = per_group([3.0, 4.0], gamma=0.5)
+    assert clip.kind == "per-group-normalised" and clip.sensitivity == 5.0
+    norms = torch.tensor([[2.5, 0.5], [1e-3, 1e9], [0.0, 0.0]], dtype=torch.float64)
+    assert clip.factors(norms)[0].tolist() == pytest.approx([ROUNDING, 4 * ROUNDING])
+    assert float((clip.factors(norms) * norms).norm(dim=1).max()) < clip.sensitivity
+    for gamma in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="gamma"):
+            per_group([1.0], gamma)
 
 
 def test_per_group_rejects_the_whole_unit_for_one_bad_group():
     factors = per_group([1.0, 1.0]).factors(torch.tensor([[float("inf"), 1.0], [1.0, 1.0]]))
-    assert factors.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+    assert factors.tolist() == [[0.0, 0.0], pytest.approx([ROUNDING, ROUNDING])]
 
 
 def test_per_group_refuses_what_does_not_fit():

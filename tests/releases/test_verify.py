@@ -91,6 +91,8 @@ def test_extra_missing_and_linked_files_fail(copy):
         (lambda c: c.update(delta=1e-4), "epsilon"),
         (lambda c: c["mechanism"].update(noise_multiplier=4.0), "events"),
         (lambda c: c["mechanism"].update(noise_stddev=0.9), "sums"),
+        (lambda c: c["mechanism"].update(sensitivity=0.25, noise_stddev=0.5), "clip"),
+        (lambda c: c["mechanism"].update(clipping="by-hand"), "privacy.json"),
         (lambda c: c["mechanism"].update(steps=61), "events"),
         (lambda c: c["mechanism"].update(one_shot=[]), "events"),
         (lambda c: c["public_facts"].update(n_units=2000), "sums"),

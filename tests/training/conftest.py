@@ -103,6 +103,7 @@ def toy():
             trainable=dict(model.named_parameters()),
             row_losses=row_losses,
             learning_rate_factor={},
+            clip_groups={"first": ["0.weight", "0.bias"], "last": ["2.weight", "2.bias"]},
         )
 
     return build

@@ -1,0 +1,57 @@
+"""Rules on single fields of a plan, each with its cure; what fields must say together stands in the plan itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from sfumato.privacy import accounting
+
+if TYPE_CHECKING:
+    from sfumato.privacy.plan import Plan
+
+
+def large_delta(n_units: int) -> str:
+    """Why a delta of 1 / n_units or more is refused, and what to do."""
+    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name (allow_large_delta, recorded)"
+
+
+def is_number(value: object) -> bool:
+    """A finite int or float; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def check_numbers(plan: Plan) -> None:
+    """ValueError unless every number of the plan lies in its range."""
+    counts = {"n_units": 2, **dict.fromkeys(("max_per_unit", "steps", "noise_draws"), 1)}
+    counts |= dict.fromkeys(("retry_steps", "trainable", "warmup_steps"), 0)
+    if plan.rank is not None:
+        counts["rank"] = 1
+    for name, low in counts.items():
+        value = getattr(plan, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(f"{name} must be an integer >= {low}: correct it in the plan's arguments")
+    positive = ["expected_batch_size", "clip_norm", "noise_multiplier", "learning_rate", "grid", "delta"]
+    for name in positive + ["histogram_noise_multiplier"] * (plan.histogram_noise_multiplier is not None):
+        if not is_number(getattr(plan, name)) or getattr(plan, name) <= 0:
+            raise ValueError(f"{name} must be a finite number > 0: correct it in the plan's arguments")
+    if not is_number(plan.ema_decay) or not 0 <= plan.ema_decay < 1:
+        raise ValueError("ema_decay must lie in [0, 1): 0 switches the average off")
+    if not is_number(plan.epsilon):
+        raise ValueError("the plan's epsilon must be a finite number: make the plan again")
+
+
+def check_words(plan: Plan) -> None:
+    """ValueError unless every text of the plan is one, and the public lists fit together."""
+    for name in ("method", "unit"):
+        if not isinstance(getattr(plan, name), str) or not getattr(plan, name):
+            raise ValueError(f"{name} must be a non-empty text: unit is 'record' or a column name")
+    if plan.relation not in accounting.RELATIONS:
+        raise ValueError(f"unknown relation: use one of {', '.join(accounting.RELATIONS)}")
+    texts = (*plan.classes, *plan.prompts, *plan.target_modules, *plan.opt_ins, plan.base, plan.base_digest)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("classes, prompts, target_modules, base and base_digest are texts: convert them")
+    if not plan.classes or len(set(plan.classes)) != len(plan.classes):
+        raise ValueError("classes must be declared, each once: they are public")
+    if len(plan.prompts) != len(plan.classes):
+        raise ValueError("one public prompt per class is needed: give as many prompts as classes")

@@ -1,0 +1,65 @@
+"""What a plan's fields cost: the events that follow from them, and the price of the first steps for the live line."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from sfumato.privacy import accounting
+from sfumato.privacy.events import Event, Gaussian, PoissonGaussian
+from sfumato.privacy.probing import Probe
+
+if TYPE_CHECKING:
+    from sfumato.privacy.plan import Plan
+
+
+def events_of(plan: Plan) -> tuple[Event, ...]:
+    """Every event that the plan's fields stand for, training last."""
+    training = PoissonGaussian(plan.sampling_rate, plan.noise_multiplier, plan.steps + plan.retry_steps)
+    return (*one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units), training)
+
+
+def one_shot_events(histogram: float | None, probe: Probe | None, n_units: int) -> tuple[Event, ...]:
+    """The queries beside training: the histogram (by its noise multiplier) and the probe, where there are any."""
+    paid = () if histogram is None else (Gaussian(histogram),)
+    return paid if probe is None else (*paid, probe_event(probe, n_units, probe.noise_multiplier))
+
+
+def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
+    """A Poisson sample of units, or all of them; noise_multiplier in units of the probe's own sensitivity."""
+    rate = probe.expected_batch_size / n_units
+    return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
+
+
+def price_after(plan: Plan, steps: int) -> float:
+    """An upper estimate of epsilon after `steps` of the plan's paid training steps, from a table made once per plan."""
+    grid = accounting.PLANNING_GRID * min(max(plan.epsilon, 1.0), 10.0)
+    return accounting.round_up(_between(*_price_table(plan.events, plan.delta, plan.relation, grid), steps))
+
+
+@lru_cache(maxsize=8)
+def _price_table(
+    all_events: tuple[Event, ...], delta: float, relation: str, grid: float
+) -> tuple[list[int], list[float]]:
+    """Prices of the first t steps at 17 values of t from 0 to all, spaced evenly in sqrt(t)."""
+    *one_shot, training = all_events
+    at = sorted({math.ceil(training.steps * (i / 16) ** 2) for i in range(17)})
+    cost = []
+    for steps in at:
+        spent = [PoissonGaussian(training.sampling_rate, training.noise_multiplier, steps)] if steps else []
+        cost.append(accounting.exact_epsilon((*one_shot, *spent), delta, relation, grid))
+    return at, cost
+
+
+def _between(at: list[int], cost: list[float], steps: int) -> float:
+    """An upper estimate between tabulated prices: the chord where the cost is convex in sqrt(steps), the chord before where not."""
+    i = bisect_left(at, steps)
+    if at[i] == steps or i == 1:
+        return cost[i]
+    here = math.sqrt(steps)
+    ends = [(math.sqrt(at[j]), cost[j]) for j in (i - 2, i - 1, i)]
+    lines = [y + (here - x) * (other_y - y) / (other_x - x) for (x, y), (other_x, other_y) in pairwise(ends)]
+    return min(max(lines), cost[i])

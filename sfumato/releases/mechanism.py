@@ -1,0 +1,98 @@
+"""How the noise was made, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and the one-shot queries."""
+
+from __future__ import annotations
+
+import math
+
+from sfumato.errors import SfumatoError
+from sfumato.privacy.clipping import equal_shares
+from sfumato.privacy.probing import Probe
+
+CLIPPING = {
+    "flat": "each unit's gradient over all trainable tensors together is scaled down to norm clip_norm",
+    "normalised": "each unit's gradient over all trainable tensors together is divided by its norm plus a constant",
+    "per-group": "each unit's gradient is scaled down to norm clip_norm_per_group in each of clip_groups groups of tensors",
+    "per-group-normalised": "each unit's gradient is divided by its norm plus a constant in each of clip_groups groups of tensors "
+    "and multiplied by clip_norm_per_group",
+}
+
+PROBE_SCORES = {
+    "votes": "each unit names the candidates with its largest gradient norms; bounded by the root of their number",
+    "squares": "each unit's squared gradient norms over all candidates, scaled or clipped to the bound together",
+}
+
+
+def mechanism(plan: dict, events: list[dict]) -> dict:
+    """How the noise was made, in the words of the loop contract; rate and noise must equal those of the events."""
+    histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
+    once = [] if probe is None else [probe]
+    for event in events:
+        if event["type"] != "poisson_gaussian":
+            noise = event.get("noise_multiplier", event.get("epsilon"))
+            name = "label histogram" if noise == histogram else "one-shot query"
+            once += [{"name": name, "type": event["type"], "noise": noise}] * int(event.get("count", 1))
+    sensitivity = 1.0 if plan["clipping"].endswith("normalised") else plan["clip_norm"]
+    groups, share = plan.get("clip_groups"), None
+    if groups:
+        share, *rest = equal_shares(sensitivity, groups)
+        sensitivity = math.hypot(share, *rest)
+    steps, sigma = plan.get("steps"), plan.get("noise_multiplier")
+    return {
+        "method": plan["method"],
+        "sampler": "Poisson: every unit is drawn independently in every step, by the secret run key",
+        "sampling_rate": plan.get("sampling_rate"),
+        "expected_batch_size": plan.get("expected_batch_size"),
+        "steps": steps,
+        "billed_steps": sum(e["steps"] for e in events if e["type"] == "poisson_gaussian"),
+        "draws_per_record": plan.get("noise_draws"),
+        "draws": "the K draws of a unit are averaged into one gradient before it is clipped"
+        + (" once" if not groups else ", group by group"),
+        "clip_norm": plan.get("clip_norm"),
+        "clipping": plan["clipping"],
+        "clipping_rule": CLIPPING.get(plan["clipping"], plan["clipping"]),
+        "gamma": plan.get("gamma"),
+        "clip_groups": groups,
+        "clip_norm_per_group": share,
+        "sensitivity": sensitivity,
+        "noise_multiplier": sigma,
+        "noise_stddev": None if sigma is None else sigma * sensitivity,
+        "noise_placement": "once per step on the sum of clipped gradients, before it is divided",
+        "divisor": "the expected batch size, a public constant; never the number drawn",
+        "micro_batching": "changes time and memory only",
+        "dtype": {"norms": "float32 in runs of 1,024, added in float64", "noise": "float32"},
+        "random_source": "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; "
+        "no public seed reaches it",
+        "arithmetic": {"training": "real-arithmetic guarantee", "one_shot": "grid" if once else None},
+        "one_shot": once,
+    }
+
+
+def _take_probe(plan: dict, events: list[dict]) -> tuple[dict | None, list[dict]]:
+    """The plan's probe as a query of the certificate, and the events without its own (once; a second one stays)."""
+    if not plan.get("probe"):
+        return None, events
+    probe = Probe.from_json(plan["probe"])
+    rate, noise = probe.expected_batch_size / plan["n_units"], probe.noise_multiplier
+    kind = "gaussian" if rate == 1 else "poisson_gaussian"
+    own = {"type": kind, "noise_multiplier": noise}
+    own |= {"count": 1} if rate == 1 else {"sampling_rate": rate, "steps": 1}
+    if own not in events:
+        raise SfumatoError("the plan has a probe that its events do not pay for; make the plan again")
+    place = events.index(own)
+    query = {
+        "name": "saliency probe",
+        "type": kind,
+        "noise": noise,
+        "sampling_rate": rate,
+        "sampler": "all units" if rate == 1 else "Poisson, with a sample of its own",
+        "scores": PROBE_SCORES[probe.score],
+        "draws_per_record": probe.noise_draws,
+        "clip_norm": probe.clip_norm,
+        "per_size": probe.per_size,
+        "sensitivity": probe.sensitivity,
+        "noise_stddev": probe.noise_stddev * probe.grid,
+        "candidates": len(probe.groups),
+        "kept": probe.keep,
+        "training_noise_multiplier_without": probe.noise_before,
+    }
+    return query, events[:place] + events[place + 1 :]
