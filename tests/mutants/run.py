@@ -117,6 +117,7 @@ def preload() -> None:
     import scipy.optimize  # noqa: F401
     import scipy.stats  # noqa: F401
     import torch
+    import torch._dynamo  # noqa: F401
     import torch.distributed  # noqa: F401
     import transformers
 
@@ -174,12 +175,33 @@ def child(mutant: Mutant | None, checks: list[str], folder: Path) -> dict:
             importlib.import_module(name.removesuffix(".py").replace("/", "."))
     except Exception as error:  # whatever it is, this mutant is no code that runs
         return {"broken": f"does not import: {type(error).__name__}: {error}"}
+    if checks[0].startswith("audit "):
+        return audit(checks)
     import pytest
 
     watch = Watch(root)
     options = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'base'}", "--tb=short"]
     code = pytest.main([*checks, *options, *(["-x"] if mutant is not None else [])], plugins=[watch])
     return {"code": int(code), "outcomes": watch.outcomes, "failure": watch.failure}
+
+
+def audit(checks: list[str]) -> dict:
+    """Checks of the audit ("audit M1"), in the words of `Watch`: a finding that did not pass is an assertion."""
+    from sfumato.audit import run_checks
+
+    outcomes, failure = {}, None
+    for finding in run_checks([check.removeprefix("audit ") for check in checks]):
+        outcomes[f"audit {finding.name}"] = "passed" if finding.passed else "failed"
+        if not finding.passed and failure is None:
+            said = str(finding).partition("\n")[0][:160]
+            failure = {
+                "kind": "AssertionError",
+                "where": f"audit {finding.name}",
+                "line": said,
+                "said": said,
+                "when": "call",
+            }
+    return {"code": int(failure is not None), "outcomes": outcomes, "failure": failure}
 
 
 def fork(mutant: Mutant | None, checks: list[str], keep: bool) -> tuple[int, Path]:
@@ -202,27 +224,27 @@ def fork(mutant: Mutant | None, checks: list[str], keep: bool) -> tuple[int, Pat
 
 
 def run_all(jobs: list[tuple[Mutant | None, list[str]]], at_once: int, keep: bool):
-    """Yield (mutant, checks, found, seconds) as the forks end, at most `at_once` of them at a time."""
+    """Yield (mutant, checks, found, seconds, processor seconds) as the forks end, at most `at_once` of them at a time."""
     waiting, running = list(jobs), {}
     while waiting or running:
         while waiting and len(running) < at_once:
             mutant, checks = waiting.pop(0)
             pid, folder = fork(mutant, checks, keep)
             running[pid] = (mutant, checks, folder, time.monotonic())
-        pid, _ = os.waitpid(-1, os.WNOHANG)
+        pid, _, used = os.wait4(-1, os.WNOHANG)
         late = [p for p, (*_, began) in running.items() if time.monotonic() - began > LIMIT * (1 + len(running[p][1]))]
         if not pid and not late:
             time.sleep(0.02)
             continue
         for number in late:
             os.killpg(number, signal.SIGKILL)
-            os.waitpid(number, 0)
+            *_, used = os.wait4(number, 0)
         for number in late or [pid]:
             mutant, checks, folder, began = running.pop(number)
             report = folder / "found.json"
             found = json.loads(report.read_text()) if report.exists() else {"broken": "died or did not end in time"}
             found["folder"] = str(folder)
-            yield mutant, checks, found, time.monotonic() - began
+            yield mutant, checks, found, time.monotonic() - began, used.ru_utime + used.ru_stime
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -262,29 +284,37 @@ def main() -> int:
         files.setdefault(check.partition("::")[0], []).append(check)
     jobs += [(None, list(dict.fromkeys(checks))) for checks in files.values()]
     good, rows = True, []
-    for mutant, checks, found, seconds in run_all(jobs, said.jobs, said.keep):
+    spent = 0.0
+    for mutant, checks, found, seconds, used in run_all(jobs, said.jobs, said.keep):
+        spent += used
         if mutant is None:
             passed = found.get("code") == 0 and set(found["outcomes"].values()) == {"passed"}
             if not passed:
                 good = False
-                print(f"NOT CLEAN  {' '.join(checks)}: {found.get('failure') or found.get('broken') or found}", flush=True)
+                print(
+                    f"NOT CLEAN  {' '.join(checks)}: {found.get('failure') or found.get('broken') or found}", flush=True
+                )
             continue
         killed, why = verdict(found)
         good &= killed
-        rows.append((mutant.path.stem, mutant, checks[0], killed, why, seconds))
+        rows.append((mutant.path.stem, mutant, checks[0], killed, why, used))
         at = f" [{found['folder']}]" if said.keep else ""
-        print(f"{'killed' if killed else 'ALIVE '} {seconds:5.1f} s  {mutant.path.stem}: {why}{at}", flush=True)
+        print(
+            f"{'killed' if killed else 'ALIVE '} {seconds:5.1f} s ({used:4.1f} s of a core)  {mutant.path.stem}: {why}{at}",
+            flush=True,
+        )
     table(sorted(rows, key=lambda row: row[0]))
     dead = {row[1].id for row in rows} - {row[1].id for row in rows if not row[3]}
     print(
         f"{sum(row[3] for row in rows)} of {len(rows)} mutants killed ({len(dead)} rows of the trap table), "
-        f"{len(files)} test files clean: {'yes' if good else 'NO'}, {time.monotonic() - began:.0f} s"
+        f"{len(files)} test files clean: {'yes' if good else 'NO'}, {time.monotonic() - began:.0f} s "
+        f"({spent:.0f} s of a core in the checks)"
     )
     return 0 if good else 1
 
 
 def table(rows: list[tuple]) -> None:
-    """Mutant, effect, check, seconds."""
+    """Mutant, effect, check, seconds of a core (what else runs on the machine does not change them)."""
     width = max(len(row[0]) for row in rows)
     print(f"\n{'mutant':{width}}  {'seconds':>7}  check that kills it, and the effect of the bug")
     for name, mutant, check, killed, _, seconds in rows:

@@ -96,6 +96,26 @@ def test_one_unit_moves_the_sum_by_at_most_c(plan_for, toy, latents, key, pre_no
     assert (with_unit - without).norm() <= C
 
 
+@pytest.mark.parametrize("rule", [{"clip_norm": C}, {"clipping": "normalised", "gamma": 0.01, "clip_norm": 1.0}])
+def test_one_unit_moves_the_sum_by_at_most_c_in_every_step(plan_for, toy, latents, key, monkeypatch, rule):
+    """Nothing of an earlier step or micro-batch is left in a later sum. The updates are equal, so only the unit differs."""
+    seen = []
+
+    def keep(sums, key, step, attempt, stddev):
+        seen.append(torch.cat([v.flatten().double().clone() for v in sums.values()]))
+        return {name: torch.full_like(value, 1e-3) for name, value in sums.items()}
+
+    monkeypatch.setattr(loop, "add_noise", keep)
+    plan, data = plan_for(8, 8, steps=4, **rule), latents(8)
+    gone = data.label.copy()
+    gone[3] = -1
+    for held in (data, replace(data, label=gone)):
+        run(plan, toy(scale=100.0), held, key)
+    bound = plan.clip().sensitivity
+    for with_unit, without in zip(seen[:4], seen[4:], strict=True):
+        assert 0.9 * bound < (with_unit - without).norm() <= bound
+
+
 def test_the_difference_is_the_clipped_gradient_of_the_unit_that_is_gone(toy, latents, key):
     data, adaptation = latents(9), toy()
     whole, norms = clipped_sum(adaptation, data, key, range(9), draws=2)
