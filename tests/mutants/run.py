@@ -225,14 +225,16 @@ def fork(mutant: Mutant | None, checks: list[str], keep: bool) -> tuple[int, Pat
 
 def run_all(jobs: list[tuple[Mutant | None, list[str]]], at_once: int, keep: bool):
     """Yield (mutant, checks, found, seconds, processor seconds) as the forks end, at most `at_once` of them at a time."""
-    waiting, running = list(jobs), {}
+    waiting, running, awake, last = list(jobs), {}, 0.0, time.monotonic()
     while waiting or running:
         while waiting and len(running) < at_once:
             mutant, checks = waiting.pop(0)
             pid, folder = fork(mutant, checks, keep)
-            running[pid] = (mutant, checks, folder, time.monotonic())
+            running[pid] = (mutant, checks, folder, awake)
+        now = time.monotonic()
+        awake, last = awake + min(now - last, 1.0), now  # a machine that slept, or was paused, is no hang
         pid, _, used = os.wait4(-1, os.WNOHANG)
-        late = [p for p, (*_, began) in running.items() if time.monotonic() - began > LIMIT * (1 + len(running[p][1]))]
+        late = [p for p, (_, checks, _, began) in running.items() if awake - began > LIMIT * (1 + len(checks))]
         if not pid and not late:
             time.sleep(0.02)
             continue
@@ -244,7 +246,7 @@ def run_all(jobs: list[tuple[Mutant | None, list[str]]], at_once: int, keep: boo
             report = folder / "found.json"
             found = json.loads(report.read_text()) if report.exists() else {"broken": "died or did not end in time"}
             found["folder"] = str(folder)
-            yield mutant, checks, found, time.monotonic() - began, used.ru_utime + used.ru_stime
+            yield mutant, checks, found, awake - began, used.ru_utime + used.ru_stime
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
 
