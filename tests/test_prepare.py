@@ -83,7 +83,7 @@ def test_a_plan_follows_from_public_facts_alone(tiny_base):
         held = records()
         held.n, held.max_per_unit, held.unit = 200 + other, 7 + other, np.arange(200) // (1 + other)
         held.labels, held.usable = np.full(200, other), np.arange(200) % 7 != other
-        held.captions = tuple(f"{'a square' if other else 'a circle'} of mine" for _ in range(200))
+        held.captions = tuple("a square" if other else "a circle" for _ in range(200))
         held.source, held.facts = f"/home/{other}", SimpleNamespace(bad={"decode": other}, sizes=None)
         made.append(prepare(held, base=str(tiny_base), epsilon=2.0, delta=1e-3, expected_batch_size=20, steps=3))
     assert made[0].plan == made[1].plan and made[0].options == made[1].options

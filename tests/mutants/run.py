@@ -30,19 +30,6 @@ ROOT = HERE.parents[1]
 LIMIT = 120  # seconds for one check; a mutant that hangs is no kill
 KILLS = ("AssertionError", "Failed")  # an assertion, or an exception that was expected and did not come
 
-# Before any foreign import, as in tests/conftest.py; one thread, so that a fork finds no pool of them.
-for name, value in {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "SFUMATO_MALLOC": "0",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}.items():
-    os.environ.setdefault(name, value)
-
 
 @dataclass(frozen=True)
 class Mutant:
@@ -102,33 +89,30 @@ def apply(mutant: Mutant, to: Path) -> str:
 
 def preload() -> None:
     """What tests import and no patch touches."""
-    import absl.logging  # noqa: F401
-    import cryptography.hazmat.primitives.ciphers  # noqa: F401
-    import diffusers
-    import dp_accounting.pld  # noqa: F401
-    import dp_accounting.rdp  # noqa: F401
-    import hypothesis.strategies  # noqa: F401
-    import jinja2  # noqa: F401
-    import peft  # noqa: F401
-    import PIL.Image  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import pytest  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import scipy.optimize  # noqa: F401
-    import scipy.stats  # noqa: F401
-    import torch
-    import torch._dynamo  # noqa: F401
-    import torch.distributed  # noqa: F401
-    import transformers
-
-    for package, names in (
-        (diffusers, ("AutoencoderKL", "DDPMScheduler", "DPMSolverMultistepScheduler", "StableDiffusionPipeline",
-                     "UNet2DConditionModel", "DiTTransformer2DModel")),
-        (transformers, ("CLIPTextConfig", "CLIPTextModel", "CLIPTokenizer")),
-    ):  # fmt: skip
-        for name in names:
-            getattr(package, name)
-    torch.set_num_threads(1)
+    # Before any foreign import, as in tests/conftest.py; one thread, so that a fork finds no pool of them.
+    for name, value in {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "SFUMATO_MALLOC": "0",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    libraries = (
+        "absl.logging", "cryptography.hazmat.primitives.ciphers", "diffusers", "dp_accounting.pld", "dp_accounting.rdp",
+        "hypothesis.strategies", "jinja2", "peft", "PIL.Image", "pyarrow.parquet", "pytest", "safetensors.torch",
+        "scipy.optimize", "scipy.stats", "torch", "torch._dynamo", "torch.distributed", "transformers",
+    )  # fmt: skip
+    loaded = {name: importlib.import_module(name) for name in libraries}
+    pipelines = ("AutoencoderKL", "DDPMScheduler", "DPMSolverMultistepScheduler", "StableDiffusionPipeline")
+    for name in (*pipelines, "UNet2DConditionModel", "DiTTransformer2DModel"):
+        getattr(loaded["diffusers"], name)
+    for name in ("CLIPTextConfig", "CLIPTextModel", "CLIPTokenizer"):
+        getattr(loaded["transformers"], name)
+    loaded["torch"].set_num_threads(1)
     if "sfumato" in sys.modules:
         raise RuntimeError("a library imported sfumato: the copies would not be")
 
@@ -186,21 +170,18 @@ def child(mutant: Mutant | None, checks: list[str], folder: Path) -> dict:
 
 
 def audit(checks: list[str]) -> dict:
-    """Checks of the audit ("audit M1"), in the words of `Watch`: a finding that did not pass is an assertion."""
+    """Checks of the audit ("audit M1"), in the words of `Watch`: a finding that did not pass is an assertion, a crash is none."""
     from sfumato.audit import run_checks
 
     outcomes, failure = {}, None
-    for finding in run_checks([check.removeprefix("audit ") for check in checks]):
-        outcomes[f"audit {finding.name}"] = "passed" if finding.passed else "failed"
-        if not finding.passed and failure is None:
-            said = str(finding).partition("\n")[0][:160]
-            failure = {
-                "kind": "AssertionError",
-                "where": f"audit {finding.name}",
-                "line": said,
-                "said": said,
-                "when": "call",
-            }
+    for check in checks:
+        for found in run_checks([check.removeprefix("audit ")], stop=True):
+            outcomes[check] = "passed" if found.passed else "failed"
+            if not found.passed and failure is None:
+                crash = found.detail.startswith("stopped with")
+                where = f"{check}, {found.subject}"
+                failure = {"kind": "crash" if crash else "AssertionError", "where": where, "line": found.detail[:160]}
+                failure |= {"said": found.detail[:160], "when": "call"}
     return {"code": int(failure is not None), "outcomes": outcomes, "failure": failure}
 
 
@@ -283,7 +264,8 @@ def main() -> int:
     jobs: list[tuple[Mutant | None, list[str]]] = [(m, [check]) for m in chosen for check in named[m]]
     files: dict[str, list[str]] = {}
     for _, (check,) in jobs:
-        files.setdefault(check.partition("::")[0], []).append(check)
+        file = "audit" if check.startswith("audit ") else check.partition("::")[0]
+        files.setdefault(file, []).append(check)
     jobs += [(None, list(dict.fromkeys(checks))) for checks in files.values()]
     good, rows = True, []
     spent = 0.0
