@@ -288,7 +288,7 @@ def main() -> int:
             flush=True,
         )
     table(sorted(rows, key=lambda row: row[0]))
-    dead = {row[1].id for row in rows} - {row[1].id for row in rows if not row[3]}
+    dead = {row[1].id[:3] for row in rows} - {row[1].id[:3] for row in rows if not row[3]}
     print(
         f"{sum(row[3] for row in rows)} of {len(rows)} mutants killed ({len(dead)} rows of the trap table), "
         f"{len(files)} test files clean: {'yes' if good else 'NO'}, {time.monotonic() - began:.0f} s "
