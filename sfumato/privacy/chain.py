@@ -70,6 +70,8 @@ class Chain:
         _refuse_network(self.path)
         self._witness = self.path.with_name(self.path.name + ".head")
         self._rows: list[Row] = []
+        self._by_kind: dict[str, list[Row]] = {}
+        self._by_run: dict[str, list[Row]] = {}
         with _errors():
             # Read first: a row that another process adds meanwhile makes the file newer than the note, never older.
             noted = self._noted()
@@ -109,6 +111,28 @@ class Chain:
         """Hash of the last row (64 zeros when empty)."""
         return self._rows[-1].hash if self._rows else GENESIS
 
+    def of(self, kind: str, run_id: str | None = None) -> list[Row]:
+        """Rows of one kind, of one run or of all, oldest first, as far as known."""
+        if run_id is None:
+            return list(self._by_kind.get(kind, ()))
+        return [row for row in self.of_run(run_id) if row.kind == kind]
+
+    def of_run(self, run_id: str) -> list[Row]:
+        """All rows of one run, oldest first, as far as known."""
+        return list(self._by_run.get(run_id, ()))
+
+    def _add(self, row: Row) -> None:
+        self._rows.append(row)
+        self._by_kind.setdefault(row.kind, []).append(row)
+        self._by_run.setdefault(row.run_id, []).append(row)
+
+    def _forget(self, length: int) -> None:
+        """Back to the first `length` rows."""
+        while len(self._rows) > length:
+            row = self._rows.pop()
+            self._by_kind[row.kind].pop()
+            self._by_run[row.run_id].pop()
+
     def refresh(self) -> None:
         """Read and verify rows that are new in the file. LedgerError names the first damaged one."""
         with _errors():
@@ -124,7 +148,7 @@ class Chain:
                     whole = False
                 if not whole:
                     raise LedgerError(f"the ledger is damaged at row {number}: put the newest whole copy back")
-                self._rows.append(Row(**values))
+                self._add(Row(**values))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -154,7 +178,7 @@ class Chain:
                 yield
                 self.db.execute("COMMIT")
         except BaseException:
-            del self._rows[before:]
+            self._forget(before)
             with contextlib.suppress(sqlite3.Error):
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
@@ -175,7 +199,7 @@ class Chain:
         row = Row(**values, hash=hash_of(values))
         cells = {**asdict(row), "body": canonical(row.body)}
         self.db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(cells.values()))
-        self._rows.append(row)
+        self._add(row)
         return row
 
     def _noted(self) -> tuple[int, str] | None:
