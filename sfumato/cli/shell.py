@@ -50,7 +50,7 @@ EXPLAINED = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0, 1 a release does not verify, 2 bad input, 75 resume me, 70 a bug."""
+    """Run the command line; the exit code: 0, 1 a release does not verify, 2 bad input, 15 an audit failed, 75 resume me, 70 a bug."""
     if argv is None:
         _keep_memory()
         argv = sys.argv[1:]
