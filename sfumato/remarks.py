@@ -24,6 +24,11 @@ def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
         remarks.append(
             f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
         )
+    if plan.n_units < 100 and prepared.adaptation.inversion is None:
+        remarks.append(
+            f"{plan.n_units} units cannot teach a model anything that each of them may deny: bring some hundred, or take "
+            "--method inversion"
+        )
     if plan.probe is not None:
         remarks.extend(_probe_remarks(plan))
     if plan.delta >= 1 / plan.n_units:

@@ -14,7 +14,7 @@ import numpy as np
 from . import budget, parallel
 from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
-from .errors import SfumatoError
+from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .inversion.advisor import Forecast
 from .inverting import Work, expectation, with_public_style
@@ -217,7 +217,7 @@ def export(
         write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={})
         temporary.rename(output)
     except OSError as error:
-        raise SfumatoError(
+        raise MachineError(
             f"cannot write {output}: {error.strerror}; free some space or choose another disk"
         ) from error
     finally:
@@ -267,6 +267,7 @@ def _certificate_facts(run: Run) -> dict:
             "base_digest": run.plan.base_digest,
             "not_private": internal,
             "selection": run.selection,
+            "audit": run.audit,
             **run.options["statements"],
         },
     }

@@ -31,6 +31,10 @@ class LedgerError(ValueError):
     """A ledger that is damaged, out of date, busy or not writable; one line with the cure."""
 
 
+class LedgerOutOfReach(LedgerError):
+    """The disk, its permissions or another process stand in the way; the rows themselves may be whole."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One entry. `hash` is SHA-256 over the canonical JSON of all other fields; `seq` decides the order, `utc` is a comment."""
@@ -70,6 +74,8 @@ class Chain:
         _refuse_network(self.path)
         self._witness = self.path.with_name(self.path.name + ".head")
         self._rows: list[Row] = []
+        self._by_kind: dict[str, list[Row]] = {}
+        self._by_run: dict[str, list[Row]] = {}
         with _errors():
             # Read first: a row that another process adds meanwhile makes the file newer than the note, never older.
             noted = self._noted()
@@ -109,6 +115,28 @@ class Chain:
         """Hash of the last row (64 zeros when empty)."""
         return self._rows[-1].hash if self._rows else GENESIS
 
+    def of(self, kind: str, run_id: str | None = None) -> list[Row]:
+        """Rows of one kind, of one run or of all, oldest first, as far as known."""
+        if run_id is None:
+            return list(self._by_kind.get(kind, ()))
+        return [row for row in self.of_run(run_id) if row.kind == kind]
+
+    def of_run(self, run_id: str) -> list[Row]:
+        """All rows of one run, oldest first, as far as known."""
+        return list(self._by_run.get(run_id, ()))
+
+    def _add(self, row: Row) -> None:
+        self._rows.append(row)
+        self._by_kind.setdefault(row.kind, []).append(row)
+        self._by_run.setdefault(row.run_id, []).append(row)
+
+    def _forget(self, length: int) -> None:
+        """Back to the first `length` rows."""
+        while len(self._rows) > length:
+            row = self._rows.pop()
+            self._by_kind[row.kind].pop()
+            self._by_run[row.run_id].pop()
+
     def refresh(self) -> None:
         """Read and verify rows that are new in the file. LedgerError names the first damaged one."""
         with _errors():
@@ -124,7 +152,7 @@ class Chain:
                     whole = False
                 if not whole:
                     raise LedgerError(f"the ledger is damaged at row {number}: put the newest whole copy back")
-                self._rows.append(Row(**values))
+                self._add(Row(**values))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -154,7 +182,7 @@ class Chain:
                 yield
                 self.db.execute("COMMIT")
         except BaseException:
-            del self._rows[before:]
+            self._forget(before)
             with contextlib.suppress(sqlite3.Error):
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
@@ -175,7 +203,7 @@ class Chain:
         row = Row(**values, hash=hash_of(values))
         cells = {**asdict(row), "body": canonical(row.body)}
         self.db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(cells.values()))
-        self._rows.append(row)
+        self._add(row)
         return row
 
     def _noted(self) -> tuple[int, str] | None:
@@ -245,14 +273,18 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        cure = "free space or wait for other runs, then try again"
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            cure = "put the newest whole copy back"
-        raise LedgerError(f"the ledger cannot be used ({error}): {cure}") from error
+        if isinstance(error, sqlite3.OperationalError):
+            cure = "free space or wait for other runs, then try again"
+            raise LedgerOutOfReach(f"the ledger cannot be used ({_line(error)}): {cure}") from error
+        raise LedgerError(f"the ledger cannot be used ({_line(error)}): put the newest whole copy back") from error
     except OSError as error:
-        raise LedgerError(
+        raise LedgerOutOfReach(
             f"the ledger cannot be used ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
         ) from error
+
+
+def _line(error: sqlite3.Error) -> str:
+    return " ".join(str(error).split())[:120]  # of a damaged file it may quote a part
 
 
 def _refuse_network(path: Path) -> None:

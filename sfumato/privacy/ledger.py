@@ -13,10 +13,11 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from sfumato.privacy.chain import Chain, LedgerError, Row, canonical, load_key
+from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
 
 KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY")
 _NEEDS = {
@@ -27,7 +28,6 @@ _NEEDS = {
     "RELEASE": "ATTEMPT",
     "CERTIFY": "RELEASE",
 }
-TERMS = ("unit", "relation", "delta")
 FORMAT = 1
 _ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
 
@@ -35,41 +35,7 @@ Price = Callable[[list[dict], bool], float]
 
 
 class OverBudget(LedgerError):
-    """A charge that would break the cap, or that cannot be added to what was charged before."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The images of one data set as keyed hashes: sorted (hmac, copies). `id` names the set; nothing of it leaves the ledger."""
-
-    records: tuple[tuple[bytes, int], ...]
-
-    @property
-    def id(self) -> str:
-        digest = hashlib.sha256()
-        for key, copies in self.records:
-            digest.update(key + copies.to_bytes(8, "big"))
-        return digest.hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Data sets that share images, and what was spent on them. `charges`: bodies of their CHARGE rows, oldest first.
-
-    `released`: whether something of these runs has left; `adaptive`: whether a later one was charged after that. `cap`: None
-    where none was set.
-    """
-
-    datasets: frozenset[str]
-    charges: tuple[dict, ...]
-    cap: float | None
-    released: bool
-    adaptive: bool
-
-    @property
-    def terms(self) -> dict | None:
-        """Unit, relation and delta, fixed by the first charge; None before it."""
-        return {name: self.charges[0][name] for name in TERMS} if self.charges else None
+    """A charge that breaks the cap or cannot be added to what was charged before, or steps beyond the retry reserve."""
 
 
 class Ledger:
@@ -91,6 +57,7 @@ class Ledger:
             fcntl.flock(gate, fcntl.LOCK_EX)  # key and first row appear together
             self._key = load_key(path)
             self.chain = Chain(path)
+            self.datasets = DataSets(self.chain)
             if not self.chain.rows:
                 with self.chain.transaction():
                     if not self.chain.rows:
@@ -127,15 +94,15 @@ class Ledger:
     def group(self, manifest: Manifest) -> Group:
         """All data sets that share an image with `manifest`, directly or through others, and what was spent on them."""
         with self.chain.snapshot():
-            return self._group(self._overlapping(manifest))
+            return self.datasets.group(self.datasets.overlapping(manifest))
 
     def groups(self) -> list[Group]:
         """Every group, by its oldest data set."""
         self.chain.refresh()
         found: list[Group] = []
-        for row in self.rows:
-            if row.kind == "OPEN" and not any(row.body["dataset"] in group.datasets for group in found):
-                found.append(self._group({row.body["dataset"]}))
+        for row in self.chain.of("OPEN"):
+            if not any(row.body["dataset"] in group.datasets for group in found):
+                found.append(self.datasets.group(frozenset({row.body["dataset"]})))
         return found
 
     def charge(self, run_id: str, manifest: Manifest, body: Mapping, price: Price) -> Row:
@@ -147,19 +114,20 @@ class Ledger:
         events = body.get("events")
         if not (isinstance(events, list) and events and all(isinstance(e, dict) for e in events)):
             raise ValueError("a CHARGE row lists its events: give events.to_json(plan.events)")
-        self.verify_records()  # a damaged table would forget images that were charged
+        self.datasets.verify()  # a damaged table would forget images that were charged
         while True:
-            seen = self.group(manifest)
+            with self.chain.snapshot():
+                overlapping = self.datasets.overlapping(manifest)
+                seen = self.datasets.group(overlapping)
             total = self._fitting(seen, dict(body), price)
             # Pricing takes seconds, so it is done outside; inside, it must still be about the same group.
             with self.chain.transaction():
                 self._require(run_id, "CHARGE")
                 if self._rows_of(run_id, "CHARGE"):
                     raise LedgerError("this run is charged already: a run is charged once")
-                overlapping = self._overlapping(manifest)
-                if self._group(overlapping) != seen:
+                if (self.datasets.overlapping(manifest), self.datasets.group(overlapping)) != (overlapping, seen):
                     continue
-                self._open(manifest, overlapping)
+                self.datasets.open(manifest, overlapping)
                 facts = {"dataset": manifest.id, "cap": seen.cap, "total": total}
                 return self.chain.append("CHARGE", run_id, {**body, **facts})
 
@@ -183,68 +151,20 @@ class Ledger:
         """Cap what these images, and all sets that share one with them, may cost; raising it is a row like any other."""
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
             raise ValueError("a cap is a finite epsilon above 0")
-        self.verify_records()
+        self.datasets.verify()
         with self.chain.transaction():
-            overlapping = self._overlapping(manifest)
-            group = self._group(overlapping)
-            self._open(manifest, overlapping)
+            overlapping = self.datasets.overlapping(manifest)
+            group = self.datasets.group(overlapping)
+            self.datasets.open(manifest, overlapping)
             datasets = sorted({*group.datasets, manifest.id})
             return self.chain.append("CAP", "", {"datasets": datasets, "before": group.cap, "epsilon": float(epsilon)})
 
-    def _open(self, manifest: Manifest, overlapping: set[str]) -> None:
-        if manifest.id in overlapping:
-            return
-        self.chain.append("OPEN", "", {"dataset": manifest.id})
-        rows = [(key, copies, manifest.id) for key, copies in manifest.records]
-        self.chain.db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
-        if overlapping:
-            self.chain.append("JOIN", "", {"dataset": manifest.id, "with": sorted(overlapping)})
-
-    def _overlapping(self, manifest: Manifest) -> set[str]:
-        """Data sets that hold one of these images."""
-        found: set[str] = set()
-        keys = [key for key, _ in manifest.records]
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT DISTINCT dataset FROM record WHERE hmac IN ({marks})"
-            found.update(dataset for (dataset,) in self.chain.read(query, part))
-        return found
-
     def verify_records(self) -> None:
-        """LedgerError unless the table of hashed images is the one that the chain's OPEN rows name."""
-        held: dict[str, list[tuple[bytes, int]]] = {}
-        with self.chain.snapshot():
-            table = self.chain.read("SELECT hmac, copies, dataset FROM record ORDER BY hmac", [])
-        for key, copies, dataset in table:
-            held.setdefault(dataset, []).append((key, copies))
-        named = {row.body["dataset"] for row in self.rows if row.kind == "OPEN"}
-        try:
-            whole = set(held) == named and all(Manifest(tuple(v)).id == k for k, v in held.items())
-        except (TypeError, AttributeError, OverflowError):
-            whole = False
-        if not whole:
-            raise LedgerError("the ledger's table of images is damaged: put the newest whole copy back")
-
-    def _group(self, datasets: set[str]) -> Group:
-        group = set(datasets)
-        joined = [{row.body["dataset"], *row.body["with"]} for row in self.rows if row.kind == "JOIN"]
-        while more := {d for sets in joined if sets & group for d in sets} - group:
-            group |= more
-        charged = [row for row in self.rows if row.kind == "CHARGE" and row.body["dataset"] in group]
-        runs = {row.run_id for row in charged}
-        left = [row.seq for row in self.rows if row.kind == "RELEASE" and row.run_id in runs]
-        caps = {d: row.body["epsilon"] for row in self.rows if row.kind == "CAP" for d in row.body["datasets"]}
-        return Group(
-            frozenset(group),
-            tuple({**row.body, "run": row.run_id} for row in charged),
-            min((cap for dataset, cap in caps.items() if dataset in group), default=None),
-            bool(left),
-            bool(left) and charged[-1].seq > left[0],
-        )
+        """LedgerError unless the table of hashed images is the one that the chain names."""
+        self.datasets.verify()
 
     def _rows_of(self, run_id: str, kind: str) -> list[Row]:
-        return [row for row in self.rows if row.run_id == run_id and row.kind == kind]
+        return self.chain.of(kind, run_id)
 
     def _require(self, run_id: str, kind: str) -> None:
         need = _NEEDS.get(kind)
@@ -273,11 +193,12 @@ class RunLedger:
     def rows(self) -> tuple[Row, ...]:
         """The run's rows, oldest first."""
         self.ledger.chain.refresh()
-        return tuple(row for row in self.ledger.rows if row.run_id == self.run_id)
+        return tuple(self.ledger.chain.of_run(self.run_id))
 
     def bodies(self, kind: str) -> list[dict]:
         """The bodies of the run's rows of one kind, oldest first."""
-        return [row.body for row in self.rows if row.kind == kind]
+        self.ledger.chain.refresh()
+        return [row.body for row in self.ledger.chain.of(kind, self.run_id)]
 
     @property
     def attempts(self) -> int:
@@ -292,7 +213,7 @@ class RunLedger:
         """The data sets that the run's images belong to. LedgerError before the charge."""
         if not self.charged_events():
             raise LedgerError("the run was never charged: adapt into a new folder")
-        return self.ledger._group({self.bodies("CHARGE")[0]["dataset"]})
+        return self.ledger.datasets.group(frozenset({self.bodies("CHARGE")[0]["dataset"]}))
 
     def append(self, kind: str, body: Mapping) -> Row:
         """One more row, durable on return. LedgerError out of order; a charge goes through `Ledger.charge`."""
@@ -318,7 +239,7 @@ class RunLedger:
                 raise LedgerError(_ANOTHER)
             needed = sum(row.body["billed"] for row in done) + body["billed"]
             if needed > reserve:
-                raise LedgerError(
+                raise OverBudget(
                     f"the retry reserve is spent ({reserve} steps planned, {needed} needed): "
                     "plan with a larger --retry-reserve"
                 )
