@@ -28,6 +28,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--base", default="icons")
     parser.add_argument("--pack", default="healthicons", help="private pack of packs.py")
     parser.add_argument("--prompt", default="icon, <artwork> style")
+    parser.add_argument("--n", default="50,150,400", help="private pictures of `cosine`, comma separated")
+    parser.add_argument("--epsilon", default="0.5,1,5,10", help="of `cosine`, comma separated")
+    parser.add_argument("--inversion-steps", type=int, help="fewer steps than the default, for `cosine`")
+    parser.add_argument("--public-each", type=int, default=16, help="public pictures of each style, for `cosine`")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
     return parser.parse_args()
@@ -177,10 +181,11 @@ def cosine(said):
     from sfumato.inversion.geometry import from_public, from_vocabulary, word_spread
     from sfumato.privacy.aggregation import Aggregation
 
-    bench, sizes = Bench(said), (20, 40) if said.quick else (50, 150, 400)
-    recipe = InversionRecipe(steps=20, draws=2) if said.quick else InversionRecipe()
+    bench, sizes = Bench(said), (20, 40) if said.quick else [int(n) for n in said.n.split(",")]
+    recipe = InversionRecipe(steps=said.inversion_steps or InversionRecipe().steps)
+    recipe = InversionRecipe(steps=20, draws=2) if said.quick else recipe
     private = bench.latents(bench.private(max(sizes)))
-    pictures, style, _ = public_packs(said.cache, 4 if said.quick else 16)
+    pictures, style, _ = public_packs(said.cache, 4 if said.quick else said.public_each)
     wide = bench.whole_space(4 * word_spread(bench.base))
     free, _ = bench.embeddings(private, wide, recipe)
     public, _ = bench.embeddings(bench.latents(pictures), wide, recipe)
@@ -193,7 +198,7 @@ def cosine(said):
     for n in sizes:
         exact = free[:n].mean(0)
         truth = {"whole": exact, "from_anchor": exact - places["public"].anchor[0].numpy()}
-        for epsilon in (1.0,) if said.quick else (0.5, 1.0, 5.0, 10.0):
+        for epsilon in (1.0,) if said.quick else [float(e) for e in said.epsilon.split(",")]:
             sigma = {relation: noise_for(epsilon, n, relation) for relation in ("zero-out", "replace-one")}
             for name, vectors, place, relation, rule in (
                 ("paper, replace-one", free - plain.anchor[0].numpy(), plain, "replace-one", "unit"),

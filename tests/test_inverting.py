@@ -87,6 +87,27 @@ def test_a_folder_of_pictures_becomes_a_token_and_a_verified_release(artwork, ti
     assert torch.allclose(pipe.text_encoder.get_input_embeddings().weight[number], tokens["<artwork>"][0])
 
 
+def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path):
+    """The same noise, the same divisor: what is released differs by the missing unit's bounded vector over n, exactly."""
+    from sfumato.prepare import rebuild
+    from sfumato.privacy.aggregation import GRID
+    from sfumato.privacy.keys import RunKey
+    from sfumato.training import open_latents
+
+    run = adapt(artwork, tiny_base, tmp_path / "run", keep_inversions=True, method_options=OPTIONS | {"shrink": False})
+    prepared, data = rebuild(run.plan, run.options), open_latents(run.folder / "cache")
+    geometry, plan, label = prepared.adaptation.inversion.geometry, run.plan, torch.zeros(1, dtype=torch.long)
+    row = store.read_rows(run.folder, 24, 4)[7:8].astype(np.float64)
+    released = []
+    for _ in range(2):
+        vectors = inverting.release(run, prepared, data, RunKey(bytes(32)), 0, True)
+        released.append(geometry.coordinates(vectors, label).numpy())
+        store.place_of(run.folder, 7).unlink(missing_ok=True)
+    bounded = plan.aggregation.unit_rows(row, plan.clip_norm) * (plan.clip_norm / GRID)
+    assert np.abs(bounded).max() > 1e-3
+    assert np.allclose((released[0] - released[1]) * 24, bounded, atol=1e-5)
+
+
 def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
     from sfumato import protocol
 
@@ -224,6 +245,20 @@ def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tiny_images
     )  # fmt: skip
     assert public.forecast.known and public.plan.aggregation.subspace == "public"
     assert public.forecast.cosine > poor.forecast.cosine and public.estimate.seconds > 0
+
+
+def test_public_images_place_the_anchor_and_are_not_needed_again(artwork, tiny_images, tiny_base, tmp_path):
+    run = adapt(artwork, tiny_base, tmp_path / "run", public_data=tiny_images, shard=(0, 1))
+    assert (
+        set(run.start) == {"anchor", "basis", "radius", "spectrum", "signal"}
+        and run.plan.aggregation.subspace == "public"
+    )
+    assert run.plan.clip_norm == float(run.start["radius"][0])
+    done = verbs.adapt(artwork, output=run.folder, resume=True)
+    token = load_file(done.model / "learned_embeds.safetensors")["<artwork>"]
+    assert torch.isfinite(token).all() and not torch.allclose(token, run.start["anchor"])
+    with pytest.raises(SfumatoError, match="--public-data is for"):
+        adapt(artwork, tiny_base, tmp_path / "other", public_data=tiny_images, method_options={"subspace": "none"})
 
 
 def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, tmp_path):

@@ -99,6 +99,20 @@ def test_a_row_stops_by_its_own_loss(inverter):
     assert steps[1] == 0
 
 
+def test_a_row_stops_by_its_own_loss_whatever_the_others_do(inverter):
+    """Rows of one chunk end at different steps, and each where it ends alone."""
+    found = []
+    for tolerance in (0.0, 0.003, 0.01, 0.03):
+        own = inverter.with_recipe(replace(RECIPE, steps=12, tolerance=tolerance))
+        _, together = own.invert(latents(), Chunk(np.arange(J)), KEY)
+        label = np.full(J, -1)
+        label[0] = 0
+        _, alone = own.invert(replace(latents(), label=label), Chunk(np.arange(J)), KEY)
+        assert alone[0] == together[0]
+        found.append(len(set(together.tolist())))
+    assert max(found) > 1
+
+
 def test_chunks_are_laid_out_by_place_and_padded():
     parts = chunks(np.array([4, 2, 0, 1, 3]), 2)
     assert [part.slots.tolist() for part in parts] == [[4, 2], [0, 1], [3, -1]]
