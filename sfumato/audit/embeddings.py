@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import torch
 
+from ..bases import Base
 from ..inversion import aggregate
 from ..inversion.batch import Chunk
+from ..methods import METHODS, Prompts
 from ..prepare import Prepared
 from ..privacy.aggregation import GRID, Aggregation
 from ..privacy.keys import RunKey
 from ..training import LatentData
 from .finding import Finding, Notes
-from .oneshot import NUMBERS, OneShot
+from .oneshot import NUMBERS, OneShot, neighbours
 from .subject import zeroed
 
 BLOCKS, DIMENSIONS = 3, 8
@@ -86,6 +91,16 @@ def isolation(prepared: Prepared) -> Finding:
     notes.numbers = 2 * rows
     notes.expect(holds, "an image's embedding depends on which others are inverted with it")
     return notes.finding("M1", f"isolation, {rows} rows", sees="one bit of one embedding")
+
+
+def on_tiny(base: Base, prompts: Prompts, seed: int) -> Iterator[Finding]:
+    """The method `inversion` on a tiny base: isolation, and its bound from latents to the noisy sum."""
+    made = METHODS["inversion"](base, prompts, dimensions=4, inversion_draws=1, precision=torch.float32)
+    own = made.inversion
+    plan = SimpleNamespace(aggregation=own.aggregation(6.0), clip_norm=own.clip_norm, noise_multiplier=2.0)
+    prepared = SimpleNamespace(plan=plan, adaptation=made, performance=SimpleNamespace(micro_batch=5))
+    yield isolation(prepared)
+    yield neighbours(inversion(prepared), seed)
 
 
 def _rule(rule: str, blocks: int, dimensions: int) -> Aggregation:

@@ -65,3 +65,10 @@ def test_an_image_that_moves_another_is_seen(run, monkeypatch):
     monkeypatch.setattr(batch.Inverter, "_losses", coupled)
     prepared = rebuild(run.plan, run.options, None, run.start)
     assert not embeddings.isolation(prepared).passed
+
+
+def test_the_tiny_base_of_every_audit_passes(tiny_base):
+    from sfumato.audit.methods import PROMPTS, load_base
+
+    isolated, bounded = embeddings.on_tiny(load_base(tiny_base), PROMPTS, 0)
+    assert isolated.passed and bounded.passed, (isolated, bounded)
