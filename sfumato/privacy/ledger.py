@@ -77,6 +77,7 @@ class Ledger:
 
     def _reset(self) -> None:
         if self.chain.lost is None:
+            self.close()
             raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
         number, digest = self.chain.lost
         self.datasets.verify()
