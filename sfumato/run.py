@@ -209,6 +209,7 @@ class Run:
             "total_epsilon": total if math.isfinite(total) else None,
             "cap": group.cap,
             "data_sets": len(group.datasets),
+            "resets": ledger.ledger.resets,
         }
 
     def group(self) -> Group:
