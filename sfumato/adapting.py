@@ -21,6 +21,7 @@ from .errors import DataError, Interrupted, LedgerFault, MachineError, ModelErro
 from .estimate import made_up_batch
 from .gradients import self_check
 from .prepare import Prepared
+from .privacy.keys import RunKey
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
 from .probing import check_scores, choose_matrices
@@ -183,13 +184,18 @@ def _save(run: Run, prepared: Prepared, records) -> None:
         temporary.mkdir()
         prepared.adaptation.save(temporary)
         if plan.histogram_noise_multiplier is not None:
-            counts = bounded_counts(records, plan)
-            noisy = noisy_histogram(counts, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit)
-            write_file(temporary / "class_counts.json", json.dumps(noisy.tolist()).encode())
+            counts = noisy_class_counts(records, plan, key)
+            write_file(temporary / "class_counts.json", json.dumps(counts.tolist()).encode())
         temporary.rename(run.folder / "model")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise MachineError(f"cannot write the model ({reason}): free some space and --resume") from error
+
+
+def noisy_class_counts(records, plan: Plan, key: RunKey) -> np.ndarray:
+    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes]. One release per key."""
+    counts = bounded_counts(records, plan)
+    return noisy_histogram(counts, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit)
 
 
 def bounded_counts(records, plan: Plan) -> np.ndarray:

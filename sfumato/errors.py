@@ -49,3 +49,9 @@ class CheckFailed(SfumatoError):
     """A release that does not verify (exit code 1)."""
 
     exit_code = 1
+
+
+class AuditFailed(SfumatoError):
+    """An audit that found something, or is missing where one is required (exit code 15)."""
+
+    exit_code = 15

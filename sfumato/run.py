@@ -23,6 +23,7 @@ from .privacy.plan import Plan
 from .training import write_file
 
 START = "start.safetensors"
+AUDIT = "audit.json"
 PRIVATE_NOTE = """PRIVATE
 
 This folder was computed from private images. It holds the secret run key, checkpoints, cached latents and
@@ -171,6 +172,20 @@ class Run:
         if hashlib.sha256(blob).hexdigest() != self.options["start"]:
             raise SfumatoError(f"{START} of the run was altered: put the original back")
         return safetensors.torch.load(blob)
+
+    @property
+    def audit(self) -> dict | None:
+        """The record of `sfumato audit` on this run, as the ledger knows it; None without one; SfumatoError if it was altered."""
+        noted = [note["audit"] for note in self.ledger.bodies("NOTE") if "audit" in note]
+        if not noted:
+            return None
+        try:
+            blob = (self.folder / AUDIT).read_bytes()
+        except OSError as error:
+            raise SfumatoError(f"{AUDIT} of the run cannot be read ({error.strerror}): audit the run again") from error
+        if hashlib.sha256(blob).hexdigest() != noted[-1]:
+            raise SfumatoError(f"{AUDIT} of the run is not the one that the ledger knows: audit the run again")
+        return json.loads(blob)
 
     @property
     def model(self) -> Path:

@@ -252,6 +252,7 @@ def _certificate_facts(run: Run) -> dict:
             "base_digest": run.plan.base_digest,
             "not_private": internal,
             "selection": run.selection,
+            "audit": run.audit,
             **run.options["statements"],
         },
     }

@@ -12,6 +12,7 @@ from torch import nn
 
 from sfumato import adapting, budget, probing, verbs
 from sfumato.bases import load_base
+from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import SfumatoError
 from sfumato.gradients import scores as scores_module
 from sfumato.methods.targets import PROJECTIONS, grouped, matching_modules
@@ -22,8 +23,6 @@ from sfumato.privacy.probing import STEP, Probe
 from sfumato.privacy.sampling import poisson
 from sfumato.run import Run
 from sfumato.training import LatentData, Performance, UnitBatch
-
-from .conftest import make_tiny_images
 
 torch.set_num_threads(1)
 KEY = RunKey(bytes(range(32)))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .adapt import adapt
+from .audit import audit
 from .demo import demo
 from .evaluate import evaluate
 from .inspect import inspect
@@ -16,7 +17,7 @@ from .plan import plan
 from .release import release, verify
 from .synthesize import export, synthesize
 
-VERBS = (inspect, plan, adapt, synthesize, evaluate, release, verify, export, methods, bases, demo)
+VERBS = (inspect, plan, adapt, audit, synthesize, evaluate, release, verify, export, methods, bases, demo)
 
 
 def command():
@@ -60,6 +61,7 @@ def about(
     sfumato inspect ./scans --unit patient_id
     sfumato plan ./scans --unit patient_id --epsilon 4
     sfumato adapt ./scans --unit patient_id --epsilon 4 -o run
+    sfumato audit run
     sfumato synthesize run -n 10000 -o release
     sfumato evaluate run release --test ./held-out
     sfumato release release

@@ -17,17 +17,21 @@ def release(
     ] = None,
     title: Annotated[str | None, Option("--title", help="Public title on the cards.")] = None,
     license: Annotated[str, Option("--license", "--licence", help="Licence you give the release.")] = "other",
+    require_audit: Annotated[
+        bool, Option("--require-audit", help="Refuse (exit code 15) unless the run passed `sfumato audit` before.")
+    ] = False,
 ) -> None:
     """Cards, privacy statement, certificate, report, verifier and hashes: a folder to hand over.
 
     \b
     sfumato release release
     sfumato release release --title "Synthetic scans" --license cc-by-4.0 -o scans-release
+    sfumato release release --require-audit
     """
     # The room itself instead of `verbs`: it needs neither torch nor diffusers, so it answers at once.
     from ..releases import finalise
 
-    finished = finalise(folder, output, title=title, licence=license)
+    finished = finalise(folder, output, title=title, licence=license, require_audit=require_audit)
     print(f"{finished}: finished; open {finished / 'report.html'}")
     print(f"next: sfumato verify {finished}")
 

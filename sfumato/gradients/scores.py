@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,14 +49,14 @@ def gradient_squares(
 
 
 def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tensor:
-    records, calls = len(part), {layer: [] for layer in layers}
+    records, met = len(part), {layer: [] for layer in layers}
 
     def keep(layer: Layer):
         def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> None:
             x = args[0] if args else next(iter(kwargs.values()))
             if x.shape[0] not in (records, records * draws):
                 raise ValueError(f"{layer.path}: {x.shape[0]} rows for {records} records with {draws} draws")
-            calls[layer].append((x.detach(), out, out._version))
+            met[layer].append((x.detach(), out, out._version))
 
         return hook
 
@@ -67,6 +67,8 @@ def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tens
             p.requires_grad_(True)  # puts the outputs into the graph; its own gradient is never asked for
         with torch.enable_grad():
             losses = check_losses(row_losses(part), records, draws)
+            # Checkpointing calls layers again in the backward pass; these calls are no further ones.
+            calls = {layer: tuple(met[layer]) for layer in layers}
             outs = [out for layer in layers for _, out, _ in calls[layer]]
             if any(out._version != version for layer in layers for _, out, version in calls[layer]):
                 raise RuntimeError("a layer's output was changed in place: its gradient has no exact rule")
@@ -85,7 +87,7 @@ def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tens
         return found.masked_fill(lost[:, None] | ~torch.isfinite(found), torch.nan)
 
 
-def _layer_squares(layer: Layer, calls: list[tuple[Tensor, Tensor, int]], grads: Iterator, records: int) -> Tensor:
+def _layer_squares(layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], grads: Iterator, records: int) -> Tensor:
     """[B] squared norms of one weight's per-record gradient, summed over the layer's calls before the norm."""
     pairs = [(x, next(grads)) for x, *_ in calls]
     if any(g is None for _, g in pairs):

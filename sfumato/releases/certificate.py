@@ -10,12 +10,12 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
+from sfumato.releases.audited import audit_facts
 from sfumato.releases.cards import RELATIONS
 from sfumato.releases.mechanism import mechanism
 
 FORMAT = "sfumato-privacy/1"
 DELTA_FLOOR = 1e-9
-NO_PROOF = "A passed audit does not prove differential privacy."
 TABLE_SIZES = (2, 3, 5, 10)
 
 NOT_COVERED = (
@@ -56,7 +56,7 @@ def build_privacy_json(
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap` and `data_sets`. `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
-    matrices were chosen to train, and how: `Run.selection`). `settings` are the public settings of synthesis. Raises
+    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`). `settings` are the public settings of synthesis. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
     """
     conditions, settings = dict(conditions or {}), dict(settings or {})
@@ -114,7 +114,7 @@ def build_privacy_json(
             "internal_evaluations": list(conditions.get("not_private", ())),
             "opt_ins": _opt_ins(plan, conditions),
         },
-        "audit": {"run": False, "statement": f"None was run on this release. {NO_PROOF}"},
+        "audit": audit_facts(conditions.get("audit"), code_version),
         "conditions": {
             "trust_model": "central: one operator holds the data and runs the mechanism; whoever reads the release may "
             "know every other unit and have unlimited computing power",

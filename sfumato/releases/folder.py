@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, report, verify_privacy
+from sfumato.releases.audited import check_audit
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
 
@@ -62,8 +63,12 @@ def finalise(
     title: str | None = None,
     licence: str = "other",
     public_metrics: list[dict] | None = None,
+    require_audit: bool = False,
 ) -> Path:
-    """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`."""
+    """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`.
+
+    require_audit: AuditFailed unless the run was audited before, completely, by this very code, and passed.
+    """
     folder = Path(folder)
     if (folder / SUMS).exists():
         raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
@@ -74,6 +79,8 @@ def finalise(
         raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
+    if require_audit:
+        check_audit(certificate.get("audit", {}))
     return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sfumato.gradients.scores import gradient_squares
 
@@ -55,6 +56,15 @@ def test_parity(draws, micro_batch):
     found = torch.cat(list(gradient_squares(model, weights, losses, x, draws=draws, micro_batch=micro_batch)))
     assert found.dtype == torch.float64 and torch.allclose(found, right(weights, losses, x), rtol=1e-9)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_checkpointed_layers_are_called_once():
+    """Their second call, in the backward pass, is no further one: with it norms of one layer became another's."""
+    model, weights, losses, x = setting(1)
+    plain = model.forward
+    model.forward = lambda batch: checkpoint(plain, batch, use_reentrant=False)
+    (squares,) = gradient_squares(model, weights, losses, x)
+    assert torch.allclose(squares, right(weights, losses, x), rtol=1e-9)
 
 
 def test_small_rooms_and_single_precision(monkeypatch):

@@ -70,6 +70,14 @@ def test_rows_are_chained_and_read_back(ledger, path):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+def test_a_row_is_synced_before_the_call_returns(ledger):
+    """FULL: SQLite syncs the write-ahead log at every commit; less, and a power cut forgets what was charged."""
+    (mode,), (synced,) = (
+        ledger.chain.db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
+    )
+    assert mode == "wal" and synced == 2
+
+
 def test_an_export_can_be_checked_without_us_and_holds_no_image(ledger):
     charge(ledger, [A, B])
     head, keyed = "0" * 64, ledger.keyed(A)

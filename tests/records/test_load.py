@@ -135,6 +135,7 @@ def test_missing_cells_and_files_are_zero_slots(tmp_path):
     assert records.facts.bad == {"missing label": 1, "missing unit": 1, "missing file": 1}
     assert records.usable.tolist() == [True, False, False, False, True]
     assert records.unit.tolist() == [0, 0, 1, 2, 2]
+    assert records.n == 5 and records.n_units == 3  # what is public does not count what is usable
 
 
 @pytest.mark.parametrize(

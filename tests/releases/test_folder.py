@@ -276,6 +276,17 @@ def test_a_source_with_anything_else_is_refused(kit, tmp_path, spoil, rule):
     assert {p.name for p in tmp_path.iterdir()} == {"s"}
 
 
+@pytest.mark.parametrize("name", ["evaluation/utility.json", "utility.json", "train/cat/utility.json"])
+def test_internal_evaluations_have_no_place_in_a_release(kit, tmp_path, name):
+    """Scores against private data are no part of what epsilon covers."""
+    source = kit.images(tmp_path / "s")
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).write_text('{"accuracy": 0.9}')
+    with pytest.raises(SfumatoError, match="not on the list"):
+        write_release(source, tmp_path / "release", **kit.facts())
+    assert not (tmp_path / "release").exists()
+
+
 class FullDisk:
     """Lets `left` writes and renames through, then fails as a full disk does."""
 

@@ -1,0 +1,186 @@
+"""The list of checks on made-up models, by name, and how they are run one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from . import canaries, conduct, methods, noise, oneshot, parity, replay, sampling, taint
+from .finding import Finding
+from .models import FAMILIES
+from .subject import key_of, made_up
+
+CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
+# Every family and every clipping at least once: for a first answer within seconds.
+FEW = (
+    ("linear", "flat"),
+    ("attention", "per-group"),
+    ("reused", "normalised"),
+    ("broadcast", "flat"),
+    ("convolution", "per-group"),
+    ("low-rank", "per-group-normalised"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """seed: of all made-up data and keys. alpha: how often correct code fails a check. quick: fewer models. more: further random
+    neighbours for each model of M1."""
+
+    seed: int = 0
+    alpha: float = 1e-6
+    quick: bool = False
+    more: int = 0
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def _models(now: Settings) -> Iterable[tuple[str, str]]:
+    return FEW if now.quick else [(family, kind) for kind in CLIPPINGS for family in FAMILIES]
+
+
+def m1(now: Settings) -> Iterator[Finding]:
+    """No unit moves the sum by more than its bound, and by nothing but its own clipped gradient: paired replay on neighbours."""
+    for family, kind in _models(now):
+        yield replay.sensitivity(made_up(family, kind), now.seed, more=now.more)
+    for mechanism in oneshot.mechanisms():
+        yield oneshot.neighbours(mechanism, now.seed)
+
+
+def m2(now: Settings) -> Iterator[Finding]:
+    """The engine's norms and sums are those of one-at-a-time autograd, however it computes them."""
+    yield parity.cancelling(now.seed)
+    for family, kind in FEW if now.quick else [(f, k) for k in ("flat", "per-group") for f in FAMILIES]:
+        yield parity.norms(made_up(family, kind), now.seed)
+
+
+def m3(now: Settings) -> Iterator[Finding]:
+    """What a step changes is what was noised, and all of it."""
+    for family, kind in FEW if now.quick else [(f, "flat") for f in FAMILIES] + [("linear", k) for k in CLIPPINGS[1:]]:
+        yield conduct.changed_set(made_up(family, kind), now.seed)
+
+
+def m4(now: Settings) -> Iterator[Finding]:
+    """Empty, single and broken batches are noised once, counted and leave no other trace."""
+    for kind in CLIPPINGS[:2] if now.quick else CLIPPINGS:
+        yield conduct.course(made_up("linear", kind), now.seed, now.alpha)
+
+
+def m6(now: Settings) -> Iterator[Finding]:
+    """Micro-batches change time and memory only."""
+    for family, kind in _models(now):
+        yield replay.micro_batches(made_up(family, kind), now.seed)
+
+
+def a(now: Settings) -> Iterator[Finding]:
+    """Noise has the declared size and shape in every tensor."""
+    for kind in CLIPPINGS:
+        yield noise.size_and_shape(made_up("wide", kind), now.seed, now.alpha)
+
+
+def a2(now: Settings) -> Iterator[Finding]:
+    """Noise and draws come from the run key alone, and are independent over steps, tensors, attempts and keys."""
+    yield noise.independence(made_up("wide"), now.seed, now.alpha)
+    yield noise.independence(made_up("attention", "per-group"), now.seed, now.alpha)
+    yield sampling.keyed(now.seed)
+
+
+def b(now: Settings) -> Iterator[Finding]:
+    """Units are drawn at the plan's rate."""
+    for what, declared, found in _draws(now.seed, now.quick):
+        yield sampling.rate(found, declared, what, now.alpha)
+
+
+def b2(now: Settings) -> Iterator[Finding]:
+    """Batch sizes vary as Poisson draws do: not fixed, not capped, not redrawn."""
+    for what, declared, found in _draws(now.seed, now.quick):
+        yield sampling.sizes(found, declared, what, now.alpha)
+
+
+def b3(now: Settings) -> Iterator[Finding]:
+    """Draws are independent over steps and units, duplicates included: nothing is shuffled."""
+    for what, declared, found in _draws(now.seed, now.quick):
+        yield sampling.dependence(found[:, :1000], declared, what, now.alpha, now.seed)
+    yield sampling.duplicates(key_of(now.seed, "duplicates"), 200, 0.5, 60, now.alpha)
+
+
+def h(now: Settings) -> Iterator[Finding]:
+    """One-shot queries: noise of the declared size at sensitivities other than 1, on the grid."""
+    for mechanism in oneshot.mechanisms():
+        yield oneshot.noise(mechanism, now.seed, now.alpha)
+
+
+def e(now: Settings) -> Iterator[Finding]:
+    """Canaries from picture to optimiser show no more than planned; with a lower bound on epsilon as a reading."""
+    for kind in CLIPPINGS[:1] if now.quick else CLIPPINGS[:3:2]:
+        yield canaries.end_to_end(kind, now.seed, now.alpha)
+
+
+def m_methods(now: Settings) -> Iterator[Finding]:
+    """M1, M3 and M6 of every real method, on a made-up pipeline (needs diffusers)."""
+    yield from methods.every_method(now.seed, now.quick)
+
+
+def m5(now: Settings) -> Iterator[Finding]:
+    """Nothing that is published, constant or counted depends on one record: whole runs on neighbours (needs diffusers)."""
+    yield taint.untouched(now.seed)
+
+
+CHECKS: dict[str, Check] = {
+    "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M6": m6, "A": a, "A2": a2, "B": b, "B2": b2, "B3": b3, "H": h, "E": e,
+    "METHODS": m_methods, "M5": m5,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
+    """(what, rate, who was drawn) of the sampler alone, in numbers, and of the loop, at a low and at a high rate."""
+    many, high = (2000, 150) if not quick else (1500, 60)
+    return [
+        ("sampler, q = 0.05", 0.05, sampling.drawn_by_sampler(key_of(seed, "sampler"), 10_000, 0.05, many)),
+        ("loop, q = 0.1", 0.1, sampling.drawn_by_loop(key_of(seed, "loop low"), 400, 0.1, 120)),
+        ("loop, q = 0.9", 0.9, sampling.drawn_by_loop(key_of(seed, "loop high"), 500 if not quick else 300, 0.9, high)),
+    ]
+
+
+def run_checks(
+    names: Iterable[str] | None = None,
+    settings: Settings | None = None,
+    *,
+    checks: Mapping[str, Check] = CHECKS,
+    stop: bool = False,
+    on_finding: Callable[[Finding], None] = lambda finding: None,
+) -> list[Finding]:
+    """The findings of the named checks (default: all of `checks`), in order; with `stop` none after the first that failed.
+
+    A check that raises has failed: the finding says with what. KeyError for an unknown name.
+    """
+    now, found = settings or Settings(), []
+    for name in list(checks) if names is None else list(names):
+        for finding in _timed(name, checks[name], now):
+            found.append(finding)
+            on_finding(finding)
+            if stop and not finding.passed:
+                return found
+    return found
+
+
+def _timed(name: str, check: Check, now: Settings) -> Iterator[Finding]:
+    started, findings = time.perf_counter(), None
+    while True:
+        try:
+            findings = check(now) if findings is None else findings
+            finding = next(findings, None)
+        except Exception as error:
+            # All data are made up, so the message may be shown; whatever it was, the check did not pass.
+            detail = f"stopped with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            finding, findings = Finding(name, "the code itself", False, 0, 0.0, "", detail), iter(())
+        if finding is None:
+            return
+        yield replace(finding, seconds=time.perf_counter() - started)
+        started = time.perf_counter()

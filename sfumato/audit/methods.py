@@ -1,0 +1,63 @@
+"""METHODS: sensitivity, changed set and micro-batches of every method of the package, on a made-up pipeline of a few thousand numbers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ..bases import load_base
+from ..bases.tiny import CLASSES, make_tiny_base
+from ..methods import METHODS, Adaptation, Prompts
+from . import conduct, replay
+from .finding import Finding
+from .subject import Subject, changed, clipped, made_up_plan
+
+# Class tokens of one's own train beside the method's tensors, under the same clip.
+PROMPTS = Prompts(tuple(f"<class-{i}>" for i in range(3)), tuple(f"<class-{i}>" for i in range(3)), CLASSES)
+OPTIONS = {"saliency": {"keep": 3, "choose": "random"}, "lora": {"rank": 2}, "loda": {"rank": 2}}
+KINDS = {
+    "full": "flat",
+    "attention": "per-group",
+    "lora": "normalised",
+    "saliency": "per-group-normalised",
+    "loda": "flat",
+}
+
+
+def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
+    """M1, M3 and M6 on each method, every one with another clipping."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = make_tiny_base(Path(folder) / "tiny")
+        for name in METHODS:
+            subject = on_tiny(name, base, KINDS.get(name, "flat"))
+            yield replay.sensitivity(subject, seed, units=3 if quick else 5, brief=True)
+            yield conduct.changed_set(subject, seed)
+            if not quick:
+                yield replay.micro_batches(subject, seed)
+
+
+def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
+    """A method on the pipeline in `base`, in single precision, with a plan without a price."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        opened = load_base(base)
+        made = METHODS[method](opened, PROMPTS, precision=torch.float32, **OPTIONS.get(method, {}))
+    wake(made)
+    plan = made_up_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
+    size = opened.latent_size
+    shape = (opened.unet.config.in_channels, size, size)
+    return Subject(
+        f"{method} on a tiny base, {kind}", changed(plan, **clipped(plan, kind, len(made.clip_groups))), made, shape
+    )
+
+
+def wake(adaptation: Adaptation, seed: int = 0) -> None:
+    """Give numbers to factors that start at zero: beside them others have no gradient at all, and nothing could be seen."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in adaptation.trainable.values():
+            if not bool(p.any()):
+                p.copy_(torch.randn(p.shape, generator=g) * 0.05)

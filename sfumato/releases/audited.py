@@ -1,0 +1,56 @@
+"""What a certificate says of the audit, and the gate in front of a release that asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sfumato.errors import AuditFailed
+
+NO_PROOF = "A passed audit does not prove differential privacy."
+
+
+def audit_facts(record: Mapping | None, code_version: str) -> dict:
+    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none) and the code that releases.
+
+    Findings are about made-up data, so all of them may be published.
+    """
+    if record is None:
+        return {"run": False, "statement": f"None was run on this release. {NO_PROOF}"}
+    findings = [dict(finding) for finding in record["findings"]]
+    passed = bool(record["passed"]) and bool(findings) and all(finding["passed"] for finding in findings)
+    good = sum(finding["passed"] for finding in findings)
+    same = record["code_version"] == code_version
+    names = list(dict.fromkeys(finding["check"] for finding in findings))
+    said = [
+        f"{good} of {len(findings)} findings passed: the run's plan, model and sampler were replayed on made-up data "
+        f"(checks {', '.join(names)}; seed {record['settings']['seed']}; {record['settings']['alpha']:g} false alarms a check)."
+    ]
+    said += [] if passed else ["The audit FAILED."]
+    said += [] if record["complete"] else ["Not all checks were run."]
+    said += [] if same else ["It was run with another version of the code."]
+    said += [sentence for sentence in record["sentences"] if sentence != NO_PROOF]
+    return {
+        "run": True,
+        "passed": passed,
+        "complete": bool(record["complete"]),
+        "same_code": same,
+        "statement": " ".join([*said, NO_PROOF]),
+        "plan": record["plan"],
+        "code_version": record["code_version"],
+        "versions": dict(record["versions"]),
+        "settings": dict(record["settings"]),
+        "findings": findings,
+        "skipped": list(record["skipped"]),
+    }
+
+
+def check_audit(audit: Mapping) -> None:
+    """AuditFailed unless a certificate's `audit` is complete, passed, and of the code that made the release."""
+    cure = "run `sfumato audit RUN`, then synthesize or export again"
+    if not audit.get("run"):
+        raise AuditFailed(f"the run was not audited before this folder was made: {cure}")
+    if not audit["passed"]:
+        raise AuditFailed("the run's audit failed: do not release it, and report which check it was")
+    if not audit["complete"] or not audit["same_code"]:
+        what = "is of another version of the code" if audit["complete"] else "left checks out"
+        raise AuditFailed(f"the run's audit {what}: {cure}")
