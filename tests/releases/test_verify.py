@@ -114,6 +114,11 @@ def test_extra_missing_and_linked_files_fail(copy):
         (lambda c: c.update(delta=2), "privacy.json"),
         (lambda c: c.pop("events"), "privacy.json"),
         (lambda c: c.update(relation="nearby"), "privacy.json"),
+        # Costs that would fill the memory of who verifies.
+        (lambda c: c["accountant"].update(grid=1e-9), "privacy.json"),
+        (lambda c: c["events"][0].update(steps=10**15), "privacy.json"),
+        (lambda c: c["events"][0].update(noise_multiplier=1e-3), "privacy.json"),
+        (lambda c: c["curve"].extend(c["curve"] * 30), "privacy.json"),
     ],
 )
 def test_a_forged_certificate_fails(copy, change, check):
