@@ -83,6 +83,17 @@ def open_ledger(path: str | Path) -> Ledger:
         raise in_words(error) from error
 
 
+def reset_ledger(path: str | Path | None = None) -> dict:
+    """Accept an older copy of the ledger as the newest there is; the facts of its RESET row. SfumatoError if it is no older copy."""
+    place = Path(path or default_path())
+    if not place.exists():
+        raise SfumatoError("there is no ledger to reset: put a copy of it, with its key, where it was")
+    try:
+        return Ledger(place, restored=True).resets[-1]
+    except LedgerError as error:
+        raise SfumatoError(str(error)) from error
+
+
 def existing_ledger(path: str | Path | None = None) -> Ledger:
     """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
     place = Path(path or default_path())

@@ -109,6 +109,8 @@ class Run:
             plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
             options = json.loads((folder / "options.json").read_text())
             known = json.loads((folder / "run.json").read_text())
+            if not isinstance(options, dict) or not all(isinstance(known[k], str) for k in ("id", "key_id", "ledger")):
+                raise ValueError
             run = cls(folder, plan, options, known["id"], known["key_id"], Path(ledger or known["ledger"]).absolute())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SfumatoError(f"{folder} holds a plan that does not read: the run folder was altered") from error
@@ -209,6 +211,7 @@ class Run:
             "total_epsilon": total if math.isfinite(total) else None,
             "cap": group.cap,
             "data_sets": len(group.datasets),
+            "resets": ledger.ledger.resets,
         }
 
     def group(self) -> Group:

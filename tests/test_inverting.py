@@ -130,12 +130,13 @@ def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(artwork,
     verbs.export(run, tmp_path / "model")
     verbs.release(tmp_path / "model")
     good = json.loads((tmp_path / "model" / "privacy.json").read_text())
+    from sfumato.releases.consistency import check_facts
     from sfumato.releases.verify_privacy import check_privacy
 
     def failed(change):
         facts = json.loads(json.dumps(good))
         change(facts, facts["mechanism"]["one_shot"][0])
-        return [name for name, passed, _ in check_privacy(facts) if not passed]
+        return [name for name, passed, _ in [*check_privacy(facts), *check_facts(facts)] if not passed]
 
     assert failed(lambda facts, query: None) == []
     assert "aggregation" in failed(lambda facts, query: query.update(noise_stddev=0.99 * query["noise_stddev"]))

@@ -66,10 +66,10 @@ class Chain:
     """The file at `path`, made when missing (mode 0600), its whole chain verified when opened.
 
     `path`.head notes the newest row beside the file, so that an older copy put back (or a copy without its -wal file) is
-    refused. `table` holds rows that other code adds inside a transaction. Raises LedgerError.
+    refused, unless `restored`; `lost` is then the (number, hash) of the newest row that was noted. Raises LedgerError.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, restored: bool = False):
         self.path = Path(path)
         _refuse_network(self.path)
         self._witness = self.path.with_name(self.path.name + ".head")
@@ -89,9 +89,12 @@ class Chain:
             self.db.execute("PRAGMA synchronous=FULL")
             self._make_tables()
             self.refresh()
-            if noted and (noted[0] >= len(self._rows) or self._rows[noted[0]].hash != noted[1]):
+            older = noted and (noted[0] >= len(self._rows) or self._rows[noted[0]].hash != noted[1])
+            self.lost = noted if older else None
+            if older and not restored:
                 raise LedgerError(
-                    "the ledger is an older copy, or not the one that was last written here: put the newest back"
+                    "the ledger is an older copy, or not the one that was last written here: put the newest back, or, if it is "
+                    "gone, accept this one with `sfumato ledger reset`, which every later certificate shows"
                 )
 
     def _make_tables(self) -> None:

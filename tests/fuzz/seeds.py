@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,19 @@ def spoilt(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
             data[rng.randrange(front + 1) :][:1] = b""
             place = rng.randrange(front + 1)
             data[place : place + 1] = rng.choice((b"\xff", b"\x00", b"\x7f"))
+    return bytes(data)
+
+
+def spoilt_png(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
+    """Half of the time with checksums made right again, so that what is inside is read, too."""
+    data = bytearray(spoilt(rng, data, others))
+    at = 8 if rng.random() < 0.5 else len(data)
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if end + 4 > len(data):
+            break
+        data[end : end + 4] = zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
     return bytes(data)
 
 

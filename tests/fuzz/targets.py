@@ -37,7 +37,7 @@ def picture(form: str):
                 raise DataError(seen)
             assert decode(data)[0].shape[1::-1] == seen.size  # as our own process does later
 
-        return Target(seeds.pictures(form), read)
+        return Target(seeds.pictures(form), read, seeds.spoilt_png if form == "PNG" else seeds.spoilt)
 
     return make
 

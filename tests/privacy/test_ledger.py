@@ -281,6 +281,31 @@ def test_an_older_copy_put_back_is_refused(ledger, path, tmp_path):
         Ledger(path)
 
 
+def test_an_older_copy_is_accepted_with_a_row_that_stays(ledger, path, tmp_path):
+    charge(ledger, [A])
+    ledger.close()
+    with pytest.raises(LedgerError, match="nothing to reset"):
+        Ledger(path, restored=True)
+    shutil.copy(path, tmp_path / "old")
+    again = Ledger(path)
+    charge(again, [A], "two")
+    begin(again, "two")
+    again.close()
+    shutil.copy(tmp_path / "old", path)
+    with pytest.raises(LedgerError, match="sfumato ledger reset"):
+        Ledger(path)
+    accepted = Ledger(path, restored=True)
+    assert kinds(accepted) == ["NOTE", "PLAN", "OPEN", "CHARGE", "RESET"]
+    assert accepted.resets == [{"row": 4, "utc": accepted.rows[4].utc, "missing_rows": 3}]
+    assert charge(accepted, [A], "three").body["total"] == 2.0, "what is known stays charged"
+    accepted.close()
+    assert len(Ledger(path).resets) == 1
+    with pytest.raises(LedgerError, match="nothing to reset"):
+        Ledger(path, restored=True)
+    with pytest.raises(ValueError, match="by hand"):
+        RunLedger(Ledger(path), "three").append("RESET", {})
+
+
 @pytest.mark.parametrize(
     "harm",
     [
