@@ -29,12 +29,12 @@ def price(facts, events):
         kind, count = e["type"], positive(e.get("steps", e.get("count", 1)))
         if kind not in ("laplace", "gaussian", "poisson_gaussian") or int(count) != count:
             raise ValueError(f"unknown event {e!r}")
-        noise = positive(e["epsilon"] if kind == "laplace" else e["noise_multiplier"])
-        rate = positive(e["sampling_rate"], 1) if kind[0] == "p" else 1
-        loss = noise**2 if kind == "laplace" else noise**-2
-        mean += count / 2 * min(rate**2 * math.expm1(min(loss, 600)), loss)
-        positive(max((mean + 9 * math.sqrt(mean)) / grid, 30 / grid, 3e3 * len(events)), 3e6)  # or memory fills
-        one = dp.LaplaceDpEvent(1 / noise) if kind == "laplace" else dp.GaussianDpEvent(noise)
+        noise = 1 / positive(e["epsilon"]) if kind == "laplace" else positive(e["noise_multiplier"])
+        rate = positive(e["sampling_rate"], 1) if kind == "poisson_gaussian" else 1
+        mean += count / 2 * min(rate**2 * math.expm1(min(noise**-2, 600)), noise**-2)
+        # about as many points as are needed: a forged certificate must not fill the memory
+        positive(max((mean + 9 * math.sqrt(mean)) / grid, 30 / grid, 3e3 * len(events)), 3e6)
+        one = dp.LaplaceDpEvent(noise) if kind == "laplace" else dp.GaussianDpEvent(noise)
         accountant.compose(dp.PoissonSampledDpEvent(rate, one) if kind[0] == "p" else one, int(count))
     return accountant
 
