@@ -8,7 +8,8 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 100000000000
 export MALLOC_TOP_PAD_ = 268435456
 
-.PHONY: setup demo test test-slow faults audit audit-fresh test-end-to-end lint bases clean
+.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint bases clean
+
 
 setup: $(STAMP)
 
@@ -38,6 +39,25 @@ audit: setup
 # The same from new seeds and with 100 more neighbours for each model, for the night.
 audit-fresh: setup
 	.venv/bin/python -m sfumato.audit --fresh --more 100
+
+# 10,000 spoilt files of every format that is read: none may crash, hang over 10 s or take over 2 GB. The last line is JSON.
+fuzz: setup
+	.venv/bin/python -m tests.fuzz.run --files 10000
+
+# Every seeded bug of tests/mutants/ is put into a copy of the code; the check that its patch names must see it.
+mutants: setup
+	.venv/bin/python tests/mutants/run.py
+
+# SIGKILL at every named point of a run and at random moments of a ledger's life; 8 writers on a cap; the time of a charge.
+# Prints JSON lines; fails unless 20 kills landed in each state. EACH=1 KILLS=300 for a short one.
+EACH ?= 20
+KILLS ?= 1000
+storm: setup
+	mkdir -p build && rm -rf build/storm && mkdir build/storm
+	cc -shared -fPIC -O1 -o build/shim.so tests/faults/shim.c -ldl
+	LD_PRELOAD=build/shim.so OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.storm build/storm/runs --each $(EACH)
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.ledgers build/storm/ledgers --kills $(KILLS)
+	rm -rf build/storm
 
 test-end-to-end: setup
 	.venv/bin/python -m pytest -q -m end_to_end

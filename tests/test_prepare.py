@@ -76,6 +76,19 @@ def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
     assert plan.prompts == CLASSES and plan.unit == "record" and plan.max_per_unit == 1
 
 
+def test_a_plan_follows_from_public_facts_alone(tiny_base):
+    """Two sets that agree in what is public make the same plan and options, whatever else they hold."""
+    made = []
+    for other in (0, 1):
+        held = records()
+        held.n, held.max_per_unit, held.unit = 200 + other, 7 + other, np.arange(200) // (1 + other)
+        held.labels, held.usable = np.full(200, other), np.arange(200) % 7 != other
+        held.captions = tuple("a square" if other else "a circle" for _ in range(200))
+        held.source, held.facts = f"/home/{other}", SimpleNamespace(bad={"decode": other}, sizes=None)
+        made.append(prepare(held, base=str(tiny_base), epsilon=2.0, delta=1e-3, expected_batch_size=20, steps=3))
+    assert made[0].plan == made[1].plan and made[0].options == made[1].options
+
+
 def test_the_most_images_of_a_unit_are_never_read_off_the_data(tiny_base):
     made = prepare(records(unit_column="patient"), epsilon=2.0, delta=1e-3, base=str(tiny_base), steps=2, noise_draws=2)
     assert made.plan.unit == "patient" and made.plan.max_per_unit == 2

@@ -123,6 +123,16 @@ def test_a_plan_that_does_not_read(run, harm):
         Run.open(run.folder)
 
 
+@pytest.mark.parametrize("name", ["id", "key_id", "ledger"])
+@pytest.mark.parametrize("value", [None, [], 7])
+def test_a_run_without_a_name_is_none(run, name, value):
+    """With no id it would pass for every run of the ledger."""
+    path = run.folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(SfumatoError, match="does not read"):
+        Run.open(run.folder)
+
+
 def test_a_ledger_that_is_damaged_gone_or_another_is_refused(run, tmp_path, ledger):
     path = run.ledger_path
     ledger.close()  # the last one to close it folds the write-ahead log into the file

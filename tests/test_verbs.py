@@ -497,6 +497,38 @@ def test_declared_shares_are_met(finished, tmp_path):
     assert [sum(r["label"] == c for r in rows) for c in CLASSES] == [0, 2, 6]
 
 
+def test_class_shares_that_were_not_paid_for_are_uniform(finished, tmp_path):
+    """Whatever the private shares are: here all images are of one class."""
+    run = copied(finished, tmp_path / "run")
+    with np.load(run.folder / "cache" / "units.npz") as held:
+        units = dict(held)
+    units["label"][:] = 2
+    np.savez(run.folder / "cache" / "units.npz", **units)
+    folder = verbs.synthesize(run, 6, tmp_path / "out", sampling=Sampling(steps=1))
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert [sum(r["label"] == c for r in rows) for c in CLASSES] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("what", ["images", "model"])
+def test_the_release_row_comes_before_the_first_picture(finished, tmp_path, monkeypatch, what):
+    """The ledger knows of a release before a byte of it lies anywhere."""
+    run, seen = copied(finished, tmp_path / "run"), []
+
+    def die(*_, **__):
+        seen.append(kinds(Run.open(run.folder, run.ledger_path)))
+        raise Killed
+
+    released = kinds(run)
+    monkeypatch.setattr(verbs, "write_dataset", die)
+    monkeypatch.setattr(verbs.shutil, "copy", die)
+    with pytest.raises(Killed):
+        if what == "images":
+            verbs.synthesize(run, 2, tmp_path / "out", sampling=Sampling(steps=1))
+        else:
+            verbs.export(run, tmp_path / "out")
+    assert seen == [[*released, "RELEASE"]]
+
+
 def test_a_changed_base_is_noticed_at_synthesis(finished, tmp_path, tiny_base, settings, tiny_images):
     base = shutil.copytree(tiny_base, tmp_path / "base")
     run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"base": str(base), "steps": 1})

@@ -54,6 +54,8 @@ def show(
         for charge in group.charges:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
+    for again in book.resets:
+        print(f"row {again['row']}: RESET at {again['utc']}, an older copy was accepted")
     print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
 
 
@@ -81,6 +83,22 @@ def cap(
     )
     if known := budget.standing(book, records.fingerprints).remark:
         print(known)
+
+
+@app.command()
+def reset(ledger: Ledger = None) -> None:
+    """Accept an older copy of the ledger, put back because the newest is gone. It is recorded, and every later certificate shows it.
+
+    \b
+    sfumato ledger reset
+
+    What was charged stays charged. Charges in the rows that are lost are not known any more: do not use those images again.
+    """
+    from .. import budget
+
+    facts = budget.reset_ledger(ledger)
+    known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
+    print(f"row {facts['row']}: RESET, {known} rows are missing; every later certificate says so")
 
 
 @app.command()

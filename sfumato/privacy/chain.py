@@ -31,6 +31,10 @@ class LedgerError(ValueError):
     """A ledger that is damaged, out of date, busy or not writable; one line with the cure."""
 
 
+class LedgerOutOfReach(LedgerError):
+    """The disk, its permissions or another process stand in the way; the rows themselves may be whole."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One entry. `hash` is SHA-256 over the canonical JSON of all other fields; `seq` decides the order, `utc` is a comment."""
@@ -62,10 +66,10 @@ class Chain:
     """The file at `path`, made when missing (mode 0600), its whole chain verified when opened.
 
     `path`.head notes the newest row beside the file, so that an older copy put back (or a copy without its -wal file) is
-    refused. `table` holds rows that other code adds inside a transaction. Raises LedgerError.
+    refused, unless `restored`; `lost` is then the (number, hash) of the newest row that was noted. Raises LedgerError.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, restored: bool = False):
         self.path = Path(path)
         _refuse_network(self.path)
         self._witness = self.path.with_name(self.path.name + ".head")
@@ -85,9 +89,12 @@ class Chain:
             self.db.execute("PRAGMA synchronous=FULL")
             self._make_tables()
             self.refresh()
-            if noted and (noted[0] >= len(self._rows) or self._rows[noted[0]].hash != noted[1]):
+            older = noted and (noted[0] >= len(self._rows) or self._rows[noted[0]].hash != noted[1])
+            self.lost = noted if older else None
+            if older and not restored:
                 raise LedgerError(
-                    "the ledger is an older copy, or not the one that was last written here: put the newest back"
+                    "the ledger is an older copy, or not the one that was last written here: put the newest back, or, if it is "
+                    "gone, accept this one with `sfumato ledger reset`, which every later certificate shows"
                 )
 
     def _make_tables(self) -> None:
@@ -269,14 +276,18 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        cure = "free space or wait for other runs, then try again"
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            cure = "put the newest whole copy back"
-        raise LedgerError(f"the ledger cannot be used ({error}): {cure}") from error
+        if isinstance(error, sqlite3.OperationalError):
+            cure = "free space or wait for other runs, then try again"
+            raise LedgerOutOfReach(f"the ledger cannot be used ({_line(error)}): {cure}") from error
+        raise LedgerError(f"the ledger cannot be used ({_line(error)}): put the newest whole copy back") from error
     except OSError as error:
-        raise LedgerError(
+        raise LedgerOutOfReach(
             f"the ledger cannot be used ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
         ) from error
+
+
+def _line(error: sqlite3.Error) -> str:
+    return " ".join(str(error).split())[:120]  # of a damaged file it may quote a part
 
 
 def _refuse_network(path: Path) -> None:

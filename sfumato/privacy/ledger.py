@@ -19,7 +19,7 @@ from pathlib import Path
 from sfumato.privacy.chain import Chain, LedgerError, Row, canonical, load_key
 from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
 
-KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY")
+KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY", "RESET")
 _NEEDS = {
     "CHARGE": "PLAN",
     "ATTEMPT": "CHARGE",
@@ -35,16 +35,17 @@ Price = Callable[[list[dict], bool], float]
 
 
 class OverBudget(LedgerError):
-    """A charge that would break the cap, or that cannot be added to what was charged before."""
+    """A charge that breaks the cap or cannot be added to what was charged before, or steps beyond the retry reserve."""
 
 
 class Ledger:
     """The ledger file at `path` and its secret key beside it (`path`.key); both are made when missing.
 
-    Raises LedgerError when either is damaged, alone, readable by others or older than it was.
+    Raises LedgerError when either is damaged, alone, readable by others or older than it was. `restored`: an older copy is
+    accepted, because the newest is gone; a RESET row says so for ever. It takes no charge back.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, restored: bool = False):
         self.path = path = Path(path).absolute()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -56,7 +57,7 @@ class Ledger:
         try:
             fcntl.flock(gate, fcntl.LOCK_EX)  # key and first row appear together
             self._key = load_key(path)
-            self.chain = Chain(path)
+            self.chain = Chain(path, restored=restored)
             self.datasets = DataSets(self.chain)
             if not self.chain.rows:
                 with self.chain.transaction():
@@ -66,11 +67,30 @@ class Ledger:
             os.close(gate)
         if self.chain.rows[0].body.get("key") != self.key_id:
             raise LedgerError("the ledger's key is not the one that it was made with: put ledger and key back together")
+        if restored:
+            self._reset()
 
     @property
     def key_id(self) -> str:
         """16 hex digits that name the key without telling it."""
         return hashlib.sha256(b"id" + self._key).hexdigest()[:16]
+
+    def _reset(self) -> None:
+        if self.chain.lost is None:
+            self.close()
+            raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
+        number, digest = self.chain.lost
+        self.datasets.verify()
+        with self.chain.transaction():
+            had = len(self.chain.rows)
+            # A chain that is as long but another one has lost nobody knows how many.
+            missing = number + 1 - had if number >= had else None
+            self.chain.append("RESET", "", {"rows": had, "missing": missing, "noted": digest})
+
+    @property
+    def resets(self) -> list[dict]:
+        """How often an older copy was accepted: row, time, and how many rows are known to be missing (None: unknown)."""
+        return [{"row": r.seq, "utc": r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")]
 
     @property
     def rows(self) -> list[Row]:
@@ -217,7 +237,7 @@ class RunLedger:
 
     def append(self, kind: str, body: Mapping) -> Row:
         """One more row, durable on return. LedgerError out of order; a charge goes through `Ledger.charge`."""
-        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP"):
+        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP", "RESET"):
             raise ValueError("this row cannot be appended by hand")
         with self.ledger.chain.transaction():
             self.ledger._require(self.run_id, kind)
@@ -239,7 +259,7 @@ class RunLedger:
                 raise LedgerError(_ANOTHER)
             needed = sum(row.body["billed"] for row in done) + body["billed"]
             if needed > reserve:
-                raise LedgerError(
+                raise OverBudget(
                     f"the retry reserve is spent ({reserve} steps planned, {needed} needed): "
                     "plan with a larger --retry-reserve"
                 )

@@ -54,7 +54,8 @@ def build_privacy_json(
 
     `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays` and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
-    (run, epsilon, events), `total_epsilon` (None: not bounded), `cap` and `data_sets`. `conditions` may have `base`, `base_digest`,
+    (run, epsilon, events), `total_epsilon` (None: not bounded), `cap`,
+    `data_sets` and `resets` (older copies that were accepted). `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`). `settings` are the public settings of synthesis. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
@@ -158,6 +159,7 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
         "total_epsilon": ledger.get("total_epsilon", epsilon),
         "cap": ledger.get("cap"),
         "data_sets": ledger.get("data_sets", 1),
+        "resets": ledger.get("resets", []),
     }
 
 

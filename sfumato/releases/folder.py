@@ -15,6 +15,7 @@ from sfumato.releases import cards, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
+from sfumato.releases.verify import all_checks
 
 VERIFIER = "verify_privacy.py"
 CERTIFICATE = "privacy.json"
@@ -146,7 +147,7 @@ def _finish(
         certificate = {**certificate, "artefacts": dict(sorted(hashes.items()))}
         hashes[CERTIFICATE] = _write(building / CERTIFICATE, _json(certificate))
         _write(building / SUMS, "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode())
-        failed = [f"{name} ({detail})" for name, ok, detail in verify_privacy.checks(building) if not ok]
+        failed = [f"{name} ({detail})" for name, ok, detail in all_checks(building) if not ok]
         if failed:
             raise SfumatoError(f"the release does not verify, so it was not written: {failed[0]}")
         building.chmod(0o755)

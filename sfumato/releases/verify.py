@@ -1,4 +1,4 @@
-"""`verify`: the stand-alone verifier's own checks, run by the installed package on a folder from anyone."""
+"""`verify`: the stand-alone verifier's checks and those of `consistency`, run by the installed package on a folder from anyone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.errors import SfumatoError
-from sfumato.releases import verify_privacy
+from sfumato.releases import consistency, verify_privacy
 from sfumato.releases.contents import SUMS
 
 
@@ -22,6 +22,11 @@ class VerifyReport:
         return [check for check in self.checks if not check[1]]
 
 
+def all_checks(folder: Path) -> list[tuple[str, bool, str]]:
+    """(name, passed, detail) of every check, the stand-alone verifier's first."""
+    return verify_privacy.checks(folder) + consistency.checks(folder)
+
+
 def verify(folder: str | Path) -> VerifyReport:
     """Hash every file and price epsilon again from privacy.json alone; nothing inside the folder is executed.
 
@@ -32,5 +37,5 @@ def verify(folder: str | Path) -> VerifyReport:
         raise SfumatoError(f"{folder.name} is not a folder; give the release folder")
     if not (folder / SUMS).is_file():
         raise SfumatoError(f"{folder.name} has no {SUMS}, so it is not finished; run `sfumato release` on it first")
-    checks = verify_privacy.checks(folder)
+    checks = all_checks(folder)
     return VerifyReport(all(ok for _, ok, _ in checks), checks)

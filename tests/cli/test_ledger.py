@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -23,7 +24,7 @@ def run(capsys):
 
 def test_before_anything_was_spent(run, tmp_path, tiny_images, ledger_of_the_test):
     for words in (["show"], ["export"], ["show", tiny_images]):
-        assert "no ledger yet" in run(*words, code=2)
+        assert "no ledger yet" in run(*words, code=13)
     assert not ledger_of_the_test.exists()
 
 
@@ -45,12 +46,24 @@ def test_cap_show_and_export(run, tmp_path, tiny_images, ledger_of_the_test):
     certificate.write_text(json.dumps({"ledger": {"head": row.hash, "entries": row.seq + 1, "run": "ab12"}}))
     assert "the ledger holds it" in run("show", "--against", certificate)
     certificate.write_text(json.dumps({"ledger": {"head": "0" * 64, "entries": 1}}))
-    assert "older copy or another" in run("show", "--against", certificate, code=2)
+    assert "older copy or another" in run("show", "--against", certificate, code=13)
     lines = run("export").splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(len(ledger.rows)))
     assert "rows, head" in run("export", "-o", tmp_path / "chain.jsonl")
     assert (tmp_path / "chain.jsonl").read_text().splitlines() == lines
     assert "exists" in run("export", "-o", tmp_path / "chain.jsonl", code=2)
+
+
+def test_reset_accepts_an_older_copy_and_says_so(run, tmp_path, tiny_images, ledger_of_the_test):
+    assert "no ledger to reset" in run("reset", code=2)
+    run("cap", tiny_images, 3.5)
+    assert "nothing to reset" in run("reset", code=2)
+    old = ("--ledger", shutil.copytree(ledger_of_the_test.parent, tmp_path / "old") / ledger_of_the_test.name)
+    run("cap", tiny_images, 2)
+    shutil.copy(f"{ledger_of_the_test}.head", f"{old[1]}.head")
+    assert "older copy" in run("show", *old, code=2)
+    assert run("reset", *old) == "row 3: RESET, 1 rows are missing; every later certificate says so"
+    assert "row 3: RESET at 2" in run("show", *old) and "cap 3.5" in run("show", *old)
 
 
 @pytest.mark.parametrize("epsilon", ["0", "-1", "nan", "inf", "x"])

@@ -98,6 +98,25 @@ def test_refused_at_construction(case):
     assert [p.requires_grad for p in model.parameters()] == required
 
 
+def test_batch_norm_is_refused_where_nothing_of_it_trains():
+    """Its statistics couple the records all the same."""
+    model = of(lin=nn.Linear(3, 3), bn=nn.BatchNorm1d(3))
+    for mode in (True, False):
+        with pytest.raises(ValueError, match="bn: BatchNorm1d mixes the records"):
+            Engine(model.train(mode), {"lin.weight": model["lin"].weight})
+
+
+def test_a_ddp_wrapper_is_refused():
+    """It would add up raw gradients over the ranks before the clip."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(nn.Linear(3, 3))
+        with pytest.raises(ValueError, match="DistributedDataParallel around the model"):
+            Engine(model, dict(model.named_parameters()))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_refused_trainables():
     model = of(a=nn.Linear(3, 3))
     with pytest.raises(ValueError, match=r"other: .*not a parameter of the model"):

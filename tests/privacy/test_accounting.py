@@ -187,6 +187,17 @@ def test_curve_mu_and_attack_success_of_the_reference_run():
     assert success == {"0.001": near(0.0024, 0.03), "0.01": near(0.0198, 6e-3), "0.1": near(0.155, 5e-3)}
 
 
+@pytest.mark.parametrize("some", [[PoissonGaussian(0.05, 2.0, 400)], [FAST[10]], [Gaussian(3), Laplace(0.1)]])
+def test_mu_dominates_the_whole_curve(some):
+    """Matched at one delta only, or rounded down, it would promise less than can be found."""
+    points = accounting.curve(some, grid=1e-3)
+    mu = accounting.dominating_mu(points)
+    for epsilon, delta in points:
+        assert delta < 1e-9 * (1 - 1e-6) or accounting.gaussian_delta(mu, epsilon) >= delta
+    lower = [accounting.gaussian_delta(mu - 1e-4, epsilon) < delta for epsilon, delta in points if delta < 1]
+    assert any(lower)  # and no more than that
+
+
 @pytest.mark.slow
 def test_curve_mu_and_attack_success_at_ten():
     assert accounting.dominating_mu(accounting.curve([REFERENCE[10]])) == near(2.0356)

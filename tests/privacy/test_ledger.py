@@ -70,6 +70,14 @@ def test_rows_are_chained_and_read_back(ledger, path):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+def test_a_row_is_synced_before_the_call_returns(ledger):
+    """FULL: SQLite syncs the write-ahead log at every commit; less, and a power cut forgets what was charged."""
+    (mode,), (synced,) = (
+        ledger.chain.db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
+    )
+    assert mode == "wal" and synced == 2
+
+
 def test_an_export_can_be_checked_without_us_and_holds_no_image(ledger):
     charge(ledger, [A, B])
     head, keyed = "0" * 64, ledger.keyed(A)
@@ -271,6 +279,31 @@ def test_an_older_copy_put_back_is_refused(ledger, path, tmp_path):
     path.with_name("ledger.sqlite.head").write_text("nonsense")
     with pytest.raises(LedgerError, match="does not read"):
         Ledger(path)
+
+
+def test_an_older_copy_is_accepted_with_a_row_that_stays(ledger, path, tmp_path):
+    charge(ledger, [A])
+    ledger.close()
+    with pytest.raises(LedgerError, match="nothing to reset"):
+        Ledger(path, restored=True)
+    shutil.copy(path, tmp_path / "old")
+    again = Ledger(path)
+    charge(again, [A], "two")
+    begin(again, "two")
+    again.close()
+    shutil.copy(tmp_path / "old", path)
+    with pytest.raises(LedgerError, match="sfumato ledger reset"):
+        Ledger(path)
+    accepted = Ledger(path, restored=True)
+    assert kinds(accepted) == ["NOTE", "PLAN", "OPEN", "CHARGE", "RESET"]
+    assert accepted.resets == [{"row": 4, "utc": accepted.rows[4].utc, "missing_rows": 3}]
+    assert charge(accepted, [A], "three").body["total"] == 2.0, "what is known stays charged"
+    accepted.close()
+    assert len(Ledger(path).resets) == 1
+    with pytest.raises(LedgerError, match="nothing to reset"):
+        Ledger(path, restored=True)
+    with pytest.raises(ValueError, match="by hand"):
+        RunLedger(Ledger(path), "three").append("RESET", {})
 
 
 @pytest.mark.parametrize(

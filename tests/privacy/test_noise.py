@@ -20,6 +20,8 @@ def test_standard_deviation_and_independence_between_tensors_and_steps():
         assert value.dtype == torch.float32 and value.shape == (300, 400)
         assert abs(value.std().item() / 2.5 - 1) < 0.01
         assert stats.kstest(value.numpy().ravel() / 2.5, "norm").pvalue > 1e-4
+        beyond = (value.abs() > 3 * 2.5).sum().item()  # 324 of 120,000 expected; no clamp, and no thin tail
+        assert abs(beyond - 324) < 5 * 324**0.5 and value.abs().max() > 4 * 2.5
     flat = np.stack([first["a"].numpy().ravel(), first["b"].numpy().ravel(), second["a"].numpy().ravel()])
     assert np.abs(np.corrcoef(flat) - np.eye(3)).max() < 0.015
 

@@ -133,6 +133,13 @@ def test_normalised_clipping_has_sensitivity_one():
     assert plan.signal_bound == 1.0 and plan.gamma == 0.01 and plan.clip().kind == "normalised"
 
 
+def test_normalised_clipping_takes_no_clip_norm():
+    """A C that the clip ignored and the noise used would make the noise too small by 1 / C."""
+    for clip_norm in (0.5, 2.0):
+        with pytest.raises(ValueError, match="sensitivity 1"):
+            make_plan(**GIVEN | {"clipping": "normalised", "clip_norm": clip_norm})
+
+
 def test_replace_one_needs_twice_the_noise():
     plan = make_plan(**GIVEN | {"relation": "replace-one", "expected_batch_size": 2000, "steps": 1})
     assert plan.noise_multiplier == pytest.approx(2 * 3.7306, rel=1e-3)

@@ -30,6 +30,17 @@ def test_indices_are_sorted_unique_and_reproducible():
     assert poisson(KEY, 3, 1, 1000, 0.3).tolist() != first.tolist()
 
 
+def test_every_draw_counts_whatever_its_size():
+    """Empty ones and large ones too: a second draw, a cap or a pad would depend on the first."""
+    sizes = []
+    for step in range(400):
+        words = KEY.stream("sample", step, 0).words(40)
+        expected = [i for i, word in enumerate(words.tolist()) if word < int(0.05 * 2**64)]
+        assert poisson(KEY, step, 0, 40, 0.05).tolist() == expected
+        sizes.append(len(expected))
+    assert sizes.count(0) > 20 and max(sizes) > 5  # two are expected
+
+
 def test_edges():
     assert poisson(KEY, 0, 0, 10, 1.0).tolist() == list(range(10))
     assert poisson(KEY, 0, 0, 10, 1e-12).size == 0  # the empty batch is a batch

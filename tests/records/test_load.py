@@ -48,7 +48,7 @@ def flat(root, count=4):
 def refused(cure, *args, **options):
     with pytest.raises(SfumatoError, match=re.escape(cure)) as caught:
         load_records(*args, **options)
-    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+    assert "\n" not in str(caught.value) and caught.value.exit_code in (2, 10)
     return str(caught.value)
 
 
@@ -135,6 +135,7 @@ def test_missing_cells_and_files_are_zero_slots(tmp_path):
     assert records.facts.bad == {"missing label": 1, "missing unit": 1, "missing file": 1}
     assert records.usable.tolist() == [True, False, False, False, True]
     assert records.unit.tolist() == [0, 0, 1, 2, 2]
+    assert records.n == 5 and records.n_units == 3  # what is public does not count what is usable
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_missing_cells_and_files_are_zero_slots(tmp_path):
         (["file_name,label", "0.png," + "a," * 10**6], "metadata.csv", "utf-8"),
         (["file_name,label", '0.png,"a'], "not a readable CSV", "utf-8"),
         (["file_name,label"], "empty", "utf-8"),
-        (["file_name,label", "0.png,a"], "one image", "utf-8"),
+        (["file_name,label", "0.png,a"], "every class has one record", "utf-8"),
         (["file_name,size", "0.png,a", "1.png,b"], "no column label or class", "utf-8"),
         (["file_name,label", "0.png,", "1.png,"], "no record has a label", "utf-8"),
         (["file_name,label,label", "0.png,a,b"], "doubled column", "utf-8"),
@@ -187,7 +188,8 @@ def test_bad_folders(tmp_path):
 
 def test_one_image_and_an_empty_class(tmp_path):
     save(tmp_path / "cat" / "a.png", 1)
-    refused("one image", tmp_path)
+    refused("every class has one record", tmp_path)
+    assert load_records(tmp_path, classes=["cat"]).usable.all()
     (tmp_path / "dog").mkdir()
     refused("class folder 'dog' holds no images", tmp_path)
 
@@ -380,7 +382,7 @@ def test_npz_other_types_and_names(tmp_path):
         ({"images": np.zeros((3, 9, 9), np.uint8), "labels": [0, 1]}, "2 entries for 3 images"),
         ({"images": np.zeros((3, 2, 2), np.uint8), "labels": [0, 1, 1]}, "too small"),
         ({"images": np.zeros((0, 9, 9), np.uint8), "labels": []}, "empty"),
-        ({"images": np.zeros((1, 9, 9), np.uint8), "labels": [0]}, "one image"),
+        ({"images": np.zeros((1, 9, 9), np.uint8), "labels": [0]}, "every class has one record"),
         ({"images": np.array([{}, None], dtype=object), "labels": [0, 1]}, "pickled objects"),
     ],
 )

@@ -53,9 +53,13 @@ def test_all_runs_on_the_images_are_stated(kit, tmp_path):
     with pytest.raises(SfumatoError, match="all runs"):
         low = {**ledger, "total_epsilon": kit.plan()["epsilon"]}
         write_release(kit.images(tmp_path / "t"), tmp_path / "again", **kit.facts(ledger=low))
-    unbounded = {**ledger, "total_epsilon": None}
+    assert "Restored ledger" not in (out / "PRIVACY.md").read_text()
+    resets = [{"row": 4, "utc": "2026-01-01T00:00:00+00:00", "missing_rows": 3}]
+    unbounded = {**ledger, "total_epsilon": None, "resets": resets}
     out = write_release(kit.images(tmp_path / "u"), tmp_path / "third", **kit.facts(ledger=unbounded))
     assert "not bounded by any finite epsilon" in (out / "PRIVACY.md").read_text()
+    assert "**Restored ledger.** 1 times an older copy" in (out / "PRIVACY.md").read_text()
+    assert json.loads((out / "privacy.json").read_text())["ledger"]["resets"] == resets
 
 
 def test_group_table_matches_the_golden_one():

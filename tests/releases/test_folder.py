@@ -276,6 +276,17 @@ def test_a_source_with_anything_else_is_refused(kit, tmp_path, spoil, rule):
     assert {p.name for p in tmp_path.iterdir()} == {"s"}
 
 
+@pytest.mark.parametrize("name", ["evaluation/utility.json", "utility.json", "train/cat/utility.json"])
+def test_internal_evaluations_have_no_place_in_a_release(kit, tmp_path, name):
+    """Scores against private data are no part of what epsilon covers."""
+    source = kit.images(tmp_path / "s")
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).write_text('{"accuracy": 0.9}')
+    with pytest.raises(SfumatoError, match="not on the list"):
+        write_release(source, tmp_path / "release", **kit.facts())
+    assert not (tmp_path / "release").exists()
+
+
 class FullDisk:
     """Lets `left` writes and renames through, then fails as a full disk does."""
 
@@ -302,6 +313,7 @@ def test_a_failing_disk_leaves_no_release_and_the_draft_whole(kit, tmp_path, mon
     claim = build_privacy_json(**{k: v for k, v in arguments.items() if k != "artefacts"})
     monkeypatch.setattr(folder, "build_privacy_json", lambda *a, **k: claim)
     monkeypatch.setattr(folder.verify_privacy, "check_privacy", lambda facts: [])
+    monkeypatch.setattr("sfumato.releases.consistency.check_facts", lambda facts: [])
     whole = {p: p.read_bytes() for p in source.rglob("*") if p.is_file()}
     out = source if in_place else tmp_path / "release"
     for k in range(50):

@@ -9,7 +9,7 @@ import pytest
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy.probing import Probe
-from sfumato.releases import build_privacy_json
+from sfumato.releases import build_privacy_json, consistency
 from sfumato.releases.report import network
 from sfumato.releases.verify_privacy import check_privacy
 
@@ -37,6 +37,10 @@ def certificate(facts):
     return build_privacy_json(facts.pop("plan"), **facts)
 
 
+def holds(made):
+    return all(ok for _, ok, _ in [*check_privacy(made), *consistency.check_facts(made)])
+
+
 @pytest.mark.parametrize("expected", [200.0, 1000.0])
 def test_the_certificate_names_event_noise_candidates_and_choice(kit, expected):
     made = certificate(probed(kit, expected))
@@ -45,7 +49,7 @@ def test_the_certificate_names_event_noise_candidates_and_choice(kit, expected):
     assert query["sensitivity"] == 2**0.5 and query["noise_stddev"] >= 6 * 2**0.5 and query["candidates"] == 6
     assert made["mechanism"]["billed_steps"] == kit.steps and made["selection"]["scores"] == SCORES
     assert made["public_facts"]["target_modules"] == CHOSEN and made["public_facts"]["trainable"] == 77
-    assert all(ok for _, ok, _ in check_privacy(made))
+    assert holds(made)
 
 
 def test_the_verifier_sees_every_change(kit):
@@ -62,7 +66,7 @@ def test_the_verifier_sees_every_change(kit):
     ):
         other = copy.deepcopy(made)
         change(other)
-        assert not all(ok for _, ok, _ in check_privacy(other))
+        assert not holds(other)
 
 
 def test_a_probe_that_is_not_paid_for_or_not_finished_is_refused(kit):
@@ -79,7 +83,7 @@ def test_a_free_choice_is_told_too(kit):
     facts = kit.facts(conditions={"selection": selection})
     made = certificate(facts)
     assert made["selection"] == selection and json.dumps(made)
-    assert all(ok for _, ok, _ in check_privacy(made))
+    assert holds(made)
 
 
 def test_the_picture_has_a_cell_for_every_candidate():

@@ -28,6 +28,7 @@ def test_a_units_draws_do_not_depend_on_its_place_or_company(latents, key):
     alone = batch_of(data, [5], key)[0:1]
     for units, place in (([5, 6, 7], 0), ([0, 2, 5], 2), (range(8), 5)):
         assert same(batch_of(data, units, key)[place : place + 1], alone)
+        assert same(batch_of(data, units, key)[0 : len(units)][place : place + 1], alone)
 
 
 def test_slices_join_to_the_whole(latents, key):

@@ -1,0 +1,97 @@
+"""What a release says more than once, in words or tables, is the same everywhere; beside the stand-alone verifier's checks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dp_accounting as dp
+from dp_accounting.pld import PLDAccountant
+
+from sfumato.privacy import accounting
+from sfumato.privacy import events as dp_events
+
+GROUP_SIZES = (2, 3, 5, 10)
+Check = tuple[str, bool, str]
+
+
+def checks(folder: Path) -> list[Check]:
+    """(name, passed, detail) of every check; a file that cannot be read is a failed one, not an exception."""
+    facts: dict = {}
+    results: list[Check] = []
+    parts: dict[str, Callable[[], Iterator[Check]]] = {
+        "consistency": lambda: check_facts(facts),
+        "PRIVACY.md": lambda: check_page(facts, (folder / "PRIVACY.md").read_text("utf-8")),
+    }
+    for name, part in parts.items():
+        try:
+            facts = facts or json.loads((folder / "privacy.json").read_text("utf-8"))
+            results.extend((title, bool(passed), detail) for title, passed, detail in part())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            results.append((name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"))
+    return results
+
+
+def check_facts(facts: dict) -> Iterator[Check]:
+    """The statement, the event tree, the probe with its choice, and the table for records that belong together."""
+    words = (
+        f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy: {facts['unit']}, relation: "
+    )
+    yield "statement", facts["statement"] == f"{words}{facts['relation']}.", "says the same figures"
+    yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
+    for query in facts["mechanism"]["one_shot"]:
+        if "sensitivity" in query:
+            chosen = facts["selection"]
+            ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
+            enough = query["noise_stddev"] >= query["noise"] * query["sensitivity"] * (1 - 1e-12)
+            best = sorted(chosen["selected"]) == sorted(group for group, _ in ranked)
+            yield "probe", enough and best, f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen"
+    dp_events.from_json(facts["events"])  # ValueError where a number is none
+    if facts["relation"] != "replace-one" and facts["unit"] == "record":
+        table = facts["k_table"]
+        low = [k for k in GROUP_SIZES if table[str(k)] < price_together(facts, k) - 1e-6]
+        yield "k_table", table["1"] == facts["epsilon"] and not low, f"{len(table)} group sizes, none priced too low"
+
+
+def tree(events: list[dict]) -> dict:
+    """The events as dp_accounting nests them."""
+    leaves = []
+    for event in events:
+        leaf = {"event": "Laplace" if event["type"] == "laplace" else "Gaussian"}
+        leaf |= {name: event[name] for name in ("noise_multiplier", "epsilon") if name in event}
+        if event["type"] == "poisson_gaussian":
+            leaf = {"event": "PoissonSampled", "sampling_probability": event["sampling_rate"], "of": leaf}
+        leaves.append({"event": "SelfComposed", "count": event.get("steps", event.get("count", 1)), "of": leaf})
+    return {"event": "Composed", "of": leaves}
+
+
+def price_together(facts: dict, k: int) -> float:
+    """Epsilon for k records that belong together: a draw holds Binomial(k, q) of them."""
+    noise = min(event.get("noise_multiplier", 1.0) for event in facts["events"])
+    grid = min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
+    accountant = PLDAccountant(accounting.RELATIONS[facts["relation"]], grid)
+    for event in facts["events"]:
+        if event["type"] == "poisson_gaussian":
+            q = event["sampling_rate"]
+            shares = [math.comb(k, i) * q**i * (1 - q) ** (k - i) for i in range(k + 1)]
+            one = dp.dp_event.MixtureOfGaussiansDpEvent(event["noise_multiplier"], list(range(k + 1)), shares)
+        elif event["type"] == "gaussian":
+            one = dp.GaussianDpEvent(event["noise_multiplier"] / k)
+        else:
+            one = dp.LaplaceDpEvent(1 / (k * event["epsilon"]))
+        accountant.compose(one, event.get("steps", event.get("count", 1)))
+    return accountant.get_epsilon(facts["delta"])
+
+
+def check_page(facts: dict, text: str) -> Iterator[Check]:
+    """The figures of PRIVACY.md, the page that is signed."""
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
+    said = {row[0]: row[1] for row in rows if len(row) == 2}
+    near = all(math.isclose(float(said[name]), facts[name], rel_tol=1e-4) for name in ("epsilon", "delta"))
+    yield (
+        "PRIVACY.md",
+        near and facts["ledger"]["head"] in text,
+        "says the figures and the ledger's head of privacy.json",
+    )
