@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 100000000000
 export MALLOC_TOP_PAD_ = 268435456
 
-.PHONY: setup demo test test-slow faults audit audit-fresh mutants test-end-to-end lint bases clean
+.PHONY: setup demo test test-slow faults fuzz audit audit-fresh mutants test-end-to-end lint bases clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ audit: setup
 # The same from new seeds and with 100 more neighbours for each model, for the night.
 audit-fresh: setup
 	.venv/bin/python -m sfumato.audit --fresh --more 100
+
+# 10,000 spoilt files of every format that is read: none may crash, hang over 10 s or take over 2 GB. The last line is JSON.
+fuzz: setup
+	.venv/bin/python -m tests.fuzz.run --files 10000
 
 # Every seeded bug of tests/mutants/ is put into a copy of the code; the check that its patch names must see it.
 mutants: setup

@@ -6,6 +6,7 @@ probe, and CPU minutes and peak memory of adapting (each run is a process of its
 run has a fresh secret key, so noise and samples differ too. The public choice looks at pictures drawn from the base itself.
 
     python benchmarks/methods.py > methods.jsonl                                  # the table: 2 bases, epsilon 1 and 10, 3 seeds
+    python benchmarks/methods.py --reduced > reduced.jsonl                        # the same at a third of the gradients
     python benchmarks/methods.py --ratios --bases glyphs --seeds 1 > ratios.jsonl # saliency at 10..100 % of the matrices
     python benchmarks/methods.py --cliff > cliff.jsonl                            # saliency at 40..100 %, every kind of clipping
     python benchmarks/methods.py --draw ratios.jsonl -o ratios.svg                # needs matplotlib; cliff.jsonl as well
@@ -66,7 +67,7 @@ WHOLE = {
     "test": 10_000,
 }
 
-# For the cliff: a third of the gradients.
+# A third of the gradients.
 REDUCED = {**WHOLE, "steps": 40, "expected_batch_size": 512, "images": 2000, "classifier_steps": 400}
 
 
@@ -85,6 +86,7 @@ def main() -> None:
         "--clipping", default=None, help=f"some of {', '.join(CLIPPINGS)} (default flat, with --cliff all)"
     )
     parser.add_argument("--learning-rate", type=float, default=None)
+    parser.add_argument("--reduced", action="store_true", help="the sizes of --cliff: a third of the gradients")
     parser.add_argument("--quick", action="store_true", help="a minute on tiny sizes: does everything run?")
     parser.add_argument("--draw", type=Path, default=None, help="lines of --ratios or --cliff to draw into -o")
     parser.add_argument("-o", type=Path, default=Path("ratios.svg"))
@@ -94,7 +96,7 @@ def main() -> None:
         return child(**json.loads(args.child))
     if args.draw is not None:
         return draw_ratios(args.draw, args.o)
-    sizes = QUICK if args.quick else REDUCED if args.cliff else WHOLE
+    sizes = QUICK if args.quick else REDUCED if args.cliff or args.reduced else WHOLE
     sizes = sizes | ({"steps": args.steps} if args.steps else {})
     table = CLIFF if args.cliff else RATIOS if args.ratios else METHODS
     names = args.methods.split(",") if args.methods else list(table)
@@ -107,7 +109,8 @@ def main() -> None:
     if args.quick:
         bases, epsilons, seeds = bases[:1], epsilons[:1], 1
     judge = Judge(sizes)
-    for base, epsilon, seed, clipping, name in product(bases, epsilons, range(seeds), clippings, names):
+    # seeds outermost: a run that is stopped early leaves whole tables
+    for seed, base, epsilon, clipping, name in product(range(seeds), bases, epsilons, clippings, names):
         row = {"base": base, "epsilon": epsilon, "seed": seed, "clipping": clipping}
         facts = judge.measure({**row, **table[name], "sizes": sizes, "learning_rate": args.learning_rate})
         print(json.dumps({**row, "method": name, "learning_rate": args.learning_rate, **facts}), flush=True)

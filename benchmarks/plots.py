@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of engine*.jsonl and scaling*.jsonl")
     folder = parser.parse_args().results
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True})
-    rows = quietest(read(folder, "engine"))
+    rows = quietest([r for r in read(folder, "engine") if r["dtype"] == "float32" and r["allocator"] != "default"])
     for name, chosen in (("ratios", [r for r in rows if r["K"] == 1]), ("draws", [r for r in rows if r["K"] > 1])):
         if chosen:
             ratios(chosen, folder / f"{name}.png")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from safetensors import SafetensorError
 
 from . import budget, parallel
 from .bases import encode_images
-from .errors import Interrupted, SfumatoError
+from .errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from .estimate import made_up_batch
 from .gradients import self_check
 from .prepare import Prepared
@@ -51,9 +54,9 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
         if prepared.plan.probe is not None:
             check_scores(prepared)
     except (RuntimeError, ValueError) as error:
-        raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
+        raise ModelError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
-        raise SfumatoError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
+        raise ModelError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
         return not stopping
 
     on_stage("training")
-    with stop:
+    with stop, _device_errors(state, plan):
         finished = train(
             plan,
             prepared.adaptation,
@@ -132,20 +135,45 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     return run
 
 
+@contextlib.contextmanager
+def _device_errors(state: State, plan: Plan) -> Iterator[None]:
+    """Out of memory and device errors end the attempt (L5): no batch is cut, drawn again or left out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+        if not known and not re.match(r"CUDA error|.*DefaultCPUAllocator", str(error)):
+            raise
+        raise Interrupted(
+            f"the device failed in step {state.step + 1} of {plan.steps}; continue with --resume, and if it was memory "
+            "after making room for it"
+        ) from error
+
+
 def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     cache = run.folder / "cache"
     if (cache / "done").exists():
         return
     on_stage("encoding the images")
+    lost = 0
+
+    def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal lost
+        found, good = records.load(slots, prepared.base.resolution)
+        lost += int((records.usable[slots] & ~good).sum())
+        return found, good
+
     build_latents(
         cache,
         records.n,
-        lambda slots: records.load(slots, prepared.base.resolution),
+        images,
         lambda images: encode_images(prepared.base, images),
         np.where(records.usable, records.labels, -1),
         records.unit,
         order=records.reading_order,
     )
+    if lost:
+        on_stage(f"note: {lost} images changed or vanished since they were indexed: zero slots, as unreadable ones are")
     write_file(cache / "done", b"")
 
 
@@ -161,7 +189,7 @@ def _save(run: Run, prepared: Prepared, records) -> None:
         temporary.rename(run.folder / "model")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SfumatoError(f"cannot write the model ({reason}): free some space and --resume") from error
+        raise MachineError(f"cannot write the model ({reason}): free some space and --resume") from error
 
 
 def noisy_class_counts(records, plan: Plan, key: RunKey) -> np.ndarray:
@@ -184,9 +212,9 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
     ledger = run.ledger
     charges, attempts = ledger.bodies("CHARGE"), ledger.bodies("ATTEMPT")
     if not charges:
-        raise SfumatoError("the run was never charged: adapt into a new folder")
+        raise LedgerFault("the run was never charged: adapt into a new folder")
     if run.data_digest(records) != charges[0]["data"]:
-        raise SfumatoError("the private images are not those of the run: resume with the same data")
+        raise DataError("the private images are not those of the run: resume with the same data")
     if not attempts:
         return Start(0, run.begin(records, 0))  # it died between charge and start: no pixel was read
     last = attempts[-1]
@@ -196,7 +224,7 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
     step = found[0]["step"] if found else 0
     noted = [note for note in ledger.bodies("NOTE") if "checkpoint" in note]
     if found and found[0]["sha256"] not in [note["sha256"] for note in noted if note["checkpoint"] == step][-1:]:
-        raise SfumatoError("the newest checkpoint is not the one that the ledger knows: put the run's own back")
+        raise LedgerFault("the newest checkpoint is not the one that the ledger knows: put the run's own back")
     if not new_attempt:
         if step < last["from_step"]:
             raise SfumatoError(

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import SfumatoError
+from .errors import BudgetError, LedgerFault, MachineError, SfumatoError
 from .privacy import accounting
 from .privacy import events as dp_events
+from .privacy.chain import LedgerOutOfReach
 from .privacy.events import PoissonGaussian
-from .privacy.ledger import Ledger, LedgerError
+from .privacy.ledger import Ledger, LedgerError, OverBudget
 
 VARIABLE = "SFUMATO_LEDGER"
 FILE = "ledger.sqlite"
@@ -31,8 +32,16 @@ def default_path(beside: Path | None = None) -> Path:
         return Path(home).absolute() / "sfumato" / FILE
     except RuntimeError:  # a container's user without a home
         if beside is None:
-            raise SfumatoError(f"there is no home folder to keep the ledger in: set --ledger or {VARIABLE}") from None
+            raise MachineError(f"there is no home folder to keep the ledger in: set --ledger or {VARIABLE}") from None
         return beside.absolute().parent / FILE
+
+
+def in_words(error: ValueError) -> SfumatoError:
+    """The ledger's own error as the one that a user sees, with the exit code of its cause."""
+    for kind, ours in ((OverBudget, BudgetError), (LedgerOutOfReach, MachineError), (LedgerError, LedgerFault)):
+        if isinstance(error, kind):
+            return ours(str(error))
+    return SfumatoError(str(error))
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
     try:
         group = ledger.group(ledger.identify([p for p in fingerprints if p]))
     except LedgerError as error:
-        raise SfumatoError(str(error)) from error
+        raise in_words(error) from error
     total = price(group.charges, group.adaptive) if group.charges else 0.0
     return Standing(np.array(order, np.int64), group.terms, len(group.charges), total, group.cap)
 
@@ -71,19 +80,19 @@ def open_ledger(path: str | Path) -> Ledger:
     try:
         return Ledger(path)
     except LedgerError as error:
-        raise SfumatoError(str(error)) from error
+        raise in_words(error) from error
 
 
 def existing_ledger(path: str | Path | None = None) -> Ledger:
     """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
     place = Path(path or default_path())
     if not place.exists():
-        raise SfumatoError("there is no ledger yet: the first `sfumato adapt` or `sfumato ledger cap` makes one")
+        raise LedgerFault("there is no ledger yet: the first `sfumato adapt` or `sfumato ledger cap` makes one")
     ledger = open_ledger(place)
     try:
         ledger.verify_records()
     except LedgerError as error:
-        raise SfumatoError(str(error)) from error
+        raise in_words(error) from error
     return ledger
 
 
@@ -92,7 +101,7 @@ def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float) -> fl
     try:
         return ledger.set_cap(ledger.identify([p for p in fingerprints if p]), epsilon).body["before"]
     except ValueError as error:
-        raise SfumatoError(str(error)) from error
+        raise in_words(error) from error
 
 
 def find_certificate(ledger: Ledger, certificate: Path) -> str:
@@ -104,7 +113,7 @@ def find_certificate(ledger: Ledger, certificate: Path) -> str:
         raise SfumatoError(f"{certificate.name} is not a certificate: give privacy.json of a release") from error
     found = [row.seq for row in ledger.rows if row.hash == head]
     if not found or found[0] != entries - 1:
-        raise SfumatoError("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
+        raise LedgerFault("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
     return f"{certificate.name}: row {found[0]} of run {facts.get('run')}"
 
 

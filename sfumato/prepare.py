@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,11 +16,12 @@ import safetensors.torch
 import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
-from .errors import SfumatoError
+from .errors import ModelError, SfumatoError
 from .methods import METHODS, Adaptation, Prompts
 from .privacy.plan import Plan, make_plan
 from .training import Performance, Recipe
 
+CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
 
 
@@ -56,11 +58,14 @@ def choose_prompts(
             raise SfumatoError(
                 f"--prompt has no text for the class {name}: give one per class or a template with {{class}}"
             )
+    for text in given.values():
+        if any(unicodedata.category(sign) == "Cc" for sign in text):
+            raise SfumatoError("--prompt holds control characters: a prompt is one line of plain text")
     strange = [c for c in classes if "{class}" in given[c] and unknown_words(base, [c.lower()])]
     if embedder is None:
         embedder = bool(strange or init)
     if not embedder:
-        return Prompts(tuple(given[c].replace("{class}", c) for c in classes))
+        return Prompts(tuple(given[c].replace("{class}", " ".join(c.split())) for c in classes))
     if any("{class}" not in given[c] for c in classes):
         raise SfumatoError("trainable class tokens need {class} in every prompt: that is where they go")
     placeholders = tuple(f"<class-{i}>" for i in range(len(classes)))
@@ -96,6 +101,7 @@ def prepare(
     histogram: float | None = None,
     retry_fraction: float = 0.0,
     allow_large_delta: bool = False,
+    allow_caption_prompts: bool = False,
     recipe: Recipe | None = None,
     performance: Performance | None = None,
     seed: int = 0,
@@ -105,7 +111,8 @@ def prepare(
 ) -> Prepared:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
-    Uses of `records` only its public facts: number of units, classes, name of the unit column.
+    Uses of `records` only its public facts (number of units, classes, name of the unit column), and refuses prompts that stand
+    as captions in it.
     `tuning`: what the certificate says of how settings were chosen. `start`, `scores`: how adapters start and what the
     choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
@@ -117,6 +124,12 @@ def prepare(
     recipe, performance = recipe or Recipe(), performance or Performance()
     opened = load_base(base)
     prompts = choose_prompts(opened, records.classes, prompt=prompt, init=init, embedder=embedder)
+    copied = _copied_captions(getattr(records, "captions", None), prompts, records.classes)
+    if copied and not allow_caption_prompts:
+        raise SfumatoError(
+            f"{copied} of the prompts stand as captions in the private table, and prompts are published: word them anew, or "
+            "allow it by name (--allow-caption-prompts, recorded)"
+        )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
     # The public seed: it decides how adapters start, never a draw that protects anyone.
     torch.manual_seed(seed)
@@ -189,11 +202,20 @@ def prepare(
         "selection": None if probe is not None else _selection(adaptation, method_options or {}, scores),
         "start": None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest(),
         "statements": {
-            "opt_ins": [CLASSES_FOUND] if getattr(records, "classes_found", False) else [],
+            "opt_ins": [CLASSES_FOUND] * getattr(records, "classes_found", False) + [CAPTIONS_SAID] * bool(copied),
             "tuning": tuning,
         },
     }
     return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
+
+
+def _copied_captions(captions: Sequence[str] | None, prompts: Prompts, classes: Sequence[str]) -> int:
+    """How many prompts are some record's caption, but for case and spaces. The name of a class is public as it is."""
+    private = {" ".join(c.lower().split()) for c in captions or ()} - {
+        "",
+        *(" ".join(c.lower().split()) for c in classes),
+    }
+    return sum(" ".join(text.lower().split()) in private for text in prompts.prompts)
 
 
 def _selection(adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None) -> dict | None:
@@ -209,7 +231,7 @@ def original_base(plan: Plan) -> Base:
     """The public base that the plan names; SfumatoError if it has changed since."""
     base = load_base(plan.base)
     if base.digest != plan.base_digest:
-        raise SfumatoError(f"the base {plan.base} is not the one of the plan (its hash differs): put the original back")
+        raise ModelError(f"the base {plan.base} is not the one of the plan (its hash differs): put the original back")
     return base
 
 

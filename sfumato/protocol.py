@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .bases import Base, add_placeholders, load_base, open_adapted
-from .errors import SfumatoError
+from .errors import DataError, SfumatoError
 from .evaluation import Comparison, UtilityRow, classifier_features, compare, train_classifier, utility
 from .prepare import original_base, rebuild
 from .records import RecordSet, load_records
@@ -180,7 +180,10 @@ def images_of(source, classes: Sequence[str], resolution: int, split: str) -> tu
             raise SfumatoError(f"{records.source} has a class {name!r} that the run does not know")
     own = np.array([index[name] for name in records.classes])
     use = np.flatnonzero(records.usable & (records.labels >= 0))
-    return records.images(use, resolution), own[records.labels[use]]
+    images, good = records.load(use, resolution)
+    if not good.all():
+        raise DataError(f"{int((~good).sum())} images changed or vanished while they were read: start again")
+    return images, own[records.labels[use]]
 
 
 def _plain(found: Comparison) -> dict:

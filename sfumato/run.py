@@ -15,7 +15,7 @@ from pathlib import Path
 import safetensors.torch
 
 from . import budget
-from .errors import SfumatoError
+from .errors import LedgerFault, MachineError, SfumatoError
 from .privacy import events as dp_events
 from .privacy.keys import RunKey
 from .privacy.ledger import Group, Ledger, RunLedger
@@ -88,9 +88,10 @@ class Run:
             facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta, "key_id": key.id}
             RunLedger(ledger, known["id"]).append("PLAN", facts | {"options": options_digest(options)})
             temporary.rename(folder)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise SfumatoError(f"cannot make the run folder {folder}: {reason}") from error
+        except OSError as error:
+            raise MachineError(f"cannot make the run folder {folder}: {error.strerror}") from error
+        except ValueError as error:
+            raise budget.in_words(error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return cls(folder, plan, options, known["id"], known["key_id"], ledger.path)
@@ -120,13 +121,13 @@ class Run:
 
     def _require_plan(self) -> None:
         if not self.ledger_path.exists():
-            raise SfumatoError(f"the ledger {self.ledger_path} of this run is gone: put it back, or say --ledger PATH")
+            raise LedgerFault(f"the ledger {self.ledger_path} of this run is gone: put it back, or say --ledger PATH")
         planned = self.ledger.bodies("PLAN")
         if not planned:
-            raise SfumatoError(f"the ledger does not know the run {self.folder}: it is another one, or an older copy")
+            raise LedgerFault(f"the ledger does not know the run {self.folder}: it is another one, or an older copy")
         known = (planned[-1]["digest"], planned[-1]["options"], planned[-1]["key_id"])
         if known != (self.plan.digest, options_digest(self.options), self.key_id):
-            raise SfumatoError(
+            raise LedgerFault(
                 f"{self.folder}: plan.json and options.json are not those that the ledger knows: put them back"
             )
 
@@ -215,7 +216,7 @@ class Run:
         try:
             return self.ledger.group()
         except ValueError as error:
-            raise SfumatoError(str(error)) from error
+            raise budget.in_words(error) from error
 
     def data_digest(self, records) -> str:
         """Keyed identity of the private records."""
@@ -236,7 +237,7 @@ class Run:
         try:
             self.ledger.append(kind, body)
         except ValueError as error:
-            raise SfumatoError(str(error)) from error
+            raise budget.in_words(error) from error
 
     def charge(self, records) -> None:
         """Write the whole planned cost, durably, before private pixels are read for training.
@@ -253,7 +254,7 @@ class Run:
         try:
             ledger.charge(self.id, ledger.identify([p for p in records.fingerprints if p]), body, budget.price)
         except ValueError as error:
-            raise SfumatoError(str(error)) from error
+            raise budget.in_words(error) from error
 
     def certify(self, draft: Path, keep_key: bool) -> None:
         """Note the certificate that was just written, and erase the run key: whoever has it can take the noise off again.
@@ -265,14 +266,14 @@ class Run:
             try:
                 RunKey.erase(self.folder / "run.key")
             except OSError as error:
-                raise SfumatoError(
+                raise MachineError(
                     f"the run key could not be erased ({error.strerror}): remove {self.folder / 'run.key'} yourself"
                 ) from error
 
     def require_charge(self) -> None:
         """SfumatoError unless the ledger was charged with exactly what the plan is about to spend."""
         if self.ledger.charged_events() != dp_events.to_json(self.plan.events):
-            raise SfumatoError(f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder")
+            raise LedgerFault(f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder")
 
     def begin(self, records, attempt: int, *, from_step: int = 0, billed: int = 0) -> str:
         """The ATTEMPT row of a fresh start; returns the salt of its draws (see `RunKey.for_attempt`)."""
@@ -286,5 +287,5 @@ class Run:
         try:
             self.ledger.begin(body, expected=attempt, reserve=self.plan.retry_steps)
         except ValueError as error:
-            raise SfumatoError(str(error)) from error
+            raise budget.in_words(error) from error
         return body["salt"]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .bases import Base, make_scheduler
-from .errors import SfumatoError
+from .errors import MachineError, SfumatoError
 from .generation import Sampling, image_seed, pictures
 
 PARQUET_ROWS = 50_000
@@ -94,7 +94,7 @@ def write_dataset(
         temporary.rename(out)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise SfumatoError(f"cannot write {out}: {reason}; free some space or choose another disk") from error
+        raise MachineError(f"cannot write {out}: {reason}; free some space or choose another disk") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(indices)

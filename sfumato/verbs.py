@@ -14,7 +14,7 @@ import numpy as np
 from . import budget, parallel
 from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, make_scheduler, open_adapted
-from .errors import SfumatoError
+from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .methods import METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
@@ -202,7 +202,7 @@ def export(
         write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={})
         temporary.rename(output)
     except OSError as error:
-        raise SfumatoError(
+        raise MachineError(
             f"cannot write {output}: {error.strerror}; free some space or choose another disk"
         ) from error
     finally:
@@ -276,6 +276,10 @@ def _remarks(plan: Plan, records) -> tuple[str, ...]:
     if ratio > 20:
         remarks.append(
             f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
+        )
+    if plan.n_units < 100:
+        remarks.append(
+            f"{plan.n_units} units cannot teach a model anything that each of them may deny: bring some hundred"
         )
     if plan.probe is not None:
         remarks.extend(_probe_remarks(plan))

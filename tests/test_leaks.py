@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from PIL import Image, PngImagePlugin
 from sfumato import verbs
 from sfumato.cli import main
 from sfumato.privacy import accounting
-from sfumato.records import load_records
+from sfumato.records import bounded, load_records
 from sfumato.run import Run
 from sfumato.synthesis import Sampling
 from sfumato.training import Performance
@@ -24,17 +28,21 @@ MARKERS = 50
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory):
-    """Pictures that carry a mark in name, caption, person, text chunk and pixels: (folder, words, rows of pixels)."""
+    """Pictures that carry a mark in name, caption, person, text chunk, EXIF and pixels: (folder, words, rows of pixels)."""
     root, rng = tmp_path_factory.mktemp("marked"), np.random.default_rng(5)
     words, rows, table = [], [], ["file_name,label,caption,patient"]
     for number in range(MARKERS):
-        name, caption, person, tag = (f"zq{kind}{number:02d}mark" for kind in ("name", "word", "person", "tag"))
+        name, caption, person, tag, place = (
+            f"zq{kind}{number:02d}mark" for kind in ("name", "word", "person", "tag", "gps")
+        )
         pixels = rng.integers(0, 255, (16, 16, 3), np.uint8)
         note = PngImagePlugin.PngInfo()
         note.add_text("Comment", tag)
-        Image.fromarray(pixels).save(root / f"{name}.png", pnginfo=note)
+        exif = Image.Exif()
+        exif[0x010E] = exif.get_ifd(0x8825)[29] = place  # a description, and GPS' own date as text
+        Image.fromarray(pixels).save(root / f"{name}.png", pnginfo=note, exif=exif)
         table.append(f"{name}.png,{'ab'[number % 2]},{caption},{person}")
-        words += [name, caption, person, tag]
+        words += [name, caption, person, tag, place]
         rows += [pixels[0].tobytes(), pixels[8, 4:12].tobytes()]
     (root / "metadata.csv").write_text("\n".join(table))
     return root, words, rows
@@ -65,9 +73,37 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         model = verbs.release(verbs.export(run, top / "model"))
         report = verbs.verify(folder)
         export = "".join(run.ledger.ledger.export())
+        outside = top / "outside"
+        outside.mkdir()
+        book = ["--ledger", str(top / "book" / "ledger.sqlite")]
+        images = [str(root), "--unit", "patient", "--classes", "a,b"]
+        told = [
+            shown("ledger", "export", "-o", outside / "chain.jsonl", *book),
+            shown("ledger", "show", *book),
+            shown("ledger", "show", *images, *book),
+            shown("ledger", "show", "--against", folder / "privacy.json", *book),
+            shown("verify", folder),
+            shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, "--json", *book),
+            shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, *book),
+        ]
     prints = load_records(root, unit="patient", classes=["a", "b"]).fingerprints
-    told = "\n".join([*said, repr(run), json.dumps(drafted), repr(report), export])
-    return {"top": top, "run": run, "told": told, "secrets": secrets, "prints": prints, "folders": [folder, model]}
+    told = "\n".join([*told, *said, repr(run), json.dumps(drafted), repr(report), export])
+    return {
+        "top": top,
+        "run": run,
+        "told": told,
+        "secrets": secrets,
+        "prints": prints,
+        "folders": [folder, model, outside],
+    }
+
+
+def shown(*words) -> str:
+    """All that the command line says."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        assert main([str(word) for word in words]) == 0, out.getvalue()
+    return out.getvalue()
 
 
 def blobs(folder: Path):
@@ -102,6 +138,26 @@ def test_what_stays_holds_no_names_and_the_ledger_no_picture(marked, artefacts):
         assert not [m for m in seeked if m in blob], name
 
 
+def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(marked, tmp_path, capfd, monkeypatch):
+    """Neither we nor the other process say whose it was, and no core file is left."""
+    root, words, _ = marked
+    broken, here = shutil.copytree(root, tmp_path / "broken"), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    bounded._ONE.stop()
+    read = bounded._Process.send
+
+    def send(self, kind, data, seconds):
+        read(self, kind, data, seconds)
+        os.kill(self.child.pid, signal.SIGSEGV)
+
+    monkeypatch.setattr(bounded._Process, "send", send)
+    assert main(["inspect", str(broken), "--unit", "patient"]) == 10
+    told = "".join(capfd.readouterr())
+    assert bounded.CRASHED in told and not [w for w in words if w in told] and not list(here.iterdir())
+    bounded._ONE.stop()
+
+
 def test_a_crash_shows_no_marker(marked, tmp_path, capsys, monkeypatch, tiny_base):
     root, words, _ = marked
     real = Run.create
@@ -118,6 +174,6 @@ def test_a_crash_shows_no_marker(marked, tmp_path, capsys, monkeypatch, tiny_bas
     broken = shutil.copytree(root, tmp_path / "broken")
     for path in list(broken.glob("*.png"))[:20]:
         path.write_bytes(hashlib.sha256(path.name.encode()).digest())
-    assert main(["adapt", str(broken), *command[2:], "-o", str(tmp_path / "run")]) == 2
+    assert main(["adapt", str(broken), *command[2:], "-o", str(tmp_path / "run")]) == 10
     shown = "".join(capsys.readouterr())
     assert "--max-bad" in shown and not [w for w in words if w in shown]

@@ -20,7 +20,7 @@ DISTINCT = 0.9  # of single precision's normals at least so many differ; of half
 MOST = 1 << 22  # numbers looked at in one step of a large model
 
 
-def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, least: int = 320_000) -> Finding:
+def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, least: int = 335_000) -> Finding:
     """A: z = (what is released - the units' clipped gradients) / (sigma C) is standard normal, tensor by tensor.
 
     Two-sided chi-square tests, Kolmogorov and Smirnov's for the shape, counts beyond 3 and 4 standard deviations, and how many

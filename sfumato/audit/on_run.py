@@ -90,7 +90,7 @@ def checks_of(run: Run) -> dict[str, Check]:
             exact.with_plan(noise_multiplier=plan.noise_multiplier), now.seed, now.alpha, units=3
         )
         yield first
-        if first.numbers < report.ENOUGH:
+        if not report.enough(first):
             wide = made_up("wide", plan.clipping).with_plan(noise_multiplier=plan.noise_multiplier)
             yield noise.size_and_shape(wide, now.seed, now.alpha)
 

@@ -9,14 +9,18 @@ from dataclasses import asdict
 from ..errors import AuditFailed
 from .checks import Settings
 from .finding import Finding
+from .statistics import noise_seen
 
 FORMAT = "sfumato-audit/1"
 FAILED = AuditFailed.exit_code
-# From so many numbers on a noise one per cent too small is found with probability 99.9 % (at alpha 1e-6).
-ENOUGH = 305_862
 NO_PROOF = "A passed audit does not prove differential privacy."
 NOISE_SEEN = "Noise below 99 % of the claim would have been found with probability 99.9 %."
 READING = "The lower bound is a reading, not the guarantee."
+
+
+def enough(finding: Finding) -> bool:
+    """Whether a finding of check A rests on so many numbers that noise one per cent too small is found with probability 99.9 %."""
+    return finding.numbers > 0 and noise_seen(finding.numbers, finding.alpha / 2) >= 0.99
 
 
 def fresh_seed() -> int:
@@ -40,7 +44,7 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
     """What must be said of an audit with these findings."""
     said = [NO_PROOF]
     noise = [f for f in findings if f.check == "A"]
-    if all(f.passed for f in noise) and any(f.numbers >= ENOUGH for f in noise):
+    if all(f.passed for f in noise) and any(enough(f) for f in noise):
         said.append(NOISE_SEEN)
     if any(f.check == "E" for f in findings):
         said.append(READING)

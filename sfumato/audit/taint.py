@@ -19,9 +19,9 @@ from ..synthesis import Sampling
 from ..training import Performance, open_latents
 from .finding import Finding, Notes
 
-# A high epsilon and few steps, because a coarse grid prices them at once. No histogram: class counts are then nobody's business.
+# Few steps with much noise, because they are priced in a moment. No histogram: class counts are then nobody's business.
 OPTIONS = {
-    "epsilon": 60.0, "delta": 1e-3, "steps": 2, "expected_batch_size": 6, "method": "lora", "method_options": {"rank": 2},
+    "epsilon": 0.1, "delta": 1e-3, "steps": 2, "expected_batch_size": 6, "method": "lora", "method_options": {"rank": 2},
     "classes": CLASSES, "max_bad": 1.0, "performance": Performance(micro_batch=4, precision="float32"),
 }  # fmt: skip
 SECRET = ("head", "run", "run_key_id", "entries", "charges", "ledger")

@@ -39,7 +39,7 @@ def tokenize(base: Base, prompts: Sequence[str]) -> torch.Tensor:
     longest = base.tokenizer.model_max_length
     for prompt in prompts:
         if len(base.tokenizer(prompt, truncation=False, verbose=False).input_ids) > longest:
-            raise SfumatoError(f"the prompt {prompt!r} is longer than the base's {longest} tokens: shorten it")
+            raise SfumatoError(f"the prompt {prompt[:60]!r} is longer than the base's {longest} tokens: shorten it")
     return base.tokenizer(list(prompts), padding="max_length", max_length=longest, return_tensors="pt").input_ids
 
 

@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..errors import SfumatoError
+from ..errors import ModelError, SfumatoError
 from .pipeline import Base, load_base
 from .saving import load_lora
+from .weights import check_weights
 
 LODA_FILE = "loda_weights.safetensors"
 ACTIVATIONS = {"identity": lambda x: x, "silu": F.silu, "tanh": torch.tanh, "gelu": F.gelu}
@@ -73,14 +74,14 @@ def branches(unet: nn.Module) -> dict[str, LoDA]:
 
 
 def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activation: str) -> None:
-    """Put a branch beside each named module of the denoiser (full names); SfumatoError for one that cannot have it."""
+    """Put a branch beside each named module of the denoiser (full names); ModelError for one that cannot have it."""
     if activation not in ACTIVATIONS:
         raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
     for name in targets:
         try:
             put_module(base.unet, name, LoDA(base.unet.get_submodule(name), rank, scale, activation))
         except ValueError as error:
-            raise SfumatoError(f"{name}: {error}") from error
+            raise ModelError(f"{name}: {error}") from error
 
 
 def save_loda(base: Base, folder: Path) -> None:
@@ -111,7 +112,8 @@ def save_loda(base: Base, folder: Path) -> None:
 
 
 def load_loda(base: Base, folder: Path) -> None:
-    """Put the branches of a LODA_FILE beside their hosts; SfumatoError if the file is damaged or for another base."""
+    """Put the branches of a LODA_FILE beside their hosts; ModelError if the file is damaged or for another base."""
+    check_weights(folder / LODA_FILE)
     try:
         with safe_open(folder / LODA_FILE, "pt") as file:
             facts = json.loads(file.metadata()["loda"])
@@ -129,7 +131,7 @@ def load_loda(base: Base, folder: Path) -> None:
                     raise ValueError("shapes of another base, or numbers that are not finite")
                 weight.copy_(tensor)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise SfumatoError(f"{LODA_FILE} does not fit this base: {error}") from error
+        raise ModelError(f"{LODA_FILE} does not fit this base: {error}") from error
     base.unet.requires_grad_(False)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..errors import SfumatoError
+from ..errors import ModelError, SfumatoError
+from .weights import check_extent, check_settings, check_weights
 
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 COMPONENTS = {
@@ -65,7 +66,7 @@ def load_base(name_or_path: str | Path) -> Base:
     """Open a bundled base by name or any local StableDiffusionPipeline folder (SD 1.x and 2.x layouts).
 
     Weights are read as safetensors only and on the CPU, in single precision.
-    Raises SfumatoError for a folder that is no such pipeline, holds pickled weights, asks for custom code,
+    Raises ModelError for a folder that is no such pipeline, holds pickled weights, asks for custom code,
     or has components that cannot be adapted.
     """
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -87,12 +88,15 @@ def load_base(name_or_path: str | Path) -> Base:
     except Exception as error:
         # Foreign loaders raise a dozen types; a user needs one line that says which folder and why.
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise SfumatoError(f"the base {folder} does not load: {reason}") from error
+        raise ModelError(f"the base {folder} does not load: {reason}") from error
     # A loader would fill these with random numbers and say so only in its log.
     missing = sorted(name for info in (*found, more, most) for name in info["missing_keys"])
     if missing:
-        raise SfumatoError(f"the base {folder} is incomplete: it has no weights for {missing[0]} ({len(missing)} such)")
-    _check_models(folder, unet, vae, text_encoder, scheduler)
+        raise ModelError(f"the base {folder} is incomplete: it has no weights for {missing[0]} ({len(missing)} such)")
+    try:
+        _check_models(folder, unet, vae, text_encoder, scheduler)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"the settings of the base {folder} are not those of such models: fetch it again") from error
     for model in (unet, vae, text_encoder):
         model.requires_grad_(False).eval()
     if unet.config.sample_size <= SMALL_LATENT:
@@ -142,29 +146,26 @@ def make_scheduler(base: Base, name: str):
 def _check_folder(folder: Path) -> None:
     index_file = folder / "model_index.json"
     if not index_file.is_file():
-        raise SfumatoError(f"{folder} is not a pipeline folder: it has no model_index.json")
-    try:
-        index = json.loads(index_file.read_text())
-        kind = index.get("_class_name")
-    except (ValueError, AttributeError) as error:
-        raise SfumatoError(f"{index_file} is not readable JSON") from error
+        raise ModelError(f"{folder} is not a pipeline folder: it has no model_index.json")
+    index = check_settings(index_file)
+    kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":
-        raise SfumatoError(f"{folder} is a {kind}: sfumato adapts StableDiffusionPipeline folders")
+        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts StableDiffusionPipeline folders")
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLED:
-            raise SfumatoError(
+            raise ModelError(
                 f"{path.name} in {folder} is a pickle, which can run code: convert the base to safetensors "
                 "(save_pretrained with safe_serialization=True) and remove it"
             )
         if path.suffix == ".py":
-            raise SfumatoError(f"{folder} carries code of its own ({path.name}): sfumato runs none of it")
+            raise ModelError(f"{folder} carries code of its own ({path.name}): sfumato runs none of it")
+    for path in sorted(folder.rglob("*.safetensors")):
+        check_weights(path)
     for path in sorted(folder.glob("**/*config.json")):
-        try:
-            asks = json.loads(path.read_text())
-        except ValueError as error:
-            raise SfumatoError(f"{path.relative_to(folder)} of {folder} is not readable JSON") from error
-        if isinstance(asks, dict) and {"auto_map", "custom_pipelines", "trust_remote_code"} & set(asks):
-            raise SfumatoError(
+        if path.parent.name in ("unet", "vae", "text_encoder", "scheduler"):
+            check_extent(path)
+        if {"auto_map", "custom_pipelines", "trust_remote_code"} & set(check_settings(path)):
+            raise ModelError(
                 f"{path.relative_to(folder)} of {folder} asks for code of its own: sfumato runs none of it"
             )
     for name, value in index.items():
@@ -174,33 +175,31 @@ def _check_folder(folder: Path) -> None:
         if cls is None or name in OPTIONAL:
             continue
         if name not in COMPONENTS or library not in ("diffusers", "transformers"):
-            raise SfumatoError(f"{folder} has a component {name} ({library}.{cls}) that sfumato does not know")
+            raise ModelError(f"{folder} has a component {name} ({library}.{cls}) that sfumato does not know")
         allowed = COMPONENTS[name]
         if allowed is not None and cls not in allowed:
-            raise SfumatoError(f"{name} of {folder} is a {cls}; sfumato takes {' or '.join(sorted(allowed))}")
+            raise ModelError(f"{name} of {folder} is a {cls}; sfumato takes {' or '.join(sorted(allowed))}")
         if allowed is None and not (library == "diffusers" and cls.endswith("Scheduler")):
-            raise SfumatoError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
+            raise ModelError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
     for name in COMPONENTS:
         if not (folder / name).is_dir() or name not in index:
-            raise SfumatoError(
-                f"{folder} has no {name}: a StableDiffusionPipeline folder holds {', '.join(COMPONENTS)}"
-            )
+            raise ModelError(f"{folder} has no {name}: a StableDiffusionPipeline folder holds {', '.join(COMPONENTS)}")
 
 
 def _check_models(folder: Path, unet, vae, text_encoder, scheduler) -> None:
     if unet.config.in_channels != vae.config.latent_channels:
-        raise SfumatoError(
+        raise ModelError(
             f"the denoiser of {folder} takes {unet.config.in_channels} channels and its autoencoder gives "
             f"{vae.config.latent_channels}: in-painting and video bases are not supported"
         )
+    if type(unet.config.sample_size) is not int or unet.config.sample_size < 1:
+        raise ModelError(f"{folder}: the denoiser's sample_size is no number: fetch the base again")
     if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
-        raise SfumatoError(f"{folder}: the text encoder's width does not fit the denoiser's cross-attention")
+        raise ModelError(f"{folder}: the text encoder's width does not fit the denoiser's cross-attention")
     if len(getattr(scheduler, "alphas_cumprod", ())) != TRAIN_TIMES:
-        raise SfumatoError(f"the scheduler of {folder} has no variance-preserving schedule of {TRAIN_TIMES} times")
+        raise ModelError(f"the scheduler of {folder} has no variance-preserving schedule of {TRAIN_TIMES} times")
     if scheduler.config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
-        raise SfumatoError(
-            f"{folder} predicts {scheduler.config.prediction_type}; sfumato takes epsilon or v_prediction"
-        )
+        raise ModelError(f"{folder} predicts {scheduler.config.prediction_type}; sfumato takes epsilon or v_prediction")
     for name, model in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder)):
         if not all(torch.isfinite(p).all() for p in model.parameters()):
-            raise SfumatoError(f"{name} of {folder} holds weights that are not finite")
+            raise ModelError(f"{name} of {folder} holds weights that are not finite")

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 
-from ..errors import SfumatoError
+from ..errors import ModelError
 from .pipeline import Base
+from .weights import check_weights
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 LORA_NAME = "default"
+_INPUTS = (".lora_A.weight", ".lora.down.weight", ".lora_down.weight")  # how peft and diffusers call a matrix A
 
 
 def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float) -> None:
@@ -52,14 +55,25 @@ def _plain(config: dict) -> dict:
 
 
 def load_lora(base: Base, folder: Path) -> None:
-    """Merge a saved LoRA into the base's denoiser (merged weights sample faster)."""
-
+    """Merge a saved LoRA into the base's denoiser (it samples faster); ModelError if it is damaged or for another base."""
     if not (folder / LORA_FILE).is_file():
-        raise SfumatoError(f"no {LORA_FILE} in {folder}")
+        raise ModelError(f"no {LORA_FILE} in {folder}")
+    check_weights(folder / LORA_FILE)
     pipe = as_pipeline(base)
-    pipe.load_lora_weights(folder, adapter_name="sfumato")
-    pipe.fuse_lora()
-    pipe.unload_lora_weights()
+    try:
+        with safe_open(folder / LORA_FILE, "pt") as file:
+            if not all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys()):
+                raise ValueError("numbers that are not finite")
+            named = sum(1 for name in file.keys() if name.endswith(_INPUTS))
+        pipe.load_lora_weights(folder, adapter_name="sfumato")
+        held = [n for n, _ in base.unet.named_parameters() if n.endswith(".lora_A.sfumato.weight")]
+        if not named or len(held) != named:
+            raise ValueError("adapters for modules that this base does not have")
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{LORA_FILE} does not fit this base: {reason}") from error
     base.unet.requires_grad_(False)
 
 

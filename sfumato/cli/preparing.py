@@ -48,6 +48,14 @@ def preparing(
         bool,
         Option("--allow-large-delta", rich_help_panel=PRIVACY, help="Accept delta >= 1/n; recorded in the release."),
     ] = False,
+    allow_caption_prompts: Annotated[
+        bool,
+        Option(
+            "--allow-caption-prompts",
+            rich_help_panel=PRIVACY,
+            help="Accept prompts that are private captions; recorded.",
+        ),
+    ] = False,
     clip_norm: Annotated[
         float | None, Option("--clip-norm", rich_help_panel=PRIVACY, help="Clip of one unit (default 0.05).")
     ] = None,
@@ -238,8 +246,8 @@ def preparing(
     return {k: v for k, v in given.items() if v is not None and (v is not False or k == "embedder")}
 
 
-SAME = ("delta", "relation", "histogram", "max_per_unit", "allow_large_delta", "clip_norm", "clipping", "expected_batch_size", "steps",
-        "noise_draws", "method", "base", "embedder", "seed", "public_data")  # fmt: skip
+SAME = ("delta", "relation", "histogram", "max_per_unit", "allow_large_delta", "allow_caption_prompts", "clip_norm", "clipping",
+        "expected_batch_size", "steps", "noise_draws", "method", "base", "embedder", "seed", "public_data")  # fmt: skip
 METHOD_OPTIONS = ("blocks", "rank", "alpha", "target_modules", "freeze_a", "adapter_init", "activation", "keep", "choose", "granularity",
                   "score", "votes", "probe_clip", "per_size", "probe_units", "probe_draws", "probe_share", "probe_noise")  # fmt: skip
 RECIPE = {"learning_rate": "learning_rate", "lr_warmup_steps": "warmup_steps", "ema_decay": "ema_decay",

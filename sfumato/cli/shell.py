@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from ..errors import SfumatoError
+from ..errors import MachineError, SfumatoError
 
 INTERNAL_ERROR, INTERRUPTED_ELSEWHERE, BROKEN_PIPE = 70, 130, 141
 
@@ -50,7 +50,7 @@ EXPLAINED = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0, 1 a release does not verify, 2 bad input, 15 an audit failed, 75 resume me, 70 a bug."""
+    """Run the command line and return its exit code; docs/cli.md lists them."""
     if argv is None:
         _keep_memory()
         argv = sys.argv[1:]
@@ -76,7 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # The system's own words only: a file name may itself be private.
         cure = "; free some space or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return _fail(f"the system refused: {error.strerror or type(error).__name__}{cure}", 2, debug)
+        return _fail(
+            f"the system refused: {error.strerror or type(error).__name__}{cure}", MachineError.exit_code, debug
+        )
+    except MemoryError:
+        return _fail("this machine has too little memory for it: close other programs", MachineError.exit_code, debug)
     except KeyboardInterrupt:
         return _fail("stopped by the keyboard", INTERRUPTED_ELSEWHERE, debug)
     except Exception as error:

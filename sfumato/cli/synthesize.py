@@ -33,7 +33,7 @@ def synthesize(
         float, Option("--guidance-scale", help="1 means none; above 1, adapt with --caption-dropout.")
     ] = 1.0,
     seed: Annotated[int, Option("--seed", help="Public: image i has the seed hash(seed, i).")] = 0,
-    batch: Annotated[int, Option("--batch", min=1, help="Pictures at a time.")] = 256,
+    batch: Annotated[int, Option("--batch", min=1, help="Pictures at a time.")] = 512,
     shard: Annotated[str, Option("--shard", metavar="I/N", help="Only every N-th picture, from I (0 to N-1).")] = "0/1",
     class_shares: Annotated[
         list[str] | None,

@@ -31,6 +31,10 @@ class LedgerError(ValueError):
     """A ledger that is damaged, out of date, busy or not writable; one line with the cure."""
 
 
+class LedgerOutOfReach(LedgerError):
+    """The disk, its permissions or another process stand in the way; the rows themselves may be whole."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One entry. `hash` is SHA-256 over the canonical JSON of all other fields; `seq` decides the order, `utc` is a comment."""
@@ -269,14 +273,18 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        cure = "free space or wait for other runs, then try again"
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            cure = "put the newest whole copy back"
-        raise LedgerError(f"the ledger cannot be used ({error}): {cure}") from error
+        if isinstance(error, sqlite3.OperationalError):
+            cure = "free space or wait for other runs, then try again"
+            raise LedgerOutOfReach(f"the ledger cannot be used ({_line(error)}): {cure}") from error
+        raise LedgerError(f"the ledger cannot be used ({_line(error)}): put the newest whole copy back") from error
     except OSError as error:
-        raise LedgerError(
+        raise LedgerOutOfReach(
             f"the ledger cannot be used ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
         ) from error
+
+
+def _line(error: sqlite3.Error) -> str:
+    return " ".join(str(error).split())[:120]  # of a damaged file it may quote a part
 
 
 def _refuse_network(path: Path) -> None:

@@ -23,7 +23,7 @@ def is_number(value: object) -> bool:
 
 def check_numbers(plan: Plan) -> None:
     """ValueError unless every number of the plan lies in its range."""
-    counts = {"n_units": 2, **dict.fromkeys(("max_per_unit", "steps", "noise_draws"), 1)}
+    counts = dict.fromkeys(("n_units", "max_per_unit", "steps", "noise_draws"), 1)
     counts |= dict.fromkeys(("retry_steps", "trainable", "warmup_steps"), 0)
     if plan.rank is not None:
         counts["rank"] = 1

@@ -35,7 +35,7 @@ Price = Callable[[list[dict], bool], float]
 
 
 class OverBudget(LedgerError):
-    """A charge that would break the cap, or that cannot be added to what was charged before."""
+    """A charge that breaks the cap or cannot be added to what was charged before, or steps beyond the retry reserve."""
 
 
 class Ledger:
@@ -239,7 +239,7 @@ class RunLedger:
                 raise LedgerError(_ANOTHER)
             needed = sum(row.body["billed"] for row in done) + body["billed"]
             if needed > reserve:
-                raise LedgerError(
+                raise OverBudget(
                     f"the retry reserve is spent ({reserve} steps planned, {needed} needed): "
                     "plan with a larger --retry-reserve"
                 )

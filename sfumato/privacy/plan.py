@@ -207,8 +207,8 @@ def make_plan(
     after composing everything: arXiv 2207.04380 (PLD); K draws averaged before one clip: arXiv 2210.09929.
     """
     epsilon, delta = accounting.check_epsilon(epsilon), accounting.check_delta(delta)
-    if isinstance(n_units, bool) or not isinstance(n_units, int) or n_units < 2:
-        raise ValueError("n_units must be an integer >= 2: one unit alone cannot be hidden among others")
+    if isinstance(n_units, bool) or not isinstance(n_units, int) or n_units < 1:
+        raise ValueError("n_units must be an integer >= 1: it is the public number of units")
     if not checks.is_number(expected_batch_size) or not 0 < expected_batch_size <= n_units:
         raise ValueError(f"expected_batch_size must lie above 0 and at most n_units ({n_units}): lower it")
     if not checks.is_number(retry_fraction) or not 0 <= retry_fraction <= 1:

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SfumatoError
+from ..errors import DataError
 
-PLENTY, MOST_EXPANSION = 256 * 2**20, 200  # bytes; unpacked size / packed size that is still believed above it
+PLENTY, MOST_EXPANSION = 256 * 2**20, 50  # bytes; unpacked size / packed size that is still believed above it
+BLOCK = 1024  # pictures that are converted at once
+_BAD_NPZ = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, RecursionError,
+            struct.error, zlib.error, zipfile.BadZipFile, MemoryError)  # fmt: skip
 IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
 
 
@@ -32,7 +35,7 @@ def find_idx(path: Path, split: str) -> tuple[Path, Path] | None:
     plain = [p for p in wanted if p.suffix != ".gz"]
     wanted = plain or wanted
     if len(wanted) != 1:
-        raise SfumatoError(
+        raise DataError(
             f"{len(wanted)} idx image files for the {split} split: "
             f"name one file, or keep one {IDX_NAMES[split][0]}-images-idx3-ubyte"
         )
@@ -46,11 +49,11 @@ def _twin(path: Path, one: str, other: str) -> Path:
     for candidate in (name, stem, stem + ".gz"):
         if (path.parent / candidate).is_file():
             return path.parent / candidate
-    raise SfumatoError(f"idx pair is not complete: put {stem} beside {path.name}")
+    raise DataError(f"idx pair is not complete: put {stem} beside {path.name}")
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises SfumatoError for a wrong or cut file."""
+    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises DataError for a wrong or cut file."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
@@ -62,41 +65,49 @@ def read_idx(path: Path) -> np.ndarray:
         with open(path, "rb") as stream:
             shape, offset = _idx_header(stream.read(64), path.name)
         if path.stat().st_size != offset + math.prod(shape):
-            raise SfumatoError(f"{path.name} is cut or too long for its idx header: copy it again")
+            raise DataError(f"{path.name} is cut or too long for its idx header: copy it again")
         return np.memmap(path, np.uint8, "r", offset, shape)
     except (OSError, EOFError, zlib.error) as error:
-        raise SfumatoError(f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again") from None
+        raise DataError(f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again") from None
 
 
 def parse_idx(data: bytes, name: str) -> np.ndarray:
-    """The uint8 array in the bytes of one idx file. Raises SfumatoError for a wrong or cut file."""
+    """The uint8 array in the bytes of one idx file. Raises DataError for a wrong or cut file."""
     shape, offset = _idx_header(data[:64], name)
     if len(data) != offset + math.prod(shape):
-        raise SfumatoError(f"{name} is cut or too long for its idx header: copy it again")
+        raise DataError(f"{name} is cut or too long for its idx header: copy it again")
     return np.frombuffer(data, np.uint8, offset=offset).reshape(shape)
 
 
 def _idx_header(head: bytes, name: str) -> tuple[tuple[int, ...], int]:
     if len(head) < 8 or head[:3] != b"\0\0\x08" or head[3] not in (1, 3, 4) or len(head) < 4 + 4 * head[3]:
-        raise SfumatoError(f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1 labels")
+        raise DataError(f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1 labels")
     return struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]]), 4 + 4 * head[3]
 
 
 def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
     """Arrays of an npz file by name, `images` and `labels` also under the names of MedMNIST and Keras.
 
-    Stored (uncompressed) members are memory-mapped. Raises SfumatoError for pickled, cut or missing arrays.
+    Stored (uncompressed) members are memory-mapped. Raises DataError for pickled, cut or missing arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                check_expansion(entry.compress_size, entry.file_size)
+            entries = archive.infolist()
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise ValueError("a name stands twice")
+            # Each, and together: many small bombs are one.
+            for packed, size in [(e.compress_size, e.file_size) for e in entries] + [
+                (path.stat().st_size, sum(e.file_size for e in entries if e.compress_type != zipfile.ZIP_STORED))
+            ]:
+                check_expansion(packed, size)
+            for entry in entries:
+                _check_header(archive, entry)
         with np.load(path, allow_pickle=False) as file:
             names = set(file.files)
             images = _first(names, ("images", f"{split}_images", f"x_{split}"))
             labels = _first(names, ("labels", f"{split}_labels", f"y_{split}"))
             if images is None:
-                raise SfumatoError(
+                raise DataError(
                     "the npz file has no array `images`: save one with np.savez(file, images=..., labels=...)"
                 )
             arrays = {
@@ -109,15 +120,31 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             mapped = _map_stored(path, images)
             arrays["images"] = file[images] if mapped is None else mapped
             return arrays
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except _BAD_NPZ as error:
         cause = "pickled objects" if "pickle" in str(error) else type(error).__name__
-        raise SfumatoError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+        raise DataError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+
+
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """ValueError for an array that says it is larger than its file: numpy would make room for it first."""
+    with archive.open(entry) as stream:
+        magic = stream.read(8)
+        if entry.file_size < 10 or magic[:6] != b"\x93NUMPY":
+            raise ValueError("not an array")
+        stream.seek(0)
+        read_header = {1: np.lib.format.read_array_header_1_0}.get(magic[6], np.lib.format.read_array_header_2_0)
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject:
+            raise ValueError("pickled objects")
+        if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize > entry.file_size:
+            raise ValueError("an array larger than its file")
 
 
 def check_expansion(packed: int, unpacked: int) -> None:
-    """SfumatoError for a file that would fill the memory when unpacked (sizes in bytes, as declared)."""
+    """DataError for a file that would fill the memory when unpacked (sizes in bytes, as declared)."""
     if unpacked > max(PLENTY, MOST_EXPANSION * packed):
-        raise SfumatoError(
+        raise DataError(
             f"the file grows more than {MOST_EXPANSION} times when it is unpacked: if that is right, store it uncompressed"
         )
 
@@ -147,14 +174,22 @@ def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Any image array as uint8 [n, H, W] or [n, H, W, 3], with bool [n]: whether each row is finite.
 
     Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or floats in 0..1;
-    alpha is composited on white. Raises SfumatoError for other shapes, types and ranges.
+    alpha is composited on white. Raises DataError for other shapes, types and ranges.
     """
     if images.ndim == 4 and images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3):
         images = np.moveaxis(images, 1, -1)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3, 4)):
-        raise SfumatoError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
+        raise DataError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
+    if images.dtype != np.uint8 or images.shape[3:] == (4,):
+        # Block by block: the source may be larger than the memory, and a whole copy in float64 certainly is.
+        blocks = [_canonical(images[at : at + BLOCK]) for at in range(0, max(len(images), 1), BLOCK)]
+        return np.concatenate([block for block, _ in blocks]), np.concatenate([finite for _, finite in blocks])
+    return images, np.ones(len(images), bool)
+
+
+def _canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     finite = np.ones(len(images), bool)
     if images.dtype == np.bool_:
         images = images.astype(np.uint8) * 255
@@ -164,10 +199,10 @@ def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         finite = np.isfinite(images).reshape(len(images), -1).all(1)
         images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
         if images.size and (images.min() < 0 or images.max() > 1):
-            raise SfumatoError("array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1")
+            raise DataError("array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1")
         images = np.rint(images * 255).astype(np.uint8)
     elif images.dtype != np.uint8:
-        raise SfumatoError(f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1")
+        raise DataError(f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1")
     if images.ndim == 4 and images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint32)
         images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..errors import SfumatoError
-from .decode import BadImage, decode, fingerprint, thumbnail
+from ..errors import DataError, SfumatoError
+from .bounded import look
 from .recordset import Facts
 
 
@@ -24,7 +24,7 @@ def class_list(names: Sequence[str | None], declared: Sequence[str] | None) -> t
         return classes
     found = {name for name in names if name is not None}
     if not found:
-        raise SfumatoError("no record has a label: fill the label column, or say --unlabelled")
+        raise DataError("no record has a label: fill the label column, or say --unlabelled")
     return tuple(
         sorted(found, key=lambda name: (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name))
     )
@@ -37,15 +37,13 @@ def without_lone_classes(
     names: Sequence[str | None], classes: tuple[str, ...], rules: list[str | None]
 ) -> tuple[str, ...]:
     """Found classes less those of a single record: publishing such a class would publish that record's presence."""
-    if len(names) < 2:
-        return classes  # one image is refused by a rule of its own
     counts = Counter(names)
     for slot, name in enumerate(names):
         if name is not None and counts[name] == 1:
             rules[slot] = rules[slot] or LONE
     kept = tuple(name for name in classes if counts[name] > 1)
     if not kept:
-        raise SfumatoError("every class has one record: declare the public class list with --classes a,b,c")
+        raise DataError("every class has one record: declare the public class list with --classes a,b,c")
     return kept
 
 
@@ -73,38 +71,34 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
 
 
 def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
-    """Decode every slot once and note size, EXIF, fingerprint and thumbnail; broken rules go into `rules`."""
+    """Decode every slot once, in a process of its own, and note what it holds; broken rules go into `rules`."""
     n = len(rules)
-    sizes, exif, prints = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n
+    sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
     thumbnails = np.zeros((n, 64), np.uint8)
-    for slot in range(n):
-        try:
-            pixels, exif[slot] = decode(read(slot))
-        except BadImage as bad:
-            rules[slot] = rules[slot] or bad.rule
+    for slot, seen in look(read, n):
+        if isinstance(seen, str):
+            rules[slot] = rules[slot] or seen
             continue
-        sizes[slot] = pixels.shape[1], pixels.shape[0]
-        prints[slot], thumbnails[slot] = fingerprint(pixels), thumbnail(pixels)
-    return {"sizes": sizes, "exif": exif, "prints": tuple(prints), "thumbnails": thumbnails}
+        sizes[slot], exif[slot], thumbnails[slot] = seen.size, seen.exif, seen.thumbnail
+        prints[slot], seals[slot] = seen.print, seen.seal
+    return {"sizes": sizes, "exif": exif, "prints": tuple(prints), "seals": tuple(seals), "thumbnails": thumbnails}
 
 
 def judge(rules: list[str | None], max_bad: float, classes: tuple[str, ...]) -> tuple[np.ndarray, dict[str, int]]:
-    """(usable bool [n], bad records by rule). Raises SfumatoError for none, one, or more than `max_bad` bad records."""
+    """(usable bool [n], bad records by rule). Raises DataError for none, or more than `max_bad` bad records."""
     n, bad = len(rules), dict(Counter(rule for rule in rules if rule))
     if not classes:
         raise SfumatoError("the class list is empty: give --classes a,b,c")
     if n == 0:
-        raise SfumatoError(
+        raise DataError(
             "empty: there is no record here; give class folders, metadata.csv with its images, parquet, idx or npz"
         )
-    if n == 1:
-        raise SfumatoError("one image: its privacy and its use exclude each other; bring at least some hundred images")
     usable = np.array([rule is None for rule in rules])
     wrong = n - int(usable.sum()) - bad.get(LONE, 0)
     if wrong == n or wrong > max_bad * n:
         counts = ", ".join(f"{rule}: {count}" for rule, count in sorted(bad.items(), key=lambda item: -item[1]))
         cure = "repair them" if wrong == n else f"repair or remove them, or raise --max-bad above {wrong / n:.3g}"
-        raise SfumatoError(f"{wrong} of {n} records are bad ({counts}): {cure}")
+        raise DataError(f"{wrong} of {n} records are bad ({counts}): {cure}")
     return usable, bad
 
 

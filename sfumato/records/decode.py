@@ -30,7 +30,6 @@ _BAD_FILE = (
     AttributeError,
     OverflowError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -110,10 +109,12 @@ def _exif(image: Image.Image) -> tuple[bool, int]:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        grey += 128
+        grey //= 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        top = image.convert("RGBA")
+        top = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", top.size, BACKGROUND + (255,)), top).convert("RGB")
     return image.convert("RGB")
 

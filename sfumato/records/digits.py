@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from ..errors import SfumatoError
+from ..errors import MachineError
 from .arrays import parse_idx
 from .recordset import RecordSet
 
@@ -16,7 +16,7 @@ from .recordset import RecordSet
 def bundled_digits(split: str = "train") -> RecordSet:
     """MNIST as a RecordSet of uint8 [n, 28, 28], classes "0".."9": 60,000 slots ("train") or 10,000 ("test").
 
-    Raises SfumatoError when the bundled archive is damaged or missing, ValueError for another split.
+    Raises MachineError when the bundled archive is damaged or missing, ValueError for another split.
     """
     if split not in ("train", "test"):
         raise ValueError("split is 'train' or 'test'")
@@ -24,7 +24,7 @@ def bundled_digits(split: str = "train") -> RecordSet:
     try:
         labels, images = _members((f"{prefix}-labels-idx1-ubyte", f"{prefix}-images-idx3-ubyte"))
     except (OSError, KeyError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
-        raise SfumatoError(
+        raise MachineError(
             f"the bundled digits cannot be read ({type(error).__name__}): install sfumato again"
         ) from None
     n = len(labels)

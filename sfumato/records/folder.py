@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SfumatoError
+from ..errors import DataError
 from .decode import MAX_BYTES, BadImage
 
 READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
@@ -52,13 +53,16 @@ def read_below(root: Path, name: str) -> bytes:
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()):
             raise BadImage(LINK_OUT)
-        if not path.is_file():
-            raise BadImage("missing file")
-        if path.stat().st_size > MAX_BYTES:
-            raise BadImage("too large")
-        return path.read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: a loop of links
+        # Not blocking, for a pipe that lies here as a file would wait for ever; and what counts is what the stream gives.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise BadImage("missing file")
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, RuntimeError, MemoryError):  # RuntimeError: a loop of links
         raise BadImage("missing file") from None
+    if len(data) > MAX_BYTES:
+        raise BadImage("too large")
+    return data
 
 
 def split_folder(root: Path, split: str) -> Path:
@@ -66,7 +70,7 @@ def split_folder(root: Path, split: str) -> Path:
     folders = _folders(root)
     if folders and all(f.lower() in SPLITS for f in folders):
         if split not in folders:
-            raise SfumatoError(
+            raise DataError(
                 f"the folder holds the splits {', '.join(folders)} and no {split!r}: name one of them as the path"
             )
         return root / split
@@ -76,7 +80,7 @@ def split_folder(root: Path, split: str) -> Path:
 def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
     """Relative names of the images in class folders, the class of each, and counts of files left out by reason.
 
-    Raises SfumatoError for an empty folder, an empty class, images without a class, or nothing but links.
+    Raises DataError for an empty folder, an empty class, images without a class, or nothing but links.
     """
     folders, ignored = _folders(root), Counter()
     loose = [f for f in sorted(os.listdir(root)) if _is_picture(root / f)]
@@ -85,20 +89,20 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
         ignored["symbolic links to folders"] = links
     if not folders:
         if loose:
-            raise SfumatoError(
+            raise DataError(
                 "images without classes: put them in one folder per class, "
                 "add metadata.csv (file_name,label), or say --unlabelled"
             )
-        raise SfumatoError(
+        raise DataError(
             "empty folder: no images here; give class folders, metadata.csv with its images, parquet, idx or npz"
         )
     if loose:
-        raise SfumatoError(f"{len(loose)} images lie beside the class folders: move them into a class folder")
+        raise DataError(f"{len(loose)} images lie beside the class folders: move them into a class folder")
     names, labels = [], []
     for folder in folders:
         found = walk(root / folder, ignored, within=root)
         if not found:
-            raise SfumatoError(f"class folder {folder!r} holds no images: fill it or remove it")
+            raise DataError(f"class folder {folder!r} holds no images: fill it or remove it")
         names += [f"{folder}/{name}" for name in found]
         labels += [folder] * len(found)
     return names, labels, ignored

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SfumatoError
+from ..errors import DataError, MachineError, SfumatoError
 from . import arrays, folder, parquet, tables
 from .assemble import class_list, facts_of, index_files, judge, number_labels, number_units, without_lone_classes
+from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
 
@@ -56,7 +57,7 @@ def load_records(
     try:
         return _load(root, split, options)
     except PermissionError as error:
-        raise SfumatoError(f"no permission to read {str(error.filename or path)!r}") from None
+        raise MachineError(f"no permission to read {str(error.filename or path)!r}") from None
 
 
 def _load(root: Path, split: str, options: dict) -> RecordSet:
@@ -73,7 +74,7 @@ def _load(root: Path, split: str, options: dict) -> RecordSet:
     if files:
         return _from_parquet(root, files, options)
     if root.is_file():
-        raise SfumatoError(
+        raise DataError(
             f"{root.name!r} is no csv, jsonl, parquet, idx or npz file: "
             "give one of these, or a folder (unpack archives first)"
         )
@@ -107,6 +108,7 @@ def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
 
 
 def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet:
+    rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
     rows = [row for row in rows if _first_part(row) in (split, None) or not _is_split(base, _first_part(row))]
@@ -115,9 +117,7 @@ def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet
     if listed["labels"] is None and not options["unlabelled"]:
         parts = [[p for p in name.split("/")[:-1] if p not in folder.SPLITS and p != "."] for name in names]
         if not names or not all(parts):
-            raise SfumatoError(
-                f"{table.name} has no column label or class: name one with --labels, or say --unlabelled"
-            )
+            raise DataError(f"{table.name} has no column label or class: name one with --labels, or say --unlabelled")
         listed["labels"] = [part[0] for part in parts]
     reader = folder.FileReader(base, names)
     ignored = Counter()
@@ -158,11 +158,12 @@ def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
 
 
 def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
+    rehearse(files, parquet=True)
     image, rows, columns, names = parquet.read_columns(files)
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
-        raise SfumatoError("the parquet file has no column label or class: name one with --labels, or say --unlabelled")
+        raise DataError("the parquet file has no column label or class: name one with --labels, or say --unlabelled")
     label_column = options["labels"] or next((name for name in tables.LABEL_COLUMNS if name in columns), None)
     if label_column in names and listed["labels"] is not None:
         listed["labels"] = _named(listed["labels"], names[label_column])
@@ -231,7 +232,7 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
         try:
             check_size(images.shape[2], images.shape[1])
         except BadImage as bad:
-            raise SfumatoError(
+            raise DataError(
                 f"images of {images.shape[2]}x{images.shape[1]} pixels are refused by rule: {bad.rule}"
             ) from None
     lists = {
@@ -239,7 +240,7 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
         for what, name in (("labels", "labels"), ("unit", None), ("captions", None))
     }
     if lists["labels"] is None and not options["unlabelled"]:
-        raise SfumatoError(
+        raise DataError(
             "there is no array `labels` beside the images: add one, name it with --labels, or say --unlabelled"
         )
     if "classes" in found and not options["unlabelled"] and found[options["labels"] or "labels"].dtype.kind in "iuf":
@@ -272,7 +273,7 @@ def _vector(found: dict[str, np.ndarray], name: str | None, n: int, asked: bool)
     if name not in found:
         raise SfumatoError(f"no array {name!r} beside the images: there are {', '.join(sorted(found))}")
     if found[name].size != n:
-        raise SfumatoError(f"array {name!r} has {found[name].size} entries for {n} images: give one per image")
+        raise DataError(f"array {name!r} has {found[name].size} entries for {n} images: give one per image")
     values = found[name].reshape(-1)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")

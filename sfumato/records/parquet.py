@@ -6,7 +6,7 @@ import json
 from bisect import bisect_right
 from pathlib import Path
 
-from ..errors import SfumatoError
+from ..errors import DataError
 from .decode import BadImage
 from .folder import SPLITS, read_below
 
@@ -29,7 +29,7 @@ class ParquetImages:
         at = bisect_right(self.starts, slot) - 1
         if self._held[0] != at:
             number, group = self.groups[at]
-            self._held = (at, _open(self.files[number]).read_row_group(group, columns=[self.column]).column(0))
+            self._held = (at, _read_group(self.files[number], group, self.column))
         cell = self._held[1][slot - self.starts[at]].as_py()
         if isinstance(cell, dict):
             if cell.get("bytes") is None and cell.get("path"):
@@ -38,6 +38,29 @@ class ParquetImages:
         if not isinstance(cell, bytes):
             raise BadImage("missing file")
         return cell
+
+
+def _read_group(file: Path, group: int, column: str):
+    """One row group's images; BadImage for each of its slots where the file is damaged, or changed since it was listed."""
+    import pyarrow as pa
+
+    try:
+        return _open(file).read_row_group(group, columns=[column], use_threads=False).column(0)
+    except MemoryError:  # Arrow's own is one of its other errors, too
+        raise
+    except (pa.ArrowException, OSError, DataError, IndexError, KeyError):
+        raise BadImage("truncated or damaged") from None
+
+
+def read_through(files: list[Path]) -> None:
+    """Read all that will be read of these files once, a row group at a time; for the process that may die of it."""
+    image, rows, _, _ = read_columns(files)
+    read = ParquetImages(files, image)
+    for start in read.starts if rows else ():
+        try:
+            read(start)
+        except BadImage:
+            continue
 
 
 def find_parquet(path: Path, split: str) -> list[Path]:
@@ -49,7 +72,7 @@ def find_parquet(path: Path, split: str) -> list[Path]:
     if files and any(name in SPLITS for name in split_of.values()):
         wanted = [file for file in files if split_of[file] == split]
         if not wanted:
-            raise SfumatoError(f"no parquet file of the split {split!r}: name one file as the path")
+            raise DataError(f"no parquet file of the split {split!r}: name one file as the path")
         return wanted
     return files
 
@@ -57,7 +80,7 @@ def find_parquet(path: Path, split: str) -> list[Path]:
 def read_columns(files: list[Path]) -> tuple[str, list[dict], tuple[str, ...], dict[str, list[str]]]:
     """(image column, rows of all other flat columns, their names, class names by ClassLabel column).
 
-    Raises SfumatoError for files that cannot be read, differ in columns, or hold no image column.
+    Raises DataError for files that cannot be read, differ in columns, or hold no image column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -75,7 +98,7 @@ def read_columns(files: list[Path]) -> tuple[str, list[dict], tuple[str, ...], d
     try:
         rows = [row for file in files for row in pq.read_table(file, columns=flat, partitioning=None).to_pylist()]
     except (pa.ArrowException, OSError, KeyError):
-        raise SfumatoError("the parquet files cannot be read together: give files with the same columns") from None
+        raise DataError("the parquet files cannot be read together: give files with the same columns") from None
     if not flat:  # a table of no columns has no rows to list
         rows = [{} for file in files for _ in range(_open(file).metadata.num_rows)]
     names = {
@@ -91,7 +114,7 @@ def _open(file: Path):
     try:
         return pq.ParquetFile(file, memory_map=True)
     except (pa.ArrowException, OSError):
-        raise SfumatoError(f"{file.name} is not a readable parquet file: write it again") from None
+        raise DataError(f"{file.name} is not a readable parquet file: write it again") from None
 
 
 def _features(schema) -> dict:
@@ -118,7 +141,7 @@ def _image_column(schema) -> str:
         if name in able:
             return name
     if len(able) != 1:
-        raise SfumatoError(
+        raise DataError(
             "the parquet file has no clear image column: name it `image`, as bytes or a struct of bytes and path"
         )
     return able[0]

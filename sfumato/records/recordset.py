@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .decode import PAD_AT_MOST, BadImage, decode, fingerprint, fingerprints, fit
+from .bounded import seal
+from .decode import PAD_AT_MOST, BadImage, decode, fingerprints, fit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,6 +21,7 @@ class Facts:
     sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
     exif: np.ndarray | None = None  # bool [n]
     prints: tuple[bytes, ...] | None = None  # SHA-256 of each record's canonical pixels; b"" for zero slots
+    seals: tuple[bytes, ...] | None = None  # SHA-256 of each file as it was indexed; b"" for zero slots
     thumbnails: np.ndarray | None = None  # uint8 [n, 64] grey 8x8
     bad: dict[str, int] = field(default_factory=dict)  # rule -> count
     ignored: dict[str, int] = field(default_factory=dict)  # files that are no records: reason -> count
@@ -85,7 +87,7 @@ class RecordSet:
         ):  # in file order: parquet row groups are read once each
             slot = int(indices[row])
             pixels = self.pixels(slot) if self.usable[slot] else None
-            if pixels is not None and fingerprint(pixels) == self.fingerprints[slot]:
+            if pixels is not None:
                 out[row], good[row] = fit(pixels, resolution), True
         return out, good
 
@@ -108,8 +110,6 @@ class RecordSet:
         """SHA-256 of each slot's canonical pixels at its own size, b"" where unusable; private."""
         if self.facts.prints is not None:
             return tuple(p if use else b"" for p, use in zip(self.facts.prints, self.usable))
-        if self.array is None:
-            return tuple(fingerprint(self.pixels(i)) if self.usable[i] else b"" for i in range(self.n))
         found: list[bytes] = []
         for start in range(0, self.n, 1024):
             slots = np.arange(start, min(self.n, start + 1024))
@@ -136,6 +136,7 @@ class RecordSet:
                 exif=None if facts.exif is None else facts.exif[order],
                 thumbnails=None if facts.thumbnails is None else facts.thumbnails[order],
                 prints=tuple(prints[i] for i in order),
+                seals=None if facts.seals is None else tuple(facts.seals[i] for i in order),
             ),
             place=self._place(order),
         )
@@ -149,12 +150,14 @@ class RecordSet:
         return slots if self.place is None else self.place[slots]
 
     def pixels(self, slot: int) -> np.ndarray | None:
-        """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when it cannot be read."""
+        """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when its file is not the one that was indexed."""
         place = int(self._place(np.int64(slot)))
         if self.array is not None:
             return _rgb(self.array[place : place + 1])[0]
         try:
-            return decode(self.read(place))[0]
+            data = self.read(place)
+            # Indexing has decoded these very bytes within its limits of time and memory; others are not decoded at all.
+            return decode(data)[0] if seal(data) == self.facts.seals[slot] else None
         except BadImage:
             return None
 

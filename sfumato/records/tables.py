@@ -8,39 +8,39 @@ import json
 import math
 from pathlib import Path, PurePosixPath
 
-from ..errors import SfumatoError
+from ..errors import DataError, SfumatoError
 
 LABEL_COLUMNS = ("label", "class")
 MAX_COLUMNS = 1000
 
 
 def find_table(folder: Path) -> Path | None:
-    """metadata.csv or metadata.jsonl of a folder, or None. Raises SfumatoError when both are there."""
+    """metadata.csv or metadata.jsonl of a folder, or None. Raises DataError when both are there."""
     found = [folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()]
     if len(found) > 1:
-        raise SfumatoError("both metadata.csv and metadata.jsonl are here: keep one")
+        raise DataError("both metadata.csv and metadata.jsonl are here: keep one")
     return found[0] if found else None
 
 
 def read_table(path: Path) -> tuple[list[dict[str, str | None]], tuple[str, ...]]:
     """Rows (column -> stripped text, None where a cell is empty) and columns of one table, in file order.
 
-    UTF-8 only, a byte-order mark is stripped. Raises SfumatoError for another encoding, ragged or unreadable tables,
+    UTF-8 only, a byte-order mark is stripped. Raises DataError for another encoding, ragged or unreadable tables,
     no `file_name` column, and names that are absolute or climb out of the folder.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise SfumatoError(f"{path.name} is not UTF-8 (it looks like latin-1): save it again as UTF-8") from None
+        raise DataError(f"{path.name} is not UTF-8 (it looks like latin-1): save it again as UTF-8") from None
     except OSError as error:
-        raise SfumatoError(f"{path.name} cannot be read ({type(error).__name__})") from None
+        raise DataError(f"{path.name} cannot be read ({type(error).__name__})") from None
     rows, columns = _jsonl(text, path.name) if path.suffix == ".jsonl" else _csv(text, path.name)
     if "file_name" not in columns:
-        raise SfumatoError(f"{path.name} has no column file_name: add one with each image's path relative to the table")
+        raise DataError(f"{path.name} has no column file_name: add one with each image's path relative to the table")
     for row in rows:
         name = row.get("file_name") or ""
         if name.startswith(("/", "\\")) or ".." in PurePosixPath(name).parts or "\0" in name or name[1:2] == ":":
-            raise SfumatoError(
+            raise DataError(
                 f"{path.name} names a file outside its folder: give paths relative to the table, without '..'"
             )
     return rows, columns
@@ -51,22 +51,20 @@ def _csv(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str, 
         lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = tuple(cell.strip() for cell in next(lines, ()))
         if len(header) > MAX_COLUMNS or len(set(header)) < len(header):
-            raise SfumatoError(
+            raise DataError(
                 f"{name} has a doubled column name or more than {MAX_COLUMNS} columns: repair its first line"
             )
         rows = []
         for line in lines:
             if len(line) > len(header):
-                raise SfumatoError(
+                raise DataError(
                     f"{name} line {lines.line_num} has more cells than the header: quote cells that hold commas"
                 )
             if line:
                 cells = [cell_text(cell) for cell in line] + [None] * (len(header) - len(line))
                 rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error:
-        raise SfumatoError(
-            f"{name} is not a readable CSV file near line {lines.line_num}: save it again as CSV"
-        ) from None
+        raise DataError(f"{name} is not a readable CSV file near line {lines.line_num}: save it again as CSV") from None
     return rows, header
 
 
@@ -78,9 +76,9 @@ def _jsonl(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            raise SfumatoError(f"{name} line {number} is not JSON: give one object per line") from None
+            raise DataError(f"{name} line {number} is not JSON: give one object per line") from None
         if not isinstance(row, dict) or len(row) > MAX_COLUMNS:
-            raise SfumatoError(
+            raise DataError(
                 f"{name} line {number} is not an object of at most {MAX_COLUMNS} keys: give one object per line"
             )
         columns.update(dict.fromkeys(row))

@@ -36,6 +36,14 @@ def positive(value, most=math.inf):
 def price(facts, events, k=1, grid=None):
     """A dp_accounting PLD accountant which has composed these events, for k records that belong together."""
     grid = positive(grid or facts["accountant"]["grid"], 2e-2)
+    # About as many points as the accountant will need: a forged certificate must not fill the memory.
+    mean = 0.0
+    for event in events:
+        loss = (k / positive(event.get("noise_multiplier", 1 / positive(event.get("epsilon", 1))))) ** 2
+        share = min(positive(event.get("sampling_rate", 1), 1) ** 2 * math.expm1(min(loss, 600)), loss)
+        mean += positive(event.get("steps", event.get("count", 1))) * share / 2
+    if len(events) > 1000 or (mean + 9 * math.sqrt(mean)) / grid > 3e6 or grid < 1e-5:
+        raise ValueError("costs that no run has")
     accountant = PLDAccountant(getattr(dp.NeighboringRelation, RELATIONS[facts["relation"]]), grid)
     for event in events:
         kind, count = event["type"], event.get("steps", event.get("count", 1))
@@ -84,6 +92,8 @@ def found_at_most(rate, epsilon, delta):
 def check_privacy(facts):
     """Every check that needs privacy.json alone, as a list of (name, passed, detail)."""
     m = facts["mechanism"]
+    if max(len(facts[name]) for name in ("curve", "events", "attack_success")) > 1000:
+        raise ValueError("a list longer than any certificate's")
     named = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
     for query in m["one_shot"]:
         rate = query["sampling_rate"] if query["type"] == "poisson_gaussian" else None
@@ -243,7 +253,7 @@ def checks(folder):
     ):
         try:
             results.extend((title, bool(passed), detail) for title, passed, detail in part())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             results.append((name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"))
     return results
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from ..errors import SfumatoError
+from ..errors import MachineError, SfumatoError
 from .recipe import Recipe
 
 KEEP = 2
@@ -130,7 +130,7 @@ def write_file(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise SfumatoError(
+        raise MachineError(
             f"cannot write {path.name}: {error.strerror}; free some space or choose another disk"
         ) from error
     descriptor = os.open(path.parent, os.O_RDONLY)

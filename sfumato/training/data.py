@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import SfumatoError
+from ..errors import MachineError
 from ..privacy.keys import RunKey
 from .objective import Batch
 
@@ -51,12 +51,12 @@ def build_latents(
 
     images: slots -> (uint8 [k, R, R, 3], bool [k]); a picture that is False gets the label -1, so that it weighs
     nothing. encode: a public function of one image at a time. order: int64 [n], in which order the slots are read.
-    Raises SfumatoError where the disk cannot hold the cache.
+    Raises MachineError where the disk cannot hold the cache.
     """
     try:
         return _build(folder, np.arange(n) if order is None else order, images, encode, label, unit, batch, progress)
     except OSError as error:
-        raise SfumatoError(
+        raise MachineError(
             f"cannot write the cache of latents: {error.strerror}; free some space or choose another disk"
         ) from error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import parallel
-from ..errors import SfumatoError
+from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
 from ..privacy.keys import RunKey
 from ..privacy.noise import add_noise
@@ -94,7 +94,7 @@ def train(
             if state.step == 1:
                 _require_movement(state)
             if state.step % 25 == 0 and not parallel.same_on_all_ranks(_digest(adaptation)):
-                raise SfumatoError("the ranks' weights differ: this attempt ends; resume from the last checkpoint")
+                raise Interrupted("the ranks' weights differ: this attempt ends; resume from the last checkpoint")
 
             seconds = time.monotonic() - started
             done = state.step - first

@@ -55,10 +55,10 @@ def test_quick_covers_every_family_and_every_clipping():
 
 def test_the_sentences_that_an_audit_must_carry():
     assert report.sentences([finding()]) == [report.NO_PROOF]
-    enough = finding("A", numbers=report.ENOUGH)
+    enough = finding("A", numbers=330_000, alpha=1e-6)
     assert report.sentences([enough, finding("E")]) == [report.NO_PROOF, report.NOISE_SEEN, report.READING]
-    assert report.NOISE_SEEN not in report.sentences([finding("A", numbers=report.ENOUGH - 1)])
-    assert report.NOISE_SEEN not in report.sentences([finding("A", passed=False, numbers=10**6)])
+    assert report.NOISE_SEEN not in report.sentences([finding("A", numbers=300_000, alpha=1e-6)])
+    assert report.NOISE_SEEN not in report.sentences([finding("A", passed=False, numbers=10**6, alpha=1e-6)])
 
 
 def test_rows_and_summary_say_what_passed_and_what_not(capsys):

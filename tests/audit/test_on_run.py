@@ -11,7 +11,7 @@ from sfumato import verbs
 from sfumato.audit import Settings, on_run
 from sfumato.cli import main
 from sfumato.errors import AuditFailed, SfumatoError
-from sfumato.releases import audited, finalise
+from sfumato.releases import DRAFT, audited, finalise
 from sfumato.run import Run, code_version
 from sfumato.training import Performance
 
@@ -23,8 +23,8 @@ def run(tiny_base, tiny_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     return verbs.adapt(
         tiny_images, output=folder / "run", ledger=folder / "ledger.sqlite", base=str(tiny_base), method="saliency",
-        method_options={"keep": 2, "rank": 2, "probe_units": 8, "probe_draws": 1, "probe_noise": 3.0}, epsilon=60.0,
-        delta=1e-3, steps=2, expected_batch_size=6, noise_draws=2, histogram=2.0, clipping="per-group",
+        method_options={"keep": 2, "rank": 2, "probe_units": 8, "probe_draws": 1, "probe_noise": 80.0}, epsilon=0.2,
+        delta=1e-3, steps=2, expected_batch_size=6, noise_draws=2, histogram=80.0, clipping="per-group",
         classes=["circle", "cross", "square"], performance=Performance(micro_batch=8, precision="float32"),
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_all_checks_of_a_run_exist_and_follow_from_its_plan(bare):
     exact, own = on_run.subjects(bare)
     assert exact.plan.clip_groups == own.plan.clip_groups == 2 and own.exact
     probe = on_run.one_shots(bare)[1]
-    assert probe.sigma == 3.0 and probe.sensitivity == pytest.approx(2**0.5)
+    assert probe.sigma == 80.0 and probe.sensitivity == pytest.approx(2**0.5)
     with pytest.raises(SfumatoError, match="METHODS"):
         on_run.audit_run(bare, names=["METHODS"])
 
@@ -122,14 +122,17 @@ def test_a_release_may_refuse(changes, code, words):
 
 
 def test_export_states_the_audit_and_release_asks_for_it(run, tmp_path, monkeypatch, capsys):
-    unaudited = verbs.export(run, tmp_path / "before", keep_key=True)
-    assert main(["release", str(unaudited), "--require-audit"]) == 15
-    assert "was not audited" in capsys.readouterr().err
     quick = {name: lambda now: iter(()) for name in on_run.checks_of(run)}
     quick["B"] = on_run.checks_of(run)["B"]
     monkeypatch.setattr(on_run, "checks_of", lambda run: quick)
     on_run.audit_run(run, Settings(seed=4))
     made = verbs.export(run, tmp_path / "after", keep_key=True)
+    draft = json.loads((made / DRAFT).read_text())
+    unaudited = shutil.copytree(made, tmp_path / "before")
+    draft["certificate"]["audit"] = audited.audit_facts(None, "v")
+    (unaudited / DRAFT).write_text(json.dumps(draft))
+    assert main(["release", str(unaudited), "--require-audit"]) == 15
+    assert "was not audited" in capsys.readouterr().err
     finished = finalise(made, require_audit=True)
     claim = json.loads((finished / "privacy.json").read_text())["audit"]
     assert claim["passed"] and claim["complete"] and claim["settings"]["seed"] == 4

@@ -1,4 +1,4 @@
-"""Bad input: one line on stderr that names rule and cure, exit code 2, and nothing half-written."""
+"""Bad input: one line on stderr that names rule and cure, the exit code of its cause, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def adapt(images: Path, new: Path, base: Path, *more: object) -> list[object]:
 
 def test_empty_folder(refused, tmp_path, tiny_base):
     (tmp_path / "empty").mkdir()
-    assert "no " in refused(*adapt(tmp_path / "empty", tmp_path / "new", tiny_base))
-    assert "no " in refused("inspect", tmp_path / "empty")
+    assert "no " in refused(*adapt(tmp_path / "empty", tmp_path / "new", tiny_base), code=10)
+    assert "no " in refused("inspect", tmp_path / "empty", code=10)
 
 
 def test_missing_folder(refused, tmp_path, tiny_base):
@@ -50,7 +50,7 @@ def test_missing_folder(refused, tmp_path, tiny_base):
 def test_one_image(refused, tmp_path, tiny_images, tiny_base):
     (tmp_path / "one" / "circle").mkdir(parents=True)
     shutil.copy(tiny_images / "circle" / "000.png", tmp_path / "one" / "circle")
-    assert "one" in refused(*adapt(tmp_path / "one", tmp_path / "new", tiny_base))
+    assert "one" in refused(*adapt(tmp_path / "one", tmp_path / "new", tiny_base), code=10)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", b"cut"])
@@ -58,7 +58,7 @@ def test_unreadable_images(refused, tmp_path, tiny_images, tiny_base, content):
     shutil.copytree(tiny_images, tmp_path / "bad")
     victim = tmp_path / "bad" / "cross" / "003.png"
     victim.write_bytes(victim.read_bytes()[:60] if content == b"cut" else content)
-    line = refused(*adapt(tmp_path / "bad", tmp_path / "new", tiny_base))
+    line = refused(*adapt(tmp_path / "bad", tmp_path / "new", tiny_base), code=10)
     assert "--max-bad" in line
 
 
@@ -69,7 +69,7 @@ def test_huge_image(refused, tmp_path, tiny_images, tiny_base):
     data = victim.read_bytes()
     header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + data[24:29]
     victim.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
-    assert "--max-bad" in refused(*adapt(tmp_path / "bad", tmp_path / "new", tiny_base))
+    assert "--max-bad" in refused(*adapt(tmp_path / "bad", tmp_path / "new", tiny_base), code=10)
 
 
 @pytest.mark.parametrize("flag", ["--unit", "--labels", "--caption-column"])
@@ -107,14 +107,14 @@ def test_base_that_is_no_pipeline(refused, tmp_path, tiny_images, content):
     (tmp_path / "base").mkdir()
     if content is not None:
         (tmp_path / "base" / "model_index.json").write_text(content)
-    refused(*adapt(tiny_images, tmp_path / "new", tmp_path / "base"))
+    refused(*adapt(tiny_images, tmp_path / "new", tmp_path / "base"), code=11)
 
 
 def test_base_with_pickled_weights(refused, tmp_path, tiny_images, tiny_base):
     shutil.copytree(tiny_base, tmp_path / "base")
     weights = tmp_path / "base" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    line = refused(*adapt(tiny_images, tmp_path / "new", tmp_path / "base"))
+    line = refused(*adapt(tiny_images, tmp_path / "new", tmp_path / "base"), code=11)
     assert "pickle" in line and "safetensors" in line
 
 
@@ -133,7 +133,7 @@ def test_full_disk(refused, tmp_path, tiny_images, tiny_base, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sfumato.run, "write_file", full)
-    line = refused(*adapt(tiny_images, tmp_path / "new", tiny_base))
+    line = refused(*adapt(tiny_images, tmp_path / "new", tiny_base), code=14)
     assert "No space left on device" in line
 
 

@@ -23,7 +23,7 @@ def run(capsys):
 
 def test_before_anything_was_spent(run, tmp_path, tiny_images, ledger_of_the_test):
     for words in (["show"], ["export"], ["show", tiny_images]):
-        assert "no ledger yet" in run(*words, code=2)
+        assert "no ledger yet" in run(*words, code=13)
     assert not ledger_of_the_test.exists()
 
 
@@ -45,7 +45,7 @@ def test_cap_show_and_export(run, tmp_path, tiny_images, ledger_of_the_test):
     certificate.write_text(json.dumps({"ledger": {"head": row.hash, "entries": row.seq + 1, "run": "ab12"}}))
     assert "the ledger holds it" in run("show", "--against", certificate)
     certificate.write_text(json.dumps({"ledger": {"head": "0" * 64, "entries": 1}}))
-    assert "older copy or another" in run("show", "--against", certificate, code=2)
+    assert "older copy or another" in run("show", "--against", certificate, code=13)
     lines = run("export").splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(len(ledger.rows)))
     assert "rows, head" in run("export", "-o", tmp_path / "chain.jsonl")

@@ -1,0 +1,94 @@
+"""Safetensors headers and JSON settings from anyone, checked before a library believes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from ..errors import ModelError
+
+MAX_HEADER = 16 * 2**20  # bytes; Stable Diffusion's own is 0.1 MB
+WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+MOST_BLOCKS, MOST_WIDTH = 128, 2**20  # entries of a list or layers in a row; a number of channels, tokens or positions
+_COUNTS = (
+    "layers",
+    "num_hidden_layers",
+    "layers_per_block",
+    "transformer_layers_per_block",
+    "reverse_transformer_layers_per_block",
+)
+
+
+def check_weights(path: Path) -> None:
+    """ModelError unless the header is small and true: every tensor once, end to end, nothing beside, floats only.
+
+    I64 is let through for position numbers, which some text encoders store. The tensors themselves are not read.
+    """
+    try:
+        with path.open("rb") as stream:
+            length, whole = int.from_bytes(stream.read(8), "little"), path.stat().st_size
+            if not 2 <= length <= min(MAX_HEADER, whole - 8):
+                raise ValueError("its header is as long as no file")
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
+        header.pop("__metadata__", None)
+        spans = []
+        for name, entry in header.items():
+            kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            if kind not in WIDTH or (kind == "I64" and not name.endswith("position_ids")):
+                raise ValueError(f"{kind} is no type for weights")
+            if any(type(n) is not int or n < 0 for n in (*shape, start, end)):
+                raise ValueError("a shape or place that is no number")
+            if math.prod(shape) * WIDTH[kind] != end - start:
+                raise ValueError("a tensor whose shape is not its size")
+            spans.append((start, end))
+        spans.sort()
+        if [start for start, _ in spans] != [0, *(end for _, end in spans)][:-1] or not spans:
+            raise ValueError("tensors that overlap or leave gaps")
+        if spans[-1][1] != whole - 8 - length:
+            raise ValueError("it is cut, or longer than its tensors")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # Only our own words: a library's may quote the file.
+        reason = str(error) if type(error) is ValueError else "it does not read"
+        raise ModelError(f"{path.name} is not a whole safetensors file ({reason}): fetch or save it again") from error
+
+
+def check_settings(path: Path) -> dict:
+    """The object in a config file; ModelError where it does not read."""
+    try:
+        if path.stat().st_size > MAX_HEADER:
+            raise ValueError
+        found = json.loads(path.read_bytes().decode("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{path.parent.name}/{path.name} is not readable JSON: fetch or save the base again"
+        ) from error
+    return found
+
+
+def check_extent(path: Path) -> None:
+    """ModelError where a model's config asks for more than any such model has: a library would start to build it."""
+    most = _largest(check_settings(path))
+    if most is not None:
+        raise ModelError(f"{path.parent.name}/{path.name} asks for {most} that no such model has: fetch the base again")
+
+
+def _largest(value, name: str = "") -> str | None:
+    """What is too large in a value read from JSON; None if nothing is."""
+    if isinstance(value, dict):
+        return next((bad for key, inner in value.items() if (bad := _largest(inner, str(key)))), None)
+    if isinstance(value, list):
+        if len(value) > MOST_BLOCKS and name != "trained_betas":
+            return "a list"
+        return next((bad for inner in value if (bad := _largest(inner, name))), None)
+    if isinstance(value, int) and abs(value) > (MOST_BLOCKS if name in _COUNTS else MOST_WIDTH):
+        return f"a {name if name.isidentifier() else 'number'}"
+    return None
+
+
+def _once(pairs: list) -> dict:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)

@@ -1,0 +1,218 @@
+"""Files from anyone, read in a bounded way: a process of its own decodes them, and dies in our place.
+
+Time and memory are fixed rules on one file alone, so they change no other record: the decision stays 1-stable.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, MachineError
+from .decode import BadImage
+from .worker import FOUND, HEAD, MEMORY, PARQUET, PICTURE, READY, SIZE, TABLE, TOO_MUCH
+
+SECONDS = 8.0  # of processor time for one picture
+BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
+SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
+AHEAD, HELD = (
+    16,
+    32 * 2**20,
+)  # pictures, and their bytes, sent before the first answer; that many answers fit into a pipe
+TOO_LONG, CRASHED = "takes too long to decode", "crashes the decoder"
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_START = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from sfumato.records.worker import main; main()"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one picture holds: (width, height), whether it had EXIF, SHA-256 of its pixels and of its file, uint8 [64]."""
+
+    size: tuple[int, int]
+    exif: bool
+    print: bytes
+    seal: bytes
+    thumbnail: np.ndarray
+
+
+def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str]]:
+    """Each of n slots once, in any order, with what its picture holds or the rule that it breaks.
+
+    `read`: slot -> the file's bytes, or BadImage. MachineError where no process can be started.
+    """
+    with _LOCK:
+        process = _ONE
+        waiting: deque[tuple[int, bytes]] = deque()
+        try:
+            for slot in range(n):
+                try:
+                    data = read(slot)
+                except BadImage as bad:
+                    yield slot, bad.rule
+                    continue
+                while waiting and (len(waiting) >= AHEAD or sum(len(d) for _, d in waiting) + len(data) > HELD):
+                    yield _next(process, waiting)
+                waiting.append((slot, data))
+                process.send(PICTURE, data, SECONDS)
+            while waiting:
+                yield _next(process, waiting)
+        finally:
+            if waiting:  # left in the middle: answers to come would be taken for others'
+                process.stop()
+
+
+def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
+    """Let the other process read table files first. DataError where they take too much time or memory to read."""
+    files = [Path(file).absolute() for file in files]
+    size = sum(file.stat().st_size for file in files)
+    if size <= SMALL and not parquet:
+        return
+    seconds = SECONDS + size / BYTES_PER_SECOND
+    with _LOCK:
+        process = _ONE
+        process.send(PARQUET if parquet else TABLE, json.dumps([str(file) for file in files]).encode(), seconds)
+        try:
+            found = process.receive()
+        except _Died as died:
+            found = (died.rule or CRASHED).encode("ascii")
+        except BaseException:
+            process.stop()
+            raise
+    if found == CRASHED.encode("ascii"):
+        raise DataError(f"{files[0].name} crashes its reader: write it again")
+    if found:
+        cure = "write smaller row groups" if parquet else "leave out columns that are not needed"
+        limit = f"{MEMORY / 2**30:.1f} GB" if found == TOO_MUCH else f"{seconds:.0f} s"
+        raise DataError(f"{files[0].name} takes more than {limit} to read: {cure}")
+
+
+def _next(process: _Process, waiting: deque) -> tuple[int, Seen | str]:
+    """The answer to the oldest picture; if it killed the process, a new one gets those behind it."""
+    slot, data = waiting[0]
+    try:
+        answer = process.receive()
+    except _Died as died:
+        answer = died.rule or _alone(process, data)
+        for _, later in list(waiting)[1:]:
+            process.send(PICTURE, later, SECONDS)
+    waiting.popleft()
+    if isinstance(answer, str):
+        return slot, answer
+    if len(answer) != FOUND.size:
+        return slot, answer.decode("ascii")
+    width, height, exif, seen, small = FOUND.unpack(answer)
+    return slot, Seen((width, height), exif, seen, seal(data), np.frombuffer(small, np.uint8))
+
+
+def _alone(process: _Process, data: bytes) -> bytes | str:
+    """A second chance where the process was killed from outside, perhaps not for this picture's sake."""
+    process.send(PICTURE, data, SECONDS)
+    try:
+        return process.receive()
+    except _Died as died:
+        return died.rule or CRASHED
+
+
+def seal(data: bytes) -> bytes:
+    """SHA-256 of a file: one that was decoded once within the limits is decoded again without them."""
+    return hashlib.sha256(data).digest()
+
+
+class _Died(Exception):
+    """The process ended over a request; `rule` is what it broke, None where something else killed it."""
+
+    def __init__(self, rule: str | None):
+        super().__init__(rule)
+        self.rule = rule
+
+
+class _Process:
+    """The other end of the pipes. One thread at a time."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen | None = None
+
+    def send(self, kind: int, data: bytes, seconds: float) -> None:
+        if self.child is None:
+            self._start()
+        try:
+            for part in (HEAD.pack(kind, seconds, len(data)) + data[:4096], data[4096:]):
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(self.child.stdin.fileno(), view) :]
+        except BrokenPipeError:  # `receive` will say why
+            pass
+
+    def receive(self) -> bytes:
+        head = self._read(SIZE.size)
+        answer = self._read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else None
+        if answer is None or len(answer) != SIZE.unpack(head)[0]:
+            status = self.child.wait()
+            self.stop()
+            if status == -signal.SIGPROF:
+                raise _Died(TOO_LONG)
+            raise _Died(None if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP) else CRASHED)
+        return answer
+
+    def _start(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        command = [sys.executable, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _ENVIRONMENT
+        try:
+            self.child = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # what C libraries say of a file is about private data
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us: a run that stops at a step boundary still reads pictures
+            )
+            greeting = self._read(len(READY))
+        except OSError as error:
+            raise MachineError(f"no process can be started to decode images ({error.strerror})") from error
+        if greeting != READY:
+            self.stop()
+            raise MachineError("the process that decodes images does not start: install sfumato and Pillow again")
+
+    def _read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size and (part := os.read(self.child.stdout.fileno(), size - len(found))):
+            found += part
+        return found
+
+    def stop(self) -> None:
+        """End the process; the next request starts another."""
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+            self.child.stdin.close()
+            self.child.stdout.close()
+            self.child = None
+
+
+_LOCK = threading.Lock()
+_ONE = _Process()
+
+
+def _after_fork() -> None:
+    """The process belongs to our parent: two that write into its pipe would read each other's pictures."""
+    global _LOCK, _ONE
+    _LOCK, _ONE = threading.Lock(), _Process()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _ONE.stop())
