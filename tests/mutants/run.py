@@ -79,7 +79,7 @@ def apply(mutant: Mutant, to: Path) -> str:
     # A copy below a repository would be taken for a part of it, and git would skip the patch in silence.
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(to.parent)}
     done = subprocess.run(
-        ["git", "apply", str(mutant.path)], cwd=to, env=environment, capture_output=True, text=True, check=False
+        ["git", "apply", "-C1", str(mutant.path)], cwd=to, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         return "does not apply: " + done.stderr.strip().partition("\n")[0]
