@@ -29,6 +29,8 @@ NOT_COVERED = (
     "Floating-point attacks on the training noise: a real-arithmetic guarantee.",
 )
 
+OTHER_IMAGES = "Runs on other images of the same units: the ledger recognises images, so runs that share a unit and no image are not added up."
+
 NOT_PUBLIC = (
     "class counts",
     "the number of unreadable or left-out images",
@@ -52,11 +54,12 @@ def build_privacy_json(
 ) -> dict:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
-    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays` and, where more was billed
+    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`, `trained_by` (code versions) and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap` and `data_sets`. `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
-    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`). `settings` are the public settings of synthesis. Raises
+    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no). `settings`
+    are the public settings of synthesis. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
     """
     conditions, settings = dict(conditions or {}), dict(settings or {})
@@ -114,7 +117,9 @@ def build_privacy_json(
             "internal_evaluations": list(conditions.get("not_private", ())),
             "opt_ins": _opt_ins(plan, conditions),
         },
-        "audit": audit_facts(conditions.get("audit"), code_version),
+        "audit": audit_facts(
+            conditions.get("audit"), (code_version, *ledger.get("trained_by", ())), conditions.get("audits_failed", 0)
+        ),
         "conditions": {
             "trust_model": "central: one operator holds the data and runs the mechanism; whoever reads the release may "
             "know every other unit and have unlimited computing power",
@@ -122,7 +127,7 @@ def build_privacy_json(
             "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
             "base_licence": conditions.get("base_licence"),
             "base_data": conditions.get("base_data") or "public data, by the operator's declaration",
-            "not_covered": [*NOT_COVERED, *conditions.get("not_covered", ())],
+            "not_covered": [*not_covered(unit), *conditions.get("not_covered", ())],
         },
         "code_version": code_version,
         "verify": "python verify_privacy.py",
@@ -152,13 +157,18 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
     """The run's rows and all that was charged on its images; a run without a shared ledger stands alone."""
     alone = [{"run": ledger.get("run"), "epsilon": epsilon, "events": events}]
     return {
-        **{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays", "run")},
+        **{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays", "run", "trained_by")},
         "run_key_id": run_key_id,
         "charges": ledger.get("charges") or alone,
         "total_epsilon": ledger.get("total_epsilon", epsilon),
         "cap": ledger.get("cap"),
         "data_sets": ledger.get("data_sets", 1),
     }
+
+
+def not_covered(unit: str) -> list[str]:
+    """What a claim for this unit says nothing about."""
+    return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES])]
 
 
 def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
