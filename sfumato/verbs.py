@@ -25,6 +25,7 @@ from .records import LONE, RecordSet, Summary, describe, load_records
 from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
 from .run import Run, code_version
+from .sealed import require_sealed
 from .synthesis import Sampling, check_request, write_dataset
 from .training import Progress
 
@@ -141,6 +142,7 @@ def synthesize(
     `ledger`: where the run's ledger is, if it was moved. The run's secret key is erased then, unless `keep_key`.
     """
     run = run if isinstance(run, Run) else Run.open(run, ledger)
+    require_sealed(run)
     base, sampling = adapted_base(run), sampling or Sampling()
     plan, source = run.plan, "uniform"
     shares = shares_of(plan, None)
@@ -187,6 +189,7 @@ def export(
     output = Path(output)
     if output.exists():
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+    require_sealed(run)
     run.record("RELEASE", {"kind": "model"})
     temporary = output.with_name(f".{output.name}.part")
     try:
@@ -255,6 +258,7 @@ def _certificate_facts(run: Run) -> dict:
             "not_private": internal,
             "selection": run.selection,
             "audit": run.audit,
+            "audits_failed": sum(note.get("passed") is False for note in run.ledger.bodies("NOTE")),
             **run.options["statements"],
         },
     }

@@ -388,6 +388,49 @@ def test_without_a_reserve_there_is_no_new_attempt(tiny_images, settings, tmp_pa
     assert kinds(run) == KINDS
 
 
+def test_two_copies_that_end_one_attempt_with_other_numbers(broken, tiny_images, tmp_path, monkeypatch):
+    """The same noise on sums that were rounded otherwise, as on other hardware: only one of the two may be finished."""
+    twin, third = copied(broken, tmp_path / "twin"), copied(broken, tmp_path / "third")
+    first = resume(broken, tiny_images)
+    assert same_weights(first, resume(twin, tiny_images))
+    right = adapting.train
+
+    def otherwise(plan, adaptation, *rest, state, **more):
+        done = right(plan, adaptation, *rest, state=state, **more)
+        next(iter(state.average.values())).mul_(1 + 1e-6)
+        return done
+
+    monkeypatch.setattr(adapting, "train", otherwise)
+    with pytest.raises(SfumatoError, match="the same noise"):
+        resume(third, tiny_images)
+    assert not (third.folder / "model").exists()
+
+
+@pytest.mark.parametrize("what", ["weights", "counts", "another"])
+def test_only_the_runs_own_model_leaves(finished, tmp_path, what):
+    run = copied(finished, tmp_path / "run")
+    if what == "weights":
+        path = next(run.folder.glob("model/*.safetensors"))
+        blob = path.read_bytes()
+        path.write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
+    elif what == "counts":
+        (run.folder / "model" / "class_counts.json").write_text("[9, 8, 7]")
+    else:
+        shutil.rmtree(run.folder / "model")
+    before = kinds(run)
+    for leave in (lambda: verbs.synthesize(run, 2, tmp_path / "out"), lambda: verbs.export(run, tmp_path / "out")):
+        with pytest.raises(SfumatoError, match="not finished" if what == "another" else "not the model"):
+            leave()
+    assert kinds(run) == before and not (tmp_path / "out").exists()
+
+
+def test_the_certificate_names_the_code_that_trained(finished, tmp_path, monkeypatch):
+    run = copied(finished, tmp_path / "run")
+    monkeypatch.setattr("sfumato.verbs.code_version", lambda: "0+later")
+    draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())["certificate"]
+    assert draft["code_version"] == "0+later" and draft["ledger"]["trained_by"] == ["0+test"]
+
+
 def test_two_processes_in_one_folder(broken, tiny_images):
     import fcntl
 

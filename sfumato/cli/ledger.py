@@ -25,7 +25,8 @@ def show(
     reading: dict,
     images: Annotated[Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")] = None,
     against: Annotated[
-        Path | None, Option("--against", metavar="PRIVACY.JSON", help="Is this certificate's row still in the ledger?")
+        Path | None,
+        Option("--against", metavar="PRIVACY.JSON", help="Are this certificate's row and charges those of the ledger?"),
     ] = None,
     ledger: Ledger = None,
 ) -> None:
