@@ -60,7 +60,7 @@ class Standing:
         if not self.runs and self.cap is None:
             return None
         cap = "" if self.cap is None else f"; the cap is {self.cap:g}"
-        return f"these images have cost epsilon {self.total:.3f} in {self.runs} earlier runs{cap}"
+        return f"these images have cost epsilon {self.total:.3f} in {self.runs} earlier {'run' if self.runs == 1 else 'runs'}{cap}"
 
 
 def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
@@ -98,7 +98,10 @@ def existing_ledger(path: str | Path | None = None) -> Ledger:
     """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
     place = Path(path or default_path())
     if not place.exists():
-        raise LedgerFault("there is no ledger yet: the first `sfumato adapt` or `sfumato ledger cap` makes one")
+        raise LedgerFault(
+            f"there is no ledger yet at {place}: the first `sfumato adapt` or `sfumato ledger cap` makes one; "
+            "if there was one, put it back with the files beside it, or name it with --ledger"
+        )
     ledger = open_ledger(place)
     try:
         ledger.verify_records()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -231,7 +232,8 @@ def bases() -> dict[str, str]:
     found = {}
     for name, folder in bundled_bases().items():
         lines = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
-        found[name] = next((line for line in lines if line.strip()), name)
+        line = next((line for line in lines if line.strip()), name)
+        found[name] = re.sub(r"the (public \w+(?: \w+)?) below", r"\1", line)  # the card lists them, this line does not
     return found
 
 
@@ -279,7 +281,7 @@ def _remarks(plan: Plan, records) -> tuple[str, ...]:
         )
     if plan.n_units < 100:
         remarks.append(
-            f"{plan.n_units} units cannot teach a model anything that each of them may deny: bring some hundred"
+            f"{plan.n_units} units are very few: what each of them may deny teaches a model little; bring some hundreds"
         )
     if plan.probe is not None:
         remarks.extend(_probe_remarks(plan))

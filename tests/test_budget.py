@@ -76,7 +76,7 @@ def test_standing_and_the_order_of_slots(tmp_path):
     budget.set_cap(ledger, prints[:2], 5.0)
     known = budget.standing(ledger, prints)
     assert known.runs == 1 and known.terms == {"unit": "record", "relation": "zero-out", "delta": 1e-5}
-    assert known.remark.endswith("in 1 earlier runs; the cap is 5")
+    assert known.remark.endswith("in 1 earlier run; the cap is 5")
 
 
 def test_a_certificates_row_is_found_or_missed(tmp_path):

@@ -192,7 +192,7 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(tiny_images
     with pytest.raises(Killed):
         verbs.adapt(half, output=tmp_path / "second", on_stage=said.append, **settings | {"delta": None})
     second = Run.open(tmp_path / "second")
-    assert any("have cost epsilon" in line and "in 1 earlier runs" in line for line in said)
+    assert any("have cost epsilon" in line and "in 1 earlier run" in line for line in said)
     assert second.plan.delta == first.plan.delta, "only equal deltas add up, so the first one is taken"
     total = second.ledger_facts()["total_epsilon"]
     assert total > first.plan.epsilon and [c["run"] for c in second.ledger_facts()["charges"]] == [first.id, second.id]
