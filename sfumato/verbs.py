@@ -21,9 +21,10 @@ from .methods import METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
 from .probing import with_public
-from .records import LONE, RecordSet, Summary, describe, load_records
+from .records import RecordSet, Summary, describe, load_records
 from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
+from .remarks import remarks_on
 from .run import Run, code_version
 from .sealed import require_sealed
 from .synthesis import Sampling, check_request, write_dataset
@@ -64,7 +65,7 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
         preparing = _on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()
     prepared = _prepare(records, epsilon, preparing)
-    return PlanReport(prepared.plan, estimate(prepared), remarks + _remarks(prepared.plan, records))
+    return PlanReport(prepared.plan, estimate(prepared), remarks + remarks_on(prepared.plan, records))
 
 
 def adapt(
@@ -112,7 +113,7 @@ def adapt(
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
         prepared = _prepare(records, epsilon, _on_terms(preparing, known))
-        for remark in ([known.remark] if known.remark else []) + list(_remarks(prepared.plan, records)):
+        for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared.plan, records)):
             on_stage(f"note: {remark}")
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
@@ -269,52 +270,6 @@ def _on_terms(preparing: dict, known: budget.Standing) -> dict:
     if preparing.get("delta") is None and known.terms is not None:
         return preparing | {"delta": known.terms["delta"]}
     return preparing
-
-
-def _remarks(plan: Plan, records) -> tuple[str, ...]:
-    remarks = []
-    if records.classes_found:
-        remarks.append("the class list was read off the data and will be published: declare it with --classes")
-    lone = records.facts.bad.get(LONE, 0)
-    if lone:
-        remarks.append(f"{lone} classes have one record each and are left out, unless declared with --classes")
-    ratio = plan.noise_norm_expected() / plan.signal_bound
-    if ratio > 20:
-        remarks.append(
-            f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
-        )
-    if plan.n_units < 100:
-        remarks.append(
-            f"{plan.n_units} units are very few: what each of them may deny teaches a model little; bring some hundreds"
-        )
-    if plan.probe is not None:
-        remarks.extend(_probe_remarks(plan))
-    if plan.delta >= 1 / plan.n_units:
-        remarks.append("delta is not below 1/n: such a run may publish somebody outright")
-    if plan.unit == "record":
-        remarks.append(
-            "the unit is one image: where several show the same person, name the column that says so (--unit)"
-        )
-    return tuple(remarks)
-
-
-def _probe_remarks(plan: Plan) -> list[str]:
-    """Where the probe does not pay, from public numbers alone."""
-    probe, remarks = plan.probe, []
-    rise = plan.noise_multiplier / probe.noise_before - 1
-    if rise > 0.05:
-        remarks.append(f"the probe raises training's noise by {100 * rise:.0f} %: give it more noise or fewer units")
-    # What all units together say of a candidate, on average, beside the noise on it.
-    said = probe.expected_batch_size * (probe.votes or probe.sensitivity) / len(probe.groups)
-    noise = probe.noise_stddev * probe.grid
-    if said < 3 * noise:
-        remarks.append(
-            f"the probe's noise ({noise:.3g}) hides its scores (at most {said:.3g} a candidate, on average): its choice will be "
-            "close to chance; --choose public costs nothing, and so does --method lora without a choice"
-        )
-    if probe.expected_batch_size * probe.noise_draws > plan.steps * plan.expected_batch_size * plan.noise_draws:
-        remarks.append("the probe takes longer than training: lower --probe-units or --probe-draws")
-    return remarks
 
 
 READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled")

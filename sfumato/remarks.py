@@ -1,0 +1,53 @@
+"""Remarks on a plan, before anything is spent: what will be published, and what will not pay."""
+
+from __future__ import annotations
+
+from .privacy.plan import Plan
+from .records import LONE
+
+
+def remarks_on(plan: Plan, records) -> tuple[str, ...]:
+    """One line each, for the person who plans; local, since some follow from the records."""
+    remarks = []
+    if records.classes_found:
+        remarks.append("the class list was read off the data and will be published: declare it with --classes")
+    lone = records.facts.bad.get(LONE, 0)
+    if lone:
+        remarks.append(f"{lone} classes have one record each and are left out, unless declared with --classes")
+    ratio = plan.noise_norm_expected() / plan.signal_bound
+    if ratio > 20:
+        remarks.append(
+            f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
+        )
+    if plan.n_units < 100:
+        remarks.append(
+            f"{plan.n_units} units are very few: what each of them may deny teaches a model little; bring some hundreds"
+        )
+    if plan.probe is not None:
+        remarks.extend(_probe_remarks(plan))
+    if plan.delta >= 1 / plan.n_units:
+        remarks.append("delta is not below 1/n: such a run may publish somebody outright")
+    if plan.unit == "record":
+        remarks.append(
+            "the unit is one image: where several show the same person, name the column that says so (--unit)"
+        )
+    return tuple(remarks)
+
+
+def _probe_remarks(plan: Plan) -> list[str]:
+    """Where the probe does not pay, from public numbers alone."""
+    probe, remarks = plan.probe, []
+    rise = plan.noise_multiplier / probe.noise_before - 1
+    if rise > 0.05:
+        remarks.append(f"the probe raises training's noise by {100 * rise:.0f} %: give it more noise or fewer units")
+    # What all units together say of a candidate, on average, beside the noise on it.
+    said = probe.expected_batch_size * (probe.votes or probe.sensitivity) / len(probe.groups)
+    noise = probe.noise_stddev * probe.grid
+    if said < 3 * noise:
+        remarks.append(
+            f"the probe's noise ({noise:.3g}) hides its scores (at most {said:.3g} a candidate, on average): its choice will be "
+            "close to chance; --choose public costs nothing, and so does --method lora without a choice"
+        )
+    if probe.expected_batch_size * probe.noise_draws > plan.steps * plan.expected_batch_size * plan.noise_draws:
+        remarks.append("the probe takes longer than training: lower --probe-units or --probe-draws")
+    return remarks
