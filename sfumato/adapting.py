@@ -27,6 +27,7 @@ from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
 from .probing import check_scores, choose_matrices
 from .run import Run
+from .sealed import seal_model
 from .training import (
     Progress,
     State,
@@ -40,7 +41,7 @@ from .training import (
 
 
 def check_gradients(prepared: Prepared, on_stage) -> None:
-    """The engine against one-at-a-time autograd on made-up pictures, before anything is charged (L18, L19)."""
+    """The engine against one-at-a-time autograd on made-up pictures, before the charge (L18, L19)."""
     adaptation = prepared.adaptation
     if adaptation.inversion is not None:
         check_isolation(prepared, on_stage)
@@ -99,7 +100,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
             work = replace(work or Work(), stop=lambda: stop.asked)
             found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)
         if found is not None:
-            parallel.on_first_rank(lambda: _save(run, found, records))
+            parallel.on_first_rank(lambda: _save(run, found, records, attempt))
         return run
     if plan.probe is not None and parallel.on_first_rank(lambda: run.selected) is None:
         on_stage("probing which matrices matter")
@@ -108,8 +109,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     if start.checkpoint is not None:
         facts, tensors = start.checkpoint
         state.restore(tensors, facts["step"])
-    stop = _StopFlag()
-    metrics = run.folder / "metrics.jsonl"
+    stop, metrics = _StopFlag(), run.folder / "metrics.jsonl"
 
     def announce(facts: dict) -> None:
         # The ledger knows a checkpoint's hash first: what lies on disk later is this file or none.
@@ -143,7 +143,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
         raise Interrupted(f"stopped at step {state.step} of {plan.steps}; continue with --resume")
     on_stage("saving")
     state.use_average()
-    parallel.on_first_rank(lambda: _save(run, prepared, records))
+    parallel.on_first_rank(lambda: _save(run, prepared, records, attempt))
     return run
 
 
@@ -189,7 +189,7 @@ def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     write_file(cache / "done", b"")
 
 
-def _save(run: Run, prepared: Prepared, records) -> None:
+def _save(run: Run, prepared: Prepared, records, attempt: int) -> None:
     plan, key, temporary = run.plan, run.key, run.folder / "model.part"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -198,6 +198,7 @@ def _save(run: Run, prepared: Prepared, records) -> None:
         if plan.histogram_noise_multiplier is not None:
             counts = noisy_class_counts(records, plan, key)
             write_file(temporary / "class_counts.json", json.dumps(counts.tolist()).encode())
+        seal_model(run, temporary, attempt)
         temporary.rename(run.folder / "model")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
@@ -243,8 +244,7 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
                 "the checkpoint that this attempt started from is gone, so its draws cannot be repeated; use --new-attempt"
             )
         now, then = run.fingerprint, last["fingerprint"]
-        changed = [name for name in then if now.get(name) != then[name]]
-        if changed:
+        if changed := [name for name in then if now.get(name) != then[name]]:
             raise SfumatoError(
                 f"a free replay needs the same {', '.join(changed)} as when the run started; "
                 "--new-attempt continues with fresh noise, paid from the plan's retry reserve"

@@ -60,7 +60,7 @@ class Standing:
         if not self.runs and self.cap is None:
             return None
         cap = "" if self.cap is None else f"; the cap is {self.cap:g}"
-        return f"these images have cost epsilon {self.total:.3f} in {self.runs} earlier runs{cap}"
+        return f"these images have cost epsilon {self.total:.3f} in {self.runs} earlier {'run' if self.runs == 1 else 'runs'}{cap}"
 
 
 def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
@@ -98,7 +98,10 @@ def existing_ledger(path: str | Path | None = None) -> Ledger:
     """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
     place = Path(path or default_path())
     if not place.exists():
-        raise LedgerFault("there is no ledger yet: the first `sfumato adapt` or `sfumato ledger cap` makes one")
+        raise LedgerFault(
+            f"there is no ledger yet at {place}: the first `sfumato adapt` or `sfumato ledger cap` makes one; "
+            "if there was one, put it back with the files beside it, or name it with --ledger"
+        )
     ledger = open_ledger(place)
     try:
         ledger.verify_records()
@@ -116,16 +119,27 @@ def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float) -> fl
 
 
 def find_certificate(ledger: Ledger, certificate: Path) -> str:
-    """What row of the ledger a certificate's head is; SfumatoError if none: rows were lost, or it is another ledger."""
+    """What row of the ledger a certificate's head is; SfumatoError if none: rows were lost, or it is another ledger.
+
+    Also where the certificate lists other charges than the ledger knew at that row, or another cap.
+    """
     try:
-        facts = json.loads(certificate.read_text("utf-8"))["ledger"]
-        head, entries = facts["head"], facts["entries"]
+        claim = json.loads(certificate.read_text("utf-8"))
+        facts, events = claim["ledger"], claim["events"]
+        head, entries, run = facts["head"], facts["entries"], facts["run"]
+        said = facts["charges"], facts["cap"], facts["data_sets"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SfumatoError(f"{certificate.name} is not a certificate: give privacy.json of a release") from error
     found = [row.seq for row in ledger.rows if row.hash == head]
     if not found or found[0] != entries - 1:
         raise LedgerFault("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
-    return f"{certificate.name}: row {found[0]} of run {facts.get('run')}"
+    own = [row.body for row in ledger.chain.of("CHARGE", run) if row.seq < entries] if isinstance(run, str) else []
+    if own:
+        group = ledger.datasets.group(frozenset({own[0]["dataset"]}), entries)
+        charges = [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges]
+    if not own or own[0]["events"] != events or said != (charges, group.cap, len(group.datasets)):
+        raise LedgerFault("the certificate lists other charges than this ledger did at its row: it was altered")
+    return f"{certificate.name}: row {found[0]} of run {run}"
 
 
 def price(charges: Sequence[dict], released: bool) -> float:

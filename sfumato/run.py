@@ -205,6 +205,7 @@ class Run:
             "entries": len(ledger.ledger.rows),
             "attempts": ledger.attempts,
             "replays": len(ledger.bodies("REPLAY")),
+            "trained_by": sorted({body["fingerprint"]["code"] for body in ledger.bodies("ATTEMPT")}),
             "events": ledger.charged_events(),
             "run": self.id,
             "charges": [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
 from .remarks import remarks_on
 from .run import Run, code_version
+from .sealed import require_sealed
 from .synthesis import Sampling, check_request, write_dataset
 from .training import Progress
 
@@ -154,6 +156,7 @@ def synthesize(
     `ledger`: where the run's ledger is, if it was moved. The run's secret key is erased then, unless `keep_key`.
     """
     run = run if isinstance(run, Run) else Run.open(run, ledger)
+    require_sealed(run)
     base, sampling = adapted_base(run), sampling or Sampling()
     plan, source = run.plan, "uniform"
     shares = shares_of(plan, None)
@@ -200,6 +203,7 @@ def export(
     output = Path(output)
     if output.exists():
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+    require_sealed(run)
     run.record("RELEASE", {"kind": "model"})
     temporary = output.with_name(f".{output.name}.part")
     try:
@@ -246,7 +250,8 @@ def bases() -> dict[str, str]:
     found = {}
     for name, folder in bundled_bases().items():
         lines = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
-        found[name] = next((line for line in lines if line.strip()), name)
+        line = next((line for line in lines if line.strip()), name)
+        found[name] = re.sub(r"the (public \w+(?: \w+)?) below", r"\1", line)  # the card lists them, this line does not
     return found
 
 
@@ -268,6 +273,7 @@ def _certificate_facts(run: Run) -> dict:
             "not_private": internal,
             "selection": run.selection,
             "audit": run.audit,
+            "audits_failed": sum(note.get("passed") is False for note in run.ledger.bodies("NOTE")),
             **run.options["statements"],
         },
     }

@@ -20,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import unicodedata
+import warnings
 import zipfile
 import zlib
 from datetime import datetime, timezone
@@ -236,7 +237,8 @@ def arrays(doubled: bool = False, **fields):
         root.mkdir()
         np.savez(root / "x.npz", **fields)
         if doubled:
-            with zipfile.ZipFile(root / "x.npz", "a") as file:
+            with warnings.catch_warnings(), zipfile.ZipFile(root / "x.npz", "a") as file:
+                warnings.simplefilter("ignore")
                 file.writestr("images.npy", b"x")
         return root / "x.npz"
 

@@ -67,6 +67,8 @@ def artefacts(marked, tiny_base, tmp_path_factory):
             (run.folder / "run.key").read_bytes().strip(),
             (top / "book" / "ledger.sqlite.key").read_bytes().strip(),
         ]
+        book = ["--ledger", str(top / "book" / "ledger.sqlite")]
+        audited = shown("audit", run.folder, "--only", "B", *book)
         folder = verbs.synthesize(run, 6, top / "release", sampling=Sampling(steps=1))
         drafted = json.loads((folder / "synthesis.json").read_text())
         verbs.release(folder)
@@ -75,9 +77,9 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         export = "".join(run.ledger.ledger.export())
         outside = top / "outside"
         outside.mkdir()
-        book = ["--ledger", str(top / "book" / "ledger.sqlite")]
         images = [str(root), "--unit", "patient", "--classes", "a,b"]
         told = [
+            audited,
             shown("ledger", "export", "-o", outside / "chain.jsonl", *book),
             shown("ledger", "show", *book),
             shown("ledger", "show", *images, *book),
@@ -129,6 +131,9 @@ def test_nothing_private_leaves(marked, artefacts):
 
 def test_what_stays_holds_no_names_and_the_ledger_no_picture(marked, artefacts):
     _, words, rows = marked
+    assert {"audit.json", "metrics.jsonl", "plan.json", "options.json"} <= {
+        name for name, _ in blobs(artefacts["run"].folder)
+    }
     for name, blob in blobs(artefacts["run"].folder):
         assert not [w for w in words if w.encode() in blob], name
         assert not [r for r in rows if r in blob], name
@@ -145,11 +150,13 @@ def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(marked, tmp
     here.mkdir()
     monkeypatch.chdir(here)
     bounded._ONE.stop()
-    read = bounded._Process.send
+    real, sent = bounded._Process.send, []
 
     def send(self, kind, data, seconds):
-        read(self, kind, data, seconds)
-        os.kill(self.child.pid, signal.SIGSEGV)
+        real(self, kind, data, seconds)
+        sent.append(kind)
+        if len(sent) in (1, 20):
+            os.kill(self.child.pid, signal.SIGSEGV)
 
     monkeypatch.setattr(bounded._Process, "send", send)
     assert main(["inspect", str(broken), "--unit", "patient"]) == 10

@@ -73,7 +73,7 @@ def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
     for world in (1, 2):
         launch(world, tiny_images, tiny_base, tmp_path / str(world))
         run = Run.open(tmp_path / str(world))
-        assert [r.kind for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE"]
+        assert [r.kind for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE", "NOTE"]
         assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 3
         found.append(load_file(run.model / "pytorch_lora_weights.safetensors"))
     for name, value in found[0].items():

@@ -192,7 +192,7 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(tiny_images
     with pytest.raises(Killed):
         verbs.adapt(half, output=tmp_path / "second", on_stage=said.append, **settings | {"delta": None})
     second = Run.open(tmp_path / "second")
-    assert any("have cost epsilon" in line and "in 1 earlier runs" in line for line in said)
+    assert any("have cost epsilon" in line and "in 1 earlier run" in line for line in said)
     assert second.plan.delta == first.plan.delta, "only equal deltas add up, so the first one is taken"
     total = second.ledger_facts()["total_epsilon"]
     assert total > first.plan.epsilon and [c["run"] for c in second.ledger_facts()["charges"]] == [first.id, second.id]
@@ -386,6 +386,48 @@ def test_without_a_reserve_there_is_no_new_attempt(tiny_images, settings, tmp_pa
     with pytest.raises(SfumatoError, match="reserve is spent"):
         resume(run, tiny_images, new_attempt=True)
     assert kinds(run) == KINDS
+
+
+def test_two_copies_that_end_one_attempt_with_other_numbers(broken, tiny_images, tmp_path, monkeypatch):
+    """The same noise on sums that were rounded otherwise, as on other hardware: only one of the two may be finished."""
+    copy = Run.open(shutil.copytree(broken.folder, tmp_path / "copy"), broken.ledger_path)
+    resume(broken, tiny_images)
+    right = adapting.train
+
+    def otherwise(plan, adaptation, *rest, state, **more):
+        done = right(plan, adaptation, *rest, state=state, **more)
+        next(iter(state.average.values())).add_(1e-6)
+        return done
+
+    monkeypatch.setattr(adapting, "train", otherwise)
+    with pytest.raises(SfumatoError, match="the same noise"):
+        resume(copy, tiny_images)
+    assert not (copy.folder / "model").exists()
+
+
+@pytest.mark.parametrize("what", ["weights", "counts", "another"])
+def test_only_the_runs_own_model_leaves(finished, tmp_path, what):
+    run = copied(finished, tmp_path / "run")
+    if what == "weights":
+        path = next(run.folder.glob("model/*.safetensors"))
+        blob = path.read_bytes()
+        path.write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
+    elif what == "counts":
+        (run.folder / "model" / "class_counts.json").write_text("[9, 8, 7]")
+    else:
+        shutil.rmtree(run.folder / "model")
+    before = kinds(run)
+    for leave in (lambda: verbs.synthesize(run, 2, tmp_path / "out"), lambda: verbs.export(run, tmp_path / "out")):
+        with pytest.raises(SfumatoError, match="not finished" if what == "another" else "not the model"):
+            leave()
+    assert kinds(run) == before and not (tmp_path / "out").exists()
+
+
+def test_the_certificate_names_the_code_that_trained(finished, tmp_path, monkeypatch):
+    run = copied(finished, tmp_path / "run")
+    monkeypatch.setattr("sfumato.verbs.code_version", lambda: "0+later")
+    draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())["certificate"]
+    assert draft["code_version"] == "0+later" and draft["ledger"]["trained_by"] == ["0+test"]
 
 
 def test_two_processes_in_one_folder(broken, tiny_images):

@@ -143,6 +143,9 @@ def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
     many, high = (2000, 150) if not quick else (1500, 60)
     return [
         ("sampler, q = 0.05", 0.05, sampling.drawn_by_sampler(key_of(seed, "sampler"), 10_000, 0.05, many)),
+        # Three units a step on average: what is redrawn when nobody or too many are in happens often here.
+        ("sampler, few units", 0.05, sampling.drawn_by_sampler(key_of(seed, "few"), 60, 0.05, 8000)),
+        ("loop, few units", 0.05, sampling.drawn_by_loop(key_of(seed, "few"), 30, 0.05, 600)),
         ("loop, q = 0.1", 0.1, sampling.drawn_by_loop(key_of(seed, "loop low"), 400, 0.1, 120)),
         ("loop, q = 0.9", 0.9, sampling.drawn_by_loop(key_of(seed, "loop high"), 500 if not quick else 300, 0.9, high)),
     ]

@@ -76,7 +76,7 @@ def checks_of(run: Run) -> dict[str, Check]:
     @cache
     def sample(seed: int) -> list[tuple]:
         rate, units = plan.sampling_rate, plan.n_units
-        steps = min(max(100, math.ceil(650_000 * (1 - rate) / rate / units)), max(100, MOST_BITS // units))
+        steps = min(max(100, math.ceil(670_000 * (1 - rate) / rate / units)), max(100, MOST_BITS // units))
         key = key_of(seed, "sampler of the run")
         return [
             (f"sampler, q = {rate:.4g}", rate, sampling.drawn_by_sampler(key, units, rate, steps)),

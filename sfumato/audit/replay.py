@@ -10,7 +10,7 @@ import torch
 from ..training import LatentData
 from .finding import Finding, Notes
 from .subject import Subject, key_of, latents, zeroed
-from .watch import ideal, own_gradient, released, vector
+from .watch import ideal, own_gradient, released, vector, watch
 
 BREACH = 1e-5  # relative; what rounding in single precision may add to a unit's bound
 # Relative to the bound: the package ends contributions a ten-thousandth inside it, and rounding does the rest.
@@ -127,7 +127,9 @@ def _copied(data: LatentData, to: int, source: int) -> LatentData:
 
 
 def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
-    """M6: micro-batches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the same numbers."""
+    """M6: micro-batches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the same numbers; and a step gives
+    it the same whether others came before it or not (at learning rate 0): nothing is left over.
+    """
     notes, key = Notes(), key_of(seed, subject.name)
     sizes = [{"micro_batch": size} for size in (1, 2, 3, 7, None)] + [{"micro_batch": 1, "engine": "reference"}]
     for draws, batch in ((1, units), (2, units / 2)):
@@ -141,4 +143,12 @@ def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
             notes.expect(
                 apart <= 2e-5, f"micro-batches of {size['micro_batch']} change the sum by {apart:.2g}, K={draws}"
             )
+    now = subject.with_plan(n_units=units, expected_batch_size=units / 2)
+    now, data = replace(now, recipe=replace(now.recipe, learning_rate=0.0)), latents(subject, units, seed)
+    together = watch(now, data, key, step=5, steps=3).vectors
+    for i, value in enumerate(together):
+        alone = released(now, data, key, step=5 + i)
+        notes.numbers += 1
+        apart = float((value - alone).norm()) / max(float(alone.norm()), now.plan.clip_norm)
+        notes.expect(apart <= 2e-5, f"step {i + 1} of three differs by {apart:.2g} from the same step alone")
     return notes.finding("M6", subject.name, sees="a relative difference of 2e-5")

@@ -72,27 +72,26 @@ def rate(found: np.ndarray, declared: float, what: str, alpha: float) -> Finding
 
 
 def sizes(found: np.ndarray, declared: float, what: str, alpha: float) -> Finding:
-    """B2: sum over steps of (b - n q)^2 / (n q (1 - q)) is chi-square: fixed sizes give 0, one seed for two ranks twice too much."""
+    """B2: sum over steps of (b - n q)^2 / (n q (1 - q)) is chi-square (with the binomial's own kurtosis), and the largest and
+    smallest size are those of T draws: fixed sizes give 0, one seed for two ranks twice too much, a cap no large batch."""
     steps, units = found.shape
     notes = Notes(numbers=steps)
-    b = found.sum(1, dtype=np.int64)
-    total = float(np.sum((b - units * declared) ** 2) / (units * declared * (1 - declared)))
+    b, spread = found.sum(1, dtype=np.int64), units * declared * (1 - declared)
+    total = float(np.sum((b - units * declared) ** 2) / spread)
+    degrees = steps / (1 + (1 - 6 * declared * (1 - declared)) / spread / 2)
     notes.expect(
-        chi_square_p(total, steps) >= alpha / 2,
+        chi_square_p(total * degrees / steps, degrees) >= alpha / 2,
         f"batch sizes vary {total / steps:.3f} times as much as Poisson draws do",
     )
-    far = float(np.abs(b - units * declared).max()) / np.sqrt(units * declared * (1 - declared))
-    near = float((b.max() - units * declared) / np.sqrt(units * declared * (1 - declared)))
-    notes.expect(far < 8, f"a batch of {far:.1f} standard deviations")
-    # The largest of T sizes lies this high with probability 1 - alpha/2: a cap would show.
-    least = float(stats.norm.ppf((alpha / 2) ** (1 / steps)))
-    notes.expect(
-        near >= least - 0.5 / np.sqrt(units * declared * (1 - declared)),
-        "no large batch was ever drawn: sizes are capped",
-    )
-    spread = float(np.sqrt(stats.chi2.ppf(alpha / 4, steps) / steps))
+    law, share = stats.binom(units, declared), alpha / 8
+    most, least = int(b.max()), int(b.min())
+    notes.expect(steps * law.sf(most - 1) >= share, f"a batch of {most}, which is too large to be chance")
+    notes.expect(steps * law.cdf(least) >= share, f"a batch of {least}, which is too small to be chance")
+    notes.expect(steps * law.logcdf(most) >= np.log(share), "no large batch was ever drawn: sizes are capped")
+    notes.expect(steps * law.logsf(least - 1) >= np.log(share), "no small batch was ever drawn: some are drawn again")
+    seen = float(np.sqrt(stats.chi2.ppf(alpha / 4, degrees) / degrees))
     return notes.finding(
-        "B2", what, sees=f"sizes that vary less than {100 * spread:.0f} % of what they should", alpha=alpha
+        "B2", what, sees=f"sizes that vary less than {100 * seen:.0f} % of what they should", alpha=alpha
     )
 
 

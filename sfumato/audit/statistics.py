@@ -10,7 +10,7 @@ from scipy import stats
 POWER = 0.999
 
 
-def chi_square_p(total: float, degrees: int) -> float:
+def chi_square_p(total: float, degrees: float) -> float:
     """Two-sided p-value of a sum of `degrees` squared standard normals."""
     return float(min(1.0, 2 * min(stats.chi2.cdf(total, degrees), stats.chi2.sf(total, degrees))))
 

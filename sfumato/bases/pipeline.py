@@ -174,6 +174,8 @@ def _check_folder(folder: Path) -> None:
         library, cls = (value + [None, None])[:2]
         if cls is None or name in OPTIONAL:
             continue
+        if not isinstance(cls, str) or not isinstance(library, str):
+            raise ModelError(f"{folder} names no class for its component {name}: fetch the base again")
         if name not in COMPONENTS or library not in ("diffusers", "transformers"):
             raise ModelError(f"{folder} has a component {name} ({library}.{cls}) that sfumato does not know")
         allowed = COMPONENTS[name]

@@ -85,3 +85,4 @@ def adapt(
     elif parallel.rank() == 0:
         print(f"{run.folder}: epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}. The folder is PRIVATE.")
         print(f"next: sfumato synthesize {run.folder} -n 10000 -o release")
+        print(f"before it, where the certificate is to state an audit: sfumato audit {run.folder}")

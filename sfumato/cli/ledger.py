@@ -25,7 +25,8 @@ def show(
     reading: dict,
     images: Annotated[Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")] = None,
     against: Annotated[
-        Path | None, Option("--against", metavar="PRIVACY.JSON", help="Is this certificate's row still in the ledger?")
+        Path | None,
+        Option("--against", metavar="PRIVACY.JSON", help="Are this certificate's row and charges those of the ledger?"),
     ] = None,
     ledger: Ledger = None,
 ) -> None:
@@ -49,7 +50,8 @@ def show(
         total = budget.price(group.charges, group.adaptive) if group.charges else 0.0
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
         print(
-            f"group {number}: epsilon {total:.3f} in {len(group.charges)} runs, {cap}, {len(group.datasets)} data sets"
+            f"group {number}: epsilon {total:.3f} in {counted(len(group.charges), 'run')}, {cap}, "
+            f"{counted(len(group.datasets), 'data set')}"
         )
         for charge in group.charges:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
@@ -122,6 +124,11 @@ def export(
         raise SfumatoError(f"{output} exists: name a new file (nothing is overwritten)")
     output.write_text(text, encoding="ascii")
     print(f"{output}: {len(book.rows)} rows, head {book.head}")
+
+
+def counted(n: int, name: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
 def _records(images: Path, reading: dict):

@@ -55,8 +55,13 @@ class LiveLine:
             print(text, file=sys.stderr, flush=True)
 
     def stage(self, name: str) -> None:
-        """A stage begins."""
-        self.say(f"{name} ...")
+        """A stage begins. A note is no stage: it stays on the screen above the live line."""
+        if not name.startswith("note: "):
+            self.say(f"{name} ...")
+        elif self.live is not None and not self.quiet:
+            self.live.console.print(name, markup=False, highlight=False)
+        else:
+            self.say(name)
 
     def step(self, now, plan) -> None:
         """A training step is done: step, epsilon spent of target, images a second, time left."""

@@ -13,7 +13,7 @@ from ..errors import SfumatoError
 from .options import PRIVACY, pairs
 
 METHOD, PROBE, TRAINING = "Method", "Probe of --method saliency", "Training"
-SPEED = "Time and memory (no effect on results)"
+SPEED = "Time and memory (no effect on privacy)"
 
 
 def preparing(

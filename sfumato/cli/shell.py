@@ -106,7 +106,8 @@ def _usage(error) -> str:
         return f"{flag} is not an option: {EXPLAINED[flag]}"
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "sfumato"
-    return f"{error.format_message().strip().rstrip('.')}; `{path} --help` shows what there is"
+    words = error.format_message().strip().rstrip(".") or "name a verb"  # a bare `sfumato` has shown the help page
+    return f"{words}; `{path} --help` shows what there is"
 
 
 def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:

@@ -40,7 +40,7 @@ def synthesize(
         Option(
             "--class-shares",
             metavar="A=.5,B=.5",
-            help="Declared shares; they count as public. Default: uniform or paid for.",
+            help="Declared shares, scaled to sum to 1; they count as public. Default: uniform or paid for.",
         ),
     ] = None,
     form: Annotated[

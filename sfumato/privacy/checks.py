@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def large_delta(n_units: int) -> str:
     """Why a delta of 1 / n_units or more is refused, and what to do."""
-    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name (allow_large_delta, recorded)"
+    by_name = "(--allow-large-delta, in Python allow_large_delta=True; recorded)"
+    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name {by_name}"
 
 
 def is_number(value: object) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from sfumato.privacy.chain import Chain, LedgerError
+from sfumato.privacy.chain import Chain, LedgerError, Row
 
 TERMS = ("unit", "relation", "delta")
 
@@ -74,16 +74,20 @@ class DataSets:
         if overlapping:
             self.chain.append("JOIN", "", {"dataset": manifest.id, "with": sorted(overlapping)})
 
-    def group(self, datasets: frozenset[str]) -> Group:
-        """These data sets and all that share an image with them, directly or through others."""
+    def group(self, datasets: frozenset[str], before: int | None = None) -> Group:
+        """These data sets and all that share an image with them, directly or through others; as it was `before` that row."""
+
+        def rows(kind: str) -> list[Row]:
+            return [row for row in self.chain.of(kind) if before is None or row.seq < before]
+
         group = set(datasets)
-        joined = [{row.body["dataset"], *row.body["with"]} for row in self.chain.of("JOIN")]
+        joined = [{row.body["dataset"], *row.body["with"]} for row in rows("JOIN")]
         while more := {d for sets in joined if sets & group for d in sets} - group:
             group |= more
-        charged = [row for row in self.chain.of("CHARGE") if row.body["dataset"] in group]
+        charged = [row for row in rows("CHARGE") if row.body["dataset"] in group]
         runs = {row.run_id for row in charged}
-        left = [row.seq for row in self.chain.of("RELEASE") if row.run_id in runs]
-        caps = {d: row.body["epsilon"] for row in self.chain.of("CAP") for d in row.body["datasets"]}
+        left = [row.seq for row in rows("RELEASE") if row.run_id in runs]
+        caps = {d: row.body["epsilon"] for row in rows("CAP") for d in row.body["datasets"]}
         return Group(
             frozenset(group),
             tuple({**row.body, "run": row.run_id} for row in charged),

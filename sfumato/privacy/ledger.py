@@ -29,6 +29,7 @@ _NEEDS = {
     "CERTIFY": "RELEASE",
 }
 FORMAT = 1
+_SAME_NOISE = "another copy of this run folder ended this attempt with other numbers but the same noise: use that one"
 _ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
 
 Price = Callable[[list[dict], bool], float]
@@ -245,6 +246,11 @@ class RunLedger:
                 raise LedgerError(_ANOTHER)  # its steps were billed up to its last checkpoint only
             if kind == "PROBE" and self.ledger._rows_of(self.run_id, kind):
                 raise LedgerError(_ANOTHER)  # one probe is paid for, and training follows the one recorded
+            if "model" in body and any(
+                row.body.get("attempt") == body["attempt"] and row.body.get("model", body["model"]) != body["model"]
+                for row in self.ledger._rows_of(self.run_id, kind)
+            ):
+                raise LedgerError(_SAME_NOISE)
             return self.ledger.chain.append(kind, self.run_id, body, body.get("attempt"))
 
     def begin(self, body: Mapping, *, expected: int, reserve: int) -> Row:

@@ -31,6 +31,7 @@ def class_list(names: Sequence[str | None], declared: Sequence[str] | None) -> t
 
 
 LONE = "the only record of its class"
+UNKNOWN = "label not in the class list"
 
 
 def without_lone_classes(
@@ -52,7 +53,7 @@ def number_labels(names: Sequence[str | None], classes: tuple[str, ...], rules: 
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number.get(name, -1) for name in names], np.int64)
     for slot in np.flatnonzero(labels < 0):
-        rules[slot] = rules[slot] or ("missing label" if names[slot] is None else "label not in the class list")
+        rules[slot] = rules[slot] or ("missing label" if names[slot] is None else UNKNOWN)
     return labels
 
 
@@ -98,6 +99,10 @@ def judge(rules: list[str | None], max_bad: float, classes: tuple[str, ...]) -> 
     if wrong == n or wrong > max_bad * n:
         counts = ", ".join(f"{rule}: {count}" for rule, count in sorted(bad.items(), key=lambda item: -item[1]))
         cure = "repair them" if wrong == n else f"repair or remove them, or raise --max-bad above {wrong / n:.3g}"
+        if bad.get(UNKNOWN) and wrong != n:
+            cure = f"correct --classes, {cure}"
+        elif bad.get(UNKNOWN):
+            cure = "correct --classes, or repair them"
         raise DataError(f"{wrong} of {n} records are bad ({counts}): {cure}")
     return usable, bad
 

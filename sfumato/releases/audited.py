@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sfumato.errors import AuditFailed
 
 NO_PROOF = "A passed audit does not prove differential privacy."
 
 
-def audit_facts(record: Mapping | None, code_version: str) -> dict:
-    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none) and the code that releases.
+def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -> dict:
+    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all code that trained or releases, and
+    how many audits of the run ever failed.
 
     Findings are about made-up data, so all of them may be published.
     """
@@ -19,7 +20,7 @@ def audit_facts(record: Mapping | None, code_version: str) -> dict:
     findings = [dict(finding) for finding in record["findings"]]
     passed = bool(record["passed"]) and bool(findings) and all(finding["passed"] for finding in findings)
     good = sum(finding["passed"] for finding in findings)
-    same = record["code_version"] == code_version
+    same, before = {record["code_version"]} == set(codes), failed - (not passed)
     names = list(dict.fromkeys(finding["check"] for finding in findings))
     said = [
         f"{good} of {len(findings)} findings passed: the run's plan, model and sampler were replayed on made-up data "
@@ -27,13 +28,15 @@ def audit_facts(record: Mapping | None, code_version: str) -> dict:
     ]
     said += [] if passed else ["The audit FAILED."]
     said += [] if record["complete"] else ["Not all checks were run."]
-    said += [] if same else ["It was run with another version of the code."]
+    said += [] if same else ["It was run with another version of the code than trained or released."]
+    said += [f"Audits of this run that failed before: {before}."] if before > 0 else []
     said += [sentence for sentence in record["sentences"] if sentence != NO_PROOF]
     return {
         "run": True,
         "passed": passed,
         "complete": bool(record["complete"]),
         "same_code": same,
+        "failed_before": max(before, 0),
         "statement": " ".join([*said, NO_PROOF]),
         "plan": record["plan"],
         "code_version": record["code_version"],
@@ -45,7 +48,7 @@ def audit_facts(record: Mapping | None, code_version: str) -> dict:
 
 
 def check_audit(audit: Mapping) -> None:
-    """AuditFailed unless a certificate's `audit` is complete, passed, and of the code that made the release."""
+    """AuditFailed unless a certificate's `audit` is complete, passed, and of all code that trained and released."""
     cure = "run `sfumato audit RUN`, then synthesize or export again"
     if not audit.get("run"):
         raise AuditFailed(f"the run was not audited before this folder was made: {cure}")

@@ -12,6 +12,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
 from sfumato.releases.audited import audit_facts
 from sfumato.releases.cards import RELATIONS
+from sfumato.releases.consistency import LARGE_DELTA
 from sfumato.releases.mechanism import mechanism
 
 FORMAT = "sfumato-privacy/1"
@@ -28,6 +29,8 @@ NOT_COVERED = (
     "stored again with loss, which the ledger does not recognise.",
     "Floating-point attacks on the training noise: a real-arithmetic guarantee.",
 )
+
+OTHER_IMAGES = "Runs on other images of the same units: the ledger recognises images, so runs that share a unit and no image are not added up."
 
 NOT_PUBLIC = (
     "class counts",
@@ -52,12 +55,13 @@ def build_privacy_json(
 ) -> dict:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
-    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays` and, where more was billed
+    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`, `trained_by` (code versions) and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap`,
     `data_sets` and `resets` (older copies that were accepted). `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
-    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`). `settings` are the public settings of synthesis. Raises
+    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no). `settings`
+    are the public settings of synthesis. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
     """
     conditions, settings = dict(conditions or {}), dict(settings or {})
@@ -115,7 +119,9 @@ def build_privacy_json(
             "internal_evaluations": list(conditions.get("not_private", ())),
             "opt_ins": _opt_ins(plan, conditions),
         },
-        "audit": audit_facts(conditions.get("audit"), code_version),
+        "audit": audit_facts(
+            conditions.get("audit"), (code_version, *ledger.get("trained_by", ())), conditions.get("audits_failed", 0)
+        ),
         "conditions": {
             "trust_model": "central: one operator holds the data and runs the mechanism; whoever reads the release may "
             "know every other unit and have unlimited computing power",
@@ -123,7 +129,7 @@ def build_privacy_json(
             "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
             "base_licence": conditions.get("base_licence"),
             "base_data": conditions.get("base_data") or "public data, by the operator's declaration",
-            "not_covered": [*NOT_COVERED, *conditions.get("not_covered", ())],
+            "not_covered": [*not_covered(unit), *conditions.get("not_covered", ())],
         },
         "code_version": code_version,
         "verify": "python verify_privacy.py",
@@ -153,7 +159,7 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
     """The run's rows and all that was charged on its images; a run without a shared ledger stands alone."""
     alone = [{"run": ledger.get("run"), "epsilon": epsilon, "events": events}]
     return {
-        **{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays", "run")},
+        **{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays", "run", "trained_by")},
         "run_key_id": run_key_id,
         "charges": ledger.get("charges") or alone,
         "total_epsilon": ledger.get("total_epsilon", epsilon),
@@ -161,6 +167,11 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
         "data_sets": ledger.get("data_sets", 1),
         "resets": ledger.get("resets", []),
     }
+
+
+def not_covered(unit: str) -> list[str]:
+    """What a claim for this unit says nothing about."""
+    return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES])]
 
 
 def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
@@ -239,7 +250,7 @@ def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
 def _opt_ins(plan: dict, conditions: dict) -> list[str]:
     opt_ins = [*(plan.get("opt_ins") or ()), *conditions.get("opt_ins", ())]
     if plan.get("n_units") and plan["delta"] >= 1 / plan["n_units"]:
-        opt_ins.append("delta is not below 1/n")
+        opt_ins.append(LARGE_DELTA)
     return opt_ins
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from dp_accounting.pld import PLDAccountant
 
 from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
+from sfumato.releases.verify_privacy import RELATIONS, load
 
 GROUP_SIZES = (2, 3, 5, 10)
+MOST_POINTS = 3e6
+LARGE_DELTA = "delta is not below 1/n"
 Check = tuple[str, bool, str]
 
 
@@ -27,9 +30,9 @@ def checks(folder: Path) -> list[Check]:
     }
     for name, part in parts.items():
         try:
-            facts = facts or json.loads((folder / "privacy.json").read_text("utf-8"))
+            facts = facts or load(folder)
             results.extend((title, bool(passed), detail) for title, passed, detail in part())
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             results.append((name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"))
     return results
 
@@ -39,7 +42,14 @@ def check_facts(facts: dict) -> Iterator[Check]:
     words = (
         f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy: {facts['unit']}, relation: "
     )
-    yield "statement", facts["statement"] == f"{words}{facts['relation']}.", "says the same figures"
+    named = facts["adjacency"]["dp_accounting"] == RELATIONS[facts["relation"]]
+    yield "statement", named and facts["statement"] == f"{words}{facts['relation']}.", "says the same figures"
+    small = facts["delta"] < 1 / facts["public_facts"]["n_units"]
+    yield (
+        "delta",
+        small or LARGE_DELTA in facts["not_private"]["opt_ins"],
+        "below 1 / n, or the operator says otherwise",
+    )
     yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
     for query in facts["mechanism"]["one_shot"]:
         if "divisors" in query:
@@ -51,10 +61,13 @@ def check_facts(facts: dict) -> Iterator[Check]:
             best = sorted(chosen["selected"]) == sorted(group for group, _ in ranked)
             yield "probe", enough and best, f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen"
     dp_events.from_json(facts["events"])  # ValueError where a number is none
+    table = facts.get("k_table", {})
     if facts["relation"] != "replace-one" and facts["unit"] == "record":
-        table = facts["k_table"]
         low = [k for k in GROUP_SIZES if table[str(k)] < price_together(facts, k) - 1e-6]
-        yield "k_table", table["1"] == facts["epsilon"] and not low, f"{len(table)} group sizes, none priced too low"
+        whole = table["1"] == facts["epsilon"] and set(table) == {"1", *map(str, GROUP_SIZES)}
+        yield "k_table", whole and not low, f"{len(table)} group sizes, none priced too low"
+    elif table:
+        yield "k_table", False, "stands where it cannot be priced again"
 
 
 def _aggregation(query: dict, mechanism: dict) -> tuple[bool, str]:
@@ -81,6 +94,8 @@ def price_together(facts: dict, k: int) -> float:
     """Epsilon for k records that belong together: a draw holds Binomial(k, q) of them."""
     noise = min(event.get("noise_multiplier", 1.0) for event in facts["events"])
     grid = min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
+    if _points(facts["events"], k, grid) > MOST_POINTS:
+        raise ValueError("costs that no run has")
     accountant = PLDAccountant(accounting.RELATIONS[facts["relation"]], grid)
     for event in facts["events"]:
         if event["type"] == "poisson_gaussian":
@@ -95,13 +110,47 @@ def price_together(facts: dict, k: int) -> float:
     return accountant.get_epsilon(facts["delta"])
 
 
+def _points(events: list[dict], k: int, grid: float) -> float:
+    """About as many points as the accountant needs: a forged certificate must not fill the memory of who checks it."""
+    mean = 0.0
+    for event in events:
+        loss = (k * event["epsilon"] if event["type"] == "laplace" else k / event["noise_multiplier"]) ** 2
+        share = min(event.get("sampling_rate", 1.0) ** 2 * math.expm1(min(loss, 600)), loss)
+        mean += event.get("steps", event.get("count", 1)) * share / 2
+    return (mean + 9 * math.sqrt(mean)) / grid
+
+
 def check_page(facts: dict, text: str) -> Iterator[Check]:
-    """The figures of PRIVACY.md, the page that is signed."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
-    said = {row[0]: row[1] for row in rows if len(row) == 2}
-    near = all(math.isclose(float(said[name]), facts[name], rel_tol=1e-4) for name in ("epsilon", "delta"))
+    """Unit, relation and figures of PRIVACY.md, the page that is signed."""
+    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in row] for row in rows if row[0].strip(" -")]
+    said = {(row[0], len(row)): row[1:] for row in rows}
+    unit, relation = said["Unit of privacy", 2][0].replace("\\", ""), said["Relation", 2][0]
+    column = " ".join(facts["unit"].replace("\\", "").split())
+    m, ledger, claim = facts["mechanism"], facts["ledger"], (facts["epsilon"], facts["delta"])
+    noise = [m["noise_multiplier"]] if m["steps"] else []
+    total = [ledger["total_epsilon"]] if len(ledger["charges"]) > 1 and ledger["total_epsilon"] is not None else []
+    figures = [
+        ((*said["epsilon", 2], *said["delta", 2]), claim),
+        *((found, claim) for found in re.findall(r"\(([^()]*), ([^()]*)\)-differential", text) or [()]),
+        (re.findall(r"noise of (\S+) times", text), noise),
+        (re.findall(r"cost epsilon (\S+) at", text), total),
+    ]
+    if table := facts.get("k_table", {}):
+        figures += [(said[name, len(table) + 1], row) for name, row in (("k", table), ("epsilon", table.values()))]
+    figures += [(said[f"{100 * float(rate):g} %", 2], [100 * p]) for rate, p in facts["attack_success"].items()]
+    agree = [
+        len(texts) == len(values)
+        and all(
+            math.isclose(float(t.strip(" %").replace(",", "")), float(v), rel_tol=1e-4, abs_tol=0.0101 * ("%" in t))
+            for t, v in zip(texts, values)
+        )
+        for texts, values in figures
+    ]
+    whose = unit.startswith("one record ") if column == "record" else f"`{column}`" in unit
     yield (
         "PRIVACY.md",
-        near and facts["ledger"]["head"] in text,
-        "says the figures and the ledger's head of privacy.json",
+        all(agree) and len(said) == len(rows) and whose and relation.startswith(facts["relation"] + ":"),
+        "says unit, relation and figures of privacy.json, each once",
     )
+    yield "head", f"ledger head {ledger['head']}," in text, "PRIVACY.md names the ledger's head of privacy.json"

@@ -23,8 +23,10 @@ class VerifyReport:
 
 
 def all_checks(folder: Path) -> list[tuple[str, bool, str]]:
-    """(name, passed, detail) of every check, the stand-alone verifier's first."""
-    return verify_privacy.checks(folder) + consistency.checks(folder)
+    """(name, passed, detail) of every check, the stand-alone verifier's first; the others read only what that one could read."""
+    own = verify_privacy.checks(folder)
+    readable = all(passed for name, passed, _ in own if name == "privacy.json")
+    return own + (consistency.checks(folder) if readable else [("consistency", False, "privacy.json cannot be read")])
 
 
 def verify(folder: str | Path) -> VerifyReport:

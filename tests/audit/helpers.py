@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sfumato import adapting
+from sfumato.audit import sampling
 from sfumato.gradients import Engine
 from sfumato.privacy.clipping import Clip
 from sfumato.privacy.probing import Probe
@@ -195,3 +196,24 @@ def probe_without_a_bound(patch):
         return (torch.nan_to_num(squares, 0, 0, 0).clamp(max=1e9) / self.grid).to(torch.int64)
 
     patch.setattr(Probe, "unit_scores", scores)
+
+
+def redrawn_when_large(patch):
+    """In the sampler itself: a batch of more than twice the mean is drawn again."""
+    real = sampling.poisson
+
+    def again(key, step, attempt, n, q):
+        units = real(key, step, attempt, n, q)
+        return units if len(units) <= 2 * n * q else real(key, step, attempt + 1000, n, q)
+
+    patch.setattr(sampling, "poisson", again)
+
+
+def redrawn_when_nobody(patch):
+    real = sampling.poisson
+
+    def again(key, step, attempt, n, q):
+        units = real(key, step, attempt, n, q)
+        return units if len(units) else real(key, step, attempt + 1000, n, q)
+
+    patch.setattr(sampling, "poisson", again)

@@ -96,11 +96,11 @@ def record(**changes):
 
 
 def test_the_certificate_says_what_was_found():
-    facts = audited.audit_facts(record(), "v")
+    facts = audited.audit_facts(record(), ["v", "v"])
     assert facts["run"] and facts["passed"] and facts["same_code"] and facts["findings"][0]["check"] == "A"
     assert "1 of 1 findings passed" in facts["statement"] and facts["statement"].endswith(audited.NO_PROOF)
     audited.check_audit(facts)
-    none = audited.audit_facts(None, "v")
+    none = audited.audit_facts(None, ["v"])
     assert not none["run"] and none["statement"].startswith("None was run")
 
 
@@ -112,13 +112,20 @@ def test_the_certificate_says_what_was_found():
         ({"findings": []}, "v", "failed"),
         ({"complete": False}, "v", "left checks out"),
         ({}, "w", "another version"),
+        ({}, "vw", "another version"),  # trained by one, released by the other
     ],
 )
 def test_a_release_may_refuse(changes, code, words):
-    facts = audited.audit_facts(record(**changes), code)
+    facts = audited.audit_facts(record(**changes), list(code))
     with pytest.raises(AuditFailed, match=words):
         audited.check_audit(facts)
     assert AuditFailed.exit_code == 15
+
+
+def test_an_audit_that_failed_before_is_told():
+    assert audited.audit_facts(record(), ["v"], 2)["failed_before"] == 2
+    assert "failed before: 2." in audited.audit_facts(record(), ["v"], 2)["statement"]
+    assert audited.audit_facts(record(passed=False), ["v"], 1)["failed_before"] == 0
 
 
 def test_export_states_the_audit_and_release_asks_for_it(run, tmp_path, monkeypatch, capsys):
@@ -129,7 +136,7 @@ def test_export_states_the_audit_and_release_asks_for_it(run, tmp_path, monkeypa
     made = verbs.export(run, tmp_path / "after", keep_key=True)
     draft = json.loads((made / DRAFT).read_text())
     unaudited = shutil.copytree(made, tmp_path / "before")
-    draft["certificate"]["audit"] = audited.audit_facts(None, "v")
+    draft["certificate"]["audit"] = audited.audit_facts(None, ["v"])
     (unaudited / DRAFT).write_text(json.dumps(draft))
     assert main(["release", str(unaudited), "--require-audit"]) == 15
     assert "was not audited" in capsys.readouterr().err

@@ -63,6 +63,11 @@ def b3():
     return drawn(sampling.dependence, 0.2)()
 
 
+def few(check):
+    """The sampler with three units a step on average."""
+    return lambda: check(sampling.drawn_by_sampler(key_of(0, "few"), 60, 0.05, 8000), 0.05, "few units", ALPHA)
+
+
 def mechanism(name):
     return next(m for m in oneshot.mechanisms() if m.name == name)
 
@@ -108,6 +113,8 @@ FOUND = {
     "capped batches": (bugs.capped, b2),
     "shuffled epochs, sizes": (bugs.shuffled, b2),
     "shuffled epochs, dependence": (bugs.shuffled, b3),
+    "too large a batch drawn again": (bugs.redrawn_when_large, few(sampling.sizes)),
+    "an empty batch drawn again": (bugs.redrawn_when_nobody, few(sampling.rate)),
     "pairs drawn together": (bugs.pairs_together, b3),
     "histogram noise x 0.9": (bugs.histogram_noise_times(0.9), h()),
     "histogram noise for one image": (bugs.histogram_forgets_the_unit, h()),

@@ -85,6 +85,7 @@ def test_pickled_weights_alone_are_refused(copy):
         ("text_encoder_2", ["transformers", "CLIPTextModel"], "does not know"),
         ("scheduler", ["diffusers", "AutoencoderKL"], "not a diffusers scheduler"),
         ("scheduler", ["pipeline", "MyScheduler"], "does not know"),
+        ("unet", [["diffusers"], {"x": 1}], "names no class"),
     ],
 )
 def test_foreign_components(copy, component, value, match):

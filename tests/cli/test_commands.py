@@ -63,6 +63,20 @@ def test_bases(capsys, monkeypatch):
     assert capsys.readouterr().out == "glyphs  A tiny base\na       B\n"
 
 
+def test_a_line_about_a_base_does_not_point_below_itself():
+    from sfumato.verbs import bases
+
+    found = bases()
+    assert {"glyphs", "letters", "icons"} <= set(found)
+    assert not [line for line in found.values() if "below" in line]
+
+
+@pytest.mark.parametrize("words", ([], ["ledger"]))
+def test_a_bare_command_shows_help_and_says_what_is_missing(capsys, words):
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("sfumato: name a verb; `sfumato")
+
+
 def test_inspect(capsys, tiny_images):
     assert main(["inspect", str(tiny_images)]) == 0
     out = capsys.readouterr().out
@@ -158,6 +172,21 @@ def test_the_live_line_off_a_terminal(capsys):
     with LiveLine(quiet=True) as line:
         line.stage("nothing")
     assert capsys.readouterr().err == "training ...\na\n"
+
+
+def test_notes_stay_above_the_live_line(monkeypatch, capsys):
+    """A warning that the next stage wipes off a terminal was never seen."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with LiveLine() as line:
+        line.stage("note: expect [little]")
+        assert "note: expect [little]\n" in capsys.readouterr().err, (
+            "printed at once, not by the refresh of the live line"
+        )
+        line.stage("training")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    with LiveLine() as line:
+        line.stage("note: as it is")
+    assert capsys.readouterr().err.endswith("note: as it is\n")
 
 
 def test_the_process_starts_again_with_the_memory_settings(monkeypatch):

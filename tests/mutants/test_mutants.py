@@ -31,7 +31,9 @@ def test_it_applies_and_its_checks_exist(mutant):
     """A patch that no longer fits must be made anew: it watches over nothing."""
     if shutil.which("git") is None:
         pytest.skip("patches are applied with git")
-    done = subprocess.run(["git", "apply", "--check", str(mutant.path)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "apply", "-C1", "--check", str(mutant.path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert mutant.files and all(name.startswith("sfumato/") for name in mutant.files)
     for check in mutant.checks:

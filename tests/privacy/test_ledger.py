@@ -220,6 +220,20 @@ def test_a_copied_run_folder_cannot_start_the_same_attempt_nor_spend_twice(ledge
     RunLedger(copy, "run").append("NOTE", {"checkpoint": 4, "attempt": 1})
 
 
+def test_an_attempt_ends_in_one_model(ledger, path):
+    """Two outputs with the same noise would give away what lies under it."""
+    charge(ledger, [A])
+    begin(ledger)
+    run, copy = RunLedger(ledger, "run"), RunLedger(Ledger(path), "run")
+    run.append("NOTE", {"checkpoint": 4, "attempt": 0})
+    run.append("NOTE", {"model": "aa", "attempt": 0})
+    copy.append("NOTE", {"model": "aa", "attempt": 0})
+    with pytest.raises(LedgerError, match="the same noise"):
+        copy.append("NOTE", {"model": "bb", "attempt": 0})
+    begin(ledger, expected=1, billed=2, reserve=3)
+    copy.append("NOTE", {"model": "bb", "attempt": 1})
+
+
 def test_a_charge_that_raced_another_is_priced_again(ledger, path):
     ledger.set_cap(ledger.identify([A]), 2.5)
     other, done = Ledger(path), []

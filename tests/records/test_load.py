@@ -203,6 +203,8 @@ def test_bad_files_are_counted_and_limited(tmp_path):
     (tmp_path / "cat" / "notes.txt").write_text("left out")
     message = refused("raise --max-bad above 0.0164", tmp_path)
     assert "2 of 122" in message and "empty file: 1" in message and "secret" not in message
+    assert "--classes" not in message
+    assert "correct --classes, repair" in refused("62 of 122", tmp_path, classes=("cat", "dgo"))
     records = load_records(tmp_path, max_bad=0.02)
     assert records.facts.ignored == {"not an image": 1}
     for name in ("cat", "dog"):

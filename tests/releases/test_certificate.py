@@ -111,6 +111,12 @@ def test_a_path_to_the_base_is_cut_to_its_name_and_extra_steps_are_billed(kit):
     assert "delta is not below 1/n" in claim["not_private"]["opt_ins"]
 
 
+def test_runs_on_other_images_of_a_unit_are_not_covered():
+    """The ledger knows images: two runs that share a patient and no picture are in neither total."""
+    said = set(certificate.not_covered("patient")) - set(certificate.not_covered("record"))
+    assert len(said) == 1 and "share a unit and no image are not added up" in said.pop()
+
+
 def test_a_real_plan_makes_a_release(kit, tmp_path):
     plan = make_real_plan(
         method="lora",

@@ -1,0 +1,66 @@
+"""METHODS and M5, on a made-up pipeline: real methods and whole runs. Slow, because they load diffusers and price plans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato import verbs
+from sfumato.audit import conduct, replay, taint
+from sfumato.audit.methods import KINDS, on_tiny
+from sfumato.methods import METHODS
+
+from . import helpers as bugs
+
+torch.set_num_threads(1)
+
+
+def test_every_method_is_audited():
+    assert set(KINDS) == set(METHODS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_passes_and_a_wide_clip_is_found(method, tiny_base, monkeypatch):
+    subject = on_tiny(method, tiny_base, KINDS[method])
+    assert conduct.changed_set(subject, 0).passed
+    assert replay.sensitivity(subject, 0, units=3, brief=True).passed
+    bugs.clip_times(1.1)(monkeypatch)
+    assert not replay.sensitivity(subject, 0, units=3, brief=True).passed
+
+
+@pytest.mark.slow
+def test_a_trainable_tensor_left_out_of_the_noise_is_found(tiny_base, monkeypatch):
+    """A bias that an optimiser of its own moves: it is in no sum, and has no noise."""
+    subject = on_tiny("lora", tiny_base)
+    bias = dict(subject.adaptation.model.named_parameters())["unet.conv_in.bias"]
+
+    def touch(sums, norms, batch, draws):
+        bias.data.add_(1e-4)
+        return sums
+
+    bugs.engine(touch)(monkeypatch)
+    finding = conduct.changed_set(subject, 0)
+    assert not finding.passed and "conv_in.bias" in finding.detail
+
+
+@pytest.mark.slow
+def test_no_record_changes_what_is_published():
+    finding = taint.untouched(0)
+    assert finding.passed, finding.detail
+
+
+@pytest.mark.slow
+def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
+    real, counts = verbs.load_records, []
+
+    def spying(path, **reading):
+        records = real(path, **reading)
+        counts[:] = np.bincount(records.labels[records.usable], minlength=3).tolist()
+        return records
+
+    monkeypatch.setattr(verbs, "load_records", spying)
+    monkeypatch.setattr(verbs, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts])
+    finding = taint.untouched(0)
+    assert not finding.passed and "pictures per class" in finding.detail
