@@ -128,7 +128,8 @@ def check_page(facts: dict, text: str) -> Iterator[Check]:
     unit, relation = said["Unit of privacy", 2][0].replace("\\", ""), said["Relation", 2][0]
     column = " ".join(facts["unit"].replace("\\", "").split())
     m, ledger, claim = facts["mechanism"], facts["ledger"], (facts["epsilon"], facts["delta"])
-    noise = [m["noise_multiplier"]] if m["steps"] else []
+    summed = any("divisors" in query for query in m["one_shot"])
+    noise = [m["noise_multiplier"]] if m["steps"] or summed else []
     total = [ledger["total_epsilon"]] if len(ledger["charges"]) > 1 and ledger["total_epsilon"] is not None else []
     figures = [
         ((*said["epsilon", 2], *said["delta", 2]), claim),
