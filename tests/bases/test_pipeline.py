@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sfumato.bases import (
+    bundled_bases,
     decode_latents,
     embed_prompts,
     encode_images,
