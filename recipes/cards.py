@@ -48,8 +48,9 @@ pipeline_tag: text-to-image
 A tiny Stable Diffusion (32x32 RGB, v-prediction) trained from scratch on public data only, as a public starting
 point for private adaptation.
 
+    import torch
     from diffusers import StableDiffusionPipeline
-    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER")
+    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER", torch_dtype=torch.float32)
 
 Made by `python -m recipes.make {base}`; seeds are fixed.
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sfumato.bases import (
+    bundled_bases,
     decode_latents,
     embed_prompts,
     encode_images,
@@ -221,3 +222,15 @@ def test_a_scheduler_by_name_keeps_the_bases_schedule(base):
     for name in ("Nonsense", "NonsenseScheduler", "AutoencoderKL", "FlowMatchEulerDiscreteScheduler", "SchedulerMixin"):
         with pytest.raises(SfumatoError, match="choose one of"):
             make_scheduler(base, name)
+
+
+@pytest.mark.parametrize("name", ("glyphs", "letters", "icons"))
+def test_the_lines_of_a_bundled_card_draw_a_picture(name):
+    """Weights are stored in half precision, and parts opened without a dtype do not fit together."""
+    folder = bundled_bases()[name]
+    lines = [line.strip() for line in (folder / "README.md").read_text().splitlines() if line.startswith("    ")]
+    scope: dict = {}
+    exec("\n".join(lines[:3]).replace("PATH OF THIS FOLDER", str(folder)), scope)
+    scope["pipe"].set_progress_bar_config(disable=True)
+    picture = scope["pipe"]("a", num_inference_steps=1, guidance_scale=1.0, output_type="np").images[0]
+    assert picture.shape == (32, 32, 3) and np.isfinite(picture).all()
