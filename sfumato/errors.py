@@ -10,7 +10,7 @@ class SfumatoError(Exception):
 
 
 class DataError(SfumatoError):
-    """Private images or their table break a rule (exit code 10); always before any charge."""
+    """Private images or their table break a rule (exit code 10); nothing is charged for it."""
 
     exit_code = 10
 

@@ -251,7 +251,7 @@ def cli(*words, code_only: bool = False):
     def act(kit) -> str:
         code = main([str(word).format(tmp=kit.tmp, base=kit.base, images=kit.images) for word in words])
         err = kit.said.readouterr().err
-        lines = [line for line in err.strip().splitlines() if not line.endswith(" ...")]
+        lines = [line for line in err.strip().splitlines() if not line.endswith(" ...") and line[:6] != "note: "]
         if code == 0:
             return "runs"
         assert len(lines) == 1 and "Traceback" not in err
@@ -325,7 +325,7 @@ def one_file(kit) -> str:
     (kit.tmp / "d" / "a" / "x.png").write_bytes(encoded())
     assert "the public class list" in outcome(lambda: str(load_records(kit.tmp / "d"))), "its class would give it away"
     report = verbs.plan(kit.tmp / "d", classes=["a"], base=str(kit.base), epsilon=4.0)
-    assert report.plan.n_units == 1 and any("units cannot teach" in remark for remark in report.remarks)
+    assert report.plan.n_units == 1 and any("very few" in remark for remark in report.remarks)
     return "runs, with a warning"
 
 
@@ -603,7 +603,8 @@ def harmed_ledger(kit) -> str:
     old = {path: path.read_bytes() for path in kit.book.parent.iterdir()}
     book = budget.open_ledger(kit.book)
     budget.set_cap(book, prints, 7)
-    facts = {"ledger": {"head": book.head, "entries": len(book.rows), "run": None}}
+    facts = {"head": book.head, "entries": len(book.rows), "run": None, "charges": [], "cap": 7, "data_sets": 1}
+    facts = {"events": [], "ledger": facts}
     (kit.tmp / "privacy.json").write_text(json.dumps(facts))
     book.close()
     new, found = kit.book.read_bytes(), set()
@@ -747,7 +748,7 @@ TABLE_OF_INPUTS = [
                                             for word in ("auto_map", "custom_pipelines", "trust_remote_code")),
                                           base(lambda folder: config(folder, "model_index.json", unet=["mine", "UNet"]))),
      "refuse 11: .*(code of its own|does not know)"),
-    ("BM09", "LoRA for another base", adapter_for_another, "refuse 11: .*does not fit this base"),
+    ("BM09", "LoRA for another base", adapter_for_another, "refuse 13: .*is not the model that the ledger knows"),
     ("BM10", "wrong base hash", other_base, "refuse 11: .*its hash differs"),
     ("BE01", "disk full", full_disk, "refuse 14: .*No space left on device"),
     ("BE02", "read-only output", no_output, "refuse 14: cannot make the run folder"),

@@ -227,9 +227,8 @@ class Chain:
                 os.write(handle, f"{len(self._rows) - 1} {self.head}\n".encode("ascii"))
             finally:
                 os.close(handle)
-            os.replace(
-                part, self._witness
-            )  # whole or not at all; a slower writer may put an older one there, which is no alarm
+            # Whole or not at all; a slower writer may put an older one there, which is no alarm.
+            os.replace(part, self._witness)
 
     def close(self) -> None:
         """Close the file."""

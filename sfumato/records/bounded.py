@@ -27,10 +27,8 @@ from .worker import FOUND, HEAD, MEMORY, PARQUET, PICTURE, READY, SIZE, TABLE, T
 SECONDS = 8.0  # of processor time for one picture
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
-AHEAD, HELD = (
-    16,
-    32 * 2**20,
-)  # pictures, and their bytes, sent before the first answer; that many answers fit into a pipe
+# Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
+AHEAD, HELD = 16, 32 * 2**20
 TOO_LONG, CRASHED = "takes too long to decode", "crashes the decoder"
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

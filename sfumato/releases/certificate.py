@@ -12,12 +12,12 @@ from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
 from sfumato.releases.audited import audit_facts
 from sfumato.releases.cards import RELATIONS
-from sfumato.releases.consistency import LARGE_DELTA
 from sfumato.releases.mechanism import mechanism
 
 FORMAT = "sfumato-privacy/1"
 DELTA_FLOOR = 1e-9
-TABLE_SIZES = (2, 3, 5, 10)
+GROUP_SIZES = (2, 3, 5, 10)
+LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
     "The raw images where they are kept, and side channels of the machine during training (timing, memory, power).",
@@ -174,6 +174,12 @@ def not_covered(unit: str) -> list[str]:
     return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES])]
 
 
+def group_grid(events: tuple, k: int) -> float:
+    """The accountant's grid for k records that belong together."""
+    noise = min(getattr(event, "noise_multiplier", 1.0) for event in events)
+    return min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
+
+
 def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
     """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for replace-one.
 
@@ -190,10 +196,8 @@ def record_groups(events: tuple, delta: float, relation: str, epsilon: float) ->
     if relation not in neighbours:
         return None
     table = {"1": epsilon}
-    for k in TABLE_SIZES:
-        noise = min(getattr(event, "noise_multiplier", 1.0) for event in events)
-        grid = min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
-        accountant = PLDAccountant(neighbours[relation], grid)
+    for k in GROUP_SIZES:
+        accountant = PLDAccountant(neighbours[relation], group_grid(events, k))
         for event in events:
             if hasattr(event, "steps"):
                 q = event.sampling_rate

@@ -7,16 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import dp_accounting as dp
-from dp_accounting.pld import PLDAccountant
-
-from sfumato.privacy import accounting
 from sfumato.privacy import events as dp_events
-from sfumato.releases.verify_privacy import RELATIONS, load
+from sfumato.releases.certificate import GROUP_SIZES, LARGE_DELTA, event_tree, group_grid, record_groups
+from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
-GROUP_SIZES = (2, 3, 5, 10)
 MOST_POINTS = 3e6
-LARGE_DELTA = "delta is not below 1/n"
 Check = tuple[str, bool, str]
 
 
@@ -50,21 +45,23 @@ def check_facts(facts: dict) -> Iterator[Check]:
         small or LARGE_DELTA in facts["not_private"]["opt_ins"],
         "below 1 / n, or the operator says otherwise",
     )
-    yield "event tree", facts["event_tree"] == tree(facts["events"]), "the same events as in 'events'"
+    yield "event tree", facts["event_tree"] == event_tree(facts["events"]), "the same events as in 'events'"
     for query in facts["mechanism"]["one_shot"]:
         if "divisors" in query:
             yield "aggregation", *_aggregation(query, facts["mechanism"])
         elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
-            enough = query["noise_stddev"] >= query["noise"] * query["sensitivity"] * (1 - 1e-12)
+            enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
             best = sorted(chosen["selected"]) == sorted(group for group, _ in ranked)
             yield "probe", enough and best, f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen"
-    dp_events.from_json(facts["events"])  # ValueError where a number is none
-    table = facts.get("k_table", {})
+    events, table = dp_events.from_json(facts["events"]), facts.get("k_table", {})
     if facts["relation"] != "replace-one" and facts["unit"] == "record":
-        low = [k for k in GROUP_SIZES if table[str(k)] < price_together(facts, k) - 1e-6]
-        whole = table["1"] == facts["epsilon"] and set(table) == {"1", *map(str, GROUP_SIZES)}
+        if _points(events, max(GROUP_SIZES)) > MOST_POINTS:
+            raise ValueError("costs that no run has")
+        own = record_groups(events, facts["delta"], facts["relation"], facts["epsilon"])
+        low = [k for k, least in own.items() if table[k] < least - 1e-3]
+        whole = table["1"] == facts["epsilon"] and set(table) == set(own)
         yield "k_table", whole and not low, f"{len(table)} group sizes, none priced too low"
     elif table:
         yield "k_table", False, "stands where it cannot be priced again"
@@ -73,51 +70,19 @@ def check_facts(facts: dict) -> Iterator[Check]:
 def _aggregation(query: dict, mechanism: dict) -> tuple[bool, str]:
     """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is billed, its divisors numbers."""
     bound = 1.0 if query["rule"] == "unit" else mechanism["clip_norm"]
-    enough = query["noise_stddev"] >= query["noise"] * query["sensitivity"] * (1 - 1e-12)
+    enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
     holds = enough and query["sensitivity"] == bound == mechanism["sensitivity"] and min(query["divisors"]) > 0
     return holds, f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {bound:.6g}"
 
 
-def tree(events: list[dict]) -> dict:
-    """The events as dp_accounting nests them."""
-    leaves = []
-    for event in events:
-        leaf = {"event": "Laplace" if event["type"] == "laplace" else "Gaussian"}
-        leaf |= {name: event[name] for name in ("noise_multiplier", "epsilon") if name in event}
-        if event["type"] == "poisson_gaussian":
-            leaf = {"event": "PoissonSampled", "sampling_probability": event["sampling_rate"], "of": leaf}
-        leaves.append({"event": "SelfComposed", "count": event.get("steps", event.get("count", 1)), "of": leaf})
-    return {"event": "Composed", "of": leaves}
-
-
-def price_together(facts: dict, k: int) -> float:
-    """Epsilon for k records that belong together: a draw holds Binomial(k, q) of them."""
-    noise = min(event.get("noise_multiplier", 1.0) for event in facts["events"])
-    grid = min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
-    if _points(facts["events"], k, grid) > MOST_POINTS:
-        raise ValueError("costs that no run has")
-    accountant = PLDAccountant(accounting.RELATIONS[facts["relation"]], grid)
-    for event in facts["events"]:
-        if event["type"] == "poisson_gaussian":
-            q = event["sampling_rate"]
-            shares = [math.comb(k, i) * q**i * (1 - q) ** (k - i) for i in range(k + 1)]
-            one = dp.dp_event.MixtureOfGaussiansDpEvent(event["noise_multiplier"], list(range(k + 1)), shares)
-        elif event["type"] == "gaussian":
-            one = dp.GaussianDpEvent(event["noise_multiplier"] / k)
-        else:
-            one = dp.LaplaceDpEvent(1 / (k * event["epsilon"]))
-        accountant.compose(one, event.get("steps", event.get("count", 1)))
-    return accountant.get_epsilon(facts["delta"])
-
-
-def _points(events: list[dict], k: int, grid: float) -> float:
-    """About as many points as the accountant needs: a forged certificate must not fill the memory of who checks it."""
+def _points(events: tuple, k: int) -> float:
+    """About as many points as pricing k records together needs: a forged certificate must not fill the memory of who checks it."""
     mean = 0.0
     for event in events:
-        loss = (k * event["epsilon"] if event["type"] == "laplace" else k / event["noise_multiplier"]) ** 2
-        share = min(event.get("sampling_rate", 1.0) ** 2 * math.expm1(min(loss, 600)), loss)
-        mean += event.get("steps", event.get("count", 1)) * share / 2
-    return (mean + 9 * math.sqrt(mean)) / grid
+        loss = (k * event.epsilon if isinstance(event, dp_events.Laplace) else k / event.noise_multiplier) ** 2
+        share = min(getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(loss, 600)), loss)
+        mean += getattr(event, "steps", getattr(event, "count", 1)) * share / 2
+    return (mean + 9 * math.sqrt(mean)) / group_grid(events, k)
 
 
 def check_page(facts: dict, text: str) -> Iterator[Check]:

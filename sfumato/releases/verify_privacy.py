@@ -61,6 +61,7 @@ def delta_of_mu(mu, epsilon):
 def check_privacy(facts):
     """What privacy.json alone shows, as (name, passed, detail); attacks as in Kairouz, Oh, Viswanath (arXiv 1311.0776)."""
     m, events, stated = facts["mechanism"], facts["events"], facts["epsilon"]
+    positive(len(events), 1000)  # none would be a claim about nothing
     positive(max(len(facts["curve"]), len(facts["attack_success"]), len(facts["ledger"]["charges"])), 1000)
     left = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
     left.update((q["type"], q["sampling_rate"] if q["type"][0] == "p" else None, q["noise"]) for q in m["one_shot"])

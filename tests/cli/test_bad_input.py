@@ -24,8 +24,8 @@ def refused(capsys, tmp_path):
         assert main([str(word) for word in words]) == code
         out, err = capsys.readouterr()
         assert out == ""
-        # A stage that had begun ("checking ...") may be named before the error.
-        lines = [line for line in err.strip().splitlines() if not line.endswith(" ...")]
+        # A stage that had begun ("checking ...") and notes on the plan may stand before the error.
+        lines = [line for line in err.strip().splitlines() if not line.endswith(" ...") and line[:6] != "note: "]
         assert len(lines) == 1 and lines[0].startswith("sfumato: "), err
         assert sorted(tmp_path.iterdir()) == before, "something was half-written"
         return lines[0]

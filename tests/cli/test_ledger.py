@@ -63,7 +63,7 @@ def test_reset_accepts_an_older_copy_and_says_so(run, tmp_path, tiny_images, led
     old = ("--ledger", shutil.copytree(ledger_of_the_test.parent, tmp_path / "old") / ledger_of_the_test.name)
     run("cap", tiny_images, 2)
     shutil.copy(f"{ledger_of_the_test}.head", f"{old[1]}.head")
-    assert "older copy" in run("show", *old, code=2)
+    assert "older copy" in run("show", *old, code=13)
     assert run("reset", *old) == "row 3: RESET, 1 rows are missing; every later certificate says so"
     assert "row 3: RESET at 2" in run("show", *old) and "cap 3.5" in run("show", *old)
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sfumato.releases import folder, verify, write_release
+from sfumato.releases.cards import unit_phrase
 
 ROOM = Path(folder.__file__).parent
 AVOID = re.compile(
@@ -29,6 +30,14 @@ def test_words_to_avoid(finished):
     for path in texts:
         found = AVOID.search(re.sub(r"data:image/png;base64,[^\"]*", "", path.read_text()))
         assert not found, f"{path.name}: {found}"
+
+
+def test_the_unit_is_called_what_it_is():
+    """The release itself refuses a page with another word (`consistency`); this is the word."""
+    assert unit_phrase({"unit": "record"}).startswith("one record ") and not AVOID.search(
+        unit_phrase({"unit": "record"})
+    )
+    assert "`visit_id`" in unit_phrase({"unit": "visit_id"})
 
 
 def test_a_unit_column_is_named_and_has_no_group_table(kit, tmp_path):
