@@ -21,6 +21,8 @@ MORE = {
     "lora": {"method_options": {"rank": 2}, "retry_fraction": 0.5, "clipping": "normalised"},
     "saliency": {"method_options": {"rank": 2, "keep": 3, "probe_units": 16, "probe_draws": 1}},
     "loda": {"method_options": {"rank": 2}, "clipping": "per-group-normalised"},
+    "inversion": {"steps": None, "noise_draws": None, "method_options": {"inversion_steps": 2, "dimensions": 4}},
+    "embedding": {"clip_norm": 1.0},
 }
 
 
@@ -41,7 +43,7 @@ def test_the_stand_alone_verifier_finds_the_same_epsilon(tiny_images, tiny_base,
         "steps": 3,
         "noise_draws": 1,
     }
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", epsilon=2.0, performance=fast, **settings, **MORE[method])
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", epsilon=2.0, performance=fast, **settings | MORE[method])
     release = verbs.release(verbs.export(run, tmp_path / "made"), out=tmp_path / "release")
     done = subprocess.run(
         [sys.executable, "-I", "-B", "verify_privacy.py"], cwd=release, capture_output=True, text=True, check=False
