@@ -105,7 +105,7 @@ def evaluate(
                 extractor = classifier_features(first, f"cnn-on-{row}")
             number = min(len(images), len(held_out[0]), 5000)
             figures[row] = _plain(compare(extractor, held_out[0][:number], images[:number]))
-    result = Evaluation(results, figures, counts, _cosines(run, others))
+    result = Evaluation(results, figures, counts, token_cosines(run, others))
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     body = {
@@ -197,7 +197,7 @@ def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
     return found
 
 
-def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
+def token_cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where the mean was not kept."""
     folder = run.folder / "controls"
     if run.plan.aggregation is None or not (folder / "non-private").exists():

@@ -222,7 +222,7 @@ def test_a_token_near_the_exact_mean_has_a_high_cosine(place, artwork, tmp_path)
     for sign in (1, -1):
         file = run / "controls" / "one-image" / "learned_embeds.safetensors"
         save_file({"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"})
-        cosines.append(protocol._cosines(protocol.Run.open(run), {})["one_image"])
+        cosines.append(protocol.token_cosines(protocol.Run.open(run), {})["one_image"])
     assert cosines == [1.0, -1.0]
 
 
