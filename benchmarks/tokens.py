@@ -33,6 +33,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--dimensions", type=int, help="axes of the vocabulary for one token (default: all of the base's 64)"
     )
+    parser.add_argument("--num-vectors", type=int, default=1, help="vectors of one token of the inversion")
+    parser.add_argument(
+        "--radius", type=float, help="how far an embedding may lie from its start, which is the clip norm"
+    )
     parser.add_argument("--steps", type=int, default=60, help="of DP-SGD")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of DP-SGD on embeddings")
     parser.add_argument(
@@ -76,13 +80,14 @@ def measured(said) -> Iterator[dict]:
 
     private, judge = private_digits(said.n), Judge(said)
     steady = {"steps": said.steps, "expected_batch_size": said.n}
+    chosen = {name: getattr(said, name) for name in ("dimensions", "num_vectors", "radius")}
     for seed in range(said.seeds):
         pictures = private.images(range(private.n), load_base(said.base).resolution)
         yield {"row": "the private digits themselves", "n": said.n, "seed": seed} | judge(
             pictures, private.labels, seed
         )
         for number, epsilon in enumerate(float(e) for e in said.epsilon.split(",")):
-            facts = {"n": said.n, "seed": seed, "epsilon": epsilon, "dimensions": said.dimensions}
+            facts = {"n": said.n, "seed": seed, "epsilon": epsilon, **chosen}
             with tempfile.TemporaryDirectory() as folder:
 
                 def adapted(name: str, folder=folder, epsilon=epsilon, seed=seed, **options):
@@ -97,10 +102,9 @@ def measured(said) -> Iterator[dict]:
                 def drawn(run, base, seed=seed):
                     return judge(*protocol.draw(base, run.plan.prompts, said.images, judge.sampling(seed)), seed)
 
-                chosen = {"dimensions": said.dimensions} if said.dimensions else {}
-                if said.quick:
-                    chosen |= {"inversion_steps": 2, "inversion_draws": 1}
-                run, minutes = adapted("inversion", method="inversion", method_options=chosen, controls=True)
+                given = {name: value for name, value in chosen.items() if value is not None}
+                given |= {"inversion_steps": 2, "inversion_draws": 1} if said.quick else {}
+                run, minutes = adapted("inversion", method="inversion", method_options=given, controls=True)
                 others = {}
                 if number == 0:
                     for row, name in EXACT.items():
