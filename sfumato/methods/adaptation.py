@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from torch import nn
 from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
 from ..privacy.probing import Probe
 from ..training.objective import Batch, denoising_losses
+
+if TYPE_CHECKING:
+    from .inversion import Inversion
 
 TOKEN_RATE = 10.0  # a token's few numbers need larger steps than weights do
 
@@ -35,7 +39,8 @@ class Adaptation:
     common rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave, `rank` that of the
     adapters. `probe` is a ranking of `groups` (name -> matrices) to be paid for before training (None: nothing left to
     choose), with at most `probe_share` more training noise; until it is made, all candidates are adapted. What is chosen as one
-    is also clipped as one, where clipping is per group (`clip_groups`).
+    is also clipped as one, where clipping is per group (`clip_groups`). `inversion`: nothing trains in the loop, embeddings of single
+    images are put together instead.
     """
 
     model: nn.Module
@@ -49,10 +54,13 @@ class Adaptation:
     probe: Probe | None = None
     probe_share: float = 0.02
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    inversion: Inversion | None = None
 
     @property
     def most_trainable(self) -> int:
-        """Numbers that train, at most, once the probe has chosen."""
+        """Numbers that train, at most, once the probe has chosen; those of an aggregation."""
+        if self.inversion is not None:
+            return self.inversion.geometry.dimensions * len(self.inversion.placeholders)
         if self.probe is None:
             return sum(p.numel() for p in self.trainable.values())
         size = {group: sum(self.trainable[n].numel() for n in names) for group, names in self.clip_groups.items()}
