@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from measure import peak_mb
 
 METHODS = {
     "full": {"method": "full"},
@@ -159,6 +159,7 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
     """One private run in a process of its own; the last line on stdout is one JSON object."""
     from sfumato import verbs
     from sfumato.demo import demo_prompts
+    from sfumato.records import bundled_digits
     from sfumato.synthesis import Sampling
     from sfumato.training import Recipe
 
@@ -167,7 +168,7 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
     if "public" in (options.get("choose"), options.get("adapter_init")):
         extra["public_data"] = base_pictures(base, sizes["public"])
     run = verbs.adapt(
-        private_digits(sizes["private"]),
+        first(bundled_digits("train"), sizes["private"]),
         output=Path(folder) / "run",
         ledger=Path(folder) / "ledger.sqlite",  # public digits: the user's own ledger is not for them
         epsilon=epsilon,
@@ -184,8 +185,13 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
         **extra,
     )
     minutes = (time.process_time() - started) / 60
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     verbs.synthesize(run, sizes["images"], Path(folder) / "release", sampling=Sampling(steps=8, seed=seed))
+    print(json.dumps({**plan_facts(run), "cpu_minutes": round(minutes, 2), "peak_mb": peak}))
+
+
+def plan_facts(run) -> dict:
+    """What a finished run has trained and spent, and what its probe took and chose, if it had one."""
     selection, probe = run.selection, run.plan.probe
     facts = {
         "trainable": (selection or {}).get("trainable", run.plan.trainable),
@@ -194,26 +200,22 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
         "steps": run.plan.steps,
         "batch": run.plan.expected_batch_size,
         "clip_groups": run.plan.clip_groups,
-        "cpu_minutes": round(minutes, 2),
-        "peak_mb": round(peak),
     }
     if probe is not None:
         facts |= {"probe_sigma": probe.noise_multiplier, "sigma_without": probe.noise_before}
     if selection is not None:
         facts |= {"kept": len(selection["selected"]), "of": len(selection["groups"]), "selected": selection["selected"]}
-    print(json.dumps(facts))
+    return facts
 
 
-def private_digits(n: int):
-    """The first `n` bundled training digits."""
+def first(records, n: int):
+    """The first `n` records of a data set that is one array; all of them if there are no more."""
     from dataclasses import replace
 
-    from sfumato.records import bundled_digits
+    from sfumato.records import Facts
 
-    digits = bundled_digits("train")
-    return replace(
-        digits, labels=digits.labels[:n], unit=digits.unit[:n], usable=digits.usable[:n], array=digits.array[:n]
-    )
+    parts = {name: getattr(records, name)[:n] for name in ("labels", "unit", "usable", "array")}
+    return replace(records, **parts, facts=Facts())
 
 
 def base_pictures(base: str, n: int):
