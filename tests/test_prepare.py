@@ -11,6 +11,7 @@ import torch
 from sfumato import prepare as module
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
+from sfumato.methods import LEARNING_RATES
 from sfumato.prepare import choose_prompts, default_schedule, prepare, rebuild, shares_of
 from sfumato.privacy import accounting
 from sfumato.training import Recipe
@@ -170,6 +171,7 @@ def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_
         options = {"keep": 3, "choose": "random"} if method == "saliency" else {}
         made = ready(tiny_base, method=method, method_options=options, embedder=True)
         rates[method] = made.recipe.learning_rate
+        assert rates[method] == LEARNING_RATES[method]
         assert made.plan.learning_rate == made.options["recipe"]["learning_rate"] == rates[method]
         assert made.adaptation.learning_rate_factor["tokens.weight"] * rates[method] == pytest.approx(0.04)
     assert rates["lora"] == rates["saliency"] == rates["loda"] > rates["attention"]

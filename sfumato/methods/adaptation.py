@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .inversion import Inversion
 
 LEARNING_RATE = 4e-3  # of weights
-ADAPTER_LEARNING_RATE = 0.016  # B starts at zero beside a small A: at the rate of weights adapters hardly move
+ADAPTER_LEARNING_RATE = 0.04  # B starts at zero beside a small A: at the rate of weights adapters hardly move
 TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
 
 
