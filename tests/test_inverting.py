@@ -186,6 +186,32 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(artwork, tiny_base
     assert not (last.folder / store.FOLDER).exists()
 
 
+def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base, tmp_path, monkeypatch):
+    """Shards work side by side, whoever adds up works alone, and a shard that comes late finds the run finished."""
+    from sfumato.adapting import one_writer
+
+    run = adapt(artwork, tiny_base, tmp_path / "run", shard=(0, 2))
+    with one_writer(run, (1, 2)):
+        with one_writer(run, (0, 2)):
+            pass
+        for shard in ((1, 2), None):
+            with pytest.raises(SfumatoError, match="another process"):
+                verbs.adapt(artwork, output=run.folder, resume=True, shard=shard)
+    assert (run.folder / store.FOLDER).exists() and not (run.folder / "model").exists()
+
+    real = verbs._records
+
+    def slow(path, reading):
+        monkeypatch.setattr(verbs, "_records", real)
+        verbs.adapt(artwork, output=run.folder, resume=True)  # while this shard reads, another process adds up
+        return real(path, reading)
+
+    monkeypatch.setattr(verbs, "_records", slow)
+    with pytest.raises(SfumatoError, match="finished meanwhile"):
+        verbs.adapt(artwork, output=run.folder, resume=True, shard=(1, 2))
+    assert (run.folder / "model").exists() and not (run.folder / store.FOLDER).exists()
+
+
 def test_one_token_a_class_with_person_units_and_several_vectors(tiny_images, tiny_base, tmp_path):
     options = OPTIONS | {"num_vectors": 2, "dimensions": 6}
     run = adapt(
