@@ -18,7 +18,7 @@ from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .inversion.advisor import Forecast
-from .inverting import Work, expectation, with_public_style
+from .inverting import Work, expectation, fit_rows, with_public_style
 from .methods import METHODS, TOKEN_METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
@@ -128,6 +128,7 @@ def adapt(
         prepared = _prepare(records, epsilon, _on_terms(preparing, known))
         for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
+        prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
         start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place))

@@ -212,6 +212,17 @@ def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base,
     assert (run.folder / "model").exists() and not (run.folder / store.FOLDER).exists()
 
 
+def test_isolation_is_asked_for_the_rows_that_run(artwork, tiny_base, tmp_path, monkeypatch):
+    """However the measured memory wavers, and on every rank: what is checked is what the run's options say."""
+    from sfumato.inversion.batch import Inverter
+
+    checked, peaks = [], iter([2 << 30, 1 << 30, 4 << 30])
+    monkeypatch.setattr(inverting, "peak_bytes", lambda work: next(peaks))
+    monkeypatch.setattr(Inverter, "self_check", lambda self, rows: checked.append(rows) or True)
+    run = adapt(artwork, tiny_base, tmp_path / "run", shard=(3, 4))
+    assert checked == [run.options["performance"]["micro_batch"]]
+
+
 def test_one_token_a_class_with_person_units_and_several_vectors(tiny_images, tiny_base, tmp_path):
     options = OPTIONS | {"num_vectors": 2, "dimensions": 6}
     run = adapt(
