@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfumato import inverting, verbs
+from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.inversion import store
 from sfumato.privacy import accounting
@@ -287,7 +288,7 @@ def test_dp_sgd_on_one_token_runs_through_the_ordinary_loop(artwork, tiny_base, 
     verbs.synthesize(run, 2, tmp_path / "pictures", sampling=Sampling(steps=1))
 
 
-def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tiny_images):
+def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tmp_path):
     poor = verbs.plan(
         artwork,
         epsilon=0.5,
@@ -299,15 +300,16 @@ def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tiny_images
     assert poor.forecast.cosine < 0.75 and not poor.forecast.known and poor.forecast.needed > 24
     assert any("noise" in remark for remark in poor.remarks)
     public = verbs.plan(
-        artwork, epsilon=100.0, method="inversion", base=str(tiny_base), method_options=OPTIONS, public_data=tiny_images,
-        prompt="{class}",
+        artwork, epsilon=100.0, method="inversion", base=str(tiny_base), method_options=OPTIONS, prompt="{class}",
+        public_data=make_tiny_images(tmp_path / "public", seed=9),
     )  # fmt: skip
     assert public.forecast.known and public.plan.aggregation.subspace == "public"
     assert public.forecast.cosine > poor.forecast.cosine and public.estimate.seconds > 0
 
 
-def test_public_images_place_the_anchor_and_are_not_needed_again(artwork, tiny_images, tiny_base, tmp_path):
-    run = adapt(artwork, tiny_base, tmp_path / "run", public_data=tiny_images, shard=(0, 1))
+def test_public_images_place_the_anchor_and_are_not_needed_again(artwork, tiny_base, tmp_path):
+    public = make_tiny_images(tmp_path / "public", seed=9)
+    run = adapt(artwork, tiny_base, tmp_path / "run", public_data=public, shard=(0, 1))
     assert (
         set(run.start) == {"anchor", "basis", "radius", "spectrum", "signal"}
         and run.plan.aggregation.subspace == "public"
@@ -317,7 +319,20 @@ def test_public_images_place_the_anchor_and_are_not_needed_again(artwork, tiny_i
     token = load_file(done.model / "learned_embeds.safetensors")["<artwork>"]
     assert torch.isfinite(token).all() and not torch.allclose(token, run.start["anchor"])
     with pytest.raises(SfumatoError, match="--public-data is for"):
-        adapt(artwork, tiny_base, tmp_path / "other", public_data=tiny_images, method_options={"subspace": "none"})
+        adapt(artwork, tiny_base, tmp_path / "other", public_data=public, method_options={"subspace": "none"})
+
+
+def test_a_private_picture_is_not_public(artwork, tiny_base, tmp_path):
+    """Their mean is released without noise: one picture of the private folder among them, under whatever name, is refused."""
+    public = make_tiny_images(tmp_path / "public", seed=9)
+    Image.open(artwork / "circle-000.png").save(public / "circle" / "another.png", compress_level=1)
+    for path in (public, artwork):
+        with pytest.raises(SfumatoError, match="among the private ones"):
+            adapt(artwork, tiny_base, tmp_path / "run", public_data=path)
+    saliency = {"method": "saliency", "method_options": {"choose": "public"}, "unlabelled": True, "prompt": "circle"}
+    with pytest.raises(SfumatoError, match="among the private ones"):
+        adapt(artwork, tiny_base, tmp_path / "run", public_data=public, **saliency)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, tmp_path):
