@@ -273,12 +273,34 @@ def test_a_persons_pictures_are_one_unit(artwork, tiny_base, tmp_path):
 
 def test_the_papers_recipe_subsampled_is_priced_as_a_poisson_sample(artwork, tiny_base, tmp_path):
     run = adapt(
-        artwork, tiny_base, tmp_path / "run", expected_batch_size=12, relation="replace-one",
+        artwork, tiny_base, tmp_path / "run", expected_batch_size=12, relation="replace-one", keep_inversions=True,
         method_options={"inversion_steps": 2, "inversion_draws": 1, "aggregate": "unit"},
     )  # fmt: skip
     (event,) = run.plan.events
     assert (event.sampling_rate, event.steps) == (0.5, 1) and run.plan.clip_norm == 1.0
     assert run.plan.aggregation.dimensions == 16 and not run.plan.aggregation.shrink
+    # Nobody outside the sample is inverted, or added up.
+    from sfumato.privacy.aggregation import STEP
+    from sfumato.privacy.sampling import poisson
+
+    key = run.key.for_attempt(run.ledger.bodies("ATTEMPT")[0]["salt"])
+    drawn = poisson(key, STEP, 0, 24, 0.5)
+    assert np.flatnonzero(store.read_rows(run.folder, 24, 16).any(1)).tolist() == drawn.tolist()
+
+
+def test_a_unit_is_in_the_sample_with_all_of_its_images_or_none():
+    from sfumato.privacy.keys import RunKey
+    from sfumato.training import LatentData
+
+    unit = np.random.default_rng(0).permutation(np.arange(60) % 20)
+    order = np.argsort(unit, kind="stable")
+    first = np.searchsorted(unit[order], np.arange(21))
+    data = LatentData(np.zeros((60, 1)), np.zeros((60, 1)), np.arange(60) % 3, order, first)
+    left = inverting.only_sampled(data, 0.5, RunKey(bytes(32)), 0).label
+    inside = {int(u) for u in unit[left >= 0]}
+    assert 4 < len(inside) < 16 and (np.isin(unit, list(inside)) == (left >= 0)).all()
+    assert (left[left >= 0] == data.label[left >= 0]).all()
+    assert (inverting.only_sampled(data, 0.5, RunKey(bytes(32)), 1).label != left).any()
 
 
 def test_dp_sgd_on_one_token_runs_through_the_ordinary_loop(artwork, tiny_base, tmp_path):
