@@ -208,6 +208,17 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(artwork, tiny_base
     assert not (last.folder / store.FOLDER).exists()
 
 
+def test_a_second_noisy_sum_is_never_free(artwork, tiny_base, tmp_path):
+    from sfumato.training import Performance
+
+    for steps in (0, -25):  # what a new attempt is billed by
+        with pytest.raises(SfumatoError, match="checkpoint_steps"):
+            adapt(artwork, tiny_base, tmp_path / "run", shard=(3, 4), performance=Performance(checkpoint_steps=steps))
+    adapt(artwork, tiny_base, tmp_path / "run", shard=(3, 4))
+    with pytest.raises(SfumatoError, match="retry reserve"):
+        verbs.adapt(artwork, output=tmp_path / "run", resume=True, new_attempt=True)
+
+
 def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base, tmp_path, monkeypatch):
     """Shards work side by side, whoever adds up works alone, and a shard that comes late finds the run finished."""
     from sfumato.adapting import one_writer
