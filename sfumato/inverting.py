@@ -87,6 +87,7 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     noisy = aggregate.add_noise_once(aggregation, plan.noise_multiplier, total, key, attempt)
     vectors = aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy)
     run.record("NOTE", {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt})
+    store.remove(run.folder, CONTROLS)  # exact ones of a start that was to keep them, and then did not end
     _controls(run.folder / CONTROLS, run, prepared, said, label, owned, key, attempt, keep)
     if not keep:
         store.remove(run.folder)

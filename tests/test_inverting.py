@@ -108,6 +108,12 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
     assert np.abs(bounded).max() > 1e-3
     assert np.allclose((released[0] - released[1]) * 24, bounded, atol=1e-5)
 
+    # A start that was to keep everything did not end, and the next was not to: nothing exact is left of it.
+    assert (run.folder / "controls" / "one-image").exists()
+    inverting.release(run, prepared, data, RunKey(bytes(32)), 0, False)
+    assert sorted(p.name for p in (run.folder / "controls").iterdir()) == ["anchor", "noise-only"]
+    assert not (run.folder / store.FOLDER).exists()
+
 
 def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
     from sfumato import protocol
@@ -151,6 +157,7 @@ def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(artwork,
     assert "aggregation" in failed(lambda facts, query: facts["mechanism"].update(noise_multiplier=100.0))
     assert "aggregation" in failed(lambda facts, query: query.update(noise_stddev=100 * query["noise_stddev"]))
     assert "aggregation" in failed(lambda facts, query: query.update(sampling_rate=0.01))
+    assert "aggregation" in failed(lambda facts, query: query.update(type="laplace", sampling_rate=0.5))
     for query_says in (
         {"divisors": [True]},
         {"divisors": [24.0, 24.0]},

@@ -79,7 +79,8 @@ def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
     billed = positive(mechanism["noise_multiplier"]) == noise
     enough = math.isclose(positive(query["noise_stddev"]), math.ceil(noise * GRID) / GRID * bound, rel_tol=1e-9)
     everyone = positive(query["sampling_rate"], 1) == 1
-    whole = everyone == (query["type"] == "gaussian") and len(list(map(positive, query["divisors"]))) == len(classes)
+    kind = query["type"] == ("gaussian" if everyone else "poisson_gaussian")
+    whole = kind and len(list(map(positive, query["divisors"]))) == len(classes)
     holds = same and billed and enough and whole and query["blocks"] == len(classes)
     return holds, f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {bound:.6g}"
 
