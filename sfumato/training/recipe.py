@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import SfumatoError
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,7 +40,8 @@ class Performance:
     micro_batch: most units in one forward pass; None lets `memory_budget` (bytes for activations, gradients and sums;
     weights and optimiser come on top) decide, once, before the run starts. precision: "bfloat16" or "float32" autocast of the denoiser (the same
     precision must be kept on resume). threads: CPU threads, None for torch's choice. checkpoint_steps: logical
-    steps between checkpoints. engine: "one-pass" or "reference" (records one at a time).
+    steps between checkpoints. engine: "one-pass" or "reference" (records one at a time). SfumatoError for a number below 1: a new attempt
+    is billed by the steps between checkpoints.
     """
 
     micro_batch: int | None = None
@@ -47,3 +50,10 @@ class Performance:
     threads: int | None = None
     checkpoint_steps: int = 25
     engine: Literal["one-pass", "reference"] = "one-pass"
+
+    def __post_init__(self):
+        for name in ("micro_batch", "memory_budget", "threads", "checkpoint_steps"):
+            value, may_miss = getattr(self, name), name in ("micro_batch", "threads")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (value is None and may_miss) and not (whole and value >= 1):
+                raise SfumatoError(f"{name} of the performance options is {value!r}: an integer of at least 1")
