@@ -29,7 +29,8 @@ from statistics import mean, stdev
 import numpy as np
 from measure import clock, machine, prepare_process, say
 from methods import METHODS, first
-from stages import append, lines, short, stage
+from rows import append, lines
+from stages import short, stage
 
 # Those that look at public pictures first have a program of their own: methods.py.
 KNOWN = {name: how for name, how in METHODS.items() if "public" not in how.get("method_options", {}).values()}
@@ -130,6 +131,7 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
 
     from sfumato.bases import load_base
     from sfumato.errors import SfumatoError
+    from sfumato.methods import LEARNING_RATES
     from sfumato.prepare import default_schedule
     from sfumato.training import Recipe
 
@@ -140,7 +142,7 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
         if not isinstance(given, dict) or not known.issuperset(given):
             raise SfumatoError(f"--{option} takes a JSON object with some of {', '.join(sorted(known))}")
     said = {"expected_batch_size": args.batch, "steps": args.steps, "noise_draws": args.draws}
-    rate = {"learning_rate": args.learning_rate} if args.learning_rate else {}
+    rate = args.learning_rate or args.recipe.get("learning_rate") or LEARNING_RATES[KNOWN[method]["method"]]
     return {
         "private": n,
         "base": base,
@@ -153,7 +155,7 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
         **KNOWN[method],
         **default_schedule(n, epsilon),
         **{name: value for name, value in said.items() if value is not None},
-        "recipe": asdict(Recipe(**args.recipe, **rate)),
+        "recipe": asdict(Recipe(**args.recipe | {"learning_rate": rate})),
         "options": args.options,
         "tuning": args.tuning,
         "run": run,

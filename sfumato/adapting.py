@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from .bases import encode_images
 from .errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from .estimate import made_up_batch
 from .gradients import self_check
+from .inverting import Work, check_isolation, invert
 from .prepare import Prepared
 from .privacy.keys import RunKey
 from .privacy.noise import noisy_histogram
@@ -41,8 +42,11 @@ from .training import (
 
 def check_gradients(prepared: Prepared, on_stage) -> None:
     """The engine against one-at-a-time autograd on made-up pictures, before the charge (L18, L19)."""
-    on_stage("checking the gradients on made-up pictures")
     adaptation = prepared.adaptation
+    if adaptation.inversion is not None:
+        check_isolation(prepared, on_stage)
+        return
+    on_stage("checking the gradients on made-up pictures")
     try:
         dead = self_check(
             adaptation.model,
@@ -82,7 +86,8 @@ def open_run(output: Path, prepared: Prepared, records, ledger: str | Path) -> S
     return Start(0, run.begin(records, 0))
 
 
-def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage) -> Run:
+def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage, work: Work | None = None) -> Run:
+    """Encode, learn and save; `work` says what of an inversion is to be done now."""
     plan, performance, attempt = run.plan, prepared.performance, start.attempt
     key = run.key.for_attempt(start.salt)
     if performance.threads:
@@ -90,6 +95,13 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     parallel.on_first_rank(run.require_charge)
     parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
+    if plan.aggregation is not None:
+        with _StopFlag() as stop:
+            work = replace(work or Work(), stop=lambda: stop.asked)
+            found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)
+        if found is not None:
+            parallel.on_first_rank(lambda: _save(run, found, records, attempt))
+        return run
     if plan.probe is not None and parallel.on_first_rank(lambda: run.selected) is None:
         on_stage("probing which matrices matter")
         prepared = choose_matrices(run, prepared, data, key, attempt)
@@ -277,8 +289,9 @@ class _StopFlag:
 class one_writer:
     """One process at a time works in a run folder."""
 
-    def __init__(self, run: Run):
-        self.path = run.folder / "active.lock"
+    def __init__(self, run: Run, shard: tuple[int, int] | None = None):
+        # Shards work side by side in one folder, a process each.
+        self.path = run.folder / ("active.lock" if shard is None else f"active-{shard[0]}-{shard[1]}.lock")
 
     def __enter__(self) -> None:
         self.handle = open(self.path, "w")

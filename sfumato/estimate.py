@@ -11,6 +11,7 @@ import torch
 
 from .errors import SfumatoError
 from .gradients import Engine, fitting_records
+from .inverting import expected_seconds, fit_rows
 from .prepare import Prepared
 from .privacy.clipping import flat
 from .training import Batch
@@ -39,6 +40,8 @@ def fit_to_memory(prepared: Prepared) -> Prepared:
     unit at a time. SfumatoError for a layer that the engine has no rule for.
     """
     plan, adaptation, performance = prepared.plan, prepared.adaptation, prepared.performance
+    if adaptation.inversion is not None:
+        return fit_rows(prepared)
     units = performance.micro_batch
     with _engine(prepared) as engine:
         if performance.engine != "one-pass":
@@ -92,6 +95,8 @@ def estimate(prepared: Prepared) -> Estimate:
     """Time one or two micro-batches of made-up pictures and multiply by the plan's steps."""
     prepared = fit_to_memory(prepared)
     plan = prepared.plan
+    if prepared.adaptation.inversion is not None:
+        return _of_inversion(prepared)
     units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
     batch = made_up_batch(prepared, units)
     process = psutil.Process()
@@ -115,3 +120,11 @@ def estimate(prepared: Prepared) -> Estimate:
         noise_norm=plan.noise_norm_expected(),
         signal_bound=plan.signal_bound,
     )
+
+
+def _of_inversion(prepared: Prepared) -> Estimate:
+    """The same for embeddings: noise and bound are those of the mean that is released, all classes together."""
+    plan = prepared.plan
+    seconds = expected_seconds(prepared)
+    bytes_ = psutil.Process().memory_info().rss
+    return Estimate(seconds, int(bytes_), plan.noise_norm_expected(), plan.signal_bound)

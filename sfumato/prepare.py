@@ -17,10 +17,11 @@ import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
 from .errors import ModelError, SfumatoError
-from .methods import METHODS, Adaptation, Prompts
+from .methods import METHODS, TOKEN_METHODS, Adaptation, Prompts
 from .privacy.plan import Plan, make_plan
 from .training import Performance, Recipe
 
+TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
 
@@ -45,12 +46,14 @@ def choose_prompts(
     prompt: str | Mapping[str, str] | None = None,
     init: Mapping[str, str] | None = None,
     embedder: bool | None = None,
+    placeholder: str | None = None,
 ) -> Prompts:
     """Public prompts, one per class.
 
     `prompt`: a template with {class}, or one text per class. `embedder` gives every class a trainable token of its
     own in place of {class}; by default just where the base was never taught the class's words. `init`: the public
     look-alike that such a token starts from (default: the class's own words if known, else the vocabulary's mean).
+    `placeholder`: the token's name, numbered where there are several classes.
     """
     given = dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
     for name in classes:
@@ -68,7 +71,10 @@ def choose_prompts(
         return Prompts(tuple(given[c].replace("{class}", " ".join(c.split())) for c in classes))
     if any("{class}" not in given[c] for c in classes):
         raise SfumatoError("trainable class tokens need {class} in every prompt: that is where they go")
-    placeholders = tuple(f"<class-{i}>" for i in range(len(classes)))
+    name = placeholder or "<class>"
+    placeholders = tuple(f"{name.removesuffix('>')}-{i}>" for i in range(len(classes)))
+    if placeholder and len(classes) == 1:
+        placeholders = (placeholder,)
     texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
     start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
     return Prompts(texts, placeholders, start)
@@ -91,6 +97,8 @@ def prepare(
     prompt: str | Mapping[str, str] | None = None,
     init: Mapping[str, str] | None = None,
     embedder: bool | None = None,
+    placeholder: str | None = None,
+    initializer: str | None = None,
     expected_batch_size: int | None = None,
     steps: int | None = None,
     noise_draws: int | None = None,
@@ -123,7 +131,12 @@ def prepare(
             raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
     recipe, performance = recipe or Recipe(), performance or Performance()
     opened = load_base(base)
-    prompts = choose_prompts(opened, records.classes, prompt=prompt, init=init, embedder=embedder)
+    if method in TOKEN_METHODS:
+        embedder, placeholder = True if embedder is None else embedder, placeholder or TOKEN
+        init = dict.fromkeys(records.classes, initializer) if initializer else init
+    prompts = choose_prompts(
+        opened, records.classes, prompt=prompt, init=init, embedder=embedder, placeholder=placeholder
+    )
     copied = _copied_captions(getattr(records, "captions", None), prompts, records.classes)
     if copied and not allow_caption_prompts:
         raise SfumatoError(
@@ -147,8 +160,19 @@ def prepare(
         raise SfumatoError("a unit column cannot be called 'record', the word for single images: rename the column")
     if records.unit_column and histogram is not None and max_per_unit is None:
         raise SfumatoError("a histogram over units needs --max-per-unit, a public bound on the images counted per unit")
+    if recipe.learning_rate is None:
+        recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
     chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
     schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
+    inverting, aggregation = adaptation.inversion, None
+    if inverting is not None:
+        if steps is not None or noise_draws is not None or retry_fraction or clipping != "flat":
+            raise SfumatoError(
+                "--method inversion has no training steps: --inversion-steps and --inversion-draws say how one image is inverted"
+            )
+        schedule = {"expected_batch_size": expected_batch_size or records.n_units, "steps": 1}
+        schedule["noise_draws"] = inverting.inverter.recipe.draws
+        aggregation, clip_norm = inverting.aggregation(float(schedule["expected_batch_size"])), inverting.clip_norm
     probe = adaptation.probe
     if probe is not None:
         probe = dataclasses.replace(probe, expected_batch_size=min(probe.expected_batch_size, float(records.n_units)))
@@ -186,6 +210,7 @@ def prepare(
             rank=adaptation.rank,
             probe=probe,
             probe_share=adaptation.probe_share,
+            aggregation=aggregation,
         )
     except ValueError as error:
         raise SfumatoError(str(error)) from error

@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from .bases import Base, add_placeholders, load_base, open_adapted
+from .bases import Base, add_placeholders, encode_images, load_base, open_adapted
 from .errors import DataError, SfumatoError
-from .evaluation import Comparison, UtilityRow, classifier_features, compare, train_classifier, utility
+from .evaluation import Comparison, Extractor, UtilityRow, classifier_features, compare, train_classifier, utility
 from .prepare import original_base, rebuild
-from .records import RecordSet, load_records
+from .records import RecordSet, is_flat, load_records
 from .run import Run
 from .synthesis import Sampling, class_of_each, pictures
 from .training import State, open_latents, train_without_privacy, write_file
 
 CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
-ROWS = ("synthetic", "public_only", "non_private", "real")
+ROWS = ("synthetic", "public_only", "noise_only", "one_image", "non_private", "real")
+# Tokens that an inversion leaves in its run folder to be compared with: row -> folder of `controls/`.
+CONTROLS = {"public_only": "anchor", "noise_only": "noise-only", "one_image": "one-image", "non_private": "non-private"}
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,17 @@ def evaluate(
     """Every classifier on every row, with mean and spread over seeds; selection on held-out synthetic pictures only.
 
     rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot), "non_private" (same recipe, no
-    clipping, no noise; needs the run's cache) and "real" (needs `train`, the private images themselves).
+    clipping, no noise; needs the run's cache) and "real" (needs `train`, the private images themselves). After an inversion
+    also "noise_only" and "one_image"; its exact rows need `adapt` with `keep_inversions`. With one class there is nothing to
+    classify: distances only, in the latents of the base's autoencoder.
     Writes `evaluation/*.json` into the private run folder, never into the release.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     for row in rows:
         if row not in ROWS:
             raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")
+    if run.plan.aggregation is None and {"noise_only", "one_image"} & set(rows):
+        raise SfumatoError("--rows noise_only and one_image are controls of --method inversion")
     if "real" in rows and train is None:
         raise SfumatoError("the row 'real' needs --train, the private images themselves")
     classes, resolution = run.plan.classes, load_base(run.plan.base).resolution
@@ -68,14 +74,15 @@ def evaluate(
     results: dict[str, list[UtilityRow]] = {}
     figures: dict[str, dict] = {}
     counts: dict[str, int] = {}
-    extractor = None
+    extractor = latents_of(original_base(run.plan)) if len(classes) == 1 else None
     for row in sorted(rows, key=ROWS.index):
         on_stage(f"evaluating {row}")
         images, labels = _row_images(row, run, Path(release), train, classes, resolution, public_images)
         counts[row] = len(images)
-        results[row] = utility(
-            images, labels, *held_out, len(classes), classifiers=tuple(classifiers), seeds=tuple(seeds), steps=steps
-        )
+        if len(classes) > 1:
+            results[row] = utility(
+                images, labels, *held_out, len(classes), classifiers=tuple(classifiers), seeds=tuple(seeds), steps=steps
+            )
         if distances:
             if extractor is None:
                 # Features of a classifier trained on the synthetic pictures: no second use of real labels.
@@ -102,7 +109,9 @@ def _row_images(row: str, run: Run, release: Path, train, classes, resolution: i
         return images_of(release, classes, resolution, "train")
     if row == "real":
         return images_of(train, classes, resolution, "train")
-    if row == "public_only":
+    if run.plan.aggregation is not None:
+        base = control_base(run, row)
+    elif row == "public_only":
         base = public_base(run)
     else:
         base = non_private_base(run)
@@ -126,6 +135,24 @@ def public_base(run: Run) -> Base:
     if words["placeholders"]:
         add_placeholders(base, words["placeholders"], words["initializers"])
     return base
+
+
+def control_base(run: Run, row: str) -> Base:
+    """The base with a token of an inversion's controls; SfumatoError where the run did not keep it."""
+    folder = run.folder / "controls" / CONTROLS[row]
+    if not folder.exists():
+        raise SfumatoError(f"the row {row} needs embeddings that are deleted by default: adapt with --keep-inversions")
+    return open_adapted(folder, lambda: original_base(run.plan))
+
+
+def latents_of(base: Base) -> Extractor:
+    """The base's own autoencoder as features: public, and there before any image is."""
+
+    def function(images: np.ndarray) -> np.ndarray:
+        parts = [encode_images(base, images[i : i + 256])[0].flatten(1).numpy() for i in range(0, len(images), 256)]
+        return np.concatenate(parts)
+
+    return Extractor("autoencoder", function)
 
 
 def non_private_base(run: Run, seed: int = 0) -> Base:
@@ -173,7 +200,8 @@ def images_of(source, classes: Sequence[str], resolution: int, split: str) -> tu
     records = source
     if not isinstance(source, RecordSet):
         path = Path(source)
-        records = load_records(path, classes=list(classes), split=split)
+        alone = {"unlabelled": True} if len(classes) == 1 and is_flat(path) else {}
+        records = load_records(path, classes=list(classes), split=split, **alone)
     index = {name: i for i, name in enumerate(classes)}
     for name in records.classes:
         if name not in index:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from .inverting import expectation
+from .prepare import Prepared
 from .privacy.plan import Plan
 from .records import LONE
 
 
-def remarks_on(plan: Plan, records) -> tuple[str, ...]:
+def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
-    remarks = []
+    plan, remarks = prepared.plan, []
     if records.classes_found:
         remarks.append("the class list was read off the data and will be published: declare it with --classes")
     lone = records.facts.bad.get(LONE, 0)
     if lone:
         remarks.append(f"{lone} classes have one record each and are left out, unless declared with --classes")
     ratio = plan.noise_norm_expected() / plan.signal_bound
-    if ratio > 20:
+    if prepared.adaptation.inversion is not None:
+        said = expectation(prepared).remark
+        remarks += [said] if said else []
+    elif ratio > 20:
         remarks.append(
             f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
         )
-    if plan.n_units < 100:
+    if plan.n_units < 100 and prepared.adaptation.inversion is None:
         remarks.append(
-            f"{plan.n_units} units are very few: what each of them may deny teaches a model little; bring some hundreds"
+            f"{plan.n_units} units cannot teach a model anything that each of them may deny: bring some hundred, or take "
+            "--method inversion"
         )
     if plan.probe is not None:
         remarks.extend(_probe_remarks(plan))

@@ -14,14 +14,16 @@ import numpy as np
 
 from . import budget, parallel
 from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
-from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, make_scheduler, open_adapted
+from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
-from .methods import METHODS
+from .inversion.advisor import Forecast
+from .inverting import Work, expectation, with_public_style
+from .methods import METHODS, TOKEN_METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
 from .probing import with_public
-from .records import RecordSet, Summary, describe, load_records
+from .records import RecordSet, Summary, describe, is_flat, load_records
 from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
 from .remarks import remarks_on
@@ -35,11 +37,12 @@ Source = str | Path | RecordSet
 
 @dataclass(frozen=True)
 class PlanReport:
-    """A plan, what it will take here, and remarks for the person who reads it."""
+    """A plan, what it will take here, and remarks for the person who reads it; of an inversion also what it will be worth."""
 
     plan: Plan
     estimate: Estimate
     remarks: tuple[str, ...]
+    forecast: Forecast | None = None
 
 
 def inspect(path: Source, **reading: Any) -> Summary:
@@ -58,14 +61,16 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
     Raises SfumatoError where the target cannot be met, saying what would.
     """
     reading, preparing = _split(options)
-    records = _records(path, reading)
+    records = _records(path, _unlabelled_if_flat(path, reading, preparing))
     place, remarks = Path(ledger or budget.default_path()), ()
     if place.exists():
         known = budget.standing(budget.open_ledger(place), records.fingerprints)
         preparing = _on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()
     prepared = _prepare(records, epsilon, preparing)
-    return PlanReport(prepared.plan, estimate(prepared), remarks + remarks_on(prepared.plan, records))
+    expected = None if prepared.adaptation.inversion is None else expectation(prepared)
+    remarks += remarks_on(prepared, records)
+    return PlanReport(prepared.plan, estimate(prepared), remarks, expected)
 
 
 def adapt(
@@ -76,6 +81,8 @@ def adapt(
     resume: bool = False,
     new_attempt: bool = False,
     ledger: str | Path | None = None,
+    shard: tuple[int, int] | None = None,
+    keep_inversions: bool = False,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Any,
@@ -86,41 +93,47 @@ def adapt(
     data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
     the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
     Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own).
+    Of an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`, and a last `resume` without
+    a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder.
     Other options as in `prepare.prepare` and `records.load_records`.
     """
     reading, preparing = _split(options)
     parallel.start()
-    records = _records(path, reading)
+    work = Work(shard, keep_inversions)
     if resume:
         run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
+        _require_inversion(run.plan.aggregation is not None, work)
+        records = _records(path, _unlabelled_if_flat(path, reading, {"method": run.plan.method}))
         known = parallel.on_first_rank(lambda: budget.standing(run.ledger.ledger, records.fingerprints))
         records = records.rearranged(known.order)
-        with one_writer(run):
+        with one_writer(run, shard):
             # Inside, so that a probe recorded by the process before us is seen.
             selected = parallel.on_first_rank(lambda: run.selected)
             prepared = rebuild(run.plan, run.options, selected, run.start)
             check_gradients(prepared, on_stage)
             start = parallel.on_first_rank(lambda: continue_run(run, records, new_attempt))
-            return train_run(run, prepared, records, start, progress, on_stage)
+            return train_run(run, prepared, records, start, progress, on_stage, work)
     else:
         if epsilon is None:
             raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        _require_inversion(preparing.get("method") == "inversion", work)
+        records = _records(path, _unlabelled_if_flat(path, reading, preparing))
         place = ledger or budget.default_path(Path(output))
         # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
         known = parallel.on_first_rank(lambda: budget.standing(budget.open_ledger(place), records.fingerprints))
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
         prepared = _prepare(records, epsilon, _on_terms(preparing, known))
-        for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared.plan, records)):
+        for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
         start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place))
         run = parallel.on_first_rank(lambda: Run.open(output, place))
-        with one_writer(run):
-            return train_run(run, prepared, records, start, progress, on_stage)
+        with one_writer(run, shard):
+            return train_run(run, prepared, records, start, progress, on_stage, work)
 
 
 def synthesize(
@@ -201,7 +214,8 @@ def export(
         else:
             temporary.mkdir(parents=True)
         # A pipeline folder holds a LoRA merged; branches that are not linear stay beside it.
-        for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE):
+        tokens = [path.name for path in embeds_files(run.model)]
+        for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE, *tokens):
             if (run.model / name).exists():
                 shutil.copy(run.model / name, temporary / name)
         write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={})
@@ -283,9 +297,23 @@ def _split(options: dict) -> tuple[dict, dict]:
 def _prepare(records: RecordSet, epsilon: float, preparing: dict) -> Prepared:
     public = preparing.get("public_data")
     said = {k: v for k, v in preparing.items() if k != "public_data"}
-    if public is not None:
+    if public is not None and said.get("method") == "inversion":
+        said = with_public_style(said, _records(public, _unlabelled_if_flat(public, {}, said)), records.classes)
+    elif public is not None:
         said = with_public(said, _records(public, {}))
     return prepare(records, epsilon=epsilon, **said)
+
+
+def _require_inversion(inverts: bool, work: Work) -> None:
+    if (work.shard is not None or work.keep) and not inverts:
+        raise SfumatoError("--shard and --keep-inversions of adapt go with --method inversion")
+
+
+def _unlabelled_if_flat(path: Source, reading: dict, preparing: Mapping) -> dict:
+    """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into folders."""
+    if preparing.get("method") not in TOKEN_METHODS or isinstance(path, RecordSet) or "labels" in reading:
+        return reading
+    return {"unlabelled": True} | reading if is_flat(Path(path)) else reading
 
 
 def _records(path: Source, reading: dict) -> RecordSet:

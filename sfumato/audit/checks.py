@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import canaries, conduct, methods, noise, oneshot, parity, replay, sampling, taint
+from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, replay, sampling, taint
 from .finding import Finding
 from .models import FAMILIES
 from .subject import key_of, made_up
@@ -48,7 +48,7 @@ def m1(now: Settings) -> Iterator[Finding]:
     """No unit moves the sum by more than its bound, and by nothing but its own clipped gradient: paired replay on neighbours."""
     for family, kind in _models(now):
         yield replay.sensitivity(made_up(family, kind), now.seed, more=now.more)
-    for mechanism in oneshot.mechanisms():
+    for mechanism in (*oneshot.mechanisms(), *embeddings.mechanisms()):
         yield oneshot.neighbours(mechanism, now.seed)
 
 
@@ -111,7 +111,7 @@ def b3(now: Settings) -> Iterator[Finding]:
 
 def h(now: Settings) -> Iterator[Finding]:
     """One-shot queries: noise of the declared size at sensitivities other than 1, on the grid."""
-    for mechanism in oneshot.mechanisms():
+    for mechanism in (*oneshot.mechanisms(), *embeddings.mechanisms()):
         yield oneshot.noise(mechanism, now.seed, now.alpha)
 
 

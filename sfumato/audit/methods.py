@@ -11,7 +11,7 @@ import torch
 from ..bases import load_base
 from ..bases.tiny import CLASSES, make_tiny_base
 from ..methods import METHODS, Adaptation, Prompts
-from . import conduct, replay
+from . import conduct, embeddings, replay
 from .finding import Finding
 from .subject import Subject, changed, clipped, made_up_plan
 
@@ -24,15 +24,19 @@ KINDS = {
     "lora": "normalised",
     "saliency": "per-group-normalised",
     "loda": "flat",
+    "embedding": "flat",
 }
 
 
 def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
-    """M1, M3 and M6 on each method, every one with another clipping."""
+    """M1, M3 and M6 on each method, every one with another clipping; M1 and isolation where images are inverted."""
     with tempfile.TemporaryDirectory() as folder:
         base = make_tiny_base(Path(folder) / "tiny")
         for name in METHODS:
-            subject = on_tiny(name, base, KINDS.get(name, "flat"))
+            if name == "inversion":  # no loop: its own two checks
+                yield from embeddings.on_tiny(load_base(base), PROMPTS, seed)
+                continue
+            subject = on_tiny(name, base, KINDS[name])
             yield replay.sensitivity(subject, seed, units=3 if quick else 5, brief=True)
             yield conduct.changed_set(subject, seed)
             if not quick:

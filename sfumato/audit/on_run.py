@@ -13,7 +13,7 @@ from ..errors import SfumatoError
 from ..prepare import rebuild
 from ..run import AUDIT, Run, code_version, dependency_versions
 from ..training import write_file
-from . import canaries, conduct, methods, noise, oneshot, parity, replay, report, sampling
+from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, replay, report, sampling
 from .checks import CHECKS, Check, Settings, run_checks
 from .finding import Finding
 from .subject import Subject, changed, key_of, made_up
@@ -61,6 +61,8 @@ def audit_run(
 
 def checks_of(run: Run) -> dict[str, Check]:
     """The checks of this run's mechanisms, by name."""
+    if run.plan.aggregation is not None:
+        return of_aggregation(run)
     exact, own = subjects(run)
     plan, queries = run.plan, one_shots(run)
 
@@ -128,6 +130,29 @@ def checks_of(run: Run) -> dict[str, Check]:
     return {name: checks[name] for name in CHECKS if name in checks and (name != "H" or queries)}
 
 
+def of_aggregation(run: Run) -> dict[str, Check]:
+    """The checks of a run without a loop: its sum of embeddings, with its own inverter, bound, noise and sample."""
+    plan, queries = run.plan, one_shots(run)
+    prepared = rebuild(plan, run.options, None, run.start)
+
+    def m1(now: Settings) -> Iterator[Finding]:
+        yield embeddings.isolation(prepared)
+        for query in (*queries, embeddings.inversion(prepared)):
+            yield oneshot.neighbours(query, now.seed)
+
+    def b(now: Settings) -> Iterator[Finding]:
+        rate, units = plan.sampling_rate, plan.n_units
+        steps = max(100, math.ceil(100_000 / units))
+        found = sampling.drawn_by_sampler(key_of(now.seed, "sampler of the run"), units, rate, steps)
+        yield sampling.rate(found, rate, f"sampler, q = {rate:.4g}", now.alpha)
+
+    def h(now: Settings) -> Iterator[Finding]:
+        for query in queries:
+            yield oneshot.noise(query, now.seed, now.alpha)
+
+    return {"M1": m1} | ({"B": b} if plan.sampling_rate < 1 else {}) | {"H": h}
+
+
 def subjects(run: Run) -> tuple[Subject, Subject]:
     """The run's method on its base: in single precision, and in the run's own. Nothing of what it has learnt is in them."""
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
@@ -147,8 +172,10 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
 
 
 def one_shots(run: Run) -> list[oneshot.OneShot]:
-    """The run's histogram and probe, if its plan pays for them, with their own noise multipliers and bounds."""
+    """The run's queries that its plan pays for once, with their own noise multipliers and bounds."""
     plan, found = run.plan, []
+    if plan.aggregation is not None:
+        found.append(embeddings.aggregation(plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier))
     if plan.histogram_noise_multiplier is not None:
         found.append(oneshot.histogram(plan.max_per_unit, plan.histogram_noise_multiplier))
     if plan.probe is not None:

@@ -1,6 +1,6 @@
 """H, and M1 for queries that are asked once: the class histogram and the probe, by the functions that a run calls.
 
-A further mechanism (an aggregated embedding, say) is one more `OneShot` in `mechanisms`.
+A further mechanism is one more `OneShot`, in `mechanisms` or, as the sum of embeddings, in a file of its own.
 """
 
 from __future__ import annotations

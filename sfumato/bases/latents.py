@@ -37,10 +37,21 @@ def decode_latents(base: Base, latents: torch.Tensor) -> np.ndarray:
 def tokenize(base: Base, prompts: Sequence[str]) -> torch.Tensor:
     """Token ids int64 [P, L]; SfumatoError where a prompt is longer than the encoder reads."""
     longest = base.tokenizer.model_max_length
+    prompts = [every_vector(base, prompt) for prompt in prompts]
     for prompt in prompts:
         if len(base.tokenizer(prompt, truncation=False, verbose=False).input_ids) > longest:
             raise SfumatoError(f"the prompt {prompt[:60]!r} is longer than the base's {longest} tokens: shorten it")
     return base.tokenizer(list(prompts), padding="max_length", max_length=longest, return_tensors="pt").input_ids
+
+
+def every_vector(base: Base, prompt: str) -> str:
+    """The prompt with `<token> <token>_1 ...` for an added token of several vectors, as diffusers' pipelines write it."""
+    added = base.tokenizer.added_tokens_encoder
+    for token in added:
+        if f"{token}_1" in added and token in prompt:
+            count = next(i for i in range(1, len(added) + 1) if f"{token}_{i}" not in added)
+            prompt = prompt.replace(token, " ".join([token, *(f"{token}_{i}" for i in range(1, count))]))
+    return prompt
 
 
 @torch.no_grad()

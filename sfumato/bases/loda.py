@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import ModelError, SfumatoError
 from .pipeline import Base, load_base
 from .saving import load_lora
+from .vectors import embeds_files, load_embeds
 from .weights import check_weights
 
 LODA_FILE = "loda_weights.safetensors"
@@ -148,11 +149,14 @@ def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
-    """What a method saved in `folder`: a whole pipeline, or adapters put into `original()` (a LoRA is merged: it samples faster)."""
+    """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into `original()` (a LoRA is merged: it
+    samples faster)."""
     whole = (folder / "model_index.json").exists()
     base = load_base(folder) if whole else original()
     if (folder / LODA_FILE).exists():
         load_loda(base, folder)
+    elif embeds_files(folder):
+        load_embeds(base, folder)
     elif not whole:
         load_lora(base, folder)
     return base

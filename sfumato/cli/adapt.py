@@ -7,18 +7,20 @@ from typing import Annotated
 from typer import Option
 
 from ..errors import SfumatoError
+from . import inverting
 from . import options as shared
 from . import preparing as training
 from .live import LiveLine
 from .options import PRIVACY, Images, Ledger, Output, options
 
 
-@options(reading=shared.reading, preparing=training.preparing)
+@options(reading=shared.reading, preparing=training.preparing, tokens=inverting.tokens)
 def adapt(
     images: Images,
     output: Output,
     reading: dict,
     preparing: dict,
+    tokens: dict,
     epsilon: Annotated[
         float | None, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
     ] = None,
@@ -29,6 +31,13 @@ def adapt(
     new_attempt: Annotated[
         bool, Option("--new-attempt", help="With --resume: fresh draws, paid from the plan's --retry-reserve.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        Option("--shard", metavar="I/N", help="Inversion: only every N-th chunk, from I; a last --resume adds up."),
+    ] = None,
+    keep_inversions: Annotated[
+        bool, Option("--keep-inversions", help="Leave the private embeddings of single images in the run folder.")
+    ] = False,
 ) -> None:
     """Adapt a public base to private images; everything private stays in the run folder.
 
@@ -37,12 +46,13 @@ def adapt(
     sfumato adapt ./scans --epsilon 4 --method lora --rank 4 --base ./stable-diffusion -o run
     sfumato adapt ./scans --epsilon 4 --method saliency --keep 0.3 -o run
     sfumato adapt ./scans --epsilon 4 --method loda --target-modules convolutions -o run
+    sfumato adapt ./artwork --epsilon 1 --method inversion -o run
     sfumato adapt ./scans -o run --resume
     torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 -o run
     """
     if new_attempt and not resume:
         raise SfumatoError("--new-attempt goes with --resume: it continues a run with fresh, paid draws")
-    said = [*(["epsilon"] if epsilon is not None else []), *preparing]
+    said = [*(["epsilon"] if epsilon is not None else []), *preparing, *tokens]
     if resume and said:
         flag = "--" + said[0].replace("_", "-")
         raise SfumatoError(f"{flag} does not go with --resume: the run keeps its own plan and options")
@@ -53,6 +63,7 @@ def adapt(
         raise SfumatoError(f"{output} exists: name a new run folder, or continue it with --resume")
 
     from .. import parallel, verbs
+    from .synthesize import shard_of
 
     with LiveLine(quiet=parallel.rank() != 0) as line:
         run = verbs.adapt(
@@ -62,12 +73,16 @@ def adapt(
             resume=resume,
             new_attempt=new_attempt,
             ledger=ledger,
+            shard=None if shard is None else shard_of(shard),
+            keep_inversions=keep_inversions,
             progress=line.step,
             on_stage=line.stage,
             **reading,
-            **({} if resume else training.arguments(preparing)),
+            **({} if resume else inverting.with_tokens(training.arguments(preparing), tokens)),
         )
-    if parallel.rank() == 0:
+    if shard is not None:
+        print(f"{run.folder}: shard {shard} is inverted. When all are: sfumato adapt {images} -o {run.folder} --resume")
+    elif parallel.rank() == 0:
         print(f"{run.folder}: epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}. The folder is PRIVATE.")
         print(f"next: sfumato synthesize {run.folder} -n 10000 -o release")
         print(f"before it, where the certificate is to state an audit: sfumato audit {run.folder}")

@@ -20,7 +20,8 @@ def evaluate(
     test: Annotated[Path, Option("--test", help="Held-out real images, not part of the private set.")],
     train: Annotated[Path | None, Option("--train", help="The private images, for the row `real`.")] = None,
     rows: Annotated[
-        str, Option("--rows", metavar="A,B,..", help="Of synthetic, public_only, non_private, real.")
+        str,
+        Option("--rows", metavar="A,B,..", help="Of synthetic, public_only, noise_only, one_image, non_private, real."),
     ] = "synthetic,public_only",
     classifiers: Annotated[
         str, Option("--classifiers", metavar="A,B,..", help="Of logistic, cnn, resnet, wrn.")
@@ -74,7 +75,8 @@ def show(found: Evaluation, run: Path) -> None:
         ]
         table.add_row(row, f"{found.images[row]:,}", *cells)
     console = Console()
-    console.print(table)
+    if found.utility:
+        console.print(table)
     if found.distances:
         columns = list(next(iter(found.distances.values())))
         table = Table("pictures", *columns, title="Distances to the real images", title_justify="left")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from . import inverting
 from . import options as shared
 from . import preparing as training
 from .options import PRIVACY, Images, Ledger, options
@@ -22,11 +23,12 @@ RELATIONS = {
 }
 
 
-@options(reading=shared.reading, preparing=training.preparing)
+@options(reading=shared.reading, preparing=training.preparing, tokens=inverting.tokens)
 def plan(
     images: Images,
     reading: dict,
     preparing: dict,
+    tokens: dict,
     epsilon: Annotated[
         float, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
     ],
@@ -43,9 +45,16 @@ def plan(
     """
     from .. import verbs
 
-    report = verbs.plan(images, epsilon=epsilon, ledger=ledger, **reading, **training.arguments(preparing))
+    report = verbs.plan(
+        images,
+        epsilon=epsilon,
+        ledger=ledger,
+        **reading,
+        **inverting.with_tokens(training.arguments(preparing), tokens),
+    )
     if as_json:
         body = {"plan": report.plan.to_json(), "estimate": asdict(report.estimate), "remarks": list(report.remarks)}
+        body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
         print(json.dumps(body, indent=2))
     else:
         show(report)
@@ -88,6 +97,13 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
         ("unit", unit),
         ("relation", f"{plan.relation}: {RELATIONS[plan.relation]}"),
     ]
+    if plan.aggregation is not None:
+        return [
+            ("Promise", promise),
+            ("Mechanism", inverting.mechanism_rows(plan)),
+            ("Work", inverting.work_rows(report)),
+            ("Declared public by this plan", _public(plan)),
+        ]
     mechanism = [
         ("training", f"Poisson-sampled Gaussian, {plan.steps:,} steps" + _retries(plan.retry_steps)),
         ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
@@ -109,14 +125,22 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
         ("noise norm a step", f"{guess.noise_norm:.4g} on the mean gradient"),
         ("signal norm a step", f"at most {guess.signal_bound:.4g} (signal-to-noise at most {signal:.2g})"),
     ]
-    public = [
+    return [
+        ("Promise", promise),
+        ("Mechanism", mechanism),
+        ("Work", work),
+        ("Declared public by this plan", _public(plan)),
+    ]
+
+
+def _public(plan) -> list[tuple[str, str]]:
+    """What the plan makes public beside its own settings."""
+    rows = [
         ("number of units", f"{plan.n_units:,}"),
         ("classes", ", ".join(plan.classes)),
         ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
     ]
-    if plan.opt_ins:
-        public.append(("opted in to", ", ".join(plan.opt_ins)))
-    return [("Promise", promise), ("Mechanism", mechanism), ("Work", work), ("Declared public by this plan", public)]
+    return rows + ([("opted in to", ", ".join(plan.opt_ins))] if plan.opt_ins else [])
 
 
 def _retries(steps: int) -> str:

@@ -56,3 +56,14 @@ def check_words(plan: Plan) -> None:
         raise ValueError("classes must be declared, each once: they are public")
     if len(plan.prompts) != len(plan.classes):
         raise ValueError("one public prompt per class is needed: give as many prompts as classes")
+
+
+def check_aggregation(plan: Plan) -> None:
+    """ValueError unless a plan of one noisy sum says nothing of training."""
+    rule, blocks = plan.aggregation.rule, plan.aggregation.blocks
+    if plan.steps != 1 or plan.retry_steps or plan.probe is not None or plan.clipping != "flat":
+        raise ValueError("an aggregation is one noisy sum: no steps, no retry reserve, no probe, flat clipping")
+    if blocks != len(plan.classes) or plan.trainable != plan.aggregation.numbers:
+        raise ValueError("the aggregation has one block for each class, and its numbers are what is learned")
+    if rule == "unit" and plan.clip_norm != 1.0:
+        raise ValueError("unit vectors have norm 1: leave clip_norm out")

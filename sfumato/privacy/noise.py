@@ -1,7 +1,8 @@
-"""Noise: Gaussian for the clipped sums of training, exact discrete Gaussian on a grid for one-shot counts.
+"""Noise: Gaussian for the clipped sums of training, exact integer noise on a grid for one-shot queries.
 
 Training noise is float64 normals of the run key, cast to float32 and added in float32: a real-arithmetic guarantee. One-shot
-counts are released in grid mode (integers only), where floating point plays no part.
+queries are released in grid mode (integers only), where floating point plays no part: counts and scores with discrete Gaussian
+noise, sums of vectors with rounded Gaussian noise, whose price is that of the continuous one without any approximation.
 """
 
 from __future__ import annotations
@@ -91,6 +92,23 @@ def noisy_scores(totals: Sequence[int], stddev: int, key: RunKey, *, step: int, 
     return np.array([int(total) + coins.discrete_gaussian(stddev) for total in exact], dtype=np.int64)
 
 
+def noisy_vector(totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int, name: str) -> np.ndarray:
+    """Summed integer vectors + rounded Gaussian noise of integer sd `stddev` >= 1 (all in grid units), int64 [D].
+
+    Each coordinate of the noise is sd * Z rounded to the nearest integer, Z a standard normal drawn exactly. Rounding commutes
+    with adding integers, so the result is round(totals + sd * Z): post-processing of the continuous Gaussian mechanism on the
+    vector of totals. It is therefore billed as Gaussian(sd / L2 sensitivity) exactly, in any dimension and on any grid.
+    Call once per address. Raises ValueError for totals that are not integers or an sd that is not.
+    """
+    exact = np.asarray(totals)
+    if exact.ndim != 1 or exact.dtype.kind not in "iu":
+        raise ValueError("a noisy vector needs integer totals, one per coordinate")
+    if isinstance(stddev, bool) or not isinstance(stddev, int) or stddev < 1:
+        raise ValueError("the noise on a vector needs an integer standard deviation >= 1 in grid units")
+    coins = _Coins(key.stream("aggregate", step, attempt, name))
+    return np.array([int(total) + coins.rounded_gaussian(stddev) for total in exact], dtype=np.int64)
+
+
 class _Coins:
     """Exact samplers over integers from a stream of 64-bit words."""
 
@@ -145,3 +163,62 @@ class _Coins:
             value = self.discrete_laplace(sigma)
             if self.exp_minus((abs(value) - sigma) ** 2, 2 * sigma * sigma):
                 return value
+
+    def rounded_gaussian(self, sigma: int) -> int:
+        """sigma * Z to the nearest integer, Z standard normal, exactly (Karney, arXiv 1303.6257, algorithm N).
+
+        Z = +-(k + x): k has probability proportional to exp(-k^2 / 2), and x in (0, 1) is a binary fraction whose digits are
+        drawn as far as a comparison asks for them, 64 at a time.
+        """
+        while True:
+            k = 0
+            while self.exp_minus(1, 2):
+                k += 1
+            if not all(self.exp_minus(1, 2) for _ in range(k * (k - 1))):
+                continue
+            x = _Fraction(self)
+            # exp(-x (2 k + x) / 2) in k + 1 equal parts, so that each exponent stays below 1
+            if all(self._exp_minus_part(x, k) for _ in range(k + 1)):
+                break
+        while True:
+            one = 1 << x.bits
+            low, high = sigma * (k * one + x.digits), sigma * (k * one + x.digits + 1)
+            least, most = (2 * low + one) // (2 * one), -((2 * high + one) // (-2 * one)) - 1
+            if least == most:
+                return -least if self.below(2) else least
+            x.extend()
+
+    def _exp_minus_part(self, x: _Fraction, k: int) -> bool:
+        """True with probability exp(-p), p = x (2 k + x) / (2 k + 2) < 1 (von Neumann's alternating series)."""
+        n = 1
+        while self._below_part(x, k, n):
+            n += 1
+        return n % 2 == 1
+
+    def _below_part(self, x: _Fraction, k: int, n: int) -> bool:
+        """Whether a fresh uniform number is below p / n."""
+        w = _Fraction(self)
+        while True:
+            while w.bits < x.bits:
+                w.extend()
+            while x.bits < w.bits:
+                x.extend()
+            one, scale = 1 << x.bits, n * (2 * k + 2)
+            if (w.digits + 1) * scale * one <= x.digits * (2 * k * one + x.digits):
+                return True
+            if w.digits * scale * one >= (x.digits + 1) * (2 * k * one + x.digits + 1):
+                return False
+            w.extend()
+
+
+class _Fraction:
+    """A uniform number in (0, 1) of which `bits` binary digits are known: it lies in [digits, digits + 1) / 2^bits."""
+
+    __slots__ = ("_coins", "bits", "digits")
+
+    def __init__(self, coins: _Coins):
+        self._coins, self.bits, self.digits = coins, 0, 0
+        self.extend()
+
+    def extend(self) -> None:
+        self.digits, self.bits = self.digits << 64 | self._coins._word(), self.bits + 64

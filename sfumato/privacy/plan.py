@@ -10,14 +10,16 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
 from sfumato.privacy import accounting, checks, clipping, events
-from sfumato.privacy.events import Event, PoissonGaussian
-from sfumato.privacy.pricing import events_of, one_shot_events, price_after, probe_event
+from sfumato.privacy.aggregation import Aggregation
+from sfumato.privacy.events import Event
+from sfumato.privacy.pricing import events_of, main_event, one_shot_events, price_after, probe_event
 from sfumato.privacy.probing import Probe
 
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
 # The constants of the papers: one of a whole gradient (arXiv 2206.07136), one of a single matrix's (arXiv 2605.30312).
 GAMMAS = {"normalised": 0.01, "per-group-normalised": 1e-4}
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
+_LATER = ("probe", "clip_groups", "aggregation")  # fields that a plan which does not use them leaves out
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Plan:
     sd / sensitivity; retry_steps: further steps billed for resumes; epsilon: the composed cost, rounded up to 3 decimals; probe: the
     noisy ranking that decides what trains; trainable is then the most that can be chosen, and target_modules are the candidates.
     clip_norm: what one unit adds at most, all groups together; clip_groups: how many groups share it equally, None for one clip.
+    aggregation: the run is one noisy sum of embeddings (one "step" over all units, or a Poisson sample) and no training.
     Raises ValueError when the fields contradict each other, the events above all.
     """
 
@@ -64,6 +67,7 @@ class Plan:
     opt_ins: tuple[str, ...] = ()
     probe: Probe | None = None
     clip_groups: int | None = None
+    aggregation: Aggregation | None = None
 
     def __post_init__(self):
         checks.check_numbers(self)
@@ -72,6 +76,8 @@ class Plan:
         if accounting.check_delta(self.delta) >= 1 / self.n_units and "large-delta" not in self.opt_ins:
             raise ValueError(checks.large_delta(self.n_units))
         self.clip()
+        if self.aggregation is not None:
+            checks.check_aggregation(self)
         if self.sampling_rate != self.expected_batch_size / self.n_units:
             raise ValueError("sampling_rate must equal expected_batch_size / n_units: make the plan again")
         if self.events != events_of(self):
@@ -126,7 +132,7 @@ class Plan:
         total = self.steps + self.retry_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= total:
             raise ValueError(f"steps must be an integer between 0 and {total}: more is not paid for")
-        if steps == total:
+        if steps == total or self.aggregation is not None:
             return self.epsilon
         return min(price_after(self, steps), self.epsilon)
 
@@ -141,20 +147,23 @@ class Plan:
         """A JSON object with one entry per field."""
         body = {**asdict(self), "events": events.to_json(self.events)}
         # What a plan does not use is left out, so that plans from before it was known keep their digest.
-        rest = {"probe": self.probe and self.probe.to_json(), "clip_groups": self.clip_groups}
+        rest = {name: getattr(self, name) for name in _LATER}
+        rest = {k: v.to_json() if hasattr(v, "to_json") else v for k, v in rest.items()}
         used = {name: value for name, value in rest.items() if value is not None}
         return {k: v for k, v in body.items() if k not in rest} | {name: list(body[name]) for name in _TUPLES} | used
 
     @classmethod
     def from_json(cls, body: Mapping) -> Plan:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
-        if not isinstance(body, Mapping) or {*body, "probe", "clip_groups"} != {field.name for field in fields(cls)}:
+        if not isinstance(body, Mapping) or {*body, *_LATER} != {field.name for field in fields(cls)}:
             raise ValueError("this is not a plan of this version: make the plan again")
         if not all(isinstance(body[name], (list, tuple)) for name in (*_TUPLES, "events")):
             raise ValueError("classes, prompts, target_modules, opt_ins and events must be lists: make the plan again")
         body = {**body, **{name: tuple(body[name]) for name in _TUPLES}, "events": events.from_json(body["events"])}
         if "probe" in body:
             body["probe"] = Probe.from_json(body["probe"])
+        if "aggregation" in body:
+            body["aggregation"] = Aggregation.from_json(body["aggregation"])
         return cls(**body)
 
     @property
@@ -196,6 +205,7 @@ def make_plan(
     allow_large_delta: bool = False,
     probe: Probe | None = None,
     probe_share: float = 0.02,
+    aggregation: Aggregation | None = None,
 ) -> Plan:
     """Validate, list every event, solve for the training noise on the composed cost, and freeze it all.
 
@@ -233,15 +243,14 @@ def make_plan(
         steps=steps, noise_draws=noise_draws, clip_norm=clip_norm, clipping=clipping, gamma=gamma, clip_groups=clip_groups,
         histogram_noise_multiplier=histogram_noise_multiplier, retry_steps=total - steps, base=base, base_digest=base_digest,
         trainable=trainable, learning_rate=learning_rate, warmup_steps=warmup_steps, ema_decay=ema_decay,
-        target_modules=tuple(target_modules), rank=rank, opt_ins=("large-delta",) if delta >= 1 / n_units else (),
+        target_modules=tuple(target_modules), rank=rank, aggregation=aggregation, opt_ins=("large-delta",) if delta >= 1 / n_units else (),
         grid=(accounting.CERTIFICATE_GRID if epsilon <= 20 else accounting.PLANNING_GRID) if grid is None else grid,
     )  # fmt: skip
     # Calibration takes seconds, so every other rule is checked first, on a plan without a price.
     tried = probe and replace(probe, noise_multiplier=probe.noise_multiplier or 1.0)
     one_shot = one_shot_events(histogram_noise_multiplier, tried, n_units)
-    checked = draft(
-        noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, PoissonGaussian(rate, 1.0, total))
-    )
+    last = partial(main_event, aggregation is not None, rate, steps=total)
+    checked = draft(noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, last(1.0)))
     if probe is not None:
         if not checks.is_number(probe_share) or not 0 < probe_share <= 1:
             raise ValueError("probe_share must lie in (0, 1]: 0.02 lets the training noise rise by 2 %")
@@ -249,13 +258,13 @@ def make_plan(
         before = accounting.calibrate(others, rate, total, epsilon, delta, relation, checked.grid)
         probe = replace(probe, noise_before=before)
         if probe.noise_multiplier is None:
-            training = PoissonGaussian(rate, before * (1 + probe_share), total)
+            training = last(before * (1 + probe_share))
             noise = accounting.calibrate_probe(
                 others, partial(probe_event, probe, n_units), training, epsilon, delta, relation, checked.grid
             )
             probe = replace(probe, noise_multiplier=noise)
         one_shot, draft = one_shot_events(histogram_noise_multiplier, probe, n_units), partial(draft, probe=probe)
     noise_multiplier = accounting.calibrate(one_shot, rate, total, epsilon, delta, relation, checked.grid)
-    all_events = (*one_shot, PoissonGaussian(rate, noise_multiplier, total))
+    all_events = (*one_shot, last(noise_multiplier))
     reached = accounting.epsilon_of(all_events, delta, relation, checked.grid)
     return draft(noise_multiplier=noise_multiplier, epsilon=reached, events=all_events)

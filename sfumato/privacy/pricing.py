@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
 
 def events_of(plan: Plan) -> tuple[Event, ...]:
-    """Every event that the plan's fields stand for, training last."""
-    training = PoissonGaussian(plan.sampling_rate, plan.noise_multiplier, plan.steps + plan.retry_steps)
-    return (*one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units), training)
+    """Every event that the plan's fields stand for, training or aggregation last."""
+    last = main_event(
+        plan.aggregation is not None, plan.sampling_rate, plan.noise_multiplier, plan.steps + plan.retry_steps
+    )
+    return (*one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units), last)
+
+
+def main_event(aggregation: bool, sampling_rate: float, noise_multiplier: float, steps: int) -> Event:
+    """Training's steps; an aggregation of all units is one Gaussian mechanism, of a Poisson sample one such step."""
+    if aggregation and sampling_rate == 1:
+        return Gaussian(noise_multiplier)
+    return PoissonGaussian(sampling_rate, noise_multiplier, steps)
 
 
 def one_shot_events(histogram: float | None, probe: Probe | None, n_units: int) -> tuple[Event, ...]:

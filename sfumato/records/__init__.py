@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .assemble import LONE
 from .digits import bundled_digits
+from .folder import is_flat
 from .load import load_records
 from .recordset import Facts, RecordSet
 from .summary import Summary, describe
 
-__all__ = ["LONE", "Facts", "RecordSet", "Summary", "bundled_digits", "describe", "load_records"]
+__all__ = ["LONE", "Facts", "RecordSet", "Summary", "bundled_digits", "describe", "is_flat", "load_records"]

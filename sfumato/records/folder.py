@@ -130,6 +130,17 @@ def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:
     return sorted(names)
 
 
+def is_flat(root: Path) -> bool:
+    """Whether `root` is a plain folder of pictures: no class folders and no table."""
+    if (
+        not root.is_dir()
+        or _folders(root)
+        or any(path.suffix in (".csv", ".jsonl", ".parquet", ".npz") for path in root.iterdir())
+    ):
+        return False
+    return any(_is_picture(path) for path in root.iterdir() if path.is_file())
+
+
 def _folders(root: Path) -> list[str]:
     return sorted(
         f

@@ -33,7 +33,7 @@ def checks(folder: Path) -> list[Check]:
 
 
 def check_facts(facts: dict) -> Iterator[Check]:
-    """The statement, the event tree, the probe with its choice, and the table for records that belong together."""
+    """The statement, the event tree, the probe with its choice, the sum of embeddings, and the table for records that belong together."""
     words = (
         f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy: {facts['unit']}, relation: "
     )
@@ -47,7 +47,9 @@ def check_facts(facts: dict) -> Iterator[Check]:
     )
     yield "event tree", facts["event_tree"] == event_tree(facts["events"]), "the same events as in 'events'"
     for query in facts["mechanism"]["one_shot"]:
-        if "sensitivity" in query:
+        if "divisors" in query:
+            yield "aggregation", *_aggregation(query, facts["mechanism"])
+        elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
             enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
@@ -63,6 +65,14 @@ def check_facts(facts: dict) -> Iterator[Check]:
         yield "k_table", whole and not low, f"{len(table)} group sizes, none priced too low"
     elif table:
         yield "k_table", False, "stands where it cannot be priced again"
+
+
+def _aggregation(query: dict, mechanism: dict) -> tuple[bool, str]:
+    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is billed, its divisors numbers."""
+    bound = 1.0 if query["rule"] == "unit" else mechanism["clip_norm"]
+    enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
+    holds = enough and query["sensitivity"] == bound == mechanism["sensitivity"] and min(query["divisors"]) > 0
+    return holds, f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {bound:.6g}"
 
 
 def _points(events: tuple, k: int) -> float:
@@ -83,7 +93,8 @@ def check_page(facts: dict, text: str) -> Iterator[Check]:
     unit, relation = said["Unit of privacy", 2][0].replace("\\", ""), said["Relation", 2][0]
     column = " ".join(facts["unit"].replace("\\", "").split())
     m, ledger, claim = facts["mechanism"], facts["ledger"], (facts["epsilon"], facts["delta"])
-    noise = [m["noise_multiplier"]] if m["steps"] else []
+    summed = any("divisors" in query for query in m["one_shot"])
+    noise = [m["noise_multiplier"]] if m["steps"] or summed else []
     total = [ledger["total_epsilon"]] if len(ledger["charges"]) > 1 and ledger["total_epsilon"] is not None else []
     figures = [
         ((*said["epsilon", 2], *said["delta", 2]), claim),

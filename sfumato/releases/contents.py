@@ -18,7 +18,7 @@ IMAGES = (r"train/[^/]+/\d{6,}\.png", r"(train/)?metadata\.jsonl", r"data/train-
 MODEL = (
     r"pytorch_lora_weights\.safetensors",
     r"loda_weights\.safetensors",
-    r"learned_embeds\.safetensors",
+    r"learned_embeds(-\d{3})?\.safetensors",
     r"model/model_index\.json",
     (
         r"model/(unet|vae|text_encoder|tokenizer|scheduler|feature_extractor)/"
@@ -213,6 +213,8 @@ def _check_model(folder: Path, found: Contents) -> None:
             "a model release needs pytorch_lora_weights.safetensors, loda_weights.safetensors, learned_embeds.safetensors or model/"
         )
     found.layout = "pipeline" if any(f.startswith("model/") for f in found.files) else PurePosixPath(weights[0]).stem
+    if found.layout.startswith("learned_embeds"):
+        found.layout = "learned_embeds"
     if found.layout == "pipeline" and "model/model_index.json" not in found.files:
         raise SfumatoError("model/ has no model_index.json, so diffusers cannot open it; save the pipeline again")
     for name in weights:

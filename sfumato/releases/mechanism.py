@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from sfumato.errors import SfumatoError
+from sfumato.privacy.aggregation import GRID
 from sfumato.privacy.clipping import equal_shares
 from sfumato.privacy.probing import Probe
 
@@ -16,6 +17,7 @@ CLIPPING = {
     "and multiplied by clip_norm_per_group",
 }
 
+RANDOM_SOURCE = "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; no public seed reaches it"
 PROBE_SCORES = {
     "votes": "each unit names the candidates with its largest gradient norms; bounded by the root of their number",
     "squares": "each unit's squared gradient norms over all candidates, scaled or clipped to the bound together",
@@ -24,6 +26,8 @@ PROBE_SCORES = {
 
 def mechanism(plan: dict, events: list[dict]) -> dict:
     """How the noise was made, in the words of the loop contract; rate and noise must equal those of the events."""
+    if plan.get("aggregation"):
+        return aggregated(plan, events)
     histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
     once = [] if probe is None else [probe]
     for event in events:
@@ -60,9 +64,76 @@ def mechanism(plan: dict, events: list[dict]) -> dict:
         "divisor": "the expected batch size, a public constant; never the number drawn",
         "micro_batching": "changes time and memory only",
         "dtype": {"norms": "float32 in runs of 1,024, added in float64", "noise": "float32"},
-        "random_source": "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; "
-        "no public seed reaches it",
+        "random_source": RANDOM_SOURCE,
         "arithmetic": {"training": "real-arithmetic guarantee", "one_shot": "grid" if once else None},
+        "one_shot": once,
+    }
+
+
+AGGREGATION_RULES = {
+    "clip": "each unit adds its residual from a public anchor, in public axes, scaled down to norm clip_norm",
+    "unit": "each unit adds its embedding scaled to norm 1",
+}
+
+
+def aggregated(plan: dict, events: list[dict]) -> dict:
+    """The same for one noisy sum of embeddings: nothing trains, and the whole cost is one-shot."""
+    own, sigma, rate = plan["aggregation"], plan["noise_multiplier"], plan["sampling_rate"]
+    kind = "gaussian" if rate == 1 else "poisson_gaussian"
+    main = {"type": kind, "noise_multiplier": sigma}
+    main |= {"count": 1} if rate == 1 else {"sampling_rate": rate, "steps": 1}
+    if main not in events:
+        raise SfumatoError("the plan has an aggregation that its events do not pay for; make the plan again")
+    rest = [event for i, event in enumerate(events) if i != events.index(main)]
+    query = {
+        "name": "embedding aggregation",
+        "type": kind,
+        "noise": sigma,
+        "sampling_rate": rate,
+        "sampler": "all units" if rate == 1 else "Poisson, one sample",
+        "rule": own["rule"],
+        "rule_in_words": AGGREGATION_RULES[own["rule"]],
+        "sensitivity": plan["clip_norm"],
+        "noise_stddev": math.ceil(sigma * GRID) / GRID * plan["clip_norm"],
+        "grid": f"clip_norm / {GRID}: a unit's vector is rounded towards zero and its norm checked in integers; the noise is a normal "
+        "number rounded to an integer, so that the sum is post-processing of the continuous mechanism",
+        "divisors": own["divisors"],
+        "blocks": own["blocks"],
+        "dimensions": own["dimensions"],
+        "subspace": own["subspace"],
+        "shrink": own["shrink"],
+    }
+    once = [query]
+    for event in rest:
+        noise = event.get("noise_multiplier", event.get("epsilon"))
+        once += [{"name": "label histogram", "type": event["type"], "noise": noise}] * int(event.get("count", 1))
+    unused = (
+        "sampling_rate",
+        "expected_batch_size",
+        "steps",
+        "gamma",
+        "clip_groups",
+        "clip_norm_per_group",
+        "noise_stddev",
+    )
+    return {
+        "method": plan["method"],
+        "sampler": query["sampler"],
+        **dict.fromkeys(unused),
+        "billed_steps": 0,
+        "draws_per_record": plan["noise_draws"],
+        "draws": "each image is inverted alone, with randomness of its own; a unit's images are averaged before the bound",
+        "clip_norm": plan["clip_norm"],
+        "clipping": plan["clipping"],
+        "clipping_rule": query["rule_in_words"],
+        "sensitivity": plan["clip_norm"],
+        "noise_multiplier": sigma,
+        "noise_placement": "once on the sum of the units' vectors, before it is divided",
+        "divisor": "public constants; never a number of images found",
+        "micro_batching": "changes time and memory only",
+        "dtype": {"vectors": "float64, then integers", "noise": "integers"},
+        "random_source": RANDOM_SOURCE,
+        "arithmetic": {"training": None, "one_shot": "grid"},
         "one_shot": once,
     }
 

@@ -17,7 +17,7 @@ import pytest
 from sfumato.errors import DataError, SfumatoError
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-NAMES = ("measure", "methods", "private_sets", "stages", "results")
+NAMES = ("measure", "rows", "methods", "private_sets", "stages", "results")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_line_holds_settings_costs_and_figures(first_line):
     settings = first_line["settings"]
     assert (settings["data"], settings["epsilon"], settings["delta"], settings["private"]) == ("mnist", 1.0, 1e-5, 96)
     assert (settings["steps"], settings["expected_batch_size"], settings["noise_draws"]) == (2, 32, 1)
-    assert settings["recipe"]["learning_rate"] == 4e-3, "defaults are written out"
+    assert settings["recipe"]["learning_rate"] == 0.04, "defaults are written out"
     assert first_line["plan"]["spent"] <= 1.0 and first_line["plan"]["sigma"] > 0
     assert first_line["pictures"] == {"synthetic": 30, "synthetic+public": 60, "public_only": 30, "real": 96}
     assert first_line["public"]["source"] == "drawn by the public base as it came"
@@ -182,15 +182,15 @@ def test_means_are_over_classifiers_and_seeds(programs):
 
 def test_a_line_that_was_cut_off_is_left_out_and_replaced(programs, tmp_path):
     file = tmp_path / "rows.jsonl"
-    programs.stages.append(file, {"a": 1})
+    programs.rows.append(file, {"a": 1})
     with file.open("a") as out:
         out.write('{"a": 2')
-    assert programs.stages.lines(file) == [{"a": 1}]
-    programs.stages.append(file, {"a": 3})
-    assert programs.stages.lines(file) == [{"a": 1}, {"a": 3}]
+    assert programs.rows.lines(file) == [{"a": 1}]
+    programs.rows.append(file, {"a": 3})
+    assert programs.rows.lines(file) == [{"a": 1}, {"a": 3}]
     file.write_text("not json\n")
     with pytest.raises(SystemExit, match="no JSON"):
-        programs.stages.lines(file)
+        programs.rows.lines(file)
 
 
 def test_peak_memory_is_not_the_parents():

@@ -93,3 +93,31 @@ def test_uniform_integers_of_any_width():
     assert {coins.below(3) for _ in range(100)} == {0, 1, 2}
     wide = [coins.below(3 << 80) for _ in range(200)]
     assert max(wide) < 3 << 80 and max(wide) > 1 << 80
+
+
+@pytest.mark.parametrize("sigma", [1, 3])
+def test_rounded_gaussian_has_the_exact_law(sigma):
+    """Every integer has the normal's own mass of the unit interval around it: what makes its price exact."""
+    coins = noise._Coins(KEY.stream("aggregate", sigma, 0, "law"))
+    draws = np.array([coins.rounded_gaussian(sigma) for _ in range(20_000)])
+    support = np.arange(-12 * sigma, 12 * sigma + 1)
+    law = stats.norm.cdf((support + 0.5) / sigma) - stats.norm.cdf((support - 0.5) / sigma)
+    common = law * len(draws) >= 5
+    observed = np.array([(draws == x).sum() for x in support[common]])
+    rest, rest_law = len(draws) - observed.sum(), 1 - law[common].sum()
+    found = stats.chisquare([*observed, rest], np.array([*law[common], rest_law]) * len(draws))
+    assert found.pvalue > 1e-4
+
+
+def test_noise_on_a_vector():
+    stddev = 4_000_000
+    noisy = noise.noisy_vector([7] * 6000, stddev, KEY, step=1, attempt=0, name="sum")
+    assert noisy.dtype == np.int64
+    assert stats.kstest((noisy - 7) / stddev, "norm").pvalue > 1e-4
+    assert abs(noisy.std() / stddev - 1) < 0.03
+    again = noise.noisy_vector([7] * 6000, stddev, KEY, step=1, attempt=0, name="sum")
+    other = noise.noisy_vector([7] * 6000, stddev, KEY, step=1, attempt=0, name="control")
+    assert (noisy == again).all() and abs(np.corrcoef(noisy, other)[0, 1]) < 0.05
+    for totals, sd in (([0.5], 1), ([[1]], 1), ([1], 0), ([1], 1.5), ([1], True)):
+        with pytest.raises(ValueError):
+            noise.noisy_vector(totals, sd, KEY, step=1, attempt=0, name="sum")

@@ -1,0 +1,283 @@
+"""DPAgg-TI measured: batched inversion beside one by one, steps against the usual script, and the released direction at each n.
+
+    python benchmarks/inversion.py --quick --json           # a few minutes; every part, small
+    python benchmarks/inversion.py --out benchmarks/results/inversion.jsonl
+
+Private pictures are an icon pack that no base was trained on (`packs.py`); public ones are the packs that all were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import measure
+
+PARTS = ("throughput", "steps", "cosine", "wall")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part (repeat for several)")
+    parser.add_argument("--quick", action="store_true", help="few images and steps: shows that it runs")
+    parser.add_argument("--json", action="store_true", help="one JSON line per row on stdout")
+    parser.add_argument("--out", type=Path, help="append the rows to this file")
+    parser.add_argument("--base", default="icons")
+    parser.add_argument("--pack", default="healthicons", help="private pack of packs.py")
+    parser.add_argument("--prompt", default="icon, <artwork> style")
+    parser.add_argument("--n", default="50,150,400", help="private pictures of `cosine`, comma separated")
+    parser.add_argument("--epsilon", default="0.5,1,5,10", help="of `cosine`, comma separated")
+    parser.add_argument("--inversion-steps", type=int, help="fewer steps than the default, for `cosine`")
+    parser.add_argument("--public-each", type=int, default=16, help="public pictures of each style, for `cosine`")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
+    return parser.parse_args()
+
+
+def main() -> None:
+    said = arguments()
+    measure.prepare_process(said.threads)
+    rows = []
+    for part in said.part or PARTS:
+        for row in {"throughput": throughput, "steps": steps, "cosine": cosine, "wall": wall}[part](said):
+            row = {
+                "part": part,
+                "base": said.base,
+                "pack": said.pack,
+                "quick": said.quick,
+                "threads": said.threads,
+                **row,
+            }
+            rows.append(row)
+            print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+    if said.out:
+        with open(said.out, "a", encoding="utf-8") as table:
+            table.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+class Bench:
+    """A base, its pictures as latents, and inverters over them."""
+
+    def __init__(self, said, base=None):
+        from sfumato.bases import load_base
+        from sfumato.privacy.keys import RunKey
+
+        self.said, self.base, self.key = said, base or load_base(said.base), RunKey(bytes(range(32)))
+
+    def latents(self, pictures):
+        """uint8 [n, 32, 32, 3] -> LatentData of one class, one unit a picture."""
+        import numpy as np
+        import torch
+
+        from sfumato.bases import encode_images
+        from sfumato.training import LatentData
+
+        parts = [encode_images(self.base, pictures[i : i + 256]) for i in range(0, len(pictures), 256)]
+        mean, std = (torch.cat(p).half().numpy() for p in zip(*parts))
+        n = len(pictures)
+        return LatentData(mean, std, np.zeros(n, np.int64), np.arange(n), np.arange(n + 1))
+
+    def private(self, n: int):
+        from packs import private_pack
+
+        return private_pack(self.said.pack, self.said.cache)[0][:n]
+
+    def inverter(self, geometry, recipe):
+        from sfumato.inversion.batch import Inverter
+
+        return Inverter(self.base, [self.said.prompt], ["<artwork>"], geometry, recipe)
+
+    def whole_space(self, radius: float | None = None):
+        from sfumato.inversion.geometry import from_vocabulary
+
+        return from_vocabulary(self.base, [None], 1, None, radius)
+
+    def embeddings(self, data, geometry, recipe, rows: int = 64):
+        """(token vectors float64 [n, D], coordinates [n, P]) of all pictures."""
+        import numpy as np
+
+        from sfumato.inversion.batch import chunks
+
+        inverter, n = self.inverter(geometry, recipe), len(data.label)
+        rows = min(rows, n)
+        z = np.concatenate([inverter.invert(data, c, self.key)[0] for c in chunks(np.arange(n), rows)])[:n]
+        return z.astype(np.float64) @ geometry.basis.numpy().T + geometry.anchor.numpy(), z
+
+
+def throughput(said):
+    """Images a second, one at a time and many in one pass, alternating in one process; each the same steps on the same images."""
+    import numpy as np
+
+    from sfumato.inversion.batch import Chunk, InversionRecipe, chunks
+
+    bench = Bench(said)
+    many = 8 if said.quick else 32
+    data = bench.latents(bench.private(many))
+    for draws in (1, 4):
+        recipe = InversionRecipe(steps=4 if said.quick else 12, draws=draws, tolerance=-1.0, check_every=1000)
+        inverter, seconds = bench.inverter(bench.whole_space(), recipe), {"alone": [], "batched": []}
+        layouts = {"alone": [Chunk(np.array([i])) for i in range(many)], "batched": chunks(np.arange(many), many)}
+        for parts in layouts.values():
+            inverter.with_recipe(replace(recipe, steps=1)).invert(data, parts[0], bench.key)  # warm
+        for _ in range(2 if said.quick else 3):
+            for name, parts in layouts.items():
+                _, cpu, wall = measure.clock(lambda p=parts, i=inverter: [i.invert(data, c, bench.key) for c in p])
+                seconds[name].append(wall)
+        alone, batched = (min(times) / (many * recipe.steps) for times in (seconds["alone"], seconds["batched"]))
+        yield {
+            "draws": draws,
+            "rows": many,
+            "alone_ms_a_step": 1e3 * alone,
+            "batched_ms_a_step": 1e3 * batched,
+            "gain": alone / batched,
+        }
+
+
+def steps(said):
+    """Steps and denoising loss (fresh draws) of the usual script, and of ours: early stop, stratified draws, a radius, an average."""
+    import numpy as np
+
+    from sfumato.inversion.batch import Chunk, InversionRecipe
+    from sfumato.inversion.geometry import word_spread
+
+    bench = Bench(said)
+    n = 4 if said.quick else 16
+    data, chunk = bench.latents(bench.private(n)), Chunk(np.arange(n))
+    free = bench.whole_space(1e3)  # the usual script knows no radius: learning rate 2e-3 in numbers, four draws a step
+    usual = InversionRecipe(
+        draws=4, step_size=2e-3 / 1e3, tolerance=-1.0, check_every=10**6, average=0.0, stratified=False
+    )
+    tried = [
+        (f"usual, {t} steps", free, replace(usual, steps=t)) for t in ((60, 120) if said.quick else (300, 1000, 3000))
+    ]
+    ours, wide = (
+        InversionRecipe(steps=40) if said.quick else InversionRecipe(),
+        bench.whole_space(4 * word_spread(bench.base)),
+    )
+    for name, geometry, recipe in [("start", wide, replace(ours, steps=0)), *tried, ("ours", wide, ours)]:
+        inverter, started = bench.inverter(geometry, recipe), time.perf_counter()
+        z, taken = inverter.invert(data, chunk, bench.key)
+        seconds = time.perf_counter() - started
+        loss = inverter.losses(data, chunk, bench.key, z, 128 if said.quick else 512)
+        row = {
+            "recipe": name,
+            "loss": float(loss.mean()),
+            "steps_mean": float(taken.mean()),
+            "steps_most": int(taken.max()),
+        }
+        yield row | {"passes_an_image": float(taken.mean() * recipe.draws), "seconds_an_image": seconds / n}
+
+
+def cosine(said):
+    """Cosine of what is released to the exact mean of free embeddings, whole and as it differs from the public anchor."""
+    import numpy as np
+    from packs import public_packs
+
+    from sfumato.inversion import aggregate
+    from sfumato.inversion.batch import InversionRecipe
+    from sfumato.inversion.geometry import from_public, from_vocabulary, word_spread
+    from sfumato.privacy.aggregation import Aggregation
+
+    bench, sizes = Bench(said), (20, 40) if said.quick else [int(n) for n in said.n.split(",")]
+    recipe = InversionRecipe(steps=said.inversion_steps or InversionRecipe().steps)
+    recipe = InversionRecipe(steps=20, draws=2) if said.quick else recipe
+    private = bench.latents(bench.private(max(sizes)))
+    pictures, style, _ = public_packs(said.cache, 4 if said.quick else said.public_each)
+    wide = bench.whole_space(4 * word_spread(bench.base))
+    free, _ = bench.embeddings(private, wide, recipe)
+    public, _ = bench.embeddings(bench.latents(pictures), wide, recipe)
+    places = {
+        "public": from_public(public, style, 1, 32, 1),
+        "vocabulary": from_vocabulary(bench.base, [None], 1, None),
+    }
+    own = {name: bench.embeddings(private, place, recipe)[1] for name, place in places.items()}
+    plain, centre = bench.whole_space(), public.mean(0)
+    for n in sizes:
+        exact = free[:n].mean(0)
+        truth = {"whole": exact, "from_anchor": exact - places["public"].anchor[0].numpy()}
+        for epsilon in (1.0,) if said.quick else [float(e) for e in said.epsilon.split(",")]:
+            sigma = {relation: noise_for(epsilon, n, relation) for relation in ("zero-out", "replace-one")}
+            for name, vectors, place, relation, rule in (
+                ("paper, replace-one", free - plain.anchor[0].numpy(), plain, "replace-one", "unit"),
+                ("paper, zero-out", free - plain.anchor[0].numpy(), plain, "zero-out", "unit"),
+                ("ours, vocabulary", own["vocabulary"], places["vocabulary"], "zero-out", "clip"),
+                ("ours, public images", own["public"], places["public"], "zero-out", "clip"),
+            ):
+                agg = Aggregation(
+                    rule,
+                    1,
+                    place.dimensions,
+                    1,
+                    "none" if rule == "unit" else "vocabulary",
+                    rule == "clip",
+                    (float(n),),
+                )
+                limit = 1.0 if rule == "unit" else place.radius
+                label, owned = np.zeros(n, np.int64), [np.array([i]) for i in range(n)]
+                said_by = aggregate.vector_of(agg, place, vectors[:n], label)
+                total, found = aggregate.bounded_total(agg, limit, said_by, label, owned), {k: [] for k in truth}
+                for draw in range(5 if said.quick else 50):
+                    noisy = aggregate.add_noise_once(agg, sigma[relation], total, bench.key, draw)
+                    released = aggregate.embeddings(agg, place, limit, sigma[relation], noisy).numpy().ravel()
+                    found["whole"].append(angle(released, truth["whole"]))
+                    found["from_anchor"].append(angle(released - (exact - truth["from_anchor"]), truth["from_anchor"]))
+                row = {"n": n, "epsilon": epsilon, "recipe": name, "sigma": sigma[relation], "radius": limit}
+                yield (
+                    row
+                    | {f"cosine_{k}": float(np.mean(v)) for k, v in found.items()}
+                    | {f"sd_{k}": float(np.std(v)) for k, v in found.items()}
+                )
+            yield {
+                "n": n,
+                "epsilon": epsilon,
+                "recipe": "public anchor alone",
+                "cosine_whole": angle(places["public"].anchor[0].numpy(), exact),
+            }
+    yield {
+        "recipe": "public statistics",
+        "signal": places["public"].signal,
+        "anchor_norm": float(np.linalg.norm(centre)),
+    }
+
+
+def wall(said):
+    """Seconds of `sfumato.adapt --method inversion` at epsilon 1 on a folder of 150 pictures, from its first line to the token."""
+    import tempfile
+
+    from PIL import Image
+
+    import sfumato
+
+    pictures = Bench(said).private(12 if said.quick else 150)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "artwork").mkdir()
+        for i, picture in enumerate(pictures):
+            Image.fromarray(picture).save(Path(folder) / "artwork" / f"{i:04d}.png")
+        options = {"inversion_steps": 4, "inversion_draws": 1} if said.quick else {}
+        _, cpu, seconds = measure.clock(
+            lambda: sfumato.adapt(
+                Path(folder) / "artwork", output=Path(folder) / "run", ledger=Path(folder) / "ledger.sqlite", epsilon=1.0,
+                method="inversion", base=said.base, prompt=said.prompt.replace("<artwork>", "{class}"), method_options=options,
+            )
+        )  # fmt: skip
+    yield {"n": len(pictures), "seconds": seconds, "cpu_seconds": cpu}
+
+
+def noise_for(epsilon: float, n: int, relation: str) -> float:
+    """Noise multiplier of one Gaussian mechanism at delta = min(1e-5, n^-1.5)."""
+    from sfumato.privacy import accounting
+
+    return accounting.calibrate((), 1.0, 1, epsilon, min(1e-5, n**-1.5), relation, accounting.PLANNING_GRID)
+
+
+def angle(a, b) -> float:
+    import numpy as np
+
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
+
+
+if __name__ == "__main__":
+    main()

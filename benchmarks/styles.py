@@ -1,0 +1,202 @@
+"""Style fidelity of a released token against every control, and the picture: the same prompts in each row.
+
+    python benchmarks/styles.py --quick --json
+    python benchmarks/styles.py --n 50,150,400 --epsilon 0.5,1,5,10 --out benchmarks/results/styles.jsonl --picture benchmarks/results/styles.png
+
+A classifier is trained on the public styles and on a part of the private pack that takes no other part; scored on generated pictures
+are its share of "the private style" and the kernel distance of its features to held-out private pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import measure
+
+HELD_OUT = 150  # private pictures for the classifier, and as many to compare with
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", default="150", help="private pictures, comma separated")
+    parser.add_argument("--epsilon", default="1", help="comma separated")
+    parser.add_argument("--quick", action="store_true", help="few images and steps: shows that it runs")
+    parser.add_argument("--json", action="store_true", help="one JSON line per row on stdout")
+    parser.add_argument("--out", type=Path, help="append the rows to this file")
+    parser.add_argument("--picture", type=Path, help="write the rows' pictures here")
+    parser.add_argument("--base", default="icons")
+    parser.add_argument("--pack", default="healthicons", help="private pack of packs.py")
+    parser.add_argument("--prompt", default="icon, <artwork> style")
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--images", type=int, default=300, help="generated per row")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-dp-sgd", action="store_true", help="leave the ordinary loop's baseline out")
+    parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
+    return parser.parse_args()
+
+
+def main() -> None:
+    said = arguments()
+    measure.prepare_process(said.threads)
+    import numpy as np
+
+    from sfumato.bases import load_base, unknown_words
+    from sfumato.evaluation.classifiers import train_classifier
+    from sfumato.evaluation.distances import kernel_distance
+
+    from packs import private_pack, public_packs  # isort: skip
+
+    pictures, subjects = private_pack(said.pack, said.cache)
+    style, kinds_of, kinds = public_packs(said.cache, 20 if said.quick else 150)
+    judge_on, compare_with = pictures[-HELD_OUT:], pictures[-2 * HELD_OUT : -HELD_OUT]
+    classifier = train_classifier(
+        "cnn", np.concatenate([style, judge_on]), np.concatenate([kinds_of, np.full(len(judge_on), len(kinds))]),
+        len(kinds) + 1, steps=30 if said.quick else None,
+    )  # fmt: skip
+    real = features(classifier, compare_with)
+    base = load_base(said.base)
+    known = [s for s in subjects[-2 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
+    rows, strips = [], []
+
+    def score(name: str, drawn, **facts) -> None:
+        row = {"row": name, "base": said.base, "pack": said.pack, "quick": said.quick, **facts}
+        row["style_share"] = float((classifier.predict(drawn) == len(kinds)).mean())
+        row["kernel_distance"] = kernel_distance(real, features(classifier, drawn), blocks=1).mean
+        rows.append(row)
+        strips.append((" ".join([name, *(f"{k}={v}" for k, v in facts.items() if k in ("n", "epsilon"))]), drawn[:5]))
+        print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+
+    score("real, held out", judge_on)
+    for n in (20,) if said.quick else map(int, said.n.split(",")):
+        for name, token, facts in tokens(said, base, pictures[: min(n, len(pictures) - 2 * HELD_OUT)], style, kinds_of):
+            score(name, draw(said, token, known), n=n, **facts)
+    if said.out:
+        with open(said.out, "a", encoding="utf-8") as table:
+            table.writelines(json.dumps(row) + "\n" for row in rows)
+    if said.picture:
+        sheet(strips, said.picture)
+
+
+def features(classifier, images):
+    """Penultimate activations at length sqrt(d), where the cubic kernel is neither flat nor ruled by a few large numbers."""
+    import numpy as np
+
+    found = classifier.features(images)
+    return found * (found.shape[1] ** 0.5 / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9))
+
+
+def tokens(said, base, private, public, kinds_of):
+    """(row, token vector [1, D], facts): every control, then what is released at each epsilon."""
+    import numpy as np
+    import torch
+    from inversion import Bench, noise_for
+
+    from sfumato.inversion import aggregate
+    from sfumato.inversion.batch import InversionRecipe
+    from sfumato.inversion.geometry import from_public, word_spread
+    from sfumato.privacy.aggregation import Aggregation
+
+    bench, n = Bench(said, base), len(private)
+    recipe = InversionRecipe(steps=10, draws=2) if said.quick else InversionRecipe()
+    wide, plain = bench.whole_space(4 * word_spread(base)), bench.whole_space()
+    few = np.concatenate([np.flatnonzero(kinds_of == k)[: 4 if said.quick else 16] for k in np.unique(kinds_of)])
+    known, _ = bench.embeddings(bench.latents(public[few]), wide, recipe)
+    place = from_public(known, kinds_of[few], 1, 32, 1)
+    data = bench.latents(private)
+    free, _ = bench.embeddings(data, wide, recipe)
+    started = time.perf_counter()
+    _, own = bench.embeddings(data, place, recipe)
+    seconds = time.perf_counter() - started
+    label, owned = np.zeros(n, np.int64), [np.array([i]) for i in range(n)]
+
+    def released(vectors, at, rule, relation, epsilon, name="sum", nothing=False):
+        shrink, sigma = rule == "clip", noise_for(epsilon, n, relation)
+        agg = Aggregation(rule, 1, at.dimensions, 1, "none" if rule == "unit" else "public", shrink, (float(n),))
+        limit = 1.0 if rule == "unit" else at.radius
+        total = aggregate.bounded_total(agg, limit, aggregate.vector_of(agg, at, vectors, label), label, owned)
+        noisy = aggregate.add_noise_once(agg, sigma, total * (not nothing), bench.key, 0, name)
+        return aggregate.embeddings(agg, at, limit, sigma, noisy)[0]
+
+    as_token = lambda vector: torch.from_numpy(vector).float()[None]  # noqa: E731
+    yield "public anchor alone", place.anchor[0][None], {}
+    yield "one image", as_token(free[0]), {}
+    yield "non-private mean", as_token(free.mean(0)), {}
+    yield (
+        "non-private mean, ours",
+        place.embeddings(torch.from_numpy(own).mean(0, keepdim=True), torch.zeros(1, dtype=int))[0],
+        {},
+    )
+    around = free - plain.anchor[0].numpy()
+    for epsilon in (1.0,) if said.quick else map(float, said.epsilon.split(",")):
+        yield (
+            "noise only",
+            released(own, place, "clip", "zero-out", epsilon, "control", nothing=True),
+            {"epsilon": epsilon},
+        )
+        yield "paper", released(around, plain, "unit", "replace-one", epsilon), {"epsilon": epsilon}
+        yield "ours", released(own, place, "clip", "zero-out", epsilon), {"epsilon": epsilon, "seconds": seconds}
+        if not said.no_dp_sgd:
+            yield "DP-SGD on one embedding", dp_sgd(said, private, epsilon), {"epsilon": epsilon}
+
+
+def dp_sgd(said, private, epsilon: float):
+    """The paper's baseline through `sfumato.adapt --method embedding`, its ledger beside its run."""
+    from PIL import Image
+    from safetensors.torch import load_file
+
+    import sfumato
+    from sfumato.training import Recipe
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "artwork").mkdir()
+        for i, picture in enumerate(private):
+            Image.fromarray(picture).save(Path(folder) / "artwork" / f"{i:04d}.png")
+        run = sfumato.adapt(
+            Path(folder) / "artwork", output=Path(folder) / "run", ledger=Path(folder) / "ledger.sqlite", epsilon=epsilon,
+            method="embedding", base=said.base, prompt=said.prompt.replace("<artwork>", "{class}"), steps=3 if said.quick else 60,
+            expected_batch_size=len(private), noise_draws=1 if said.quick else 4, recipe=Recipe(learning_rate=1e-3),
+        )  # fmt: skip
+        return load_file(run.model / "learned_embeds.safetensors")["<artwork>"]
+
+
+def draw(said, token, subjects: list[str]):
+    """`--images` pictures of known subjects with the token: the base is opened anew, since a token's name can be taught once."""
+    import numpy as np
+
+    from sfumato.bases import load_base, load_embeds, save_embeds
+    from sfumato.generation import Sampling, pictures
+
+    base = load_base(said.base)
+    with tempfile.TemporaryDirectory() as folder:
+        save_embeds(Path(folder), {"<artwork>": token})
+        load_embeds(base, Path(folder))
+    prompts = [f"icon of a {subject}, <artwork> style" for subject in subjects]
+    count = 20 if said.quick else said.images
+    labels = np.arange(count) % len(prompts)
+    sampling = Sampling(guidance_scale=said.guidance, steps=4 if said.quick else 12)
+    return np.concatenate([part for _, part in pictures(base, prompts, labels, np.arange(count), sampling)])
+
+
+def sheet(strips, path: Path) -> None:
+    """One row per token with its name, five pictures of the same prompts and seeds."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    page = Image.new("RGB", (260 + 5 * 68, 68 * len(strips)), "white")
+    pen = ImageDraw.Draw(page)
+    for row, (name, drawn) in enumerate(strips):
+        pen.text((4, 68 * row + 26), name, fill="black")
+        for column, picture in enumerate(np.asarray(drawn)):
+            page.paste(
+                Image.fromarray(picture).resize((64, 64), Image.Resampling.NEAREST), (260 + 68 * column, 68 * row + 2)
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.save(path)
+
+
+if __name__ == "__main__":
+    main()

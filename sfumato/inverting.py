@@ -1,0 +1,242 @@
+"""DPAgg-TI on a run: invert every image alone, in chunks and shards; then one noisy sum, and the private files are gone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import parallel
+from .bases import Base, encode_images, load_base, save_embeds
+from .errors import Interrupted, SfumatoError
+from .gradients import peak_bytes
+from .inversion import aggregate, store
+from .inversion.advisor import Forecast, forecast
+from .inversion.batch import Chunk, InversionRecipe, Inverter, chunks
+from .inversion.geometry import from_public, from_vocabulary, word_spread
+from .methods.inversion import PUBLIC_DIMENSIONS
+from .prepare import TOKEN, Prepared, choose_prompts
+from .privacy.aggregation import STEP
+from .privacy.keys import RunKey
+from .privacy.sampling import poisson
+from .run import Run
+from .training import LatentData, build_latents
+
+MOST_ROWS = 256  # in one pass; more gains little on a CPU
+PUBLIC_EACH, PUBLIC_MOST = 16, 320  # public images that are inverted, of one kind and in all
+PUBLIC_KEY = RunKey(bytes(32))  # the draws of public images are anybody's
+CONTROLS = "controls"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `invert` is to do now: `shard` (i, k) of the chunks, `keep` the private files, `stop` asks whether to end early."""
+
+    shard: tuple[int, int] | None = None
+    keep: bool = False
+    stop: Callable[[], bool] = lambda: False
+
+
+def invert(
+    run: Run, prepared: Prepared, data: LatentData, order: np.ndarray, key: RunKey, attempt: int, work: Work, on_stage
+) -> Prepared | None:
+    """Invert what is missing; then, on the first rank, release the noisy mean into `prepared`'s saver. None for a shard.
+
+    `key` is the attempt's; `order` int64 [n] how slots are laid out in chunks, which is the source's own, so that no image's content
+    moves another. Every image is inverted at most once and kept in a private file until all are there.
+    """
+    plan, inversion = run.plan, prepared.adaptation.inversion
+    inverter, size = inversion.inverter, inversion.geometry.dimensions
+    data = only_sampled(data, plan.sampling_rate, key, attempt)
+    parts = chunks(
+        order, run.options["performance"]["micro_batch"]
+    )  # the run's own: every rank and every resume cuts alike
+    index, count = work.shard or (parallel.rank(), parallel.world_size())
+    for number in range(index, index + -(-len(parts) // count) * count, count):  # every rank asks equally often
+        if number < len(parts) and not store.is_done(run.folder, parts[number].slots, size):
+            z, _ = inverter.invert(data, parts[number], key, attempt)
+            store.write_rows(run.folder, parts[number].slots, z)
+        on_stage(f"inverting: chunk {min(number + 1, len(parts))} of {len(parts)}")
+        if parallel.any_rank(work.stop()):
+            raise Interrupted(f"stopped at chunk {min(number + 1, len(parts))} of {len(parts)}; continue with --resume")
+    if work.shard is not None:
+        return None
+    parallel.any_rank(False)  # all ranks' files are there
+    on_stage("adding up, with noise")
+    vectors = parallel.on_first_rank(lambda: release(run, prepared, data, key, attempt, work.keep))
+    inversion.vectors = vectors
+    return prepared
+
+
+def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt: int, keep: bool) -> torch.Tensor:
+    """The noisy mean per class as token vectors [C, V, D]; noted in the ledger by its hash. Removes the private files unless `keep`."""
+    plan, inversion = run.plan, prepared.adaptation.inversion
+    aggregation, geometry = plan.aggregation, inversion.geometry
+    label, n = data.label, len(data.label)
+    owned = [data.order[a:b] for a, b in zip(data.first, data.first[1:])]
+    z = store.read_rows(run.folder, n, geometry.dimensions)
+    said = aggregate.vector_of(aggregation, geometry, z, np.maximum(label, 0))
+    total = aggregate.bounded_total(aggregation, plan.clip_norm, said, label, owned)
+    noisy = aggregate.add_noise_once(aggregation, plan.noise_multiplier, total, key, attempt)
+    vectors = aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy)
+    run.record("NOTE", {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt})
+    _controls(run.folder / CONTROLS, run, prepared, said, label, owned, key, attempt, keep)
+    if not keep:
+        store.remove(run.folder)
+    return vectors
+
+
+def only_sampled(data: LatentData, rate: float, key: RunKey, attempt: int) -> LatentData:
+    """The data with every unit outside the plan's one Poisson sample unusable; all of them where the rate is 1."""
+    if rate == 1:
+        return data
+    inside = np.zeros(data.n_units, bool)
+    inside[poisson(key, STEP, attempt, data.n_units, rate)] = True
+    unit = np.zeros(len(data.label), np.int64)
+    unit[data.order] = np.repeat(np.arange(data.n_units), np.diff(data.first))
+    return replace(data, label=np.where(inside[unit], data.label, -1))
+
+
+def _controls(
+    folder: Path, run: Run, prepared: Prepared, said, label, owned, key: RunKey, attempt: int, keep: bool
+) -> None:
+    """What the released token is to be compared with, for the owner's eyes; the exact ones only with `keep`.
+
+    anchor: no private image at all; noise-only: the same noise law (another draw) on a sum of nothing; non-private: the exact
+    mean; one-image: the first usable image's embedding.
+    """
+    plan, inversion = run.plan, prepared.adaptation.inversion
+    aggregation, geometry = plan.aggregation, inversion.geometry
+    nothing = np.zeros(aggregation.numbers, np.int64)
+    noise = aggregate.add_noise_once(aggregation, plan.noise_multiplier, nothing, key, attempt, "control")
+    every = torch.arange(aggregation.blocks)
+    found = {
+        "anchor": geometry.embeddings(torch.zeros(aggregation.blocks, geometry.dimensions), every),
+        "noise-only": aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noise),
+    }
+    if keep:
+        z = store.read_rows(run.folder, len(label), geometry.dimensions)
+        usable = [np.flatnonzero(label == c) for c in range(aggregation.blocks)]
+        for name, pick in (("non-private", lambda own: z[own].mean(0)), ("one-image", lambda own: z[own[0]])):
+            rows = np.stack([pick(own) if len(own) else np.zeros(z.shape[1], np.float32) for own in usable])
+            found[name] = geometry.embeddings(torch.from_numpy(rows), every)
+    for name, vectors in found.items():
+        save_embeds(folder / name, dict(zip(inversion.placeholders, vectors)))
+
+
+def check_isolation(prepared: Prepared, on_stage) -> None:
+    """Before anything is charged: one image replaced by nothing leaves the bits of all others as they are, on this machine."""
+    on_stage("checking on made-up pictures that no image moves another")
+    if prepared.performance.threads:
+        torch.set_num_threads(prepared.performance.threads)  # kernels may differ with their number
+    if not prepared.adaptation.inversion.inverter.self_check(fit_rows(prepared).performance.micro_batch):
+        raise SfumatoError(
+            "on this machine an image's embedding depends on which others are inverted with it, so the promise would not hold: "
+            "try --micro-batch-size 1 or --mixed-precision no"
+        )
+
+
+def fit_rows(prepared: Prepared) -> Prepared:
+    """The same with the rows of a chunk decided: what was asked for, else what the memory budget holds, evenly shared."""
+    plan, performance, inverter = prepared.plan, prepared.performance, prepared.adaptation.inversion.inverter
+    rows = performance.micro_batch
+    if rows is None:
+        most = max(1, MOST_ROWS // inverter.recipe.draws)
+        probe = min(4, most)
+        peak = peak_bytes(lambda: _timed(inverter, probe, steps=1))
+        fitting = max(1, min(most, int(probe * performance.memory_budget / max(peak, 1))))
+        rows = math.ceil(plan.n_units / math.ceil(plan.n_units / fitting))
+    performance = replace(performance, micro_batch=rows)
+    options = prepared.options | {"performance": prepared.options["performance"] | {"micro_batch": rows}}
+    return replace(prepared, performance=performance, options=options)
+
+
+def expected_seconds(prepared: Prepared) -> float:
+    """Time of the whole inversion at most, from two steps on made-up pictures."""
+    prepared = fit_rows(prepared)
+    inverter, rows = prepared.adaptation.inversion.inverter, prepared.performance.micro_batch
+    _timed(inverter, rows, steps=1)
+    step = _timed(inverter, rows, steps=2) / 2
+    return step * inverter.recipe.steps * math.ceil(prepared.plan.n_units / rows)
+
+
+def expectation(prepared: Prepared) -> Forecast:
+    """The advisor's answer for this plan."""
+    plan, geometry = prepared.plan, prepared.adaptation.inversion.geometry
+    return forecast(
+        noise_multiplier=plan.noise_multiplier,
+        units=min(plan.aggregation.divisors),
+        dimensions=plan.aggregation.dimensions,
+        signal=geometry.signal if plan.aggregation.rule == "clip" else None,
+        spectrum=geometry.spectrum if plan.aggregation.shrink else None,
+    )
+
+
+def _timed(inverter: Inverter, rows: int, steps: int) -> float:
+    short = inverter.with_recipe(replace(inverter.recipe, steps=steps))
+    mean = np.random.default_rng(0).standard_normal((rows, *inverter.latent_shape)).astype(np.float16)
+    made_up = LatentData(mean, np.full_like(mean, 0.1), np.zeros(rows, np.int64), np.arange(rows), np.arange(rows + 1))
+    started = time.perf_counter()
+    short.invert(made_up, Chunk(np.arange(rows)), PUBLIC_KEY)
+    return time.perf_counter() - started
+
+
+def with_public_style(preparing: Mapping, public, classes: tuple[str, ...]) -> dict:
+    """`prepare`'s options with a geometry learned from public images (a RecordSet; its classes are kinds of style)."""
+    said, options = dict(preparing), dict(preparing.get("method_options") or {})
+    if options.get("subspace", "public") != "public" or options.get("aggregate", "clip") != "clip":
+        raise SfumatoError("--public-data is for --subspace public: leave one of the two out")
+    if not public.usable.any():
+        raise SfumatoError("--public-data holds no usable image")
+    base = load_base(said.get("base", "glyphs"))
+    prompts = choose_prompts(
+        base,
+        classes,
+        prompt=said.get("prompt"),
+        init=dict.fromkeys(classes, said["initializer"]) if said.get("initializer") else said.get("init"),
+        embedder=True,
+        placeholder=said.get("placeholder") or TOKEN,
+    )
+    if len(set(prompts.initializers)) > 1:
+        raise SfumatoError(
+            "--subspace public has one anchor for all classes: use --subspace vocabulary with class tokens"
+        )
+    vectors = options.get("num_vectors", 1)
+    recipe = InversionRecipe(
+        **{k: options[f"inversion_{k}"] for k in ("steps", "draws") if options.get(f"inversion_{k}") is not None}
+    )
+    found, kind = public_embeddings(base, public, prompts, vectors, recipe, seed=said.get("seed", 0))
+    width = found.shape[1]
+    size = options.pop("dimensions", None) or min(vectors * PUBLIC_DIMENSIONS, width)
+    geometry = from_public(found, kind, len(classes), size, vectors, radius=options.pop("radius", None))
+    return said | {"method_options": options | {"subspace": "public"}, "start": geometry.tensors()}
+
+
+def public_embeddings(
+    base: Base, public, prompts, vectors: int, recipe: InversionRecipe, *, seed: int = 0, each: int = PUBLIC_EACH
+) -> tuple[np.ndarray, np.ndarray]:
+    """(embeddings float32 [n, V * D], kind int64 [n]) of public images, `each` of every kind, in the whole space around the anchor."""
+    rng, use = np.random.default_rng(seed), []
+    for kind in range(len(public.classes)):
+        use.append(rng.permutation(np.flatnonzero(public.usable & (public.labels == kind)))[:each])
+    use = np.sort(np.concatenate(use))
+    use = np.sort(rng.permutation(use)[:PUBLIC_MOST])
+    # Every kind is inverted from the first class's prompt and anchor: its label is only looked at afterwards.
+    geometry = from_vocabulary(base, prompts.initializers[:1], vectors, None, 4 * word_spread(base))
+    inverter = Inverter(base, prompts.prompts[:1], prompts.placeholders[:1], geometry, recipe, torch.bfloat16)
+    rows = max(1, MOST_ROWS // recipe.draws)
+    with tempfile.TemporaryDirectory() as folder:
+        data = build_latents(
+            Path(folder), len(use), lambda slots: public.load(use[slots], base.resolution),
+            lambda images: encode_images(base, images), np.zeros(len(use), np.int64), np.arange(len(use)),
+        )  # fmt: skip
+        parts = [inverter.invert(data, chunk, PUBLIC_KEY)[0] for chunk in chunks(np.arange(len(use)), rows)]
+    z = np.concatenate(parts)[: len(use)]
+    return z @ geometry.basis.numpy().T + geometry.anchor.numpy(), public.labels[use]

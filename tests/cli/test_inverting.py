@@ -1,0 +1,94 @@
+"""Token options on the command line: what they become, and what they do not go with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sfumato.cli import main
+from sfumato.cli.inverting import with_tokens
+from sfumato.errors import SfumatoError
+from sfumato.privacy import accounting
+
+
+def test_options_become_arguments():
+    said = with_tokens(
+        {"method": "inversion", "clip_norm": 0.3, "method_options": {}},
+        {
+            "placeholder_token": "<ink>",
+            "initializer_token": "filled",
+            "num_vectors": 2,
+            "aggregate": "clip",
+            "shrink": False,
+        },
+    )
+    assert said == {
+        "method": "inversion",
+        "placeholder": "<ink>",
+        "initializer": "filled",
+        "method_options": {"num_vectors": 2, "aggregate": "clip", "shrink": False, "radius": 0.3},
+    }
+    plain = {"method": "lora", "clip_norm": 0.3, "method_options": {"rank": 2}}
+    assert with_tokens(plain, {}) == plain
+
+
+@pytest.mark.parametrize(
+    "method, given",
+    [("lora", {"placeholder_token": "<a>"}), ("embedding", {"dimensions": 3}), ("attention", {"shrink": True})],
+)
+def test_options_of_other_methods_are_refused(method, given):
+    with pytest.raises(SfumatoError, match="goes with --method"):
+        with_tokens({"method": method, "method_options": {}}, given)
+
+
+@pytest.fixture
+def artwork(tiny_images, tmp_path):
+    """A plain folder of pictures."""
+    (tmp_path / "artwork").mkdir()
+    for path in sorted(tiny_images.rglob("*.png")):
+        shutil.copy(path, tmp_path / "artwork" / f"{path.parent.name}-{path.name}")
+    return tmp_path / "artwork"
+
+
+def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.chdir(tmp_path)
+    said = ["--epsilon", "1", "--method", "inversion", "--base", str(tiny_base), "--prompt", "a {class} picture"]
+    said += ["--inversion-steps", "2", "--inversion-draws", "1", "--dimensions", "4"]
+    assert main(["plan", "artwork", *said]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "expected cosine" in out and "exact integer noise" in out
+    assert main(["plan", "artwork", *said, "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["forecast"]["cosine"] <= 1
+    assert main(["adapt", "artwork", *said, "--micro-batch-size", "8", "-o", "run", "--shard", "0/2"]) == 0
+    assert "shard 0/2 is inverted" in capsys.readouterr().out
+    assert main(["adapt", "artwork", "-o", "run", "--resume", "--num-vectors", "2"]) == 2
+    assert "--num-vectors does not go with --resume" in capsys.readouterr().err
+    assert main(["adapt", "artwork", "-o", "run", "--resume"]) == 0
+    assert (tmp_path / "run" / "model" / "learned_embeds.safetensors").is_file()
+
+
+def test_the_readmes_commands_run(tiny_base, artwork, tmp_path, monkeypatch, capfd):
+    """Word for word, but for fewer steps."""
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.chdir(artwork.parent)
+    shutil.copytree(tiny_base, "base")
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (block,) = [b for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "./artwork" in b]
+    commands = [
+        shlex.split(part, comments=True) for line in block.splitlines() for part in line.partition("#")[0].split(";")
+    ]
+    assert [words[1] for words in commands] == ["plan", "adapt", "export", "release", "verify"]
+    for words in commands:
+        short = ["--inversion-steps", "2", "--inversion-draws", "1"] if words[1] in ("plan", "adapt") else []
+        assert main([*words[1:], *short]) == 0, capfd.readouterr().err
+    assert (artwork.parent / "token" / "learned_embeds.safetensors").is_file()
