@@ -21,6 +21,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -34,6 +35,8 @@ from stages import short, stage
 # Those that look at public pictures first have a program of their own: methods.py.
 KNOWN = {name: how for name, how in METHODS.items() if "public" not in how.get("method_options", {}).values()}
 ROWS = ("synthetic", "synthetic+public", "public_only", "real")
+PUBLIC_WORDS = ("prompt", "init", "embedder")
+OPTIONS = frozenset((*PUBLIC_WORDS, "method_options", "clip_norm", "clipping", "histogram", "retry_fraction"))
 LEARNERS = ("logistic", "cnn", "resnet", "wrn")
 WHOLE = {"private": 60_000, "test": 10_000, "images": 60_000, "seeds": 3}
 QUICK = {"private": 512, "test": 200, "images": 40, "seeds": 1, "steps": 2, "batch": 32, "classifier_steps": 10}
@@ -125,19 +128,18 @@ def every(args: argparse.Namespace) -> None:
 def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str, run: int, n: int) -> dict:
     """Every setting of adapting, the defaults by their values: a default that changes makes another row."""
     from dataclasses import asdict, fields
-    from inspect import signature
 
     from sfumato.bases import load_base
     from sfumato.errors import SfumatoError
     from sfumato.methods import LEARNING_RATES
-    from sfumato.prepare import default_schedule, prepare
+    from sfumato.prepare import default_schedule
     from sfumato.training import Recipe
 
     for option, given, known in (
         ("recipe", args.recipe, {field.name for field in fields(Recipe)}),
-        ("options", args.options, set(signature(prepare).parameters)),
+        ("options", args.options, OPTIONS),
     ):
-        if not set(given) <= known:
+        if not isinstance(given, dict) or not known.issuperset(given):
             raise SfumatoError(f"--{option} takes a JSON object with some of {', '.join(sorted(known))}")
     said = {"expected_batch_size": args.batch, "steps": args.steps, "noise_draws": args.draws}
     rate = args.learning_rate or args.recipe.get("learning_rate") or LEARNING_RATES[KNOWN[method]["method"]]
@@ -199,7 +201,8 @@ def measure(args: argparse.Namespace, adapting: dict, drawing: dict, judged: dic
         "synthesize": stage("synthesize", made, drawing | {"run": str(folder / "run")}),
     }
     if {"synthetic+public", "public_only"} & set(judged["rows"]):
-        of_base = {name: adapting[name] for name in ("data", "base_digest", "words")}
+        of_base = {name: adapting[name] for name in ("data", "data_sha256", "base_digest", "words")}
+        of_base |= {name: adapting["options"][name] for name in PUBLIC_WORDS if name in adapting["options"]}
         wanted = of_base | drawing | {"public": args.public and str(args.public.resolve()), "resolution": resolution}
         shown = args.work.resolve() / f"public-{short(wanted)}"
         stages["public"] = stage("public", shown, wanted | {"run": str(folder / "run")})
@@ -243,16 +246,15 @@ def score(place: Path, key: dict, load: Callable, held_out: tuple, judged: dict)
     """A line per classifier and seed, trained on `load()`; kept in `place`, where an earlier one is found again."""
     from sfumato.evaluation import utility
 
-    known = lines(place / "scores.jsonl")
+    known, loaded = lines(place / "scores.jsonl"), None
     for (name, steps), seed in product(judged["classifiers"].items(), judged["seeds"]):
         wanted = key | {"classifier": name, "seed": seed, "steps": steps}
         line = next((line for line in known if wanted.items() <= line.items()), None)
         if line is None:
             say(f"{key['row']}: {name}, seed {seed}")
-            images, labels = load()
-            (found,), cpu, wall = clock(
-                lambda: utility(images, labels, *held_out, 10, classifiers=(name,), seeds=(seed,), steps=steps)  # noqa: B023
-            )
+            loaded = loaded or load()
+            how = {"classifiers": (name,), "seeds": (seed,), "steps": steps}
+            (found,), cpu, wall = clock(partial(utility, *loaded, *held_out, 10, **how))
             line = wanted | {
                 "accuracy": round(100 * found.accuracies[0], 2),
                 "on_held_out_pictures": round(100 * found.held_out[0], 2),

@@ -73,9 +73,7 @@ def adapt(folder: Path, *, data, private, base, words, fashion, recipe, options,
             recipe=Recipe(**recipe),
             seed=run,
             on_stage=say,
-            **asked,
-            **words_of(data, words),
-            **options,
+            **{**asked, **words_of(data, words), **options},
         )
     plan = done.plan
     facts = {"plan": plan_facts(done) | {"draws": plan.noise_draws, "delta": plan.delta, "prompts": list(plan.prompts)}}

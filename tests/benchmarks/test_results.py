@@ -130,6 +130,9 @@ def test_other_pictures_come_from_the_same_run(first_line, ask):
 def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, monkeypatch, tmp_path):
     _, folder, asked = next(command for command in programs.commands if command[0] == "adapt")
     whole = json.loads((Path(folder) / "adapt.json").read_text())
+    more = json.loads(asked)
+    more["options"] = {"method_options": {"rank": 2}, "clipping": "normalised", "prompt": "a picture of a {class}"}
+    asked = json.dumps(more)
 
     def stop(text: str) -> None:
         if text == "training":
@@ -142,13 +145,18 @@ def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, mon
     assert not (tmp_path / "adapt.json").exists()
     programs.stages.main("adapt", str(tmp_path), asked)
     continued = json.loads((tmp_path / "adapt.json").read_text())
-    assert continued["resumed"] and not whole["resumed"] and continued["plan"] == whole["plan"]
+    assert continued["resumed"] and not whole["resumed"]
+    assert continued["plan"]["sigma"] == whole["plan"]["sigma"]
+    assert continued["plan"]["trainable"] < whole["plan"]["trainable"], "rank 2 was asked for by --options"
+    assert continued["plan"]["prompts"][3] == "a picture of a <class-3>"
 
 
 def test_wrong_settings_end_in_one_line(ask, programs, capsys):
     for options, said in (
         (("--recipe", '{"ema": 0.9}'), "--recipe takes a JSON object with some of"),
         (("--options", '{"clip": 0.9}'), "--options takes a JSON object with some of"),
+        (("--options", '{"epsilon": 9}'), "--options takes a JSON object with some of"),
+        (("--recipe", "3"), "--recipe takes a JSON object with some of"),
         (("--data", "fashion-mnist", "--fashion", str(ask.folder)), "apt-get install dataset-fashion-mnist"),
     ):
         with pytest.raises(SystemExit) as stopped:
