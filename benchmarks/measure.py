@@ -77,6 +77,17 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> tuple[Any, int]:
     return results[0], most
 
 
+def peak_mb() -> int:
+    """Most memory that this process had in use so far, MB. Not `ru_maxrss`: Linux starts that at the parent's."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        import resource
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+
+
 class Part:
     """Seconds of CPU and wall spent inside a function, summed over its calls; `take` reads and resets them."""
 

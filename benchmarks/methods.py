@@ -5,10 +5,10 @@ the 10,000 test digits, Frechet distance in the features of a CNN trained on rea
 probe, and CPU minutes and peak memory of adapting (each run is a process of its own). `seed` is the public one; every
 run has a fresh secret key, so noise and samples differ too. The public choice looks at pictures drawn from the base itself.
 
-    python benchmarks/methods.py > methods.jsonl                                  # the table: 2 bases, epsilon 1 and 10, 3 seeds
-    python benchmarks/methods.py --reduced > reduced.jsonl                        # the same at a third of the gradients
-    python benchmarks/methods.py --ratios --bases glyphs --seeds 1 > ratios.jsonl # saliency at 10..100 % of the matrices
-    python benchmarks/methods.py --cliff > cliff.jsonl                            # saliency at 40..100 %, every kind of clipping
+    python benchmarks/methods.py --out methods.jsonl                                  # the table: 2 bases, epsilon 1 and 10, 3 seeds
+    python benchmarks/methods.py --reduced --out reduced.jsonl                        # the same at a third of the gradients
+    python benchmarks/methods.py --ratios --bases glyphs --seeds 1 --out ratios.jsonl # saliency at 10..100 % of the matrices
+    python benchmarks/methods.py --cliff --out cliff.jsonl                            # saliency at 40..100 %, every kind of clipping
     python benchmarks/methods.py --draw ratios.jsonl -o ratios.svg                # needs matplotlib; cliff.jsonl as well
 
 The cliff is DP-SAPF's: its quality falls off where more than 60 % of the matrices train. Its clipping is per-group-normalised. A
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,8 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from measure import peak_mb
+from rows import append, lines
 
 METHODS = {
     "full": {"method": "full"},
@@ -87,6 +88,7 @@ def main() -> None:
     )
     parser.add_argument("--learning-rate", type=float, default=None)
     parser.add_argument("--reduced", action="store_true", help="the sizes of --cliff: a third of the gradients")
+    parser.add_argument("--out", type=Path, help="append to this file, and skip the rows that it holds")
     parser.add_argument("--quick", action="store_true", help="a minute on tiny sizes: does everything run?")
     parser.add_argument("--draw", type=Path, default=None, help="lines of --ratios or --cliff to draw into -o")
     parser.add_argument("-o", type=Path, default=Path("ratios.svg"))
@@ -108,12 +110,17 @@ def main() -> None:
         parser.error(f"--clipping takes some of {', '.join(CLIPPINGS)}")
     if args.quick:
         bases, epsilons, seeds = bases[:1], epsilons[:1], 1
-    judge = Judge(sizes)
+    judge, known = Judge(sizes), lines(args.out) if args.out else []
     # seeds outermost: a run that is stopped early leaves whole tables
     for seed, base, epsilon, clipping, name in product(range(seeds), bases, epsilons, clippings, names):
         row = {"base": base, "epsilon": epsilon, "seed": seed, "clipping": clipping}
-        facts = judge.measure({**row, **table[name], "sizes": sizes, "learning_rate": args.learning_rate})
-        print(json.dumps({**row, "method": name, "learning_rate": args.learning_rate, **facts}), flush=True)
+        asked = {**row, "method": name, "learning_rate": args.learning_rate, "sizes": sizes}
+        if any(asked.items() <= line.items() for line in known):
+            continue
+        row = asked | judge.measure({**row, **table[name], "sizes": sizes, "learning_rate": args.learning_rate})
+        print(json.dumps(row), flush=True)
+        if args.out:
+            append(args.out, row)
 
 
 class Judge:
@@ -159,6 +166,7 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
     """One private run in a process of its own; the last line on stdout is one JSON object."""
     from sfumato import verbs
     from sfumato.demo import demo_prompts
+    from sfumato.records import bundled_digits
     from sfumato.synthesis import Sampling
     from sfumato.training import Recipe
 
@@ -167,7 +175,7 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
     if "public" in (options.get("choose"), options.get("adapter_init")):
         extra["public_data"] = base_pictures(base, sizes["public"])
     run = verbs.adapt(
-        private_digits(sizes["private"]),
+        first(bundled_digits("train"), sizes["private"]),
         output=Path(folder) / "run",
         ledger=Path(folder) / "ledger.sqlite",  # public digits: the user's own ledger is not for them
         epsilon=epsilon,
@@ -184,8 +192,13 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
         **extra,
     )
     minutes = (time.process_time() - started) / 60
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     verbs.synthesize(run, sizes["images"], Path(folder) / "release", sampling=Sampling(steps=8, seed=seed))
+    print(json.dumps({**plan_facts(run), "cpu_minutes": round(minutes, 2), "peak_mb": peak}))
+
+
+def plan_facts(run) -> dict:
+    """What a finished run has trained and spent, and what its probe took and chose, if it had one."""
     selection, probe = run.selection, run.plan.probe
     facts = {
         "trainable": (selection or {}).get("trainable", run.plan.trainable),
@@ -194,26 +207,23 @@ def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate
         "steps": run.plan.steps,
         "batch": run.plan.expected_batch_size,
         "clip_groups": run.plan.clip_groups,
-        "cpu_minutes": round(minutes, 2),
-        "peak_mb": round(peak),
+        "rate": run.plan.learning_rate,
     }
     if probe is not None:
         facts |= {"probe_sigma": probe.noise_multiplier, "sigma_without": probe.noise_before}
     if selection is not None:
         facts |= {"kept": len(selection["selected"]), "of": len(selection["groups"]), "selected": selection["selected"]}
-    print(json.dumps(facts))
+    return facts
 
 
-def private_digits(n: int):
-    """The first `n` bundled training digits."""
+def first(records, n: int):
+    """The first `n` records of a data set that is one array; all of them if there are no more."""
     from dataclasses import replace
 
-    from sfumato.records import bundled_digits
+    from sfumato.records import Facts
 
-    digits = bundled_digits("train")
-    return replace(
-        digits, labels=digits.labels[:n], unit=digits.unit[:n], usable=digits.usable[:n], array=digits.array[:n]
-    )
+    parts = {name: getattr(records, name)[:n] for name in ("labels", "unit", "usable", "array")}
+    return replace(records, **parts, facts=Facts())
 
 
 def base_pictures(base: str, n: int):

@@ -1,7 +1,8 @@
 """Pictures of committed results: `python benchmarks/plots.py` draws results/*.jsonl into results/*.png.
 
 ratios.png (one draw per record) and draws.png (several) show every method's time and peak memory over the non-private
-step of the same run; scaling.png shows seconds and bytes as one size grows.
+step of the same run; scaling.png shows seconds and bytes as one size grows. protocol.png shows accuracy over epsilon,
+samples.png pictures of every class for every epsilon, both from the lines of results.py.
 """
 
 from __future__ import annotations
@@ -43,10 +44,20 @@ AXES = {
     "width": "width",
 }
 
+# Colour and mark of every row of results.py
+ROWS = {
+    "synthetic": ("#0072B2", "o"),
+    "synthetic+public": ("#009E73", "^"),
+    "public_only": ("#D55E00", "v"),
+    "real": ("#555555", "s"),
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of engine*.jsonl and scaling*.jsonl")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder of engine*.jsonl, scaling*.jsonl and protocol*.jsonl"
+    )
     folder = parser.parse_args().results
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True})
     rows = quietest([r for r in read(folder, "engine") if r["dtype"] == "float32" and r["allocator"] != "default"])
@@ -56,6 +67,10 @@ def main() -> None:
     points = read(folder, "scaling")
     if points:
         scaling(points, folder / "scaling.png")
+    measured = read(folder, "protocol")
+    if measured:
+        protocol(measured, folder / "protocol.png")
+        samples([row for row in measured if row.get("sample")], folder)
 
 
 def read(folder: Path, stem: str) -> list[dict[str, Any]]:
@@ -169,6 +184,62 @@ def scaling(points: list[dict[str, Any]], file: Path) -> None:
     figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
     figure.supxlabel(caption(points), fontsize=7.5)
     figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def told(row: dict[str, Any]) -> tuple[str, ...]:
+    """What is private, base, method and classifiers of a line of results.py: only equal ones share a curve."""
+    settings = row["settings"]
+    judges = ", ".join(settings["classifiers"])
+    return settings["data"], f"base {Path(settings['base']).name}", settings["method_name"], judges
+
+
+def protocol(rows: list[dict[str, Any]], file: Path) -> None:
+    """A panel per data set, base, method and classifiers: a dot per run, a line through their means, for every kind of row."""
+    kinds = list(dict.fromkeys(map(told, rows)))
+    size = (3.6 * len(kinds), 3.4)
+    figure, panels = plt.subplots(1, len(kinds), figsize=size, squeeze=False, layout="constrained")
+    for panel, kind in zip(panels[0], kinds):
+        own = [row for row in rows if told(row) == kind]
+        epsilons = sorted({row["settings"]["epsilon"] for row in own})
+        for name, (colour, mark) in ROWS.items():
+            found = [(r["settings"]["epsilon"], r["mean"][name]["all"]) for r in own if name in r["mean"]]
+            means = [(e, [y for x, y in found if x == e]) for e in epsilons]
+            means = [(e, sum(ys) / len(ys)) for e, ys in means if ys]
+            if found:
+                panel.plot(*zip(*found), mark, color=colour, markersize=4)
+                panel.plot(*zip(*means), color=colour, linewidth=1.4, label=name)
+        panel.set_xscale("log")
+        panel.set_xticks(epsilons, [f"{e:g}" for e in epsilons])
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.grid(color="#e6e6e6", linewidth=0.7)
+        panel.set_title("{}, {}, {}\nmean of {}".format(*kind), fontsize=8.5)
+        panel.set_xlabel("epsilon")
+    panels[0, 0].set_ylabel("accuracy on the real test set, %")
+    drawn = {label: handle for p in panels[0] for handle, label in zip(*p.get_legend_handles_labels())}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=len(drawn), frameon=False)
+    figure.supxlabel("a dot is one adaptation: the mean of its classifiers and their seeds", fontsize=7.5)
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def samples(rows: list[dict[str, Any]], folder: Path) -> None:
+    """samples.png: the first pictures of each class of every run, a column per epsilon, a line per kind of run."""
+    if not rows:
+        return
+    kinds = list(dict.fromkeys(map(told, rows)))
+    epsilons = sorted({row["settings"]["epsilon"] for row in rows})
+    size = (3.2 * len(epsilons), 3.4 * len(kinds))
+    figure, grid = plt.subplots(len(kinds), len(epsilons), figsize=size, squeeze=False, layout="constrained")
+    for line, kind in zip(grid, kinds):
+        for panel, epsilon in zip(line, epsilons):
+            panel.axis("off")
+            # The first of several runs: the choice looks at no figure.
+            own = [r for r in rows if told(r) == kind and r["settings"]["epsilon"] == epsilon]
+            if own:
+                panel.imshow(plt.imread(folder / own[0]["sample"]), interpolation="nearest")
+                panel.set_title("{}, {}, {}".format(*kind[:3]) + f", epsilon {epsilon:g}", fontsize=8)
+    figure.savefig(folder / "samples.png", dpi=110)
     plt.close(figure)
 
 

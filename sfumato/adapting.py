@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import re
 import shutil
@@ -163,9 +164,13 @@ def _device_errors(state: State, plan: Plan) -> Iterator[None]:
 
 
 def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
-    cache = run.folder / "cache"
-    if (cache / "done").exists():
-        return
+    with open(run.folder / "cache.lock", "a+") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # of shards that start together one encodes, and the others wait
+        if not (run.folder / "cache" / "done").exists():
+            _write_cache(run.folder / "cache", prepared, records, on_stage)
+
+
+def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
     on_stage("encoding the images")
     lost = 0
 
@@ -287,27 +292,33 @@ class _StopFlag:
 
 
 class one_writer:
-    """One process at a time works in a run folder."""
+    """One process at a time works in a run folder, or shards of an inversion, each once, side by side; none in a finished run."""
 
     def __init__(self, run: Run, shard: tuple[int, int] | None = None):
-        # Shards work side by side in one folder, a process each.
-        self.path = run.folder / ("active.lock" if shard is None else f"active-{shard[0]}-{shard[1]}.lock")
+        self.run, self.shard = run, shard
 
     def __enter__(self) -> None:
-        self.handle = open(self.path, "w")
+        self.handles = []
         try:
             parallel.on_first_rank(self._lock)
         except SfumatoError:
-            self.handle.close()
+            self.__exit__()
             raise
 
     def _lock(self) -> None:
-        import fcntl
-
-        try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SfumatoError("another process is working in this run folder: wait for it") from error
+        # Whoever adds up must be alone: a shard that still works would write private files after they were deleted.
+        wanted = {"active.lock": fcntl.LOCK_EX if self.shard is None else fcntl.LOCK_SH}
+        if self.shard is not None:
+            wanted[f"active-{self.shard[0]}-{self.shard[1]}.lock"] = fcntl.LOCK_EX
+        for name, how in wanted.items():
+            self.handles.append(open(self.run.folder / name, "a+"))
+            try:
+                fcntl.flock(self.handles[-1], how | fcntl.LOCK_NB)
+            except OSError as error:
+                raise SfumatoError("another process is working in this run folder: wait for it") from error
+        if (self.run.folder / "model").exists():
+            raise SfumatoError(f"{self.run.folder} was finished meanwhile: synthesize from it")
 
     def __exit__(self, *_: object) -> None:
-        self.handle.close()
+        for handle in self.handles:
+            handle.close()

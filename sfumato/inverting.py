@@ -107,6 +107,7 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     noisy = aggregate.add_noise_once(aggregation, plan.noise_multiplier, total, key, attempt)
     vectors = aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy)
     run.record("NOTE", {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt})
+    store.remove(run.folder, CONTROLS)  # exact ones of a start that was to keep them, and then did not end
     tokens = controls.public_tokens(aggregation, geometry, plan.clip_norm, plan.noise_multiplier)
     if work.keep or work.controls:
         tokens |= controls.exact_tokens(geometry, z, label, aggregation.blocks)
@@ -166,7 +167,7 @@ def check_isolation(prepared: Prepared, on_stage) -> None:
     on_stage("checking on made-up pictures that no image moves another")
     if prepared.performance.threads:
         torch.set_num_threads(prepared.performance.threads)  # kernels may differ with their number
-    if not prepared.adaptation.inversion.inverter.self_check(fit_rows(prepared).performance.micro_batch):
+    if not prepared.adaptation.inversion.inverter.self_check(prepared.performance.micro_batch):
         raise SfumatoError(
             "on this machine an image's embedding depends on which others are inverted with it, so the promise would not hold: "
             "try --micro-batch-size 1 or --mixed-precision no"
@@ -174,18 +175,25 @@ def check_isolation(prepared: Prepared, on_stage) -> None:
 
 
 def fit_rows(prepared: Prepared) -> Prepared:
-    """The same with the rows of a chunk decided: what was asked for, else what the memory budget holds, evenly shared."""
-    plan, performance, inverter = prepared.plan, prepared.performance, prepared.adaptation.inversion.inverter
-    rows = performance.micro_batch
-    if rows is None:
-        most = max(1, MOST_ROWS // inverter.recipe.draws)
-        probe = min(4, most)
-        peak = peak_bytes(lambda: _timed(inverter, probe, steps=1))
-        fitting = max(1, min(most, int(probe * performance.memory_budget / max(peak, 1))))
-        rows = math.ceil(plan.n_units / math.ceil(plan.n_units / fitting))
-    performance = replace(performance, micro_batch=rows)
+    """The same with the rows of a chunk decided: what was asked for, else what the memory budget holds, evenly shared.
+
+    Measured once, on the first rank, so that all ranks check and run with the same; nothing changes for other methods.
+    """
+    if prepared.adaptation.inversion is None or prepared.performance.micro_batch is not None:
+        return prepared
+    rows = parallel.on_first_rank(lambda: _fitting_rows(prepared))
+    performance = replace(prepared.performance, micro_batch=rows)
     options = prepared.options | {"performance": prepared.options["performance"] | {"micro_batch": rows}}
     return replace(prepared, performance=performance, options=options)
+
+
+def _fitting_rows(prepared: Prepared) -> int:
+    plan, inverter = prepared.plan, prepared.adaptation.inversion.inverter
+    most = max(1, MOST_ROWS // inverter.recipe.draws)
+    probe = min(4, most)
+    peak = peak_bytes(lambda: _timed(inverter, probe, steps=1))
+    fitting = max(1, min(most, int(probe * prepared.performance.memory_budget / max(peak, 1))))
+    return math.ceil(plan.n_units / math.ceil(plan.n_units / fitting))
 
 
 def expected_seconds(prepared: Prepared) -> float:

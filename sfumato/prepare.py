@@ -160,6 +160,8 @@ def prepare(
         raise SfumatoError("a unit column cannot be called 'record', the word for single images: rename the column")
     if records.unit_column and histogram is not None and max_per_unit is None:
         raise SfumatoError("a histogram over units needs --max-per-unit, a public bound on the images counted per unit")
+    if recipe.learning_rate is None:
+        recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
     chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
     schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
     inverting, aggregation = adaptation.inversion, None

@@ -18,7 +18,16 @@ from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .inversion.advisor import Forecast
-from .inverting import Drawing, Work, exact_controls, expectation, public_side, report_controls, with_public_style
+from .inverting import (
+    Drawing,
+    Work,
+    exact_controls,
+    expectation,
+    fit_rows,
+    public_side,
+    report_controls,
+    with_public_style,
+)
 from .methods import METHODS, TOKEN_METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
@@ -130,6 +139,7 @@ def adapt(
         prepared = _prepare(records, epsilon, _on_terms(preparing, known))
         for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
+        prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
         start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place))
@@ -305,11 +315,21 @@ def _split(options: dict) -> tuple[dict, dict]:
 def _prepare(records: RecordSet, epsilon: float, preparing: dict) -> Prepared:
     public = preparing.get("public_data")
     said = {k: v for k, v in preparing.items() if k != "public_data"}
-    if public is not None and said.get("method") == "inversion":
-        said = with_public_style(said, _records(public, _unlabelled_if_flat(public, {}, said)), records.classes)
-    elif public is not None:
-        said = with_public(said, _records(public, {}))
+    if public is not None:
+        inverts = said.get("method") == "inversion"
+        public = _records(public, _unlabelled_if_flat(public, {}, said) if inverts else {})
+        _require_apart(public, records)
+        said = with_public_style(said, public, records.classes) if inverts else with_public(said, public)
     return prepare(records, epsilon=epsilon, **said)
+
+
+def _require_apart(public: RecordSet, records: RecordSet) -> None:
+    """SfumatoError where a private image is among the public ones: what these say is released as it is, and nobody pays for it."""
+    both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
+    if both:
+        raise SfumatoError(
+            f"{both} images of --public-data are among the private ones, and nothing would protect them: an image is one or the other"
+        )
 
 
 def _require_inversion(inverts: bool, work: Work) -> None:

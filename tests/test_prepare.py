@@ -11,8 +11,10 @@ import torch
 from sfumato import prepare as module
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
+from sfumato.methods import LEARNING_RATES
 from sfumato.prepare import choose_prompts, default_schedule, prepare, rebuild, shares_of
 from sfumato.privacy import accounting
+from sfumato.training import Recipe
 
 CLASSES = ("circle", "cross", "square")
 
@@ -161,3 +163,16 @@ def test_shares_of_a_noisy_histogram():
 
 def test_nothing_here_looks_at_a_pixel():
     assert not hasattr(module, "RecordSet") and not hasattr(module, "load_records")
+
+
+def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_base):
+    rates = {}
+    for method in ("attention", "lora", "saliency", "loda"):
+        options = {"keep": 3, "choose": "random"} if method == "saliency" else {}
+        made = ready(tiny_base, method=method, method_options=options, embedder=True)
+        rates[method] = made.recipe.learning_rate
+        assert rates[method] == LEARNING_RATES[method]
+        assert made.plan.learning_rate == made.options["recipe"]["learning_rate"] == rates[method]
+        assert made.adaptation.learning_rate_factor["tokens.weight"] * rates[method] == pytest.approx(0.04)
+    assert rates["lora"] == rates["saliency"] == rates["loda"] > rates["attention"]
+    assert ready(tiny_base, method="lora", recipe=Recipe(learning_rate=0.5)).plan.learning_rate == 0.5

@@ -607,5 +607,13 @@ def test_a_histogram_over_people_counts_at_most_the_declared_images_of_each(sett
 
 
 def test_methods_and_bases_have_one_line_each():
-    assert set(verbs.methods()) == {"attention", "lora", "saliency", "loda", "full"}
+    assert set(verbs.methods()) == {
+        "attention",
+        "lora",
+        "saliency",
+        "loda",
+        "full",
+        "inversion",
+        "embedding",
+    }
     assert all("\n" not in line and line for line in (*verbs.methods().values(), *verbs.bases().values()))

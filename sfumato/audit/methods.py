@@ -24,6 +24,7 @@ KINDS = {
     "lora": "normalised",
     "saliency": "per-group-normalised",
     "loda": "flat",
+    "embedding": "flat",
 }
 
 
@@ -35,7 +36,7 @@ def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
             if name == "inversion":  # no loop: its own two checks
                 yield from embeddings.on_tiny(load_base(base), PROMPTS, seed)
                 continue
-            subject = on_tiny(name, base, KINDS.get(name, "flat"))
+            subject = on_tiny(name, base, KINDS[name])
             yield replay.sensitivity(subject, seed, units=3 if quick else 5, brief=True)
             yield conduct.changed_set(subject, seed)
             if not quick:

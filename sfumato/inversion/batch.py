@@ -80,10 +80,16 @@ class Inverter:
         self.encoder = VectorEncoder(base, prompts, placeholders, geometry.vectors)
         self.latent_shape = (base.unet.config.in_channels, base.latent_size, base.latent_size)
         now: dict[str, torch.Tensor] = {}  # the prompt embeddings of the pass at hand
-        # A row's "label" is its number, so that the ordinary objective finds the row's own prompt embedding.
-        self.row_losses: Callable[[Batch], torch.Tensor] = denoising_losses(
-            base, lambda row: now["rows"][row], precision
-        )
+
+        def for_each_draw(row: torch.Tensor) -> torch.Tensor:
+            """The prompt embedding of every row, once for each of its draws, in the objective's order.
+
+            By expanding, since gradients of an index with repetitions are added in whatever order threads come.
+            """
+            rows = now["rows"]
+            return rows[:, None].expand(-1, len(row) // len(rows), -1, -1).flatten(0, 1)
+
+        self.row_losses: Callable[[Batch], torch.Tensor] = denoising_losses(base, for_each_draw, precision)
         self._now = now
 
     def with_recipe(self, recipe: InversionRecipe) -> Inverter:

@@ -44,15 +44,15 @@ def is_done(run_folder: Path, slots: np.ndarray, dimensions: int) -> bool:
     return all(_read(place_of(run_folder, int(s)), dimensions) is not None for s in slots if s >= 0)
 
 
-def remove(run_folder: Path) -> None:
-    """Delete the files; SfumatoError if the system does not let us."""
+def remove(run_folder: Path, name: str = FOLDER) -> None:
+    """Delete the files, or another private folder of the run; SfumatoError if the system does not let us."""
     try:
-        shutil.rmtree(run_folder / FOLDER)
+        shutil.rmtree(run_folder / name)
     except FileNotFoundError:
         return
     except OSError as error:
         raise SfumatoError(
-            f"the private files in {run_folder / FOLDER} could not be removed: remove them yourself"
+            f"the private files in {run_folder / name} could not be removed: remove them yourself"
         ) from error
 
 

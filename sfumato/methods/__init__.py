@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .adaptation import Adaptation, Prompts
+from .adaptation import ADAPTER_LEARNING_RATE, LEARNING_RATE, Adaptation, Prompts
 from .attention import attention
 from .embedding import embedding
 from .full import full
@@ -20,9 +20,14 @@ METHODS = {
     "inversion": inversion,
     "embedding": embedding,
 }
+ADAPTERS = ("lora", "saliency", "loda")
+LEARNING_RATES = {
+    name: ADAPTER_LEARNING_RATE if name in ADAPTERS else LEARNING_RATE for name in METHODS
+}  # unless told otherwise
 TOKEN_METHODS = ("inversion", "embedding")  # what they learn is tokens and nothing else
 
 __all__ = [
+    "LEARNING_RATES",
     "METHODS",
     "TOKEN_METHODS",
     "Adaptation",

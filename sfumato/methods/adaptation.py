@@ -17,7 +17,9 @@ from ..training.objective import Batch, denoising_losses
 if TYPE_CHECKING:
     from .inversion import Inversion
 
-TOKEN_RATE = 10.0  # a token's few numbers need larger steps than weights do
+LEARNING_RATE = 4e-3  # of weights
+ADAPTER_LEARNING_RATE = 0.04  # B starts at zero beside a small A: at the rate of weights adapters hardly move
+TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class Adaptation:
     """One method applied to one base.
 
     `model` holds every module that trains, `trainable` its tensors by name, `row_losses` the objective and
-    `exact_losses` the same in single precision (for self-checks), `learning_rate_factor` exceptions to the
-    common rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave, `rank` that of the
-    adapters. `probe` is a ranking of `groups` (name -> matrices) to be paid for before training (None: nothing left to
-    choose), with at most `probe_share` more training noise; until it is made, all candidates are adapted. What is chosen as one
-    is also clipped as one, where clipping is per group (`clip_groups`). `inversion`: nothing trains in the loop, embeddings of single
-    images are put together instead.
+    `exact_losses` the same in single precision (for self-checks), `learning_rate` what the method trains at unless told
+    otherwise, `learning_rate_factor` exceptions to the common rate, `targets` the adapted modules' full names,
+    `save(folder)` writes what may leave, `rank` that of the adapters. `probe` is a ranking of `groups` (name -> matrices)
+    to be paid for before training (None: nothing left to choose), with at most `probe_share` more training noise; until it
+    is made, all candidates are adapted. What is chosen as one is also clipped as one, where clipping is per group
+    (`clip_groups`). `inversion`: nothing trains in the loop, embeddings of single images are put together instead.
     """
 
     model: nn.Module
@@ -49,6 +51,7 @@ class Adaptation:
     exact_losses: Callable[[Batch], torch.Tensor]
     save: Callable[[Path], None]
     targets: tuple[str, ...]
+    learning_rate: float = LEARNING_RATE
     learning_rate_factor: dict[str, float] = field(default_factory=dict)
     rank: int | None = None
     probe: Probe | None = None
@@ -93,6 +96,7 @@ def adaptation(
     targets: list[str],
     save: Callable[[Base, Path], None],
     precision: torch.dtype,
+    learning_rate: float = LEARNING_RATE,
 ) -> Adaptation:
     """Join a method's choice of denoiser tensors with the conditioning embedder, if there is one."""
     model = nn.ModuleDict({"unet": base.unet})
@@ -107,7 +111,7 @@ def adaptation(
         encoder = PromptEncoder(base, prompts.prompts, ids)
         model["tokens"] = encoder.tokens
         named["tokens.weight"] = encoder.tokens.weight
-        factors["tokens.weight"] = TOKEN_RATE
+        factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
 
         def embed(label: torch.Tensor) -> torch.Tensor:
             context = encoder(label.clamp(min=0))
@@ -130,5 +134,6 @@ def adaptation(
         denoising_losses(base, embed, torch.float32),
         save_all,
         tuple(targets),
+        learning_rate,
         factors,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ..bases import Base, add_loda, branches, remove_loda, save_loda, save_pipeline
-from .adaptation import Adaptation, Prompts, adaptation
+from .adaptation import ADAPTER_LEARNING_RATE, Adaptation, Prompts, adaptation
 from .starting import start_inputs
 from .targets import matching_modules
 
@@ -49,4 +49,5 @@ def loda(
             remove_loda(base)
             save_pipeline(base, folder)
 
-    return replace(adaptation(base, prompts, trainable, targets, save, precision), rank=rank)
+    made = adaptation(base, prompts, trainable, targets, save, precision, ADAPTER_LEARNING_RATE)
+    return replace(made, rank=rank)

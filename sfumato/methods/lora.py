@@ -9,7 +9,7 @@ import torch
 
 from ..bases import Base, add_lora, lora_inputs, save_lora, save_pipeline
 from ..errors import SfumatoError
-from .adaptation import Adaptation, Prompts, adaptation
+from .adaptation import ADAPTER_LEARNING_RATE, Adaptation, Prompts, adaptation
 from .starting import start_inputs
 from .targets import PROJECTIONS, matching_modules
 
@@ -67,4 +67,5 @@ def low_rank(
             base.unet.unload_lora()
             save_pipeline(base, folder)
 
-    return replace(adaptation(base, prompts, trainable, targets, save, precision), rank=rank)
+    made = adaptation(base, prompts, trainable, targets, save, precision, ADAPTER_LEARNING_RATE)
+    return replace(made, rank=rank)

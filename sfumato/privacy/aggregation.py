@@ -71,8 +71,10 @@ class Aggregation:
         norm = np.linalg.norm(v, axis=1, keepdims=True)
         wanted = GRID / np.where(norm > 0, norm, 1.0)
         if self.rule == "clip":
+            # A clip norm near the least number that there is must not make 0 * infinity, which no integer stands for.
+            most = min(GRID / clip_norm, np.finfo(np.float64).max)
             with np.errstate(over="ignore"):
-                wanted = np.minimum(wanted, largest * (GRID / clip_norm))
+                wanted = np.minimum(wanted, largest * most)
         v *= wanted
         while True:
             rows = np.trunc(v).astype(np.int64)

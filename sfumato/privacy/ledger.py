@@ -258,12 +258,15 @@ class RunLedger:
 
         A copy of the run folder meets the same rows here: it can neither start the same attempt nor spend the reserve twice.
         """
+        billed = body["billed"]
+        if isinstance(billed, bool) or not isinstance(billed, int) or billed < 0:
+            raise ValueError("an attempt bills a whole number of steps, and gives none back")
         with self.ledger.chain.transaction():
             self.ledger._require(self.run_id, "ATTEMPT")
             done = self.ledger._rows_of(self.run_id, "ATTEMPT")
             if len(done) != expected:
                 raise LedgerError(_ANOTHER)
-            needed = sum(row.body["billed"] for row in done) + body["billed"]
+            needed = sum(row.body["billed"] for row in done) + billed
             if needed > reserve:
                 raise OverBudget(
                     f"the retry reserve is spent ({reserve} steps planned, {needed} needed): "

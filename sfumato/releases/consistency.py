@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sfumato.privacy import events as dp_events
+from sfumato.privacy.aggregation import GRID
 from sfumato.releases.certificate import GROUP_SIZES, LARGE_DELTA, event_tree, group_grid, record_groups
 from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
@@ -46,9 +47,12 @@ def check_facts(facts: dict) -> Iterator[Check]:
         "below 1 / n, or the operator says otherwise",
     )
     yield "event tree", facts["event_tree"] == event_tree(facts["events"]), "the same events as in 'events'"
+    sums = sum("divisors" in query for query in facts["mechanism"]["one_shot"])
+    if sums != (facts["mechanism"]["sampling_rate"] is None):
+        yield "aggregation", False, f"{sums} sums of embeddings: a run has one, or training"
     for query in facts["mechanism"]["one_shot"]:
         if "divisors" in query:
-            yield "aggregation", *_aggregation(query, facts["mechanism"])
+            yield "aggregation", *_aggregation(query, facts)
         elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
@@ -67,11 +71,17 @@ def check_facts(facts: dict) -> Iterator[Check]:
         yield "k_table", False, "stands where it cannot be priced again"
 
 
-def _aggregation(query: dict, mechanism: dict) -> tuple[bool, str]:
-    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is billed, its divisors numbers."""
-    bound = 1.0 if query["rule"] == "unit" else mechanism["clip_norm"]
-    enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
-    holds = enough and query["sensitivity"] == bound == mechanism["sensitivity"] and min(query["divisors"]) > 0
+def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
+    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is billed and said, its divisors numbers."""
+    mechanism, classes = facts["mechanism"], facts["public_facts"]["classes"]
+    bound, noise = positive({"clip": mechanism["clip_norm"], "unit": 1.0}[query["rule"]]), positive(query["noise"])
+    same = positive(query["sensitivity"]) == positive(mechanism["sensitivity"]) == bound
+    billed = positive(mechanism["noise_multiplier"]) == noise
+    enough = math.isclose(positive(query["noise_stddev"]), math.ceil(noise * GRID) / GRID * bound, rel_tol=1e-9)
+    everyone = positive(query["sampling_rate"], 1) == 1
+    kind = query["type"] == ("gaussian" if everyone else "poisson_gaussian")
+    whole = kind and len(list(map(positive, query["divisors"]))) == len(classes)
+    holds = same and billed and enough and whole and query["blocks"] == len(classes)
     return holds, f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {bound:.6g}"
 
 

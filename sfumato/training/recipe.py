@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import SfumatoError
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Public training choices; they act on noised gradients only, so none of them costs privacy.
 
-    learning_rate: of Adam, on gradients in units of the clip norm. warmup_steps: linear rise. decay_from: share of the
-    steps after which the rate falls linearly to zero. ema_decay: per step. time_bias: diffusion times are
-    1000 * u ** (1 / time_bias), so more than 1 looks more at noisy times. caption_dropout: probability of the
-    empty prompt (needed for guidance above 1).
+    learning_rate: of Adam, on gradients in units of the clip norm; None, until a plan is made, for the method's own.
+    warmup_steps: linear rise. decay_from: share of the steps after which the rate falls linearly to zero. ema_decay: per
+    step. time_bias: diffusion times are 1000 * u ** (1 / time_bias), so more than 1 looks more at noisy times.
+    caption_dropout: probability of the empty prompt (needed for guidance above 1).
     """
 
-    learning_rate: float = 4e-3
+    learning_rate: float | None = None
     warmup_steps: int = 3
     decay_from: float = 0.3
     ema_decay: float = 0.9
@@ -38,7 +40,8 @@ class Performance:
     micro_batch: most units in one forward pass; None lets `memory_budget` (bytes for activations, gradients and sums;
     weights and optimiser come on top) decide, once, before the run starts. precision: "bfloat16" or "float32" autocast of the denoiser (the same
     precision must be kept on resume). threads: CPU threads, None for torch's choice. checkpoint_steps: logical
-    steps between checkpoints. engine: "one-pass" or "reference" (records one at a time).
+    steps between checkpoints. engine: "one-pass" or "reference" (records one at a time). SfumatoError for a number below 1: a new attempt
+    is billed by the steps between checkpoints.
     """
 
     micro_batch: int | None = None
@@ -47,3 +50,10 @@ class Performance:
     threads: int | None = None
     checkpoint_steps: int = 25
     engine: Literal["one-pass", "reference"] = "one-pass"
+
+    def __post_init__(self):
+        for name in ("micro_batch", "memory_budget", "threads", "checkpoint_steps"):
+            value, may_miss = getattr(self, name), name in ("micro_batch", "threads")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (value is None and may_miss) and not (whole and value >= 1):
+                raise SfumatoError(f"{name} of the performance options is {value!r}: an integer of at least 1")

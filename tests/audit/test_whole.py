@@ -17,11 +17,11 @@ torch.set_num_threads(1)
 
 
 def test_every_method_is_audited():
-    assert set(KINDS) == set(METHODS)
+    assert {*KINDS, "inversion"} == set(METHODS)  # inversion has no loop: test_embeddings.py
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_a_method_passes_and_a_wide_clip_is_found(method, tiny_base, monkeypatch):
     subject = on_tiny(method, tiny_base, KINDS[method])
     assert conduct.changed_set(subject, 0).passed

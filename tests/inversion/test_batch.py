@@ -58,6 +58,18 @@ def test_dropping_one_record_leaves_every_other_bit(inverter, tiny_base, precisi
         assert other[kept].tobytes() == whole[kept].tobytes()
 
 
+def test_the_number_of_threads_leaves_no_bit_to_chance(inverter):
+    """Threads that share one row must not add its draws in the order in which they happen to come."""
+    many, data, found = inverter.with_recipe(replace(RECIPE, steps=2, draws=24)), latents(13), set()
+    try:
+        torch.set_num_threads(8)
+        for _ in range(6):
+            found.add(many.invert(data, Chunk(np.arange(13)), KEY)[0].tobytes())
+    finally:
+        torch.set_num_threads(1)
+    assert len(found) == 1
+
+
 def test_a_row_depends_on_its_content_and_the_key_alone(inverter):
     data = latents()
     whole, _ = inverter.invert(data, Chunk(np.arange(J)), KEY)

@@ -18,7 +18,7 @@ def exact_square(row) -> int:
 
 
 @pytest.mark.parametrize("rule", [CLIP, UNIT], ids=["clip", "unit"])
-@pytest.mark.parametrize("clip_norm", [1e-6, 0.37, 1.0, 5e3])
+@pytest.mark.parametrize("clip_norm", [5e-324, 1e-303, 1e-6, 0.37, 1.0, 5e3, 1e308])
 def test_no_row_exceeds_the_grid_whatever_it_holds(rule, clip_norm):
     rng = np.random.default_rng(0)
     for scale in (1e-300, 1e-9, 1.0, clip_norm, 1e150, 1e308):

@@ -220,6 +220,15 @@ def test_a_copied_run_folder_cannot_start_the_same_attempt_nor_spend_twice(ledge
     RunLedger(copy, "run").append("NOTE", {"checkpoint": 4, "attempt": 1})
 
 
+@pytest.mark.parametrize("billed", [-1, True, 0.5, "0", None])
+def test_no_attempt_gives_steps_back(ledger, billed):
+    charge(ledger, [A])
+    begin(ledger)
+    with pytest.raises(ValueError, match="gives none back"):
+        begin(ledger, expected=1, billed=billed, reserve=3)
+    assert RunLedger(ledger, "run").attempts == 1
+
+
 def test_an_attempt_ends_in_one_model(ledger, path):
     """Two outputs with the same noise would give away what lies under it."""
     charge(ledger, [A])

@@ -38,7 +38,7 @@ class Recorder:
 
 
 def run(plan, adaptation, data, key, *, optimizer=None, attempt=0, recipe=None, on_step=None, **performance):
-    recipe = recipe or Recipe(ema_decay=0.5)
+    recipe = recipe or Recipe(learning_rate=4e-3, ema_decay=0.5)
     state = State(adaptation.trainable, adaptation.learning_rate_factor, recipe)
     if optimizer is not None:
         state.optimizer = optimizer
@@ -303,7 +303,7 @@ def test_rates_follow_logical_steps(plan_for, toy, latents, key):
 
 def test_the_average_forgets_the_start(toy):
     adaptation = toy()
-    state = State(adaptation.trainable, {}, Recipe())
+    state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3))
     for value in (1.0, 3.0):
         with torch.no_grad():
             for p in adaptation.trainable.values():

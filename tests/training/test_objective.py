@@ -81,4 +81,4 @@ def test_the_learning_rate_rises_holds_and_falls():
     rates = [recipe.rate_at(step, 20) for step in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0] and rates[4:11] == [1.0] * 7
     assert rates[11:] == pytest.approx([1 - 0.1 * i for i in range(1, 10)])
-    assert Recipe(warmup_steps=0).rate_at(0, 1) == Recipe().learning_rate
+    assert Recipe(learning_rate=0.1, warmup_steps=0).rate_at(0, 1) == 0.1

@@ -1,0 +1,88 @@
+"""The public data sets that `results.py` uses as if they were private, their public words, and public pictures beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.demo import LOOK_ALIKE, demo_prompts
+from sfumato.errors import DataError
+from sfumato.protocol import images_of
+from sfumato.records import RecordSet, bundled_digits, load_records
+from sfumato.records.arrays import find_idx
+
+CLASSES = tuple("0123456789")  # of both sets; Fashion-MNIST's are T-shirt, trouser, pullover, dress, coat, ...
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts the four files
+CURE = "apt-get install dataset-fashion-mnist, or name the folder of its four idx files with --fashion"
+# Words of the icons base that look like the ten garments: where their class tokens start.
+GARMENTS = ("t shirt", "jeans", "vest", "dress", "coat", "sandal", "shirt", "shoe", "handbag", "boot")
+GLYPHS = "glyphs.npz"  # what `python -m recipes.make` keeps of the fonts, in its folder packages/
+
+
+def read(data: str, split: str, fashion: Path = FASHION) -> RecordSet:
+    """The split "train" or "test" of "mnist" (bundled) or "fashion-mnist"; DataError where files are missing or damaged."""
+    if data == "mnist":
+        return bundled_digits(split)
+    if not fashion.is_dir() or find_idx(fashion, split) is None:
+        raise DataError(f"no Fashion-MNIST ({split}) in {fashion}: {CURE}")
+    records = load_records(fashion, classes=CLASSES, split=split)
+    if not records.usable.all() or records.array.shape[1:] != (28, 28):
+        raise DataError(f"{fashion} holds no 28x28 pictures with labels 0 to 9: {CURE}")
+    return records
+
+
+def digest(*sets: RecordSet) -> str:
+    """SHA-256 over pixels and labels of data sets: which pictures a row was measured on."""
+    found = hashlib.sha256()
+    for records in sets:
+        found.update(np.ascontiguousarray(records.array).tobytes() + records.labels.astype("<i8").tobytes())
+    return found.hexdigest()
+
+
+def words(data: str, kind: str) -> dict:
+    """Prompts and starts of class tokens for a base that knows the words of the bundled base `kind`.
+
+    For any other base, or where a base has no words for the classes: one new token per class, the mean of all words.
+    """
+    if data == "mnist" and kind in ("glyphs", "letters"):
+        return demo_prompts(kind)
+    if data == "fashion-mnist" and kind == "icons":
+        return {"prompt": "icon of a {class}, filled style", "init": dict(zip(CLASSES, GARMENTS))}
+    return {}
+
+
+def public_pictures(
+    source: Path, data: str, kind: str, n: int, resolution: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most `n` public pictures of the ten classes: (uint8 [m, R, R, 3], int64 [m]).
+
+    source: anything `sfumato inspect` reads, with classes 0 to 9; or the recipe's own `glyphs.npz`, from whose fonts
+    digits are drawn anew, and for the base letters, which never saw a digit, the letters that look like them.
+    """
+    if source.name == GLYPHS:
+        if data != "mnist" or resolution != 32 or not source.is_file():
+            raise DataError(
+                f"{source}: give a file of python -m recipes.make, which holds 32x32 pictures for mnist alone"
+            )
+        return _font_glyphs(source, kind, n, seed)
+    images, labels = images_of(load_records(source, classes=CLASSES), CLASSES, resolution, "train")
+    chosen = np.random.default_rng(seed).permutation(len(images))[:n]
+    return images[chosen], labels[chosen]
+
+
+def _font_glyphs(source: Path, kind: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # the recipes are no part of the package
+    from recipes.glyphs import load_glyphs, make_images
+
+    letters = [name.split()[1].upper() if name.startswith("capital") else name.split()[1] for name in LOOK_ALIKE]
+    faces, each = load_glyphs(source.parent, source.parent), -(-n // len(CLASSES))
+    drawn = [
+        make_images(faces, character, each, seed + i)[0]
+        for i, character in enumerate(letters if kind == "letters" else CLASSES)
+    ]
+    order = np.random.default_rng(seed).permutation(each * len(CLASSES))[:n]
+    labels = np.repeat(np.arange(len(CLASSES)), each)
+    return np.repeat(np.concatenate(drawn)[order][..., None], 3, axis=3), labels[order]

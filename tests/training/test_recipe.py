@@ -1,0 +1,22 @@
+"""Options of performance: what a new attempt is billed by cannot be switched off."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfumato.errors import SfumatoError
+from sfumato.training import Performance
+
+
+@pytest.mark.parametrize("name", ["micro_batch", "memory_budget", "threads", "checkpoint_steps"])
+@pytest.mark.parametrize("value", [0, -25, True, 1.5, float("nan"), "8"])
+def test_numbers_below_one_and_no_numbers_are_refused(name, value):
+    with pytest.raises(SfumatoError, match=name):
+        Performance(**{name: value})
+
+
+def test_what_may_be_missing_may():
+    assert Performance(micro_batch=None, threads=None).checkpoint_steps == 25
+    for name in ("memory_budget", "checkpoint_steps"):
+        with pytest.raises(SfumatoError):
+            Performance(**{name: None})
