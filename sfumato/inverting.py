@@ -6,7 +6,7 @@ import hashlib
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,33 +14,50 @@ import numpy as np
 import torch
 
 from . import parallel
-from .bases import Base, encode_images, load_base, save_embeds
+from .bases import Base, encode_images, load_base, read_embeds
 from .errors import Interrupted, SfumatoError
+from .generation import Sampling
 from .gradients import peak_bytes
-from .inversion import aggregate, store
+from .inversion import aggregate, controls, store
 from .inversion.advisor import Forecast, forecast
 from .inversion.batch import Chunk, InversionRecipe, Inverter, chunks
+from .inversion.controls import PUBLIC_KEY
 from .inversion.geometry import from_public, from_vocabulary, word_spread
 from .methods.inversion import PUBLIC_DIMENSIONS
-from .prepare import TOKEN, Prepared, choose_prompts
+from .prepare import TOKEN, Prepared, choose_prompts, rebuild
 from .privacy.aggregation import STEP
 from .privacy.keys import RunKey
 from .privacy.sampling import poisson
+from .releases import MOST_PICTURES
 from .run import Run
+from .synthesis import class_of_each, shard_indices
 from .training import LatentData, build_latents
 
 MOST_ROWS = 256  # in one pass; more gains little on a CPU
 PUBLIC_EACH, PUBLIC_MOST = 16, 320  # public images that are inverted, of one kind and in all
-PUBLIC_KEY = RunKey(bytes(32))  # the draws of public images are anybody's
 CONTROLS = "controls"
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """The first pictures of a data set once more, for its report: a base that was taught the run's token, how many pictures in
+    which class shares, the shard (i, k) that is at hand, and how to sample."""
+
+    base: Base
+    n: int
+    shares: Sequence[float]
+    shard: tuple[int, int]
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
 class Work:
-    """What `invert` is to do now: `shard` (i, k) of the chunks, `keep` the private files, `stop` asks whether to end early."""
+    """What `invert` is to do now: `shard` (i, k) of the chunks, `keep` the private files, leave the exact `controls` (the mean
+    without noise, one image's embedding) in the run folder. `stop` asks whether to end early."""
 
     shard: tuple[int, int] | None = None
     keep: bool = False
+    controls: bool = False
     stop: Callable[[], bool] = lambda: False
 
 
@@ -70,13 +87,16 @@ def invert(
         return None
     parallel.any_rank(False)  # all ranks' files are there
     on_stage("adding up, with noise")
-    vectors = parallel.on_first_rank(lambda: release(run, prepared, data, key, attempt, work.keep))
+    vectors = parallel.on_first_rank(lambda: release(run, prepared, data, key, attempt, work))
     inversion.vectors = vectors
     return prepared
 
 
-def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt: int, keep: bool) -> torch.Tensor:
-    """The noisy mean per class as token vectors [C, V, D]; noted in the ledger by its hash. Removes the private files unless `keep`."""
+def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt: int, work: Work) -> torch.Tensor:
+    """The noisy mean per class as token vectors [C, V, D]; noted in the ledger by its hash.
+
+    Leaves tokens to compare with in the run folder, exact ones if `work` says so, and removes the private files unless it keeps them.
+    """
     plan, inversion = run.plan, prepared.adaptation.inversion
     aggregation, geometry = plan.aggregation, inversion.geometry
     label, n = data.label, len(data.label)
@@ -88,8 +108,11 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     vectors = aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy)
     run.record("NOTE", {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt})
     store.remove(run.folder, CONTROLS)  # exact ones of a start that was to keep them, and then did not end
-    _controls(run.folder / CONTROLS, run, prepared, said, label, owned, key, attempt, keep)
-    if not keep:
+    tokens = controls.public_tokens(aggregation, geometry, plan.clip_norm, plan.noise_multiplier)
+    if work.keep or work.controls:
+        tokens |= controls.exact_tokens(geometry, z, label, aggregation.blocks)
+    controls.save_tokens(run.folder / CONTROLS, inversion.placeholders, tokens)
+    if not work.keep:
         store.remove(run.folder)
     return vectors
 
@@ -105,31 +128,38 @@ def only_sampled(data: LatentData, rate: float, key: RunKey, attempt: int) -> La
     return replace(data, label=np.where(inside[unit], data.label, -1))
 
 
-def _controls(
-    folder: Path, run: Run, prepared: Prepared, said, label, owned, key: RunKey, attempt: int, keep: bool
-) -> None:
-    """What the released token is to be compared with, for the owner's eyes; the exact ones only with `keep`.
+def public_side(run: Run) -> Prepared | None:
+    """What an inversion was prepared with, from its plan and public start alone; None for another method."""
+    return None if run.plan.aggregation is None else rebuild(run.plan, run.options, None, run.start)
 
-    anchor: no private image at all; noise-only: the same noise law (another draw) on a sum of nothing; non-private: the exact
-    mean; one-image: the first usable image's embedding.
+
+def exact_controls(run: Run) -> list[str]:
+    """How a certificate calls the exact tokens that a run has left in its folder, if it has."""
+    return ["exact-controls"] * (run.folder / CONTROLS / controls.EXACT[0]).exists()
+
+
+def report_controls(prepared: Prepared | None, model: Path, drawing: Drawing | None = None) -> dict | None:
+    """What a report shows beside the released token, from released and public numbers alone, so it may leave; None without a token.
+
+    `prepared`: `public_side` of the run; model: folder of the released token; drawing: which pictures to draw with each token, if any.
     """
-    plan, inversion = run.plan, prepared.adaptation.inversion
-    aggregation, geometry = plan.aggregation, inversion.geometry
-    nothing = np.zeros(aggregation.numbers, np.int64)
-    noise = aggregate.add_noise_once(aggregation, plan.noise_multiplier, nothing, key, attempt, "control")
-    every = torch.arange(aggregation.blocks)
-    found = {
-        "anchor": geometry.embeddings(torch.zeros(aggregation.blocks, geometry.dimensions), every),
-        "noise-only": aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noise),
+    if prepared is None:
+        return None
+    plan, inversion = prepared.plan, prepared.adaptation.inversion
+    released = read_embeds(model, inversion.placeholders)
+    public = controls.public_tokens(plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier)
+    tokens, hope = {"released": released, **public}, expectation(prepared)
+    body = {
+        "expected": {"signal": hope.signal, "noise": hope.noise, "cosine": hope.cosine, "known": hope.known},
+        "rows": controls.distances(inversion.geometry, tokens),
     }
-    if keep:
-        z = store.read_rows(run.folder, len(label), geometry.dimensions)
-        usable = [np.flatnonzero(label == c) for c in range(aggregation.blocks)]
-        for name, pick in (("non-private", lambda own: z[own].mean(0)), ("one-image", lambda own: z[own[0]])):
-            rows = np.stack([pick(own) if len(own) else np.zeros(z.shape[1], np.float32) for own in usable])
-            found[name] = geometry.embeddings(torch.from_numpy(rows), every)
-    for name, vectors in found.items():
-        save_embeds(folder / name, dict(zip(inversion.placeholders, vectors)))
+    if drawing is not None:
+        few = shard_indices(drawing.n, drawing.shard)[:MOST_PICTURES]
+        labels = class_of_each(int(few[-1]) + 1, drawing.shares)  # any prefix has the same shares
+        body["pictures"] = controls.draw_beside(
+            drawing.base, inversion.placeholders, tokens, plan.prompts, labels, few, drawing.sampling
+        )
+    return body
 
 
 def check_isolation(prepared: Prepared, on_stage) -> None:

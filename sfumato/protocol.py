@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .bases import Base, add_placeholders, encode_images, load_base, open_adapted
+from .bases import Base, add_placeholders, encode_images, load_base, open_adapted, read_embeds
 from .errors import DataError, SfumatoError
 from .evaluation import Comparison, Extractor, UtilityRow, classifier_features, compare, train_classifier, utility
+from .evaluation.page import as_text, few, page
+from .inversion.controls import cosine
+from .methods import TOKEN_METHODS
 from .prepare import original_base, rebuild
 from .records import RecordSet, is_flat, load_records
 from .run import Run
@@ -32,11 +35,13 @@ CONTROLS = {"public_only": "anchor", "noise_only": "noise-only", "one_image": "o
 @dataclass(frozen=True)
 class Evaluation:
     """`utility`: row name -> one UtilityRow per classifier. `distances`: row name -> figures against the test set,
-    under the name of their features. `images`: row name -> pictures trained on. PRIVATE."""
+    under the name of their features. `images`: row name -> pictures trained on. `cosines`: row name -> cosine of its token to the
+    exact mean, both from the public anchor (after an inversion that kept its exact controls). PRIVATE."""
 
     utility: dict[str, list[UtilityRow]]
     distances: dict[str, dict]
     images: dict[str, int]
+    cosines: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -46,6 +51,7 @@ def evaluate(
     test: str | Path | RecordSet,
     train: str | Path | RecordSet | None = None,
     rows: Sequence[str] = ("synthetic", "public_only"),
+    beside: Sequence[Run | str | Path] = (),
     classifiers: Sequence[str] = CLASSIFIERS,
     seeds: Sequence[int] = (0, 1, 2),
     steps: int | None = None,
@@ -57,9 +63,11 @@ def evaluate(
 
     rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot), "non_private" (same recipe, no
     clipping, no noise; needs the run's cache) and "real" (needs `train`, the private images themselves). After an inversion
-    also "noise_only" and "one_image"; its exact rows need `adapt` with `keep_inversions`. With one class there is nothing to
+    also "noise_only" and "one_image"; its exact rows need `adapt` with `controls`. With one class there is nothing to
     classify: distances only, in the latents of the base's autoencoder.
-    Writes `evaluation/*.json` into the private run folder, never into the release.
+    beside: other runs on the same images and base, a row each, drawn with the same sampler and seeds: DP-SGD on one embedding
+    (`adapt` with method "embedding") beside an inversion, say. Each was charged to the ledger as a run of its own.
+    Writes `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the release.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     for row in rows:
@@ -69,16 +77,23 @@ def evaluate(
         raise SfumatoError("--rows noise_only and one_image are controls of --method inversion")
     if "real" in rows and train is None:
         raise SfumatoError("the row 'real' needs --train, the private images themselves")
+    others = _beside(run, beside)
     classes, resolution = run.plan.classes, load_base(run.plan.base).resolution
     held_out = images_of(test, classes, resolution, "test")
     results: dict[str, list[UtilityRow]] = {}
     figures: dict[str, dict] = {}
     counts: dict[str, int] = {}
     extractor = latents_of(original_base(run.plan)) if len(classes) == 1 else None
-    for row in sorted(rows, key=ROWS.index):
+    shown: dict[str, np.ndarray] = {}
+    for row in [*sorted(rows, key=ROWS.index), *others]:
         on_stage(f"evaluating {row}")
-        images, labels = _row_images(row, run, Path(release), train, classes, resolution, public_images)
+        if row in others:
+            images, labels = _draw_as(Path(release), _adapted(others[row]), others[row], public_images)
+        else:
+            images, labels = _row_images(row, run, Path(release), train, classes, resolution, public_images)
         counts[row] = len(images)
+        if row != "real":
+            shown[row] = images[few(labels)]
         if len(classes) > 1:
             results[row] = utility(
                 images, labels, *held_out, len(classes), classifiers=tuple(classifiers), seeds=tuple(seeds), steps=steps
@@ -90,7 +105,7 @@ def evaluate(
                 extractor = classifier_features(first, f"cnn-on-{row}")
             number = min(len(images), len(held_out[0]), 5000)
             figures[row] = _plain(compare(extractor, held_out[0][:number], images[:number]))
-    result = Evaluation(results, figures, counts)
+    result = Evaluation(results, figures, counts, token_cosines(run, others))
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     body = {
@@ -99,8 +114,13 @@ def evaluate(
         "images": counts,
         "utility": {name: [asdict(r) for r in found] for name, found in results.items()},
         "distances": figures,
+        "cosine_to_exact_mean": result.cosines,
+        "beside": {row: _promise(other) for row, other in others.items()},
     }
     write_file(folder / "utility.json", json.dumps(body, indent=1).encode())
+    title = f"{run.folder.name}: {run.plan.method} at epsilon {run.plan.epsilon:.3g}"
+    told = as_text(counts, results, figures, result.cosines)
+    write_file(folder / "page.html", page(title, told, shown).encode())
     return result
 
 
@@ -115,10 +135,14 @@ def _row_images(row: str, run: Run, release: Path, train, classes, resolution: i
         base = public_base(run)
     else:
         base = non_private_base(run)
+    return _draw_as(release, base, run, public_images)
+
+
+def _draw_as(release: Path, base: Base, run: Run, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of `base` with the run's prompts as the release was drawn: the same sampler, seeds and (unless said) number."""
     settings = _sampling_of(release)
-    count = public_images or settings.pop("n", 10_000)
-    settings.pop("n", None)
-    return draw(base, run.plan.prompts, count, Sampling(**settings))
+    number = settings.pop("n", 10_000)
+    return draw(base, run.plan.prompts, count or number, Sampling(**settings))
 
 
 def draw(base: Base, prompts: Sequence[str], n: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +165,56 @@ def control_base(run: Run, row: str) -> Base:
     """The base with a token of an inversion's controls; SfumatoError where the run did not keep it."""
     folder = run.folder / "controls" / CONTROLS[row]
     if not folder.exists():
-        raise SfumatoError(f"the row {row} needs embeddings that are deleted by default: adapt with --keep-inversions")
+        raise SfumatoError(f"the row {row} needs a token that is not kept by default: adapt with --controls")
     return open_adapted(folder, lambda: original_base(run.plan))
+
+
+def _adapted(run: Run) -> Base:
+    return open_adapted(run.model, lambda: original_base(run.plan))
+
+
+def _promise(run: Run) -> dict:
+    plan = run.plan
+    return {name: getattr(plan, name) for name in ("method", "epsilon", "delta", "unit", "relation")}
+
+
+def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
+    """Row name -> run; SfumatoError for runs whose pictures or promises cannot be compared with `run`'s."""
+    found: dict[str, Run] = {}
+    for other in (o if isinstance(o, Run) else Run.open(o) for o in beside):
+        name = f"{other.plan.method} at epsilon {other.plan.epsilon:.3g}"
+        while name in found:
+            name += ", again"
+        for what in ("classes", "base_digest", "unit", "relation", "delta"):
+            if getattr(other.plan, what) != getattr(run.plan, what):
+                raise SfumatoError(
+                    f"--beside {other.folder}: its {what} is not that of {run.folder}: nothing to compare"
+                )
+        known = other.ledger_path == run.ledger_path
+        if known and other.id not in {charge["run"] for charge in run.group().charges}:
+            raise SfumatoError(f"--beside {other.folder}: it was adapted to other images than {run.folder}")
+        found[name] = other
+    return found
+
+
+def token_cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
+    """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where the mean was not kept."""
+    folder = run.folder / "controls"
+    if run.plan.aggregation is None or not (folder / "non-private").exists():
+        return {}
+    words = run.options["prompts"]["placeholders"]
+    anchor, exact = (read_embeds(folder / name, words).double().flatten(1) for name in ("anchor", "non-private"))
+    tokens = {"synthetic": (run.model, words)}
+    tokens |= {row: (folder / CONTROLS[row], words) for row in ("noise_only", "one_image")}
+    tokens |= {
+        row: (other.model, other.options["prompts"]["placeholders"])
+        for row, other in others.items()
+        if other.plan.method in TOKEN_METHODS
+    }
+    found = {row: read_embeds(*place).double().flatten(1) for row, place in tokens.items()}
+    return {
+        row: round(float(cosine(u - anchor, exact - anchor)), 4) for row, u in found.items() if u.shape == exact.shape
+    }
 
 
 def latents_of(base: Base) -> Extractor:

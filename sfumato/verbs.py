@@ -18,7 +18,16 @@ from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .inversion.advisor import Forecast
-from .inverting import Work, expectation, fit_rows, with_public_style
+from .inverting import (
+    Drawing,
+    Work,
+    exact_controls,
+    expectation,
+    fit_rows,
+    public_side,
+    report_controls,
+    with_public_style,
+)
 from .methods import METHODS, TOKEN_METHODS
 from .prepare import Prepared, original_base, prepare, rebuild, shares_of
 from .privacy.plan import Plan
@@ -83,6 +92,7 @@ def adapt(
     ledger: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     keep_inversions: bool = False,
+    controls: bool = False,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Any,
@@ -94,12 +104,13 @@ def adapt(
     the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
     Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own).
     Of an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`, and a last `resume` without
-    a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder.
+    a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder, `controls` the exact mean
+    and one image's embedding alone, as tokens to compare with (`evaluate`). Both are PRIVATE and stay there.
     Other options as in `prepare.prepare` and `records.load_records`.
     """
     reading, preparing = _split(options)
     parallel.start()
-    work = Work(shard, keep_inversions)
+    work = Work(shard, keep_inversions, controls)
     if resume:
         run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
@@ -148,6 +159,7 @@ def synthesize(
     keep_key: bool = False,
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
+    controls: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
     """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their certificate.
@@ -155,11 +167,13 @@ def synthesize(
     Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid for. Form is
     "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so shards (i, k) fit together.
     `ledger`: where the run's ledger is, if it was moved. The run's secret key is erased then, unless `keep_key`.
+    controls: after an inversion, draw a few pictures more for the report, with tokens that no private image decides.
     """
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     require_sealed(run)
-    base, sampling = adapted_base(run), sampling or Sampling()
-    plan, source = run.plan, "uniform"
+    plan, source, sampling = run.plan, "uniform", sampling or Sampling()
+    public = public_side(run)
+    base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
     if class_shares is not None:
@@ -173,7 +187,9 @@ def synthesize(
     run.record("RELEASE", {"kind": "images", "n": n, "seed": sampling.seed})
 
     def seal(folder: Path, settings: dict) -> None:
-        write_draft(folder, **_certificate_facts(run), artefacts="images", settings=settings)
+        drawing = Drawing(base, n, shares, shard, sampling) if controls else None
+        beside = report_controls(public, run.model, drawing)
+        write_draft(folder, **_certificate_facts(run), artefacts="images", settings=settings, controls=beside)
 
     write_dataset(
         base,
@@ -219,7 +235,8 @@ def export(
         for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE, *tokens):
             if (run.model / name).exists():
                 shutil.copy(run.model / name, temporary / name)
-        write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={})
+        beside = report_controls(public_side(run), run.model)
+        write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={}, controls=beside)
         temporary.rename(output)
     except OSError as error:
         raise MachineError(
@@ -262,7 +279,7 @@ def adapted_base(run: Run) -> Base:
 
 
 def _certificate_facts(run: Run) -> dict:
-    internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json"))
+    internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json")) + exact_controls(run)
     return {
         "plan": run.plan.to_json(),
         "ledger": run.ledger_facts(),
@@ -316,8 +333,8 @@ def _require_apart(public: RecordSet, records: RecordSet) -> None:
 
 
 def _require_inversion(inverts: bool, work: Work) -> None:
-    if (work.shard is not None or work.keep) and not inverts:
-        raise SfumatoError("--shard and --keep-inversions of adapt go with --method inversion")
+    if (work.shard is not None or work.keep or work.controls) and not inverts:
+        raise SfumatoError("--shard, --keep-inversions and --controls of adapt go with --method inversion")
 
 
 def _unlabelled_if_flat(path: Source, reading: dict, preparing: Mapping) -> dict:

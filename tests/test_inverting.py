@@ -101,7 +101,7 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
     row = store.read_rows(run.folder, 24, 4)[7:8].astype(np.float64)
     released = []
     for _ in range(2):
-        vectors = inverting.release(run, prepared, data, RunKey(bytes(32)), 0, True)
+        vectors = inverting.release(run, prepared, data, RunKey(bytes(32)), 0, inverting.Work(keep=True))
         released.append(geometry.coordinates(vectors, label).numpy())
         store.place_of(run.folder, 7).unlink(missing_ok=True)
     bounded = plan.aggregation.unit_rows(row, plan.clip_norm) * (plan.clip_norm / GRID)
@@ -110,7 +110,7 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
 
     # A start that was to keep everything did not end, and the next was not to: nothing exact is left of it.
     assert (run.folder / "controls" / "one-image").exists()
-    inverting.release(run, prepared, data, RunKey(bytes(32)), 0, False)
+    inverting.release(run, prepared, data, RunKey(bytes(32)), 0, inverting.Work())
     assert sorted(p.name for p in (run.folder / "controls").iterdir()) == ["anchor", "noise-only"]
     assert not (run.folder / store.FOLDER).exists()
 
@@ -125,7 +125,7 @@ def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
         found = protocol.evaluate(run, tmp_path / f"pictures-{kept}", test=artwork, rows=rows, public_images=12)
         assert set(found.distances) == set(rows) and not found.utility
         assert all("FD-autoencoder" in figures for figures in found.distances.values())
-    with pytest.raises(SfumatoError, match="--keep-inversions"):
+    with pytest.raises(SfumatoError, match="--controls"):
         protocol.evaluate(run, tmp_path / "pictures-False", test=artwork, rows=("non_private",))
     other = adapt(artwork, tiny_base, tmp_path / "other", method="embedding", method_options={}, steps=1)
     with pytest.raises(SfumatoError, match="--method inversion"):

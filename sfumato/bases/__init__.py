@@ -14,6 +14,8 @@ from .vectors import (
     check_placeholders,
     embeds_files,
     load_embeds,
+    read_embeds,
+    replace_embeds,
     save_embeds,
     word_vectors,
 )
@@ -46,7 +48,9 @@ __all__ = [
     "make_denoiser",
     "make_scheduler",
     "open_adapted",
+    "read_embeds",
     "remove_loda",
+    "replace_embeds",
     "resolve_base",
     "save_embeds",
     "save_loda",

@@ -149,6 +149,10 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"{folder} is not a pipeline folder: it has no model_index.json")
     index = check_settings(index_file)
     kind = index.get("_class_name")
+    if kind == "StableDiffusionXLPipeline" or "text_encoder_2" in index:
+        raise ModelError(
+            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts bases with one (SD 1.x and 2.x)"
+        )
     if kind != "StableDiffusionPipeline":
         raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts StableDiffusionPipeline folders")
     for path in sorted(folder.rglob("*")):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ..errors import SfumatoError
 from .pipeline import Base
 from .saving import as_pipeline
+from .tokens import write_embeddings
+from .weights import check_weights
 
 EMBEDS = "learned_embeds"
 EMBEDS_FILE = f"{EMBEDS}.safetensors"
@@ -89,6 +91,25 @@ def save_embeds(folder: Path, vectors: dict[str, torch.Tensor]) -> None:
 def embeds_files(folder: Path) -> list[Path]:
     """The files that `save_embeds` wrote, in order."""
     return sorted(folder.glob(f"{EMBEDS}*.safetensors"))
+
+
+def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
+    """What `save_embeds` wrote, float32 [C, V, D] in the order of `placeholders`; SfumatoError if one is missing."""
+    found: dict[str, torch.Tensor] = {}
+    for path in embeds_files(folder):
+        check_weights(path)
+        found |= load_file(path)
+    missing = [word for word in placeholders if word not in found]
+    if missing:
+        raise SfumatoError(f"no token {missing[0]} in {folder}: it belongs to another run")
+    return torch.stack([found[word] for word in placeholders])
+
+
+def replace_embeds(base: Base, vectors: Mapping[str, torch.Tensor]) -> None:
+    """Give tokens that the base was taught (`load_embeds`) other vectors float32 [V, D] of the same number."""
+    for word, value in vectors.items():
+        words = [word, *(f"{word}_{i}" for i in range(1, len(value)))]
+        write_embeddings(base, base.tokenizer.convert_tokens_to_ids(words), value)
 
 
 def load_embeds(base: Base, folder: Path) -> None:

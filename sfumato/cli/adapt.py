@@ -38,6 +38,10 @@ def adapt(
     keep_inversions: Annotated[
         bool, Option("--keep-inversions", help="Leave the private embeddings of single images in the run folder.")
     ] = False,
+    controls: Annotated[
+        bool,
+        Option("--controls", help="Inversion: leave the exact mean and one image's token in the run folder. PRIVATE."),
+    ] = False,
 ) -> None:
     """Adapt a public base to private images; everything private stays in the run folder.
 
@@ -75,6 +79,7 @@ def adapt(
             ledger=ledger,
             shard=None if shard is None else shard_of(shard),
             keep_inversions=keep_inversions,
+            controls=controls,
             progress=line.step,
             on_stage=line.stage,
             **reading,

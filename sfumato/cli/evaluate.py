@@ -23,6 +23,10 @@ def evaluate(
         str,
         Option("--rows", metavar="A,B,..", help="Of synthetic, public_only, noise_only, one_image, non_private, real."),
     ] = "synthetic,public_only",
+    beside: Annotated[
+        list[Path] | None,
+        Option("--beside", metavar="RUN2", help="Another run on the same images, as a row of its own (repeatable)."),
+    ] = None,
     classifiers: Annotated[
         str, Option("--classifiers", metavar="A,B,..", help="Of logistic, cnn, resnet, wrn.")
     ] = "logistic,cnn,resnet,wrn",
@@ -38,6 +42,7 @@ def evaluate(
     \b
     sfumato evaluate run release --test ./held-out
     sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,public_only,non_private,real
+    sfumato evaluate run-token release --test ./held-out --rows synthetic,noise_only,one_image --beside run-embedding
     """
     from ..protocol import evaluate as measure
     from ..run import Run
@@ -49,6 +54,7 @@ def evaluate(
             test=test,
             train=train,
             rows=_list(rows),
+            beside=[Run.open(other, ledger) for other in beside or ()],
             classifiers=_list(classifiers),
             seeds=range(seeds),
             steps=steps,
@@ -82,5 +88,10 @@ def show(found: Evaluation, run: Path) -> None:
         table = Table("pictures", *columns, title="Distances to the real images", title_justify="left")
         for row, figures in found.distances.items():
             table.add_row(row, *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in figures.values()))
+        console.print(table)
+    if found.cosines:
+        table = Table("token", "cosine to the exact mean, from the public anchor")
+        for row, value in found.cosines.items():
+            table.add_row(row, f"{value:.2f}")
         console.print(table)
     print(f"PRIVATE: covered by no epsilon; kept in {run / 'evaluation'}, never in the release.")

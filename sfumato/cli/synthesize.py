@@ -46,6 +46,13 @@ def synthesize(
     form: Annotated[
         Literal["imagefolder", "parquet"], Option("--form", help="Layout of the data set.")
     ] = "imagefolder",
+    controls: Annotated[
+        bool,
+        Option(
+            "--controls/--no-controls",
+            help="After an inversion: ten pictures more for each public control, for the report.",
+        ),
+    ] = True,
     ledger: Ledger = None,
     keep_key: KeepKey = False,
 ) -> None:
@@ -82,6 +89,7 @@ def synthesize(
             class_shares=shares,
             form=form,
             shard=part,
+            controls=controls,
             ledger=ledger,
             keep_key=keep_key,
             progress=progress,

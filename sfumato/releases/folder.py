@@ -13,6 +13,7 @@ from pathlib import Path
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, report, verify_privacy
 from sfumato.releases.audited import check_audit
+from sfumato.releases.beside import check_beside
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
 from sfumato.releases.verify import all_checks
@@ -31,6 +32,7 @@ def write_draft(
     code_version: str,
     conditions: dict | None = None,
     settings: dict | None = None,
+    controls: dict | None = None,
 ) -> dict:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
 
@@ -38,12 +40,14 @@ def write_draft(
 
     `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n, resolution,
     class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other arguments are those of
-    `build_privacy_json`; `artefacts` is "images" or "model".
+    `build_privacy_json`; `artefacts` is "images" or "model". `controls`: what the report shows beside a token (`beside.check_beside`).
     """
+    check_beside(controls)
     certificate = build_privacy_json(
         plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
     )
     draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
+    draft |= {} if controls is None else {"controls": controls}
     part = folder / (DRAFT + ".part")
     try:
         part.unlink(missing_ok=True)
@@ -76,13 +80,14 @@ def finalise(
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
         certificate, kind, made = draft["certificate"], draft["artefacts"], dict(draft["files"])
+        controls = check_beside(draft.get("controls"))
     except FileNotFoundError:
         raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
     if require_audit:
         check_audit(certificate.get("audit", {}))
-    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made)
+    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made, controls)
 
 
 def write_release(
@@ -122,6 +127,7 @@ def _finish(
     licence: str,
     public_metrics: list[dict] | None,
     made: dict[str, str] | None = None,
+    controls: dict | None = None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
@@ -135,7 +141,7 @@ def _finish(
     if made is not None and set(made) != set(contents.files):
         raise SfumatoError("files were added or taken away since `sfumato synthesize`: synthesize into a new folder")
     title = title or ("Synthetic images" if kind == "images" else "Adapted diffusion model")
-    pages = _pages(certificate, contents, title, licence, public_metrics or [])
+    pages = _pages(certificate, contents, title, licence, public_metrics or [], controls)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -159,13 +165,15 @@ def _finish(
     return out
 
 
-def _pages(certificate: dict, contents: Contents, title: str, licence: str, metrics: list[dict]) -> dict[str, bytes]:
+def _pages(
+    certificate: dict, contents: Contents, title: str, licence: str, metrics: list[dict], controls: dict | None
+) -> dict[str, bytes]:
     """The files that sfumato writes itself, by name."""
     about = {"title": title, "licence": licence}
     pages = {
         "README.md": cards.readme(certificate, contents, **about),
         "PRIVACY.md": cards.statement(certificate, contents, **about),
-        "report.html": report.render(certificate, contents, title=title, metrics=metrics),
+        "report.html": report.render(certificate, contents, title=title, metrics=metrics, controls=controls),
     }
     if contents.kind == "images":
         pages["croissant.json"] = cards.croissant(certificate, contents, **about)

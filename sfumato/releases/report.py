@@ -7,6 +7,7 @@ import io
 import math
 import re
 
+from sfumato.releases.beside import ROWS
 from sfumato.releases.cards import CLASS_SHARES, RELATIONS, attacks, number, unit_phrase
 from sfumato.releases.cards import render as render_template
 from sfumato.releases.contents import Contents
@@ -22,8 +23,10 @@ HOW_CHOSEN = {
 WIDTH, HEIGHT, LEFT, BOTTOM = 440, 300, 52, 40
 
 
-def render(certificate: dict, contents: Contents, *, title: str, metrics: list[dict]) -> str:
-    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data}."""
+def render(
+    certificate: dict, contents: Contents, *, title: str, metrics: list[dict], controls: dict | None = None
+) -> str:
+    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data}; `controls` from `check_beside`."""
     shown = list(contents.examples.items())[:MOST_CLASSES]
     return render_template(
         "report.html.j2",
@@ -43,7 +46,18 @@ def render(certificate: dict, contents: Contents, *, title: str, metrics: list[d
         gain=gain_chart(certificate),
         network=network(certificate.get("selection")),
         how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how")),
+        expected=controls and controls["expected"],
+        beside=controls and beside_rows(controls),
     )
+
+
+def beside_rows(controls: dict) -> list[tuple]:
+    """(row in words, distance from the anchor, cosine with it, strip of pictures or None) of the token and its controls."""
+    drawn = controls["pictures"]
+    return [
+        (ROWS[name], row["from_anchor"], row["cosine_with_anchor"], strip(drawn[name]) if drawn else None)
+        for name, row in controls["rows"].items()
+    ]
 
 
 def strip(images: list[bytes]) -> tuple[str, int, int, bool]:

@@ -92,3 +92,34 @@ def test_the_readmes_commands_run(tiny_base, artwork, tmp_path, monkeypatch, cap
         short = ["--inversion-steps", "2", "--inversion-draws", "1"] if words[1] in ("plan", "adapt") else []
         assert main([*words[1:], *short]) == 0, capfd.readouterr().err
     assert (artwork.parent / "token" / "learned_embeds.safetensors").is_file()
+
+
+def test_the_controls_of_the_docs_on_the_command_line(tiny_base, artwork, tmp_path, monkeypatch, capfd):
+    """The block of docs/methods.md word for word, on a tiny base and with fewer steps and pictures."""
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.chdir(artwork.parent)
+    shutil.copytree(artwork, "held-out")
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text("utf-8")
+    (block,) = [b for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "--beside" in b]
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert [words[1] for words in commands] == ["adapt", "adapt", "synthesize", "evaluate"]
+    fewer = {
+        "inversion": ["--inversion-steps", "2", "--inversion-draws", "1"],
+        "embedding": ["--steps", "1", "--expected-batch-size", "8"],
+    }
+    for words in commands:
+        words = [str(tiny_base) if word == "icons" else "12" if word == "300" else word for word in words]
+        short = next((more for method, more in fewer.items() if method in words), [])
+        assert main([*words[1:], *short, *(["--steps", "1"] if words[1] == "synthesize" else [])]) == 0, (
+            capfd.readouterr()
+        )
+    out = " ".join(capfd.readouterr().out.split())
+    for part in ("one_image", "embedding at epsilon 1", "cosine to the exact mean", "PRIVATE: covered by no epsilon"):
+        assert part in out
+    assert (artwork.parent / "run-style" / "controls" / "non-private" / "PRIVATE").is_file()
+    words = ["synthesize", "run-style", "-n", "2", "--steps", "1", "--no-controls", "-o", "plain"]
+    assert main(words) == 0 and main(["release", "plain"]) == 0
+    page = (artwork.parent / "plain" / "report.html").read_text()
+    assert "the public anchor alone" in page and page.count("data:image/png") == 1

@@ -1,0 +1,308 @@
+"""Controls of an inversion: the public ones are in every report, the exact ones stay in the run folder whatever one tries."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sfumato import protocol, verbs
+from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.inversion import store
+from sfumato.privacy import accounting
+from sfumato.releases import DRAFT, write_release
+from sfumato.releases.beside import check_beside
+from sfumato.synthesis import Sampling
+
+torch.set_num_threads(1)
+OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
+
+
+@pytest.fixture(scope="module")
+def steady_ground():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+        patch.setattr("sfumato.run.code_version", lambda: "0+test")
+        yield
+
+
+@pytest.fixture(scope="module")
+def artwork(tiny_images, tmp_path_factory):
+    """24 pictures in one folder, and 6 others of the same kind to test with."""
+    place = tmp_path_factory.mktemp("artwork")
+    for name in ("private", "test"):
+        (place / name).mkdir()
+    for i, path in enumerate(sorted(tiny_images.rglob("*.png"))):
+        shutil.copy(path, place / "private" / f"{i:02d}.png")
+        if i % 4 == 0:
+            Image.open(path).rotate(90).save(place / "test" / f"{i:02d}.png")
+    return place
+
+
+def adapted(artwork, base, output, **changes):
+    said = {"epsilon": 4.0, "method": "inversion", "base": str(base), "prompt": "a {class} picture"}
+    return verbs.adapt(artwork / "private", output=output, **{**said, "method_options": OPTIONS, **changes})
+
+
+@pytest.fixture(scope="module")
+def place(steady_ground, artwork, tiny_base, tmp_path_factory):
+    """A run with its exact controls, the pictures and the token released from it, and the images' evaluation."""
+    place = tmp_path_factory.mktemp("place")
+    ledger = place / "ledger.sqlite"
+    run = adapted(artwork, tiny_base, place / "run", controls=True, ledger=ledger)
+    adapted(
+        artwork, tiny_base, place / "run-embedding", ledger=ledger, method="embedding", method_options={}, steps=2,
+        clip_norm=1.0,
+    )  # fmt: skip
+    verbs.synthesize(run, 12, place / "pictures", sampling=Sampling(steps=2), keep_key=True)
+    verbs.export(run, place / "token")
+    for name in ("pictures", "token"):
+        shutil.copytree(place / name, place / f"{name}-draft")
+        verbs.release(place / name)
+    return place
+
+
+def strips(page: str) -> list[Image.Image]:
+    found = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+
+
+def test_a_release_shows_the_token_beside_public_controls(place):
+    report = verbs.verify(place / "pictures")
+    assert report.ok
+    page = (place / "pictures" / "report.html").read_text()
+    for words in (
+        "the released token",
+        "the public anchor alone",
+        "the same noise on a sum of nothing",
+        "an assumption",
+    ):
+        assert words in page
+    samples, released, anchor, noise = strips(page)
+    assert released.size == anchor.size == noise.size and released.width == 10 * 16 + 9 * 2
+    pixels = [np.asarray(strip.convert("RGB"), int) for strip in (samples, released, anchor, noise)]
+    # The row of the token shows the pictures that were released, drawn again.
+    assert np.abs(pixels[0] - pixels[1]).max() <= 2
+    assert not np.array_equal(pixels[1], pixels[2]) or not np.array_equal(pixels[1], pixels[3])
+    page = (place / "token" / "report.html").read_text()
+    assert "the public anchor alone" in page and not strips(page) and verbs.verify(place / "token").ok
+
+
+def test_the_figures_beside_a_token_are_those_of_the_files(place):
+    draft = json.loads((place / "token-draft" / DRAFT).read_text())["controls"]
+    token = {
+        name: load_file(path / "learned_embeds.safetensors")["<artwork>"].flatten().double()
+        for name, path in {"released": place / "token", "anchor": place / "run" / "controls" / "anchor"}.items()
+    }
+    between = (token["released"] - token["anchor"]).norm()
+    plan = json.loads((place / "run" / "plan.json").read_text())
+    assert draft["rows"]["released"]["from_anchor"] == pytest.approx(float(between / plan["clip_norm"]), rel=1e-4)
+    assert draft["rows"]["anchor"] == pytest.approx({"from_anchor": 0.0, "cosine_with_anchor": 1.0})
+    assert 0 < draft["expected"]["cosine"] < 1 and draft["expected"]["known"] is False
+
+
+def test_public_controls_look_at_no_run(place, artwork, tiny_base, tmp_path, steady_ground):
+    """Another run on other pictures, with another key, has the same public tokens to the bit."""
+    other = tmp_path / "other"
+    shutil.copytree(artwork / "private", other / "private")
+    for path in (other / "private").iterdir():
+        path.write_bytes((artwork / "private" / "07.png").read_bytes())
+    run = adapted(other, tiny_base, tmp_path / "run")
+    for name in ("anchor", "noise-only"):
+        file = f"controls/{name}/learned_embeds.safetensors"
+        assert (run.folder / file).read_bytes() == (place / "run" / file).read_bytes()
+    assert sorted(p.name for p in (run.folder / "controls").iterdir()) == ["anchor", "noise-only"]
+
+
+def test_exact_controls_are_marked_and_the_embeddings_are_gone(place):
+    assert not (place / "run" / store.FOLDER).exists()
+    for name in ("non-private", "one-image"):
+        folder = place / "run" / "controls" / name
+        assert (folder / "PRIVATE").read_text().startswith("PRIVATE")
+    for name in ("pictures", "token"):
+        facts = json.loads((place / name / "privacy.json").read_text())
+        assert facts["not_private"]["internal_evaluations"] == ["exact-controls"]
+
+
+def test_no_release_holds_an_exact_control(place):
+    """Neither its numbers nor a picture drawn with it, in any file of any release."""
+    secret = []
+    for name in ("non-private", "one-image"):
+        row = load_file(place / "run" / "controls" / name / "learned_embeds.safetensors")["<artwork>"].numpy()
+        secret += [row.tobytes(), row.astype("<f2").tobytes(), row.astype("<f8").tobytes()]
+    seen = 0
+    for name in ("pictures", "token", "pictures-draft", "token-draft"):
+        for path in (p for p in (place / name).rglob("*") if p.is_file()):
+            assert not any(part in path.read_bytes() for part in secret), path
+            assert "non-private" not in path.name and "one-image" not in path.name
+            seen += 1
+    assert seen > 20
+
+
+def test_exact_controls_put_into_a_release_by_hand_are_refused(place, tmp_path):
+    exact = place / "run" / "controls" / "non-private"
+    for kind in ("pictures", "token"):
+        for what in ("controls", "evaluation"):
+            folder = tmp_path / f"{kind}-{what}"
+            shutil.copytree(place / f"{kind}-draft", folder)
+            shutil.copytree(exact, folder / what)
+            with pytest.raises(SfumatoError, match="not on the list"):
+                verbs.release(folder)
+    swapped = tmp_path / "swapped"
+    shutil.copytree(place / "token-draft", swapped)
+    shutil.copy(exact / "learned_embeds.safetensors", swapped / "learned_embeds.safetensors")
+    with pytest.raises(SfumatoError, match="not the file that was synthesized or exported"):
+        verbs.release(swapped)
+    with pytest.raises(SfumatoError, match=DRAFT):
+        verbs.release(exact)
+    with pytest.raises(SfumatoError, match="PRIVATE is not on the list"):
+        facts = json.loads((place / "token-draft" / DRAFT).read_text())["certificate"]
+        plan = json.loads((place / "run" / "plan.json").read_text())
+        write_release(
+            exact,
+            tmp_path / "out",
+            plan=plan,
+            ledger=facts["ledger"],
+            run_key_id="0" * 16,
+            artefacts="model",
+            code_version="0",
+        )
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    shutil.copy(exact / "learned_embeds.safetensors", run / "model" / "learned_embeds.safetensors")
+    for way in (lambda: verbs.export(run, tmp_path / "x"), lambda: verbs.synthesize(run, 2, tmp_path / "y")):
+        with pytest.raises(LedgerFault, match="not the model"):
+            way()
+
+
+def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_path):
+    """All rows of the paper's comparison, DP-SGD on one embedding among them, as figures, cosines and pictures. PRIVATE."""
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    found = protocol.evaluate(
+        run, place / "pictures", test=artwork / "test", public_images=12, beside=[place / "run-embedding"],
+        rows=("synthetic", "public_only", "noise_only", "one_image", "non_private"),
+    )  # fmt: skip
+    assert list(found.distances) == list(found.images)
+    (sgd,) = set(found.distances) - set(protocol.ROWS)
+    assert sgd.startswith("embedding at epsilon ") and found.images[sgd] == 12
+    assert set(found.cosines) == {"synthetic", "noise_only", "one_image", sgd}
+    assert all(-1 <= value <= 1 for value in found.cosines.values())
+    written = json.loads((run / "evaluation" / "utility.json").read_text())
+    assert "PRIVATE" in written and written["beside"][sgd]["method"] == "embedding"
+    assert written["cosine_to_exact_mean"] == found.cosines
+    page = (run / "evaluation" / "page.html").read_text()
+    assert page.count("PRIVATE") >= 2 and len(strips(page)) == 6 and all(row in page for row in found.images)
+    assert len({strip.tobytes() for strip in strips(page)}) >= 5
+
+    folder = tmp_path / "with-page"
+    shutil.copytree(place / "pictures-draft", folder)
+    shutil.copy(run / "evaluation" / "page.html", folder / "report.html")
+    with pytest.raises(SfumatoError, match="report.html is not on the list"):
+        verbs.release(folder)
+    with pytest.raises(SfumatoError, match=DRAFT):
+        verbs.release(run / "evaluation")
+
+
+def test_a_token_near_the_exact_mean_has_a_high_cosine(place, artwork, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    exact = load_file(run / "controls" / "non-private" / "learned_embeds.safetensors")["<artwork>"]
+    anchor = load_file(run / "controls" / "anchor" / "learned_embeds.safetensors")["<artwork>"]
+    cosines = []
+    for sign in (1, -1):
+        file = run / "controls" / "one-image" / "learned_embeds.safetensors"
+        save_file({"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"})
+        cosines.append(protocol.token_cosines(protocol.Run.open(run), {})["one_image"])
+    assert cosines == [1.0, -1.0]
+
+
+def test_runs_that_do_not_compare_are_refused(place, artwork, tiny_base, tiny_base_epsilon, tmp_path, steady_ground):
+    ledger = place / "ledger.sqlite"
+    said = {"method": "embedding", "method_options": {}, "steps": 1, "clip_norm": 1.0}
+    other = adapted(artwork, tiny_base_epsilon, tmp_path / "base", ledger=ledger, **said)
+    turned = tmp_path / "turned"
+    shutil.copytree(artwork / "test", turned / "private")
+    images = adapted(turned, tiny_base, tmp_path / "images", ledger=ledger, delta=1e-5, **said)
+    for run, words in ((other, "base_digest"), (images, "other images")):
+        with pytest.raises(SfumatoError, match=words):
+            protocol.evaluate(place / "run", place / "pictures", test=artwork / "test", beside=[run])
+    plain = adapted(turned, tiny_base, tmp_path / "plain")
+    with pytest.raises(SfumatoError, match="adapt with --controls"):
+        protocol.evaluate(plain, place / "pictures", test=artwork / "test", rows=("one_image",))
+    with pytest.raises(SfumatoError, match="--controls of adapt go with --method inversion"):
+        adapted(artwork, tiny_base, tmp_path / "lora", method="lora", method_options={}, controls=True, unlabelled=True)
+
+
+def test_a_draft_that_names_another_control_is_refused(place, tmp_path):
+    good = json.loads((place / "pictures-draft" / DRAFT).read_text())
+
+    def rename(body):
+        body["rows"]["non-private"] = body["rows"].pop("noise-only")
+
+    def show(body):
+        body["pictures"]["one-image"] = body["pictures"]["anchor"]
+
+    def add(body):
+        body["cosine_to_exact_mean"] = 0.9
+
+    def score(body):
+        body["rows"]["released"]["accuracy"] = 0.9
+
+    def text(body):
+        body["rows"]["released"]["from_anchor"] = "a name"
+
+    def many(body):
+        body["pictures"]["anchor"] = body["pictures"]["anchor"] * 2
+
+    def labelled(body):
+        out = io.BytesIO()
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("comment", "a name")
+        Image.new("RGB", (2, 2)).save(out, "PNG", pnginfo=info)
+        body["pictures"]["anchor"][0] = base64.b64encode(out.getvalue()).decode()
+
+    assert check_beside(good["controls"])["rows"] and check_beside(None) is None
+    for number, change in enumerate((rename, show, add, score, text, many, labelled)):
+        folder = tmp_path / str(number)
+        shutil.copytree(place / "pictures-draft", folder)
+        draft = json.loads(json.dumps(good))
+        change(draft["controls"])
+        (folder / DRAFT).write_text(json.dumps(draft))
+        with pytest.raises(SfumatoError, match="controls in the draft|metadata"):
+            verbs.release(folder)
+
+
+def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(steady_ground, tiny_images, tiny_base, tmp_path):
+    options = OPTIONS | {"num_vectors": 2, "dimensions": 6}
+    run = verbs.adapt(
+        tiny_images, output=tmp_path / "run", epsilon=4.0, method="inversion", base=str(tiny_base), method_options=options,
+        prompt="{class} circle",
+    )  # fmt: skip
+    for shard in (0, 1):
+        verbs.synthesize(
+            run,
+            9,
+            tmp_path / f"part-{shard}",
+            sampling=Sampling(steps=1),
+            keep_key=True,
+            shard=(shard, 2),
+            form="parquet",
+        )
+        drawn = json.loads((tmp_path / f"part-{shard}" / DRAFT).read_text())["controls"]["pictures"]
+        assert [len(row) for row in drawn.values()] == [5 - shard] * 3
+        assert len({json.dumps(row) for row in drawn.values()}) == 3
+    verbs.synthesize(run, 2, tmp_path / "plain", sampling=Sampling(steps=1), controls=False)
+    assert "pictures" not in json.loads((tmp_path / "plain" / DRAFT).read_text())["controls"]
+    assert verbs.verify(verbs.release(tmp_path / "plain")).ok
