@@ -19,7 +19,7 @@ from .denoiser import Examples, train_denoiser
 from .saving import log, save_pipeline
 
 SEED = 20261123
-ICONS_STEPS, AUTOENCODER_STEPS = 700, 350
+ICONS_STEPS, AUTOENCODER_STEPS = 3000, 350
 ICONS_A_PACK = 4000  # at most; keeps rendering near a minute on one core
 PICTURES_A_PACK = 9000  # every pack weighs the same in training, however many icons it has
 SUBJECT_WORDS = 4  # with the longest style this makes 14 tokens of 16
