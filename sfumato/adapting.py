@@ -7,7 +7,6 @@ import fcntl
 import json
 import re
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from .bases import encode_images
 from .errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from .estimate import made_up_batch
 from .gradients import self_check
+from .guarding import StopFlag
 from .inverting import Work, check_isolation, invert
 from .prepare import Prepared
 from .privacy.keys import RunKey
@@ -97,7 +97,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
     if plan.aggregation is not None:
-        with _StopFlag() as stop:
+        with StopFlag() as stop:
             work = replace(work or Work(), stop=lambda: stop.asked)
             found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)
         if found is not None:
@@ -110,7 +110,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     if start.checkpoint is not None:
         facts, tensors = start.checkpoint
         state.restore(tensors, facts["step"])
-    stop, metrics = _StopFlag(), run.folder / "metrics.jsonl"
+    stop, metrics = StopFlag(), run.folder / "metrics.jsonl"
 
     def announce(facts: dict) -> None:
         # The ledger knows a checkpoint's hash first: what lies on disk later is this file or none.
@@ -269,56 +269,3 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
     billed = min(reached + run.options["performance"]["checkpoint_steps"], run.plan.steps) - step
     attempt = last["attempt"] + 1
     return Start(attempt, run.begin(records, attempt, from_step=step, billed=billed), found)
-
-
-class _StopFlag:
-    """Turns SIGTERM and Ctrl-C into a stop at the next step boundary."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> _StopFlag:
-        self.before = {}
-        for name in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self.before[name] = signal.signal(name, lambda *_: setattr(self, "asked", True))
-            except ValueError:  # not in the main thread: the caller's own signals stay
-                break
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self.before.items():
-            signal.signal(name, handler)
-
-
-class one_writer:
-    """One process at a time works in a run folder, or shards of an inversion, each once, side by side; none in a finished run."""
-
-    def __init__(self, run: Run, shard: tuple[int, int] | None = None):
-        self.run, self.shard = run, shard
-
-    def __enter__(self) -> None:
-        self.handles = []
-        try:
-            parallel.on_first_rank(self._lock)
-        except SfumatoError:
-            self.__exit__()
-            raise
-
-    def _lock(self) -> None:
-        # Whoever adds up must be alone: a shard that still works would write private files after they were deleted.
-        wanted = {"active.lock": fcntl.LOCK_EX if self.shard is None else fcntl.LOCK_SH}
-        if self.shard is not None:
-            wanted[f"active-{self.shard[0]}-{self.shard[1]}.lock"] = fcntl.LOCK_EX
-        for name, how in wanted.items():
-            self.handles.append(open(self.run.folder / name, "a+"))
-            try:
-                fcntl.flock(self.handles[-1], how | fcntl.LOCK_NB)
-            except OSError as error:
-                raise SfumatoError("another process is working in this run folder: wait for it") from error
-        if (self.run.folder / "model").exists():
-            raise SfumatoError(f"{self.run.folder} was finished meanwhile: synthesize from it")
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.close()

@@ -13,26 +13,18 @@ from typing import Any
 import numpy as np
 
 from . import budget, parallel
-from .adapting import check_gradients, continue_run, one_writer, open_run, train_run
+from .adapting import check_gradients, continue_run, open_run, train_run
+from .asked import Source, on_terms, prepare_as_asked, records_of, require_inversion, split, unlabelled_if_flat
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
+from .guarding import one_writer
 from .inversion.advisor import Forecast
-from .inverting import (
-    Drawing,
-    Work,
-    exact_controls,
-    expectation,
-    fit_rows,
-    public_side,
-    report_controls,
-    with_public_style,
-)
-from .methods import METHODS, TOKEN_METHODS
-from .prepare import Prepared, original_base, prepare, rebuild, shares_of
+from .inverting import Drawing, Work, exact_controls, expectation, fit_rows, public_side, report_controls
+from .methods import METHODS
+from .prepare import original_base, rebuild, shares_of
 from .privacy.plan import Plan
-from .probing import with_public
-from .records import RecordSet, Summary, describe, is_flat, load_records
+from .records import Summary, describe
 from .releases import DRAFT, VerifyReport, finalise, write_draft
 from .releases import verify as verify_release
 from .remarks import remarks_on
@@ -40,8 +32,6 @@ from .run import Run, code_version
 from .sealed import require_sealed
 from .synthesis import Sampling, check_request, write_dataset
 from .training import Progress
-
-Source = str | Path | RecordSet
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,7 @@ def inspect(path: Source, **reading: Any) -> Summary:
 
     `reading`: labels, unit, caption_column, classes, max_bad, unlabelled as in `records.load_records`.
     """
-    return describe(_records(path, reading))
+    return describe(records_of(path, reading))
 
 
 def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any) -> PlanReport:
@@ -69,14 +59,14 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
     `records.load_records`; `public_data`, images that need no protection, for `choose="public"` and `adapter_init="public"`.
     Raises SfumatoError where the target cannot be met, saying what would.
     """
-    reading, preparing = _split(options)
-    records = _records(path, _unlabelled_if_flat(path, reading, preparing))
+    reading, preparing = split(options)
+    records = records_of(path, unlabelled_if_flat(path, reading, preparing))
     place, remarks = Path(ledger or budget.default_path()), ()
     if place.exists():
         known = budget.standing(budget.open_ledger(place), records.fingerprints)
-        preparing = _on_terms(preparing, known)
+        preparing = on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()
-    prepared = _prepare(records, epsilon, preparing)
+    prepared = prepare_as_asked(records, epsilon, preparing)
     expected = None if prepared.adaptation.inversion is None else expectation(prepared)
     remarks += remarks_on(prepared, records)
     return PlanReport(prepared.plan, estimate(prepared), remarks, expected)
@@ -108,15 +98,15 @@ def adapt(
     and one image's embedding alone, as tokens to compare with (`evaluate`). Both are PRIVATE and stay there.
     Other options as in `prepare.prepare` and `records.load_records`.
     """
-    reading, preparing = _split(options)
+    reading, preparing = split(options)
     parallel.start()
     work = Work(shard, keep_inversions, controls)
     if resume:
         run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
-        _require_inversion(run.plan.aggregation is not None, work)
-        records = _records(path, _unlabelled_if_flat(path, reading, {"method": run.plan.method}))
+        require_inversion(run.plan.aggregation is not None, work)
+        records = records_of(path, unlabelled_if_flat(path, reading, {"method": run.plan.method}))
         known = parallel.on_first_rank(lambda: budget.standing(run.ledger.ledger, records.fingerprints))
         records = records.rearranged(known.order)
         with one_writer(run, shard):
@@ -129,14 +119,14 @@ def adapt(
     else:
         if epsilon is None:
             raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
-        _require_inversion(preparing.get("method") == "inversion", work)
-        records = _records(path, _unlabelled_if_flat(path, reading, preparing))
+        require_inversion(preparing.get("method") == "inversion", work)
+        records = records_of(path, unlabelled_if_flat(path, reading, preparing))
         place = ledger or budget.default_path(Path(output))
         # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
         known = parallel.on_first_rank(lambda: budget.standing(budget.open_ledger(place), records.fingerprints))
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
-        prepared = _prepare(records, epsilon, _on_terms(preparing, known))
+        prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known))
         for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
         prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
@@ -295,57 +285,6 @@ def _certificate_facts(run: Run) -> dict:
             **run.options["statements"],
         },
     }
-
-
-def _on_terms(preparing: dict, known: budget.Standing) -> dict:
-    """Options with the delta that these images were charged at before, if none is asked for: only equal ones add up."""
-    if preparing.get("delta") is None and known.terms is not None:
-        return preparing | {"delta": known.terms["delta"]}
-    return preparing
-
-
-READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled")
-
-
-def _split(options: dict) -> tuple[dict, dict]:
-    reading = {k: options[k] for k in READING if options.get(k) is not None}
-    return reading, {k: v for k, v in options.items() if k not in READING}
-
-
-def _prepare(records: RecordSet, epsilon: float, preparing: dict) -> Prepared:
-    public = preparing.get("public_data")
-    said = {k: v for k, v in preparing.items() if k != "public_data"}
-    if public is not None:
-        inverts = said.get("method") == "inversion"
-        public = _records(public, _unlabelled_if_flat(public, {}, said) if inverts else {})
-        _require_apart(public, records)
-        said = with_public_style(said, public, records.classes) if inverts else with_public(said, public)
-    return prepare(records, epsilon=epsilon, **said)
-
-
-def _require_apart(public: RecordSet, records: RecordSet) -> None:
-    """SfumatoError where a private image is among the public ones: what these say is released as it is, and nobody pays for it."""
-    both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
-    if both:
-        raise SfumatoError(
-            f"{both} images of --public-data are among the private ones, and nothing would protect them: an image is one or the other"
-        )
-
-
-def _require_inversion(inverts: bool, work: Work) -> None:
-    if (work.shard is not None or work.keep or work.controls) and not inverts:
-        raise SfumatoError("--shard, --keep-inversions and --controls of adapt go with --method inversion")
-
-
-def _unlabelled_if_flat(path: Source, reading: dict, preparing: Mapping) -> dict:
-    """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into folders."""
-    if preparing.get("method") not in TOKEN_METHODS or isinstance(path, RecordSet) or "labels" in reading:
-        return reading
-    return {"unlabelled": True} | reading if is_flat(Path(path)) else reading
-
-
-def _records(path: Source, reading: dict) -> RecordSet:
-    return path if isinstance(path, RecordSet) else load_records(path, **reading)
 
 
 def _first_line(function: Callable) -> str:

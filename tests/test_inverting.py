@@ -17,7 +17,9 @@ from sfumato import inverting, verbs
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.inversion import store
+from sfumato.prepare import prepare
 from sfumato.privacy import accounting
+from sfumato.records import load_records
 from sfumato.synthesis import Sampling
 
 torch.set_num_threads(1)
@@ -228,7 +230,7 @@ def test_a_second_noisy_sum_is_never_free(artwork, tiny_base, tmp_path):
 
 def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base, tmp_path, monkeypatch):
     """Shards work side by side, whoever adds up works alone, and a shard that comes late finds the run finished."""
-    from sfumato.adapting import one_writer
+    from sfumato.guarding import one_writer
 
     run = adapt(artwork, tiny_base, tmp_path / "run", shard=(0, 2))
     with one_writer(run, (1, 2)):
@@ -239,14 +241,14 @@ def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base,
                 verbs.adapt(artwork, output=run.folder, resume=True, shard=shard)
     assert (run.folder / store.FOLDER).exists() and not (run.folder / "model").exists()
 
-    real = verbs._records
+    real = verbs.records_of
 
     def slow(path, reading):
-        monkeypatch.setattr(verbs, "_records", real)
+        monkeypatch.setattr(verbs, "records_of", real)
         verbs.adapt(artwork, output=run.folder, resume=True)  # while this shard reads, another process adds up
         return real(path, reading)
 
-    monkeypatch.setattr(verbs, "_records", slow)
+    monkeypatch.setattr(verbs, "records_of", slow)
     with pytest.raises(SfumatoError, match="finished meanwhile"):
         verbs.adapt(artwork, output=run.folder, resume=True, shard=(1, 2))
     assert (run.folder / "model").exists() and not (run.folder / store.FOLDER).exists()
@@ -378,8 +380,8 @@ def test_a_private_picture_is_not_public(artwork, tiny_base, tmp_path):
 def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, tmp_path):
     """The whole way from files to private embeddings, with a picture that cannot be read in the other data set."""
     rows = {}
-    records = verbs.load_records(artwork, unlabelled=True)
-    prepared = verbs.prepare(
+    records = load_records(artwork, unlabelled=True)
+    prepared = prepare(
         records, epsilon=4.0, method="inversion", base=str(tiny_base), method_options=OPTIONS, prompt="{class}"
     )
     for name in ("all", "without"):

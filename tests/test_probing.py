@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato import adapting, budget, probing, verbs
+from sfumato import adapting, asked, budget, probing, verbs
 from sfumato.bases import load_base
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import SfumatoError
@@ -269,7 +269,7 @@ def prepared(tiny_images, settings, public=None, **options):
     records = verbs.load_records(tiny_images)
     said = {k: v for k, v in settings.items() if k != "epsilon"}
     said |= {"method_options": settings["method_options"] | options} | ({"public_data": public} if public else {})
-    return verbs._prepare(records, settings["epsilon"], said)
+    return asked.prepare_as_asked(records, settings["epsilon"], said)
 
 
 def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path):

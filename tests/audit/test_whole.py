@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato import verbs
+from sfumato import asked, verbs
 from sfumato.audit import conduct, replay, taint
 from sfumato.audit.methods import KINDS, on_tiny
 from sfumato.methods import METHODS
@@ -53,14 +53,14 @@ def test_no_record_changes_what_is_published():
 
 @pytest.mark.slow
 def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
-    real, counts = verbs.load_records, []
+    real, counts = asked.load_records, []
 
     def spying(path, **reading):
         records = real(path, **reading)
         counts[:] = np.bincount(records.labels[records.usable], minlength=3).tolist()
         return records
 
-    monkeypatch.setattr(verbs, "load_records", spying)
+    monkeypatch.setattr(asked, "load_records", spying)
     monkeypatch.setattr(verbs, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts])
     finding = taint.untouched(0)
     assert not finding.passed and "pictures per class" in finding.detail
