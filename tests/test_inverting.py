@@ -387,7 +387,7 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
     for name in ("all", "without"):
         if name == "without":
             (artwork / "cross-003.png").write_bytes(b"no picture")
-            records = verbs.load_records(artwork, unlabelled=True, max_bad=1.0)
+            records = load_records(artwork, unlabelled=True, max_bad=1.0)
         from sfumato.bases import encode_images
         from sfumato.privacy.keys import RunKey
         from sfumato.training import build_latents
