@@ -266,7 +266,7 @@ def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monke
 
 
 def prepared(tiny_images, settings, public=None, **options):
-    records = verbs.load_records(tiny_images)
+    records = asked.load_records(tiny_images)
     said = {k: v for k, v in settings.items() if k != "epsilon"}
     said |= {"method_options": settings["method_options"] | options} | ({"public_data": public} if public else {})
     return asked.prepare_as_asked(records, settings["epsilon"], said)
