@@ -17,7 +17,7 @@ from pathlib import Path
 
 import measure
 
-HELD_OUT = 150  # private pictures for the classifier, and as many to compare with
+HELD_OUT = 99  # private pictures for the classifier, as many to compare with, and as many for the row `real`
 
 
 def arguments() -> argparse.Namespace:
@@ -59,7 +59,7 @@ def main() -> None:
     )  # fmt: skip
     real = features(classifier, compare_with)
     base = load_base(said.base)
-    known = [s for s in subjects[-2 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
+    known = [s for s in subjects[-3 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
     rows, strips = [], []
 
     def score(name: str, drawn, **facts) -> None:
@@ -70,10 +70,13 @@ def main() -> None:
         strips.append((" ".join([name, *(f"{k}={v}" for k, v in facts.items() if k in ("n", "epsilon"))]), drawn[:5]))
         print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 
-    score("real, held out", judge_on)
-    for n in (20,) if said.quick else map(int, said.n.split(",")):
-        for name, token, facts in tokens(said, base, pictures[: min(n, len(pictures) - 2 * HELD_OUT)], style, kinds_of):
-            score(name, draw(said, token, known), n=n, **facts)
+    score("real, held out", pictures[-3 * HELD_OUT : -2 * HELD_OUT])
+    sizes = [20] if said.quick else [int(n) for n in said.n.split(",")]
+    most = min(max(sizes), len(pictures) - 3 * HELD_OUT)
+    made = Embedded(said, base, pictures[:most], style, kinds_of)
+    for n in sizes:
+        for name, token, facts in tokens(said, made, min(n, most)):
+            score(name, draw(said, token, known), n=min(n, most), **facts)
     if said.out:
         with open(said.out, "a", encoding="utf-8") as table:
             table.writelines(json.dumps(row) + "\n" for row in rows)
@@ -89,28 +92,39 @@ def features(classifier, images):
     return found * (found.shape[1] ** 0.5 / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9))
 
 
-def tokens(said, base, private, public, kinds_of):
+class Embedded:
+    """Embeddings of the private pictures, free and in the public axes: no row depends on another, so the first n are those of n."""
+
+    def __init__(self, said, base, private, public, kinds_of):
+        import numpy as np
+        from inversion import Bench
+
+        from sfumato.inversion.batch import InversionRecipe
+        from sfumato.inversion.geometry import from_public, word_spread
+
+        self.private, self.bench = private, Bench(said, base)
+        recipe = InversionRecipe(steps=10, draws=2) if said.quick else InversionRecipe()
+        wide, self.plain = self.bench.whole_space(4 * word_spread(base)), self.bench.whole_space()
+        few = np.concatenate([np.flatnonzero(kinds_of == k)[: 4 if said.quick else 16] for k in np.unique(kinds_of)])
+        known, _ = self.bench.embeddings(self.bench.latents(public[few]), wide, recipe)
+        self.place = from_public(known, kinds_of[few], 1, 32, 1)
+        data = self.bench.latents(private)
+        self.free, _ = self.bench.embeddings(data, wide, recipe)
+        started = time.perf_counter()
+        _, self.own = self.bench.embeddings(data, self.place, recipe)
+        self.seconds = time.perf_counter() - started
+
+
+def tokens(said, made: Embedded, n: int):
     """(row, token vector [1, D], facts): every control, then what is released at each epsilon."""
     import numpy as np
     import torch
-    from inversion import Bench, noise_for
+    from inversion import noise_for
 
     from sfumato.inversion import aggregate
-    from sfumato.inversion.batch import InversionRecipe
-    from sfumato.inversion.geometry import from_public, word_spread
     from sfumato.privacy.aggregation import Aggregation
 
-    bench, n = Bench(said, base), len(private)
-    recipe = InversionRecipe(steps=10, draws=2) if said.quick else InversionRecipe()
-    wide, plain = bench.whole_space(4 * word_spread(base)), bench.whole_space()
-    few = np.concatenate([np.flatnonzero(kinds_of == k)[: 4 if said.quick else 16] for k in np.unique(kinds_of)])
-    known, _ = bench.embeddings(bench.latents(public[few]), wide, recipe)
-    place = from_public(known, kinds_of[few], 1, 32, 1)
-    data = bench.latents(private)
-    free, _ = bench.embeddings(data, wide, recipe)
-    started = time.perf_counter()
-    _, own = bench.embeddings(data, place, recipe)
-    seconds = time.perf_counter() - started
+    place, free, own = made.place, made.free[:n], made.own[:n]
     label, owned = np.zeros(n, np.int64), [np.array([i]) for i in range(n)]
 
     def released(vectors, at, rule, relation, epsilon, name="sum", nothing=False):
@@ -118,29 +132,23 @@ def tokens(said, base, private, public, kinds_of):
         agg = Aggregation(rule, 1, at.dimensions, 1, "none" if rule == "unit" else "public", shrink, (float(n),))
         limit = 1.0 if rule == "unit" else at.radius
         total = aggregate.bounded_total(agg, limit, aggregate.vector_of(agg, at, vectors, label), label, owned)
-        noisy = aggregate.add_noise_once(agg, sigma, total * (not nothing), bench.key, 0, name)
+        noisy = aggregate.add_noise_once(agg, sigma, total * (not nothing), made.bench.key, 0, name)
         return aggregate.embeddings(agg, at, limit, sigma, noisy)[0]
 
     as_token = lambda vector: torch.from_numpy(vector).float()[None]  # noqa: E731
+    mean = place.embeddings(torch.from_numpy(own).mean(0, keepdim=True), torch.zeros(1, dtype=int))[0]
     yield "public anchor alone", place.anchor[0][None], {}
     yield "one image", as_token(free[0]), {}
     yield "non-private mean", as_token(free.mean(0)), {}
-    yield (
-        "non-private mean, ours",
-        place.embeddings(torch.from_numpy(own).mean(0, keepdim=True), torch.zeros(1, dtype=int))[0],
-        {},
-    )
-    around = free - plain.anchor[0].numpy()
+    yield "non-private mean, ours", mean, {}
+    around = free - made.plain.anchor[0].numpy()
     for epsilon in (1.0,) if said.quick else map(float, said.epsilon.split(",")):
-        yield (
-            "noise only",
-            released(own, place, "clip", "zero-out", epsilon, "control", nothing=True),
-            {"epsilon": epsilon},
-        )
-        yield "paper", released(around, plain, "unit", "replace-one", epsilon), {"epsilon": epsilon}
-        yield "ours", released(own, place, "clip", "zero-out", epsilon), {"epsilon": epsilon, "seconds": seconds}
+        facts = {"epsilon": epsilon}
+        yield "noise only", released(own, place, "clip", "zero-out", epsilon, "control", nothing=True), facts
+        yield "paper", released(around, made.plain, "unit", "replace-one", epsilon), facts
+        yield "ours", released(own, place, "clip", "zero-out", epsilon), facts | {"seconds_of_all": made.seconds}
         if not said.no_dp_sgd:
-            yield "DP-SGD on one embedding", dp_sgd(said, private, epsilon), {"epsilon": epsilon}
+            yield "DP-SGD on one embedding", dp_sgd(said, made.private[:n], epsilon), facts
 
 
 def dp_sgd(said, private, epsilon: float):
