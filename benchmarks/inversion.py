@@ -9,6 +9,7 @@ Private pictures are an icon pack that no base was trained on (`packs.py`); publ
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import replace
@@ -32,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epsilon", default="0.5,1,5,10", help="of `cosine`, comma separated")
     parser.add_argument("--inversion-steps", type=int, help="fewer steps than the default, for `cosine`")
     parser.add_argument("--public-each", type=int, default=16, help="public pictures of each style, for `cosine`")
+    parser.add_argument("--embeddings", type=Path, help="keep embeddings here, and use them again (same commit)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
     return parser.parse_args()
@@ -96,14 +98,26 @@ class Bench:
         return from_vocabulary(self.base, [None], 1, None, radius)
 
     def embeddings(self, data, geometry, recipe, rows: int = 64):
-        """(token vectors float64 [n, D], coordinates [n, P]) of all pictures."""
+        """(token vectors float64 [n, D], coordinates [n, P]) of all pictures; kept in `--embeddings`, where other programs find them."""
         import numpy as np
 
         from sfumato.inversion.batch import chunks
 
-        inverter, n = self.inverter(geometry, recipe), len(data.label)
-        rows = min(rows, n)
-        z = np.concatenate([inverter.invert(data, c, self.key)[0] for c in chunks(np.arange(n), rows)])[:n]
+        n = len(data.label)
+        parts = [data.mean, data.std, *(t.numpy() for t in (geometry.anchor, geometry.basis))]
+        said = (self.base.digest, self.said.prompt, geometry.radius, recipe, measure.commit())
+        name = hashlib.sha256(
+            repr(said).encode() + b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
+        ).hexdigest()
+        kept = self.said.embeddings and self.said.embeddings / f"{name[:16]}.npy"
+        if kept and kept.exists():
+            z = np.load(kept)
+        else:
+            inverter, rows = self.inverter(geometry, recipe), min(rows, n)
+            z = np.concatenate([inverter.invert(data, c, self.key)[0] for c in chunks(np.arange(n), rows)])[:n]
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, z)
         return z.astype(np.float64) @ geometry.basis.numpy().T + geometry.anchor.numpy(), z
 
 
@@ -185,7 +199,9 @@ def cosine(said):
     recipe = InversionRecipe(steps=said.inversion_steps or InversionRecipe().steps)
     recipe = InversionRecipe(steps=20, draws=2) if said.quick else recipe
     private = bench.latents(bench.private(max(sizes)))
-    pictures, style, _ = public_packs(said.cache, 4 if said.quick else said.public_each)
+    pictures, style, _ = public_packs(said.cache, 4 if said.quick else 150)
+    few = of_each(style, said.public_each)
+    pictures, style = pictures[few], style[few]
     wide = bench.whole_space(4 * word_spread(bench.base))
     free, _ = bench.embeddings(private, wide, recipe)
     public, _ = bench.embeddings(bench.latents(pictures), wide, recipe)
@@ -264,6 +280,13 @@ def wall(said):
             )
         )  # fmt: skip
     yield {"n": len(pictures), "seconds": seconds, "cpu_seconds": cpu}
+
+
+def of_each(style, each: int):
+    """Places of the first `each` pictures of every style."""
+    import numpy as np
+
+    return np.concatenate([np.flatnonzero(style == k)[:each] for k in np.unique(style)])
 
 
 def noise_for(epsilon: float, n: int, relation: str) -> float:

@@ -35,6 +35,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=300, help="generated per row")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-dp-sgd", action="store_true", help="leave the ordinary loop's baseline out")
+    parser.add_argument("--dp-sgd-epsilon", help="epsilons of that baseline, comma separated (default: all)")
+    parser.add_argument("--embeddings", type=Path, help="keep embeddings here, and use them again (same commit)")
     parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
     return parser.parse_args()
 
@@ -96,8 +98,7 @@ class Embedded:
     """Embeddings of the private pictures, free and in the public axes: no row depends on another, so the first n are those of n."""
 
     def __init__(self, said, base, private, public, kinds_of):
-        import numpy as np
-        from inversion import Bench
+        from inversion import Bench, of_each
 
         from sfumato.inversion.batch import InversionRecipe
         from sfumato.inversion.geometry import from_public, word_spread
@@ -105,7 +106,7 @@ class Embedded:
         self.private, self.bench = private, Bench(said, base)
         recipe = InversionRecipe(steps=10, draws=2) if said.quick else InversionRecipe()
         wide, self.plain = self.bench.whole_space(4 * word_spread(base)), self.bench.whole_space()
-        few = np.concatenate([np.flatnonzero(kinds_of == k)[: 4 if said.quick else 16] for k in np.unique(kinds_of)])
+        few = of_each(kinds_of, 4 if said.quick else 16)
         known, _ = self.bench.embeddings(self.bench.latents(public[few]), wide, recipe)
         self.place = from_public(known, kinds_of[few], 1, 32, 1)
         data = self.bench.latents(private)
@@ -147,7 +148,7 @@ def tokens(said, made: Embedded, n: int):
         yield "noise only", released(own, place, "clip", "zero-out", epsilon, "control", nothing=True), facts
         yield "paper", released(around, made.plain, "unit", "replace-one", epsilon), facts
         yield "ours", released(own, place, "clip", "zero-out", epsilon), facts | {"seconds_of_all": made.seconds}
-        if not said.no_dp_sgd:
+        if not said.no_dp_sgd and epsilon in [float(e) for e in (said.dp_sgd_epsilon or said.epsilon).split(",")]:
             yield "DP-SGD on one embedding", dp_sgd(said, made.private[:n], epsilon), facts
 
 
