@@ -302,7 +302,8 @@ def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(steady_gro
         )
         drawn = json.loads((tmp_path / f"part-{shard}" / DRAFT).read_text())["controls"]["pictures"]
         assert [len(row) for row in drawn.values()] == [5 - shard] * 3
-        assert len({json.dumps(row) for row in drawn.values()}) == 3
+        # Noise alone may be shrunk to nothing, and then is the anchor.
+        assert len({json.dumps(row) for row in drawn.values()}) >= 2
     verbs.synthesize(run, 2, tmp_path / "plain", sampling=Sampling(steps=1), controls=False)
     assert "pictures" not in json.loads((tmp_path / "plain" / DRAFT).read_text())["controls"]
     assert verbs.verify(verbs.release(tmp_path / "plain")).ok

@@ -52,7 +52,9 @@ def test_every_verb_has_help_with_an_example(capsys, verb):
 def test_methods(capsys):
     assert main(["methods"]) == 0
     out = capsys.readouterr().out
-    assert {line.split()[0] for line in out.splitlines()} == {"attention", "lora", "saliency", "loda", "full"}
+    assert {line.split()[0] for line in out.splitlines()} == {
+        "attention", "lora", "saliency", "loda", "full", "inversion", "embedding",
+    }  # fmt: skip
 
 
 def test_bases(capsys, monkeypatch):
