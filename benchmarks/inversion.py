@@ -93,12 +93,20 @@ class Bench:
         return Inverter(self.base, [self.said.prompt], ["<artwork>"], geometry, recipe)
 
     def whole_space(self, radius: float | None = None):
+        """Where images are inverted; a radius other than the library's for the usual script, which knows none."""
+        from sfumato.inversion.geometry import start_anchor, whole_space
+
+        space = whole_space(self.base, start_anchor(self.base, [None], 1), 1)
+        return space if radius is None else replace(space, radius=radius)
+
+    def words(self):
+        """All axes around the vocabulary's mean, with the radius of a run that has no public images."""
         from sfumato.inversion.geometry import from_vocabulary
 
-        return from_vocabulary(self.base, [None], 1, None, radius)
+        return from_vocabulary(self.base, [None], 1, None)
 
     def embeddings(self, data, geometry, recipe, rows: int = 64):
-        """(token vectors float64 [n, D], coordinates [n, P]) of all pictures; kept in `--embeddings`, where other programs find them."""
+        """Embeddings float64 [n, D] of all pictures; kept in `--embeddings`, where other programs find them."""
         import numpy as np
 
         from sfumato.inversion.batch import chunks
@@ -118,7 +126,7 @@ class Bench:
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.save(kept, z)
-        return z.astype(np.float64) @ geometry.basis.numpy().T + geometry.anchor.numpy(), z
+        return z.astype(np.float64) @ geometry.basis.numpy().T + geometry.anchor.numpy()
 
 
 def throughput(said):
@@ -155,7 +163,6 @@ def steps(said):
     import numpy as np
 
     from sfumato.inversion.batch import Chunk, InversionRecipe
-    from sfumato.inversion.geometry import word_spread
 
     bench = Bench(said)
     n = 4 if said.quick else 16
@@ -167,10 +174,7 @@ def steps(said):
     tried = [
         (f"usual, {t} steps", free, replace(usual, steps=t)) for t in ((60, 120) if said.quick else (300, 1000, 3000))
     ]
-    ours, wide = (
-        InversionRecipe(steps=40) if said.quick else InversionRecipe(),
-        bench.whole_space(4 * word_spread(bench.base)),
-    )
+    ours, wide = InversionRecipe(steps=40) if said.quick else InversionRecipe(), bench.whole_space()
     for name, geometry, recipe in [("start", wide, replace(ours, steps=0)), *tried, ("ours", wide, ours)]:
         inverter, started = bench.inverter(geometry, recipe), time.perf_counter()
         z, taken = inverter.invert(data, chunk, bench.key)
@@ -192,7 +196,7 @@ def cosine(said):
 
     from sfumato.inversion import aggregate
     from sfumato.inversion.batch import InversionRecipe
-    from sfumato.inversion.geometry import from_public, from_vocabulary, word_spread
+    from sfumato.inversion.geometry import from_public
     from sfumato.privacy.aggregation import Aggregation
 
     bench, sizes = Bench(said), (20, 40) if said.quick else [int(n) for n in said.n.split(",")]
@@ -202,25 +206,21 @@ def cosine(said):
     pictures, style, _ = public_packs(said.cache, 4 if said.quick else 150)
     few = of_each(style, said.public_each)
     pictures, style = pictures[few], style[few]
-    wide = bench.whole_space(4 * word_spread(bench.base))
-    free, _ = bench.embeddings(private, wide, recipe)
-    public, _ = bench.embeddings(bench.latents(pictures), wide, recipe)
-    places = {
-        "public": from_public(public, style, 1, 32, 1),
-        "vocabulary": from_vocabulary(bench.base, [None], 1, None),
-    }
-    own = {name: bench.embeddings(private, place, recipe)[1] for name, place in places.items()}
-    plain, centre = bench.whole_space(), public.mean(0)
+    wide = bench.whole_space()
+    free = bench.embeddings(private, wide, recipe)
+    public = bench.embeddings(bench.latents(pictures), wide, recipe)
+    places = {"public": from_public(public, style, 1, 32, 1), "vocabulary": bench.words()}
+    plain, centre = bench.words(), public.mean(0)
     for n in sizes:
         exact = free[:n].mean(0)
         truth = {"whole": exact, "from_anchor": exact - places["public"].anchor[0].numpy()}
         for epsilon in (1.0,) if said.quick else [float(e) for e in said.epsilon.split(",")]:
             sigma = {relation: noise_for(epsilon, n, relation) for relation in ("zero-out", "replace-one")}
-            for name, vectors, place, relation, rule in (
-                ("paper, replace-one", free - plain.anchor[0].numpy(), plain, "replace-one", "unit"),
-                ("paper, zero-out", free - plain.anchor[0].numpy(), plain, "zero-out", "unit"),
-                ("ours, vocabulary", own["vocabulary"], places["vocabulary"], "zero-out", "clip"),
-                ("ours, public images", own["public"], places["public"], "zero-out", "clip"),
+            for name, place, relation, rule in (
+                ("paper, replace-one", plain, "replace-one", "unit"),
+                ("paper, zero-out", plain, "zero-out", "unit"),
+                ("ours, vocabulary", places["vocabulary"], "zero-out", "clip"),
+                ("ours, public images", places["public"], "zero-out", "clip"),
             ):
                 agg = Aggregation(
                     rule,
@@ -233,7 +233,7 @@ def cosine(said):
                 )
                 limit = 1.0 if rule == "unit" else place.radius
                 label, owned = np.zeros(n, np.int64), [np.array([i]) for i in range(n)]
-                said_by = aggregate.vector_of(agg, place, vectors[:n], label)
+                said_by = aggregate.vector_of(agg, place, free[:n], label)
                 total, found = aggregate.bounded_total(agg, limit, said_by, label, owned), {k: [] for k in truth}
                 for draw in range(5 if said.quick else 50):
                     noisy = aggregate.add_noise_once(agg, sigma[relation], total, bench.key, draw)

@@ -22,7 +22,7 @@ from .inversion import aggregate, controls, store
 from .inversion.advisor import Forecast, forecast
 from .inversion.batch import Chunk, InversionRecipe, Inverter, chunks
 from .inversion.controls import PUBLIC_KEY
-from .inversion.geometry import from_public, from_vocabulary, word_spread
+from .inversion.geometry import from_public, start_anchor, whole_space
 from .methods.inversion import PUBLIC_DIMENSIONS
 from .prepare import TOKEN, Prepared, choose_prompts, rebuild
 from .privacy.aggregation import STEP
@@ -70,7 +70,7 @@ def invert(
     moves another. Every image is inverted at most once and kept in a private file until all are there.
     """
     plan, inversion = run.plan, prepared.adaptation.inversion
-    inverter, size = inversion.inverter, inversion.geometry.dimensions
+    inverter, size = inversion.inverter, inversion.inverter.geometry.dimensions
     data = only_sampled(data, plan.sampling_rate, key, attempt)
     parts = chunks(
         order, run.options["performance"]["micro_batch"]
@@ -101,8 +101,9 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     aggregation, geometry = plan.aggregation, inversion.geometry
     label, n = data.label, len(data.label)
     owned = [data.order[a:b] for a, b in zip(data.first, data.first[1:])]
-    z = store.read_rows(run.folder, n, geometry.dimensions)
-    said = aggregate.vector_of(aggregation, geometry, z, np.maximum(label, 0))
+    z = store.read_rows(run.folder, n, inversion.inverter.geometry.dimensions)
+    learned = inversion.inverter.vectors(z, np.maximum(label, 0))
+    said = aggregate.vector_of(aggregation, geometry, learned, np.maximum(label, 0))
     total = aggregate.bounded_total(aggregation, plan.clip_norm, said, label, owned)
     noisy = aggregate.add_noise_once(aggregation, plan.noise_multiplier, total, key, attempt)
     vectors = aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy)
@@ -110,7 +111,7 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     store.remove(run.folder, CONTROLS)  # exact ones of a start that was to keep them, and then did not end
     tokens = controls.public_tokens(aggregation, geometry, plan.clip_norm, plan.noise_multiplier)
     if work.keep or work.controls:
-        tokens |= controls.exact_tokens(geometry, z, label, aggregation.blocks)
+        tokens |= controls.exact_tokens(geometry, learned, label, aggregation.blocks)
     controls.save_tokens(run.folder / CONTROLS, inversion.placeholders, tokens)
     if not work.keep:
         store.remove(run.folder)
@@ -267,7 +268,7 @@ def public_embeddings(
     use = np.sort(np.concatenate(use))
     use = np.sort(rng.permutation(use)[:PUBLIC_MOST])
     # Every kind is inverted from the first class's prompt and anchor: its label is only looked at afterwards.
-    geometry = from_vocabulary(base, prompts.initializers[:1], vectors, None, 4 * word_spread(base))
+    geometry = whole_space(base, start_anchor(base, prompts.initializers[:1], vectors), vectors)
     inverter = Inverter(base, prompts.prompts[:1], prompts.placeholders[:1], geometry, recipe, torch.bfloat16)
     rows = max(1, MOST_ROWS // recipe.draws)
     with tempfile.TemporaryDirectory() as folder:
@@ -277,4 +278,4 @@ def public_embeddings(
         )  # fmt: skip
         parts = [inverter.invert(data, chunk, PUBLIC_KEY)[0] for chunk in chunks(np.arange(len(use)), rows)]
     z = np.concatenate(parts)[: len(use)]
-    return z @ geometry.basis.numpy().T + geometry.anchor.numpy(), public.labels[use]
+    return inverter.vectors(z, np.zeros(len(z), np.int64)), public.labels[use]

@@ -100,7 +100,9 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
     run = adapt(artwork, tiny_base, tmp_path / "run", keep_inversions=True, method_options=OPTIONS | {"shrink": False})
     prepared, data = rebuild(run.plan, run.options), open_latents(run.folder / "cache")
     geometry, plan, label = prepared.adaptation.inversion.geometry, run.plan, torch.zeros(1, dtype=torch.long)
-    row = store.read_rows(run.folder, 24, 4)[7:8].astype(np.float64)
+    inverter = prepared.adaptation.inversion.inverter
+    rows = inverter.vectors(store.read_rows(run.folder, 24, inverter.geometry.dimensions), np.zeros(24, np.int64))
+    row = geometry.coordinates(torch.from_numpy(rows[7:8]), label).numpy().astype(np.float64)
     released = []
     for _ in range(2):
         vectors = inverting.release(run, prepared, data, RunKey(bytes(32)), 0, inverting.Work(keep=True))

@@ -68,7 +68,8 @@ def inversion(prepared: Prepared, images: int = 4) -> OneShot:
 
     def release(latents: LatentData, key: RunKey) -> np.ndarray:
         z, _ = short.invert(latents, Chunk(np.arange(images)), key)
-        said = aggregate.vector_of(own, inverting.geometry, z, np.maximum(latents.label, 0))
+        learned, label = inverter.vectors(z, np.maximum(latents.label, 0)), np.maximum(latents.label, 0)
+        said = aggregate.vector_of(own, inverting.geometry, learned, label)
         units = [np.array([i]) for i in range(images)]
         total = aggregate.bounded_total(own, plan.clip_norm, said, latents.label, units)
         noisy = aggregate.add_noise_once(own, plan.noise_multiplier, total, key, 0)

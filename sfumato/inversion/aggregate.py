@@ -13,11 +13,13 @@ from .geometry import Geometry
 UNITS = 1024  # bounded at once, so that memory does not grow with their number
 
 
-def vector_of(aggregation: Aggregation, geometry: Geometry, z: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """What an image of class `label` [n] says, float64 [n, P]: its residual, or, for unit vectors, the embedding itself."""
-    if aggregation.rule == "clip":
-        return z.astype(np.float64)
-    return z.astype(np.float64) @ geometry.basis.numpy().T.astype(np.float64) + geometry.anchor.numpy()[label]
+def vector_of(aggregation: Aggregation, geometry: Geometry, vectors: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """What images of classes `label` [n] say with their embeddings [n, V * D], float64 [n, P]: the residual's coordinates,
+    or, for unit vectors, the embedding itself."""
+    if aggregation.rule == "unit":
+        return vectors.astype(np.float64)
+    residual = vectors.astype(np.float64) - geometry.anchor.numpy()[label]
+    return residual @ geometry.basis.numpy().astype(np.float64)
 
 
 def unit_vectors(

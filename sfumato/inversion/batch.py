@@ -129,6 +129,10 @@ class Inverter:
         average[~rows.usable] = 0.0
         return average.numpy(), taken.numpy()
 
+    def vectors(self, z: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """Coordinates [n, P] of images of classes `label` [n] -> their embeddings, float32 [n, V * D]."""
+        return self.geometry.embeddings(torch.from_numpy(z), torch.from_numpy(label)).flatten(1).numpy()
+
     def losses(self, data: LatentData, chunk: Chunk, key: RunKey, z: np.ndarray, draws: int = 64) -> np.ndarray:
         """Denoising loss of given coordinates [J, P] on draws that inversion never used, float32 [J]: to compare recipes with."""
         rows = _Rows(data, chunk, key, 0, self.latent_shape, self.recipe)

@@ -44,15 +44,17 @@ def public_tokens(
     }
 
 
-def exact_tokens(geometry: Geometry, z: np.ndarray, label: np.ndarray, blocks: int) -> dict[str, torch.Tensor]:
-    """PRIVATE. Per class the exact mean of all embeddings (z float32 [n, P], label int64 [n]), and the first usable image's alone."""
+def exact_tokens(geometry: Geometry, vectors: np.ndarray, label: np.ndarray, blocks: int) -> dict[str, torch.Tensor]:
+    """PRIVATE. Per class the exact mean of all embeddings (float32 [n, V * D], label int64 [n]), and the first usable image's
+    alone; the anchor for a class without images."""
     own = [np.flatnonzero(label == c) for c in range(blocks)]
-    nothing, every = np.zeros(z.shape[1], np.float32), torch.arange(blocks)
+    anchor = geometry.anchor.numpy()
     rows = {
-        "non-private": [z[use].mean(0) if len(use) else nothing for use in own],
-        "one-image": [z[use[0]] if len(use) else nothing for use in own],
+        "non-private": [vectors[use].mean(0) if len(use) else anchor[c] for c, use in enumerate(own)],
+        "one-image": [vectors[use[0]] if len(use) else anchor[c] for c, use in enumerate(own)],
     }
-    return {name: geometry.embeddings(torch.from_numpy(np.stack(found)), every) for name, found in rows.items()}
+    shape = (blocks, geometry.vectors, -1)
+    return {name: torch.from_numpy(np.stack(found)).view(shape) for name, found in rows.items()}
 
 
 def save_tokens(folder: Path, placeholders: Sequence[str], tokens: Mapping[str, torch.Tensor]) -> None:

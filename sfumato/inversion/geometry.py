@@ -12,6 +12,7 @@ from ..bases import Base, word_vectors
 from ..errors import SfumatoError
 
 REACH = 1.0  # radius without public images, as a share of the median distance of a word from the vocabulary's mean
+FREE = 4.0  # how far an image's own embedding may go, as such a share
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,14 @@ def start_anchor(base: Base, initializers: Sequence[str | None], vectors: int) -
     """Token vectors [C, V * D] of public words; further vectors of a class start from the vocabulary's mean."""
     rest = word_vectors(base, None).repeat(vectors - 1)
     return torch.stack([torch.cat([word_vectors(base, word), rest]) for word in initializers])
+
+
+def whole_space(base: Base, anchor: torch.Tensor, vectors: int) -> Geometry:
+    """All axes around an anchor [C, V * D], and room enough: where an image's own embedding is looked for.
+
+    Learned here and projected later, it says more than one that was never let out of the subspace (docs/methods.md).
+    """
+    return Geometry(anchor, torch.eye(anchor.shape[1]), FREE * vectors**0.5 * word_spread(base), vectors)
 
 
 def word_spread(base: Base) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 from ..bases import Base, check_placeholders, save_embeds
 from ..errors import SfumatoError
 from ..inversion.batch import InversionRecipe, Inverter
-from ..inversion.geometry import Geometry, from_vocabulary
+from ..inversion.geometry import Geometry, from_vocabulary, whole_space
 from ..privacy.aggregation import RULES, SUBSPACES, Aggregation
 from .adaptation import Adaptation, Prompts
 
@@ -22,18 +22,18 @@ PUBLIC_DIMENSIONS = 32  # axes of public images, which come sorted by how much s
 
 @dataclass
 class Inversion:
-    """What inverts, and how the embeddings are put together. `vectors` [C, V, D]: the released ones, once there are any."""
+    """What inverts (in the whole space), and how the embeddings are put together (in the public geometry).
+
+    `vectors` [C, V, D]: the released ones, once there are any.
+    """
 
     inverter: Inverter
+    geometry: Geometry
     placeholders: tuple[str, ...]
     rule: str
     subspace: str
     shrink: bool
     vectors: torch.Tensor | None = None
-
-    @property
-    def geometry(self) -> Geometry:
-        return self.inverter.geometry
 
     def aggregation(self, expected_units: float) -> Aggregation:
         """The mechanism for so many units: classes count as equally large, whatever the private shares are."""
@@ -71,9 +71,10 @@ def inversion(
 ) -> Adaptation:
     """Nothing trains in a loop: every image gets `num_vectors` token vectors of its own, and the plan pays for their sum.
 
-    aggregate: "clip" (residuals from the public anchor in a public subspace of `dimensions`, at most `radius` long, shrunk
-    afterwards) or "unit" (the paper's: unit norm in the whole space, as they are). subspace: "vocabulary" (principal axes of
-    the base's words; the default), "public" (what `start` holds, from images that need no protection) or "none" (all axes).
+    An image's own embedding is looked for in the whole space. aggregate: "clip" (residuals from the public anchor in a public
+    subspace of `dimensions`, at most `radius` long, shrunk afterwards) or "unit" (the paper's: unit norm in the whole space, as
+    they are). subspace: "vocabulary" (principal axes of the base's words; the default), "public" (what `start` holds, from
+    images that need no protection) or "none" (all axes).
     Saves `learned_embeds.safetensors`, one token for each class.
     """
     if not prompts.placeholders:
@@ -100,10 +101,10 @@ def inversion(
         geometry = from_vocabulary(base, prompts.initializers, num_vectors, axes, radius)
     given = {"steps": inversion_steps, "draws": inversion_draws}
     recipe = InversionRecipe(**{k: v for k, v in given.items() if v is not None})
-    inverter = Inverter(base, prompts.prompts, prompts.placeholders, geometry, recipe, precision)
-    found = Inversion(
-        inverter, tuple(prompts.placeholders), aggregate, subspace, aggregate == "clip" if shrink is None else shrink
-    )
+    space = whole_space(base, geometry.anchor, num_vectors)
+    inverter = Inverter(base, prompts.prompts, prompts.placeholders, space, recipe, precision)
+    shrunk = aggregate == "clip" if shrink is None else shrink
+    found = Inversion(inverter, geometry, tuple(prompts.placeholders), aggregate, subspace, shrunk)
 
     def save(folder: Path) -> None:
         save_embeds(folder, dict(zip(found.placeholders, found.vectors)))

@@ -38,7 +38,9 @@ def programs(monkeypatch):
 @pytest.mark.slow
 def test_every_part_gives_its_rows(programs, tiny_base):
     inversion, _ = programs
-    said = SimpleNamespace(base=str(tiny_base), pack="made", prompt="a <artwork>", quick=True, cache=Path(), embeddings=None)
+    said = SimpleNamespace(
+        base=str(tiny_base), pack="made", prompt="a <artwork>", quick=True, cache=Path(), embeddings=None
+    )
     rows = list(inversion.throughput(said))
     assert {row["draws"] for row in rows} == {1, 4} and all(row["gain"] > 0 for row in rows)
     rows = {row["recipe"]: row for row in inversion.steps(said)}

@@ -41,14 +41,13 @@ def test_noise_alone_has_the_law_of_the_noise_on_the_released_token():
 
 
 def test_exact_tokens_are_the_mean_and_the_first_image_of_each_class():
-    z, label = np.arange(40, dtype=np.float32).reshape(5, 8), np.array([1, 0, 1, -1, 0])
-    place = geometry(classes=3)
-    found = {
-        name: place.coordinates(v, torch.arange(3)) for name, v in controls.exact_tokens(place, z, label, 3).items()
-    }
+    place, label = geometry(classes=3), np.array([1, 0, 1, -1, 0])
+    u = np.arange(5 * place.anchor.shape[1], dtype=np.float32).reshape(5, -1)
+    found = {name: v.flatten(1).numpy() for name, v in controls.exact_tokens(place, u, label, 3).items()}
+    nobody = place.anchor[2].numpy()
     assert list(found) == list(controls.EXACT)
-    assert np.allclose(found["non-private"], [z[[1, 4]].mean(0), z[[0, 2]].mean(0), 0 * z[0]])
-    assert np.allclose(found["one-image"], [z[1], z[0], 0 * z[0]])
+    assert np.allclose(found["non-private"], [u[[1, 4]].mean(0), u[[0, 2]].mean(0), nobody])
+    assert np.allclose(found["one-image"], [u[1], u[0], nobody])
 
 
 def test_only_exact_tokens_are_marked(tmp_path):
