@@ -175,7 +175,13 @@ def steps(said):
         (f"usual, {t} steps", free, replace(usual, steps=t)) for t in ((60, 120) if said.quick else (300, 1000, 3000))
     ]
     ours, wide = InversionRecipe(steps=40) if said.quick else InversionRecipe(), bench.whole_space()
-    for name, geometry, recipe in [("start", wide, replace(ours, steps=0)), *tried, ("ours", wide, ours)]:
+    # Ours again without its early stop, to find the steps that are worth the usual script's.
+    longer = (
+        []
+        if said.quick
+        else [(f"ours, {t} steps", wide, replace(ours, steps=t, tolerance=-1.0)) for t in (160, 320, 600)]
+    )
+    for name, geometry, recipe in [("start", wide, replace(ours, steps=0)), *tried, ("ours", wide, ours), *longer]:
         inverter, started = bench.inverter(geometry, recipe), time.perf_counter()
         z, taken = inverter.invert(data, chunk, bench.key)
         seconds = time.perf_counter() - started

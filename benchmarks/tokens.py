@@ -71,14 +71,15 @@ def main() -> None:
 
 def measured(said) -> Iterator[dict]:
     """Rows of facts; the rows that no epsilon changes come once a seed."""
-    from methods import private_digits
+    from methods import first
 
     from sfumato import protocol, verbs
     from sfumato.bases import load_base
     from sfumato.inverting import expectation, public_side
+    from sfumato.records import bundled_digits
     from sfumato.training import Recipe
 
-    private, judge = private_digits(said.n), Judge(said)
+    private, judge = first(bundled_digits("train"), said.n), Judge(said)
     steady = {"steps": said.steps, "expected_batch_size": said.n}
     chosen = {name: getattr(said, name) for name in ("dimensions", "num_vectors", "radius")}
     for seed in range(said.seeds):
