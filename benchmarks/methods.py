@@ -247,13 +247,13 @@ def draw_ratios(lines: Path, out: Path) -> None:
     """Accuracy and Frechet distance against the share of matrices that trains, one curve per base and epsilon."""
     import matplotlib
 
-    matplotlib.use("svg")
+    matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
     for axis, value in zip(axes, ("accuracy", "frechet")):
-        curves = [(r["base"], r["epsilon"], r["clipping"], r.get("learning_rate") or "default") for r in rows]
+        curves = [(r["base"], r["epsilon"], r["clipping"], r["rate"]) for r in rows]
         for key in dict.fromkeys(curves):
             own = [r for r, curve in zip(rows, curves) if curve == key]
             shares = sorted({r["kept"] / r["of"] for r in own})

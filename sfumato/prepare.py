@@ -23,6 +23,7 @@ from .training import Performance, Recipe
 
 TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
+MANY = 8192  # units from which a schedule of minutes gives way to one of most of an hour on two cores
 CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
 
 
@@ -81,7 +82,13 @@ def choose_prompts(
 
 
 def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
-    """Expected batch, steps, draws and learning rate by data size and epsilon (see docs/results.md)."""
+    """Expected batch, steps and draws by data size and epsilon (see docs/results.md).
+
+    Where noise rules, more draws of a record are worth their time; where it does not, more steps on more records are.
+    """
+    if n_units >= MANY:
+        steps, draws = (150, 4) if epsilon < 3 else (250, 1)
+        return {"expected_batch_size": 2048, "steps": steps, "noise_draws": draws}
     batch = int(min(1024, max(64, n_units // 4), n_units))
     return {"expected_batch_size": batch, "steps": 80 if epsilon < 3 else 90, "noise_draws": 1}
 

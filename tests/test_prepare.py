@@ -67,6 +67,12 @@ def test_the_default_schedule_fits_the_data():
     for n in (2, 50, 1000, 60_000):
         for epsilon in (1, 10):
             assert 1 <= default_schedule(n, epsilon)["expected_batch_size"] <= n
+    assert default_schedule(60_000, 1.0) == {
+        "expected_batch_size": 2048,
+        "steps": 150,
+        "noise_draws": 4,
+    }  # docs/results.md
+    assert default_schedule(60_000, 10.0) == {"expected_batch_size": 2048, "steps": 250, "noise_draws": 1}
 
 
 def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
