@@ -34,6 +34,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--inversion-steps", type=int, help="fewer steps than the default, for `cosine`")
     parser.add_argument("--public-each", type=int, default=16, help="public pictures of each style, for `cosine`")
     parser.add_argument("--embeddings", type=Path, help="keep embeddings here, and use them again (same commit)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="of the pictures of `steps`")
+    parser.add_argument("--images", type=int, default=300, help="pictures a row of `steps`")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
     return parser.parse_args()
@@ -159,12 +161,18 @@ def throughput(said):
 
 
 def steps(said):
-    """Steps and denoising loss (fresh draws) of the usual script, and of ours: early stop, stratified draws, a radius, an average."""
+    """The usual script, and ours: early stop, stratified draws, a radius, an average.
+
+    Beside the steps: the denoising loss on fresh draws, and the style of pictures drawn with the mean embedding (`styles.py`).
+    """
     import numpy as np
+    import torch
+    from styles import Judge, draw
 
     from sfumato.inversion.batch import Chunk, InversionRecipe
 
-    bench = Bench(said)
+    bench, judge = Bench(said), Judge(said)
+    known = judge.known(bench.base)
     n = 4 if said.quick else 16
     data, chunk = bench.latents(bench.private(n)), Chunk(np.arange(n))
     free = bench.whole_space(1e3)  # the usual script knows no radius: learning rate 2e-3 in numbers, four draws a step
@@ -177,9 +185,7 @@ def steps(said):
     ours, wide = InversionRecipe(steps=40) if said.quick else InversionRecipe(), bench.whole_space()
     # Ours again without its early stop, to find the steps that are worth the usual script's.
     longer = (
-        []
-        if said.quick
-        else [(f"ours, {t} steps", wide, replace(ours, steps=t, tolerance=-1.0)) for t in (160, 320, 600)]
+        [] if said.quick else [(f"ours, {t} steps", wide, replace(ours, steps=t, tolerance=-1.0)) for t in (160, 600)]
     )
     for name, geometry, recipe in [("start", wide, replace(ours, steps=0)), *tried, ("ours", wide, ours), *longer]:
         inverter, started = bench.inverter(geometry, recipe), time.perf_counter()
@@ -192,7 +198,9 @@ def steps(said):
             "steps_mean": float(taken.mean()),
             "steps_most": int(taken.max()),
         }
-        yield row | {"passes_an_image": float(taken.mean() * recipe.draws), "seconds_an_image": seconds / n}
+        mean = torch.from_numpy(inverter.vectors(z, np.zeros(n, np.int64)).mean(0, keepdims=True))
+        row |= {"passes_an_image": float(taken.mean() * recipe.draws), "seconds_an_image": seconds / n}
+        yield row | {"length_of_mean": float(mean.norm())} | judge(draw(said, mean, known))
 
 
 def cosine(said):

@@ -43,31 +43,14 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     said = arguments()
     measure.prepare_process(said.threads)
-    import numpy as np
+    from sfumato.bases import load_base
 
-    from sfumato.bases import load_base, unknown_words
-    from sfumato.evaluation.classifiers import train_classifier
-    from sfumato.evaluation.distances import kernel_distance
-
-    from packs import private_pack, public_packs  # isort: skip
-
-    pictures, subjects = private_pack(said.pack, said.cache)
-    style, kinds_of, kinds = public_packs(said.cache, 20 if said.quick else 150)
-    judge_on, compare_with = pictures[-HELD_OUT:], pictures[-2 * HELD_OUT : -HELD_OUT]
-    judge_on = np.repeat(judge_on, 3, axis=0)  # one style among many, and the one that is asked about
-    classifier = train_classifier(
-        "cnn", np.concatenate([style, judge_on]), np.concatenate([kinds_of, np.full(len(judge_on), len(kinds))]),
-        len(kinds) + 1, steps=30 if said.quick else None,
-    )  # fmt: skip
-    real = features(classifier, compare_with)
-    base = load_base(said.base)
-    known = [s for s in subjects[-3 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
+    base, judge = load_base(said.base), Judge(said)
+    pictures, known = judge.private, judge.known(base)
     rows, strips = [], []
 
     def score(name: str, drawn, **facts) -> None:
-        row = {"row": name, "base": said.base, "pack": said.pack, "quick": said.quick, **facts}
-        row["style_share"] = float((classifier.predict(drawn) == len(kinds)).mean())
-        row["kernel_distance"] = kernel_distance(real, features(classifier, drawn), blocks=1).mean
+        row = {"row": name, "base": said.base, "pack": said.pack, "quick": said.quick, **facts, **judge(drawn)}
         rows.append(row)
         strips.append((" ".join([name, *(f"{k}={v}" for k, v in facts.items() if k in ("n", "epsilon"))]), drawn[:5]))
         print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
@@ -75,7 +58,7 @@ def main() -> None:
     score("real, held out", pictures[-3 * HELD_OUT : -2 * HELD_OUT])
     sizes = [20] if said.quick else [int(n) for n in said.n.split(",")]
     most = min(max(sizes), len(pictures) - 3 * HELD_OUT)
-    made = Embedded(said, base, pictures[:most], style, kinds_of)
+    made = Embedded(said, base, pictures[:most], judge.public, judge.kinds_of)
     for n in sizes:
         for name, token, facts in tokens(said, made, min(n, most)):
             score(name, draw(said, token, known), n=min(n, most), **facts)
@@ -84,6 +67,40 @@ def main() -> None:
             table.writelines(json.dumps(row) + "\n" for row in rows)
     if said.picture:
         sheet(strips, said.picture)
+
+
+class Judge:
+    """How much pictures look like the private pack, by a classifier of styles and private pictures that take no other part."""
+
+    def __init__(self, said):
+        import numpy as np
+        from packs import private_pack, public_packs
+
+        from sfumato.evaluation.classifiers import train_classifier
+
+        self.private, self.subjects = private_pack(said.pack, said.cache)
+        self.public, self.kinds_of, kinds = public_packs(said.cache, 20 if said.quick else 150)
+        own = np.repeat(self.private[-HELD_OUT:], 3, axis=0)  # one style among many, and the one that is asked about
+        self.wanted = len(kinds)
+        self.classifier = train_classifier(
+            "cnn", np.concatenate([self.public, own]), np.concatenate([self.kinds_of, np.full(len(own), self.wanted)]),
+            self.wanted + 1, steps=30 if said.quick else None,
+        )  # fmt: skip
+        self.real = features(self.classifier, self.private[-2 * HELD_OUT : -HELD_OUT])
+
+    def known(self, base) -> list[str]:
+        """Subjects of held-out private pictures that the base has words for."""
+        from sfumato.bases import unknown_words
+
+        return [s for s in self.subjects[-3 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
+
+    def __call__(self, drawn) -> dict:
+        from sfumato.evaluation.distances import kernel_distance
+
+        return {
+            "style_share": float((self.classifier.predict(drawn) == self.wanted).mean()),
+            "kernel_distance": kernel_distance(self.real, features(self.classifier, drawn), blocks=1).mean,
+        }
 
 
 def features(classifier, images):
