@@ -214,7 +214,7 @@ def sheet(strips, path: Path) -> None:
                 Image.fromarray(picture).resize((64, 64), Image.Resampling.NEAREST), (260 + 68 * column, 68 * row + 2)
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
+    page.convert("L").quantize(16).save(path, optimize=True)
 
 
 if __name__ == "__main__":
