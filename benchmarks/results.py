@@ -180,7 +180,7 @@ def judging(args: argparse.Namespace, n: int) -> dict:
 
     return {
         "rows": args.rows,
-        "public": args.public and str(args.public),
+        "public": args.public and args.public.name,
         "classifiers": {name: args.classifier_steps or STEPS[name] for name in args.classifiers},
         "seeds": list(range(args.seeds)),
         "test": n,
