@@ -112,7 +112,7 @@ class Run:
             if not isinstance(options, dict) or not all(isinstance(known[k], str) for k in ("id", "key_id", "ledger")):
                 raise ValueError
             run = cls(folder, plan, options, known["id"], known["key_id"], Path(ledger or known["ledger"]).absolute())
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SfumatoError(f"{folder} holds a plan that does not read: the run folder was altered") from error
         run._require_plan()
         return run

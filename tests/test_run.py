@@ -123,6 +123,13 @@ def test_a_plan_that_does_not_read(run, harm):
         Run.open(run.folder)
 
 
+def test_a_plan_with_a_number_beyond_all_numbers_does_not_read(run):
+    path = run.folder / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": 10**400}))
+    with pytest.raises(SfumatoError, match="does not read"):
+        Run.open(run.folder)
+
+
 @pytest.mark.parametrize("name", ["id", "key_id", "ledger"])
 @pytest.mark.parametrize("value", [None, [], 7])
 def test_a_run_without_a_name_is_none(run, name, value):
