@@ -21,22 +21,34 @@ CURE = "apt-get install dataset-fashion-mnist, or name the folder of its four id
 # Words of the icons base that look like the ten garments: where their class tokens start.
 GARMENTS = ("t shirt", "jeans", "vest", "dress", "coat", "sandal", "shirt", "shoe", "handbag", "boot")
 GLYPHS = "glyphs.npz"  # what `python -m recipes.make` keeps of the fonts, in its folder packages/
+FONT_DIGITS = {"train": (60_000, 1_000), "test": (10_000, 2_000)}  # number and seed; that of public pictures is 0
 
 
-def read(data: str, split: str, fashion: Path = FASHION) -> RecordSet:
-    """The split "train" or "test" of "mnist" (bundled) or "fashion-mnist"; DataError where files are missing or damaged.
+def read(data: str, split: str, source: Path = FASHION) -> RecordSet:
+    """The split "train" or "test" of "mnist" (bundled) or another; DataError where files are missing or damaged.
 
-    Fashion-MNIST comes as its negative, dark on white: so are drawings of garments, and the autoencoder of the base icons
-    errs a tenth as much on it. One fixed rule for every picture, so it costs nothing.
+    "font-digits" are digits of public fonts, drawn anew from `source` (the recipe's glyphs.npz): for the base letters, which
+    has seen no digit, they stand for private digits while settings are searched. Both splits are of the same fonts.
+    "fashion-mnist" (idx files in `source`) comes as its negative, dark on white: so are drawings of garments, and the
+    autoencoder of the base icons errs a tenth as much on it. One fixed rule for every picture, so it costs nothing.
     """
     if data == "mnist":
         return bundled_digits(split)
-    if not fashion.is_dir() or find_idx(fashion, split) is None:
-        raise DataError(f"no Fashion-MNIST ({split}) in {fashion}: {CURE}")
-    records = load_records(fashion, classes=CLASSES, split=split)
+    if data == "font-digits":
+        return _font_digits(source, split)
+    if not source.is_dir() or find_idx(source, split) is None:
+        raise DataError(f"no Fashion-MNIST ({split}) in {source}: {CURE}")
+    records = load_records(source, classes=CLASSES, split=split)
     if not records.usable.all() or records.array.shape[1:] != (28, 28):
-        raise DataError(f"{fashion} holds no 28x28 pictures with labels 0 to 9: {CURE}")
+        raise DataError(f"{source} holds no 28x28 pictures with labels 0 to 9: {CURE}")
     return replace(records, array=255 - records.array)
+
+
+def _font_digits(source: Path, split: str) -> RecordSet:
+    n, seed = FONT_DIGITS[split]
+    images, labels = _font_glyphs(source, "glyphs", n, seed)
+    own = np.arange(n)
+    return RecordSet(f"font-digits:{split}", "npz", CLASSES, labels, own, None, np.ones(n, bool), array=images[..., 0])
 
 
 def digest(*sets: RecordSet) -> str:
@@ -52,7 +64,7 @@ def words(data: str, kind: str) -> dict:
 
     For any other base, or where a base has no words for the classes: one new token per class, the mean of all words.
     """
-    if data == "mnist" and kind in ("glyphs", "letters"):
+    if data in ("mnist", "font-digits") and kind in ("glyphs", "letters"):
         return demo_prompts(kind)
     if data == "fashion-mnist" and kind == "icons":
         return {"prompt": "icon of a {class}, filled style", "init": dict(zip(CLASSES, GARMENTS))}
@@ -82,6 +94,10 @@ def _font_glyphs(source: Path, kind: str, n: int, seed: int) -> tuple[np.ndarray
     sys.path.append(str(Path(__file__).resolve().parents[1]))  # the recipes are no part of the package
     from recipes.glyphs import load_glyphs, make_images
 
+    if source.name != GLYPHS or not source.is_file():
+        raise DataError(
+            f"{source}: give the {GLYPHS} that python -m recipes.make glyphs leaves in its folder packages/"
+        )
     letters = [name.split()[1].upper() if name.startswith("capital") else name.split()[1] for name in LOOK_ALIKE]
     faces, each = load_glyphs(source.parent, source.parent), -(-n // len(CLASSES))
     drawn = [

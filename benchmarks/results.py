@@ -61,7 +61,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     some = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--data", choices=("mnist", "fashion-mnist"), default="mnist")
+    parser.add_argument("--data", choices=("mnist", "fashion-mnist", "font-digits"), default="mnist")
     parser.add_argument("--base", type=some, default=["glyphs"], help="bundled bases or folders (default: glyphs)")
     parser.add_argument("--words", help="the bundled base whose words --base knows (default: --base itself)")
     parser.add_argument("--epsilon", type=lambda text: [float(e) for e in text.split(",")], default=[1.0])
@@ -86,6 +86,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--private", type=int, help="private records, the first of the set (default: all)")
     parser.add_argument("--test", type=int, help="test records, the first of the set (default: all)")
     parser.add_argument("--fashion", type=Path, help="folder of Fashion-MNIST's four idx files")
+    parser.add_argument("--fonts", type=Path, help="glyphs.npz of the recipes, for --data font-digits")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--quick", action="store_true", help="a minute on tiny sizes: does everything run?")
     parser.add_argument("--work", type=Path, default=Path("build/results"), help="what is used again (PRIVATE)")
@@ -106,10 +107,10 @@ def arguments() -> argparse.Namespace:
 
 def every(args: argparse.Namespace) -> None:
     """Measure what --out does not hold yet."""
-    from private_sets import FASHION, digest, read
+    from private_sets import FASHION, GLYPHS, digest, read
 
-    args.fashion = args.fashion or FASHION
-    private, test = (read(args.data, split, args.fashion) for split in ("train", "test"))
+    args.source = (args.fonts or Path(GLYPHS)) if args.data == "font-digits" else args.fashion or FASHION
+    private, test = (read(args.data, split, args.source) for split in ("train", "test"))
     data = {"data": args.data, "data_sha256": digest(private, test)}
     private, test = first(private, args.private), first(test, args.test)
     done = lines(args.out) if args.out else []
@@ -197,7 +198,7 @@ def measure(args: argparse.Namespace, adapting: dict, drawing: dict, judged: dic
     folder = args.work.resolve() / f"{name}-{adapting['method_name']}-{short(adapting)}"
     made, shown = folder / f"images-{short(drawing)}", None
     stages = {
-        "adapt": stage("adapt", folder, adapting | {"fashion": str(args.fashion)}),
+        "adapt": stage("adapt", folder, adapting | {"source": str(args.source.resolve())}),
         "synthesize": stage("synthesize", made, drawing | {"run": str(folder / "run")}),
     }
     if {"synthetic+public", "public_only"} & set(judged["rows"]):

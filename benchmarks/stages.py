@@ -51,7 +51,7 @@ def main(kind: str, folder: str, asked: str) -> None:
     write_file(place / f"{kind}.json", json.dumps(facts, indent=1).encode())
 
 
-def adapt(folder: Path, *, data, private, base, words, fashion, recipe, options, method_name, run, **asked) -> dict:
+def adapt(folder: Path, *, data, private, base, words, source, recipe, options, method_name, run, **asked) -> dict:
     from private_sets import read
     from private_sets import words as words_of
 
@@ -65,7 +65,7 @@ def adapt(folder: Path, *, data, private, base, words, fashion, recipe, options,
     else:
         del asked["data_sha256"], asked["base_digest"]
         done = verbs.adapt(
-            first(read(data, "train", Path(fashion)), private),
+            first(read(data, "train", Path(source)), private),
             output=where,
             ledger=folder / "ledger.sqlite",  # public pictures: the user's own ledger is not for them
             resume=begun,

@@ -317,6 +317,15 @@ def test_fonts_give_digits_or_for_letters_what_looks_like_them(programs, tmp_pat
             assert found.shape == (25, 32, 32, 3) and set(labels) == set(range(10))
             assert (found.max((1, 2, 3)) > 100).all()
     assert "".join(drawn) == "0123456789" + "OlZBySbTBq"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glyphs, "make_images", lambda f, c, each, seed: real(f, c, 2, seed))
+        patch.setattr(programs.private_sets, "FONT_DIGITS", {"train": (20, 1_000), "test": (20, 2_000)})
+        train, test = (programs.private_sets.read("font-digits", s, tmp_path / "glyphs.npz") for s in ("train", "test"))
+    assert train.n == train.n_units == 20 and train.images([3], 32).shape == (1, 32, 32, 3)
+    assert (np.bincount(train.labels) == 2).all() and not (train.array == test.array).all(), "test pictures are others"
+    assert programs.private_sets.words("font-digits", "letters") == programs.private_sets.words("mnist", "letters")
+    with pytest.raises(DataError, match="recipes.make"):
+        programs.private_sets.read("font-digits", "train", tmp_path / "none.npz")
     with pytest.raises(DataError, match="mnist alone"):
         programs.private_sets.public_pictures(tmp_path / "glyphs.npz", "fashion-mnist", "icons", 25, 32, 0)
 
