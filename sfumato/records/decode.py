@@ -135,7 +135,7 @@ def _jpeg_is_complete(data: bytes) -> bool:
 def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
     """Centre-crop [H, W, 3] uint8 to a square and bring it to [R, R, 3] by Lanczos.
 
-    With `pad` (records that came as arrays) a square at most 4 px smaller than R keeps its pixels, bordered with zeros.
+    With `pad` (records that came as arrays) a square at most 4 px smaller than R keeps its pixels and gets a border.
     """
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
@@ -143,11 +143,21 @@ def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
     if side == resolution:
         return square
     if pad and 0 < resolution - side <= PAD_AT_MOST:
-        before = (resolution - side) // 2
-        after = resolution - side - before
-        return np.pad(square, ((before, after), (before, after), (0, 0)))
+        return bordered(square[None], resolution)[0]
     image = Image.fromarray(np.ascontiguousarray(square))
     return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def bordered(block: np.ndarray, resolution: int) -> np.ndarray:
+    """uint8 [k, S, S, 3] in the middle of [k, R, R, 3]; the border is the median of each picture's own edge, so that black stays
+    black around digits, and white white around drawings."""
+    side = block.shape[1]
+    edge = np.concatenate([block[:, 0], block[:, -1], block[:, :, 0], block[:, :, -1]], axis=1)
+    out = np.empty((len(block), resolution, resolution, 3), np.uint8)
+    out[:] = np.median(edge, axis=1).astype(np.uint8)[:, None, None]
+    before = (resolution - side) // 2
+    out[:, before : before + side, before : before + side] = block
+    return out
 
 
 def fingerprint(pixels: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from .bounded import seal
-from .decode import PAD_AT_MOST, BadImage, decode, fingerprints, fit
+from .decode import PAD_AT_MOST, BadImage, bordered, decode, fingerprints, fit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,9 +98,8 @@ class RecordSet:
         same = [a == self.fingerprints[slot] for a, slot in zip(fingerprints(block), indices[rows])]
         rows, block = rows[same], block[same]
         good[rows] = True
-        before = (resolution - height) // 2
         if height == width and 0 <= resolution - height <= PAD_AT_MOST:
-            out[rows, before : before + height, before : before + width] = block
+            out[rows] = bordered(block, resolution)
         else:
             for row, pixels in zip(rows, block):
                 out[row] = fit(pixels, resolution, pad=True)
