@@ -70,7 +70,8 @@ def main() -> None:
     measured = read(folder, "protocol")
     if measured:
         protocol(measured, folder / "protocol.png")
-        samples([row for row in measured if row.get("sample")], folder)
+        # A run that was judged twice has one picture.
+        samples(list({row["sample"]: row for row in reversed(measured) if row.get("sample")}.values())[::-1], folder)
 
 
 def read(folder: Path, stem: str) -> list[dict[str, Any]]:
@@ -188,9 +189,9 @@ def scaling(points: list[dict[str, Any]], file: Path) -> None:
 
 
 def told(row: dict[str, Any]) -> tuple[str, ...]:
-    """What is private, base, method and classifiers of a line of results.py: only equal ones share a curve."""
+    """What is private, base, method and classifiers (with their steps) of a line of results.py: only equal ones share a curve."""
     settings = row["settings"]
-    judges = ", ".join(settings["classifiers"])
+    judges = ", ".join(f"{name} ({steps})" for name, steps in settings["classifiers"].items())
     return settings["data"], f"base {Path(settings['base']).name}", settings["method_name"], judges
 
 
