@@ -199,7 +199,7 @@ def protocol(rows: list[dict[str, Any]], file: Path) -> None:
     """A panel per data set, base, method and classifiers: a dot per run, a line through their means, for every kind of row."""
     kinds = list(dict.fromkeys(map(told, rows)))
     size = (3.6 * len(kinds), 3.4)
-    figure, panels = plt.subplots(1, len(kinds), figsize=size, squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(1, len(kinds), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for panel, kind in zip(panels[0], kinds):
         own = [row for row in rows if told(row) == kind]
         epsilons = sorted({row["settings"]["epsilon"] for row in own})
