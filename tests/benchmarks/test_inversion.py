@@ -26,7 +26,7 @@ def programs(monkeypatch):
 
     rng = np.random.default_rng(0)
     monkeypatch.setattr(
-        packs, "private_pack", lambda name, cache: (rng.integers(0, 255, (40, 16, 16, 3), np.uint8), [])
+        packs, "private_pack", lambda name, cache: (rng.integers(0, 255, (240, 16, 16, 3), np.uint8), [])
     )
     made = (rng.integers(0, 255, (12, 16, 16, 3), np.uint8), np.repeat(np.arange(3), 4), ["a", "b", "c"])
     monkeypatch.setattr(packs, "public_packs", lambda cache, each: made)
@@ -39,7 +39,14 @@ def programs(monkeypatch):
 def test_every_part_gives_its_rows(programs, tiny_base):
     inversion, _ = programs
     said = SimpleNamespace(
-        base=str(tiny_base), pack="made", prompt="a <artwork>", quick=True, cache=Path(), embeddings=None
+        base=str(tiny_base),
+        pack="made",
+        prompt="a <artwork>",
+        quick=True,
+        cache=Path(),
+        embeddings=None,
+        guidance=1.0,
+        images=8,
     )
     rows = list(inversion.throughput(said))
     assert {row["draws"] for row in rows} == {1, 4} and all(row["gain"] > 0 for row in rows)
