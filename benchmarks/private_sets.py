@@ -80,10 +80,8 @@ def public_pictures(
     digits are drawn anew, and for the base letters, which never saw a digit, the letters that look like them.
     """
     if source.name == GLYPHS:
-        if data != "mnist" or resolution != 32 or not source.is_file():
-            raise DataError(
-                f"{source}: give a file of python -m recipes.make, which holds 32x32 pictures for mnist alone"
-            )
+        if data != "mnist" or resolution != 32:
+            raise DataError(f"{source} holds 32x32 pictures for mnist alone")
         return _font_glyphs(source, kind, n, seed)
     images, labels = images_of(load_records(source, classes=CLASSES), CLASSES, resolution, "train")
     chosen = np.random.default_rng(seed).permutation(len(images))[:n]

@@ -116,7 +116,7 @@ def test_altered_options_are_refused(run):
         Run.open(run.folder)
 
 
-@pytest.mark.parametrize("harm", ["{", "{}", "[]", "null"])
+@pytest.mark.parametrize("harm", ["{", "{}", "[]", "null", "[" * 100_000], ids=["cut", "empty", "list", "null", "deep"])
 def test_a_plan_that_does_not_read(run, harm):
     (run.folder / "plan.json").write_text(harm)
     with pytest.raises(SfumatoError, match="does not read"):

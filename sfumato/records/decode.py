@@ -149,8 +149,10 @@ def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
 
 
 def bordered(block: np.ndarray, resolution: int) -> np.ndarray:
-    """uint8 [k, S, S, 3] in the middle of [k, R, R, 3]; the border is the median of each picture's own edge, so that black stays
-    black around digits, and white white around drawings."""
+    """uint8 [k, S, S, 3] in the middle of [k, R, R, 3].
+
+    The border is the median of each picture's own edge: black around digits, white around drawings.
+    """
     side = block.shape[1]
     edge = np.concatenate([block[:, 0], block[:, -1], block[:, :, 0], block[:, :, -1]], axis=1)
     out = np.empty((len(block), resolution, resolution, 3), np.uint8)
