@@ -18,7 +18,7 @@ from sfumato.records.arrays import find_idx
 CLASSES = tuple("0123456789")  # of both sets; Fashion-MNIST's are T-shirt, trouser, pullover, dress, coat, ...
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts the four files
 CURE = "apt-get install dataset-fashion-mnist, or name the folder of its four idx files with --fashion"
-# Words of the icons base that look like the ten garments: where their class tokens start.
+# Words of the bases icons and garments for the ten garments: where their class tokens start.
 GARMENTS = ("t shirt", "jeans", "vest", "dress", "coat", "sandal", "shirt", "shoe", "handbag", "boot")
 GLYPHS = "glyphs.npz"  # what `python -m recipes.make` keeps of the fonts, in its folder packages/
 FONT_DIGITS = {"train": (60_000, 1_000), "test": (10_000, 2_000)}  # number and seed; that of public pictures is 0
@@ -66,7 +66,7 @@ def words(data: str, kind: str) -> dict:
     """
     if data in ("mnist", "font-digits") and kind in ("glyphs", "letters"):
         return demo_prompts(kind)
-    if data == "fashion-mnist" and kind == "icons":
+    if data == "fashion-mnist" and kind in ("icons", "garments"):
         return {"prompt": "icon of a {class}, filled style", "init": dict(zip(CLASSES, GARMENTS))}
     return {}
 

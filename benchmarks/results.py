@@ -11,7 +11,7 @@ appended to --out, which keeps what it has: a line with the same settings is not
 
 Rows: `synthetic` (the release alone), `synthetic+public` (as many public pictures mixed in), `public_only` (those
 alone) and `real` (the private pictures themselves). Public pictures are drawn by the base as it came, unless --public
-names others. Run folders, releases, pictures and every classifier's score stay under --work and are used again.
+names others. --judge-on train asks about the first --test private pictures instead, for a search. Run folders, releases, pictures and every classifier's score stay under --work and are used again.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="of every classifier, from 0 (default: 3)")
     parser.add_argument("--private", type=int, help="private records, the first of the set (default: all)")
     parser.add_argument("--test", type=int, help="test records, the first of the set (default: all)")
+    parser.add_argument(
+        "--judge-on", choices=("test", "train"), default="test", help="train: a search that leaves the test set unseen"
+    )
     parser.add_argument("--fashion", type=Path, help="folder of Fashion-MNIST's four idx files")
     parser.add_argument("--fonts", type=Path, help="glyphs.npz of the recipes, for --data font-digits")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -112,7 +115,7 @@ def every(args: argparse.Namespace) -> None:
     args.source = (args.fonts or Path(GLYPHS)) if args.data == "font-digits" else args.fashion or FASHION
     private, test = (read(args.data, split, args.source) for split in ("train", "test"))
     data = {"data": args.data, "data_sha256": digest(private, test)}
-    private, test = first(private, args.private), first(test, args.test)
+    private, test = first(private, args.private), first(private if args.judge_on == "train" else test, args.test)
     done = lines(args.out) if args.out else []
     for run, base, epsilon, method in product(range(args.runs), args.base, args.epsilon, args.method):
         parts = [data | adaptation(args, base, epsilon, method, run, private.n), synthesis(args), judging(args, test.n)]
@@ -184,7 +187,7 @@ def judging(args: argparse.Namespace, n: int) -> dict:
         "public": args.public and args.public.name,
         "classifiers": {name: args.classifier_steps or STEPS[name] for name in args.classifiers},
         "seeds": list(range(args.seeds)),
-        "test": n,
+        "test": n if args.judge_on == "test" else f"{n} of train",
     }
 
 
@@ -223,7 +226,7 @@ def measure(args: argparse.Namespace, adapting: dict, drawing: dict, judged: dic
     of_data, scores = {name: adapting[name] for name in ("data_sha256", "private")} | {"resolution": resolution}, []
     for row in judged["rows"]:
         place = {"public_only": shown, "real": args.work.resolve() / f"real-{short(of_data)}"}.get(row, made)
-        key = {"row": row, "public": shown.name if "public" in row else None, "test": test.n}
+        key = {"row": row, "public": shown.name if "public" in row else None, "test": judged["test"]}
         scores += score(place, key, lambda row=row: pictures(row), held_out, judged)
     picture = args.out and args.out.with_name(f"{args.out.stem}-{folder.name}-{short(drawing)}.png")
     if picture:

@@ -12,11 +12,13 @@ SOURCES = {
     "letters": "Handwriting-like letters A-Z a-z drawn from the public fonts below; it never saw a digit.",
     "glyphs": "Handwriting-like digits and letters drawn from the public fonts below.",
     "icons": "Pictograms and emoji in named styles, of the public icon packages below.",
+    "garments": "Grey garments, cut from the clothes among the public icons below and from outlines that the recipe draws.",
 }
+FROM_ICONS = ("icons", "garments")
 
 
 def _sources(base: str, packs: dict) -> str:
-    if base != "icons":
+    if base not in FROM_ICONS:
         return "\n".join(f"- `{name}` {facts}" for name, facts in packs.items())
     rows = ["| npm package | version | icons used | author | licence |", "|---|---|---|---|---|"]
     for name, p in packs.items():
@@ -32,7 +34,7 @@ def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
     licences = (
         "As the table says, from each package's `info.json`. The drawings of game-icons are used under CC BY 3.0 "
         "with credit to the authors its licence file names."
-        if base == "icons"
+        if base in FROM_ICONS
         else "As the list says, from each package's `copyright` file; all are free licences of Debian's main section. "
         "Only bitmaps of glyphs were used."
     )

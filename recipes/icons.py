@@ -171,17 +171,19 @@ def load_icons(cache: Path) -> tuple[list[Icon], np.ndarray, dict[str, dict]]:
     drawn = (pictures < 224).any((1, 2, 3))  # an empty drawing teaches nothing
     icons = [icon for icon, inked in zip(chosen, drawn) if inked]
     count = Counter(i.pack for i in icons)
-    facts = {
-        pack: {
-            "version": packages.ICON_PACKAGES[pack],
-            "icons": count[pack],
-            "licence": info["license"]["spdx"],
-            "licence_url": info["license"].get("url", ""),
-            "author": info["author"]["name"],
-        }
-        for pack, (_, info) in packs.items()
-    }
+    facts = {pack: pack_facts(info, packages.ICON_PACKAGES[pack], count[pack]) for pack, (_, info) in packs.items()}
     return icons, pictures[drawn], facts
+
+
+def pack_facts(info: dict, version: str, used: int) -> dict:
+    """What a card says of a pack, from its `info.json`."""
+    return {
+        "version": version,
+        "icons": used,
+        "licence": info["license"]["spdx"],
+        "licence_url": info["license"].get("url", ""),
+        "author": info["author"]["name"],
+    }
 
 
 def draw(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Make a bundled base again from public packages: `python -m recipes.make glyphs -o sfumato/data/bases/glyphs`.
 
 `letters` is trained first and alone; `glyphs` continues from it with digits added, so that one
-command for `glyphs` makes both. `icons` stands alone. Needs the `recipes` extra, `apt-get` and `npm`.
+command for `glyphs` makes both. `icons` continues from them too, and `garments`, which is not bundled, from
+the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def make_glyphs(work: Path, cache: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", choices=["letters", "glyphs", "icons"])
+    parser.add_argument("base", choices=["letters", "glyphs", "icons", "garments"])
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the finished base")
     parser.add_argument("--work", type=Path, default=Path("build/recipes"), help="folder for downloads and stages")
     args = parser.parse_args()
@@ -120,6 +121,12 @@ def main() -> None:
         from .icons import make_icons
 
         made = make_icons(args.work, cache, make_letters(args.work, cache))
+    elif args.base == "garments":
+        from sfumato.bases import bundled_bases
+
+        from .garments import make_garments
+
+        made = make_garments(args.work, cache, bundled_bases()["icons"])
     else:
         made = {"letters": make_letters, "glyphs": make_glyphs}[args.base](args.work, cache)
     write_card(made, args.output, args.base, cache)

@@ -40,6 +40,20 @@ ICON_PACKAGES = {
     "fluent-emoji-flat": "1.2.6",
     "noto": "1.2.9",
 }
+# More packs with drawings of clothes, for the base `garments`.
+GARMENT_PACKAGES = {
+    "boxicons": "1.2.0",
+    "emojione": "1.2.3",
+    "fa6-solid": "1.2.4",
+    "fluent": "1.2.60",
+    "fxemoji": "1.2.2",
+    "hugeicons": "1.2.35",
+    "iconoir": "1.2.11",
+    "mdi": "1.2.3",
+    "mingcute": "1.2.8",
+    "noto-v1": "1.2.5",
+    "solar": "1.2.13",
+}
 RESERVED = ("maki", "healthicons", "icon-park", "twemoji", "emoji-datasource-twitter")
 
 
@@ -58,11 +72,11 @@ def fetch_fonts(cache: Path) -> Path:
     return target
 
 
-def fetch_icons(cache: Path) -> Path:
-    """Unpack every icon package under `cache/icons/NAME` and return `cache/icons`."""
+def fetch_icons(cache: Path, wanted: dict[str, str] = ICON_PACKAGES) -> Path:
+    """Unpack every `wanted` icon package (name -> version) under `cache/icons/NAME` and return `cache/icons`."""
     downloads = cache / "npm"
     downloads.mkdir(parents=True, exist_ok=True)
-    for name, version in ICON_PACKAGES.items():
+    for name, version in wanted.items():
         archive = downloads / f"iconify-json-{name}-{version}.tgz"
         if not archive.exists():
             subprocess.run(["npm", "pack", f"@iconify-json/{name}@{version}"], cwd=downloads, check=True)

@@ -119,6 +119,20 @@ def test_more_judging_takes_run_and_pictures_as_they_are(first_line, ask, progra
     assert found[1]["certificate_sha256"] == first_line["certificate_sha256"]
 
 
+def test_a_search_is_judged_on_private_pictures_and_never_taken_for_a_test(first_line, ask, programs, monkeypatch):
+    import sfumato.evaluation as evaluation
+
+    asked, real = [], evaluation.utility
+    monkeypatch.setattr(evaluation, "utility", lambda *a, **k: asked.append(a[2]) or real(*a, **k))
+    options = ("--classifiers", "logistic", "--seeds", "1", "--test", "40")
+    _, found = ask(*options, "--judge-on", "train", rows="synthetic")
+    train = programs.private_sets.read("mnist", "train")
+    assert np.array_equal(asked[0], train.images(np.arange(40), 16)) and found[-1]["settings"]["test"] == "40 of train"
+    _, found = ask(*options, rows="synthetic")
+    assert len(asked) == 2 and found[-1]["settings"]["test"] == 40
+    assert np.array_equal(asked[1], programs.private_sets.read("mnist", "test").images(np.arange(40), 16))
+
+
 @pytest.mark.slow
 def test_other_pictures_come_from_the_same_run(first_line, ask):
     stages, found = ask("--guidance", "1.5", "--classifiers", "logistic", rows="synthetic")
@@ -276,6 +290,7 @@ def test_words_are_those_that_the_base_knows(programs):
         load_base("icons"), [garments["prompt"].replace("{class},", ""), *garments["init"].values()]
     )
     assert words("mnist", "letters")["init"]["0"] == "o"
+    assert words("fashion-mnist", "garments") == garments
     assert words("mnist", "icons") == words("fashion-mnist", "glyphs") == {}
 
 

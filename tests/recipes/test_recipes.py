@@ -33,7 +33,7 @@ def _strings(source: str) -> list[str]:
 
 def test_reserved_packs_are_in_no_base():
     assert {"maki", "healthicons", "icon-park", "twemoji", "emoji-datasource-twitter"} <= set(packages.RESERVED)
-    for name in packages.ICON_PACKAGES:
+    for name in packages.ICON_PACKAGES | packages.GARMENT_PACKAGES:
         assert not any(name.startswith(r) for r in packages.RESERVED), name
 
 
