@@ -11,7 +11,8 @@ appended to --out, which keeps what it has: a line with the same settings is not
 
 Rows: `synthetic` (the release alone), `synthetic+public` (as many public pictures mixed in), `public_only` (those
 alone) and `real` (the private pictures themselves). Public pictures are drawn by the base as it came, unless --public
-names others. --judge-on train asks about the first --test private pictures instead, for a search. Run folders, releases, pictures and every classifier's score stay under --work and are used again.
+names others. --judge-on train asks about the first --test private pictures instead, for a search.
+Run folders, releases, pictures and every classifier's score stay under --work and are used again.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
     from sfumato.bases import load_base
     from sfumato.errors import SfumatoError
     from sfumato.methods import LEARNING_RATES
-    from sfumato.prepare import default_schedule
+    from sfumato.prepare import default_ema_decay, default_schedule
     from sfumato.training import Recipe
 
     for option, given, known in (
@@ -146,7 +147,9 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
         if not isinstance(given, dict) or not known.issuperset(given):
             raise SfumatoError(f"--{option} takes a JSON object with some of {', '.join(sorted(known))}")
     said = {"expected_batch_size": args.batch, "steps": args.steps, "noise_draws": args.draws}
+    schedule = default_schedule(n, epsilon) | {name: value for name, value in said.items() if value is not None}
     rate = args.learning_rate or args.recipe.get("learning_rate") or LEARNING_RATES[KNOWN[method]["method"]]
+    decay = args.recipe.get("ema_decay", default_ema_decay(schedule["steps"]))
     return {
         "private": n,
         "base": base,
@@ -157,9 +160,8 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
         "method_name": method,
         "method_options": {},
         **KNOWN[method],
-        **default_schedule(n, epsilon),
-        **{name: value for name, value in said.items() if value is not None},
-        "recipe": asdict(Recipe(**args.recipe | {"learning_rate": rate})),
+        **schedule,
+        "recipe": asdict(Recipe(**args.recipe | {"learning_rate": rate, "ema_decay": decay})),
         "options": args.options,
         "tuning": args.tuning,
         "run": run,

@@ -150,7 +150,9 @@ def make_garments(work: Path, cache: Path, start: Path) -> Path:
     solid = [k for k in solid if silhouette(pictures[k])[0].sum() > 200]
     images, label = make_images(drawings, [pictures[k] for k in solid], A_KIND, OTHERS, SEED)
     garment = label < len(KINDS)
-    np.savez_compressed(cache / "garments.npz", images=images[garment], labels=label[garment])  # public data of their own
+    np.savez_compressed(
+        cache / "garments.npz", images=images[garment], labels=label[garment]
+    )  # public data of their own
     log(f"drew {len(images)} pictures")
     pipe = StableDiffusionPipeline.from_pretrained(start, torch_dtype=torch.float32)
     order = np.random.default_rng(SEED).permutation(len(images))

@@ -32,14 +32,18 @@ class _Sheet:
         self.lines.line([(SIDE * x, SIDE * y) for x, y in points], fill=255, width=width)
 
     def strap(self, points, width: float) -> None:
-        self.shape.line([(SIDE * x, SIDE * y) for x, y in points], fill=255, width=max(2, round(SIDE * width)), joint="curve")
+        self.shape.line(
+            [(SIDE * x, SIDE * y) for x, y in points], fill=255, width=max(2, round(SIDE * width)), joint="curve"
+        )
 
     def done(self) -> Drawing:
         shape, lines = (np.asarray(layer) for layer in self.layers)
         return shape > 0, lines.astype(np.float32) / 255
 
 
-def _top(rng: np.random.Generator, *, sleeve, angle, length, waist=(0.85, 1.05), hem=(0.9, 1.15), neck=(0.05, 0.12)) -> _Sheet:
+def _top(
+    rng: np.random.Generator, *, sleeve, angle, length, waist=(0.85, 1.05), hem=(0.9, 1.15), neck=(0.05, 0.12)
+) -> _Sheet:
     """A torso with sleeves. sleeve: a share of the torso's length; angle: from hanging, degrees; waist and hem: of the chest."""
     sheet, u = _Sheet(), rng.uniform
     chest, tall = u(0.16, 0.21), u(*length)
@@ -120,7 +124,16 @@ def trousers(rng) -> Drawing:
     hip, ankle, gap = u(0.13, 0.2), u(0.06, 0.12), u(0.0, 0.06)
     crotch, bottom = u(0.28, 0.4), u(0.88, 0.95)
     outer = 0.5 + gap + 2 * ankle * u(0.8, 1.1)
-    sheet.both([(0.5, 0.05), (0.5 + hip * 0.85, 0.05), (0.5 + hip, crotch), (outer, bottom), (0.5 + gap, bottom), (0.5, crotch)])
+    sheet.both(
+        [
+            (0.5, 0.05),
+            (0.5 + hip * 0.85, 0.05),
+            (0.5 + hip, crotch),
+            (outer, bottom),
+            (0.5 + gap, bottom),
+            (0.5, crotch),
+        ]
+    )
     sheet.line([(0.3, 0.1), (0.7, 0.1)])
     sheet.line([(0.5, 0.05), (0.5, crotch)])
     return sheet.done()
@@ -130,7 +143,15 @@ def shoe(rng) -> Drawing:
     """A low shoe in profile."""
     sheet, u = _Sheet(), rng.uniform
     heel, throat, toe, base = u(0.38, 0.55), u(0.4, 0.55), u(0.58, 0.68), 0.74
-    upper = [(0.05, base), (0.05, heel), (0.2, heel + 0.03), (0.38, throat), (0.6, toe - 0.04), (0.85, toe), (0.95, base)]
+    upper = [
+        (0.05, base),
+        (0.05, heel),
+        (0.2, heel + 0.03),
+        (0.38, throat),
+        (0.6, toe - 0.04),
+        (0.85, toe),
+        (0.95, base),
+    ]
     sheet.fill(upper)
     sheet.fill([(0.04, base - 0.02), (0.96, base - 0.02), (0.94, base + u(0.03, 0.09)), (0.05, base + 0.06)])
     sheet.line([(0.04, base), (0.96, base)], rng.integers(2, 5))
@@ -145,7 +166,17 @@ def boot(rng) -> Drawing:
     sheet, u = _Sheet(), rng.uniform
     shaft, toe, top, base = u(0.3, 0.45), u(0.55, 0.66), u(0.08, 0.35), 0.82
     bend = u(0.45, 0.6)
-    sheet.fill([(0.1, top), (0.1 + shaft, top), (0.14 + shaft, bend), (0.72, toe), (0.92, base - 0.06), (0.92, base), (0.1, base)])
+    sheet.fill(
+        [
+            (0.1, top),
+            (0.1 + shaft, top),
+            (0.14 + shaft, bend),
+            (0.72, toe),
+            (0.92, base - 0.06),
+            (0.92, base),
+            (0.1, base),
+        ]
+    )
     high = u(0.0, 0.14)
     sheet.fill([(0.1, base), (0.1 + u(0.08, 0.25), base), (0.1 + u(0.06, 0.2), base + high), (0.1, base + high)])
     if high < 0.06:
@@ -163,7 +194,9 @@ def sandal(rng) -> Drawing:
     sole = [(0.06, base - rise), (0.3, base - rise * 0.8), (0.6, base - 0.02), (0.95, base)]
     sheet.fill([*sole, *[(x, y + thick) for x, y in reversed(sole)]])
     if rise > 0.08:
-        sheet.fill([(0.06, base - rise), (0.06 + u(0.04, 0.15), base - rise), (0.12, base + thick), (0.07, base + thick)])
+        sheet.fill(
+            [(0.06, base - rise), (0.06 + u(0.04, 0.15), base - rise), (0.12, base + thick), (0.07, base + thick)]
+        )
     for x in rng.uniform(0.5, 0.85, rng.integers(1, 4)):
         sheet.strap([(x - 0.12, base - 0.02), (x - 0.02, base - u(0.08, 0.2)), (x + 0.08, base)], u(0.02, 0.06))
     if rng.random() < 0.7:
@@ -177,7 +210,9 @@ def handbag(rng) -> Drawing:
     wide, high, taper = u(0.25, 0.45), u(0.3, 0.55), u(-0.08, 0.05)
     bottom = 0.92
     top = bottom - high
-    sheet.both([(0.5, top), (0.5 + wide + taper, top), (0.5 + wide, bottom - 0.03), (0.5 + wide - 0.03, bottom), (0.5, bottom)])
+    sheet.both(
+        [(0.5, top), (0.5 + wide + taper, top), (0.5 + wide, bottom - 0.03), (0.5 + wide - 0.03, bottom), (0.5, bottom)]
+    )
     if rng.random() < 0.8:
         w, tall = wide * u(0.4, 0.95), min(u(0.08, 0.45), top - 0.03)
         arc = [(0.5 + w * np.cos(a), top - tall * np.sin(a)) for a in np.linspace(0, np.pi, 12)]

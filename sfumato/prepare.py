@@ -93,6 +93,11 @@ def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
     return {"expected_batch_size": batch, "steps": 80 if epsilon < 3 else 90, "noise_draws": 1}
 
 
+def default_ema_decay(steps: int) -> float:
+    """The average of the weights looks back over the last 20 of a hundred steps and more, over 10 of fewer."""
+    return 0.95 if steps >= 100 else 0.9
+
+
 def prepare(
     records,
     *,
@@ -171,6 +176,8 @@ def prepare(
         recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
     chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
     schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
+    if recipe.ema_decay is None:
+        recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(schedule["steps"]))
     inverting, aggregation = adaptation.inversion, None
     if inverting is not None:
         if steps is not None or noise_draws is not None or retry_fraction or clipping != "flat":

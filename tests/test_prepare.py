@@ -182,3 +182,11 @@ def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_
         assert made.adaptation.learning_rate_factor["tokens.weight"] * rates[method] == pytest.approx(0.04)
     assert rates["lora"] == rates["saliency"] == rates["loda"] > rates["attention"]
     assert ready(tiny_base, method="lora", recipe=Recipe(learning_rate=0.5)).plan.learning_rate == 0.5
+
+
+def test_the_average_looks_back_further_in_a_long_run(tiny_base):
+    assert ready(tiny_base, steps=99).plan.ema_decay == 0.9
+    long = ready(tiny_base, steps=100)
+    assert long.plan.ema_decay == long.recipe.ema_decay == 0.95
+    assert ready(tiny_base, steps=100, recipe=Recipe(ema_decay=0.5)).plan.ema_decay == 0.5
+    assert ready(tiny_base, steps=100, recipe=Recipe(ema_decay=0.0)).plan.ema_decay == 0.0

@@ -142,11 +142,12 @@ def test_tables_of_methods_and_bases_are_complete():
 
 def test_defaults_are_those_of_the_code():
     from sfumato.methods.adaptation import ADAPTER_LEARNING_RATE, LEARNING_RATE
-    from sfumato.prepare import prepare
+    from sfumato.prepare import default_ema_decay, prepare
     from sfumato.training import Performance, Recipe
 
     known = {field.name: field.default for kind in (Recipe, Performance) for field in dataclasses.fields(kind)}
     known |= {"learning_rate": LEARNING_RATE, "adapter_learning_rate": ADAPTER_LEARNING_RATE}
+    known["ema_decay"] = default_ema_decay(100)
     known["clip_norm"] = inspect.signature(prepare).parameters["clip_norm"].default
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE)
     assert len(rows) >= 9

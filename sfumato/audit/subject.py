@@ -26,7 +26,7 @@ class Subject:
     plan: Plan
     adaptation: Adaptation
     shape: tuple[int, ...]
-    recipe: Recipe = Recipe(learning_rate=4e-3)
+    recipe: Recipe = Recipe(learning_rate=4e-3, ema_decay=0.9)
     performance: Performance = Performance(micro_batch=3, precision="float32")
     exact: bool = True
 

@@ -13,15 +13,16 @@ class Recipe:
     """Public training choices; they act on noised gradients only, so none of them costs privacy.
 
     learning_rate: of Adam, on gradients in units of the clip norm; None, until a plan is made, for the method's own.
-    warmup_steps: linear rise. decay_from: share of the steps after which the rate falls linearly to zero. ema_decay: per
-    step. time_bias: diffusion times are 1000 * u ** (1 / time_bias), so more than 1 looks more at noisy times.
+    warmup_steps: linear rise. decay_from: share of the steps after which the rate falls linearly to zero.
+    ema_decay: per step; None, until a plan is made, for what suits the number of steps.
+    time_bias: diffusion times are 1000 * u ** (1 / time_bias), so more than 1 looks more at noisy times.
     caption_dropout: probability of the empty prompt (needed for guidance above 1).
     """
 
     learning_rate: float | None = None
     warmup_steps: int = 3
     decay_from: float = 0.3
-    ema_decay: float = 0.9
+    ema_decay: float | None = None
     time_bias: float = 1.5
     caption_dropout: float = 0.0
 

@@ -67,7 +67,7 @@ def life(top: Path, tell) -> None:
     run.begin(RECORDS, 0)
     tell("ATTEMPT")
     weight = torch.nn.Parameter(torch.ones(4))
-    state = State({"w": weight}, {}, Recipe(learning_rate=4e-3))
+    state = State({"w": weight}, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
     for step in (1, 2, 3):
         state.step = step
 

@@ -14,7 +14,7 @@ from sfumato.training import Performance, Recipe, State, latest_checkpoint, trai
 
 
 def state_of(adaptation, step=0):
-    state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3))
+    state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
     state.step = step
     return state
 
@@ -141,7 +141,7 @@ def test_a_crash_between_the_two_files_leaves_the_checkpoint_before(toy, tmp_pat
 
 
 def test_a_loop_cut_in_two_ends_with_the_same_bits(plan_for, toy, latents, key, tmp_path):
-    plan, data, recipe = plan_for(20, 8, steps=6, draws=2), latents(20), Recipe(learning_rate=4e-3)
+    plan, data, recipe = plan_for(20, 8, steps=6, draws=2), latents(20), Recipe(learning_rate=4e-3, ema_decay=0.9)
 
     def go(state, adaptation, stop_at):
         return train(

@@ -17,10 +17,10 @@ NORMALISED = {"clipping": "per-group-normalised", "clip_groups": 2, "gamma": 1e-
 
 
 def run(plan, adaptation, data, key, *, state=None, stop_at=99, engine="one-pass"):
-    state = state or State(adaptation.trainable, {}, Recipe(learning_rate=4e-3))
+    state = state or State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
     performance = Performance(micro_batch=3, engine=engine)
     loop.train(
-        plan, adaptation, data, key, attempt=0, recipe=Recipe(learning_rate=4e-3), performance=performance, state=state,
+        plan, adaptation, data, key, attempt=0, recipe=Recipe(learning_rate=4e-3, ema_decay=0.9), performance=performance, state=state,
         on_step=lambda progress, _: progress.step < stop_at,
     )  # fmt: skip
     return state
@@ -95,7 +95,7 @@ def test_a_resumed_loop_ends_with_the_same_bits(plan_for, toy, latents, key, tmp
     write_checkpoint(tmp_path, run(plan, toy(), data, key, stop_at=2), 0, key.id, plan.digest)
     facts, tensors = latest_checkpoint(tmp_path)
     second = toy(seed=9)
-    state = State(second.trainable, {}, Recipe(learning_rate=4e-3))
+    state = State(second.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
     state.restore(tensors, facts["step"])
     run(plan, second, data, key, state=state)
     flat = run(plan_for(20, 8, steps=5, draws=2, clip_norm=0.05), toy(), data, key)

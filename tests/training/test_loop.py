@@ -294,7 +294,7 @@ def test_it_stops_at_a_step_boundary_when_asked(plan_for, toy, latents, key):
 
 
 def test_rates_follow_logical_steps(plan_for, toy, latents, key):
-    recipe = Recipe(learning_rate=1.0, warmup_steps=2, decay_from=0.5)
+    recipe = Recipe(learning_rate=1.0, warmup_steps=2, decay_from=0.5, ema_decay=0.9)
     adaptation = toy()
     recorder = Recorder(adaptation.trainable)
     run(plan_for(12, 12, steps=4), adaptation, latents(12), key, optimizer=recorder, recipe=recipe, micro_batch=1)
@@ -303,7 +303,7 @@ def test_rates_follow_logical_steps(plan_for, toy, latents, key):
 
 def test_the_average_forgets_the_start(toy):
     adaptation = toy()
-    state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3))
+    state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
     for value in (1.0, 3.0):
         with torch.no_grad():
             for p in adaptation.trainable.values():
@@ -320,7 +320,7 @@ def test_the_average_forgets_the_start(toy):
 
 def test_a_tensor_that_does_not_move_ends_the_run(plan_for, toy, latents, key):
     with pytest.raises(SfumatoError, match="did not move"):
-        run(plan_for(12, 4), toy(), latents(12), key, recipe=Recipe(learning_rate=0.0))
+        run(plan_for(12, 4), toy(), latents(12), key, recipe=Recipe(learning_rate=0.0, ema_decay=0.9))
 
 
 def test_progress_carries_no_private_figure(plan_for, toy, latents, key):
