@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -196,30 +198,38 @@ def told(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def protocol(rows: list[dict[str, Any]], file: Path) -> None:
-    """A panel per data set, base, method and classifiers: a dot per run, a line through their means, for every kind of row."""
-    kinds = list(dict.fromkeys(map(told, rows)))
-    size = (3.6 * len(kinds), 3.4)
-    figure, panels = plt.subplots(1, len(kinds), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    """A panel per data set, base and method: a dot per run, a line through the means of equal rows and classifiers."""
+    kinds = list(dict.fromkeys(told(row)[:3] for row in rows))
+    judges = list(dict.fromkeys(told(row)[3] for row in rows))
+    size = (3.6 * len(kinds), 3.8)
+    figure, panels = plt.subplots(1, len(kinds), figsize=size, squeeze=False, layout="constrained")
     for panel, kind in zip(panels[0], kinds):
-        own = [row for row in rows if told(row) == kind]
-        epsilons = sorted({row["settings"]["epsilon"] for row in own})
-        for name, (colour, mark) in ROWS.items():
-            found = [(r["settings"]["epsilon"], r["mean"][name]["all"]) for r in own if name in r["mean"]]
-            means = [(e, [y for x, y in found if x == e]) for e in epsilons]
-            means = [(e, sum(ys) / len(ys)) for e, ys in means if ys]
+        own = [row for row in rows if told(row)[:3] == kind]
+        for (name, (colour, mark)), judged in product(ROWS.items(), judges):
+            same = [row for row in own if told(row)[3] == judged and name in row["mean"]]
+            found = [(row["settings"]["epsilon"], row["mean"][name]["all"]) for row in same]
+            means = [(e, mean(y for x, y in found if x == e)) for e in sorted({x for x, _ in found})]
             if found:
-                panel.plot(*zip(*found), mark, color=colour, markersize=4)
-                panel.plot(*zip(*means), color=colour, linewidth=1.4, label=name)
+                # Filled and drawn through: the first kind of classifiers; hollow and dashed: others.
+                look = {"color": colour, "markerfacecolor": colour if judged == judges[0] else "white"}
+                panel.plot(*zip(*found), mark, markersize=4.5, label=f"{name}: {judged}", **look)
+                panel.plot(*zip(*means), color=colour, linewidth=1.2, linestyle="-" if judged == judges[0] else "--")
+        # One scale for all panels of a data set.
+        reached = [row["mean"][name]["all"] for row in rows if told(row)[0] == kind[0] for name in row["mean"]]
+        panel.set_ylim(min(reached) - 0.5, max(reached) + 0.5)
+        epsilons = sorted({row["settings"]["epsilon"] for row in own})
         panel.set_xscale("log")
         panel.set_xticks(epsilons, [f"{e:g}" for e in epsilons])
         panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(color="#e6e6e6", linewidth=0.7)
-        panel.set_title("{}, {}, {}\nmean of {}".format(*kind), fontsize=8.5)
+        panel.set_title("{}, {}, {}".format(*kind), fontsize=8.5)
         panel.set_xlabel("epsilon")
     panels[0, 0].set_ylabel("accuracy on the real test set, %")
     drawn = {label: handle for p in panels[0] for handle, label in zip(*p.get_legend_handles_labels())}
-    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=len(drawn), frameon=False)
-    figure.supxlabel("a dot is one adaptation: the mean of its classifiers and their seeds", fontsize=7.5)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=2, frameon=False, fontsize=7.5)
+    figure.supxlabel(
+        "a dot is one adaptation: the mean of its classifiers (with their steps) and their seeds", fontsize=7.5
+    )
     figure.savefig(file, dpi=100)
     plt.close(figure)
 
@@ -228,7 +238,7 @@ def samples(rows: list[dict[str, Any]], folder: Path) -> None:
     """samples.png: the first pictures of each class of every run, a column per epsilon, a line per kind of run."""
     if not rows:
         return
-    kinds = list(dict.fromkeys(map(told, rows)))
+    kinds = list(dict.fromkeys(told(row)[:3] for row in rows))  # however they were judged
     epsilons = sorted({row["settings"]["epsilon"] for row in rows})
     size = (3.2 * len(epsilons), 3.4 * len(kinds))
     figure, grid = plt.subplots(len(kinds), len(epsilons), figsize=size, squeeze=False, layout="constrained")
@@ -236,10 +246,10 @@ def samples(rows: list[dict[str, Any]], folder: Path) -> None:
         for panel, epsilon in zip(line, epsilons):
             panel.axis("off")
             # The first of several runs: the choice looks at no figure.
-            own = [r for r in rows if told(r) == kind and r["settings"]["epsilon"] == epsilon]
+            own = [r for r in rows if told(r)[:3] == kind and r["settings"]["epsilon"] == epsilon]
             if own:
                 panel.imshow(plt.imread(folder / own[0]["sample"]), interpolation="nearest")
-                panel.set_title("{}, {}, {}".format(*kind[:3]) + f", epsilon {epsilon:g}", fontsize=8)
+                panel.set_title("{}, {}, {}".format(*kind) + f", epsilon {epsilon:g}", fontsize=8)
     figure.savefig(folder / "samples.png", dpi=110)
     plt.close(figure)
 
