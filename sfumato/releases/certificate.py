@@ -17,6 +17,7 @@ from sfumato.releases.mechanism import mechanism
 FORMAT = "sfumato-privacy/1"
 DELTA_FLOOR = 1e-9
 GROUP_SIZES = (2, 3, 5, 10)
+MOST_POINTS = 1e7  # of a loss distribution: 80 MB
 LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
@@ -180,11 +181,22 @@ def group_grid(events: tuple, k: int) -> float:
     return min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
 
 
+def _points(events: tuple, k: int) -> float:
+    """At most about so many points does pricing k records together need."""
+    mean = 0.0
+    for event in events:
+        loss = (k * event.epsilon if hasattr(event, "epsilon") else k / event.noise_multiplier) ** 2
+        share = min(getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(loss, 600)), loss)
+        mean += getattr(event, "steps", getattr(event, "count", 1)) * share / 2
+    return (mean + 9 * math.sqrt(mean)) / group_grid(events, k)
+
+
 def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
     """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for replace-one.
 
     Each draw holds a Binomial(k, q) number of them (mixture of Gaussians). The grid follows the range of one step's
-    loss, so that the table takes about a second; a coarse grid errs upward.
+    loss, so that the table takes about a second; a coarse grid errs upward. A size that would need more than
+    `MOST_POINTS` is left out: its epsilon says nothing, and a forged certificate must not fill the memory of who checks it.
     """
     import dp_accounting as dp
     from dp_accounting.pld import PLDAccountant
@@ -197,6 +209,8 @@ def record_groups(events: tuple, delta: float, relation: str, epsilon: float) ->
         return None
     table = {"1": epsilon}
     for k in GROUP_SIZES:
+        if _points(events, k) > MOST_POINTS:
+            break
         accountant = PLDAccountant(neighbours[relation], group_grid(events, k))
         for event in events:
             if hasattr(event, "steps"):

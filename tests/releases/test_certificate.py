@@ -70,6 +70,17 @@ def test_group_table_matches_the_golden_one():
     assert certificate.record_groups(one, 1e-5, "replace-one", 1.0) is None
 
 
+def test_group_table_of_a_long_run_at_a_large_epsilon():
+    long = (events.PoissonGaussian(1024 / 60000, 0.606, 700),)
+    table = certificate.record_groups(long, 1e-5, "zero-out", 10.0)
+    assert list(table) == ["1", "2", "3", "5", "10"] and 20 < table["2"] < table["3"] < table["5"] < table["10"]
+
+
+def test_group_sizes_that_would_fill_the_memory_are_left_out():
+    heavy = (events.PoissonGaussian(0.5, 0.25, 20_000),)
+    assert list(certificate.record_groups(heavy, 1e-5, "zero-out", 1e6)) == ["1"]
+
+
 def test_settings_that_would_lie_are_refused(kit, tmp_path):
     source = kit.images(tmp_path / "s")
     settings = kit.facts()["settings"]
