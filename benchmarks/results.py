@@ -103,6 +103,8 @@ def arguments() -> argparse.Namespace:
     ):
         if not set(given) <= set(known):
             parser.error(f"--{name} takes some of {', '.join(known)}")
+    if args.judge_on == "train" and "real" in args.rows:
+        parser.error("--judge-on train asks about pictures that the row real is trained on: choose other --rows")
     for name, value in (WHOLE | QUICK if args.quick else WHOLE).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -149,7 +151,8 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
     said = {"expected_batch_size": args.batch, "steps": args.steps, "noise_draws": args.draws}
     schedule = default_schedule(n, epsilon) | {name: value for name, value in said.items() if value is not None}
     rate = args.learning_rate or args.recipe.get("learning_rate") or LEARNING_RATES[KNOWN[method]["method"]]
-    decay = args.recipe.get("ema_decay", default_ema_decay(schedule["steps"]))
+    decay = args.recipe.get("ema_decay")
+    decay = default_ema_decay(schedule["steps"]) if decay is None else decay
     return {
         "private": n,
         "base": base,

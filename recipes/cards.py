@@ -12,7 +12,8 @@ SOURCES = {
     "letters": "Handwriting-like letters A-Z a-z drawn from the public fonts below; it never saw a digit.",
     "glyphs": "Handwriting-like digits and letters drawn from the public fonts below.",
     "icons": "Pictograms and emoji in named styles, of the public icon packages below.",
-    "garments": "Grey garments, cut from the clothes among the public icons below and from outlines that the recipe draws.",
+    "garments": "Grey garments, cut from the clothes among the public icons below and from outlines that the recipe draws, with other icons filled "
+    "like cloth. Its author knew what data sets of garments look like. It continues from the base icons, and so from its sources.",
 }
 FROM_ICONS = ("icons", "garments")
 
@@ -33,7 +34,7 @@ def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
     packs = figures.pop("packages", None) or packages.font_licences(cache)
     licences = (
         "As the table says, from each package's `info.json`. The drawings of game-icons are used under CC BY 3.0 "
-        "with credit to the authors its licence file names."
+        "with credit to the authors its licence file names; packs under CC BY 4.0 with credit to the authors in the table."
         if base in FROM_ICONS
         else "As the list says, from each package's `copyright` file; all are free licences of Debian's main section. "
         "Only bitmaps of glyphs were used."

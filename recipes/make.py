@@ -1,8 +1,8 @@
-"""Make a bundled base again from public packages: `python -m recipes.make glyphs -o sfumato/data/bases/glyphs`.
+"""Make a public base from public packages, the bundled ones again: `python -m recipes.make glyphs -o sfumato/data/bases/glyphs`.
 
 `letters` is trained first and alone; `glyphs` continues from it with digits added, so that one
-command for `glyphs` makes both. `icons` continues from them too, and `garments`, which is not bundled, from
-the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
+command for `glyphs` makes both. `icons` continues from `letters`, and `garments`, which is not bundled,
+from the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class _Sheet:
         self.shape, self.lines = (ImageDraw.Draw(layer) for layer in self.layers)
         self.top, self.bottom = 0.06, 0.94  # of a garment that hangs
 
-    def fill(self, points, value: int = 255) -> None:
-        self.shape.polygon([(SIDE * x, SIDE * y) for x, y in points], fill=value)
+    def fill(self, points) -> None:
+        self.shape.polygon([(SIDE * x, SIDE * y) for x, y in points], fill=255)
 
     def both(self, points) -> None:
         """A polygon and its mirror image about the vertical middle."""

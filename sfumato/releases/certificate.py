@@ -17,7 +17,9 @@ from sfumato.releases.mechanism import mechanism
 FORMAT = "sfumato-privacy/1"
 DELTA_FLOOR = 1e-9
 GROUP_SIZES = (2, 3, 5, 10)
-MOST_POINTS = 1e7  # of a loss distribution: 80 MB
+MOST_POINTS = 1e7  # of the whole loss: 80 MB
+MOST_CELLS = 1e5  # of single draws' losses, at about 50 microseconds each
+MOST_STEPS = 10**6
 LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
@@ -181,22 +183,26 @@ def group_grid(events: tuple, k: int) -> float:
     return min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
 
 
-def _points(events: tuple, k: int) -> float:
-    """At most about so many points does pricing k records together need."""
-    mean = 0.0
+def _affordable(events: tuple, k: int) -> bool:
+    """Pricing k records together needs no more points in all, points of single draws and steps than a verifier can be asked for."""
+    mean, cells, grid = 0.0, 0.0, group_grid(events, k)
     for event in events:
-        loss = (k * event.epsilon if hasattr(event, "epsilon") else k / event.noise_multiplier) ** 2
-        share = min(getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(loss, 600)), loss)
-        mean += getattr(event, "steps", getattr(event, "count", 1)) * share / 2
-    return (mean + 9 * math.sqrt(mean)) / group_grid(events, k)
+        ratio = k * event.epsilon if hasattr(event, "epsilon") else k / event.noise_multiplier
+        share = min(getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(ratio**2, 600)), ratio**2)
+        count = getattr(event, "steps", getattr(event, "count", 1))
+        if count > MOST_STEPS:
+            return False
+        mean += count * share / 2
+        cells += (ratio**2 / 2 + 6 * ratio) / grid if hasattr(event, "steps") else 0
+    return (mean + 9 * math.sqrt(mean)) / grid <= MOST_POINTS and cells <= MOST_CELLS
 
 
 def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
     """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for replace-one.
 
     Each draw holds a Binomial(k, q) number of them (mixture of Gaussians). The grid follows the range of one step's
-    loss, so that the table takes about a second; a coarse grid errs upward. A size that would need more than
-    `MOST_POINTS` is left out: its epsilon says nothing, and a forged certificate must not fill the memory of who checks it.
+    loss, so that the table takes about a second; a coarse grid errs upward. Sizes that cost more than a verifier can be
+    asked for (`_affordable`: a forged certificate must not fill its time or memory) are left out; None where all are.
     """
     import dp_accounting as dp
     from dp_accounting.pld import PLDAccountant
@@ -209,7 +215,7 @@ def record_groups(events: tuple, delta: float, relation: str, epsilon: float) ->
         return None
     table = {"1": epsilon}
     for k in GROUP_SIZES:
-        if _points(events, k) > MOST_POINTS:
+        if not _affordable(events, k):
             break
         accountant = PLDAccountant(neighbours[relation], group_grid(events, k))
         for event in events:
@@ -223,7 +229,7 @@ def record_groups(events: tuple, delta: float, relation: str, epsilon: float) ->
             else:
                 accountant.compose(dp.LaplaceDpEvent(1 / (event.epsilon * k)))
         table[str(k)] = accounting.round_up(accountant.get_epsilon(delta))
-    return table
+    return table if len(table) > 1 else None
 
 
 def _second(events: tuple, delta: float, relation: str) -> dict | None:

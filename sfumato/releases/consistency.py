@@ -59,8 +59,8 @@ def check_facts(facts: dict) -> Iterator[Check]:
             best = sorted(chosen["selected"]) == sorted(group for group, _ in ranked)
             yield "probe", enough and best, f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen"
     events, table = dp_events.from_json(facts["events"]), facts.get("k_table", {})
-    if facts["relation"] != "replace-one" and facts["unit"] == "record":
-        own = record_groups(events, facts["delta"], facts["relation"], facts["epsilon"])
+    of_records = facts["unit"] == "record"
+    if of_records and (own := record_groups(events, facts["delta"], facts["relation"], facts["epsilon"])):
         low = [k for k, least in own.items() if table[k] < least - 1e-3]
         whole = table["1"] == facts["epsilon"] and set(table) == set(own)
         yield "k_table", whole and not low, f"{len(table)} group sizes, none priced too low"

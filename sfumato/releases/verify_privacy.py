@@ -39,7 +39,7 @@ def price(facts, events):
     grid, mean = positive(facts["accountant"]["grid"], 2e-2), 0.0
     accountant = PLDAccountant(getattr(dp.NeighboringRelation, RELATIONS[facts["relation"]]), grid)
     for e in events:
-        kind, count = e["type"], positive(e.get("steps", e.get("count", 1)))
+        kind, count = e["type"], positive(e.get("steps", e.get("count", 1)), 1e6)
         if kind not in ("laplace", "gaussian", "poisson_gaussian") or int(count) != count:
             raise ValueError(f"unknown event {e!r}")
         noise = 1 / positive(e["epsilon"]) if kind == "laplace" else positive(e["noise_multiplier"])

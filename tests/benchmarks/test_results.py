@@ -130,6 +130,8 @@ def test_a_search_is_judged_on_private_pictures_and_never_taken_for_a_test(first
     assert np.array_equal(asked[0], train.images(np.arange(40), 16)) and found[-1]["settings"]["test"] == "40 of train"
     _, found = ask(*options, rows="synthetic")
     assert len(asked) == 2 and found[-1]["settings"]["test"] == 40
+    with pytest.raises(SystemExit):  # a classifier would be asked about what it was trained on
+        ask(*options, "--judge-on", "train", rows="real")
     assert np.array_equal(asked[1], programs.private_sets.read("mnist", "test").images(np.arange(40), 16))
 
 

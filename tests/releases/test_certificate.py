@@ -77,8 +77,26 @@ def test_group_table_of_a_long_run_at_a_large_epsilon():
 
 
 def test_group_sizes_that_would_fill_the_memory_are_left_out():
-    heavy = (events.PoissonGaussian(0.5, 0.25, 20_000),)
-    assert list(certificate.record_groups(heavy, 1e-5, "zero-out", 1e6)) == ["1"]
+    for heavy in (
+        events.PoissonGaussian(0.5, 0.25, 20_000),  # points of the whole loss
+        events.PoissonGaussian(1e-3, 0.01, 1),  # of a single draw's
+        events.PoissonGaussian(0.5, 1e6, 10**9),  # steps
+    ):
+        assert certificate.record_groups((heavy,), 1e-5, "zero-out", 1e6) is None
+    some = certificate.record_groups((events.PoissonGaussian(1024 / 60000, 0.4, 2_000),), 1e-5, "zero-out", 60.0)
+    assert 1 < len(some) < 5 and list(some) == ["1", "2", "3", "5", "10"][: len(some)]
+
+
+def test_a_release_whose_group_sizes_were_not_priced_verifies_and_says_so(kit, tmp_path, monkeypatch):
+    for steps, most in ((kit.steps + 1, 3), (kit.steps + 2, 0)):  # plans of their own: prices are kept for a session
+        monkeypatch.setattr(certificate, "_affordable", lambda events, k, most=most: k <= most)
+        plan = kit.plan(steps=steps)
+        out = write_release(kit.images(tmp_path / f"s{most}"), tmp_path / f"r{most}", **kit.facts(plan=plan))
+        table = json.loads((out / "privacy.json").read_text()).get("k_table", {})
+        assert list(table) == (["1", "2", "3"] if most else []) and verify(out).ok
+        for page in ("PRIVACY.md", "report.html"):
+            said = "More than 3 records together were not priced" in (out / page).read_text()
+            assert said == bool(most)
 
 
 def test_settings_that_would_lie_are_refused(kit, tmp_path):

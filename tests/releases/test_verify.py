@@ -124,6 +124,7 @@ def test_extra_missing_and_linked_files_fail(copy):
         # Costs that would fill the memory of who verifies.
         (lambda c: c["accountant"].update(grid=1e-9), "privacy.json"),
         (lambda c: c["events"][0].update(steps=10**15), "privacy.json"),
+        (lambda c: c["events"][0].update(steps=10**8, noise_multiplier=1e6), "privacy.json"),
         (lambda c: c["events"][0].update(noise_multiplier=1e-3), "privacy.json"),
         (lambda c: c["curve"].extend(c["curve"] * 30), "privacy.json"),
     ],
