@@ -38,6 +38,7 @@ TUNING = (
     "MNIST is public: the demo shows the mechanism, it protects nobody."
 )
 STEPS, IMAGES, PUBLIC_IMAGES, SAMPLER_STEPS, CLASSIFIER_STEPS = 60, 5_000, 3_000, 8, 900
+BATCH = 1024  # expected; `plan`'s own for so many digits would take most of an hour
 
 
 def demo_prompts(base: str) -> dict:
@@ -79,6 +80,8 @@ def run_demo(
             method=method,
             base=base,
             steps=steps or STEPS,
+            expected_batch_size=BATCH,
+            noise_draws=1,
             recipe=Recipe(),
             tuning=TUNING,
             progress=progress,

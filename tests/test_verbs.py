@@ -617,3 +617,13 @@ def test_methods_and_bases_have_one_line_each():
         "embedding",
     }
     assert all("\n" not in line and line for line in (*verbs.methods().values(), *verbs.bases().values()))
+
+
+def test_the_demo_takes_minutes_whatever_plans_propose_for_many_digits(tmp_path, monkeypatch):
+    from sfumato import demo
+
+    asked = {}
+    monkeypatch.setattr(demo.verbs, "adapt", lambda records, **rest: asked.update(rest) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        demo.run_demo(output=tmp_path / "demo")
+    assert asked["steps"] * asked["expected_batch_size"] * asked["noise_draws"] < 70_000  # gradients
