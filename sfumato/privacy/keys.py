@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 FORMAT_VERSION = 1
 KEY_BYTES = 32
-PURPOSES = frozenset({"sample", "noise", "unit", "select", "histogram", "aggregate"})
+PURPOSES = frozenset({"sample", "noise", "ties", "unit", "select", "histogram", "aggregate"})
 _NONCE = bytes(16)  # a subkey is used for one stream only, so the nonce carries nothing
+_BLOCK = 8  # words of one ChaCha block
 _CHUNK = 1 << 16  # words worked on at a time; stays in cache
 _ZEROS = bytes(8 * _CHUNK)
 
@@ -47,12 +48,17 @@ def _normal(words: np.ndarray) -> np.ndarray:
 
 
 class Stream:
-    """One ChaCha20 keystream; consecutive calls continue it, a call of odd size drops half a pair of normals."""
+    """One ChaCha20 keystream; consecutive calls continue it, a call of odd size drops half a pair of normals.
+
+    start: how many words of the stream are passed over (its blocks are counted, so this costs nothing).
+    """
 
     __slots__ = ("_cipher",)
 
-    def __init__(self, subkey: bytes):
-        self._cipher = Cipher(ChaCha20(subkey, _NONCE), mode=None).encryptor()
+    def __init__(self, subkey: bytes, start: int = 0):
+        nonce = (start // _BLOCK).to_bytes(8, "little") + _NONCE[8:]
+        self._cipher = Cipher(ChaCha20(subkey, nonce), mode=None).encryptor()
+        self._cipher.update(_ZEROS[: 8 * (start % _BLOCK)])
 
     def words(self, n: int) -> np.ndarray:
         """`n` unsigned 64-bit words, uint64 [n] (little-endian keystream)."""
@@ -172,13 +178,13 @@ class RunKey:
     def _subkey(self, prefix: tuple[str, str], name: str) -> bytes:
         return hmac.digest(self._secret, f"{prefix[0]}{json.dumps(name)}{prefix[1]}".encode(), "sha256")
 
-    def stream(self, purpose: str, step: int, attempt: int, name: str = "") -> Stream:
-        """The keystream of one address. Rank, world size, device and time are never part of it.
+    def stream(self, purpose: str, step: int, attempt: int, name: str = "", start: int = 0) -> Stream:
+        """The keystream of one address, from its word `start` on. Rank, world size, device and time are never part of it.
 
-        purpose: sample, noise, unit, select, histogram or aggregate; name: tensor name for noise, unit number for unit.
+        purpose: sample, noise, ties, unit, select, histogram or aggregate; name: tensor name for noise, unit number for unit.
         Raises ValueError for another purpose or a negative counter.
         """
-        return Stream(self._subkey(self._prefix(purpose, step, attempt), str(name)))
+        return Stream(self._subkey(self._prefix(purpose, step, attempt), str(name)), _counter(start, "start"))
 
     def words_for(self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int) -> np.ndarray:
         """uint64 [len(names), count]; row i equals `stream(purpose, step, attempt, names[i]).words(count)`."""
