@@ -15,9 +15,9 @@ import numpy as np
 from .errors import BudgetError, LedgerFault, MachineError, SfumatoError
 from .privacy import accounting
 from .privacy import events as dp_events
-from .privacy.chain import LedgerOutOfReach
 from .privacy.events import PoissonGaussian
-from .privacy.ledger import Ledger, LedgerError, OverBudget
+from .privacy.faults import LedgerError, LedgerOutOfReach
+from .privacy.ledger import Ledger, OverBudget
 
 VARIABLE = "SFUMATO_LEDGER"
 FILE = "ledger.sqlite"

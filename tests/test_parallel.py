@@ -26,7 +26,7 @@ SCRIPT = """
     import sfumato.run
     sfumato.run.RunKey.generate = lambda: RunKey(bytes(range(32)))
     sfumato.run.RunKey.fresh_salt = lambda: "00" * 16
-    sfumato.privacy.chain.fresh_key = lambda: bytes(32)
+    sfumato.privacy.secret.fresh_key = lambda: bytes(32)
     sfumato.run.code_version = lambda: "0+test"
     from sfumato import verbs
     from sfumato.training import Performance

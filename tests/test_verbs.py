@@ -41,7 +41,7 @@ def steady_ground(monkeypatch):
 def same_draws(patch):
     patch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
     patch.setattr("sfumato.run.RunKey.fresh_salt", lambda: "00" * 16)
-    patch.setattr("sfumato.privacy.chain.fresh_key", lambda: bytes(32))  # it decides the order of the slots
+    patch.setattr("sfumato.privacy.secret.fresh_key", lambda: bytes(32))  # it decides the order of the slots
 
 
 @pytest.fixture

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from sfumato.privacy.faults import LedgerError, in_words
+from sfumato.privacy.formats import NEWEST, format_of, make_tables
+from sfumato.privacy.secret import LedgerKey, mark_sealed
+
 GENESIS = "0" * 64
 WAIT = 60.0  # seconds that a writer waits for the writers before it
-_SCHEMA = (
-    "CREATE TABLE entry (seq INTEGER PRIMARY KEY, prev_hash TEXT NOT NULL, kind TEXT NOT NULL, run_id TEXT NOT NULL, "
-    "attempt INTEGER, utc TEXT NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL)",
-    "CREATE TABLE record (hmac BLOB NOT NULL, copies INTEGER NOT NULL, dataset TEXT NOT NULL, "
-    "PRIMARY KEY (hmac, dataset)) WITHOUT ROWID",
-    "CREATE TRIGGER entry_kept BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'append-only'); END",
-    "CREATE TRIGGER entry_fixed BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'append-only'); END",
-)
 _COLUMNS = "seq, prev_hash, kind, run_id, attempt, utc, body, hash"
+_READ = {
+    1: f"SELECT {_COLUMNS}, NULL, '' FROM entry WHERE seq >= ? ORDER BY seq",
+    2: f"SELECT {_COLUMNS}, mac, written FROM entry LEFT JOIN seal USING (seq) WHERE seq >= ? ORDER BY seq",
+}
 _NETWORK = ("nfs", "cifs", "smb", "afs", "fuse.sshfs")
-
-
-class LedgerError(ValueError):
-    """A ledger that is damaged, out of date, busy or not writable; one line with the cure."""
-
-
-class LedgerOutOfReach(LedgerError):
-    """The disk, its permissions or another process stand in the way; the rows themselves may be whole."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entry. `hash` is SHA-256 over the canonical JSON of all other fields; `seq` decides the order, `utc` is a comment."""
+    """One entry. `hash` is SHA-256 over the canonical JSON of the fields before it; `seq` decides the order.
+
+    `written` is the time (UTC), in the ledger alone: the time of a row of a run follows the sizes of drawn batches. `utc` is empty,
+    but in rows of format 1.
+    """
 
     seq: int
     prev_hash: str
@@ -47,6 +43,7 @@ class Row:
     utc: str
     body: dict
     hash: str
+    written: str = ""
 
 
 def canonical(value: object) -> str:
@@ -58,25 +55,27 @@ def canonical(value: object) -> str:
 
 
 def hash_of(row: Mapping) -> str:
-    """SHA-256, hex, over the canonical JSON of a row without its `hash`."""
-    return hashlib.sha256(canonical({k: v for k, v in row.items() if k != "hash"}).encode("ascii")).hexdigest()
+    """SHA-256, hex, over the canonical JSON of a row without its `hash` and `written`."""
+    covered = {k: v for k, v in row.items() if k not in ("hash", "written")}
+    return hashlib.sha256(canonical(covered).encode("ascii")).hexdigest()
 
 
 class Chain:
-    """The file at `path`, made when missing (mode 0600), its whole chain verified when opened.
+    """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows verified when opened.
 
-    `path`.head notes the newest row beside the file, so that an older copy put back (or a copy without its -wal file) is
-    refused, unless `restored`; `lost` is then the (number, hash) of the newest row that was noted. Raises LedgerError.
+    A file of an older format is brought to the newest, with a row that says so. `path`.head notes the newest row beside the file, so
+    that an older copy put back (or a copy without its -wal file) is refused, unless `restored`; `lost` is then the (number, hash) of
+    the newest row that was noted. Raises LedgerError.
     """
 
-    def __init__(self, path: str | os.PathLike, *, restored: bool = False):
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):
+        self.path, self.key = Path(path), key
         _refuse_network(self.path)
         self._witness = self.path.with_name(self.path.name + ".head")
         self._rows: list[Row] = []
         self._by_kind: dict[str, list[Row]] = {}
         self._by_run: dict[str, list[Row]] = {}
-        with _errors():
+        with in_words():
             # Read first: a row that another process adds meanwhile makes the file newer than the note, never older.
             noted = self._noted()
             fresh = not self.path.exists()
@@ -87,26 +86,53 @@ class Chain:
             if self.db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
                 raise LedgerError("the ledger's disk has no working locks: keep it on a local disk (--ledger)")
             self.db.execute("PRAGMA synchronous=FULL")
-            self._make_tables()
+            self._format = self._make_tables()
             self.refresh()
             older = noted and (noted[0] >= len(self._rows) or self._rows[noted[0]].hash != noted[1])
-            self.lost = noted if older else None
+            older = older or (key.sealed and self._format < NEWEST)
+            self.lost = (noted or (len(self._rows) - 1, self.head)) if older else None
             if older and not restored:
                 raise LedgerError(
                     "the ledger is an older copy, or not the one that was last written here: put the newest back, or, if it is "
                     "gone, accept this one with `sfumato ledger reset`, which every later certificate shows"
                 )
+            if self._format < NEWEST:
+                self._upgrade()
+            if not key.sealed:
+                self.key = mark_sealed(self.path, key)
 
-    def _make_tables(self) -> None:
-        found = [text for (text,) in self.db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")]
-        if not found:
+    def _make_tables(self) -> int:
+        """The tables of an empty file; the format of what is there."""
+        found = format_of(self.db)
+        if found == 0:
             self.db.execute("BEGIN IMMEDIATE")
-            if not self.db.execute("SELECT 1 FROM sqlite_schema").fetchone():  # another process may have been first
-                for text in _SCHEMA:
-                    self.db.execute(text)
+            found = format_of(self.db)  # another process may have been first
+            if found == 0:
+                make_tables(self.db, 0)
+                found = NEWEST
             self.db.execute("COMMIT")
-        elif sorted(found) != sorted(_SCHEMA):
-            raise LedgerError("this file is not a ledger of sfumato, or it was altered: name another with --ledger")
+        if found is None:
+            raise LedgerError(
+                "this file is not a ledger of sfumato, or it was altered, or a newer sfumato made it: name another with --ledger"
+            )
+        return found
+
+    def _upgrade(self) -> None:
+        """From format 1: the rows are as they were, and from now on each has a code under the key."""
+        with self.transaction():
+            if (now := format_of(self.db)) != self._format:
+                raise LedgerError("another process upgraded the ledger just now: try again")
+            make_tables(self.db, now)
+            self.db.executemany(
+                "INSERT INTO seal VALUES (?, ?, ?)", [(row.seq, self.key.mac(row.hash, ""), "") for row in self._rows]
+            )
+            before, self._format = self._format, NEWEST
+            self.append("NOTE", "", {"format": NEWEST, "before": before, "rows": len(self._rows)})
+
+    @property
+    def old_rows(self) -> int:
+        """How many rows were written in format 1, before rows had codes."""
+        return next((row.body["rows"] for row in self.of("NOTE", "") if "before" in row.body), 0)
 
     @property
     def rows(self) -> list[Row]:
@@ -142,9 +168,9 @@ class Chain:
 
     def refresh(self) -> None:
         """Read and verify rows that are new in the file. LedgerError names the first damaged one."""
-        with _errors():
+        with in_words():
             # Typed by hand: SQLite would hand out a damaged cell as whatever it now looks like.
-            for row in self.db.execute(f"SELECT {_COLUMNS} FROM entry WHERE seq >= ? ORDER BY seq", [len(self._rows)]):
+            for *row, mac, written in self.db.execute(_READ[self._format], [len(self._rows)]):
                 number = len(self._rows)
                 try:
                     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
@@ -155,12 +181,20 @@ class Chain:
                     whole = False
                 if not whole:
                     raise LedgerError(f"the ledger is damaged at row {number}: put the newest whole copy back")
-                self._add(Row(**values))
+                if number == 0 and values["body"].get("key") != self.key.id:
+                    raise LedgerError(
+                        "the ledger's key is not the one that it was made with: put ledger and key back together"
+                    )
+                if self._format > 1 and not _same(mac, self.key.mac(values["hash"], str(written))):
+                    raise LedgerError(
+                        f"row {number} of the ledger was not written under its key: put the newest whole copy back"
+                    )
+                self._add(Row(**values, written=written))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reading inside sees the file at one moment, whatever other processes write."""
-        with _errors():
+        with in_words():
             self.db.execute("BEGIN")
             try:
                 self.refresh()
@@ -170,7 +204,7 @@ class Chain:
 
     def read(self, query: str, values: Sequence) -> list[tuple]:
         """What a query of the record table finds."""
-        with _errors():
+        with in_words():
             return self.db.execute(query, values).fetchall()
 
     @contextlib.contextmanager
@@ -178,7 +212,7 @@ class Chain:
         """One writer at a time; what is appended inside is durable together on leaving, or, after an exception, not at all."""
         before = len(self._rows)
         try:
-            with _errors():
+            with in_words():
                 self.db.execute("BEGIN IMMEDIATE")
                 self.refresh()
                 before = len(self._rows)
@@ -200,12 +234,14 @@ class Chain:
             "kind": kind,
             "run_id": run_id,
             "attempt": attempt,
-            "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "utc": "",
             "body": json.loads(canonical(body)),
         }
-        row = Row(**values, hash=hash_of(values))
-        cells = {**asdict(row), "body": canonical(row.body)}
-        self.db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(cells.values()))
+        written = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        row = Row(**values, hash=hash_of(values), written=written)
+        *cells, _ = {**asdict(row), "body": canonical(row.body)}.values()
+        self.db.execute("INSERT INTO seal VALUES (?, ?, ?)", [row.seq, self.key.mac(row.hash, written), written])
+        self.db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", cells)
         self._add(row)
         return row
 
@@ -235,58 +271,8 @@ class Chain:
         self.db.close()
 
 
-def fresh_key() -> bytes:
-    """32 bytes of the operating system."""
-    return os.urandom(32)
-
-
-def load_key(path: Path) -> bytes:
-    """The 32 secret bytes in `path`.key, made on first use. LedgerError if missing beside a ledger, damaged or open to others."""
-    place = path.with_name(path.name + ".key")
-    damaged = "the ledger's key is damaged: put it back beside the ledger"
-    with _errors():
-        if not place.exists() and not path.exists():
-            part = place.with_name(place.name + ".part")
-            part.unlink(missing_ok=True)
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(fresh_key().hex().encode("ascii") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(part, place)
-        if not place.exists():
-            raise LedgerError(
-                "the ledger's key is gone, so no image would be recognised: put it back beside the ledger"
-            )
-        if stat.S_IMODE(place.stat().st_mode) & 0o077:
-            raise LedgerError("the ledger's key is readable by other users: set its mode to 0600 (chmod 600)")
-        text = place.read_bytes()
-    try:
-        key = bytes.fromhex(text.decode("ascii").strip())
-    except ValueError as error:
-        raise LedgerError(damaged) from error
-    if len(key) != 32:
-        raise LedgerError(damaged)
-    return key
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """SQLite's and the system's errors as LedgerError, without paths or values."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if isinstance(error, sqlite3.OperationalError):
-            cure = "free space or wait for other runs, then try again"
-            raise LedgerOutOfReach(f"the ledger cannot be used ({_line(error)}): {cure}") from error
-        raise LedgerError(f"the ledger cannot be used ({_line(error)}): put the newest whole copy back") from error
-    except OSError as error:
-        raise LedgerOutOfReach(
-            f"the ledger cannot be used ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
-        ) from error
-
-
-def _line(error: sqlite3.Error) -> str:
-    return " ".join(str(error).split())[:120]  # of a damaged file it may quote a part
+def _same(found: object, mac: bytes) -> bool:
+    return isinstance(found, bytes) and hmac.compare_digest(found, mac)
 
 
 def _refuse_network(path: Path) -> None:

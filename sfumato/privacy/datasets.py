@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from sfumato.privacy.chain import Chain, LedgerError, Row
+from sfumato.privacy.chain import Chain, Row
+from sfumato.privacy.faults import LedgerError
 
 TERMS = ("unit", "relation", "delta")
 

@@ -7,8 +7,6 @@ ever, and the smallest cap wins. Charge before read, cap check and charge in one
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import hmac
 import math
 import os
 from collections import Counter
@@ -16,10 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sfumato.privacy.chain import Chain, LedgerError, Row, canonical, load_key
+from sfumato.privacy.chain import Chain, Row, canonical
 from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
+from sfumato.privacy.faults import LedgerError
+from sfumato.privacy.formats import NEWEST
+from sfumato.privacy.secret import load_key
 
 KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY", "RESET")
+# Rows that `export` writes out: nothing in them follows which units were drawn.
+EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET")
 _NEEDS = {
     "CHARGE": "PLAN",
     "ATTEMPT": "CHARGE",
@@ -28,7 +31,6 @@ _NEEDS = {
     "RELEASE": "ATTEMPT",
     "CERTIFY": "RELEASE",
 }
-FORMAT = 1
 _SAME_NOISE = "another copy of this run folder ended this attempt with other numbers but the same noise: use that one"
 _ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
 
@@ -57,24 +59,21 @@ class Ledger:
             ) from error
         try:
             fcntl.flock(gate, fcntl.LOCK_EX)  # key and first row appear together
-            self._key = load_key(path)
-            self.chain = Chain(path, restored=restored)
+            self.chain = Chain(path, load_key(path), restored=restored)
             self.datasets = DataSets(self.chain)
             if not self.chain.rows:
                 with self.chain.transaction():
                     if not self.chain.rows:
-                        self.chain.append("NOTE", "", {"format": FORMAT, "key": self.key_id})
+                        self.chain.append("NOTE", "", {"format": NEWEST, "key": self.key_id})
         finally:
             os.close(gate)
-        if self.chain.rows[0].body.get("key") != self.key_id:
-            raise LedgerError("the ledger's key is not the one that it was made with: put ledger and key back together")
         if restored:
             self._reset()
 
     @property
     def key_id(self) -> str:
         """16 hex digits that name the key without telling it."""
-        return hashlib.sha256(b"id" + self._key).hexdigest()[:16]
+        return self.chain.key.id
 
     def _reset(self) -> None:
         if self.chain.lost is None:
@@ -91,7 +90,7 @@ class Ledger:
     @property
     def resets(self) -> list[dict]:
         """How often an older copy was accepted: row, time, and how many rows are known to be missing (None: unknown)."""
-        return [{"row": r.seq, "utc": r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")]
+        return [{"row": r.seq, "utc": r.written or r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")]
 
     @property
     def rows(self) -> list[Row]:
@@ -105,7 +104,7 @@ class Ledger:
 
     def keyed(self, fingerprint: bytes) -> bytes:
         """HMAC-SHA256 of one image's hash under the ledger's key."""
-        return hmac.digest(self._key, fingerprint, "sha256")
+        return self.chain.key.keyed(fingerprint)
 
     def identify(self, prints: Sequence[bytes]) -> Manifest:
         """The manifest of images given by a hash of their decoded pixels each; private outside this ledger."""
@@ -193,10 +192,19 @@ class Ledger:
             raise LedgerError(f"a {kind} row needs a {need} row before it: charge first, then read, then release")
 
     def export(self) -> Iterator[str]:
-        """Every row as one line of canonical JSON: the chain can be checked by anyone, and no line holds a hashed image."""
+        """Every row as one line of canonical JSON: the chain can be checked by anyone, and no line holds a hashed image or a time.
+
+        Of kinds that are written while a run trains the hashes stand alone: how far a run came by when follows the sizes of its batches.
+        """
         self.chain.refresh()
         for row in self.rows:
-            yield canonical(asdict(row))
+            line = {k: v for k, v in asdict(row).items() if k != "written"}
+            whole = row.kind in EXPORTED or row.seq == 0
+            if row.seq < self.chain.old_rows and row.run_id:  # there the hash covers the time
+                whole = row.kind in ("PLAN", "CHARGE")
+            if not whole:
+                line = {name: line[name] for name in ("seq", "prev_hash", "hash")} | {"withheld": row.kind}
+            yield canonical(line)
 
     def close(self) -> None:
         """Close the file."""

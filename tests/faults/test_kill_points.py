@@ -37,7 +37,7 @@ def steady(patch):
     patch.setattr("sfumato.run.code_version", lambda: "0+test")
     patch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
     patch.setattr("sfumato.run.RunKey.fresh_salt", lambda: "00" * 16)
-    patch.setattr("sfumato.privacy.chain.fresh_key", lambda: bytes(32))
+    patch.setattr("sfumato.privacy.secret.fresh_key", lambda: bytes(32))
 
 
 @pytest.fixture(autouse=True)
