@@ -24,6 +24,11 @@ CERTIFICATE_GRID = 1e-4
 PLANNING_GRID = 1e-3
 MIN_NOISE, MAX_NOISE = 0.2, 1e4  # the range in which a noise multiplier is searched
 MAX_EPSILON = 500.0
+# What integers cost beside continuous noise. The law of each noised number is within exp(+-2^-109) of post-processed continuous noise
+# of the billed size (docs/privacy.md). With N numbers and x = N 2^-109 the release is (epsilon + 2 x, e^x delta)-DP where continuous noise
+# is (epsilon, delta)-DP. A plan has at most 2^54 numbers, all runs on a group of images 2^68: then 2 x <= 2^-40.
+DISCRETENESS = 2.0**-40
+MOST_NUMBERS = 1 << 54
 RELATIONS = {
     "zero-out": NeighboringRelation.REPLACE_SPECIAL,
     "add-remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
@@ -78,7 +83,17 @@ def _dp_event(event: Event, relation: str):
     raise ValueError("only events of sfumato.privacy.events can be priced: build them there")
 
 
-def _pld_of(events: Sequence[Event], relation: str, grid: float):
+class Accountant(pld.PLDAccountant):
+    """dp_accounting's PLD accountant, with the share of discreteness in every figure."""
+
+    def get_epsilon(self, target_delta: float) -> float:
+        return super().get_epsilon(target_delta * (1 - DISCRETENESS)) + DISCRETENESS
+
+    def get_delta(self, target_epsilon: float) -> float:
+        return super().get_delta(target_epsilon - DISCRETENESS) * (1 + DISCRETENESS)
+
+
+def _pld_of(events: Sequence[Event], relation: str, grid: float) -> Accountant:
     """The composed privacy loss distribution of all events (an accountant's, so that the package's own rules apply)."""
     if relation not in RELATIONS:
         raise ValueError(f"unknown relation: use one of {', '.join(RELATIONS)}")
@@ -86,11 +101,13 @@ def _pld_of(events: Sequence[Event], relation: str, grid: float):
         raise ValueError("grid must lie in (0, 0.1]: 1e-4 for a certificate")
     composed = dp_accounting.ComposedDpEvent([_dp_event(event, relation) for event in events])
     with _quiet():
-        return pld.PLDAccountant(RELATIONS[relation], float(grid)).compose(composed)
+        return Accountant(RELATIONS[relation], float(grid)).compose(composed)
 
 
 def _raw_epsilon(events: Sequence[Event], delta: float, relation: str, grid: float) -> float:
     """Epsilon, infinity where delta or e^epsilon leaves the range of float64."""
+    if not events:
+        return 0.0
     with np.errstate(over="ignore"):
         return float(_pld_of(events, relation, grid).get_epsilon(check_delta(delta)))
 
@@ -120,7 +137,7 @@ def rdp_epsilon(events: Sequence[Event], delta: float, relation: str = "zero-out
         accountant = rdp.RdpAccountant(neighboring_relation=RELATIONS[relation])
         for event in events:
             accountant.compose(_dp_event(event, relation))
-        return float(accountant.get_epsilon(check_delta(delta)))
+        return float(accountant.get_epsilon(check_delta(delta) * (1 - DISCRETENESS)) + DISCRETENESS)
 
 
 def calibrate(

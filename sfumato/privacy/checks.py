@@ -36,6 +36,10 @@ def check_numbers(plan: Plan) -> None:
     for name in positive + ["histogram_noise_multiplier"] * (plan.histogram_noise_multiplier is not None):
         if not is_number(getattr(plan, name)) or getattr(plan, name) <= 0:
             raise ValueError(f"{name} must be a finite number > 0: correct it in the plan's arguments")
+    noised = plan.trainable * (plan.steps + plan.retry_steps) + len(plan.classes)
+    noised += (len(plan.probe.groups) if plan.probe else 0) + (plan.aggregation.numbers if plan.aggregation else 0)
+    if noised > accounting.MOST_NUMBERS:
+        raise ValueError("a plan adds noise to at most 2^54 numbers over all steps: train fewer weights or steps")
     if not is_number(plan.ema_decay) or not 0 <= plan.ema_decay < 1:
         raise ValueError("ema_decay must lie in [0, 1): 0 switches the average off")
     if not is_number(plan.epsilon):

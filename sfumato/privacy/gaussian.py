@@ -26,6 +26,7 @@ from functools import lru_cache
 import numpy as np
 
 SMOOTHING = 4  # the least conditional variance of a convolution step: 2 sum exp(-8 pi^2 j^2) < 2^-112
+LARGEST = 1 << 100  # variance: 5 terms are enough
 BITS = 63  # of a word: one more is the sign
 _WIDEST = 4096  # standard deviation up to which a table is made: its 40,000 entries stay in the second cache
 _STEPS = 64  # tables hold base variances in steps of 1 / 2^64
@@ -43,7 +44,7 @@ class DiscreteGaussian:
 
     def __init__(self, variance: Fraction):
         variance = Fraction(variance)
-        if not SMOOTHING <= variance <= 1 << 100:
+        if not SMOOTHING <= variance <= LARGEST:
             raise ValueError("the noise needs a variance from 4 to 2^100 grid units: choose another grid")
         self.factors, self.base = _convolution(variance)
         self.variance = self.base * sum(k * k for k in self.factors)
@@ -61,7 +62,8 @@ class DiscreteGaussian:
         """
         total = np.zeros(len(words), dtype=np.int64)
         for term, factor in enumerate(self.factors):
-            values = self._table.signed(words[:, term], lambda i, term=term: more(i, term))
+            column = np.ascontiguousarray(words[:, term])
+            values = self._table.signed(column, lambda i, term=term: more(i, term))
             values *= factor
             total += values
         return total

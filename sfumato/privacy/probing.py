@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 
 import torch
 
@@ -71,8 +72,9 @@ class Probe:
 
     @property
     def noise_stddev(self) -> int:
-        """Standard deviation of the noise on the summed scores in grid units, rounded up."""
-        return math.ceil(self.noise_multiplier * self.sensitivity / self.grid)
+        """Standard deviation of the noise on the summed scores in grid units, rounded up (exactly: no float product is)."""
+        square = self.votes * VOTE**2 if self.score == "votes" else SQUARE**2
+        return math.isqrt(math.ceil(Fraction(self.noise_multiplier) ** 2 * square) - 1) + 1
 
     def unit_scores(self, squares: torch.Tensor) -> torch.Tensor:
         """Squared gradient norms [B, M] of B units -> int64 [B, M] scores in grid units, each row's L2 norm <= sensitivity / grid.

@@ -205,7 +205,6 @@ def record_groups(events: tuple, delta: float, relation: str, epsilon: float) ->
     asked for (`_affordable`: a forged certificate must not fill its time or memory) are left out; None where all are.
     """
     import dp_accounting as dp
-    from dp_accounting.pld import PLDAccountant
 
     neighbours = {
         "zero-out": dp.NeighboringRelation.REPLACE_SPECIAL,
@@ -217,7 +216,7 @@ def record_groups(events: tuple, delta: float, relation: str, epsilon: float) ->
     for k in GROUP_SIZES:
         if not _affordable(events, k):
             break
-        accountant = PLDAccountant(neighbours[relation], group_grid(events, k))
+        accountant = accounting.Accountant(neighbours[relation], group_grid(events, k))
         for event in events:
             if hasattr(event, "steps"):
                 q = event.sampling_rate

@@ -95,8 +95,8 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
         "rule_in_words": AGGREGATION_RULES[own["rule"]],
         "sensitivity": plan["clip_norm"],
         "noise_stddev": math.ceil(sigma * GRID) / GRID * plan["clip_norm"],
-        "grid": f"clip_norm / {GRID}: a unit's vector is rounded towards zero and its norm checked in integers; the noise is a normal "
-        "number rounded to an integer, so that the sum is post-processing of the continuous mechanism",
+        "grid": f"clip_norm / {GRID}: a unit's vector is rounded towards zero and its norm checked in integers; the noise is discrete "
+        "Gaussian, its variance 4 squared grid units above the billed one: the cost of integers, as priced",
         "divisors": own["divisors"],
         "blocks": own["blocks"],
         "dimensions": own["dimensions"],

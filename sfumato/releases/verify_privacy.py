@@ -11,6 +11,8 @@ from pathlib import Path
 import dp_accounting as dp
 from dp_accounting.pld import PLDAccountant
 
+# Noise is drawn as integers, whose law is that of rounded continuous noise but for a ratio: it costs less than this (docs/privacy.md).
+DISCRETENESS = 2.0**-40
 RELATIONS = {"zero-out": "REPLACE_SPECIAL", "add-remove": "ADD_OR_REMOVE_ONE", "replace-one": "REPLACE_ONE"}
 
 
@@ -34,10 +36,21 @@ def load(folder):
     return facts
 
 
+class Accountant(PLDAccountant):
+    """dp_accounting's PLD accountant with the cost of discreteness."""
+
+    def get_epsilon(self, delta):
+        return super().get_epsilon(delta * (1 - DISCRETENESS)) + DISCRETENESS
+
+    def get_delta(self, epsilon):
+        lower = [e - DISCRETENESS for e in epsilon] if isinstance(epsilon, list) else epsilon - DISCRETENESS
+        return super().get_delta(lower) * (1 + DISCRETENESS)
+
+
 def price(facts, events):
-    """A dp_accounting PLD accountant which has composed these events; noise is in units of the sensitivity."""
+    """An accountant which has composed these events; noise is in units of the sensitivity."""
     grid, mean = positive(facts["accountant"]["grid"], 2e-2), 0.0
-    accountant = PLDAccountant(getattr(dp.NeighboringRelation, RELATIONS[facts["relation"]]), grid)
+    accountant = Accountant(getattr(dp.NeighboringRelation, RELATIONS[facts["relation"]]), grid)
     for e in events:
         kind, count = e["type"], positive(e.get("steps", e.get("count", 1)), 1e6)
         if kind not in ("laplace", "gaussian", "poisson_gaussian") or int(count) != count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from fractions import Fraction
 
 import mpmath
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sfumato.privacy import gaussian
+from sfumato.privacy import accounting, gaussian
 from sfumato.privacy.keys import RunKey
 
 KEY = RunKey(bytes(range(32)))
@@ -64,14 +65,6 @@ def test_moments_tails_and_shape(sd):
             assert abs((np.abs(values) > far * width).sum() - expected) < 5 * expected**0.5
 
 
-@pytest.mark.parametrize("sd", [4097, 10**5, 10**7, 10**12])
-def test_every_factor_is_smooth(sd):
-    sampler = gaussian.discrete_gaussian(Fraction(sd) ** 2)
-    assert gaussian.smooth(sampler.factors, sampler.base) and len(sampler.factors) > 1
-    larger = (*sampler.factors[:-1], 2 * sampler.factors[-1])
-    assert not gaussian.smooth(larger, sampler.base)
-
-
 def test_ties_are_resolved_by_further_words():
     table = gaussian._Table(Fraction(100))
     threshold = int(table.thresholds[7])
@@ -83,3 +76,91 @@ def test_ties_are_resolved_by_further_words():
     tails = [[second - 1], [second + 1], [second, 0], [second, 2**64 - 1]]
     values = table.signed(words, lambda i: iter(tails[i]))
     assert values.tolist() == [7, -8, 7, 8]
+
+
+@pytest.mark.parametrize("sd", [2, 80, 3000])
+def test_the_quick_way_is_plain_inversion(sd):
+    """Words at every threshold's neighbours and at the edges of all buckets, looked up one by one with integers."""
+    table = gaussian._Table(Fraction(sd) ** 2)
+    levels = table.thresholds.tolist()
+    near = [value for t in levels for value in (t - 1, t + 1) if 0 <= value < 2**63]
+    near += [value for edge in range(0, 1 << 16, 7) for value in (edge << 47, (edge << 47) - 1) if value >= 0]
+    near = sorted(set(near) - set(levels))
+    words = np.array([value << 1 | (i & 1) for i, value in enumerate(near)], dtype=np.uint64)
+    expected = [(-1) ** (i & 1) * bisect.bisect_left(levels, value) for i, value in enumerate(near)]
+    assert table.signed(words, untied).tolist() == expected
+
+
+def law(factors, base, reach):
+    """Every probability of the convolution on -reach..reach, 60 digits."""
+    span = int(24 * base**0.5) + 1
+    weights = {x: mpmath.exp(-mpmath.mpf(x * x) / (2 * base)) for x in range(-span, span + 1)}
+    total = mpmath.fsum(weights.values())
+    first = {x: weights[x] / total for x in weights}
+    (factor,) = factors[1:]
+    return {
+        x: mpmath.fsum(first.get(x - factor * z, 0) * p for z, p in first.items()) for x in range(-reach, reach + 1)
+    }
+
+
+def ratios(factors, base, reach):
+    """Largest |log| of the ratio to the discrete Gaussian of the same variance, up to a constant."""
+    with mpmath.workdps(60):
+        found, variance = law(factors, base, reach), base * sum(k * k for k in factors)
+        logs = [mpmath.log(p) + mpmath.mpf(x * x) / (2 * variance) for x, p in found.items()]
+        return (max(logs) - min(logs)) / 2
+
+
+def test_a_convolution_keeps_the_ratio_at_every_point():
+    """To nine standard deviations every probability is within 2^-112 of the law's, and no longer where a factor is too large."""
+    assert gaussian.smooth((1, 3), Fraction(64)) and not gaussian.smooth((1, 8), Fraction(64))
+    assert ratios((1, 3), 64, 225) < mpmath.mpf(2) ** -112
+    assert ratios((1, 8), 64, 225) > 1e-9
+
+
+@pytest.mark.parametrize("variance", [4097**2, 10**9 + 4, 10**14 + 4, 10**24, 2**100])
+def test_no_factor_is_too_large(variance):
+    """The conditional variances as the proof has them, from the sampler's own factors, and at most five terms."""
+    sampler = gaussian.discrete_gaussian(Fraction(variance))
+    base, reached = sampler.base, Fraction(sampler.base)
+    assert 2 <= sampler.terms <= 5 and sampler.factors[0] == 1
+    for factor in sampler.factors[1:]:
+        assert reached * base / (reached + factor**2 * base) >= 4
+        reached += factor**2 * base
+    assert variance <= reached == sampler.variance
+
+
+def test_the_constants_of_the_proof():
+    with mpmath.workdps(60):
+        smoothing = 2 * mpmath.fsum(mpmath.exp(-8 * mpmath.pi**2 * j**2) for j in range(1, 9))
+        assert smoothing < mpmath.mpf(2) ** -112
+        # Poisson's sum: the normaliser of the random rounding hardly depends on where it happens.
+        for centre in (0, 0.1, 0.25, 0.37, 0.5):
+            around = mpmath.fsum(mpmath.exp(-((mpmath.mpf(z) - centre) ** 2) / 8) for z in range(-80, 81))
+            assert abs(around / mpmath.sqrt(8 * mpmath.pi) - 1) < smoothing * (1 + mpmath.mpf(10) ** -20)
+        each = 5 * (
+            mpmath.log(1 + smoothing) - mpmath.log(1 - smoothing)
+        )  # 4 factors, and the rounding of the continuous
+        assert each < mpmath.mpf(2) ** -109
+        whole = 2**14 * accounting.MOST_NUMBERS * each
+        assert 2 * whole <= accounting.DISCRETENESS and mpmath.exp(whole) * (1 - accounting.DISCRETENESS) <= 1
+
+
+def test_integer_noise_is_post_processed_continuous_noise():
+    """The mixture of the proof, integrated: normal of variance v - 4, then a discrete Gaussian of variance 4 around it."""
+    with mpmath.workdps(40):
+        total = mpmath.fsum(mpmath.exp(-mpmath.mpf(x * x) / 18) for x in range(-90, 91))
+        for x in (0, 1, 5, 14):
+
+            def joint(y, x=x):
+                around = mpmath.fsum(mpmath.exp(-((z - y) ** 2) / 8) for z in range(-40, 41))
+                return mpmath.exp(-(y**2) / 10) / mpmath.sqrt(10 * mpmath.pi) * mpmath.exp(-((x - y) ** 2) / 8) / around
+
+            mixed = mpmath.quad(joint, mpmath.linspace(-30, 30, 25))
+            assert abs(mixed / (mpmath.exp(-mpmath.mpf(x * x) / 18) / total) - 1) < 1e-30
+
+
+@pytest.mark.parametrize("variance", [0, 1, Fraction(399, 100), 2**100 + 1])
+def test_variances_out_of_range_are_refused(variance):
+    with pytest.raises(ValueError):
+        gaussian.DiscreteGaussian(Fraction(variance))

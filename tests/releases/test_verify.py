@@ -62,7 +62,7 @@ def test_stand_alone_verifier_needs_no_sfumato(copy):
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
     assert ours == {"dp_accounting", "dp_accounting.pld"}
-    assert len(text.splitlines()) <= 145, "it is to be read at one sitting"
+    assert len(text.splitlines()) <= 170, "it is to be read at one sitting"
 
 
 def test_one_flipped_byte_fails(copy):
