@@ -147,17 +147,16 @@ def test_the_constants_of_the_proof():
 
 
 def test_integer_noise_is_post_processed_continuous_noise():
-    """The mixture of the proof, integrated: normal of variance v - 4, then a discrete Gaussian of variance 4 around it."""
-    with mpmath.workdps(40):
-        total = mpmath.fsum(mpmath.exp(-mpmath.mpf(x * x) / 18) for x in range(-90, 91))
-        for x in (0, 1, 5, 14):
-
-            def joint(y, x=x):
-                around = mpmath.fsum(mpmath.exp(-((z - y) ** 2) / 8) for z in range(-40, 41))
-                return mpmath.exp(-(y**2) / 10) / mpmath.sqrt(10 * mpmath.pi) * mpmath.exp(-((x - y) ** 2) / 8) / around
-
-            mixed = mpmath.quad(joint, mpmath.linspace(-30, 30, 25))
-            assert abs(mixed / (mpmath.exp(-mpmath.mpf(x * x) / 18) / total) - 1) < 1e-30
+    """The mixture of the proof, integrated: normal of variance 5, then a discrete Gaussian of variance 4 around it, against D(9)."""
+    with mpmath.workdps(50):
+        weight = lambda x, v: mpmath.exp(-(mpmath.mpf(x) ** 2) / (2 * v))  # noqa: E731
+        total = mpmath.fsum(weight(x, 9) for x in range(-110, 111))
+        places = [mpmath.mpf(i) / 4 for i in range(-160, 161)]  # trapezoids of a Gaussian converge at once
+        around = {i % 4: mpmath.fsum(weight(z - mpmath.mpf(i % 4) / 4, 4) for z in range(-80, 81)) for i in range(4)}
+        for x in (0, 1, 5, 14, 27):
+            parts = (weight(y, 5) * weight(x - y, 4) / around[(i - 160) % 4] for i, y in enumerate(places))
+            mixed = mpmath.fsum(parts) / 4 / mpmath.sqrt(10 * mpmath.pi)
+            assert abs(mixed / (weight(x, 9) / total) - 1) < mpmath.mpf(2) ** -111
 
 
 @pytest.mark.parametrize("variance", [0, 1, Fraction(399, 100), 2**100 + 1])
