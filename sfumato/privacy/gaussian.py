@@ -91,7 +91,7 @@ def _convolution(variance: Fraction) -> tuple[tuple[int, ...], Fraction]:
     factors = (*factors, max(math.isqrt(max(last, 0)), 1))
     base = _round_up(variance / sum(k * k for k in factors))
     if not smooth(factors, base):
-        raise AssertionError("a convolution step is not smooth")  # the widths above rule it out
+        raise ArithmeticError("a convolution step is not smooth")  # the widths above rule it out
     return factors, base
 
 

@@ -90,7 +90,9 @@ class Ledger:
     @property
     def resets(self) -> list[dict]:
         """How often an older copy was accepted: row, time, and how many rows are known to be missing (None: unknown)."""
-        return [{"row": r.seq, "utc": r.written or r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")]
+        return [
+            {"row": r.seq, "utc": r.written or r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")
+        ]
 
     @property
     def rows(self) -> list[Row]:

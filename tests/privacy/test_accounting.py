@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 
+import dp_accounting
 import pytest
 from absl import logging as absl_logging
+from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.privacy import accounting
 from sfumato.privacy.accounting import calibrate, epsilon_of, exact_epsilon
 from sfumato.privacy.events import Gaussian, Laplace, PoissonGaussian
+from sfumato.releases import verify_privacy
 
 Q, DELTA = 4096 / 60000, 1e-5
 FAST = {1: PoissonGaussian(0.05, 3.8744, 400), 10: PoissonGaussian(0.05, 0.8256, 400)}
@@ -247,3 +250,20 @@ def test_rdp_is_quiet_and_the_log_level_restored(capfd):
     accounting.rdp_epsilon([FAST[10]], DELTA)
     assert absl_logging.get_verbosity() == before
     assert "failed to converge" not in capfd.readouterr().err
+
+
+def test_discreteness_is_in_every_figure():
+    """Noise is integers: epsilon is higher by 2^-40 and delta by that share, here, in the curve and for a verifier."""
+    events, delta = [PoissonGaussian(0.05, 3.8744, 400)], 1e-5
+    plain = pld.PLDAccountant(accounting.RELATIONS["zero-out"], 1e-3)
+    plain.compose(dp_accounting.PoissonSampledDpEvent(0.05, dp_accounting.GaussianDpEvent(3.8744)), 400)
+    extra = accounting.exact_epsilon(events, delta, grid=1e-3) - plain.get_epsilon(delta)
+    assert 2.0**-40 <= extra < 2.0**-38
+    for epsilon, stated in accounting.curve(events, points=5, grid=1e-3):
+        assert stated >= plain.get_delta(epsilon - 2.0**-40) * (1 + 2.0**-41)
+    facts = {"accountant": {"grid": 1e-3}, "relation": "zero-out"}
+    body = [{"type": "poisson_gaussian", "sampling_rate": 0.05, "noise_multiplier": 3.8744, "steps": 400}]
+    verifier = verify_privacy.price(facts, body)
+    assert verifier.get_epsilon(delta) == accounting.exact_epsilon(events, delta, grid=1e-3)
+    assert verifier.get_delta([0.0, 0.5]) == pytest.approx([verifier.get_delta(0.0), verifier.get_delta(0.5)], rel=1e-9)
+    assert accounting.exact_epsilon((), delta) == 0.0  # nothing costs nothing

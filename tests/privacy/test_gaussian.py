@@ -130,6 +130,18 @@ def test_no_factor_is_too_large(variance):
     assert variance <= reached == sampler.variance
 
 
+def test_every_variance_has_a_smooth_convolution():
+    rng = np.random.default_rng(0)
+    exact = [
+        Fraction(int(2.0 ** rng.uniform(4, 99)) + int(rng.integers(99)), int(rng.integers(1, 4))) for _ in range(500)
+    ]
+    exact += [Fraction(4096) ** 2 * Fraction(2) ** i + d for i in range(76) for d in (-1, 0, Fraction(1, 9), 1)]
+    for variance in exact:
+        factors, base = gaussian._convolution(variance)
+        assert gaussian.smooth(factors, base) and base <= 4200**2, variance
+        assert 0 <= base * sum(k * k for k in factors) / variance - 1 < Fraction(1, 2**60), variance
+
+
 def test_the_constants_of_the_proof():
     with mpmath.workdps(60):
         smoothing = 2 * mpmath.fsum(mpmath.exp(-8 * mpmath.pi**2 * j**2) for j in range(1, 9))
