@@ -22,7 +22,7 @@ def row(mutant) -> str:
 def test_every_row_is_a_patch_or_says_why_not():
     there = {row(mutant) for mutant in mutants()}
     excused = set(re.findall(r"^\| (X\d\d) \|", (HERE / "README.md").read_text("utf-8"), re.M))
-    assert there | excused == ROWS and not there & excused
+    assert there | excused >= ROWS and not there & excused
     assert len(there) >= 60
 
 

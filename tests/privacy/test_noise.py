@@ -100,7 +100,7 @@ def test_a_tie_asks_a_stream_of_its_own(monkeypatch):
     class Tied:
         def words(self, n):
             words = np.full(n, 1 << 40, dtype=np.uint64)
-            words[3] = np.uint64(int(table.thresholds[60]) << 1)
+            words[3:4] = np.uint64(int(table.thresholds[60]) << 1)
             return words
 
     def stream(self, purpose, step, attempt, name="", start=0):
