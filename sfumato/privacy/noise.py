@@ -134,7 +134,7 @@ def _add(
     noisy = {}
     for name, value in sums.items():
         drawn = _integers(variance, value.numel(), key, "noise", step, attempt, name)
-        noisy[name] = value.detach() + torch.from_numpy(drawn).reshape(value.shape).to(value.device)
+        noisy[name] = torch.from_numpy(drawn).reshape(value.shape).to(value.device).add_(value.detach())
     return noisy
 
 
