@@ -16,7 +16,7 @@ from .errors import BudgetError, LedgerFault, MachineError, SfumatoError
 from .privacy import accounting
 from .privacy import events as dp_events
 from .privacy.events import PoissonGaussian
-from .privacy.faults import LedgerError, LedgerOutOfReach
+from .privacy.faults import LedgerError, LedgerOutOfReach, OlderCopy
 from .privacy.ledger import Ledger, OverBudget
 
 VARIABLE = "SFUMATO_LEDGER"
@@ -83,15 +83,42 @@ def open_ledger(path: str | Path) -> Ledger:
         raise in_words(error) from error
 
 
-def reset_ledger(path: str | Path | None = None) -> dict:
-    """Accept an older copy of the ledger as the newest there is; the facts of its RESET row. SfumatoError if it is no older copy."""
-    place = Path(path or default_path())
+def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()) -> list[dict]:
+    """Accept an older copy of the ledger, or of run folders, as the newest there is; the facts of the RESET rows.
+
+    SfumatoError where none of them is an older copy.
+    """
+    named = [_run_of(Path(folder)) for folder in runs]
+    place = Path(path or (named[0][1] if named else default_path()))
     if not place.exists():
         raise SfumatoError("there is no ledger to reset: put a copy of it, with its key, where it was")
     try:
-        return Ledger(place, restored=True).resets[-1]
+        ledger = _accepted(place, needed=not named)
+        known = len(ledger.resets) - bool(ledger.chain.lost)
+        for folder, (run_id, _) in zip(runs, named):
+            if not (ledger.chain.lost and ledger.agrees(run_id, Path(folder))):
+                ledger.reset_run(run_id, Path(folder))
     except LedgerError as error:
         raise SfumatoError(str(error)) from error
+    return ledger.resets[known:]
+
+
+def _accepted(place: Path, needed: bool) -> Ledger:
+    """The ledger, with a RESET row if it is an older copy; LedgerError where that is `needed` and it is none."""
+    if not needed:
+        try:
+            return Ledger(place)
+        except OlderCopy:
+            pass
+    return Ledger(place, restored=True)
+
+
+def _run_of(folder: Path) -> tuple[str, str]:
+    try:
+        known = json.loads((folder / "run.json").read_text("utf-8"))
+        return str(known["id"]), str(known["ledger"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SfumatoError(f"{folder} is not a run folder: name the folder of `sfumato adapt`") from error
 
 
 def existing_ledger(path: str | Path | None = None) -> Ledger:

@@ -17,6 +17,7 @@ import safetensors.torch
 from . import budget
 from .errors import LedgerFault, MachineError, SfumatoError
 from .privacy import events as dp_events
+from .privacy.faults import LedgerError
 from .privacy.keys import RunKey
 from .privacy.ledger import Group, Ledger, RunLedger
 from .privacy.plan import Plan
@@ -86,8 +87,9 @@ class Run:
             known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}
             write_file(temporary / "run.json", json.dumps(known, indent=1).encode())
             facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta, "key_id": key.id}
-            RunLedger(ledger, known["id"]).append("PLAN", facts | {"options": options_digest(options)})
+            RunLedger(ledger, known["id"], temporary).append("PLAN", facts | {"options": options_digest(options)})
             temporary.rename(folder)
+            ledger.chain.watch(known["id"], folder)
         except OSError as error:
             raise MachineError(f"cannot make the run folder {folder}: {error.strerror}") from error
         except ValueError as error:
@@ -143,8 +145,11 @@ class Run:
 
     @cached_property
     def ledger(self) -> RunLedger:
-        """The run's rows in the owner's ledger, whose chain was verified when it was opened."""
-        return RunLedger(budget.open_ledger(self.ledger_path), self.id)
+        """The run's rows in the owner's ledger, whose chain was verified when it was opened, and compared with the folder's note."""
+        try:
+            return RunLedger(budget.open_ledger(self.ledger_path), self.id, self.folder)
+        except LedgerError as error:
+            raise budget.in_words(error) from error
 
     @property
     def selection(self) -> dict | None:

@@ -58,6 +58,8 @@ def show(
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
     for again in book.resets:
         print(f"row {again['row']}: RESET at {again['utc']}, an older copy was accepted")
+    if book.chain.state is None:
+        print("no home folder for a second note of the newest row: an older copy of the whole folder shows against run folders alone")
     print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
 
 
@@ -88,19 +90,25 @@ def cap(
 
 
 @app.command()
-def reset(ledger: Ledger = None) -> None:
-    """Accept an older copy of the ledger, put back because the newest is gone. It is recorded, and every later certificate shows it.
+def reset(
+    runs: Annotated[list[Path] | None, Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy.")] = None,
+    ledger: Ledger = None,
+) -> None:
+    """Accept an older copy of the ledger, or of a run folder, put back because the newest is gone. It is recorded, and every later
+    certificate shows it.
 
     \b
     sfumato ledger reset
+    sfumato ledger reset ./run
 
     What was charged stays charged. Charges in the rows that are lost are not known any more: do not use those images again.
     """
     from .. import budget
 
-    facts = budget.reset_ledger(ledger)
-    known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
-    print(f"row {facts['row']}: RESET, {known} rows are missing; every later certificate says so")
+    for facts in budget.reset_ledger(ledger, runs or ()):
+        known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
+        whose = "an older copy of the run's folder was accepted" if facts.get("older") == "folder" else f"{known} rows are missing"
+        print(f"row {facts['row']}: RESET, {whose}; every later certificate says so")
 
 
 @app.command()

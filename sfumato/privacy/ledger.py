@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sfumato.privacy import past
 from sfumato.privacy.chain import Chain, Row, canonical
 from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
-from sfumato.privacy.faults import LedgerError
+from sfumato.privacy.faults import LedgerError, OlderCopy
 from sfumato.privacy.formats import NEWEST
 from sfumato.privacy.secret import load_key
 
@@ -64,33 +65,36 @@ class Ledger:
             if not self.chain.rows:
                 with self.chain.transaction():
                     if not self.chain.rows:
-                        self.chain.append("NOTE", "", {"format": NEWEST, "key": self.key_id})
+                        self.chain.append("NOTE", "", {"format": NEWEST, "key": self.key_id, "id": os.urandom(8).hex()})
         finally:
             os.close(gate)
         if restored:
-            self._reset()
+            self.datasets.verify()
+            past.reset_ledger(self.chain)
 
     @property
     def key_id(self) -> str:
         """16 hex digits that name the key without telling it."""
         return self.chain.key.id
 
-    def _reset(self) -> None:
-        if self.chain.lost is None:
-            self.close()
-            raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
-        number, digest = self.chain.lost
-        self.datasets.verify()
-        with self.chain.transaction():
-            had = len(self.chain.rows)
-            # A chain that is as long but another one has lost nobody knows how many.
-            missing = number + 1 - had if number >= had else None
-            self.chain.append("RESET", "", {"rows": had, "missing": missing, "noted": digest})
-
     @property
     def resets(self) -> list[dict]:
-        """How often an older copy was accepted: row, time, and how many rows are known to be missing (None: unknown)."""
-        return [{"row": r.seq, "utc": r.written or r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")]
+        """How often an older copy was accepted: row, day, how many rows are known to be missing (None: unknown), and of which run."""
+        return past.resets(self.chain)
+
+    def agrees(self, run_id: str, folder: Path) -> bool:
+        """Whether neither the ledger nor the run folder is an older copy than the other has seen."""
+        try:
+            past.check_run(self.chain, run_id, folder)
+        except OlderCopy:
+            return False
+        return True
+
+    def reset_run(self, run_id: str, folder: Path) -> None:
+        """Accept a run folder that lacks rows of its run, or knows of rows that this ledger lacks, because the newest copy is gone."""
+        if not self.chain.of_run(run_id):
+            raise LedgerError("the ledger does not know this run at all: adapt into a new folder")
+        past.reset_run(self.chain, run_id, folder)
 
     @property
     def rows(self) -> list[Row]:
@@ -213,10 +217,13 @@ class Ledger:
 
 class RunLedger:
     """The rows of one run. PLAN, CHARGE (the whole planned run), ATTEMPT, then PROBE (noisy scores, once), RELEASE, CERTIFY and REPLAY;
-    NOTE anywhere."""
+    NOTE anywhere. `folder`: the run's own, which then knows of each row; LedgerError where it or the ledger is an older copy."""
 
-    def __init__(self, ledger: Ledger, run_id: str):
+    def __init__(self, ledger: Ledger, run_id: str, folder: Path | None = None):
         self.ledger, self.run_id = ledger, run_id
+        if folder is not None:
+            past.check_run(ledger.chain, run_id, folder)
+            ledger.chain.watch(run_id, folder)
 
     @property
     def rows(self) -> tuple[Row, ...]:
