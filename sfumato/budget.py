@@ -75,12 +75,20 @@ def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
     return Standing(np.array(order, np.int64), group.terms, len(group.charges), total, group.cap)
 
 
-def open_ledger(path: str | Path) -> Ledger:
-    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be used."""
+def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
+    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be used.
+
+    allow_file_system: also on what is not known to be a local disk; a row says so, and such a place is accepted from then on.
+    """
     try:
-        return Ledger(path)
+        return Ledger(path, allow_file_system=allow_file_system)
     except LedgerError as error:
         raise in_words(error) from error
+
+
+def ledger_of_run(folder: str | Path) -> Path:
+    """Where the ledger of a run folder was when the run was made; SfumatoError for another folder."""
+    return Path(_run_of(Path(folder))[1])
 
 
 def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()) -> list[dict]:
@@ -121,7 +129,7 @@ def _run_of(folder: Path) -> tuple[str, str]:
         raise SfumatoError(f"{folder} is not a run folder: name the folder of `sfumato adapt`") from error
 
 
-def existing_ledger(path: str | Path | None = None) -> Ledger:
+def existing_ledger(path: str | Path | None = None, *, allow_file_system: bool = False) -> Ledger:
     """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
     place = Path(path or default_path())
     if not place.exists():
@@ -129,7 +137,7 @@ def existing_ledger(path: str | Path | None = None) -> Ledger:
             f"there is no ledger yet at {place}: the first `sfumato adapt` or `sfumato ledger cap` makes one; "
             "if there was one, put it back with the files beside it, or name it with --ledger"
         )
-    ledger = open_ledger(place)
+    ledger = open_ledger(place, allow_file_system=allow_file_system)
     try:
         ledger.verify_records()
     except LedgerError as error:
@@ -137,10 +145,11 @@ def existing_ledger(path: str | Path | None = None) -> Ledger:
     return ledger
 
 
-def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float) -> float | None:
-    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none."""
+def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float, *, raising: bool = False) -> float | None:
+    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and for a higher one unless `raising`."""
     try:
-        return ledger.set_cap(ledger.identify([p for p in fingerprints if p]), epsilon).body["before"]
+        manifest = ledger.identify([p for p in fingerprints if p])
+        return ledger.set_cap(manifest, epsilon, raising=raising).body["before"]
     except ValueError as error:
         raise in_words(error) from error
 

@@ -218,6 +218,7 @@ class Run:
             "cap": group.cap,
             "data_sets": len(group.datasets),
             "resets": ledger.ledger.resets,
+            "file_systems": ledger.ledger.file_systems,
         }
 
     def group(self) -> Group:

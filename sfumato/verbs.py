@@ -80,6 +80,7 @@ def adapt(
     resume: bool = False,
     new_attempt: bool = False,
     ledger: str | Path | None = None,
+    allow_file_system: bool = False,
     shard: tuple[int, int] | None = None,
     keep_inversions: bool = False,
     controls: bool = False,
@@ -92,7 +93,8 @@ def adapt(
     With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the same random draws if
     data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
     the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
-    Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own).
+    Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own);
+    `allow_file_system`: also on what is not known to be a local disk, which certificates show.
     Of an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`, and a last `resume` without
     a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder, `controls` the exact mean
     and one image's embedding alone, as tokens to compare with (`evaluate`). Both are PRIVATE and stay there.
@@ -102,6 +104,9 @@ def adapt(
     parallel.start()
     work = Work(shard, keep_inversions, controls)
     if resume:
+        if allow_file_system:
+            place = ledger or budget.ledger_of_run(output)
+            parallel.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
         run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
@@ -123,7 +128,9 @@ def adapt(
         records = records_of(path, unlabelled_if_flat(path, reading, preparing))
         place = ledger or budget.default_path(Path(output))
         # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
-        known = parallel.on_first_rank(lambda: budget.standing(budget.open_ledger(place), records.fingerprints))
+        known = parallel.on_first_rank(
+            lambda: budget.standing(budget.open_ledger(place, allow_file_system=allow_file_system), records.fingerprints)
+        )
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
         prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known))

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from .options import Images, Ledger, options, reading
+from .options import AllowFileSystem, Images, Ledger, options, reading
 
 app = typer.Typer(
     name="ledger",
@@ -29,6 +29,7 @@ def show(
         Option("--against", metavar="PRIVACY.JSON", help="Are this certificate's row and charges those of the ledger?"),
     ] = None,
     ledger: Ledger = None,
+    allow_file_system: AllowFileSystem = False,
 ) -> None:
     """Runs, epsilon and cap of every group of images that share one, the chain verified.
 
@@ -39,7 +40,7 @@ def show(
     """
     from .. import budget
 
-    book = budget.existing_ledger(ledger)
+    book = budget.existing_ledger(ledger, allow_file_system=allow_file_system)
     if images is not None:
         known = budget.standing(book, _records(images, reading).fingerprints)
         print(known.remark or "nothing was ever charged on these images, and they have no cap")
@@ -56,6 +57,8 @@ def show(
         for charge in group.charges:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
+    for kind in book.file_systems:
+        print(f"kept on {kind}, which is not known to be a local disk")
     for again in book.resets:
         print(f"row {again['row']}: RESET at {again['utc']}, an older copy was accepted")
     if book.chain.state is None:
@@ -69,18 +72,22 @@ def cap(
     images: Images,
     reading: dict,
     epsilon: Annotated[float, Argument(help="The most that all runs on these images may cost together.")],
+    raising: Annotated[bool, Option("--raise", help="Give these images, and all sets that share one, a higher cap.")] = False,
     ledger: Ledger = None,
+    allow_file_system: AllowFileSystem = False,
 ) -> None:
-    """Cap what these images may ever cost. A run that would go over it is refused; raising it is recorded.
+    """Cap what these images may ever cost. A run that would go over it is refused. Of several caps on images that belong together the
+    smallest wins; raising it is recorded, and every later certificate shows the new one.
 
     \b
     sfumato ledger cap ./scans 8
+    sfumato ledger cap ./scans 10 --raise
     """
     from .. import budget
 
-    book = budget.open_ledger(ledger or budget.default_path())
+    book = budget.open_ledger(ledger or budget.default_path(), allow_file_system=allow_file_system)
     records = _records(images, reading)
-    before = budget.set_cap(book, records.fingerprints, epsilon)
+    before = budget.set_cap(book, records.fingerprints, epsilon, raising=raising)
     print(
         f"cap {epsilon:g} on {sum(map(bool, records.fingerprints)):,} images"
         + (f", before {before:g}" if before else "")

@@ -71,7 +71,6 @@ class Chain:
 
     def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):
         self.path, self.key = Path(path), key
-        _refuse_network(self.path)
         beside = HeadNote(self.path.with_name(self.path.name + ".head"))
         self._notes = [beside]
         self._rows: list[Row] = []
@@ -298,16 +297,3 @@ class Chain:
 
 def _same(found: object, mac: bytes) -> bool:
     return isinstance(found, bytes) and hmac.compare_digest(found, mac)
-
-
-def _refuse_network(path: Path) -> None:
-    """LedgerError where the file would lie on a network file system, whose locks do not hold between machines."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()]
-    except OSError:  # not Linux: SQLite's own locks must do
-        return
-    place = str(path.parent.resolve())
-    holding = [m for m in mounts if place == m[0] or place.startswith(m[0].rstrip("/") + "/")]
-    kind = max(holding, key=lambda m: len(m[0]), default=("", ""))[1]
-    if kind.startswith(_NETWORK):
-        raise LedgerError(f"the ledger cannot lie on a network file system ({kind}): name a local disk with --ledger")

@@ -61,7 +61,8 @@ def build_privacy_json(
     `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`, `trained_by` (code versions) and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap`,
-    `data_sets` and `resets` (older copies that were accepted). `conditions` may have `base`, `base_digest`,
+    `data_sets`, `resets` (older copies that were accepted) and `file_systems` (of the ledger, not known to be local). `conditions`
+    may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no). `settings`
     are the public settings of synthesis. Raises
@@ -169,6 +170,7 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
         "cap": ledger.get("cap"),
         "data_sets": ledger.get("data_sets", 1),
         "resets": ledger.get("resets", []),
+        "file_systems": ledger.get("file_systems", []),
     }
 
 
