@@ -154,30 +154,6 @@ def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float, *, ra
         raise in_words(error) from error
 
 
-def find_certificate(ledger: Ledger, certificate: Path) -> str:
-    """What row of the ledger a certificate's head is; SfumatoError if none: rows were lost, or it is another ledger.
-
-    Also where the certificate lists other charges than the ledger knew at that row, or another cap.
-    """
-    try:
-        claim = json.loads(certificate.read_text("utf-8"))
-        facts, events = claim["ledger"], claim["events"]
-        head, entries, run = facts["head"], facts["entries"], facts["run"]
-        said = facts["charges"], facts["cap"], facts["data_sets"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SfumatoError(f"{certificate.name} is not a certificate: give privacy.json of a release") from error
-    found = [row.seq for row in ledger.rows if row.hash == head]
-    if not found or found[0] != entries - 1:
-        raise LedgerFault("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
-    own = [row.body for row in ledger.chain.of("CHARGE", run) if row.seq < entries] if isinstance(run, str) else []
-    if own:
-        group = ledger.datasets.group(frozenset({own[0]["dataset"]}), entries)
-        charges = [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges]
-    if not own or own[0]["events"] != events or said != (charges, group.cap, len(group.datasets)):
-        raise LedgerFault("the certificate lists other charges than this ledger did at its row: it was altered")
-    return f"{certificate.name}: row {found[0]} of run {run}"
-
-
 def price(charges: Sequence[dict], released: bool) -> float:
     """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals; infinity where no accountant bounds it.
 

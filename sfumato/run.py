@@ -21,6 +21,7 @@ from .privacy.faults import LedgerError
 from .privacy.keys import RunKey
 from .privacy.ledger import Group, Ledger, RunLedger
 from .privacy.plan import Plan
+from .releases import certificate_digest, drafted_files, files_digest
 from .training import write_file
 
 START = "start.safetensors"
@@ -271,7 +272,11 @@ class Run:
 
         A finished run needs no key any more. Erasing is best effort on disks that keep old blocks.
         """
-        self.record("CERTIFY", {"draft": hashlib.sha256(draft.read_bytes()).hexdigest(), "key_kept": keep_key})
+        blob = draft.read_bytes()
+        body = {"draft": hashlib.sha256(blob).hexdigest(), "key_kept": keep_key}
+        # A release holds the certificate and the files, and no draft: what is compared with it later.
+        body |= {"certificate": certificate_digest(json.loads(blob)["certificate"])}
+        self.record("CERTIFY", body | {"files": files_digest(drafted_files(draft.parent))})
         if not keep_key:
             try:
                 RunKey.erase(self.folder / "run.key")

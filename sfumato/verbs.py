@@ -16,6 +16,8 @@ from . import budget, parallel
 from .adapting import check_gradients, continue_run, open_run, train_run
 from .asked import Source, on_terms, prepare_as_asked, records_of, require_inversion, split, unlabelled_if_flat
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
+from .certified import check_draft
+from .certified import verify as verify_release
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .guarding import one_writer
@@ -26,7 +28,6 @@ from .prepare import original_base, rebuild, shares_of
 from .privacy.plan import Plan
 from .records import Summary, describe
 from .releases import DRAFT, VerifyReport, finalise, write_draft
-from .releases import verify as verify_release
 from .remarks import remarks_on
 from .run import Run, code_version
 from .sealed import require_sealed
@@ -245,14 +246,25 @@ def export(
     return output
 
 
-def release(folder: str | Path, **options: Any) -> Path:
-    """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes; returns it."""
-    return finalise(Path(folder), **options)
+def release(
+    folder: str | Path, *, ledger: str | Path | None = None, without_ledger: bool = False, **options: Any
+) -> Path:
+    """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes; returns it.
+
+    The draft is compared with the run's ledger (`ledger`: where it is, if it was moved); LedgerFault if it is not the one that was
+    certified. `without_ledger`: the ledger is gone; the certificate says that nothing was compared. Other options as in `finalise`.
+    """
+    if not without_ledger:
+        check_draft(Path(folder), ledger)
+    return finalise(Path(folder), compared=not without_ledger, **options)
 
 
-def verify(folder: str | Path) -> VerifyReport:
-    """Check a finished release: every file's hash, no stray file, epsilon priced again from privacy.json alone."""
-    return verify_release(Path(folder))
+def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
+    """Check a finished release: every file's hash, no stray file, epsilon priced again from privacy.json alone.
+
+    ledger: the owner's, to compare the certificate with as well.
+    """
+    return verify_release(Path(folder), ledger)
 
 
 def methods() -> dict[str, str]:
@@ -282,6 +294,7 @@ def _certificate_facts(run: Run) -> dict:
         "ledger": run.ledger_facts(),
         "run_key_id": run.key_id,
         "code_version": code_version(),
+        "place": str(run.ledger_path),
         "conditions": {
             "base": run.plan.base,
             "base_digest": run.plan.base_digest,

@@ -26,7 +26,7 @@ def show(
     images: Annotated[Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")] = None,
     against: Annotated[
         Path | None,
-        Option("--against", metavar="PRIVACY.JSON", help="Are this certificate's row and charges those of the ledger?"),
+        Option("--against", metavar="PRIVACY.JSON", help="Is this certificate the one that the ledger knows?"),
     ] = None,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
@@ -38,7 +38,7 @@ def show(
     sfumato ledger show ./scans
     sfumato ledger show --against release/privacy.json
     """
-    from .. import budget
+    from .. import budget, certified
 
     book = budget.existing_ledger(ledger, allow_file_system=allow_file_system)
     if images is not None:
@@ -46,7 +46,7 @@ def show(
         print(known.remark or "nothing was ever charged on these images, and they have no cap")
         return
     if against is not None:
-        print(f"{budget.find_certificate(book, against)}; the ledger holds it")
+        print(f"{against.name}: {certified.check_certificate(book, against)}; the ledger holds it")
     for number, group in enumerate(book.groups(), 1):
         total = budget.price(group.charges, group.adaptive) if group.charges else 0.0
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"

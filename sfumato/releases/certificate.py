@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from importlib.metadata import version
@@ -20,6 +22,7 @@ GROUP_SIZES = (2, 3, 5, 10)
 MOST_POINTS = 1e7  # of the whole loss: 80 MB
 MOST_CELLS = 1e5  # of single draws' losses, at about 50 microseconds each
 MOST_STEPS = 10**6
+NOT_COMPARED = "finished without comparing the draft with the ledger"
 LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
@@ -145,6 +148,14 @@ def build_privacy_json(
         certificate["k_table"] = table
     _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})
     return certificate
+
+
+def certificate_digest(certificate: dict) -> str:
+    """SHA-256 over what a certificate said when it was drafted: without its files and without the note of `finalise`."""
+    kept = {name: value for name, value in certificate.items() if name != "artefacts"}
+    private = certificate["not_private"]
+    kept["not_private"] = {**private, "opt_ins": [words for words in private["opt_ins"] if words != NOT_COMPARED]}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def event_tree(events: list[dict]) -> dict:
