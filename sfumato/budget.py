@@ -16,7 +16,7 @@ from .errors import BudgetError, LedgerFault, MachineError, SfumatoError
 from .privacy import accounting
 from .privacy import events as dp_events
 from .privacy.events import PoissonGaussian
-from .privacy.faults import LedgerError, LedgerOutOfReach
+from .privacy.faults import LedgerError, LedgerOutOfReach, OlderCopy
 from .privacy.ledger import Ledger, OverBudget
 
 VARIABLE = "SFUMATO_LEDGER"
@@ -75,26 +75,61 @@ def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
     return Standing(np.array(order, np.int64), group.terms, len(group.charges), total, group.cap)
 
 
-def open_ledger(path: str | Path) -> Ledger:
-    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be used."""
+def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
+    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be used.
+
+    allow_file_system: also on what is not known to be a local disk; a row says so, and such a place is accepted from then on.
+    """
     try:
-        return Ledger(path)
+        return Ledger(path, allow_file_system=allow_file_system)
     except LedgerError as error:
         raise in_words(error) from error
 
 
-def reset_ledger(path: str | Path | None = None) -> dict:
-    """Accept an older copy of the ledger as the newest there is; the facts of its RESET row. SfumatoError if it is no older copy."""
-    place = Path(path or default_path())
+def ledger_of_run(folder: str | Path) -> Path:
+    """Where the ledger of a run folder was when the run was made; SfumatoError for another folder."""
+    return Path(_run_of(Path(folder))[1])
+
+
+def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()) -> list[dict]:
+    """Accept an older copy of the ledger, or of run folders, as the newest there is; the facts of the RESET rows.
+
+    SfumatoError where none of them is an older copy.
+    """
+    named = [_run_of(Path(folder)) for folder in runs]
+    place = Path(path or (named[0][1] if named else default_path()))
     if not place.exists():
         raise SfumatoError("there is no ledger to reset: put a copy of it, with its key, where it was")
     try:
-        return Ledger(place, restored=True).resets[-1]
+        ledger = _accepted(place, needed=not named)
+        known = len(ledger.resets) - bool(ledger.chain.lost)
+        for folder, (run_id, _) in zip(runs, named):
+            if not (ledger.chain.lost and ledger.agrees(run_id, Path(folder))):
+                ledger.reset_run(run_id, Path(folder))
     except LedgerError as error:
         raise SfumatoError(str(error)) from error
+    return ledger.resets[known:]
 
 
-def existing_ledger(path: str | Path | None = None) -> Ledger:
+def _accepted(place: Path, needed: bool) -> Ledger:
+    """The ledger, with a RESET row if it is an older copy; LedgerError where that is `needed` and it is none."""
+    if not needed:
+        try:
+            return Ledger(place)
+        except OlderCopy:
+            pass
+    return Ledger(place, restored=True)
+
+
+def _run_of(folder: Path) -> tuple[str, str]:
+    try:
+        known = json.loads((folder / "run.json").read_text("utf-8"))
+        return str(known["id"]), str(known["ledger"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SfumatoError(f"{folder} is not a run folder: name the folder of `sfumato adapt`") from error
+
+
+def existing_ledger(path: str | Path | None = None, *, allow_file_system: bool = False) -> Ledger:
     """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
     place = Path(path or default_path())
     if not place.exists():
@@ -102,7 +137,7 @@ def existing_ledger(path: str | Path | None = None) -> Ledger:
             f"there is no ledger yet at {place}: the first `sfumato adapt` or `sfumato ledger cap` makes one; "
             "if there was one, put it back with the files beside it, or name it with --ledger"
         )
-    ledger = open_ledger(place)
+    ledger = open_ledger(place, allow_file_system=allow_file_system)
     try:
         ledger.verify_records()
     except LedgerError as error:
@@ -110,36 +145,13 @@ def existing_ledger(path: str | Path | None = None) -> Ledger:
     return ledger
 
 
-def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float) -> float | None:
-    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none."""
+def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float, *, raising: bool = False) -> float | None:
+    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and for a higher one unless `raising`."""
     try:
-        return ledger.set_cap(ledger.identify([p for p in fingerprints if p]), epsilon).body["before"]
+        manifest = ledger.identify([p for p in fingerprints if p])
+        return ledger.set_cap(manifest, epsilon, raising=raising).body["before"]
     except ValueError as error:
         raise in_words(error) from error
-
-
-def find_certificate(ledger: Ledger, certificate: Path) -> str:
-    """What row of the ledger a certificate's head is; SfumatoError if none: rows were lost, or it is another ledger.
-
-    Also where the certificate lists other charges than the ledger knew at that row, or another cap.
-    """
-    try:
-        claim = json.loads(certificate.read_text("utf-8"))
-        facts, events = claim["ledger"], claim["events"]
-        head, entries, run = facts["head"], facts["entries"], facts["run"]
-        said = facts["charges"], facts["cap"], facts["data_sets"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SfumatoError(f"{certificate.name} is not a certificate: give privacy.json of a release") from error
-    found = [row.seq for row in ledger.rows if row.hash == head]
-    if not found or found[0] != entries - 1:
-        raise LedgerFault("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
-    own = [row.body for row in ledger.chain.of("CHARGE", run) if row.seq < entries] if isinstance(run, str) else []
-    if own:
-        group = ledger.datasets.group(frozenset({own[0]["dataset"]}), entries)
-        charges = [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges]
-    if not own or own[0]["events"] != events or said != (charges, group.cap, len(group.datasets)):
-        raise LedgerFault("the certificate lists other charges than this ledger did at its row: it was altered")
-    return f"{certificate.name}: row {found[0]} of run {run}"
 
 
 def price(charges: Sequence[dict], released: bool) -> float:

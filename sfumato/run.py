@@ -17,9 +17,11 @@ import safetensors.torch
 from . import budget
 from .errors import LedgerFault, MachineError, SfumatoError
 from .privacy import events as dp_events
+from .privacy.faults import LedgerError
 from .privacy.keys import RunKey
 from .privacy.ledger import Group, Ledger, RunLedger
 from .privacy.plan import Plan
+from .releases import certificate_digest, drafted_files, files_digest
 from .training import write_file
 
 START = "start.safetensors"
@@ -86,8 +88,9 @@ class Run:
             known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}
             write_file(temporary / "run.json", json.dumps(known, indent=1).encode())
             facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta, "key_id": key.id}
-            RunLedger(ledger, known["id"]).append("PLAN", facts | {"options": options_digest(options)})
+            RunLedger(ledger, known["id"], temporary).append("PLAN", facts | {"options": options_digest(options)})
             temporary.rename(folder)
+            ledger.chain.watch(known["id"], folder)
         except OSError as error:
             raise MachineError(f"cannot make the run folder {folder}: {error.strerror}") from error
         except ValueError as error:
@@ -143,8 +146,11 @@ class Run:
 
     @cached_property
     def ledger(self) -> RunLedger:
-        """The run's rows in the owner's ledger, whose chain was verified when it was opened."""
-        return RunLedger(budget.open_ledger(self.ledger_path), self.id)
+        """The run's rows in the owner's ledger, whose chain was verified when it was opened, and compared with the folder's note."""
+        try:
+            return RunLedger(budget.open_ledger(self.ledger_path), self.id, self.folder)
+        except LedgerError as error:
+            raise budget.in_words(error) from error
 
     @property
     def selection(self) -> dict | None:
@@ -213,6 +219,7 @@ class Run:
             "cap": group.cap,
             "data_sets": len(group.datasets),
             "resets": ledger.ledger.resets,
+            "file_systems": ledger.ledger.file_systems,
         }
 
     def group(self) -> Group:
@@ -265,7 +272,11 @@ class Run:
 
         A finished run needs no key any more. Erasing is best effort on disks that keep old blocks.
         """
-        self.record("CERTIFY", {"draft": hashlib.sha256(draft.read_bytes()).hexdigest(), "key_kept": keep_key})
+        blob = draft.read_bytes()
+        body = {"draft": hashlib.sha256(blob).hexdigest(), "key_kept": keep_key}
+        # A release holds the certificate and the files, and no draft: what is compared with it later.
+        body |= {"certificate": certificate_digest(json.loads(blob)["certificate"])}
+        self.record("CERTIFY", body | {"files": files_digest(drafted_files(draft.parent))})
         if not keep_key:
             try:
                 RunKey.erase(self.folder / "run.key")

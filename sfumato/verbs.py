@@ -16,6 +16,8 @@ from . import budget, parallel
 from .adapting import check_gradients, continue_run, open_run, train_run
 from .asked import Source, on_terms, prepare_as_asked, records_of, require_inversion, split, unlabelled_if_flat
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
+from .certified import check_draft
+from .certified import verify as verify_release
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .guarding import one_writer
@@ -26,7 +28,6 @@ from .prepare import original_base, rebuild, shares_of
 from .privacy.plan import Plan
 from .records import Summary, describe
 from .releases import DRAFT, VerifyReport, finalise, write_draft
-from .releases import verify as verify_release
 from .remarks import remarks_on
 from .run import Run, code_version
 from .sealed import require_sealed
@@ -80,6 +81,7 @@ def adapt(
     resume: bool = False,
     new_attempt: bool = False,
     ledger: str | Path | None = None,
+    allow_file_system: bool = False,
     shard: tuple[int, int] | None = None,
     keep_inversions: bool = False,
     controls: bool = False,
@@ -92,7 +94,8 @@ def adapt(
     With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the same random draws if
     data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
     the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
-    Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own).
+    Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own);
+    `allow_file_system`: also on what is not known to be a local disk, which certificates show.
     Of an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`, and a last `resume` without
     a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder, `controls` the exact mean
     and one image's embedding alone, as tokens to compare with (`evaluate`). Both are PRIVATE and stay there.
@@ -102,6 +105,9 @@ def adapt(
     parallel.start()
     work = Work(shard, keep_inversions, controls)
     if resume:
+        if allow_file_system:
+            place = ledger or budget.ledger_of_run(output)
+            parallel.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
         run = parallel.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
@@ -123,7 +129,9 @@ def adapt(
         records = records_of(path, unlabelled_if_flat(path, reading, preparing))
         place = ledger or budget.default_path(Path(output))
         # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
-        known = parallel.on_first_rank(lambda: budget.standing(budget.open_ledger(place), records.fingerprints))
+        known = parallel.on_first_rank(
+            lambda: budget.standing(budget.open_ledger(place, allow_file_system=allow_file_system), records.fingerprints)
+        )
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
         prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known))
@@ -238,14 +246,25 @@ def export(
     return output
 
 
-def release(folder: str | Path, **options: Any) -> Path:
-    """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes; returns it."""
-    return finalise(Path(folder), **options)
+def release(
+    folder: str | Path, *, ledger: str | Path | None = None, without_ledger: bool = False, **options: Any
+) -> Path:
+    """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes; returns it.
+
+    The draft is compared with the run's ledger (`ledger`: where it is, if it was moved); LedgerFault if it is not the one that was
+    certified. `without_ledger`: the ledger is gone; the certificate says that nothing was compared. Other options as in `finalise`.
+    """
+    if not without_ledger:
+        check_draft(Path(folder), ledger)
+    return finalise(Path(folder), compared=not without_ledger, **options)
 
 
-def verify(folder: str | Path) -> VerifyReport:
-    """Check a finished release: every file's hash, no stray file, epsilon priced again from privacy.json alone."""
-    return verify_release(Path(folder))
+def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
+    """Check a finished release: every file's hash, no stray file, epsilon priced again from privacy.json alone.
+
+    ledger: the owner's, to compare the certificate with as well.
+    """
+    return verify_release(Path(folder), ledger)
 
 
 def methods() -> dict[str, str]:
@@ -275,6 +294,7 @@ def _certificate_facts(run: Run) -> dict:
         "ledger": run.ledger_facts(),
         "run_key_id": run.key_id,
         "code_version": code_version(),
+        "place": str(run.ledger_path),
         "conditions": {
             "base": run.plan.base,
             "base_digest": run.plan.base_digest,

@@ -24,6 +24,7 @@ def ledger_of_the_module(tmp_path_factory):
     """No test ever writes into the home folder: runs made by a module's fixtures share one ledger ..."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFUMATO_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 
@@ -32,6 +33,7 @@ def ledger_of_the_test(monkeypatch, tmp_path_factory):
     """... and those made by a test have one of their own; returns its path."""
     place = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
     monkeypatch.setenv("SFUMATO_LEDGER", str(place))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     return place
 
 

@@ -632,7 +632,7 @@ def clock_set_back(kit) -> str:
     budget.set_cap(book, prints, 7)
     book.close()
     rows = budget.existing_ledger(kit.book).rows
-    assert rows[-1].utc < rows[0].utc and [row.seq for row in rows] == list(range(len(rows)))
+    assert rows[-1].written < rows[0].written and [row.seq for row in rows] == list(range(len(rows)))
     return f"runs, cap {budget.standing(budget.open_ledger(kit.book), prints).cap:g}"
 
 

@@ -63,7 +63,7 @@ def run(plan, tmp_path, ledger):
 
 def test_a_new_run_is_private_and_opens_again(run, plan):
     files = {p.name for p in run.folder.iterdir()}
-    assert files == {"PRIVATE", "plan.json", "options.json", "run.key", "run.json"}
+    assert files == {"PRIVATE", "plan.json", "options.json", "run.key", "run.json", "ledger.head", "ledger.lock"}
     assert run.folder.stat().st_mode & 0o077 == 0
     assert (run.folder / "run.key").stat().st_mode & 0o777 == 0o600
     again = Run.open(run.folder)

@@ -11,7 +11,7 @@ from . import inverting
 from . import options as shared
 from . import preparing as training
 from .live import LiveLine
-from .options import PRIVACY, Images, Ledger, Output, options
+from .options import PRIVACY, AllowFileSystem, Images, Ledger, Output, options
 
 
 @options(reading=shared.reading, preparing=training.preparing, tokens=inverting.tokens)
@@ -25,6 +25,7 @@ def adapt(
         float | None, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
     ] = None,
     ledger: Ledger = None,
+    allow_file_system: AllowFileSystem = False,
     resume: Annotated[
         bool, Option("--resume", help="Continue the run in -o as a free replay of the same draws.")
     ] = False,
@@ -77,6 +78,7 @@ def adapt(
             resume=resume,
             new_attempt=new_attempt,
             ledger=ledger,
+            allow_file_system=allow_file_system,
             shard=None if shard is None else shard_of(shard),
             keep_inversions=keep_inversions,
             controls=controls,

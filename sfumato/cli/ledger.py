@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from .options import Images, Ledger, options, reading
+from .options import AllowFileSystem, Images, Ledger, options, reading
 
 app = typer.Typer(
     name="ledger",
@@ -26,9 +26,10 @@ def show(
     images: Annotated[Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")] = None,
     against: Annotated[
         Path | None,
-        Option("--against", metavar="PRIVACY.JSON", help="Are this certificate's row and charges those of the ledger?"),
+        Option("--against", metavar="PRIVACY.JSON", help="Is this certificate the one that the ledger knows?"),
     ] = None,
     ledger: Ledger = None,
+    allow_file_system: AllowFileSystem = False,
 ) -> None:
     """Runs, epsilon and cap of every group of images that share one, the chain verified.
 
@@ -37,15 +38,15 @@ def show(
     sfumato ledger show ./scans
     sfumato ledger show --against release/privacy.json
     """
-    from .. import budget
+    from .. import budget, certified
 
-    book = budget.existing_ledger(ledger)
+    book = budget.existing_ledger(ledger, allow_file_system=allow_file_system)
     if images is not None:
         known = budget.standing(book, _records(images, reading).fingerprints)
         print(known.remark or "nothing was ever charged on these images, and they have no cap")
         return
     if against is not None:
-        print(f"{budget.find_certificate(book, against)}; the ledger holds it")
+        print(f"{against.name}: {certified.check_certificate(book, against)}; the ledger holds it")
     for number, group in enumerate(book.groups(), 1):
         total = budget.price(group.charges, group.adaptive) if group.charges else 0.0
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
@@ -56,8 +57,12 @@ def show(
         for charge in group.charges:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
+    for kind in book.file_systems:
+        print(f"kept on {kind}, which is not known to be a local disk")
     for again in book.resets:
         print(f"row {again['row']}: RESET at {again['utc']}, an older copy was accepted")
+    if book.chain.state is None:
+        print("no home folder for a second note of the newest row: an older copy of the whole folder shows against run folders alone")
     print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
 
 
@@ -67,18 +72,22 @@ def cap(
     images: Images,
     reading: dict,
     epsilon: Annotated[float, Argument(help="The most that all runs on these images may cost together.")],
+    raising: Annotated[bool, Option("--raise", help="Give these images, and all sets that share one, a higher cap.")] = False,
     ledger: Ledger = None,
+    allow_file_system: AllowFileSystem = False,
 ) -> None:
-    """Cap what these images may ever cost. A run that would go over it is refused; raising it is recorded.
+    """Cap what these images may ever cost. A run that would go over it is refused. Of several caps on images that belong together the
+    smallest wins; raising it is recorded, and every later certificate shows the new one.
 
     \b
     sfumato ledger cap ./scans 8
+    sfumato ledger cap ./scans 10 --raise
     """
     from .. import budget
 
-    book = budget.open_ledger(ledger or budget.default_path())
+    book = budget.open_ledger(ledger or budget.default_path(), allow_file_system=allow_file_system)
     records = _records(images, reading)
-    before = budget.set_cap(book, records.fingerprints, epsilon)
+    before = budget.set_cap(book, records.fingerprints, epsilon, raising=raising)
     print(
         f"cap {epsilon:g} on {sum(map(bool, records.fingerprints)):,} images"
         + (f", before {before:g}" if before else "")
@@ -88,19 +97,25 @@ def cap(
 
 
 @app.command()
-def reset(ledger: Ledger = None) -> None:
-    """Accept an older copy of the ledger, put back because the newest is gone. It is recorded, and every later certificate shows it.
+def reset(
+    runs: Annotated[list[Path] | None, Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy.")] = None,
+    ledger: Ledger = None,
+) -> None:
+    """Accept an older copy of the ledger, or of a run folder, put back because the newest is gone. It is recorded, and every later
+    certificate shows it.
 
     \b
     sfumato ledger reset
+    sfumato ledger reset ./run
 
     What was charged stays charged. Charges in the rows that are lost are not known any more: do not use those images again.
     """
     from .. import budget
 
-    facts = budget.reset_ledger(ledger)
-    known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
-    print(f"row {facts['row']}: RESET, {known} rows are missing; every later certificate says so")
+    for facts in budget.reset_ledger(ledger, runs or ()):
+        known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
+        whose = "an older copy of the run's folder was accepted" if facts.get("older") == "folder" else f"{known} rows are missing"
+        print(f"row {facts['row']}: RESET, {whose}; every later certificate says so")
 
 
 @app.command()

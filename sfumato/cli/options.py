@@ -29,6 +29,15 @@ Ledger = Annotated[
     ),
 ]
 
+AllowFileSystem = Annotated[
+    bool,
+    Option(
+        "--allow-file-system",
+        rich_help_panel=PRIVACY,
+        help="Keep the ledger on what is not known to be a local disk. It is recorded, and every later certificate shows it.",
+    ),
+]
+
 
 def options(**groups: Callable[..., dict]) -> Callable:
     """Give a command all options of its groups; each group arrives as one dict under its keyword."""

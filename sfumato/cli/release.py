@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from ..errors import CheckFailed
+from .options import Ledger
 
 
 def release(
@@ -20,6 +21,10 @@ def release(
     require_audit: Annotated[
         bool, Option("--require-audit", help="Refuse (exit code 15) unless the run passed `sfumato audit` before.")
     ] = False,
+    ledger: Ledger = None,
+    without_ledger: Annotated[
+        bool, Option("--without-ledger", help="The ledger is gone: do not compare the draft with it. The certificate shows it.")
+    ] = False,
 ) -> None:
     """Cards, privacy statement, certificate, report, verifier and hashes: a folder to hand over.
 
@@ -28,25 +33,35 @@ def release(
     sfumato release release --title "Synthetic scans" --license cc-by-4.0 -o scans-release
     sfumato release release --require-audit
     """
-    # The room itself instead of `verbs`: it needs neither torch nor diffusers, so it answers at once.
+    # The rooms themselves instead of `verbs`: they need neither torch nor diffusers, so they answer at once.
+    from ..certified import check_draft
     from ..releases import finalise
 
-    finished = finalise(folder, output, title=title, licence=license, require_audit=require_audit)
+    if without_ledger:
+        print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit and cost")
+    else:
+        check_draft(folder, ledger)
+    settings = {"title": title, "licence": license, "require_audit": require_audit, "compared": not without_ledger}
+    finished = finalise(folder, output, **settings)
     print(f"{finished}: finished; open {finished / 'report.html'}")
     print(f"next: sfumato verify {finished}")
 
 
 def verify(
     folder: Annotated[Path, Argument(metavar="RELEASE", help="A finished release, yours or a stranger's.")],
+    ledger: Annotated[
+        Path | None, Option("--ledger", metavar="FILE", help="Compare it with your ledger too, if it is your own release.")
+    ] = None,
 ) -> None:
     """Check every hash and price epsilon again from privacy.json alone. Exit code 1 if a check fails.
 
     \b
     sfumato verify release
+    sfumato verify release --ledger ledger.sqlite
     """
-    from ..releases import verify as check
+    from ..certified import verify as check
 
-    report = check(folder)
+    report = check(folder, ledger)
     for name, passed, detail in report.checks:
         print(f"{'ok  ' if passed else 'FAIL'}  {name}" + (f": {detail}" if detail else ""))
     if not report.ok:

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sfumato.privacy.faults import LedgerError, in_words
+from sfumato.privacy.faults import LedgerError, OlderCopy, in_words
 from sfumato.privacy.formats import NEWEST, format_of, make_tables
 from sfumato.privacy.secret import LedgerKey, mark_sealed
+from sfumato.privacy.witness import Head, HeadNote, RunNote, state_folder
 
 GENESIS = "0" * 64
 WAIT = 60.0  # seconds that a writer waits for the writers before it
@@ -63,23 +64,22 @@ def hash_of(row: Mapping) -> str:
 class Chain:
     """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows verified when opened.
 
-    A file of an older format is brought to the newest, with a row that says so. `path`.head notes the newest row beside the file, so
-    that an older copy put back (or a copy without its -wal file) is refused, unless `restored`; `lost` is then the (number, hash) of
-    the newest row that was noted. Raises LedgerError.
+    A file of an older format is brought to the newest, with a row that says so. Notes of the newest row lie beside the file (`path`.head)
+    and in the user's state folder, if there is one: an older copy put back, a copy without its -wal file, and one of two copies that
+    both went on are refused, unless `restored`; `lost` then lists the (number, hash) that were noted. Raises LedgerError.
     """
 
     def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):
         self.path, self.key = Path(path), key
-        _refuse_network(self.path)
-        self._witness = self.path.with_name(self.path.name + ".head")
+        beside = HeadNote(self.path.with_name(self.path.name + ".head"))
+        self._notes = [beside]
         self._rows: list[Row] = []
         self._by_kind: dict[str, list[Row]] = {}
         self._by_run: dict[str, list[Row]] = {}
+        self._folders: dict[str, RunNote] = {}
+        self.state: Path | None = None
         with in_words():
-            # Read first: a row that another process adds meanwhile makes the file newer than the note, never older.
-            noted = self._noted()
-            fresh = not self.path.exists()
-            if fresh and noted:
+            if not self.path.exists() and beside.read():
                 raise LedgerError(f"the ledger {self.path} is gone: put it back, with the files beside it")
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self.db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
@@ -88,11 +88,10 @@ class Chain:
             self.db.execute("PRAGMA synchronous=FULL")
             self._format = self._make_tables()
             self.refresh()
-            older = noted and (noted[0] >= len(self._rows) or self._rows[noted[0]].hash != noted[1])
-            older = older or (key.sealed and self._format < NEWEST)
-            self.lost = (noted or (len(self._rows) - 1, self.head)) if older else None
-            if older and not restored:
-                raise LedgerError(
+            self._find_state()
+            self.lost = self._compare()
+            if self.lost and not restored:
+                raise OlderCopy(
                     "the ledger is an older copy, or not the one that was last written here: put the newest back, or, if it is "
                     "gone, accept this one with `sfumato ledger reset`, which every later certificate shows"
                 )
@@ -100,6 +99,31 @@ class Chain:
                 self._upgrade()
             if not key.sealed:
                 self.key = mark_sealed(self.path, key)
+
+    def _find_state(self) -> None:
+        """The note in the state folder bears the name of the first row: copies of a ledger share it, wherever they lie."""
+        if self._rows and self.state is None and (folder := state_folder()):
+            self.state = folder / f"{self._rows[0].hash[:32]}.head"
+            self._notes.append(HeadNote(self.state))
+
+    def _compare(self) -> list[Head]:
+        """What was noted and is not in the file, or was accepted as lost by a RESET row."""
+        noted = [found for note in self._notes if (found := note.read())]
+        self.refresh()  # a row that another process added before we read a note is in the file
+        lost = [head for head in noted if not self.holds(head)]
+        if self.key.sealed and self._format < NEWEST:  # it had codes
+            lost = lost or [(len(self._rows) - 1, self.head)]
+        return sorted(set(lost))
+
+    def holds(self, head: Head) -> bool:
+        """Whether a noted row is in the chain, or was given up by a RESET row."""
+        number, digest = head
+        given_up = (row.body["noted"] for row in self.of("RESET"))
+        return (number < len(self._rows) and self._rows[number].hash == digest) or any(digest in old for old in given_up)
+
+    def watch(self, run_id: str, folder: Path) -> None:
+        """From now on the run's rows are noted in its folder too."""
+        self._folders[run_id] = RunNote(folder)
 
     def _make_tables(self) -> int:
         """The tables of an empty file; the format of what is there."""
@@ -217,7 +241,7 @@ class Chain:
                 self.refresh()
                 before = len(self._rows)
                 yield
-                self.db.execute("COMMIT")
+                self._commit(before)
         except BaseException:
             self._forget(before)
             with contextlib.suppress(sqlite3.Error):
@@ -225,6 +249,21 @@ class Chain:
                     self.db.execute("ROLLBACK")
             raise
         self._note()
+
+    def _commit(self, before: int) -> None:
+        """Run folders know of their rows before these are durable, and again after it."""
+        runs = sorted({row.run_id for row in self._rows[before:]} & set(self._folders))
+        if not runs:
+            self.db.execute("COMMIT")
+            return
+        last, head = (before - 1, self._rows[before - 1].hash if before else GENESIS), (len(self._rows) - 1, self.head)
+        with contextlib.ExitStack() as stack:
+            for run in runs:
+                stack.enter_context(self._folders[run].held())
+                self._folders[run].announce(last, head)
+            self.db.execute("COMMIT")
+            for run in runs:
+                self._folders[run].confirm(head)
 
     def append(self, kind: str, run_id: str, body: Mapping, attempt: int | None = None) -> Row:
         """Add one row; inside `transaction` only. ValueError for numbers that are not finite."""
@@ -245,26 +284,11 @@ class Chain:
         self._add(row)
         return row
 
-    def _noted(self) -> tuple[int, str] | None:
-        try:
-            number, digest = self._witness.read_text("ascii").split()
-            return int(number), digest
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise LedgerError(f"{self._witness} does not read: compare the ledger with a backup") from error
-
     def _note(self) -> None:
-        """Not synced: after a power cut an older note stands there, which is no alarm. Best effort, for the row itself is durable."""
-        part = self._witness.with_name(f"{self._witness.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(handle, f"{len(self._rows) - 1} {self.head}\n".encode("ascii"))
-            finally:
-                os.close(handle)
-            # Whole or not at all; a slower writer may put an older one there, which is no alarm.
-            os.replace(part, self._witness)
+        """A slower writer may put an older note over a newer one, which is no alarm."""
+        self._find_state()
+        for note in self._notes:
+            note.write((len(self._rows) - 1, self.head))
 
     def close(self) -> None:
         """Close the file."""
@@ -273,16 +297,3 @@ class Chain:
 
 def _same(found: object, mac: bytes) -> bool:
     return isinstance(found, bytes) and hmac.compare_digest(found, mac)
-
-
-def _refuse_network(path: Path) -> None:
-    """LedgerError where the file would lie on a network file system, whose locks do not hold between machines."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()]
-    except OSError:  # not Linux: SQLite's own locks must do
-        return
-    place = str(path.parent.resolve())
-    holding = [m for m in mounts if place == m[0] or place.startswith(m[0].rstrip("/") + "/")]
-    kind = max(holding, key=lambda m: len(m[0]), default=("", ""))[1]
-    if kind.startswith(_NETWORK):
-        raise LedgerError(f"the ledger cannot lie on a network file system ({kind}): name a local disk with --ledger")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,7 +89,12 @@ class DataSets:
         charged = [row for row in rows("CHARGE") if row.body["dataset"] in group]
         runs = {row.run_id for row in charged}
         left = [row.seq for row in rows("RELEASE") if row.run_id in runs]
-        caps = {d: row.body["epsilon"] for row in rows("CAP") for d in row.body["datasets"]}
+        caps: dict[str, float] = {}
+        for row in rows("CAP"):
+            # Rows of format 1 have no such word: there the last one counted.
+            raising = row.body.get("raise", True)
+            for dataset in row.body["datasets"]:
+                caps[dataset] = row.body["epsilon"] if raising else min(caps.get(dataset, math.inf), row.body["epsilon"])
         return Group(
             frozenset(group),
             tuple({**row.body, "run": row.run_id} for row in charged),

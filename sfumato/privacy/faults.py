@@ -15,6 +15,10 @@ class LedgerOutOfReach(LedgerError):
     """The disk, its permissions or another process stand in the way; the rows themselves may be whole."""
 
 
+class OlderCopy(LedgerError):
+    """A ledger or a run folder that lacks rows which were seen before; a reset accepts it."""
+
+
 @contextlib.contextmanager
 def in_words() -> Iterator[None]:
     """SQLite's and the system's errors as LedgerError, without paths or values."""

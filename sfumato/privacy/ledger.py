@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sfumato.privacy import past
 from sfumato.privacy.chain import Chain, Row, canonical
 from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
-from sfumato.privacy.faults import LedgerError
+from sfumato.privacy.disks import file_system, is_local
+from sfumato.privacy.faults import LedgerError, OlderCopy
 from sfumato.privacy.formats import NEWEST
 from sfumato.privacy.secret import load_key
 
-KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY", "RESET")
+KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY", "RESET", "DISK")
 # Rows that `export` writes out: nothing in them follows which units were drawn.
-EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET")
+EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET", "DISK")
 _NEEDS = {
     "CHARGE": "PLAN",
     "ATTEMPT": "CHARGE",
@@ -31,6 +33,10 @@ _NEEDS = {
     "RELEASE": "ATTEMPT",
     "CERTIFY": "RELEASE",
 }
+NOT_LOCAL = (
+    "the ledger lies on {}, which is not known to be a local disk, and over a network locks may fail and a charge be lost: name a local "
+    "disk with --ledger, or accept it with --allow-file-system, which every later certificate shows"
+)
 _SAME_NOISE = "another copy of this run folder ended this attempt with other numbers but the same noise: use that one"
 _ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
 
@@ -44,12 +50,16 @@ class OverBudget(LedgerError):
 class Ledger:
     """The ledger file at `path` and its secret key beside it (`path`.key); both are made when missing.
 
-    Raises LedgerError when either is damaged, alone, readable by others or older than it was. `restored`: an older copy is
-    accepted, because the newest is gone; a RESET row says so for ever. It takes no charge back.
+    Raises LedgerError when either is damaged, alone, readable by others, older than it was, or on a file system that is not known to be
+    local. `restored`: an older copy is accepted, because the newest is gone; a RESET row says so for ever. It takes no charge back.
+    `allow_file_system`: a row says so too, and that file system is accepted from then on.
     """
 
-    def __init__(self, path: str | os.PathLike, *, restored: bool = False):
+    def __init__(self, path: str | os.PathLike, *, restored: bool = False, allow_file_system: bool = False):
         self.path = path = Path(path).absolute()
+        self.file_system = file_system(path)
+        if not (is_local(self.file_system) or allow_file_system or path.exists()):
+            raise LedgerError(NOT_LOCAL.format(self.file_system))
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             gate = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -64,35 +74,53 @@ class Ledger:
             if not self.chain.rows:
                 with self.chain.transaction():
                     if not self.chain.rows:
-                        self.chain.append("NOTE", "", {"format": NEWEST, "key": self.key_id})
+                        self.chain.append("NOTE", "", {"format": NEWEST, "key": self.key_id, "id": os.urandom(8).hex()})
+            self._accept_file_system(allow_file_system)
         finally:
             os.close(gate)
         if restored:
-            self._reset()
+            self.datasets.verify()
+            past.reset_ledger(self.chain)
+
+    def _accept_file_system(self, allowed: bool) -> None:
+        """LedgerError on what is no local file system, unless it is allowed now, which leaves a row, or was before."""
+        if is_local(self.file_system) or self.file_system in self.file_systems:
+            return
+        if not allowed:
+            self.close()
+            raise LedgerError(NOT_LOCAL.format(self.file_system))
+        with self.chain.transaction():
+            if self.file_system not in self.file_systems:
+                self.chain.append("DISK", "", {"file_system": self.file_system})
+
+    @property
+    def file_systems(self) -> list[str]:
+        """What the ledger has lain on that is not known to be a local disk, by the owner's leave."""
+        return sorted({row.body["file_system"] for row in self.chain.of("DISK")})
 
     @property
     def key_id(self) -> str:
         """16 hex digits that name the key without telling it."""
         return self.chain.key.id
 
-    def _reset(self) -> None:
-        if self.chain.lost is None:
-            self.close()
-            raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
-        number, digest = self.chain.lost
-        self.datasets.verify()
-        with self.chain.transaction():
-            had = len(self.chain.rows)
-            # A chain that is as long but another one has lost nobody knows how many.
-            missing = number + 1 - had if number >= had else None
-            self.chain.append("RESET", "", {"rows": had, "missing": missing, "noted": digest})
-
     @property
     def resets(self) -> list[dict]:
-        """How often an older copy was accepted: row, time, and how many rows are known to be missing (None: unknown)."""
-        return [
-            {"row": r.seq, "utc": r.written or r.utc, "missing_rows": r.body["missing"]} for r in self.chain.of("RESET")
-        ]
+        """How often an older copy was accepted: row, day, how many rows are known to be missing (None: unknown), and of which run."""
+        return past.resets(self.chain)
+
+    def agrees(self, run_id: str, folder: Path) -> bool:
+        """Whether neither the ledger nor the run folder is an older copy than the other has seen."""
+        try:
+            past.check_run(self.chain, run_id, folder)
+        except OlderCopy:
+            return False
+        return True
+
+    def reset_run(self, run_id: str, folder: Path) -> None:
+        """Accept a run folder that lacks rows of its run, or knows of rows that this ledger lacks, because the newest copy is gone."""
+        if not self.chain.of_run(run_id):
+            raise LedgerError("the ledger does not know this run at all: adapt into a new folder")
+        past.reset_run(self.chain, run_id, folder)
 
     @property
     def rows(self) -> list[Row]:
@@ -169,17 +197,26 @@ class Ledger:
             )
         return total if math.isfinite(total) else None
 
-    def set_cap(self, manifest: Manifest, epsilon: float) -> Row:
-        """Cap what these images, and all sets that share one with them, may cost; raising it is a row like any other."""
+    def set_cap(self, manifest: Manifest, epsilon: float, *, raising: bool = False) -> Row:
+        """Cap what these images, and all sets that share one with them, may cost. A higher cap than the one they have needs `raising`.
+
+        ValueError for what is no figure, OverBudget for a higher one that does not say so.
+        """
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
             raise ValueError("a cap is a finite epsilon above 0")
         self.datasets.verify()
         with self.chain.transaction():
             overlapping = self.datasets.overlapping(manifest)
             group = self.datasets.group(overlapping)
+            if group.cap is not None and epsilon > group.cap and not raising:
+                raise OverBudget(
+                    f"the cap on these images, or on some of them, is epsilon {group.cap:g}, and the smallest wins: to raise it for all "
+                    "sets that share an image with them, say --raise, which is recorded"
+                )
             self.datasets.open(manifest, overlapping)
             datasets = sorted({*group.datasets, manifest.id})
-            return self.chain.append("CAP", "", {"datasets": datasets, "before": group.cap, "epsilon": float(epsilon)})
+            body = {"datasets": datasets, "before": group.cap, "epsilon": float(epsilon), "raise": raising}
+            return self.chain.append("CAP", "", body)
 
     def verify_records(self) -> None:
         """LedgerError unless the table of hashed images is the one that the chain names."""
@@ -215,10 +252,13 @@ class Ledger:
 
 class RunLedger:
     """The rows of one run. PLAN, CHARGE (the whole planned run), ATTEMPT, then PROBE (noisy scores, once), RELEASE, CERTIFY and REPLAY;
-    NOTE anywhere."""
+    NOTE anywhere. `folder`: the run's own, which then knows of each row; LedgerError where it or the ledger is an older copy."""
 
-    def __init__(self, ledger: Ledger, run_id: str):
+    def __init__(self, ledger: Ledger, run_id: str, folder: Path | None = None):
         self.ledger, self.run_id = ledger, run_id
+        if folder is not None:
+            past.check_run(ledger.chain, run_id, folder)
+            ledger.chain.watch(run_id, folder)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -248,7 +288,7 @@ class RunLedger:
 
     def append(self, kind: str, body: Mapping) -> Row:
         """One more row, durable on return. LedgerError out of order; a charge goes through `Ledger.charge`."""
-        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP", "RESET"):
+        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP", "RESET", "DISK"):
             raise ValueError("this row cannot be appended by hand")
         with self.ledger.chain.transaction():
             self.ledger._require(self.run_id, kind)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from sfumato.releases.beside import MOST_PICTURES
-from sfumato.releases.certificate import build_privacy_json
-from sfumato.releases.contents import DRAFT
-from sfumato.releases.folder import finalise, write_draft, write_release
+from sfumato.releases.certificate import build_privacy_json, certificate_digest
+from sfumato.releases.contents import DRAFT, SUMS
+from sfumato.releases.folder import drafted_files, files_digest, finalise, write_draft, write_release
 from sfumato.releases.verify import VerifyReport, verify
 
 __all__ = [
     "DRAFT",
     "MOST_PICTURES",
+    "SUMS",
     "VerifyReport",
     "build_privacy_json",
+    "certificate_digest",
+    "drafted_files",
+    "files_digest",
     "finalise",
     "verify",
     "write_draft",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from importlib.metadata import version
@@ -20,6 +22,7 @@ GROUP_SIZES = (2, 3, 5, 10)
 MOST_POINTS = 1e7  # of the whole loss: 80 MB
 MOST_CELLS = 1e5  # of single draws' losses, at about 50 microseconds each
 MOST_STEPS = 10**6
+NOT_COMPARED = "finished without comparing the draft with the ledger"
 LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
@@ -61,7 +64,8 @@ def build_privacy_json(
     `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`, `trained_by` (code versions) and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap`,
-    `data_sets` and `resets` (older copies that were accepted). `conditions` may have `base`, `base_digest`,
+    `data_sets`, `resets` (older copies that were accepted) and `file_systems` (of the ledger, not known to be local). `conditions`
+    may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no). `settings`
     are the public settings of synthesis. Raises
@@ -146,6 +150,14 @@ def build_privacy_json(
     return certificate
 
 
+def certificate_digest(certificate: dict) -> str:
+    """SHA-256 over what a certificate said when it was drafted: without its files and without the note of `finalise`."""
+    kept = {name: value for name, value in certificate.items() if name != "artefacts"}
+    private = certificate["not_private"]
+    kept["not_private"] = {**private, "opt_ins": [words for words in private["opt_ins"] if words != NOT_COMPARED]}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
 def event_tree(events: list[dict]) -> dict:
     """The events as dp_accounting nests them: composed, self-composed, Poisson-sampled."""
     leaves = []
@@ -169,6 +181,7 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
         "cap": ledger.get("cap"),
         "data_sets": ledger.get("data_sets", 1),
         "resets": ledger.get("resets", []),
+        "file_systems": ledger.get("file_systems", []),
     }
 
 

@@ -14,12 +14,13 @@ from sfumato.errors import SfumatoError
 from sfumato.releases import cards, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
-from sfumato.releases.certificate import build_privacy_json
+from sfumato.releases.certificate import NOT_COMPARED, build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
 from sfumato.releases.verify import all_checks
 
 VERIFIER = "verify_privacy.py"
 CERTIFICATE = "privacy.json"
+PAGES = ("README.md", "PRIVACY.md", "report.html", "croissant.json", VERIFIER)  # written by `finalise`
 
 
 def write_draft(
@@ -33,6 +34,7 @@ def write_draft(
     conditions: dict | None = None,
     settings: dict | None = None,
     controls: dict | None = None,
+    place: str | None = None,
 ) -> dict:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
 
@@ -41,13 +43,14 @@ def write_draft(
     `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n, resolution,
     class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other arguments are those of
     `build_privacy_json`; `artefacts` is "images" or "model". `controls`: what the report shows beside a token (`beside.check_beside`).
+    `place`: where the ledger is, for `release` alone; nothing of a draft but its certificate leaves.
     """
     check_beside(controls)
     certificate = build_privacy_json(
         plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
     )
     draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
-    draft |= {} if controls is None else {"controls": controls}
+    draft |= ({} if controls is None else {"controls": controls}) | ({} if place is None else {"ledger": place})
     part = folder / (DRAFT + ".part")
     try:
         part.unlink(missing_ok=True)
@@ -69,9 +72,11 @@ def finalise(
     licence: str = "other",
     public_metrics: list[dict] | None = None,
     require_audit: bool = False,
+    compared: bool = True,
 ) -> Path:
     """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`.
 
+    compared: the caller has compared the draft with the owner's ledger; the certificate says so where nobody has.
     require_audit: AuditFailed unless the run was audited before, completely, by this very code, and passed.
     """
     folder = Path(folder)
@@ -85,6 +90,9 @@ def finalise(
         raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
+    if not compared:
+        private = certificate["not_private"]
+        certificate = certificate | {"not_private": {**private, "opt_ins": [*private["opt_ins"], NOT_COMPARED]}}
     if require_audit:
         check_audit(certificate.get("audit", {}))
     return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made, controls)
@@ -116,6 +124,19 @@ def write_release(
         plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
     )
     return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
+
+
+def drafted_files(folder: Path) -> dict[str, str]:
+    """SHA-256 by name that the files of a draft will have in its release."""
+    made = json.loads((folder / DRAFT).read_text("utf-8"))["files"]
+    plain = {name: public_json((folder / name).read_bytes()) for name in made if name.endswith(".json")}
+    return {name: hashlib.sha256(plain[name]).hexdigest() if name in plain else made[name] for name in made}
+
+
+def files_digest(files: dict[str, str]) -> str:
+    """SHA-256 over names and hashes of a release's files, but for the pages that `finalise` writes."""
+    own = {name: digest for name, digest in files.items() if name not in PAGES}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def _finish(

@@ -27,6 +27,7 @@ from sfumato.gradients import Engine
 from sfumato.privacy import accounting
 from sfumato.privacy.chain import Chain
 from sfumato.privacy.ledger import Ledger, RunLedger
+from sfumato.privacy.witness import RunNote
 from sfumato.records import load_records
 from sfumato.releases import build_privacy_json, consistency, folder
 from sfumato.run import Run
@@ -77,8 +78,14 @@ POINTS = {
     "plan.after": (RunLedger, "append", "after", die, rows("PLAN"), 1),
     "charge.begin": (Ledger, "charge", "before", die, None, 1),
     "charge.inserted": (Chain, "append", "after", die, rows("CHARGE"), 1),
-    "charge.torn": (Chain, "append", "after", armed(TEAR, WRITE), rows("CHARGE"), 1),
-    "charge.before-sync": (Chain, "append", "after", armed(KILL, SYNC), rows("CHARGE"), 1),
+    "note.torn": (RunNote, "announce", "before", armed(TEAR, WRITE), None, 3),
+    "note.before-sync": (RunNote, "announce", "before", armed(KILL, SYNC), None, 3),
+    "note.before-rename": (RunNote, "announce", "before", die, None, 3),
+    "note.announced": (RunNote, "announce", "after", die, None, 3),
+    "note.confirmed": (RunNote, "confirm", "after", die, None, 3),
+    # The run folder's note takes the first write and two syncs.
+    "charge.torn": (Chain, "append", "after", armed(TEAR, WRITE, 2), rows("CHARGE"), 1),
+    "charge.before-sync": (Chain, "append", "after", armed(KILL, SYNC, 3), rows("CHARGE"), 1),
     "charge.after-sync": (Chain, "_note", "before", die, "CHARGE", 1),
     "charge.durable": (Ledger, "charge", "after", die, None, 1),
     "attempt.before": (RunLedger, "begin", "before", die, None, 1),
@@ -157,7 +164,7 @@ class Ground:
             setattr(verbs, name, lambda *_, answer=answer: answer)
         verbs.fit_to_memory = lambda prepared: prepared
         # Pricing takes seconds, writes nothing, and is another test's matter.
-        folder.build_privacy_json = lambda *_, **__: certificate
+        folder.build_privacy_json = lambda *_, ledger, **__: certificate | {"ledger": certificate["ledger"] | ledger}
         folder.verify_privacy.check_privacy = lambda facts: []
         consistency.check_facts = lambda facts: []
         fingerprint = adapting.Run.fingerprint.func(run)

@@ -1,0 +1,45 @@
+"""On what file system a ledger lies: only local ones are known to keep their locks, and what was synced, for everybody who opens it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+LOCAL = frozenset(
+    "ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs nilfs2 ufs "  # Linux and BSD
+    "tmpfs ramfs overlay aufs fuse-overlayfs fuse.fuse-overlayfs "  # memory and containers
+    "apfs hfs ntfs ntfs3 fuseblk vfat msdos exfat".split()
+)
+UNKNOWN = "unknown"
+
+
+def file_system(path: Path) -> str:
+    """Name of the file system that holds `path`, lower case; "unknown" where the machine does not say."""
+    place = path.resolve().parent
+    holding = ("", UNKNOWN)
+    for point, kind in _mounts():
+        inside = place == Path(point) or Path(point) in place.parents
+        if inside and len(point) >= len(holding[0]):  # of two on one point the later one hides the other
+            holding = (point, kind.lower())
+    return holding[1]
+
+
+def is_local(kind: str) -> bool:
+    """Whether the file system of this name is one of a machine's own disks, or of its memory."""
+    return kind in LOCAL
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """(mount point, file system) of all mounts, in the order in which they were mounted."""
+    try:
+        lines = [line.split(" ") for line in Path("/proc/self/mounts").read_text("utf-8", "surrogateescape").splitlines()]
+        # Spaces, tabs, newlines and backslashes in a path are written as octal numbers.
+        return [(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line[1]), line[2]) for line in lines if len(line) > 2]
+    except OSError:  # not Linux
+        pass
+    try:
+        found = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"^.*? on (/.*) \(([^,)]+)", found, re.MULTILINE)
