@@ -10,6 +10,7 @@ from .errors import SfumatoError
 from .inverting import Work, with_public_style
 from .methods import TOKEN_METHODS
 from .prepare import Prepared, prepare
+from .privacy.plan import Plan
 from .probing import with_public
 from .records import RecordSet, is_flat, load_records
 
@@ -23,7 +24,7 @@ def on_terms(preparing: dict, known: budget.Standing) -> dict:
     return preparing
 
 
-READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled")
+READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled", "yes_public")
 
 
 def split(options: dict) -> tuple[dict, dict]:
@@ -36,7 +37,8 @@ def prepare_as_asked(records: RecordSet, epsilon: float, preparing: dict) -> Pre
     said = {k: v for k, v in preparing.items() if k != "public_data"}
     if public is not None:
         inverts = said.get("method") == "inversion"
-        public = records_of(public, unlabelled_if_flat(public, {}, said) if inverts else {})
+        reading = unlabelled_if_flat(public, {}, said) if inverts else {}
+        public = records_of(public, {"yes_public": True} | reading)
         _require_apart(public, records)
         said = with_public_style(said, public, records.classes) if inverts else with_public(said, public)
     return prepare(records, epsilon=epsilon, **said)
@@ -61,6 +63,12 @@ def unlabelled_if_flat(path: Source, reading: dict, preparing: Mapping) -> dict:
     if preparing.get("method") not in TOKEN_METHODS or isinstance(path, RecordSet) or "labels" in reading:
         return reading
     return {"unlabelled": True} | reading if is_flat(Path(path)) else reading
+
+
+def as_planned(reading: dict, plan: Plan) -> dict:
+    """How a run's own images are read again: with the plan's class list, however that was found. Whether they are the same is for
+    the run's digest to say."""
+    return {"classes": list(plan.classes), "max_bad": 1.0} | {k: v for k, v in reading.items() if k != "yes_public"}
 
 
 def records_of(path: Source, reading: dict) -> RecordSet:

@@ -17,7 +17,7 @@ from .privacy import accounting
 from .privacy import events as dp_events
 from .privacy.events import PoissonGaussian
 from .privacy.faults import LedgerError, LedgerOutOfReach, OlderCopy
-from .privacy.ledger import Ledger, OverBudget
+from .privacy.ledger import Group, Ledger, OverBudget
 
 VARIABLE = "SFUMATO_LEDGER"
 FILE = "ledger.sqlite"
@@ -46,13 +46,18 @@ def in_words(error: ValueError) -> SfumatoError:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger knows of some images. `order`: their slots sorted by keyed hash, int64 [n]. `total`: epsilon so far."""
+    """What the ledger knows of some images. `order`: their slots sorted by keyed hash, int64 [n]. `total`: epsilon so far.
+
+    `unclear`: why no total can be stated of earlier runs; `ahead`: why none could be, were these images charged with this unit too.
+    """
 
     order: np.ndarray
     terms: dict | None
     runs: int
     total: float
     cap: float | None
+    unclear: str | None = None
+    ahead: str | None = None
 
     @property
     def remark(self) -> str | None:
@@ -60,19 +65,47 @@ class Standing:
         if not self.runs and self.cap is None:
             return None
         cap = "" if self.cap is None else f"; the cap is {self.cap:g}"
-        return f"these images have cost epsilon {self.total:.3f} in {self.runs} earlier {'run' if self.runs == 1 else 'runs'}{cap}"
+        runs = f"{self.runs} earlier {'run' if self.runs == 1 else 'runs'}"
+        if self.unclear:
+            return f"no total can be stated of {runs} on these images or units, for {self.unclear}{cap}"
+        said = f"these images have cost epsilon {self.total:.3f} in {runs}{cap}"
+        if self.ahead:
+            said += f"; with this one no total can be stated, for {self.ahead}" + (
+                ": it will be refused" if cap else ""
+            )
+        return said
 
 
-def standing(ledger: Ledger, fingerprints: Sequence[bytes]) -> Standing:
-    """What was spent on images given by a hash of their pixels per slot (b"" for an unusable slot, which comes last)."""
+def standing(
+    ledger: Ledger,
+    fingerprints: Sequence[bytes],
+    *,
+    files: Sequence[bytes] | None = None,
+    units: Sequence[bytes] | None = None,
+    unit: str | None = None,
+) -> Standing:
+    """What was spent on images given by a hash of their pixels per slot (b"" for an unusable slot, which comes last).
+
+    `files`, `units` as in `Ledger.identify`; `unit`: what is protected in a run that is planned on them, if one is.
+    """
     keyed = [ledger.keyed(p) if p else b"\xff" * 33 for p in fingerprints]
     order = sorted(range(len(keyed)), key=keyed.__getitem__)  # copies of one picture keep their order
     try:
-        group = ledger.group(ledger.identify([p for p in fingerprints if p]))
+        manifest = ledger.identify(fingerprints, files, units)
+        group = ledger.group(manifest)
+        coming = {"unit": unit, "listing": manifest.listing}
+        ahead = ledger.datasets.unclear([*group.charges, coming], manifest) if unit else None
     except LedgerError as error:
         raise in_words(error) from error
-    total = price(group.charges, group.adaptive) if group.charges else 0.0
-    return Standing(np.array(order, np.int64), group.terms, len(group.charges), total, group.cap)
+    runs, total = len(group.charges), cost(group)
+    return Standing(np.array(order, np.int64), group.terms, runs, total, group.cap, group.unclear, ahead)
+
+
+def cost(group: Group) -> float:
+    """Epsilon of all that was charged on a group, 0 for nothing; infinity where no total can be stated."""
+    if group.unclear:
+        return math.inf
+    return price(group.charges, group.adaptive) if group.charges else 0.0
 
 
 def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
@@ -145,10 +178,21 @@ def existing_ledger(path: str | Path | None = None, *, allow_file_system: bool =
     return ledger
 
 
-def set_cap(ledger: Ledger, fingerprints: Sequence[bytes], epsilon: float, *, raising: bool = False) -> float | None:
-    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and for a higher one unless `raising`."""
+def set_cap(
+    ledger: Ledger,
+    fingerprints: Sequence[bytes],
+    epsilon: float,
+    *,
+    raising: bool = False,
+    files: Sequence[bytes] | None = None,
+    units: Sequence[bytes] | None = None,
+) -> float | None:
+    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and for a higher one unless `raising`.
+
+    `files`, `units` as in `Ledger.identify`.
+    """
     try:
-        manifest = ledger.identify([p for p in fingerprints if p])
+        manifest = ledger.identify(fingerprints, files, units)
         return ledger.set_cap(manifest, epsilon, raising=raising).body["before"]
     except ValueError as error:
         raise in_words(error) from error

@@ -16,15 +16,18 @@ import safetensors.torch
 import torch
 
 from .bases import Base, bundled_bases, load_base, unknown_words
-from .errors import ModelError, SfumatoError
+from .errors import DataError, ModelError, SfumatoError
 from .methods import METHODS, TOKEN_METHODS, Adaptation, Prompts
 from .privacy.plan import Plan, make_plan
+from .records import FEW
 from .training import Performance, Recipe
 
 TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 MANY = 8192  # units from which a schedule of minutes gives way to one of most of an hour on two cores
-CLASSES_FOUND = "the class list was read off the data, not declared; the guarantee does not cover it"
+CLASSES_FOUND = (
+    "the class list was read off the data and declared public by the owner; the guarantee is conditional on it"
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def prepare(
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
     Uses of `records` only its public facts (number of units, classes, name of the unit column), and refuses prompts that stand
-    as captions in it.
+    as captions in it, and a class list that was read off the data with classes of few units (`RecordSet.few`).
     `tuning`: what the certificate says of how settings were chosen. `start`, `scores`: how adapters start and what the
     choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
@@ -141,6 +144,7 @@ def prepare(
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
+    _require_list(records)
     recipe, performance = recipe or Recipe(), performance or Performance()
     opened = load_base(base)
     if method in TOKEN_METHODS:
@@ -246,6 +250,17 @@ def prepare(
         },
     }
     return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
+
+
+def _require_list(records) -> None:
+    """DataError where the class list is neither declared nor common enough: a class dropped by a count would move with one unit."""
+    few = getattr(records, "few", None)
+    if few:
+        raise DataError(
+            f"{len(few)} of the {len(few) + len(records.classes)} classes read off the data have fewer than {FEW} units, whose presence the "
+            "names would tell: declare the public list (--classes a,b,c), or say that the one which `sfumato inspect` shows is public "
+            "(--yes-public)"
+        )
 
 
 def _copied_captions(captions: Sequence[str] | None, prompts: Prompts, classes: Sequence[str]) -> int:

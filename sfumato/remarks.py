@@ -5,17 +5,21 @@ from __future__ import annotations
 from .inverting import expectation
 from .prepare import Prepared
 from .privacy.plan import Plan
-from .records import LONE
+from .records import spelling
+
+MOST_NAMES = 40  # classes that a remark names
 
 
 def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
     plan, remarks = prepared.plan, []
     if records.classes_found:
-        remarks.append("the class list was read off the data and will be published: declare it with --classes")
-    lone = records.facts.bad.get(LONE, 0)
-    if lone:
-        remarks.append(f"{lone} classes have one record each and are left out, unless declared with --classes")
+        names = ", ".join(plan.classes[:MOST_NAMES]) + (", ..." if len(plan.classes) > MOST_NAMES else "")
+        remarks.append(
+            f"the class list was read off the data and will be published ({names}): declare it with --classes"
+        )
+    if records.unit_column:
+        remarks += spelling(records)
     ratio = plan.noise_norm_expected() / plan.signal_bound
     if prepared.adaptation.inversion is not None:
         said = expectation(prepared).remark

@@ -205,7 +205,7 @@ class Run:
     def ledger_facts(self) -> dict:
         """What the certificate says of the ledger, in the words of privacy.json."""
         ledger, group = self.ledger, self.group()
-        total = budget.price(group.charges, group.adaptive) if len(group.charges) > 1 else self.plan.epsilon
+        total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
         return {
             "head": ledger.ledger.head,
             "entries": len(ledger.ledger.rows),
@@ -216,6 +216,9 @@ class Run:
             "run": self.id,
             "charges": [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges],
             "total_epsilon": total if math.isfinite(total) else None,
+            "no_total": group.unclear,
+            # Charged before the ledger kept files and units: of those runs it knows pictures by their pixels alone.
+            "known_by_pixels": sum("listing" not in charge for charge in group.charges),
             "cap": group.cap,
             "data_sets": len(group.datasets),
             "resets": ledger.ledger.resets,
@@ -263,7 +266,7 @@ class Run:
             "data": self.data_digest(records),
         }
         try:
-            ledger.charge(self.id, ledger.identify([p for p in records.fingerprints if p]), body, budget.price)
+            ledger.charge(self.id, ledger.identify(records.fingerprints, **records.marks), body, budget.price)
         except ValueError as error:
             raise budget.in_words(error) from error
 

@@ -14,7 +14,16 @@ import numpy as np
 
 from . import budget, parallel
 from .adapting import check_gradients, continue_run, open_run, train_run
-from .asked import Source, on_terms, prepare_as_asked, records_of, require_inversion, split, unlabelled_if_flat
+from .asked import (
+    Source,
+    as_planned,
+    on_terms,
+    prepare_as_asked,
+    records_of,
+    require_inversion,
+    split,
+    unlabelled_if_flat,
+)
 from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
 from .certified import check_draft
 from .certified import verify as verify_release
@@ -48,7 +57,7 @@ class PlanReport:
 def inspect(path: Source, **reading: Any) -> Summary:
     """What is in a folder of private images. Everything in the answer is private: keep it on this machine.
 
-    `reading`: labels, unit, caption_column, classes, max_bad, unlabelled as in `records.load_records`.
+    `reading`: labels, unit, caption_column, classes, max_bad, unlabelled, yes_public as in `records.load_records`.
     """
     return describe(records_of(path, reading))
 
@@ -64,7 +73,9 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
     records = records_of(path, unlabelled_if_flat(path, reading, preparing))
     place, remarks = Path(ledger or budget.default_path()), ()
     if place.exists():
-        known = budget.standing(budget.open_ledger(place), records.fingerprints)
+        known = budget.standing(
+            budget.open_ledger(place), records.fingerprints, **records.marks, unit=records.unit_column or "record"
+        )
         preparing = on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()
     prepared = prepare_as_asked(records, epsilon, preparing)
@@ -112,8 +123,11 @@ def adapt(
         if (run.folder / "model").exists():
             raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
         require_inversion(run.plan.aggregation is not None, work)
-        records = records_of(path, unlabelled_if_flat(path, reading, {"method": run.plan.method}))
-        known = parallel.on_first_rank(lambda: budget.standing(run.ledger.ledger, records.fingerprints))
+        reading = as_planned(unlabelled_if_flat(path, reading, {"method": run.plan.method}), run.plan)
+        records = records_of(path, reading)
+        known = parallel.on_first_rank(
+            lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
+        )
         records = records.rearranged(known.order)
         with one_writer(run, shard):
             # Inside, so that a probe recorded by the process before us is seen.
@@ -130,7 +144,12 @@ def adapt(
         place = ledger or budget.default_path(Path(output))
         # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
         known = parallel.on_first_rank(
-            lambda: budget.standing(budget.open_ledger(place, allow_file_system=allow_file_system), records.fingerprints)
+            lambda: budget.standing(
+                budget.open_ledger(place, allow_file_system=allow_file_system),
+                records.fingerprints,
+                **records.marks,
+                unit=records.unit_column or "record",
+            )
         )
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)

@@ -323,7 +323,8 @@ def config(folder: Path, name: str, **fields) -> None:
 def one_file(kit) -> str:
     (kit.tmp / "d" / "a").mkdir(parents=True)
     (kit.tmp / "d" / "a" / "x.png").write_bytes(encoded())
-    assert "the public class list" in outcome(lambda: str(load_records(kit.tmp / "d"))), "its class would give it away"
+    found = outcome(lambda: str(verbs.plan(kit.tmp / "d", base=str(kit.base), epsilon=4.0)))
+    assert found.startswith("refuse 10"), "its class would give it away"
     report = verbs.plan(kit.tmp / "d", classes=["a"], base=str(kit.base), epsilon=4.0)
     assert report.plan.n_units == 1 and any("cannot teach a model" in remark for remark in report.remarks)
     return "runs, with a warning"
@@ -497,9 +498,10 @@ def lone_class(kit) -> str:
     (root / "metadata.csv").write_text(TABLE.replace("a/3.png,a", "a/3.png,rare"))
     declared_ = load_records(root, classes=["a", "b", "rare"])
     assert declared_.usable.all() and any("'rare' has one record" in w for w in describe(declared_).warnings)
-    records = load_records(root, max_bad=0.5)
-    assert any("only one of its class" in w for w in describe(records).warnings) and "rare" not in records.classes
-    return f"zero: {', '.join(records.facts.bad)}; read if declared"
+    records = load_records(root)
+    assert records.few == {"rare": 1} and "rare" not in records.classes and records.usable.all()
+    assert any("kept apart" in w for w in describe(records).warnings)
+    return outcome(lambda: str(verbs.plan(root, base=str(kit.base), epsilon=4.0)))
 
 
 def adapter_for_another(kit) -> str:
@@ -733,7 +735,7 @@ TABLE_OF_INPUTS = [
     ("BT08", "prompt of 100 kB, control characters", each(prompts("long words " * 10_000), prompts("a\x1b[2J b"), prompts("a\nb")),
      "refuse 2: .*(longer than|control characters)"),
     ("BT09", "prompt equals a private caption", private_caption, "refuse 2: 1 of the prompts stand as captions"),
-    ("BT10", "class used once", lone_class, "zero: the only record of its class; read if declared"),
+    ("BT10", "class used once", lone_class, "refuse 10: 1 of the 3 classes read off the data"),
     ("BM01", "pickled weights", base(lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin"))),
      "refuse 11: .*is a pickle"),
     ("BM02", "header of 2^63", base(lambda folder: (folder / WEIGHTS).write_bytes((2**63).to_bytes(8, "little") + bytes(99))), WHOLE),

@@ -12,7 +12,7 @@ from sfumato import prepare as module
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
 from sfumato.methods import LEARNING_RATES
-from sfumato.prepare import choose_prompts, default_schedule, prepare, rebuild, shares_of
+from sfumato.prepare import CLASSES_FOUND, choose_prompts, default_schedule, prepare, rebuild, shares_of
 from sfumato.privacy import accounting
 from sfumato.training import Recipe
 
@@ -190,3 +190,17 @@ def test_the_average_looks_back_further_in_a_long_run(tiny_base):
     assert long.plan.ema_decay == long.recipe.ema_decay == 0.95
     assert ready(tiny_base, steps=100, recipe=Recipe(ema_decay=0.5)).plan.ema_decay == 0.5
     assert ready(tiny_base, steps=100, recipe=Recipe(ema_decay=0.0)).plan.ema_decay == 0.0
+
+
+def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
+    said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
+    some = records(classes=CLASSES[:2])
+    some.few, some.classes_found = {CLASSES[2]: 2}, True
+    with pytest.raises(SfumatoError, match="1 of the 3 classes read off the data have fewer than 3 units") as caught:
+        prepare(some, **said)
+    assert caught.value.exit_code == 10 and "--classes" in str(caught.value) and "--yes-public" in str(caught.value)
+    assert CLASSES[2] not in str(caught.value)
+    some.few = {}
+    assert CLASSES_FOUND in prepare(some, **said).options["statements"]["opt_ins"]
+    some.classes_found = False
+    assert not prepare(some, **said).options["statements"]["opt_ins"]

@@ -48,7 +48,7 @@ def plan():
         )
 
 
-RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], digest=lambda key: "d")
+RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda key: "d")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, replay, sampling, taint
+from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, people, replay, sampling, taint
 from .finding import Finding
 from .models import FAMILIES
 from .subject import key_of, made_up
@@ -126,6 +126,12 @@ def m_methods(now: Settings) -> Iterator[Finding]:
     yield from methods.every_method(now.seed, now.quick)
 
 
+def u(now: Settings) -> Iterator[Finding]:
+    """No class is dropped by a count, none is listed untold, and runs on the same people join, whatever they are called."""
+    yield people.class_lists(now.seed)
+    yield people.partitions(now.seed)
+
+
 def m5(now: Settings) -> Iterator[Finding]:
     """Nothing that is published, constant or counted depends on one record: whole runs on neighbours (needs diffusers)."""
     yield taint.untouched(now.seed)
@@ -133,7 +139,7 @@ def m5(now: Settings) -> Iterator[Finding]:
 
 CHECKS: dict[str, Check] = {
     "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M6": m6, "A": a, "A2": a2, "B": b, "B2": b2, "B3": b3, "H": h, "E": e,
-    "METHODS": m_methods, "M5": m5,
+    "U": u, "METHODS": m_methods, "M5": m5,
 }  # fmt: skip
 
 

@@ -42,17 +42,18 @@ def show(
 
     book = budget.existing_ledger(ledger, allow_file_system=allow_file_system)
     if images is not None:
-        known = budget.standing(book, _records(images, reading).fingerprints)
+        records = _records(images, reading)
+        known = budget.standing(book, records.fingerprints, **records.marks)
         print(known.remark or "nothing was ever charged on these images, and they have no cap")
         return
     if against is not None:
         print(f"{against.name}: {certified.check_certificate(book, against)}; the ledger holds it")
     for number, group in enumerate(book.groups(), 1):
-        total = budget.price(group.charges, group.adaptive) if group.charges else 0.0
+        total = f"epsilon {budget.cost(group):.3f}" if not group.unclear else "no total"
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
         print(
-            f"group {number}: epsilon {total:.3f} in {counted(len(group.charges), 'run')}, {cap}, "
-            f"{counted(len(group.datasets), 'data set')}"
+            f"group {number}: {total} in {counted(len(group.charges), 'run')}, {cap}, "
+            f"{counted(len(group.datasets), 'data set')}" + (f"; {group.unclear}" if group.unclear else "")
         )
         for charge in group.charges:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
@@ -62,7 +63,9 @@ def show(
     for again in book.resets:
         print(f"row {again['row']}: RESET at {again['utc']}, an older copy was accepted")
     if book.chain.state is None:
-        print("no home folder for a second note of the newest row: an older copy of the whole folder shows against run folders alone")
+        print(
+            "no home folder for a second note of the newest row: an older copy of the whole folder shows against run folders alone"
+        )
     print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
 
 
@@ -72,7 +75,9 @@ def cap(
     images: Images,
     reading: dict,
     epsilon: Annotated[float, Argument(help="The most that all runs on these images may cost together.")],
-    raising: Annotated[bool, Option("--raise", help="Give these images, and all sets that share one, a higher cap.")] = False,
+    raising: Annotated[
+        bool, Option("--raise", help="Give these images, and all sets that share one, a higher cap.")
+    ] = False,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
 ) -> None:
@@ -87,18 +92,20 @@ def cap(
 
     book = budget.open_ledger(ledger or budget.default_path(), allow_file_system=allow_file_system)
     records = _records(images, reading)
-    before = budget.set_cap(book, records.fingerprints, epsilon, raising=raising)
+    before = budget.set_cap(book, records.fingerprints, epsilon, raising=raising, **records.marks)
     print(
         f"cap {epsilon:g} on {sum(map(bool, records.fingerprints)):,} images"
         + (f", before {before:g}" if before else "")
     )
-    if known := budget.standing(book, records.fingerprints).remark:
+    if known := budget.standing(book, records.fingerprints, **records.marks).remark:
         print(known)
 
 
 @app.command()
 def reset(
-    runs: Annotated[list[Path] | None, Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy.")] = None,
+    runs: Annotated[
+        list[Path] | None, Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy.")
+    ] = None,
     ledger: Ledger = None,
 ) -> None:
     """Accept an older copy of the ledger, or of a run folder, put back because the newest is gone. It is recorded, and every later
@@ -114,7 +121,11 @@ def reset(
 
     for facts in budget.reset_ledger(ledger, runs or ()):
         known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
-        whose = "an older copy of the run's folder was accepted" if facts.get("older") == "folder" else f"{known} rows are missing"
+        whose = (
+            "an older copy of the run's folder was accepted"
+            if facts.get("older") == "folder"
+            else f"{known} rows are missing"
+        )
         print(f"row {facts['row']}: RESET, {whose}; every later certificate says so")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,9 +71,17 @@ def reading(
             "--classes",
             metavar="A,B,..",
             rich_help_panel=READ,
-            help="The public list of classes; default: those found.",
+            help="The public list of classes (a name with a comma in double quotes); default: those found.",
         ),
     ] = None,
+    yes_public: Annotated[
+        bool,
+        Option(
+            "--yes-public",
+            rich_help_panel=READ,
+            help="The classes found are public, as `inspect` shows them, however few units have one. Recorded.",
+        ),
+    ] = False,
     caption_column: Annotated[
         str | None,
         Option(
@@ -94,9 +103,19 @@ def reading(
     ] = False,
 ) -> dict:
     """Arguments of `records.load_records`."""
-    listed = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    listed = None if classes is None else names(classes)
     given = {"labels": labels, "classes": listed, "caption_column": caption_column, "unit": unit, "max_bad": max_bad}
-    return {k: v for k, v in given.items() if v is not None} | ({"unlabelled": True} if unlabelled else {})
+    flags = {"unlabelled": unlabelled, "yes_public": yes_public}
+    return {k: v for k, v in given.items() if v is not None} | {k: v for k, v in flags.items() if v}
+
+
+def names(listed: str) -> list[str]:
+    """Names between commas; one that holds a comma stands in double quotes."""
+    try:
+        (found,) = csv.reader([listed], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise SfumatoError('--classes does not read: write a,b or "a, with a comma",b on one line') from error
+    return [name.strip() for name in found if name.strip()]
 
 
 def pairs(flag: str, words: Sequence[str]) -> dict[str, str]:

@@ -119,7 +119,9 @@ class Chain:
         """Whether a noted row is in the chain, or was given up by a RESET row."""
         number, digest = head
         given_up = (row.body["noted"] for row in self.of("RESET"))
-        return (number < len(self._rows) and self._rows[number].hash == digest) or any(digest in old for old in given_up)
+        return (number < len(self._rows) and self._rows[number].hash == digest) or any(
+            digest in old for old in given_up
+        )
 
     def watch(self, run_id: str, folder: Path) -> None:
         """From now on the run's rows are noted in its folder too."""

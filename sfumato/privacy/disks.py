@@ -33,9 +33,13 @@ def is_local(kind: str) -> bool:
 def _mounts() -> list[tuple[str, str]]:
     """(mount point, file system) of all mounts, in the order in which they were mounted."""
     try:
-        lines = [line.split(" ") for line in Path("/proc/self/mounts").read_text("utf-8", "surrogateescape").splitlines()]
+        lines = [
+            line.split(" ") for line in Path("/proc/self/mounts").read_text("utf-8", "surrogateescape").splitlines()
+        ]
         # Spaces, tabs, newlines and backslashes in a path are written as octal numbers.
-        return [(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line[1]), line[2]) for line in lines if len(line) > 2]
+        return [
+            (re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line[1]), line[2]) for line in lines if len(line) > 2
+        ]
     except OSError:  # not Linux
         pass
     try:

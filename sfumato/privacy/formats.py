@@ -25,6 +25,11 @@ _SINCE_2 = (
     "BEGIN SELECT RAISE(ABORT, 'a newer sfumato has upgraded this ledger'); END",
     "CREATE TRIGGER seal_kept BEFORE DELETE ON seal BEGIN SELECT RAISE(ABORT, 'append-only'); END",
     "CREATE TRIGGER seal_fixed BEFORE UPDATE ON seal BEGIN SELECT RAISE(ABORT, 'append-only'); END",
+    # Of each image in a listing: keyed hashes of its pixels, of its file's bytes and of its unit's value; OPEN rows name the listings.
+    "CREATE TABLE trace (listing TEXT NOT NULL, picture BLOB NOT NULL, file BLOB NOT NULL, unit BLOB NOT NULL, "
+    "PRIMARY KEY (listing, picture, file, unit)) WITHOUT ROWID",
+    "CREATE INDEX trace_file ON trace (file) WHERE file != x''",
+    "CREATE INDEX trace_unit ON trace (unit) WHERE unit != x''",
 )
 SCHEMAS = {1: _FORMAT_1, 2: _FORMAT_1 + _SINCE_2}
 

@@ -1,7 +1,8 @@
 """The ledger: all that was ever charged on the owner's images, whichever run, folder or name they came in; and the cap.
 
-Images are known by keyed hashes of their decoded pixels. Data sets that share an image form a group: their charges compose for
-ever, and the smallest cap wins. Charge before read, cap check and charge in one transaction, no refunds.
+Images are known by keyed hashes of their decoded pixels, of their files' bytes and of their units' values. Data sets that share one
+form a group: their charges compose for ever, and the smallest cap wins. Where runs of a group do not mean the same by a unit, no total
+is stated, and none is let under a cap. Charge before read, cap check and charge in one transaction, no refunds.
 """
 
 from __future__ import annotations
@@ -16,13 +17,27 @@ from pathlib import Path
 
 from sfumato.privacy import past
 from sfumato.privacy.chain import Chain, Row, canonical
-from sfumato.privacy.datasets import TERMS, DataSets, Group, Manifest
+from sfumato.privacy.datasets import SAME, DataSets, Group, Manifest
 from sfumato.privacy.disks import file_system, is_local
 from sfumato.privacy.faults import LedgerError, OlderCopy
 from sfumato.privacy.formats import NEWEST
 from sfumato.privacy.secret import load_key
 
-KINDS = ("NOTE", "OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "ATTEMPT", "PROBE", "REPLAY", "RELEASE", "CERTIFY", "RESET", "DISK")
+KINDS = (
+    "NOTE",
+    "OPEN",
+    "JOIN",
+    "CAP",
+    "PLAN",
+    "CHARGE",
+    "ATTEMPT",
+    "PROBE",
+    "REPLAY",
+    "RELEASE",
+    "CERTIFY",
+    "RESET",
+    "DISK",
+)
 # Rows that `export` writes out: nothing in them follows which units were drawn.
 EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET", "DISK")
 _NEEDS = {
@@ -37,6 +52,7 @@ NOT_LOCAL = (
     "the ledger lies on {}, which is not known to be a local disk, and over a network locks may fail and a charge be lost: name a local "
     "disk with --ledger, or accept it with --allow-file-system, which every later certificate shows"
 )
+SHORT = 16  # bytes of a keyed hash that name a file or a unit
 _SAME_NOISE = "another copy of this run folder ended this attempt with other numbers but the same noise: use that one"
 _ANOTHER = "another copy of this run folder was started meanwhile: continue with that one"
 
@@ -136,10 +152,28 @@ class Ledger:
         """HMAC-SHA256 of one image's hash under the ledger's key."""
         return self.chain.key.keyed(fingerprint)
 
-    def identify(self, prints: Sequence[bytes]) -> Manifest:
-        """The manifest of images given by a hash of their decoded pixels each; private outside this ledger."""
-        counts = Counter(self.keyed(fingerprint) for fingerprint in prints)
-        return Manifest(tuple(sorted(counts.items())))
+    def identify(
+        self, prints: Sequence[bytes], files: Sequence[bytes] | None = None, units: Sequence[bytes] | None = None
+    ) -> Manifest:
+        """The manifest of images given by a hash of their decoded pixels each (b"" is none); private outside this ledger.
+
+        `files`, `units`: beside each, a hash of its file's bytes and of its unit's value, b"" where there is none.
+        """
+        keyed = [self.keyed(fingerprint) if fingerprint else b"" for fingerprint in prints]
+        counts = Counter(key for key in keyed if key)
+        known: dict[tuple[bytes, bytes], bytes] = {}
+
+        def short(kind: bytes, value: bytes) -> bytes:
+            if value and (kind, value) not in known:
+                known[kind, value] = self.keyed(kind + value)[:SHORT]
+            return known[kind, value] if value else b""
+
+        traces = set()
+        for slot, key in enumerate(keyed):
+            file, unit = short(b"file", files[slot] if files else b""), short(b"unit", units[slot] if units else b"")
+            if key and (file or unit):
+                traces.add((key[:SHORT], file, unit))
+        return Manifest(tuple(sorted(counts.items())), tuple(sorted(traces)))
 
     def group(self, manifest: Manifest) -> Group:
         """All data sets that share an image with `manifest`, directly or through others, and what was spent on them."""
@@ -169,7 +203,7 @@ class Ledger:
             with self.chain.snapshot():
                 overlapping = self.datasets.overlapping(manifest)
                 seen = self.datasets.group(overlapping)
-            total = self._fitting(seen, dict(body), price)
+            total = self._fitting(seen, {**body, "listing": manifest.listing}, price, manifest)
             # Pricing takes seconds, so it is done outside; inside, it must still be about the same group.
             with self.chain.transaction():
                 self._require(run_id, "CHARGE")
@@ -178,17 +212,24 @@ class Ledger:
                 if (self.datasets.overlapping(manifest), self.datasets.group(overlapping)) != (overlapping, seen):
                     continue
                 self.datasets.open(manifest, overlapping)
-                facts = {"dataset": manifest.id, "cap": seen.cap, "total": total}
+                facts = {"dataset": manifest.id, "listing": manifest.listing, "cap": seen.cap, "total": total}
                 return self.chain.append("CHARGE", run_id, {**body, **facts})
 
-    def _fitting(self, group: Group, body: dict, price: Price) -> float | None:
-        """What the group will have cost; None where that is not finite. OverBudget if it must not be."""
-        for name in TERMS if group.charges else ():
+    def _fitting(self, group: Group, body: dict, price: Price, manifest: Manifest) -> float | None:
+        """What the group will have cost; None where that cannot be stated or is not finite. OverBudget if it must not be."""
+        for name in SAME if group.charges else ():
             if {charge[name] for charge in group.charges} != {body[name]}:
                 raise OverBudget(
                     f"these images were charged before with {name} {group.charges[0][name]!r}, and costs with "
                     f"different ones cannot be added: give the same {name}"
                 )
+        if unclear := self.datasets.unclear([*group.charges, body], manifest):
+            if group.cap is not None:
+                raise OverBudget(
+                    f"the cap on these images is epsilon {group.cap:g}, and {unclear}, so no total can be held against it: "
+                    "give images and unit column as in the earlier runs"
+                )
+            return None
         total = price([*group.charges, body], group.released) if group.charges else body["epsilon"]
         if group.cap is not None and not total <= group.cap:
             raise OverBudget(

@@ -61,7 +61,11 @@ def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
             raise LedgerError(f"there is nothing to reset: {folder} and the ledger know the same rows of the run")
         noted = [head for head in (seen.head, seen.coming) if head and not chain.holds(head)]
         with chain.transaction():
-            facts = _lost(len(chain.rows), noted) if older == "ledger" else {"rows": len(chain.rows), "missing": 0, "noted": []}
+            facts = (
+                _lost(len(chain.rows), noted)
+                if older == "ledger"
+                else {"rows": len(chain.rows), "missing": 0, "noted": []}
+            )
             chain.append("RESET", "", facts | {"run": run_id, "older": older})
         head = (len(chain.rows) - 1, chain.head)
         note.announce(head, head)

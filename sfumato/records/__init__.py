@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .assemble import LONE
+from .assemble import FEW
 from .digits import bundled_digits
 from .folder import is_flat
 from .load import load_records
 from .recordset import Facts, RecordSet
-from .summary import Summary, describe
+from .summary import Summary, describe, spelling
 
-__all__ = ["LONE", "Facts", "RecordSet", "Summary", "bundled_digits", "describe", "is_flat", "load_records"]
+__all__ = ["FEW", "Facts", "RecordSet", "Summary", "bundled_digits", "describe", "is_flat", "load_records", "spelling"]

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import unicodedata
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DataError, SfumatoError
 from .bounded import look
 from .recordset import Facts
+from .spelling import loose, unit_value
+
+FEW = 3
+"""Units that a class read off the data has at least, or the owner is asked whether its name may be published at all.
+
+With fewer than three, whoever knows one unit of the class learns from its name that a certain other one is there: the smallest cell
+that statistical offices publish. It is no guarantee, and none is claimed: whether the list is public is for the owner to say.
+"""
+UNKNOWN = "label not in the class list"
 
 
-def class_list(names: Sequence[str | None], declared: Sequence[str] | None) -> tuple[str, ...]:
-    """The declared classes, or those found (numbers by size). Raises SfumatoError for an empty or doubled list."""
-    if declared is not None:
-        classes = tuple(str(name).strip() for name in declared)
+def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tuple[str, ...]:
+    """The list that was declared or came with a file, or the names found (numbers by size). SfumatoError for an empty or doubled list."""
+    if listed is not None:
+        classes = tuple(str(name).strip() for name in listed)
         if not classes or "" in classes or len(set(classes)) < len(classes):
             raise SfumatoError(
                 "the class list is empty, has an empty name or names a class twice: give --classes a,b,c"
@@ -30,22 +40,19 @@ def class_list(names: Sequence[str | None], declared: Sequence[str] | None) -> t
     )
 
 
-LONE = "the only record of its class"
-UNKNOWN = "label not in the class list"
+def apart_from_few(
+    labels: np.ndarray, classes: tuple[str, ...], unit: np.ndarray, usable: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...], dict[str, int]]:
+    """Labels and a found list without the classes of fewer than FEW units with a usable record, and what these have.
 
-
-def without_lone_classes(
-    names: Sequence[str | None], classes: tuple[str, ...], rules: list[str | None]
-) -> tuple[str, ...]:
-    """Found classes less those of a single record: publishing such a class would publish that record's presence."""
-    counts = Counter(names)
-    for slot, name in enumerate(names):
-        if name is not None and counts[name] == 1:
-            rules[slot] = rules[slot] or LONE
-    kept = tuple(name for name in classes if counts[name] > 1)
-    if not kept:
-        raise DataError("every class has one record: declare the public class list with --classes a,b,c")
-    return kept
+    Their records keep slot and weight; only their label is -1. It is for looking at: `prepare` refuses such a set.
+    """
+    number = {i: len(np.unique(unit[usable & (labels == i)])) for i in range(len(classes))}
+    kept = [i for i in number if number[i] >= FEW]
+    new = np.full(len(classes) + 1, -1, np.int64)  # the last is for -1
+    new[kept] = np.arange(len(kept))
+    few = {classes[i]: count for i, count in number.items() if count < FEW}
+    return new[labels], tuple(classes[i] for i in kept), few
 
 
 def number_labels(names: Sequence[str | None], classes: tuple[str, ...], rules: list[str | None]) -> np.ndarray:
@@ -57,18 +64,38 @@ def number_labels(names: Sequence[str | None], classes: tuple[str, ...], rules: 
     return labels
 
 
-def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | None]) -> np.ndarray:
-    """int64 [n] unit numbers in order of first appearance; a record without a unit is a zero slot and its own unit."""
+@dataclass(frozen=True)
+class Units:
+    """int64 [n] unit numbers in order of first appearance; SHA-256 of every slot's value (None without a column), b"" where missing;
+    spellings that were taken for another value's, and values that might be another spelling of another."""
+
+    number: np.ndarray
+    prints: tuple[bytes, ...] | None = None
+    respelt: int = 0
+    doubtful: int = 0
+
+
+def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | None]) -> Units:
+    """Units from a column; values of equal `unit_value` are one. A record without a unit is a zero slot and its own unit."""
     if names is None:
-        return np.arange(n, dtype=np.int64)
-    # One spelling per person: composed and decomposed accents must not make two units of one.
-    names = [None if name is None else unicodedata.normalize("NFC", name) for name in names]
+        return Units(np.arange(n, dtype=np.int64))
+    form = {name: unit_value(name) for name in set(names) if name is not None}
     number: dict = {}
+    found = np.zeros(n, np.int64)
     for slot, name in enumerate(names):
-        if name is None:
+        value = form.get(name)
+        if not value:
             rules[slot] = rules[slot] or "missing unit"
-        number.setdefault(("slot", slot) if name is None else name, len(number))
-    return np.array([number[("slot", slot) if name is None else name] for slot, name in enumerate(names)], np.int64)
+        found[slot] = number.setdefault(value or ("slot", slot), len(number))
+    values = set(form.values()) - {""}
+    prints = {value: hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() for value in values}
+    shared = Counter(map(loose, values))
+    return Units(
+        found,
+        tuple(prints.get(form.get(name), b"") for name in names),
+        respelt=sum(value != "" for value in form.values()) - len(values),
+        doubtful=sum(count for count in shared.values() if count > 1),
+    )
 
 
 def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
@@ -95,7 +122,7 @@ def judge(rules: list[str | None], max_bad: float, classes: tuple[str, ...]) -> 
             "empty: there is no record here; give class folders, metadata.csv with its images, parquet, idx or npz"
         )
     usable = np.array([rule is None for rule in rules])
-    wrong = n - int(usable.sum()) - bad.get(LONE, 0)
+    wrong = n - int(usable.sum())
     if wrong == n or wrong > max_bad * n:
         counts = ", ".join(f"{rule}: {count}" for rule, count in sorted(bad.items(), key=lambda item: -item[1]))
         cure = "repair them" if wrong == n else f"repair or remove them, or raise --max-bad above {wrong / n:.3g}"

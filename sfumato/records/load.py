@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError, MachineError, SfumatoError
 from . import arrays, folder, parquet, tables
-from .assemble import class_list, facts_of, index_files, judge, number_labels, number_units, without_lone_classes
+from .assemble import apart_from_few, class_list, facts_of, index_files, judge, number_labels, number_units
 from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
@@ -28,12 +28,15 @@ def load_records(
     max_bad: float = 0.01,
     split: str = "train",
     unlabelled: bool = False,
+    yes_public: bool | Sequence[str] = False,
 ) -> RecordSet:
     """Index private images at `path` and return their RecordSet; every image is decoded once, by fixed rules.
 
     Takes class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet, idx pairs and npz.
     `labels`, `caption_column`, `unit` name columns (or npz arrays); labels default to the first of label, class.
-    `classes` declares the public class list; other labels become zero slots. `split` chooses where a source is laid
+    `classes` declares the public class list; other labels become zero slots. Without it the list is read off the data (labels, folders,
+    or names that come with the file), and its classes of few units are kept apart (`RecordSet.few`), unless `yes_public` declares it as
+    it is found; as a list of names it must be the found one, word for word. `split` chooses where a source is laid
     out in splits and is ignored elsewhere. `unlabelled` gives all records the one class "image".
     An npz array called `unit` is used as privacy unit without being named. Raises SfumatoError for any bad input.
     """
@@ -44,6 +47,8 @@ def load_records(
         raise SfumatoError(f"split is 'train' or 'test', not {split!r}")
     if unlabelled and labels is not None:
         raise SfumatoError("a label column and --unlabelled exclude each other: choose one")
+    if yes_public is not False and classes is not None:
+        raise SfumatoError("--classes declares the list, and --yes-public the one that is found: choose one")
     if not root.exists():
         raise SfumatoError(f"no such file or folder: {str(path)!r}")
     options = {
@@ -53,6 +58,7 @@ def load_records(
         "classes": classes,
         "max_bad": max_bad,
         "unlabelled": unlabelled,
+        "yes_public": yes_public,
     }
     try:
         return _load(root, split, options)
@@ -167,7 +173,7 @@ def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
     label_column = options["labels"] or next((name for name in tables.LABEL_COLUMNS if name in columns), None)
     if label_column in names and listed["labels"] is not None:
         listed["labels"] = _named(listed["labels"], names[label_column])
-        options = options | {"classes": names[label_column] if options["classes"] is None else options["classes"]}
+        options = options | {"names": names[label_column]}
     reader = parquet.ParquetImages(files, image)
     return _from_files(
         root,
@@ -193,20 +199,41 @@ def _from_files(root, kind, reader, n, labels, units, captions, options, *, igno
     numbers, classes = _labels(labels, n, options, rules)
     unit = number_units(units, n, rules)
     known = index_files(reader, rules)
+    known |= {"ignored": ignored or {}, "columns": columns}
+    return _record_set(root, kind, options, numbers, classes, unit, captions, rules, known, read=reader)
+
+
+def _record_set(root, kind, options, numbers, classes, unit, captions, rules, known, **source) -> RecordSet:
     usable, bad = judge(rules, options["max_bad"], classes)
+    found, few = options["classes"] is None and not options["unlabelled"], {}
+    if found and not _confirmed(options["yes_public"], classes):
+        numbers, classes, few = apart_from_few(numbers, classes, unit.number, usable)
+    known |= {"units": unit.prints, "respelt": unit.respelt, "doubtful": unit.doubtful}
     return RecordSet(
         source=str(root),
         kind=kind,
         classes=classes,
         labels=numbers,
-        unit=unit,
+        unit=unit.number,
         unit_column=options["unit"],
-        classes_found=options["classes"] is None and not options["unlabelled"],
+        classes_found=found,
+        few=few,
         usable=usable,
         captions=None if captions is None else tuple(caption or "" for caption in captions),
-        facts=facts_of(bad, ignored=ignored or {}, columns=columns, **known),
-        read=reader,
+        facts=facts_of(bad, **known),
+        **source,
     )
+
+
+def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
+    """Whether the owner has declared the found list; SfumatoError where the names given are not the ones found, word for word."""
+    if isinstance(said, bool):
+        return said
+    if sorted(said) != sorted(classes):
+        raise SfumatoError(
+            "the classes confirmed are not those found, word for word: declare a list of your own with --classes"
+        )
+    return True
 
 
 def _labels(labels, n: int, options: dict, rules: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -217,9 +244,8 @@ def _labels(labels, n: int, options: dict, rules: list[str | None]) -> tuple[np.
         return np.zeros(n, np.int64), classes
     if n == 0:
         judge([], 1, (UNLABELLED,))
-    classes = class_list(labels, options["classes"])
-    if options["classes"] is None:
-        classes = without_lone_classes(labels, classes, rules)
+    # Names that come with a file are found like those of folders: whoever made the file had the data before them.
+    classes = class_list(labels, options.get("names") if options["classes"] is None else options["classes"])
     return number_labels(labels, classes, rules), classes
 
 
@@ -244,27 +270,13 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
             "there is no array `labels` beside the images: add one, name it with --labels, or say --unlabelled"
         )
     if "classes" in found and not options["unlabelled"] and found[options["labels"] or "labels"].dtype.kind in "iuf":
-        lists["labels"] = _named(lists["labels"], found["classes"].reshape(-1).tolist())
-        if options["classes"] is None:
-            options = options | {"classes": found["classes"].reshape(-1).tolist()}
+        names = found["classes"].reshape(-1).tolist()
+        lists["labels"], options = _named(lists["labels"], names), options | {"names": names}
     rules: list[str | None] = [None if ok else "not finite" for ok in finite]
     numbers, classes = _labels(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
-    usable, bad = judge(rules, options["max_bad"], classes)
-    captions = lists["captions"]
-    return RecordSet(
-        source=str(root),
-        kind=kind,
-        classes=classes,
-        labels=numbers,
-        unit=unit,
-        unit_column=options["unit"],
-        classes_found=options["classes"] is None and not options["unlabelled"],
-        usable=usable,
-        captions=None if captions is None else tuple(caption or "" for caption in captions),
-        facts=facts_of(bad, columns=tuple(sorted(set(found) - {"images", "classes"}))),
-        array=images,
-    )
+    known = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
+    return _record_set(root, kind, options, numbers, classes, unit, lists["captions"], rules, known, array=images)
 
 
 def _vector(found: dict[str, np.ndarray], name: str | None, n: int, asked: bool) -> list[str | None] | None:

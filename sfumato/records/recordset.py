@@ -22,10 +22,15 @@ class Facts:
     exif: np.ndarray | None = None  # bool [n]
     prints: tuple[bytes, ...] | None = None  # SHA-256 of each record's canonical pixels; b"" for zero slots
     seals: tuple[bytes, ...] | None = None  # SHA-256 of each file as it was indexed; b"" for zero slots
+    units: tuple[bytes, ...] | None = (
+        None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
+    )
     thumbnails: np.ndarray | None = None  # uint8 [n, 64] grey 8x8
     bad: dict[str, int] = field(default_factory=dict)  # rule -> count
     ignored: dict[str, int] = field(default_factory=dict)  # files that are no records: reason -> count
     columns: tuple[str, ...] = ()
+    respelt: int = 0  # spellings of units that were taken for another one's
+    doubtful: int = 0  # units whose value might be another spelling of another's
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,9 @@ class RecordSet:
     """n slots of private images with labels and privacy units (privacy unit: the thing that is protected).
 
     `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1; `usable` bool [n]:
-    a slot that is False broke a rule, stays in n and contributes nothing. The repr shows no record.
+    a slot that is False broke a rule, stays in n and contributes nothing. `classes_found`: the list was read off the data.
+    `few`: the found classes of fewer units than `classes.FEW` and how many units each has; they are not in `classes`, their records have
+    label -1, and nothing is planned or trained before the owner has declared the list. The repr shows no record.
     """
 
     source: str
@@ -46,6 +53,7 @@ class RecordSet:
     captions: tuple[str, ...] | None = field(default=None, repr=False)
     facts: Facts = field(default_factory=Facts, repr=False)
     classes_found: bool = False
+    few: dict[str, int] = field(default_factory=dict, repr=False)
     array: np.ndarray | None = field(default=None, repr=False)  # uint8 [n, H, W] or [n, H, W, 3]
     read: Callable[[int], bytes] | None = field(default=None, repr=False)  # place in the source -> encoded image file
     place: np.ndarray | None = field(default=None, repr=False)  # int64 [n] slot -> place in the source; None: the same
@@ -104,6 +112,17 @@ class RecordSet:
             for row, pixels in zip(rows, block):
                 out[row] = fit(pixels, resolution, pad=True)
 
+    @property
+    def marks(self) -> dict[str, tuple[bytes, ...] | None]:
+        """What a ledger knows slots by beside `fingerprints`: `files`, SHA-256 of each file's bytes, and `units`, of each unit's value.
+
+        None where there are no files, or no unit column; b"" for an unusable slot. Private.
+        """
+        return {
+            name: None if found is None else tuple(mark if use else b"" for mark, use in zip(found, self.usable))
+            for name, found in (("files", self.facts.seals), ("units", self.facts.units))
+        }
+
     @cached_property
     def fingerprints(self) -> tuple[bytes, ...]:
         """SHA-256 of each slot's canonical pixels at its own size, b"" where unusable; private."""
@@ -136,6 +155,7 @@ class RecordSet:
                 thumbnails=None if facts.thumbnails is None else facts.thumbnails[order],
                 prints=tuple(prints[i] for i in order),
                 seals=None if facts.seals is None else tuple(facts.seals[i] for i in order),
+                units=None if facts.units is None else tuple(facts.units[i] for i in order),
             ),
             place=self._place(order),
         )

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .assemble import LONE
+from .assemble import FEW
 from .recordset import RecordSet
+
+MOST_FEW = 50  # classes of few units that are shown by name
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Summary:
     n: int
     usable: int
     class_counts: dict[str, int]
+    few: dict[str, int]
     smallest: tuple[int, int]
     largest: tuple[int, int]
     bad: dict[str, int]
@@ -43,6 +46,8 @@ class Summary:
             f"{self.exact_duplicates:,} exact duplicates, {self.near_duplicates:,} look-alikes (8x8 average hash)",
         ]
         out += [f"class {name!r}: {count:,}" for name, count in self.class_counts.items()]
+        few = [f"class {name!r} is kept apart: {count:,} unit{'s' * (count != 1)}" for name, count in self.few.items()]
+        out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are kept apart"] * (len(few) > MOST_FEW)
         out += [f"zero slots, {rule}: {count:,}" for rule, count in self.bad.items()]
         out += [f"left out, {reason}: {count:,}" for reason, count in self.ignored.items()]
         if self.columns:
@@ -71,6 +76,7 @@ def describe(records: RecordSet) -> Summary:
         n=records.n,
         usable=len(slots),
         class_counts={name: int(count) for name, count in zip(records.classes, counts, strict=True)},
+        few=dict(records.few),
         smallest=tuple(int(v) for v in sizes[by_area[0]]),
         largest=tuple(int(v) for v in sizes[by_area[-1]]),
         bad=dict(facts.bad),
@@ -111,10 +117,28 @@ def _thumbnails(array: np.ndarray, slots: np.ndarray) -> np.ndarray:
     return out
 
 
+def spelling(records: RecordSet) -> list[str]:
+    """What the owner should know of the values in the unit column; counts, no value. Local."""
+    facts, out = records.facts, []
+    if facts.respelt:
+        out.append(
+            f"{facts.respelt:,} spellings in {records.unit_column!r} (case, width, spaces, invisible signs) count as another's unit"
+        )
+    if facts.doubtful:
+        out.append(
+            f"{facts.doubtful:,} units of {records.unit_column!r} might be spellings of one another (accents, punctuation, leading "
+            "zeros, letters of another script) and count as different ones: give one person one value"
+        )
+    return out
+
+
 def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
-    if lone := records.facts.bad.get(LONE, 0):
-        who = "1 record is the only one" if lone == 1 else f"{lone} records are the only ones"
-        yield f"{who} of its class and left out, for the class's name would give it away: declare it with --classes to keep it"
+    if records.few:
+        yield (
+            f"classes of fewer than {FEW} units are kept apart, for their names would tell of these units: declare the public list "
+            "with --classes, or this one with --yes-public"
+        )
+    yield from spelling(records)
     for name, count in zip(records.classes, counts, strict=True):
         if count <= 1:
             held = "one record" if count else "no usable record"

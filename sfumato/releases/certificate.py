@@ -36,7 +36,14 @@ NOT_COVERED = (
     "Floating-point attacks on the training noise: a real-arithmetic guarantee.",
 )
 
-OTHER_IMAGES = "Runs on other images of the same units: the ledger recognises images, so runs that share a unit and no image are not added up."
+OTHER_IMAGES = (
+    "Runs on other images of the same units that did not name the units by a column, or gave them other values: the ledger recognises a "
+    "unit by its value (whatever its spelling) and by its images."
+)
+BY_PIXELS = (
+    "Of {} of the runs under ledger.charges, recorded by an earlier version, the ledger knows the images by their pixels alone, neither by "
+    "their files nor by their units."
+)
 
 NOT_PUBLIC = (
     "class counts",
@@ -64,8 +71,8 @@ def build_privacy_json(
     `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`, `trained_by` (code versions) and, where more was billed
     than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
     (run, epsilon, events), `total_epsilon` (None: not bounded), `cap`,
-    `data_sets`, `resets` (older copies that were accepted) and `file_systems` (of the ledger, not known to be local). `conditions`
-    may have `base`, `base_digest`,
+    `data_sets`, `resets` (older copies that were accepted), `file_systems` (of the ledger, not known to be local), `no_total` (why no total
+    can be stated) and `known_by_pixels` (how many of the charges are of an earlier version). `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no). `settings`
     are the public settings of synthesis. Raises
@@ -136,7 +143,7 @@ def build_privacy_json(
             "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
             "base_licence": conditions.get("base_licence"),
             "base_data": conditions.get("base_data") or "public data, by the operator's declaration",
-            "not_covered": [*not_covered(unit), *conditions.get("not_covered", ())],
+            "not_covered": [*not_covered(unit), *_unknown(ledger), *conditions.get("not_covered", ())],
         },
         "code_version": code_version,
         "verify": "python verify_privacy.py",
@@ -178,11 +185,19 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
         "run_key_id": run_key_id,
         "charges": ledger.get("charges") or alone,
         "total_epsilon": ledger.get("total_epsilon", epsilon),
+        "no_total": ledger.get("no_total"),
         "cap": ledger.get("cap"),
         "data_sets": ledger.get("data_sets", 1),
         "resets": ledger.get("resets", []),
         "file_systems": ledger.get("file_systems", []),
     }
+
+
+def _unknown(ledger: dict) -> list[str]:
+    """What the ledger cannot say of the charges on these images."""
+    reason, old = ledger.get("no_total"), ledger.get("known_by_pixels", 0)
+    said = [f"What all runs under ledger.charges cost together: no total is stated, for {reason}."] if reason else []
+    return said + ([BY_PIXELS.format(old)] if old else [])
 
 
 def not_covered(unit: str) -> list[str]:
@@ -279,7 +294,8 @@ def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
         "class_shares": settings.get("class_shares", "uniform"),
         "n_units_counts": ("slots of the data set" if plan["unit"] == "record" else "values of the unit column")
         + ", usable or not",
-        "overlap": "which earlier runs of this ledger used some of the same images (ledger.charges)",
+        "overlap": "which earlier runs of this ledger used some of the same images or units, and whether they agree on what a unit is "
+        "(ledger.charges)",
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy import events
+from sfumato.privacy.datasets import APART
 from sfumato.privacy.plan import make_plan as make_real_plan
 from sfumato.releases import build_privacy_json, certificate, verify, write_release
 
@@ -48,7 +49,7 @@ def test_all_runs_on_the_images_are_stated(kit, tmp_path):
     charges = [{"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")]
     ledger = {**kit.ledger, "run": "bb", "charges": charges, "total_epsilon": 3.5, "cap": 4.0, "data_sets": 2}
     out = write_release(kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger=ledger))
-    assert "2 runs on images of this set" in (out / "PRIVACY.md").read_text()
+    assert "2 runs on images or units of this set" in (out / "PRIVACY.md").read_text()
     assert "epsilon 3.5 at the same delta" in (out / "PRIVACY.md").read_text()
     with pytest.raises(SfumatoError, match="all runs"):
         low = {**ledger, "total_epsilon": kit.plan()["epsilon"]}
@@ -60,6 +61,18 @@ def test_all_runs_on_the_images_are_stated(kit, tmp_path):
     assert "not bounded by any finite epsilon" in (out / "PRIVACY.md").read_text()
     assert "**Restored ledger.** 1 times an older copy" in (out / "PRIVACY.md").read_text()
     assert json.loads((out / "privacy.json").read_text())["ledger"]["resets"] == resets
+
+
+def test_a_total_that_cannot_be_stated_is_not_stated_anywhere(kit, tmp_path):
+    events = kit.plan()["events"]
+    charges = [{"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")]
+    facts = {"run": "bb", "charges": charges, "total_epsilon": None, "no_total": APART, "known_by_pixels": 1}
+    out = write_release(kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger={**kit.ledger, **facts}))
+    page, claim = (out / "PRIVACY.md").read_text(), json.loads((out / "privacy.json").read_text())
+    assert (claim["ledger"]["total_epsilon"], claim["ledger"]["no_total"]) == (None, APART)
+    for text in (page, (out / "report.html").read_text(), " ".join(claim["conditions"]["not_covered"])):
+        assert APART in text and "Of 1 of the runs under ledger.charges, recorded by an earlier version" in text
+    assert f"No total can be stated of them, for {APART}" in page and "not bounded by any" not in page
 
 
 def test_group_table_matches_the_golden_one():
@@ -141,9 +154,9 @@ def test_a_path_to_the_base_is_cut_to_its_name_and_extra_steps_are_billed(kit):
 
 
 def test_runs_on_other_images_of_a_unit_are_not_covered():
-    """The ledger knows images: two runs that share a patient and no picture are in neither total."""
+    """The ledger knows a patient by the column's value: under another, or none, two runs without a common picture are in no total."""
     said = set(certificate.not_covered("patient")) - set(certificate.not_covered("record"))
-    assert len(said) == 1 and "share a unit and no image are not added up" in said.pop()
+    assert len(said) == 1 and "other images of the same units" in said.pop()
 
 
 def test_a_real_plan_makes_a_release(kit, tmp_path):

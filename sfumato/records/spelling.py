@@ -1,0 +1,54 @@
+"""One unit under several spellings: the form by which values of a unit column are compared, and a looser one for doubts."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Signs that show nothing and are not of category Cf: joiners, fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point).
+_INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10),
+              *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)}  # fmt: skip
+# What word processors write for a sign of the keyboard; a braille cell without dots looks like a space.
+_TYPED = (
+    {0x2800: " ", 0x2212: "-"}
+    | dict.fromkeys((0x2018, 0x2019, 0x201B, 0x02BC), "'")
+    | dict.fromkeys((0x201C, 0x201D), '"')
+)
+# Small letters whose small or capital form looks like a Latin one, after casefold.
+_LOOKS = str.maketrans("авсеніјкморѕтухԛԝαβεηικμνορτυχζ", "abcehijkmopstyxqwabehikmnoptyxz")
+_DIGITS = str.maketrans("oil", "011")
+
+
+def unit_value(text: str) -> str:
+    """The form in which two spellings of one value are equal; "" for a value of invisible signs alone.
+
+    Case, compatibility forms (full width, ligatures), composed or decomposed accents, invisible marks, control and format
+    characters, kinds of dash, apostrophe and digit, and white space around, doubled or of another kind make no difference; nor
+    do zeros before a whole number, or ".0" behind it, which spreadsheets take away and add. What is equal here is one unit: to
+    join two people costs utility, to part one costs the promise.
+    """
+    before = None
+    while text != before:  # casefold and NFKC undo each other's work now and then: until nothing moves
+        before, text = text, unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        text = " ".join("".join(map(_plain, text.translate(_TYPED))).split())
+    whole = re.fullmatch(r"([+-]?)0*(\d+?)(?:\.0+)?", text, re.ASCII)
+    return text if whole is None else whole[1].replace("+", "") + whole[2]
+
+
+def _plain(sign: str) -> str:
+    if sign.isascii() and sign.isprintable() or sign.isspace():
+        return sign
+    kind = unicodedata.category(sign)
+    if kind in ("Cf", "Cc") or ord(sign) in _INVISIBLE:
+        return ""
+    return "-" if kind == "Pd" else str(unicodedata.decimal(sign)) if kind == "Nd" else sign
+
+
+def loose(value: str) -> str:
+    """A `unit_value` without accents, punctuation, spaces and leading zeros, and with Latin letters for those of other scripts that
+    look like them: what is equal here only may be one unit, and the owner is asked to look."""
+    signs = unicodedata.normalize("NFD", value.translate(_LOOKS))
+    text = "".join(sign for sign in signs if unicodedata.category(sign)[0] in "LN")
+    if any(sign.isdigit() for sign in text):
+        text = re.sub(r"(?<!\d)0+(?=\d)", "", text.translate(_DIGITS))
+    return text or value
