@@ -73,6 +73,22 @@ def test_an_old_ledger_is_opened_joined_and_loses_nothing(path):
     assert not again.rows[22].utc and again.rows[22].written
 
 
+
+def test_images_of_an_old_ledger_are_known_by_pixels_and_from_the_next_run_on_by_their_files(path):
+    ledger, file = Ledger(path), [b"f" * 32]
+    assert ledger.group(ledger.identify([A], file)).cap == 5.0 and ledger.group(ledger.identify([D], file)).cap is None
+    RunLedger(ledger, "four").append("PLAN", {})
+    body = {"events": EVENTS, "epsilon": 1.0, **TERMS}
+    ledger.charge("four", ledger.identify([A], file), body, lambda c, r: float(len(c)))
+    decoded = ledger.group(ledger.identify([D], file))
+    assert decoded.cap == 5.0 and ["listing" in charge for charge in decoded.charges] == [False] * 3 + [True]
+    RunLedger(ledger, "five").append("PLAN", {})
+    people = ledger.identify([A], file, [b"p" * 32])
+    with pytest.raises(OverBudget, match="some of these runs protect single images"):
+        ledger.charge("five", people, {**body, "unit": "patient"}, lambda c, r: 1.0)
+    ledger.verify_records()
+
+
 def test_an_upgraded_ledger_is_not_taken_back_to_format_1(path, tmp_path):
     shutil.copytree(path.parent, tmp_path / "old")
     ledger = Ledger(path)
