@@ -1,4 +1,4 @@
-"""A and A2: the noise that the loop adds has the declared size and shape, and every part of it is independent of every other."""
+"""A and A2: the loop's noise is integers of the declared size and shape, and every part of it is independent of every other."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from .watch import ideal, own_gradient, vector, watch
 
 SIGMA = 1.3
 DISTINCT = 0.9  # of single precision's normals at least so many differ; of half precision's hardly any
+WHOLE = 1 << 20  # grid units up to which single precision shows whether a number is an integer
 MOST = 1 << 22  # numbers looked at in one step of a large model
 
 
 def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, least: int = 335_000) -> Finding:
-    """A: z = (what is released - the units' clipped gradients) / (sigma C) is standard normal, tensor by tensor.
+    """A: z = (what is released - the units' clipped gradients) / (sigma * sensitivity) is standard normal, tensor by tensor.
 
     Two-sided chi-square tests, Kolmogorov and Smirnov's for the shape, counts beyond 3 and 4 standard deviations, and how many
-    numbers are distinct. Steps are added until `least` numbers are there. The clipped gradients are those of plain autograd.
+    numbers are distinct. Steps are added until `least` numbers are there. The clipped gradients are those of plain autograd. With
+    nobody's gradient in it, what is released is integers of the plan's grid, whose lowest bits are uniform.
     """
     notes, key = Notes(), key_of(seed, subject.name + " noise")
     now = _loud(subject, units)
     data, parts, step = latents(now, units, seed), {name: [] for name in now.adaptation.trainable}, 0
-    unit = now.plan.noise_multiplier * now.plan.clip_norm
+    unit = now.plan.noise_stddev
     while step == 0 or (notes.numbers < least and step < 200):
         sums = watch(now, data, key, step=step).released[0]
         right = sum(ideal(now, own_gradient(now, data, key, u, step=step)) for u in range(units))
@@ -40,8 +42,10 @@ def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, le
         notes.numbers += len(z)
         step += 1
     named = {name: np.concatenate(part) for name, part in parts.items()}
-    shape_tests(notes, named, alpha)
-    silent = watch(now, zeroed(data, range(units)), key, step=step).vectors[0].numpy() / unit
+    shape_tests(notes, named, 0.9 * alpha)
+    silent = watch(now, zeroed(data, range(units)), key, step=step).vectors[0].numpy()
+    if (grid := getattr(now.plan, "rounding", None)) is not None:
+        integer_tests(notes, silent / grid.step, 0.1 * alpha)
     distinct = len(np.unique(silent[:MOST])) / len(silent[:MOST])
     notes.expect(distinct >= DISTINCT, f"only {100 * distinct:.3g} % of the noise's numbers differ: it was rounded")
     seen = noise_seen(notes.numbers, alpha / 2)
@@ -77,6 +81,18 @@ def shape_tests(notes: Notes, named: dict[str, np.ndarray], alpha: float) -> Non
         )
 
 
+def integer_tests(notes: Notes, units: np.ndarray, alpha: float) -> None:
+    """Note noise, in grid units, that is no integers, or integers whose lowest four bits are not uniform (chi-square)."""
+    near = units[np.abs(units) < WHOLE]
+    whole = np.rint(near)
+    if (
+        notes.expect(bool((np.abs(near - whole) < 0.1).all()), "the noise does not lie on the grid")
+        and len(near) >= 1000
+    ):
+        counts = np.bincount(whole.astype(np.int64) & 15, minlength=16)
+        notes.expect(float(stats.chisquare(counts).pvalue) >= alpha, "the lowest bits of the noise are not uniform")
+
+
 def independence(subject: Subject, seed: int, alpha: float) -> Finding:
     """A2: noise of other steps, tensors, attempts and keys is independent; one address twice gives equal bytes.
 
@@ -86,7 +102,7 @@ def independence(subject: Subject, seed: int, alpha: float) -> Finding:
     now = _loud(subject, units)
     nothing = zeroed(latents(now, units, seed), range(units))
     first, second = key_of(seed, subject.name + " one"), key_of(seed, subject.name + " two")
-    unit = now.plan.noise_multiplier * now.plan.clip_norm
+    unit = now.plan.noise_stddev
 
     def noise(key: RunKey, step: int = 0, attempt: int = 0, public_seed: int = 0) -> dict[str, np.ndarray]:
         _seed_everything(public_seed)
