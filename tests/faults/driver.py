@@ -134,7 +134,7 @@ def check(top: Path, told: list[str]) -> str:
         if not (top / "run" / "run.key").exists():
             assert "CERTIFY" in kinds, "the key went before the certificate"
         found = latest_checkpoint(run.folder / "checkpoints")
-        noted = {note["sha256"] for note in run.ledger.bodies("NOTE")}
+        noted = {note.get("sha256") for note in run.ledger.bodies("NOTE")}
         assert found is None or found[0]["sha256"] in noted, "a checkpoint that the ledger does not know"
         if kinds.count("CHARGE"):
             before = len(ledger.group(ledger.identify(RECORDS.fingerprints)).charges)

@@ -253,6 +253,7 @@ def main() -> int:
     given = parser.parse_args()
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2  # pricing is not what is tried
     given.top.mkdir(parents=True, exist_ok=True)
+    os.environ["XDG_STATE_HOME"] = str(given.top / "state")  # where ledgers are noted: not in the home of whoever runs this
     good = True
     found = random_kills(given.top / "kills", given.kills, given.least, given.seed)
     print(json.dumps(found), flush=True)
