@@ -114,6 +114,7 @@ def test_other_json_is_refused(plan, edit):
         ({"histogram_noise_multiplier": 3.0}, "drop the noisy histogram"), ({"learning_rate": math.inf}, "learning_rate"),
         ({"ema_decay": 1.0}, "ema_decay"), ({"rank": 0}, "rank"), ({"max_per_unit": 0}, "max_per_unit"),
         ({"clipping": "normalised", "clip_norm": 0.5}, "sensitivity 1"), ({"unit": ""}, "unit"), ({"gamma": 0.1}, "gamma"),
+        ({"trainable": 1 << 46}, "at most 2.54 numbers"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_line(change, words):
