@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -79,31 +78,6 @@ def test_standing_and_the_order_of_slots(tmp_path):
     assert known.remark.endswith("in 1 earlier run; the cap is 5")
 
 
-def test_a_certificates_row_is_found_or_missed(tmp_path):
-    ledger, certificate = Ledger(tmp_path / "ledger.sqlite"), tmp_path / "privacy.json"
-    charges = []
-    for run, noise in (("first", 3.0), ("second", 2.0)):
-        RunLedger(ledger, run).append("PLAN", {})
-        charge = body(Gaussian(noise), epsilon=1.99) | {"unit": "record"}
-        ledger.charge(run, ledger.identify([bytes(32)]), charge, budget.price)
-        charges.append({"run": run, "epsilon": 1.99, "events": charge["events"]})
-    facts = {"head": ledger.head, "entries": len(ledger.rows), "run": "second", "charges": charges, "cap": None}
-    claim = {"events": charges[1]["events"], "ledger": facts | {"data_sets": 1}}
-
-    def found(**changes):
-        certificate.write_text(json.dumps(claim | {"ledger": claim["ledger"] | changes}))
-        return budget.find_certificate(ledger, certificate)
-
-    budget.set_cap(ledger, [bytes(32), bytes([1]) * 32], 9.0)  # what comes later was not known to it
-    assert found() == f"privacy.json: row {facts['entries'] - 1} of run second"
-    for changes in ({"head": "0" * 64}, {"entries": 99}):
-        with pytest.raises(SfumatoError, match="older copy or another"):
-            found(**changes)
-    for changes in ({"charges": charges[1:]}, {"run": "first"}, {"run": "third"}, {"run": []}, {"cap": 2.0}):
-        with pytest.raises(SfumatoError, match="other charges"):
-            found(**changes)
-    certificate.write_text("{}")
-    with pytest.raises(SfumatoError, match="not a certificate"):
-        budget.find_certificate(ledger, certificate)
+def test_a_ledger_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(SfumatoError, match="no ledger yet"):
         budget.existing_ledger(tmp_path / "none")

@@ -164,7 +164,11 @@ class Ground:
             setattr(verbs, name, lambda *_, answer=answer: answer)
         verbs.fit_to_memory = lambda prepared: prepared
         # Pricing takes seconds, writes nothing, and is another test's matter.
-        folder.build_privacy_json = lambda *_, ledger, **__: certificate | {"ledger": certificate["ledger"] | ledger}
+
+        def claimed(*_, ledger: dict, run_key_id: str, **__) -> dict:
+            return certificate | {"ledger": certificate["ledger"] | ledger | {"run_key_id": run_key_id}}
+
+        folder.build_privacy_json = claimed
         folder.verify_privacy.check_privacy = lambda facts: []
         consistency.check_facts = lambda facts: []
         fingerprint = adapting.Run.fingerprint.func(run)

@@ -189,7 +189,7 @@ def plans(place: Path) -> Target:
 
 
 def certificates(place: Path) -> Target:
-    from sfumato import budget
+    from sfumato import budget, certified
     from sfumato.errors import SfumatoError
     from sfumato.releases import build_privacy_json, verify
 
@@ -212,7 +212,7 @@ def certificates(place: Path) -> Target:
         (release / "SHA256SUMS").write_text(sums)
         report = verify(release)
         try:
-            budget.find_certificate(book, release / "privacy.json")
+            certified.check_certificate(book, release / "privacy.json")
         except SfumatoError:
             assert len(report.checks) >= 4
             raise
