@@ -21,14 +21,15 @@ from .errors import DataError, Interrupted, LedgerFault, MachineError, ModelErro
 from .estimate import made_up_batch
 from .gradients import self_check
 from .guarding import StopFlag
-from .inverting import Work, check_isolation, invert
+from .inversion.controls import EXACT
+from .inverting import CONTROLS, Work, check_isolation, invert
 from .prepare import Prepared
 from .privacy.keys import RunKey
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
 from .probing import check_scores, choose_matrices
 from .run import Run
-from .sealed import seal_model
+from .sealed import note_state, note_weights, seal_model
 from .training import (
     Progress,
     State,
@@ -79,7 +80,7 @@ def open_run(output: Path, prepared: Prepared, records, ledger: str | Path) -> S
     run = Run.create(output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start)
     try:
         # Charge before read: a crash after this line is spent, whatever the pixels were.
-        run.charge(records)
+        run.charge(records, prepared.public_inputs, prepared.ancestors)
     except SfumatoError:
         if not run.ledger.charged_events():
             shutil.rmtree(run.folder)
@@ -101,6 +102,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
             work = replace(work or Work(), stop=lambda: stop.asked)
             found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)
         if found is not None:
+            parallel.on_first_rank(lambda: _note_exact_tokens(run))
             parallel.on_first_rank(lambda: _save(run, found, records, attempt))
         return run
     if plan.probe is not None and parallel.on_first_rank(lambda: run.selected) is None:
@@ -114,7 +116,8 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
 
     def announce(facts: dict) -> None:
         # The ledger knows a checkpoint's hash first: what lies on disk later is this file or none.
-        run.record("NOTE", {"checkpoint": facts["step"], "attempt": attempt, "sha256": facts["sha256"]})
+        known = {"checkpoint": facts["step"], "attempt": attempt, "sha256": facts["sha256"]}
+        run.record("NOTE", known | note_state(run, state.tensors()))
 
     def on_step(now: Progress, state: State) -> bool:
         stopping = parallel.any_rank(stop.asked)
@@ -146,6 +149,13 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     state.use_average()
     parallel.on_first_rank(lambda: _save(run, prepared, records, attempt))
     return run
+
+
+def _note_exact_tokens(run: Run) -> None:
+    """Tokens of an inversion without noise, where they are kept to be compared with, as weights that are nobody's public base."""
+    for name in EXACT:
+        if (run.folder / CONTROLS / name).is_dir():
+            run.record("NOTE", note_weights(run, "control", run.folder / CONTROLS / name))
 
 
 @contextlib.contextmanager

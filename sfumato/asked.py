@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from . import budget
-from .errors import SfumatoError
+from . import budget, parallel
+from .errors import DataError, SfumatoError
 from .inverting import Work, with_public_style
 from .methods import TOKEN_METHODS
-from .prepare import Prepared, prepare
+from .prepare import CAPTIONS_SAID, Prepared, prepare
+from .privacy.ledger import Ledger
 from .privacy.plan import Plan
+from .privacy.public import PublicInput
 from .probing import with_public
+from .provenance import trace_base, trace_images
 from .records import RecordSet, is_flat, load_records
 
 Source = str | Path | RecordSet
+T = TypeVar("T")
 
 
 def on_terms(preparing: dict, known: budget.Standing) -> dict:
@@ -32,16 +38,49 @@ def split(options: dict) -> tuple[dict, dict]:
     return reading, {k: v for k, v in options.items() if k not in READING}
 
 
-def prepare_as_asked(records: RecordSet, epsilon: float, preparing: dict) -> Prepared:
-    public = preparing.get("public_data")
+def prepare_as_asked(records: RecordSet, epsilon: float, preparing: dict, ledger: str | Path | None = None) -> Prepared:
+    """`prepare` with everything that is taken as public looked at first: images, base and words.
+
+    `ledger`: the owner's, whose private images, weights and captions no public input may be; None where there is none yet. Raises
+    SfumatoError (exit code 10 for images, 11 for a base, 12 for private images that were public before).
+    """
     said = {k: v for k, v in preparing.items() if k != "public_data"}
+    public, base = preparing.get("public_data"), said.get("base", "glyphs")
+    ancestors = _on_book(ledger, lambda book: _of_base(book, base, records))
+    inputs: list[PublicInput] = []
     if public is not None:
         inverts = said.get("method") == "inversion"
+        place = Path(public.source if isinstance(public, RecordSet) else public)
+        ancestors += _on_book(ledger, lambda book: trace_images(place, book, DataError))
         reading = unlabelled_if_flat(public, {}, said) if inverts else {}
         public = records_of(public, {"yes_public": True} | reading)
         _require_apart(public, records)
+        _on_book(ledger, lambda book: _require_uncharged(public, book))
+        inputs.append(_images(public, inverts, said))
         said = with_public_style(said, public, records.classes) if inverts else with_public(said, public)
-    return prepare(records, epsilon=epsilon, **said)
+    prepared = prepare(records, epsilon=epsilon, **said)
+    copied = _on_book(ledger, lambda book: _charged_captions(prepared, records.classes, book))
+    if copied and not said.get("allow_caption_prompts"):
+        raise SfumatoError(
+            f"{copied} of the prompts or --init texts stand as captions of images that were charged before, and they are published: "
+            "word them anew, or allow it by name (--allow-caption-prompts, recorded)"
+        )
+    options = _with_opt_in(prepared.options, CAPTIONS_SAID) if copied else prepared.options
+    return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)
+
+
+def _on_book(place: str | Path | None, ask: Callable[[Ledger | None], T]) -> T:
+    """What `ask` finds in the ledger, or without one; on the first rank, where the ledger lies."""
+    return parallel.on_first_rank(lambda: ask(None if place is None else budget.open_ledger(place)))
+
+
+def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict, ...]:
+    if book is not None:
+        try:
+            book.require_untaken(book.identify(records.fingerprints, **records.marks))
+        except ValueError as error:
+            raise budget.in_words(error) from error
+    return trace_base(base, book)
 
 
 def _require_apart(public: RecordSet, records: RecordSet) -> None:
@@ -51,6 +90,36 @@ def _require_apart(public: RecordSet, records: RecordSet) -> None:
         raise SfumatoError(
             f"{both} images of --public-data are among the private ones, and nothing would protect them: an image is one or the other"
         )
+
+
+def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
+    images = None if book is None else book.identify(public.fingerprints, public.marks["files"])
+    both = 0 if images is None else book.public.charged(images)
+    if both:
+        raise DataError(
+            f"{both} images of --public-data were charged as private in this ledger, and what a run learns of them here would leave "
+            "unprotected: take them out"
+        )
+
+
+def _images(public: RecordSet, inverts: bool, said: dict) -> PublicInput:
+    options = said.get("method_options") or {}
+    decided = ["the anchor, the axes and the radius of the inversion"] * inverts
+    decided += ["which matrices train"] * (options.get("choose") == "public")
+    decided += ["where the adapters start"] * (options.get("adapter_init") == "public")
+    return PublicInput(" and ".join(decided), public.fingerprints, public.marks["files"])
+
+
+def _charged_captions(prepared: Prepared, classes: tuple[str, ...], book: Ledger | None) -> int:
+    words = prepared.options["prompts"]
+    texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
+    return 0 if book is None else book.public.captions(texts, classes)
+
+
+def _with_opt_in(options: dict, sentence: str) -> dict:
+    statements = options["statements"]
+    kept = [text for text in statements["opt_ins"] if text != sentence]
+    return options | {"statements": statements | {"opt_ins": [*kept, sentence]}}
 
 
 def require_inversion(inverts: bool, work: Work) -> None:

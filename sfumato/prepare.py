@@ -15,10 +15,11 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from .bases import Base, bundled_bases, load_base, unknown_words
+from .bases import Base, bundled_bases, load_base, name_placeholders, unknown_words
 from .errors import DataError, ModelError, SfumatoError
 from .methods import METHODS, TOKEN_METHODS, Adaptation, Prompts
 from .privacy.plan import Plan, make_plan
+from .privacy.public import PublicInput, plain_words
 from .records import FEW
 from .training import Performance, Recipe
 
@@ -32,7 +33,9 @@ CLASSES_FOUND = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """A base with a method applied to it, and the plan that pays for its training. `start`: public rows adapters began with."""
+    """A base with a method applied to it, and the plan that pays for its training. `start`: public rows adapters began with.
+
+    `public_inputs`: what was taken as public beside the plan's own facts; `ancestors`: runs that base and public images come from."""
 
     base: Base
     adaptation: Adaptation
@@ -41,6 +44,8 @@ class Prepared:
     performance: Performance
     options: dict
     start: dict[str, torch.Tensor] = field(default_factory=dict)
+    public_inputs: tuple[PublicInput, ...] = ()
+    ancestors: tuple[dict, ...] = ()
 
 
 def choose_prompts(
@@ -75,10 +80,7 @@ def choose_prompts(
         return Prompts(tuple(given[c].replace("{class}", " ".join(c.split())) for c in classes))
     if any("{class}" not in given[c] for c in classes):
         raise SfumatoError("trainable class tokens need {class} in every prompt: that is where they go")
-    name = placeholder or "<class>"
-    placeholders = tuple(f"{name.removesuffix('>')}-{i}>" for i in range(len(classes)))
-    if placeholder and len(classes) == 1:
-        placeholders = (placeholder,)
+    placeholders = name_placeholders(base, placeholder, len(classes), TOKEN)
     texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
     start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
     return Prompts(texts, placeholders, start)
@@ -156,7 +158,7 @@ def prepare(
     copied = _copied_captions(getattr(records, "captions", None), prompts, records.classes)
     if copied and not allow_caption_prompts:
         raise SfumatoError(
-            f"{copied} of the prompts stand as captions in the private table, and prompts are published: word them anew, or "
+            f"{copied} of the prompts or --init texts stand as captions in the private table, and they are published: word them anew, or "
             "allow it by name (--allow-caption-prompts, recorded)"
         )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
@@ -264,12 +266,9 @@ def _require_list(records) -> None:
 
 
 def _copied_captions(captions: Sequence[str] | None, prompts: Prompts, classes: Sequence[str]) -> int:
-    """How many prompts are some record's caption, but for case and spaces. The name of a class is public as it is."""
-    private = {" ".join(c.lower().split()) for c in captions or ()} - {
-        "",
-        *(" ".join(c.lower().split()) for c in classes),
-    }
-    return sum(" ".join(text.lower().split()) in private for text in prompts.prompts)
+    """How many published texts are some record's caption, however it is spelt. The name of a class is public as it is."""
+    private = {plain_words(c) for c in captions or ()} - {"", *map(plain_words, classes)}
+    return sum(plain_words(text) in private for text in prompts.texts)
 
 
 def _selection(adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None) -> dict | None:

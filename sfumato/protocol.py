@@ -23,6 +23,7 @@ from .methods import TOKEN_METHODS
 from .prepare import original_base, rebuild
 from .records import RecordSet, is_flat, load_records
 from .run import Run
+from .sealed import note_weights
 from .synthesis import Sampling, class_of_each, pictures
 from .training import State, open_latents, train_without_privacy, write_file
 
@@ -248,6 +249,7 @@ def non_private_base(run: Run, seed: int = 0) -> Base:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     prepared.adaptation.save(folder)
+    run.record("NOTE", note_weights(run, "control", folder))
     return open_adapted(folder, lambda: original_base(plan))
 
 

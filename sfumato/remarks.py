@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .inverting import expectation
 from .prepare import Prepared
 from .privacy.plan import Plan
@@ -12,7 +14,7 @@ MOST_NAMES = 40  # classes that a remark names
 
 def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
-    plan, remarks = prepared.plan, []
+    plan, remarks = prepared.plan, [_on_ancestor(ancestor) for ancestor in prepared.ancestors]
     if records.classes_found:
         names = ", ".join(plan.classes[:MOST_NAMES]) + (", ..." if len(plan.classes) > MOST_NAMES else "")
         remarks.append(
@@ -61,3 +63,11 @@ def _probe_remarks(plan: Plan) -> list[str]:
     if probe.expected_batch_size * probe.noise_draws > plan.steps * plan.expected_batch_size * plan.noise_draws:
         remarks.append("the probe takes longer than training: lower --probe-units or --probe-draws")
     return remarks
+
+
+def _on_ancestor(run: Mapping) -> str:
+    what = "the base was adapted" if run["through"] == "base" else "the public images were drawn"
+    why = "that the two share an image or unit cannot be ruled out, so its cost is added"
+    if not run["charges"]:
+        why = "its cost is in the total where the two share an image"
+    return f"{what} by run {run['run']} of {run['owner']} (epsilon {run['epsilon']:.3g}, unit {run['unit']!r}): {why}"

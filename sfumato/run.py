@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,7 @@ from .privacy.faults import LedgerError
 from .privacy.keys import RunKey
 from .privacy.ledger import Group, Ledger, RunLedger
 from .privacy.plan import Plan
+from .privacy.public import PublicInput
 from .releases import certificate_digest, drafted_files, files_digest
 from .training import write_file
 
@@ -218,12 +220,23 @@ class Run:
             "total_epsilon": total if math.isfinite(total) else None,
             "no_total": group.unclear,
             # Charged before the ledger kept files and units: of those runs it knows pictures by their pixels alone.
-            "known_by_pixels": sum("listing" not in charge for charge in group.charges),
+            "known_by_pixels": sum("listing" not in charge and "ancestor" not in charge for charge in group.charges),
             "cap": group.cap,
             "data_sets": len(group.datasets),
             "resets": ledger.ledger.resets,
             "file_systems": ledger.ledger.file_systems,
         }
+
+    @property
+    def lineage(self) -> list[dict]:
+        """The runs that base and public images come from, as the certificate names them; `counted`: whether the total holds their cost."""
+        charges = self.ledger.bodies("CHARGE")
+        counted = {charge["run"] for charge in self.group().charges}
+        said = ("run", "owner", "through", "epsilon", "delta", "unit", "relation", "head", "draft", "certificate")
+        return [
+            {name: a[name] for name in said if a.get(name) is not None} | {"counted": a["run"] in counted}
+            for a in (charges[0].get("lineage", []) if charges else [])
+        ]
 
     def group(self) -> Group:
         """The data sets that share images with this run's, and what was spent on them."""
@@ -253,10 +266,11 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def charge(self, records) -> None:
-        """Write the whole planned cost, durably, before private pixels are read for training.
+    def charge(self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict] = ()) -> None:
+        """Write the whole planned cost, durably, before private pixels are read for training; with what was taken as public.
 
-        SfumatoError, and nothing is charged, where it would break the cap on these images.
+        `ancestors`: runs that base and public images come from (`provenance.trace_base`). SfumatoError, and nothing is charged,
+        where it would break the cap on these images, or where some of them were public before.
         """
         plan, ledger = self.plan, self.ledger.ledger
         body = {
@@ -265,8 +279,11 @@ class Run:
             "plan": plan.digest,
             "data": self.data_digest(records),
         }
+        body |= {"lineage": list(ancestors)} if ancestors else {}
+        captions = ledger.public.caption_keys(getattr(records, "captions", None) or (), plan.classes)
         try:
-            ledger.charge(self.id, ledger.identify(records.fingerprints, **records.marks), body, budget.price)
+            images = ledger.identify(records.fingerprints, **records.marks)
+            ledger.charge(self.id, images, body, budget.price, public=public, captions=captions)
         except ValueError as error:
             raise budget.in_words(error) from error
 

@@ -78,7 +78,7 @@ def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **op
         )
         preparing = on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()
-    prepared = prepare_as_asked(records, epsilon, preparing)
+    prepared = prepare_as_asked(records, epsilon, preparing, place if place.exists() else None)
     expected = None if prepared.adaptation.inversion is None else expectation(prepared)
     remarks += remarks_on(prepared, records)
     return PlanReport(prepared.plan, estimate(prepared), remarks, expected)
@@ -153,7 +153,7 @@ def adapt(
         )
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
-        prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known))
+        prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known), place)
         for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
         prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
@@ -321,6 +321,8 @@ def _certificate_facts(run: Run) -> dict:
             "selection": run.selection,
             "audit": run.audit,
             "audits_failed": sum(note.get("passed") is False for note in run.ledger.bodies("NOTE")),
+            "public_inputs": run.ledger.bodies("PUBLIC"),
+            "lineage": run.lineage,
             **run.options["statements"],
         },
     }

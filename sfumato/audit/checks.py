@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, people, replay, sampling, taint
+from . import canaries, conduct, doors, embeddings, methods, noise, oneshot, parity, people, replay, sampling, taint
 from .finding import Finding
 from .models import FAMILIES
 from .subject import key_of, made_up
@@ -137,9 +137,14 @@ def m5(now: Settings) -> Iterator[Finding]:
     yield taint.untouched(now.seed)
 
 
+def m7(now: Settings) -> Iterator[Finding]:
+    """What was charged or made by a run comes in by no public door, and what was public is never charged (needs diffusers)."""
+    yield doors.closed(now.seed)
+
+
 CHECKS: dict[str, Check] = {
     "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M6": m6, "A": a, "A2": a2, "B": b, "B2": b2, "B3": b3, "H": h, "E": e,
-    "U": u, "METHODS": m_methods, "M5": m5,
+    "U": u, "METHODS": m_methods, "M5": m5, "M7": m7,
 }  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .contents import contents_of_files, made_contents, made_contents_of_files
 from .denoising import make_denoiser
+from .exported import load_base, weights_of_base
 from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
 from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, open_adapted, remove_loda, save_loda
-from .pipeline import Base, bundled_bases, folder_digest, load_base, make_scheduler, resolve_base
+from .pipeline import Base, bundled_bases, folder_digest, make_scheduler, resolve_base
 from .saving import LORA_FILE, add_lora, as_pipeline, load_lora, lora_inputs, save_lora, save_pipeline
-from .tokens import PromptEncoder, add_placeholders, write_embeddings
+from .tokens import PromptEncoder, add_placeholders, name_placeholders, write_embeddings
 from .vectors import (
     EMBEDS_FILE,
     VectorEncoder,
@@ -35,6 +37,7 @@ __all__ = [
     "branches",
     "bundled_bases",
     "check_placeholders",
+    "contents_of_files",
     "decode_latents",
     "embed_prompts",
     "embeds_files",
@@ -45,8 +48,11 @@ __all__ = [
     "load_loda",
     "load_lora",
     "lora_inputs",
+    "made_contents",
+    "made_contents_of_files",
     "make_denoiser",
     "make_scheduler",
+    "name_placeholders",
     "open_adapted",
     "read_embeds",
     "remove_loda",
@@ -58,6 +64,7 @@ __all__ = [
     "save_pipeline",
     "tokenize",
     "unknown_words",
+    "weights_of_base",
     "word_vectors",
     "write_embeddings",
 ]

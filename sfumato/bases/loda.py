@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import ModelError, SfumatoError
-from .pipeline import Base, load_base
+from .pipeline import Base, load_pipeline
 from .saving import load_lora
 from .vectors import embeds_files, load_embeds
 from .weights import check_weights
@@ -152,7 +152,7 @@ def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
     """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into `original()` (a LoRA is merged: it
     samples faster)."""
     whole = (folder / "model_index.json").exists()
-    base = load_base(folder) if whole else original()
+    base = load_pipeline(folder) if whole else original()
     if (folder / LODA_FILE).exists():
         load_loda(base, folder)
     elif embeds_files(folder):

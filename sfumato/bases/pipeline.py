@@ -62,7 +62,7 @@ def bundled_bases() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(BUNDLED.glob("*/model_index.json"))}
 
 
-def load_base(name_or_path: str | Path) -> Base:
+def load_pipeline(name_or_path: str | Path) -> Base:
     """Open a bundled base by name or any local StableDiffusionPipeline folder (SD 1.x and 2.x layouts).
 
     Weights are read as safetensors only and on the CPU, in single precision.
@@ -107,7 +107,7 @@ def load_base(name_or_path: str | Path) -> Base:
 
 
 def resolve_base(name_or_path: str | Path) -> Path:
-    """The folder of a bundled base's name or of a path; SfumatoError if there is neither."""
+    """The folder of a bundled base's name or of a path (of an exported pipeline, the folder inside); SfumatoError if there is neither."""
     bundled = bundled_bases()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
@@ -115,7 +115,8 @@ def resolve_base(name_or_path: str | Path) -> Path:
     if not folder.is_dir():
         names = ", ".join(bundled) or "none"
         raise SfumatoError(f"no base at {folder}: give a StableDiffusionPipeline folder or a bundled name ({names})")
-    return folder
+    inner = folder / "model"
+    return inner if (inner / "model_index.json").is_file() and not (folder / "model_index.json").exists() else folder
 
 
 def folder_digest(folder: Path) -> str:

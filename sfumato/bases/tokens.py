@@ -12,6 +12,22 @@ from .latents import tokenize
 from .pipeline import Base
 
 
+def name_placeholders(base: Base, wanted: str | None, count: int, ours: str) -> tuple[str, ...]:
+    """Names of `count` new tokens: <class-0>, <class-1>, ..., or `wanted`, numbered where there are several.
+
+    A base that was adapted before may have our own names (these, or `ours`) already: then <class2-0>, <artwork2> and so on. A name
+    of the user's own stays as it is, and is refused later if the base has it.
+    """
+    known = base.tokenizer.get_vocab()
+    first = wanted or "<class>"
+    for again in range(1, 1000):
+        word = first if again == 1 else f"{first.removesuffix('>')}{again}>"
+        found = (word,) if wanted and count == 1 else tuple(f"{word.removesuffix('>')}-{i}>" for i in range(count))
+        if wanted not in (None, ours) or not any(w in known or f"{w}</w>" in known for w in found):
+            return found
+    raise SfumatoError("the base has all names of class tokens already: name another with --placeholder-token")
+
+
 def add_placeholders(base: Base, placeholders: Sequence[str], initializers: Sequence[str | None]) -> list[int]:
     """Add `placeholders` to the base's vocabulary; each starts from its initializer's embedding.
 

@@ -31,6 +31,11 @@ class Prompts:
     placeholders: tuple[str, ...] = ()
     initializers: tuple[str | None, ...] = ()
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All words that are published: prompts, and what the tokens in them start from."""
+        return (*self.prompts, *(text for text in self.initializers if text))
+
 
 @dataclass(frozen=True)
 class Adaptation:

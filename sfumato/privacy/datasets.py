@@ -18,6 +18,7 @@ IMAGES = "record"  # the word for the unit of runs that protect single images
 # Why no total is stated for a group, in the words of a certificate.
 MIXED = "some of these runs protect single images and some protect units of several images"
 APART = "these runs do not agree on which images are one unit"
+FOREIGN = "another owner's run, which the base or the public images come from, protects other units, or units that cannot be compared"
 UNKNOWN = "an earlier version of the ledger kept no units of some of these runs, so that nobody can say whether they are the same"
 
 
@@ -55,7 +56,8 @@ def listing_of(dataset: str, traces: Iterable[Trace]) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """Data sets that share images or units, and what was spent on them. `charges`: bodies of their CHARGE rows, oldest first.
+    """Data sets that share images or units, and what was spent on them. `charges`: bodies of their CHARGE rows, oldest first, then what
+    the bases of these runs had cost other owners, who may have had the same images (`ancestor` in each).
 
     `released`: whether something of these runs has left; `adaptive`: whether a later one was charged after that. `cap`: None
     where none was set. `unclear`: why no total can be stated of the charges; None where it can.
@@ -72,6 +74,17 @@ class Group:
     def terms(self) -> dict | None:
         """Unit, relation and delta of the first charge; None before it. Relation and delta are those of every later one."""
         return {name: self.charges[0][name] for name in TERMS} if self.charges else None
+
+
+def inherited_charges(charges: Sequence[Mapping]) -> list[dict]:
+    """What the bases of these charges had cost other owners, each run once: such a base may come from the same images."""
+    own = {charge.get("run") for charge in charges}
+    found: dict[str, dict] = {}
+    for ancestor in (a for charge in charges for a in charge.get("lineage", ())):
+        for charge in ancestor["charges"]:
+            if charge["run"] not in own:
+                found.setdefault(charge["run"], {**charge, "ancestor": True})
+    return list(found.values())
 
 
 class DataSets:
@@ -124,6 +137,9 @@ class DataSets:
 
     def unclear(self, charges: Sequence[Mapping], coming: Manifest | None = None) -> str | None:
         """Why no total can be stated for these bodies of CHARGE rows, of which the last may be about `coming`; None where it can."""
+        own = [charge for charge in charges if "ancestor" not in charge]
+        if any(c["unit"] != IMAGES or c["relation"] != own[0]["relation"] for c in charges if "ancestor" in c):
+            return FOREIGN
         units = {charge["unit"] for charge in charges}
         if len(charges) < 2 or units == {IMAGES}:
             return None
@@ -163,13 +179,15 @@ class DataSets:
                 caps[dataset] = (
                     row.body["epsilon"] if raising else min(caps.get(dataset, math.inf), row.body["epsilon"])
                 )
-        charges = tuple({**row.body, "run": row.run_id} for row in charged)
+        own = [{**row.body, "run": row.run_id} for row in charged]
+        inherited = inherited_charges(own)
+        charges = (*own, *inherited)
         return Group(
             frozenset(group),
             charges,
             min((cap for dataset, cap in caps.items() if dataset in group), default=None),
-            bool(left),
-            bool(left) and charged[-1].seq > left[0],
+            bool(left) or bool(inherited),
+            bool(inherited) or (bool(left) and charged[-1].seq > left[0]),
             self.unclear(charges),
         )
 

@@ -30,6 +30,8 @@ _SINCE_2 = (
     "PRIMARY KEY (listing, picture, file, unit)) WITHOUT ROWID",
     "CREATE INDEX trace_file ON trace (file) WHERE file != x''",
     "CREATE INDEX trace_unit ON trace (unit) WHERE unit != x''",
+    # Public images and charged captions (`public.PublicInputs`), in sets that PUBLIC and CHARGE rows name by a digest.
+    "CREATE TABLE known (hmac BLOB NOT NULL, part TEXT NOT NULL, PRIMARY KEY (hmac, part)) WITHOUT ROWID",
 )
 SCHEMAS = {1: _FORMAT_1, 2: _FORMAT_1 + _SINCE_2}
 

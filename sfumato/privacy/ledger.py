@@ -17,10 +17,11 @@ from pathlib import Path
 
 from sfumato.privacy import past
 from sfumato.privacy.chain import Chain, Row, canonical
-from sfumato.privacy.datasets import SAME, DataSets, Group, Manifest
+from sfumato.privacy.datasets import SAME, DataSets, Group, Manifest, inherited_charges
 from sfumato.privacy.disks import file_system, is_local
 from sfumato.privacy.faults import LedgerError, OlderCopy
 from sfumato.privacy.formats import NEWEST
+from sfumato.privacy.public import PublicInput, PublicInputs
 from sfumato.privacy.secret import load_key
 
 KINDS = (
@@ -29,6 +30,7 @@ KINDS = (
     "JOIN",
     "CAP",
     "PLAN",
+    "PUBLIC",
     "CHARGE",
     "ATTEMPT",
     "PROBE",
@@ -39,7 +41,7 @@ KINDS = (
     "DISK",
 )
 # Rows that `export` writes out: nothing in them follows which units were drawn.
-EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET", "DISK")
+EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "PUBLIC", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET", "DISK")
 _NEEDS = {
     "CHARGE": "PLAN",
     "ATTEMPT": "CHARGE",
@@ -87,6 +89,7 @@ class Ledger:
             fcntl.flock(gate, fcntl.LOCK_EX)  # key and first row appear together
             self.chain = Chain(path, load_key(path), restored=restored)
             self.datasets = DataSets(self.chain)
+            self.public = PublicInputs(self.chain, self.keyed)
             if not self.chain.rows:
                 with self.chain.transaction():
                     if not self.chain.rows:
@@ -189,16 +192,27 @@ class Ledger:
                 found.append(self.datasets.group(frozenset({row.body["dataset"]})))
         return found
 
-    def charge(self, run_id: str, manifest: Manifest, body: Mapping, price: Price) -> Row:
+    def charge(
+        self,
+        run_id: str,
+        manifest: Manifest,
+        body: Mapping,
+        price: Price,
+        *,
+        public: Sequence[PublicInput] = (),
+        captions: Sequence[bytes] = (),
+    ) -> Row:
         """Charge a whole planned run, durably, or raise OverBudget and write nothing.
 
+        `public`: inputs that the run takes as public, one PUBLIC row each; `captions`: `PublicInputs.caption_keys` of the images'.
         `body`: events (in JSON form), unit, relation, delta, epsilon of the run alone, and more to keep. `price(charges,
         released)`: epsilon of all these bodies composed, where `released` says that later ones were chosen after a release.
         """
         events = body.get("events")
         if not (isinstance(events, list) and events and all(isinstance(e, dict) for e in events)):
             raise ValueError("a CHARGE row lists its events: give events.to_json(plan.events)")
-        self.datasets.verify()  # a damaged table would forget images that were charged
+        self.verify_records()  # a damaged table would forget images that were charged
+        taken = [(given.decided, self.identify(given.prints, given.files)) for given in public]
         while True:
             with self.chain.snapshot():
                 overlapping = self.datasets.overlapping(manifest)
@@ -211,29 +225,48 @@ class Ledger:
                     raise LedgerError("this run is charged already: a run is charged once")
                 if (self.datasets.overlapping(manifest), self.datasets.group(overlapping)) != (overlapping, seen):
                     continue
+                self._require_two_sides(manifest, [images for _, images in taken])
                 self.datasets.open(manifest, overlapping)
+                self.public.enter(run_id, taken)
                 facts = {"dataset": manifest.id, "listing": manifest.listing, "cap": seen.cap, "total": total}
+                facts["captions"] = self.public.enter_captions(captions)
                 return self.chain.append("CHARGE", run_id, {**body, **facts})
+
+    def _require_two_sides(self, manifest: Manifest, public: Sequence[Manifest]) -> None:
+        """OverBudget where an image would be private and public: what was taken as public has no protection any more."""
+        self.require_untaken(manifest)
+        if both := sum(map(self.public.charged, public)):
+            raise OverBudget(f"{both} images that are taken as public were charged as private: leave them out of --public-data")
+
+    def require_untaken(self, manifest: Manifest) -> None:
+        """OverBudget where some of these images were taken as public by an earlier run: exact functions of them are out."""
+        if both := self.public.taken(manifest):
+            raise OverBudget(
+                f"{both} of these images were taken as public before (--public-data), and nothing can protect them any more: leave them out"
+            )
 
     def _fitting(self, group: Group, body: dict, price: Price, manifest: Manifest) -> float | None:
         """What the group will have cost; None where that cannot be stated or is not finite. OverBudget if it must not be."""
-        for name in SAME if group.charges else ():
-            if {charge[name] for charge in group.charges} != {body[name]}:
+        own = [charge for charge in group.charges if "ancestor" not in charge]
+        for name in SAME if own else ():
+            if {charge[name] for charge in own} != {body[name]}:
                 raise OverBudget(
-                    f"these images were charged before with {name} {group.charges[0][name]!r}, and costs with "
+                    f"these images were charged before with {name} {own[0][name]!r}, and costs with "
                     f"different ones cannot be added: give the same {name}"
                 )
-        if unclear := self.datasets.unclear([*group.charges, body], manifest):
+        inherited = inherited_charges([*own, body])
+        charges = [*own, body, *inherited]
+        if unclear := self.datasets.unclear(charges, manifest):
             if group.cap is not None:
                 raise OverBudget(
                     f"the cap on these images is epsilon {group.cap:g}, and {unclear}, so no total can be held against it: "
                     "give images and unit column as in the earlier runs"
                 )
             return None
-        total = price([*group.charges, body], group.released) if group.charges else body["epsilon"]
+        total = price(charges, group.released or bool(inherited)) if len(charges) > 1 else body["epsilon"]
         if group.cap is not None and not total <= group.cap:
             raise OverBudget(
-                f"the cap on these images is epsilon {group.cap:g}; {len(group.charges)} earlier charges and this run "
+                f"the cap on these images is epsilon {group.cap:g}; {len(charges) - 1} earlier charges and this run "
                 f"come to {total:.3f}: plan a smaller --epsilon, or raise the cap (`sfumato ledger cap`, recorded)"
             )
         return total if math.isfinite(total) else None
@@ -245,7 +278,7 @@ class Ledger:
         """
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
             raise ValueError("a cap is a finite epsilon above 0")
-        self.datasets.verify()
+        self.verify_records()
         with self.chain.transaction():
             overlapping = self.datasets.overlapping(manifest)
             group = self.datasets.group(overlapping)
@@ -262,6 +295,7 @@ class Ledger:
     def verify_records(self) -> None:
         """LedgerError unless the table of hashed images is the one that the chain names."""
         self.datasets.verify()
+        self.public.verify()
 
     def _rows_of(self, run_id: str, kind: str) -> list[Row]:
         return self.chain.of(kind, run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sfumato.releases.beside import MOST_PICTURES
+from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest
 from sfumato.releases.contents import DRAFT, SUMS
 from sfumato.releases.folder import drafted_files, files_digest, finalise, write_draft, write_release
@@ -18,6 +19,7 @@ __all__ = [
     "drafted_files",
     "files_digest",
     "finalise",
+    "fitting_certificate",
     "verify",
     "write_draft",
     "write_release",

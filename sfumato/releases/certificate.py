@@ -15,6 +15,7 @@ from sfumato.privacy import events as dp_events
 from sfumato.releases.audited import audit_facts
 from sfumato.releases.cards import RELATIONS
 from sfumato.releases.mechanism import mechanism
+from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
 
 FORMAT = "sfumato-privacy/1"
 DELTA_FLOOR = 1e-9
@@ -74,7 +75,8 @@ def build_privacy_json(
     `data_sets`, `resets` (older copies that were accepted), `file_systems` (of the ledger, not known to be local), `no_total` (why no total
     can be stated) and `known_by_pixels` (how many of the charges are of an earlier version). `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
-    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no). `settings`
+    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no),
+    `public_inputs` (bodies of PUBLIC rows) and `lineage` (`Run.lineage`). `settings`
     are the public settings of synthesis. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
     """
@@ -119,7 +121,10 @@ def build_privacy_json(
         "mu": {"value": accounting.dominating_mu(curve, DELTA_FLOOR), "delta_floor": DELTA_FLOOR},
         "attack_success": attacks,
         "max_per_unit": plan.get("max_per_unit", 1),
-        "public_facts": _public_facts(plan, settings, conditions.get("selection")),
+        "public_facts": {
+            **_public_facts(plan, settings, conditions.get("selection")),
+            "public_inputs": public_inputs(conditions.get("public_inputs", ())),
+        },
         "mechanism": mechanism(plan, events),
         "synthesis": settings,
         "not_public": list(NOT_PUBLIC),
@@ -142,8 +147,14 @@ def build_privacy_json(
             "base": _base_name(conditions.get("base") or plan.get("base")),
             "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
             "base_licence": conditions.get("base_licence"),
-            "base_data": conditions.get("base_data") or "public data, by the operator's declaration",
-            "not_covered": [*not_covered(unit), *_unknown(ledger), *conditions.get("not_covered", ())],
+            "base_data": conditions.get("base_data") or base_in_words(conditions.get("lineage", ())),
+            "lineage": [dict(ancestor) for ancestor in conditions.get("lineage", ())],
+            "not_covered": [
+                *not_covered(unit),
+                *_unknown(ledger),
+                *public_in_words(conditions.get("public_inputs", ())),
+                *conditions.get("not_covered", ()),
+            ],
         },
         "code_version": code_version,
         "verify": "python verify_privacy.py",

@@ -1,4 +1,4 @@
-"""METHODS and M5, on a made-up pipeline: real methods and whole runs. Slow, because they load diffusers and price plans."""
+"""METHODS, M5 and M7, on a made-up pipeline: real methods and whole runs. Slow, because they load diffusers and price plans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato import asked, verbs
-from sfumato.audit import conduct, replay, taint
+from sfumato.audit import conduct, doors, replay, taint
 from sfumato.audit.methods import KINDS, on_tiny
 from sfumato.methods import METHODS
 
@@ -64,3 +64,12 @@ def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
     monkeypatch.setattr(verbs, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts])
     finding = taint.untouched(0)
     assert not finding.passed and "pictures per class" in finding.detail
+
+
+@pytest.mark.slow
+def test_public_doors_are_closed_and_an_open_one_is_found(monkeypatch):
+    finding = doors.closed(0)
+    assert finding.passed and finding.numbers == 6, finding.detail
+    monkeypatch.setattr(asked, "_require_uncharged", lambda public, book: None)
+    finding = doors.closed(0)
+    assert not finding.passed and "charged images are taken as public" in finding.detail

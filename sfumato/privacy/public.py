@@ -1,0 +1,145 @@
+"""What may not come in as public, and what came in as public: an image, a caption, a weight is on one side for ever.
+
+Nothing is kept but HMACs under the ledger's key. Public images and captions stand in a table of their own, in sets that rows of the
+chain name by a digest (`public:...` in PUBLIC rows, `caption:...` in CHARGE rows); tensors that a run made stand in its NOTE rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sfumato.privacy.chain import Chain
+from sfumato.privacy.datasets import Manifest
+from sfumato.privacy.faults import LedgerError
+
+PUBLIC, CAPTION = "public:", "caption:"
+PART = 500  # values in one query
+
+
+@dataclass(frozen=True)
+class PublicInput:
+    """Images that are taken as public. `decided`: what of the run they decided; `prints`, `files` as in `Ledger.identify`."""
+
+    decided: str
+    prints: tuple[bytes, ...]
+    files: tuple[bytes, ...] | None = None
+
+
+def plain_words(text: str) -> str:
+    """A text without case, width, composed forms, punctuation, invisible signs and spacing: what two spellings of it share."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join("".join(map(_shown, folded)).split())
+
+
+def _shown(sign: str) -> str:
+    """Letters, digits and their marks; nothing for a sign that nobody sees; a space for the rest."""
+    kind = unicodedata.category(sign)
+    if kind == "Cf" or unicodedata.name(sign, "").startswith("VARIATION SELECTOR"):
+        return ""
+    return sign if sign.isalnum() or kind in ("Mn", "Mc") else " "
+
+
+def set_id(keys: Iterable[bytes]) -> str:
+    """The name of a set of keyed hashes: a digest of all of them."""
+    return hashlib.sha256(b"".join(sorted(set(keys)))).hexdigest()[:32]
+
+
+class PublicInputs:
+    """The two sides of a chain: what its runs were charged for or made, and what they took as public. `keyed`: `Ledger.keyed`."""
+
+    def __init__(self, chain: Chain, keyed: Callable[[bytes], bytes]):
+        self.chain, self.keyed = chain, keyed
+
+    def named(self) -> set[str]:
+        """Names of the sets that rows of the chain vouch for."""
+        taken = {row.body["set"] for row in self.chain.of("PUBLIC")}
+        return taken | {row.body["captions"] for row in self.chain.of("CHARGE") if row.body.get("captions")}
+
+    def verify(self) -> None:
+        """LedgerError unless the table of public images and captions is the one that the rows name."""
+        held: dict[str, list[bytes]] = {}
+        with self.chain.snapshot():
+            table = self.chain.read("SELECT hmac, part FROM known", [])
+        for key, part in table:
+            held.setdefault(part, []).append(key)
+        try:
+            whole = set(held) == self.named() and all(set_id(v) == k.partition(":")[2] for k, v in held.items())
+        except (TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise LedgerError("the ledger's table of public images and captions is damaged: put the newest whole copy back")
+
+    def _held(self, keys: Iterable[bytes], table: str, column: str = "hmac", where: str = "1") -> int:
+        keys, found = list(dict.fromkeys(keys)), set()
+        for start in range(0, len(keys), PART):
+            part = keys[start : start + PART]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN ({marks}) AND {where}"
+            found.update(key for (key,) in self.chain.read(query, part))
+        return len(found)
+
+    def charged(self, images: Manifest) -> int:
+        """How many of these images, known by pixels or by their file's bytes, belong to a private data set of this ledger."""
+        pictures = self._held(_pictures(images), "record")
+        return max(pictures, self._held(_files(images), "trace", "file", "file != x''"))
+
+    def taken(self, images: Manifest) -> int:
+        """How many of these images were taken as public by a run."""
+        where = f"part LIKE '{PUBLIC}%'"
+        return max(self._held(keys(images), "known", where=where) for keys in (_pictures, _files))
+
+    def caption_keys(self, texts: Iterable[str], beside: Iterable[str] = ()) -> list[bytes]:
+        """Keyed hashes of captions; those that say no more than a text of `beside` (public words) are left out."""
+        words = {plain_words(text) for text in texts} - {"", *(plain_words(text) for text in beside)}
+        return [self.keyed(b"caption\0" + word.encode("utf-8", "surrogatepass")) for word in sorted(words)]
+
+    def captions(self, texts: Iterable[str], beside: Iterable[str] = ()) -> int:
+        """How many of these texts stand as captions in a table that was charged."""
+        return self._held(self.caption_keys(texts, beside), "known", where=f"part LIKE '{CAPTION}%'")
+
+    def tensor_key(self, content: bytes) -> str:
+        """How a tensor's content hash stands in a NOTE row."""
+        return self.keyed(b"tensor\0" + content).hex()[:32]
+
+    def makers(self, contents: Mapping[bytes, str]) -> dict[str, set[tuple[str, str]]]:
+        """Tensor's name -> the (run, what) that made it, for the tensors (content hash -> name) that runs of this ledger made."""
+        names = {self.tensor_key(content): name for content, name in contents.items()}
+        found: dict[str, set[tuple[str, str]]] = {}
+        for row in self.chain.of("NOTE"):
+            for key in row.body.get("tensors", ()):
+                if key in names:
+                    found.setdefault(names[key], set()).add((row.run_id, row.body["made"]))
+        return found
+
+    def enter(self, run_id: str, inputs: Sequence[tuple[str, Manifest]]) -> None:
+        """A PUBLIC row for each (what they decided, images), and the images as a set; inside a transaction."""
+        for decided, images in inputs:
+            keys = [*_pictures(images), *_files(images)]
+            name, known = PUBLIC + set_id(keys), self.named()
+            if name not in known:
+                self._insert(keys, name)
+            facts = {"what": "images", "decided": decided, "count": len(images.records), "digest": set_id(keys)}
+            self.chain.append("PUBLIC", run_id, facts | {"set": name})
+
+    def enter_captions(self, keys: Sequence[bytes]) -> str | None:
+        """The set of a data set's captions, for its CHARGE row; None without any. Inside a transaction."""
+        if not keys:
+            return None
+        name = CAPTION + set_id(keys)
+        if name not in self.named():
+            self._insert(keys, name)
+        return name
+
+    def _insert(self, keys: Sequence[bytes], name: str) -> None:
+        self.chain.db.executemany("INSERT INTO known VALUES (?, ?)", [(key, name) for key in keys])
+
+
+def _pictures(images: Manifest) -> list[bytes]:
+    return [key for key, _ in images.records]
+
+
+def _files(images: Manifest) -> list[bytes]:
+    return sorted({file for _, file, _ in images.traces} - {b""})
