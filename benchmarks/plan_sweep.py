@@ -104,7 +104,20 @@ def share_prices() -> None:
     accounting.epsilon_of = lru_cache(64)(accounting.epsilon_of)
     prices.record_groups = consistency.record_groups = lru_cache(64)(timed(prices.record_groups, "k_table"))
     certificate.prices_of = kept(timed(prices.prices_of, "all prices"))
-    verify_privacy.price = kept(timed(verify_privacy.price, "verifier"), lambda facts, e: (facts["relation"], facts["accountant"]["grid"], e))
+    priced = timed(verify_privacy.price, "verifier")
+    verify_privacy.price = kept(
+        lambda facts, events: Priced(priced(facts, events)),
+        lambda facts, events: (facts["relation"], facts["accountant"]["grid"], events),
+    )
+
+
+class Priced:
+    """An accountant whose answers are kept."""
+
+    def __init__(self, accountant):
+        self.get_epsilon = lru_cache(None)(accountant.get_epsilon)
+        several = lru_cache(None)(accountant.get_delta)
+        self.get_delta = lambda epsilon: several(tuple(epsilon) if isinstance(epsilon, list) else epsilon)
 
 
 SECONDS: dict[str, float] = {}  # the most that one call took, by name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, consistency, report, verify_privacy
 from sfumato.releases.certificate import build_privacy_json
-from sfumato.releases.contents import Contents
+from sfumato.releases.contents import Contents, inspect_source
 
 KINDS = {
     "images": Contents("images", [], "imagefolder", "metadata.jsonl"),
@@ -30,6 +32,11 @@ def try_certificate(facts: dict) -> None:
             f"a release of this run would not verify ({failed[0][0]}: {failed[0][1]}), so it is not charged: "
             "take fewer steps, another batch size, epsilon or delta"
         )
+
+
+def try_files(folder: Path, kind: str) -> None:
+    """SfumatoError for a file that no release of this kind ("images" or "model") may hold."""
+    inspect_source(folder, kind)
 
 
 def _run(part, certificate: dict) -> list:
