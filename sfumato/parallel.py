@@ -86,7 +86,7 @@ def declared(environment: Mapping[str, str]) -> Place:
         if said.get("WORLD_SIZE") == "1" and "LOCAL_RANK" not in said:
             return Place()
         lacking = [name for name in ("RANK", "WORLD_SIZE") if name not in said]
-        raise MachineError(f"{', '.join(said)} stand in the environment without {' and '.join(lacking)}: {cure}")
+        raise MachineError(f"the environment has {' and '.join(said)} without {' and '.join(lacking)}: {cure}")
     if not all(re.fullmatch(r"[0-9]{1,9}", said[name]) for name in LAUNCHER[:3] if name in said):
         raise MachineError(f"RANK, WORLD_SIZE and LOCAL_RANK are whole numbers from 0: {cure}")
     place = Place(int(said["RANK"]), int(said["WORLD_SIZE"]))
