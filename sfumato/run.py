@@ -237,13 +237,17 @@ class Run:
         """The group that a charge on these records would make, with that charge in it."""
         book = self.ledger.ledger
         try:
-            manifest = book.identify([p for p in records.fingerprints if p])
+            manifest = book.identify(records.fingerprints, **records.marks)
             known = book.group(manifest)
         except ValueError as error:
             raise budget.in_words(error) from error
-        own = {"run": self.id, **self._cost()}
+        charges = (*known.charges, {"run": self.id, "listing": manifest.listing, **self._cost()})
         return replace(
-            known, datasets=known.datasets | {manifest.id}, charges=(*known.charges, own), adaptive=known.adaptive or known.released
+            known,
+            datasets=known.datasets | {manifest.id},
+            charges=charges,
+            adaptive=known.adaptive or known.released,
+            unclear=book.datasets.unclear(charges, manifest),
         )
 
     def _cost(self) -> dict:
