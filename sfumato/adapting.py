@@ -7,7 +7,7 @@ import fcntl
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from .gradients import self_check
 from .guarding import StopFlag
 from .inversion.controls import EXACT
 from .inverting import CONTROLS, Work, check_isolation, invert
+from .preflight import preflight
 from .prepare import Prepared
 from .privacy.keys import RunKey
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
 from .probing import check_scores, choose_matrices
 from .run import Run
-from .sealed import note_state, note_weights, seal_model
+from .sealed import begin_interval, note_state, note_weights, reached, seal_model
 from .training import (
     Progress,
     State,
@@ -75,13 +76,17 @@ class Start:
     checkpoint: tuple | None = None
 
 
-def open_run(output: Path, prepared: Prepared, records, ledger: str | Path) -> Start:
-    """A new run folder, charged and begun; refused over the cap, it leaves no folder."""
+def open_run(output: Path, prepared: Prepared, records, ledger: str | Path, facts_of: Callable, on_stage) -> Start:
+    """A new run folder, tried, charged and begun; refused before the charge, it leaves no folder.
+
+    `facts_of(run, records)`: what the certificate will be built from.
+    """
     run = Run.create(output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start)
     try:
+        preflight(run, prepared, records.n, facts_of(run, records), on_stage)
         # Charge before read: a crash after this line is spent, whatever the pixels were.
         run.charge(records, prepared.public_inputs, prepared.ancestors)
-    except SfumatoError:
+    except Exception:
         if not run.ledger.charged_events():
             shutil.rmtree(run.folder)
         raise
@@ -119,7 +124,11 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
         known = {"checkpoint": facts["step"], "attempt": attempt, "sha256": facts["sha256"]}
         run.record("NOTE", known | note_state(run, state.tensors()))
 
+    def start_interval() -> int:
+        return parallel.on_first_rank(lambda: begin_interval(run, attempt, state.step))
+
     def on_step(now: Progress, state: State) -> bool:
+        nonlocal end
         stopping = parallel.any_rank(stop.asked)
         if parallel.rank() == 0:
             with open(metrics, "a", encoding="utf-8") as table:
@@ -128,9 +137,12 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
             if now.step % performance.checkpoint_steps == 0 or stopping or now.step == plan.steps:
                 write_checkpoint(run.folder / "checkpoints", state, attempt, key.id, plan.digest, announce)
             progress(now, plan)
+        if now.step == end and not stopping and now.step < plan.steps:
+            end = start_interval()
         return not stopping
 
     on_stage("training")
+    end = start_interval() if state.step < plan.steps else state.step
     with stop, _device_errors(state, plan):
         finished = train(
             plan,
@@ -238,6 +250,7 @@ def bounded_counts(records, plan: Plan) -> np.ndarray:
 def continue_run(run: Run, records, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
     ledger = run.ledger
+    seen = len(ledger.rows)
     charges, attempts = ledger.bodies("CHARGE"), ledger.bodies("ATTEMPT")
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")
@@ -259,7 +272,8 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
                 "the checkpoint that this attempt started from is gone, so its draws cannot be repeated; use --new-attempt"
             )
         now, then = run.fingerprint, last["fingerprint"]
-        if changed := [name for name in then if now.get(name) != then[name]]:
+        # What an older version did not note counts as changed: nobody knows whether it is the same.
+        if changed := [name for name in {**then, **now} if name not in then or now.get(name) != then[name]]:
             raise SfumatoError(
                 f"a free replay needs the same {', '.join(changed)} as when the run started; "
                 "--new-attempt continues with fresh noise, paid from the plan's retry reserve"
@@ -273,9 +287,7 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
             "the run stopped before its probe was recorded, and the retry reserve pays for training steps only: "
             "--resume without --new-attempt, or adapt into a new folder"
         )
-    # The last attempt may have run one checkpoint interval beyond the last checkpoint that the ledger knows of:
-    # all of its steps after the one we go on from are billed again.
-    reached = max([last["from_step"]] + [n["checkpoint"] for n in noted if n["attempt"] == last["attempt"]])
-    billed = min(reached + run.options["performance"]["checkpoint_steps"], run.plan.steps) - step
+    # All that the last attempt may have run after the checkpoint we go on from is billed again.
+    billed = max(reached(run, last["attempt"]) - step, 0)
     attempt = last["attempt"] + 1
-    return Start(attempt, run.begin(records, attempt, from_step=step, billed=billed), found)
+    return Start(attempt, run.begin(records, attempt, from_step=step, billed=billed, seen=seen), found)

@@ -8,14 +8,14 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import safetensors.torch
 
-from . import budget
+from . import budget, machine, parallel
 from .errors import LedgerFault, MachineError, SfumatoError
 from .privacy import events as dp_events
 from .privacy.faults import LedgerError
@@ -28,6 +28,7 @@ from .training import write_file
 
 START = "start.safetensors"
 AUDIT = "audit.json"
+PRICES = "prices.json"
 PRIVATE_NOTE = """PRIVATE
 
 This folder was computed from private images. It holds the secret run key, checkpoints, cached latents and
@@ -55,7 +56,7 @@ def options_digest(options: dict) -> str:
 
 def dependency_versions() -> dict[str, str]:
     """Versions that must be equal for a replay to give the same numbers."""
-    return {name: version(name) for name in ("torch", "diffusers", "transformers", "peft", "numpy", "cryptography")}
+    return {name: version(name) for name in ("torch", "diffusers", "transformers", "peft", "numpy", "cryptography", "Pillow")}
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,9 @@ class Run:
             )
         return self.folder / "model"
 
-    def ledger_facts(self) -> dict:
-        """What the certificate says of the ledger, in the words of privacy.json."""
-        ledger, group = self.ledger, self.group()
+    def ledger_facts(self, records=None) -> dict:
+        """What the certificate says of the ledger, in the words of privacy.json; before the charge, with `records`, what it will say."""
+        ledger, group = self.ledger, self.group() if records is None else self._group_with(records)
         total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
         return {
             "head": ledger.ledger.head,
@@ -214,7 +215,7 @@ class Run:
             "attempts": ledger.attempts,
             "replays": len(ledger.bodies("REPLAY")),
             "trained_by": sorted({body["fingerprint"]["code"] for body in ledger.bodies("ATTEMPT")}),
-            "events": ledger.charged_events(),
+            "events": ledger.charged_events() or dp_events.to_json(self.plan.events),
             "run": self.id,
             "charges": [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges],
             "total_epsilon": total if math.isfinite(total) else None,
@@ -245,18 +246,48 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
+    def _group_with(self, records) -> Group:
+        """The group that a charge on these records would make, with that charge in it."""
+        book = self.ledger.ledger
+        try:
+            manifest = book.identify(records.fingerprints, **records.marks)
+            known = book.group(manifest)
+        except ValueError as error:
+            raise budget.in_words(error) from error
+        charges = (*known.charges, {"run": self.id, "listing": manifest.listing, **self._cost()})
+        return replace(
+            known,
+            datasets=known.datasets | {manifest.id},
+            charges=charges,
+            adaptive=known.adaptive or known.released,
+            unclear=book.datasets.unclear(charges, manifest),
+        )
+
+    def _cost(self) -> dict:
+        plan = self.plan
+        terms = {name: getattr(plan, name) for name in ("unit", "relation", "delta", "epsilon", "max_per_unit")}
+        return {"events": dp_events.to_json(plan.events), **terms}
+
     def data_digest(self, records) -> str:
         """Keyed identity of the private records."""
         return records.digest(self.key.stream("select", 0, 0, "manifest").words(4).tobytes())
 
     @cached_property
     def fingerprint(self) -> dict:
-        """Code, versions and numerics under which a replay gives the same bytes."""
+        """Code, versions, ways and machine under which a replay gives the same bytes. A difference would be a second output under the
+        noise of the first, so it is a new attempt, which is paid."""
+        how = self.options["performance"]
         return {
             "code": code_version(),
             "versions": dependency_versions(),
-            "precision": self.options["performance"]["precision"],
-            "engine": self.options["performance"]["engine"],
+            "precision": how["precision"],
+            "engine": how["engine"],
+            "micro_batch": how.get("micro_batch"),
+            "strategies": self.options.get("strategies"),
+            "threads": machine.threads(how.get("threads")),
+            "world_size": parallel.world_size(),
+            "machines": parallel.machines(),
+            **machine.numerics(),
         }
 
     def record(self, kind: str, body: dict) -> None:
@@ -272,20 +303,20 @@ class Run:
         `ancestors`: runs that base and public images come from (`provenance.trace_base`). SfumatoError, and nothing is charged,
         where it would break the cap on these images, or where some of them were public before.
         """
-        plan, ledger = self.plan, self.ledger.ledger
-        body = {
-            "events": dp_events.to_json(plan.events),
-            **{name: getattr(plan, name) for name in ("unit", "relation", "delta", "epsilon", "max_per_unit")},
-            "plan": plan.digest,
-            "data": self.data_digest(records),
-        }
+        ledger = self.ledger.ledger
+        body = {**self._cost(), "plan": self.plan.digest, "data": self.data_digest(records), **self._priced()}
         body |= {"lineage": list(ancestors)} if ancestors else {}
-        captions = ledger.public.caption_keys(getattr(records, "captions", None) or (), plan.classes)
+        captions = ledger.public.caption_keys(getattr(records, "captions", None) or (), self.plan.classes)
         try:
             images = ledger.identify(records.fingerprints, **records.marks)
             ledger.charge(self.id, images, body, budget.price, public=public, captions=captions)
         except ValueError as error:
             raise budget.in_words(error) from error
+
+    def _priced(self) -> dict:
+        """The hash of the certificate's prices, where they were kept (`preflight`)."""
+        place = self.folder / PRICES
+        return {"prices": hashlib.sha256(place.read_bytes()).hexdigest()} if place.exists() else {}
 
     def certify(self, draft: Path, keep_key: bool) -> None:
         """Note the certificate that was just written, and erase the run key: whoever has it can take the noise off again.
@@ -310,8 +341,11 @@ class Run:
         if self.ledger.charged_events() != dp_events.to_json(self.plan.events):
             raise LedgerFault(f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder")
 
-    def begin(self, records, attempt: int, *, from_step: int = 0, billed: int = 0) -> str:
-        """The ATTEMPT row of a fresh start; returns the salt of its draws (see `RunKey.for_attempt`)."""
+    def begin(self, records, attempt: int, *, from_step: int = 0, billed: int = 0, seen: int | None = None) -> str:
+        """The ATTEMPT row of a fresh start; returns the salt of its draws (see `RunKey.for_attempt`).
+
+        `seen`: how many rows of the run `billed` follows from; LedgerFault where there are more by now.
+        """
         body = {
             "from_step": from_step,
             "billed": billed,
@@ -320,7 +354,7 @@ class Run:
             "fingerprint": self.fingerprint,
         }
         try:
-            self.ledger.begin(body, expected=attempt, reserve=self.plan.retry_steps)
+            self.ledger.begin(body, expected=attempt, reserve=self.plan.retry_steps, seen=seen)
         except ValueError as error:
             raise budget.in_words(error) from error
         return body["salt"]

@@ -1,5 +1,5 @@
-"""What a run makes, as the ledger knows it: what leaves is what training wrote, once for each attempt, and no weights of a run pass for
-a public base, whatever they are called later."""
+"""A run as the ledger knows it: which steps an attempt may have run, the model that it ended with, once for each attempt, and the weights
+that it made, which pass for no public base, whatever they are called later."""
 
 from __future__ import annotations
 
@@ -15,12 +15,53 @@ from .errors import LedgerFault, MachineError
 from .run import Run
 
 
+def begin_interval(run: Run, attempt: int, step: int) -> int:
+    """Note durably, before they run, the steps from `step` to the next checkpoint; returns their end.
+
+    A later attempt is billed up to there, whatever became of checkpoints, files and clocks; and whoever cannot note them does not run
+    them. LedgerFault where another copy of the run folder has started an attempt since.
+    """
+    every = run.options["performance"]["checkpoint_steps"]
+    end = min(step - step % every + every, run.plan.steps)
+    run.record("NOTE", {"interval": [step, end], "attempt": attempt})
+    return end
+
+
+def reached(run: Run, attempt: int) -> int:
+    """The last step that the attempt may have run: the end of its last started interval. 0 steps are certain where none was started.
+
+    An attempt of a version that noted no intervals: one checkpoint interval beyond the last checkpoint that it noted, or all steps
+    where it ended with a model.
+    """
+    steps, begun = run.plan.steps, run.ledger.bodies("ATTEMPT")[attempt]
+    notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
+    ends = [note["interval"][1] for note in notes if "interval" in note]
+    checkpoints = [note["checkpoint"] for note in notes if "checkpoint" in note]
+    if any("model" in note for note in notes):
+        return steps
+    if not ends and "threads" not in begun["fingerprint"]:
+        ends = [max([begun["from_step"], *checkpoints]) + run.options["performance"]["checkpoint_steps"]]
+    return min(max([begun["from_step"], *ends, *checkpoints]), steps)
+
+
+def _ended(run: Run, attempt: int) -> bool:
+    """Whether the ledger knows that the attempt began and ended its last step (an inversion: its one sum)."""
+    notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
+    if run.plan.aggregation is not None:
+        return any("aggregated" in note for note in notes)
+    begun = any(note.get("interval", (0, 0))[1] == run.plan.steps for note in notes)
+    return begun and any(note.get("checkpoint") == run.plan.steps for note in notes)
+
+
 def seal_model(run: Run, folder: Path, attempt: int) -> None:
     """Note the finished model in the ledger before it gets its name.
 
     A copy of the run folder that ended the same attempt with other numbers (other hardware, say) had the same noise: the difference
-    of the two would have none. LedgerFault for the second of them.
+    of the two would have none. LedgerFault for the second of them, and for an attempt whose last step the ledger does not know: it
+    could be run again without being billed.
     """
+    if not _ended(run, attempt):
+        raise LedgerFault("the ledger has no note of this attempt's last step, so its model cannot be finished: --resume --new-attempt")
     run.record("NOTE", {"model": model_digest(folder), "attempt": attempt, **note_weights(run, "model", folder)})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import budget, parallel
+from . import budget, machine, parallel
 from .adapting import check_gradients, continue_run, open_run, train_run
 from .asked import (
     Source,
@@ -24,7 +24,7 @@ from .asked import (
     split,
     unlabelled_if_flat,
 )
-from .bases import LODA_FILE, LORA_FILE, Base, bundled_bases, embeds_files, make_scheduler, open_adapted
+from .bases import Base, bundled_bases, make_scheduler, open_adapted
 from .certified import check_draft
 from .certified import verify as verify_release
 from .errors import MachineError, SfumatoError
@@ -33,6 +33,7 @@ from .guarding import one_writer
 from .inversion.advisor import Forecast
 from .inverting import Drawing, Work, exact_controls, expectation, fit_rows, public_side, report_controls
 from .methods import METHODS
+from .preflight import kept_prices, lay_out_model
 from .prepare import original_base, rebuild, shares_of
 from .privacy.plan import Plan
 from .records import Summary, describe
@@ -113,7 +114,7 @@ def adapt(
     Other options as in `prepare.prepare` and `records.load_records`.
     """
     reading, preparing = split(options)
-    parallel.start()
+    parallel.start(machine.numerics)
     work = Work(shard, keep_inversions, controls)
     if resume:
         if allow_file_system:
@@ -159,7 +160,7 @@ def adapt(
         prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
-        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place))
+        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place, _certificate_facts, on_stage))
         run = parallel.on_first_rank(lambda: Run.open(output, place))
         with one_writer(run, shard):
             return train_run(run, prepared, records, start, progress, on_stage, work)
@@ -241,17 +242,7 @@ def export(
     run.record("RELEASE", {"kind": "model"})
     temporary = output.with_name(f".{output.name}.part")
     try:
-        hidden = shutil.ignore_patterns("class_counts.json", LORA_FILE, LODA_FILE)
-        whole = (run.model / "model_index.json").exists()
-        if whole:
-            shutil.copytree(run.model, temporary / "model", ignore=hidden)
-        else:
-            temporary.mkdir(parents=True)
-        # A pipeline folder holds a LoRA merged; branches that are not linear stay beside it.
-        tokens = [path.name for path in embeds_files(run.model)]
-        for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE, *tokens):
-            if (run.model / name).exists():
-                shutil.copy(run.model / name, temporary / name)
+        lay_out_model(run.model, temporary)
         beside = report_controls(public_side(run), run.model)
         write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={}, controls=beside)
         temporary.rename(output)
@@ -306,11 +297,13 @@ def adapted_base(run: Run) -> Base:
     return open_adapted(run.model, lambda: original_base(run.plan))
 
 
-def _certificate_facts(run: Run) -> dict:
+def _certificate_facts(run: Run, records=None) -> dict:
+    """What the certificate is built from; before the charge, with `records`, what it will be built from."""
     internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json")) + exact_controls(run)
     return {
         "plan": run.plan.to_json(),
-        "ledger": run.ledger_facts(),
+        "ledger": run.ledger_facts(records),
+        "prices": kept_prices(run),
         "run_key_id": run.key_id,
         "code_version": code_version(),
         "place": str(run.ledger_path),

@@ -287,12 +287,12 @@ def interrupted(tiny_images, settings, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         steady(patch)
         folder = tmp_path_factory.mktemp("runs") / "interrupted"
-        return crashed(tiny_images, settings, folder, 4, steps=6, retry_fraction=1.0)
+        return crashed(tiny_images, settings, folder, 5, steps=6, retry_fraction=1.0)
 
 
 @pytest.fixture
 def broken(interrupted, tmp_path):
-    """A run of 6 steps that died after step 4; checkpoints at 2 and 4; a reserve of 6 steps."""
+    """A run of 6 steps that died after step 5; checkpoints at 2 and 4; a reserve of 6 steps."""
     return copied(interrupted, tmp_path / "broken")
 
 

@@ -67,9 +67,10 @@ def adapt(
     if output.exists() and not resume:
         raise SfumatoError(f"{output} exists: name a new run folder, or continue it with --resume")
 
-    from .. import parallel, verbs
+    from .. import machine, parallel, verbs
     from .synthesize import shard_of
 
+    parallel.start(machine.numerics)  # before a word is printed: it says which process may
     with LiveLine(quiet=parallel.rank() != 0) as line:
         run = verbs.adapt(
             images,

@@ -378,10 +378,11 @@ class RunLedger:
                 raise LedgerError(_SAME_NOISE)
             return self.ledger.chain.append(kind, self.run_id, body, body.get("attempt"))
 
-    def begin(self, body: Mapping, *, expected: int, reserve: int) -> Row:
+    def begin(self, body: Mapping, *, expected: int, reserve: int, seen: int | None = None) -> Row:
         """The ATTEMPT row of attempt number `expected`; `body["billed"]` steps come out of the run's `reserve` of steps.
 
-        A copy of the run folder meets the same rows here: it can neither start the same attempt nor spend the reserve twice.
+        A copy of the run folder meets the same rows here: it can neither start the same attempt nor spend the reserve twice. `seen`: the
+        number of the run's rows that `billed` was reckoned from; another process that has started an interval since makes it too little.
         """
         billed = body["billed"]
         if isinstance(billed, bool) or not isinstance(billed, int) or billed < 0:
@@ -389,7 +390,7 @@ class RunLedger:
         with self.ledger.chain.transaction():
             self.ledger._require(self.run_id, "ATTEMPT")
             done = self.ledger._rows_of(self.run_id, "ATTEMPT")
-            if len(done) != expected:
+            if len(done) != expected or seen not in (None, len(self.ledger.chain.of_run(self.run_id))):
                 raise LedgerError(_ANOTHER)
             needed = sum(row.body["billed"] for row in done) + billed
             if needed > reserve:

@@ -7,6 +7,8 @@ from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest
 from sfumato.releases.contents import DRAFT, SUMS
 from sfumato.releases.folder import drafted_files, files_digest, finalise, write_draft, write_release
+from sfumato.releases.prices import prices_of
+from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
 
 __all__ = [
@@ -20,6 +22,9 @@ __all__ = [
     "files_digest",
     "finalise",
     "fitting_certificate",
+    "prices_of",
+    "try_certificate",
+    "try_files",
     "verify",
     "write_draft",
     "write_release",

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from importlib.metadata import version
 from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
-from sfumato.privacy import events as dp_events
 from sfumato.releases.audited import audit_facts
 from sfumato.releases.cards import RELATIONS
 from sfumato.releases.mechanism import mechanism
 from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
+from sfumato.releases.prices import DELTA_FLOOR, GRID, prices_of
 
 FORMAT = "sfumato-privacy/1"
-DELTA_FLOOR = 1e-9
-GROUP_SIZES = (2, 3, 5, 10)
-MOST_POINTS = 1e7  # of the whole loss: 80 MB
-MOST_CELLS = 1e5  # of single draws' losses, at about 50 microseconds each
-MOST_STEPS = 10**6
 NOT_COMPARED = "finished without comparing the draft with the ledger"
 LARGE_DELTA = "delta is not below 1/n"
 
@@ -66,6 +60,7 @@ def build_privacy_json(
     code_version: str,
     conditions: dict | None = None,
     settings: dict | None = None,
+    prices: dict | None = None,
 ) -> dict:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
@@ -77,20 +72,20 @@ def build_privacy_json(
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no),
     `public_inputs` (bodies of PUBLIC rows) and `lineage` (`Run.lineage`). `settings`
-    are the public settings of synthesis. Raises
+    are the public settings of synthesis. `prices`: those of `prices_of` that were made before the charge; used where they are of
+    these very events, else made anew. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
     """
     conditions, settings = dict(conditions or {}), dict(settings or {})
     events = [dict(event) for event in ledger.get("events") or plan["events"]]
     relation, delta, unit = plan["relation"], float(plan["delta"]), plan["unit"]
-    grid = float(plan.get("grid") or 1e-4)
-    try:
-        parsed = dp_events.from_json(events)
-        epsilon = accounting.epsilon_of(parsed, delta, relation, grid)
-        curve = accounting.curve(parsed, relation, grid=grid, floor=DELTA_FLOOR)
-        attacks = accounting.attack_success(parsed, relation, grid=grid)
-    except ValueError as error:
-        raise SfumatoError(f"the plan's events cannot be priced: {error}") from None
+    asked = {"events": events, "delta": delta, "relation": relation, "grid": float(plan.get("grid") or GRID)}
+    if not prices or any(prices[name] != value for name, value in (asked | {"unit": unit}).items()):
+        try:
+            prices = prices_of(**asked, unit=unit)
+        except ValueError as error:
+            raise SfumatoError(f"the plan's events cannot be priced: {error}") from None
+    epsilon = prices["epsilon"]
     if events == list(plan["events"]) and abs(epsilon - float(plan["epsilon"])) > 1e-3 + 1e-9:
         raise SfumatoError(
             f"the plan states epsilon {plan['epsilon']} but its events cost {epsilon}; make the plan again"
@@ -112,14 +107,14 @@ def build_privacy_json(
         "accountant": {
             "name": "dp_accounting PLD",
             "version": version("dp-accounting"),
-            "grid": grid,
+            "grid": asked["grid"],
             "discretisation": "connect-the-dots, pessimistic (errs upward)",
-            "second": _second(parsed, delta, relation),
+            "second": prices["second"],
         },
         "events": events,
         "event_tree": event_tree(events),
-        "mu": {"value": accounting.dominating_mu(curve, DELTA_FLOOR), "delta_floor": DELTA_FLOOR},
-        "attack_success": attacks,
+        "mu": {"value": prices["mu"], "delta_floor": DELTA_FLOOR},
+        "attack_success": prices["attack_success"],
         "max_per_unit": plan.get("max_per_unit", 1),
         "public_facts": {
             **_public_facts(plan, settings, conditions.get("selection")),
@@ -158,12 +153,13 @@ def build_privacy_json(
         },
         "code_version": code_version,
         "verify": "python verify_privacy.py",
-        "curve": [[float(e), float(d)] for e, d in curve],
+        "curve": prices["curve"],
     }
     if conditions.get("selection"):
         certificate["selection"] = conditions["selection"]
-    if unit == "record" and (table := record_groups(parsed, delta, relation, epsilon)):
-        certificate["k_table"] = table
+    for name in ("k_table", "left_out"):
+        if prices[name]:
+            certificate[name] = prices[name]
     _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})
     return certificate
 
@@ -214,70 +210,6 @@ def _unknown(ledger: dict) -> list[str]:
 def not_covered(unit: str) -> list[str]:
     """What a claim for this unit says nothing about."""
     return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES])]
-
-
-def group_grid(events: tuple, k: int) -> float:
-    """The accountant's grid for k records that belong together."""
-    noise = min(getattr(event, "noise_multiplier", 1.0) for event in events)
-    return min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
-
-
-def _affordable(events: tuple, k: int) -> bool:
-    """Pricing k records together needs no more points in all, points of single draws and steps than a verifier can be asked for."""
-    mean, cells, grid = 0.0, 0.0, group_grid(events, k)
-    for event in events:
-        ratio = k * event.epsilon if hasattr(event, "epsilon") else k / event.noise_multiplier
-        share = min(getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(ratio**2, 600)), ratio**2)
-        count = getattr(event, "steps", getattr(event, "count", 1))
-        if count > MOST_STEPS:
-            return False
-        mean += count * share / 2
-        cells += (ratio**2 / 2 + 6 * ratio) / grid if hasattr(event, "steps") else 0
-    return (mean + 9 * math.sqrt(mean)) / grid <= MOST_POINTS and cells <= MOST_CELLS
-
-
-def record_groups(events: tuple, delta: float, relation: str, epsilon: float) -> dict | None:
-    """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for replace-one.
-
-    Each draw holds a Binomial(k, q) number of them (mixture of Gaussians). The grid follows the range of one step's
-    loss, so that the table takes about a second; a coarse grid errs upward. Sizes that cost more than a verifier can be
-    asked for (`_affordable`: a forged certificate must not fill its time or memory) are left out; None where all are.
-    """
-    import dp_accounting as dp
-
-    neighbours = {
-        "zero-out": dp.NeighboringRelation.REPLACE_SPECIAL,
-        "add-remove": dp.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    }
-    if relation not in neighbours:
-        return None
-    table = {"1": epsilon}
-    for k in GROUP_SIZES:
-        if not _affordable(events, k):
-            break
-        accountant = accounting.Accountant(neighbours[relation], group_grid(events, k))
-        for event in events:
-            if hasattr(event, "steps"):
-                q = event.sampling_rate
-                shares = [math.comb(k, i) * q**i * (1 - q) ** (k - i) for i in range(k + 1)]
-                one = dp.dp_event.MixtureOfGaussiansDpEvent(event.noise_multiplier, list(range(k + 1)), shares)
-                accountant.compose(one, event.steps)
-            elif hasattr(event, "noise_multiplier"):
-                accountant.compose(dp.GaussianDpEvent(event.noise_multiplier / k), event.count)
-            else:
-                accountant.compose(dp.LaplaceDpEvent(1 / (event.epsilon * k)))
-        table[str(k)] = accounting.round_up(accountant.get_epsilon(delta))
-    return table if len(table) > 1 else None
-
-
-def _second(events: tuple, delta: float, relation: str) -> dict | None:
-    """The Renyi accountant's figure, which must be the higher one; None under replace-one, which it does not double."""
-    if relation == "replace-one":
-        return None
-    return {
-        "name": "dp_accounting RDP",
-        "epsilon": accounting.round_up(accounting.rdp_epsilon(events, delta, relation)),
-    }
 
 
 def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sfumato.privacy import events as dp_events
 from sfumato.privacy.aggregation import GRID
-from sfumato.releases.certificate import LARGE_DELTA, event_tree, record_groups
+from sfumato.releases.certificate import LARGE_DELTA, event_tree
+from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
 from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
 Check = tuple[str, bool, str]
@@ -58,14 +59,23 @@ def check_facts(facts: dict) -> Iterator[Check]:
             enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
             best = sorted(chosen["selected"]) == sorted(group for group, _ in ranked)
             yield "probe", enough and best, f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen"
+    yield from _groups(facts)
+
+
+def _groups(facts: dict) -> Iterator[Check]:
+    """No figure of the table is too low, and no size is missing unless the certificate names it as left out."""
     events, table = dp_events.from_json(facts["events"]), facts.get("k_table", {})
-    of_records = facts["unit"] == "record"
-    if of_records and (own := record_groups(events, facts["delta"], facts["relation"], facts["epsilon"])):
-        low = [k for k, least in own.items() if table[k] < least - 1e-3]
-        whole = table["1"] == facts["epsilon"] and set(table) == set(own)
-        yield "k_table", whole and not low, f"{len(table)} group sizes, none priced too low"
-    elif table:
-        yield "k_table", False, "stands where it cannot be priced again"
+    if facts["unit"] != "record" or facts["relation"] not in NEIGHBOURS:
+        if table:
+            yield "k_table", False, "stands where it cannot be priced again"
+        return
+    named = tuple(k for k in GROUP_SIZES if str(k) in table)
+    own = record_groups(events, facts["delta"], facts["relation"], facts["epsilon"], named) if named else {}
+    low = [k for k, least in (own or {}).items() if table[k] < least - 1e-3]
+    whole = set(table) == set(own or {}) and table.get("1", facts["epsilon"]) == facts["epsilon"]
+    said = set(group_sizes(events)) <= set(named) or bool(facts.get("left_out"))
+    if table or not said:
+        yield "k_table", whole and said and not low, f"{len(table)} group sizes, none priced too low"
 
 
 def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:

@@ -35,6 +35,7 @@ def write_draft(
     settings: dict | None = None,
     controls: dict | None = None,
     place: str | None = None,
+    prices: dict | None = None,
 ) -> dict:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
 
@@ -47,7 +48,8 @@ def write_draft(
     """
     check_beside(controls)
     certificate = build_privacy_json(
-        plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
+        plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings,
+        prices=prices,
     )
     draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
     draft |= ({} if controls is None else {"controls": controls}) | ({} if place is None else {"ledger": place})

@@ -57,7 +57,7 @@ def price(facts, events):
             raise ValueError(f"unknown event {e!r}")
         noise = 1 / positive(e["epsilon"]) if kind == "laplace" else positive(e["noise_multiplier"])
         rate = positive(e["sampling_rate"], 1) if kind == "poisson_gaussian" else 1
-        mean += count / 2 * min(rate**2 * math.expm1(min(noise**-2, 600)), noise**-2)
+        mean += count / 2 * min(rate**2 * math.expm1(min(noise**-2, 600)), rate * noise**-2)
         # about as many points as are needed: a forged certificate must not fill the memory
         positive(max((mean + 9 * math.sqrt(mean)) / grid, 30 / grid, 3e3 * len(events)), 3e6)
         one = dp.LaplaceDpEvent(noise) if kind == "laplace" else dp.GaussianDpEvent(noise)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .checkpoint import State, latest_checkpoint, write_checkpoint, write_file
+from .checkpoint import KEEP, State, latest_checkpoint, write_checkpoint, write_file
 from .control import train_without_privacy
 from .data import LatentData, UnitBatch, build_latents, open_latents
 from .loop import Progress, train
@@ -10,6 +10,7 @@ from .objective import Batch, denoising_losses
 from .recipe import Performance, Recipe
 
 __all__ = [
+    "KEEP",
     "Batch",
     "LatentData",
     "Performance",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sfumato.privacy import accounting, events
-from sfumato.releases import build_privacy_json, certificate, folder, write_release
+from sfumato.releases import build_privacy_json, consistency, folder, prices, write_release
 
 SIGMA, RATE, STEPS, DELTA = 2.0, 0.05, 60, 1e-5
 CLASSES = ("cat", "dog")
@@ -29,7 +29,9 @@ def price_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder, "build_privacy_json", build)
-        patch.setattr(certificate, "record_groups", cache(certificate.record_groups))
+        groups = cache(prices.record_groups)
+        patch.setattr(prices, "record_groups", groups)
+        patch.setattr(consistency, "record_groups", groups)
         yield
 
 

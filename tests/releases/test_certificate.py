@@ -10,7 +10,7 @@ from sfumato.errors import SfumatoError
 from sfumato.privacy import events
 from sfumato.privacy.datasets import APART
 from sfumato.privacy.plan import make_plan as make_real_plan
-from sfumato.releases import build_privacy_json, certificate, verify, write_release
+from sfumato.releases import build_privacy_json, certificate, prices, verify, write_release
 
 
 def test_certificate_carries_what_a_stranger_needs(kit, finished):
@@ -77,15 +77,15 @@ def test_a_total_that_cannot_be_stated_is_not_stated_anywhere(kit, tmp_path):
 
 def test_group_table_matches_the_golden_one():
     one = (events.PoissonGaussian(4096 / 60000, 9.8140, 1465),)
-    table = certificate.record_groups(one, 1e-5, "zero-out", 1.0)
+    table = prices.record_groups(one, 1e-5, "zero-out", 1.0)
     for k, golden in {"2": 2.155, "3": 3.408, "5": 6.170, "10": 14.44}.items():
         assert table[k] == pytest.approx(golden, rel=0.01)
-    assert certificate.record_groups(one, 1e-5, "replace-one", 1.0) is None
+    assert prices.record_groups(one, 1e-5, "replace-one", 1.0) is None
 
 
 def test_group_table_of_a_long_run_at_a_large_epsilon():
     long = (events.PoissonGaussian(1024 / 60000, 0.606, 700),)
-    table = certificate.record_groups(long, 1e-5, "zero-out", 10.0)
+    table = prices.record_groups(long, 1e-5, "zero-out", 10.0)
     assert list(table) == ["1", "2", "3", "5", "10"] and 20 < table["2"] < table["3"] < table["5"] < table["10"]
 
 
@@ -95,14 +95,14 @@ def test_group_sizes_that_would_fill_the_memory_are_left_out():
         events.PoissonGaussian(1e-3, 0.01, 1),  # of a single draw's
         events.PoissonGaussian(0.5, 1e6, 10**9),  # steps
     ):
-        assert certificate.record_groups((heavy,), 1e-5, "zero-out", 1e6) is None
-    some = certificate.record_groups((events.PoissonGaussian(1024 / 60000, 0.4, 2_000),), 1e-5, "zero-out", 60.0)
+        assert prices.record_groups((heavy,), 1e-5, "zero-out", 1e6) is None
+    some = prices.record_groups((events.PoissonGaussian(1024 / 60000, 0.4, 2_000),), 1e-5, "zero-out", 60.0)
     assert 1 < len(some) < 5 and list(some) == ["1", "2", "3", "5", "10"][: len(some)]
 
 
 def test_a_release_whose_group_sizes_were_not_priced_verifies_and_says_so(kit, tmp_path, monkeypatch):
     for steps, most in ((kit.steps + 1, 3), (kit.steps + 2, 0)):  # plans of their own: prices are kept for a session
-        monkeypatch.setattr(certificate, "_affordable", lambda events, k, most=most: k <= most)
+        monkeypatch.setattr(prices, "_cells", lambda events, k, most=most: 0 if k <= most else float("inf"))
         plan = kit.plan(steps=steps)
         out = write_release(kit.images(tmp_path / f"s{most}"), tmp_path / f"r{most}", **kit.facts(plan=plan))
         table = json.loads((out / "privacy.json").read_text()).get("k_table", {})

@@ -111,7 +111,7 @@ def test_extra_missing_and_linked_files_fail(copy):
         (lambda c: c.update(epsilon=c["epsilon"] - 1e-3), "epsilon"),
         (lambda c: c.update(statement=c["statement"].replace("record", "person")), "statement"),
         (lambda c: c["k_table"].update({"5": c["k_table"]["5"] - 0.01}), "k_table"),
-        (lambda c: c.pop("k_table"), "consistency"),
+        (lambda c: c.pop("k_table"), "k_table"),
         (lambda c: c["event_tree"]["of"].pop(), "event tree"),
         (lambda c: c["ledger"]["charges"].clear(), "all runs"),
         (lambda c: c["ledger"]["charges"].append(c["ledger"]["charges"][0]), "all runs"),

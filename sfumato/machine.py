@@ -1,0 +1,61 @@
+"""What decides, beside data, code and library versions, which bits a computation gives: the machine's part of a replay's fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+# Switches of the numerical libraries: another kernel, another order of summation. Where threads are put changes nothing, and how
+# many there are is asked of torch.
+SWITCHES = re.compile(
+    r"(MKL|DNNL|ONEDNN|ATEN|OPENBLAS|BLIS|CUBLAS|CUDNN|OMP|KMP)_.*|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32.*|NPY_(DIS|EN)ABLE_CPU_FEATURES"
+)
+PLACEMENT = {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "OMP_DISPLAY_ENV", "OMP_STACKSIZE", "MKL_VERBOSE"}
+# What a processor is, as the libraries ask it: they choose kernels by these, and block sizes by its caches.
+PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags", "CPU implementer", "CPU part", "Features")
+
+
+def threads(asked: int | None = None) -> int:
+    """Threads inside one operation: those asked for, or torch's choice. Sums over them are rounded in another order."""
+    return asked or torch.get_num_threads()
+
+
+def numerics() -> dict:
+    """Processor, device, platform, torch's build and switches, as JSON; equal on two starts where both give the same bits."""
+    return {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": _digest(processor()),
+        "device": "cpu",
+        "platform": [platform.system(), platform.machine(), *platform.libc_ver()],
+        "torch_build": _digest(torch.__config__.show()),
+        "torch_switches": {
+            "float32_matmul": torch.get_float32_matmul_precision(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "mkldnn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+            "flush_denormal": _flushes_denormals(),
+        },
+        "environment": {k: v for k, v in sorted(os.environ.items()) if SWITCHES.fullmatch(k) and k not in PLACEMENT},
+    }
+
+
+def processor(place: Path = Path("/proc/cpuinfo")) -> str:
+    """The first processor's own words, without its clock; elsewhere than on Linux what the platform says."""
+    try:
+        first = place.read_text("utf-8", "replace").strip().split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    lines = (line.partition(":") for line in first.splitlines())
+    return "\n".join(f"{name.strip()}: {value.strip()}" for name, _, value in lines if name.strip() in PROCESSOR)
+
+
+def _flushes_denormals() -> bool:
+    return (torch.tensor(1e-39) * 1.0).item() == 0.0
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
