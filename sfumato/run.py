@@ -18,6 +18,7 @@ import safetensors.torch
 from . import budget, machine, parallel
 from .errors import LedgerFault, MachineError, SfumatoError
 from .privacy import events as dp_events
+from .privacy.datasets import inherited_charges
 from .privacy.faults import LedgerError
 from .privacy.keys import RunKey
 from .privacy.ledger import Group, Ledger, RunLedger
@@ -57,6 +58,16 @@ def options_digest(options: dict) -> str:
 def dependency_versions() -> dict[str, str]:
     """Versions that must be equal for a replay to give the same numbers."""
     return {name: version(name) for name in ("torch", "diffusers", "transformers", "peft", "numpy", "cryptography", "Pillow")}
+
+
+
+def lineage_in_words(ancestors: Sequence[dict], group: Group) -> list[dict]:
+    """Ancestors as the certificate names them; `counted`: whether the total of `group` holds their cost."""
+    counted = {charge["run"] for charge in group.charges}
+    said = ("run", "owner", "through", "epsilon", "delta", "unit", "relation", "head", "draft", "certificate")
+    return [
+        {name: a[name] for name in said if a.get(name) is not None} | {"counted": a["run"] in counted} for a in ancestors
+    ]
 
 
 @dataclass(frozen=True)
@@ -205,9 +216,9 @@ class Run:
             )
         return self.folder / "model"
 
-    def ledger_facts(self, records=None) -> dict:
+    def ledger_facts(self, records=None, ancestors: Sequence[dict] = ()) -> dict:
         """What the certificate says of the ledger, in the words of privacy.json; before the charge, with `records`, what it will say."""
-        ledger, group = self.ledger, self.group() if records is None else self._group_with(records)
+        ledger, group = self.ledger, self.group() if records is None else self._group_with(records, ancestors)
         total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
         return {
             "head": ledger.ledger.head,
@@ -230,14 +241,9 @@ class Run:
 
     @property
     def lineage(self) -> list[dict]:
-        """The runs that base and public images come from, as the certificate names them; `counted`: whether the total holds their cost."""
+        """The runs that base and public images come from, as the certificate names them; none before the charge."""
         charges = self.ledger.bodies("CHARGE")
-        counted = {charge["run"] for charge in self.group().charges}
-        said = ("run", "owner", "through", "epsilon", "delta", "unit", "relation", "head", "draft", "certificate")
-        return [
-            {name: a[name] for name in said if a.get(name) is not None} | {"counted": a["run"] in counted}
-            for a in (charges[0].get("lineage", []) if charges else [])
-        ]
+        return lineage_in_words(charges[0].get("lineage", []), self.group()) if charges else []
 
     def group(self) -> Group:
         """The data sets that share images with this run's, and what was spent on them."""
@@ -246,20 +252,21 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def _group_with(self, records) -> Group:
-        """The group that a charge on these records would make, with that charge in it."""
+    def _group_with(self, records, ancestors: Sequence[dict]) -> Group:
+        """The group that a charge on these records, with these ancestors, would make, with that charge in it."""
         book = self.ledger.ledger
         try:
             manifest = book.identify(records.fingerprints, **records.marks)
             known = book.group(manifest)
         except ValueError as error:
             raise budget.in_words(error) from error
-        charges = (*known.charges, {"run": self.id, "listing": manifest.listing, **self._cost()})
+        own = {"run": self.id, "listing": manifest.listing, **self._cost()} | ({"lineage": list(ancestors)} if ancestors else {})
+        charges = (*known.charges, own, *inherited_charges([own]))
         return replace(
             known,
             datasets=known.datasets | {manifest.id},
             charges=charges,
-            adaptive=known.adaptive or known.released,
+            adaptive=known.adaptive or known.released or bool(ancestors),
             unclear=book.datasets.unclear(charges, manifest),
         )
 

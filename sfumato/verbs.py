@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,10 @@ def adapt(
         prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
         prepared = fit_to_memory(prepared)
-        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place, _certificate_facts, on_stage))
+        def facts_of(run: Run, records) -> dict:
+            return _certificate_facts(run, records, prepared.ancestors)
+
+        start = parallel.on_first_rank(lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage))
         run = parallel.on_first_rank(lambda: Run.open(output, place))
         with one_writer(run, shard):
             return train_run(run, prepared, records, start, progress, on_stage, work)
@@ -297,12 +300,12 @@ def adapted_base(run: Run) -> Base:
     return open_adapted(run.model, lambda: original_base(run.plan))
 
 
-def _certificate_facts(run: Run, records=None) -> dict:
-    """What the certificate is built from; before the charge, with `records`, what it will be built from."""
+def _certificate_facts(run: Run, records=None, ancestors: Sequence[dict] = ()) -> dict:
+    """What the certificate is built from; before the charge, with `records` and `ancestors`, what it will be built from."""
     internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json")) + exact_controls(run)
     return {
         "plan": run.plan.to_json(),
-        "ledger": run.ledger_facts(records),
+        "ledger": run.ledger_facts(records, ancestors),
         "prices": kept_prices(run),
         "run_key_id": run.key_id,
         "code_version": code_version(),
