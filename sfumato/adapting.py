@@ -35,6 +35,7 @@ from .training import (
     build_latents,
     latest_checkpoint,
     open_latents,
+    require_grid,
     train,
     write_checkpoint,
     write_file,
@@ -228,6 +229,8 @@ def bounded_counts(records, plan: Plan) -> np.ndarray:
 def continue_run(run: Run, records, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
     ledger = run.ledger
+    if run.plan.aggregation is None:
+        require_grid(run.plan)
     charges, attempts = ledger.bodies("CHARGE"), ledger.bodies("ATTEMPT")
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")
