@@ -207,7 +207,7 @@ class Run:
 
     def ledger_facts(self, records=None) -> dict:
         """What the certificate says of the ledger, in the words of privacy.json; before the charge, with `records`, what it will say."""
-        ledger, group = self.ledger, self.group() if records is None else self._group_with(records)
+        ledger, group = self.ledger, self.group() if records is None else self.group_with(records)
         total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
         return {
             "head": ledger.ledger.head,
@@ -246,7 +246,7 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def _group_with(self, records) -> Group:
+    def group_with(self, records) -> Group:
         """The group that a charge on these records would make, with that charge in it."""
         book = self.ledger.ledger
         try:
