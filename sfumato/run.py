@@ -232,11 +232,13 @@ class Run:
     def lineage(self) -> list[dict]:
         """The runs that base and public images come from, as the certificate names them; `counted`: whether the total holds their cost."""
         charges = self.ledger.bodies("CHARGE")
+        if not charges:
+            return []
         counted = {charge["run"] for charge in self.group().charges}
         said = ("run", "owner", "through", "epsilon", "delta", "unit", "relation", "head", "draft", "certificate")
         return [
             {name: a[name] for name in said if a.get(name) is not None} | {"counted": a["run"] in counted}
-            for a in (charges[0].get("lineage", []) if charges else [])
+            for a in charges[0].get("lineage", [])
         ]
 
     def group(self) -> Group:
