@@ -734,7 +734,7 @@ TABLE_OF_INPUTS = [
      "refuse 10: .*(columns|cells)"),
     ("BT08", "prompt of 100 kB, control characters", each(prompts("long words " * 10_000), prompts("a\x1b[2J b"), prompts("a\nb")),
      "refuse 2: .*(longer than|control characters)"),
-    ("BT09", "prompt equals a private caption", private_caption, "refuse 2: 1 of the prompts stand as captions"),
+    ("BT09", "prompt equals a private caption", private_caption, "refuse 2: 1 of the prompts or --init texts stand as captions"),
     ("BT10", "class used once", lone_class, "refuse 10: 1 of the 3 classes read off the data"),
     ("BM01", "pickled weights", base(lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin"))),
      "refuse 11: .*is a pickle"),
