@@ -31,13 +31,14 @@ def reached(run: Run, attempt: int) -> int:
     """The last step that the attempt may have run: the end of its last started interval. 0 steps are certain where none was started.
 
     An attempt of a version that noted no intervals: one checkpoint interval beyond the last checkpoint that it noted, or all steps
-    where it ended with a model.
+    where it ended with a model. Of an inversion: its one sum, always.
     """
     steps, begun = run.plan.steps, run.ledger.bodies("ATTEMPT")[attempt]
     notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
     ends = [note["interval"][1] for note in notes if "interval" in note]
     checkpoints = [note["checkpoint"] for note in notes if "checkpoint" in note]
-    if any("model" in note for note in notes):
+    # An inversion's one noisy sum takes no steps that could be noted one by one: a second one is never free.
+    if run.plan.aggregation is not None or any("model" in note for note in notes):
         return steps
     if not ends and "threads" not in begun["fingerprint"]:
         ends = [max([begun["from_step"], *checkpoints]) + run.options["performance"]["checkpoint_steps"]]
