@@ -31,7 +31,7 @@ def coarse_prices():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        patch.setattr("sfumato.releases.certificate.record_groups", lambda *_: None)
+        patch.setattr("sfumato.releases.prices.record_groups", lambda *_: None)
         patch.setattr("sfumato.releases.consistency.record_groups", lambda *_: None)
         yield
 
@@ -301,7 +301,7 @@ def test_an_exported_adapter_goes_on(world, tmp_path):
     verbs.export(run, tmp_path / "out")
     second = adapt(world / "q", tmp_path / "out", tmp_path / "second", **said)
     verbs.release(tmp_path / "out")
-    assert [a["run"] for a in second.lineage] == [run.id]
+    assert [a["run"] for a in second.origins()["lineage"]] == [run.id]
     images = verbs.synthesize(second, 3, tmp_path / "drawn", sampling=Sampling(steps=1))
     assert verbs.verify(verbs.release(images)).ok
     (tmp_path / "lone").mkdir()

@@ -25,7 +25,7 @@ def price_once():
     priced = cache(lambda text: build_privacy_json(**json.loads(text)))
 
     def build(plan, **rest):
-        return json.loads(json.dumps(priced(json.dumps({"plan": plan, **rest}, sort_keys=True))))
+        return json.loads(json.dumps(priced(json.dumps({"plan": plan, **rest}))))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder, "build_privacy_json", build)
