@@ -141,6 +141,7 @@ def test_exact_controls_are_marked_and_the_embeddings_are_gone(place):
     for name in ("pictures", "token"):
         facts = json.loads((place / name / "privacy.json").read_text())
         assert facts["not_private"]["internal_evaluations"] == ["exact-controls"]
+        assert facts["looks"]["exact"] == 1  # the exact mean and one image's embedding, kept at the owner's wish
 
 
 def test_no_release_holds_an_exact_control(place):
