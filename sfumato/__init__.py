@@ -1,6 +1,6 @@
 """Differentially private adaptation of diffusion models: a folder of private images in, a release out.
 
-`inspect`, `plan`, `adapt`, `synthesize`, `evaluate`, `release`, `verify`: the verbs of the command line, as functions.
+`inspect`, `plan`, `adapt`, `synthesize`, `evaluate`, `select`, `release`, `verify`: the verbs of the command line, as functions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import CheckFailed, Interrupted, SfumatoError
 
 if TYPE_CHECKING:
+    from .model_selection import select
     from .protocol import evaluate
     from .verbs import adapt, export, inspect, plan, release, synthesize, verify
 
@@ -25,6 +26,7 @@ __all__ = [
     "inspect",
     "plan",
     "release",
+    "select",
     "synthesize",
     "verify",
 ]
@@ -36,6 +38,10 @@ def __getattr__(name: str):
         from .protocol import evaluate
 
         return evaluate
+    if name == "select":
+        from .model_selection import select
+
+        return select
     if name in _VERBS:
         from . import verbs
 

@@ -103,6 +103,7 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     parallel.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
     if plan.aggregation is not None:
+        parallel.on_first_rank(lambda: begin_interval(run, attempt, 0))  # its one step: a new attempt pays for the sum again
         with StopFlag() as stop:
             work = replace(work or Work(), stop=lambda: stop.asked)
             found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)

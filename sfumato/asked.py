@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +35,22 @@ def on_terms(preparing: dict, known: budget.Standing) -> dict:
 READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled", "yes_public")
 
 
+# What public images decided, or the probe: it is handed over inside, and a caller who could name it would start a run from exact
+# figures of private images that nobody pays for.
+INTERNAL = ("start", "scores")
+INTERNAL_OF_METHODS = ("start", "selected")
+ASKED = (*READING, "public_data")
+
+
 def split(options: dict) -> tuple[dict, dict]:
+    """Options of `plan` and `adapt` as (reading, preparing). SfumatoError for one that there is not, or that is handed over inside only."""
+    known = {*ASKED, *inspect.signature(prepare).parameters} - {"records", "epsilon", *INTERNAL}
+    for name in options:
+        if name not in known:
+            like = difflib.get_close_matches(name, known, 1)
+            raise SfumatoError(f"there is no option {name!r} here" + (f": did you mean {like[0]!r}?" if like else ""))
+    if inside := sorted(set(options.get("method_options") or ()).intersection(INTERNAL_OF_METHODS)):
+        raise SfumatoError(f"method_options takes no {inside[0]!r}: give public_data, and what it says decides")
     reading = {k: options[k] for k in READING if options.get(k) is not None}
     return reading, {k: v for k, v in options.items() if k not in READING}
 

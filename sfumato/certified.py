@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import budget
 from .errors import LedgerFault, SfumatoError
+from .looks import selections_of
 from .privacy.datasets import UNKNOWN
 from .privacy.ledger import Ledger
 from .releases import DRAFT, SUMS, VerifyReport, certificate_digest, files_digest
@@ -73,6 +74,7 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
         entries = facts["entries"]
         found = _compare(ledger, claim)
         certified = [row.body for row in ledger.chain.of("CERTIFY", found.run) if row.seq >= entries]
+        _compare_since(ledger, claim)
         own, files = certificate_digest(claim), files_digest(claim["artefacts"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, SfumatoError):
@@ -144,6 +146,18 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     if not (stated == total or math.isclose(stated, total, rel_tol=0, abs_tol=1e-3 + 1e-9)):
         raise _altered("total epsilon")
     return Confirmed(found[0], run, ())
+
+
+def _compare_since(ledger: Ledger, claim: dict) -> None:
+    """What a release asked the ledger anew: no fewer looks than at the certificate's row, and choices that happened."""
+    entries, run = claim["ledger"]["entries"], claim["ledger"]["run"]
+    own = frozenset({ledger.chain.of("CHARGE", run)[0].body["dataset"]})
+    if claim.get("looks", {"exact": 0})["exact"] < ledger.datasets.group(own, entries).looks:
+        raise _altered("number of looks")
+    choices, before = selections_of(ledger, run), len(selections_of(ledger, run, entries))
+    told = claim.get("selections", choices[:before])
+    if told != choices[: len(told)] or len(told) < before:
+        raise _altered("choice among runs")
 
 
 def _altered(name: str) -> LedgerFault:

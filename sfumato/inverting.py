@@ -23,6 +23,7 @@ from .inversion.advisor import Forecast, forecast
 from .inversion.batch import Chunk, InversionRecipe, Inverter, chunks
 from .inversion.controls import PUBLIC_KEY
 from .inversion.geometry import from_public, start_anchor, whole_space
+from .looks import record_look
 from .methods.inversion import PUBLIC_DIMENSIONS
 from .prepare import TOKEN, Prepared, choose_prompts, rebuild
 from .privacy.aggregation import STEP
@@ -111,6 +112,7 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     store.remove(run.folder, CONTROLS)  # exact ones of a start that was to keep them, and then did not end
     tokens = controls.public_tokens(aggregation, geometry, plan.clip_norm, plan.noise_multiplier)
     if work.keep or work.controls:
+        record_look(run, ("the mean without noise", "one image's embedding"))
         tokens |= controls.exact_tokens(geometry, learned, label, aggregation.blocks)
     controls.save_tokens(run.folder / CONTROLS, inversion.placeholders, tokens)
     if not work.keep:

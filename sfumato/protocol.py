@@ -19,6 +19,7 @@ from .errors import DataError, SfumatoError
 from .evaluation import Comparison, Extractor, UtilityRow, classifier_features, compare, train_classifier, utility
 from .evaluation.page import as_text, few, page
 from .inversion.controls import cosine
+from .looks import record_look, require_unknown
 from .methods import TOKEN_METHODS
 from .prepare import original_base, rebuild
 from .records import RecordSet, is_flat, load_records
@@ -28,6 +29,7 @@ from .synthesis import Sampling, class_of_each, pictures
 from .training import State, open_latents, train_without_privacy, write_file
 
 CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
+EXACT = ("one_image", "non_private", "real")  # rows that are functions of private images, whatever they are tested on
 ROWS = ("synthetic", "public_only", "noise_only", "one_image", "non_private", "real")
 # Tokens that an inversion leaves in its run folder to be compared with: row -> folder of `controls/`.
 CONTROLS = {"public_only": "anchor", "noise_only": "noise-only", "one_image": "one-image", "non_private": "non-private"}
@@ -58,6 +60,7 @@ def evaluate(
     steps: int | None = None,
     public_images: int | None = None,
     distances: bool = True,
+    public_test: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Evaluation:
     """Every classifier on every row, with mean and spread over seeds; selection on held-out synthetic pictures only.
@@ -68,6 +71,9 @@ def evaluate(
     classify: distances only, in the latents of the base's autoencoder.
     beside: other runs on the same images and base, a row each, drawn with the same sampler and seeds: DP-SGD on one embedding
     (`adapt` with method "embedding") beside an inversion, say. Each was charged to the ledger as a run of its own.
+    Exact figures are a look: a row of the ledger, written before the first of them is computed, which every later certificate of a
+    run on these images (the run's and the test's) counts. `public_test`: the test images are public, so that only rows that are
+    functions of private images are a look; DataError where the ledger knows one of them as private.
     Writes `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the release.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -80,6 +86,9 @@ def evaluate(
         raise SfumatoError("the row 'real' needs --train, the private images themselves")
     others = _beside(run, beside)
     classes, resolution = run.plan.classes, load_base(run.plan.base).resolution
+    test = records_of(test, classes, "test")
+    train = None if train is None else records_of(train, classes, "train")
+    _record(run, others, rows, test, train if "real" in rows else None, distances, public_test)
     held_out = images_of(test, classes, resolution, "test")
     results: dict[str, list[UtilityRow]] = {}
     figures: dict[str, dict] = {}
@@ -106,11 +115,12 @@ def evaluate(
                 extractor = classifier_features(first, f"cnn-on-{row}")
             number = min(len(images), len(held_out[0]), 5000)
             figures[row] = _plain(compare(extractor, held_out[0][:number], images[:number]))
-    result = Evaluation(results, figures, counts, token_cosines(run, others))
+    result = Evaluation(results, figures, counts, _cosines(run, others))
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     body = {
         "PRIVATE": "computed against private or held-out data; not covered by epsilon",
+        "in_ledger": True,  # a LOOK row, or all of it was public
         "test_images": len(held_out[0]),
         "images": counts,
         "utility": {name: [asdict(r) for r in found] for name, found in results.items()},
@@ -125,17 +135,30 @@ def evaluate(
     return result
 
 
+def _record(run: Run, others: dict, rows: Sequence[str], test, train, distances: bool, public_test: bool) -> None:
+    """The LOOK rows of an evaluation, one for each run that is judged; none where all its figures are public."""
+    if public_test:
+        require_unknown(run.ledger.ledger, test)
+    cosines = _has_exact_mean(run)
+    if public_test and not cosines and not set(EXACT).intersection(rows):
+        return
+    what = ["accuracy"] * (len(run.plan.classes) > 1) + ["distances"] * distances + ["cosines"] * cosines
+    seen = [] if public_test else [test]
+    for other in (run, *others.values()):
+        record_look(other, what, *seen, *([train] if train is not None else []), rows=[*rows, *others])
+
+
 def _row_images(row: str, run: Run, release: Path, train, classes, resolution: int, public_images: int | None):
     if row == "synthetic":
         return images_of(release, classes, resolution, "train")
     if row == "real":
         return images_of(train, classes, resolution, "train")
     if run.plan.aggregation is not None:
-        base = control_base(run, row)
+        base = _control_base(run, row)
     elif row == "public_only":
         base = public_base(run)
     else:
-        base = non_private_base(run)
+        base = _non_private_base(run)
     return _draw_as(release, base, run, public_images)
 
 
@@ -163,7 +186,13 @@ def public_base(run: Run) -> Base:
 
 
 def control_base(run: Run, row: str) -> Base:
-    """The base with a token of an inversion's controls; SfumatoError where the run did not keep it."""
+    """The base with a token of an inversion's controls; SfumatoError where the run did not keep it. An exact one is a look."""
+    if row in EXACT:
+        record_look(run, ("an exact token",), rows=(row,))
+    return _control_base(run, row)
+
+
+def _control_base(run: Run, row: str) -> Base:
     folder = run.folder / "controls" / CONTROLS[row]
     if not folder.exists():
         raise SfumatoError(f"the row {row} needs a token that is not kept by default: adapt with --controls")
@@ -199,9 +228,19 @@ def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
 
 
 def token_cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
-    """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where the mean was not kept."""
+    """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where the mean was not kept. A look."""
+    if _has_exact_mean(run):
+        record_look(run, ("cosines",), rows=tuple(others))
+    return _cosines(run, others)
+
+
+def _has_exact_mean(run: Run) -> bool:
+    return run.plan.aggregation is not None and (run.folder / "controls" / "non-private").exists()
+
+
+def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     folder = run.folder / "controls"
-    if run.plan.aggregation is None or not (folder / "non-private").exists():
+    if not _has_exact_mean(run):
         return {}
     words = run.options["prompts"]["placeholders"]
     anchor, exact = (read_embeds(folder / name, words).double().flatten(1) for name in ("anchor", "non-private"))
@@ -229,7 +268,12 @@ def latents_of(base: Base) -> Extractor:
 
 
 def non_private_base(run: Run, seed: int = 0) -> Base:
-    """The same recipe on the run's cached latents without clipping and noise. PRIVATE."""
+    """The same recipe on the run's cached latents without clipping and noise. PRIVATE, and a look."""
+    record_look(run, ("weights without privacy",))
+    return _non_private_base(run, seed)
+
+
+def _non_private_base(run: Run, seed: int = 0) -> Base:
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     plan = run.plan
     state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
@@ -269,13 +313,18 @@ def _sampling_of(release: Path) -> dict[str, Any]:
     raise SfumatoError(f"{release} has no certificate: make it with `sfumato synthesize`")
 
 
+def records_of(source, classes: Sequence[str], split: str) -> RecordSet:
+    """The records of a folder; a RecordSet as it is."""
+    if isinstance(source, RecordSet):
+        return source
+    path = Path(source)
+    alone = {"unlabelled": True} if len(classes) == 1 and is_flat(path) else {}
+    return load_records(path, classes=list(classes), split=split, **alone)
+
+
 def images_of(source, classes: Sequence[str], resolution: int, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Pictures and labels of a folder or RecordSet in the order of `classes`; SfumatoError for a class unknown to the run."""
-    records = source
-    if not isinstance(source, RecordSet):
-        path = Path(source)
-        alone = {"unlabelled": True} if len(classes) == 1 and is_flat(path) else {}
-        records = load_records(path, classes=list(classes), split=split, **alone)
+    records = records_of(source, classes, split)
     index = {name: i for i, name in enumerate(classes)}
     for name in records.classes:
         if name not in index:

@@ -218,7 +218,7 @@ class Run:
 
     def ledger_facts(self, records=None, ancestors: Sequence[dict] = ()) -> dict:
         """What the certificate says of the ledger, in the words of privacy.json; before the charge, with `records`, what it will say."""
-        ledger, group = self.ledger, self.group() if records is None else self._group_with(records, ancestors)
+        ledger, group = self.ledger, self.group() if records is None else self.group_with(records, ancestors)
         total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
         return {
             "head": ledger.ledger.head,
@@ -252,7 +252,7 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def _group_with(self, records, ancestors: Sequence[dict]) -> Group:
+    def group_with(self, records, ancestors: Sequence[dict] = ()) -> Group:
         """The group that a charge on these records, with these ancestors, would make, with that charge in it."""
         book = self.ledger.ledger
         try:

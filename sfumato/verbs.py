@@ -32,6 +32,7 @@ from .estimate import Estimate, estimate, fit_to_memory
 from .guarding import one_writer
 from .inversion.advisor import Forecast
 from .inverting import Drawing, Work, exact_controls, expectation, fit_rows, public_side, report_controls
+from .looks import looks_of, looks_since, selections_of
 from .methods import METHODS
 from .preflight import kept_prices, lay_out_model
 from .prepare import original_base, rebuild, shares_of
@@ -210,7 +211,7 @@ def synthesize(
     def seal(folder: Path, settings: dict) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
         beside = report_controls(public, run.model, drawing)
-        write_draft(folder, **_certificate_facts(run), artefacts="images", settings=settings, controls=beside)
+        write_draft(folder, **_certificate_facts(run, keep_key=keep_key), artefacts="images", settings=settings, controls=beside)
 
     write_dataset(
         base,
@@ -247,7 +248,7 @@ def export(
     try:
         lay_out_model(run.model, temporary)
         beside = report_controls(public_side(run), run.model)
-        write_draft(temporary, **_certificate_facts(run), artefacts="model", settings={}, controls=beside)
+        write_draft(temporary, **_certificate_facts(run, keep_key=keep_key), artefacts="model", settings={}, controls=beside)
         temporary.rename(output)
     except OSError as error:
         raise MachineError(
@@ -260,16 +261,31 @@ def export(
 
 
 def release(
-    folder: str | Path, *, ledger: str | Path | None = None, without_ledger: bool = False, **options: Any
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    ledger: str | Path | None = None,
+    without_ledger: bool = False,
+    title: str | None = None,
+    licence: str = "other",
+    public_metrics: Sequence[Mapping[str, Any]] | None = None,
+    require_audit: bool = False,
 ) -> Path:
     """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes; returns it.
 
     The draft is compared with the run's ledger (`ledger`: where it is, if it was moved); LedgerFault if it is not the one that was
-    certified. `without_ledger`: the ledger is gone; the certificate says that nothing was compared. Other options as in `finalise`.
+    certified. The ledger also says what happened since: looks at exact private scores, and choices among runs. `without_ledger`: it
+    is gone; the certificate says that nothing was compared. `out`: a new folder (default: in place). `public_metrics`: rows {name,
+    value, public_data} of figures on public data for the report. `require_audit`: AuditFailed unless the run was audited before,
+    completely and by this code, and passed.
     """
     if not without_ledger:
         check_draft(Path(folder), ledger)
-    return finalise(Path(folder), compared=not without_ledger, **options)
+    return finalise(
+        Path(folder), None if out is None else Path(out), title=title, licence=licence,
+        public_metrics=None if public_metrics is None else [dict(row) for row in public_metrics],
+        require_audit=require_audit, compared=not without_ledger, since={} if without_ledger else looks_since(Path(folder), ledger),
+    )  # fmt: skip
 
 
 def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
@@ -300,7 +316,7 @@ def adapted_base(run: Run) -> Base:
     return open_adapted(run.model, lambda: original_base(run.plan))
 
 
-def _certificate_facts(run: Run, records=None, ancestors: Sequence[dict] = ()) -> dict:
+def _certificate_facts(run: Run, records=None, ancestors: Sequence[dict] = (), keep_key: bool = False) -> dict:
     """What the certificate is built from; before the charge, with `records` and `ancestors`, what it will be built from."""
     internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json")) + exact_controls(run)
     return {
@@ -315,6 +331,9 @@ def _certificate_facts(run: Run, records=None, ancestors: Sequence[dict] = ()) -
             "base_digest": run.plan.base_digest,
             "not_private": internal,
             "selection": run.selection,
+            "looks": looks_of(run, records),
+            "selections": selections_of(run.ledger.ledger, run.id),
+            "key_kept": keep_key,
             "audit": run.audit,
             "audits_failed": sum(note.get("passed") is False for note in run.ledger.bodies("NOTE")),
             "public_inputs": run.ledger.bodies("PUBLIC"),

@@ -18,7 +18,7 @@ from sfumato import protocol, verbs
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.inversion import store
 from sfumato.privacy import accounting
-from sfumato.releases import DRAFT, write_release
+from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
 from sfumato.synthesis import Sampling
 
@@ -69,6 +69,16 @@ def place(steady_ground, artwork, tiny_base, tmp_path_factory):
         shutil.copytree(place / name, place / f"{name}-draft")
         verbs.release(place / name)
     return place
+
+
+def site(place, tmp_path):
+    """Runs, their ledger and what was made from them, where a test may add rows."""
+    shutil.copytree(place, tmp_path / "site")
+    return tmp_path / "site"
+
+
+def opened(site, name: str = "run"):
+    return protocol.Run.open(site / name, site / "ledger.sqlite")
 
 
 def strips(page: str) -> list[Image.Image]:
@@ -131,6 +141,7 @@ def test_exact_controls_are_marked_and_the_embeddings_are_gone(place):
     for name in ("pictures", "token"):
         facts = json.loads((place / name / "privacy.json").read_text())
         assert facts["not_private"]["internal_evaluations"] == ["exact-controls"]
+        assert facts["looks"]["exact"] == 1  # the exact mean and one image's embedding, kept at the owner's wish
 
 
 def test_no_release_holds_an_exact_control(place):
@@ -186,10 +197,10 @@ def test_exact_controls_put_into_a_release_by_hand_are_refused(place, tmp_path):
 
 def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_path):
     """All rows of the paper's comparison, DP-SGD on one embedding among them, as figures, cosines and pictures. PRIVATE."""
-    run = tmp_path / "run"
-    shutil.copytree(place / "run", run)
+    own = site(place, tmp_path)
+    run = own / "run"
     found = protocol.evaluate(
-        run, place / "pictures", test=artwork / "test", public_images=12, beside=[place / "run-embedding"],
+        opened(own), place / "pictures", test=artwork / "test", public_images=12, beside=[opened(own, "run-embedding")],
         rows=("synthetic", "public_only", "noise_only", "one_image", "non_private"),
     )  # fmt: skip
     assert list(found.distances) == list(found.images)
@@ -208,21 +219,21 @@ def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_pat
     shutil.copytree(place / "pictures-draft", folder)
     shutil.copy(run / "evaluation" / "page.html", folder / "report.html")
     with pytest.raises(SfumatoError, match="report.html is not on the list"):
-        verbs.release(folder)
+        verbs.release(folder, ledger=own / "ledger.sqlite")
     with pytest.raises(SfumatoError, match=DRAFT):
         verbs.release(run / "evaluation")
 
 
 def test_a_token_near_the_exact_mean_has_a_high_cosine(place, artwork, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(place / "run", run)
+    own = site(place, tmp_path)
+    run = own / "run"
     exact = load_file(run / "controls" / "non-private" / "learned_embeds.safetensors")["<artwork>"]
     anchor = load_file(run / "controls" / "anchor" / "learned_embeds.safetensors")["<artwork>"]
     cosines = []
     for sign in (1, -1):
         file = run / "controls" / "one-image" / "learned_embeds.safetensors"
         save_file({"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"})
-        cosines.append(protocol.token_cosines(protocol.Run.open(run), {})["one_image"])
+        cosines.append(protocol.token_cosines(opened(own), {})["one_image"])
     assert cosines == [1.0, -1.0]
 
 
@@ -281,7 +292,7 @@ def test_a_draft_that_names_another_control_is_refused(place, tmp_path):
         change(draft["controls"])
         (folder / DRAFT).write_text(json.dumps(draft))
         with pytest.raises(SfumatoError, match="controls in the draft|metadata"):
-            verbs.release(folder, without_ledger=True)  # the ledger would see any change at once
+            finalise(folder)  # the ledger's own comparison would refuse it first
 
 
 def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(steady_ground, tiny_images, tiny_base, tmp_path):

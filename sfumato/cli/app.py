@@ -15,9 +15,10 @@ from .ledger import app as ledger
 from .listings import bases, methods
 from .plan import plan
 from .release import release, verify
+from .select import select
 from .synthesize import export, synthesize
 
-VERBS = (inspect, plan, adapt, audit, synthesize, evaluate, release, verify, export, methods, bases, demo)
+VERBS = (inspect, plan, adapt, audit, synthesize, evaluate, select, release, verify, export, methods, bases, demo)
 
 
 def command():
@@ -64,6 +65,7 @@ def about(
     sfumato audit run
     sfumato synthesize run -n 10000 -o release
     sfumato evaluate run release --test ./held-out
+    sfumato select run run-2 --data ./held-out --epsilon 1
     sfumato release release
     sfumato verify release
     """

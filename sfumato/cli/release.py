@@ -35,14 +35,17 @@ def release(
     """
     # The rooms themselves instead of `verbs`: they need neither torch nor diffusers, so they answer at once.
     from ..certified import check_draft
+    from ..looks import looks_since
     from ..releases import finalise
 
+    since = {}
     if without_ledger:
-        print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit and cost")
+        print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit, cost and looks")
     else:
         check_draft(folder, ledger)
+        since = looks_since(folder, ledger)
     settings = {"title": title, "licence": license, "require_audit": require_audit, "compared": not without_ledger}
-    finished = finalise(folder, output, **settings)
+    finished = finalise(folder, output, since=since, **settings)
     print(f"{finished}: finished; open {finished / 'report.html'}")
     print(f"next: sfumato verify {finished}")
 

@@ -60,7 +60,8 @@ class Group:
     the bases of these runs had cost other owners, who may have had the same images (`ancestor` in each).
 
     `released`: whether something of these runs has left; `adaptive`: whether a later one was charged after that. `cap`: None
-    where none was set. `unclear`: why no total can be stated of the charges; None where it can.
+    where none was set. `unclear`: why no total can be stated of the charges; None where it can. `looks`: how often somebody saw exact
+    figures of these images, or of a run on them.
     """
 
     datasets: frozenset[str]
@@ -69,6 +70,7 @@ class Group:
     released: bool
     adaptive: bool
     unclear: str | None = None
+    looks: int = 0
 
     @property
     def terms(self) -> dict | None:
@@ -170,7 +172,9 @@ class DataSets:
             group |= more
         charged = [row for row in rows("CHARGE") if row.body["dataset"] in group]
         runs = {row.run_id for row in charged}
-        left = [row.seq for row in rows("RELEASE") if row.run_id in runs]
+        # What a selection says has left as well.
+        left = sorted(row.seq for row in rows("RELEASE") + rows("SELECT") if row.run_id in runs)
+        looks = [row for row in rows("LOOK") if row.run_id in runs or group.intersection(row.body["data"])]
         caps: dict[str, float] = {}
         for row in rows("CAP"):
             # Rows of format 1 have no such word: there the last one counted.
@@ -189,6 +193,7 @@ class DataSets:
             bool(left) or bool(inherited),
             bool(inherited) or (bool(left) and charged[-1].seq > left[0]),
             self.unclear(charges),
+            len(looks),
         )
 
     def verify(self) -> None:

@@ -39,9 +39,11 @@ KINDS = (
     "CERTIFY",
     "RESET",
     "DISK",
+    "LOOK",  # exact figures that somebody saw
+    "SELECT",  # a choice by noisy ones
 )
 # Rows that `export` writes out: nothing in them follows which units were drawn.
-EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "PUBLIC", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET", "DISK")
+EXPORTED = ("OPEN", "JOIN", "CAP", "PLAN", "PUBLIC", "CHARGE", "PROBE", "RELEASE", "CERTIFY", "RESET", "DISK", "LOOK", "SELECT")
 _NEEDS = {
     "CHARGE": "PLAN",
     "ATTEMPT": "CHARGE",
@@ -49,6 +51,8 @@ _NEEDS = {
     "REPLAY": "ATTEMPT",
     "RELEASE": "ATTEMPT",
     "CERTIFY": "RELEASE",
+    "LOOK": "CHARGE",
+    "SELECT": "CHARGE",
 }
 NOT_LOCAL = (
     "the ledger lies on {}, which is not known to be a local disk, and over a network locks may fail and a charge be lost: name a local "
@@ -363,7 +367,7 @@ class RunLedger:
 
     def append(self, kind: str, body: Mapping) -> Row:
         """One more row, durable on return. LedgerError out of order; a charge goes through `Ledger.charge`."""
-        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP", "RESET", "DISK"):
+        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP", "RESET", "DISK", "LOOK"):
             raise ValueError("this row cannot be appended by hand")
         with self.ledger.chain.transaction():
             self.ledger._require(self.run_id, kind)
@@ -377,6 +381,19 @@ class RunLedger:
             ):
                 raise LedgerError(_SAME_NOISE)
             return self.ledger.chain.append(kind, self.run_id, body, body.get("attempt"))
+
+    def look(self, seen: Sequence[Manifest], body: Mapping) -> Row:
+        """The LOOK row of exact figures that are about to be computed from the images of `seen` and shown to somebody.
+
+        The sets are entered like any other, so that a run on one of their images carries the look, too. LedgerError before the charge.
+        """
+        ledger = self.ledger
+        ledger.verify_records()
+        with ledger.chain.transaction():
+            ledger._require(self.run_id, "LOOK")
+            for manifest in seen:
+                ledger.datasets.open(manifest, ledger.datasets.overlapping(manifest))
+            return ledger.chain.append("LOOK", self.run_id, {**body, "data": [manifest.id for manifest in seen]})
 
     def begin(self, body: Mapping, *, expected: int, reserve: int, seen: int | None = None) -> Row:
         """The ATTEMPT row of attempt number `expected`; `body["billed"]` steps come out of the run's `reserve` of steps.

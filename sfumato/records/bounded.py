@@ -22,9 +22,11 @@ import numpy as np
 
 from ..errors import DataError, MachineError
 from .decode import BadImage
-from .worker import FOUND, HEAD, MEMORY, PARQUET, PICTURE, READY, SIZE, TABLE, TOO_MUCH
+from .worker import FOUND, HEAD, MEMORY, PARQUET, PICTURE, PIXELS, READY, SHAPE, SIDE, SIZE, TABLE, TOO_MUCH
 
 SECONDS = 8.0  # of processor time for one picture
+HANDING_OVER = 4 * SECONDS  # for one that was indexed within SECONDS: whether it is there must not hang on the machine's mood
+PIPE = 48 * 2**10  # bytes of answers that fit into a pipe
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
 # Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
@@ -51,22 +53,61 @@ def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str
 
     `read`: slot -> the file's bytes, or BadImage. MachineError where no process can be started.
     """
+    for slot, data, answer in _ask(PICTURE, read, range(n), AHEAD, SECONDS):
+        if isinstance(answer, str):
+            yield slot, answer
+        elif len(answer) != FOUND.size:
+            yield slot, answer.decode("ascii")
+        else:
+            width, height, exif, seen, small = FOUND.unpack(answer)
+            yield slot, Seen((width, height), exif, seen, seal(data), np.frombuffer(small, np.uint8))
+
+
+def hand_over(
+    read: Callable[[int], bytes], slots: Iterable[int], resolution: int = 0
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3], None where the picture breaks a rule.
+
+    `resolution`: pixels on a side after `decode.fit`, 0 for the picture's own size. The bytes are decoded in the other process:
+    this one, which may hold keys, never runs a decoder on a private file. MachineError where no process can be started.
+    """
+    # Answers that nobody reads yet must fit into a pipe, or both sides would wait for each other.
+    ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
+    request = SIDE.pack(resolution)
+    for slot, _, answer in _ask(PIXELS, lambda slot: request + read(slot), slots, ahead, HANDING_OVER):
+        yield slot, None if isinstance(answer, str) else _pixels_of(answer)
+
+
+def _pixels_of(answer: bytes) -> np.ndarray | None:
+    """What `worker._pixels` packed; None for a rule, whose few letters never have the length that their first bytes would name."""
+    if len(answer) < SHAPE.size:
+        return None
+    height, width = SHAPE.unpack(answer[: SHAPE.size])
+    if len(answer) != SHAPE.size + 3 * height * width:
+        return None
+    return np.frombuffer(answer, np.uint8, offset=SHAPE.size).reshape(height, width, 3)
+
+
+def _ask(
+    kind: int, read: Callable[[int], bytes], slots: Iterable[int], ahead: int, seconds: float
+) -> Iterator[tuple[int, bytes, bytes | str]]:
+    """(slot, request, answer or broken rule) of every slot; at most `ahead` requests wait for their answers."""
     with _LOCK:
         process = _ONE
         waiting: deque[tuple[int, bytes]] = deque()
         try:
-            for slot in range(n):
+            for slot in slots:
                 try:
                     data = read(slot)
                 except BadImage as bad:
-                    yield slot, bad.rule
+                    yield slot, b"", bad.rule
                     continue
-                while waiting and (len(waiting) >= AHEAD or sum(len(d) for _, d in waiting) + len(data) > HELD):
-                    yield _next(process, waiting)
+                while waiting and (len(waiting) >= ahead or sum(len(d) for _, d in waiting) + len(data) > HELD):
+                    yield _next(process, waiting, kind, seconds)
                 waiting.append((slot, data))
-                process.send(PICTURE, data, SECONDS)
+                process.send(kind, data, seconds)
             while waiting:
-                yield _next(process, waiting)
+                yield _next(process, waiting, kind, seconds)
         finally:
             if waiting:  # left in the middle: answers to come would be taken for others'
                 process.stop()
@@ -97,27 +138,22 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
         raise DataError(f"{files[0].name} takes more than {limit} to read: {cure}")
 
 
-def _next(process: _Process, waiting: deque) -> tuple[int, Seen | str]:
+def _next(process: _Process, waiting: deque, kind: int, seconds: float) -> tuple[int, bytes, bytes | str]:
     """The answer to the oldest picture; if it killed the process, a new one gets those behind it."""
     slot, data = waiting[0]
     try:
         answer = process.receive()
     except _Died as died:
-        answer = died.rule or _alone(process, data)
+        answer = died.rule or _alone(process, data, kind, seconds)
         for _, later in list(waiting)[1:]:
-            process.send(PICTURE, later, SECONDS)
+            process.send(kind, later, seconds)
     waiting.popleft()
-    if isinstance(answer, str):
-        return slot, answer
-    if len(answer) != FOUND.size:
-        return slot, answer.decode("ascii")
-    width, height, exif, seen, small = FOUND.unpack(answer)
-    return slot, Seen((width, height), exif, seen, seal(data), np.frombuffer(small, np.uint8))
+    return slot, data, answer
 
 
-def _alone(process: _Process, data: bytes) -> bytes | str:
+def _alone(process: _Process, data: bytes, kind: int, seconds: float) -> bytes | str:
     """A second chance where the process was killed from outside, perhaps not for this picture's sake."""
-    process.send(PICTURE, data, SECONDS)
+    process.send(kind, data, seconds)
     try:
         return process.receive()
     except _Died as died:
@@ -125,7 +161,7 @@ def _alone(process: _Process, data: bytes) -> bytes | str:
 
 
 def seal(data: bytes) -> bytes:
-    """SHA-256 of a file: one that was decoded once within the limits is decoded again without them."""
+    """SHA-256 of a file: only the very bytes that were indexed are handed over later."""
     return hashlib.sha256(data).digest()
 
 

@@ -10,8 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
-from .bounded import seal
-from .decode import PAD_AT_MOST, BadImage, bordered, decode, fingerprints, fit
+from .bounded import hand_over, seal
+from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
+
+CHANGED = "changed since it was indexed"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,13 +92,11 @@ class RecordSet:
         if self.array is not None:
             self._from_array(indices, out, good)
             return out, good
-        for row in np.argsort(
-            self._place(indices), kind="stable"
-        ):  # in file order: parquet row groups are read once each
-            slot = int(indices[row])
-            pixels = self.pixels(slot) if self.usable[slot] else None
+        # In file order: parquet row groups are read once each.
+        rows = [int(row) for row in np.argsort(self._place(indices), kind="stable") if self.usable[indices[row]]]
+        for row, pixels in hand_over(lambda row: self._bytes(int(indices[row])), rows, resolution):
             if pixels is not None:
-                out[row], good[row] = fit(pixels, resolution), True
+                out[row], good[row] = pixels, True
         return out, good
 
     def _from_array(self, indices: np.ndarray, out: np.ndarray, good: np.ndarray) -> None:
@@ -170,15 +170,17 @@ class RecordSet:
 
     def pixels(self, slot: int) -> np.ndarray | None:
         """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when its file is not the one that was indexed."""
-        place = int(self._place(np.int64(slot)))
         if self.array is not None:
+            place = int(self._place(np.int64(slot)))
             return _rgb(self.array[place : place + 1])[0]
-        try:
-            data = self.read(place)
-            # Indexing has decoded these very bytes within its limits of time and memory; others are not decoded at all.
-            return decode(data)[0] if seal(data) == self.facts.seals[slot] else None
-        except BadImage:
-            return None
+        return dict(hand_over(self._bytes, [slot]))[slot]
+
+    def _bytes(self, slot: int) -> bytes:
+        """The encoded file of one slot; BadImage when it is not the one that was indexed: others are not decoded at all."""
+        data = self.read(int(self._place(np.int64(slot))))
+        if seal(data) != self.facts.seals[slot]:
+            raise BadImage(CHANGED)
+        return data
 
     def digest(self, key: bytes) -> str:
         """Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order: the identity of these data.

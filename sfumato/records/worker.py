@@ -22,7 +22,9 @@ READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
 FOUND = struct.Struct("<II?32s64s")  # width, height, whether it had EXIF, fingerprint, thumbnail
-PICTURE, TABLE, PARQUET = range(3)
+SIDE = struct.Struct("<I")  # before a picture that is to be handed over: pixels on a side, or 0 for its own size
+SHAPE = struct.Struct("<II")  # height, width before the pixels that are handed over
+PICTURE, TABLE, PARQUET, PIXELS = range(4)
 TOO_MUCH = b"takes too much memory"
 
 
@@ -42,11 +44,28 @@ def main() -> None:
         # Not the clock on the wall, which would blame a file for what else the machine does.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
-            answer = (_picture, _table, _parquet)[kind](taken.read(length))
+            answer = (_picture, _table, _parquet, _pixels)[kind](taken.read(length))
         except MemoryError:
             answer = TOO_MUCH
         signal.setitimer(signal.ITIMER_PROF, 0)
-        os.write(out, SIZE.pack(len(answer)) + answer)
+        _write(out, SIZE.pack(len(answer)) + answer)
+
+
+def _write(out: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(out, view) :]
+
+
+def _pixels(data: bytes) -> bytes:
+    """SHAPE and canonical pixels, cropped and resized to SIDE where that is not 0; or the rule that refuses the picture."""
+    try:
+        pixels = decode.decode(data[SIDE.size :])[0]
+    except decode.BadImage as bad:
+        return bad.rule.encode("ascii")
+    side = SIDE.unpack(data[: SIDE.size])[0]
+    pixels = decode.fit(pixels, side) if side else pixels
+    return SHAPE.pack(*pixels.shape[:2]) + pixels.tobytes()
 
 
 def _picture(data: bytes) -> bytes:

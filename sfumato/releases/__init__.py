@@ -6,22 +6,26 @@ from sfumato.releases.beside import MOST_PICTURES
 from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest
 from sfumato.releases.contents import DRAFT, SUMS
-from sfumato.releases.folder import drafted_files, files_digest, finalise, write_draft, write_release
+from sfumato.releases.folder import CERTIFICATE, drafted_files, files_digest, finalise, write_draft, write_release
 from sfumato.releases.prices import prices_of
+from sfumato.releases.statements import choice_facts, looks_facts
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
 
 __all__ = [
+    "CERTIFICATE",
     "DRAFT",
     "MOST_PICTURES",
     "SUMS",
     "VerifyReport",
     "build_privacy_json",
     "certificate_digest",
+    "choice_facts",
     "drafted_files",
     "files_digest",
     "finalise",
     "fitting_certificate",
+    "looks_facts",
     "prices_of",
     "try_certificate",
     "try_files",

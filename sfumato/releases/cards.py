@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sfumato.releases import figures
 from sfumato.releases.contents import Contents
+from sfumato.releases.figures import RELATIONS, number, plain, unit_phrase
+from sfumato.releases.statements import KEY_KEPT, public_inputs
 
-RELATIONS = {
-    "zero-out": "two data sets are neighbours when everything one unit contributes to the first is replaced by nothing "
-    "in the second; the number of slots is public",
-    "add-remove": "two data sets are neighbours when the second lacks one unit of the first",
-    "replace-one": "two data sets are neighbours when one unit of the first is another unit in the second",
-}
 CLASS_SHARES = {
     "uniform": "every class has the same share, whatever the private shares are",
     "declared": "the class shares were declared public by the operator",
@@ -138,22 +134,11 @@ def _environment():
     )
     environment.filters["number"] = number
     environment.filters["quoted"] = lambda text: json.dumps(str(text), ensure_ascii=False)
-    environment.filters["plain"] = _plain
+    environment.filters["plain"] = plain
+    environment.filters["markdown"] = figures.markdown
+    environment.filters["html"] = figures.html
+    environment.globals["key_kept"] = KEY_KEPT
     return environment
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """A number as a reader expects it: 60,000 and 9.814 and 1e-05; other values as text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "not used" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def unit_phrase(certificate: dict) -> str:
-    """What one unit is, in words that claim no more than the unit."""
-    if certificate["unit"] == "record":
-        return "one record (one image with its label and caption)"
-    return f"everything that shares one value of the column `{_plain(certificate['unit'])}`"
 
 
 def _context(certificate: dict, contents: Contents) -> dict:
@@ -165,21 +150,9 @@ def _context(certificate: dict, contents: Contents) -> dict:
         "unit": unit_phrase(certificate),
         "relation": RELATIONS[certificate["relation"]],
         "shares": CLASS_SHARES.get(certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]),
-        "attacks": attacks(certificate),
+        "tables": figures.tables(certificate),
+        "inputs": public_inputs(certificate),
     }
-
-
-def attacks(certificate: dict) -> list[tuple[str, str]]:
-    """(wrongly accused, members found at most) as percentages."""
-    return [
-        (f"{100 * float(rate):g} %", f"{_percent_up(100 * found)} %")
-        for rate, found in certificate["attack_success"].items()
-    ]
-
-
-def _percent_up(percent: float) -> str:
-    """Two decimals, rounded up: a bound is never printed smaller than it is."""
-    return f"{min(100.0, math.ceil(percent * 100 - 1e-9) / 100):.2f}"
 
 
 def _data_files(contents: Contents) -> list[str]:
@@ -196,9 +169,3 @@ def _field(name: str, kind: str, source: str) -> dict:
         "dataType": kind,
         "source": {"fileSet": {"@id": source}, "extract": {"column": name}},
     }
-
-
-def _plain(text: Any) -> str:
-    """Text inside a markdown line or table cell: one line, no markup that a class name could smuggle in."""
-    line = " ".join(str(text).split())
-    return "".join("\\" + ch if ch in "\\`*_[]<>|" else ch for ch in line) if not line.isidentifier() else line

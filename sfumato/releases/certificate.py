@@ -11,12 +11,14 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
 from sfumato.releases.audited import audit_facts
-from sfumato.releases.cards import RELATIONS
+from sfumato.releases.figures import PAGES, RELATIONS
 from sfumato.releases.mechanism import mechanism
 from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
 from sfumato.releases.prices import DELTA_FLOOR, GRID, prices_of
+from sfumato.releases.statements import KEY_KEPT, LATER, looks_facts
 
 FORMAT = "sfumato-privacy/1"
+SINCE = ("looks", "selections")  # as of the release, which asks the ledger again
 NOT_COMPARED = "finished without comparing the draft with the ledger"
 LARGE_DELTA = "delta is not below 1/n"
 
@@ -71,7 +73,8 @@ def build_privacy_json(
     can be stated) and `known_by_pixels` (how many of the charges are of an earlier version). `conditions` may have `base`, `base_digest`,
     `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
     matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no),
-    `public_inputs` (bodies of PUBLIC rows) and `lineage` (`Run.lineage`). `settings`
+    `public_inputs` (bodies of PUBLIC rows), `lineage` (`Run.lineage`), `looks` (`statements.looks_facts`), `selections` (choices among
+    runs by noisy accuracies) and `key_kept` (the run key outlives this). `settings`
     are the public settings of synthesis. `prices`: those of `prices_of` that were made before the charge; used where they are of
     these very events, else made anew. Raises
     SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
@@ -123,7 +126,10 @@ def build_privacy_json(
         "mechanism": mechanism(plan, events),
         "synthesis": settings,
         "not_public": list(NOT_PUBLIC),
-        "ledger": _ledger(ledger, run_key_id, events, epsilon),
+        "ledger": _ledger(ledger, run_key_id, events, epsilon) | {"key_kept": bool(conditions.get("key_kept"))},
+        "looks": conditions.get("looks") or looks_facts(0),
+        "selections": list(conditions.get("selections", ())),
+        "figures_on": list(PAGES),
         "tuning": conditions.get("tuning")
         or (
             "No search over settings on the private data is recorded in this run's ledger; "
@@ -165,8 +171,8 @@ def build_privacy_json(
 
 
 def certificate_digest(certificate: dict) -> str:
-    """SHA-256 over what a certificate said when it was drafted: without its files and without the note of `finalise`."""
-    kept = {name: value for name, value in certificate.items() if name != "artefacts"}
+    """SHA-256 over what a certificate said when it was drafted: without its files, the note of `finalise`, and what it asks anew."""
+    kept = {name: value for name, value in certificate.items() if name not in ("artefacts", *SINCE)}
     private = certificate["not_private"]
     kept["not_private"] = {**private, "opt_ins": [words for words in private["opt_ins"] if words != NOT_COMPARED]}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -209,7 +215,7 @@ def _unknown(ledger: dict) -> list[str]:
 
 def not_covered(unit: str) -> list[str]:
     """What a claim for this unit says nothing about."""
-    return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES])]
+    return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES]), LATER]
 
 
 def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
@@ -244,6 +250,7 @@ def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
 
 def _opt_ins(plan: dict, conditions: dict) -> list[str]:
     opt_ins = [*(plan.get("opt_ins") or ()), *conditions.get("opt_ins", ())]
+    opt_ins += [KEY_KEPT] * bool(conditions.get("key_kept"))
     if plan.get("n_units") and plan["delta"] >= 1 / plan["n_units"]:
         opt_ins.append(LARGE_DELTA)
     return opt_ins

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sfumato.privacy import events as dp_events
 from sfumato.privacy.aggregation import GRID
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
+from sfumato.releases.figures import PAGES
+from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
+from sfumato.releases.statements import KEY_KEPT, check_choice, looks_facts
 from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
 Check = tuple[str, bool, str]
@@ -23,11 +27,13 @@ def checks(folder: Path) -> list[Check]:
     parts: dict[str, Callable[[], Iterator[Check]]] = {
         "consistency": lambda: check_facts(facts),
         "PRIVACY.md": lambda: check_page(facts, (folder / "PRIVACY.md").read_text("utf-8")),
+        **{f"figures of {name}": partial(check_figures, folder, name) for name in (*PAGES, CROISSANT)},
     }
     for name, part in parts.items():
         try:
             facts = facts or load(folder)
-            results.extend((title, bool(passed), detail) for title, passed, detail in part())
+            found = part(facts) if isinstance(part, partial) else part()
+            results.extend((title, bool(passed), detail) for title, passed, detail in found)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             results.append((name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"))
     return results
@@ -46,6 +52,11 @@ def check_facts(facts: dict) -> Iterator[Check]:
         small or LARGE_DELTA in facts["not_private"]["opt_ins"],
         "below 1 / n, or the operator says otherwise",
     )
+    if "looks" in facts:
+        kept = (KEY_KEPT in facts["not_private"]["opt_ins"]) == facts["ledger"]["key_kept"]
+        yield "looks", facts["looks"] == looks_facts(facts["looks"]["exact"]) and kept, facts["looks"]["statement"]
+    for choice in facts.get("selections", []):
+        yield "selection", check_choice(choice), choice["statement"]
     yield "event tree", facts["event_tree"] == event_tree(facts["events"]), "the same events as in 'events'"
     sums = sum("divisors" in query for query in facts["mechanism"]["one_shot"])
     if sums != (facts["mechanism"]["sampling_rate"] is None):

@@ -75,18 +75,20 @@ def finalise(
     public_metrics: list[dict] | None = None,
     require_audit: bool = False,
     compared: bool = True,
+    since: dict | None = None,
 ) -> Path:
     """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`.
 
     compared: the caller has compared the draft with the owner's ledger; the certificate says so where nobody has.
-    require_audit: AuditFailed unless the run was audited before, completely, by this very code, and passed.
+    require_audit: AuditFailed unless the run was audited before, completely, by this very code, and passed. since: fields of the
+    certificate that the ledger has added to after the draft (`looks`, `selections`).
     """
     folder = Path(folder)
     if (folder / SUMS).exists():
         raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
-        certificate, kind, made = draft["certificate"], draft["artefacts"], dict(draft["files"])
+        certificate, kind, made = draft["certificate"] | (since or {}), draft["artefacts"], dict(draft["files"])
         controls = check_beside(draft.get("controls"))
     except FileNotFoundError:
         raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None

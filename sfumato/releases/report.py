@@ -8,9 +8,11 @@ import math
 import re
 
 from sfumato.releases.beside import ROWS
-from sfumato.releases.cards import CLASS_SHARES, RELATIONS, attacks, number, unit_phrase
+from sfumato.releases.cards import CLASS_SHARES
 from sfumato.releases.cards import render as render_template
 from sfumato.releases.contents import Contents
+from sfumato.releases.figures import RELATIONS, number, tables, unit_phrase
+from sfumato.releases.statements import public_inputs
 
 TILE, GAP, MOST_CLASSES = 96, 2, 36
 ROW, CELL = 20, 64
@@ -41,7 +43,8 @@ def render(
         shares=CLASS_SHARES.get(certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]),
         strips=[(label, *strip(images)) for label, images in shown],
         plan=plan_rows(certificate),
-        attacks=attacks(certificate),
+        tables=tables(certificate),
+        inputs=public_inputs(certificate),
         curve=curve_chart(certificate),
         gain=gain_chart(certificate),
         network=network(certificate.get("selection")),

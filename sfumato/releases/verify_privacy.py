@@ -75,7 +75,8 @@ def check_privacy(facts):
     """What privacy.json alone shows, as (name, passed, detail); attacks as in Kairouz, Oh, Viswanath (arXiv 1311.0776)."""
     m, events, stated = facts["mechanism"], facts["events"], facts["epsilon"]
     positive(len(events), 1000)  # none would be a claim about nothing
-    positive(max(len(facts["curve"]), len(facts["attack_success"]), len(facts["ledger"]["charges"])), 1000)
+    lists = (facts["curve"], facts["attack_success"], facts["ledger"]["charges"], facts.get("selections", []))
+    positive(max(map(len, lists)), 1000)
     left = Counter({("poisson_gaussian", m["sampling_rate"], m["noise_multiplier"]): m["billed_steps"] or 0})
     left.update((q["type"], q["sampling_rate"] if q["type"][0] == "p" else None, q["noise"]) for q in m["one_shot"])
     for e in events:
@@ -98,6 +99,14 @@ def check_privacy(facts):
     own = any(c["events"] == events and abs(c["epsilon"] - stated) <= 1e-3 + 1e-7 for c in charges)
     enough = own and (total is None or total >= whole.get_epsilon(delta) - 1e-7)
     yield "all runs", enough, f"{len(charges)} on overlapping images, together epsilon {total}"
+    for choice in facts.get("selections", []):  # by noisy accuracies on held-out units, which have a claim of their own
+        own, limit = choice["events"], positive(choice["delta"], 0.5)
+        found = price(facts | {"relation": choice["relation"]}, own).get_epsilon(limit)
+        bound = positive(choice["grid"]) / 2 * math.sqrt(positive(choice["runs"], 1000))  # each accuracy moves by a half at most
+        noisy = len(own) == 1 and choice["noise_stddev"] >= own[0]["noise_multiplier"] * bound * (1 - 1e-12)
+        listed = not choice["composes"] or any(c["run"] == choice["id"] and c["events"] == own for c in charges)
+        right = noisy and listed and -1e-7 <= choice["epsilon"] - found <= 1e-3 + 1e-7
+        yield "selection", right, f"{choice['epsilon']}, priced again {found:.6f} at delta {limit}"
     points = [(e, d, accountant.get_delta(e) * (1 - 1e-6) - 1e-13) for e, d in facts["curve"]]
     yield "curve", len(points) > 1 and all(d >= low for _, d, low in points), f"{len(points)} points, none too low"
     mu, floor = positive(facts["mu"]["value"]), positive(facts["mu"]["delta_floor"], max(delta, 1e-9))

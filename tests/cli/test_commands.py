@@ -22,6 +22,7 @@ VERBS = (
     "adapt",
     "synthesize",
     "evaluate",
+    "select",
     "release",
     "verify",
     "export",

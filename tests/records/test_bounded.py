@@ -178,3 +178,45 @@ def test_damaged_row_groups_are_zero_slots_and_never_end_a_run(tmp_path):
     data[200:260] = b"\xff" * 60  # inside the first row group's page
     place.write_bytes(data)
     assert load_records(place, max_bad=0.5).usable[4:].all()
+
+
+@pytest.mark.parametrize("resolution", [0, 8, 32, 200])
+def test_pixels_are_handed_over_by_the_other_process_alone(tmp_path, monkeypatch, resolution):
+    """The process that holds keys decodes no private file, neither while it lists pictures nor when it wants them again."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    wanted = {}
+    for i, data in enumerate(pictures(40, 20)):
+        (tmp_path / "ab"[i % 2] / f"{i:02d}.png").write_bytes(data)
+        wanted[f"{i:02d}"] = decode(data)[0]
+    parent = os.getpid()
+
+    def here(data: bytes):
+        assert os.getpid() != parent, "decoded beside the keys"
+        return decode(data)
+
+    from sfumato.records import decode as decoder
+
+    monkeypatch.setattr(decoder, "decode", here)
+    monkeypatch.setattr(Image, "open", here)
+    records = load_records(tmp_path)
+    found, good = records.load(np.arange(40), resolution or 20)
+    assert good.all()
+    order = [*range(0, 40, 2), *range(1, 40, 2)]
+    for slot, number in enumerate(order):
+        own = wanted[f"{number:02d}"]
+        assert np.array_equal(found[slot], decoder.fit(own, resolution or 20))
+        assert slot > 3 or np.array_equal(records.pixels(slot), own)
+
+
+def test_a_file_that_changed_or_kills_its_decoder_is_no_picture_any_more(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i, data in enumerate(pictures(3)):
+            (tmp_path / name / f"{i}.png").write_bytes(data)
+    records = load_records(tmp_path)
+    (tmp_path / "a" / "1.png").write_bytes(pictures(1)[0])
+    assert records.load(np.arange(6), 16)[1].tolist() == [True, False, True, True, True, True]
+    assert records.pixels(1) is None and records.pixels(0) is not None
+    monkeypatch.setattr(bounded, "HANDING_OVER", 1e-6)
+    assert records.load(np.arange(6), 1024)[1].sum() == 0 and len(records.images([0, 5], 16)) == 2

@@ -1,0 +1,84 @@
+"""Sentences of a certificate about what happened around a run: who looked, what was declared public, whether the key is still there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from sfumato.privacy.selection import HALF, Selection
+
+KEY_KEPT = (
+    "The run key was kept when this was made (--keep-key): whoever has the key and what is released can take the noise off. "
+    "The guarantee holds against those who do not have it."
+)
+LATER = (
+    "Runs that the owner's ledger charges after this certificate: whoever has their releases too is bounded by the total of all of "
+    "them, which only a later certificate states."
+)
+
+
+def looks_facts(number: int) -> dict:
+    """`looks` of privacy.json: how often exact figures of these private images, or of runs on them, were computed for somebody to see."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError("looks are counted from 0")
+    if number == 0:
+        return {"exact": 0, "statement": "No look at exact private scores is recorded in the ledger for these images."}
+    times = "1 look" if number == 1 else f"{number:,} looks"
+    return {"exact": number, "statement": f"Chosen after {times} at exact private scores; the choice is not covered."}
+
+
+def choice_facts(run: str, select: Mapping, charge: Mapping, number: str) -> dict:
+    """An entry of `selections` of privacy.json: what a choice by noisy accuracies says of `run`.
+
+    select, charge: bodies of the SELECT row and of its CHARGE row; number: the id under which the ledger charged it.
+    """
+    place = select["runs"].index(run)
+    mechanism = Selection(len(select["runs"]), select["held_out_units"], select["noise_multiplier"])
+    entry = {
+        "id": number,
+        "runs": len(select["runs"]),
+        "chosen": select["chosen"] == run,
+        "accuracy": select["accuracies"][place],
+        "standard_error": select["standard_errors"][place],
+        **{name: charge[name] for name in ("epsilon", "delta", "unit", "relation", "events")},
+        "held_out_units": select["held_out_units"],
+        "grid": 2 * HALF,
+        "sensitivity": mechanism.sensitivity,
+        "noise_stddev": mechanism.noise_stddev,
+        "composes": select["composes"][place],
+    }
+    return entry | {"statement": choice_statement(entry)}
+
+
+def choice_statement(entry: Mapping) -> str:
+    """The same in words."""
+    many = f"{entry['runs']:,} runs" if entry["runs"] > 1 else "1 run"
+    what = f"Chosen among {many}" if entry["chosen"] else f"Compared with others ({many}) and not chosen"
+    whole = {
+        True: "They belong to the same group of images as the training set, so the cost is part of the total.",
+        False: "They share no image that the ledger knows with the training set, so that each unit is covered by one of the two claims alone.",
+        None: "Whether they share images with the training set is not known to the ledger that was charged.",
+    }[entry["composes"]]
+    unit = "one record" if entry["unit"] == "record" else f"one value of the column {entry['unit']}"
+    return (
+        f"{what} by a noisy accuracy on {entry['held_out_units']:,} held-out units, which is differentially private for them at "
+        f"epsilon {entry['epsilon']:g}, delta {entry['delta']:g} (a unit is {unit}; {entry['relation']}). {whole}"
+    )
+
+
+def check_choice(entry: Mapping) -> bool:
+    """Whether an entry's bound and noise are those of its mechanism, and its words those of its figures."""
+    if entry["grid"] != 2 * HALF or len(entry["events"]) != 1 or entry["events"][0]["type"] != "gaussian":
+        return False
+    mechanism = Selection(entry["runs"], entry["held_out_units"], entry["events"][0]["noise_multiplier"])
+    same = (entry["sensitivity"], entry["noise_stddev"]) == (mechanism.sensitivity, mechanism.noise_stddev)
+    error = math.isclose(entry["standard_error"], mechanism.standard_error(entry["accuracy"]), rel_tol=1e-9)
+    return same and error and entry["events"][0]["count"] == 1 and entry["statement"] == choice_statement(entry)
+
+
+def public_inputs(certificate: Mapping) -> list[str]:
+    """What decided something and was declared public, a sentence each: images, and a base of one's own."""
+    found = certificate["public_facts"].get("public_inputs") or ()
+    return [
+        f"{entry['what']}: {entry['count']:,} with the keyed digest {entry['digest']}, which decided {entry['decided']}." for entry in found
+    ]
