@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .engine import Engine, check_counts, check_groups, check_losses
 from .step import narrow
+from .sums import Grid, over
 
 
 class ReferenceEngine:
@@ -57,13 +58,19 @@ class ReferenceEngine:
         draws: int = 1,
         clip: Callable[[Tensor], Tensor],
         micro_batch: int | None = None,
+        rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE."""
+        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE.
+
+        Every gradient is rounded towards zero and its norm checked in integers, so that one record moves the integers by at most
+        bound / (1 + slack): rho is not used.
+        """
         check_counts(draws, micro_batch)
         params = list(self._trainable.values())
         groups = self._groups or [list(self._trainable)]
         wide = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
-        sums = {name: torch.zeros_like(p, dtype=wide, requires_grad=False) for name, p in self._trainable.items()}
+        kind = torch.float64 if rounding is None else torch.int64
+        sums = {name: torch.zeros_like(p, dtype=kind, requires_grad=False) for name, p in self._trainable.items()}
         norms = torch.zeros(len(batch), len(groups), dtype=torch.float64, device=params[0].device)
         for i in range(len(batch)):
             with torch.enable_grad():
@@ -84,10 +91,19 @@ class ReferenceEngine:
                 norms[i] = torch.inf
             factors = narrow(clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]), wide).flatten()
             if finite:
-                for factor, names in zip(factors, groups, strict=True):
-                    for name in names:
-                        sums[name].add_(grads[name].to(wide) * factor)
+                scaled = {n: grads[n].double() * f for f, names in zip(factors, groups, strict=True) for n in names}
+                for name, value in _whole(scaled, rounding).items():
+                    sums[name] += value
         return sums, norms if self._groups else norms[:, 0]
+
+
+def _whole(gradients: dict[str, Tensor], grid: Grid | None) -> dict[str, Tensor]:
+    """A record's clipped gradients fp64 in grid units, int64, rounded towards zero; nothing if they are over the limit."""
+    if grid is None:
+        return gradients
+    units = {name: (value / grid.step).trunc() for name, value in gradients.items()}
+    square = torch.stack([value.square().sum() for value in units.values()]).sum()
+    return {} if bool(over(grid, square, square.new_zeros(()))) else {name: value.long() for name, value in units.items()}
 
 
 def self_check(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from . import rules
 from .cost import Work, choose
-from .layout import Layout, Sums
+from .layout import Layout
 from .owners import Layer
+from .sums import ROOM, Sums, close_enough, over
 
 # Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
 LEAN_ROOM = 2**22
@@ -22,14 +23,15 @@ RUN = 1024
 class Step:
     """State of one micro-batch of `records` records and `draws` rows each; dropped as a whole afterwards."""
 
-    def __init__(self, layout: Layout, strategy: str, records: int, draws: int) -> None:
-        self.layout, self.strategy, self.records, self.draws = layout, strategy, records, draws
+    def __init__(self, layout: Layout, strategy: str, records: int, draws: int, slack: float) -> None:
+        self.layout, self.strategy, self.records, self.draws, self.slack = layout, strategy, records, draws, slack
         self.collecting = False
         self.reached: set[str] = set()
         self.ways = layout.ways.get(draws)
         self.kept: dict[str, Tensor] = {}
         self.pairs: dict[Layer, list[tuple[Tensor, Tensor]]] = {}
         self.vectors = layout.buffer("", records, layout.width)
+        self._cells: dict[Layer, tuple[Tensor, Tensor]] = {}
         self._calls: dict[Layer, list[tuple[torch.Size, int, list[Layer]]]] = {}
         self._users = WeakIdKeyDictionary()
 
@@ -96,9 +98,11 @@ class Step:
     def finish(self, clip: Callable[[Tensor], Tensor], finite: Tensor, sums: Sums) -> Tensor:
         """Norms of all records, then `sums` += sum_i factor_i g_i; returns norms fp64 [B], or [B, groups].
 
-        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a record too.
+        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a record too. No branch here
+        that depends on values changes a bit of what another record adds (sums.py).
         """
-        norms = self._squares().sqrt_().t()
+        passed = torch.zeros(self.layout.groups, self.records, dtype=torch.float64, device=self.layout.device)
+        norms = self._squares(passed).sqrt_().t()
         finite = finite & torch.isfinite(norms).all(1)
         norms = norms.masked_fill(~finite[:, None], torch.inf)
         norms = norms if self.layout.grouped else norms[:, 0]
@@ -108,13 +112,14 @@ class Step:
         factors = torch.where(finite.view(-1, *(1,) * (norms.dim() - 1)), factors.to(norms.dtype), 0.0)
         if not bool((torch.isfinite(factors) & (factors >= 0)).all()):
             raise ValueError("clip returned a negative or non-finite factor for a finite norm")
-        self._sum(narrow(factors, self.layout.dtype).view(self.records, self.layout.groups), finite, sums)
+        factors = narrow(factors, self.layout.dtype).view(self.records, self.layout.groups)
+        self._sum(factors, finite, passed.t().nan_to_num(0.0, 0.0), sums)
         return norms
 
-    def _squares(self) -> Tensor:
-        """Squared norms fp64 [groups, B] over all trainable tensors of each group."""
+    def _squares(self, passed: Tensor) -> Tensor:
+        """Squared norms fp64 [groups, B] over all trainable tensors of each group; `passed` += those of never-made gradients."""
         layout = self.layout
-        squares = torch.zeros(layout.groups, self.records, dtype=torch.float64, device=layout.device)
+        squares = torch.zeros_like(passed)
         held = [(group, self.vectors[:, columns]) for columns, group in layout.vector_blocks()]
         held += [(layout.group[name], kept.flatten(1)) for name, kept in self.kept.items()]
         for (group, _), norms in zip(held, _norms([gradients for _, gradients in held]), strict=True):
@@ -122,60 +127,70 @@ class Step:
         grams: dict[tuple, Tensor] = {}
         doubtful: list[tuple[Layer, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
-            place = squares[layout.group[layer.weight]]
+            group = layout.group[layer.weight]
             if isinstance(layer.module, nn.Embedding):
                 ids = torch.cat([x.reshape(self.records, x.numel() // self.records) for x, _ in pairs], 1)
                 g = torch.cat([rules.rows_to_records(g.to(layout.dtype), self.records) for _, g in pairs], 1)
-                place += rules.embedding_square(ids, g, layer.module.num_embeddings)
+                cells, rows = self._cells[layer] = rules.embedding_rows(ids, g, layer.module.num_embeddings)
+                square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+                squares[group].index_add_(0, cells // layer.module.num_embeddings, square)
             elif self.ways.get(layer) == "lean":
-                place += self._lean_norms(layer).square()
+                for some, made in self._made(layer):
+                    squares[group, some] += _norms([made])[0].square()
             else:
-                square, doubt = rules.gram_square(*self._grams(layer, pairs, grams))
-                doubtful.append((layer, square.double(), doubt))
+                square, doubt = rules.gram_square(*self._grams(layer, pairs, grams), rules.gram_terms(layer.module))
+                doubtful.append((layer, square, doubt))
         if doubtful and bool(torch.stack([doubt for *_, doubt in doubtful]).any()):
             for layer, square, doubt in doubtful:
                 self._instantiate(layer, square, doubt)
         for layer, square, _ in doubtful:
             squares[layout.group[layer.weight]] += square
+            passed[layout.group[layer.weight]] += 0.0 if self._remade(layer) else square
         return squares
 
-    def _lean_norms(self, layer: Layer) -> Tensor:
-        """Norms [B] from gradients that are made a few records at a time and dropped."""
+    def _made(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
+        """Per-record gradients [b, numbers], made a few records at a time: always the same few, with the same bits."""
         weight = layer.module.weight
         rows, room = weight.shape[0], min(self.records, max(1, LEAN_ROOM // weight.numel()))
-        norms = []
         for start in range(0, self.records, room):
             some = slice(start, min(start + room, self.records))
             out = self.layout.buffer("lean", some.stop - some.start, rows, weight.numel() // rows)
             for i, (x, g) in enumerate(self.pairs[layer]):
                 x, g = (self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g))
                 rules.keep_weight(layer.module, x, g, out, first=i == 0)
-            norms += _norms([out.flatten(1)])
-        wide = self.layout.dtype
-        most = sum(rules.token_norms(layer.module, x.to(wide), g.to(wide), self.records) for x, g in self.pairs[layer])
-        return torch.maximum(torch.cat(norms), rules.CANCELLED[wide] * most)
+            yield some, out.flatten(1)
+
+    def _remade(self, layer: Layer) -> bool:
+        """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too long products."""
+        if isinstance(layer.module, nn.Embedding) or self.ways.get(layer) == "lean":
+            return True
+        terms = sum(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
+        return not close_enough(self._few(layer) * terms + self.records * len(self.pairs[layer]) + 2, self.records, self.slack)
 
     def _rows(self, t: Tensor) -> Tensor:
         """[R, ...] -> [B, R / B, ...]"""
         return t.reshape(self.records, t.shape[0] // self.records, *t.shape[1:])
 
-    def _folded(self, layer: Layer, records: list[int]) -> tuple[Tensor, Tensor]:
-        """All calls of a layer side by side: X [b, n, d], G [b, n, p], for the given records only."""
+    def _folded(self, layer: Layer, record: int) -> tuple[Tensor, Tensor]:
+        """All calls of a layer side by side: X [1, n, d], G [1, n, p], for one record."""
         both = []
         for pair in self.pairs[layer]:
-            x, g = (self._rows(t)[records].flatten(0, 1).to(self.layout.dtype) for t in pair)
-            both.append(
-                (rules.columns(layer.module, x, len(records)), rules.output_columns(layer.module, g, len(records)))
-            )
+            x, g = (self._rows(t)[record].to(self.layout.dtype) for t in pair)
+            both.append((rules.columns(layer.module, x, 1), rules.output_columns(layer.module, g, 1)))
         return torch.cat([x for x, _ in both], 1), torch.cat([g for _, g in both], 1)
 
     def _grams(
         self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Gram matrices [B, n, n] of inputs and of output gradients, over all calls of the layer."""
+        dtype = self.layout.dtype
         if len(pairs) > 1:
-            return tuple(rules.gram(t) for t in self._folded(layer, list(range(self.records))))
-        (x, g), dtype = pairs[0], self.layout.dtype
+            sides = (
+                [rules.columns(layer.module, x.to(dtype), self.records) for x, _ in pairs],
+                [rules.output_columns(layer.module, g.to(dtype), self.records) for _, g in pairs],
+            )
+            return tuple(rules.gram(torch.cat(side, 1)) for side in sides)
+        x, g = pairs[0]
         # queries, keys and values share their input: its Gram is made once (the tensors live until the step ends)
         own = layer if isinstance(layer.module, nn.Conv2d) else None
         key = (own, x.data_ptr(), x.shape, x.stride(), x.dtype)
@@ -184,47 +199,71 @@ class Step:
         return grams[key], rules.output_gram(layer.module, g.to(dtype), self.records)
 
     def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor) -> None:
-        """Overwrite the doubtful squares by instantiation in fp64, a few records at a time."""
+        """Overwrite the doubtful squares by instantiation in fp64: record by record, so that none depends on who else is in doubt."""
         alive = torch.zeros_like(doubt)
         for x, g in self.pairs[layer]:
             alive |= (g != 0).reshape(self.records, g.numel() // self.records).any(1)
             # A zero gradient beside an input that is not finite is 0 * inf: autograd gives NaN, and so must the norm.
             alive |= ~torch.isfinite(x).reshape(self.records, x.numel() // self.records).all(1)
         square.masked_fill_(doubt & ~alive, 0.0)
-        todo = (doubt & alive).nonzero().flatten().tolist()
-        room = max(1, LEAN_ROOM // layer.module.weight.numel())
-        for start in range(0, len(todo), room):
-            some = todo[start : start + room]
-            square[some] = rules.exact_norm(*self._folded(layer, some)).square()
+        for record in (doubt & alive).nonzero().flatten().tolist():
+            square[record] = rules.exact_norm(*self._folded(layer, record))[0].square()
 
-    def _sum(self, factors: Tensor, finite: Tensor, sums: Sums) -> None:
-        """Add the weighted sums; `factors` [B, groups]. What is no longer needed is dropped as the sums come into being."""
-        layout, reject = self.layout, None if bool(finite.all()) else ~finite
+    def _sum(self, factors: Tensor, finite: Tensor, passed: Tensor, sums: Sums) -> None:
+        """Add the weighted sums; `factors` and `passed` [B, groups]."""
+        reject = None if bool(finite.all()) else ~finite
         if reject is not None:
             for block in (self.vectors, *(kept.flatten(1) for kept in self.kept.values())):
                 block.masked_fill_(reject[:, None], 0.0)
+            for layer, (cells, rows) in self._cells.items():
+                rows.masked_fill_(reject[cells // layer.module.num_embeddings][:, None], 0.0)
+        squares = self._add_made(sums, factors, reject, 1)
+        if sums.grid is not None:
+            late = over(sums.grid, squares, (passed * factors.square()).sum(1))
+            if bool(late.any()):  # no norm is wrong by so much, so this is not reached; and if it were, it would still be exact
+                self._add_made(sums, factors.masked_fill(~late[:, None], 0.0), reject, -1)
+                factors = factors.masked_fill(late[:, None], 0.0)
+        for layer in [layer for layer in self.pairs if not self._remade(layer)]:
+            factor = factors[:, self.layout.group[layer.weight]]
+            sums.add_product(sums.weight(layer.weight), self._parts(layer, factor, reject))
+
+    def _add_made(self, sums: Sums, factors: Tensor, reject: Tensor | None, sign: int) -> Tensor:
+        """Add all gradients that exist record by record; squares fp64 [B] of what each record added, in grid units."""
+        layout, squares = self.layout, torch.zeros_like(factors[:, 0])
         for columns, group in layout.vector_blocks():
-            sums.vectors[columns].addmv_(self.vectors[:, columns].t(), factors[:, group])
-        while self.kept:
-            name, kept = self.kept.popitem()
-            kept, factor = kept.flatten(1).t(), factors[:, layout.group[name]]
-            total = sums.weights.get(name)
-            sums.weights[name] = torch.mv(kept, factor) if total is None else total.addmv_(kept, factor)
-        while self.pairs:
-            layer, pairs = self.pairs.popitem()
-            factor = factors[:, layout.group[layer.weight]].contiguous()
-            total = sums.weights.get(layer.weight)
-            while pairs:
-                x, g = pairs.pop()
-                g = self._masked(g.to(layout.dtype), reject)
-                if isinstance(layer.module, nn.Embedding):
-                    g = rules.rows_to_records(g, self.records) * factor[:, None, None]
-                    total = torch.zeros_like(layer.module.weight, dtype=layout.dtype) if total is None else total
-                    total.index_add_(0, x.flatten(), g.flatten(0, 1))
-                else:
-                    x = self._masked(x.to(layout.dtype), reject)
-                    total = rules.weighted_weight(layer.module, x, g, factor, total)
-            sums.weights[layer.weight] = total
+            squares += sums.add_rows(sums.vectors[columns], self.vectors[:, columns], factors[:, group], sign)
+        for name, kept in self.kept.items():
+            factor = factors[:, layout.group[name]]
+            squares += sums.add_rows(sums.weight(name).view(-1), kept.flatten(1), factor, sign)
+        for layer in [layer for layer in self.pairs if self._remade(layer)]:
+            total, factor = sums.weight(layer.weight), factors[:, layout.group[layer.weight]]
+            if layer in self._cells:
+                squares += sums.add_cells(total, *self._cells[layer], factor, sign)
+                continue
+            for some, made in self._made(layer):
+                if reject is not None:
+                    made.masked_fill_(reject[some, None], 0.0)
+                squares[some] += sums.add_rows(total.view(-1), made, factor[some], sign)
+        return squares
+
+    def _few(self, layer: Layer) -> int:
+        """How many records a product takes at a time, by their numbers in the layer."""
+        numbers = sum((x.numel() + g.numel()) // self.records for x, g in self.pairs[layer])
+        if isinstance(layer.module, nn.Conv2d):
+            numbers *= layer.module.weight[0, 0].numel()
+        return max(1, min(self.records, ROOM // numbers))
+
+    def _parts(self, layer: Layer, factor: Tensor, reject: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """X [m, d] and weighted G [m, p] in fp64, of a few records at a time."""
+        few = self._few(layer)
+        for x, g in self.pairs[layer]:
+            x, g = self._masked(x, reject), self._masked(g, reject)
+            for start in range(0, self.records, few):
+                some = slice(start, min(start + few, self.records))
+                own = [self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g)]
+                inputs = rules.columns(layer.module, own[0], some.stop - some.start).double()
+                grads = rules.output_columns(layer.module, own[1], some.stop - some.start).double()
+                yield inputs.flatten(0, 1), (grads * factor[some, None, None]).flatten(0, 1)
 
     def _masked(self, t: Tensor, reject: Tensor | None) -> Tensor:
         """Zero rows for rejected records, before any product: 0 * inf is not 0."""
@@ -235,9 +274,8 @@ class Step:
 
 
 def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:
-    """Factors in the precision of the sums; one that would be rounded by more than a bit of it becomes 0."""
-    factors = factors.to(dtype)
-    return torch.where(factors >= torch.finfo(dtype).tiny, factors, 0.0)
+    """fp64 factors; one that `dtype`, the precision of the gradients, has no normal number for becomes 0."""
+    return torch.where(factors >= torch.finfo(dtype).tiny, factors.double(), 0.0)
 
 
 def _norms(every: list[Tensor]) -> list[Tensor]:
@@ -246,15 +284,21 @@ def _norms(every: list[Tensor]) -> list[Tensor]:
         return []
     norms = torch.stack([_norm(gradients) for gradients in every])
     if not bool(torch.isfinite(norms).all()):
-        # fp32 squares overflow above 1e19 although the gradient itself is finite
+        # fp32 squares overflow above 1e19 although the gradient itself is finite; one record at a time, so that the bits of
+        # one do not depend on how many there are
         for gradients, row in zip(every, norms, strict=True):
-            bad = ~torch.isfinite(row)
-            row[bad] = torch.linalg.vector_norm(gradients[bad], dim=1, dtype=torch.float64)
+            for record in (~torch.isfinite(row)).nonzero().flatten().tolist():
+                row[record] = torch.linalg.vector_norm(gradients[record], dtype=torch.float64)
     return list(norms)
 
 
 def _norm(gradients: Tensor) -> Tensor:
-    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small."""
+    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small.
+
+    The square of a run is off by at most gamma_{RUN + 1} = 6.2e-5, its norm by half of that and the root's rounding, what fp64 adds
+    is far less: 3.2e-5 relative, which is below the 1e-4 that clipping stays inside its bound. Squares that underflow are missed;
+    the sum's own check in integers does not rely on this norm.
+    """
     even = gradients.shape[1] - gradients.shape[1] % RUN
     norm = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()
     if even:
