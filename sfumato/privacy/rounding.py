@@ -54,10 +54,10 @@ class Rounding:
         return self.bound * self.step
 
     def check(self, sensitivity: float, trainable: int, n_units: int, noise_multiplier: float) -> None:
-        """ValueError unless this is the rounding of a plan with these fields, and no sum with its noise can leave 63 bits."""
+        """ValueError unless this is the rounding of a plan with these fields, and no sum with its noise comes near 64 bits."""
         if self != Rounding.of(sensitivity, trainable, self.slack):
             raise ValueError("the rounding does not follow from the plan's fields: make the plan again")
-        if Fraction(n_units) * self.bound + 40 * Fraction(noise_multiplier) * self.bound >= 2**63:
+        if Fraction(n_units) * self.bound + 40 * Fraction(noise_multiplier) * self.bound >= 2**62:
             raise ValueError(
                 "the sum and its noise would not fit into 64 bits: train fewer numbers, or lower n_units, or ask for less noise"
             )
