@@ -139,13 +139,13 @@ def self_check(
         with ReferenceEngine(model, trainable, groups=groups) as reference:
             plain, expected = reference.clipped_sum(row_losses, batch, draws=draws, clip=torch.ones_like)
             smaller = expected.amin(0)  # one record is clipped, one is not
-            sums, _ = reference.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: smaller / norms.maximum(smaller))
+            sums, _ = reference.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: torch.where(norms > smaller, smaller / norms, 1.0))
         unit = expected if groups is None else torch.linalg.vector_norm(expected, dim=1, keepdim=True)
         if not bool((unit > 0).all()) or not bool(torch.isfinite(expected).all()):
             raise RuntimeError("self-check: a synthetic record has a zero or non-finite gradient")
         with Engine(model, trainable, groups=groups) as engine:
             # by the same factors, so that the sums can be compared closely where a norm is an upper bound
-            factors = smaller / expected.maximum(smaller)
+            factors = torch.where(expected > smaller, smaller / expected, 1.0)
             got, norms = engine.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: factors)
     finally:
         for p, value in zip(zeros, saved, strict=True):
