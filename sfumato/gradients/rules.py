@@ -20,6 +20,9 @@ CANCELLED = 2.0**-12
 # Where the rounding of the Gram entries could be more than this share of a squared norm, the gradient is made instead.
 GRAM_TRUST = 0.02
 
+# Numbers whose squares are added in single precision, and how far a norm can then be from the true one (`norm`).
+RUN, NORM_ERROR = 512, 1.6e-5
+
 # Numbers in all patches of one record up to which writing them out beats a convolution call per record.
 PATCH_ROOM = 2**16
 
@@ -181,8 +184,9 @@ def gamma(terms: int, dtype: torch.dtype) -> float:
     return unit / (1 - unit) if unit < 0.5 else float("inf")
 
 
-def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """An upper bound of ||G^T X||^2 fp64 [B] from the two Grams, and which records need `exact_norm` instead (bool [B]).
+def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """An upper bound of ||G^T X||^2 fp64 [B] from the two Grams, and which records need `exact_norm` instead (bool [B]); and upper
+    bounds fp64 [2, B] of T = sum_t |x_t| |g_t| and of sum_t |x_t|.
 
     Proof. ||G^T X||^2 = sum_st XX_st GG_st. A computed entry of XX differs from x_s . x_t by at most gamma_m |x_s| |x_t| + m tiny (m
     roundings in a row, tiny for those below the normal numbers), one of GG likewise; their product, made in the Grams' precision,
@@ -207,19 +211,22 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
     most = (lengths_x * lengths_g).sum(1).square()
     error = relative * most + below
     trusted = (error <= GRAM_TRUST * square) & torch.isfinite(square) & (relative < 0.5)
-    return torch.maximum(square + error, CANCELLED**2 * most), ~trusted
+    sizes = torch.stack([most.sqrt(), lengths_x.sum(1)])
+    return torch.maximum(square + error, CANCELLED**2 * most), ~trusted, sizes
 
 
-def exact_norm(inputs: Tensor, grads: Tensor) -> Tensor:
-    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d], grads [B, n, p].
+def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
+    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d], grads [B, n, p]; and the sizes
+    [2, B] as `gram_square` has them.
 
     Its own error, gamma_n of fp64 times the sum of token norms, is less than n 2^-40 of the result: ROUNDING leaves room for it.
     """
     inputs, grads = inputs.double(), grads.double()
     norm = torch.linalg.vector_norm(torch.bmm(grads.transpose(1, 2), inputs).flatten(1), dim=1)
-    tokens = torch.linalg.vector_norm(inputs, dim=2) * torch.linalg.vector_norm(grads, dim=2)
+    lengths = torch.linalg.vector_norm(inputs, dim=2)
+    tokens = (lengths * torch.linalg.vector_norm(grads, dim=2)).sum(1)
     # maximum, not clamp: a NaN must stay one
-    return torch.maximum(norm, CANCELLED * tokens.sum(1))
+    return torch.maximum(norm, CANCELLED * tokens), torch.stack([tokens, lengths.sum(1)])
 
 
 @contextlib.contextmanager
@@ -269,3 +276,32 @@ def embedding_rows(ids: Tensor, g: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     cells, place = torch.unique(ids + owner * rows, return_inverse=True)
     total = g.new_zeros(cells.numel(), g.shape[-1])
     return cells, total.index_add_(0, place.flatten(), g.reshape(records * n, g.shape[-1]))
+
+
+def norms(every: list[Tensor]) -> list[Tensor]:
+    """Norms fp64 [B] of each of several blocks of gradients [B, numbers]."""
+    if not every:
+        return []
+    found = torch.stack([norm(gradients) for gradients in every])
+    if not bool(torch.isfinite(found).all()):
+        # fp32 squares overflow above 1e19 although the gradient itself is finite; one record at a time, so that the bits of
+        # one do not depend on how many there are
+        for gradients, row in zip(every, found, strict=True):
+            for record in (~torch.isfinite(row)).nonzero().flatten().tolist():
+                row[record] = torch.linalg.vector_norm(gradients[record], dtype=torch.float64)
+    return list(found)
+
+
+def norm(gradients: Tensor) -> Tensor:
+    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small.
+
+    The square of a run is off by at most gamma_{RUN + 1} = 3.1e-5, its norm by half of that and the root's rounding, and what fp64
+    adds is far less: 1.6e-5 relative (NORM_ERROR). Clipping stays 1e-4 inside its bound. Squares that underflow are missed: then the
+    norm itself is below 1e-17 times the root of the numbers.
+    """
+    even = gradients.shape[1] - gradients.shape[1] % RUN
+    found = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()
+    if even:
+        runs = torch.linalg.vector_norm(gradients[:, :even].unflatten(1, (even // RUN, RUN)), dim=2)
+        found = torch.hypot(found, torch.linalg.vector_norm(runs, dim=1, dtype=torch.float64))
+    return found

@@ -12,12 +12,10 @@ from . import rules
 from .cost import Work, choose
 from .layout import Layout
 from .owners import Layer
-from .sums import ROOM, Sums, close_enough, over
+from .sums import EACH, ROOM, Room, Sums, close_enough, over
 
 # Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
 LEAN_ROOM = 2**22
-# Numbers whose squares are added in single precision.
-RUN = 1024
 
 
 class Step:
@@ -101,8 +99,7 @@ class Step:
         `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a record too. No branch here
         that depends on values changes a bit of what another record adds (sums.py).
         """
-        passed = torch.zeros(self.layout.groups, self.records, dtype=torch.float64, device=self.layout.device)
-        norms = self._squares(passed).sqrt_().t()
+        norms = self._squares().sqrt_().t()
         finite = finite & torch.isfinite(norms).all(1)
         norms = norms.masked_fill(~finite[:, None], torch.inf)
         norms = norms if self.layout.grouped else norms[:, 0]
@@ -113,19 +110,19 @@ class Step:
         if not bool((torch.isfinite(factors) & (factors >= 0)).all()):
             raise ValueError("clip returned a negative or non-finite factor for a finite norm")
         factors = narrow(factors, self.layout.dtype).view(self.records, self.layout.groups)
-        self._sum(factors, finite, passed.t().nan_to_num(0.0, 0.0), sums)
+        self._sum(factors, finite, sums)
         return norms
 
-    def _squares(self, passed: Tensor) -> Tensor:
-        """Squared norms fp64 [groups, B] over all trainable tensors of each group; `passed` += those of never-made gradients."""
+    def _squares(self) -> Tensor:
+        """Squared norms fp64 [groups, B] over all trainable tensors of each group; an upper bound where no gradient is made."""
         layout = self.layout
-        squares = torch.zeros_like(passed)
+        squares = torch.zeros(layout.groups, self.records, dtype=torch.float64, device=layout.device)
         held = [(group, self.vectors[:, columns]) for columns, group in layout.vector_blocks()]
         held += [(layout.group[name], kept.flatten(1)) for name, kept in self.kept.items()]
-        for (group, _), norms in zip(held, _norms([gradients for _, gradients in held]), strict=True):
+        for (group, _), norms in zip(held, rules.norms([gradients for _, gradients in held]), strict=True):
             squares[group] += norms.square()
         grams: dict[tuple, Tensor] = {}
-        doubtful: list[tuple[Layer, Tensor, Tensor]] = []
+        doubtful: list[tuple[Layer, Tensor, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
             group = layout.group[layer.weight]
             if isinstance(layer.module, nn.Embedding):
@@ -136,17 +133,26 @@ class Step:
                 squares[group].index_add_(0, cells // layer.module.num_embeddings, square)
             elif self.ways.get(layer) == "lean":
                 for some, made in self._made(layer):
-                    squares[group, some] += _norms([made])[0].square()
+                    squares[group, some] += rules.norms([made])[0].square()
             else:
-                square, doubt = rules.gram_square(*self._grams(layer, pairs, grams), rules.gram_terms(layer.module))
-                doubtful.append((layer, square, doubt))
-        if doubtful and bool(torch.stack([doubt for *_, doubt in doubtful]).any()):
-            for layer, square, doubt in doubtful:
-                self._instantiate(layer, square, doubt)
-        for layer, square, _ in doubtful:
-            squares[layout.group[layer.weight]] += square
-            passed[layout.group[layer.weight]] += 0.0 if self._remade(layer) else square
+                found = rules.gram_square(*self._grams(layer, pairs, grams), rules.gram_terms(layer.module))
+                doubtful.append((layer, *found))
+        if doubtful and bool(torch.stack([doubt for _, _, doubt, _ in doubtful]).any()):
+            for each in doubtful:
+                self._instantiate(*each)
+        self._passed = torch.zeros(3, *squares.shape, dtype=torch.float64, device=layout.device)
+        for layer, square, _, (sizes, inputs) in doubtful:
+            group = layout.group[layer.weight]
+            squares[group] += square
+            if not self._remade(layer):
+                p, numbers = layer.module.weight.shape[0], layer.module.weight.numel()
+                below = 4 * torch.finfo(layout.dtype).tiny * (p**0.5 * inputs + self._positions(layer) * numbers**0.5)
+                self._passed[:, group] += torch.stack([square, sizes.square(), below])
         return squares
+
+    def _positions(self, layer: Layer) -> int:
+        """Positions of a record over all calls of a Linear or Conv2d."""
+        return sum(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
 
     def _made(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
         """Per-record gradients [b, numbers], made a few records at a time: always the same few, with the same bits."""
@@ -164,8 +170,8 @@ class Step:
         """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too long products."""
         if isinstance(layer.module, nn.Embedding) or self.ways.get(layer) == "lean":
             return True
-        terms = sum(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
-        return not close_enough(self._few(layer) * terms + self.records * len(self.pairs[layer]) + 2, self.records, self.slack)
+        terms = self._few(layer) * self._positions(layer) + self.records * len(self.pairs[layer]) + 2
+        return not close_enough(terms, self.records, self.slack)
 
     def _rows(self, t: Tensor) -> Tensor:
         """[R, ...] -> [B, R / B, ...]"""
@@ -198,7 +204,7 @@ class Step:
             grams[key] = rules.input_gram(layer.module, x.to(dtype), self.records)
         return grams[key], rules.output_gram(layer.module, g.to(dtype), self.records)
 
-    def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor) -> None:
+    def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor, sizes: Tensor) -> None:
         """Overwrite the doubtful squares by instantiation in fp64: record by record, so that none depends on who else is in doubt."""
         alive = torch.zeros_like(doubt)
         for x, g in self.pairs[layer]:
@@ -206,26 +212,36 @@ class Step:
             # A zero gradient beside an input that is not finite is 0 * inf: autograd gives NaN, and so must the norm.
             alive |= ~torch.isfinite(x).reshape(self.records, x.numel() // self.records).all(1)
         square.masked_fill_(doubt & ~alive, 0.0)
+        sizes.masked_fill_(doubt & ~alive, 0.0)
         for record in (doubt & alive).nonzero().flatten().tolist():
-            square[record] = rules.exact_norm(*self._folded(layer, record))[0].square()
+            norm, own = rules.exact_norm(*self._folded(layer, record))
+            square[record], sizes[:, record] = norm[0].square(), own[:, 0]
 
-    def _sum(self, factors: Tensor, finite: Tensor, passed: Tensor, sums: Sums) -> None:
-        """Add the weighted sums; `factors` and `passed` [B, groups]."""
+    def _sum(self, factors: Tensor, finite: Tensor, sums: Sums) -> None:
+        """Add the weighted sums; `factors` [B, groups]."""
         reject = None if bool(finite.all()) else ~finite
         if reject is not None:
             for block in (self.vectors, *(kept.flatten(1) for kept in self.kept.values())):
                 block.masked_fill_(reject[:, None], 0.0)
             for layer, (cells, rows) in self._cells.items():
                 rows.masked_fill_(reject[cells // layer.module.num_embeddings][:, None], 0.0)
+            self._passed.masked_fill_(reject, 0.0)
         squares = self._add_made(sums, factors, reject, 1)
+        passed, sizes, below = self._passed.transpose(1, 2)
         if sums.grid is not None:
             late = over(sums.grid, squares, (passed * factors.square()).sum(1))
             if bool(late.any()):  # no norm is wrong by so much, so this is not reached; and if it were, it would still be exact
                 self._add_made(sums, factors.masked_fill(~late[:, None], 0.0), reject, -1)
                 factors = factors.masked_fill(late[:, None], 0.0)
+        spread = (sizes * factors.square()).sum(1).sqrt()
+        room = Room(sums.grid, self.layout.dtype, float(spread.sum()), float((below * (factors > 0)).sum()))
         for layer in [layer for layer in self.pairs if not self._remade(layer)]:
-            factor = factors[:, self.layout.group[layer.weight]]
-            sums.add_product(sums.weight(layer.weight), self._parts(layer, factor, reject))
+            factor, total = factors[:, self.layout.group[layer.weight]], sums.weight(layer.weight)
+            simple = isinstance(layer.module, nn.Conv2d)
+            together = room.together(max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer]), simple)
+            few = together * max(1, min(EACH, ROOM // total.numel())) if together else self._few(layer)
+            dtype = self.layout.dtype if together else torch.float64
+            sums.add_product(total, self._parts(layer, factor.to(dtype), reject, few), together)
 
     def _add_made(self, sums: Sums, factors: Tensor, reject: Tensor | None, sign: int) -> Tensor:
         """Add all gradients that exist record by record; squares fp64 [B] of what each record added, in grid units."""
@@ -253,17 +269,16 @@ class Step:
             numbers *= layer.module.weight[0, 0].numel()
         return max(1, min(self.records, ROOM // numbers))
 
-    def _parts(self, layer: Layer, factor: Tensor, reject: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """X [m, d] and weighted G [m, p] in fp64, of a few records at a time."""
-        few = self._few(layer)
+    def _parts(self, layer: Layer, factor: Tensor, reject: Tensor | None, few: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """X [b, n, d] and weighted G [b, n, p] of a few records at a time, in the precision of `factor`."""
         for x, g in self.pairs[layer]:
             x, g = self._masked(x, reject), self._masked(g, reject)
             for start in range(0, self.records, few):
                 some = slice(start, min(start + few, self.records))
                 own = [self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g)]
-                inputs = rules.columns(layer.module, own[0], some.stop - some.start).double()
-                grads = rules.output_columns(layer.module, own[1], some.stop - some.start).double()
-                yield inputs.flatten(0, 1), (grads * factor[some, None, None]).flatten(0, 1)
+                inputs = rules.columns(layer.module, own[0], some.stop - some.start).to(factor.dtype)
+                grads = rules.output_columns(layer.module, own[1], some.stop - some.start).to(factor.dtype)
+                yield inputs, grads * factor[some, None, None]
 
     def _masked(self, t: Tensor, reject: Tensor | None) -> Tensor:
         """Zero rows for rejected records, before any product: 0 * inf is not 0."""
@@ -276,32 +291,3 @@ class Step:
 def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:
     """fp64 factors; one that `dtype`, the precision of the gradients, has no normal number for becomes 0."""
     return torch.where(factors >= torch.finfo(dtype).tiny, factors.double(), 0.0)
-
-
-def _norms(every: list[Tensor]) -> list[Tensor]:
-    """Norms fp64 [B] of each of several blocks of gradients [B, numbers]."""
-    if not every:
-        return []
-    norms = torch.stack([_norm(gradients) for gradients in every])
-    if not bool(torch.isfinite(norms).all()):
-        # fp32 squares overflow above 1e19 although the gradient itself is finite; one record at a time, so that the bits of
-        # one do not depend on how many there are
-        for gradients, row in zip(every, norms, strict=True):
-            for record in (~torch.isfinite(row)).nonzero().flatten().tolist():
-                row[record] = torch.linalg.vector_norm(gradients[record], dtype=torch.float64)
-    return list(norms)
-
-
-def _norm(gradients: Tensor) -> Tensor:
-    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small.
-
-    The square of a run is off by at most gamma_{RUN + 1} = 6.2e-5, its norm by half of that and the root's rounding, what fp64 adds
-    is far less: 3.2e-5 relative, which is below the 1e-4 that clipping stays inside its bound. Squares that underflow are missed;
-    the sum's own check in integers does not rely on this norm.
-    """
-    even = gradients.shape[1] - gradients.shape[1] % RUN
-    norm = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()
-    if even:
-        runs = torch.linalg.vector_norm(gradients[:, :even].unflatten(1, (even // RUN, RUN)), dim=2)
-        norm = torch.hypot(norm, torch.linalg.vector_norm(runs, dim=1, dtype=torch.float64))
-    return norm
