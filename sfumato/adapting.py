@@ -37,6 +37,7 @@ from .training import (
     build_latents,
     latest_checkpoint,
     open_latents,
+    require_grid,
     train,
     write_checkpoint,
     write_file,
@@ -252,6 +253,8 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
     ledger = run.ledger
     seen = len(ledger.rows)
+    if run.plan.aggregation is None:
+        require_grid(run.plan)
     charges, attempts = ledger.bodies("CHARGE"), ledger.bodies("ATTEMPT")
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")

@@ -42,7 +42,7 @@ def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
     made = ready(tiny_base, performance=Performance(micro_batch=4), recipe=Recipe())
     found = estimate(made)
     assert found.seconds > 0 and found.peak_bytes > 1e6
-    expected = made.plan.noise_multiplier * made.plan.clip_norm * made.plan.trainable**0.5 / 20
+    expected = made.plan.noise_multiplier * made.plan.sensitivity * made.plan.trainable**0.5 / 20
     assert found.noise_norm == pytest.approx(expected) and found.signal_bound == made.plan.clip_norm
     assert not any(p.grad is not None for p in made.adaptation.trainable.values())
 

@@ -14,6 +14,7 @@ from ..methods import Adaptation
 from ..privacy.events import PoissonGaussian
 from ..privacy.keys import RunKey
 from ..privacy.plan import Plan
+from ..privacy.rounding import Rounding
 from ..training import LatentData, Performance, Recipe, denoising_losses
 from . import models
 
@@ -58,8 +59,10 @@ def changed(plan: Plan, **changes) -> Plan:
         "histogram_noise_multiplier": None,
         "probe": None,
         "retry_steps": 0,
+        "rounding": None,
     }
-    return replace(plan, **unpriced | fields)
+    bare = replace(plan, **unpriced | fields)
+    return replace(bare, rounding=Rounding.of(bare.clip().sensitivity, bare.trainable))
 
 
 def clipped(plan: Plan, kind: str, groups: int) -> dict:
@@ -108,7 +111,8 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
     adaptation = Adaptation(model, trainable, losses, losses, lambda folder: None, targets)
     groups = len(adaptation.clip_groups)
     made = made_up_plan(**plan)
-    made = changed(made, **clipped(made, clipping, groups))
+    numbers = sum(p.numel() for p in trainable.values())
+    made = changed(made, trainable=numbers, **clipped(made, clipping, groups))
     return Subject(f"{clipping}, {family}", made, adaptation, models.SHAPE)
 
 

@@ -12,10 +12,11 @@ from torch.autograd.function import once_differentiable
 
 from .broadcast import placed
 from .cost import STRATEGIES
-from .layout import Layout, Sums
+from .layout import Layout
 from .owners import Layer, find_layers
 from .rules import NORMS
 from .step import Step
+from .sums import Grid, Sums
 
 _TAPPED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -124,16 +125,19 @@ class Engine:
         draws: int = 1,
         clip: Callable[[Tensor], Tensor],
         micro_batch: int | None = None,
+        rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """S = sum_i factor_i g_i, with g_i the gradient of the mean of record i's `draws` row losses.
 
         `batch`: `len()` = B records, `batch[i:j]` slices by record. `row_losses(part)` -> [b * draws] losses, one
         per row, record-major (repeat_interleave), not reduced. `clip`: norms fp64 [b] (inf for a rejected record)
-        -> factors [b]. `micro_batch`: most records per backward pass (memory only, never the result beyond rounding).
+        -> factors [b]. `micro_batch`: most records per backward pass; parts are cut by place alone, whatever lies there.
+        `rounding`: the grid of the sums, of which a unit's clipped gradients fill at most `bound` / (1 + slack) units.
         An empty batch gives zeros and does not call `row_losses`. A record with a non-finite loss or gradient adds
         exactly zero. Randomness in `row_losses` must belong to the record, not to its place in the batch.
 
-        Returns (name -> sum, fp32, or fp64 for an fp64 model, in the parameter's shape; norms fp64 [B] or [B, groups]).
+        Returns (name -> sum, int64 in grid units, or fp64 without `rounding`, in the parameter's shape; norms fp64 [B] or [B, groups]).
+        With `rounding` one record moves the integers by at most `bound` in L2 norm, computed as they are: see sums.py for the proof.
         The norms are PRIVATE: they depend on single records and must not be logged or released.
 
         Raises ValueError for a scalar loss or a wrong number of rows, RuntimeError for a trainable tensor that was
@@ -141,7 +145,7 @@ class Engine:
         """
         self._check(draws, micro_batch)
         layout, size = self._layout, len(batch)
-        sums = Sums(layout)
+        sums = Sums(layout, rounding)
         empty = (0, layout.groups) if layout.grouped else (0,)
         norms = [torch.zeros(empty, dtype=torch.float64, device=layout.device)]
         self._busy = True
@@ -157,7 +161,7 @@ class Engine:
 
     def _micro(self, row_losses, part, draws: int, clip, sums: Sums) -> Tensor:
         records = len(part)
-        step = self._step = Step(self._layout, self._strategy, records, draws)
+        step = self._step = Step(self._layout, self._strategy, records, draws, sums.slack)
         with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
             losses = check_losses(row_losses(part), records, draws)
             if not losses.requires_grad:

@@ -1,4 +1,4 @@
-"""Where each trainable tensor lies between steps: buffers for per-record gradients, and the sums they end in."""
+"""Where each trainable tensor lies between steps: buffers for per-record gradients."""
 
 from __future__ import annotations
 
@@ -61,24 +61,3 @@ class Layout:
         if held is None or held.numel() < size:
             held = self._buffers[name] = torch.empty(size, dtype=self.dtype, device=self.device)
         return held[:size].view(shape)
-
-
-class Sums:
-    """The clipped sums of a logical step over its micro-batches; a large one exists from its first addition on."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self.vectors = torch.zeros(layout.width, dtype=layout.dtype, device=layout.device)
-        self.weights: dict[str, Tensor] = {}
-
-    def named(self) -> dict[str, Tensor]:
-        """name -> sum in the parameter's shape, in the order of `trainable`; zeros where nothing was added."""
-        layout, sums = self._layout, {}
-        for name, shape in layout.shapes.items():
-            if name in layout.span:
-                sums[name] = self.vectors[layout.span[name]].view(shape)
-            elif name in self.weights:
-                sums[name] = self.weights[name].view(shape)
-            else:
-                sums[name] = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
-        return sums

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .engine import Engine, check_counts, check_groups, check_losses
+from .rules import GRAM_TRUST
 from .step import narrow
+from .sums import Grid, over
 
 
 class ReferenceEngine:
@@ -57,13 +59,19 @@ class ReferenceEngine:
         draws: int = 1,
         clip: Callable[[Tensor], Tensor],
         micro_batch: int | None = None,
+        rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE."""
+        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE.
+
+        Every gradient is rounded towards zero and its norm checked in integers, so that one record moves the integers by at most
+        bound / (1 + slack): rho is not used.
+        """
         check_counts(draws, micro_batch)
         params = list(self._trainable.values())
         groups = self._groups or [list(self._trainable)]
         wide = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
-        sums = {name: torch.zeros_like(p, dtype=wide, requires_grad=False) for name, p in self._trainable.items()}
+        kind = torch.float64 if rounding is None else torch.int64
+        sums = {name: torch.zeros_like(p, dtype=kind, requires_grad=False) for name, p in self._trainable.items()}
         norms = torch.zeros(len(batch), len(groups), dtype=torch.float64, device=params[0].device)
         for i in range(len(batch)):
             with torch.enable_grad():
@@ -84,10 +92,19 @@ class ReferenceEngine:
                 norms[i] = torch.inf
             factors = narrow(clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]), wide).flatten()
             if finite:
-                for factor, names in zip(factors, groups, strict=True):
-                    for name in names:
-                        sums[name].add_(grads[name].to(wide) * factor)
+                scaled = {n: grads[n].double() * f for f, names in zip(factors, groups, strict=True) for n in names}
+                for name, value in _whole(scaled, rounding).items():
+                    sums[name] += value
         return sums, norms if self._groups else norms[:, 0]
+
+
+def _whole(gradients: dict[str, Tensor], grid: Grid | None) -> dict[str, Tensor]:
+    """A record's clipped gradients fp64 in grid units, int64, rounded towards zero; nothing if they are over the limit."""
+    if grid is None:
+        return gradients
+    units = {name: (value / grid.step).trunc() for name, value in gradients.items()}
+    square = torch.stack([value.square().sum() for value in units.values()]).sum()
+    return {} if bool(over(grid, square, square.new_zeros(()))) else {name: value.long() for name, value in units.items()}
 
 
 def self_check(
@@ -105,6 +122,7 @@ def self_check(
     Tensors that are all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and restored to the
     bit. `row_losses` must give the same losses for a record whatever the batch around it, without autocast. `groups`: as in
     training (see `Engine`), so that what is checked is what will run.
+    A norm may be larger than autograd's where the engine takes an upper bound of it (`rules.gram_square`).
     Returns the names of trainable tensors whose gradient is structurally zero: they would never move.
     Raises RuntimeError if norms or any tensor's sum differ by more than `tolerance` (relative), for instance
     because a weight is read past its module beside a normal call; ValueError for fewer than two records.
@@ -120,18 +138,21 @@ def self_check(
             p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
         with ReferenceEngine(model, trainable, groups=groups) as reference:
             plain, expected = reference.clipped_sum(row_losses, batch, draws=draws, clip=torch.ones_like)
-            clip = _smaller(expected)  # one record is clipped, one is not
-            sums, _ = reference.clipped_sum(row_losses, batch, draws=draws, clip=clip)
+            smaller = expected.amin(0)  # one record is clipped, one is not
+            sums, _ = reference.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: torch.where(norms > smaller, smaller / norms, 1.0))
         unit = expected if groups is None else torch.linalg.vector_norm(expected, dim=1, keepdim=True)
         if not bool((unit > 0).all()) or not bool(torch.isfinite(expected).all()):
             raise RuntimeError("self-check: a synthetic record has a zero or non-finite gradient")
         with Engine(model, trainable, groups=groups) as engine:
-            got, norms = engine.clipped_sum(row_losses, batch, draws=draws, clip=clip)
+            # by the same factors, so that the sums can be compared closely where a norm is an upper bound
+            factors = torch.where(expected > smaller, smaller / expected, 1.0)
+            got, norms = engine.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: factors)
     finally:
         for p, value in zip(zeros, saved, strict=True):
             p.data.copy_(value)
     # A group's gradient may be zero where the unit's is not, and rounding is then all there is of it.
-    if not bool(((norms - expected).abs() <= tolerance * expected.clamp_min(1e-4 * unit)).all()):
+    room = tolerance * expected.clamp_min(1e-4 * unit)
+    if not bool(((norms >= expected - room) & (norms <= expected * (1 + GRAM_TRUST / 2) + room)).all()):
         raise RuntimeError("self-check: the engine's per-record norms differ from one-at-a-time autograd")
     whole = float(torch.stack([torch.linalg.vector_norm(t) for t in sums.values()]).norm())
     dead = []
@@ -142,9 +163,3 @@ def self_check(
         if float(torch.linalg.vector_norm(plain[name])) <= 1e-7 * whole:
             dead.append(name)
     return dead
-
-
-def _smaller(norms: Tensor) -> Callable[[Tensor], Tensor]:
-    """Clip to the smallest of `norms` [B], or of each group's in [B, groups]."""
-    bound = norms.amin(0)
-    return lambda norms: torch.where(norms > bound, bound / norms, 1.0)

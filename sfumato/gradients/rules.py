@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
-# Below this share of the Cauchy-Schwarz bound a Gram norm is mostly rounding: instantiate instead (never clamp).
-GRAM_TRUST = 1e-3
-# Where the largest squared token norm leaves this range, small ones beside it may be lost to fp32's limits.
-GRAM_TINY, GRAM_HUGE = 1e-25, 1e12
-# Where tokens cancel to less than this share of their sum of norms, that share stands for the norm: the weighted sum
-# adds the tokens one by one, and its rounding follows them, not what is left of them. More clipping, never less.
-CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-12}
+# Where tokens cancel to less than this share of their sum of norms, that share stands for the norm of a gradient that is never
+# made: what a product over all tokens may be off by follows the tokens (sums.py). More clipping, never less.
+CANCELLED = 2.0**-12
+# Where the rounding of the Gram entries could be more than this share of a squared norm, the gradient is made instead.
+GRAM_TRUST = 0.02
+
+# Numbers whose squares are added in single precision, and how far a norm can then be from the true one (`norm`).
+RUN, NORM_ERROR = 512, 1.6e-5
 
 # Numbers in all patches of one record up to which writing them out beats a convolution call per record.
 PATCH_ROOM = 2**16
@@ -171,46 +172,61 @@ def gram_work(module: nn.Module, shape: torch.Size, positions: int, records: int
     return pixels * pixels * shape[1] + positions * positions * (p + module.weight[0, 0].numel())
 
 
-def gram_square(xx: Tensor, gg: Tensor) -> tuple[Tensor, Tensor]:
-    """||G^T X||^2 per record from the two Grams, and which records need `exact_norm` instead.
+def gram_terms(module: nn.Module) -> tuple[int, int]:
+    """Most roundings in a row in one entry of the input's Gram and of the output's, as `input_gram` and `output_gram` make them."""
+    p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
+    return (module.weight.shape[1] + module.weight[0, 0].numel() if sliding(module) else d), p
 
-    A Gram norm cancels when tokens are nearly alike; the second tensor (bool [B]) marks records whose result is
-    tiny beside the Cauchy-Schwarz bound, near underflow or overflow, or not finite.
+
+def gamma(terms: int, dtype: torch.dtype) -> float:
+    """gamma_m = m u / (1 - m u): most that a sum of m products is off by, relative to the sum of their sizes, added in any order."""
+    unit = terms * torch.finfo(dtype).eps / 2
+    return unit / (1 - unit) if unit < 0.5 else float("inf")
+
+
+def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """An upper bound of ||G^T X||^2 fp64 [B] from the two Grams, and which records need `exact_norm` instead (bool [B]); and upper
+    bounds fp64 [2, B] of T = sum_t |x_t| |g_t| and of sum_t |x_t|.
+
+    Proof. ||G^T X||^2 = sum_st XX_st GG_st. A computed entry of XX differs from x_s . x_t by at most gamma_m |x_s| |x_t| + m tiny (m
+    roundings in a row, tiny for those below the normal numbers), one of GG likewise; their product, made in the Grams' precision,
+    adds u and tiny, and the float64 sum of n^2 of them gamma_{n^2} in that precision. With T = sum_t |x_t| |g_t| and Cauchy and
+    Schwarz's inequality the computed square differs from the true one by at most
+
+        (gamma_x + gamma_g + 4 u + gamma_{n^2}) (1 + small) T^2 + 2 tiny (m_x (sum_t |g_t|)^2 + m_g (sum_t |x_t|)^2 + n^2)
+
+    where |x_t|^2 is at most (the computed diagonal entry + 2 m tiny) / (1 - gamma_x). That is added. Where it is more than GRAM_TRUST of
+    the square (tokens nearly alike that cancel, numbers near underflow), or anything is not finite, the second result is true.
     """
-    if xx.shape[1] == 1:
-        square = (xx * gg).flatten()
-    else:
-        square = torch.linalg.vecdot(xx.flatten(1), gg.flatten(1))
-    dx, dg = xx.diagonal(dim1=1, dim2=2), gg.diagonal(dim1=1, dim2=2)
-    bound = (dx * dg).clamp_min(0).sqrt().sum(1).square()
-    top_x, top_g = dx.amax(1), dg.amax(1)
-    safe = (torch.minimum(top_x, top_g) > GRAM_TINY) & (torch.maximum(top_x, top_g) < GRAM_HUGE)
-    return square, ~(safe & (square >= GRAM_TRUST * bound) & torch.isfinite(bound))
+    dtype, n = xx.dtype, xx.shape[1]
+    tiny = torch.finfo(dtype).tiny
+    square = (xx * gg).flatten(1).sum(1, dtype=torch.float64)
+    loss_x, loss_g = (gamma(m + 2, dtype) for m in terms)
+    lengths_x, lengths_g = (
+        ((t.diagonal(dim1=1, dim2=2).double().clamp_min(0) + 4 * m * tiny) / max(1 - loss, 0.5)).sqrt()
+        for t, loss, m in ((xx, loss_x, terms[0]), (gg, loss_g, terms[1]))
+    )
+    relative = 1.01 * (loss_x + loss_g + gamma(n * n + 4, torch.float64))
+    below = 4 * tiny * (terms[0] * lengths_g.sum(1).square() + terms[1] * lengths_x.sum(1).square() + n * n)
+    most = (lengths_x * lengths_g).sum(1).square()
+    error = relative * most + below
+    trusted = (error <= GRAM_TRUST * square) & torch.isfinite(square) & (relative < 0.5)
+    sizes = torch.stack([most.sqrt(), lengths_x.sum(1)])
+    return torch.maximum(square + error, CANCELLED**2 * most), ~trusted, sizes
 
 
-def exact_norm(inputs: Tensor, grads: Tensor) -> Tensor:
-    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d], grads [B, n, p]."""
-    share = CANCELLED[inputs.dtype]
+def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
+    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d], grads [B, n, p]; and the sizes
+    [2, B] as `gram_square` has them.
+
+    Its own error, gamma_n of fp64 times the sum of token norms, is less than n 2^-40 of the result: ROUNDING leaves room for it.
+    """
     inputs, grads = inputs.double(), grads.double()
     norm = torch.linalg.vector_norm(torch.bmm(grads.transpose(1, 2), inputs).flatten(1), dim=1)
-    tokens = torch.linalg.vector_norm(inputs, dim=2) * torch.linalg.vector_norm(grads, dim=2)
+    lengths = torch.linalg.vector_norm(inputs, dim=2)
+    tokens = (lengths * torch.linalg.vector_norm(grads, dim=2)).sum(1)
     # maximum, not clamp: a NaN must stay one
-    return torch.maximum(norm, share * tokens.sum(1))
-
-
-def token_norms(module: nn.Module, x: Tensor, g: Tensor, records: int) -> Tensor:
-    """Sum over positions of |x_t| |g_t| [B] fp64, the most that a record's gradient could be if nothing cancelled."""
-    if isinstance(module, nn.Conv2d) and not pointwise(module):
-        pixels = torch.linalg.vector_norm(x, dim=1, keepdim=True).double().square()
-        patches = F.unfold(pixels, module.kernel_size, padding=conv_padding(module), stride=module.stride)
-        inputs = patches.sum(1).sqrt().reshape(records, patches.shape[0] // records * patches.shape[2])
-    else:
-        inputs = torch.linalg.vector_norm(columns(module, x, records), dim=2).double()
-    outputs = torch.linalg.vector_norm(output_columns(module, g, records), dim=2).double()
-    most = (inputs * outputs).sum(1)
-    if x.dtype == torch.float64 or bool(torch.isfinite(most).all()):
-        return most
-    return token_norms(module, x.double(), g.double(), records)  # fp32 squares overflow above 1e19
+    return torch.maximum(norm, CANCELLED * tokens), torch.stack([tokens, lengths.sum(1)])
 
 
 @contextlib.contextmanager
@@ -222,20 +238,6 @@ def full_precision(device: torch.device):
     cudnn = torch.backends.cudnn
     with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
         yield
-
-
-def weighted_weight(module: nn.Module, x: Tensor, g: Tensor, factors: Tensor, out: Tensor | None) -> Tensor:
-    """sum_i factors_i dL_i/dW [p, d], added to `out` if there is one; rows of rejected records must be masked before."""
-    records = factors.shape[0]
-    scale = factors if g.shape[0] == records else factors.repeat_interleave(g.shape[0] // records)
-    smaller = x if x.numel() < g.numel() and isinstance(module, nn.Linear) else g
-    scaled = smaller * scale.view(-1, *(1,) * (smaller.dim() - 1))
-    x, g = (scaled, g) if smaller is x else (x, scaled)
-    if isinstance(module, nn.Linear):
-        g, x = g.reshape(-1, g.shape[-1]).t(), x.reshape(-1, x.shape[-1])
-        return torch.mm(g, x) if out is None else out.addmm_(g, x)
-    grad = conv_weight_grad(module, x, g).flatten(1)
-    return grad if out is None else out.add_(grad)
 
 
 def norm_weight(module: nn.Module, x: Tensor, g: Tensor, records: int, eps: float) -> Tensor:
@@ -264,17 +266,42 @@ def sum_positions(module: nn.Module, g: Tensor, records: int) -> Tensor:
     return g.reshape(records, g.numel() // (records * width), width).sum(1)
 
 
-def embedding_square(ids: Tensor, g: Tensor, rows: int) -> Tensor:
-    """Squared norm [B] of a table's per-record gradient: ids [B, n], g [B, n, p], `rows` of the table.
+def embedding_rows(ids: Tensor, g: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """A table's per-record gradient: ids [B, n], g [B, n, p], `rows` of the table -> cells int64 [M], gradients [M, p].
 
-    Equal ids within one record add before the norm; no one-hot, no [B, rows, p] table. Not under the CANCELLED share.
+    Cell i * rows + r is row r of record i; equal ids within one record are added. No one-hot, no [B, rows, p] table.
     """
     records, n = ids.shape
     owner = torch.arange(records, device=ids.device)[:, None]
     cells, place = torch.unique(ids + owner * rows, return_inverse=True)
-    total = g.new_zeros(cells.numel(), g.shape[-1]).index_add_(0, place.flatten(), g.reshape(records * n, g.shape[-1]))
-    lengths = torch.linalg.vector_norm(g, dim=2, dtype=torch.float64).flatten()
-    most = lengths.new_zeros(cells.numel()).index_add_(0, place.flatten(), lengths)
-    norm = torch.linalg.vector_norm(total, dim=1, dtype=torch.float64)
-    square = torch.maximum(norm, CANCELLED[g.dtype] * most).square()
-    return square.new_zeros(records).index_add_(0, cells // rows, square)
+    total = g.new_zeros(cells.numel(), g.shape[-1])
+    return cells, total.index_add_(0, place.flatten(), g.reshape(records * n, g.shape[-1]))
+
+
+def norms(every: list[Tensor]) -> list[Tensor]:
+    """Norms fp64 [B] of each of several blocks of gradients [B, numbers]."""
+    if not every:
+        return []
+    found = torch.stack([norm(gradients) for gradients in every])
+    if not bool(torch.isfinite(found).all()):
+        # fp32 squares overflow above 1e19 although the gradient itself is finite; one record at a time, so that the bits of
+        # one do not depend on how many there are
+        for gradients, row in zip(every, found, strict=True):
+            for record in (~torch.isfinite(row)).nonzero().flatten().tolist():
+                row[record] = torch.linalg.vector_norm(gradients[record], dtype=torch.float64)
+    return list(found)
+
+
+def norm(gradients: Tensor) -> Tensor:
+    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small.
+
+    The square of a run is off by at most gamma_{RUN + 1} = 3.1e-5, its norm by half of that and the root's rounding, and what fp64
+    adds is far less: 1.6e-5 relative (NORM_ERROR). Clipping stays 1e-4 inside its bound. Squares that underflow are missed: then the
+    norm itself is below 1e-17 times the root of the numbers.
+    """
+    even = gradients.shape[1] - gradients.shape[1] % RUN
+    found = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()
+    if even:
+        runs = torch.linalg.vector_norm(gradients[:, :even].unflatten(1, (even // RUN, RUN)), dim=2)
+        found = torch.hypot(found, torch.linalg.vector_norm(runs, dim=1, dtype=torch.float64))
+    return found

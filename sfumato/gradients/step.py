@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +10,26 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from . import rules
 from .cost import Work, choose
-from .layout import Layout, Sums
+from .layout import Layout
 from .owners import Layer
+from .sums import EACH, ROOM, Room, Sums, close_enough, over
 
 # Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
 LEAN_ROOM = 2**22
-# Numbers whose squares are added in single precision.
-RUN = 1024
 
 
 class Step:
     """State of one micro-batch of `records` records and `draws` rows each; dropped as a whole afterwards."""
 
-    def __init__(self, layout: Layout, strategy: str, records: int, draws: int) -> None:
-        self.layout, self.strategy, self.records, self.draws = layout, strategy, records, draws
+    def __init__(self, layout: Layout, strategy: str, records: int, draws: int, slack: float) -> None:
+        self.layout, self.strategy, self.records, self.draws, self.slack = layout, strategy, records, draws, slack
         self.collecting = False
         self.reached: set[str] = set()
         self.ways = layout.ways.get(draws)
         self.kept: dict[str, Tensor] = {}
         self.pairs: dict[Layer, list[tuple[Tensor, Tensor]]] = {}
         self.vectors = layout.buffer("", records, layout.width)
+        self._cells: dict[Layer, tuple[Tensor, Tensor]] = {}
         self._calls: dict[Layer, list[tuple[torch.Size, int, list[Layer]]]] = {}
         self._users = WeakIdKeyDictionary()
 
@@ -96,7 +96,8 @@ class Step:
     def finish(self, clip: Callable[[Tensor], Tensor], finite: Tensor, sums: Sums) -> Tensor:
         """Norms of all records, then `sums` += sum_i factor_i g_i; returns norms fp64 [B], or [B, groups].
 
-        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a record too.
+        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a record too. No branch here
+        that depends on values changes a bit of what another record adds (sums.py).
         """
         norms = self._squares().sqrt_().t()
         finite = finite & torch.isfinite(norms).all(1)
@@ -108,74 +109,94 @@ class Step:
         factors = torch.where(finite.view(-1, *(1,) * (norms.dim() - 1)), factors.to(norms.dtype), 0.0)
         if not bool((torch.isfinite(factors) & (factors >= 0)).all()):
             raise ValueError("clip returned a negative or non-finite factor for a finite norm")
-        self._sum(narrow(factors, self.layout.dtype).view(self.records, self.layout.groups), finite, sums)
+        factors = narrow(factors, self.layout.dtype).view(self.records, self.layout.groups)
+        self._sum(factors, finite, sums)
         return norms
 
     def _squares(self) -> Tensor:
-        """Squared norms fp64 [groups, B] over all trainable tensors of each group."""
+        """Squared norms fp64 [groups, B] over all trainable tensors of each group; an upper bound where no gradient is made."""
         layout = self.layout
         squares = torch.zeros(layout.groups, self.records, dtype=torch.float64, device=layout.device)
         held = [(group, self.vectors[:, columns]) for columns, group in layout.vector_blocks()]
         held += [(layout.group[name], kept.flatten(1)) for name, kept in self.kept.items()]
-        for (group, _), norms in zip(held, _norms([gradients for _, gradients in held]), strict=True):
+        for (group, _), norms in zip(held, rules.norms([gradients for _, gradients in held]), strict=True):
             squares[group] += norms.square()
         grams: dict[tuple, Tensor] = {}
-        doubtful: list[tuple[Layer, Tensor, Tensor]] = []
+        doubtful: list[tuple[Layer, Tensor, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
-            place = squares[layout.group[layer.weight]]
+            group = layout.group[layer.weight]
             if isinstance(layer.module, nn.Embedding):
                 ids = torch.cat([x.reshape(self.records, x.numel() // self.records) for x, _ in pairs], 1)
                 g = torch.cat([rules.rows_to_records(g.to(layout.dtype), self.records) for _, g in pairs], 1)
-                place += rules.embedding_square(ids, g, layer.module.num_embeddings)
+                cells, rows = self._cells[layer] = rules.embedding_rows(ids, g, layer.module.num_embeddings)
+                square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+                squares[group].index_add_(0, cells // layer.module.num_embeddings, square)
             elif self.ways.get(layer) == "lean":
-                place += self._lean_norms(layer).square()
+                for some, made in self._made(layer):
+                    squares[group, some] += rules.norms([made])[0].square()
             else:
-                square, doubt = rules.gram_square(*self._grams(layer, pairs, grams))
-                doubtful.append((layer, square.double(), doubt))
-        if doubtful and bool(torch.stack([doubt for *_, doubt in doubtful]).any()):
-            for layer, square, doubt in doubtful:
-                self._instantiate(layer, square, doubt)
-        for layer, square, _ in doubtful:
-            squares[layout.group[layer.weight]] += square
+                found = rules.gram_square(*self._grams(layer, pairs, grams), rules.gram_terms(layer.module))
+                doubtful.append((layer, *found))
+        if doubtful and bool(torch.stack([doubt for _, _, doubt, _ in doubtful]).any()):
+            for each in doubtful:
+                self._instantiate(*each)
+        self._passed = torch.zeros(3, *squares.shape, dtype=torch.float64, device=layout.device)
+        for layer, square, _, (sizes, inputs) in doubtful:
+            group = layout.group[layer.weight]
+            squares[group] += square
+            if not self._remade(layer):
+                p, numbers = layer.module.weight.shape[0], layer.module.weight.numel()
+                below = 4 * torch.finfo(layout.dtype).tiny * (p**0.5 * inputs + self._positions(layer) * numbers**0.5)
+                self._passed[:, group] += torch.stack([square, sizes.square(), below])
         return squares
 
-    def _lean_norms(self, layer: Layer) -> Tensor:
-        """Norms [B] from gradients that are made a few records at a time and dropped."""
+    def _positions(self, layer: Layer) -> int:
+        """Positions of a record over all calls of a Linear or Conv2d."""
+        return sum(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
+
+    def _made(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
+        """Per-record gradients [b, numbers], made a few records at a time: always the same few, with the same bits."""
         weight = layer.module.weight
         rows, room = weight.shape[0], min(self.records, max(1, LEAN_ROOM // weight.numel()))
-        norms = []
         for start in range(0, self.records, room):
             some = slice(start, min(start + room, self.records))
             out = self.layout.buffer("lean", some.stop - some.start, rows, weight.numel() // rows)
             for i, (x, g) in enumerate(self.pairs[layer]):
                 x, g = (self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g))
                 rules.keep_weight(layer.module, x, g, out, first=i == 0)
-            norms += _norms([out.flatten(1)])
-        wide = self.layout.dtype
-        most = sum(rules.token_norms(layer.module, x.to(wide), g.to(wide), self.records) for x, g in self.pairs[layer])
-        return torch.maximum(torch.cat(norms), rules.CANCELLED[wide] * most)
+            yield some, out.flatten(1)
+
+    def _remade(self, layer: Layer) -> bool:
+        """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too long products."""
+        if isinstance(layer.module, nn.Embedding) or self.ways.get(layer) == "lean":
+            return True
+        terms = self._few(layer) * self._positions(layer) + self.records * len(self.pairs[layer]) + 2
+        return not close_enough(terms, self.records, self.slack)
 
     def _rows(self, t: Tensor) -> Tensor:
         """[R, ...] -> [B, R / B, ...]"""
         return t.reshape(self.records, t.shape[0] // self.records, *t.shape[1:])
 
-    def _folded(self, layer: Layer, records: list[int]) -> tuple[Tensor, Tensor]:
-        """All calls of a layer side by side: X [b, n, d], G [b, n, p], for the given records only."""
+    def _folded(self, layer: Layer, record: int) -> tuple[Tensor, Tensor]:
+        """All calls of a layer side by side: X [1, n, d], G [1, n, p], for one record."""
         both = []
         for pair in self.pairs[layer]:
-            x, g = (self._rows(t)[records].flatten(0, 1).to(self.layout.dtype) for t in pair)
-            both.append(
-                (rules.columns(layer.module, x, len(records)), rules.output_columns(layer.module, g, len(records)))
-            )
+            x, g = (self._rows(t)[record].to(self.layout.dtype) for t in pair)
+            both.append((rules.columns(layer.module, x, 1), rules.output_columns(layer.module, g, 1)))
         return torch.cat([x for x, _ in both], 1), torch.cat([g for _, g in both], 1)
 
     def _grams(
         self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Gram matrices [B, n, n] of inputs and of output gradients, over all calls of the layer."""
+        dtype = self.layout.dtype
         if len(pairs) > 1:
-            return tuple(rules.gram(t) for t in self._folded(layer, list(range(self.records))))
-        (x, g), dtype = pairs[0], self.layout.dtype
+            sides = (
+                [rules.columns(layer.module, x.to(dtype), self.records) for x, _ in pairs],
+                [rules.output_columns(layer.module, g.to(dtype), self.records) for _, g in pairs],
+            )
+            return tuple(rules.gram(torch.cat(side, 1)) for side in sides)
+        x, g = pairs[0]
         # queries, keys and values share their input: its Gram is made once (the tensors live until the step ends)
         own = layer if isinstance(layer.module, nn.Conv2d) else None
         key = (own, x.data_ptr(), x.shape, x.stride(), x.dtype)
@@ -183,48 +204,81 @@ class Step:
             grams[key] = rules.input_gram(layer.module, x.to(dtype), self.records)
         return grams[key], rules.output_gram(layer.module, g.to(dtype), self.records)
 
-    def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor) -> None:
-        """Overwrite the doubtful squares by instantiation in fp64, a few records at a time."""
+    def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor, sizes: Tensor) -> None:
+        """Overwrite the doubtful squares by instantiation in fp64: record by record, so that none depends on who else is in doubt."""
         alive = torch.zeros_like(doubt)
         for x, g in self.pairs[layer]:
             alive |= (g != 0).reshape(self.records, g.numel() // self.records).any(1)
             # A zero gradient beside an input that is not finite is 0 * inf: autograd gives NaN, and so must the norm.
             alive |= ~torch.isfinite(x).reshape(self.records, x.numel() // self.records).all(1)
         square.masked_fill_(doubt & ~alive, 0.0)
-        todo = (doubt & alive).nonzero().flatten().tolist()
-        room = max(1, LEAN_ROOM // layer.module.weight.numel())
-        for start in range(0, len(todo), room):
-            some = todo[start : start + room]
-            square[some] = rules.exact_norm(*self._folded(layer, some)).square()
+        sizes.masked_fill_(doubt & ~alive, 0.0)
+        for record in (doubt & alive).nonzero().flatten().tolist():
+            norm, own = rules.exact_norm(*self._folded(layer, record))
+            square[record], sizes[:, record] = norm[0].square(), own[:, 0]
 
     def _sum(self, factors: Tensor, finite: Tensor, sums: Sums) -> None:
-        """Add the weighted sums; `factors` [B, groups]. What is no longer needed is dropped as the sums come into being."""
-        layout, reject = self.layout, None if bool(finite.all()) else ~finite
+        """Add the weighted sums; `factors` [B, groups]."""
+        reject = None if bool(finite.all()) else ~finite
         if reject is not None:
             for block in (self.vectors, *(kept.flatten(1) for kept in self.kept.values())):
                 block.masked_fill_(reject[:, None], 0.0)
+            for layer, (cells, rows) in self._cells.items():
+                rows.masked_fill_(reject[cells // layer.module.num_embeddings][:, None], 0.0)
+            self._passed.masked_fill_(reject, 0.0)
+        squares = self._add_made(sums, factors, reject, 1)
+        passed, sizes, below = self._passed.transpose(1, 2)
+        if sums.grid is not None:
+            late = over(sums.grid, squares, (passed * factors.square()).sum(1))
+            if bool(late.any()):  # no norm is wrong by so much, so this is not reached; and if it were, it would still be exact
+                self._add_made(sums, factors.masked_fill(~late[:, None], 0.0), reject, -1)
+                factors = factors.masked_fill(late[:, None], 0.0)
+        spread = (sizes * factors.square()).sum(1).sqrt()
+        room = Room(sums.grid, self.layout.dtype, float(spread.sum()), float((below * (factors > 0)).sum()))
+        for layer in [layer for layer in self.pairs if not self._remade(layer)]:
+            factor, total = factors[:, self.layout.group[layer.weight]], sums.weight(layer.weight)
+            simple = isinstance(layer.module, nn.Conv2d)
+            together = room.together(max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer]), simple)
+            few = together * max(1, min(EACH, ROOM // total.numel())) if together else self._few(layer)
+            dtype = self.layout.dtype if together else torch.float64
+            sums.add_product(total, self._parts(layer, factor.to(dtype), reject, few), together)
+
+    def _add_made(self, sums: Sums, factors: Tensor, reject: Tensor | None, sign: int) -> Tensor:
+        """Add all gradients that exist record by record; squares fp64 [B] of what each record added, in grid units."""
+        layout, squares = self.layout, torch.zeros_like(factors[:, 0])
         for columns, group in layout.vector_blocks():
-            sums.vectors[columns].addmv_(self.vectors[:, columns].t(), factors[:, group])
-        while self.kept:
-            name, kept = self.kept.popitem()
-            kept, factor = kept.flatten(1).t(), factors[:, layout.group[name]]
-            total = sums.weights.get(name)
-            sums.weights[name] = torch.mv(kept, factor) if total is None else total.addmv_(kept, factor)
-        while self.pairs:
-            layer, pairs = self.pairs.popitem()
-            factor = factors[:, layout.group[layer.weight]].contiguous()
-            total = sums.weights.get(layer.weight)
-            while pairs:
-                x, g = pairs.pop()
-                g = self._masked(g.to(layout.dtype), reject)
-                if isinstance(layer.module, nn.Embedding):
-                    g = rules.rows_to_records(g, self.records) * factor[:, None, None]
-                    total = torch.zeros_like(layer.module.weight, dtype=layout.dtype) if total is None else total
-                    total.index_add_(0, x.flatten(), g.flatten(0, 1))
-                else:
-                    x = self._masked(x.to(layout.dtype), reject)
-                    total = rules.weighted_weight(layer.module, x, g, factor, total)
-            sums.weights[layer.weight] = total
+            squares += sums.add_rows(sums.vectors[columns], self.vectors[:, columns], factors[:, group], sign)
+        for name, kept in self.kept.items():
+            factor = factors[:, layout.group[name]]
+            squares += sums.add_rows(sums.weight(name).view(-1), kept.flatten(1), factor, sign)
+        for layer in [layer for layer in self.pairs if self._remade(layer)]:
+            total, factor = sums.weight(layer.weight), factors[:, layout.group[layer.weight]]
+            if layer in self._cells:
+                squares += sums.add_cells(total, *self._cells[layer], factor, sign)
+                continue
+            for some, made in self._made(layer):
+                if reject is not None:
+                    made.masked_fill_(reject[some, None], 0.0)
+                squares[some] += sums.add_rows(total.view(-1), made, factor[some], sign)
+        return squares
+
+    def _few(self, layer: Layer) -> int:
+        """How many records a product takes at a time, by their numbers in the layer."""
+        numbers = sum((x.numel() + g.numel()) // self.records for x, g in self.pairs[layer])
+        if isinstance(layer.module, nn.Conv2d):
+            numbers *= layer.module.weight[0, 0].numel()
+        return max(1, min(self.records, ROOM // numbers))
+
+    def _parts(self, layer: Layer, factor: Tensor, reject: Tensor | None, few: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """X [b, n, d] and weighted G [b, n, p] of a few records at a time, in the precision of `factor`."""
+        for x, g in self.pairs[layer]:
+            x, g = self._masked(x, reject), self._masked(g, reject)
+            for start in range(0, self.records, few):
+                some = slice(start, min(start + few, self.records))
+                own = [self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g)]
+                inputs = rules.columns(layer.module, own[0], some.stop - some.start).to(factor.dtype)
+                grads = rules.output_columns(layer.module, own[1], some.stop - some.start).to(factor.dtype)
+                yield inputs, grads * factor[some, None, None]
 
     def _masked(self, t: Tensor, reject: Tensor | None) -> Tensor:
         """Zero rows for rejected records, before any product: 0 * inf is not 0."""
@@ -235,29 +289,5 @@ class Step:
 
 
 def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:
-    """Factors in the precision of the sums; one that would be rounded by more than a bit of it becomes 0."""
-    factors = factors.to(dtype)
-    return torch.where(factors >= torch.finfo(dtype).tiny, factors, 0.0)
-
-
-def _norms(every: list[Tensor]) -> list[Tensor]:
-    """Norms fp64 [B] of each of several blocks of gradients [B, numbers]."""
-    if not every:
-        return []
-    norms = torch.stack([_norm(gradients) for gradients in every])
-    if not bool(torch.isfinite(norms).all()):
-        # fp32 squares overflow above 1e19 although the gradient itself is finite
-        for gradients, row in zip(every, norms, strict=True):
-            bad = ~torch.isfinite(row)
-            row[bad] = torch.linalg.vector_norm(gradients[bad], dim=1, dtype=torch.float64)
-    return list(norms)
-
-
-def _norm(gradients: Tensor) -> Tensor:
-    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small."""
-    even = gradients.shape[1] - gradients.shape[1] % RUN
-    norm = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()
-    if even:
-        runs = torch.linalg.vector_norm(gradients[:, :even].unflatten(1, (even // RUN, RUN)), dim=2)
-        norm = torch.hypot(norm, torch.linalg.vector_norm(runs, dim=1, dtype=torch.float64))
-    return norm
+    """fp64 factors; one that `dtype`, the precision of the gradients, has no normal number for becomes 0."""
+    return torch.where(factors >= torch.finfo(dtype).tiny, factors.double(), 0.0)

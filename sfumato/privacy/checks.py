@@ -69,5 +69,7 @@ def check_aggregation(plan: Plan) -> None:
         raise ValueError("an aggregation is one noisy sum: no steps, no retry reserve, no probe, flat clipping")
     if blocks != len(plan.classes) or plan.trainable != plan.aggregation.numbers:
         raise ValueError("the aggregation has one block for each class, and its numbers are what is learned")
+    if plan.rounding is not None:
+        raise ValueError("an aggregation has a grid of its own: leave the rounding out")
     if rule == "unit" and plan.clip_norm != 1.0:
         raise ValueError("unit vectors have norm 1: leave clip_norm out")

@@ -14,12 +14,13 @@ from sfumato.privacy.aggregation import Aggregation
 from sfumato.privacy.events import Event
 from sfumato.privacy.pricing import events_of, main_event, one_shot_events, price_after, probe_event
 from sfumato.privacy.probing import Probe
+from sfumato.privacy.rounding import Rounding
 
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
 # The constants of the papers: one of a whole gradient (arXiv 2206.07136), one of a single matrix's (arXiv 2605.30312).
 GAMMAS = {"normalised": 0.01, "per-group-normalised": 1e-4}
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
-_LATER = ("probe", "clip_groups", "aggregation")  # fields that a plan which does not use them leaves out
+_LATER = ("probe", "clip_groups", "aggregation", "rounding")  # fields that a plan which does not use them leaves out
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Plan:
     noisy ranking that decides what trains; trainable is then the most that can be chosen, and target_modules are the candidates.
     clip_norm: what one unit adds at most, all groups together; clip_groups: how many groups share it equally, None for one clip.
     aggregation: the run is one noisy sum of embeddings (one "step" over all units, or a Poisson sample) and no training.
+    rounding: the grid of the training sums; None for an aggregation, and for plans from before there was one, which train no more.
     Raises ValueError when the fields contradict each other, the events above all.
     """
 
@@ -68,6 +70,7 @@ class Plan:
     probe: Probe | None = None
     clip_groups: int | None = None
     aggregation: Aggregation | None = None
+    rounding: Rounding | None = None
 
     def __post_init__(self):
         checks.check_numbers(self)
@@ -78,6 +81,8 @@ class Plan:
         self.clip()
         if self.aggregation is not None:
             checks.check_aggregation(self)
+        if self.rounding is not None:
+            self.rounding.check(self.clip().sensitivity, self.trainable, self.n_units, self.noise_multiplier)
         if self.sampling_rate != self.expected_batch_size / self.n_units:
             raise ValueError("sampling_rate must equal expected_batch_size / n_units: make the plan again")
         if self.events != events_of(self):
@@ -111,16 +116,21 @@ class Plan:
 
     @property
     def signal_bound(self) -> float:
-        """The most one unit adds to the gradient sum (its norm, all groups together): C, or 1 when normalised."""
+        """The most one unit's clipped gradient can be (its norm, all groups together): C, or 1 when normalised."""
         return self.clip_norm
+
+    @property
+    def sensitivity(self) -> float:
+        """The most one unit moves the *computed* sum by: C (1 + rho), what the noise is scaled by. Without a rounding: C."""
+        return self.signal_bound if self.rounding is None else self.rounding.sensitivity
 
     @property
     def noise_stddev(self) -> float:
         """Standard deviation of the noise on the gradient *sum*, per coordinate."""
-        return self.noise_multiplier * self.signal_bound
+        return self.noise_multiplier * self.sensitivity
 
     def noise_norm_expected(self, trainable: int | None = None) -> float:
-        """Expected norm of the noise on the *mean* gradient: sigma * C * sqrt(P) / B, P = `trainable` (default: the plan's)."""
+        """Expected norm of the noise on the *mean* gradient: sigma * sensitivity * sqrt(P) / B, P = `trainable` (default: the plan's)."""
         count = self.trainable if trainable is None else trainable
         return self.noise_stddev * math.sqrt(count) / self.expected_batch_size
 
@@ -164,6 +174,8 @@ class Plan:
             body["probe"] = Probe.from_json(body["probe"])
         if "aggregation" in body:
             body["aggregation"] = Aggregation.from_json(body["aggregation"])
+        if "rounding" in body:
+            body["rounding"] = Rounding.from_json(body["rounding"])
         return cls(**body)
 
     @property
@@ -251,6 +263,8 @@ def make_plan(
     one_shot = one_shot_events(histogram_noise_multiplier, tried, n_units)
     last = partial(main_event, aggregation is not None, rate, steps=total)
     checked = draft(noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, last(1.0)))
+    if aggregation is None:
+        draft = partial(draft, rounding=Rounding.of(checked.clip().sensitivity, trainable))
     if probe is not None:
         if not checks.is_number(probe_share) or not 0 < probe_share <= 1:
             raise ValueError("probe_share must lie in (0, 1]: 0.02 lets the training noise rise by 2 %")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .checkpoint import KEEP, State, latest_checkpoint, write_checkpoint, write_file
 from .control import train_without_privacy
 from .data import LatentData, UnitBatch, build_latents, open_latents
-from .loop import Progress, train
+from .loop import Progress, require_grid, train
 from .objective import Batch, denoising_losses
 from .recipe import Performance, Recipe
 
@@ -22,6 +22,7 @@ __all__ = [
     "denoising_losses",
     "latest_checkpoint",
     "open_latents",
+    "require_grid",
     "train",
     "train_without_privacy",
     "write_checkpoint",

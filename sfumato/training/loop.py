@@ -13,7 +13,7 @@ from .. import parallel
 from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
 from ..privacy.keys import RunKey
-from ..privacy.noise import add_noise
+from ..privacy.noise import add_integer_noise
 from ..privacy.plan import Plan
 from ..privacy.sampling import poisson
 from .checkpoint import State
@@ -49,9 +49,13 @@ def train(
 
     Advances `state` to plan.steps, calling `on_step` after each logical step; stops early, at a step boundary, when
     it returns False. Returns whether all steps were done. The averaged weights are then in `state.average`.
-    Every step runs: an empty draw still gets its noise and its update.
+    Every step runs: an empty draw still gets its noise and its update. What leaves a step is a function of integers: the sum in
+    units of the plan's grid, and integer noise. Raises SfumatoError for a plan without a grid, or for other tensors than it is for.
     """
     clip, groups = plan.clip(), None
+    require_grid(plan)
+    if sum(p.numel() for p in adaptation.trainable.values()) > plan.trainable:
+        raise SfumatoError("more numbers would train than the plan's grid was made for: make the plan again")
     if clip.bounds:
         groups = list(adaptation.clip_groups.values())
         if len(groups) != len(clip.bounds):
@@ -75,18 +79,21 @@ def train(
                 draws=plan.noise_draws,
                 clip=clip.factors,
                 micro_batch=performance.micro_batch,
+                rounding=plan.rounding,
             )
             parallel.sum_over_ranks(sums)
-            # Every rank adds the same noise to the same sum, so the replicas stay equal.
-            noisy = add_noise(sums, key, state.step, attempt, plan.noise_multiplier * clip.sensitivity)
+            # Every rank adds the same noise to the same sum, so the replicas stay equal. Up to here all are integers.
+            noisy = add_integer_noise(
+                sums, key, state.step, attempt, multiplier=plan.noise_multiplier, bound=plan.rounding.bound
+            )
 
             rate = recipe.rate_at(state.step, plan.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
-            # Adam sees gradients in units of the sensitivity: its own epsilon must not set the step size.
-            scale = plan.expected_batch_size * clip.sensitivity
+            # Adam sees gradients in units of the clip norm: its own epsilon must not set the step size.
+            scale = plan.rounding.step / (plan.expected_batch_size * clip.sensitivity)
             for name, parameter in adaptation.trainable.items():
-                parameter.grad = (noisy[name] / scale).to(parameter.dtype)
+                parameter.grad = (noisy[name].double() * scale).to(parameter.dtype)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             state.step += 1
@@ -108,6 +115,15 @@ def train(
             if not on_step(progress, state):
                 return state.step == plan.steps
     return True
+
+
+def require_grid(plan: Plan) -> None:
+    """SfumatoError for a plan from before sums were made of integers: such runs can be used, but not trained on."""
+    if plan.rounding is None:
+        raise SfumatoError(
+            "this run was planned before sums were made of integers, and does not train on: adapt into a new folder "
+            "(what it has learned so far can still be synthesized, exported and verified)"
+        )
 
 
 def _require_movement(state: State) -> None:

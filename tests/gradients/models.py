@@ -127,14 +127,14 @@ def cancelling(tokens: int, spread: float, precision=torch.bfloat16) -> tuple[Ca
     return Case(layer, {"w": layer.weight}, lambda i: (layer(x[i]) * g[i]).sum((1, 2)), torch.arange(4)), exact, most
 
 
-def opposed() -> tuple[Case, torch.Tensor]:
-    """A layer called twice with opposite gradients; its norms are zero."""
+def opposed() -> tuple[Case, torch.Tensor, torch.Tensor]:
+    """A layer called twice with opposite gradients; its norms are zero. With the sums of token norms, as `cancelling`."""
     layer, x = nn.Linear(6, 4).double(), torch.randn(3, 6).double()
 
     def rows(i):
         return layer(x[i]).sum(1) - layer(x[i]).sum(1)
 
-    return Case(layer, dict(layer.named_parameters()), rows, torch.arange(3)), torch.zeros(3).double()
+    return Case(layer, dict(layer.named_parameters()), rows, torch.arange(3)), torch.zeros(3).double(), 4 * x.norm(dim=1)
 
 
 def unet() -> nn.Module:

@@ -81,8 +81,8 @@ def per_copy_clipping(monkeypatch):
     """Every draw a record of its own."""
 
     def make_init(init):
-        def separate(self, layout, strategy, records, draws):
-            init(self, layout, strategy, records * draws, 1)
+        def separate(self, layout, strategy, records, draws, slack):
+            init(self, layout, strategy, records * draws, 1, slack)
             self.copies = draws
 
         return separate
@@ -127,7 +127,8 @@ def early_coefficient(monkeypatch):
 
     def make(squares):
         def incomplete(self):
-            last = [(held, *held.popitem()) for held in (self.kept, self.pairs) if held]
+            tables = [x for x in self.pairs if isinstance(x.module, nn.Embedding)]
+            last = [(held, *held.popitem()) for held in (self.kept, self.pairs) if held and list(held)[-1] not in tables]
             try:
                 return squares(self)
             finally:
@@ -141,7 +142,7 @@ def early_coefficient(monkeypatch):
 
 def another_records_coefficient(monkeypatch):
     def make(total):
-        return lambda self, factors, finite, sums: total(self, factors.flip(0), finite, sums)
+        return lambda self, factors, *rest: total(self, factors.flip(0), *rest)
 
     wrap(monkeypatch, Step, "_sum", make)
 
@@ -161,9 +162,9 @@ def clamp_at_zero(monkeypatch):
     """Without the guard, and with nothing below zero."""
 
     def make(gram_square):
-        def clamped(xx, gg):
-            square, doubt = gram_square(xx, gg)
-            return square.clamp_min(0), torch.zeros_like(doubt)
+        def clamped(xx, gg, terms):
+            _, doubt, sizes = gram_square(xx, gg, terms)
+            return (xx * gg).flatten(1).sum(1).double().clamp_min(0), torch.zeros_like(doubt), sizes
 
         return clamped
 

@@ -32,8 +32,9 @@ def test_everything_is_composed_and_the_target_is_met(plan):
 
 
 def test_derived_figures(plan):
-    assert plan.signal_bound == 0.5 and plan.noise_stddev == plan.noise_multiplier * 0.5
-    assert plan.noise_norm_expected(40_000) == pytest.approx(plan.noise_multiplier * 0.5 * 200 / 100)
+    assert plan.signal_bound == 0.5 and plan.noise_stddev == plan.noise_multiplier * plan.sensitivity
+    assert 0.5 < plan.sensitivity == plan.rounding.sensitivity <= 0.5 * (1 + plan.rounding.slack) + plan.rounding.step
+    assert plan.noise_norm_expected(40_000) == pytest.approx(plan.noise_multiplier * plan.sensitivity * 200 / 100)
     assert plan.noise_norm_expected() == plan.noise_norm_expected(10_000)
     assert plan.clip().sensitivity == 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from sfumato.privacy.events import PoissonGaussian
 from sfumato.privacy.keys import RunKey
 from sfumato.privacy.plan import Plan
+from sfumato.privacy.rounding import Rounding
 from sfumato.training import LatentData
 
 
@@ -50,7 +52,7 @@ def plan_for():
             "epsilon": 0.0,
             "base": "toy",
             "base_digest": "",
-            "trainable": 1,
+            "trainable": 1000,
             "learning_rate": 1e-3,
             "warmup_steps": 0,
             "ema_decay": 0.9,
@@ -58,7 +60,8 @@ def plan_for():
             "rank": None,
             "grid": 1e-3,
         }
-        return Plan(**fields | more)
+        bare = Plan(**fields | more)
+        return replace(bare, rounding=Rounding.of(bare.clip().sensitivity, bare.trainable))
 
     return build
 

@@ -28,20 +28,20 @@ def run(plan, adaptation, data, key, *, state=None, stop_at=99, engine="one-pass
 
 @pytest.fixture
 def sums(monkeypatch):
-    """What would have got noise, and of which standard deviation."""
+    """The integers that would have got noise, and of which standard deviation."""
     seen = []
 
-    def keep(sums, key, step, attempt, stddev):
-        seen.append(({name: value.double() for name, value in sums.items()}, stddev))
-        return {name: value + 1e-6 for name, value in sums.items()}
+    def keep(sums, key, step, attempt, *, multiplier, bound):
+        seen.append(({name: value.double() for name, value in sums.items()}, multiplier * bound))
+        return {name: value + 1 for name, value in sums.items()}
 
-    monkeypatch.setattr(loop, "add_noise", keep)
+    monkeypatch.setattr(loop, "add_integer_noise", keep)
     return seen
 
 
-def moved(sums, names=None):
+def moved(plan, sums, names=None):
     (first, _), (second, _) = sums
-    return float(torch.cat([(first[n] - second[n]).flatten() for n in names or first]).norm())
+    return float(torch.cat([(first[n] - second[n]).flatten() for n in names or first]).norm()) * plan.rounding.step
 
 
 @pytest.mark.parametrize("rule", [PER_GROUP, NORMALISED], ids=["clipped", "normalised"])
@@ -55,10 +55,10 @@ def test_one_unit_moves_the_sum_by_at_most_the_total(plan_for, toy, latents, key
     adaptation = toy(scale=1e3)  # so that every group of the unit is at its bound
     run(plan, adaptation, data, key, engine=engine)
     run(plan, toy(scale=1e3), replace(data, label=gone), key, engine=engine)
-    assert all(stddev == pytest.approx(plan.noise_multiplier * plan.clip_norm) for _, stddev in sums)
-    total = moved(sums)
+    assert all(stddev == plan.noise_multiplier * plan.rounding.bound for _, stddev in sums)
+    total = moved(plan, sums)
     assert total <= plan.clip_norm * (1 + 1e-5)
-    shares = [moved(sums, names) for names in adaptation.clip_groups.values()]
+    shares = [moved(plan, sums, names) for names in adaptation.clip_groups.values()]
     assert max(shares) <= plan.clip_norm / 2**0.5 * (1 + 1e-5)
     if np.isnan(scale):
         assert total == 0
@@ -72,15 +72,16 @@ def test_both_engines_and_all_micro_batches_agree(plan_for, toy, latents, key, s
     plan, data = plan_for(8, 8, steps=1, draws=2, **{"clip_norm": 0.05, **rule}), latents(8)
     run(plan, toy(), data, key)
     run(plan, toy(), data, key, engine="reference")
-    assert moved(sums) < 1e-5 * 8 * plan.clip_norm
+    assert moved(plan, sums) < 1e-4 * 8 * plan.clip_norm
 
 
 def test_one_group_of_all_is_the_flat_clip(plan_for, toy, latents, key, sums):
     data, whole = latents(8), toy()
-    run(plan_for(8, 8, steps=1, clip_norm=0.05), toy(), data, key)
+    plan = plan_for(8, 8, steps=1, clip_norm=0.05)
+    run(plan, toy(), data, key)
     whole.clip_groups = {"all": [name for names in whole.clip_groups.values() for name in names]}
     run(plan_for(8, 8, steps=1, clip_norm=0.05, clipping="per-group", clip_groups=1), whole, data, key)
-    assert sums[0][1] == sums[1][1] and moved(sums) < 1e-6
+    assert sums[0][1] == sums[1][1] and moved(plan, sums) == 0
 
 
 @pytest.mark.parametrize("groups", [1, 3])

@@ -61,6 +61,7 @@ def weights(state):
 
 
 def clipped_sum(adaptation, data, key, units, draws=1, micro_batch=None, engine=Engine, clip_norm=C):
+    """In float64, not in grid units."""
     batch = UnitBatch(data, np.asarray(units), key, 0, 0, draws, 1.5, 0.0)
     with engine(adaptation.model, adaptation.trainable) as opened:
         sums, norms = opened.clipped_sum(
@@ -71,14 +72,15 @@ def clipped_sum(adaptation, data, key, units, draws=1, micro_batch=None, engine=
 
 @pytest.fixture
 def pre_noise(monkeypatch):
-    """Noise switched off; what would have got it is kept."""
+    """Noise switched off; the integers that would have got it are kept."""
     seen = []
 
-    def keep(sums, key, step, attempt, stddev):
-        seen.append(torch.cat([v.flatten().double() for v in sums.values()]))
-        return {name: value + 1e-6 for name, value in sums.items()}
+    def keep(sums, key, step, attempt, *, multiplier, bound):
+        assert all(value.dtype == torch.int64 for value in sums.values())
+        seen.append(torch.cat([v.flatten() for v in sums.values()]))
+        return {name: value + 1 for name, value in sums.items()}
 
-    monkeypatch.setattr(loop, "add_noise", keep)
+    monkeypatch.setattr(loop, "add_integer_noise", keep)
     return seen
 
 
@@ -92,8 +94,9 @@ def test_one_unit_moves_the_sum_by_at_most_c(plan_for, toy, latents, key, pre_no
     run(plan, toy(), data, key)
     run(plan, toy(), replace(data, label=gone), key)
     with_unit, without = pre_noise
-    assert torch.isfinite(with_unit).all() and torch.isfinite(without).all()
-    assert (with_unit - without).norm() <= C
+    assert int((with_unit - without).square().sum()) <= plan.rounding.bound**2
+    if not np.isfinite(scale):
+        assert torch.equal(with_unit, without)
 
 
 @pytest.mark.parametrize("rule", [{"clip_norm": C}, {"clipping": "normalised", "gamma": 0.01, "clip_norm": 1.0}])
@@ -101,19 +104,19 @@ def test_one_unit_moves_the_sum_by_at_most_c_in_every_step(plan_for, toy, latent
     """Nothing of an earlier step or micro-batch is left in a later sum. The updates are equal, so only the unit differs."""
     seen = []
 
-    def keep(sums, key, step, attempt, stddev):
-        seen.append(torch.cat([v.flatten().double().clone() for v in sums.values()]))
-        return {name: torch.full_like(value, 1e-3) for name, value in sums.items()}
+    def keep(sums, key, step, attempt, *, multiplier, bound):
+        seen.append(torch.cat([v.flatten().clone() for v in sums.values()]))
+        return {name: torch.full_like(value, 1000) for name, value in sums.items()}
 
-    monkeypatch.setattr(loop, "add_noise", keep)
+    monkeypatch.setattr(loop, "add_integer_noise", keep)
     plan, data = plan_for(8, 8, steps=4, **rule), latents(8)
     gone = data.label.copy()
     gone[3] = -1
     for held in (data, replace(data, label=gone)):
         run(plan, toy(scale=100.0), held, key)
-    bound = plan.clip().sensitivity
+    bound = plan.rounding.bound
     for with_unit, without in zip(seen[:4], seen[4:], strict=True):
-        assert 0.9 * bound < (with_unit - without).norm() <= bound
+        assert 0.9 * bound < float((with_unit - without).double().norm()) <= bound
 
 
 def test_the_difference_is_the_clipped_gradient_of_the_unit_that_is_gone(toy, latents, key):
@@ -174,10 +177,12 @@ def test_the_noise_has_the_declared_variance(plan_for, toy, latents, key):
 
     With 306,048 numbers noise of 99 % is found with probability 99.9 %."""
     sigma, batch = 1.7, 5
-    plan, adaptation = plan_for(12, batch, steps=6, sigma=sigma, clip_norm=C), toy(scale=0.0, width=3000)
+    adaptation = toy(scale=0.0, width=3000)
+    plan = plan_for(12, batch, steps=6, sigma=sigma, clip_norm=C, trainable=51_008)
     recorder = Recorder(adaptation.trainable)
     run(plan, adaptation, latents(12), key, optimizer=recorder)
-    z = torch.stack(recorder.seen).double() * batch / sigma  # the update times C is on the scale of the mean gradient
+    # the update times C is on the scale of the mean gradient, and noise is made for C (1 + rho)
+    z = torch.stack(recorder.seen).double() * batch / sigma * C / plan.sensitivity
     n = z.numel()
     assert n >= 305_862
     assert 5e-7 < stats.chi2.cdf(float(z.square().sum()), n) < 1 - 5e-7
@@ -198,7 +203,7 @@ def test_the_divisor_is_the_expected_batch_not_the_drawn_one(plan_for, toy, late
         adaptation = toy()
         recorder = Recorder(adaptation.trainable)
         run(plan, adaptation, held, key, optimizer=recorder)
-        assert torch.allclose(recorder.seen[0].double() * 6.5 * C, pre_noise[-1], atol=1e-5)
+        assert torch.allclose(recorder.seen[0].double() * 6.5 * C, (pre_noise[-1] + 1).double() * plan.rounding.step)
 
 
 @pytest.mark.parametrize("kind", ["usual", "empty", "not finite", "no gradient", "copies"])
@@ -212,7 +217,7 @@ def test_every_step_is_drawn_noised_and_counted_once_whatever_the_data_are(
         data.mean[:] = np.nan
     if kind == "copies":
         data.mean[:], data.label[:] = data.mean[0], 1
-    poisson, noise, batch = loop.poisson, loop.add_noise, loop.UnitBatch
+    poisson, noise, batch = loop.poisson, loop.add_integer_noise, loop.UnitBatch
 
     def draw(key, step, attempt, n, q):
         trace.append(("drawn", step, attempt, n, q))
@@ -222,16 +227,16 @@ def test_every_step_is_drawn_noised_and_counted_once_whatever_the_data_are(
         trace.append(("gathered", units.tolist(), step, attempt, draws))
         return batch(data, units, key, step, attempt, draws, *rest)
 
-    def add(sums, key, step, attempt, stddev):
-        trace.append(("noised", step, attempt, stddev))
-        return noise(sums, key, step, attempt, stddev)
+    def add(sums, key, step, attempt, *, multiplier, bound):
+        trace.append(("noised", step, attempt, multiplier, bound))
+        return noise(sums, key, step, attempt, multiplier=multiplier, bound=bound)
 
     class Traced(Recorder):
         def step(self):
             trace.append(("updated",))
             super().step()
 
-    for name, spy in (("poisson", draw), ("add_noise", add), ("UnitBatch", gather)):
+    for name, spy in (("poisson", draw), ("add_integer_noise", add), ("UnitBatch", gather)):
         monkeypatch.setattr(loop, name, spy)
     _, finished = run(
         plan, adaptation, data, key, optimizer=Traced(adaptation.trainable),
@@ -241,7 +246,7 @@ def test_every_step_is_drawn_noised_and_counted_once_whatever_the_data_are(
     for step in range(6):
         units = [] if kind == "empty" else poisson(key, step, 0, 30, 0.3).tolist()
         expected += [("drawn", step, 0, 30, 0.3), ("gathered", units, step, 0, 2)]
-        expected += [("noised", step, 0, 1.7 * C), ("updated",), ("told", step + 1)]
+        expected += [("noised", step, 0, 1.7, plan.rounding.bound), ("updated",), ("told", step + 1)]
     assert finished and trace == expected
 
 
@@ -316,6 +321,23 @@ def test_the_average_forgets_the_start(toy):
         assert end == pytest.approx(decay * start + (1 - decay) * value)
     state.use_average()
     assert all(torch.equal(p.detach(), state.average[n]) for n, p in state.trainable.items())
+
+
+def test_a_plan_without_a_grid_or_for_fewer_numbers_does_not_train(plan_for, toy, latents, key):
+    with pytest.raises(SfumatoError, match="before sums were made of integers.*adapt into a new folder"):
+        run(replace(plan_for(12, 4), rounding=None), toy(), latents(12), key)
+    with pytest.raises(SfumatoError, match="more numbers would train"):
+        run(plan_for(12, 4, trainable=100), toy(), latents(12), key)
+
+
+def test_what_the_optimiser_gets_are_whole_numbers_of_the_grid(plan_for, toy, latents, key):
+    """So the low bits of a step say nothing: each released number is one that the noise alone could have made."""
+    plan, adaptation = plan_for(12, 8, steps=2, sigma=1.0, clip_norm=C), toy()
+    recorder = Recorder(adaptation.trainable)
+    run(plan, adaptation, latents(12), key, optimizer=recorder)
+    units = torch.stack(recorder.seen).double() * (8 * C) / plan.rounding.step
+    assert float((units - units.round()).abs().max()) <= float(units.abs().max()) * 2.0**-24
+    assert torch.equal((units.round() * plan.rounding.step / (8 * C)).float(), torch.stack(recorder.seen))
 
 
 def test_a_tensor_that_does_not_move_ends_the_run(plan_for, toy, latents, key):

@@ -21,6 +21,7 @@ SCRIPT = """
     from sfumato.errors import SfumatoError
     from sfumato.privacy.clipping import flat
     from sfumato.privacy.keys import RunKey
+    from sfumato.privacy.rounding import Rounding
     from sfumato.training import LatentData, Performance, Recipe, State, loop
 
     def rank_of(rate):
@@ -38,7 +39,8 @@ SCRIPT = """
             x = (batch.mean + batch.std * batch.latent_noise).flatten(0, 1).flatten(1)
             return (model(x) - batch.noise.flatten(0, 1).flatten(1)).pow(2).mean(1) * batch.weight.flatten()
 
-        plan = SimpleNamespace(clip=lambda: flat(0.5), n_units=n, sampling_rate=rate, steps=26, noise_draws=2,
+        rounding = Rounding.of(0.5, 300)
+        plan = SimpleNamespace(clip=lambda: flat(0.5), rounding=rounding, trainable=300, n_units=n, sampling_rate=rate, steps=26, noise_draws=2,
                                noise_multiplier=0.7, expected_batch_size=12)
         adaptation = SimpleNamespace(model=model, trainable=dict(model.named_parameters()), row_losses=row_losses)
         state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))

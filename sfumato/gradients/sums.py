@@ -1,0 +1,187 @@
+"""What the clipped gradients of a logical step are added up in: whole numbers of a public grid, or float64 without one.
+
+Two ways, each with its sensitivity. C stands for the clip's bound over all tensors, `limit` for C in grid units, rho for the grid's
+slack, P for all trainable numbers, u = 2^-53.
+
+*Rows* (`add_rows`, `add_cells`): a gradient that was computed for one record alone, in whatever rounding, IS that record's gradient. It
+is scaled, rounded towards zero and added as integers. The norm of these integers is measured (`rules.norm`, whose relative error is
+bounded, and left below the limit), and `over` compares it with the limit; a record over it is taken out again, exactly. So removing
+a record moves these sums by at most its own integers: rho
+is not used. Integers in float32 add up exactly as long as no partial sum reaches 2^24; a partial sum of column j is at most
+sum_i |q_ij| <= sum_i |q_i|, which is known before the addition.
+
+*Products* (`add_product`): matrix products over records and positions, added up in float64, rounded to the grid once per micro-batch
+and weight. What m roundings in a row make of a sum of products differs from the exact one by at most gamma_m sum_i f_i T_i in
+Frobenius norm, T_i = sum_t |x_t| |g_t| over the record's positions, gamma_m = m u / (1 - m u), in whatever order they are added
+(Higham, Accuracy and Stability, section 3.5). Over all weights together the distance is at most the largest gamma_m times
+sum_i sqrt(sum_l f_i^2 T_il^2), by Minkowski's inequality. It is kept at 3/8 rho C or less in one of two ways:
+
+- blocks of a few records in float32, u = 2^-24, so short that the bound holds for the sizes that this micro-batch has (`Room`);
+- in float64, u = 2^-53, where they would have to be too short. The norm that a record was clipped by is at least `rules.CANCELLED`
+  times its T, so with b records the sum of sizes is at most b C / CANCELLED: `close_enough` asks from shapes alone that this is
+  enough, and otherwise the gradients are made again, record by record.
+
+Which of them it is depends on the records, and need not be kept from neighbours: the bound holds for either, so neighbours differ by
+it twice at most, and by one grid unit in each of P numbers: in all by at most C + 3/4 rho C + rho C / 4 = C (1 + rho).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .layout import Layout
+from .rules import CANCELLED, NORM_ERROR, gamma, norm
+
+# Numbers in a block: it stays in the cache between its passes.
+ROOM = 2**18
+# Columns in a block: with 32 records of full norm the integers of a typical block still add up exactly in float32.
+WIDE = 2**13
+# Positions in a block of a product in float32, and the blocks that are added up at once: more is hardly faster.
+BLOCK, EACH = 64, 8
+# Of the limit's square: more than what the squares of integers, added in float32 runs, can be too small by.
+MARGIN = 2.2 * NORM_ERROR
+
+
+class Grid(Protocol):
+    """A grid unit is `step`; one record may move the sum by `bound` grid units; slack is rho: bound = limit * (1 + slack)."""
+
+    slack: float
+    step: float
+    bound: int
+
+
+class Sums:
+    """The clipped sums of a logical step over its micro-batches: int64 grid units, or float64 where `grid` is None."""
+
+    def __init__(self, layout: Layout, grid: Grid | None) -> None:
+        self._layout, self.grid = layout, grid
+        self.dtype = torch.float64 if grid is None else torch.int64
+        self.slack = 1.0 if grid is None else grid.slack
+        self.vectors = torch.zeros(layout.width, dtype=self.dtype, device=layout.device)
+        self.weights: dict[str, Tensor] = {}
+
+    def weight(self, name: str) -> Tensor:
+        """The sum of one weight as a matrix [rows, numbers], made when it is first asked for."""
+        if name not in self.weights:
+            shape = self._layout.shapes[name]
+            self.weights[name] = torch.zeros(shape, dtype=self.dtype, device=self._layout.device).view(shape[0], -1)
+        return self.weights[name]
+
+    def named(self) -> dict[str, Tensor]:
+        """name -> sum in the parameter's shape, in the order of `trainable`; zeros where nothing was added."""
+        layout, sums = self._layout, {}
+        for name, shape in layout.shapes.items():
+            held = self.vectors[layout.span[name]] if name in layout.span else self.weight(name)
+            sums[name] = held.view(shape)
+        return sums
+
+    def add_rows(self, total: Tensor, rows: Tensor, factors: Tensor, sign: int = 1) -> Tensor:
+        """total [N] += sign * sum_i factors_i rows_i, rows [B, N]; squares fp64 [B] of what each record added, in grid units.
+
+        Rows of records with factor 0 must be finite. Without a grid the squares are 0.
+        """
+        squares = torch.zeros_like(factors)
+        if self.grid is None:
+            for some, columns in blocks(*rows.shape):
+                total[columns].addmv_(rows[some, columns].double().t(), factors[some], alpha=sign)
+            return squares
+        divisors = self._divisors(factors, rows.dtype)[:, None]
+        for some, columns in blocks(*rows.shape):
+            block = rows[some, columns]
+            whole = torch.div(
+                block, divisors[some], rounding_mode="trunc", out=self._layout.buffer("whole", *block.shape)
+            )
+            own = norm(whole)
+            squares[some] += own.square()
+            total[columns].add_(_added(whole, own), alpha=sign)
+        return squares
+
+    def add_cells(self, total: Tensor, cells: Tensor, rows: Tensor, factors: Tensor, sign: int = 1) -> Tensor:
+        """As `add_rows` for a table [V, p] of which record i has only some rows: `cells` [M] = i * V + row, `rows` [M, p]."""
+        owner, place = cells // len(total), cells % len(total)
+        if self.grid is None:
+            total.index_add_(0, place, rows.double() * factors[owner][:, None], alpha=sign)
+            return torch.zeros_like(factors)
+        divisors = self._divisors(factors, rows.dtype)
+        whole = torch.div(rows, divisors[owner][:, None], rounding_mode="trunc")
+        own = norm(whole)
+        total.index_add_(0, place, whole.masked_fill(_hopeless(own), 0.0).long(), alpha=sign)
+        return torch.zeros_like(factors).index_add_(0, owner, own.square())
+
+    def add_product(self, total: Tensor, parts: Iterable[tuple[Tensor, Tensor]], together: int) -> None:
+        """total [p, d] += sum of G^T X over `parts` (X [b, n, d], G [b, n, p] with the factors in it), rounded to the grid once.
+
+        `together`: records in a block that is added up in float32; 0 for parts in fp64.
+        """
+        exact = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
+        for x, g in parts:
+            if not together:
+                exact.addmm_(g.flatten(0, 1).t(), x.flatten(0, 1))
+                continue
+            even = len(x) - len(x) % together
+            for some, size in ((slice(0, even), together), (slice(even, None), len(x) - even)):
+                if size:
+                    wide = [t[some].reshape(-1, size * t.shape[1], t.shape[2]) for t in (g, x)]
+                    exact += torch.bmm(wide[0].transpose(1, 2), wide[1]).sum(0)
+        total += exact if self.grid is None else exact.div_(self.grid.step).round_().long()
+
+    def _divisors(self, factors: Tensor, dtype: torch.dtype) -> Tensor:
+        """What a gradient is divided by to be scaled and counted in grid units; infinity for a record that adds nothing."""
+        return (self.grid.step / factors).to(dtype)
+
+
+def over(grid: Grid, squares: Tensor, passed: Tensor) -> Tensor:
+    """Which records [B] are over the limit and must add nothing: by the squares of their integers, in grid units, and the squares
+    `passed` of what products will add for them, an upper bound, in the gradients' own unit. What is not a number is over."""
+    limit = grid.bound / (1 + grid.slack)
+    return ~(squares + passed / grid.step**2 <= limit**2 * (1 - MARGIN))
+
+
+class Room:
+    """How long sums in float32 may be in this micro-batch, so that all its products together stay within 3/8 rho C of the exact ones.
+
+    `sizes`: sum_i sqrt(sum_l f_i^2 T_il^2), an upper bound in the gradients' own unit; `below`: what numbers below the normal ones
+    may have cost in all products.
+    """
+
+    def __init__(self, grid: Grid | None, dtype: torch.dtype, sizes: float, below: float) -> None:
+        self.longest = 0
+        if grid is not None and dtype == torch.float32 and sizes < 1e30:
+            share = (0.375 * grid.slack * grid.bound / (1 + grid.slack) * grid.step * (1 - MARGIN) - below) / max(sizes, 1e-300)
+            self.longest = int(share / (1 + share) * 2**24) if share > 0 else 0
+
+    def together(self, positions: int, simple: bool) -> int:
+        """Records of so many positions in one block; 0 where float64 is needed. `simple`: one record's positions are not copied."""
+        fit = (self.longest - EACH - 4) // positions
+        return max(0, min(fit, 1 if simple else max(1, BLOCK // positions)))
+
+
+def close_enough(terms: int, records: int, slack: float) -> bool:
+    """Whether a product with so many terms, over so many records, is proved to differ from the exact sum by <= 3/8 rho C."""
+    return gamma(terms, torch.float64) * records / CANCELLED <= 0.375 * slack * (1 - MARGIN)
+
+
+def blocks(records: int, numbers: int) -> Iterable[tuple[slice, slice]]:
+    """Rows and columns of the blocks of a matrix [records, numbers], from its shape alone."""
+    wide = min(numbers, WIDE)
+    # by the root of the width: the norms of as many full records then add up to less than 2^24 grid units (see above)
+    many = max(1, min(records, max(32, int(2900 / wide**0.5)), ROOM // max(wide, 1)))
+    for top in range(0, records, many):
+        for left in range(0, numbers, wide):
+            yield slice(top, min(top + many, records)), slice(left, min(left + wide, numbers))
+
+
+def _added(whole: Tensor, norms: Tensor) -> Tensor:
+    """Sum over dim 0 of integers in floating point, as int64: exact either way, so that the way changes nobody's bits."""
+    if float(norms.sum()) < 2**24:
+        return whole.sum(0).long()
+    return whole.masked_fill(_hopeless(norms), 0.0).sum(0, dtype=torch.float64).long()
+
+
+def _hopeless(norms: Tensor) -> Tensor:
+    """Rows [M, 1] that are over every limit by their own norm, and too large to be added exactly: they are left out at once."""
+    return ~(norms < 2.0**40)[:, None]
