@@ -79,13 +79,13 @@ def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -
             # what is in the way of one engine must be in the way of the other: both are built anew in every round
             with kind(adaptation.model, adaptation.trainable) as engine:
                 engine.clipped_sum(adaptation.row_losses, batch, **given, **more)
-                (sums, _), spent, _ = clock(lambda: engine.clipped_sum(adaptation.row_losses, batch, **given, **more))
+                (sums, _), spent, _ = clock(lambda: engine.clipped_sum(adaptation.row_losses, batch, **given, **more))  # noqa: B023
                 ways[name] = dict(Counter(engine.strategies.values()))
             if name == "old":
-                _, noise, _ = clock(lambda: float_noise(sums, key, turn, plan.noise_multiplier * plan.clip_norm))
+                _, noise, _ = clock(lambda: float_noise(sums, key, turn, plan.noise_multiplier * plan.clip_norm))  # noqa: B023
             else:
                 asked = {"multiplier": plan.noise_multiplier, "bound": plan.rounding.bound}
-                _, noise, _ = clock(lambda: add_integer_noise(sums, key, turn, 0, **asked))
+                _, noise, _ = clock(lambda: add_integer_noise(sums, key, turn, 0, **asked))  # noqa: B023
             if turn:  # the first round fills caches and tables
                 seconds[f"{name} sum"].append(spent)
                 seconds[f"{name} noise"].append(noise)

@@ -12,18 +12,33 @@ from sfumato.privacy.clipping import Clip
 from sfumato.privacy.probing import Probe
 from sfumato.training import loop
 
-add_noise, poisson, clipped_sum, factors = loop.add_noise, loop.poisson, Engine.clipped_sum, Clip.factors
+integer_noise, poisson, clipped_sum, factors = loop.add_integer_noise, loop.poisson, Engine.clipped_sum, Clip.factors
+
+
+def add_noise(sums, key, step, attempt, sd):
+    """The loop's noise, by its standard deviation in grid units."""
+    return integer_noise(sums, key, step, attempt, multiplier=sd, bound=1)
+
+
+def put_noise(patch, noisy):
+    """`noisy(sums, key, step, attempt, sd)` in the place of the loop's noise."""
+
+    def whole(sums, key, step, attempt, *, multiplier, bound):
+        made = noisy(sums, key, step, attempt, multiplier * bound)
+        return {n: v if v.dtype == torch.int64 else v.double().round().long() for n, v in made.items()}
+
+    patch.setattr(loop, "add_integer_noise", whole)
 
 
 def noise_times(factor):
     def plant(patch):
-        patch.setattr(loop, "add_noise", lambda s, k, t, a, sd: add_noise(s, k, t, a, sd * factor))
+        put_noise(patch, lambda s, k, t, a, sd: add_noise(s, k, t, a, sd * factor))
 
     return plant
 
 
 def no_noise(patch):
-    patch.setattr(loop, "add_noise", lambda sums, *rest: {n: v.clone() for n, v in sums.items()})
+    put_noise(patch, lambda sums, *rest: {n: v.clone() for n, v in sums.items()})
 
 
 def changed_noise(change):
@@ -33,26 +48,26 @@ def changed_noise(change):
         def noisy(sums, key, step, attempt, sd):
             zeros = {n: torch.zeros_like(v) for n, v in sums.items()}
             noise = add_noise(zeros, key, step, attempt, sd)
-            return {n: v + change(noise[n], sd) for n, v in sums.items()}
+            return {n: v + change(noise[n].double(), sd) for n, v in sums.items()}
 
-        patch.setattr(loop, "add_noise", noisy)
+        put_noise(patch, noisy)
 
     return plant
 
 
 def same_noise_every_step(patch):
-    patch.setattr(loop, "add_noise", lambda s, k, t, a, sd: add_noise(s, k, 0, a, sd))
+    put_noise(patch, lambda s, k, t, a, sd: add_noise(s, k, 0, a, sd))
 
 
 def same_noise_every_attempt(patch):
-    patch.setattr(loop, "add_noise", lambda s, k, t, a, sd: add_noise(s, k, t, 0, sd))
+    put_noise(patch, lambda s, k, t, a, sd: add_noise(s, k, t, 0, sd))
 
 
 def same_noise_every_tensor(patch):
     def noisy(sums, key, step, attempt, sd):
         return {n: add_noise({"": v}, key, step, attempt, sd)[""] for n, v in sums.items()}
 
-    patch.setattr(loop, "add_noise", noisy)
+    put_noise(patch, noisy)
 
 
 def noise_of_a_public_seed(patch):
@@ -60,11 +75,11 @@ def noise_of_a_public_seed(patch):
         g = torch.Generator().manual_seed(step + 1000 * attempt)
         return {n: v + sd * torch.randn(v.shape, generator=g) for n, v in sums.items()}
 
-    patch.setattr(loop, "add_noise", noisy)
+    put_noise(patch, noisy)
 
 
 def noise_of_the_global_generator(patch):
-    patch.setattr(loop, "add_noise", lambda s, k, t, a, sd: {n: v + sd * torch.randn(v.shape) for n, v in s.items()})
+    put_noise(patch, lambda s, k, t, a, sd: {n: v + sd * torch.randn(v.shape) for n, v in s.items()})
 
 
 def no_noise_on_an_empty_draw(patch):
@@ -73,7 +88,7 @@ def no_noise_on_an_empty_draw(patch):
             return add_noise(sums, key, step, attempt, sd)
         return {n: v.clone() for n, v in sums.items()}
 
-    patch.setattr(loop, "add_noise", noisy)
+    put_noise(patch, noisy)
 
 
 def clip_times(factor):

@@ -72,7 +72,7 @@ def test_both_engines_and_all_micro_batches_agree(plan_for, toy, latents, key, s
     plan, data = plan_for(8, 8, steps=1, draws=2, **{"clip_norm": 0.05, **rule}), latents(8)
     run(plan, toy(), data, key)
     run(plan, toy(), data, key, engine="reference")
-    assert moved(plan, sums) < 1e-4 * 8 * plan.clip_norm
+    assert moved(plan, sums) < 2e-4 * 8 * plan.clip_norm  # single precision, and a grid unit in each number
 
 
 def test_one_group_of_all_is_the_flat_clip(plan_for, toy, latents, key, sums):
