@@ -137,7 +137,7 @@ class Step:
 
     def _apply(self, sums) -> None:
         for name, p in self.case.trainable.items():
-            p.grad = sums[name] if self.stddev is None else sums[name].div_(len(self.case.batch))
+            p.grad = (sums[name] if self.stddev is None else sums[name].div_(len(self.case.batch))).to(p.dtype)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

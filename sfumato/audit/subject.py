@@ -87,7 +87,8 @@ def made_up_plan(**changes) -> Plan:
         "trainable": 1, "learning_rate": 1e-3, "warmup_steps": 0, "ema_decay": 0.9, "target_modules": (), "rank": None,
         "grid": 1e-3,
     }  # fmt: skip
-    return Plan(**fields | changes)
+    plan = Plan(**fields | changes)
+    return replace(plan, rounding=Rounding.of(plan.clip().sensitivity, plan.trainable))
 
 
 def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **plan) -> Subject:
