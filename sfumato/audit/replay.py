@@ -147,7 +147,8 @@ def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
             size_of = max(float(whole.norm()), now.plan.clip_norm)
             apart = float((value - whole).norm()) / size_of
             notes.expect(
-                apart <= 2e-5 + units * _grid(now, whole) / size_of, f"micro-batches of {size['micro_batch']} change the sum by {apart:.2g}, K={draws}"
+                apart <= 2e-5 + units * _grid(now, whole) / size_of,
+                f"micro-batches of {size['micro_batch']} change the sum by {apart:.2g}, K={draws}",
             )
     now = subject.with_plan(n_units=units, expected_batch_size=units / 2)
     now, data = replace(now, recipe=replace(now.recipe, learning_rate=0.0)), latents(subject, units, seed)

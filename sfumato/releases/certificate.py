@@ -30,8 +30,9 @@ NOT_COVERED = (
     "The facts listed under public_facts, which the operator declared public.",
     "Runs on the same images that are not listed under ledger: another ledger's, or on pictures that were cropped, resized or "
     "stored again with loss, which the ledger does not recognise.",
-    "Floating-point attacks on the training noise: a real-arithmetic guarantee.",
 )
+# Of plans from before sums were made of integers.
+FLOATING = "Floating-point attacks on the training noise: a real-arithmetic guarantee."
 
 OTHER_IMAGES = (
     "Runs on other images of the same units that did not name the units by a column, or gave them other values: the ledger recognises a "
@@ -152,6 +153,7 @@ def build_privacy_json(
             "lineage": [dict(ancestor) for ancestor in conditions.get("lineage", ())],
             "not_covered": [
                 *not_covered(unit),
+                *([] if plan.get("rounding") or plan.get("aggregation") else [FLOATING]),
                 *_unknown(ledger),
                 *public_in_words(conditions.get("public_inputs", ())),
                 *conditions.get("not_covered", ()),

@@ -17,6 +17,10 @@ CLIPPING = {
     "and multiplied by clip_norm_per_group",
 }
 
+ROUNDING = (
+    "each unit's clipped gradient, or each micro-batch's product, is rounded to whole numbers of step; sums and noise are integers; one unit "
+    "moves them by at most bound = ceil(clip_bound (1 + slack) / step), and the noise is noise_multiplier times that"
+)
 RANDOM_SOURCE = "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; no public seed reaches it"
 PROBE_SCORES = {
     "votes": "each unit names the candidates with its largest gradient norms; bounded by the root of their number",
@@ -40,7 +44,10 @@ def mechanism(plan: dict, events: list[dict]) -> dict:
     if groups:
         share, *rest = equal_shares(sensitivity, groups)
         sensitivity = math.hypot(share, *rest)
-    steps, sigma = plan.get("steps"), plan.get("noise_multiplier")
+    steps, sigma, clip_bound = plan.get("steps"), plan.get("noise_multiplier"), sensitivity
+    rounding = plan.get("rounding")  # None: a plan from before sums were integers
+    if rounding:
+        sensitivity = rounding["bound"] * rounding["step"]
     return {
         "method": plan["method"],
         "sampler": "Poisson: every unit is drawn independently in every step, by the secret run key",
@@ -57,15 +64,17 @@ def mechanism(plan: dict, events: list[dict]) -> dict:
         "gamma": plan.get("gamma"),
         "clip_groups": groups,
         "clip_norm_per_group": share,
+        "clip_bound": clip_bound,
         "sensitivity": sensitivity,
+        **({"rounding": {**rounding, "in_words": ROUNDING}} if rounding else {}),
         "noise_multiplier": sigma,
         "noise_stddev": None if sigma is None else sigma * sensitivity,
         "noise_placement": "once per step on the sum of clipped gradients, before it is divided",
         "divisor": "the expected batch size, a public constant; never the number drawn",
-        "micro_batching": "changes time and memory only",
-        "dtype": {"norms": "float32 in runs of 1,024, added in float64", "noise": "float32"},
+        "micro_batching": "cut by drawn slots alone; another size is another attempt",
+        "dtype": {"norms": "float32 in short runs, added in float64", "noise": "integers" if rounding else "float32"},
         "random_source": RANDOM_SOURCE,
-        "arithmetic": {"training": "real-arithmetic guarantee", "one_shot": "grid" if once else None},
+        "arithmetic": {"training": "integers" if rounding else "real-arithmetic guarantee", "one_shot": "grid" if once else None},
         "one_shot": once,
     }
 

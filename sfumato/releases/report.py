@@ -87,7 +87,7 @@ def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
     clipped, shares = "together", ""
     if m["clip_groups"]:
         clipped = f"in {m['clip_groups']} groups"
-        shares = f": {number(m['clip_norm_per_group'], 4)} for each group, sensitivity {number(m['sensitivity'], 4)} in total"
+        shares = f": {number(m['clip_norm_per_group'], 4)} for each group, sensitivity {number(m.get('clip_bound') or m['sensitivity'], 4)} in total"
     rows = [
         ("Base model", certificate["conditions"]["base"], "public; the guarantee is conditional on it"),
         ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),

@@ -89,6 +89,11 @@ def check_privacy(facts):
         groups = math.sqrt(m["clip_groups"] or 0) * (m["clip_norm_per_group"] or 0)  # one unit can fill them all
         bounds = {"flat": m["clip_norm"], "normalised": 1, "per-group": groups, "per-group-normalised": groups}
         bound = positive(bounds.get(m["clipping"]))
+        if "rounding" in m:  # sums of integers: what rounding may add to one unit is in the bound that the noise is for
+            r = m["rounding"]
+            bound = math.ceil(bound * (1 + positive(r["slack"], 0.01)) / positive(r["step"])) * r["step"]
+            if r["bound"] * r["step"] != m["sensitivity"] or r["step"] > r["slack"] * bound:
+                raise ValueError("the grid of the sums does not fit the sensitivity")
         pairs = (n * rate, batch), (m["sensitivity"], bound), (m["noise_stddev"], m["noise_multiplier"] * bound)
         yield "sums", all(math.isclose(positive(a), b, rel_tol=1e-6) for a, b in pairs), f"one adds {bound:.6g} at most"
     delta, accountant = positive(facts["delta"], 0.5), price(facts, events)
