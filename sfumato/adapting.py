@@ -19,12 +19,13 @@ from . import budget, parallel
 from .bases import encode_images
 from .errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from .estimate import made_up_batch
-from .gradients import self_check
+from .gradients import Engine, ReferenceEngine, self_check
 from .guarding import StopFlag
 from .inversion.controls import EXACT
 from .inverting import CONTROLS, Work, check_isolation, invert
 from .preflight import preflight
 from .prepare import Prepared
+from .privacy.clipping import equal_shares, per_group
 from .privacy.keys import RunKey
 from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
@@ -60,12 +61,40 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
             prepared.plan.noise_draws,
             groups=None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values()),
         )
+        check_neighbours(prepared)
         if prepared.plan.probe is not None:
             check_scores(prepared)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
         raise ModelError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
+
+
+def check_neighbours(prepared: Prepared, units: int = 3) -> None:
+    """Ask this machine whether taking one made-up record out moves the integer sum by its bound at most, as the loop computes it.
+
+    That holds only where no record changes another's bits, which is a property of torch's kernels. RuntimeError if it does not.
+    """
+    plan, adaptation = prepared.plan, prepared.adaptation
+    groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
+    clip = plan.clip()
+    if groups is not None and len(groups) != plan.clip_groups:  # a probe will choose among them: the same bound, shared by all
+        clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
+    batch, settings = made_up_batch(prepared, units), {"draws": plan.noise_draws, "clip": clip.factors}
+    kind = Engine if prepared.performance.engine == "one-pass" else ReferenceEngine
+    with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
+
+        def total(weight: torch.Tensor) -> torch.Tensor:
+            some = replace(batch, weight=weight)
+            sums, _ = engine.clipped_sum(adaptation.row_losses, some, rounding=plan.rounding, **settings)
+            return torch.cat([value.flatten() for value in sums.values()])
+
+        whole = total(batch.weight)
+        for unit in range(units):
+            weight = batch.weight.clone()
+            weight[unit] = 0
+            if float((whole - total(weight)).double().norm()) > plan.rounding.bound:
+                raise RuntimeError("one record moves the sum by more than its bound on this machine")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""Before the charge the machine is asked whether one record moves the integer sum by its bound at most."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sfumato.adapting import check_gradients, check_neighbours
+from sfumato.errors import ModelError
+from sfumato.prepare import prepare
+from sfumato.records import load_records
+
+
+@pytest.fixture
+def prepared(tiny_images, tiny_base):
+    records = load_records(tiny_images, classes=["circle", "cross", "square"])
+    return prepare(
+        records, epsilon=8.0, delta=1e-3, method="lora", base=str(tiny_base), method_options={"rank": 2}, steps=2, clip_norm=1e-3
+    )
+
+
+def test_records_that_leave_each_other_alone_pass(prepared):
+    check_neighbours(prepared)
+
+
+def test_a_record_that_changes_the_others_is_refused(prepared, monkeypatch):
+    """A loss that couples the rows only where the loop computes it: the comparison with autograd does not see it."""
+    right = prepared.adaptation.row_losses
+
+    def coupled(batch):
+        sign = 1.0 if bool((batch.weight > 0).all()) else -1.0  # another record's presence turns every gradient round
+        return right(batch) * sign
+
+    object.__setattr__(prepared.adaptation, "row_losses", coupled)
+    with pytest.raises(ModelError, match="more than its bound"):
+        check_gradients(prepared, lambda stage: None)
+    assert not any(torch.is_grad_enabled() and p.grad is not None for p in prepared.adaptation.trainable.values())
