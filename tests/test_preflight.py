@@ -126,7 +126,7 @@ def test_a_base_that_only_its_own_scheduler_samples_is_taken(tiny_images, settin
 @pytest.mark.parametrize("batch", [24, 12])
 def test_every_unit_in_every_step_is_released(tiny_images, settings, tmp_path, batch):
     """The default for up to 64 units: a draw of all of them is a plain Gaussian, for one record and for several that belong together."""
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"expected_batch_size": batch, "method": "attention"})
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"expected_batch_size": batch})
     folder = verbs.release(verbs.synthesize(run, 2, tmp_path / "out"))
     table = json.loads((folder / "privacy.json").read_text())["k_table"]
     assert verify(folder).ok and list(table) == ["1", "2", "3", "5", "10"]
