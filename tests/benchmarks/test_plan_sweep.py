@@ -33,6 +33,7 @@ def plan_sweep(monkeypatch):
     sys.modules.pop("plan_sweep", None)
 
 
+SUM = Aggregation("clip", 2, 16, 1, "vocabulary", True, (20.0, 20.0))
 COMMON = {
     "max_per_unit": 1, "classes": ("a", "b"), "prompts": ("a", "b"), "base": "b", "base_digest": "0", "trainable": 1000,
     "learning_rate": 1e-3, "method": "attention", "unit": "record", "clip_norm": 0.05, "noise_draws": 1, "grid": 1e-2,
@@ -58,7 +59,7 @@ PLANS = {
     "per group, normalised": {"clipping": "per-group-normalised", "clip_groups": 6, "clip_norm": None},
     "histogram": {"histogram_noise_multiplier": 25.0},
     "replace-one, histogram": {"relation": "replace-one", "histogram_noise_multiplier": 50.0, "unit": "person"},
-    "aggregation": {"method": "inversion", "steps": 1, "trainable": 32, "aggregation": Aggregation("clip", 2, 16, 1, "vocabulary", True, (20.0, 20.0))},
+    "aggregation": {"method": "inversion", "steps": 1, "trainable": 32, "aggregation": SUM},
 }
 
 
