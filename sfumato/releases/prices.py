@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import dp_accounting as dp
 
@@ -111,6 +112,7 @@ def record_groups(
     return table if len(table) > 1 else None
 
 
+@lru_cache(maxsize=64)  # priced when the certificate is made, and again when it is checked
 def _together(events: tuple, k: int, delta: float, relation: str) -> float:
     """Epsilon of k records together, rounded up; an error of BEYOND where it is not resolved."""
     accountant = accounting.Accountant(NEIGHBOURS[relation], group_grid(events, k))
