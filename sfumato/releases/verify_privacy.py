@@ -91,8 +91,9 @@ def check_privacy(facts):
         bound = positive(bounds.get(m["clipping"]))
         if "rounding" in m:  # sums of integers: what rounding may add to one unit is in the bound that the noise is for
             r = m["rounding"]
-            bound = math.ceil(bound * (1 + positive(r["slack"], 0.01)) / positive(r["step"])) * r["step"]
-            if r["bound"] * r["step"] != m["sensitivity"] or r["step"] > r["slack"] * bound:
+            least, step = bound * (1 + positive(r["slack"], 0.01)), positive(r["step"])
+            bound = positive(r["bound"]) * step
+            if not (least * (1 - 1e-9) <= bound <= (least + step) * (1 + 1e-9) and step <= r["slack"] * bound):
                 raise ValueError("the grid of the sums does not fit the sensitivity")
         pairs = (n * rate, batch), (m["sensitivity"], bound), (m["noise_stddev"], m["noise_multiplier"] * bound)
         yield "sums", all(math.isclose(positive(a), b, rel_tol=1e-6) for a, b in pairs), f"one adds {bound:.6g} at most"
