@@ -69,7 +69,7 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
     )  # fmt: skip
     subject = Subject(
         "canaries",
-        changed(plan, **clipped(plan, clipping, 2)),
+        changed(plan, trainable=2 * count, **clipped(plan, clipping, 2)),
         adaptation,
         (1, 1, 2),
         performance=Performance(micro_batch=512),

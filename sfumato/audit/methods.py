@@ -53,9 +53,8 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
     plan = made_up_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
     size = opened.latent_size
     shape = (opened.unet.config.in_channels, size, size)
-    return Subject(
-        f"{method} on a tiny base, {kind}", changed(plan, **clipped(plan, kind, len(made.clip_groups))), made, shape
-    )
+    fields = {"trainable": made.most_trainable, **clipped(plan, kind, len(made.clip_groups))}
+    return Subject(f"{method} on a tiny base, {kind}", changed(plan, **fields), made, shape)
 
 
 def wake(adaptation: Adaptation, seed: int = 0) -> None:

@@ -144,7 +144,7 @@ def test_a_code_or_a_time_taken_away_is_seen(path, harm):
         Ledger(path)
 
 
-def test_a_forged_file_without_codes_is_not_upgraded(path):
+def test_a_forged_file_without_codes_is_not_upgraded(path, monkeypatch, tmp_path):
     """Dropping the codes makes a file of format 1, which would be given codes: the mark beside the key refuses it."""
     Ledger(path).close()
     db = sqlite3.connect(path)
@@ -155,6 +155,8 @@ def test_a_forged_file_without_codes_is_not_upgraded(path):
     db.commit()
     db.close()
     forge(path, 3, lambda body: body.update(epsilon=0.001))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))  # no note there would refuse it either
+    path.with_name(path.name + ".head").unlink(missing_ok=True)
     with pytest.raises(LedgerError, match="older copy"):
         Ledger(path)
 
