@@ -123,6 +123,12 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
         )[1]
 
 
+def sums_in_place(module: nn.Module, device: torch.device) -> bool:
+    """Whether a convolution's own kernel adds up plain products, as a bound on their rounding needs: on a CPU it is direct, while
+    cuDNN may choose a Winograd or Fourier transform."""
+    return isinstance(module, nn.Conv2d) and not pointwise(module) and device.type == "cpu"
+
+
 def gram(t: Tensor) -> Tensor:
     """[B, n, c] -> [B, n, n] inner products, in the accumulation precision of `t` (fp32 or fp64)."""
     return torch.bmm(t, t.transpose(1, 2))

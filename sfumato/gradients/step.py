@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -12,7 +13,7 @@ from . import rules
 from .cost import Work, choose
 from .layout import Layout
 from .owners import Layer
-from .sums import EACH, ROOM, Room, Sums, close_enough, over
+from .sums import LOT, ROOM, Room, Sums, close_enough, over
 
 # Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
 LEAN_ROOM = 2**22
@@ -170,8 +171,9 @@ class Step:
         """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too long products."""
         if isinstance(layer.module, nn.Embedding) or self.ways.get(layer) == "lean":
             return True
-        terms = self._few(layer) * self._positions(layer) + self.records * len(self.pairs[layer]) + 2
-        return not close_enough(terms, self.records, self.slack)
+        records = min(self.records, LOT)
+        terms = self._few(layer) * self._positions(layer) + records * len(self.pairs[layer]) + 2
+        return not close_enough(terms, records, self.slack)
 
     def _rows(self, t: Tensor) -> Tensor:
         """[R, ...] -> [B, R / B, ...]"""
@@ -233,15 +235,43 @@ class Step:
             if bool(late.any()):  # no norm is wrong by so much, so this is not reached; and if it were, it would still be exact
                 self._add_made(sums, factors.masked_fill(~late[:, None], 0.0), reject, -1)
                 factors = factors.masked_fill(late[:, None], 0.0)
+        # Products are made in grid units. What underflows there is `step` times as much, if that is more; what overflows
+        # there, or could on the way, gives infinite sizes and is left to float64.
         spread = (sizes * factors.square()).sum(1).sqrt()
-        room = Room(sums.grid, self.layout.dtype, float(spread.sum()), float((below * (factors > 0)).sum()))
-        for layer in [layer for layer in self.pairs if not self._remade(layer)]:
-            factor, total = factors[:, self.layout.group[layer.weight]], sums.weight(layer.weight)
-            simple = isinstance(layer.module, nn.Conv2d)
-            together = room.together(max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer]), simple)
-            few = together * max(1, min(EACH, ROOM // total.numel())) if together else self._few(layer)
-            dtype = self.layout.dtype if together else torch.float64
-            sums.add_product(total, self._parts(layer, factor.to(dtype), reject, few), together)
+        spread = spread.masked_fill((factors > 1e30 * sums.step).any(1), torch.inf)
+        below = max(1.0, sums.step) * (below * (factors > 0)).sum(1)
+        layers = [layer for layer in self.pairs if not self._remade(layer)]
+        lots = [slice(start, min(start + LOT, self.records)) for start in range(0, self.records if layers else 0, LOT)]
+        rooms = [
+            Room(sums.grid, self.layout.dtype, *torch.stack([spread[lot].sum(), below[lot].sum()]).tolist()) for lot in lots
+        ]
+        for layer in layers:
+            factor = factors[:, self.layout.group[layer.weight]] / sums.step
+            made = (self._products(layer, factor, *both, reject) for both in zip(lots, rooms, strict=True))
+            sums.add_products(sums.weight(layer.weight), made)
+
+    def _products(self, layer: Layer, factor: Tensor, lot: slice, room: Room, reject: Tensor | None) -> list[Tensor]:
+        """One lot's weighted gradients of one weight: products of a few records at a time, to be added up."""
+        together = room.together(max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer]))
+        factor = factor[lot].to(self.layout.dtype if together else torch.float64)
+        whole = bool(together) and rules.sums_in_place(layer.module, factor.device)
+        passes = -(-len(factor) // (together or self._few(layer)))
+        cuts = [i * len(factor) // passes for i in range(passes + 1)]  # as even as possible
+        products = []
+        for x, g in self.pairs[layer]:
+            x, g = (self._masked(self._rows(t)[lot], reject if reject is None else reject[lot]) for t in (x, g))
+            x, g = x.to(self.layout.dtype), g.to(self.layout.dtype)
+            if whole:
+                g = g * factor.view(-1, 1, 1, 1, 1)
+            for start, end in itertools.pairwise(cuts):
+                own_x, own_g = x[start:end].flatten(0, 1), g[start:end].flatten(0, 1)
+                if whole:
+                    products.append(rules.conv_weight_grad(layer.module, own_x, own_g))
+                    continue
+                inputs = rules.columns(layer.module, own_x, end - start).to(factor.dtype).flatten(0, 1)
+                grads = rules.output_columns(layer.module, own_g, end - start) * factor[start:end, None, None]
+                products.append(grads.flatten(0, 1).t() @ inputs)
+        return products
 
     def _add_made(self, sums: Sums, factors: Tensor, reject: Tensor | None, sign: int) -> Tensor:
         """Add all gradients that exist record by record; squares fp64 [B] of what each record added, in grid units."""
@@ -267,25 +297,13 @@ class Step:
         numbers = sum((x.numel() + g.numel()) // self.records for x, g in self.pairs[layer])
         if isinstance(layer.module, nn.Conv2d):
             numbers *= layer.module.weight[0, 0].numel()
-        return max(1, min(self.records, ROOM // numbers))
-
-    def _parts(self, layer: Layer, factor: Tensor, reject: Tensor | None, few: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """X [b, n, d] and weighted G [b, n, p] of a few records at a time, in the precision of `factor`."""
-        for x, g in self.pairs[layer]:
-            x, g = self._masked(x, reject), self._masked(g, reject)
-            for start in range(0, self.records, few):
-                some = slice(start, min(start + few, self.records))
-                own = [self._rows(t)[some].flatten(0, 1).to(self.layout.dtype) for t in (x, g)]
-                inputs = rules.columns(layer.module, own[0], some.stop - some.start).to(factor.dtype)
-                grads = rules.output_columns(layer.module, own[1], some.stop - some.start).to(factor.dtype)
-                yield inputs, grads * factor[some, None, None]
+        return max(1, min(self.records, LOT, ROOM // numbers))
 
     def _masked(self, t: Tensor, reject: Tensor | None) -> Tensor:
         """Zero rows for rejected records, before any product: 0 * inf is not 0."""
         if reject is None:
             return t
-        rows = reject.repeat_interleave(t.shape[0] // self.records)
-        return t.masked_fill(rows.view(-1, *(1,) * (t.dim() - 1)), 0.0)
+        return t.masked_fill(reject.view(-1, *(1,) * (t.dim() - 1)), 0.0)
 
 
 def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:

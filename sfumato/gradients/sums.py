@@ -10,14 +10,15 @@ a record moves these sums by at most its own integers: rho
 is not used. Integers in float32 add up exactly as long as no partial sum reaches 2^24; a partial sum of column j is at most
 sum_i |q_ij| <= sum_i |q_i|, which is known before the addition.
 
-*Products* (`add_product`): matrix products over records and positions, added up in float64, rounded to the grid once per micro-batch
-and weight. What m roundings in a row make of a sum of products differs from the exact one by at most gamma_m sum_i f_i T_i in
+*Products* (`add_products`): matrix products over records and positions, added up in float64, rounded to the grid once per weight and
+lot: LOT records that follow each other in a micro-batch, by place alone, so that a record is in one lot and moves no other. What m
+roundings in a row make of a sum of products differs from the exact one by at most gamma_m sum_i f_i T_i in
 Frobenius norm, T_i = sum_t |x_t| |g_t| over the record's positions, gamma_m = m u / (1 - m u), in whatever order they are added
 (Higham, Accuracy and Stability, section 3.5). Over all weights together the distance is at most the largest gamma_m times
 sum_i sqrt(sum_l f_i^2 T_il^2), by Minkowski's inequality. It is kept at 3/8 rho C or less in one of two ways:
 
-- blocks of a few records in float32, u = 2^-24, so short that the bound holds for the sizes that this micro-batch has (`Room`);
-- in float64, u = 2^-53, where they would have to be too short. The norm that a record was clipped by is at least `rules.CANCELLED`
+- products of a few records in float32, u = 2^-24, so few that the bound holds for the sizes that this lot has (`Room`);
+- in float64, u = 2^-53, where they would have to be too few. The norm that a record was clipped by is at least `rules.CANCELLED`
   times its T, so with b records the sum of sizes is at most b C / CANCELLED: `close_enough` asks from shapes alone that this is
   enough, and otherwise the gradients are made again, record by record.
 
@@ -27,7 +28,7 @@ it twice at most, and by one grid unit in each of P numbers: in all by at most C
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -40,8 +41,8 @@ from .rules import CANCELLED, NORM_ERROR, gamma, norm
 ROOM = 2**18
 # Columns in a block: with 32 records of full norm the integers of a typical block still add up exactly in float32.
 WIDE = 2**13
-# Positions in a block of a product in float32, and the blocks that are added up at once: more is hardly faster.
-BLOCK, EACH = 64, 8
+# Records whose products are added up and rounded together: the fewer, the longer one product in float32 may be.
+LOT = 32
 # Of the limit's square: more than what the squares of integers, added in float32 runs, can be too small by.
 MARGIN = 2.2 * NORM_ERROR
 
@@ -61,6 +62,9 @@ class Sums:
         self._layout, self.grid = layout, grid
         self.dtype = torch.float64 if grid is None else torch.int64
         self.slack = 1.0 if grid is None else grid.slack
+        self.step = 1.0 if grid is None else grid.step
+        if grid is not None and grid.bound >= 2**32:
+            raise ValueError(f"a grid of which one record may fill {grid.bound} units is too fine: less than 2^32")
         self.vectors = torch.zeros(layout.width, dtype=self.dtype, device=layout.device)
         self.weights: dict[str, Tensor] = {}
 
@@ -112,22 +116,21 @@ class Sums:
         total.index_add_(0, place, whole.masked_fill(_hopeless(own), 0.0).long(), alpha=sign)
         return torch.zeros_like(factors).index_add_(0, owner, own.square())
 
-    def add_product(self, total: Tensor, parts: Iterable[tuple[Tensor, Tensor]], together: int) -> None:
-        """total [p, d] += sum of G^T X over `parts` (X [b, n, d], G [b, n, p] with the factors in it), rounded to the grid once.
+    def add_products(self, total: Tensor, lots: Iterable[Sequence[Tensor]]) -> None:
+        """total [p, d] += the products (shape of the weight) of every lot, each lot added up in float64 and rounded to the grid once.
 
-        `together`: records in a block that is added up in float32; 0 for parts in fp64.
+        With a grid the products are in grid units; float64 holds a micro-batch's whole numbers: 2^20 records of less than 2^32 each.
         """
-        exact = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
-        for x, g in parts:
-            if not together:
-                exact.addmm_(g.flatten(0, 1).t(), x.flatten(0, 1))
-                continue
-            even = len(x) - len(x) % together
-            for some, size in ((slice(0, even), together), (slice(even, None), len(x) - even)):
-                if size:
-                    wide = [t[some].reshape(-1, size * t.shape[1], t.shape[2]) for t in (g, x)]
-                    exact += torch.bmm(wide[0].transpose(1, 2), wide[1]).sum(0)
-        total += exact if self.grid is None else exact.div_(self.grid.step).round_().long()
+        whole = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
+        for products in lots:
+            exact = products[0]
+            if len(products) > 1:
+                exact = exact.double()
+                for product in products[1:]:
+                    exact += product
+            exact = exact.view_as(whole)
+            whole += exact if self.grid is None else exact.round_()
+        total += whole.to(self.dtype)
 
     def _divisors(self, factors: Tensor, dtype: torch.dtype) -> Tensor:
         """What a gradient is divided by to be scaled and counted in grid units; infinity for a record that adds nothing."""
@@ -142,7 +145,7 @@ def over(grid: Grid, squares: Tensor, passed: Tensor) -> Tensor:
 
 
 class Room:
-    """How long sums in float32 may be in this micro-batch, so that all its products together stay within 3/8 rho C of the exact ones.
+    """How long sums in float32 may be in this lot, so that all its products together stay within 3/8 rho C of the exact ones.
 
     `sizes`: sum_i sqrt(sum_l f_i^2 T_il^2), an upper bound in the gradients' own unit; `below`: what numbers below the normal ones
     may have cost in all products.
@@ -154,10 +157,12 @@ class Room:
             share = (0.375 * grid.slack * grid.bound / (1 + grid.slack) * grid.step * (1 - MARGIN) - below) / max(sizes, 1e-300)
             self.longest = int(share / (1 + share) * 2**24) if share > 0 else 0
 
-    def together(self, positions: int, simple: bool) -> int:
-        """Records of so many positions in one block; 0 where float64 is needed. `simple`: one record's positions are not copied."""
-        fit = (self.longest - EACH - 4) // positions
-        return max(0, min(fit, 1 if simple else max(1, BLOCK // positions)))
+    def together(self, positions: int) -> int:
+        """Records of so many positions that one product in float32 may have; 0 where float64 is needed.
+
+        Roundings in a row: one per position, and at most 4 for the factor, its grid unit, the weighted gradient and the product.
+        """
+        return max(0, self.longest - 4) // positions
 
 
 def close_enough(terms: int, records: int, slack: float) -> bool:
