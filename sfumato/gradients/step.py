@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from . import rules
-from .cost import Work, choose
+from .cost import SMALL, Work, choose
 from .layout import Layout
 from .owners import Layer
-from .sums import LOT, ROOM, Room, Sums, close_enough, over
+from .sums import LOT, ROOM, Sums, close_enough, lengths, over
 
 # Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
 LEAN_ROOM = 2**22
@@ -141,14 +141,16 @@ class Step:
         if doubtful and bool(torch.stack([doubt for _, _, doubt, _ in doubtful]).any()):
             for each in doubtful:
                 self._instantiate(*each)
-        self._passed = torch.zeros(3, *squares.shape, dtype=torch.float64, device=layout.device)
+        self._passed = torch.zeros(2, *squares.shape, dtype=torch.float64, device=layout.device)
+        self._sizes: dict[Layer, Tensor] = {}
         for layer, square, _, (sizes, inputs) in doubtful:
             group = layout.group[layer.weight]
             squares[group] += square
             if not self._remade(layer):
                 p, numbers = layer.module.weight.shape[0], layer.module.weight.numel()
                 below = 4 * torch.finfo(layout.dtype).tiny * (p**0.5 * inputs + self._positions(layer) * numbers**0.5)
-                self._passed[:, group] += torch.stack([square, sizes.square(), below])
+                self._passed[:, group] += torch.stack([square, below])
+                self._sizes[layer] = sizes
         return squares
 
     def _positions(self, layer: Layer) -> int:
@@ -229,30 +231,43 @@ class Step:
                 rows.masked_fill_(reject[cells // layer.module.num_embeddings][:, None], 0.0)
             self._passed.masked_fill_(reject, 0.0)
         squares = self._add_made(sums, factors, reject, 1)
-        passed, sizes, below = self._passed.transpose(1, 2)
+        passed, below = self._passed.transpose(1, 2)
         if sums.grid is not None:
             late = over(sums.grid, squares, (passed * factors.square()).sum(1))
             if bool(late.any()):  # no norm is wrong by so much, so this is not reached; and if it were, it would still be exact
                 self._add_made(sums, factors.masked_fill(~late[:, None], 0.0), reject, -1)
                 factors = factors.masked_fill(late[:, None], 0.0)
-        # Products are made in grid units. What underflows there is `step` times as much, if that is more; what overflows
-        # there, or could on the way, gives infinite sizes and is left to float64.
-        spread = (sizes * factors.square()).sum(1).sqrt()
-        spread = spread.masked_fill((factors > 1e30 * sums.step).any(1), torch.inf)
-        below = max(1.0, sums.step) * (below * (factors > 0)).sum(1)
-        layers = [layer for layer in self.pairs if not self._remade(layer)]
-        lots = [slice(start, min(start + LOT, self.records)) for start in range(0, self.records if layers else 0, LOT)]
-        rooms = [
-            Room(sums.grid, self.layout.dtype, *torch.stack([spread[lot].sum(), below[lot].sum()]).tolist()) for lot in lots
-        ]
-        for layer in layers:
-            factor = factors[:, self.layout.group[layer.weight]] / sums.step
-            made = (self._products(layer, factor, *both, reject) for both in zip(lots, rooms, strict=True))
+        self._add_products(factors, (below * (factors > 0)).sum(1), reject, sums)
+
+    def _add_products(self, factors: Tensor, below: Tensor, reject: Tensor | None, sums: Sums) -> None:
+        """Add the weights' sums that no record's own gradient is made for, lot by lot."""
+        layers = list(self._sizes)
+        if not layers:
+            return
+        weights = torch.stack([factors[:, self.layout.group[layer.weight]] for layer in layers], 1)
+        sizes = torch.stack([self._sizes[layer] for layer in layers], 1)
+        # a rejected record's sizes may be anything: it adds zeros. Products are made in grid units: what underflows there is
+        # `step` times as much, if that is more; what overflows there, or could on the way, is left to float64
+        sizes = torch.where(weights > 0, weights * sizes, 0.0).masked_fill(weights > 1e30 * sums.step, torch.inf)
+        lots = [slice(start, min(start + LOT, self.records)) for start in range(0, self.records, LOT)]
+        together = lengths(
+            sums.grid if self.layout.dtype == torch.float32 else None,
+            torch.stack([sizes[lot].sum(0) for lot in lots]).cpu(),
+            torch.stack([below[lot].sum() for lot in lots]).cpu() * max(1.0, sums.step),
+            torch.tensor([self._longest(layer) for layer in layers]),
+            min(self.records, LOT),
+            torch.tensor([float(layer.module.weight.numel() + SMALL) for layer in layers]),
+        ).T.tolist()
+        for layer, factor, many in zip(layers, (weights / sums.step).unbind(1), together, strict=True):
+            made = (self._products(layer, factor, *each, reject) for each in zip(lots, many, strict=True))
             sums.add_products(sums.weight(layer.weight), made)
 
-    def _products(self, layer: Layer, factor: Tensor, lot: slice, room: Room, reject: Tensor | None) -> list[Tensor]:
-        """One lot's weighted gradients of one weight: products of a few records at a time, to be added up."""
-        together = room.together(max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer]))
+    def _longest(self, layer: Layer) -> int:
+        """Positions of a record in the longest call of a Linear or Conv2d."""
+        return max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
+
+    def _products(self, layer: Layer, factor: Tensor, lot: slice, together: int, reject: Tensor | None) -> list[Tensor]:
+        """One lot's weighted gradients of one weight: products of `together` records in float32, or of others in float64."""
         factor = factor[lot].to(self.layout.dtype if together else torch.float64)
         whole = bool(together) and rules.sums_in_place(layer.module, factor.device)
         passes = -(-len(factor) // (together or self._few(layer)))

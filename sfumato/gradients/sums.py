@@ -14,10 +14,10 @@ sum_i |q_ij| <= sum_i |q_i|, which is known before the addition.
 lot: LOT records that follow each other in a micro-batch, by place alone, so that a record is in one lot and moves no other. What m
 roundings in a row make of a sum of products differs from the exact one by at most gamma_m sum_i f_i T_i in
 Frobenius norm, T_i = sum_t |x_t| |g_t| over the record's positions, gamma_m = m u / (1 - m u), in whatever order they are added
-(Higham, Accuracy and Stability, section 3.5). Over all weights together the distance is at most the largest gamma_m times
-sum_i sqrt(sum_l f_i^2 T_il^2), by Minkowski's inequality. It is kept at 3/8 rho C or less in one of two ways:
+(Higham, Accuracy and Stability, section 3.5), m its own for every weight l; over all weights by the root of the sum of the squares. It
+is kept at 3/8 rho C or less in one of two ways:
 
-- products of a few records in float32, u = 2^-24, so few that the bound holds for the sizes that this lot has (`Room`);
+- products of a few records in float32, u = 2^-24, so few that the bound holds for the sizes that this lot has (`lengths`);
 - in float64, u = 2^-53, where they would have to be too few. The norm that a record was clipped by is at least `rules.CANCELLED`
   times its T, so with b records the sum of sizes is at most b C / CANCELLED: `close_enough` asks from shapes alone that this is
   enough, and otherwise the gradients are made again, record by record.
@@ -144,25 +144,36 @@ def over(grid: Grid, squares: Tensor, passed: Tensor) -> Tensor:
     return ~(squares + passed / grid.step**2 <= limit**2 * (1 - MARGIN))
 
 
-class Room:
-    """How long sums in float32 may be in this lot, so that all its products together stay within 3/8 rho C of the exact ones.
+def lengths(grid: Grid | None, sizes: Tensor, below: Tensor, positions: Tensor, records: int, costs: Tensor) -> Tensor:
+    """Records [lots, weights] that one product in float32 may have; 0 where float64 is needed.
 
-    `sizes`: sum_i sqrt(sum_l f_i^2 T_il^2), an upper bound in the gradients' own unit; `below`: what numbers below the normal ones
-    may have cost in all products.
+    `sizes` fp64 [lots, weights]: sum_i f_i T_il, an upper bound in the gradients' own unit, infinite where float32 could overflow.
+    `below` fp64 [lots]: what numbers under the normal ones may have cost in all products. `positions` [weights] of one record, which is
+    one of `records` at most; `costs` [weights] of one more product. Least cost is sought where the distance is within its share:
+
+        sum_l costs_l / m_l is least with sqrt(sum_l (gamma_{m_l} sizes_l)^2) = share for m_l ~ (costs_l / sizes_l^2)^(1/3)
+
+    Roundings in a row: one per position, and at most 4 for the factor, its grid unit, the weighted gradient and the product.
     """
-
-    def __init__(self, grid: Grid | None, dtype: torch.dtype, sizes: float, below: float) -> None:
-        self.longest = 0
-        if grid is not None and dtype == torch.float32 and sizes < 1e30:
-            share = (0.375 * grid.slack * grid.bound / (1 + grid.slack) * grid.step * (1 - MARGIN) - below) / max(sizes, 1e-300)
-            self.longest = int(share / (1 + share) * 2**24) if share > 0 else 0
-
-    def together(self, positions: int) -> int:
-        """Records of so many positions that one product in float32 may have; 0 where float64 is needed.
-
-        Roundings in a row: one per position, and at most 4 for the factor, its grid unit, the weighted gradient and the product.
-        """
-        return max(0, self.longest - 4) // positions
+    if grid is None:
+        return torch.zeros(sizes.shape, dtype=torch.int64)
+    share = 0.375 * grid.slack * grid.bound / (1 + grid.slack) * grid.step * (1 - MARGIN) - below[:, None]
+    # gamma_m <= 1.001 m u up to the longest
+    room, longest = share / 1.001 * 2**24, (records * positions + 4).clamp_max(2**14).double()
+    usable = (sizes < 1e30).all(1, keepdim=True) & (share > 0)  # false for what is not a number
+    wish = (costs / sizes.square().clamp_min(1e-300)).pow(1 / 3)
+    fit = torch.ones_like(sizes, dtype=torch.bool)
+    for _ in range(2):  # what no record fits into leaves its share to the others
+        low, high = torch.zeros_like(share), (longest / wish).amax(1, keepdim=True)
+        for _ in range(40):
+            middle = (low + high) / 2
+            # a product in float64 counts as one rounding here: gamma of 2^29 terms there is no more
+            terms = torch.where(fit, (middle * wish).minimum(longest), 1.0).clamp_min(1.0)
+            inside = (terms * sizes).square().sum(1, keepdim=True) <= room.square()
+            low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+        many = (((low * wish).minimum(longest) - 4) / positions).floor().clamp_min(0)
+        fit = fit & (many > 0)
+    return torch.where(usable & fit, many, 0.0).long()
 
 
 def close_enough(terms: int, records: int, slack: float) -> bool:
