@@ -44,6 +44,9 @@ from .training import (
     write_file,
 )
 
+# Records that a machine is asked about where the run's passes are shorter.
+FEWEST = 3
+
 
 def check_gradients(prepared: Prepared, on_stage) -> None:
     """The engine against one-at-a-time autograd on made-up pictures, before the charge (L18, L19)."""
@@ -70,30 +73,36 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
         raise ModelError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
 
 
-def check_neighbours(prepared: Prepared, units: int = 3) -> None:
-    """Ask this machine whether taking one made-up record out moves the integer sum by its bound at most, as the loop computes it.
+def check_neighbours(prepared: Prepared) -> None:
+    """Ask this machine, with made-up records in the run's own micro-batch, what the proof of the sums takes from torch's kernels.
 
-    That holds only where no record changes another's bits, which is a property of torch's kernels. RuntimeError if it does not.
+    Taking out the first, the middle or the last record must leave every other record's gradient norm as it is, bit by bit, and move
+    the integer sum by its bound at most. RuntimeError if it does not.
     """
     plan, adaptation = prepared.plan, prepared.adaptation
     groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
     clip = plan.clip()
     if groups is not None and len(groups) != plan.clip_groups:  # a probe will choose among them: the same bound, shared by all
         clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
+    one_pass = prepared.performance.engine == "one-pass"
+    units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
     batch, settings = made_up_batch(prepared, units), {"draws": plan.noise_draws, "clip": clip.factors}
-    kind = Engine if prepared.performance.engine == "one-pass" else ReferenceEngine
+    kind = Engine if one_pass else ReferenceEngine
     with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
 
-        def total(weight: torch.Tensor) -> torch.Tensor:
+        def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             some = replace(batch, weight=weight)
-            sums, _ = engine.clipped_sum(adaptation.row_losses, some, rounding=plan.rounding, **settings)
-            return torch.cat([value.flatten() for value in sums.values()])
+            sums, norms = engine.clipped_sum(adaptation.row_losses, some, rounding=plan.rounding, **settings)
+            return torch.cat([value.flatten() for value in sums.values()]), norms
 
-        whole = total(batch.weight)
-        for unit in range(units):
-            weight = batch.weight.clone()
+        whole, norms = total(batch.weight)
+        for unit in sorted({0, units // 2, units - 1}):
+            weight, others = batch.weight.clone(), torch.arange(units) != unit
             weight[unit] = 0
-            if float((whole - total(weight)).double().norm()) > plan.rounding.bound:
+            less, left = total(weight)
+            if not torch.equal(norms[others], left[others]):
+                raise RuntimeError("taking one record out changes the gradients of others on this machine, so no clip bounds it")
+            if float((whole - less).double().norm()) > plan.rounding.bound:
                 raise RuntimeError("one record moves the sum by more than its bound on this machine")
 
 

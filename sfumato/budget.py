@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,12 +85,11 @@ def standing(
     units: Sequence[bytes] | None = None,
     unit: str | None = None,
 ) -> Standing:
-    """What was spent on images given by a hash of their pixels per slot (b"" for an unusable slot, which comes last).
+    """What was spent on images given by a hash of their pixels per slot (b"" for an unusable slot).
 
     `files`, `units` as in `Ledger.identify`; `unit`: what is protected in a run that is planned on them, if one is.
     """
-    keyed = [ledger.keyed(p) if p else b"\xff" * 33 for p in fingerprints]
-    order = sorted(range(len(keyed)), key=keyed.__getitem__)  # copies of one picture keep their order
+    order = slot_order(ledger, fingerprints)
     try:
         manifest = ledger.identify(fingerprints, files, units)
         group = ledger.group(manifest)
@@ -99,6 +99,22 @@ def standing(
         raise in_words(error) from error
     runs, total = len(group.charges), cost(group)
     return Standing(np.array(order, np.int64), group.terms, runs, total, group.cap, group.unclear, ahead)
+
+
+def slot_order(ledger: Ledger, fingerprints: Sequence[bytes]) -> list[int]:
+    """Slots in an order that no picture decides: sorted by keyed hashes, all different, which are as good as random numbers.
+
+    So neighbouring data sets have the same distribution of orders, and the same order for the same random numbers: whoever is
+    taken out, or replaced, leaves every other record in its slot, and with it in its micro-batch. An unusable slot has a number
+    of its own too, and so has each copy of a picture: equal ones, or a last place, would tell the data sets apart.
+    """
+    seen: Counter[bytes] = Counter()
+    keys = []
+    for place, pixels in enumerate(fingerprints):
+        name = pixels or b"unusable slot %d" % place
+        keys.append(ledger.keyed(name + b" copy %d" % seen[name] if seen[name] else name))
+        seen[name] += 1
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def cost(group: Group) -> float:

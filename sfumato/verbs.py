@@ -31,7 +31,7 @@ from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
 from .guarding import one_writer
 from .inversion.advisor import Forecast
-from .inverting import Drawing, Work, exact_controls, expectation, fit_rows, public_side, report_controls
+from .inverting import Drawing, Work, exact_controls, expectation, public_side, report_controls
 from .looks import looks_of, looks_since, selections_of
 from .methods import METHODS
 from .preflight import kept_prices, lay_out_model
@@ -158,9 +158,9 @@ def adapt(
         prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known), place)
         for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
             on_stage(f"note: {remark}")
-        prepared = fit_rows(prepared)  # an inversion is checked with the very rows that it will run with
+        prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
-        prepared = fit_to_memory(prepared)
+
         def facts_of(run: Run, records) -> dict:
             return _certificate_facts(run, records, prepared.ancestors)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,25 @@ def test_a_record_that_changes_the_others_is_refused(prepared, monkeypatch):
         return right(batch) * sign
 
     object.__setattr__(prepared.adaptation, "row_losses", coupled)
-    with pytest.raises(ModelError, match="more than its bound"):
+    with pytest.raises(ModelError, match="gradients of others|more than its bound"):
         check_gradients(prepared, lambda stage: None)
     assert not any(torch.is_grad_enabled() and p.grad is not None for p in prepared.adaptation.trainable.values())
+
+
+@pytest.mark.parametrize("micro_batch", [2, 12])
+def test_a_little_of_another_record_is_enough_to_refuse(prepared, micro_batch):
+    """Far less than the bound shows, in the run's own micro-batch, which may be longer than the check's least."""
+    right, sizes = prepared.adaptation.row_losses, []
+
+    def coupled(batch):
+        sizes.append(len(batch))
+        return right(batch) * (1 + 1e-5 * batch.weight.sum())
+
+    changed = replace(
+        prepared,
+        adaptation=replace(prepared.adaptation, row_losses=coupled),
+        performance=replace(prepared.performance, micro_batch=micro_batch),
+    )
+    with pytest.raises(RuntimeError, match="gradients of others"):
+        check_neighbours(changed)
+    assert set(sizes) == {max(3, micro_batch)}
