@@ -61,7 +61,7 @@ def hostile(records: int, seed: int = 0) -> Pairs:
     """Tokens that cancel to nearly nothing, and one record of them huge."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(records, 1, 8, generator=g).expand(records, 16, 8).clone()
-    sign = torch.tensor([1.0, -1.0]).repeat(8)[:, None]
+    sign = torch.tensor([1.0] * 4 + [-1.0] * 4).repeat(2)[:, None]  # in each row of the table, too
     y = torch.randn(records, 1, 8, generator=g) * sign + 1e-3 * torch.randn(records, 16, 8, generator=g)
     y[0] *= 1e6
     return Pairs(x, y)
