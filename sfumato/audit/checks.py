@@ -9,7 +9,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import canaries, conduct, doors, embeddings, large, methods, noise, oneshot, parity, people, replay, sampling, taint
+from . import (
+    canaries,
+    conduct,
+    doors,
+    embeddings,
+    large,
+    methods,
+    noise,
+    oneshot,
+    parity,
+    people,
+    replay,
+    sampling,
+    taint,
+)
 from .finding import Finding
 from .models import FAMILIES
 from .subject import key_of, made_up

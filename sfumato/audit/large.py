@@ -14,7 +14,7 @@ from .subject import Subject, key_of, latents
 
 UNITS, MICRO, CLIP = 65_536, 4_096, 1e-3
 OTHERS = 64  # every so many are not the same unit again
-GONE = (1, 515 * OTHERS)  # one of the many, and one of huge gradient among those in the middle
+GONE = (1, 131 * OTHERS)  # one of the many, and one of huge gradient in another micro-batch
 
 
 def integer_sums(subject: Subject, seed: int, way: str, gone: tuple[int, ...] = GONE, units: int = UNITS) -> Finding:

@@ -49,10 +49,10 @@ class Model(nn.Module):
         return ((self.first(part.x) + self.last(ids)) * part.g).flatten(1).sum(1)
 
 
-def made(model: nn.Module, losses, part: Pairs, way: str, clip=flat(CLIP).factors, grid=FINE, micro_batch=None):
+def made(model: nn.Module, losses, part: Pairs, way: str, grid=FINE, micro_batch=None):
     """The integer sums as one list, and the norms."""
     with Engine(model, dict(model.named_parameters()), strategy=way) as engine:
-        sums, norms = engine.clipped_sum(losses, part, clip=clip, rounding=grid, micro_batch=micro_batch)
+        sums, norms = engine.clipped_sum(losses, part, clip=flat(CLIP).factors, rounding=grid, micro_batch=micro_batch)
     assert all(value.dtype == torch.int64 for value in sums.values())
     return torch.cat([value.flatten() for value in sums.values()]), norms
 
