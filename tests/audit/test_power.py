@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.audit import canaries, conduct, noise, large, oneshot, replay, run_checks, sampling
+from sfumato.audit import canaries, conduct, large, noise, oneshot, replay, run_checks, sampling
 from sfumato.audit.subject import key_of, made_up
 
 from . import helpers as bugs
