@@ -93,9 +93,9 @@ def m6(now: Settings) -> Iterator[Finding]:
 
 def m8(now: Settings) -> Iterator[Finding]:
     """One unit among 65,536 moves the sum of integers by its bound at most, whichever way the engine takes."""
-    for family, kind in (("attention", "per-group"), ("convolution", "flat")):
+    for family, kind, gone in (("attention", "per-group", large.GONE[1:]), ("convolution", "flat", large.GONE)):
         for way in parity.STRATEGIES[1:] if now.quick else parity.STRATEGIES:
-            yield large.integer_sums(made_up(family, kind), now.seed, way)
+            yield large.integer_sums(made_up(family, kind), now.seed, way, gone)
 
 
 def a(now: Settings) -> Iterator[Finding]:
