@@ -9,7 +9,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import canaries, conduct, doors, embeddings, methods, noise, oneshot, parity, people, replay, sampling, taint
+from . import (
+    canaries,
+    conduct,
+    doors,
+    embeddings,
+    large,
+    methods,
+    noise,
+    oneshot,
+    parity,
+    people,
+    replay,
+    sampling,
+    taint,
+)
 from .finding import Finding
 from .models import FAMILIES
 from .subject import key_of, made_up
@@ -75,6 +89,13 @@ def m6(now: Settings) -> Iterator[Finding]:
     """Micro-batches change time and memory only."""
     for family, kind in _models(now):
         yield replay.micro_batches(made_up(family, kind), now.seed)
+
+
+def m8(now: Settings) -> Iterator[Finding]:
+    """One unit among 65,536 moves the sum of integers by its bound at most, whichever way the engine takes."""
+    for family, kind, gone in (("attention", "per-group", large.GONE[1:]), ("convolution", "flat", large.GONE)):
+        for way in parity.STRATEGIES[1:] if now.quick else parity.STRATEGIES:
+            yield large.integer_sums(made_up(family, kind), now.seed, way, gone)
 
 
 def a(now: Settings) -> Iterator[Finding]:
@@ -143,7 +164,7 @@ def m7(now: Settings) -> Iterator[Finding]:
 
 
 CHECKS: dict[str, Check] = {
-    "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M6": m6, "A": a, "A2": a2, "B": b, "B2": b2, "B3": b3, "H": h, "E": e,
+    "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M6": m6, "M8": m8, "A": a, "A2": a2, "B": b, "B2": b2, "B3": b3, "H": h, "E": e,
     "U": u, "METHODS": m_methods, "M5": m5, "M7": m7,
 }  # fmt: skip
 

@@ -106,9 +106,11 @@ def engine(change):
     """`change`(sums, norms, batch, draws) -> sums, after the engine."""
 
     def plant(patch):
-        def broken(self, row_losses, batch, *, draws=1, clip, micro_batch=None):
-            sums, norms = clipped_sum(self, row_losses, batch, draws=draws, clip=clip, micro_batch=micro_batch)
-            return change(sums, norms, batch, draws), norms
+        def broken(self, row_losses, batch, *, draws=1, clip, micro_batch=None, rounding=None):
+            ask = {"draws": draws, "clip": clip, "micro_batch": micro_batch, "rounding": rounding}
+            sums, norms = clipped_sum(self, row_losses, batch, **ask)
+            made = change(sums, norms, batch, draws)
+            return made if rounding is None else {n: v.double().round().long() for n, v in made.items()}, norms
 
         patch.setattr(Engine, "clipped_sum", broken)
 
@@ -119,6 +121,7 @@ copies_clipped_as_records = engine(lambda sums, norms, batch, draws: {n: v * dra
 divided_by_the_drawn_size = engine(
     lambda sums, norms, batch, draws: {n: v * 4.5 / max(len(batch), 1) for n, v in sums.items()}
 )
+rounded_to_float32 = engine(lambda sums, norms, batch, draws: {n: v.float() for n, v in sums.items()})
 one_broken_record_erases_all = engine(
     lambda sums, norms, batch, draws: {n: v * float(torch.isfinite(norms).all()) for n, v in sums.items()}
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.audit import canaries, conduct, noise, oneshot, replay, run_checks, sampling
+from sfumato.audit import canaries, conduct, large, noise, oneshot, replay, run_checks, sampling
 from sfumato.audit.subject import key_of, made_up
 
 from . import helpers as bugs
@@ -29,6 +29,10 @@ def m4():
 
 def m6():
     return replay.micro_batches(made_up("linear"), 0)
+
+
+def m8():
+    return large.integer_sums(made_up("convolution"), 0, "ghost", units=16_384)
 
 
 def a(kind="flat"):
@@ -105,6 +109,8 @@ FOUND = {
     "one broken record erases all": (bugs.one_broken_record_erases_all, m1),
     "a repeated record": (bugs.padded, m1),
     "a buffer that counts": (bugs.touched_buffer, m3),
+    "sums rounded to float32": (bugs.rounded_to_float32, m8),
+    "clip at 1.01 C, among many": (bugs.clip_times(1.01), m8),
     "rate x 1.1": (bugs.rate_times(1.1), b),
     "rate x 1.03": (bugs.rate_times(1.03), b),
     "rate x 0.97": (bugs.rate_times(0.97), b),
@@ -130,6 +136,8 @@ def test_a_planted_bug_is_found(monkeypatch, bug):
     plant(monkeypatch)
     (finding,) = run_checks(checks={"the check": lambda now: iter([check()])})
     assert not finding.passed and finding.detail
+    # that the loop refuses by itself is a find, too; a crash of the bug is none
+    assert not finding.detail.startswith("stopped with") or "SfumatoError" in finding.detail
 
 
 @pytest.mark.parametrize("check", sorted({check for _, check in FOUND.values()}, key=str), ids=lambda c: c.__name__)

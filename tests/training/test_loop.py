@@ -99,6 +99,21 @@ def test_one_unit_moves_the_sum_by_at_most_c(plan_for, toy, latents, key, pre_no
         assert torch.equal(with_unit, without)
 
 
+def test_a_unit_that_is_gone_keeps_its_place(plan_for, toy, latents, key, pre_noise):
+    """Micro-batches are cut by drawn slot, whatever lies in it: else one unit less would put all others into other company."""
+    plan, data, seen = plan_for(10, 10, steps=1), latents(10), []
+    gone = data.label.copy()
+    gone[1] = -1
+    for held in (data, replace(data, label=gone)):
+        adaptation, cuts = toy(), []
+        right = adaptation.row_losses
+        adaptation.row_losses = lambda batch, right=right, cuts=cuts: cuts.append(batch.noise) or right(batch)
+        run(plan, adaptation, held, key)
+        seen.append(cuts)
+    assert [len(cut) for cut in seen[0]] == [len(cut) for cut in seen[1]]
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
 @pytest.mark.parametrize("rule", [{"clip_norm": C}, {"clipping": "normalised", "gamma": 0.01, "clip_norm": 1.0}])
 def test_one_unit_moves_the_sum_by_at_most_c_in_every_step(plan_for, toy, latents, key, monkeypatch, rule):
     """Nothing of an earlier step or micro-batch is left in a later sum. The updates are equal, so only the unit differs."""

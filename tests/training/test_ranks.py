@@ -46,6 +46,9 @@ SCRIPT = """
         state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
         loop.train(plan, adaptation, data, RunKey(bytes(range(32))), attempt=0, recipe=Recipe(learning_rate=4e-3, ema_decay=0.9),
                    performance=Performance(micro_batch=5), state=state, on_step=lambda p, s: True)
+        large = {"w": torch.tensor([2**40 + 1, 2**24 + 1])}  # no float would hold both sums to the last unit
+        parallel.sum_over_ranks(large)
+        assert large["w"].tolist() == [parallel.world_size() * (2**40 + 1), parallel.world_size() * (2**24 + 1)]
         assert parallel.on_first_rank(lambda: parallel.rank()) == 0
         assert parallel.any_rank(parallel.rank() == 1) == (parallel.world_size() > 1)
         try:
