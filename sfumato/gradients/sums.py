@@ -164,7 +164,7 @@ def lengths(grid: Grid | None, sizes: Tensor, below: Tensor, positions: Tensor, 
     wish = (costs / sizes.square().clamp_min(1e-300)).pow(1 / 3)
     fit = torch.ones_like(sizes, dtype=torch.bool)
     for _ in range(2):  # what no record fits into leaves its share to the others
-        low, high = torch.zeros_like(share), (longest / wish).amax(1, keepdim=True)
+        low, high = torch.zeros_like(share), 2 * (longest / wish).amax(1, keepdim=True)
         for _ in range(40):
             middle = (low + high) / 2
             # a product in float64 counts as one rounding here: gamma of 2^29 terms there is no more

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato.gradients import Engine
+from sfumato.gradients import Engine, step
 from sfumato.gradients.layout import Layout
 from sfumato.gradients.rules import gamma
-from sfumato.gradients.sums import EACH, Room, Sums, close_enough
+from sfumato.gradients.sums import LOT, Sums, close_enough, lengths
 from sfumato.privacy.clipping import flat
 from sfumato.privacy.rounding import Rounding
 
@@ -104,8 +104,8 @@ def test_a_product_is_rounded_once_to_the_plans_grid_however_large_it_is():
     for records in (1, 1000):
         sums = Sums(Layout({"w": layer.weight}, [], [], None), Rounding.of(CLIP, 64))
         part = usual(records)
-        sums.add_product(sums.weight("w"), [(part.x.double(), part.g.double())], 0)
         exact = torch.einsum("bnp,bnd->pd", part.g.double(), part.x.double()) / sums.grid.step
+        sums.add_products(sums.weight("w"), [[exact / 4, 3 * exact / 4]])
         assert float((sums.weight("w") - exact).abs().max()) <= 0.5 + 1e-6
 
 
@@ -142,26 +142,43 @@ def test_a_record_over_the_limit_adds_nothing_and_changes_nothing(way, alone):
     assert not torch.equal(total(0.95), total(0.0))
 
 
+def distance(grid, many: Tensor, sizes: Tensor, positions: Tensor) -> float:
+    """Most that one lot's products are off by: each weight's by its own gamma times its sizes."""
+    terms = [gamma(int(m * n) + 4, torch.float32 if m else torch.float64) for m, n in zip(many, positions, strict=True)]
+    return float((torch.tensor(terms, dtype=torch.float64) * sizes).norm())
+
+
 @pytest.mark.parametrize("share", [1e-3, 0.5, 1.0, 10.0, 4096.0])
 @pytest.mark.parametrize("below", [0.0, 1e-4])
-def test_a_block_in_single_precision_is_as_long_as_its_error_bound_allows(share, below):
-    """All products of a micro-batch together: at most 3/8 rho C, for the sizes that it has."""
-    grid = Rounding.of(CLIP, 64)
-    allowed, sizes = 0.375 * grid.slack * CLIP, share * CLIP * 100
-    room = Room(grid, torch.float32, sizes, below * CLIP)
-    assert gamma(room.longest, torch.float32) * sizes + below * CLIP <= allowed
-    if below == 0 and gamma(1000, torch.float32) * sizes < allowed:
-        assert room.longest >= 1000  # and not much shorter than it could be
-    for positions in (1, 16, 1000):
-        for simple in (True, False):
-            assert (together := room.together(positions, simple)) * positions + EACH <= max(room.longest, EACH) or not together
+def test_a_product_in_single_precision_is_as_long_as_its_error_bound_allows(share, below):
+    """All products of a lot together: at most 3/8 rho C, for the sizes that it has; and not much shorter than they could be."""
+    grid, records = Rounding.of(CLIP, 64), 32
+    allowed = 0.375 * grid.slack * CLIP
+    positions, costs = torch.tensor([1, 16, 16, 64, 256]), torch.tensor([64.0, 1e5, 1e3, 1e5, 1e6])
+    sizes = share * CLIP * torch.tensor([3.0, 30.0, 1.0, 60.0, 2.0], dtype=torch.float64)
+    off = torch.tensor([below * CLIP], dtype=torch.float64)
+    (many,) = lengths(grid, sizes[None], off, positions, records, costs)
+    assert distance(grid, many, sizes, positions) + below * CLIP <= allowed and (many <= records).all()
+    twice = (2 * many).clamp_max(records)
+    assert (twice == many).all() or distance(grid, twice, sizes, positions) + below * CLIP > 0.9 * allowed
 
 
-def test_sizes_that_allow_no_block_ask_for_float64():
-    grid = Rounding.of(CLIP, 64)
-    assert Room(grid, torch.float32, 1e6 * CLIP, 0.0).together(16, False) == 0
-    assert Room(grid, torch.float32, float("inf"), 0.0).longest == Room(grid, torch.float64, CLIP, 0.0).longest == 0
-    assert Room(grid, torch.float32, CLIP, CLIP).longest == 0
+def test_sizes_that_allow_no_product_in_single_precision_ask_for_float64():
+    grid, one = Rounding.of(CLIP, 64), torch.ones(1, 1, dtype=torch.float64)
+
+    def many(size: float, below: float = 0.0, grid=grid) -> int:
+        return int(lengths(grid, size * one, below * one[0], torch.tensor([16]), 32, torch.tensor([1.0])))
+
+    assert many(CLIP) == 32 and many(1e6 * CLIP) == 0
+    assert many(float("inf")) == many(float("nan")) == many(CLIP, CLIP) == many(CLIP, grid=None) == 0
+
+
+def test_a_lot_with_a_hopeless_weight_leaves_the_others_what_its_float64_does_not_need():
+    grid, positions = Rounding.of(CLIP, 64), torch.tensor([16, 1024])
+    sizes = CLIP * torch.tensor([100.0, 100.0], dtype=torch.float64)
+    (many,) = lengths(grid, sizes[None], torch.zeros(1, dtype=torch.float64), positions, 32, torch.tensor([1e3, 1e3]))
+    assert many.tolist() == [30, 0] or (many[0] >= 16 and many[1] == 0)
+    assert distance(grid, many, sizes, positions) <= 0.375 * grid.slack * CLIP
 
 
 @pytest.mark.parametrize("records", [1, 1000, 10**6])
@@ -173,13 +190,19 @@ def test_a_product_in_float64_is_used_where_its_shape_proves_it_close(records):
     assert gamma(8 * max(fits), torch.float64) * records * 4096 > 0.375 * slack
 
 
-def test_blocks_follow_what_tokens_add_up_to_and_not_what_is_left_of_them():
-    """A thousand equal records whose tokens cancel: what single precision loses in each adds up."""
+def test_products_follow_what_tokens_add_up_to_and_not_what_is_left_of_them(monkeypatch):
+    """Records whose tokens cancel: what a product may be off by follows the sum of their sizes, over every record of a lot."""
     g = torch.Generator().manual_seed(5)
-    layer, grid, records = nn.Linear(8, 8, bias=False), Rounding.of(CLIP, 64), 1000
+    layer, records = nn.Linear(8, 8, bias=False), LOT + 8
     x = torch.rand(1, 1, 8, generator=g).expand(1, 16, 8) + 2e-3 * torch.rand(1, 16, 8, generator=g)
     y = torch.rand(1, 1, 8, generator=g) * torch.tensor([1.0] * 8 + [-1.0] * 8)[:, None]
     part = Pairs(*(t.expand(records, -1, -1).contiguous() for t in (x, y)))
-    found, norms = made(layer, lambda p: (layer(p.x) * p.g).flatten(1).sum(1), part, "ghost", grid=grid)
-    exact = (flat(CLIP).factors(norms)[0] * (y[0].double().t() @ x[0].double()) * records).flatten()
-    assert float((found * grid.step - exact).norm()) <= 0.375 * grid.slack * CLIP + 0.5 * grid.step * 8
+    asked = []
+    monkeypatch.setattr(step, "lengths", lambda grid, sizes, *rest: asked.append(sizes) or lengths(grid, sizes, *rest))
+    found, norms = made(layer, lambda p: (layer(p.x) * p.g).flatten(1).sum(1), part, "ghost", grid=Rounding.of(CLIP, 64))
+    factors, tokens = flat(CLIP).factors(norms), (x[0].double().norm(dim=1) * y[0].double().norm(dim=1)).sum()
+    right = torch.stack([factors[:LOT].sum(), factors[LOT:].sum()]) * tokens
+    assert (asked[0][:, 0] >= right).all() and (asked[0][:, 0] <= 1.01 * right).all()
+    exact = (factors[0] * (y[0].double().t() @ x[0].double()) * records).flatten()
+    grid = Rounding.of(CLIP, 64)
+    assert float((found * grid.step - exact).norm()) <= 2 * (0.375 * grid.slack * CLIP + 0.5 * grid.step * 8)
