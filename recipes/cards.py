@@ -53,7 +53,7 @@ point for private adaptation.
 
     import torch
     from diffusers import StableDiffusionPipeline
-    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER", torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER", dtype=torch.float32)
 
 Made by `python -m recipes.make {base}`; seeds are fixed.
 

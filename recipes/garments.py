@@ -155,7 +155,7 @@ def make_garments(work: Path, cache: Path, start: Path) -> Path:
         cache / "garments.npz", images=images[garment], labels=label[garment]
     )  # public data of their own
     log(f"drew {len(images)} pictures")
-    pipe = StableDiffusionPipeline.from_pretrained(start, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
     order = np.random.default_rng(SEED).permutation(len(images))
     vae = train_autoencoder(images[order[HELD_OUT:]], AUTOENCODER_STEPS, SEED, start=pipe.vae)
     mean, std = encode(vae, images)

@@ -241,7 +241,7 @@ def make_icons(work: Path, cache: Path, letters: Path) -> Path:
     log(f"{len(icons)} icons of {len(facts)} packs")
     images, index = make_images(icons, pictures, PICTURES_A_PACK, SEED)
     log(f"drew {len(images)} pictures")
-    start = StableDiffusionPipeline.from_pretrained(letters, torch_dtype=torch.float32)
+    start = StableDiffusionPipeline.from_pretrained(letters, dtype=torch.float32)
     vae, errors = _autoencoder(work / "icons-autoencoder", start.vae, icons, pictures, images, index)
     mean, std = encode(vae, images)
     scale = vae.config.scaling_factor

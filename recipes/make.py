@@ -93,7 +93,7 @@ def make_glyphs(work: Path, cache: Path) -> Path:
     done = work / "glyphs"
     if (done / "model_index.json").exists():
         return done
-    letters = StableDiffusionPipeline.from_pretrained(make_letters(work, cache), torch_dtype=torch.float32)
+    letters = StableDiffusionPipeline.from_pretrained(make_letters(work, cache), dtype=torch.float32)
     faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
     examples = glyph_examples(letters.vae, faces, {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}, SEED + 10)
     tokenizer = captions.make_tokenizer(all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -162,11 +163,10 @@ def prepare(
             "allow it by name (--allow-caption-prompts, recorded)"
         )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
-    # The public seed: it decides how adapters start, never a draw that protects anyone.
-    torch.manual_seed(seed)
     try:
         public = {"start": start} if start else {}
-        adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}), **public)
+        with _seeded(seed):
+            adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}), **public)
     except TypeError as error:
         raise SfumatoError(f"--method {method} does not take one of the options given: {error}") from error
     if relation == "add-remove":
@@ -302,16 +302,27 @@ def rebuild(
     performance = Performance(**options["performance"])
     words = options["prompts"]
     prompts = Prompts(tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"]))
-    torch.manual_seed(options["seed"])
-    adaptation = METHODS[plan.method](
-        base,
-        prompts,
-        precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
-        **options["method_options"],
-        **({"selected": selected} if selected else {}),
-        **({"start": start} if start else {}),
-    )
+    with _seeded(options["seed"]):
+        adaptation = METHODS[plan.method](
+            base,
+            prompts,
+            precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
+            **options["method_options"],
+            **({"selected": selected} if selected else {}),
+            **({"start": start} if start else {}),
+        )
     return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {}))
+
+
+@contextlib.contextmanager
+def _seeded(seed: int):
+    """torch's global generator under the public seed, and as the caller had it afterwards.
+
+    The seed decides how adapters start, never a draw that protects anyone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:

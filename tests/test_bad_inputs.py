@@ -23,7 +23,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -628,7 +628,7 @@ def clock_set_back(kit) -> str:
     class Earlier(datetime):
         @classmethod
         def now(cls, zone=None):
-            return datetime(1999, 1, 1, tzinfo=timezone.utc)
+            return datetime(1999, 1, 1, tzinfo=UTC)
 
     kit.patch.setattr(chain, "datetime", Earlier)
     budget.set_cap(book, prints, 7)

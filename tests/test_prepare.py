@@ -112,7 +112,10 @@ def test_no_unit_column_may_pass_for_single_records(tiny_base):
 def test_the_same_options_make_the_same_start_again(tiny_base):
     made = ready(tiny_base, method="lora", seed=5, embedder=True)
     torch.manual_seed(99)
+    own = torch.get_rng_state()
     again = rebuild(made.plan, made.options)
+    ready(tiny_base, method="lora", seed=5, embedder=True)
+    assert torch.equal(torch.get_rng_state(), own), "the caller's generator is the caller's"
     assert list(again.adaptation.trainable) == list(made.adaptation.trainable)
     assert all(torch.equal(p, made.adaptation.trainable[n]) for n, p in again.adaptation.trainable.items())
     assert again.recipe == made.recipe and again.performance == made.performance

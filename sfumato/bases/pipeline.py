@@ -79,8 +79,8 @@ def load_pipeline(name_or_path: str | Path) -> Base:
     index = json.loads((folder / "model_index.json").read_text())
     try:
         options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-        unet, *found = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32, **options)
-        vae, more = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, **options)
+        unet, *found = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.float32, **options)
+        vae, more = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32, **options)
         text_encoder, most = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **options)
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         scheduler_class = getattr(diffusers, index["scheduler"][1])

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sfumato.privacy.faults import LedgerError, OlderCopy, in_words
@@ -278,7 +278,7 @@ class Chain:
             "utc": "",
             "body": json.loads(canonical(body)),
         }
-        written = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        written = datetime.now(UTC).isoformat(timespec="seconds")
         row = Row(**values, hash=hash_of(values), written=written)
         *cells, _ = {**asdict(row), "body": canonical(row.body)}.values()
         self.db.execute("INSERT INTO seal VALUES (?, ?, ?)", [row.seq, self.key.mac(row.hash, written), written])

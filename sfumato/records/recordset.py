@@ -82,7 +82,7 @@ class RecordSet:
     def load(self, indices, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         """(uint8 [k, R, R, 3] RGB, bool [k] whether it is the picture that was indexed) of the slots `indices`.
 
-        Square centre crop, then Lanczos. Array records at most 4 px smaller than R are padded with zeros instead.
+        Square centre crop, then Lanczos. Array records at most 4 px smaller than R get a border of their own background instead.
         Zeros and False for an unusable slot, and for one that has changed or vanished since: after a charge no record ends
         a run, and nothing that the ledger did not see is trained on.
         """

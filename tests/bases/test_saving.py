@@ -102,7 +102,7 @@ def test_lora_and_pipeline_load_where_sfumato_cannot_be_imported(adapted, tiny_b
         pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
         pipe.load_lora_weights(sys.argv[2])
         print(sum("lora_B" in n for n, _ in pipe.unet.named_parameters()))
-        pipe = StableDiffusionPipeline.from_pretrained(sys.argv[3], torch_dtype=torch.float32, local_files_only=True)
+        pipe = StableDiffusionPipeline.from_pretrained(sys.argv[3], dtype=torch.float32, local_files_only=True)
         pipe.set_progress_bar_config(disable=True)
         image = pipe("a picture of a circle", num_inference_steps=2, height=16, width=16, output_type="np").images
         print(image.shape)

@@ -77,7 +77,7 @@ def test_lora_release(kit, tmp_path):
     out = write_release(source, tmp_path / "release", **kit.facts(artefacts="model", settings=None))
     card = (out / "README.md").read_text()
     assert verify(out).ok and "load_lora_weights" in card
-    assert '"path/to/the/base", torch_dtype=torch.float32)' in card, "bundled bases are stored in half precision"
+    assert '"path/to/the/base", dtype=torch.float32)' in card, "bundled bases are stored in half precision"
     assert not (out / "croissant.json").exists()
     (source / "model.bin").write_bytes(b"x")
     with pytest.raises(SfumatoError, match=r"model.bin is not on the list"):
