@@ -68,8 +68,7 @@ def _exported_makers(folder: Path, book: Ledger) -> list[str]:
     """Runs of this ledger whose exported weights the folder holds; ModelError where it holds others of theirs."""
     names = contents_of_files(folder)
     claims = [(names[content], makers) for content, makers in book.public.makers(names).items()]
-    if not claims:
-        claims = [(name, {(run, what)}) for name, run, what in _of_older_rows(folder, book)]
+    claims += [(name, {(run, what)}) for name, run, what in _of_older_rows(folder, book)]
     made = {run for _, makers in claims for run, what in makers if what == "model"}
     exported = {run for run in made if _exported(book, run)}
     # Of an exported run a checkpoint may hold what the model holds; a control is no part of what the run has paid for.
@@ -82,8 +81,8 @@ def _exported_makers(folder: Path, book: Ledger) -> list[str]:
 
 def _of_older_rows(folder: Path, book: Ledger) -> list[tuple[str, str, str]]:
     """(file, run, what) for checkpoint files and whole models that are known by the hashes of rows without tensors."""
-    files = {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)}
-    notes = [row for row in book.chain.of("NOTE") if "made" not in row.body]
+    notes = [row for row in book.chain.of("NOTE") if "made" not in row.body and {"sha256", "model"} & set(row.body)]
+    files = {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)} if notes else {}
     found = [(files[n.body["sha256"]], n.run_id, "checkpoint") for n in notes if n.body.get("sha256") in files]
     models = {n.body["model"]: n.run_id for n in notes if "model" in n.body}
     return found + ([("model", models[d], "model")] if models and (d := model_digest(folder)) in models else [])

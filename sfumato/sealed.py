@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 
 from .bases import made_contents, made_contents_of_files, weights_of_base
 from .errors import LedgerFault, MachineError
+from .methods import Adaptation
 from .privacy.public import MOST
 from .run import Run
 
@@ -58,8 +59,8 @@ def _ended(run: Run, attempt: int) -> bool:
     return begun and any(note.get("checkpoint") == run.plan.steps for note in notes)
 
 
-def seal_model(run: Run, folder: Path, attempt: int) -> None:
-    """Note the finished model in the ledger before it gets its name.
+def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] = ()) -> None:
+    """Note the finished model in the ledger before it gets its name; what it holds of `public` (`frozen_contents`) is nobody's.
 
     A copy of the run folder that ended the same attempt with other numbers (other hardware, say) had the same noise: the difference
     of the two would have none. LedgerFault for the second of them, and for an attempt whose last step the ledger does not know: it
@@ -67,7 +68,7 @@ def seal_model(run: Run, folder: Path, attempt: int) -> None:
     """
     if not _ended(run, attempt):
         raise LedgerFault("the ledger has no note of this attempt's last step, so its model cannot be finished: --resume --new-attempt")
-    run.record("NOTE", {"model": model_digest(folder), "attempt": attempt, **note_weights(run, "model", folder)})
+    run.record("NOTE", {"model": model_digest(folder), "attempt": attempt, **note_weights(run, "model", folder, public)})
 
 
 def require_sealed(run: Run) -> None:
@@ -76,10 +77,20 @@ def require_sealed(run: Run) -> None:
         raise LedgerFault(f"{run.folder / 'model'} is not the model that the ledger knows: put the run's own back")
 
 
-def note_weights(run: Run, what: str, place: Path) -> dict:
+def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
+    """Contents of what does not train, such as adapters that start from the public seed and stay so."""
+    trainable = {id(tensor) for tensor in adaptation.trainable.values()}
+    held = list(adaptation.model.named_parameters())
+    if not trainable <= {id(tensor) for _, tensor in held}:
+        return frozenset()  # what trains lies elsewhere: nothing here is surely public
+    frozen = [(name, p) for name, p in held if id(p) not in trainable and not p.requires_grad]
+    return frozenset(content for made in made_contents(frozen) for content in made)
+
+
+def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = ()) -> dict:
     """What a NOTE row says of weights that a run made (`what`: model, control): keyed codes of the blocks of the safetensors files at
-    `place`, less what the run's base holds already."""
-    before = _before(run.plan.base, run.plan.base_digest)
+    `place`, less what is `public` and what the run's base holds already."""
+    before = _before(run.plan.base, run.plan.base_digest) | frozenset(public)
     return keyed_contents(run, what, made_contents_of_files(place, before), MOST)
 
 
