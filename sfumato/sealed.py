@@ -83,7 +83,7 @@ def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
     held = list(adaptation.model.named_parameters())
     if not trainable <= {id(tensor) for _, tensor in held}:
         return frozenset()  # what trains lies elsewhere: nothing here is surely public
-    frozen = [(name, p) for name, p in held if id(p) not in trainable and not p.requires_grad]
+    frozen = [(name, p) for name, p in held if id(p) not in trainable]
     return frozenset(content for made in made_contents(frozen) for content in made)
 
 
