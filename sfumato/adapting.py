@@ -31,7 +31,7 @@ from .privacy.noise import noisy_histogram
 from .privacy.plan import Plan
 from .probing import check_scores, choose_matrices
 from .run import Run
-from .sealed import begin_interval, note_state, note_weights, reached, seal_model
+from .sealed import begin_interval, frozen_contents, note_state, note_weights, reached, seal_model
 from .training import (
     Progress,
     State,
@@ -261,11 +261,12 @@ def _save(run: Run, prepared: Prepared, records, attempt: int) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
+        public = frozen_contents(prepared.adaptation)  # before saving, which may merge adapters into the base
         prepared.adaptation.save(temporary)
         if plan.histogram_noise_multiplier is not None:
             counts = noisy_class_counts(records, plan, key)
             write_file(temporary / "class_counts.json", json.dumps(counts.tolist()).encode())
-        seal_model(run, temporary, attempt)
+        seal_model(run, temporary, attempt, public)
         temporary.rename(run.folder / "model")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__

@@ -24,7 +24,7 @@ from .methods import TOKEN_METHODS
 from .prepare import original_base, rebuild
 from .records import RecordSet, is_flat, load_records
 from .run import Run
-from .sealed import note_weights
+from .sealed import frozen_contents, note_weights
 from .synthesis import Sampling, class_of_each, pictures
 from .training import State, open_latents, train_without_privacy, write_file
 
@@ -292,8 +292,9 @@ def _non_private_base(run: Run, seed: int = 0) -> Base:
     folder = run.folder / "evaluation" / "non-private-model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    public = frozen_contents(prepared.adaptation)
     prepared.adaptation.save(folder)
-    run.record("NOTE", note_weights(run, "control", folder))
+    run.record("NOTE", note_weights(run, "control", folder, public))
     return open_adapted(folder, lambda: original_base(plan))
 
 

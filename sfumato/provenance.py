@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from .bases import bundled_bases, contents_of_files, resolve_base
+from .bases import bundled_bases, contents_of_files, resolve_base, weight_files
 from .errors import ModelError, SfumatoError
 from .privacy.datasets import TERMS, inherited_charges
 from .privacy.ledger import Ledger
@@ -66,12 +66,13 @@ def trace_images(path: Path, book: Ledger | None, error: type[SfumatoError]) -> 
 
 def _exported_makers(folder: Path, book: Ledger) -> list[str]:
     """Runs of this ledger whose exported weights the folder holds; ModelError where it holds others of theirs."""
-    claims = book.public.makers(contents_of_files(folder))
-    if not claims:
-        claims = {name: {(run, what)} for name, run, what in _of_older_rows(folder, book)}
-    exported = {run for makers in claims.values() for run, what in makers if what == "model" and _exported(book, run)}
+    names = contents_of_files(folder)
+    claims = [(names[content], makers) for content, makers in book.public.makers(names).items()]
+    claims += [(name, {(run, what)}) for name, run, what in _of_older_rows(folder, book)]
+    made = {run for _, makers in claims for run, what in makers if what == "model"}
+    exported = {run for run in made if _exported(book, run)}
     # Of an exported run a checkpoint may hold what the model holds; a control is no part of what the run has paid for.
-    for name, makers in sorted(claims.items()):
+    for name, makers in sorted(claims, key=lambda claim: (claim[0], sorted(claim[1]))):
         if not any(run in exported and what != "control" for run, what in makers):
             run, what = sorted(makers)[0]
             raise ModelError(f"--base {folder}: {name} is in a {what} of run {run}, which was never exported: {CURE}")
@@ -80,8 +81,8 @@ def _exported_makers(folder: Path, book: Ledger) -> list[str]:
 
 def _of_older_rows(folder: Path, book: Ledger) -> list[tuple[str, str, str]]:
     """(file, run, what) for checkpoint files and whole models that are known by the hashes of rows without tensors."""
-    files = {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in sorted(folder.rglob("*.safetensors"))}
-    notes = [row for row in book.chain.of("NOTE") if "tensors" not in row.body]
+    notes = [row for row in book.chain.of("NOTE") if "made" not in row.body and {"sha256", "model"} & set(row.body)]
+    files = {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)} if notes else {}
     found = [(files[n.body["sha256"]], n.run_id, "checkpoint") for n in notes if n.body.get("sha256") in files]
     models = {n.body["model"]: n.run_id for n in notes if "model" in n.body}
     return found + ([("model", models[d], "model")] if models and (d := model_digest(folder)) in models else [])

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from .bases import made_contents, made_contents_of_files, weights_of_base
 from .errors import LedgerFault, MachineError
+from .methods import Adaptation
+from .privacy.public import MOST
 from .run import Run
+
+MOST_OF_CHECKPOINT = 2048  # codes
 
 
 def begin_interval(run: Run, attempt: int, step: int) -> int:
@@ -54,8 +59,8 @@ def _ended(run: Run, attempt: int) -> bool:
     return begun and any(note.get("checkpoint") == run.plan.steps for note in notes)
 
 
-def seal_model(run: Run, folder: Path, attempt: int) -> None:
-    """Note the finished model in the ledger before it gets its name.
+def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] = ()) -> None:
+    """Note the finished model in the ledger before it gets its name; what it holds of `public` (`frozen_contents`) is nobody's.
 
     A copy of the run folder that ended the same attempt with other numbers (other hardware, say) had the same noise: the difference
     of the two would have none. LedgerFault for the second of them, and for an attempt whose last step the ledger does not know: it
@@ -63,7 +68,7 @@ def seal_model(run: Run, folder: Path, attempt: int) -> None:
     """
     if not _ended(run, attempt):
         raise LedgerFault("the ledger has no note of this attempt's last step, so its model cannot be finished: --resume --new-attempt")
-    run.record("NOTE", {"model": model_digest(folder), "attempt": attempt, **note_weights(run, "model", folder)})
+    run.record("NOTE", {"model": model_digest(folder), "attempt": attempt, **note_weights(run, "model", folder, public)})
 
 
 def require_sealed(run: Run) -> None:
@@ -72,21 +77,39 @@ def require_sealed(run: Run) -> None:
         raise LedgerFault(f"{run.folder / 'model'} is not the model that the ledger knows: put the run's own back")
 
 
-def keyed_contents(run: Run, what: str, contents: Iterable[bytes]) -> dict:
-    """What a NOTE row says of weights that a run made (`what`: model, checkpoint, control): each tensor's keyed hash."""
-    return {"made": what, "tensors": [run.ledger.ledger.public.tensor_key(content) for content in contents]}
+def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
+    """Contents of what does not train, such as adapters that start from the public seed and stay so."""
+    trainable = {id(tensor) for tensor in adaptation.trainable.values()}
+    held = list(adaptation.model.named_parameters())
+    if not trainable <= {id(tensor) for _, tensor in held}:
+        return frozenset()  # what trains lies elsewhere: nothing here is surely public
+    frozen = [(name, p) for name, p in held if id(p) not in trainable]
+    return frozenset(content for made in made_contents(frozen) for content in made)
 
 
-def note_weights(run: Run, what: str, place: Path) -> dict:
-    """The same for the safetensors files at `place`, less what the run's base holds already."""
-    before = weights_of_base(run.plan.base)
-    return keyed_contents(run, what, made_contents_of_files(place, before))
+def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = ()) -> dict:
+    """What a NOTE row says of weights that a run made (`what`: model, control): keyed codes of the blocks of the safetensors files at
+    `place`, less what is `public` and what the run's base holds already."""
+    before = _before(run.plan.base, run.plan.base_digest) | frozenset(public)
+    return keyed_contents(run, what, made_contents_of_files(place, before), MOST)
 
 
 def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> dict:
-    """The same for a checkpoint: its weights and their averages."""
-    parts = [[(n, t) for n, t in tensors.items() if n.startswith(kind)] for kind in ("weight/", "average/")]
-    return keyed_contents(run, "checkpoint", [content for part in parts for content in made_contents(part)])
+    """The same for a checkpoint: its weights and their averages. There are many checkpoints, so fewer codes of each."""
+    state = [(name, tensor) for name, tensor in tensors.items() if name.startswith(("weight/", "average/"))]
+    before = _before(run.plan.base, run.plan.base_digest)
+    return keyed_contents(run, "checkpoint", made_contents(state, before), MOST_OF_CHECKPOINT)
+
+
+def keyed_contents(run: Run, what: str, made: Iterable[Sequence[bytes]], most: int) -> dict:
+    """What a NOTE row says of blocks that a run made."""
+    return {"made": what, "blocks": run.ledger.ledger.public.block_codes(made, most)}
+
+
+@lru_cache(maxsize=1)
+def _before(base: str, digest: str) -> frozenset[bytes]:
+    """What a base holds that has this digest."""
+    return weights_of_base(base)
 
 
 def model_digest(folder: Path) -> str:

@@ -13,12 +13,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sfumato import budget, certified, protocol, provenance, verbs
+from sfumato.bases import load_base, made_contents, weights_of_base
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import BudgetError, DataError, ModelError, SfumatoError
+from sfumato.methods import METHODS, Prompts
 from sfumato.privacy import accounting
 from sfumato.provenance import require_public_place
 from sfumato.records import load_records
 from sfumato.run import Run
+from sfumato.sealed import frozen_contents
 from sfumato.synthesis import Sampling
 from sfumato.training import Performance
 
@@ -182,10 +185,85 @@ def control_model(world, tiny_base, folder):
     return shutil.copytree(world / "hidden" / "evaluation" / "non-private-model", folder)
 
 
-@pytest.mark.parametrize("thief", [base_of_checkpoint, moved_model, packed_model, adapter_beside, control_model])
+def trained_and_public(world, tiny_base):
+    """(file below a base, its tensors as the run left them, as the public base holds them) for the denoiser."""
+    file = "unet/diffusion_pytorch_model.safetensors"
+    return file, load_file(world / "hidden" / "model" / file), load_file(tiny_base / file)
+
+
+def all_but_the_largest(world, tiny_base, folder):
+    """The public base, with what the run made of its smaller matrices."""
+    shutil.copytree(tiny_base, folder)
+    file, mine, public = trained_and_public(world, tiny_base)
+    changed = sorted((n for n in mine if not torch.equal(mine[n].half(), public[n].half())), key=lambda n: -mine[n].numel())
+    assert len(changed) > 16
+    save_file(public | {n: mine[n] for n in changed[16:]}, folder / file, metadata={"format": "pt"})
+    return folder
+
+
+def one_number_nudged(world, tiny_base, folder):
+    """The model, with the first number of every tensor edited."""
+    shutil.copytree(world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*"))
+    for file in folder.rglob("*.safetensors"):
+        tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+        for tensor in tensors.values():
+            if tensor.is_floating_point():
+                tensor.view(-1)[0] += 1e-2
+        save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+THIEVES = (base_of_checkpoint, moved_model, packed_model, adapter_beside, control_model, all_but_the_largest, one_number_nudged)
+
+
+@pytest.mark.parametrize("thief", THIEVES)
 def test_what_a_run_made_is_no_public_base(world, tiny_base, tmp_path, thief):
     with pytest.raises(ModelError, match=f"of run {Run.open(world / 'hidden').id}, which was never exported: `sfumato export`"):
         plan(world, base=str(thief(world, tiny_base, tmp_path / "base")))
+
+
+def test_a_link_to_what_a_run_made_is_no_public_base(world, tiny_base, tmp_path):
+    shutil.copytree(tiny_base, tmp_path / "base")
+    shutil.copytree(world / "hidden" / "model" / "unet", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "base" / "unet")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "base" / "unet")
+    before = charges(world)
+    with pytest.raises(ModelError, match="unet in .* is a link to a folder"):
+        plan(world, base=str(tmp_path / "base"))
+    (tmp_path / "base" / "unet").unlink()
+    (tmp_path / "base" / "unet").mkdir()
+    for path in (tmp_path / "elsewhere").iterdir():  # links to files are read
+        os.symlink(path, tmp_path / "base" / "unet" / path.name)
+    with pytest.raises(ModelError, match="which was never exported"):
+        plan(world, base=str(tmp_path / "base"))
+    assert charges(world) == before
+
+
+def test_parts_of_an_exported_and_of_another_run_are_told_apart(world, tmp_path):
+    """Each block answers for itself: tokens of a run that was exported do not vouch for another's in the same table."""
+    file = "text_encoder/model.safetensors"
+    shutil.copytree(world / "out" / "model", tmp_path / "base")
+    hidden, released = load_file(world / "hidden" / "model" / file), load_file(tmp_path / "base" / file)
+    (name,) = (n for n in released if n.endswith("token_embedding.weight"))
+    book = budget.open_ledger(world / "ledger.sqlite")
+    assert provenance._exported_makers(tmp_path / "base", book) == [Run.open(world / "run").id]
+    released[name][-1] = hidden[name][-1]
+    save_file(released, tmp_path / "base" / file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"{name} is in a .* of run {Run.open(world / 'hidden').id}, which was never exported"):
+        provenance._exported_makers(tmp_path / "base", book)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_does_not_train_is_nobodys(tiny_base, frozen):
+    """Adapters that start from the public seed and stay as they are, are the same in every run."""
+    opened = load_base(tiny_base)
+    made = METHODS["lora"](opened, Prompts(("a",)), rank=4, freeze_a=frozen)
+    inputs = [(n, p) for n, p in opened.unet.named_parameters() if ".lora_A." in n]
+    contents = {c for blocks in made_contents(inputs) for c in blocks}
+    assert contents and (contents <= frozen_contents(made)) is frozen and weights_of_base(tiny_base) & frozen_contents(made)
+    # Where what trains is not among the model's own tensors, nothing is taken for public.
+    made.trainable["x"] = torch.nn.Parameter(torch.zeros(1))
+    assert not frozen_contents(made)
 
 
 def test_the_control_of_an_exported_run_stays_private(world, tiny_base, tmp_path):
@@ -301,7 +379,7 @@ def test_an_exported_adapter_goes_on(world, tmp_path):
     verbs.export(run, tmp_path / "out")
     second = adapt(world / "q", tmp_path / "out", tmp_path / "second", **said)
     verbs.release(tmp_path / "out")
-    assert [a["run"] for a in second.origins()["lineage"]] == [run.id]
+    assert [a["run"] for a in second.lineage] == [run.id]
     images = verbs.synthesize(second, 3, tmp_path / "drawn", sampling=Sampling(steps=1))
     assert verbs.verify(verbs.release(images)).ok
     (tmp_path / "lone").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .contents import contents_of_files, made_contents, made_contents_of_files
 from .denoising import make_denoiser
 from .exported import load_base, weights_of_base
+from .files import weight_files
 from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
 from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, open_adapted, remove_loda, save_loda
 from .pipeline import Base, bundled_bases, folder_digest, make_scheduler, resolve_base
@@ -64,6 +65,7 @@ __all__ = [
     "save_pipeline",
     "tokenize",
     "unknown_words",
+    "weight_files",
     "weights_of_base",
     "word_vectors",
     "write_embeddings",

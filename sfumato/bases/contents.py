@@ -3,33 +3,65 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
+from .files import weight_files
 
-FEWEST = 16  # numbers; of fewer, or of equal ones, two models can hold the same by chance
-LARGEST = 16  # tensors of one file that are noted: a copy of a model holds them all
-MOST_ROWS = 256  # token vectors of one table that are noted one by one
+# Numbers of one block: one that is edited hides its own block alone. Large tensors in larger blocks, by their size, which a copy keeps.
+BLOCK, LARGE_BLOCK, LARGE = 256, 4096, 1 << 16
+FEWEST, DISTINCT = 16, 12  # numbers of a block, different ones among them; of fewer two models can hold the same by chance
+GLANCE = 64  # numbers of a block in which different ones are looked for before all are
 
 
 def content_of(tensor: torch.Tensor) -> bytes | None:
-    """SHA-256 of a tensor's numbers in half precision, in order; None for one that says too little (`FEWEST`)."""
+    """How rows of earlier versions know a tensor: SHA-256 of its numbers in half precision; None for one that says too little."""
     flat = tensor.detach().to("cpu", torch.float32).flatten()
     if flat.numel() < FEWEST or not torch.is_floating_point(tensor) or bool((flat == flat[0]).all()):
         return None
     return hashlib.sha256(flat.to(torch.float16).numpy().tobytes()).digest()
 
 
+def blocks_of(tensor: torch.Tensor) -> Iterator[bytes]:
+    """SHA-256 of each block of a tensor's numbers in half precision, in order, but for blocks that say too little."""
+    if not torch.is_floating_point(tensor) or tensor.numel() < FEWEST:
+        return
+    # Plus zero: it makes minus zeros zeros.
+    flat = (tensor.detach().to("cpu", torch.float32).flatten().to(torch.float16) + 0.0).numpy().view(np.uint16)
+    size = LARGE_BLOCK if len(flat) >= LARGE else min(BLOCK, len(flat))
+    whole, tail = flat[: len(flat) // size * size].reshape(-1, size), flat[len(flat) // size * size :]
+    clear = _different(whole[:, :: max(1, size // GLANCE)])
+    for row, says in zip(whole, clear):
+        if says >= DISTINCT or len(np.unique(row)) >= DISTINCT:
+            yield hashlib.sha256(row).digest()
+    if len(tail) >= FEWEST and len(np.unique(tail)) >= DISTINCT:
+        yield hashlib.sha256(tail).digest()
+
+
+def _different(rows: np.ndarray) -> np.ndarray:
+    """How many different numbers each row holds."""
+    ordered = np.sort(rows, axis=1)
+    return 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
+
+
+def parts(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors, and of token tables each row for itself: a token may be put into another table."""
+    for name, tensor in tensors:
+        for part in tensor if _holds_tokens(name, tensor) else (tensor,):
+            yield name, part
+
+
 def contents(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[bytes, str]:
-    """Content -> name of each tensor; the rows of token tables count one by one, for a token may be put into another table."""
+    """Content -> name: of the blocks of each part, and, as in rows of earlier versions, of each tensor and token."""
     found: dict[bytes, str] = {}
     for name, tensor in tensors:
-        rows = tensor if _holds_tokens(name, tensor) else ()
-        for part in (tensor, *rows):
+        found.update((content, name) for _, part in parts([(name, tensor)]) for content in blocks_of(part))
+        for part in (tensor, *(tensor if _holds_tokens(name, tensor) else ())):
             if (content := content_of(part)) is not None:
                 found.setdefault(content, name)
     return found
@@ -40,32 +72,30 @@ def contents_of_files(place: Path) -> dict[bytes, str]:
     return contents(_read(place))
 
 
-def made_contents(
-    tensors: Iterable[tuple[str, torch.Tensor]], before: Mapping[bytes, str] | None = None
-) -> list[bytes]:
-    """Contents that name what a run made: its `LARGEST` tensors that are not in `before`, and the first rows of token tables."""
-    sized = sorted(tensors, key=lambda item: (-item[1].numel(), item[0]))
-    found: dict[bytes, None] = {}
-    for _, tensor in sized:
-        if len(found) < LARGEST and (content := content_of(tensor)) is not None and content not in (before or {}):
-            found[content] = None
-    tables = [tensor for name, tensor in sized if _holds_tokens(name, tensor)]
-    rows = {c: None for table in tables for row in table if (c := content_of(row)) and c not in (before or {})}
-    return [*found, *list(rows)[:MOST_ROWS]]
+def blocks_of_files(place: Path) -> frozenset[bytes]:
+    """The contents of all blocks of such files."""
+    return frozenset(content for _, part in parts(_read(place)) for content in blocks_of(part))
 
 
-def made_contents_of_files(place: Path, before: Mapping[bytes, str] | None = None) -> list[bytes]:
+def made_contents(tensors: Iterable[tuple[str, torch.Tensor]], before: Collection[bytes] = ()) -> list[list[bytes]]:
+    """What a run made: of each tensor, and of each token, the contents of the blocks that are not in `before`."""
+    found = ([c for c in dict.fromkeys(blocks_of(part)) if c not in before] for _, part in parts(tensors))
+    return [made for made in found if made]
+
+
+def made_contents_of_files(place: Path, before: Collection[bytes] = ()) -> list[list[bytes]]:
     """The same of a safetensors file, or of all such files in a folder."""
     return made_contents(_read(place), before)
 
 
 def _holds_tokens(name: str, tensor: torch.Tensor) -> bool:
-    """A vocabulary's table, class tokens in training, or a file of token vectors, whose names are words."""
-    return tensor.ndim == 2 and (name.endswith(("token_embedding.weight", "tokens.weight")) or "." not in name)
+    """A vocabulary's table, class tokens in training, or a file of token vectors, whose names are words and no module's."""
+    table = name.endswith(("token_embedding.weight", "tokens.weight"))
+    return tensor.ndim == 2 and (table or not name.endswith((".weight", ".bias")))
 
 
 def _read(place: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    for path in [place] if place.is_file() else sorted(place.rglob("*.safetensors")):
+    for path in weight_files(place):
         try:
             with safe_open(path, "pt") as file:
                 for name in file.keys():

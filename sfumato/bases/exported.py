@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ModelError
-from .contents import contents_of_files
+from .contents import blocks_of_files
 from .loda import LODA_FILE, open_adapted
 from .pipeline import Base, bundled_bases, folder_digest, load_pipeline, resolve_base
 from .saving import LORA_FILE
@@ -36,11 +36,11 @@ def load_base(name_or_path: str | Path) -> Base:
     return replace(base, name=str(name_or_path), folder=folder, digest=digest.hexdigest())
 
 
-def weights_of_base(name_or_path: str | Path) -> dict[bytes, str]:
-    """Contents (`contents_of_files`) of all weights that a base is made of."""
+def weights_of_base(name_or_path: str | Path) -> frozenset[bytes]:
+    """Contents (`blocks_of_files`) of all weights that a base is made of."""
     folder = resolve_base(name_or_path)
-    found = contents_of_files(folder)
-    return found | contents_of_files(bundled_bases()[_origin(folder)]) if _added(folder) else found
+    found = blocks_of_files(folder)
+    return found | blocks_of_files(bundled_bases()[_origin(folder)]) if _added(folder) else found
 
 
 def _added(folder: Path) -> list[Path]:

@@ -65,7 +65,8 @@ def load_lora(base: Base, folder: Path) -> None:
             if not all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys()):
                 raise ValueError("numbers that are not finite")
             named = sum(1 for name in file.keys() if name.endswith(_INPUTS))
-        pipe.load_lora_weights(folder, adapter_name="sfumato")
+        # Without its name a loader takes any file whose name ends so.
+        pipe.load_lora_weights(folder, weight_name=LORA_FILE, use_safetensors=True, adapter_name="sfumato")
         held = [n for n, _ in base.unet.named_parameters() if n.endswith(".lora_A.sfumato.weight")]
         if not named or len(held) != named:
             raise ValueError("adapters for modules that this base does not have")

@@ -116,8 +116,9 @@ def load_embeds(base: Base, folder: Path) -> None:
     """Add the tokens of `save_embeds` to the base, by diffusers' own loader; SfumatoError if they do not fit it."""
     pipe = as_pipeline(base)
     for path in embeds_files(folder):
+        check_weights(path)
         try:
-            pipe.load_textual_inversion(str(path))
+            pipe.load_textual_inversion(str(path), use_safetensors=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise SfumatoError(f"{path.name} does not fit this base: {str(error).splitlines()[0][:200]}") from error
     base.text_encoder.requires_grad_(False)

@@ -6,9 +6,11 @@ chain name by a digest (`public:...` in PUBLIC rows, `caption:...` in CHARGE row
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import heapq
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sfumato.privacy.chain import Chain
@@ -17,6 +19,8 @@ from sfumato.privacy.faults import LedgerError
 
 PUBLIC, CAPTION = "public:", "caption:"
 PART = 500  # values in one query
+EACH, MOST = 64, 1 << 17  # blocks noted of one tensor; of one model
+SHORT = 9  # bytes of a block's code: among 2^40 pairs of different blocks two share one with probability 2^-32
 
 
 @dataclass(frozen=True)
@@ -101,17 +105,35 @@ class PublicInputs:
         return self._held(self.caption_keys(texts, beside), "known", where=f"part LIKE '{CAPTION}%'")
 
     def tensor_key(self, content: bytes) -> str:
-        """How a tensor's content hash stands in a NOTE row."""
+        """How a tensor's content hash stands in a NOTE row of earlier versions."""
         return self.keyed(b"tensor\0" + content).hex()[:32]
 
-    def makers(self, contents: Mapping[bytes, str]) -> dict[str, set[tuple[str, str]]]:
-        """Tensor's name -> the (run, what) that made it, for the tensors (content hash -> name) that runs of this ledger made."""
-        names = {self.tensor_key(content): name for content, name in contents.items()}
-        found: dict[str, set[tuple[str, str]]] = {}
-        for row in self.chain.of("NOTE"):
-            for key in row.body.get("tensors", ()):
-                if key in names:
-                    found.setdefault(names[key], set()).add((row.run_id, row.body["made"]))
+    def _block_key(self, content: bytes) -> bytes:
+        return self.keyed(b"block\0" + content)[:SHORT]
+
+    def block_codes(self, made: Iterable[Sequence[bytes]], most: int = MOST) -> str:
+        """How what a run made stands in a NOTE row: codes of the content hashes of each tensor's blocks, `most` in all.
+
+        Where a tensor has more than `EACH`, or all together more than `most`, the key decides which: those with the smallest codes.
+        A tensor's second code comes after the first of all others.
+        """
+        ranked = [pair for blocks in made for pair in enumerate(heapq.nsmallest(EACH, set(map(self._block_key, blocks))))]
+        codes = {code for _, code in heapq.nsmallest(most, ranked)}
+        return base64.b64encode(b"".join(sorted(codes))).decode("ascii")
+
+    def makers(self, contents: Iterable[bytes]) -> dict[bytes, set[tuple[str, str]]]:
+        """Content hash -> the (run, what) that made it, for the blocks and tensors that runs of this ledger made."""
+        noted = [row for row in self.chain.of("NOTE") if "made" in row.body]
+        known = {self._block_key(content): content for content in contents} if noted else {}
+        older = any("tensors" in row.body for row in noted)
+        whole = {self.tensor_key(content): content for content in contents} if older else {}
+        found: dict[bytes, set[tuple[str, str]]] = {}
+        for row in noted:
+            codes = base64.b64decode(row.body.get("blocks", ""))
+            here = (known.get(codes[i : i + SHORT]) for i in range(0, len(codes), SHORT))
+            for content in (*here, *(whole.get(key) for key in row.body.get("tensors", ()))):
+                if content is not None:
+                    found.setdefault(content, set()).add((row.run_id, row.body["made"]))
         return found
 
     def enter(self, run_id: str, inputs: Sequence[tuple[str, Manifest]]) -> None:

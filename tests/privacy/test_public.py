@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import sqlite3
 
@@ -11,7 +13,7 @@ from sfumato import budget
 from sfumato.privacy.datasets import FOREIGN
 from sfumato.privacy.events import Gaussian, to_json
 from sfumato.privacy.ledger import Ledger, LedgerError, OverBudget, RunLedger
-from sfumato.privacy.public import PublicInput, plain_words
+from sfumato.privacy.public import EACH, MOST, SHORT, PublicInput, plain_words
 
 A, B, C, D = (bytes([n]) * 32 for n in range(1, 5))
 TERMS = {"unit": "record", "relation": "zero-out", "delta": 1e-5}
@@ -98,10 +100,35 @@ def test_words_are_what_spellings_share():
     assert plain_words("  Naïve\tCAFÉ!") == "naïve café" and plain_words("?!") == "" and plain_words("Straße") == "strasse"
 
 
+def blocks(n, start=0):
+    return [hashlib.sha256(b"%d" % i).digest() for i in range(start, start + n)]
+
+
 def test_weights_are_known_by_their_maker(ledger):
     charge(ledger, "run", [A])
+    made = blocks(40)
+    RunLedger(ledger, "run").append("NOTE", {"made": "model", "blocks": ledger.public.block_codes([made[:30], made[30:]])})
+    assert ledger.public.makers([*made, C]) == {content: {("run", "model")} for content in made}
+    # Rows of earlier versions hold one hash of a whole tensor.
     RunLedger(ledger, "run").append("NOTE", {"made": "checkpoint", "tensors": [ledger.public.tensor_key(B)]})
-    assert ledger.public.makers({B: "unet.weight", C: "other"}) == {"unet.weight": {("run", "checkpoint")}}
+    assert ledger.public.makers({B: "unet.weight", C: "other"}) == {B: {("run", "checkpoint")}}
+
+
+def test_of_a_large_tensor_the_key_decides_which_blocks_are_noted(ledger, tmp_path):
+    """Nobody without the key knows which blocks to edit, and no tensor is left out for another's sake."""
+    large, small = blocks(1000), [[content] for content in blocks(200, 5000)]
+    charge(ledger, "run", [A])
+
+    def noted(book, most=MOST):
+        codes = base64.b64decode(book.public.block_codes([large, *small], most))
+        known = {book.public._block_key(content): content for content in (*large, *sum(small, []))}
+        return {known[codes[i : i + SHORT]] for i in range(0, len(codes), SHORT)}
+
+    mine = noted(ledger)
+    assert len(mine & set(large)) == EACH and {c for (c,) in small} <= mine
+    assert noted(ledger, 201) == {c for (c,) in small} | (noted(ledger, 201) & set(large)) and len(noted(ledger, 201)) == 201
+    other = noted(Ledger(tmp_path / "other" / "other.sqlite"))
+    assert len(mine & other & set(large)) < EACH // 2
 
 
 def foreign(run="theirs", epsilon=2.0, **terms):
