@@ -12,7 +12,7 @@ from PIL import Image
 
 from sfumato import budget, certified, protocol, verbs
 from sfumato.cli import main
-from sfumato.errors import DataError, LedgerFault
+from sfumato.errors import BudgetError, DataError, LedgerFault
 from sfumato.looks import looks_of
 from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, looks_facts
@@ -134,6 +134,7 @@ def test_what_only_the_ledger_knows_is_not_known_without_it(site):
     with pytest.raises(LedgerFault, match="leave --without-ledger out"):
         verbs.release(site / "draft-b", ledger=site / "ledger.sqlite", without_ledger=True)
     draft = json.loads((site / "draft-b" / DRAFT).read_text())
+    (site / "draft-b" / DRAFT).write_text(json.dumps(draft | {"ledger": str(site / "ledger.sqlite")}))
     with pytest.raises(LedgerFault, match="leave --without-ledger out"):  # the one that the draft names
         verbs.release(site / "draft-b", without_ledger=True)
     (site / "draft-b" / DRAFT).write_text(json.dumps(draft | {"ledger": str(site / "gone.sqlite")}))
@@ -165,3 +166,19 @@ def test_the_ledger_knows_how_many_looks_there_were_at_the_release(site):
     finalise(site / "draft-a")
     found = certified.check_certificate(book, site / "draft-a" / "privacy.json").missing
     assert found == ("the ledger has 2 more looks than it says, some of them perhaps before this release, whose row is not known",)
+
+
+def test_a_public_test_set_is_never_private_again(site, tiny_images):
+    """Exact figures of these images were seen, for nothing: a promise about them would be an empty one."""
+    look(site, public_test=True)
+    look(site, public_test=True, seeds=(1,))  # a real public test set is used as often as one likes
+    ledger = budget.open_ledger(site / "ledger.sqlite")
+    (row,) = ledger.chain.of("PUBLIC")
+    assert row.body["count"] == 12 and "--public-test" in row.body["decided"]
+    with pytest.raises(BudgetError, match="taken as public before"):
+        verbs.adapt(site / "held-out", output=site / "c", ledger=site / "ledger.sqlite", epsilon=8.0, delta=1e-3, steps=2)
+    assert not (site / "c").exists() and len(ledger.chain.of("CHARGE")) == 2
+    verbs.export(Run.open(site / "b", site / "ledger.sqlite"), site / "model")
+    verbs.export(Run.open(site / "a", site / "ledger.sqlite"), site / "judged")
+    said = [json.loads((site / name / DRAFT).read_text())["certificate"]["public_facts"]["public_inputs"] for name in ("model", "judged")]
+    assert [[entry["count"] for entry in entries] for entries in said] == [[], [12]]

@@ -124,6 +124,12 @@ class PublicInputs:
             facts = {"what": "images", "decided": decided, "count": len(images.records), "digest": set_id(keys)}
             self.chain.append("PUBLIC", run_id, facts | {"set": name})
 
+    def enter_once(self, run_id: str, decided: str, images: Manifest) -> None:
+        """The same for a use that may come again; inside a transaction."""
+        digest = set_id([*_pictures(images), *_files(images)])
+        if not any((row.body["digest"], row.body["decided"]) == (digest, decided) for row in self.chain.of("PUBLIC", run_id)):
+            self.enter(run_id, [(decided, images)])
+
     def enter_captions(self, keys: Sequence[bytes]) -> str | None:
         """The set of a data set's captions, for its CHARGE row; None without any. Inside a transaction."""
         if not keys:
