@@ -140,7 +140,7 @@ def prepare(
 
     Uses of `records` only its public facts (number of units, classes, name of the unit column), and refuses prompts that stand
     as captions in it, and a class list that was read off the data with classes of few units (`RecordSet.few`).
-    `tuning`: what the certificate says of how settings were chosen. `start`, `scores`: how adapters start and what the
+    `tuning`: what the certificate says of how settings were chosen; no caption may stand in it. `start`, `scores`: how adapters start and what the
     choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
     if method not in METHODS:
@@ -149,13 +149,7 @@ def prepare(
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
     _require_list(records)
-    doubtful = _doubtful(records)
-    if doubtful and not allow_doubtful_units:
-        raise DataError(
-            f"{doubtful} units of {records.unit_column!r} may be spellings of one another (accents, signs, spaces, leading zeros, letters that "
-            "look alike), and a person under two values has no promise: give one person one value, or say that all are different "
-            "(--allow-doubtful-units, recorded)"
-        )
+    doubtful = require_clear_units(records, allow_doubtful_units)
     recipe, performance = recipe or Recipe(), performance or Performance()
     opened = load_base(base)
     if method in TOKEN_METHODS:
@@ -167,8 +161,8 @@ def prepare(
     copied = copies((*prompts.texts, tuning or ""), getattr(records, "captions", None) or (), records.classes)
     if copied and not allow_caption_prompts:
         raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions in the private table, or hold one, and they are published: word them anew, or "
-            "allow it by name (--allow-caption-prompts, recorded)"
+            f"{copied} of the prompts or --init texts stand as captions in the private table, or hold one, and they are published: word them "
+            "anew, or allow it by name (--allow-caption-prompts, recorded)"
         )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
     # The public seed: it decides how adapters start, never a draw that protects anyone.
@@ -264,9 +258,16 @@ def prepare(
     return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
 
 
-def _doubtful(records) -> int:
-    """How many values of the unit column may be another spelling of another's; 0 without a column."""
-    return getattr(getattr(records, "facts", None), "doubtful", 0) if records.unit_column else 0
+def require_clear_units(records, allowed: bool) -> int:
+    """How many values of the unit column may be a spelling of another's, 0 without a column. DataError for any that are not `allowed`."""
+    doubtful = getattr(getattr(records, "facts", None), "doubtful", 0) if records.unit_column else 0
+    if doubtful and not allowed:
+        raise DataError(
+            f"{doubtful} units of {records.unit_column!r} may be spellings of one another (accents, signs, spaces, leading zeros, letters that "
+            "look alike), and a person under two values is not protected as one: give one person one value, or say that all are different "
+            "(--allow-doubtful-units, recorded)"
+        )
+    return doubtful
 
 
 def _require_list(records) -> None:

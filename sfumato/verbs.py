@@ -211,7 +211,8 @@ def synthesize(
     def seal(folder: Path, settings: dict) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
         beside = report_controls(public, run.model, drawing)
-        write_draft(folder, **_certificate_facts(run, keep_key=keep_key), artefacts="images", settings=settings, controls=beside, run_folder=str(run.folder))
+        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
+        write_draft(folder, **facts, artefacts="images", settings=settings, controls=beside)
 
     write_dataset(
         base,
@@ -248,7 +249,8 @@ def export(
     try:
         lay_out_model(run.model, temporary)
         beside = report_controls(public_side(run), run.model)
-        write_draft(temporary, **_certificate_facts(run, keep_key=keep_key), artefacts="model", settings={}, controls=beside, run_folder=str(run.folder))
+        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
+        write_draft(temporary, **facts, artefacts="model", settings={}, controls=beside)
         temporary.rename(output)
     except OSError as error:
         raise MachineError(

@@ -23,7 +23,8 @@ def release(
     ] = False,
     ledger: Ledger = None,
     without_ledger: Annotated[
-        bool, Option("--without-ledger", help="The ledger is gone: do not compare the draft with it. The certificate shows it. Refused where the ledger is there.")
+        bool,
+        Option("--without-ledger", help="The ledger is gone: the draft is not compared with it. Recorded; refused where it is there."),
     ] = False,
 ) -> None:
     """Cards, privacy statement, certificate, report, verifier and hashes: a folder to hand over.

@@ -65,9 +65,10 @@ class Chain:
     """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows verified when opened.
 
     A file of an older format is brought to the newest, with a row that says so. Notes of the newest row lie beside the file (`path`.head)
-    and in state folders, if there are any (`witness`), with the places of run folders, whose notes are asked too: an older copy put back, a copy without its -wal file, and one of two copies that
-    both went on are refused, unless `restored`; `lost` then lists the (number, hash) that were noted. Where charges were made and no state
-    folder knows of them, the next transaction leaves a RESET row that says so. Raises LedgerError.
+    and in state folders, if there are any (`witness`), with the places of run folders, whose notes are asked too: an
+    older copy put back, a copy without its -wal file, and one of two copies that both went on are refused, unless
+    `restored`; `lost` then lists the (number, hash) that were noted. Where charges were made and no state folder knows of them, the next
+    transaction leaves a RESET row that says so. Raises LedgerError.
     """
 
     def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):

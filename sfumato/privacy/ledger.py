@@ -246,7 +246,8 @@ class Ledger:
         """OverBudget where some of these images were taken as public by an earlier run: exact functions of them are out."""
         if both := self.public.taken(manifest):
             raise OverBudget(
-                f"{both} of these images were taken as public before (--public-data, --public-test), and nothing can protect them any more: leave them out"
+                f"{both} of these images were taken as public before (--public-data, --public-test), and nothing can protect them any "
+                "more: leave them out"
             )
 
     def _fitting(self, group: Group, body: dict, price: Price, manifest: Manifest) -> float | None:

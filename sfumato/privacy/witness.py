@@ -1,8 +1,9 @@
 """Notes of a ledger's newest row, kept outside its file: an older copy put back disagrees with every note that outlived it.
 
 One lies beside the ledger, one in the user's state folder and one in that of the account (which no $HOME moves), one in each run folder;
-in the state folders also where run folders are, so that a ledger put back is compared with theirs. A note may lag behind the ledger (a crash), and never
-leads it: it is written after the row is durable, or, in a run folder, before and after, so that the next row alone may be missing.
+in the state folders also where run folders are, so that a ledger put back is compared with theirs. A note may lag behind the ledger
+(a crash), and never leads it: it is written after the row is durable, or, in a run folder, before and after, so that the next row alone may
+be missing.
 """
 
 from __future__ import annotations
