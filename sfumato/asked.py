@@ -79,7 +79,7 @@ def prepare_as_asked(records: RecordSet, epsilon: float, preparing: dict, ledger
     copied = _on_book(ledger, lambda book: _charged_captions(prepared, records.classes, book))
     if copied and not said.get("allow_caption_prompts"):
         raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions of images that were charged before, and they are published: "
+            f"{copied} of the prompts or --init texts stand as captions of images that were charged before, or hold one, and they are published: "
             "word them anew, or allow it by name (--allow-caption-prompts, recorded)"
         )
     options = _with_opt_in(prepared.options, CAPTIONS_SAID) if copied else prepared.options
@@ -130,6 +130,7 @@ def _images(public: RecordSet, inverts: bool, said: dict) -> PublicInput:
 def _charged_captions(prepared: Prepared, classes: tuple[str, ...], book: Ledger | None) -> int:
     words = prepared.options["prompts"]
     texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
+    texts.append(prepared.options["statements"]["tuning"] or "")  # it is published, too
     return 0 if book is None else book.public.captions(texts, classes)
 
 

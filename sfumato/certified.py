@@ -6,7 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import budget
@@ -14,7 +15,7 @@ from .errors import LedgerFault, SfumatoError
 from .looks import selections_of
 from .privacy.datasets import UNKNOWN
 from .privacy.ledger import Ledger
-from .releases import DRAFT, SUMS, VerifyReport, certificate_digest, files_digest
+from .releases import DRAFT, NOT_COMPARED, SUMS, VerifyReport, certificate_digest, files_digest, release_digest
 from .releases import verify as verify_release
 
 TERMS = ("unit", "relation", "delta", "max_per_unit")
@@ -22,14 +23,14 @@ TERMS = ("unit", "relation", "delta", "max_per_unit")
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a ledger says to a certificate. `row`: the one it names; `missing`: what the ledger has no figure for, in words."""
+    """What a ledger says to a certificate. `row`: the one it names; `missing`: what it does not confirm, in words."""
 
     row: int
     run: str
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"row {self.row} of run {self.run}" + "".join(f"; not compared: {what}" for what in self.missing)
+        return f"row {self.row} of run {self.run}" + "".join(f"; but {what}" for what in self.missing)
 
 
 def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
@@ -37,8 +38,7 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
 
     ledger: where it is; default: where the draft says, or the user's own. SfumatoError for a folder without a draft.
     """
-    if (folder / SUMS).exists():
-        raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
+    _require_draft(folder)
     try:
         blob = (folder / DRAFT).read_bytes()
         draft = json.loads(blob)
@@ -65,6 +65,30 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
         book.close()
 
 
+def require_gone(folder: Path, ledger: str | Path | None = None) -> None:
+    """LedgerFault where the ledger of a draft is at hand, opens and knows its run: then it is asked, and the certificate says what it knows."""
+    _require_draft(folder)
+    try:
+        draft = json.loads((folder / DRAFT).read_bytes())
+        run, said = str(draft["certificate"]["ledger"]["run"]), draft.get("ledger")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return  # `finalise` says what is wrong with the draft
+    for place in {Path(named) for named in (ledger, said, budget.default_path(folder)) if named}:
+        try:
+            book = budget.existing_ledger(place)
+        except SfumatoError:
+            continue
+        known = bool(book.chain.of_run(run))
+        book.close()
+        if known:
+            raise LedgerFault(f"the ledger {place} is there and knows this run: leave --without-ledger out, or say --ledger where it was moved")
+
+
+def _require_draft(folder: Path) -> None:
+    if (folder / SUMS).exists():
+        raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
+
+
 def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
     """What row of the ledger a certificate's head is; LedgerFault if none (rows were lost, or it is another ledger), and where the
     certificate says anything else than the ledger did at that row or certified after it."""
@@ -74,7 +98,7 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
         entries = facts["entries"]
         found = _compare(ledger, claim)
         certified = [row.body for row in ledger.chain.of("CERTIFY", found.run) if row.seq >= entries]
-        _compare_since(ledger, claim)
+        found = replace(found, missing=tuple(_compare_since(ledger, claim)))
         own, files = certificate_digest(claim), files_digest(claim["artefacts"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, SfumatoError):
@@ -86,7 +110,7 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
         return found
     if all("certificate" in body for body in certified):
         raise LedgerFault("the certificate or its files are not what the ledger certified: they were altered")
-    return Confirmed(found.row, found.run, ("the certificate's own hash, which rows of older versions do not hold",))
+    return replace(found, missing=(*found.missing, "the certificate's own hash was not compared: rows of older versions do not hold it"))
 
 
 def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
@@ -148,16 +172,36 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     return Confirmed(found[0], run, ())
 
 
-def _compare_since(ledger: Ledger, claim: dict) -> None:
-    """What a release asked the ledger anew: no fewer looks than at the certificate's row, and choices that happened."""
+def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
+    """What a release asked the ledger anew: no fewer looks than when it was made, and choices that happened; what it cannot know, in words."""
     entries, run = claim["ledger"]["entries"], claim["ledger"]["run"]
     own = frozenset({ledger.chain.of("CHARGE", run)[0].body["dataset"]})
-    if claim.get("looks", {"exact": 0})["exact"] < ledger.datasets.group(own, entries).looks:
-        raise _altered("number of looks")
+    told, now = claim.get("looks", {"exact": 0})["exact"], ledger.datasets.group(own).looks
+    if told is None:
+        if NOT_COMPARED not in claim["not_private"]["opt_ins"]:
+            raise _altered("number of looks")
+        yield f"the certificate does not know of looks, and the ledger has {now:,} now"
+    else:
+        made = _released_at(ledger, claim)
+        if told < ledger.datasets.group(own, entries if made is None else made).looks:
+            raise _altered("number of looks")
+        if told < now:
+            since = "since this release" if made is not None else "some of them perhaps before this release, whose row is not known"
+            yield f"the ledger has {now - told:,} more looks than it says, {since}"
     choices, before = selections_of(ledger, run), len(selections_of(ledger, run, entries))
     told = claim.get("selections", choices[:before])
     if told != choices[: len(told)] or len(told) < before:
         raise _altered("choice among runs")
+
+
+def _released_at(ledger: Ledger, claim: dict) -> int | None:
+    """Number of the row that `release` left of this certificate; None where none of its draft did. LedgerFault for another one's."""
+    own = certificate_digest(claim)
+    noted = [row for row in ledger.chain.of("NOTE", "") if row.body.get("certificate") == own]
+    found = [row.seq for row in noted if row.body["released"] == release_digest(claim)]
+    if noted and not found:
+        raise LedgerFault("the certificate is not one that the ledger noted when it was released: it was altered")
+    return found[0] if found else None
 
 
 def _altered(name: str) -> LedgerFault:

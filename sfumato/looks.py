@@ -15,6 +15,8 @@ from .errors import DataError, SfumatoError
 from .privacy.ledger import Ledger
 from .releases import DRAFT, choice_facts, looks_facts
 
+ON_PUBLIC = "exact figures that the owner saw (evaluate --public-test)"
+
 if TYPE_CHECKING:
     from .records import RecordSet
     from .run import Run
@@ -35,9 +37,17 @@ def record_look(run: Run, what: Sequence[str], *seen: RecordSet, rows: Sequence[
         raise budget.in_words(error) from error
 
 
-def require_unknown(ledger: Ledger, records: RecordSet) -> None:
-    """DataError where images that are said to be public are known to the ledger as private."""
-    if ledger.datasets.overlapping(ledger.identify(records.fingerprints, **records.marks)):
+def record_public(run: Run, records: RecordSet) -> None:
+    """Note in the run's ledger, durably and before a figure is computed, images that are said to be public: they are never private again.
+
+    DataError where the ledger knows one of them as private.
+    """
+    ledger = run.ledger.ledger
+    try:
+        taken = run.ledger.take_public(ON_PUBLIC, ledger.identify(records.fingerprints, **records.marks))
+    except ValueError as error:
+        raise budget.in_words(error) from error
+    if not taken:
         raise DataError(
             "images that are said to be public are known to the ledger as private: leave --public-test out, the look is then recorded"
         )

@@ -15,6 +15,7 @@ from . import budget
 from .bases import load_base
 from .errors import SfumatoError
 from .evaluation import Classifier, train_classifier
+from .prepare import require_clear_units
 from .privacy import accounting
 from .privacy import events as dp_events
 from .privacy.chain import canonical
@@ -85,6 +86,7 @@ def select(
     labels: str | None = None,
     unit: str | None = None,
     max_bad: float = 0.01,
+    allow_doubtful_units: bool = False,
     classifier: str = "cnn",
     steps: int | None = None,
     images: int = IMAGES,
@@ -113,6 +115,7 @@ def select(
     records = data
     if not isinstance(data, RecordSet):
         records = load_records(data, classes=list(classes), labels=labels, unit=unit, max_bad=max_bad)
+    doubtful = require_clear_units(records, allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError("the held-out images have other classes than the runs: read them with the runs' --classes")
     book = _ledger_of(candidates, runs, ledger)
@@ -126,7 +129,7 @@ def select(
         judges.append(train_classifier(classifier, *candidate.pictures(), len(classes), seed=seed, steps=steps))
     own = RunLedger(book, os.urandom(8).hex())
     on_stage("charging the ledger")
-    charge = _charge(own, records, terms, event, spent, [c.run for c in candidates])
+    charge = _charge(own, records, terms, event, spent, [c.run for c in candidates], doubtful)
     on_stage("asking about the held-out images")
     noisy = _ask(mechanism, judges, [c.resolution for c in candidates], records)
     accuracies = mechanism.accuracies(noisy)
@@ -201,13 +204,14 @@ def _price(epsilon: float, terms: dict) -> tuple[dp_events.Gaussian, float]:
         raise SfumatoError(f"--epsilon {epsilon}: {error}") from error
 
 
-def _charge(own: RunLedger, records: RecordSet, terms: dict, event: dp_events.Gaussian, epsilon: float, runs: list[str]):
+def _charge(own: RunLedger, records: RecordSet, terms: dict, event: dp_events.Gaussian, epsilon: float, runs: list[str], doubtful: int):
     ledger = own.ledger
     plan = {"kind": "selection", "runs": runs, "epsilon": epsilon, **terms, "n_units": records.n_units}
     digest = hashlib.sha256(canonical(plan).encode("ascii")).hexdigest()
     body = {
         "events": dp_events.to_json((event,)), **terms, "epsilon": epsilon, "max_per_unit": 1, "plan": digest, "kind": "selection",
     }  # fmt: skip
+    body |= {"doubtful_units": doubtful} if doubtful else {}
     try:
         own.append("PLAN", plan | {"digest": digest})
         return ledger.charge(own.run_id, ledger.identify(records.fingerprints, **records.marks), body, budget.price)

@@ -20,13 +20,14 @@ from .bases import Base, bundled_bases, load_base, name_placeholders, unknown_wo
 from .errors import DataError, ModelError, SfumatoError
 from .methods import METHODS, TOKEN_METHODS, Adaptation, Prompts
 from .privacy.plan import Plan, make_plan
-from .privacy.public import PublicInput, plain_words
+from .privacy.public import PublicInput, copies
 from .records import FEW
 from .training import Performance, Recipe
 
 TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 MANY = 8192  # units from which a schedule of minutes gives way to one of most of an hour on two cores
+DOUBTFUL_SAID = "values of the unit column that may be spellings of one another count as different units, on the owner's word"
 CLASSES_FOUND = (
     "the class list was read off the data and declared public by the owner; the guarantee is conditional on it"
 )
@@ -128,6 +129,7 @@ def prepare(
     retry_fraction: float = 0.0,
     allow_large_delta: bool = False,
     allow_caption_prompts: bool = False,
+    allow_doubtful_units: bool = False,
     recipe: Recipe | None = None,
     performance: Performance | None = None,
     seed: int = 0,
@@ -139,7 +141,7 @@ def prepare(
 
     Uses of `records` only its public facts (number of units, classes, name of the unit column), and refuses prompts that stand
     as captions in it, and a class list that was read off the data with classes of few units (`RecordSet.few`).
-    `tuning`: what the certificate says of how settings were chosen. `start`, `scores`: how adapters start and what the
+    `tuning`: what the certificate says of how settings were chosen; no caption may stand in it. `start`, `scores`: how adapters start and what the
     choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
     if method not in METHODS:
@@ -148,6 +150,7 @@ def prepare(
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
     _require_list(records)
+    doubtful = require_clear_units(records, allow_doubtful_units)
     recipe, performance = recipe or Recipe(), performance or Performance()
     opened = load_base(base)
     if method in TOKEN_METHODS:
@@ -156,11 +159,11 @@ def prepare(
     prompts = choose_prompts(
         opened, records.classes, prompt=prompt, init=init, embedder=embedder, placeholder=placeholder
     )
-    copied = _copied_captions(getattr(records, "captions", None), prompts, records.classes)
+    copied = copies((*prompts.texts, tuning or ""), getattr(records, "captions", None) or (), records.classes)
     if copied and not allow_caption_prompts:
         raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions in the private table, and they are published: word them anew, or "
-            "allow it by name (--allow-caption-prompts, recorded)"
+            f"{copied} of the prompts or --init texts stand as captions in the private table, or hold one, and they are published: word them "
+            "anew, or allow it by name (--allow-caption-prompts, recorded)"
         )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
     try:
@@ -247,11 +250,24 @@ def prepare(
         "selection": None if probe is not None else _selection(adaptation, method_options or {}, scores),
         "start": None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest(),
         "statements": {
-            "opt_ins": [CLASSES_FOUND] * getattr(records, "classes_found", False) + [CAPTIONS_SAID] * bool(copied),
+            "opt_ins": [CLASSES_FOUND] * getattr(records, "classes_found", False) + [CAPTIONS_SAID] * bool(copied)
+            + [DOUBTFUL_SAID] * bool(doubtful),
             "tuning": tuning,
         },
     }
     return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
+
+
+def require_clear_units(records, allowed: bool) -> int:
+    """How many values of the unit column may be a spelling of another's, 0 without a column. DataError for any that are not `allowed`."""
+    doubtful = getattr(getattr(records, "facts", None), "doubtful", 0) if records.unit_column else 0
+    if doubtful and not allowed:
+        raise DataError(
+            f"{doubtful} units of {records.unit_column!r} may be spellings of one another (accents, signs, spaces, leading zeros, letters that "
+            "look alike), and a person under two values is not protected as one: give one person one value, or say that all are different "
+            "(--allow-doubtful-units, recorded)"
+        )
+    return doubtful
 
 
 def _require_list(records) -> None:
@@ -263,12 +279,6 @@ def _require_list(records) -> None:
             "names would tell: declare the public list (--classes a,b,c), or say that the one which `sfumato inspect` shows is public "
             "(--yes-public)"
         )
-
-
-def _copied_captions(captions: Sequence[str] | None, prompts: Prompts, classes: Sequence[str]) -> int:
-    """How many published texts are some record's caption, however it is spelt. The name of a class is public as it is."""
-    private = {plain_words(c) for c in captions or ()} - {"", *map(plain_words, classes)}
-    return sum(plain_words(text) in private for text in prompts.texts)
 
 
 def _selection(adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None) -> dict | None:

@@ -19,7 +19,7 @@ from .errors import DataError, SfumatoError
 from .evaluation import Comparison, Extractor, UtilityRow, classifier_features, compare, train_classifier, utility
 from .evaluation.page import as_text, few, page
 from .inversion.controls import cosine
-from .looks import record_look, require_unknown
+from .looks import record_look, record_public
 from .methods import TOKEN_METHODS
 from .prepare import original_base, rebuild
 from .records import RecordSet, is_flat, load_records
@@ -73,7 +73,8 @@ def evaluate(
     (`adapt` with method "embedding") beside an inversion, say. Each was charged to the ledger as a run of its own.
     Exact figures are a look: a row of the ledger, written before the first of them is computed, which every later certificate of a
     run on these images (the run's and the test's) counts. `public_test`: the test images are public, so that only rows that are
-    functions of private images are a look; DataError where the ledger knows one of them as private.
+    functions of private images are a look; a PUBLIC row, so that no run is charged for them later; DataError where the ledger knows
+    one of them as private.
     Writes `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the release.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -136,9 +137,9 @@ def evaluate(
 
 
 def _record(run: Run, others: dict, rows: Sequence[str], test, train, distances: bool, public_test: bool) -> None:
-    """The LOOK rows of an evaluation, one for each run that is judged; none where all its figures are public."""
-    if public_test:
-        require_unknown(run.ledger.ledger, test)
+    """The LOOK rows of an evaluation, one for each run that is judged; PUBLIC rows where the test images, and so all figures, are public."""
+    for judged in (run, *others.values()) if public_test else ():
+        record_public(judged, test)
     cosines = _has_exact_mean(run)
     if public_test and not cosines and not set(EXACT).intersection(rows):
         return

@@ -25,20 +25,20 @@ from .asked import (
     unlabelled_if_flat,
 )
 from .bases import Base, bundled_bases, make_scheduler, open_adapted
-from .certified import check_draft
 from .certified import verify as verify_release
 from .errors import MachineError, SfumatoError
 from .estimate import Estimate, estimate, fit_to_memory
+from .finishing import finish
 from .guarding import one_writer
 from .inversion.advisor import Forecast
 from .inverting import Drawing, Work, exact_controls, expectation, public_side, report_controls
-from .looks import looks_of, looks_since, selections_of
+from .looks import looks_of, selections_of
 from .methods import METHODS
 from .preflight import kept_prices, lay_out_model
 from .prepare import original_base, rebuild, shares_of
 from .privacy.plan import Plan
 from .records import Summary, describe
-from .releases import DRAFT, VerifyReport, finalise, write_draft
+from .releases import DRAFT, VerifyReport, write_draft
 from .remarks import remarks_on
 from .run import Run, code_version
 from .sealed import require_sealed
@@ -211,7 +211,8 @@ def synthesize(
     def seal(folder: Path, settings: dict) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
         beside = report_controls(public, run.model, drawing)
-        write_draft(folder, **_certificate_facts(run, keep_key=keep_key), artefacts="images", settings=settings, controls=beside)
+        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
+        write_draft(folder, **facts, artefacts="images", settings=settings, controls=beside)
 
     write_dataset(
         base,
@@ -248,7 +249,8 @@ def export(
     try:
         lay_out_model(run.model, temporary)
         beside = report_controls(public_side(run), run.model)
-        write_draft(temporary, **_certificate_facts(run, keep_key=keep_key), artefacts="model", settings={}, controls=beside)
+        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
+        write_draft(temporary, **facts, artefacts="model", settings={}, controls=beside)
         temporary.rename(output)
     except OSError as error:
         raise MachineError(
@@ -275,16 +277,14 @@ def release(
 
     The draft is compared with the run's ledger (`ledger`: where it is, if it was moved); LedgerFault if it is not the one that was
     certified. The ledger also says what happened since: looks at exact private scores, and choices among runs. `without_ledger`: it
-    is gone; the certificate says that nothing was compared. `out`: a new folder (default: in place). `public_metrics`: rows {name,
-    value, public_data} of figures on public data for the report. `require_audit`: AuditFailed unless the run was audited before,
-    completely and by this code, and passed.
+    is gone (LedgerFault where it is not); the certificate says that nothing was compared, and that looks and later choices are not known.
+    `out`: a new folder (default: in place). `public_metrics`: rows {name, value, public_data} of figures on public data, which the
+    report prints as your word: nobody checks where a figure comes from, but one of the run's private evaluations is refused, as are words
+    that hold a charged caption. `require_audit`: AuditFailed unless the run was audited before, completely and by this code, and passed.
     """
-    if not without_ledger:
-        check_draft(Path(folder), ledger)
-    return finalise(
-        Path(folder), None if out is None else Path(out), title=title, licence=licence,
-        public_metrics=None if public_metrics is None else [dict(row) for row in public_metrics],
-        require_audit=require_audit, compared=not without_ledger, since={} if without_ledger else looks_since(Path(folder), ledger),
+    return finish(
+        Path(folder), None if out is None else Path(out), ledger=ledger, without_ledger=without_ledger, title=title, licence=licence,
+        public_metrics=public_metrics, require_audit=require_audit,
     )  # fmt: skip
 
 

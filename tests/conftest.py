@@ -11,6 +11,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 os.environ.setdefault("SFUMATO_MALLOC", "0")
+# The account's home, where ledgers are noted too, is that of whoever runs the tests: a folder that is not there is asked instead.
+os.environ["SFUMATO_ACCOUNT_HOME"] = "/nonexistent/home-of-the-tests"
 
 import pytest
 

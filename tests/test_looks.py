@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato import budget, protocol, verbs
+from sfumato import budget, certified, protocol, verbs
 from sfumato.cli import main
-from sfumato.errors import DataError
+from sfumato.errors import BudgetError, DataError, LedgerFault
 from sfumato.looks import looks_of
 from sfumato.privacy import accounting
-from sfumato.releases import DRAFT
+from sfumato.releases import DRAFT, finalise, looks_facts
+from sfumato.releases.statements import check_looks
 from sfumato.run import Run
 from sfumato.synthesis import Sampling
 
@@ -126,3 +127,58 @@ def test_the_command_line_says_that_it_is_recorded(site, capsys):
     assert main(["release", str(site / "draft-a"), "--ledger", str(site / "ledger.sqlite")]) == 0
     assert certificate(site / "draft-a")["looks"]["exact"] == 1
     assert certificate(site / "draft-a")["ledger"]["key_kept"] is True
+
+
+def test_what_only_the_ledger_knows_is_not_known_without_it(site):
+    look(site)
+    with pytest.raises(LedgerFault, match="leave --without-ledger out"):
+        verbs.release(site / "draft-b", ledger=site / "ledger.sqlite", without_ledger=True)
+    draft = json.loads((site / "draft-b" / DRAFT).read_text())
+    (site / "draft-b" / DRAFT).write_text(json.dumps(draft | {"ledger": str(site / "ledger.sqlite")}))
+    with pytest.raises(LedgerFault, match="leave --without-ledger out"):  # the one that the draft names
+        verbs.release(site / "draft-b", without_ledger=True)
+    (site / "draft-b" / DRAFT).write_text(json.dumps(draft | {"ledger": str(site / "gone.sqlite")}))
+    verbs.release(site / "draft-b", without_ledger=True)
+    facts = certificate(site / "draft-b")
+    assert facts["looks"]["exact"] is None and facts["later_choices"].startswith("Not known")
+    for name in ("README.md", "PRIVACY.md", "report.html"):
+        text = (site / "draft-b" / name).read_text()
+        assert facts["looks"]["statement"] in text and facts["later_choices"] in text and "No look" not in text, name
+    report = verbs.verify(site / "draft-b", site / "ledger.sqlite")
+    assert report.ok and "does not know of looks, and the ledger has 1 now" in report.checks[-1][2]
+    # A figure where nobody asked is no figure.
+    assert not check_looks(facts | {"looks": looks_facts(0)}) and not check_looks({**facts, "later_choices": None})
+
+
+def test_the_ledger_knows_how_many_looks_there_were_at_the_release(site):
+    look(site)
+    verbs.release(site / "draft-b", ledger=site / "ledger.sqlite")
+    look(site)
+    book = budget.open_ledger(site / "ledger.sqlite")
+    assert certified.check_certificate(book, site / "draft-b" / "privacy.json").missing == (
+        "the ledger has 1 more looks than it says, since this release",
+    )
+    fewer = certificate(site / "draft-b") | {"looks": looks_facts(0)}
+    (site / "fewer.json").write_text(json.dumps(fewer))
+    with pytest.raises(LedgerFault, match="not one that the ledger noted"):
+        certified.check_certificate(book, site / "fewer.json")
+    # Whoever finishes it past the ledger leaves no row: then the looks that are missing are said.
+    finalise(site / "draft-a")
+    found = certified.check_certificate(book, site / "draft-a" / "privacy.json").missing
+    assert found == ("the ledger has 2 more looks than it says, some of them perhaps before this release, whose row is not known",)
+
+
+def test_a_public_test_set_is_never_private_again(site, tiny_images):
+    """Exact figures of these images were seen, for nothing: a promise about them would be an empty one."""
+    look(site, public_test=True)
+    look(site, public_test=True, seeds=(1,))  # a real public test set is used as often as one likes
+    ledger = budget.open_ledger(site / "ledger.sqlite")
+    found = [row.body for row in ledger.chain.of("PUBLIC")]
+    assert [body["count"] for body in found] == [12] and "--public-test" in found[0]["decided"]
+    with pytest.raises(BudgetError, match="taken as public before"):
+        verbs.adapt(site / "held-out", output=site / "c", ledger=site / "ledger.sqlite", epsilon=8.0, delta=1e-3, steps=2)
+    assert not (site / "c").exists() and len(ledger.chain.of("CHARGE")) == 2
+    verbs.export(Run.open(site / "b", site / "ledger.sqlite"), site / "model")
+    verbs.export(Run.open(site / "a", site / "ledger.sqlite"), site / "judged")
+    said = [json.loads((site / name / DRAFT).read_text())["certificate"]["public_facts"]["public_inputs"] for name in ("model", "judged")]
+    assert [[entry["count"] for entry in entries] for entries in said] == [[], [12]]

@@ -10,9 +10,18 @@ import torch
 
 from sfumato import prepare as module
 from sfumato.bases import load_base
-from sfumato.errors import SfumatoError
+from sfumato.errors import DataError, SfumatoError
 from sfumato.methods import LEARNING_RATES
-from sfumato.prepare import CLASSES_FOUND, choose_prompts, default_schedule, prepare, rebuild, shares_of
+from sfumato.prepare import (
+    CLASSES_FOUND,
+    DOUBTFUL_SAID,
+    choose_prompts,
+    default_schedule,
+    prepare,
+    rebuild,
+    require_clear_units,
+    shares_of,
+)
 from sfumato.privacy import accounting
 from sfumato.training import Recipe
 
@@ -207,3 +216,14 @@ def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
     assert CLASSES_FOUND in prepare(some, **said).options["statements"]["opt_ins"]
     some.classes_found = False
     assert not prepare(some, **said).options["statements"]["opt_ins"]
+
+
+def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_base):
+    known = {"facts": SimpleNamespace(doubtful=2)}
+    said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
+    doubtful = SimpleNamespace(**vars(records(unit_column="patient")), **known)
+    with pytest.raises(DataError, match="2 units of 'patient' may be spellings of one another.*--allow-doubtful-units, recorded"):
+        prepare(doubtful, **said)
+    opt_ins = prepare(doubtful, **said, allow_doubtful_units=True).options["statements"]["opt_ins"]
+    assert opt_ins == [DOUBTFUL_SAID]
+    assert require_clear_units(SimpleNamespace(unit_column=None, **known), False) == 0

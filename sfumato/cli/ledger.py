@@ -61,7 +61,8 @@ def show(
     for kind in book.file_systems:
         print(f"kept on {kind}, which is not known to be a local disk")
     for again in book.resets:
-        print(f"row {again['row']}: RESET at {again['utc']}, an older copy was accepted")
+        what = "no state folder here knew of its charges" if again.get("unwitnessed") else "an older copy was accepted"
+        print(f"row {again['row']}: RESET at {again['utc']}, {what}")
     if book.chain.state is None:
         print(
             "no home folder for a second note of the newest row: an older copy of the whole folder shows against run folders alone"

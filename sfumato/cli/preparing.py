@@ -53,7 +53,15 @@ def preparing(
         Option(
             "--allow-caption-prompts",
             rich_help_panel=PRIVACY,
-            help="Accept prompts that are private captions; recorded.",
+            help="Accept prompts that are, or hold, private captions; recorded.",
+        ),
+    ] = False,
+    allow_doubtful_units: Annotated[
+        bool,
+        Option(
+            "--allow-doubtful-units",
+            rich_help_panel=PRIVACY,
+            help="Values of --unit that may be spellings of one another are different units; recorded.",
         ),
     ] = False,
     clip_norm: Annotated[
@@ -246,8 +254,8 @@ def preparing(
     return {k: v for k, v in given.items() if v is not None and (v is not False or k == "embedder")}
 
 
-SAME = ("delta", "relation", "histogram", "max_per_unit", "allow_large_delta", "allow_caption_prompts", "clip_norm", "clipping",
-        "expected_batch_size", "steps", "noise_draws", "method", "base", "embedder", "seed", "public_data")  # fmt: skip
+SAME = ("delta", "relation", "histogram", "max_per_unit", "allow_large_delta", "allow_caption_prompts", "allow_doubtful_units",
+        "clip_norm", "clipping", "expected_batch_size", "steps", "noise_draws", "method", "base", "embedder", "seed", "public_data")  # fmt: skip
 METHOD_OPTIONS = ("blocks", "rank", "alpha", "target_modules", "freeze_a", "adapter_init", "activation", "keep", "choose", "granularity",
                   "score", "votes", "probe_clip", "per_size", "probe_units", "probe_draws", "probe_share", "probe_noise")  # fmt: skip
 RECIPE = {"learning_rate": "learning_rate", "lr_warmup_steps": "warmup_steps", "ema_decay": "ema_decay",

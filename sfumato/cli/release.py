@@ -23,7 +23,8 @@ def release(
     ] = False,
     ledger: Ledger = None,
     without_ledger: Annotated[
-        bool, Option("--without-ledger", help="The ledger is gone: do not compare the draft with it. The certificate shows it.")
+        bool,
+        Option("--without-ledger", help="The ledger is gone: the draft is not compared with it. Recorded; refused where it is there."),
     ] = False,
 ) -> None:
     """Cards, privacy statement, certificate, report, verifier and hashes: a folder to hand over.
@@ -34,18 +35,13 @@ def release(
     sfumato release release --require-audit
     """
     # The rooms themselves instead of `verbs`: they need neither torch nor diffusers, so they answer at once.
-    from ..certified import check_draft
-    from ..looks import looks_since
-    from ..releases import finalise
+    from ..finishing import finish
 
-    since = {}
+    settings = {"title": title, "licence": license, "require_audit": require_audit}
+    finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
     if without_ledger:
-        print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit, cost and looks")
-    else:
-        check_draft(folder, ledger)
-        since = looks_since(folder, ledger)
-    settings = {"title": title, "licence": license, "require_audit": require_audit, "compared": not without_ledger}
-    finished = finalise(folder, output, since=since, **settings)
+        print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit and cost;")
+        print("how many looks at exact scores there were, and later choices among runs, are not known, and the certificate says so")
     print(f"{finished}: finished; open {finished / 'report.html'}")
     print(f"next: sfumato verify {finished}")
 

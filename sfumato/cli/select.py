@@ -35,6 +35,10 @@ def select(
     ] = None,
     labels: Annotated[str | None, Option("--labels", metavar="COLUMN", help="Column of the class.")] = None,
     max_bad: Annotated[float, Option("--max-bad", help="Share of unreadable images that is accepted.")] = 0.01,
+    allow_doubtful_units: Annotated[
+        bool,
+        Option("--allow-doubtful-units", rich_help_panel=PRIVACY, help="As for `adapt`; the ledger records it."),
+    ] = False,
     classifier: Annotated[
         Literal["logistic", "cnn", "resnet", "wrn"], Option("--classifier", help="What is trained on each run's pictures.")
     ] = "cnn",
@@ -55,7 +59,8 @@ def select(
     with LiveLine() as line:
         found = choose(
             runs, data=data, epsilon=epsilon, delta=delta, relation=relation, unit=unit, labels=labels, max_bad=max_bad,
-            classifier=classifier, steps=steps, images=images, seed=seed, ledger=ledger, on_stage=line.stage,
+            allow_doubtful_units=allow_doubtful_units, classifier=classifier, steps=steps, images=images, seed=seed, ledger=ledger,
+            on_stage=line.stage,
         )  # fmt: skip
     print(json.dumps(found.to_json(), indent=2)) if as_json else show(found)
 

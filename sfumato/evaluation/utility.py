@@ -46,7 +46,8 @@ def utility(
 
     Checkpoints are chosen on held-out synthetic images; the test set is used once for each trained model and for no
     choice. No row is dropped and no best seed picked. Accuracies against private records are not differentially
-    private: they belong in the run folder, never in a release. `progress(classifier, seed, accuracy)` after each.
+    private: they belong in the run folder, never in a release, and this function leaves no row in the ledger (`protocol.evaluate` does).
+    `progress(classifier, seed, accuracy)` after each.
 
     Raises SfumatoError for arrays of another shape, labels out of range, an unknown classifier, or no seed.
     """

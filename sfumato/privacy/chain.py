@@ -16,7 +16,7 @@ from pathlib import Path
 from sfumato.privacy.faults import LedgerError, OlderCopy, in_words
 from sfumato.privacy.formats import NEWEST, format_of, make_tables
 from sfumato.privacy.secret import LedgerKey, mark_sealed
-from sfumato.privacy.witness import Head, HeadNote, RunNote, state_folder
+from sfumato.privacy.witness import Head, HeadNote, RunFolders, RunNote, state_folders
 
 GENESIS = "0" * 64
 WAIT = 60.0  # seconds that a writer waits for the writers before it
@@ -65,8 +65,10 @@ class Chain:
     """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows verified when opened.
 
     A file of an older format is brought to the newest, with a row that says so. Notes of the newest row lie beside the file (`path`.head)
-    and in the user's state folder, if there is one: an older copy put back, a copy without its -wal file, and one of two copies that
-    both went on are refused, unless `restored`; `lost` then lists the (number, hash) that were noted. Raises LedgerError.
+    and in state folders, if there are any (`witness`), with the places of run folders, whose notes are asked too: an
+    older copy put back, a copy without its -wal file, and one of two copies that both went on are refused, unless
+    `restored`; `lost` then lists the (number, hash) that were noted. Where charges were made and no state folder knows of them, the next
+    transaction leaves a RESET row that says so. Raises LedgerError.
     """
 
     def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):
@@ -78,6 +80,8 @@ class Chain:
         self._by_run: dict[str, list[Row]] = {}
         self._folders: dict[str, RunNote] = {}
         self.state: Path | None = None
+        self._places: list[RunFolders] = []
+        self._unwitnessed = False
         with in_words():
             if not self.path.exists() and beside.read():
                 raise LedgerError(f"the ledger {self.path} is gone: put it back, with the files beside it")
@@ -96,20 +100,28 @@ class Chain:
                     "gone, accept this one with `sfumato ledger reset`, which every later certificate shows"
                 )
             if self._format < NEWEST:
-                self._upgrade()
+                self._upgrade()  # of before there were notes
+            else:
+                self._unwitnessed = not any(note.read() for note in self._notes[1:])
             if not key.sealed:
                 self.key = mark_sealed(self.path, key)
 
     def _find_state(self) -> None:
-        """The note in the state folder bears the name of the first row: copies of a ledger share it, wherever they lie."""
-        if self._rows and self.state is None and (folder := state_folder()):
-            self.state = folder / f"{self._rows[0].hash[:32]}.head"
-            self._notes.append(HeadNote(self.state))
+        """The notes in the state folders bear the name of the first row: copies of a ledger share them, wherever they lie."""
+        if not self._rows or self.state is not None:
+            return
+        for folder in state_folders():
+            note = folder / f"{self._rows[0].hash[:32]}.head"
+            self.state = self.state or note
+            self._notes.append(HeadNote(note))
+            self._places.append(RunFolders(note.with_suffix(".runs")))
 
     def _compare(self) -> list[Head]:
         """What was noted and is not in the file, or was accepted as lost by a RESET row."""
         noted = [found for note in self._notes if (found := note.read())]
+        seen = {found for place in self._places for found in place.seen()}
         self.refresh()  # a row that another process added before we read a note is in the file
+        noted += [found.head for found in seen if not (found.coming and self.holds(found.coming))]
         lost = [head for head in noted if not self.holds(head)]
         if self.key.sealed and self._format < NEWEST:  # it had codes
             lost = lost or [(len(self._rows) - 1, self.head)]
@@ -233,8 +245,14 @@ class Chain:
         with in_words():
             return self.db.execute(query, values).fetchall()
 
+    def _say_unwitnessed(self) -> None:
+        """A RESET row where charges were made since the last such row, and nothing outside the ledger's folder knew of them."""
+        last = max((row.seq for row in self.of("RESET") if row.body.get("unwitnessed")), default=-1)
+        if self._unwitnessed and any(row.seq > last for row in self.of("CHARGE")):
+            self.append("RESET", "", {"rows": len(self._rows), "missing": None, "noted": [], "unwitnessed": True})
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, resetting: bool = False) -> Iterator[None]:
         """One writer at a time; what is appended inside is durable together on leaving, or, after an exception, not at all."""
         before = len(self._rows)
         try:
@@ -242,6 +260,8 @@ class Chain:
                 self.db.execute("BEGIN IMMEDIATE")
                 self.refresh()
                 before = len(self._rows)
+                if not resetting:
+                    self._say_unwitnessed()
                 yield
                 self._commit(before)
         except BaseException:
@@ -250,7 +270,12 @@ class Chain:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
             raise
+        self._unwitnessed = False
         self._note()
+        for row in self._rows[before:]:
+            if row.run_id in self._folders and row.kind != "PLAN":  # its folder has its name by then
+                for place in self._places:
+                    place.add(row.run_id, self._folders[row.run_id].folder)
 
     def _commit(self, before: int) -> None:
         """Run folders know of their rows before these are durable, and again after it."""

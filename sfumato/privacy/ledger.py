@@ -246,7 +246,8 @@ class Ledger:
         """OverBudget where some of these images were taken as public by an earlier run: exact functions of them are out."""
         if both := self.public.taken(manifest):
             raise OverBudget(
-                f"{both} of these images were taken as public before (--public-data), and nothing can protect them any more: leave them out"
+                f"{both} of these images were taken as public before (--public-data, --public-test), and nothing can protect them any "
+                "more: leave them out"
             )
 
     def _fitting(self, group: Group, body: dict, price: Price, manifest: Manifest) -> float | None:
@@ -367,7 +368,7 @@ class RunLedger:
 
     def append(self, kind: str, body: Mapping) -> Row:
         """One more row, durable on return. LedgerError out of order; a charge goes through `Ledger.charge`."""
-        if kind not in KINDS or kind in ("CHARGE", "OPEN", "JOIN", "CAP", "RESET", "DISK", "LOOK"):
+        if kind not in KINDS or kind in ("CHARGE", "PUBLIC", "OPEN", "JOIN", "CAP", "RESET", "DISK", "LOOK"):
             raise ValueError("this row cannot be appended by hand")
         with self.ledger.chain.transaction():
             self.ledger._require(self.run_id, kind)
@@ -394,6 +395,16 @@ class RunLedger:
             for manifest in seen:
                 ledger.datasets.open(manifest, ledger.datasets.overlapping(manifest))
             return ledger.chain.append("LOOK", self.run_id, {**body, "data": [manifest.id for manifest in seen]})
+
+    def take_public(self, decided: str, images: Manifest) -> bool:
+        """The PUBLIC row of images that are about to be taken as public, once for a run; False, and no row, where one is known as private."""
+        ledger = self.ledger
+        ledger.verify_records()
+        with ledger.chain.transaction():
+            if ledger.datasets.overlapping(images) or ledger.public.charged(images):
+                return False
+            ledger.public.enter_once(self.run_id, decided, images)
+            return True
 
     def begin(self, body: Mapping, *, expected: int, reserve: int, seen: int | None = None) -> Row:
         """The ATTEMPT row of attempt number `expected`; `body["billed"]` steps come out of the run's `reserve` of steps.

@@ -47,7 +47,7 @@ def reset_ledger(chain: Chain) -> None:
     if not chain.lost:
         chain.close()
         raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
-    with chain.transaction():
+    with chain.transaction(resetting=True):
         chain.append("RESET", "", _lost(len(chain.rows), chain.lost))
 
 
@@ -60,7 +60,7 @@ def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
         if older is None:
             raise LedgerError(f"there is nothing to reset: {folder} and the ledger know the same rows of the run")
         noted = [head for head in (seen.head, seen.coming) if head and not chain.holds(head)]
-        with chain.transaction():
+        with chain.transaction(resetting=True):
             facts = (
                 _lost(len(chain.rows), noted)
                 if older == "ledger"
@@ -79,9 +79,11 @@ def _lost(had: int, noted: list[Head]) -> dict:
 
 
 def resets(chain: Chain) -> list[dict]:
-    """How often an older copy was accepted: row, day, how many rows are known to be missing (None: unknown), and of which run."""
+    """How often an older copy was accepted: row, day, how many rows are known to be missing (None: unknown), and of which run; and how
+    often nothing outside the ledger's folder knew of its charges (`unwitnessed`), so that a copy could not have been told."""
     return [
         {"row": row.seq, "utc": (row.written or row.utc)[:10], "missing_rows": row.body["missing"]}
         | ({"run": row.body["run"], "older": row.body["older"]} if "run" in row.body else {})
+        | ({"unwitnessed": True} if row.body.get("unwitnessed") else {})
         for row in chain.of("RESET")
     ]

@@ -21,6 +21,8 @@ PUBLIC, CAPTION = "public:", "caption:"
 PART = 500  # values in one query
 EACH, MOST = 64, 1 << 17  # blocks noted of one tensor; of one model
 SHORT = 9  # bytes of a block's code: among 2^40 pairs of different blocks two share one with probability 2^-32
+WORDS = 3  # a caption of so many is found inside a longer text, too; shorter ones stand in ordinary prompts
+LONGEST = 400  # words of a text that are looked through for captions from each word on
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,46 @@ def plain_words(text: str) -> str:
     """A text without case, width, composed forms, punctuation, invisible signs and spacing: what two spellings of it share."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join("".join(map(_shown, folded)).split())
+
+
+def bare(text: str) -> str:
+    """The letters and digits of a text alone, without case, accents, signs and spacing; the Turkish dotless i is an i."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold()).replace("\u0131", "i")
+    return "".join(sign for sign in folded if sign.isalnum())
+
+
+def _parts(text: str) -> dict[str, set[str]]:
+    """What a text may share with a caption, by the kind of key: itself, and the words in a row that stand in it."""
+    words = plain_words(text).split()
+    found = {"caption": {" ".join(words)}, "bare": {bare(text)}, "part": set()}
+    for start in range(len(words)):
+        run = ""
+        for end in range(start, min(len(words), start + LONGEST)):
+            run += bare(words[end])
+            found["part"].add(run)
+            if end - start + 1 >= WORDS:  # as ledgers kept captions before they kept them bare
+                found["caption"].add(" ".join(words[start : end + 1]))
+    return {kind: texts - {""} for kind, texts in found.items()}
+
+
+def copies(texts: Iterable[str], captions: Iterable[str], beside: Iterable[str] = ()) -> int:
+    """How many of the texts are, or hold, one of the captions that says more than a text of `beside` (public words)."""
+    known = _kept(captions, beside)
+    return sum(any(_parts(text)[kind] & known[kind] for kind in known) for text in texts)
+
+
+def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]:
+    """What is remembered of captions, by the kind of key: as words, bare, and bare where a longer text may hold them."""
+    public, found = {"", *map(bare, beside)}, {"caption": set(), "bare": set(), "part": set()}
+    for text in set(captions):
+        signs, words = bare(text), plain_words(text)
+        if signs in public:
+            continue
+        found["caption"].add(words)
+        found["bare"].add(signs)
+        if len(words.split()) >= WORDS:
+            found["part"].add(signs)
+    return found
 
 
 def _shown(sign: str) -> str:
@@ -97,12 +139,20 @@ class PublicInputs:
 
     def caption_keys(self, texts: Iterable[str], beside: Iterable[str] = ()) -> list[bytes]:
         """Keyed hashes of captions; those that say no more than a text of `beside` (public words) are left out."""
-        words = {plain_words(text) for text in texts} - {"", *(plain_words(text) for text in beside)}
-        return [self.keyed(b"caption\0" + word.encode("utf-8", "surrogatepass")) for word in sorted(words)]
+        return self._keys(_kept(texts, beside))
+
+    def _keys(self, texts: Mapping[str, Iterable[str]]) -> list[bytes]:
+        return [
+            self.keyed(kind.encode() + b"\0" + text.encode("utf-8", "surrogatepass")) for kind in sorted(texts) for text in sorted(texts[kind])
+        ]
 
     def captions(self, texts: Iterable[str], beside: Iterable[str] = ()) -> int:
-        """How many of these texts stand as captions in a table that was charged."""
-        return self._held(self.caption_keys(texts, beside), "known", where=f"part LIKE '{CAPTION}%'")
+        """How many of these texts are, or hold, captions of a table that was charged; not counting words that are public (`beside`)."""
+        public, where, found = set(map(bare, beside)), f"part LIKE '{CAPTION}%'", 0
+        for text in texts:
+            asked = {kind: {part for part in parts if bare(part) not in public} for kind, parts in _parts(text).items()}
+            found += self._held(self._keys(asked), "known", where=where) > 0
+        return found
 
     def tensor_key(self, content: bytes) -> str:
         """How a tensor's content hash stands in a NOTE row of earlier versions."""
@@ -145,6 +195,12 @@ class PublicInputs:
                 self._insert(keys, name)
             facts = {"what": "images", "decided": decided, "count": len(images.records), "digest": set_id(keys)}
             self.chain.append("PUBLIC", run_id, facts | {"set": name})
+
+    def enter_once(self, run_id: str, decided: str, images: Manifest) -> None:
+        """The same for a use that may come again; inside a transaction."""
+        digest = set_id([*_pictures(images), *_files(images)])
+        if not any((row.body["digest"], row.body["decided"]) == (digest, decided) for row in self.chain.of("PUBLIC", run_id)):
+            self.enter(run_id, [(decided, images)])
 
     def enter_captions(self, keys: Sequence[bytes]) -> str | None:
         """The set of a data set's captions, for its CHARGE row; None without any. Inside a transaction."""

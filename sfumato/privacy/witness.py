@@ -1,7 +1,9 @@
 """Notes of a ledger's newest row, kept outside its file: an older copy put back disagrees with every note that outlived it.
 
-One lies beside the ledger, one in the user's state folder, one in each run folder. A note may lag behind the ledger (a crash), and never
-leads it: it is written after the row is durable, or, in a run folder, before and after, so that the next row alone may be missing.
+One lies beside the ledger, one in the user's state folder and one in that of the account (which no $HOME moves), one in each run folder;
+in the state folders also where run folders are, so that a ledger put back is compared with theirs. A note may lag behind the ledger
+(a crash), and never leads it: it is written after the row is durable, or, in a run folder, before and after, so that the next row alone may
+be missing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +21,37 @@ from sfumato.privacy.faults import LedgerError, LedgerOutOfReach
 
 Head = tuple[int, str]  # number and hash of a row
 RUN_NOTE = "ledger.head"
+ACCOUNT_HOME = "SFUMATO_ACCOUNT_HOME"  # for tests, which leave the home of whoever runs them alone
 
 
 def state_folder() -> Path | None:
     """$XDG_STATE_HOME/sfumato or ~/.local/state/sfumato, made when missing; None without a home folder that can be written."""
     try:
-        place = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state").absolute() / "sfumato"
+        return _made(Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state").absolute() / "sfumato")
+    except RuntimeError:
+        return None
+
+
+def account_home() -> Path | None:
+    """The home folder that the system's list of accounts has for this process, whatever $HOME says; None where it is not there."""
+    try:
+        home = Path(os.environ.get(ACCOUNT_HOME) or pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container's user that no list knows
+        return None
+    return home if home.is_absolute() and home.is_dir() else None
+
+
+def state_folders() -> list[Path]:
+    """Where notes are kept away from the ledger, made when missing: by the environment, and by the account; each once."""
+    home = account_home()
+    places = [state_folder(), home and _made(home / ".local" / "state" / "sfumato")]
+    return list({place.resolve(): place for place in places if place}.values())
+
+
+def _made(place: Path) -> Path | None:
+    try:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except (OSError, RuntimeError):
+    except OSError:
         return None
     return place if os.access(place, os.W_OK) else None
 
@@ -53,6 +79,40 @@ class HeadNote:
         """Whole or not at all, and not synced: the row itself is durable, and an older note is no alarm. Best effort."""
         with contextlib.suppress(OSError):
             _replace(self.path, f"{head[0]} {head[1]}\n", synced=False)
+
+
+class RunFolders:
+    """Where the runs of a ledger are, a line each beside its note in a state folder. Best effort, like the note."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def read(self) -> list[tuple[str, str]]:
+        """(run, folder) of each line that reads."""
+        found = []
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for line in self.path.read_text("utf-8").splitlines():
+                with contextlib.suppress(ValueError, TypeError):
+                    run, folder = json.loads(line)
+                    found.append((str(run), str(folder)))
+        return list(dict.fromkeys(found))
+
+    def add(self, run_id: str, folder: Path) -> None:
+        """Remember where a run is."""
+        entry = run_id, str(folder.absolute())
+        if entry not in self.read():
+            with contextlib.suppress(OSError, UnicodeEncodeError):
+                with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
+
+    def seen(self) -> list[Seen]:
+        """What the folders know that are still there and still hold their run."""
+        found = []
+        for run_id, folder in self.read():
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # a damaged folder is refused when its run is opened
+                if json.loads((Path(folder) / "run.json").read_text("utf-8"))["id"] == run_id and (known := RunNote(Path(folder)).read()):
+                    found.append(known)
+        return found
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from decimal import Decimal
 
 # Signs that show nothing and are not of category Cf: joiners, fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point).
 _INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10),
@@ -16,23 +17,47 @@ _TYPED = (
 )
 # Small letters whose small or capital form looks like a Latin one, after casefold.
 _LOOKS = str.maketrans("авсеніјкморѕтухԛԝαβεηικμνορτυχζ", "abcehijkmopstyxqwabehikmnoptyxz")
+# The Turkish letters with and without a dot are one, as the tables of others write capitals; casefold leaves a dot above behind.
+_DOTTED = re.compile("[i\u0131]\u0307*")
 _DIGITS = str.maketrans("oil", "011")
+
+FAR = 40  # zeros of a number that are written out
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,5})?", re.ASCII)
 
 
 def unit_value(text: str) -> str:
     """The form in which two spellings of one value are equal; "" for a value of invisible signs alone.
 
     Case, compatibility forms (full width, ligatures), composed or decomposed accents, invisible marks, control and format
-    characters, kinds of dash, apostrophe and digit, and white space around, doubled or of another kind make no difference; nor
-    do zeros before a whole number, or ".0" behind it, which spreadsheets take away and add. What is equal here is one unit: to
+    characters, kinds of dash, apostrophe and digit, the Turkish i with and without a dot, and white space around, doubled or of another
+    kind make no difference; nor do zeros before a number or behind its decimal point, or an exponent, which spreadsheets take away and
+    add. What is equal here is one unit: to
     join two people costs utility, to part one costs the promise.
     """
     before = None
     while text != before:  # casefold and NFKC undo each other's work now and then: until nothing moves
         before, text = text, unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        text = " ".join("".join(map(_plain, text.translate(_TYPED))).split())
-    whole = re.fullmatch(r"([+-]?)0*(\d+?)(?:\.0+)?", text, re.ASCII)
-    return text if whole is None else whole[1].replace("+", "") + whole[2]
+        text = _DOTTED.sub("i", " ".join("".join(map(_plain, text.translate(_TYPED))).split()))
+    return _number(text) if _NUMBER.fullmatch(text) else text
+
+
+def _number(text: str) -> str:
+    """One form of a decimal number: digits without an exponent, without zeros that say nothing, "-" where it is below zero."""
+    sign, digits, exponent = Decimal(text).as_tuple()
+    written = "".join(map(str, digits))
+    whole = written.rstrip("0")
+    if not whole:
+        return "0"
+    exponent += len(written) - len(whole)
+    place = len(whole) + exponent  # of the decimal point
+    if max(exponent, -place) > FAR:
+        found = f"{whole}e{exponent}"
+    elif exponent >= 0:
+        found = whole + "0" * exponent
+    else:
+        whole = whole.rjust(len(whole) - min(place, 1) + 1, "0")
+        found = whole[:exponent] + "." + whole[exponent:]
+    return "-" * sign + found
 
 
 def _plain(sign: str) -> str:
@@ -46,7 +71,9 @@ def _plain(sign: str) -> str:
 
 def loose(value: str) -> str:
     """A `unit_value` without accents, punctuation, spaces and leading zeros, and with Latin letters for those of other scripts that
-    look like them: what is equal here only may be one unit, and the owner is asked to look."""
+    look like them: what is equal here only may be one unit, and the owner has to say. A number with a decimal point is itself."""
+    if "." in value and _NUMBER.fullmatch(value):
+        return value
     signs = unicodedata.normalize("NFD", value.translate(_LOOKS))
     text = "".join(sign for sign in signs if unicodedata.category(sign)[0] in "LN")
     if any(sign.isdigit() for sign in text):

@@ -127,7 +127,8 @@ def spelling(records: RecordSet) -> list[str]:
     if facts.doubtful:
         out.append(
             f"{facts.doubtful:,} units of {records.unit_column!r} might be spellings of one another (accents, punctuation, leading "
-            "zeros, letters of another script) and count as different ones: give one person one value"
+            "zeros, letters of another script) and count as different ones: give one person one value, or say that all are different "
+            "(--allow-doubtful-units)"
         )
     return out
 

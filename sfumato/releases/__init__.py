@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sfumato.releases.beside import MOST_PICTURES
 from sfumato.releases.carried import fitting_certificate
-from sfumato.releases.certificate import build_privacy_json, certificate_digest
+from sfumato.releases.certificate import build_privacy_json, certificate_digest, release_digest
 from sfumato.releases.contents import DRAFT, SUMS
 from sfumato.releases.folder import CERTIFICATE, drafted_files, files_digest, finalise, write_draft, write_release
 from sfumato.releases.prices import prices_of
-from sfumato.releases.statements import choice_facts, looks_facts
+from sfumato.releases.statements import NOT_COMPARED, choice_facts, looks_facts
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
 
@@ -16,6 +16,7 @@ __all__ = [
     "CERTIFICATE",
     "DRAFT",
     "MOST_PICTURES",
+    "NOT_COMPARED",
     "SUMS",
     "VerifyReport",
     "build_privacy_json",
@@ -27,6 +28,7 @@ __all__ = [
     "fitting_certificate",
     "looks_facts",
     "prices_of",
+    "release_digest",
     "try_certificate",
     "try_files",
     "verify",

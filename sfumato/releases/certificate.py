@@ -15,11 +15,10 @@ from sfumato.releases.figures import PAGES, RELATIONS
 from sfumato.releases.mechanism import mechanism
 from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
 from sfumato.releases.prices import DELTA_FLOOR, GRID, prices_of
-from sfumato.releases.statements import KEY_KEPT, LATER, looks_facts
+from sfumato.releases.statements import KEY_KEPT, LATER, NOT_COMPARED, looks_facts
 
 FORMAT = "sfumato-privacy/1"
-SINCE = ("looks", "selections")  # as of the release, which asks the ledger again
-NOT_COMPARED = "finished without comparing the draft with the ledger"
+SINCE = ("looks", "selections", "later_choices")  # as of the release, which asks the ledger again
 LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
@@ -178,6 +177,11 @@ def certificate_digest(certificate: dict) -> str:
     private = certificate["not_private"]
     kept["not_private"] = {**private, "opt_ins": [words for words in private["opt_ins"] if words != NOT_COMPARED]}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def release_digest(certificate: dict) -> str:
+    """SHA-256 over all that a finished certificate says."""
+    return hashlib.sha256(json.dumps(certificate, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def event_tree(events: list[dict]) -> dict:

@@ -14,7 +14,7 @@ from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
-from sfumato.releases.statements import KEY_KEPT, check_choice, looks_facts
+from sfumato.releases.statements import KEY_KEPT, check_choice, check_looks
 from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
 Check = tuple[str, bool, str]
@@ -54,7 +54,7 @@ def check_facts(facts: dict) -> Iterator[Check]:
     )
     if "looks" in facts:
         kept = (KEY_KEPT in facts["not_private"]["opt_ins"]) == facts["ledger"]["key_kept"]
-        yield "looks", facts["looks"] == looks_facts(facts["looks"]["exact"]) and kept, facts["looks"]["statement"]
+        yield "looks", check_looks(facts) and kept, facts["looks"]["statement"]
     for choice in facts.get("selections", []):
         yield "selection", check_choice(choice), choice["statement"]
     yield "event tree", facts["event_tree"] == event_tree(facts["events"]), "the same events as in 'events'"

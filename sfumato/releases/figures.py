@@ -17,6 +17,7 @@ RELATIONS = {
 }
 CELL = ' class="n"'
 UNIT, RELATION, LOOKS = "Unit of privacy", "Relation", "Looks at exact private scores"
+CHOICES, NOT_KNOWN = "Choices among runs since this was made", "not known"
 NOT_BOUNDED = "not bounded by any finite epsilon"
 
 
@@ -56,7 +57,8 @@ def _claim(c: dict) -> list[tuple[str, str | None]]:
         ("At most per unit and step", per_unit),
         ("Images of one unit", None if per_unit else "any number, averaged before the bound"),
         ("Accountant", f"{c['accountant']['name']}, version {c['accountant']['version']}"),
-        (LOOKS, None if "looks" not in c else number(c["looks"]["exact"])),
+        (LOOKS, None if "looks" not in c else NOT_KNOWN if c["looks"]["exact"] is None else number(c["looks"]["exact"])),
+        (CHOICES, NOT_KNOWN if c.get("later_choices") else None),
     ]
 
 

@@ -8,14 +8,16 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
-from sfumato.releases.certificate import NOT_COMPARED, build_privacy_json
+from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
+from sfumato.releases.statements import unasked
 from sfumato.releases.verify import all_checks
 
 VERIFIER = "verify_privacy.py"
@@ -35,6 +37,7 @@ def write_draft(
     settings: dict | None = None,
     controls: dict | None = None,
     place: str | None = None,
+    run_folder: str | None = None,
     prices: dict | None = None,
 ) -> dict:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
@@ -44,7 +47,7 @@ def write_draft(
     `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n, resolution,
     class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other arguments are those of
     `build_privacy_json`; `artefacts` is "images" or "model". `controls`: what the report shows beside a token (`beside.check_beside`).
-    `place`: where the ledger is, for `release` alone; nothing of a draft but its certificate leaves.
+    `place`, `run_folder`: where ledger and run are, for `release` alone; nothing of a draft but its certificate leaves.
     """
     check_beside(controls)
     certificate = build_privacy_json(
@@ -53,6 +56,7 @@ def write_draft(
     )
     draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
     draft |= ({} if controls is None else {"controls": controls}) | ({} if place is None else {"ledger": place})
+    draft |= {} if run_folder is None else {"run_folder": run_folder}
     part = folder / (DRAFT + ".part")
     try:
         part.unlink(missing_ok=True)
@@ -76,10 +80,12 @@ def finalise(
     require_audit: bool = False,
     compared: bool = True,
     since: dict | None = None,
+    noted: Callable[[dict], None] = lambda certificate: None,
 ) -> Path:
     """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`.
 
-    compared: the caller has compared the draft with the owner's ledger; the certificate says so where nobody has.
+    compared: the caller has compared the draft with the owner's ledger; the certificate says so where nobody has, and that looks and
+    later choices are not known. noted: called with the finished certificate before it stands under its name.
     require_audit: AuditFailed unless the run was audited before, completely, by this very code, and passed. since: fields of the
     certificate that the ledger has added to after the draft (`looks`, `selections`).
     """
@@ -95,11 +101,10 @@ def finalise(
     except (OSError, ValueError, KeyError, TypeError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
     if not compared:
-        private = certificate["not_private"]
-        certificate = certificate | {"not_private": {**private, "opt_ins": [*private["opt_ins"], NOT_COMPARED]}}
+        certificate = unasked(certificate)
     if require_audit:
         check_audit(certificate.get("audit", {}))
-    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made, controls)
+    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made, controls, noted)
 
 
 def write_release(
@@ -153,6 +158,7 @@ def _finish(
     public_metrics: list[dict] | None,
     made: dict[str, str] | None = None,
     controls: dict | None = None,
+    noted: Callable[[dict], None] = lambda certificate: None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
@@ -181,6 +187,7 @@ def _finish(
         failed = [f"{name} ({detail})" for name, ok, detail in all_checks(building) if not ok]
         if failed:
             raise SfumatoError(f"the release does not verify, so it was not written: {failed[0]}")
+        noted(certificate)
         building.chmod(0o755)
         _rename(building, out, in_place)
     except OSError as error:

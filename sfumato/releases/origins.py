@@ -15,7 +15,7 @@ def public_inputs(rows: Iterable[Mapping]) -> list[dict]:
 def public_in_words(rows: Iterable[Mapping]) -> list[str]:
     """A sentence for each set of public images."""
     return [
-        f"The {row['count']:,} public images (public_data) that decided {row['decided']}: the guarantee is conditional on their being "
+        f"The {row['count']:,} public images that decided {row['decided']}: the guarantee is conditional on their being "
         "public; what the run says of them is exact."
         for row in rows
     ]

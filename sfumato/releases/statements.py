@@ -15,16 +15,42 @@ LATER = (
     "Runs that the owner's ledger charges after this certificate: whoever has their releases too is bounded by the total of all of "
     "them, which only a later certificate states."
 )
+NOT_COMPARED = "finished without comparing the draft with the ledger"
+LATER_CHOICES = (
+    "Not known: this was finished without the ledger, which alone says whether the run was chosen among others after the folder was made."
+)
 
 
-def looks_facts(number: int) -> dict:
-    """`looks` of privacy.json: how often exact figures of these private images, or of runs on them, were computed for somebody to see."""
+def looks_facts(number: int | None) -> dict:
+    """`looks` of privacy.json: how often exact figures of these private images, or of runs on them, were computed for somebody to see.
+
+    None: nobody asked the ledger."""
+    if number is None:
+        return {
+            "exact": None,
+            "statement": "Not known: this was finished without the ledger, which alone says how many looks at exact private scores there were.",
+        }
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise ValueError("looks are counted from 0")
     if number == 0:
         return {"exact": 0, "statement": "No look at exact private scores is recorded in the ledger for these images."}
     times = "1 look" if number == 1 else f"{number:,} looks"
     return {"exact": number, "statement": f"Chosen after {times} at exact private scores; the choice is not covered."}
+
+
+def unasked(certificate: Mapping) -> dict:
+    """A certificate as it may be finished when nobody asked the ledger: what only the ledger knows is not known."""
+    private = certificate["not_private"]
+    opt_ins = [*private["opt_ins"], NOT_COMPARED]
+    facts = {"not_private": {**private, "opt_ins": opt_ins}, "looks": looks_facts(None), "later_choices": LATER_CHOICES}
+    return {**certificate, **facts}
+
+
+def check_looks(certificate: Mapping) -> bool:
+    """Whether looks and choices are said as the ledger was asked, or are said to be unknown where it was not."""
+    asked, number = NOT_COMPARED not in certificate["not_private"]["opt_ins"], certificate["looks"]["exact"]
+    later = None if asked else LATER_CHOICES
+    return certificate["looks"] == looks_facts(number) and asked == (number is not None) and certificate.get("later_choices") == later
 
 
 def choice_facts(run: str, select: Mapping, charge: Mapping, number: str) -> dict:

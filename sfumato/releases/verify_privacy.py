@@ -105,6 +105,8 @@ def check_privacy(facts):
     own = any(c["events"] == events and abs(c["epsilon"] - stated) <= 1e-3 + 1e-7 for c in charges)
     enough = own and (total is None or total >= whole.get_epsilon(delta) - 1e-7)
     yield "all runs", enough, f"{len(charges)} on overlapping images, together epsilon {total}"
+    if "looks" in facts and facts["looks"]["exact"] is None:
+        yield "looks", "later_choices" in facts, "how many, and later choices among runs: not known, finished without the ledger"
     for choice in facts.get("selections", []):  # by noisy accuracies on held-out units, which have a claim of their own
         own, limit = choice["events"], positive(choice["delta"], 0.5)
         found = price(facts | {"relation": choice["relation"]}, own).get_epsilon(limit)

@@ -137,6 +137,7 @@ def test_export_states_the_audit_and_release_asks_for_it(run, tmp_path, monkeypa
     draft = json.loads((made / DRAFT).read_text())
     unaudited = shutil.copytree(made, tmp_path / "before")
     draft["certificate"]["audit"] = audited.audit_facts(None, ["v"])
+    draft["ledger"] = str(tmp_path / "gone.sqlite")
     (unaudited / DRAFT).write_text(json.dumps(draft))
     assert main(["release", str(unaudited), "--require-audit", "--without-ledger"]) == 15
     assert "was not audited" in capsys.readouterr().err

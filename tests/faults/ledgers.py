@@ -254,6 +254,7 @@ def main() -> int:
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2  # pricing is not what is tried
     given.top.mkdir(parents=True, exist_ok=True)
     os.environ["XDG_STATE_HOME"] = str(given.top / "state")  # where ledgers are noted: not in the home of whoever runs this
+    os.environ["SFUMATO_ACCOUNT_HOME"] = str(given.top / "no-account")
     good = True
     found = random_kills(given.top / "kills", given.kills, given.least, given.seed)
     print(json.dumps(found), flush=True)

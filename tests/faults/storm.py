@@ -367,6 +367,7 @@ def main() -> int:
     torch.set_num_threads(1)
     given.top.mkdir(parents=True, exist_ok=True)
     os.environ["XDG_STATE_HOME"] = str(given.top / "state")  # where ledgers are noted: not in the home of whoever runs this
+    os.environ["SFUMATO_ACCOUNT_HOME"] = str(given.top / "no-account")
     found = storm(given.top, given.each, given.seed)
     print(json.dumps(found))
     return 0 if not found["failures"] and found["least_in_a_state"] >= given.each else 1

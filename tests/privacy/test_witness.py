@@ -12,7 +12,7 @@ import pytest
 
 from sfumato.privacy.faults import LedgerError, LedgerOutOfReach
 from sfumato.privacy.ledger import Ledger, RunLedger
-from sfumato.privacy.witness import RunNote, state_folder
+from sfumato.privacy.witness import ACCOUNT_HOME, RunNote, account_home, state_folder, state_folders
 
 EVENTS = [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}]
 BODY = {"events": EVENTS, "epsilon": 1.0, "unit": "record", "relation": "zero-out", "delta": 1e-5}
@@ -227,7 +227,8 @@ def test_a_note_that_a_power_cut_emptied_is_no_alarm(place, text):
     for note in (rows.ledger.chain.state, place.path.with_name("ledger.sqlite.head"), place.run / "ledger.head"):
         note.write_text(text)
     opened(place).append("NOTE", {"checkpoint": 1, "attempt": 0})
-    assert json.loads((place.run / "ledger.head").read_text())[0][0] == 5
+    assert json.loads((place.run / "ledger.head").read_text())[0][0] == 6
+    assert [row["missing_rows"] for row in Ledger(place.path).resets] == [None]  # but that no note was there is said
 
 
 @pytest.mark.parametrize("text", ["x", "[1]", "[[0, 1], 2]", "{}", "\xff"])
@@ -266,3 +267,71 @@ def test_a_reset_row_needs_the_key(place):
     db = sqlite3.connect(place.path)
     with pytest.raises(sqlite3.Error):
         db.execute("INSERT INTO entry VALUES (5, '', 'RESET', '', NULL, '', '{}', '')")
+
+
+def another_run(place, name="two"):
+    """A charge and a start of another run, after the copy; its folder outlives the ledger's."""
+    folder = place.top / name
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"id": name}))
+    rows = RunLedger(Ledger(place.path), name, folder)
+    rows.append("PLAN", {})
+    rows.ledger.charge(name, rows.ledger.identify([A]), BODY, added)
+    rows.ledger.close()
+    return folder
+
+
+def test_another_home_does_not_hide_what_the_account_has_noted(place, monkeypatch):
+    """sudo, cron and containers come with another HOME; the list of accounts still says whose notes to read."""
+    monkeypatch.setenv(ACCOUNT_HOME, str(place.top))
+    begun(place).ledger.close()
+    restore = kept(place.path.parent, place.top / "backup")
+    shutil.rmtree(another_run(place))
+    restore()
+    monkeypatch.setenv("XDG_STATE_HOME", str(place.top / "another"))
+    with pytest.raises(LedgerError, match="older copy"):
+        Ledger(place.path)
+    assert state_folders() == [place.top / "another" / "sfumato", place.top / ".local" / "state" / "sfumato"]
+    monkeypatch.setenv(ACCOUNT_HOME, str(place.top / "gone"))
+    assert account_home() is None and len(state_folders()) == 1
+    monkeypatch.delenv(ACCOUNT_HOME)
+    monkeypatch.setattr("sfumato.privacy.witness.pwd.getpwuid", lambda uid: SimpleNamespace(pw_dir=str(place.top)))
+    monkeypatch.setenv("HOME", str(place.top / "another"))
+    assert account_home() == place.top
+
+
+def test_run_folders_that_outlived_the_ledger_are_asked(place):
+    """The note is as old as the ledger, say restored with it; where run folders are was written down."""
+    begun(place).ledger.close()
+    head = next(state_folder().glob("*.head"))
+    old, restore = head.read_text(), kept(place.path.parent, place.top / "backup")
+    folder = another_run(place)
+    restore()
+    head.write_text(old)
+    with pytest.raises(LedgerError, match="older copy"):
+        Ledger(place.path)
+    (folder / "run.json").write_text(json.dumps({"id": "of another ledger"}))
+    Ledger(place.path).close()  # the folder holds another run now
+    (folder / "run.json").write_text(json.dumps({"id": "two"}))
+    accepted = Ledger(place.path, restored=True)
+    assert accepted.resets[-1]["missing_rows"] == 2
+    accepted.close()
+    Ledger(place.path).close()
+
+
+def test_a_ledger_that_no_state_folder_knows_says_so(place, monkeypatch):
+    begun(place).ledger.close()
+    monkeypatch.setenv("XDG_STATE_HOME", str(place.top / "another"))
+    book = Ledger(place.path)
+    assert not book.resets, "who only looks writes nothing"
+    RunLedger(book, "one", place.run).append("RELEASE", {"kind": "images"})
+    assert [(said["unwitnessed"], said["missing_rows"]) for said in book.resets] == [(True, None)]
+    book.close()
+    for state in ("another", "a-third"):
+        monkeypatch.setenv("XDG_STATE_HOME", str(place.top / state))
+        opened(place).append("RELEASE", {"kind": "images"})
+        assert len(Ledger(place.path).resets) == 1, "once, until more is charged"
+    another_run(place)
+    monkeypatch.setenv("XDG_STATE_HOME", str(place.top / "a-fourth"))
+    opened(place).append("RELEASE", {"kind": "images"})
+    assert len(Ledger(place.path).resets) == 2

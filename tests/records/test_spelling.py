@@ -19,7 +19,12 @@ SAME = [
     ["Stra\u00dfe", "STRASSE", "\uff33trasse"],
     ["O'Neil-1", "O\u2019Neil\u20111", "o\u2018neil\u22121"],
     ["7", "007", "7.0", "+7", "\u0667", "\uff17", " 7 "],
-    ["0", "00", "0.0"],
+    ["0", "00", "0.0", "-0", "0e3"],
+    ["12", "12.0", "12e0", "12.", "1.2e1", "+12.00"],
+    ["10.5", "10.50", "010.5", "1.05E1", "105e-1"],
+    ["-0.5", "-.5", "-0.50", "-5e-1"],
+    ["12345678901234568", "1.2345678901234568e+16"],
+    ["I\u015eIL", "\u0131\u015f\u0131l", "i\u015fil", "\u0130\u015f\u0130l", "\u0130\u015f\u0130l".lower()],
 ]  # fmt: skip
 DOUBTFUL = [
     ["P01", "P1"],
@@ -27,6 +32,10 @@ DOUBTFUL = [
     ["AB-1", "AB1", "AB_1"],
     ["P1", "\u03a11", "\u0420" + "1"],
     ["l5", "15"],
+    ["O'Brien", "O`Brien", "O\u00b4Brien", "O\u2032Brien", "OBrien"],
+    ["P-01", "P_01", "P 01", "P\ue00001", "P01"],
+    ["Anna", "\u0410nna"],
+    ["Jos\u00e9", "Jose"],
 ]
 
 
@@ -72,3 +81,8 @@ def test_every_sign_has_a_form_of_its_own():
     odd = [c for c in signs if unit_value(unit_value(chr(c))) != unit_value(chr(c))]
     assert not odd
     assert np.mean([unit_value(chr(c)) != "" for c in range(33, 127)]) == 1
+
+
+def test_numbers_of_another_value_are_no_doubt():
+    units = number_units(["1.5", "15", "1.05", "105", "1e50", "1e51"], 6, [None] * 6)
+    assert len(set(units.number.tolist())) == 6 and units.doubtful == 0
