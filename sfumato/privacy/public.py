@@ -10,7 +10,7 @@ import base64
 import hashlib
 import heapq
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfumato.privacy.chain import Chain
