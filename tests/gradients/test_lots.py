@@ -75,3 +75,16 @@ def test_convolutions_add_plain_products(shape, stride):
     exact = rules.output_columns(module, grad, 1).double()[0].t() @ rules.columns(module, x, 1).double()[0]
     assert torch.equal(product.double().flatten(1), exact)
 
+
+
+def test_channels_last_is_a_layout_and_changes_no_sum(model):
+    """A convolution hands its weight's gradient over in the layout of its input."""
+    data = torch.randn(RECORDS, 3, 4, 4, generator=torch.Generator().manual_seed(4))
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        losses = lambda part, layout=layout: model(part.contiguous(memory_format=layout)).square().mean(1)  # noqa: E731
+        with Engine(model, dict(model.named_parameters()), strategy="ghost") as engine:
+            found.append(engine.clipped_sum(losses, data, clip=flat(BOUND * 0.999), rounding=GRID)[0])
+    for name, value in found[0].items():
+        assert float((value - found[1][name]).double().norm()) <= 0.75 * GRID.slack * GRID.bound
+        assert torch.any(value != 0)
