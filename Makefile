@@ -88,6 +88,7 @@ wheel-check: setup
 	$(PYTHON) -m venv build/wheel/env
 ifeq ($(DEPENDENCIES),borrowed)
 	.venv/bin/python -c "import sys; print(*(p for p in sys.path if p.endswith('site-packages')), sep='\n')" > "$$(build/wheel/env/bin/python -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth"
+	build/wheel/env/bin/python -m pip uninstall --quiet --yes setuptools
 	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
 else
 	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl

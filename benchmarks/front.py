@@ -126,7 +126,7 @@ def main() -> None:
         ("public base model", known[said[0]["base"]], public(said[0]["base"], said[0]["prompts"], asked.rows)),
     ]
     for demo, fact in zip(asked.demos, said):
-        under = f"may leave; delta {fact['delta']:g}, unit: one image"
+        under = f"may leave; delta {fact['delta']:g}, unit: image, zero-out"
         sheets.append((f"synthetic, epsilon {fact['epsilon']}", under, synthetic(demo, asked.rows)))
     picture = compose([(title, under, panel(images, asked.columns, asked.scale)) for title, under, images in sheets])
     # No metadata: only the pixels, in a palette that keeps the file small.
