@@ -42,7 +42,9 @@ def public(name: str, prompts: list[str], per_class: int) -> np.ndarray:
 
     from sfumato.bases import bundled_bases
 
-    pipe = StableDiffusionPipeline.from_pretrained(bundled_bases()[name], safety_checker=None, local_files_only=True).to(torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        bundled_bases()[name], safety_checker=None, local_files_only=True
+    ).to(torch.float32)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)

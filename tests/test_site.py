@@ -39,8 +39,12 @@ def faults(site: Path) -> list[str]:
         if re.search(r"class=[\"'][^\"']*\bmermaid\b", path.read_text("utf-8")):
             found.append(f"from elsewhere: {path.relative_to(site)}: a mermaid diagram fetches its script")
     for path in sorted(site.rglob("*.js")):
-        addresses = set(re.findall(r"https?://[\w.-]+/[\w@./-]*\.(?:js|css|woff2?)\b", path.read_text("utf-8", "replace")))
-        found += [f"from elsewhere: {path.relative_to(site)}: {a}" for a in addresses if not any(u in a for u in UNUSED)]
+        addresses = set(
+            re.findall(r"https?://[\w.-]+/[\w@./-]*\.(?:js|css|woff2?)\b", path.read_text("utf-8", "replace"))
+        )
+        found += [
+            f"from elsewhere: {path.relative_to(site)}: {a}" for a in addresses if not any(u in a for u in UNUSED)
+        ]
     return found if pages else [f"no pages in {site}"]
 
 
