@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 100000000000
 export MALLOC_TOP_PAD_ = 268435456
 
-.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint bases clean
+.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -66,6 +66,34 @@ test-end-to-end: setup
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/lint-imports
+
+# The documentation as a site in build/site: open build/site/index.html. Installing the tools needs the network once; building does not.
+# Strict: a link or a page that leads nowhere ends it. A script, style or font from elsewhere does, too (tests/test_site.py).
+DOCS := .venv/.docs-installed
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	.venv/bin/python tests/test_site.py build/site
+
+$(DOCS): $(STAMP)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+# Build the wheel, install it into an empty environment, and run the demo's first steps there. DEPENDENCIES=fresh (the default)
+# installs all of constraints.txt from the registry; DEPENDENCIES=borrowed lends those of .venv instead, for a quick check
+# without downloads: it then shows what the wheel holds and declares, not that its dependencies can be downloaded.
+DEPENDENCIES ?= fresh
+wheel-check: setup
+	rm -rf build/wheel build/lib build/bdist.* && mkdir -p build/wheel
+	.venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheel/env
+ifeq ($(DEPENDENCIES),borrowed)
+	.venv/bin/python -c "import sys; print(*(p for p in sys.path if p.endswith('site-packages')), sep='\n')" > "$$(build/wheel/env/bin/python -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth"
+	build/wheel/env/bin/python -m pip uninstall --quiet --yes setuptools
+	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed build/wheel/*.whl
+else
+	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+endif
+	$(PYTHON) .ci/wheel-check build/wheel/*.whl build/wheel/env/bin/python
 
 # Train the bundled bases again from public packages (see recipes/README.md for times; needs apt-get and npm).
 # The result goes to build/bases/; compare it before it replaces a folder of sfumato/data/bases/.

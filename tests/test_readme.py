@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
+import json
 import re
 import runpy
 import shlex
@@ -12,16 +14,24 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")),
+)
 SHORT = {
     "plan": ["--steps", "3", "--clip-norm", "1"],
     "adapt": ["--steps", "3", "--clip-norm", "1"],
     "synthesize": ["--steps", "2"],
     "evaluate": ["--steps", "2", "--seeds", "1"],
 }
+SHORT_INVERSION = ["--inversion-steps", "2", "--inversion-draws", "1"]
+# The tiny base knows few words and reads eight tokens.
+TINY_WORDS = {"10000": "30", "100": "10", "a photograph of a {class}": "a picture of a {class}"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -54,7 +64,7 @@ def all_commands() -> list[tuple[str, list[str]]]:
 def test_a_block_is_split_into_commands():
     assert commands("a b  # c; d\ne 'f g' ; h && i\n\n# only\n") == [["a", "b"], ["e", "f g"], ["h"], ["i"]]
     assert [words[1] for words in commands(own_images_block())] == [
-        *("inspect", "plan", "adapt", "synthesize", "evaluate", "release", "verify", "methods", "bases"),
+        *("inspect", "plan", "adapt", "synthesize", "evaluate", "release", "verify"),
     ]
 
 
@@ -73,11 +83,17 @@ def test_command_exists_and_parses(page, words):
     elif words[0] == "python":
         if words[1].endswith("verify_privacy.py"):
             assert (ROOT / "sfumato" / "releases" / "verify_privacy.py").is_file()
+        elif words[1] == ".ci/files":
+            assert words[2:] == [] and (ROOT / words[1]).is_file()
         elif words[1].startswith("benchmarks/"):
             options = (ROOT / words[1]).read_text("utf-8")
             assert all(f'"{word}"' in options for word in words[2:] if word.startswith("--"))
         else:
             assert words[1:4] == ["-m", "pytest", "tests/gradients"]
+    elif words[0] == "pip":
+        assert words[1:] == ["install", "."] and (ROOT / "pyproject.toml").is_file()
+    elif words[0] == "pre-commit":
+        assert words[1:] == ["install"] and (ROOT / ".pre-commit-config.yaml").is_file()
     else:
         assert words == [".ci/run"] and (ROOT / ".ci" / "run").is_file()
 
@@ -120,7 +136,7 @@ def test_links_and_files_exist(page):
 def test_python_block_uses_what_the_package_offers():
     import sfumato
 
-    (block,) = blocks("README.md", "python")
+    (block,) = blocks("docs/reference.md", "python")
     used = {
         node.attr
         for node in ast.walk(ast.parse(block))
@@ -133,7 +149,7 @@ def test_tables_of_methods_and_bases_are_complete():
     from sfumato.bases import bundled_bases
     from sfumato.methods import METHODS
 
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = "".join((ROOT / "docs" / page).read_text("utf-8") for page in ("methods.md", "bases.md"))
     sections = re.findall(r"^## (\w+) \(", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE)
     assert set(sections) == set(METHODS)
     for name in (*METHODS, *bundled_bases()):
@@ -199,8 +215,84 @@ def test_own_images_block_runs(tiny_base, tiny_images, tmp_path, monkeypatch, ca
     assert (tmp_path / "run" / "PRIVATE").is_file()
     assert (tmp_path / "run" / "evaluation" / "utility.json").is_file()
     files = {path.relative_to(tmp_path / "release").parts[0] for path in (tmp_path / "release").rglob("*")}
-    section = (ROOT / "README.md").read_text("utf-8").partition("## What is in a release")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "tour.md").read_text("utf-8").partition("## What lies there afterwards")[2].partition("\n## ")[0]
     assert files == set(re.findall(r"^\| `([\w.]+)", section, re.MULTILINE))
+    assert files >= set(re.findall(r"^- `([\w.]+)`", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 850
+
+
+def run_blocks(page: str, capfd) -> None:
+    """Run every shell command of a page, word for word, but for fewer images and steps."""
+    from sfumato.cli import main
+
+    for block in blocks(page, "sh"):
+        for words in commands(block):
+            assert words[0] == "sfumato"
+            words = [TINY_WORDS.get(word, word) for word in words[1:]]
+            short = SHORT_INVERSION if "inversion" in words else SHORT.get(words[0], [])
+            assert main([*words, *short]) == 0, (words, capfd.readouterr().err)
+
+
+def table_of_scans(folder: Path, patients: range) -> None:
+    """Three pictures of each patient, and a metadata.csv that says whose they are."""
+    (folder / "pictures").mkdir(parents=True)
+    rng = np.random.default_rng(patients.start)
+    rows = ["file_name,diagnosis,patient_id"]
+    for patient in patients:
+        for k in range(3):
+            name = f"pictures/{patient:03d}-{k}.png"
+            Image.fromarray(rng.integers(0, 256, (24, 24), dtype=np.uint8)).save(folder / name)
+            rows.append(f"{name},{('benign', 'malignant')[patient % 2]},P{patient:03d}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n", "utf-8")
+
+
+@pytest.mark.end_to_end
+def test_hospital_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
+    from sfumato.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_base, "base")
+    table_of_scans(Path("scans"), range(24))
+    for source, name in (("circle", "benign"), ("square", "malignant")):
+        shutil.copytree(tiny_images / source, Path("held-out", name))
+    run_blocks("docs/howto/hospital.md", capfd)
+    certificate = json.loads(Path("release", "privacy.json").read_text("utf-8"))
+    assert "patient_id" in json.dumps(certificate)
+    # What the page says of the cap: a run that would go over it is refused, with code 12.
+    (adapt,) = [w for b in blocks("docs/howto/hospital.md", "sh") for w in commands(b) if "run-2/" in w]
+    again = [{"run-2/": "run-3", "3": "7"}.get(word, word) for word in adapt[1:]]
+    assert main([*again, *SHORT["adapt"]]) == 12 and not Path("run-3").exists()
+
+
+@pytest.mark.end_to_end
+def test_museum_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_base, "base")
+    for source, name in (("circle", "harbour"), ("cross", "market"), ("square", "street")):
+        shutil.copytree(tiny_images / source, Path("photographs", name))
+    run_blocks("docs/howto/museum.md", capfd)
+    assert list(Path("release", "data").glob("*.parquet")) and Path("model-release", "model").is_dir()
+
+
+@pytest.mark.end_to_end
+def test_artist_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
+    import diffusers
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_base, "base")
+    Path("artwork").mkdir()
+    for path in sorted(tiny_images.rglob("*.png")):
+        shutil.copy(path, Path("artwork", f"{path.parent.name}-{path.name}"))
+    run_blocks("docs/howto/artist.md", capfd)
+    (block,) = blocks("docs/howto/artist.md", "python")
+    drawn = diffusers.StableDiffusionPipeline.__call__
+    short = functools.partialmethod(drawn, num_inference_steps=2)
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", short)
+    exec(compile(block, "docs/howto/artist.md", "exec"), {})
+    assert Path("bicycle.png").is_file()
 
 
 @pytest.mark.end_to_end
