@@ -117,8 +117,8 @@ def measure(model: str, trainable: str, draws: int, rows: int, peers: list[str],
 
 def noise_seconds(sums, stddev: float) -> float:
     """CPU seconds of sfumato's own noise for these tensors: float64 normals of the run key."""
-    from sfumato.privacy.keys import RunKey
-    from sfumato.privacy.noise import add_noise
+    from sfumato.privacy.random.keys import RunKey
+    from sfumato.privacy.random.noise import add_noise
 
     key = RunKey.generate()
     return round(min(clock(lambda: add_noise(sums, key, 0, 0, stddev))[1] for _ in range(2)), 5)

@@ -19,9 +19,9 @@ import torch
 from measure import clock, machine, prepare_process
 from rows import append
 
-from sfumato.privacy.gaussian import DiscreteGaussian
-from sfumato.privacy.keys import RunKey
-from sfumato.privacy.noise import add_integer_noise, variance_of
+from sfumato.privacy.random.gaussian import DiscreteGaussian
+from sfumato.privacy.random.keys import RunKey
+from sfumato.privacy.random.noise import add_integer_noise, variance_of
 
 CHUNK = 1 << 20
 WIDTHS = (80, 4_000, 100_000, 1_000_000, 10_000_000, 1_000_000_000, 1_000_000_000_000)

@@ -56,13 +56,13 @@ def old_engine(checkout: Path):
 def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -> dict:
     import torch
 
-    from sfumato.demo import demo_prompts
-    from sfumato.estimate import made_up_batch
     from sfumato.gradients import Engine
-    from sfumato.prepare import prepare
-    from sfumato.privacy.keys import RunKey
-    from sfumato.privacy.noise import add_integer_noise
+    from sfumato.planning.prepare import prepare
+    from sfumato.privacy.random.keys import RunKey
+    from sfumato.privacy.random.noise import add_integer_noise
     from sfumato.training import Performance
+    from sfumato.training.dummy import made_up_batch
+    from sfumato.verbs.demo import demo_prompts
 
     records = SimpleNamespace(n_units=60_000, classes=tuple("0123456789"), unit_column=None)
     prepared = prepare(

@@ -67,7 +67,7 @@ class Bench:
 
     def __init__(self, said, base=None):
         from sfumato.bases import load_base
-        from sfumato.privacy.keys import RunKey
+        from sfumato.privacy.random.keys import RunKey
 
         self.said, self.base, self.key = said, base or load_base(said.base), RunKey(bytes(range(32)))
 
@@ -90,20 +90,20 @@ class Bench:
         return private_pack(self.said.pack, self.said.cache)[0][:n]
 
     def inverter(self, geometry, recipe):
-        from sfumato.inversion.batch import Inverter
+        from sfumato.methods.inversion.batch import Inverter
 
         return Inverter(self.base, [self.said.prompt], ["<artwork>"], geometry, recipe)
 
     def whole_space(self, radius: float | None = None):
         """Where images are inverted; a radius other than the library's for the usual script, which knows none."""
-        from sfumato.inversion.geometry import start_anchor, whole_space
+        from sfumato.methods.inversion.geometry import start_anchor, whole_space
 
         space = whole_space(self.base, start_anchor(self.base, [None], 1), 1)
         return space if radius is None else replace(space, radius=radius)
 
     def words(self):
         """All axes around the vocabulary's mean, with the radius of a run that has no public images."""
-        from sfumato.inversion.geometry import from_vocabulary
+        from sfumato.methods.inversion.geometry import from_vocabulary
 
         return from_vocabulary(self.base, [None], 1, None)
 
@@ -111,7 +111,7 @@ class Bench:
         """Embeddings float64 [n, D] of all pictures; kept in `--embeddings`, where other programs find them."""
         import numpy as np
 
-        from sfumato.inversion.batch import chunks
+        from sfumato.methods.inversion.batch import chunks
 
         n = len(data.label)
         parts = [data.mean, data.std, *(t.numpy() for t in (geometry.anchor, geometry.basis))]
@@ -135,7 +135,7 @@ def throughput(said):
     """Images a second, one at a time and many in one pass, alternating in one process; each the same steps on the same images."""
     import numpy as np
 
-    from sfumato.inversion.batch import Chunk, InversionRecipe, chunks
+    from sfumato.methods.inversion.batch import Chunk, InversionRecipe, chunks
 
     bench = Bench(said)
     many = 8 if said.quick else 32
@@ -169,7 +169,7 @@ def steps(said):
     import torch
     from styles import Judge, draw
 
-    from sfumato.inversion.batch import Chunk, InversionRecipe
+    from sfumato.methods.inversion.batch import Chunk, InversionRecipe
 
     bench, judge = Bench(said), Judge(said)
     known = judge.known(bench.base)
@@ -208,10 +208,10 @@ def cosine(said):
     import numpy as np
     from packs import public_packs
 
-    from sfumato.inversion import aggregate
-    from sfumato.inversion.batch import InversionRecipe
-    from sfumato.inversion.geometry import from_public
-    from sfumato.privacy.aggregation import Aggregation
+    from sfumato.methods.inversion import aggregate
+    from sfumato.methods.inversion.batch import InversionRecipe
+    from sfumato.methods.inversion.geometry import from_public
+    from sfumato.privacy.mechanisms.mean import Aggregation
 
     bench, sizes = Bench(said), (20, 40) if said.quick else [int(n) for n in said.n.split(",")]
     recipe = InversionRecipe(steps=said.inversion_steps or InversionRecipe().steps)

@@ -35,8 +35,8 @@ from scipy import stats
 from sfumato.audit.subject import Subject, key_of, latents, made_up, zeroed
 from sfumato.audit.watch import watch
 from sfumato.gradients import Engine
-from sfumato.privacy.keys import RunKey, Stream
-from sfumato.privacy.noise import variance_of
+from sfumato.privacy.random.keys import RunKey, Stream
+from sfumato.privacy.random.noise import variance_of
 from sfumato.training import State, UnitBatch
 
 UNITS, CLIP = 4, 0.5  # B C is a power of two, so the division hides no bit from the attacker

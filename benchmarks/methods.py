@@ -142,7 +142,7 @@ class Judge:
     def measure(self, asked: dict) -> dict:
         from sfumato.evaluation import train_classifier
         from sfumato.evaluation.distances import frechet_distance
-        from sfumato.protocol import images_of
+        from sfumato.verbs.evaluate import images_of
 
         with tempfile.TemporaryDirectory() as folder:
             words = json.dumps({**asked, "folder": folder})
@@ -165,10 +165,10 @@ class Judge:
 def child(*, folder, base, epsilon, seed, clipping, method, sizes, learning_rate, method_options=None) -> None:
     """One private run in a process of its own; the last line on stdout is one JSON object."""
     from sfumato import verbs
-    from sfumato.demo import demo_prompts
     from sfumato.records import bundled_digits
-    from sfumato.synthesis import Sampling
+    from sfumato.synthesis.dataset import Sampling
     from sfumato.training import Recipe
+    from sfumato.verbs.demo import demo_prompts
 
     started, options = time.process_time(), method_options or {}
     extra = {}
@@ -229,10 +229,10 @@ def first(records, n: int):
 def base_pictures(base: str, n: int):
     """Pictures that the public base draws of its own words: public, and near what it will be asked for."""
     from sfumato.bases import load_base
-    from sfumato.demo import demo_prompts
-    from sfumato.protocol import draw
     from sfumato.records import RecordSet
-    from sfumato.synthesis import Sampling
+    from sfumato.synthesis.dataset import Sampling
+    from sfumato.verbs.demo import demo_prompts
+    from sfumato.verbs.evaluate import draw
 
     words = demo_prompts(base)
     known = words.get("init", {})

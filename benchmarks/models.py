@@ -195,10 +195,10 @@ def losses(model: nn.Module, text: int | None, dtype: torch.dtype) -> Callable[[
 def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     """The bundled base `glyphs` (latents 4 x 8 x 8) under sfumato's own methods and row losses."""
     from sfumato.bases import load_base
-    from sfumato.demo import demo_prompts
-    from sfumato.estimate import made_up_batch
     from sfumato.methods import METHODS
-    from sfumato.prepare import choose_prompts
+    from sfumato.methods.prompts import choose_prompts
+    from sfumato.training.dummy import made_up_batch
+    from sfumato.verbs.demo import demo_prompts
 
     method = "lora" if trainable.startswith("lora") else {"whole": "full"}.get(trainable, trainable)
     options = {"rank": int(trainable[4:])} if method == "lora" else {}

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 
 import torch
 
-from sfumato.demo import demo_prompts
-from sfumato.estimate import made_up_batch
 from sfumato.gradients import Engine, ReferenceEngine
-from sfumato.prepare import prepare
+from sfumato.planning.prepare import prepare
 from sfumato.privacy.clipping import flat
+from sfumato.training.dummy import made_up_batch
+from sfumato.verbs.demo import demo_prompts
 
 
 def main() -> None:

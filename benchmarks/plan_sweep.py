@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.errors import SfumatoError
-from sfumato.prepare import default_schedule
+from sfumato.planning.prepare import default_schedule
 from sfumato.privacy import accounting
-from sfumato.privacy.aggregation import Aggregation
+from sfumato.privacy.mechanisms.mean import Aggregation
+from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import CLIPPINGS, Plan, make_plan
-from sfumato.privacy.probing import Probe
 from sfumato.releases import certificate, consistency, prices, verify_privacy
 from sfumato.releases.trial import try_certificate
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sfumato.demo import LOOK_ALIKE, demo_prompts
 from sfumato.errors import DataError
-from sfumato.protocol import images_of
 from sfumato.records import RecordSet, bundled_digits, load_records
 from sfumato.records.arrays import find_idx
+from sfumato.verbs.demo import LOOK_ALIKE, demo_prompts
+from sfumato.verbs.evaluate import images_of
 
 CLASSES = tuple("0123456789")  # of both sets; Fashion-MNIST's are T-shirt, trouser, pullover, dress, coat, ...
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts the four files

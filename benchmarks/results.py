@@ -139,7 +139,7 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
     from sfumato.bases import load_base
     from sfumato.errors import SfumatoError
     from sfumato.methods import LEARNING_RATES
-    from sfumato.prepare import default_ema_decay, default_schedule
+    from sfumato.planning.prepare import default_ema_decay, default_schedule
     from sfumato.training import Recipe
 
     for option, given, known in (
@@ -172,7 +172,7 @@ def adaptation(args: argparse.Namespace, base: str, epsilon: float, method: str,
 
 
 def synthesis(args: argparse.Namespace) -> dict:
-    from sfumato.synthesis import Sampling
+    from sfumato.synthesis.dataset import Sampling
 
     sampling = Sampling(steps=args.sampler_steps, guidance_scale=args.guidance)
     return {
@@ -199,7 +199,7 @@ def judging(args: argparse.Namespace, n: int) -> dict:
 def measure(args: argparse.Namespace, adapting: dict, drawing: dict, judged: dict, private, test) -> dict:
     """One run through all stages, each taken from --work where it was done before."""
     from sfumato.bases import load_base
-    from sfumato.protocol import images_of
+    from sfumato.verbs.evaluate import images_of
 
     resolution = load_base(adapting["base"]).resolution
     name = f"{adapting['data']}-{Path(adapting['base']).name}-epsilon-{adapting['epsilon']:g}"

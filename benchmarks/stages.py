@@ -56,7 +56,7 @@ def adapt(folder: Path, *, data, private, base, words, source, recipe, options, 
     from private_sets import words as words_of
 
     from sfumato import verbs
-    from sfumato.run import Run, code_version
+    from sfumato.runs.folder import Run, code_version
     from sfumato.training import Recipe
 
     where, begun = folder / "run", (folder / "run").exists()
@@ -100,8 +100,8 @@ def public(
     """As many public pictures as synthetic ones: those of --public, or drawn by the base as it came."""
     from private_sets import public_pictures
 
-    from sfumato.protocol import draw, public_base
-    from sfumato.run import Run
+    from sfumato.runs.folder import Run
+    from sfumato.verbs.evaluate import draw, public_base
 
     if asked["public"]:
         found = public_pictures(Path(asked["public"]), data, words, images, resolution, public_seed)
@@ -114,7 +114,7 @@ def public(
 
 
 def sampling_of(scheduler: str, steps: int, guidance: float, seed: int):
-    from sfumato.synthesis import Sampling
+    from sfumato.synthesis.dataset import Sampling
 
     return Sampling(scheduler=scheduler, steps=steps, guidance_scale=guidance, seed=seed)
 

@@ -117,8 +117,8 @@ class Embedded:
     def __init__(self, said, base, private, public, kinds_of):
         from inversion import Bench, of_each
 
-        from sfumato.inversion.batch import InversionRecipe
-        from sfumato.inversion.geometry import from_public
+        from sfumato.methods.inversion.batch import InversionRecipe
+        from sfumato.methods.inversion.geometry import from_public
 
         self.private, self.bench = private, Bench(said, base)
         recipe = InversionRecipe(steps=10, draws=2) if said.quick else InversionRecipe()
@@ -135,8 +135,8 @@ def tokens(said, made: Embedded, n: int):
     import torch
     from inversion import noise_for
 
-    from sfumato.inversion import aggregate
-    from sfumato.privacy.aggregation import Aggregation
+    from sfumato.methods.inversion import aggregate
+    from sfumato.privacy.mechanisms.mean import Aggregation
 
     place, free = made.place, made.free[:n]
     label, owned = np.zeros(n, np.int64), [np.array([i]) for i in range(n)]
@@ -187,7 +187,7 @@ def draw(said, token, subjects: list[str]):
     import numpy as np
 
     from sfumato.bases import load_base, load_embeds, save_embeds
-    from sfumato.generation import Sampling, pictures
+    from sfumato.synthesis.sampler import Sampling, pictures
 
     base = load_base(said.base)
     with tempfile.TemporaryDirectory() as folder:

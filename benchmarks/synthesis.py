@@ -116,7 +116,7 @@ def pipeline_side(base, args: argparse.Namespace, guidance: float, dtype):
     import torch
 
     from sfumato.bases import as_pipeline, make_scheduler
-    from sfumato.generation import image_seed
+    from sfumato.synthesis.sampler import image_seed
 
     pipe = copy.deepcopy(as_pipeline(base)).to(dtype)
     pipe.scheduler = make_scheduler(base, SCHEDULER)
@@ -145,7 +145,7 @@ def own_side(base, args: argparse.Namespace, guidance: float):
     """A function that draws the same batch by sfumato's sampler."""
     import numpy as np
 
-    from sfumato.generation import Sampling, pictures
+    from sfumato.synthesis.sampler import Sampling, pictures
 
     sampling = Sampling(scheduler=SCHEDULER, steps=args.steps, guidance_scale=guidance, batch=args.batch)
     numbers = np.arange(args.batch)

@@ -73,11 +73,13 @@ def measured(said) -> Iterator[dict]:
     """Rows of facts; the rows that no epsilon changes come once a seed."""
     from methods import first
 
-    from sfumato import protocol, verbs
+    from sfumato import verbs
     from sfumato.bases import load_base
-    from sfumato.inverting import expectation, public_side
     from sfumato.records import bundled_digits
+    from sfumato.runs.inversion import expectation, public_side
     from sfumato.training import Recipe
+    from sfumato.verbs import evaluate
+    from sfumato.verbs.facts import adapted_base
 
     private, judge = first(bundled_digits("train"), said.n), Judge(said)
     steady = {"steps": said.steps, "expected_batch_size": said.n}
@@ -101,7 +103,7 @@ def measured(said) -> Iterator[dict]:
                     return run, round((time.process_time() - started) / 60, 2)
 
                 def drawn(run, base, seed=seed):
-                    return judge(*protocol.draw(base, run.plan.prompts, said.images, judge.sampling(seed)), seed)
+                    return judge(*evaluate.draw(base, run.plan.prompts, said.images, judge.sampling(seed)), seed)
 
                 given = {name: value for name, value in chosen.items() if value is not None}
                 given |= {"inversion_steps": 2, "inversion_draws": 1} if said.quick else {}
@@ -109,7 +111,7 @@ def measured(said) -> Iterator[dict]:
                 others = {}
                 if number == 0:
                     for row, name in EXACT.items():
-                        yield {"row": name, **facts, "epsilon": None} | drawn(run, protocol.control_base(run, row))
+                        yield {"row": name, **facts, "epsilon": None} | drawn(run, evaluate.control_base(run, row))
                 if not said.no_dp_sgd:
                     rate = Recipe(learning_rate=said.learning_rate)
                     others["DP-SGD on one embedding"] = adapted(
@@ -117,16 +119,16 @@ def measured(said) -> Iterator[dict]:
                     )
                 if said.lora:
                     others["DP-LoRA"] = adapted("lora", method="lora", method_options={"rank": 4}, **steady)
-                cosines = protocol.token_cosines(run, {name: other for name, (other, _) in others.items()})
+                cosines = evaluate.token_cosines(run, {name: other for name, (other, _) in others.items()})
                 hope, sigma = expectation(public_side(run)).cosine, run.plan.noise_multiplier
                 facts |= {"spent": run.plan.epsilon}
                 more = {"sigma": sigma, "cosine": cosines["noise_only"]}
-                yield {"row": "noise only", **facts, **more} | drawn(run, protocol.control_base(run, "noise_only"))
+                yield {"row": "noise only", **facts, **more} | drawn(run, evaluate.control_base(run, "noise_only"))
                 more = {"sigma": sigma, "cosine": cosines["synthetic"], "expected_cosine": hope, "cpu_minutes": minutes}
-                yield {"row": "inversion", **facts, **more} | drawn(run, verbs.adapted_base(run))
+                yield {"row": "inversion", **facts, **more} | drawn(run, adapted_base(run))
                 for name, (other, minutes) in others.items():
                     more = {"sigma": other.plan.noise_multiplier, "cosine": cosines.get(name), "cpu_minutes": minutes}
-                    yield {"row": name, **facts, **more} | drawn(other, verbs.adapted_base(other))
+                    yield {"row": name, **facts, **more} | drawn(other, adapted_base(other))
 
 
 class Judge:
@@ -134,8 +136,8 @@ class Judge:
 
     def __init__(self, said) -> None:
         from sfumato.bases import load_base
-        from sfumato.demo import CLASSIFIER_STEPS
         from sfumato.records import bundled_digits
+        from sfumato.verbs.demo import CLASSIFIER_STEPS
 
         test, number = bundled_digits("test"), 200 if said.quick else 10_000
         self.images = test.images(range(number), load_base(said.base).resolution)
@@ -149,14 +151,14 @@ class Judge:
         return {"images": len(images), "accuracy": round(100 * network.accuracy(self.images, self.labels), 2)}
 
     def sampling(self, seed: int):
-        from sfumato.synthesis import Sampling
+        from sfumato.synthesis.dataset import Sampling
 
         return Sampling(steps=self.sampler_steps, seed=seed)
 
 
 def words(base: str) -> dict:
     """Prompts with a place for the token, and the public letters or words that tokens start from."""
-    from sfumato.demo import DIGIT_NAMES, demo_prompts
+    from sfumato.verbs.demo import DIGIT_NAMES, demo_prompts
 
     if base == "letters":
         return demo_prompts(base)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from .errors import CheckFailed, Interrupted, SfumatoError
 
 if TYPE_CHECKING:
-    from .model_selection import select
-    from .protocol import evaluate
     from .verbs import adapt, export, inspect, plan, release, synthesize, verify
+    from .verbs.evaluate import evaluate
+    from .verbs.select import select
 
 _VERBS = ("inspect", "plan", "adapt", "synthesize", "export", "release", "verify")
 
@@ -35,11 +35,11 @@ __all__ = [
 def __getattr__(name: str):
     # Verbs load torch and diffusers; a plain `import sfumato` stays instant.
     if name == "evaluate":
-        from .protocol import evaluate
+        from .verbs.evaluate import evaluate
 
         return evaluate
     if name == "select":
-        from .model_selection import select
+        from .verbs.select import select
 
         return select
     if name in _VERBS:

@@ -31,14 +31,18 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from sfumato import adapting, budget, verbs
+from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.cli import main
 from sfumato.errors import Interrupted, SfumatoError
-from sfumato.prepare import choose_prompts, original_base, prepare
-from sfumato.privacy import accounting, chain
+from sfumato.methods.prompts import choose_prompts
+from sfumato.planning.prepare import prepare
+from sfumato.privacy import accounting
+from sfumato.privacy.ledger import chain
 from sfumato.records import describe, load_records
 from sfumato.records.decode import decode
+from sfumato.runs import budget, execute
+from sfumato.runs.prepared import original_base
 from sfumato.training import Performance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -571,7 +575,7 @@ def stranger(uid: int | None):
         user = uid if os.geteuid() == 0 and all(part.stat().st_mode & 0o001 for part in parts) else None
         unknown = "import pwd; pwd.getpwuid = {}.__getitem__; " if uid is not None else ""
         code = (
-            f"{unknown}import sys; from sfumato.cli import main; from sfumato import budget; from pathlib import Path;"
+            f"{unknown}import sys; from sfumato.cli import main; from sfumato.runs import budget; from pathlib import Path;"
             "print(budget.default_path(Path('run'))); sys.exit(main(['inspect', 'd']))"
         )
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SFUMATO_MALLOC": "0"}
@@ -653,17 +657,17 @@ def stopped(kit) -> str:
 def device_error(kit) -> str:
     import torch
 
-    real = adapting.train
+    real = execute.train
 
     def train(*words, state, **more) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    kit.patch.setattr(adapting, "train", train)
+    kit.patch.setattr(execute, "train", train)
     told = outcome(lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS)))
-    kit.patch.setattr(adapting, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    kit.patch.setattr(execute, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         verbs.adapt(kit.images, output=kit.tmp / "run", resume=True)
-    kit.patch.setattr(adapting, "train", real)
+    kit.patch.setattr(execute, "train", real)
     assert verbs.adapt(kit.images, output=kit.tmp / "run", resume=True).model.exists()
     assert issubclass(Interrupted, SfumatoError)
     return told

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sfumato import protocol, verbs
+from sfumato import verbs
 from sfumato.errors import LedgerFault, SfumatoError
-from sfumato.inversion import store
+from sfumato.methods.inversion import store
 from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
-from sfumato.synthesis import Sampling
+from sfumato.synthesis.dataset import Sampling
+from sfumato.verbs import evaluate
 
 torch.set_num_threads(1)
 OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
@@ -31,7 +32,7 @@ def steady_ground():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        patch.setattr("sfumato.run.code_version", lambda: "0+test")
+        patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
         yield
 
 
@@ -78,7 +79,7 @@ def site(place, tmp_path):
 
 
 def opened(site, name: str = "run"):
-    return protocol.Run.open(site / name, site / "ledger.sqlite")
+    return evaluate.Run.open(site / name, site / "ledger.sqlite")
 
 
 def strips(page: str) -> list[Image.Image]:
@@ -199,12 +200,12 @@ def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_pat
     """All rows of the paper's comparison, DP-SGD on one embedding among them, as figures, cosines and pictures. PRIVATE."""
     own = site(place, tmp_path)
     run = own / "run"
-    found = protocol.evaluate(
+    found = evaluate.evaluate(
         opened(own), place / "pictures", test=artwork / "test", public_images=12, beside=[opened(own, "run-embedding")],
         rows=("synthetic", "public_only", "noise_only", "one_image", "non_private"),
     )  # fmt: skip
     assert list(found.distances) == list(found.images)
-    (sgd,) = set(found.distances) - set(protocol.ROWS)
+    (sgd,) = set(found.distances) - set(evaluate.ROWS)
     assert sgd.startswith("embedding at epsilon ") and found.images[sgd] == 12
     assert set(found.cosines) == {"synthetic", "noise_only", "one_image", sgd}
     assert all(-1 <= value <= 1 for value in found.cosines.values())
@@ -233,7 +234,7 @@ def test_a_token_near_the_exact_mean_has_a_high_cosine(place, artwork, tmp_path)
     for sign in (1, -1):
         file = run / "controls" / "one-image" / "learned_embeds.safetensors"
         save_file({"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"})
-        cosines.append(protocol.token_cosines(opened(own), {})["one_image"])
+        cosines.append(evaluate.token_cosines(opened(own), {})["one_image"])
     assert cosines == [1.0, -1.0]
 
 
@@ -246,10 +247,10 @@ def test_runs_that_do_not_compare_are_refused(place, artwork, tiny_base, tiny_ba
     images = adapted(turned, tiny_base, tmp_path / "images", ledger=ledger, delta=1e-5, **said)
     for run, words in ((other, "base_digest"), (images, "other images")):
         with pytest.raises(SfumatoError, match=words):
-            protocol.evaluate(place / "run", place / "pictures", test=artwork / "test", beside=[run])
+            evaluate.evaluate(place / "run", place / "pictures", test=artwork / "test", beside=[run])
     plain = adapted(turned, tiny_base, tmp_path / "plain")
     with pytest.raises(SfumatoError, match="adapt with --controls"):
-        protocol.evaluate(plain, place / "pictures", test=artwork / "test", rows=("one_image",))
+        evaluate.evaluate(plain, place / "pictures", test=artwork / "test", rows=("one_image",))
     with pytest.raises(SfumatoError, match="--controls of adapt go with --method inversion"):
         adapted(artwork, tiny_base, tmp_path / "lora", method="lora", method_options={}, controls=True, unlabelled=True)
 

@@ -8,11 +8,11 @@ import torch
 from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.cli.plan import sections
-from sfumato.estimate import Estimate
 from sfumato.methods import METHODS, Prompts
+from sfumato.planning.estimate import Estimate
 from sfumato.privacy import accounting
-from sfumato.privacy.keys import RunKey
-from sfumato.run import Run
+from sfumato.privacy.random.keys import RunKey
+from sfumato.runs.folder import Run
 from sfumato.training import Performance, latest_checkpoint, loop
 
 torch.set_num_threads(1)
@@ -57,9 +57,9 @@ class Killed(BaseException):
 def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
-    monkeypatch.setattr("sfumato.run.code_version", lambda: "0+test")
-    monkeypatch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
-    monkeypatch.setattr("sfumato.run.RunKey.fresh_salt", lambda: "00" * 16)
+    monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
+    monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
+    monkeypatch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)
     opened, engine = [], loop.Engine
 
     def spy(model, trainable, *, groups):

@@ -19,8 +19,8 @@ from sfumato import verbs
 from sfumato.cli import main
 from sfumato.privacy import accounting
 from sfumato.records import bounded, load_records
-from sfumato.run import Run
-from sfumato.synthesis import Sampling
+from sfumato.runs.folder import Run
+from sfumato.synthesis.dataset import Sampling
 from sfumato.training import Performance
 
 MARKERS = 50

@@ -36,3 +36,15 @@ def test_the_command_line_starts_without_heavy_modules():
                 assert node.module.split(".")[0] in light, path.name
             if isinstance(node, ast.ImportFrom) and node.level == 2:
                 assert node.module == "errors", path.name
+
+
+def test_the_package_has_no_loose_files():
+    """A newcomer finds the room by its name: beside the rooms stand only what starts the package and its errors."""
+    top = {path.name for path in (ROOT / "sfumato").glob("*.py")}
+    assert top == {"__init__.py", "__main__.py", "errors.py"}
+
+
+def test_every_room_says_what_is_in_it():
+    for path in sorted((ROOT / "sfumato").rglob("__init__.py")):
+        if "data" not in path.parts:
+            assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path

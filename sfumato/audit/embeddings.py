@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ..bases import Base
-from ..inversion import aggregate
-from ..inversion.batch import Chunk
 from ..methods import METHODS, Prompts
-from ..prepare import Prepared
-from ..privacy.aggregation import GRID, Aggregation
-from ..privacy.keys import RunKey
+from ..methods.inversion import aggregate
+from ..methods.inversion.batch import Chunk
+from ..privacy.mechanisms.mean import GRID, Aggregation
+from ..privacy.random.keys import RunKey
+from ..runs.prepared import Prepared
 from ..training import LatentData
 from .finding import Finding, Notes
 from .oneshot import NUMBERS, OneShot, neighbours

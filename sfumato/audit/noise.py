@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ..privacy.keys import RunKey
+from ..privacy.random.keys import RunKey
 from .finding import Finding, Notes
 from .statistics import binomial_p, chi_square_p, correlation_p, correlation_seen, noise_seen, normality_p
 from .subject import Subject, key_of, latents, zeroed

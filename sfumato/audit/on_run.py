@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import cache
 
 from ..errors import SfumatoError
-from ..prepare import rebuild
-from ..run import AUDIT, Run, code_version, dependency_versions
+from ..runs.folder import AUDIT, Run, code_version, dependency_versions
+from ..runs.prepared import rebuild
 from ..training import write_file
 from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, replay, report, sampling
 from .checks import CHECKS, Check, Settings, run_checks

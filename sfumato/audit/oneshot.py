@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..adapting import noisy_class_counts
-from ..privacy.keys import RunKey
-from ..privacy.probing import STEP, Probe
-from ..probing import release_scores, total_scores
+from ..privacy.mechanisms.votes import STEP, Probe
+from ..privacy.random.keys import RunKey
+from ..runs.execute import noisy_class_counts
+from ..runs.probe import release_scores, total_scores
 from ..training import UnitBatch
 from .finding import Finding, Notes
 from .noise import integer_tests, shape_tests

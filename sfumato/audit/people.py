@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..privacy.ledger import Ledger, RunLedger
+from ..privacy.ledger.ledger import Ledger, RunLedger
 from ..records import load_records
 from .finding import Finding, Notes
 

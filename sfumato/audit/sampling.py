@@ -8,8 +8,8 @@ from scipy import stats
 from torch import nn
 
 from ..methods import Adaptation
-from ..privacy.keys import RunKey
-from ..privacy.sampling import poisson
+from ..privacy.random.keys import RunKey
+from ..privacy.random.sampling import poisson
 from ..training import Batch, LatentData, Performance
 from .finding import Finding, Notes
 from .statistics import chi_square_p, normal_p, rate_seen

@@ -12,8 +12,8 @@ from torch import nn
 
 from ..methods import Adaptation
 from ..privacy.events import PoissonGaussian
-from ..privacy.keys import RunKey
 from ..privacy.plan import Plan
+from ..privacy.random.keys import RunKey
 from ..privacy.rounding import Rounding
 from ..training import LatentData, Performance, Recipe, denoising_losses
 from . import models

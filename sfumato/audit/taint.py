@@ -15,7 +15,7 @@ from safetensors import safe_open
 from .. import verbs
 from ..bases.tiny import CLASSES, make_tiny_base, make_tiny_images
 from ..releases import DRAFT
-from ..synthesis import Sampling
+from ..synthesis.dataset import Sampling
 from ..training import Performance, open_latents
 from .finding import Finding, Notes
 

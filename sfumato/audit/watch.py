@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..privacy.keys import RunKey
+from ..privacy.random.keys import RunKey
 from ..training import LatentData, State, UnitBatch, train
 from .subject import Subject
 

@@ -67,11 +67,12 @@ def adapt(
     if output.exists() and not resume:
         raise SfumatoError(f"{output} exists: name a new run folder, or continue it with --resume")
 
-    from .. import machine, parallel, verbs
+    from .. import verbs
+    from ..compute import fingerprint, ranks
     from .synthesize import shard_of
 
-    parallel.start(machine.numerics)  # before a word is printed: it says which process may
-    with LiveLine(quiet=parallel.rank() != 0) as line:
+    ranks.start(fingerprint.numerics)  # before a word is printed: it says which process may
+    with LiveLine(quiet=ranks.rank() != 0) as line:
         run = verbs.adapt(
             images,
             output=output,
@@ -90,7 +91,7 @@ def adapt(
         )
     if shard is not None:
         print(f"{run.folder}: shard {shard} is inverted. When all are: sfumato adapt {images} -o {run.folder} --resume")
-    elif parallel.rank() == 0:
+    elif ranks.rank() == 0:
         print(f"{run.folder}: epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}. The folder is PRIVATE.")
         print(f"next: sfumato synthesize {run.folder} -n 10000 -o release")
         print(f"before it, where the certificate is to state an audit: sfumato audit {run.folder}")

@@ -45,7 +45,7 @@ def audit(
         failed = sum(not finding.passed for finding in findings)
     else:
         from ..audit.on_run import audit_run
-        from ..run import Run
+        from ..runs.folder import Run
 
         opened, findings = Run.open(run, ledger), []
 

@@ -42,7 +42,7 @@ def demo(
         if (output / part).exists():
             raise SfumatoError(f"{output} holds a demo already: remove it or name another folder with -o")
 
-    from ..demo import run_demo
+    from ..verbs.demo import run_demo
 
     # Whatever is printed on the way goes to stderr, so that stdout is the JSON object and nothing else.
     with contextlib.redirect_stdout(sys.stderr), LiveLine() as line:

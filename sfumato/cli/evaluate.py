@@ -11,7 +11,7 @@ from .live import LiveLine
 from .options import Ledger
 
 if TYPE_CHECKING:
-    from ..protocol import Evaluation
+    from ..verbs.evaluate import Evaluation
 
 
 def evaluate(
@@ -51,8 +51,8 @@ def evaluate(
     sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,public_only,non_private,real
     sfumato evaluate run-token release --test ./held-out --rows synthetic,noise_only,one_image --beside run-embedding
     """
-    from ..protocol import evaluate as measure
-    from ..run import Run
+    from ..runs.folder import Run
+    from ..verbs.evaluate import evaluate as measure
 
     with LiveLine() as line:
         found = measure(

@@ -38,7 +38,7 @@ def show(
     sfumato ledger show ./scans
     sfumato ledger show --against release/privacy.json
     """
-    from .. import budget, certified
+    from ..runs import budget, certified
 
     book = budget.existing_ledger(ledger, allow_file_system=allow_file_system)
     if images is not None:
@@ -89,7 +89,7 @@ def cap(
     sfumato ledger cap ./scans 8
     sfumato ledger cap ./scans 10 --raise
     """
-    from .. import budget
+    from ..runs import budget
 
     book = budget.open_ledger(ledger or budget.default_path(), allow_file_system=allow_file_system)
     records = _records(images, reading)
@@ -118,7 +118,7 @@ def reset(
 
     What was charged stays charged. Charges in the rows that are lost are not known any more: do not use those images again.
     """
-    from .. import budget
+    from ..runs import budget
 
     for facts in budget.reset_ledger(ledger, runs or ()):
         known = "an unknown number of" if facts["missing_rows"] is None else facts["missing_rows"]
@@ -140,7 +140,7 @@ def export(
     \b
     sfumato ledger export -o ledger.jsonl
     """
-    from .. import budget
+    from ..runs import budget
 
     book = budget.existing_ledger(ledger)
     text = "".join(line + "\n" for line in book.export())

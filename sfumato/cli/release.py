@@ -35,7 +35,7 @@ def release(
     sfumato release release --require-audit
     """
     # The rooms themselves instead of `verbs`: they need neither torch nor diffusers, so they answer at once.
-    from ..finishing import finish
+    from ..runs.release import finish
 
     settings = {"title": title, "licence": license, "require_audit": require_audit}
     finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
@@ -58,7 +58,7 @@ def verify(
     sfumato verify release
     sfumato verify release --ledger ledger.sqlite
     """
-    from ..certified import verify as check
+    from ..runs.certified import verify as check
 
     report = check(folder, ledger)
     for name, passed, detail in report.checks:

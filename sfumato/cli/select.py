@@ -12,7 +12,7 @@ from .live import LiveLine
 from .options import PRIVACY, Ledger
 
 if TYPE_CHECKING:
-    from ..model_selection import SelectionReport
+    from ..verbs.select import SelectionReport
 
 
 def select(
@@ -54,7 +54,7 @@ def select(
     sfumato select run-1 run-2 run-3 --data ./held-out --epsilon 0.5
     sfumato select release-1 release-2 --data ./held-out --unit patient_id --epsilon 1 --json
     """
-    from ..model_selection import select as choose
+    from ..verbs.select import select as choose
 
     with LiveLine() as line:
         found = choose(

@@ -70,7 +70,7 @@ def synthesize(
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
 
     from .. import verbs
-    from ..synthesis import Sampling
+    from ..synthesis.dataset import Sampling
 
     done, wanted = 0, len(range(part[0], n, part[1]))
     with LiveLine() as line:

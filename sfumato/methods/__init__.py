@@ -6,7 +6,7 @@ from .adaptation import ADAPTER_LEARNING_RATE, LEARNING_RATE, Adaptation, Prompt
 from .attention import attention
 from .embedding import embedding
 from .full import full
-from .inversion import inversion
+from .inversion.method import inversion
 from .loda import loda
 from .lora import lora
 from .saliency import saliency

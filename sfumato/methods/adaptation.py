@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
-from ..privacy.probing import Probe
+from ..privacy.mechanisms.votes import Probe
 from ..training.objective import Batch, denoising_losses
 
 if TYPE_CHECKING:
-    from .inversion import Inversion
+    from .inversion.method import Inversion
 
 LEARNING_RATE = 4e-3  # of weights
 ADAPTER_LEARNING_RATE = 0.04  # B starts at zero beside a small A: at the rate of weights adapters hardly move

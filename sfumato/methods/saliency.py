@@ -9,7 +9,7 @@ import torch
 
 from ..bases import Base
 from ..errors import SfumatoError
-from ..privacy.probing import Probe
+from ..privacy.mechanisms.votes import Probe
 from .adaptation import Adaptation, Prompts
 from .lora import low_rank
 from .targets import PROJECTIONS, grouped, how_many, matching_modules

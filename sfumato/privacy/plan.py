@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
 from sfumato.privacy import accounting, checks, clipping, events
-from sfumato.privacy.aggregation import Aggregation
 from sfumato.privacy.events import Event
+from sfumato.privacy.mechanisms.mean import Aggregation
+from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.pricing import events_of, main_event, one_shot_events, price_after, probe_event
-from sfumato.privacy.probing import Probe
 from sfumato.privacy.rounding import Rounding
 
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")

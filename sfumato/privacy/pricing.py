@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Event, Gaussian, PoissonGaussian
-from sfumato.privacy.probing import Probe
+from sfumato.privacy.mechanisms.votes import Probe
 
 if TYPE_CHECKING:
     from sfumato.privacy.plan import Plan

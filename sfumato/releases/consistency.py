@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sfumato.privacy import events as dp_events
-from sfumato.privacy.aggregation import GRID
+from sfumato.privacy.mechanisms.mean import GRID
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.pages import CROISSANT, check_figures

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from sfumato.errors import SfumatoError
-from sfumato.privacy.aggregation import GRID
 from sfumato.privacy.clipping import equal_shares
-from sfumato.privacy.probing import Probe
+from sfumato.privacy.mechanisms.mean import GRID
+from sfumato.privacy.mechanisms.votes import Probe
 
 CLIPPING = {
     "flat": "each unit's gradient over all trainable tensors together is scaled down to norm clip_norm",

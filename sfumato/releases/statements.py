@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from sfumato.privacy.selection import HALF, Selection
+from sfumato.privacy.mechanisms.selection import HALF, Selection
 
 KEY_KEPT = (
     "The run key was kept when this was made (--keep-key): whoever has the key and what is released can take the noise off. "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import MachineError
-from ..privacy.keys import RunKey
+from ..privacy.random.keys import RunKey
 from .objective import Batch
 
 

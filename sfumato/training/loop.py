@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import parallel
+from ..compute import ranks
 from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
-from ..privacy.keys import RunKey
-from ..privacy.noise import add_integer_noise
 from ..privacy.plan import Plan
-from ..privacy.sampling import poisson
+from ..privacy.random.keys import RunKey
+from ..privacy.random.noise import add_integer_noise
+from ..privacy.random.sampling import poisson
 from .checkpoint import State
 from .data import LatentData, UnitBatch
 from .recipe import Performance, Recipe
@@ -69,7 +69,7 @@ def train(
     with engine_class(adaptation.model, adaptation.trainable, groups=groups) as engine:
         while state.step < plan.steps:
             units = poisson(key, state.step, attempt, plan.n_units, plan.sampling_rate)
-            units = units[parallel.rank() :: parallel.world_size()]
+            units = units[ranks.rank() :: ranks.world_size()]
             batch = UnitBatch(
                 data, units, key, state.step, attempt, plan.noise_draws, recipe.time_bias, recipe.caption_dropout
             )
@@ -81,7 +81,7 @@ def train(
                 micro_batch=performance.micro_batch,
                 rounding=plan.rounding,
             )
-            parallel.sum_over_ranks(sums)
+            ranks.sum_over_ranks(sums)
             # Every rank adds the same noise to the same sum, so the replicas stay equal. Up to here all are integers.
             noisy = add_integer_noise(
                 sums, key, state.step, attempt, multiplier=plan.noise_multiplier, bound=plan.rounding.bound
@@ -100,7 +100,7 @@ def train(
             state.update_average(recipe.ema_decay)
             if state.step == 1:
                 _require_movement(state)
-            if state.step % 25 == 0 and not parallel.same_on_all_ranks(_digest(adaptation)):
+            if state.step % 25 == 0 and not ranks.same_on_all_ranks(_digest(adaptation)):
                 raise Interrupted("the ranks' weights differ: this attempt ends; resume from the last checkpoint")
 
             seconds = time.monotonic() - started

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sfumato import adapting
 from sfumato.audit import sampling
 from sfumato.gradients import Engine
 from sfumato.privacy.clipping import Clip
-from sfumato.privacy.probing import Probe
+from sfumato.privacy.mechanisms.votes import Probe
+from sfumato.runs import execute
 from sfumato.training import loop
 
 integer_noise, poisson, clipped_sum, factors = loop.add_integer_noise, loop.poisson, Engine.clipped_sum, Clip.factors
@@ -179,22 +179,22 @@ def touched_buffer(patch):
 
 
 def histogram_noise_times(factor):
-    real = adapting.noisy_histogram
+    real = execute.noisy_histogram
 
     def plant(patch):
-        patch.setattr(adapting, "noisy_histogram", lambda c, sigma, key, **more: real(c, sigma * factor, key, **more))
+        patch.setattr(execute, "noisy_histogram", lambda c, sigma, key, **more: real(c, sigma * factor, key, **more))
 
     return plant
 
 
 def histogram_forgets_the_unit(patch):
-    real = adapting.noisy_histogram
-    patch.setattr(adapting, "noisy_histogram", lambda c, sigma, key, **more: real(c, sigma, key))
+    real = execute.noisy_histogram
+    patch.setattr(execute, "noisy_histogram", lambda c, sigma, key, **more: real(c, sigma, key))
 
 
 def histogram_counts_all(patch):
     patch.setattr(
-        adapting,
+        execute,
         "bounded_counts",
         lambda r, p: np.bincount(r.labels[r.usable & (r.labels >= 0)], minlength=len(p.classes)),
     )

@@ -7,9 +7,9 @@ import pytest
 
 from sfumato import verbs
 from sfumato.audit import embeddings, on_run, oneshot
-from sfumato.inversion import batch
-from sfumato.privacy import noise
-from sfumato.privacy.aggregation import GRID, Aggregation
+from sfumato.methods.inversion import batch
+from sfumato.privacy.mechanisms.mean import GRID, Aggregation
+from sfumato.privacy.random import noise
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_half_the_noise_is_seen(monkeypatch):
 
 
 def test_an_image_that_moves_another_is_seen(run, monkeypatch):
-    from sfumato.prepare import rebuild
+    from sfumato.runs.prepared import rebuild
 
     real = batch.Inverter._losses
 

@@ -12,7 +12,7 @@ from sfumato.audit import Settings, on_run
 from sfumato.cli import main
 from sfumato.errors import AuditFailed, SfumatoError
 from sfumato.releases import DRAFT, audited, finalise
-from sfumato.run import Run, code_version
+from sfumato.runs.folder import Run, code_version
 from sfumato.training import Performance
 
 SOME = ["M3", "B", "H"]

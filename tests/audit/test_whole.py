@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from sfumato import asked, verbs
 from sfumato.audit import conduct, doors, replay, taint
 from sfumato.audit.methods import KINDS, on_tiny
 from sfumato.methods import METHODS
+from sfumato.planning import inputs
 
 from . import helpers as bugs
 
@@ -53,15 +55,16 @@ def test_no_record_changes_what_is_published():
 
 @pytest.mark.slow
 def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
-    real, counts = asked.load_records, []
+    real, counts = inputs.load_records, []
 
     def spying(path, **reading):
         records = real(path, **reading)
         counts[:] = np.bincount(records.labels[records.usable], minlength=3).tolist()
         return records
 
-    monkeypatch.setattr(asked, "load_records", spying)
-    monkeypatch.setattr(verbs, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts])
+    monkeypatch.setattr(inputs, "load_records", spying)
+    page = sys.modules["sfumato.verbs.synthesize"]
+    monkeypatch.setattr(page, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts])
     finding = taint.untouched(0)
     assert not finding.passed and "pictures per class" in finding.detail
 
@@ -70,6 +73,6 @@ def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
 def test_public_doors_are_closed_and_an_open_one_is_found(monkeypatch):
     finding = doors.closed(0)
     assert finding.passed and finding.numbers == 6, finding.detail
-    monkeypatch.setattr(asked, "_require_uncharged", lambda public, book: None)
+    monkeypatch.setattr(inputs, "_require_uncharged", lambda public, book: None)
     finding = doors.closed(0)
     assert not finding.passed and "charged images are taken as public" in finding.detail

@@ -89,7 +89,7 @@ def test_two_text_encoders_are_refused_by_name_before_anything_is_spent(two_enco
     from diffusers import StableDiffusionXLPipeline
 
     from sfumato import verbs
-    from sfumato.budget import open_ledger
+    from sfumato.runs.budget import open_ledger
 
     # The folder is whole: diffusers opens it and draws.
     pipe = StableDiffusionXLPipeline.from_pretrained(two_encoders, local_files_only=True, add_watermarker=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sfumato.privacy import accounting
-from sfumato.privacy.aggregation import Aggregation
+from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.releases import certificate, consistency, prices, verify_privacy
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

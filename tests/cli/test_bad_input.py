@@ -127,12 +127,12 @@ def test_output_that_exists(refused, tmp_path, tiny_images, tiny_base):
 
 
 def test_full_disk(refused, tmp_path, tiny_images, tiny_base, monkeypatch):
-    import sfumato.run
+    import sfumato.runs.folder
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sfumato.run, "write_file", full)
+    monkeypatch.setattr(sfumato.runs.folder, "write_file", full)
     line = refused(*adapt(tiny_images, tmp_path / "new", tiny_base), code=14)
     assert "No space left on device" in line
 

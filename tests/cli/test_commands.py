@@ -130,7 +130,7 @@ def test_the_plan_of_saliency_shows_what_the_probe_costs(capsys, tiny_images, ti
 
 
 def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
-    import sfumato.demo
+    import sfumato.verbs.demo
 
     answer = {"epsilon": 1.0, "release": str(tmp_path / "release")}
 
@@ -140,7 +140,7 @@ def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
         options["on_stage"]("training")
         return answer
 
-    monkeypatch.setattr(sfumato.demo, "run_demo", run_demo)
+    monkeypatch.setattr(sfumato.verbs.demo, "run_demo", run_demo)
     words = ["demo", "--base", "letters", "--epsilon", "10", "--controls", "-o", str(tmp_path / "new")]
     assert main(words) == 0
     out, err = capsys.readouterr()

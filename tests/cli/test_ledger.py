@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from sfumato.cli import main
-from sfumato.privacy.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger, RunLedger
 from sfumato.records import load_records
 
 

@@ -19,13 +19,13 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
-from sfumato import budget
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
-from sfumato.privacy.ledger import Ledger
+from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
 from sfumato.releases import build_privacy_json, consistency, finalise, folder, write_draft
-from sfumato.run import Run
+from sfumato.runs import budget
+from sfumato.runs.folder import Run
 from sfumato.training import Recipe, State, latest_checkpoint, write_checkpoint
 
 OFF, COUNT, FAIL, TEAR, KILL = range(5)

@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from sfumato import budget
 from sfumato.privacy import accounting
-from sfumato.privacy.chain import Chain
-from sfumato.privacy.ledger import Ledger, OverBudget, RunLedger
+from sfumato.privacy.ledger.chain import Chain
+from sfumato.privacy.ledger.ledger import Ledger, OverBudget, RunLedger
+from sfumato.runs import budget
 
 TERMS = {"unit": "record", "relation": "zero-out", "delta": 1e-5}
 STATES = (

@@ -21,17 +21,21 @@ from pathlib import Path
 
 import torch
 
-from sfumato import adapting, generation, verbs
+from sfumato import verbs
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine
 from sfumato.privacy import accounting
-from sfumato.privacy.chain import Chain
-from sfumato.privacy.ledger import Ledger, RunLedger
-from sfumato.privacy.witness import RunNote
+from sfumato.privacy.ledger.chain import Chain
+from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.witness import RunNote
 from sfumato.records import load_records
 from sfumato.releases import build_privacy_json, consistency, folder
-from sfumato.run import Run
+from sfumato.runs import execute
+from sfumato.runs.folder import Run
+from sfumato.runs.prepared import rebuild
+from sfumato.synthesis import sampler
 from sfumato.training import Performance, State, UnitBatch, checkpoint, latest_checkpoint
+from sfumato.verbs.facts import adapted_base
 from tests.conftest import make_tiny_base, make_tiny_images
 
 KILL, TEAR = 4, 3
@@ -90,22 +94,22 @@ POINTS = {
     "charge.durable": (Ledger, "charge", "after", die, None, 1),
     "attempt.before": (RunLedger, "begin", "before", die, None, 1),
     "attempt.durable": (RunLedger, "begin", "after", die, None, 1),
-    "encode": ("sfumato.adapting", "encode_images", "after", die, None, 1),
+    "encode": ("sfumato.runs.execute", "encode_images", "after", die, None, 1),
     "step.sampled": ("sfumato.training.loop", "poisson", "after", die, None, STEPS),
     "step.microbatch": (UnitBatch, "__getitem__", "after", die, None, STEPS),
     "step.summed": (Engine, "clipped_sum", "after", die, None, STEPS),
-    "step.reduced": ("sfumato.parallel", "sum_over_ranks", "after", die, None, STEPS),
+    "step.reduced": ("sfumato.compute.ranks", "sum_over_ranks", "after", die, None, STEPS),
     "step.noised": ("sfumato.training.loop", "add_noise", "after", die, None, STEPS),
     "step.optimised": (torch.optim.Adam, "step", "after", die, None, STEPS),
     "step.ema": (State, "update_average", "after", die, None, STEPS),
-    "step.counted": ("sfumato.adapting", "write_checkpoint", "before", die, None, STEPS),
+    "step.counted": ("sfumato.runs.execute", "write_checkpoint", "before", die, None, STEPS),
     "ckpt.half-written": (checkpoint, "write_file", "before", armed(TEAR, WRITE), checkpoints, STEPS),
     "ckpt.before-sync": (checkpoint, "write_file", "before", armed(KILL, SYNC), checkpoints, STEPS),
     "ckpt.synced": (checkpoint, "write_file", "before", armed(KILL, RENAME), checkpoints, STEPS),
     "ckpt.renamed": (checkpoint, "write_file", "before", armed(KILL, SYNC, 2), checkpoints, STEPS),
     "ckpt.dir-synced": (checkpoint, "write_file", "after", die, checkpoints, STEPS),
     "release.row": (RunLedger, "append", "after", die, rows("RELEASE"), 1),
-    "release.picture": ("sfumato.synthesis", "image_seed", "after", armed(TEAR, WRITE), None, 2),
+    "release.picture": ("sfumato.synthesis.dataset", "image_seed", "after", armed(TEAR, WRITE), None, 2),
     "release.half-copied": (folder, "_copy", "before", armed(TEAR, WRITE), None, 2),
     "certificate.draft": (verbs, "write_draft", "before", armed(TEAR, WRITE), None, 1),
     "certificate.row": (RunLedger, "append", "after", die, rows("CERTIFY"), 1),
@@ -150,19 +154,15 @@ class Ground:
         settings = SETTINGS | {"base": str(make_tiny_base(top / "base")), "epsilon": 2.0}
         # One whole run, to have what later lives need not compute: the plan, the price of a release.
         run = verbs.adapt(self.images, output=top / "first" / "run", ledger=top / "first" / "ledger.sqlite", **settings)
-        base = verbs.adapted_base(run)
+        base = adapted_base(run)
         facts = {"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0}
         certificate = build_privacy_json(run.plan.to_json(), ledger=facts, run_key_id="0", code_version="0")
-        prepared = verbs.rebuild(run.plan, run.options, None, run.start)
+        prepared = rebuild(run.plan, run.options, None, run.start)
         self.settings = settings
-        for name, answer in {
-            "_prepare": prepared,
-            "rebuild": prepared,
-            "check_gradients": None,
-            "adapted_base": base,
-        }.items():
-            setattr(verbs, name, lambda *_, answer=answer: answer)
-        verbs.fit_to_memory = lambda prepared: prepared
+        adapt, synthesize = (sys.modules[f"sfumato.verbs.{page}"] for page in ("adapt", "synthesize"))
+        adapt.rebuild, adapt.check_gradients = lambda *_: prepared, lambda *_: None
+        adapt.fit_to_memory = lambda prepared: prepared
+        synthesize.adapted_base = lambda *_: base
         # Pricing takes seconds, writes nothing, and is another test's matter.
 
         def claimed(*_, ledger: dict, run_key_id: str, **__) -> dict:
@@ -171,8 +171,8 @@ class Ground:
         folder.build_privacy_json = claimed
         folder.verify_privacy.check_privacy = lambda facts: []
         consistency.check_facts = lambda facts: []
-        fingerprint = adapting.Run.fingerprint.func(run)
-        adapting.Run.fingerprint = property(lambda self: fingerprint)
+        fingerprint = execute.Run.fingerprint.func(run)
+        execute.Run.fingerprint = property(lambda self: fingerprint)
 
     def life(self, place: Path, ledger: Path, tell) -> None:
         """From wherever the run stands to a finished release."""
@@ -183,7 +183,7 @@ class Ground:
                 resume = (place / "run").exists()
                 verbs.adapt(self.images, output=place / "run", ledger=ledger, resume=resume, **self.settings)
                 tell("trained")
-            steps = generation.Sampling(steps=1)
+            steps = sampler.Sampling(steps=1)
             verbs.synthesize(place / "run", 2, place / "made", ledger=ledger, sampling=steps)
             tell("made")
         verbs.release(place / "made", out=place / "release")

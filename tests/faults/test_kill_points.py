@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from sfumato import verbs
 from sfumato.gradients import Engine
 from sfumato.privacy import accounting
-from sfumato.privacy.keys import RunKey
-from sfumato.run import Run
+from sfumato.privacy.random.keys import RunKey
+from sfumato.runs.folder import Run
 from sfumato.training import Performance, State, UnitBatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -23,7 +23,7 @@ POINTS = [
     ("step.sampled", "sfumato.training.loop", "poisson"),
     ("step.microbatch", UnitBatch, "__getitem__"),
     ("step.summed", Engine, "clipped_sum"),
-    ("step.reduced", "sfumato.parallel", "sum_over_ranks"),
+    ("step.reduced", "sfumato.compute.ranks", "sum_over_ranks"),
     ("step.noised", "sfumato.training.loop", "add_noise"),
     ("step.optimised", torch.optim.Adam, "step"),
     ("step.ema", State, "update_average"),
@@ -34,10 +34,10 @@ POINTS = [
 def steady(patch):
     patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
     patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-    patch.setattr("sfumato.run.code_version", lambda: "0+test")
-    patch.setattr("sfumato.run.RunKey.generate", lambda: RunKey(bytes(range(32))))
-    patch.setattr("sfumato.run.RunKey.fresh_salt", lambda: "00" * 16)
-    patch.setattr("sfumato.privacy.secret.fresh_key", lambda: bytes(32))
+    patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
+    patch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
+    patch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)
+    patch.setattr("sfumato.privacy.ledger.secret.fresh_key", lambda: bytes(32))
 
 
 @pytest.fixture(autouse=True)

@@ -165,8 +165,8 @@ def _plan():
 
 
 def plans(place: Path) -> Target:
-    from sfumato import budget
-    from sfumato.run import Run
+    from sfumato.runs import budget
+    from sfumato.runs.folder import Run
 
     options = {"performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2}, "seed": 0}
     run = Run.create(place / "run", _plan(), options, budget.open_ledger(place / "book" / "ledger.sqlite"))
@@ -189,9 +189,9 @@ def plans(place: Path) -> Target:
 
 
 def certificates(place: Path) -> Target:
-    from sfumato import budget, certified
     from sfumato.errors import SfumatoError
     from sfumato.releases import build_privacy_json, verify
+    from sfumato.runs import budget, certified
 
     plan = _plan()
     known = {"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0}
@@ -221,8 +221,8 @@ def certificates(place: Path) -> Target:
 
 
 def ledgers(place: Path) -> Target:
-    from sfumato import budget
-    from sfumato.privacy.ledger import RunLedger
+    from sfumato.privacy.ledger.ledger import RunLedger
+    from sfumato.runs import budget
 
     path = place / "book" / "ledger.sqlite"
     book = budget.open_ledger(path)

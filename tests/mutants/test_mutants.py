@@ -93,5 +93,5 @@ def test_one_mutant_is_killed_and_one_that_changes_nothing_survives(tmp_path):
     done = subprocess.run([sys.executable, str(folder / "run.py")], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
     assert (
-        Path(tmp_path / "sfumato/privacy/sampling.py").read_text() == (ROOT / "sfumato/privacy/sampling.py").read_text()
+        Path(tmp_path / "sfumato/privacy/random/sampling.py").read_text() == (ROOT / "sfumato/privacy/random/sampling.py").read_text()
     )

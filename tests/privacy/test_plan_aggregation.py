@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from sfumato.privacy import accounting
-from sfumato.privacy.aggregation import Aggregation
 from sfumato.privacy.events import Gaussian, PoissonGaussian
+from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.plan import Plan, make_plan
 
 AGGREGATION = Aggregation("clip", 2, 16, 1, "vocabulary", True, (75.0, 75.0))

@@ -10,8 +10,8 @@ from dp_accounting.pld import PLDAccountant
 
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian, PoissonGaussian
+from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import Plan, make_plan
-from sfumato.privacy.probing import Probe
 
 GROUPS = tuple(f"m{i}" for i in range(128))
 

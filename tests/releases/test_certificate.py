@@ -8,7 +8,7 @@ import pytest
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy import events
-from sfumato.privacy.datasets import APART
+from sfumato.privacy.ledger.datasets import APART
 from sfumato.privacy.plan import make_plan as make_real_plan
 from sfumato.releases import build_privacy_json, certificate, prices, verify, write_release
 

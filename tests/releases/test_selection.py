@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sfumato.errors import SfumatoError
-from sfumato.privacy.probing import Probe
+from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.releases import build_privacy_json, consistency
 from sfumato.releases.report import network
 from sfumato.releases.verify_privacy import check_privacy

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from sfumato.privacy.events import PoissonGaussian
-from sfumato.privacy.keys import RunKey
 from sfumato.privacy.plan import Plan
+from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.rounding import Rounding
 from sfumato.training import LatentData
 

@@ -297,7 +297,7 @@ def test_nothing_depends_on_global_generators_and_none_is_touched(plan_for, toy,
 
 
 def test_another_attempt_or_key_draws_anew(plan_for, toy, latents, key):
-    from sfumato.privacy.keys import RunKey
+    from sfumato.privacy.random.keys import RunKey
 
     plan, data = plan_for(20, 8, steps=2), latents(20)
     first = weights(run(plan, toy(), data, key)[0])

@@ -17,10 +17,10 @@ SCRIPT = """
     import numpy as np, torch
     import torch._dynamo, torch.distributed  # the optimiser loads it: once here, not in every fork
     from torch import nn
-    from sfumato import parallel
+    from sfumato.compute import ranks as parallel
     from sfumato.errors import SfumatoError
     from sfumato.privacy.clipping import flat
-    from sfumato.privacy.keys import RunKey
+    from sfumato.privacy.random.keys import RunKey
     from sfumato.privacy.rounding import Rounding
     from sfumato.training import LatentData, Performance, Recipe, State, loop
 

@@ -1,0 +1,1 @@
+"""The machine: ranks, and what decides the bits of a computation."""

@@ -1,0 +1,142 @@
+"""Ranks: plain torch.distributed under torchrun; a world of one is the same code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+
+from ..errors import MachineError, SfumatoError
+
+T = TypeVar("T")
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets, and all that is read
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process this is (`rank`, from 0) of how many (`size`)."""
+
+    rank: int = 0
+    size: int = 1
+
+
+_place = Place()  # alone, until `start` has found out otherwise; the environment is not read again
+_machines: list[str] = []  # of every rank, in order: a hash of what decides its numbers
+
+
+def world_size() -> int:
+    """Number of processes in the group that `start` joined; 1 without one."""
+    return _place.size
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return _place.rank
+
+
+def machines() -> list[str]:
+    """A hash of what decides each rank's numbers, in the order of ranks; empty for one that is alone."""
+    return list(_machines)
+
+
+def start(describe: Callable[[], object] = lambda: None) -> None:
+    """Join the process group that torchrun describes, if there is one, once; alone without. MachineError where its words contradict.
+
+    A process that took itself for another one than it is would drop units and note nothing in the ledger, so half a description (a
+    RANK that a cluster's shell left behind) is refused. `describe`: what decides this rank's numbers, as JSON. Variables of SLURM and MPI are
+    not read: start the processes with torchrun.
+    """
+    global _place
+    place, distributed = declared(os.environ), torch.distributed
+    if place.size > 1 and not distributed.is_initialized():
+        try:
+            # Ranks wait for the first one to encode all images, which may take hours.
+            distributed.init_process_group("gloo", rank=place.rank, world_size=place.size, timeout=timedelta(days=2))
+        except (RuntimeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+            raise MachineError(f"the processes do not find each other ({reason}): start all of them with torchrun") from error
+    joined = Place(distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else Place()
+    if joined != place and any(name in os.environ for name in ("RANK", "WORLD_SIZE")):
+        raise MachineError(
+            f"RANK and WORLD_SIZE say {place.rank} of {place.size}, the process group says {joined.rank} of {joined.size}: "
+            "start all processes with torchrun, or unset both"
+        )
+    _place = joined
+    if joined.size > 1 and not _machines:
+        held: list[str | None] = [None] * joined.size
+        told = json.dumps(describe(), sort_keys=True)
+        distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
+        _machines.extend(held)
+
+
+def declared(environment: Mapping[str, str]) -> Place:
+    """What the launcher's variables say together; MachineError where they are half there, no numbers, or contradict each other."""
+    said = {name: environment[name] for name in LAUNCHER if environment.get(name, "") != ""}
+    cure = "start with torchrun, which sets all of them, or unset " + ", ".join(LAUNCHER[:3])
+    if not said.keys() & {"RANK", "WORLD_SIZE", "LOCAL_RANK"}:
+        return Place()
+    if not {"RANK", "WORLD_SIZE"} <= said.keys():
+        if said.get("WORLD_SIZE") == "1" and "LOCAL_RANK" not in said:
+            return Place()
+        lacking = [name for name in ("RANK", "WORLD_SIZE") if name not in said]
+        raise MachineError(f"the environment has {' and '.join(said)} without {' and '.join(lacking)}: {cure}")
+    if not all(re.fullmatch(r"[0-9]{1,9}", said[name]) for name in LAUNCHER[:3] if name in said):
+        raise MachineError(f"RANK, WORLD_SIZE and LOCAL_RANK are whole numbers from 0: {cure}")
+    place = Place(int(said["RANK"]), int(said["WORLD_SIZE"]))
+    if place.rank >= place.size or int(said.get("LOCAL_RANK", place.rank)) > place.rank:
+        raise MachineError(f"RANK {place.rank} does not fit WORLD_SIZE {place.size} or LOCAL_RANK: {cure}")
+    if place.size > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= said.keys():
+        raise MachineError(f"WORLD_SIZE is {place.size}, but no MASTER_ADDR and MASTER_PORT say where the others are: {cure}")
+    return place
+
+
+def sum_over_ranks(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Add the tensors of all ranks, in place and in the mapping's order. Every rank must call it once a step."""
+    if world_size() > 1:
+        for tensor in tensors.values():
+            torch.distributed.all_reduce(tensor)
+
+
+def same_on_all_ranks(digest: str) -> bool:
+    """Whether all ranks hold the same text (a hash of the trained weights)."""
+    if world_size() == 1:
+        return True
+    held: list[str | None] = [None] * world_size()
+    torch.distributed.all_gather_object(held, digest)
+    return len(set(held)) == 1
+
+
+def on_first_rank(action: Callable[[], T]) -> T:
+    """What `action` returns (picklable), computed by rank 0 alone while the others wait; all raise, whatever its error."""
+    if world_size() == 1:
+        return action()
+    box: list = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = action()
+        except SfumatoError as error:
+            box[1] = error
+        except Exception:
+            # Whatever it is, the others must not wait for it.
+            torch.distributed.broadcast_object_list([None, SfumatoError("the first process failed, and says why")])
+            raise
+    torch.distributed.broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether any rank says yes. Every rank must call it equally often."""
+    if world_size() == 1:
+        return flag
+    votes = torch.tensor(int(flag))
+    torch.distributed.all_reduce(votes)
+    return bool(votes)

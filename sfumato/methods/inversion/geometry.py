@@ -1,0 +1,146 @@
+"""Where embeddings live: a public anchor, the axes of a public subspace, and a public radius. No private image has a say here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...bases import Base, word_vectors
+from ...errors import SfumatoError
+
+REACH = 1.0  # radius without public images, as a share of the median distance of a word from the vocabulary's mean
+FREE = 4.0  # how far an image's own embedding may go, as such a share
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """u = anchor + basis z. anchor [C, V * D] per class; basis [V * D, P], orthonormal columns; radius: most |z| may be.
+
+    spectrum [P]: how much a style's mean coordinate varies between public styles (variance), None if unknown. signal: the norm of
+    such a mean as a share of the radius, None if unknown. vectors: V.
+    """
+
+    anchor: torch.Tensor
+    basis: torch.Tensor
+    radius: float
+    vectors: int
+    spectrum: torch.Tensor | None = None
+    signal: float | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """P, coordinates of one embedding."""
+        return self.basis.shape[1]
+
+    def embeddings(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Coordinates [B, P] of classes [B] -> token vectors [B, V, D]."""
+        return (self.anchor[label] + z @ self.basis.T).view(len(z), self.vectors, -1)
+
+    def coordinates(self, vectors: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """The nearest coordinates [B, P] of token vectors [B, V, D]."""
+        return (vectors.flatten(1) - self.anchor[label]) @ self.basis
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All of it as named tensors, for the run folder."""
+        return {
+            "anchor": self.anchor,
+            "basis": self.basis,
+            "radius": torch.tensor([self.radius], dtype=torch.float64),
+            "spectrum": torch.zeros(0) if self.spectrum is None else self.spectrum,
+            "signal": torch.tensor([] if self.signal is None else [self.signal], dtype=torch.float64),
+        }
+
+    @classmethod
+    def from_tensors(cls, found: Mapping[str, torch.Tensor], vectors: int) -> Geometry:
+        """The inverse of `tensors`."""
+        return cls(
+            found["anchor"],
+            found["basis"],
+            float(found["radius"][0]),
+            vectors,
+            found["spectrum"] if len(found["spectrum"]) else None,
+            float(found["signal"][0]) if len(found["signal"]) else None,
+        )
+
+
+def start_anchor(base: Base, initializers: Sequence[str | None], vectors: int) -> torch.Tensor:
+    """Token vectors [C, V * D] of public words; further vectors of a class start from the vocabulary's mean."""
+    rest = word_vectors(base, None).repeat(vectors - 1)
+    return torch.stack([torch.cat([word_vectors(base, word), rest]) for word in initializers])
+
+
+def whole_space(base: Base, anchor: torch.Tensor, vectors: int) -> Geometry:
+    """All axes around an anchor [C, V * D], and room enough: where an image's own embedding is looked for.
+
+    Learned here and projected later, it says more than one that was never let out of the subspace (docs/methods.md).
+    """
+    return Geometry(anchor, torch.eye(anchor.shape[1]), FREE * vectors**0.5 * word_spread(base), vectors)
+
+
+def word_spread(base: Base) -> float:
+    """Median distance of a word from the vocabulary's mean."""
+    table = base.text_encoder.get_input_embeddings().weight.detach().float()
+    return float((table - table.mean(0)).norm(dim=1).median())
+
+
+def from_vocabulary(
+    base: Base, initializers: Sequence[str | None], vectors: int, dimensions: int | None, radius: float | None = None
+) -> Geometry:
+    """Axes: the vocabulary's first `dimensions` principal components, for each vector its share; all axes for None.
+
+    SfumatoError where that many do not exist or cannot be shared evenly.
+    """
+    table = base.text_encoder.get_input_embeddings().weight.detach().double()
+    width = table.shape[1]
+    each = width if dimensions is None else dimensions // vectors
+    if dimensions is not None and (dimensions % vectors or not 1 <= each <= width):
+        raise SfumatoError(f"--dimensions {dimensions}: a multiple of {vectors} and at most {vectors * width}")
+    if dimensions is None:
+        axes = torch.eye(width)
+    else:
+        axes = torch.linalg.svd(table - table.mean(0), full_matrices=False).Vh[:each].T.float()
+    basis = torch.block_diag(*[axes] * vectors)
+    reach = REACH * vectors**0.5 * word_spread(base) if radius is None else radius
+    return Geometry(start_anchor(base, initializers, vectors), basis, reach, vectors)
+
+
+def from_public(
+    vectors: np.ndarray,
+    style: np.ndarray,
+    classes: int,
+    dimensions: int,
+    count: int,
+    anchor: torch.Tensor | None = None,
+    radius: float | None = None,
+) -> Geometry:
+    """Anchor, axes, radius and spectrum from embeddings [n, V * D] of public images, `style` [n] telling their kinds apart.
+
+    The anchor is the mean over kinds. Axes are where kinds differ first, then where images do (the kinds' scatter, and a tenth of
+    that within them); with one kind the scatter within is all there is. The radius is the median norm of a residual.
+    """
+    if not 1 <= dimensions <= vectors.shape[1]:
+        raise SfumatoError(f"--dimensions {dimensions}: at most {vectors.shape[1]}")
+    u = torch.from_numpy(np.asarray(vectors, np.float64))
+    kinds = [u[torch.from_numpy(style == k)] for k in np.unique(style)]
+    means = torch.stack([k.mean(0) for k in kinds])
+    middle = means.mean(0)
+    within = sum((k - k.mean(0)).T @ (k - k.mean(0)) for k in kinds) / max(1, len(u) - len(kinds))
+    scatter = 0.1 * within
+    if len(kinds) > 1:
+        scatter = scatter + (means - middle).T @ (means - middle) / (len(kinds) - 1)
+    axes = torch.linalg.eigh(scatter).eigenvectors.flip(1)[:, :dimensions]
+    residual = (u - middle) @ axes
+    reach = float(residual.norm(dim=1).median()) if radius is None else radius
+    spectrum, signal = None, None
+    if len(kinds) > 1:
+        clipped = residual * (reach / residual.norm(dim=1, keepdim=True).clamp_min(reach))
+        found = torch.stack([clipped[torch.from_numpy(style == k)].mean(0) for k in np.unique(style)])
+        seen = found.square().sum(0) / (len(kinds) - 1)
+        # A private style may differ where the public ones agree: a quarter of what is seen is spread over all axes.
+        spectrum = (0.75 * seen + 0.25 * seen.mean()).float()
+        signal = float(found.norm(dim=1).median() / reach)
+    start = middle.float().repeat(classes, 1) if anchor is None else anchor
+    return Geometry(start, axes.float().contiguous(), reach, count, spectrum, signal)

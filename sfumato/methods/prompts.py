@@ -1,0 +1,50 @@
+"""From names of classes to public prompts and class tokens."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from ..bases import Base, name_placeholders, unknown_words
+from ..errors import SfumatoError
+from . import Prompts
+
+TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
+
+
+def choose_prompts(
+    base: Base,
+    classes: Sequence[str],
+    *,
+    prompt: str | Mapping[str, str] | None = None,
+    init: Mapping[str, str] | None = None,
+    embedder: bool | None = None,
+    placeholder: str | None = None,
+) -> Prompts:
+    """Public prompts, one per class.
+
+    `prompt`: a template with {class}, or one text per class. `embedder` gives every class a trainable token of its
+    own in place of {class}; by default just where the base was never taught the class's words. `init`: the public
+    look-alike that such a token starts from (default: the class's own words if known, else the vocabulary's mean).
+    `placeholder`: the token's name, numbered where there are several classes.
+    """
+    given = dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
+    for name in classes:
+        if name not in given:
+            raise SfumatoError(
+                f"--prompt has no text for the class {name}: give one per class or a template with {{class}}"
+            )
+    for text in given.values():
+        if any(unicodedata.category(sign) == "Cc" for sign in text):
+            raise SfumatoError("--prompt holds control characters: a prompt is one line of plain text")
+    strange = [c for c in classes if "{class}" in given[c] and unknown_words(base, [c.lower()])]
+    if embedder is None:
+        embedder = bool(strange or init)
+    if not embedder:
+        return Prompts(tuple(given[c].replace("{class}", " ".join(c.split())) for c in classes))
+    if any("{class}" not in given[c] for c in classes):
+        raise SfumatoError("trainable class tokens need {class} in every prompt: that is where they go")
+    placeholders = name_placeholders(base, placeholder, len(classes), TOKEN)
+    texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
+    start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
+    return Prompts(texts, placeholders, start)

@@ -1,0 +1,1 @@
+"""The owner's ledger: what was charged on which images, in rows that show damage."""

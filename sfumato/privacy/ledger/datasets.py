@@ -1,0 +1,219 @@
+"""Which images and units a ledger knows, by keyed hash; data sets that share one; and what was spent on them together."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sfumato.privacy.ledger.chain import Chain, Row
+from sfumato.privacy.ledger.faults import LedgerError
+from sfumato.privacy.ledger.partition import Trace, same_units
+
+TERMS = ("unit", "relation", "delta")
+SAME = ("relation", "delta")  # of all charges that compose
+IMAGES = "record"  # the word for the unit of runs that protect single images
+# Why no total is stated for a group, in the words of a certificate.
+MIXED = "some of these runs protect single images and some protect units of several images"
+APART = "these runs do not agree on which images are one unit"
+FOREIGN = "another owner's run, which the base or the public images come from, protects other units, or units that cannot be compared"
+UNKNOWN = "an earlier version of the ledger kept no units of some of these runs, so that nobody can say whether they are the same"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of one data set as keyed hashes: sorted (hmac, copies). `id` names the set; nothing of it leaves the ledger.
+
+    `traces`: sorted and each once, what else is known of the images (none where neither files nor units are); `listing` names the set
+    together with them.
+    """
+
+    records: tuple[tuple[bytes, int], ...]
+    traces: tuple[Trace, ...] = ()
+
+    @cached_property  # it reads every record
+    def id(self) -> str:
+        digest = hashlib.sha256()
+        for key, copies in self.records:
+            digest.update(key + copies.to_bytes(8, "big"))
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def listing(self) -> str:
+        return listing_of(self.id, self.traces) if self.traces else ""
+
+
+def listing_of(dataset: str, traces: Iterable[Trace]) -> str:
+    """The name of a data set together with files and units of its images."""
+    digest = hashlib.sha256(dataset.encode("ascii"))
+    for trace in traces:
+        for part in trace:
+            digest.update(len(part).to_bytes(1, "big") + part)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Data sets that share images or units, and what was spent on them. `charges`: bodies of their CHARGE rows, oldest first, then what
+    the bases of these runs had cost other owners, who may have had the same images (`ancestor` in each).
+
+    `released`: whether something of these runs has left; `adaptive`: whether a later one was charged after that. `cap`: None
+    where none was set. `unclear`: why no total can be stated of the charges; None where it can. `looks`: how often somebody saw exact
+    figures of these images, or of a run on them.
+    """
+
+    datasets: frozenset[str]
+    charges: tuple[dict, ...]
+    cap: float | None
+    released: bool
+    adaptive: bool
+    unclear: str | None = None
+    looks: int = 0
+
+    @property
+    def terms(self) -> dict | None:
+        """Unit, relation and delta of the first charge; None before it. Relation and delta are those of every later one."""
+        return {name: self.charges[0][name] for name in TERMS} if self.charges else None
+
+
+def inherited_charges(charges: Sequence[Mapping]) -> list[dict]:
+    """What the bases of these charges had cost other owners, each run once: such a base may come from the same images."""
+    own = {charge.get("run") for charge in charges}
+    found: dict[str, dict] = {}
+    for ancestor in (a for charge in charges for a in charge.get("lineage", ())):
+        for charge in ancestor["charges"]:
+            if charge["run"] not in own:
+                found.setdefault(charge["run"], {**charge, "ancestor": True})
+    return list(found.values())
+
+
+class DataSets:
+    """The data sets of a chain: its OPEN, JOIN, CAP and CHARGE rows, and the tables of hashed images, files and units beside them."""
+
+    def __init__(self, chain: Chain):
+        self.chain = chain
+        self._agree: dict[frozenset[str], bool] = {}
+
+    def overlapping(self, manifest: Manifest) -> frozenset[str]:
+        """Data sets that hold one of these images, by pixels or by bytes, or one of these units; where set and listing are known, the
+        set itself: JOIN rows name the others."""
+        opened = {(row.body["dataset"], row.body.get("listing", "")) for row in self.chain.of("OPEN")}
+        own = {manifest.id} if manifest.id in {dataset for dataset, _ in opened} else set()
+        if own and (not manifest.listing or (manifest.id, manifest.listing) in opened):
+            return frozenset(own)
+        files = {file for _, file, _ in manifest.traces} - {b""}
+        units = {unit for _, _, unit in manifest.traces} - {b""}
+        listings = self._holding("listing", "trace", "file", files, "AND file != x''")
+        listings |= self._holding("listing", "trace", "unit", units, "AND unit != x''")
+        found = {dataset for dataset, listing in opened if listing in listings}
+        # A set that is known shares the pixels that its JOIN rows name; only files and units may be new.
+        return (
+            frozenset(own or self._holding("dataset", "record", "hmac", {key for key, _ in manifest.records})) | found
+        )
+
+    def _holding(self, wanted: str, table: str, column: str, keys: Collection[bytes], rest: str = "") -> set[str]:
+        found: set[str] = set()
+        for start in range(0, len(keys := list(keys)), 500):
+            part = keys[start : start + 500]
+            query = f"SELECT DISTINCT {wanted} FROM {table} WHERE {column} IN ({','.join('?' * len(part))}) {rest}"
+            found.update(name for (name,) in self.chain.read(query, part))
+        return found
+
+    def open(self, manifest: Manifest, overlapping: frozenset[str]) -> None:
+        """Enter a data set, or a listing of one, that is not known yet; inside a transaction."""
+        opened = [row.body for row in self.chain.of("OPEN") if row.body["dataset"] == manifest.id]
+        if opened and (not manifest.listing or any(b.get("listing") == manifest.listing for b in opened)):
+            return
+        named = {"listing": manifest.listing} if manifest.listing else {}
+        self.chain.append("OPEN", "", {"dataset": manifest.id, **named})
+        if not opened:
+            rows = [(key, copies, manifest.id) for key, copies in manifest.records]
+            self.chain.db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
+        self.chain.db.executemany(
+            "INSERT INTO trace VALUES (?, ?, ?, ?)", [(manifest.listing, *trace) for trace in manifest.traces]
+        )
+        if others := overlapping - {manifest.id}:
+            self.chain.append("JOIN", "", {"dataset": manifest.id, "with": sorted(others)})
+
+    def unclear(self, charges: Sequence[Mapping], coming: Manifest | None = None) -> str | None:
+        """Why no total can be stated for these bodies of CHARGE rows, of which the last may be about `coming`; None where it can."""
+        own = [charge for charge in charges if "ancestor" not in charge]
+        if any(c["unit"] != IMAGES or c["relation"] != own[0]["relation"] for c in charges if "ancestor" in c):
+            return FOREIGN
+        units = {charge["unit"] for charge in charges}
+        if len(charges) < 2 or units == {IMAGES}:
+            return None
+        if IMAGES in units:
+            return MIXED
+        listings = frozenset(charge.get("listing", "") for charge in charges)
+        if "" in listings:
+            return UNKNOWN
+        if listings not in self._agree:
+            runs = [self._traces(listing, coming) for listing in listings] if len(listings) > 1 else []
+            self._agree[listings] = same_units(runs)
+        return None if self._agree[listings] else APART
+
+    def _traces(self, listing: str, coming: Manifest | None) -> Iterable[Trace]:
+        if coming is not None and coming.listing == listing:
+            return coming.traces
+        return self.chain.read("SELECT picture, file, unit FROM trace WHERE listing = ?", [listing])
+
+    def group(self, datasets: frozenset[str], before: int | None = None) -> Group:
+        """These data sets and all that share an image or a unit with them, directly or through others; as it was `before` that row."""
+
+        def rows(kind: str) -> list[Row]:
+            return [row for row in self.chain.of(kind) if before is None or row.seq < before]
+
+        group = set(datasets)
+        joined = [{row.body["dataset"], *row.body["with"]} for row in rows("JOIN")]
+        while more := {d for sets in joined if sets & group for d in sets} - group:
+            group |= more
+        charged = [row for row in rows("CHARGE") if row.body["dataset"] in group]
+        runs = {row.run_id for row in charged}
+        # What a selection says has left as well.
+        left = sorted(row.seq for row in rows("RELEASE") + rows("SELECT") if row.run_id in runs)
+        looks = [row for row in rows("LOOK") if row.run_id in runs or group.intersection(row.body["data"])]
+        caps: dict[str, float] = {}
+        for row in rows("CAP"):
+            # Rows of format 1 have no such word: there the last one counted.
+            raising = row.body.get("raise", True)
+            for dataset in row.body["datasets"]:
+                caps[dataset] = (
+                    row.body["epsilon"] if raising else min(caps.get(dataset, math.inf), row.body["epsilon"])
+                )
+        own = [{**row.body, "run": row.run_id} for row in charged]
+        inherited = inherited_charges(own)
+        charges = (*own, *inherited)
+        return Group(
+            frozenset(group),
+            charges,
+            min((cap for dataset, cap in caps.items() if dataset in group), default=None),
+            bool(left) or bool(inherited),
+            bool(inherited) or (bool(left) and charged[-1].seq > left[0]),
+            self.unclear(charges),
+            len(looks),
+        )
+
+    def verify(self) -> None:
+        """LedgerError unless the tables of hashed images, files and units are those that the chain's OPEN rows name."""
+        held: dict[str, list[tuple[bytes, int]]] = {}
+        traces: dict[str, list[Trace]] = {}
+        with self.chain.snapshot():
+            table = self.chain.read("SELECT hmac, copies, dataset FROM record ORDER BY hmac", [])
+            more = self.chain.read("SELECT listing, picture, file, unit FROM trace ORDER BY picture, file, unit", [])
+        for key, copies, dataset in table:
+            held.setdefault(dataset, []).append((key, copies))
+        for listing, *trace in more:
+            traces.setdefault(listing, []).append(tuple(trace))
+        named = {row.body["dataset"] for row in self.chain.of("OPEN")}
+        listed = {row.body["listing"]: row.body["dataset"] for row in self.chain.of("OPEN") if "listing" in row.body}
+        try:
+            whole = set(held) == named and all(Manifest(tuple(v)).id == k for k, v in held.items())
+            whole = whole and set(traces) == set(listed)
+            whole = whole and all(listing_of(listed[k], v) == k for k, v in traces.items())
+        except (TypeError, AttributeError, OverflowError):
+            whole = False
+        if not whole:
+            raise LedgerError("the ledger's table of images is damaged: put the newest whole copy back")

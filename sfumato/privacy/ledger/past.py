@@ -1,0 +1,89 @@
+"""The ledger's own past: copies that were put back, of the ledger or of a run folder, refused or accepted with a RESET row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sfumato.privacy.ledger.chain import Chain
+from sfumato.privacy.ledger.faults import LedgerError, OlderCopy
+from sfumato.privacy.ledger.witness import Head, RunNote, Seen
+
+
+def check_run(chain: Chain, run_id: str, folder: Path) -> None:
+    """LedgerError where a run folder knows rows that the ledger lacks, or lacks rows of its run that the ledger knows."""
+    note = RunNote(folder)
+    if _judge(chain, run_id, note.read()) is None or not chain.of_run(run_id):
+        return  # what is no run of this ledger cannot be accepted either: the caller says so
+    with note.held():  # another process may have been between the two
+        found = _judge(chain, run_id, note.read())
+    if found == "ledger":
+        raise OlderCopy(
+            f"the ledger lacks rows that {folder} has seen: it is an older copy or another one. Put the newest back, or, if "
+            f"it is gone, accept this one with `sfumato ledger reset {folder}`, which every later certificate shows"
+        )
+    if found == "folder":
+        raise OlderCopy(
+            f"{folder} is an older copy of its run: the ledger knows of later rows. Use the newest folder, or, if it is gone, "
+            f"accept this one with `sfumato ledger reset {folder}`, which every later certificate shows"
+        )
+
+
+def _judge(chain: Chain, run_id: str, seen: Seen | None) -> str | None:
+    """Which of the two is the older one; None where neither is, or where the folder has no note."""
+    chain.refresh()
+    if seen is None:
+        return None
+    newest = seen.head[0]
+    if seen.coming and chain.holds(seen.coming):
+        newest = seen.coming[0]
+    elif not chain.holds(seen.head):
+        return "ledger"
+    rows = chain.of_run(run_id)
+    return "folder" if rows and rows[-1].seq > newest else None
+
+
+def reset_ledger(chain: Chain) -> None:
+    """Accept a ledger that lacks rows which were noted. LedgerError where it lacks none."""
+    if not chain.lost:
+        chain.close()
+        raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
+    with chain.transaction(resetting=True):
+        chain.append("RESET", "", _lost(len(chain.rows), chain.lost))
+
+
+def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
+    """Accept a run folder and a ledger of which one is older than the other. LedgerError where neither is."""
+    note = RunNote(folder)
+    with note.held():
+        seen = note.read()
+        older = _judge(chain, run_id, seen)
+        if older is None:
+            raise LedgerError(f"there is nothing to reset: {folder} and the ledger know the same rows of the run")
+        noted = [head for head in (seen.head, seen.coming) if head and not chain.holds(head)]
+        with chain.transaction(resetting=True):
+            facts = (
+                _lost(len(chain.rows), noted)
+                if older == "ledger"
+                else {"rows": len(chain.rows), "missing": 0, "noted": []}
+            )
+            chain.append("RESET", "", facts | {"run": run_id, "older": older})
+        head = (len(chain.rows) - 1, chain.head)
+        note.announce(head, head)
+
+
+def _lost(had: int, noted: list[Head]) -> dict:
+    number = max(number for number, _ in noted)
+    # A chain that is as long but another one has lost nobody knows how many.
+    missing = number + 1 - had if number >= had else None
+    return {"rows": had, "missing": missing, "noted": [digest for _, digest in noted]}
+
+
+def resets(chain: Chain) -> list[dict]:
+    """How often an older copy was accepted: row, day, how many rows are known to be missing (None: unknown), and of which run; and how
+    often nothing outside the ledger's folder knew of its charges (`unwitnessed`), so that a copy could not have been told."""
+    return [
+        {"row": row.seq, "utc": (row.written or row.utc)[:10], "missing_rows": row.body["missing"]}
+        | ({"run": row.body["run"], "older": row.body["older"]} if "run" in row.body else {})
+        | ({"unwitnessed": True} if row.body.get("unwitnessed") else {})
+        for row in chain.of("RESET")
+    ]

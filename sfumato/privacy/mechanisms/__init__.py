@@ -1,0 +1,1 @@
+"""What is asked of private data, one mechanism a file."""

@@ -1,0 +1,63 @@
+"""While a run is under way: a signal stops it at the next step, and nobody else writes in its folder."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+
+from ..compute import ranks
+from ..errors import SfumatoError
+from .folder import Run
+
+
+class StopFlag:
+    """Turns SIGTERM and Ctrl-C into a stop at the next step boundary."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> StopFlag:
+        self.before = {}
+        for name in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self.before[name] = signal.signal(name, lambda *_: setattr(self, "asked", True))
+            except ValueError:  # not in the main thread: the caller's own signals stay
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self.before.items():
+            signal.signal(name, handler)
+
+
+class one_writer:
+    """One process at a time works in a run folder, or shards of an inversion, each once, side by side; none in a finished run."""
+
+    def __init__(self, run: Run, shard: tuple[int, int] | None = None):
+        self.run, self.shard = run, shard
+
+    def __enter__(self) -> None:
+        self.handles = []
+        try:
+            ranks.on_first_rank(self._lock)
+        except SfumatoError:
+            self.__exit__()
+            raise
+
+    def _lock(self) -> None:
+        # Whoever adds up must be alone: a shard that still works would write private files after they were deleted.
+        wanted = {"active.lock": fcntl.LOCK_EX if self.shard is None else fcntl.LOCK_SH}
+        if self.shard is not None:
+            wanted[f"active-{self.shard[0]}-{self.shard[1]}.lock"] = fcntl.LOCK_EX
+        for name, how in wanted.items():
+            self.handles.append(open(self.run.folder / name, "a+"))
+            try:
+                fcntl.flock(self.handles[-1], how | fcntl.LOCK_NB)
+            except OSError as error:
+                raise SfumatoError("another process is working in this run folder: wait for it") from error
+        if (self.run.folder / "model").exists():
+            raise SfumatoError(f"{self.run.folder} was finished meanwhile: synthesize from it")
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.close()

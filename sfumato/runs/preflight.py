@@ -1,0 +1,188 @@
+"""Before the charge: everything that follows it is done once, without a private pixel, so that what is paid for can be released."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted
+from ..errors import MachineError, ModelError, SfumatoError
+from ..methods import TOKEN_METHODS
+from ..methods.inversion.controls import public_tokens
+from ..privacy.random.keys import RunKey
+from ..privacy.random.noise import noisy_histogram
+from ..releases import prices_of, try_certificate, try_files
+from ..synthesis.dataset import write_dataset
+from ..synthesis.sampler import Sampling
+from ..training import KEEP, write_file
+from .folder import PRICES, Run
+from .inversion import Drawing, report_controls
+from .prepared import Prepared, original_base, rebuild, shares_of
+from .probe import release_scores
+
+TRIAL = "trial"  # a folder inside the run's, removed at once
+MARGIN = 64 << 20  # bytes for what is small: ledger, metrics, pages
+
+
+def preflight(
+    run: Run, prepared: Prepared, images: int, facts: dict, on_stage: Callable[[str], None] = lambda stage: None
+) -> None:
+    """Price every field of the certificate, keep the prices in the run folder, and try what comes after training.
+
+    `images`: how many there are. `facts`: what the certificate will be built from, as if the run were charged. Tried are the
+    certificate with all its pages and checks, the one-shot noise, saving and opening the model (a second copy of the base, untrained,
+    so that training's own stays as it is), the default sampler, the layout of a release, and the room on the disk. SfumatoError, before
+    anything is charged.
+    """
+    on_stage("trying what follows the charge")
+    try:
+        facts = facts | {"prices": keep_prices(run), "conditions": facts["conditions"] | _choice(prepared)}
+        try_certificate({name: value for name, value in facts.items() if name != "place"})
+        _try_noise(prepared)
+        _try_model(run, prepared, images)
+    except SfumatoError:
+        raise
+    except OSError as error:
+        raise MachineError(f"cannot write into the run folder ({error.strerror}): free some space or choose another disk") from error
+    except Exception as error:
+        raise ModelError(
+            f"what this run would train could not be released ({type(error).__name__}), so it is not charged: take another base, "
+            "method or option; --debug shows where"
+        ) from error
+
+
+def keep_prices(run: Run) -> dict:
+    """The figures of the certificate that follow from the plan's events, also written to the run folder. ValueError as SfumatoError."""
+    plan = run.plan.to_json()
+    try:
+        prices = prices_of(plan["events"], plan["delta"], plan["relation"], plan["grid"], plan["unit"])
+    except ValueError as error:
+        raise SfumatoError(f"this plan cannot be certified, so it is not charged: {error}") from error
+    write_file(run.folder / PRICES, json.dumps(prices, indent=1, allow_nan=False).encode())
+    return prices
+
+
+def _choice(prepared: Prepared) -> dict:
+    """A choice of matrices in the place of the one that only the run's probe can make."""
+    probe = prepared.plan.probe
+    if probe is None:
+        return {}
+    scores = [0.0] * len(probe.groups)
+    facts = {"selected": list(probe.best(scores)), "scores": scores}
+    facts |= {"targets": list(prepared.adaptation.targets), "trainable": prepared.plan.trainable}
+    return {"selection": {"how": "private", "groups": list(probe.groups), **facts}}
+
+
+def _try_noise(prepared: Prepared) -> None:
+    """One-shot noise on sums of nothing, with a key of its own that is thrown away."""
+    plan, key = prepared.plan, RunKey.generate()
+    if plan.histogram_noise_multiplier is not None:
+        nothing = np.zeros(len(plan.classes), np.int64)
+        noisy_histogram(nothing, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit)
+    if plan.probe is not None:
+        release_scores(plan.probe, torch.zeros(len(plan.probe.groups), dtype=torch.int64), key, 0)
+
+
+def _try_model(run: Run, prepared: Prepared, images: int) -> None:
+    plan = prepared.plan
+    with scratch(run.folder) as folder:
+        _untrained(run, prepared).adaptation.save(folder / "model")
+        size = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file())
+        require_room(run.folder, room_needed(prepared, images, size))
+        lay_out_model(folder / "model", folder / "export")
+        try_files(folder / "export", "model")
+        base = open_adapted(folder / "model", lambda: original_base(plan))
+        _try_sampler(base, prepared, folder / "images")
+        try_files(folder / "images", "images")
+        if plan.method in TOKEN_METHODS and prepared.adaptation.inversion is not None:
+            report_controls(prepared, folder / "model", Drawing(base, 1, shares_of(plan, None), (0, 1), Sampling()))
+
+
+def _untrained(run: Run, prepared: Prepared) -> Prepared:
+    """What would be saved if training changed nothing: an adaptation of its own, since saving may merge adapters into the base."""
+    plan, probe = prepared.plan, prepared.plan.probe
+    chosen = None if probe is None else probe.best([0.0] * len(probe.groups))
+    made = rebuild(plan, run.options, chosen, run.start)
+    if (inversion := made.adaptation.inversion) is not None:
+        inversion.vectors = public_tokens(plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier)["noise-only"]
+    return made
+
+
+def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
+    """One picture as `synthesize` draws it by default; where that is not finite, as the base's own scheduler does in 50 steps."""
+    plan, last = prepared.plan, None
+    own = Sampling(scheduler=type(base.scheduler).__name__, steps=50)
+    for sampling in (Sampling(), own):
+        try:
+            write_dataset(
+                base, out, n=1, classes=plan.classes, prompts=plan.prompts, shares=shares_of(plan, None), share_source="uniform",
+                sampling=replace(sampling, batch=1), seal=lambda folder, settings: None,
+            )  # fmt: skip
+            return
+        except MachineError:
+            raise
+        except SfumatoError as error:
+            last = error
+    raise ModelError(f"no sampler draws a picture from this base ({last}), so nothing is charged: take another base")
+
+
+def lay_out_model(model: Path, folder: Path) -> None:
+    """Copy what may leave of an adapted model: a pipeline folder, or adapters and tokens."""
+    hidden = shutil.ignore_patterns("class_counts.json", LORA_FILE, LODA_FILE)
+    whole = (model / "model_index.json").exists()
+    if whole:
+        shutil.copytree(model, folder / "model", ignore=hidden)
+    else:
+        folder.mkdir(parents=True)
+    # A pipeline folder holds a LoRA merged; branches that are not linear stay beside it.
+    tokens = [path.name for path in embeds_files(model)]
+    for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE, *tokens):
+        if (model / name).exists():
+            shutil.copy(model / name, folder / name)
+
+
+def room_needed(prepared: Prepared, images: int, model_bytes: int) -> int:
+    """Bytes that a run writes at most: latents, checkpoints, embeddings of single images, the model twice."""
+    plan, base = prepared.plan, prepared.base
+    latents = 2 * 2 * images * base.unet.config.in_channels * base.latent_size**2
+    state = sum(4 * 4 * p.numel() for p in prepared.adaptation.trainable.values())
+    single = 0 if plan.aggregation is None else 4 * images * prepared.adaptation.inversion.inverter.geometry.dimensions
+    return latents + (KEEP + 1) * state + single + 2 * model_bytes + MARGIN
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """MachineError unless the disk has room for the whole run."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MachineError(
+            f"the run needs about {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f}: free some space or choose another disk"
+        )
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder for the trial, gone afterwards."""
+    place = folder / TRIAL
+    (place / "model").mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def kept_prices(run: Run) -> dict | None:
+    """The prices that were made before the charge; None for a run from before they were kept, or where the file is not the charged one."""
+    noted = [body.get("prices") for body in run.ledger.bodies("CHARGE")]
+    try:
+        blob = (run.folder / PRICES).read_bytes()
+    except OSError:
+        return None
+    return json.loads(blob) if hashlib.sha256(blob).hexdigest() in noted else None

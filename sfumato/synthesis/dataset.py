@@ -1,0 +1,202 @@
+"""A data set of labelled pictures, written whole or not at all. It sees weights, public prompts and a public seed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..bases import Base, make_scheduler
+from ..errors import MachineError, SfumatoError
+from .sampler import Sampling, image_seed, pictures
+
+PARQUET_ROWS = 50_000
+
+
+def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
+    """Labels int64 [n] in the given shares, as even as whole images allow, interleaved so that any prefix is fair."""
+    share = np.asarray(shares, dtype=np.float64)
+    if not (np.isfinite(share) & (share >= 0)).all() or share.sum() <= 0:
+        raise SfumatoError("class shares must be finite, non-negative and not all zero")
+    share = share / share.sum()
+    given = np.zeros(len(share))
+    labels = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        labels[i] = np.argmax(share * (i + 1) - given)
+        given[labels[i]] += 1
+    return labels
+
+
+def shard_indices(n: int, shard: tuple[int, int]) -> np.ndarray:
+    """Image numbers of shard i of k (from 0): every k-th, so shards are alike in size and classes."""
+    index, count = shard
+    if not 0 <= index < count:
+        raise SfumatoError(f"--shard {index}/{count}: the shard number runs from 0 to {count - 1}")
+    return np.arange(index, n, count)
+
+
+def write_dataset(
+    base: Base,
+    out: Path,
+    *,
+    n: int,
+    classes: Sequence[str],
+    prompts: Sequence[str],
+    shares: Sequence[float],
+    share_source: str,
+    sampling: Sampling,
+    seal: Callable[[Path, dict], None],
+    form: str = "imagefolder",
+    shard: tuple[int, int] = (0, 1),
+    progress: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Write `n` labelled pictures (or one shard of them) as an ImageFolder or parquet data set; returns how many.
+
+    The folder appears whole or not at all. `share_source` says where the class shares come from: uniform, declared
+    or noisy-histogram. `seal(folder, settings)` puts the certificate beside the pictures before the folder appears.
+    """
+    check_request(out, n, shares, form, shard, sampling)
+    make_scheduler(base, sampling.scheduler)
+    labels = class_of_each(n, shares)
+    indices = shard_indices(n, shard)
+    folders = folder_names(classes)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        writer = _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
+        with closing(pictures(base, prompts, labels, indices, sampling)) as drawn:
+            for part, images in drawn:
+                for i, image in zip(part, images):
+                    label = int(labels[i])
+                    writer.add(int(i), image, classes[label], prompts[label], label, image_seed(sampling.seed, int(i)))
+                progress(len(part))
+        writer.close()
+        settings = {
+            "scheduler": sampling.scheduler,
+            "steps": sampling.steps,
+            "guidance": sampling.guidance_scale,
+            "public_seed": sampling.seed,
+            "n": len(indices),
+            "n_of_all_shards": n,
+            "shard": f"{shard[0]}/{shard[1]}",
+            "class_shares": share_source,
+            "prompts": list(prompts),
+            "resolution": base.resolution,
+        }
+        seal(temporary, settings)
+        temporary.rename(out)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise MachineError(f"cannot write {out}: {reason}; free some space or choose another disk") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return len(indices)
+
+
+def check_request(
+    out: Path, n: int, shares: Sequence[float], form: str, shard: tuple[int, int], sampling: Sampling
+) -> None:
+    """SfumatoError for a request that cannot be met, before anything is written down or computed."""
+    if n < 1:
+        raise SfumatoError(f"-n {n}: ask for at least one picture")
+    class_of_each(1, shares)
+    if form not in ("imagefolder", "parquet"):
+        raise SfumatoError(f"--form {form}: choose imagefolder or parquet")
+    if sampling.steps < 1 or sampling.batch < 1:
+        raise SfumatoError("--steps and --batch must be at least 1")
+    if not len(shard_indices(n, shard)):
+        raise SfumatoError(f"--shard {shard[0]}/{shard[1]} of {n} pictures is empty: ask for fewer shards")
+    if out.exists():
+        raise SfumatoError(f"{out} exists: name a new folder (nothing is overwritten)")
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """A folder per class: `safe_name`, or the class's number where two names would meet in one folder."""
+    names = [safe_name(c, i) for i, c in enumerate(classes)]
+    lower = [name.lower() for name in names]
+    return [f"class-{i:03d}" if lower.count(name) > 1 else names[i] for i, name in enumerate(lower)]
+
+
+def safe_name(text: str, number: int) -> str:
+    """A folder name for a class: its own name where that is harmless, else `class-NUMBER`."""
+    harmless = text.isascii() and text.replace("-", "").replace("_", "").replace(" ", "").isalnum() and len(text) <= 60
+    # `datasets` would read a folder called so as a split of its own.
+    split = text.lower() in (
+        "train",
+        "training",
+        "test",
+        "testing",
+        "eval",
+        "evaluation",
+        "dev",
+        "val",
+        "valid",
+        "validation",
+    )
+    return text if harmless and not split and text.strip() == text else f"class-{number:03d}"
+
+
+class _ImageFolder:
+    """train/<class>/000123.png and metadata.jsonl."""
+
+    def __init__(self, root: Path, folders: Sequence[str]):
+        self.root, self.folders = root, folders
+        for folder in folders:
+            (root / "train" / folder).mkdir(parents=True)
+        self.table = open(root / "metadata.jsonl", "w", encoding="utf-8")
+
+    def add(self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int) -> None:
+        name = f"train/{self.folders[label_number]}/{number:06d}.png"
+        Image.fromarray(image).save(self.root / name, compress_level=4)
+        row = {"file_name": name, "label": label, "prompt": prompt, "seed": seed}
+        self.table.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        self.table.close()
+
+
+class _Parquet:
+    """data/train-00000-of-00001.parquet with the image struct (bytes, path) that `datasets` reads."""
+
+    def __init__(self, root: Path, n: int, shard: tuple[int, int]):
+        files = -(-len(range(0, n, shard[1])) // PARQUET_ROWS)  # of the largest shard, which is the first
+        self.root, self.rows = root / "data", []
+        self.part, self.total = shard[0] * files, shard[1] * files
+        self.root.mkdir()
+
+    def add(self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int) -> None:
+        blob = io.BytesIO()
+        Image.fromarray(image).save(blob, "PNG", compress_level=4)
+        picture = {"bytes": blob.getvalue(), "path": f"{number:06d}.png"}
+        self.rows.append({"image": picture, "label": label, "prompt": prompt, "seed": seed})
+        if len(self.rows) == PARQUET_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        features = {
+            "info": {
+                "features": {
+                    "image": {"_type": "Image"},
+                    "label": {"dtype": "string", "_type": "Value"},
+                    "prompt": {"dtype": "string", "_type": "Value"},
+                    "seed": {"dtype": "int64", "_type": "Value"},
+                }
+            }
+        }
+        table = pa.Table.from_pylist(self.rows).replace_schema_metadata({"huggingface": json.dumps(features)})
+        pq.write_table(table, self.root / f"train-{self.part:05d}-of-{self.total:05d}.parquet")
+        self.rows, self.part = [], self.part + 1
+
+    def close(self) -> None:
+        if self.rows:
+            self._flush()

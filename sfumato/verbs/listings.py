@@ -1,0 +1,30 @@
+"""`methods` and `bases`: what there is to choose from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ..bases import bundled_bases
+from ..methods import METHODS
+
+
+def methods() -> dict[str, str]:
+    """Name -> one line for each method."""
+    return {name: _first_line(function) for name, function in METHODS.items()}
+
+
+def bases() -> dict[str, str]:
+    """Name -> one line for each bundled base: the first of its model card's text."""
+    found = {}
+    for name, folder in bundled_bases().items():
+        lines = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
+        line = next((line for line in lines if line.strip()), name)
+        found[name] = re.sub(r"the (public \w+(?: \w+)?) below", r"\1", line)  # the card lists them, this line does not
+    return found
+
+
+def _first_line(function: Callable) -> str:
+    import sys
+
+    return (sys.modules[function.__module__].__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,113 @@
+"""`synthesize` and `export`: what leaves a run folder, as pictures or as the model itself, with a draft of its certificate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..bases import make_scheduler, open_adapted
+from ..errors import MachineError, SfumatoError
+from ..releases import DRAFT, write_draft
+from ..runs.attempts import require_sealed
+from ..runs.folder import Run
+from ..runs.inversion import Drawing, public_side, report_controls
+from ..runs.preflight import lay_out_model
+from ..runs.prepared import shares_of
+from ..synthesis.dataset import Sampling, check_request, write_dataset
+from .facts import _certificate_facts, adapted_base
+
+
+def synthesize(
+    run: Run | str | Path,
+    n: int,
+    output: str | Path,
+    *,
+    sampling: Sampling | None = None,
+    class_shares: Mapping[str, float] | None = None,
+    ledger: str | Path | None = None,
+    keep_key: bool = False,
+    form: str = "imagefolder",
+    shard: tuple[int, int] = (0, 1),
+    controls: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their certificate.
+
+    Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid for. Form is
+    "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so shards (i, k) fit together.
+    `ledger`: where the run's ledger is, if it was moved. The run's secret key is erased then, unless `keep_key`.
+    controls: after an inversion, draw a few pictures more for the report, with tokens that no private image decides.
+    """
+    run = run if isinstance(run, Run) else Run.open(run, ledger)
+    require_sealed(run)
+    plan, source, sampling = run.plan, "uniform", sampling or Sampling()
+    public = public_side(run)
+    base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
+    shares = shares_of(plan, None)
+    counts = run.folder / "model" / "class_counts.json"
+    if class_shares is not None:
+        if set(class_shares) != set(plan.classes):
+            raise SfumatoError(f"--class-shares must name every class once: {', '.join(plan.classes)}")
+        shares, source = [class_shares[c] for c in plan.classes], "declared"
+    elif counts.exists():
+        shares, source = shares_of(plan, np.array(json.loads(counts.read_text()))), "noisy-histogram"
+    check_request(Path(output), n, shares, form, shard, sampling)
+    make_scheduler(base, sampling.scheduler)
+    run.record("RELEASE", {"kind": "images", "n": n, "seed": sampling.seed})
+
+    def seal(folder: Path, settings: dict) -> None:
+        drawing = Drawing(base, n, shares, shard, sampling) if controls else None
+        beside = report_controls(public, run.model, drawing)
+        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
+        write_draft(folder, **facts, artefacts="images", settings=settings, controls=beside)
+
+    write_dataset(
+        base,
+        Path(output),
+        n=n,
+        classes=plan.classes,
+        prompts=plan.prompts,
+        shares=shares,
+        share_source=source,
+        sampling=sampling,
+        seal=seal,
+        form=form,
+        shard=shard,
+        progress=progress,
+    )
+    run.certify(Path(output) / DRAFT, keep_key)
+    return Path(output)
+
+
+def export(
+    run: Run | str | Path, output: str | Path, *, ledger: str | Path | None = None, keep_key: bool = False
+) -> Path:
+    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for `release`.
+
+    `ledger` and `keep_key` as in `synthesize`.
+    """
+    run = run if isinstance(run, Run) else Run.open(run, ledger)
+    output = Path(output)
+    if output.exists():
+        raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+    require_sealed(run)
+    run.record("RELEASE", {"kind": "model"})
+    temporary = output.with_name(f".{output.name}.part")
+    try:
+        lay_out_model(run.model, temporary)
+        beside = report_controls(public_side(run), run.model)
+        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
+        write_draft(temporary, **facts, artefacts="model", settings={}, controls=beside)
+        temporary.rename(output)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {output}: {error.strerror}; free some space or choose another disk"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    run.certify(output / DRAFT, keep_key)
+    return output

@@ -1,0 +1,104 @@
+"""`adapt` under two ranks: one run folder, one ledger, and the weights that one rank gets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sfumato.compute import ranks
+from sfumato.runs.folder import Run
+
+SCRIPT = """
+    import sys
+    import torch
+    torch.set_num_threads(1)
+    from sfumato.privacy import accounting
+    from sfumato.privacy.random.keys import RunKey
+    accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
+    import sfumato.runs.folder
+    sfumato.runs.folder.RunKey.generate = lambda: RunKey(bytes(range(32)))
+    sfumato.runs.folder.RunKey.fresh_salt = lambda: "00" * 16
+    sfumato.privacy.ledger.secret.fresh_key = lambda: bytes(32)
+    sfumato.runs.folder.code_version = lambda: "0+test"
+    from sfumato import verbs
+    from sfumato.training import Performance
+    images, base, output = sys.argv[1:]
+    verbs.adapt(images, output=output, base=base, epsilon=2.0, delta=1e-2, method="lora", expected_batch_size=8, steps=3,
+                performance=Performance(micro_batch=4, precision="float32", checkpoint_steps=2))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+"""
+
+
+def start(world, *arguments, script=SCRIPT):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
+    return [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(r)}, stderr=subprocess.PIPE, text=True)
+        for r in range(world)
+    ]
+
+
+def launch(world, *arguments):
+    for process in start(world, *arguments):
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err[-2000:]
+
+
+def test_a_world_of_one_needs_no_process_group():
+    assert (ranks.world_size(), ranks.rank()) == (1, 0)
+    assert ranks.on_first_rank(lambda: "x") == "x" and ranks.any_rank(True) and not ranks.any_rank(False)
+    assert ranks.same_on_all_ranks("x")
+    tensors = {"a": torch.ones(2)}
+    ranks.sum_over_ranks(tensors)
+    assert torch.equal(tensors["a"], torch.ones(2))
+
+
+@pytest.mark.slow
+def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
+    found = []
+    for world in (1, 2):
+        launch(world, tiny_images, tiny_base, tmp_path / str(world))
+        run = Run.open(tmp_path / str(world))
+        assert [r.kind for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE", "NOTE"]
+        assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 3
+        found.append(load_file(run.model / "pytorch_lora_weights.safetensors"))
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-4), name
+
+
+@pytest.mark.slow
+def test_an_error_that_nobody_foresaw_reaches_every_rank():
+    script = """
+        from sfumato.compute import ranks as parallel
+        parallel.start()
+        parallel.on_first_rank(lambda: 1 / 0)
+    """
+    said = []
+    for process in start(2, script=script):
+        said.append(process.communicate(timeout=120)[1])
+        assert process.returncode != 0
+    assert "ZeroDivisionError" in said[0] and "SfumatoError: the first process failed" in said[1]
+
+
+@pytest.mark.slow
+def test_a_ledger_that_does_not_open_stops_every_rank(tiny_images, tiny_base, tmp_path, ledger_of_the_test):
+    """The first rank alone opens it; the others must hear of the error instead of waiting for days."""
+    ledger_of_the_test.write_bytes(b"no ledger of ours")
+    for process in start(2, tiny_images, tiny_base, tmp_path / "run"):
+        _, err = process.communicate(timeout=120)
+        assert process.returncode != 0 and "SfumatoError: the ledger's key is gone" in err, err[-2000:]
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,87 @@
+"""What a run will take: the micro-batch that fits, and the time, on made-up pictures."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from sfumato.errors import SfumatoError
+from sfumato.gradients import Engine, peak_bytes, self_check
+from sfumato.planning.estimate import estimate, fit_to_memory
+from sfumato.planning.prepare import prepare
+from sfumato.privacy import accounting
+from sfumato.privacy.clipping import flat
+from sfumato.training import Performance, Recipe
+from sfumato.training.dummy import made_up_batch
+
+CLASSES = ("circle", "cross", "square")
+
+
+@pytest.fixture(autouse=True)
+def coarse_prices(monkeypatch):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+
+
+def ready(tiny_base, **more):
+    records = SimpleNamespace(n_units=200, classes=CLASSES, unit_column=None, max_per_unit=7)
+    more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3} | more
+    return prepare(records, base=str(tiny_base), **more)
+
+
+def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):
+    made = ready(tiny_base, noise_draws=3, embedder=True)
+    batch = made_up_batch(made, 4)
+    assert batch.noise.shape == (4, 3, 4, 8, 8) and len(batch) == 4
+    adaptation = made.adaptation
+    assert self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 3) == []
+
+
+def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
+    made = ready(tiny_base, performance=Performance(micro_batch=4), recipe=Recipe())
+    found = estimate(made)
+    assert found.seconds > 0 and found.peak_bytes > 1e6
+    expected = made.plan.noise_multiplier * made.plan.sensitivity * made.plan.trainable**0.5 / 20
+    assert found.noise_norm == pytest.approx(expected) and found.signal_bound == made.plan.clip_norm
+    assert not any(p.grad is not None for p in made.adaptation.trainable.values())
+
+
+@pytest.mark.parametrize("budget", [2**20, 3 * 2**20])
+def test_the_micro_batch_fits_the_budget(tiny_base, budget):
+    performance = Performance(memory_budget=budget, precision="float32")
+    made = fit_to_memory(ready(tiny_base, noise_draws=2, expected_batch_size=190, performance=performance))
+    units, adaptation = made.performance.micro_batch, made.adaptation
+    assert made.options["performance"]["micro_batch"] == units
+    assert sum(made.options["strategies"].values()) > 0
+    with Engine(adaptation.model, adaptation.trainable) as engine:
+
+        def peak(units):
+            batch = made_up_batch(made, units)
+            return peak_bytes(lambda: engine.clipped_sum(adaptation.row_losses, batch, draws=2, clip=flat(1.0).factors))
+
+        assert peak(units) <= budget < peak(4 * units)
+
+
+def test_a_micro_batch_that_was_asked_for_stays(tiny_base):
+    asked = ready(tiny_base, performance=Performance(micro_batch=3))
+    made = fit_to_memory(asked)
+    assert made.performance == asked.performance and "strategies" in made.options
+    slow = fit_to_memory(ready(tiny_base, performance=Performance(engine="reference")))
+    assert slow.performance.micro_batch == slow.options["performance"]["micro_batch"] == 1  # a resume reads the options
+
+
+def test_a_layer_without_a_rule_is_one_line(tiny_base):
+    made = ready(tiny_base)
+    name, module = next((n, m) for n, m in made.adaptation.model.named_modules() if isinstance(m, nn.Conv2d))
+    parent = made.adaptation.model.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], nn.BatchNorm2d(module.out_channels))
+    for check in (fit_to_memory, estimate):
+        with pytest.raises(SfumatoError, match="cannot be adapted by this method: .*BatchNorm2d"):
+            check(made)
+
+
+def test_a_budget_below_one_picture_gives_single_units(tiny_base):
+    made = fit_to_memory(ready(tiny_base, performance=Performance(memory_budget=1000)))
+    assert made.performance.micro_batch == 1

@@ -1,0 +1,239 @@
+"""A new attempt is billed by what the ledger knows was started, whatever became of files and clocks; what it does not know is not sealed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from sfumato import verbs
+from sfumato.compute import fingerprint, ranks
+from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.privacy import accounting
+from sfumato.runs import attempts, execute
+from sfumato.runs.folder import Run
+from sfumato.training import Performance
+
+
+def steady(patch):
+    patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
+
+
+@pytest.fixture(autouse=True)
+def steady_ground(monkeypatch):
+    steady(monkeypatch)
+
+
+class Killed(BaseException):
+    """Stands for a death between two steps."""
+
+
+def dies_after(step):
+    def progress(now, plan):
+        if now.step == step:
+            raise Killed
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def died(tiny_images, tiny_base, tmp_path_factory):
+    """A run of 7 steps with checkpoints every 3, that died after step 4: it had begun the interval from 3 to 6."""
+    with pytest.MonkeyPatch.context() as patch:
+        steady(patch)
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        with pytest.raises(Killed):
+            verbs.adapt(
+                tiny_images, output=folder, ledger=folder.parent / "book" / "ledger.sqlite", epsilon=4.0, delta=1e-2, base=str(tiny_base),
+                method="lora", method_options={"rank": 2}, expected_batch_size=8, steps=7, retry_fraction=1.0, progress=dies_after(4),
+                performance=Performance(micro_batch=8, checkpoint_steps=3, precision="float32"),
+            )  # fmt: skip
+        return Run.open(folder)
+
+
+@pytest.fixture
+def run(died, tmp_path):
+    book = shutil.copytree(died.ledger_path.parent, tmp_path / "book")
+    return Run.open(shutil.copytree(died.folder, tmp_path / "run"), book / died.ledger_path.name)
+
+
+def resume(run, images, **more):
+    return verbs.adapt(images, output=run.folder, resume=True, ledger=run.ledger_path, **more)
+
+
+def intervals(run):
+    return [(note["attempt"], *note["interval"]) for note in run.ledger.bodies("NOTE") if "interval" in note]
+
+
+def billed(run):
+    return [body["billed"] for body in run.ledger.bodies("ATTEMPT")]
+
+
+def again(run, images, step):
+    with pytest.raises(Killed):
+        resume(run, images, new_attempt=True, progress=dies_after(step))
+
+
+def test_every_interval_is_noted_before_its_steps(run, tiny_images, monkeypatch):
+    right, seen = execute.train, []
+
+    def train(plan, *rest, state, on_step, **more):
+        def step(now, state):
+            seen.append((now.step, intervals(run)[-1][1:]))
+            return on_step(now, state)
+
+        seen.append((state.step, intervals(run)[-1][1:]))
+        return right(plan, *rest, state=state, on_step=step, **more)
+
+    monkeypatch.setattr(execute, "train", train)
+    resume(run, tiny_images)
+    assert seen == [(3, (3, 6)), (4, (3, 6)), (5, (3, 6)), (6, (3, 6)), (7, (6, 7))]
+    assert intervals(run) == [(0, 0, 3), (0, 3, 6), (0, 3, 6), (0, 6, 7)]
+
+
+def test_steps_that_cannot_be_noted_are_not_run(run, tiny_images, monkeypatch):
+    ran = []
+    monkeypatch.setattr(execute, "train", lambda *_, **__: ran.append(1))
+    right = Run.record
+
+    def full(self, kind, body):
+        if "interval" in body:
+            raise LedgerFault("the disk is full")
+        right(self, kind, body)
+
+    monkeypatch.setattr(Run, "record", full)
+    with pytest.raises(LedgerFault):
+        resume(run, tiny_images)
+    assert not ran
+
+
+@pytest.mark.parametrize("harm", ["none", "deleted", "newest", "clock"])
+def test_a_new_attempt_pays_for_all_that_was_started(run, tiny_images, harm, monkeypatch):
+    place, start = run.folder / "checkpoints", 3
+    if harm == "deleted":
+        shutil.rmtree(place)
+        start = 0
+    elif harm == "newest":
+        for path in place.glob("step-000003.*"):
+            path.unlink()
+        start = 0  # there is no other one
+    elif harm == "clock":
+        for path in place.iterdir():
+            os.utime(path, (0, 0))
+    again(run, tiny_images, 5)
+    last = run.ledger.bodies("ATTEMPT")[-1]
+    assert (last["from_step"], last["billed"]) == (start, 6 - start)
+
+
+def test_a_folder_that_takes_no_checkpoint_hides_nothing(run, tiny_images, monkeypatch):
+    """The steps are billed though no checkpoint of theirs was ever written."""
+
+    def refuses(*_, **__):
+        raise SfumatoError("cannot write step-000006.safetensors")
+
+    monkeypatch.setattr(execute, "write_checkpoint", refuses)
+    with pytest.raises(SfumatoError, match="cannot write"):
+        resume(run, tiny_images, new_attempt=True)
+    with pytest.raises(SfumatoError, match="cannot write"):
+        resume(run, tiny_images, new_attempt=True)
+    assert billed(run) == [0, 3, 3] and intervals(run)[-2:] == [(1, 3, 6), (2, 3, 6)]
+
+
+def test_an_attempt_that_began_no_step_costs_nothing(run, tiny_images, monkeypatch):
+    monkeypatch.setattr(execute, "train", lambda *_, **__: pytest.fail("no step was to run"))
+    monkeypatch.setattr(execute, "_encode", lambda *_: (_ for _ in ()).throw(Killed))
+    for _ in range(2):
+        with pytest.raises(Killed):
+            resume(run, tiny_images, new_attempt=True)
+    assert billed(run) == [0, 3, 0]
+
+
+def test_steps_of_another_process_are_not_missed(run, tiny_images, monkeypatch):
+    """A copy of the folder that begins an interval while this one reckons makes the bill too small."""
+    right = attempts.reached
+
+    def meanwhile(seen, attempt):
+        found = right(seen, attempt)
+        Run.open(run.folder, run.ledger_path).record("NOTE", {"interval": [6, 7], "attempt": 0})
+        return found
+
+    monkeypatch.setattr(execute, "reached", meanwhile)
+    with pytest.raises(LedgerFault, match="another copy"):
+        resume(run, tiny_images, new_attempt=True)
+    assert billed(run) == [0]
+
+
+def test_the_attempt_before_runs_no_further(run, tiny_images):
+    """Its next interval is refused once a new attempt has begun: what it was billed for is all that it runs."""
+    twin = Run.open(shutil.copytree(run.folder, run.folder.with_name("twin")), run.ledger_path)
+    again(twin, tiny_images, 4)
+    with pytest.raises(LedgerFault, match="another copy"):
+        attempts.begin_interval(run, 0, 6)
+
+
+def test_a_model_without_a_note_of_its_last_step_is_not_sealed(run, tiny_images, monkeypatch):
+    monkeypatch.setattr(execute, "write_checkpoint", lambda *_, **__: None)
+    with pytest.raises(LedgerFault, match="last step"):
+        resume(run, tiny_images)
+    assert not (run.folder / "model").exists()
+
+
+def test_a_model_whose_last_interval_was_not_noted_is_not_sealed(run, tiny_images, monkeypatch):
+    monkeypatch.setattr(execute, "begin_interval", lambda run, attempt, step: run.plan.steps)
+    with pytest.raises(LedgerFault, match="last step"):
+        resume(run, tiny_images)
+
+
+def test_an_attempt_of_an_older_version_is_billed_as_before_or_more(run, monkeypatch):
+    """It noted no intervals: one checkpoint interval beyond the last checkpoint, or everything where it ended with a model."""
+    begun = {"from_step": 0, "fingerprint": {"code": "old"}}
+    notes = [{"checkpoint": 3, "attempt": 0, "sha256": "0"}]
+    ledger = SimpleNamespace(bodies=lambda kind: {"ATTEMPT": [begun], "NOTE": notes}[kind])
+    old = SimpleNamespace(plan=run.plan, options=run.options, ledger=ledger)
+    assert attempts.reached(old, 0) == 6
+    notes.append({"model": "0", "attempt": 0})
+    assert attempts.reached(old, 0) == 7
+    notes[:] = []
+    assert attempts.reached(old, 0) == 3
+
+
+@pytest.mark.parametrize("name", ["threads", "cpu", "processor", "world_size", "strategies", "environment", "torch_build", "micro_batch"])
+def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch, name):
+    if name == "threads":
+        monkeypatch.setattr(fingerprint, "threads", lambda asked=None: 97)
+    elif name == "world_size":
+        monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
+        with pytest.raises(SfumatoError, match="world_size"):
+            execute.continue_run(run, records_of(tiny_images, run), False)
+        return
+    elif name in ("micro_batch", "strategies"):
+        begun = dict(run.ledger.bodies("ATTEMPT")[0])
+        begun["fingerprint"] = {**begun["fingerprint"], name: "other"}
+        real = run.ledger.bodies
+        monkeypatch.setattr("sfumato.privacy.ledger.ledger.RunLedger.bodies", lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind))
+    else:
+        other = {**fingerprint.numerics(), name: "other"}
+        monkeypatch.setattr(fingerprint, "numerics", lambda: other)
+    with pytest.raises(SfumatoError, match=f"{name}.*--new-attempt"):
+        execute.continue_run(run, records_of(tiny_images, run), False)
+
+
+def test_a_run_of_a_version_that_noted_less_is_no_free_replay(run, tiny_images, monkeypatch):
+    begun = dict(run.ledger.bodies("ATTEMPT")[0])
+    begun["fingerprint"] = {k: begun["fingerprint"][k] for k in ("code", "versions", "precision", "engine")}
+    real = run.ledger.bodies
+    monkeypatch.setattr("sfumato.privacy.ledger.ledger.RunLedger.bodies", lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind))
+    with pytest.raises(SfumatoError, match="threads.*--new-attempt"):
+        execute.continue_run(run, records_of(tiny_images, run), False)
+
+
+def records_of(images, run):
+    from sfumato.records import load_records
+    from sfumato.runs import budget
+
+    records = load_records(images)
+    return records.rearranged(budget.standing(run.ledger.ledger, records.fingerprints).order)

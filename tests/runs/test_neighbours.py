@@ -1,0 +1,58 @@
+"""Before the charge the machine is asked whether one record moves the integer sum by its bound at most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sfumato.errors import ModelError
+from sfumato.planning.prepare import prepare
+from sfumato.records import load_records
+from sfumato.runs.execute import check_gradients, check_neighbours
+
+
+@pytest.fixture
+def prepared(tiny_images, tiny_base):
+    records = load_records(tiny_images, classes=["circle", "cross", "square"])
+    return prepare(
+        records, epsilon=8.0, delta=1e-3, method="lora", base=str(tiny_base), method_options={"rank": 2}, steps=2, clip_norm=1e-3
+    )
+
+
+def test_records_that_leave_each_other_alone_pass(prepared):
+    check_neighbours(prepared)
+
+
+def test_a_record_that_changes_the_others_is_refused(prepared, monkeypatch):
+    """A loss that couples the rows only where the loop computes it: the comparison with autograd does not see it."""
+    right = prepared.adaptation.row_losses
+
+    def coupled(batch):
+        sign = 1.0 if bool((batch.weight > 0).all()) else -1.0  # another record's presence turns every gradient round
+        return right(batch) * sign
+
+    object.__setattr__(prepared.adaptation, "row_losses", coupled)
+    with pytest.raises(ModelError, match="gradients of others|more than its bound"):
+        check_gradients(prepared, lambda stage: None)
+    assert not any(torch.is_grad_enabled() and p.grad is not None for p in prepared.adaptation.trainable.values())
+
+
+@pytest.mark.parametrize("micro_batch", [2, 12])
+def test_a_little_of_another_record_is_enough_to_refuse(prepared, micro_batch):
+    """Far less than the bound shows, in the run's own micro-batch, which may be longer than the check's least."""
+    right, sizes = prepared.adaptation.row_losses, []
+
+    def coupled(batch):
+        sizes.append(len(batch))
+        return right(batch) * (1 + 1e-5 * batch.weight.sum())
+
+    changed = replace(
+        prepared,
+        adaptation=replace(prepared.adaptation, row_losses=coupled),
+        performance=replace(prepared.performance, micro_batch=micro_batch),
+    )
+    with pytest.raises(RuntimeError, match="gradients of others"):
+        check_neighbours(changed)
+    assert set(sizes) == {max(3, micro_batch)}
