@@ -206,7 +206,7 @@ def steps(said):
 def cosine(said):
     """Cosine of what is released to the exact mean of free embeddings, whole and as it differs from the public anchor."""
     import numpy as np
-    from packs import public_packs
+    from packs import noise_for, of_each, public_packs
 
     from sfumato.methods.inversion import aggregate
     from sfumato.methods.inversion.batch import InversionRecipe
@@ -294,20 +294,6 @@ def wall(said):
             )
         )  # fmt: skip
     yield {"n": len(pictures), "seconds": seconds, "cpu_seconds": cpu}
-
-
-def of_each(style, each: int):
-    """Places of the first `each` pictures of every style."""
-    import numpy as np
-
-    return np.concatenate([np.flatnonzero(style == k)[:each] for k in np.unique(style)])
-
-
-def noise_for(epsilon: float, n: int, relation: str) -> float:
-    """Noise multiplier of one Gaussian mechanism at delta = min(1e-5, n^-1.5)."""
-    from sfumato.privacy import accounting
-
-    return accounting.calibrate((), 1.0, 1, epsilon, min(1e-5, n**-1.5), relation, accounting.PLANNING_GRID)
 
 
 def angle(a, b) -> float:

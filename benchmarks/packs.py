@@ -66,3 +66,17 @@ def public_packs(cache: Path, each: int, seed: int = 0) -> tuple[np.ndarray, np.
         chosen += rng.permutation(own)[:each].tolist()
         style += [number] * each
     return np.stack([draw(pictures[i], 1.0, 0.5, 0.5) for i in chosen]), np.array(style), kinds
+
+
+def of_each(style, each: int):
+    """Places of the first `each` pictures of every style."""
+    import numpy as np
+
+    return np.concatenate([np.flatnonzero(style == k)[:each] for k in np.unique(style)])
+
+
+def noise_for(epsilon: float, n: int, relation: str) -> float:
+    """Noise multiplier of one Gaussian mechanism at delta = min(1e-5, n^-1.5)."""
+    from sfumato.privacy import accounting
+
+    return accounting.calibrate((), 1.0, 1, epsilon, min(1e-5, n**-1.5), relation, accounting.PLANNING_GRID)

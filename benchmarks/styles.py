@@ -115,7 +115,8 @@ class Embedded:
     """Embeddings of the private pictures, and the public axes: no row depends on another, so the first n are those of n."""
 
     def __init__(self, said, base, private, public, kinds_of):
-        from inversion import Bench, of_each
+        from inversion import Bench
+        from packs import of_each
 
         from sfumato.methods.inversion.batch import InversionRecipe
         from sfumato.methods.inversion.geometry import from_public
@@ -133,7 +134,7 @@ def tokens(said, made: Embedded, n: int):
     """(row, token vector [1, D], facts): every control, then what is released at each epsilon."""
     import numpy as np
     import torch
-    from inversion import noise_for
+    from packs import noise_for
 
     from sfumato.methods.inversion import aggregate
     from sfumato.privacy.mechanisms.mean import Aggregation

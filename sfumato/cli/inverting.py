@@ -126,7 +126,7 @@ def mechanism_rows(plan) -> list[tuple[str, str]]:
 
 def work_rows(report: PlanReport) -> list[tuple[str, str]]:
     """Time, and what the answer will be worth."""
-    from .plan import about
+    from .live import about
 
     plan, guess, hope = report.plan, report.estimate, report.forecast
     source = "public images" if hope.known else "an assumption; --public-data would say"

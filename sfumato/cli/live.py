@@ -15,6 +15,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
+def about(seconds: float) -> str:
+    """A duration in one or two figures: about 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
 class LiveLine:
     """One line that is rewritten on a terminal; elsewhere, a line at each stage and every ten seconds.
 

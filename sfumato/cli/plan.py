@@ -11,6 +11,7 @@ from typer import Option
 from . import inverting
 from . import options as shared
 from . import preparing as training
+from .live import about
 from .options import PRIVACY, Images, Ledger, options
 
 if TYPE_CHECKING:
@@ -166,10 +167,3 @@ def _probe(plan) -> list[tuple[str, str]]:
         ("its noise multiplier", f"{probe.noise_multiplier:g} at sensitivity {probe.sensitivity:.4g}"),
         ("sigma without it", f"{probe.noise_before:.4f}, with it {plan.noise_multiplier:.4f} ({100 * rise:+.1f} %)"),
     ]
-
-
-def about(seconds: float) -> str:
-    """A duration in one or two figures: about 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -265,7 +265,7 @@ PERFORMANCE = {"micro_batch_size": "micro_batch", "memory_budget": "memory_budge
 
 
 def arguments(given: dict) -> dict:
-    """Turn `preparing`'s options into arguments of `prepare.prepare`; SfumatoError where they do not fit together."""
+    """Turn `preparing`'s options into arguments of `sfumato.planning.prepare.prepare`; SfumatoError where they do not fit together."""
     from ..methods import METHODS
     from ..training import Performance, Recipe
 

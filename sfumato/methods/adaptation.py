@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,9 +12,7 @@ from torch import nn
 from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
 from ..privacy.mechanisms.votes import Probe
 from ..training.objective import Batch, denoising_losses
-
-if TYPE_CHECKING:
-    from .inversion.method import Inversion
+from .inversion.handover import Inversion
 
 LEARNING_RATE = 4e-3  # of weights
 ADAPTER_LEARNING_RATE = 0.04  # B starts at zero beside a small A: at the rate of weights adapters hardly move

@@ -52,12 +52,12 @@ def adapt(
     With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the same random draws if
     data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
     the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
-    Interrupted. `ledger`: the owner's ledger of all that was spent (default `budget.default_path`, or the run's own);
+    Interrupted. `ledger`: the owner's ledger of all that was spent (default `sfumato.runs.budget.default_path`, or the run's own);
     `allow_file_system`: also on what is not known to be a local disk, which certificates show.
     Of an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`, and a last `resume` without
     a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder, `controls` the exact mean
     and one image's embedding alone, as tokens to compare with (`evaluate`). Both are PRIVATE and stay there.
-    Other options as in `prepare.prepare` and `records.load_records`.
+    Other options as in `sfumato.planning.prepare.prepare` and `records.load_records`.
     """
     reading, preparing = split(options)
     ranks.start(fingerprint.numerics)

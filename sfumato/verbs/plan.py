@@ -44,7 +44,7 @@ def inspect(path: Source, **reading: Any) -> Summary:
 def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any) -> PlanReport:
     """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read for training.
 
-    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in `prepare.prepare` and
+    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in `sfumato.planning.prepare.prepare` and
     `records.load_records`; `public_data`, images that need no protection, for `choose="public"` and `adapter_init="public"`.
     Raises SfumatoError where the target cannot be met, saying what would.
     """

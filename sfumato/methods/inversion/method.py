@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,47 +10,14 @@ from torch import nn
 
 from ...bases import Base, check_placeholders, save_embeds
 from ...errors import SfumatoError
-from ...privacy.mechanisms.mean import RULES, SUBSPACES, Aggregation
+from ...privacy.mechanisms.mean import RULES, SUBSPACES
 from ..adaptation import Adaptation, Prompts
 from .batch import InversionRecipe, Inverter
 from .geometry import Geometry, from_vocabulary, whole_space
+from .handover import Inversion
 
 DIMENSIONS = 64  # axes of the vocabulary for one vector: fewer would cut off what no public image speaks for
 PUBLIC_DIMENSIONS = 32  # axes of public images, which come sorted by how much styles differ along them
-
-
-@dataclass
-class Inversion:
-    """What inverts (in the whole space), and how the embeddings are put together (in the public geometry).
-
-    `vectors` [C, V, D]: the released ones, once there are any.
-    """
-
-    inverter: Inverter
-    geometry: Geometry
-    placeholders: tuple[str, ...]
-    rule: str
-    subspace: str
-    shrink: bool
-    vectors: torch.Tensor | None = None
-
-    def aggregation(self, expected_units: float) -> Aggregation:
-        """The mechanism for so many units: classes count as equally large, whatever the private shares are."""
-        blocks = len(self.placeholders)
-        return Aggregation(
-            self.rule,
-            blocks,
-            self.geometry.dimensions,
-            self.geometry.vectors,
-            self.subspace,
-            self.shrink,
-            (expected_units / blocks,) * blocks,
-        )
-
-    @property
-    def clip_norm(self) -> float:
-        """The most that one unit adds to the sum: the public radius, or 1 for unit vectors."""
-        return 1.0 if self.rule == "unit" else self.geometry.radius
 
 
 def inversion(
