@@ -121,7 +121,7 @@ def pipeline_side(base, args: argparse.Namespace, guidance: float, dtype):
     pipe = copy.deepcopy(as_pipeline(base)).to(dtype)
     pipe.scheduler = make_scheduler(base, SCHEDULER)
     pipe.set_progress_bar_config(disable=True)
-    shape = (base.unet.config.in_channels, base.latent_size, base.latent_size)
+    shape = base.latent_shape
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(args.batch)]
 
     def draw():

@@ -48,3 +48,13 @@ def test_every_room_says_what_is_in_it():
     for path in sorted((ROOT / "sfumato").rglob("__init__.py")):
         if "data" not in path.parts:
             assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
+
+
+def test_only_bases_names_the_parts_of_a_model_family():
+    """Another family has other parts: the rest of the house asks the base for its denoiser, shapes, words and losses."""
+    parts = {"unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod"}
+    for path in sorted((ROOT / "sfumato").rglob("*.py")):
+        if path.parts[len(ROOT.parts) + 1] == "bases":
+            continue
+        found = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute) and node.attr in parts]
+        assert not found, f"{path.relative_to(ROOT)}:{found[0].lineno} names {found[0].attr}"

@@ -51,8 +51,7 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
         made = METHODS[method](opened, PROMPTS, precision=torch.float32, **OPTIONS.get(method, {}))
     wake(made)
     plan = made_up_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
-    size = opened.latent_size
-    shape = (opened.unet.config.in_channels, size, size)
+    shape = opened.latent_shape
     fields = {"trainable": made.most_trainable, **clipped(plan, kind, len(made.clip_groups))}
     return Subject(f"{method} on a tiny base, {kind}", changed(plan, **fields), made, shape)
 

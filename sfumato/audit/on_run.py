@@ -160,7 +160,7 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
     methods.wake(adaptation)
     groups = {} if run.plan.clip_groups is None else {"clip_groups": len(adaptation.clip_groups)}
     plan = changed(run.plan, steps=1000, noise_multiplier=0.01, **groups)
-    shape = (base.unet.config.in_channels, base.latent_size, base.latent_size)
+    shape = base.latent_shape
     performance = replace(prepared.performance, micro_batch=2)
     name = f"{run.plan.method}, {run.plan.clipping}"
     single = replace(adaptation, row_losses=adaptation.exact_losses)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..bases import around
 from ..methods import Adaptation
 from ..privacy.events import PoissonGaussian
 from ..privacy.plan import Plan
@@ -102,7 +102,7 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
     model = nn.ModuleDict({"unet": unet, "tokens": tokens})
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     alphas = torch.linspace(0.999, 0.01, 1000)
-    base = SimpleNamespace(unet=unet, scheduler=SimpleNamespace(alphas_cumprod=alphas), prediction_type="epsilon")
+    base = around(unet, alphas)
 
     def embed(label: torch.Tensor) -> torch.Tensor:
         return tokens(label.clamp(min=0))[:, None] * (label >= 0)[:, None, None]

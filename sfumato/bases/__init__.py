@@ -8,7 +8,7 @@ from .exported import load_base, weights_of_base
 from .files import weight_files
 from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
 from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, open_adapted, remove_loda, save_loda
-from .pipeline import Base, bundled_bases, folder_digest, make_scheduler, resolve_base
+from .pipeline import Base, around, bundled_bases, folder_digest, make_scheduler, resolve_base
 from .saving import LORA_FILE, add_lora, as_pipeline, load_lora, lora_inputs, save_lora, save_pipeline
 from .tokens import PromptEncoder, add_placeholders, name_placeholders, write_embeddings
 from .vectors import (
@@ -34,6 +34,7 @@ __all__ = [
     "add_loda",
     "add_lora",
     "add_placeholders",
+    "around",
     "as_pipeline",
     "branches",
     "bundled_bases",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..errors import ModelError, SfumatoError
 from .files import base_files, check_kinds, weight_files
@@ -45,16 +48,46 @@ class Base:
     scheduler: Any  # the base's own; its noise schedule is the one that training uses
 
     @property
-    def latent_size(self) -> int:
-        return self.unet.config.sample_size
+    def denoiser(self) -> nn.Module:
+        """What predicts noise or velocity: the model that methods train."""
+        return self.unet
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one latent."""
+        return self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size
 
     @property
     def resolution(self) -> int:
-        return self.latent_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
-    def prediction_type(self) -> str:
-        return self.scheduler.config.prediction_type
+    def word_vectors(self) -> torch.Tensor:
+        """One row for every token of the vocabulary, [V, D], without a gradient."""
+        return self.text_encoder.get_input_embeddings().weight.detach()
+
+    def token_ids(self, words: Sequence[str]) -> list[int]:
+        """Rows of `word_vectors` for words that are tokens of their own."""
+        return self.tokenizer.convert_tokens_to_ids(list(words))
+
+    def corrupt(
+        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(noisy latent, what the denoiser is to predict), both [R, C, h, w], at diffusion times int64 [R]."""
+        alpha = self.scheduler.alphas_cumprod[time].view(-1, 1, 1, 1).to(latent.dtype)
+        noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        return noisy, alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if velocity else noise
+
+    def predict(self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """The denoiser's prediction [R, C, h, w] for noisy latents at `time` [R] under prompt embeddings [R, L, D]."""
+        return self.unet(noisy, time, condition).sample
+
+
+def around(denoiser: nn.Module, alphas: torch.Tensor) -> Base:
+    """A base that is nothing but a denoiser of noise, with its own schedule [times]: for the audit's small models."""
+    schedule = SimpleNamespace(alphas_cumprod=alphas, config=SimpleNamespace(prediction_type="epsilon"))
+    return Base("made-up", Path("."), "", denoiser, None, None, None, schedule)
 
 
 def bundled_bases() -> dict[str, Path]:

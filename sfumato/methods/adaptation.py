@@ -101,7 +101,7 @@ def adaptation(
     learning_rate: float = LEARNING_RATE,
 ) -> Adaptation:
     """Join a method's choice of denoiser tensors with the conditioning embedder, if there is one."""
-    model = nn.ModuleDict({"unet": base.unet})
+    model = nn.ModuleDict({"unet": base.denoiser})
     named = {f"unet.{name}": tensor for name, tensor in trainable.items()}
     for tensor in trainable.values():
         tensor.requires_grad_(True)

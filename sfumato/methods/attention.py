@@ -17,10 +17,10 @@ def attention(
     `blocks` is a 1-based range in the order down, mid, up (the paper trains "9-" of 16 on ImageNet bases).
     With placeholders the conditioning embedder trains under the same clip. Saves a pipeline folder.
     """
-    chosen = block_range(attention_blocks(base.unet), blocks)
+    chosen = block_range(attention_blocks(base.denoiser), blocks)
     trainable = {
         name: tensor
-        for name, tensor in base.unet.named_parameters()
+        for name, tensor in base.denoiser.named_parameters()
         if any(name.startswith(block + ".") for block in chosen)
     }
     return adaptation(base, prompts, trainable, chosen, save_pipeline, precision)

@@ -20,8 +20,8 @@ def embedding(base: Base, prompts: Prompts, *, precision: torch.dtype = torch.bf
         raise SfumatoError("--method embedding trains a token in place of {class}: leave --no-embedder out")
 
     def save(base: Base, folder: Path) -> None:
-        rows = base.text_encoder.get_input_embeddings().weight.detach()
-        ids = base.tokenizer.convert_tokens_to_ids(list(prompts.placeholders))
+        rows = base.word_vectors
+        ids = base.token_ids(prompts.placeholders)
         save_embeds(folder, {word: rows[i][None] for word, i in zip(prompts.placeholders, ids)})
 
     return adaptation(base, prompts, {}, [], save, precision)

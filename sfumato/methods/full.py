@@ -14,4 +14,4 @@ def full(base: Base, prompts: Prompts, *, precision: torch.dtype = torch.bfloat1
     The baseline: the best published quality at low resolution, at the price of noise that grows with the square
     root of all its parameters. Saves a pipeline folder.
     """
-    return adaptation(base, prompts, dict(base.unet.named_parameters()), ["all"], save_pipeline, precision)
+    return adaptation(base, prompts, dict(base.denoiser.named_parameters()), ["all"], save_pipeline, precision)

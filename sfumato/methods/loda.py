@@ -32,9 +32,9 @@ def loda(
     (saved as `loda_weights.safetensors`, which stays a branch). `freeze_a`: D, which holds most of the numbers, stays.
     The paper published no code: the form is ours, after its description as a non-linear kin of LoRA.
     """
-    targets = matching_modules(base.unet, target_modules)
+    targets = matching_modules(base.denoiser, target_modules)
     add_loda(base, targets, rank, (rank if alpha is None else alpha) / rank, activation)
-    found = branches(base.unet)
+    found = branches(base.denoiser)
     start_inputs({name: branch.down.weight for name, branch in found.items()}, adapter_init, start)
     trainable = {f"{name}.up.weight": branch.up.weight for name, branch in found.items()}
     if not freeze_a:
@@ -43,7 +43,7 @@ def loda(
     def save(base: Base, folder) -> None:
         save_loda(base, folder)
         if prompts.placeholders:
-            for branch in branches(base.unet).values():
+            for branch in branches(base.denoiser).values():
                 if activation == "identity":
                     branch.merge()
             remove_loda(base)

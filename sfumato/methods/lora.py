@@ -33,7 +33,7 @@ def lora(
     Saves `pytorch_lora_weights.safetensors`; with placeholders a pipeline folder as well, since a LoRA file
     holds no token embeddings.
     """
-    targets = matching_modules(base.unet, target_modules)
+    targets = matching_modules(base.denoiser, target_modules)
     return low_rank(base, prompts, targets, rank, alpha, freeze_a, adapter_init, start, precision)
 
 
@@ -56,15 +56,15 @@ def low_rank(
     start_inputs(inputs, adapter_init, start)
     trainable = {
         name: tensor
-        for name, tensor in base.unet.named_parameters()
+        for name, tensor in base.denoiser.named_parameters()
         if ".lora_B." in name or (".lora_A." in name and not freeze_a)
     }
 
     def save(base: Base, folder) -> None:
         save_lora(base, folder)
         if prompts.placeholders:
-            base.unet.fuse_lora()
-            base.unet.unload_lora()
+            base.denoiser.fuse_lora()
+            base.denoiser.unload_lora()
             save_pipeline(base, folder)
 
     made = adaptation(base, prompts, trainable, targets, save, precision, ADAPTER_LEARNING_RATE)

@@ -50,7 +50,7 @@ def saliency(
     """
     if choose not in CHOICES:
         raise SfumatoError(f"--choose {choose}: use {', '.join(CHOICES)}")
-    candidates = matching_modules(base.unet, target_modules)
+    candidates = matching_modules(base.denoiser, target_modules)
     groups = grouped(candidates, granularity)
     count, probe = how_many(keep, len(groups)), None
     if selected is None and count < len(groups):

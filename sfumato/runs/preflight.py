@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -152,7 +153,7 @@ def lay_out_model(model: Path, folder: Path) -> None:
 def room_needed(prepared: Prepared, images: int, model_bytes: int) -> int:
     """Bytes that a run writes at most: latents, checkpoints, embeddings of single images, the model twice."""
     plan, base = prepared.plan, prepared.base
-    latents = 2 * 2 * images * base.unet.config.in_channels * base.latent_size**2
+    latents = 2 * 2 * images * math.prod(base.latent_shape)
     state = sum(4 * 4 * p.numel() for p in prepared.adaptation.trainable.values())
     single = 0 if plan.aggregation is None else 4 * images * prepared.adaptation.inversion.inverter.geometry.dimensions
     return latents + (KEEP + 1) * state + single + 2 * model_bytes + MARGIN

@@ -74,7 +74,7 @@ def looking_at(prepared: Prepared) -> tuple:
     """Row losses, candidate weights by name, and the model, of the public base without any adapter in it."""
     base = original_base(prepared.plan)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
-    weights = {matrix: base.unet.get_submodule(matrix).weight for matrix in matrices}
+    weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
     words = prepared.options["prompts"]
     # A class token of one's own starts from public words: the probe reads those in its place.
     prompts = [
@@ -86,7 +86,7 @@ def looking_at(prepared: Prepared) -> tuple:
         )
     ]
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[prepared.performance.precision]
-    return plain_losses(base, prompts, precision), weights, base.unet
+    return plain_losses(base, prompts, precision), weights, base.denoiser
 
 
 def plain_losses(base: Base, prompts: Sequence[str], precision: torch.dtype):
@@ -144,7 +144,7 @@ def look_at_public(
     use = np.sort(rng.permutation(use)[:PUBLIC_IMAGES])
     prompts = choose_prompts(base, records.classes, prompt=prompt if isinstance(prompt, str) else None, embedder=False)
     losses = plain_losses(base, prompts.prompts, torch.float32)
-    weights = {name: base.unet.get_submodule(name).weight for name in matrices}
+    weights = {name: base.denoiser.get_submodule(name).weight for name in matrices}
     squares, totals = [], {name: torch.zeros_like(w) for name, w in weights.items()}
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(
@@ -153,7 +153,7 @@ def look_at_public(
         )  # fmt: skip
         for begin in range(0, len(use), 64):
             part = public_batch(data, np.arange(begin, min(begin + 64, len(use))), draws, g)
-            squares.extend(gradient_squares(base.unet, weights, losses, part, draws=draws))
+            squares.extend(gradient_squares(base.denoiser, weights, losses, part, draws=draws))
             for p in weights.values():
                 p.requires_grad_(True)
             grads = torch.autograd.grad(losses(part).sum() / draws, list(weights.values()))

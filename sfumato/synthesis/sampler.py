@@ -94,7 +94,7 @@ class Sampler:
             # negative.
             scheduler.sigmas = scheduler.sigmas.double()
         generators = [torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices]
-        shape = (base.unet.config.in_channels, base.latent_size, base.latent_size)
+        shape = base.latent_shape
         latents = torch.stack([torch.randn(shape, generator=g) for g in generators]) * scheduler.init_noise_sigma
         extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
         text = self.text[torch.from_numpy(labels)]

@@ -10,8 +10,8 @@ from .objective import Batch
 def made_up_batch(prepared, units: int, seed: int = 0) -> Batch:
     """A batch of random latents in the shapes of the plan: for self-checks and timing, never private."""
     g = torch.Generator().manual_seed(seed)
-    k, size = prepared.plan.noise_draws, prepared.base.latent_size
-    shape = (units, k, prepared.base.unet.config.in_channels, size, size)
+    k = prepared.plan.noise_draws
+    shape = (units, k, *prepared.base.latent_shape)
     return Batch(
         mean=torch.randn(shape, generator=g),
         std=torch.full(shape, 0.1),

@@ -43,18 +43,14 @@ def denoising_losses(
     prompt_embeddings maps labels int64 [rows] to embeddings [rows, L, D]; label -1 asks for the empty prompt.
     Nothing in it couples two rows.
     """
-    alphas = base.scheduler.alphas_cumprod
-    predicts_velocity = base.prediction_type == "v_prediction"
 
     def row_losses(batch: Batch) -> torch.Tensor:
         latent = (batch.mean + batch.std * batch.latent_noise).flatten(0, 1)
         noise, time = batch.noise.flatten(0, 1), batch.time.flatten()
-        alpha = alphas[time].view(-1, 1, 1, 1).to(latent.dtype)
-        noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
-        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if predicts_velocity else noise
+        noisy, target = base.corrupt(latent, noise, time)
         label = torch.where(batch.drop, -1, batch.label).flatten()
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            predicted = base.unet(noisy, time, prompt_embeddings(label)).sample
+            predicted = base.predict(noisy, time, prompt_embeddings(label))
         return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
 
     return row_losses

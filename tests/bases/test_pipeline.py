@@ -44,7 +44,7 @@ def refused(folder, match):
 
 
 def test_a_pipeline_folder_opens_frozen(base):
-    assert (base.latent_size, base.resolution, base.prediction_type) == (8, 16, "v_prediction")
+    assert (base.latent_shape[1:], base.resolution, base.scheduler.config.prediction_type) == ((8, 8), 16, "v_prediction")
     for model in (base.unet, base.vae, base.text_encoder):
         assert not model.training and not any(p.requires_grad for p in model.parameters())
         assert all(p.dtype == torch.float32 for p in model.parameters())

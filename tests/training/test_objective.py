@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sfumato.bases import around
 from sfumato.training import Batch, Recipe, denoising_losses
 
 
@@ -26,12 +27,9 @@ def batch_of(units, draws, seed=0):
 
 
 def fake_base(predict, prediction_type):
-    alphas = torch.linspace(0.999, 0.001, 1000)
-    return SimpleNamespace(
-        scheduler=SimpleNamespace(alphas_cumprod=alphas),
-        prediction_type=prediction_type,
-        unet=lambda x, t, c: SimpleNamespace(sample=predict(x, t, c)),
-    )
+    base = around(lambda x, t, c: SimpleNamespace(sample=predict(x, t, c)), torch.linspace(0.999, 0.001, 1000))
+    base.scheduler.config.prediction_type = prediction_type
+    return base
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -50,7 +48,7 @@ def test_the_true_target_has_loss_zero_and_agrees_with_diffusers(prediction_type
         return right
 
     base = fake_base(predict, prediction_type)
-    base.scheduler = scheduler
+    base.scheduler.alphas_cumprod = scheduler.alphas_cumprod
     losses = denoising_losses(base, lambda label: label, torch.float32)(batch)
     assert losses.shape == (6,) and losses.abs().max() < 1e-9
 

@@ -78,7 +78,7 @@ class Inverter:
     ):
         self.geometry, self.recipe = geometry, recipe
         self.encoder = VectorEncoder(base, prompts, placeholders, geometry.vectors)
-        self.latent_shape = (base.unet.config.in_channels, base.latent_size, base.latent_size)
+        self.latent_shape = base.latent_shape
         now: dict[str, torch.Tensor] = {}  # the prompt embeddings of the pass at hand
 
         def for_each_draw(row: torch.Tensor) -> torch.Tensor:

@@ -82,7 +82,7 @@ def whole_space(base: Base, anchor: torch.Tensor, vectors: int) -> Geometry:
 
 def word_spread(base: Base) -> float:
     """Median distance of a word from the vocabulary's mean."""
-    table = base.text_encoder.get_input_embeddings().weight.detach().float()
+    table = base.word_vectors.float()
     return float((table - table.mean(0)).norm(dim=1).median())
 
 
@@ -93,7 +93,7 @@ def from_vocabulary(
 
     SfumatoError where that many do not exist or cannot be shared evenly.
     """
-    table = base.text_encoder.get_input_embeddings().weight.detach().double()
+    table = base.word_vectors.double()
     width = table.shape[1]
     each = width if dimensions is None else dimensions // vectors
     if dimensions is not None and (dimensions % vectors or not 1 <= each <= width):

@@ -57,7 +57,7 @@ def inversion(
     if num_vectors < 1 or (radius is not None and not radius > 0):
         raise SfumatoError("--num-vectors is at least 1, and a clip norm is above 0")
     check_placeholders(base, prompts.placeholders)
-    width = base.text_encoder.get_input_embeddings().weight.shape[1]
+    width = base.word_vectors.shape[1]
     if subspace == "public":
         geometry = Geometry.from_tensors(start, num_vectors)
         if geometry.basis.shape[0] != num_vectors * width or len(geometry.anchor) != len(prompts.placeholders):
@@ -76,5 +76,5 @@ def inversion(
         save_embeds(folder, dict(zip(found.placeholders, found.vectors)))
 
     return Adaptation(
-        nn.ModuleDict({"unet": base.unet}), {}, inverter.row_losses, inverter.row_losses, save, (), inversion=found
+        nn.ModuleDict({"unet": base.denoiser}), {}, inverter.row_losses, inverter.row_losses, save, (), inversion=found
     )
