@@ -87,7 +87,7 @@ def course(subject: Subject, seed: int, alpha: float, steps: int = 8) -> Finding
 
 def _only_noise(notes: Notes, silent: Seen, subject: Subject, alpha: float) -> None:
     """Every step of nothing has noise of the declared size."""
-    unit = subject.plan.noise_multiplier * subject.plan.clip_norm
+    unit = subject.plan.noise_stddev
     for step, sums in enumerate(silent.released):
         z = vector(sums) / unit
         p = chi_square_p(float((z**2).sum()), len(z))

@@ -16,7 +16,7 @@ from .subject import Subject, key_of, latents, zeroed
 from .watch import ideal, own_gradient, vector, watch
 
 SIGMA = 1.3
-DISTINCT = 0.9  # of single precision's normals at least so many differ; of half precision's hardly any
+DISTINCT = 0.9  # of the different numbers expected at least so many are there; in half precision there are hardly any
 WHOLE = 1 << 20  # grid units up to which single precision shows whether a number is an integer
 MOST = 1 << 22  # numbers looked at in one step of a large model
 
@@ -46,10 +46,19 @@ def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, le
     silent = watch(now, zeroed(data, range(units)), key, step=step).vectors[0].numpy()
     if (grid := getattr(now.plan, "rounding", None)) is not None:
         integer_tests(notes, silent / grid.step, 0.1 * alpha)
-    distinct = len(np.unique(silent[:MOST])) / len(silent[:MOST])
-    notes.expect(distinct >= DISTINCT, f"only {100 * distinct:.3g} % of the noise's numbers differ: it was rounded")
+    looked = silent[:MOST]
+    distinct = len(np.unique(looked)) / len(looked)
+    expected = 1.0 if grid is None else distinct_integers(len(looked), unit / grid.step)
+    notes.expect(distinct >= DISTINCT * expected, f"only {100 * distinct:.3g} % of the noise's numbers differ: it was rounded")
     seen = noise_seen(notes.numbers, alpha / 2)
     return notes.finding("A", subject.name, sees=f"noise {100 * (1 - seen):.2f} % off", alpha=alpha)
+
+
+def distinct_integers(count: int, sd: float) -> float:
+    """The share of different values expected among `count` normals of standard deviation `sd`, rounded to integers."""
+    edges = np.linspace(-8.0, 8.0, 20_001)
+    expected = count * stats.norm.pdf(edges) / sd  # of each integer there
+    return float(np.sum(-np.expm1(-expected)) * (edges[1] - edges[0]) * sd / count)
 
 
 def _loud(subject: Subject, units: int) -> Subject:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gradients import Engine
+from ..gradients.rules import GRAM_TRUST
 from ..training import UnitBatch
 from .finding import Finding, Notes
 from .subject import Subject, key_of, latents
@@ -17,7 +18,7 @@ STRATEGIES = ("auto", "keep", "ghost", "lean")
 
 
 def norms(subject: Subject, seed: int, units: int = 4, strategies: tuple[str, ...] = STRATEGIES) -> Finding:
-    """M2: for every way of computing a norm, K in {1, 3}, and the plan's groups: norms of all units within 1e-4."""
+    """M2: for every way of computing a norm, K in {1, 3}, and the plan's groups: no norm of a unit 1e-4 too small, none 1 % too large."""
     notes, key = Notes(), key_of(seed, subject.name)
     recipe, groups = subject.recipe, subject.groups
     for draws in (1, 3):
@@ -34,13 +35,15 @@ def norms(subject: Subject, seed: int, units: int = 4, strategies: tuple[str, ..
                 sums, found = engine.clipped_sum(now.adaptation.row_losses, batch, draws=draws, clip=torch.ones_like)
             here = f"{strategy}, K={draws}"
             notes.numbers += right.numel()
+            # a norm whose gradient is never made is an upper bound, and made exactly where that would be more than GRAM_TRUST off
+            most = right * (1 + GRAM_TRUST / 2) + room
             notes.expect(
-                found.shape == right.shape and bool(((found - right).abs() <= room).all()),
+                found.shape == right.shape and bool(((found >= right - room) & (found <= most)).all()),
                 f"{here}: norms differ from autograd's",
             )
             apart = float((vector(sums) - whole).norm() / whole.norm())
             notes.expect(apart <= RELATIVE, f"{here}: the sum differs from autograd's by {apart:.2g}")
-    return notes.finding("M2", subject.name, sees="a relative difference of 1e-4")
+    return notes.finding("M2", subject.name, sees="a norm 1e-4 too small, a sum 1e-4 off")
 
 
 def cancelling(seed: int) -> Finding:

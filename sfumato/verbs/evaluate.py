@@ -56,7 +56,7 @@ def evaluate(
     rows: Sequence[str] = ("synthetic", "public_only"),
     beside: Sequence[Run | str | Path] = (),
     classifiers: Sequence[str] = CLASSIFIERS,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: int | Sequence[int] = 3,
     steps: int | None = None,
     public_images: int | None = None,
     distances: bool = True,
@@ -69,6 +69,7 @@ def evaluate(
     clipping, no noise; needs the run's cache) and "real" (needs `train`, the private images themselves). After an inversion
     also "noise_only" and "one_image"; its exact rows need `adapt` with `controls`. With one class there is nothing to
     classify: distances only, in the latents of the base's autoencoder.
+    seeds: of the classifiers, or how many of them (0, 1, ...).
     beside: other runs on the same images and base, a row each, drawn with the same sampler and seeds: DP-SGD on one embedding
     (`adapt` with method "embedding") beside an inversion, say. Each was charged to the ledger as a run of its own.
     Exact figures are a look: a row of the ledger, written before the first of them is computed, which every later certificate of a
@@ -78,6 +79,9 @@ def evaluate(
     Writes `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the release.
     """
     run = run if isinstance(run, Run) else Run.open(run)
+    seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not seeds:
+        raise SfumatoError("--seeds 0: at least one classifier is needed")
     for row in rows:
         if row not in ROWS:
             raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")

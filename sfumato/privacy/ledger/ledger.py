@@ -271,8 +271,9 @@ class Ledger:
         total = price(charges, group.released or bool(inherited)) if len(charges) > 1 else body["epsilon"]
         if group.cap is not None and not total <= group.cap:
             raise OverBudget(
-                f"the cap on these images is epsilon {group.cap:g}; {len(charges) - 1} earlier charges and this run "
-                f"come to {total:.3f}: plan a smaller --epsilon, or raise the cap (`sfumato ledger cap`, recorded)"
+                f"the cap on these images is epsilon {group.cap:g}; {len(charges) - 1} earlier "
+                f"{'charge' if len(charges) == 2 else 'charges'} and this run come to {total:.3f}: plan a smaller --epsilon, or raise the cap "
+                "(`sfumato ledger cap IMAGES EPSILON --raise`, recorded)"
             )
         return total if math.isfinite(total) else None
 
