@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +43,22 @@ def release(
     if without_ledger:
         print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit and cost;")
         print("how many looks at exact scores there were, and later choices among runs, are not known, and the certificate says so")
+    for line in weaknesses(json.loads((finished / "privacy.json").read_text("utf-8"))):
+        print(line)
     print(f"{finished}: finished; open {finished / 'report.html'}")
     print(f"next: sfumato verify {finished}")
+
+
+def weaknesses(facts: dict) -> list[str]:
+    """What the owner should know of a finished certificate before handing it over, a line each."""
+    said = []
+    audit, looks = facts.get("audit", {}), facts.get("looks", {}).get("exact")
+    if audit.get("run") and not audit.get("passed"):
+        said.append("WARNING: the run's audit FAILED, and the certificate says so: find out why before you hand this over")
+    if looks:
+        said.append(f"note: PRIVACY.md says that it was chosen after {looks} {'look' if looks == 1 else 'looks'} at exact private scores")
+    said += [f"note: PRIVACY.md lists a weakening: {sentence}" for sentence in facts.get("not_private", {}).get("opt_ins", [])]
+    return said
 
 
 def verify(
