@@ -24,7 +24,7 @@ POINTS = [
     ("step.microbatch", UnitBatch, "__getitem__"),
     ("step.summed", Engine, "clipped_sum"),
     ("step.reduced", "sfumato.compute.ranks", "sum_over_ranks"),
-    ("step.noised", "sfumato.training.loop", "add_noise"),
+    ("step.noised", "sfumato.training.loop", "add_integer_noise"),
     ("step.optimised", torch.optim.Adam, "step"),
     ("step.ema", State, "update_average"),
     ("step.counted", "sfumato.training.checkpoint", "write_file"),
