@@ -102,7 +102,10 @@ def check_neighbours(prepared: Prepared) -> None:
             weight[unit] = 0
             less, left = total(weight)
             if not torch.equal(norms[others], left[others]):
-                raise RuntimeError("taking one record out changes the gradients of others on this machine, so no clip bounds it")
+                raise RuntimeError(
+                    "taking one record out changes the gradients of others on this machine, so no clip bounds them: try one thread "
+                    "(OMP_NUM_THREADS=1), --micro-batch-size 1 or --engine reference"
+                )
             if float((whole - less).double().norm()) > plan.rounding.bound:
                 raise RuntimeError("one record moves the sum by more than its bound on this machine")
 
