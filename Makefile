@@ -65,6 +65,7 @@ test-end-to-end: setup
 # Style, and the walls between the rooms (pyproject.toml, tool.importlinter).
 lint: setup
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet .
 	.venv/bin/lint-imports
 
 # The documentation as a site in build/site: open build/site/index.html. Installing the tools needs the network once; building does not.

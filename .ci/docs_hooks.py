@@ -1,7 +1,8 @@
 """Hooks of mkdocs: the repository's own pages (README, CONTRIBUTING, ...) become pages of the site.
 
-A link that leaves docs/ would be dead on the site. Every file that such a link names is added under repo/, and the link is
-turned to it; README.md is the front page. Pages are still written for readers of the repository.
+A link that leaves docs/ would be dead on the site. Every file that such a link names is added under
+repo/, and the link is turned to it; README.md is the front page. Pages are still written for
+readers of the repository.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def in_repository(uri: str) -> str:
 
 
 def target(page: str, link: str) -> str | None:
-    """The file of the repository that a link of a page names; None for an address or what does not exist."""
+    """The file of the repository that a link of a page names; None for an address or what does not
+    exist.
+    """
     if "://" in link or link.startswith(("mailto:", "/")):
         return None
     path = os.path.normpath(PurePosixPath(page).parent / link).replace(os.sep, "/")

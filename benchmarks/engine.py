@@ -1,8 +1,10 @@
-"""What a private step costs, beside a non-private one and beside every peer, in one process: see README.md here.
+"""What a private step costs, beside a non-private one and beside every peer, in one process: see
+README.md here.
 
-python benchmarks/engine.py                      # a table; about an hour and a half for all models on one core
-python benchmarks/engine.py --quick --json       # a few small rows, under three minutes
-python benchmarks/engine.py --models unet16 --trainable whole --draws 1,4 --rounds 9 --out rows.jsonl
+    # a table; about an hour and a half for all models on one core
+    python benchmarks/engine.py
+    python benchmarks/engine.py --quick --json       # a few small rows, under three minutes
+    python benchmarks/engine.py --models unet16 --trainable whole --draws 1,4 --out rows.jsonl
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ QUICK = (
     ("unet16", "attention", 1, 8),
 )
 SLOW = ("opake", "opacus ghost")
-# Relative error against the reference up to which a method counts as right. Peers get more room in float32: Opacus
-# adds 1e-6 to a norm before it divides, which is its choice and no fault.
+# Relative error against the reference up to which a method counts as right. Peers get more room in
+# float32: Opacus adds 1e-6 to a norm before it divides, which is its choice and no fault.
 OURS_WITHIN = {"float32": 1e-4, "bfloat16": 3e-2}
 PEERS_WITHIN = {"float32": 1e-3, "bfloat16": 3e-2}
-# Issue's bars by trainable set: (goal of time, goal of memory, floor of both); K > 1 has a goal of its own.
+# Issue's bars by trainable set: (goal of time, goal of memory, floor of both); K > 1 has a goal of
+# its own.
 BARS = {"lora": (1.05, 1.05, 1.10), "attention": (1.20, 1.10, 1.30), "whole": (1.20, 1.20, 1.35)}
 GOAL_DRAWS = 1.10
 
@@ -45,7 +48,10 @@ def main() -> None:
     if args.device != "cpu":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     facts = machine(args.device)
-    say(f"{facts['processor']}, {facts['threads']} thread(s), {facts['device']}; {facts['allocator']}, for all methods")
+    say(
+        f"{facts['processor']}, {facts['threads']} thread(s), {facts['device']};"
+        f" {facts['allocator']}, for all methods"
+    )
     rows = []
     for configuration in configurations(args):
         row = measure(*configuration, args) | facts
@@ -60,23 +66,46 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     listed = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--models", type=listed, default=["base", "unet16", "unet32", "dit", "sd64"])
-    parser.add_argument("--trainable", type=listed, default=["lora4", "lora16", "attention", "whole"])
-    parser.add_argument("--draws", type=lambda text: [int(k) for k in text.split(",")], default=[1, 4, 8])
-    parser.add_argument("--methods", type=listed, help="peers to measure beside the non-private step (default: all)")
+    parser.add_argument(
+        "--models", type=listed, default=["base", "unet16", "unet32", "dit", "sd64"]
+    )
+    parser.add_argument(
+        "--trainable", type=listed, default=["lora4", "lora16", "attention", "whole"]
+    )
+    parser.add_argument(
+        "--draws", type=lambda text: [int(k) for k in text.split(",")], default=[1, 4, 8]
+    )
+    parser.add_argument(
+        "--methods", type=listed, help="peers to measure beside the non-private step (default: all)"
+    )
     parser.add_argument("--rows", type=int, help="records x draws of a step (default: by model)")
-    parser.add_argument("--rounds", type=int, help="timed steps of each method (default: 7, or 3 with --quick)")
-    parser.add_argument("--peer-rounds", type=int, help="timed steps of a peer (default: as --rounds, 1 with --quick)")
+    parser.add_argument(
+        "--rounds", type=int, help="timed steps of each method (default: 7, or 3 with --quick)"
+    )
+    parser.add_argument(
+        "--peer-rounds",
+        type=int,
+        help="timed steps of a peer (default: as --rounds, 1 with --quick)",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
-        "--allocator", choices=("keep", "default"), default="keep", help="what glibc does with freed memory"
+        "--allocator",
+        choices=("keep", "default"),
+        default="keep",
+        help="what glibc does with freed memory",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (time is then wall time)")
-    parser.add_argument("--quick", action="store_true", help="a few small rows instead of --models and so on")
-    parser.add_argument("--json", action="store_true", help="JSON lines on standard output instead of a table")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few small rows instead of --models and so on"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="JSON lines on standard output instead of a table"
+    )
     parser.add_argument("--out", help="append the JSON lines to this file too")
     args = parser.parse_args()
     args.rounds = args.rounds or (3 if args.quick else 7)
@@ -92,20 +121,32 @@ def configurations(args: argparse.Namespace) -> list[tuple[str, str, int, int, l
     if args.quick:
         return [(*row, [p for p in peers if row[0] == "base" or p not in SLOW]) for row in QUICK]
     rows = {model: args.rows or ROWS[model] for model in args.models}
-    return [(m, t, k, rows[m], peers) for m in args.models for t in args.trainable for k in args.draws]
+    return [
+        (m, t, k, rows[m], peers) for m in args.models for t in args.trainable for k in args.draws
+    ]
 
 
-def measure(model: str, trainable: str, draws: int, rows: int, peers: list[str], args) -> dict[str, Any]:
+def measure(
+    model: str, trainable: str, draws: int, rows: int, peers: list[str], args
+) -> dict[str, Any]:
     """One row of the result."""
     from models import build
     from peers import AGAIN, BASE, OURS, SIGMA, compare
 
     records = max(2, rows // draws)
     say(f"{model} {trainable} K={draws}, {records} records, {args.dtype}")
-    rounds = {BASE: args.rounds, AGAIN: args.rounds, OURS: args.rounds} | dict.fromkeys(peers, args.peer_rounds)
+    rounds = {BASE: args.rounds, AGAIN: args.rounds, OURS: args.rounds} | dict.fromkeys(
+        peers, args.peer_rounds
+    )
     ask = {"records": records, "draws": draws, "dtype": args.dtype, "device": args.device}
     result = compare(lambda: build(model, trainable, **ask), rounds, args.device)
-    head = {"model": model, "trainable": trainable, "K": draws, "records": records, "dtype": args.dtype}
+    head = {
+        "model": model,
+        "trainable": trainable,
+        "K": draws,
+        "records": records,
+        "dtype": args.dtype,
+    }
     head |= {"clock": "process CPU" if args.device == "cpu" else "wall", "rounds": args.rounds}
     rest = {
         "numbers": sum(t.numel() for t in result.sums.values()),
@@ -124,7 +165,9 @@ def noise_seconds(sums, stddev: float) -> float:
     return round(min(clock(lambda: add_noise(sums, key, 0, 0, stddev))[1] for _ in range(2)), 5)
 
 
-def summary(found: dict[str, dict[str, Any]], trainable: str, draws: int, dtype: str) -> dict[str, Any]:
+def summary(
+    found: dict[str, dict[str, Any]], trainable: str, draws: int, dtype: str
+) -> dict[str, Any]:
     """Ratios to the non-private step of the same process, and whether the bars are met."""
     from peers import AGAIN, BASE, OURS, ROWS_ONLY
 
@@ -144,8 +187,15 @@ def summary(found: dict[str, dict[str, Any]], trainable: str, draws: int, dtype:
     ranked = {name: row["ratio_time"] for name, row in peers.items() if "error" not in row}
     fastest = min(ranked, key=ranked.get, default=None)
     goal, goal_memory, floor = BARS["lora" if trainable.startswith("lora") else trainable]
-    bars = {"goal_time": GOAL_DRAWS if draws > 1 else goal, "goal_memory": goal_memory, "floor": floor}
-    ratios = {key: ours.get(key) for key in ("ratio_time", "ratio_time_median", "ratio_memory", "max_rel_error")}
+    bars = {
+        "goal_time": GOAL_DRAWS if draws > 1 else goal,
+        "goal_memory": goal_memory,
+        "floor": floor,
+    }
+    ratios = {
+        key: ours.get(key)
+        for key in ("ratio_time", "ratio_time_median", "ratio_memory", "max_rel_error")
+    }
     met = None
     if "error" not in ours:
         met = {
@@ -168,8 +218,21 @@ def show(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     console = Console(width=150)
-    table = Table(title="A private step over the non-private one: time minimum (median), peak memory")
-    for heading in ("model", "trainable", "B x K", "base", "same twice", "time", "memory", "error", "goal", "floor"):
+    table = Table(
+        title="A private step over the non-private one: time minimum (median), peak memory"
+    )
+    for heading in (
+        "model",
+        "trainable",
+        "B x K",
+        "base",
+        "same twice",
+        "time",
+        "memory",
+        "error",
+        "goal",
+        "floor",
+    ):
         table.add_column(heading)
     peers = Table(title="Peers: time; memory, in multiples of the non-private step")
     for heading in ("model", "trainable", "K", "sfumato", *(names := list(rows[0]["peers"]))):
@@ -183,7 +246,11 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['records']} x {row['K']}",
             f"{row['base_seconds']:.3f} s, {row['base_peak_bytes'] / 1e6:.0f} MB",
             f"{row['ratio_same_twice']:.2f}",
-            f"{row['ratio_time']:.2f} ({row['ratio_time_median']:.2f})" if met else row["ours"]["error"],
+            (
+                f"{row['ratio_time']:.2f} ({row['ratio_time_median']:.2f})"
+                if met
+                else row["ours"]["error"]
+            ),
             f"{row['ratio_memory']:.2f}" if met else "",
             f"{row['max_rel_error']:.0e}" if met else "",
             f"{b['goal_time']:.2f}; {b['goal_memory']:.2f} {word[met and met['goal']]}",
@@ -197,7 +264,9 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def cell(found: dict[str, Any]) -> str:
     """A peer's figures, or why it has none."""
-    figures = f"{found['ratio_time']:.2f}; {found['ratio_memory']:.2f}" if "ratio_time" in found else ""
+    figures = (
+        f"{found['ratio_time']:.2f}; {found['ratio_memory']:.2f}" if "ratio_time" in found else ""
+    )
     return f"{figures} {found.get('error', '')}".strip()
 
 

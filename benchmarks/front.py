@@ -1,13 +1,14 @@
 """The pictures of README and tour, from finished demos: `sfumato demo` at epsilon 1 and 10.
 
-    python benchmarks/front.py demo demo-10 --out docs/pictures/front.png
-    python benchmarks/front.py demo-letters demo-letters-10 --out docs/pictures/letters.png --rows 10
+    python benchmarks/front.py demo demo-10 --out docs/pictures/front.png python benchmarks/front.py
+    demo-letters demo-letters-10 --out docs/pictures/letters.png --rows 10
 
-Four panels beside each other: private images, the public base, synthetic images of each demo. "Private" are the bundled MNIST
-training digits, which the demo calls private; MNIST is public, so no private image is shown. Nothing is picked by hand:
-of each class the first images are shown, by position in the data set and in the release. The public panel is drawn by diffusers
-alone from the bundled base as it came, with the demo's prompts; where a prompt holds a class token, with the public
-letter that the token starts from.
+Four panels beside each other: private images, the public base, synthetic images of each demo.
+"Private" are the bundled MNIST training digits, which the demo calls private; MNIST is public, so
+no private image is shown. Nothing is picked by hand: of each class the first images are shown, by
+position in the data set and in the release. The public panel is drawn by diffusers alone from the
+bundled base as it came, with the demo's prompts; where a prompt holds a class token, with the
+public letter that the token starts from.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ def public(name: str, prompts: list[str], per_class: int) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     drawn = [
         pipe(
-            [prompt] * per_class, num_inference_steps=8, guidance_scale=1.0, generator=generator, output_type="np"
+            [prompt] * per_class,
+            num_inference_steps=8,
+            guidance_scale=1.0,
+            generator=generator,
+            output_type="np",
         ).images
         for prompt in prompts
     ]
@@ -59,8 +64,13 @@ def public(name: str, prompts: list[str], per_class: int) -> np.ndarray:
 
 def synthetic(demo: Path, per_class: int) -> np.ndarray:
     """[class, per_class, side, side, 3]: the first images of each class in the release."""
-    folders = [sorted((demo / "release" / "train" / str(c)).glob("*.png"))[:per_class] for c in range(CLASSES)]
-    return np.stack([[np.asarray(Image.open(path).convert("RGB")) for path in paths] for paths in folders])
+    folders = [
+        sorted((demo / "release" / "train" / str(c)).glob("*.png"))[:per_class]
+        for c in range(CLASSES)
+    ]
+    return np.stack(
+        [[np.asarray(Image.open(path).convert("RGB")) for path in paths] for paths in folders]
+    )
 
 
 def facts(demo: Path) -> dict:
@@ -69,7 +79,12 @@ def facts(demo: Path) -> dict:
     words = json.loads((demo / "run" / "options.json").read_text("utf-8"))["prompts"]
     starts = words.get("initializers") or [""] * CLASSES
     prompts = [re.sub(r"<class-\d+>", start, p) for p, start in zip(plan["prompts"], starts)]
-    return {"epsilon": round(plan["epsilon_target"]), "delta": plan["delta"], "base": plan["base"], "prompts": prompts}
+    return {
+        "epsilon": round(plan["epsilon_target"]),
+        "delta": plan["delta"],
+        "base": plan["base"],
+        "prompts": prompts,
+    }
 
 
 def panel(images: np.ndarray, columns: int, scale: int) -> Image.Image:
@@ -108,29 +123,45 @@ def compose(panels: list[tuple[str, str, Image.Image]]) -> Image.Image:
                 draw.line((a, middle, b, middle), GREY, 3)
                 draw.polygon([(b + 2, middle), (b - 8, middle - 7), (b - 8, middle + 7)], GREY)
             else:  # one result beside the other
-                draw.line((x + ARROW // 2, MARGIN + HEADER, x + ARROW // 2, height - MARGIN), LINE, 1)
+                draw.line(
+                    (x + ARROW // 2, MARGIN + HEADER, x + ARROW // 2, height - MARGIN), LINE, 1
+                )
             x += ARROW
     return sheet
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("demos", type=Path, nargs="+", help="folders of sfumato demo on the same base")
+    parser.add_argument(
+        "demos", type=Path, nargs="+", help="folders of sfumato demo on the same base"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--columns", type=int, default=5)
     parser.add_argument("--rows", type=int, default=2, help="images of each class")
     parser.add_argument("--scale", type=int, default=2)
     asked = parser.parse_args()
     said = [facts(demo) for demo in asked.demos]
-    known = {"glyphs": "has seen letters and digits of fonts", "letters": "has seen letters, never a digit"}
+    known = {
+        "glyphs": "has seen letters and digits of fonts",
+        "letters": "has seen letters, never a digit",
+    }
     sheets = [
         ("private images", "stay with you (here: MNIST)", private(asked.rows)),
-        ("public base model", known[said[0]["base"]], public(said[0]["base"], said[0]["prompts"], asked.rows)),
+        (
+            "public base model",
+            known[said[0]["base"]],
+            public(said[0]["base"], said[0]["prompts"], asked.rows),
+        ),
     ]
     for demo, fact in zip(asked.demos, said):
         under = f"may leave; delta {fact['delta']:g}, unit: image, zero-out"
         sheets.append((f"synthetic, epsilon {fact['epsilon']}", under, synthetic(demo, asked.rows)))
-    picture = compose([(title, under, panel(images, asked.columns, asked.scale)) for title, under, images in sheets])
+    picture = compose(
+        [
+            (title, under, panel(images, asked.columns, asked.scale))
+            for title, under, images in sheets
+        ]
+    )
     # No metadata: only the pixels, in a palette that keeps the file small.
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     picture.quantize(64, dither=Image.Dither.NONE).save(asked.out, optimize=True)

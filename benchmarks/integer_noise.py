@@ -1,10 +1,12 @@
-"""What integer noise costs a number, beside float noise: the same tensor, interleaved rounds, one thread, one JSON line per width.
+"""What integer noise costs a number, beside float noise: the same tensor, interleaved rounds, one
+thread, one JSON line per width.
 
     python benchmarks/integer_noise.py [--numbers 1000000] [--rounds 9] [--out FILE]
 
-`float`: float64 normals of the run key, scaled, cast to float32 and added in float32, which is what training added before its sums
-were integers. `integer`: `add_integer_noise` on an int64 tensor. `words`: the keystream alone, as many words as the integers take.
-`table`: making the sampler's table, once for a run. Process CPU time, minimum (and median) over the rounds.
+`float`: float64 normals of the run key, scaled, cast to float32 and added in float32, which is what
+training added before its sums were integers. `integer`: `add_integer_noise` on an int64 tensor.
+`words`: the keystream alone, as many words as the integers take. `table`: making the sampler's
+table, once for a run. Process CPU time, minimum (and median) over the rounds.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def measure(width: int, numbers: int, rounds: int) -> dict:
     whole, single = torch.zeros(numbers, dtype=torch.int64), torch.zeros(numbers)
     sampler, table, _ = clock(lambda: DiscreteGaussian(variance_of(1.0, width)))
     ways = {
-        "integer": lambda step: add_integer_noise({"w": whole}, key, step, 0, multiplier=1.0, bound=width),
+        "integer": lambda step: add_integer_noise(
+            {"w": whole}, key, step, 0, multiplier=1.0, bound=width
+        ),
         "float": lambda step: float_noise(single, key, step, float(width)),
         "words": lambda step: key.stream("noise", step, 0, "w").words(numbers * sampler.terms),
     }
@@ -52,9 +56,16 @@ def measure(width: int, numbers: int, rounds: int) -> dict:
             _, cpu, _ = clock(lambda way=way, step=step: way(step))
             if step:  # the first is for caches
                 seconds[name].append(cpu)
-    row = {"sd": width, "terms": sampler.terms, "base_sd": float(sampler.base) ** 0.5, "table_seconds": table}
+    row = {
+        "sd": width,
+        "terms": sampler.terms,
+        "base_sd": float(sampler.base) ** 0.5,
+        "table_seconds": table,
+    }
     for name, found in seconds.items():
-        row[f"{name}_ns"], row[f"{name}_ns_median"] = (f(found) / numbers * 1e9 for f in (min, statistics.median))
+        row[f"{name}_ns"], row[f"{name}_ns_median"] = (
+            f(found) / numbers * 1e9 for f in (min, statistics.median)
+        )
     return row | {
         "ratio": row["integer_ns"] / row["float_ns"],
         "ratio_median": row["integer_ns_median"] / row["float_ns_median"],
@@ -62,15 +73,22 @@ def measure(width: int, numbers: int, rounds: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--numbers", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--widths", default=",".join(map(str, WIDTHS)), help="standard deviations in grid units")
+    parser.add_argument(
+        "--widths", default=",".join(map(str, WIDTHS)), help="standard deviations in grid units"
+    )
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     args = parser.parse_args()
     prepare_process(threads=1)
     for width in map(int, args.widths.split(",")):
-        row = measure(width, args.numbers, args.rounds) | {"numbers": args.numbers, "rounds": args.rounds}
+        row = measure(width, args.numbers, args.rounds) | {
+            "numbers": args.numbers,
+            "rounds": args.rounds,
+        }
         row |= {"machine": machine()}
         print(json.dumps(row), flush=True)
         if args.out:

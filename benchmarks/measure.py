@@ -13,21 +13,37 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# glibc hands large freed blocks back to the kernel, which zeroes them again at the next step. Keeping them makes
-# training on a CPU much faster, so all methods get the same; sfumato's own commands set it too.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
+# glibc hands large freed blocks back to the kernel, which zeroes them again at the next step.
+# Keeping them makes training on a CPU much faster, so all methods get the same; sfumato's own
+# commands set it too.
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 PACKAGES = ("torch", "diffusers", "peft", "transformers", "opacus", "opake", "sfumato")
 
 
 def prepare_process(threads: int, allocator: str = "keep") -> None:
-    """Start this program anew unless allocator and thread settings are in force: both are read at start only.
+    """Start this program anew unless allocator and thread settings are in force: both are read at
+    start only.
 
-    allocator: "keep" freed memory, or the system's "default", which is what a program of one's own gets.
+    allocator: "keep" freed memory, or the system's "default", which is what a program of one's own
+    gets.
     """
     malloc = MALLOC if allocator == "keep" else dict.fromkeys(MALLOC, "")
-    wanted = {**malloc, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    wanted = {
+        **malloc,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+    }
     if any(os.environ.get(name, "") != value for name, value in wanted.items()):
-        quiet = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+        quiet = {
+            "TRANSFORMERS_VERBOSITY": "error",
+            "DIFFUSERS_VERBOSITY": "error",
+            "TQDM_DISABLE": "1",
+        }
         environment = {n: v for n, v in {**os.environ, **wanted, **quiet}.items() if v}
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     import torch
@@ -37,7 +53,9 @@ def prepare_process(threads: int, allocator: str = "keep") -> None:
 
 
 def limit_memory(share: float = 0.85) -> None:
-    """Let a method that needs more than `share` of the free memory fail by itself instead of ending the program."""
+    """Let a method that needs more than `share` of the free memory fail by itself instead of ending
+    the program.
+    """
     import psutil
 
     try:
@@ -78,7 +96,9 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> tuple[Any, int]:
 
 
 def peak_mb() -> int:
-    """Most memory that this process had in use so far, MB. Not `ru_maxrss`: Linux starts that at the parent's."""
+    """Most memory that this process had in use so far, MB. Not `ru_maxrss`: Linux starts that at
+    the parent's.
+    """
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:  # not Linux
@@ -89,7 +109,9 @@ def peak_mb() -> int:
 
 
 class Part:
-    """Seconds of CPU and wall spent inside a function, summed over its calls; `take` reads and resets them."""
+    """Seconds of CPU and wall spent inside a function, summed over its calls; `take` reads and
+    resets them.
+    """
 
     def __init__(self, inner: Callable) -> None:
         self.inner, self.seconds = inner, [0.0, 0.0]
@@ -105,10 +127,14 @@ class Part:
 
 
 class Step:
-    """A full training step of one method on its own copy of the model, and the seconds it took, by part."""
+    """A full training step of one method on its own copy of the model, and the seconds it took, by
+    part.
+    """
 
     def __init__(self, case, run: Callable, forward: Part, stddev: float | None) -> None:
-        """`run` -> (sums, norms); `stddev` of the noise on the sums, None for a step without privacy."""
+        """`run` -> (sums, norms); `stddev` of the noise on the sums, None for a step without
+        privacy.
+        """
         import torch
 
         self.case, self.run, self.stddev = case, run, stddev
@@ -117,7 +143,8 @@ class Step:
         self.saved = [p.detach().clone() for p in case.trainable.values()]
         self.generator = torch.Generator(self.saved[0].device).manual_seed(2)
         self.error: str | None = None
-        self.apply({name: torch.zeros_like(p) for name, p in case.trainable.items()})  # makes the optimiser's state
+        # makes the optimiser's state
+        self.apply({name: torch.zeros_like(p) for name, p in case.trainable.items()})
         self.cpu: list[float] = []
         self.wall: list[float] = []
         self.parts: list[dict[str, float]] = []
@@ -137,7 +164,9 @@ class Step:
 
     def _apply(self, sums) -> None:
         for name, p in self.case.trainable.items():
-            p.grad = (sums[name] if self.stddev is None else sums[name].div_(len(self.case.batch))).to(p.dtype)
+            p.grad = (
+                sums[name] if self.stddev is None else sums[name].div_(len(self.case.batch))
+            ).to(p.dtype)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -172,7 +201,9 @@ class Step:
 
 
 def interleave(steps: dict[str, Step], rounds: dict[str, int], device: str) -> None:
-    """`rounds` by method, round-robin with rotating order; before them an untimed step where there is more than one."""
+    """`rounds` by method, round-robin with rotating order; before them an untimed step where there
+    is more than one.
+    """
     names = list(steps)
     turns = [[name for name in names if rounds[name] > 1]]
     for turn in range(max(rounds.values())):
@@ -201,7 +232,9 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "allocator": "glibc keeps freed memory" if os.environ.get("MALLOC_MMAP_MAX_") == "0" else "default",
+        "allocator": (
+            "glibc keeps freed memory" if os.environ.get("MALLOC_MMAP_MAX_") == "0" else "default"
+        ),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := installed(name))},
         "commit": commit(),
@@ -214,7 +247,10 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def say(text: str) -> None:
@@ -233,9 +269,14 @@ def commit() -> str | None:
     """Short hash of the working tree's commit, with + if files differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        # the engine's code is what was measured; a result file that is being written changes nothing
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "../sfumato"], check=False).returncode
+        found = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+        # the engine's code is what was measured; a result file that is being written changes
+        # nothing
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", "../sfumato"], check=False
+        ).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip() + ("+" if changed else "")

@@ -1,4 +1,6 @@
-"""What is measured: denoisers with random weights and fixed seeds, their trainable sets, and a batch of made-up records."""
+"""What is measured: denoisers with random weights and fixed seeds, their trainable sets, and a
+batch of made-up records.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Batch:
     """B records with K draws each; slices by record.
 
-    noisy, target: [B, K, 4, h, w] latents. time: int64 [B, K]. condition: text [B, K, 77, width] or class int64 [B, K].
+    noisy, target: [B, K, 4, h, w] latents. time: int64 [B, K]. condition: text [B, K, 77, width] or
+    class int64 [B, K].
     """
 
     noisy: Tensor
@@ -32,13 +35,16 @@ class Batch:
         return len(self.time)
 
     def __getitem__(self, part: slice) -> Batch:
-        return replace(self, **{field.name: getattr(self, field.name)[part] for field in fields(self)})
+        return replace(
+            self, **{field.name: getattr(self, field.name)[part] for field in fields(self)}
+        )
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model with one trainable set and one batch. `row_losses`: Batch -> [B*K], in the precision that is measured;
-    `exact_losses`: the same in float32, which errors are relative to."""
+    """One model with one trainable set and one batch. `row_losses`: Batch -> [B*K], in the
+    precision that is measured; `exact_losses`: the same in float32, which errors are relative to.
+    """
 
     name: str
     model: nn.Module
@@ -49,8 +55,18 @@ class Case:
     draws: int
 
 
-def unet(size: int, widths: tuple[int, ...], layers: int, *, text: int = 768, plain: bool = True, mid: bool = True):
-    """A Stable Diffusion UNet at latents 4 x size x size; with `plain` its lowest level has no attention."""
+def unet(
+    size: int,
+    widths: tuple[int, ...],
+    layers: int,
+    *,
+    text: int = 768,
+    plain: bool = True,
+    mid: bool = True,
+):
+    """A Stable Diffusion UNet at latents 4 x size x size; with `plain` its lowest level has no
+    attention.
+    """
     from diffusers import UNet2DConditionModel
 
     attended = len(widths) - plain
@@ -68,8 +84,10 @@ def unet(size: int, widths: tuple[int, ...], layers: int, *, text: int = 768, pl
 
 
 def dit(size: int, heads: int, layers: int):
-    """A class-conditional DiT, 64 wide per head, patches of 2 x 2, without label dropout (it would couple nothing, but
-    each engine would draw another one; the table keeps its row for the empty label)."""
+    """A class-conditional DiT, 64 wide per head, patches of 2 x 2, without label dropout (it would
+    couple nothing, but each engine would draw another one; the table keeps its row for the empty
+    label).
+    """
     from diffusers import DiTTransformer2DModel
 
     model = DiTTransformer2DModel(
@@ -91,7 +109,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "unet16": lambda: unet(16, (128, 256, 256), 2),
     "unet32": lambda: unet(32, (128, 256, 256), 2),
     "dit": lambda: dit(16, 6, 6),
-    # The top level of Stable Diffusion 1.5: three transformer blocks, 320 wide, 4096 tokens, text 77 x 768.
+    # The top level of Stable Diffusion 1.5: three transformer blocks, 320 wide, 4096 tokens, text
+    # 77 x 768.
     "sd64": lambda: unet(64, (320,), 1, plain=False, mid=False),
     "tiny": lambda: unet(8, (8, 16), 1, text=16),  # for tests
 }
@@ -99,9 +118,17 @@ NAMES = ("base", *MODELS)
 
 
 def build(
-    name: str, trainable: str, *, records: int, draws: int = 1, dtype: str = "float32", device: str = "cpu"
+    name: str,
+    trainable: str,
+    *,
+    records: int,
+    draws: int = 1,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> Case:
-    """The case `name`; the same call gives the same numbers. Raises ValueError for an unknown model or trainable set."""
+    """The case `name`; the same call gives the same numbers. Raises ValueError for an unknown model
+    or trainable set.
+    """
     if name == "base":
         return bundled(trainable, records, draws, dtype)
     if name not in MODELS:
@@ -128,23 +155,35 @@ def assemble(
     text = getattr(model.config, "cross_attention_dim", None)
     batch = made_up(records, draws, model.config.sample_size, text, device)
     return Case(
-        name, model, tensors, losses(model, text, DTYPES[dtype]), losses(model, text, torch.float32), batch, draws
+        name,
+        model,
+        tensors,
+        losses(model, text, DTYPES[dtype]),
+        losses(model, text, torch.float32),
+        batch,
+        draws,
     )
 
 
 def choose(model: nn.Module, trainable: str) -> dict[str, nn.Parameter]:
-    """The tensors of a trainable set by name; a LoRA is added to the model, with B drawn at random."""
+    """The tensors of a trainable set by name; a LoRA is added to the model, with B drawn at
+    random.
+    """
     if trainable.startswith("lora"):
         from peft import LoraConfig, inject_adapter_in_model
 
         rank = int(trainable[4:])
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=PROJECTIONS), model)
+        inject_adapter_in_model(
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=PROJECTIONS), model
+        )
         # inject_adapter_in_model hands the model back in evaluation mode for some versions
         model.train()
         tensors = {name: p for name, p in model.named_parameters() if ".lora_" in name}
     elif trainable == "attention":
         parts = ("attentions.",) if hasattr(model, "down_blocks") else (".attn1.", ".ff.")
-        tensors = {name: p for name, p in model.named_parameters() if any(part in name for part in parts)}
+        tensors = {
+            name: p for name, p in model.named_parameters() if any(part in name for part in parts)
+        }
     elif trainable == "whole":
         tensors = dict(model.named_parameters())
     else:
@@ -211,4 +250,6 @@ def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     facts = SimpleNamespace(base=base, plan=SimpleNamespace(noise_draws=draws, classes=classes))
     batch = made_up_batch(facts, records)
     exact = adaptation.exact_losses
-    return Case("base", adaptation.model, adaptation.trainable, adaptation.row_losses, exact, batch, draws)
+    return Case(
+        "base", adaptation.model, adaptation.trainable, adaptation.row_losses, exact, batch, draws
+    )

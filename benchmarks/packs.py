@@ -1,4 +1,6 @@
-"""Icon packs as private and public pictures: packs that no base was trained on, and those that all were."""
+"""Icon packs as private and public pictures: packs that no base was trained on, and those that all
+were.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-# Reserved in recipes/packages.py: private data here, never seen by a base. Name -> (npm package, version, kept ending).
+# Reserved in recipes/packages.py: private data here, never seen by a base. Name -> (npm package,
+# version, kept ending).
 PRIVATE = {
     "maki": ("maki", "1.2.5", ""),
     "healthicons": ("healthicons", "1.2.13", ""),
@@ -28,13 +31,17 @@ def fetch(package: str, version: str, cache: Path) -> dict:
     downloads.mkdir(parents=True, exist_ok=True)
     archive = downloads / f"iconify-json-{package}-{version}.tgz"
     if not archive.exists():
-        subprocess.run(["npm", "pack", f"@iconify-json/{package}@{version}"], cwd=downloads, check=True)
+        subprocess.run(
+            ["npm", "pack", f"@iconify-json/{package}@{version}"], cwd=downloads, check=True
+        )
     with tarfile.open(archive) as tar:
         return json.load(tar.extractfile("package/icons.json"))
 
 
 def private_pack(name: str, cache: Path, seed: int = 0) -> tuple[np.ndarray, list[str]]:
-    """(uint8 [n, 32, 32, 3], subjects) of a reserved pack: one drawing of each subject, in an order drawn from the seed."""
+    """(uint8 [n, 32, 32, 3], subjects) of a reserved pack: one drawing of each subject, in an order
+    drawn from the seed.
+    """
     from recipes.icons import draw, render
 
     store = cache / f"private-{name}-{seed}.npz"
@@ -45,7 +52,11 @@ def private_pack(name: str, cache: Path, seed: int = 0) -> tuple[np.ndarray, lis
     pack = fetch(package, version, cache)
     names = [n for n in sorted(pack["icons"]) if n.endswith(ending)]
     stems = [n.removesuffix(ending) for n in names]
-    chosen = [(n, s) for n, s in zip(names, stems) if not s.endswith(OTHER_DRAWINGS) and any(c.isalpha() for c in s)]
+    chosen = [
+        (n, s)
+        for n, s in zip(names, stems)
+        if not s.endswith(OTHER_DRAWINGS) and any(c.isalpha() for c in s)
+    ]
     order = np.random.default_rng(seed).permutation(len(chosen))
     pictures = np.stack([draw(render(pack, chosen[i][0]), 1.0, 0.5, 0.5) for i in order])
     subjects = [chosen[i][1].replace("-", " ") for i in order]
@@ -54,7 +65,9 @@ def private_pack(name: str, cache: Path, seed: int = 0) -> tuple[np.ndarray, lis
 
 
 def public_packs(cache: Path, each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(uint8 [n, 32, 32, 3], style int64 [n], style names): `each` icons of every style that the bases were trained on."""
+    """(uint8 [n, 32, 32, 3], style int64 [n], style names): `each` icons of every style that the
+    bases were trained on.
+    """
     from recipes.icons import draw, load_icons
 
     icons, pictures, _ = load_icons(cache)
@@ -79,4 +92,6 @@ def noise_for(epsilon: float, n: int, relation: str) -> float:
     """Noise multiplier of one Gaussian mechanism at delta = min(1e-5, n^-1.5)."""
     from sfumato.privacy import accounting
 
-    return accounting.calibrate((), 1.0, 1, epsilon, min(1e-5, n**-1.5), relation, accounting.PLANNING_GRID)
+    return accounting.calibrate(
+        (), 1.0, 1, epsilon, min(1e-5, n**-1.5), relation, accounting.PLANNING_GRID
+    )

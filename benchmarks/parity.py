@@ -1,8 +1,10 @@
-"""One-pass engine against the reference engine on a bundled base: `python benchmarks/parity.py [--base glyphs]`.
+"""One-pass engine against the reference engine on a bundled base: `python benchmarks/parity.py
+[--base glyphs]`.
 
-Prints one JSON line per method and number of draws: the relative difference of the clipped sums (largest over tensors,
-and of the whole vector) and of the norms, in single precision on made-up latents, with a clip norm at the median so that
-clipping acts; and whether an empty batch gives exactly zero.
+Prints one JSON line per method and number of draws: the relative difference of the clipped sums
+(largest over tensors, and of the whole vector) and of the norms, in single precision on made-up
+latents, with a clip norm at the median so that clipping acts; and whether an empty batch gives
+exactly zero.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from sfumato.verbs.demo import demo_prompts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="glyphs")
     parser.add_argument("--units", type=int, default=5)
     args = parser.parse_args()
@@ -44,12 +48,20 @@ def main() -> None:
                         torch.nn.init.normal_(tensor, std=0.05)
             batch = made_up_batch(prepared, args.units)
             with ReferenceEngine(adaptation.model, adaptation.trainable) as engine:
-                _, norms = engine.clipped_sum(adaptation.exact_losses, batch, draws=draws, clip=torch.ones_like)
+                _, norms = engine.clipped_sum(
+                    adaptation.exact_losses, batch, draws=draws, clip=torch.ones_like
+                )
                 clip = flat(float(norms.median())).factors
-                right, _ = engine.clipped_sum(adaptation.exact_losses, batch, draws=draws, clip=clip)
+                right, _ = engine.clipped_sum(
+                    adaptation.exact_losses, batch, draws=draws, clip=clip
+                )
             with Engine(adaptation.model, adaptation.trainable) as engine:
-                got, found = engine.clipped_sum(adaptation.exact_losses, batch, draws=draws, clip=clip, micro_batch=2)
-                empty, _ = engine.clipped_sum(adaptation.exact_losses, batch[0:0], draws=draws, clip=clip)
+                got, found = engine.clipped_sum(
+                    adaptation.exact_losses, batch, draws=draws, clip=clip, micro_batch=2
+                )
+                empty, _ = engine.clipped_sum(
+                    adaptation.exact_losses, batch[0:0], draws=draws, clip=clip
+                )
             whole = torch.cat([t.flatten() for t in right.values()]).norm()
             difference = torch.cat([(got[n] - right[n]).flatten() for n in right]).norm()
             print(

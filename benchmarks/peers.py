@@ -1,7 +1,9 @@
-"""One small adapter per way of computing the clipped sum of per-record gradients, all behind one call.
+"""One small adapter per way of computing the clipped sum of per-record gradients, all behind one
+call.
 
-An adapter takes a `Case` and a clip norm, attaches to the model for good, and returns a function without arguments that
-runs forward and backward and returns (name -> sum, norms [B] or None). Errors of a peer are left to the caller.
+An adapter takes a `Case` and a clip norm, attaches to the model for good, and returns a function
+without arguments that runs forward and backward and returns (name -> sum, norms [B] or None).
+Errors of a peer are left to the caller.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def non_private(case: Case, clip_norm: float) -> Run:
     """The gradient of the mean loss: nothing is clipped, no record is known."""
 
     def run():
-        grads = torch.autograd.grad(case.row_losses(case.batch).mean(), list(case.trainable.values()))
+        grads = torch.autograd.grad(
+            case.row_losses(case.batch).mean(), list(case.trainable.values())
+        )
         return dict(zip(case.trainable, grads, strict=True)), None
 
     return run
@@ -62,11 +66,17 @@ def _engine(engine, case: Case, clip_norm: float) -> Run:
 def strategies(run: Run) -> dict[str, int] | None:
     """How many tensors the engine treats in which way, if it tells."""
     chosen = getattr(getattr(run, "engine", None), "strategies", None)
-    return dict(Counter(map(str, (chosen() if callable(chosen) else chosen).values()))) if chosen else None
+    return (
+        dict(Counter(map(str, (chosen() if callable(chosen) else chosen).values())))
+        if chosen
+        else None
+    )
 
 
 def opacus_hooks(case: Case, clip_norm: float) -> Run:
-    """Opacus, per-sample gradients by hooks. With K > 1 it clips every row as if it were a record."""
+    """Opacus, per-sample gradients by hooks. With K > 1 it clips every row as if it were a
+    record.
+    """
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
@@ -91,7 +101,9 @@ def opacus_hooks(case: Case, clip_norm: float) -> Run:
 
 
 def opacus_ghost(case: Case, clip_norm: float) -> Run:
-    """Opacus, ghost norms and a second backward pass. With K > 1 it clips every row as if it were a record."""
+    """Opacus, ghost norms and a second backward pass. With K > 1 it clips every row as if it were a
+    record.
+    """
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
     from opacus.optimizers import DPOptimizerFastGradientClipping
     from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
@@ -129,7 +141,9 @@ class _Losses(torch.nn.Module):
         self.names = [field.name for field in fields(case.batch)]
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        batch = self.kind(**{name: t.unsqueeze(0) for name, t in zip(self.names, tensors, strict=True)})
+        batch = self.kind(
+            **{name: t.unsqueeze(0) for name, t in zip(self.names, tensors, strict=True)}
+        )
         return self.row_losses(batch).mean()
 
     def split(self, case: Case) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
@@ -150,7 +164,9 @@ def torch_vmap(case: Case, clip_norm: float) -> Run:
         parameters, tensors = module.split(case)
         dims = (None, *(0 for _ in tensors))
         grads = torch.func.vmap(torch.func.grad(loss), in_dims=dims)(parameters, *tensors)
-        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads.values()]).norm(dim=0)
+        norms = torch.stack(
+            [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads.values()]
+        ).norm(dim=0)
         factors = clip(norms)
         sums = (torch.tensordot(factors, g, 1) for g in grads.values())
         return dict(zip(case.trainable, sums, strict=True)), norms
@@ -173,12 +189,21 @@ def opake(case: Case, clip_norm: float) -> Run:
     def run():
         parameters, tensors = module.split(case)
         sums, _ = clipped(parameters, *tensors, state=state)
-        return dict(zip(case.trainable, (sums.pytree[name] for name in parameters), strict=True)), None
+        return (
+            dict(zip(case.trainable, (sums.pytree[name] for name in parameters), strict=True)),
+            None,
+        )
 
     return run
 
 
-BASE, AGAIN, OURS, REFERENCE, HOOKS = "non-private", "non-private again", "sfumato", "reference", "opacus hooks"
+BASE, AGAIN, OURS, REFERENCE, HOOKS = (
+    "non-private",
+    "non-private again",
+    "sfumato",
+    "reference",
+    "opacus hooks",
+)
 METHODS: dict[str, Callable[[Case, float], Run]] = {
     BASE: non_private,
     AGAIN: non_private,
@@ -197,7 +222,9 @@ SIGMA = 1.0  # noise multiplier; its size costs nothing
 
 @dataclass
 class Comparison:
-    """`found`: method -> peak_bytes, max_rel_error, seconds, parts, or error. `sums`: the reference's clipped sums."""
+    """`found`: method -> peak_bytes, max_rel_error, seconds, parts, or error. `sums`: the
+    reference's clipped sums.
+    """
 
     found: dict[str, dict[str, Any]]
     sums: dict[str, Tensor]
@@ -219,7 +246,9 @@ def compare(fresh: Callable[[], Case], rounds: dict[str, int], device: str = "cp
         forward = Part(case.row_losses)
         measured = replace(case, row_losses=forward)
         try:
-            (run, sums, got), peak = peak_bytes(partial(first, METHODS[name], measured, clip_norm), device)
+            (run, sums, got), peak = peak_bytes(
+                partial(first, METHODS[name], measured, clip_norm), device
+            )
         except Exception as error:  # noqa: BLE001  whatever a peer raises is its result
             found[name] = {"error": first_line(error)}
             continue
@@ -231,17 +260,23 @@ def compare(fresh: Callable[[], Case], rounds: dict[str, int], device: str = "cp
     interleave(steps, rounds, device)
     for name, step in steps.items():
         found[name] |= step.report(device)
-    return Comparison(found, right, clip_norm, strategies(steps[OURS].run) if OURS in steps else None)
+    return Comparison(
+        found, right, clip_norm, strategies(steps[OURS].run) if OURS in steps else None
+    )
 
 
 def first(adapter, case, clip_norm: float):
-    """Attach and run once: buffers that an engine keeps count as memory of its step. -> (run, sums, norms)"""
+    """Attach and run once: buffers that an engine keeps count as memory of its step. -> (run, sums,
+    norms)
+    """
     run = adapter(case, clip_norm)
     return run, *run()
 
 
 def truth(case):
-    """(clipped sums, norms, C): the reference in float32 with C the median norm, so that clipping acts."""
+    """(clipped sums, norms, C): the reference in float32 with C the median norm, so that clipping
+    acts.
+    """
     from sfumato.gradients import ReferenceEngine
 
     with ReferenceEngine(case.model, case.trainable) as engine:
@@ -253,8 +288,9 @@ def truth(case):
 
 
 def difference(sums, norms, right, right_norms) -> float:
-    """Largest relative error of the whole sum, of any tensor of it and of the norms. A tensor below 1e-2 of the
-    whole counts as that large: the bias of a key, for instance, has the gradient 0."""
+    """Largest relative error of the whole sum, of any tensor of it and of the norms. A tensor below
+    1e-2 of the whole counts as that large: the bias of a key, for instance, has the gradient 0.
+    """
     size = torch.stack([t.norm() for t in right.values()]).norm()
     apart = {name: (sums[name] - t).norm() for name, t in right.items()}
     errors = [torch.stack(list(apart.values())).norm() / size]

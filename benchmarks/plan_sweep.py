@@ -1,11 +1,13 @@
-"""Sweep over plans: whatever the charge pays for has to be certifiable, so every field of the certificate is priced for each of them.
+"""Sweep over plans: whatever the charge pays for has to be certifiable, so every field of the
+certificate is priced for each of them.
 
     python benchmarks/plan_sweep.py --plans 10000 --seed 1 --out benchmarks/results/plan-sweep.jsonl
 
-A setting is drawn at random (units, epsilon, delta, batch, steps, relation, reserve, histogram, probe, aggregation); every method and
-clipping that can run with it makes a plan. `sfumato plan` would refuse some settings, for a reason that it says: these are counted. Of the
-others the whole certificate is built and checked as `sfumato release` does. A plan that could be charged and not released is a failure.
-Plans with the same events share prices.
+A setting is drawn at random (units, epsilon, delta, batch, steps, relation, reserve, histogram,
+probe, aggregation); every method and clipping that can run with it makes a plan. `sfumato plan`
+would refuse some settings, for a reason that it says: these are counted. Of the others the whole
+certificate is built and checked as `sfumato release` does. A plan that could be charged and not
+released is a failure. Plans with the same events share prices.
 """
 
 from __future__ import annotations
@@ -36,13 +38,19 @@ UNITS = ("record", "person")
 
 
 def settings(rng: np.random.Generator) -> dict:
-    """What a user may ask of one data set, drawn log-uniformly; the default schedule and delta in one of three."""
+    """What a user may ask of one data set, drawn log-uniformly; the default schedule and delta in
+    one of three.
+    """
     n = int(round(2 * (50_000) ** rng.random()))
     epsilon = float(f"{0.01 * 50_000 ** rng.random():.3g}")
     usual = default_schedule(n, epsilon)
     if rng.random() < 2 / 3:
         batch = n if rng.random() < 0.2 else max(1, round(n ** rng.random()))
-        usual = {"expected_batch_size": batch, "steps": int(round(5_000 ** rng.random())), "noise_draws": 4}
+        usual = {
+            "expected_batch_size": batch,
+            "steps": int(round(5_000 ** rng.random())),
+            "noise_draws": 4,
+        }
     delta = min(1e-5, n**-1.5) if rng.random() < 0.5 else float(10 ** -rng.uniform(2, 12))
     return {
         "n_units": n,
@@ -51,13 +59,17 @@ def settings(rng: np.random.Generator) -> dict:
         **usual,
         "relation": "zero-out" if rng.random() < 0.7 else "replace-one",
         "retry_fraction": float(rng.choice([0.0, 0.0, 0.05, 0.3, 1.0])),
-        "histogram_noise_multiplier": None if rng.random() < 0.7 else float(f"{3 * 100 ** rng.random():.3g}"),
+        "histogram_noise_multiplier": (
+            None if rng.random() < 0.7 else float(f"{3 * 100 ** rng.random():.3g}")
+        ),
         "allow_large_delta": True,
     }
 
 
 def variants(setting: dict, rng: np.random.Generator) -> Iterator[dict]:
-    """The arguments of `make_plan` for every unit, method and clipping that can run with a setting."""
+    """The arguments of `make_plan` for every unit, method and clipping that can run with a
+    setting.
+    """
     common = {
         "max_per_unit": 1,
         "classes": ("a", "b"),
@@ -76,10 +88,25 @@ def variants(setting: dict, rng: np.random.Generator) -> Iterator[dict]:
     for unit in UNITS:
         for clipping in CLIPPINGS:
             groups_of_clip = 6 if clipping.startswith("per-group") else None
-            clip = {"clip_norm": None if clipping.endswith("normalised") else 0.05, "clipping": clipping}
+            clip = {
+                "clip_norm": None if clipping.endswith("normalised") else 0.05,
+                "clipping": clipping,
+            }
             for method in LOOP:
-                yield {**common, **setting, **clip, "clip_groups": groups_of_clip, "method": method, "unit": unit}
-            probed = {"method": "saliency", "probe": probe, "unit": unit, "clip_groups": groups_of_clip}
+                yield {
+                    **common,
+                    **setting,
+                    **clip,
+                    "clip_groups": groups_of_clip,
+                    "method": method,
+                    "unit": unit,
+                }
+            probed = {
+                "method": "saliency",
+                "probe": probe,
+                "unit": unit,
+                "clip_groups": groups_of_clip,
+            }
             yield {**common, **setting, **clip, **probed}
         batch = float(setting["n_units"] if rng.random() < 0.5 else setting["expected_batch_size"])
         for rule, clip_norm in (("clip", 0.2), ("unit", 1.0)):
@@ -94,16 +121,22 @@ def variants(setting: dict, rng: np.random.Generator) -> Iterator[dict]:
                 "unit": unit,
                 "clip_norm": clip_norm,
                 "trainable": 32,
-                "aggregation": Aggregation(rule, 2, 16, 1, subspace, rule == "clip", (batch / 2, batch / 2)),
+                "aggregation": Aggregation(
+                    rule, 2, 16, 1, subspace, rule == "clip", (batch / 2, batch / 2)
+                ),
             }
 
 
 def share_prices() -> None:
-    """Calibration, prices and the verifier's accountant are kept by what they are a function of: plans that share events share them."""
+    """Calibration, prices and the verifier's accountant are kept by what they are a function of:
+    plans that share events share them.
+    """
     accounting.calibrate = lru_cache(64)(accounting.calibrate)
     for name in ("epsilon_of", "curve", "attack_success", "rdp_epsilon"):
         setattr(accounting, name, lru_cache(64)(getattr(accounting, name)))
-    prices.record_groups = consistency.record_groups = lru_cache(64)(timed(prices.record_groups, "k_table"))
+    prices.record_groups = consistency.record_groups = lru_cache(64)(
+        timed(prices.record_groups, "k_table")
+    )
     certificate.prices_of = kept(timed(prices.prices_of, "all prices"))
     priced = timed(verify_privacy.price, "verifier")
     verify_privacy.price = kept(
@@ -117,8 +150,12 @@ class Priced:
 
     def __init__(self, accountant):
         self.get_epsilon = lru_cache(None)(accountant.get_epsilon)
-        several = lru_cache(None)(lambda given: accountant.get_delta(list(given) if isinstance(given, tuple) else given))
-        self.get_delta = lambda epsilon: several(tuple(epsilon) if isinstance(epsilon, list) else epsilon)
+        several = lru_cache(None)(
+            lambda given: accountant.get_delta(list(given) if isinstance(given, tuple) else given)
+        )
+        self.get_delta = lambda epsilon: several(
+            tuple(epsilon) if isinstance(epsilon, list) else epsilon
+        )
 
 
 SECONDS: dict[str, float] = {}  # the most that one call took, by name
@@ -135,7 +172,9 @@ def timed(function: Callable, name: str) -> Callable:
     return call
 
 
-def kept(function: Callable, key: Callable = lambda *arguments, **named: [arguments, named]) -> Callable:
+def kept(
+    function: Callable, key: Callable = lambda *arguments, **named: [arguments, named]
+) -> Callable:
     """`function` with its last results kept, for arguments that are lists and dictionaries."""
     found: dict[str, object] = {}
 
@@ -152,7 +191,14 @@ def kept(function: Callable, key: Callable = lambda *arguments, **named: [argume
 
 def facts_of(plan: Plan) -> dict:
     """What a run of this plan would have its certificate built from."""
-    said = {"head": "0" * 64, "entries": 3, "attempts": 1, "replays": 0, "run": "00", "trained_by": ["0"]}
+    said = {
+        "head": "0" * 64,
+        "entries": 3,
+        "attempts": 1,
+        "replays": 0,
+        "run": "00",
+        "trained_by": ["0"],
+    }
     conditions = {}
     if plan.probe is not None:
         scores = [0.0] * len(plan.probe.groups)
@@ -164,7 +210,13 @@ def facts_of(plan: Plan) -> dict:
             "targets": [],
             "trainable": plan.trainable,
         }
-    return {"plan": plan.to_json(), "ledger": said, "run_key_id": "0", "code_version": "0", "conditions": conditions}
+    return {
+        "plan": plan.to_json(),
+        "ledger": said,
+        "run_key_id": "0",
+        "code_version": "0",
+        "conditions": conditions,
+    }
 
 
 def try_plan(arguments: dict) -> tuple[str, str]:
@@ -192,10 +244,21 @@ def sweep(plans: int, seed: int, until: Callable[[], bool] = lambda: False) -> d
             outcomes[outcome] += 1
             why[f"{outcome}: {re.sub(r'[-+]?[0-9][0-9.,e+-]*', '#', reason)}"] += 1
             if outcome == "failed" and outcomes[outcome] <= 3:
-                print(json.dumps({"failed": reason, "arguments": arguments}, default=str), file=sys.stderr, flush=True)
+                print(
+                    json.dumps({"failed": reason, "arguments": arguments}, default=str),
+                    file=sys.stderr,
+                    flush=True,
+                )
             if made == plans:
                 break
-    return {"plans": made, "settings": drawn, "seed": seed, **outcomes, "reasons": dict(why.most_common()), "slowest": SECONDS}
+    return {
+        "plans": made,
+        "settings": drawn,
+        "seed": seed,
+        **outcomes,
+        "reasons": dict(why.most_common()),
+        "slowest": SECONDS,
+    }
 
 
 def main() -> None:
@@ -208,7 +271,10 @@ def main() -> None:
     share_prices()
     started, processor = time.monotonic(), time.process_time()
     found = sweep(given.plans, given.seed, lambda: time.monotonic() - started > 60 * given.minutes)
-    found |= {"seconds": round(time.monotonic() - started), "cpu_seconds": round(time.process_time() - processor)}
+    found |= {
+        "seconds": round(time.monotonic() - started),
+        "cpu_seconds": round(time.process_time() - processor),
+    }
     line = json.dumps(found)
     print(line)
     if given.out:

@@ -1,10 +1,12 @@
-"""How time and memory of a step grow with batch size, tokens, rank, draws and model size: JSON lines.
+"""How time and memory of a step grow with batch size, tokens, rank, draws and model size: JSON
+lines.
 
-    python benchmarks/scaling.py --out benchmarks/results/scaling.jsonl    # about half an hour on one core
+    # about half an hour on one core
+    python benchmarks/scaling.py --out benchmarks/results/scaling.jsonl
     python benchmarks/scaling.py --axes tokens --rounds 5
 
-One line per point: the value on the axis, and for the non-private step, sfumato and Opacus hooks the seconds and peak
-bytes. plots.py draws them.
+One line per point: the value on the axis, and for the non-private step, sfumato and Opacus hooks
+the seconds and peak bytes. plots.py draws them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ SMALL = {axis: values[:2] for axis, (values, _) in AXES.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--axes", type=lambda text: text.split(","), default=list(AXES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -55,9 +59,16 @@ def point(axis: str, value: int, args: argparse.Namespace) -> dict[str, Any]:
     from peers import BASE, HOOKS, OURS, compare
 
     say(f"{axis} = {value}")
-    result = compare(fresh(axis, value, args.device), dict.fromkeys((BASE, OURS, HOOKS), args.rounds), args.device)
+    result = compare(
+        fresh(axis, value, args.device),
+        dict.fromkeys((BASE, OURS, HOOKS), args.rounds),
+        args.device,
+    )
     head = {"axis": axis, "value": value, "what": AXES[axis][1], "clock": clock_name(args.device)}
-    head |= {"numbers": sum(t.numel() for t in result.sums.values()), "strategies": result.strategies}
+    head |= {
+        "numbers": sum(t.numel() for t in result.sums.values()),
+        "strategies": result.strategies,
+    }
     return head | {"found": result.found}
 
 
@@ -73,7 +84,15 @@ def fresh(axis: str, value: int, device: str) -> Callable:
     if axis == "records":
         return partial(assemble, "unet16", unet16, "whole", value, 1, device=device)
     if axis == "tokens":
-        return partial(assemble, "dit", partial(dit, 2 * round(value**0.5), 6, 6), "attention", 4, 1, device=device)
+        return partial(
+            assemble,
+            "dit",
+            partial(dit, 2 * round(value**0.5), 6, 6),
+            "attention",
+            4,
+            1,
+            device=device,
+        )
     if axis == "rank":
         return partial(assemble, "unet16", unet16, f"lora{value}", 8, 1, device=device)
     if axis == "draws":

@@ -1,9 +1,11 @@
-"""How far one unit moves the integer sum of clipped gradients, in shares of its bound: every layer kind and way of summing, many units, hostile
-inputs. One JSON line per case; exit code 1 if one moves it by more than the bound C (1 + rho).
+"""How far one unit moves the integer sum of clipped gradients, in shares of its bound: every layer
+kind and way of summing, many units, hostile inputs. One JSON line per case; exit code 1 if one
+moves it by more than the bound C (1 + rho).
 
     python benchmarks/sensitivity.py [--units 8 1000 65536 1000000] [--inputs "huge" "not finite"]
 
-Where units are many, every 61st has the hostile inputs and 4 tokens, and the others pull alike: one hostile unit and an ordinary one are taken out.
+Where units are many, every 61st has the hostile inputs and 4 tokens, and the others pull alike: one
+hostile unit and an ordinary one are taken out.
 """
 
 from __future__ import annotations
@@ -28,14 +30,18 @@ LAYERS = {
     "embedding": ("auto",),
     "normalisation": ("auto",),
 }
-OF_ALL = ("aligned", "random", "one coordinate", "cancelling units", "at the clip")  # what all units have in common
+# what all units have in common
+OF_ALL = ("aligned", "random", "one coordinate", "cancelling units", "at the clip")
 HOSTILE = ("near-equal tokens", "cancelling tokens", "huge", "tiny", "not finite")
-FEW, EVERY, SHORT = 1000, 61, 4  # above so many units every so many are hostile, and records have so many tokens
+# above so many units every so many are hostile, and records have so many tokens
+FEW, EVERY, SHORT = 1000, 61, 4
 
 
 @dataclass
 class Units:
-    """Inputs x [B, T, W] and gradients g [B, T, W] at the layer's output, made slice by slice; weight 0 for `gone`."""
+    """Inputs x [B, T, W] and gradients g [B, T, W] at the layer's output, made slice by slice;
+    weight 0 for `gone`.
+    """
 
     kind: str
     start: int
@@ -102,7 +108,11 @@ class Layer(nn.Module):
             out = self.layer((x.abs() * 10).long()[..., 0] % 4)
         elif self.kind == "convolution":
             side = int(x.shape[1] ** 0.5)
-            out = self.layer(x.transpose(1, 2).reshape(len(x), WIDTH, side, side)).flatten(2).transpose(1, 2)
+            out = (
+                self.layer(x.transpose(1, 2).reshape(len(x), WIDTH, side, side))
+                .flatten(2)
+                .transpose(1, 2)
+            )
         else:
             out = self.layer(x)
         live = weight.view(-1, 1, 1) > 0
@@ -117,7 +127,14 @@ def measure(kind: str, way: str, inputs: str, units: int) -> dict:
     numbers = sum(p.numel() for p in trainable.values())
     rounding, started = Rounding.of(CLIP, numbers), time.monotonic()
     micro, many = min(units, 1024), units > FEW and inputs not in ("aligned", "random")
-    made = Units(inputs, 0, units, None, SHORT if many else TOKENS, EVERY if many and inputs in HOSTILE else 1)
+    made = Units(
+        inputs,
+        0,
+        units,
+        None,
+        SHORT if many else TOKENS,
+        EVERY if many and inputs in HOSTILE else 1,
+    )
     with Engine(model, trainable, strategy=way) as engine:
         if inputs == "at the clip":
             _, norms = engine.clipped_sum(model.losses, made[1:2], clip=flat(CLIP).factors)
@@ -133,10 +150,18 @@ def measure(kind: str, way: str, inputs: str, units: int) -> dict:
         # squares in whole numbers, so that what is compared with the bound is exact
         square = max(sum(v * v for v in (whole - total(gone)).tolist()) for gone in picked)
     return {
-        "layer": kind, "way": way, "inputs": inputs, "units": units, "tokens": made.tokens, "numbers": numbers, "rho": rounding.slack,
-        "of_clip": round(square**0.5 * rounding.step / CLIP, 6), "of_bound": round(square**0.5 / rounding.bound, 6),
-        "within": square <= rounding.bound**2, "seconds": round(time.monotonic() - started, 2),
-    }  # fmt: skip
+        "layer": kind,
+        "way": way,
+        "inputs": inputs,
+        "units": units,
+        "tokens": made.tokens,
+        "numbers": numbers,
+        "rho": rounding.slack,
+        "of_clip": round(square**0.5 * rounding.step / CLIP, 6),
+        "of_bound": round(square**0.5 / rounding.bound, 6),
+        "within": square <= rounding.bound**2,
+        "seconds": round(time.monotonic() - started, 2),
+    }
 
 
 def main() -> int:
@@ -152,7 +177,15 @@ def main() -> int:
                 for inputs in asked.inputs:
                     rows.append(measure(kind, way, inputs, units))
                     print(json.dumps(rows[-1]), flush=True)
-    print(json.dumps({"cases": len(rows), "largest_of_bound": max(r["of_bound"] for r in rows), "all_within": all(r["within"] for r in rows)}))
+    print(
+        json.dumps(
+            {
+                "cases": len(rows),
+                "largest_of_bound": max(r["of_bound"] for r in rows),
+                "all_within": all(r["within"] for r in rows),
+            }
+        )
+    )
     return int(not all(row["within"] for row in rows))
 
 

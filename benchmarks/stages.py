@@ -17,7 +17,9 @@ from methods import first, plan_facts
 
 
 def stage(kind: str, folder: Path, asked: dict) -> dict:
-    """The facts of a stage, done in a process of its own (so that peak memory is its own) unless `folder` has them."""
+    """The facts of a stage, done in a process of its own (so that peak memory is its own) unless
+    `folder` has them.
+    """
     facts = folder / f"{kind}.json"
     if not facts.exists():
         say(f"{kind} in {folder}")
@@ -29,7 +31,9 @@ def stage(kind: str, folder: Path, asked: dict) -> dict:
 
 
 def main(kind: str, folder: str, asked: str) -> None:
-    """One stage in this process; its facts, with seconds, processor seconds and peak memory, go to `folder`/kind.json."""
+    """One stage in this process; its facts, with seconds, processor seconds and peak memory, go to
+    `folder`/kind.json.
+    """
     started, place = time.perf_counter(), Path(folder)
     prepare_process(int(os.environ["OMP_NUM_THREADS"]))
     from sfumato.errors import SfumatoError
@@ -37,7 +41,9 @@ def main(kind: str, folder: str, asked: str) -> None:
 
     place.mkdir(parents=True, exist_ok=True)
     try:
-        facts = {"adapt": adapt, "synthesize": synthesize, "public": public}[kind](place, **json.loads(asked))
+        facts = {"adapt": adapt, "synthesize": synthesize, "public": public}[kind](
+            place, **json.loads(asked)
+        )
     except SfumatoError as error:
         say(f"{kind}: {error}")
         sys.exit(error.exit_code)
@@ -51,7 +57,9 @@ def main(kind: str, folder: str, asked: str) -> None:
     write_file(place / f"{kind}.json", json.dumps(facts, indent=1).encode())
 
 
-def adapt(folder: Path, *, data, private, base, words, source, recipe, options, method_name, run, **asked) -> dict:
+def adapt(
+    folder: Path, *, data, private, base, words, source, recipe, options, method_name, run, **asked
+) -> dict:
     from private_sets import read
     from private_sets import words as words_of
 
@@ -67,7 +75,8 @@ def adapt(folder: Path, *, data, private, base, words, source, recipe, options, 
         done = verbs.adapt(
             first(read(data, "train", Path(source)), private),
             output=where,
-            ledger=folder / "ledger.sqlite",  # public pictures: the user's own ledger is not for them
+            # public pictures: the user's own ledger is not for them
+            ledger=folder / "ledger.sqlite",
             resume=begun,
             base=base,
             recipe=Recipe(**recipe),
@@ -76,28 +85,56 @@ def adapt(folder: Path, *, data, private, base, words, source, recipe, options, 
             **{**asked, **words_of(data, words), **options},
         )
     plan = done.plan
-    facts = {"plan": plan_facts(done) | {"draws": plan.noise_draws, "delta": plan.delta, "prompts": list(plan.prompts)}}
-    return facts | {"code": code_version(), "resumed": begun}  # seconds of a resumed stage are those of its last part
+    facts = {
+        "plan": (
+            plan_facts(done)
+            | {
+                "draws": plan.noise_draws,
+                "delta": plan.delta,
+                "prompts": list(plan.prompts),
+            }
+        )
+    }
+    # seconds of a resumed stage are those of its last part
+    return facts | {"code": code_version(), "resumed": begun}
 
 
-def synthesize(folder: Path, *, run, images, scheduler, sampler_steps, guidance, public_seed) -> dict:
+def synthesize(
+    folder: Path, *, run, images, scheduler, sampler_steps, guidance, public_seed
+) -> dict:
     from shutil import rmtree
 
     from sfumato import verbs
     from sfumato.errors import SfumatoError
 
-    rmtree(folder / "release", ignore_errors=True)  # of a stage that was stopped before its facts were written
+    # of a stage that was stopped before its facts were written
+    rmtree(folder / "release", ignore_errors=True)
     sampling = sampling_of(scheduler, sampler_steps, guidance, public_seed)
     release = verbs.release(verbs.synthesize(run, images, folder / "release", sampling=sampling))
     if not verbs.verify(release).ok:
         raise SfumatoError(f"{release} does not verify: please report this")
-    return {"certificate_sha256": hashlib.sha256((release / "privacy.json").read_bytes()).hexdigest()}
+    return {
+        "certificate_sha256": hashlib.sha256((release / "privacy.json").read_bytes()).hexdigest()
+    }
 
 
 def public(
-    folder: Path, *, run, data, words, resolution, images, scheduler, sampler_steps, guidance, public_seed, **asked
+    folder: Path,
+    *,
+    run,
+    data,
+    words,
+    resolution,
+    images,
+    scheduler,
+    sampler_steps,
+    guidance,
+    public_seed,
+    **asked,
 ):
-    """As many public pictures as synthetic ones: those of --public, or drawn by the base as it came."""
+    """As many public pictures as synthetic ones: those of --public, or drawn by the base as it
+    came.
+    """
     from private_sets import public_pictures
 
     from sfumato.runs.folder import Run
@@ -109,8 +146,13 @@ def public(
         done, sampling = Run.open(run), sampling_of(scheduler, sampler_steps, guidance, public_seed)
         found = draw(public_base(done), done.plan.prompts, images, sampling)
     np.savez_compressed(folder / "pictures.npz", images=found[0], labels=found[1])
-    source = Path(asked["public"]).name if asked["public"] else "drawn by the public base as it came"
-    return {"source": source, "sha256": hashlib.sha256(found[0].tobytes() + found[1].tobytes()).hexdigest()}
+    source = (
+        Path(asked["public"]).name if asked["public"] else "drawn by the public base as it came"
+    )
+    return {
+        "source": source,
+        "sha256": hashlib.sha256(found[0].tobytes() + found[1].tobytes()).hexdigest(),
+    }
 
 
 def sampling_of(scheduler: str, steps: int, guidance: float, seed: int):

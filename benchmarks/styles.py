@@ -1,10 +1,12 @@
-"""Style fidelity of a released token against every control, and the picture: the same prompts in each row.
+"""Style fidelity of a released token against every control, and the picture: the same prompts in
+each row.
 
-    python benchmarks/styles.py --quick --json
-    python benchmarks/styles.py --n 50,150,400 --epsilon 0.5,1,5,10 --out benchmarks/results/styles.jsonl --picture benchmarks/results/styles.png
+    python benchmarks/styles.py --quick --json python benchmarks/styles.py --n 50,150,400 --epsilon
+    0.5,1,5,10 --out benchmarks/results/styles.jsonl --picture benchmarks/results/styles.png
 
-A classifier is trained on the public styles and on a part of the private pack that takes no other part; scored on generated pictures
-are its share of "the private style" and the kernel distance of its features to held-out private pictures.
+A classifier is trained on the public styles and on a part of the private pack that takes no other
+part; scored on generated pictures are its share of "the private style" and the kernel distance of
+its features to held-out private pictures.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from pathlib import Path
 
 import measure
 
-HELD_OUT = 99  # private pictures for the classifier, as many to compare with, and as many for the row `real`
+# private pictures for the classifier, as many to compare with, and as many for the row `real`
+HELD_OUT = 99
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", default="150", help="private pictures, comma separated")
     parser.add_argument("--epsilon", default="1", help="comma separated")
-    parser.add_argument("--quick", action="store_true", help="few images and steps: shows that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="few images and steps: shows that it runs"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON line per row on stdout")
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     parser.add_argument("--picture", type=Path, help="write the rows' pictures here")
@@ -33,10 +38,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--images", type=int, default=300, help="generated per row")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-dp-sgd", action="store_true", help="leave the ordinary loop's baseline out")
-    parser.add_argument("--dp-sgd-epsilon", help="epsilons of that baseline, comma separated (default: all)")
-    parser.add_argument("--embeddings", type=Path, help="keep embeddings here, and use them again (same commit)")
-    parser.add_argument("--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept")
+    parser.add_argument(
+        "--no-dp-sgd", action="store_true", help="leave the ordinary loop's baseline out"
+    )
+    parser.add_argument(
+        "--dp-sgd-epsilon", help="epsilons of that baseline, comma separated (default: all)"
+    )
+    parser.add_argument(
+        "--embeddings", type=Path, help="keep embeddings here, and use them again (same commit)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/recipes/packages"), help="where packages are kept"
+    )
     return parser.parse_args()
 
 
@@ -50,10 +63,25 @@ def main() -> None:
     rows, strips = [], []
 
     def score(name: str, drawn, **facts) -> None:
-        row = {"row": name, "base": said.base, "pack": said.pack, "quick": said.quick, **facts, **judge(drawn)}
+        row = {
+            "row": name,
+            "base": said.base,
+            "pack": said.pack,
+            "quick": said.quick,
+            **facts,
+            **judge(drawn),
+        }
         rows.append(row)
-        strips.append((" ".join([name, *(f"{k}={v}" for k, v in facts.items() if k in ("n", "epsilon"))]), drawn[:5]))
-        print(json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        strips.append(
+            (
+                " ".join([name, *(f"{k}={v}" for k, v in facts.items() if k in ("n", "epsilon"))]),
+                drawn[:5],
+            )
+        )
+        print(
+            json.dumps(row) if said.json else "  ".join(f"{k} {v}" for k, v in row.items()),
+            flush=True,
+        )
 
     score("real, held out", pictures[-3 * HELD_OUT : -2 * HELD_OUT])
     sizes = [20] if said.quick else [int(n) for n in said.n.split(",")]
@@ -70,7 +98,9 @@ def main() -> None:
 
 
 class Judge:
-    """How much pictures look like the private pack, by a classifier of styles and private pictures that take no other part."""
+    """How much pictures look like the private pack, by a classifier of styles and private pictures
+    that take no other part.
+    """
 
     def __init__(self, said):
         import numpy as np
@@ -80,31 +110,43 @@ class Judge:
 
         self.private, self.subjects = private_pack(said.pack, said.cache)
         self.public, self.kinds_of, kinds = public_packs(said.cache, 20 if said.quick else 150)
-        own = np.repeat(self.private[-HELD_OUT:], 3, axis=0)  # one style among many, and the one that is asked about
+        # one style among many, and the one that is asked about
+        own = np.repeat(self.private[-HELD_OUT:], 3, axis=0)
         self.wanted = len(kinds)
         self.classifier = train_classifier(
-            "cnn", np.concatenate([self.public, own]), np.concatenate([self.kinds_of, np.full(len(own), self.wanted)]),
-            self.wanted + 1, steps=30 if said.quick else None,
-        )  # fmt: skip
+            "cnn",
+            np.concatenate([self.public, own]),
+            np.concatenate([self.kinds_of, np.full(len(own), self.wanted)]),
+            self.wanted + 1,
+            steps=30 if said.quick else None,
+        )
         self.real = features(self.classifier, self.private[-2 * HELD_OUT : -HELD_OUT])
 
     def known(self, base) -> list[str]:
         """Subjects of held-out private pictures that the base has words for."""
         from sfumato.bases import unknown_words
 
-        return [s for s in self.subjects[-3 * HELD_OUT :] if not unknown_words(base, [s]) and len(s.split()) <= 2]
+        return [
+            s
+            for s in self.subjects[-3 * HELD_OUT :]
+            if not unknown_words(base, [s]) and len(s.split()) <= 2
+        ]
 
     def __call__(self, drawn) -> dict:
         from sfumato.evaluation.distances import kernel_distance
 
         return {
             "style_share": float((self.classifier.predict(drawn) == self.wanted).mean()),
-            "kernel_distance": kernel_distance(self.real, features(self.classifier, drawn), blocks=1).mean,
+            "kernel_distance": (
+                kernel_distance(self.real, features(self.classifier, drawn), blocks=1).mean
+            ),
         }
 
 
 def features(classifier, images):
-    """Penultimate activations at length sqrt(d), where the cubic kernel is neither flat nor ruled by a few large numbers."""
+    """Penultimate activations at length sqrt(d), where the cubic kernel is neither flat nor ruled
+    by a few large numbers.
+    """
     import numpy as np
 
     found = classifier.features(images)
@@ -112,7 +154,9 @@ def features(classifier, images):
 
 
 class Embedded:
-    """Embeddings of the private pictures, and the public axes: no row depends on another, so the first n are those of n."""
+    """Embeddings of the private pictures, and the public axes: no row depends on another, so the
+    first n are those of n.
+    """
 
     def __init__(self, said, base, private, public, kinds_of):
         from inversion import Bench
@@ -144,9 +188,13 @@ def tokens(said, made: Embedded, n: int):
 
     def released(at, rule, relation, epsilon, name="sum", nothing=False):
         shrink, sigma = rule == "clip", noise_for(epsilon, n, relation)
-        agg = Aggregation(rule, 1, at.dimensions, 1, "none" if rule == "unit" else "public", shrink, (float(n),))
+        agg = Aggregation(
+            rule, 1, at.dimensions, 1, "none" if rule == "unit" else "public", shrink, (float(n),)
+        )
         limit = 1.0 if rule == "unit" else at.radius
-        total = aggregate.bounded_total(agg, limit, aggregate.vector_of(agg, at, free, label), label, owned)
+        total = aggregate.bounded_total(
+            agg, limit, aggregate.vector_of(agg, at, free, label), label, owned
+        )
         noisy = aggregate.add_noise_once(agg, sigma, total * (not nothing), made.bench.key, 0, name)
         return aggregate.embeddings(agg, at, limit, sigma, noisy)[0]
 
@@ -156,15 +204,23 @@ def tokens(said, made: Embedded, n: int):
     yield "non-private mean", as_token(free.mean(0)), {}
     for epsilon in (1.0,) if said.quick else map(float, said.epsilon.split(",")):
         facts = {"epsilon": epsilon}
-        yield "noise only", released(place, "clip", "zero-out", epsilon, "control", nothing=True), facts
+        yield (
+            "noise only",
+            released(place, "clip", "zero-out", epsilon, "control", nothing=True),
+            facts,
+        )
         yield "paper", released(made.plain, "unit", "replace-one", epsilon), facts
         yield "ours", released(place, "clip", "zero-out", epsilon), facts
-        if not said.no_dp_sgd and epsilon in [float(e) for e in (said.dp_sgd_epsilon or said.epsilon).split(",")]:
+        if not said.no_dp_sgd and epsilon in [
+            float(e) for e in (said.dp_sgd_epsilon or said.epsilon).split(",")
+        ]:
             yield "DP-SGD on one embedding", dp_sgd(said, made.private[:n], epsilon), facts
 
 
 def dp_sgd(said, private, epsilon: float):
-    """The paper's baseline through `sfumato.adapt --method embedding`, its ledger beside its run."""
+    """The paper's baseline through `sfumato.adapt --method embedding`, its ledger beside
+    its run.
+    """
     from PIL import Image
     from safetensors.torch import load_file
 
@@ -176,15 +232,25 @@ def dp_sgd(said, private, epsilon: float):
         for i, picture in enumerate(private):
             Image.fromarray(picture).save(Path(folder) / "artwork" / f"{i:04d}.png")
         run = sfumato.adapt(
-            Path(folder) / "artwork", output=Path(folder) / "run", ledger=Path(folder) / "ledger.sqlite", epsilon=epsilon,
-            method="embedding", base=said.base, prompt=said.prompt.replace("<artwork>", "{class}"), steps=3 if said.quick else 60,
-            expected_batch_size=len(private), noise_draws=1 if said.quick else 4, recipe=Recipe(learning_rate=1e-3),
-        )  # fmt: skip
+            Path(folder) / "artwork",
+            output=Path(folder) / "run",
+            ledger=Path(folder) / "ledger.sqlite",
+            epsilon=epsilon,
+            method="embedding",
+            base=said.base,
+            prompt=said.prompt.replace("<artwork>", "{class}"),
+            steps=3 if said.quick else 60,
+            expected_batch_size=len(private),
+            noise_draws=1 if said.quick else 4,
+            recipe=Recipe(learning_rate=1e-3),
+        )
         return load_file(run.model / "learned_embeds.safetensors")["<artwork>"]
 
 
 def draw(said, token, subjects: list[str]):
-    """`--images` pictures of known subjects with the token: the base is opened anew, since a token's name can be taught once."""
+    """`--images` pictures of known subjects with the token: the base is opened anew, since a
+    token's name can be taught once.
+    """
     import numpy as np
 
     from sfumato.bases import load_base, load_embeds, save_embeds
@@ -198,7 +264,9 @@ def draw(said, token, subjects: list[str]):
     count = 20 if said.quick else said.images
     labels = np.arange(count) % len(prompts)
     sampling = Sampling(guidance_scale=said.guidance, steps=4 if said.quick else 12)
-    return np.concatenate([part for _, part in pictures(base, prompts, labels, np.arange(count), sampling)])
+    return np.concatenate(
+        [part for _, part in pictures(base, prompts, labels, np.arange(count), sampling)]
+    )
 
 
 def sheet(strips, path: Path) -> None:
@@ -212,7 +280,8 @@ def sheet(strips, path: Path) -> None:
         pen.text((4, 68 * row + 26), name, fill="black")
         for column, picture in enumerate(np.asarray(drawn)):
             page.paste(
-                Image.fromarray(picture).resize((64, 64), Image.Resampling.NEAREST), (260 + 68 * column, 68 * row + 2)
+                Image.fromarray(picture).resize((64, 64), Image.Resampling.NEAREST),
+                (260 + 68 * column, 68 * row + 2),
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     page.convert("L").quantize(16).save(path, optimize=True)

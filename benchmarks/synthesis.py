@@ -1,10 +1,12 @@
-"""Pictures a second of sfumato's sampler against diffusers' own pipeline: `python benchmarks/synthesis.py [--quick]`.
+"""Pictures a second of sfumato's sampler against diffusers' own pipeline: `python
+benchmarks/synthesis.py [--quick]`.
 
-Both sides draw the same pictures (same starting noise, scheduler, steps, guidance and batch), which is checked first;
-then they take turns in one process. Prints one JSON line per weights, guidance and side: the plain
-`StableDiffusionPipeline.__call__` in float32 and in bfloat16, and sfumato, with pictures a second by the clock and by
-processor time (best of the turns, prompts and set-up included). `ratio` is sfumato's rate over that side's.
-`--full` times the verb instead: `sfumato synthesize` writing 60,000 pictures in 16 steps, from a run of one step.
+Both sides draw the same pictures (same starting noise, scheduler, steps, guidance and batch), which
+is checked first; then they take turns in one process. Prints one JSON line per weights, guidance
+and side: the plain `StableDiffusionPipeline.__call__` in float32 and in bfloat16, and sfumato, with
+pictures a second by the clock and by processor time (best of the turns, prompts and set-up
+included). `ratio` is sfumato's rate over that side's. `--full` times the verb instead: `sfumato
+synthesize` writing 60,000 pictures in 16 steps, from a run of one step.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ import time
 from pathlib import Path
 
 # Both must stand before torch is loaded; the first are what sfumato's own command sets.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PROMPTS = [f"a handwritten digit {name}" for name in DIGITS]
@@ -31,8 +37,12 @@ LARGEST_DIFFERENCE = 2.0  # mean over pixels, of 255: what bfloat16 may do to pi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="glyphs", help="a bundled base or a StableDiffusionPipeline folder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--base", default="glyphs", help="a bundled base or a StableDiffusionPipeline folder"
+    )
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--turns", type=int, default=3)
@@ -78,7 +88,10 @@ def compare(args: argparse.Namespace) -> None:
             for name in sides:
                 difference = abs(images[name] - images["diffusers float32"]).mean()
                 if difference > LARGEST_DIFFERENCE:
-                    sys.exit(f"{name}, {weights}, guidance {guidance:g}: pictures differ by {difference:.2f} of 255")
+                    sys.exit(
+                        f"{name}, {weights}, guidance {guidance:g}: pictures differ by"
+                        f" {difference:.2f} of 255"
+                    )
                 row = {
                     "weights": weights,
                     "guidance": guidance,
@@ -93,7 +106,9 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def random_lora(name: str, folder: Path):
-    """A base with a live adapter of rank 4 on the attention projections, saved in `folder` as well."""
+    """A base with a live adapter of rank 4 on the attention projections, saved in `folder`
+    as well.
+    """
     import torch
 
     from sfumato.bases import add_lora, load_base, save_lora
@@ -147,7 +162,9 @@ def own_side(base, args: argparse.Namespace, guidance: float):
 
     from sfumato.synthesis.sampler import Sampling, pictures
 
-    sampling = Sampling(scheduler=SCHEDULER, steps=args.steps, guidance_scale=guidance, batch=args.batch)
+    sampling = Sampling(
+        scheduler=SCHEDULER, steps=args.steps, guidance_scale=guidance, batch=args.batch
+    )
     numbers = np.arange(args.batch)
 
     def draw():
@@ -193,10 +210,27 @@ def full(args: argparse.Namespace) -> None:
             prompt={str(i): prompt for i, prompt in enumerate(PROMPTS)},
             embedder=False,
         )
-        command = [sys.executable, "-m", "sfumato", "synthesize", str(folder / "run"), "-n", str(args.n)]
-        command += ["-o", str(folder / "out"), "--steps", str(args.steps), "--batch", str(args.batch)]
+        command = [
+            sys.executable,
+            "-m",
+            "sfumato",
+            "synthesize",
+            str(folder / "run"),
+            "-n",
+            str(args.n),
+        ]
+        command += [
+            "-o",
+            str(folder / "out"),
+            "--steps",
+            str(args.steps),
+            "--batch",
+            str(args.batch),
+        ]
         started = time.perf_counter()
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(args.threads)})
+        subprocess.run(
+            command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+        )
         wall = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         written = sum(1 for _ in (folder / "out").rglob("*.png"))

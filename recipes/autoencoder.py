@@ -36,7 +36,9 @@ def train_autoencoder(
     batch: int = 128,
     start: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
-    """Train on public `images`, from `start` or from scratch, and set `scaling_factor` so that latents have unit variance."""
+    """Train on public `images`, from `start` or from scratch, and set `scaling_factor` so that
+    latents have unit variance.
+    """
     torch.manual_seed(seed)
     vae = (make_autoencoder() if start is None else start).train().requires_grad_(True)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=4e-3, weight_decay=1e-4)
@@ -48,7 +50,9 @@ def train_autoencoder(
             posterior = vae.encode(x).latent_dist
             decoded = vae.decode(posterior.sample()).sample
         error = decoded.float() - x
-        kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float())
+        kl = 0.5 * (
+            posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()
+        )
         loss = error.pow(2).mean() + 0.2 * error.abs().mean() + kl_weight * kl.mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -57,16 +61,22 @@ def train_autoencoder(
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             print(
-                f"autoencoder {step}/{steps} mse {error.pow(2).mean().item():.4f} kl {kl.mean().item():.3f}", flush=True
+                f"autoencoder {step}/{steps} mse {error.pow(2).mean().item():.4f} kl"
+                f" {kl.mean().item():.3f}",
+                flush=True,
             )
     vae.eval()
     mean, std = encode(vae, images[:4096])
-    vae.register_to_config(scaling_factor=float(1 / (mean.float() ** 2 + std.float() ** 2).mean().sqrt()))
+    vae.register_to_config(
+        scaling_factor=float(1 / (mean.float() ** 2 + std.float() ** 2).mean().sqrt())
+    )
     return vae
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, images: np.ndarray, batch: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(
+    vae: AutoencoderKL, images: np.ndarray, batch: int = 512
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and standard deviation, half precision [N, 4, 8, 8] each (not yet scaled)."""
     means, stds = [], []
     for part in np.array_split(images, max(1, len(images) // batch)):

@@ -19,7 +19,11 @@ def glyph_captions(character: str) -> list[str]:
         return [f"a handwritten digit {name}", f"digit {name}", f"a picture of digit {name}"]
     case = "capital" if character.isupper() else "small"
     name = character.lower()
-    return [f"a handwritten {case} letter {name}", f"{case} {name}", f"a picture of {case} letter {name}"]
+    return [
+        f"a handwritten {case} letter {name}",
+        f"{case} {name}",
+        f"a picture of {case} letter {name}",
+    ]
 
 
 def make_tokenizer(captions: list[str], folder: Path, max_length: int) -> CLIPTokenizer:
@@ -29,7 +33,11 @@ def make_tokenizer(captions: list[str], folder: Path, max_length: int) -> CLIPTo
     # CLIP's own byte alphabet, so that any text at all can be tokenized.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=100_000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=100_000,
+        min_frequency=1,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     words = Tokenizer(models.BPE(unk_token=None, end_of_word_suffix="</w>"))
     words.pre_tokenizer = pre_tokenizers.Split(_word_pattern(), "removed", invert=True)
@@ -40,7 +48,9 @@ def make_tokenizer(captions: list[str], folder: Path, max_length: int) -> CLIPTo
     tokens = alphabet + [a + "</w>" for a in alphabet] + ["".join(m) for m in merges]
     tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(
-        vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=max_length
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=merges,
+        model_max_length=max_length,
     )
     tokenizer.save_pretrained(folder)
     return tokenizer

@@ -9,11 +9,16 @@ from pathlib import Path
 from . import packages
 
 SOURCES = {
-    "letters": "Handwriting-like letters A-Z a-z drawn from the public fonts below; it never saw a digit.",
+    "letters": (
+        "Handwriting-like letters A-Z a-z drawn from the public fonts below; it never saw a digit."
+    ),
     "glyphs": "Handwriting-like digits and letters drawn from the public fonts below.",
     "icons": "Pictograms and emoji in named styles, of the public icon packages below.",
-    "garments": "Grey garments, cut from the clothes among the public icons below and from outlines that the recipe draws, with other icons filled "
-    "like cloth. Its author knew what data sets of garments look like. It continues from the base icons, and so from its sources.",
+    "garments": (
+        "Grey garments, cut from the clothes among the public icons below and from outlines that"
+        " the recipe draws, with other icons filled like cloth. Its author knew what data sets of"
+        " garments look like. It continues from the base icons, and so from its sources."
+    ),
 }
 FROM_ICONS = ("icons", "garments")
 
@@ -24,20 +29,28 @@ def _sources(base: str, packs: dict) -> str:
     rows = ["| npm package | version | icons used | author | licence |", "|---|---|---|---|---|"]
     for name, p in packs.items():
         licence = f"[{p['licence']}]({p['licence_url']})" if p["licence_url"] else p["licence"]
-        rows.append(f"| `@iconify-json/{name}` | {p['version']} | {p['icons']} | {p['author']} | {licence} |")
+        rows.append(
+            f"| `@iconify-json/{name}` | {p['version']} | {p['icons']} | {p['author']} |"
+            f" {licence} |"
+        )
     return "\n".join(rows)
 
 
 def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
-    """Copy the finished pipeline `made` to `output` with a README.md of sources, licences and figures."""
+    """Copy the finished pipeline `made` to `output` with a README.md of sources, licences and
+    figures.
+    """
     figures = json.loads((made / "training.json").read_text())
     packs = figures.pop("packages", None) or packages.font_licences(cache)
     licences = (
-        "As the table says, from each package's `info.json`. The drawings of game-icons are used under CC BY 3.0 "
-        "with credit to the authors its licence file names; packs under CC BY 4.0 with credit to the authors in the table."
+        "As the table says, from each package's `info.json`. The drawings of game-icons are used"
+        " under CC BY 3.0 with credit to the authors its licence file names; packs under CC BY 4.0"
+        " with credit to the authors in the table."
         if base in FROM_ICONS
-        else "As the list says, from each package's `copyright` file; all are free licences of Debian's main section. "
-        "Only bitmaps of glyphs were used."
+        else (
+            "As the list says, from each package's `copyright` file; all are free licences of"
+            " Debian's main section. Only bitmaps of glyphs were used."
+        )
     )
     card = f"""---
 license: apache-2.0
@@ -48,7 +61,8 @@ pipeline_tag: text-to-image
 
 {SOURCES[base]}
 
-A tiny Stable Diffusion (32x32 RGB, v-prediction) trained from scratch on public data only, as a public starting
+A tiny Stable Diffusion (32x32 RGB, v-prediction) trained from scratch on public data only, as a
+public starting
 point for private adaptation.
 
     import torch

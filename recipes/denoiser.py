@@ -46,7 +46,10 @@ def make_unet(width: int = 64) -> UNet2DConditionModel:
 def make_scheduler() -> DDPMScheduler:
     """v-prediction on a cosine schedule."""
     return DDPMScheduler(
-        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
     )
 
 
@@ -64,7 +67,8 @@ def train_denoiser(
     ema_decay: float = 0.999,
     max_steps: int | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, dict]:
-    """Train for `max_steps` steps or `minutes` of wall time; returns the averaged weights and figures.
+    """Train for `max_steps` steps or `minutes` of wall time; returns the averaged weights and
+    figures.
 
     The learning rate falls to zero along a cosine over whichever limit binds first.
     """
@@ -75,7 +79,9 @@ def train_denoiser(
     unet.set_attn_processor(AttnProcessor())  # 1.5x faster than SDPA in training at these sizes
     models = torch.nn.ModuleDict({"unet": unet, "text": text_encoder})
     average = copy.deepcopy(models)
-    optimizer = torch.optim.AdamW(models.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(
+        models.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
+    )
 
     flat, offset = [""], []
     for texts in examples.captions:
@@ -91,7 +97,9 @@ def train_denoiser(
             done = max(done, step / max_steps)
         if done >= 1:
             break
-        rate = learning_rate * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+        rate = (
+            learning_rate * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+        )
         optimizer.param_groups[0]["lr"] = rate
 
         index = rng.integers(0, len(examples.label), batch)
@@ -123,8 +131,8 @@ def train_denoiser(
         if step % 50 == 0:
             seconds = time.monotonic() - started
             print(
-                f"denoiser step {step} loss {np.mean(losses[-50:]):.4f} {step * batch / seconds:.0f} samples/s "
-                f"{100 * done:.0f} %",
+                f"denoiser step {step} loss {np.mean(losses[-50:]):.4f}"
+                f" {step * batch / seconds:.0f} samples/s {100 * done:.0f} %",
                 flush=True,
             )
     figures = {

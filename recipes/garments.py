@@ -1,7 +1,9 @@
-"""Public drawings of garments -> 32x32 grey pictures that look cut from cloth -> the `garments` base, continued from `icons`.
+"""Public drawings of garments -> 32x32 grey pictures that look cut from cloth -> the `garments`
+base, continued from `icons`.
 
-Two sources: icons of clothes, and outlines drawn here from a few random measures (`patterns`). Each is filled with a random
-grey, folds, stripes, prints and shading, since a photograph of a garment is no flat pictogram. No photograph is used.
+Two sources: icons of clothes, and outlines drawn here from a few random measures (`patterns`). Each
+is filled with a random grey, folds, stripes, prints and shading, since a photograph of a garment is
+no flat pictogram. No photograph is used.
 """
 
 from __future__ import annotations
@@ -27,20 +29,29 @@ STEPS, AUTOENCODER_STEPS = 1200, 200
 A_KIND, OTHERS = 4000, 20_000  # pictures of each garment, and of solid icons of anything
 HELD_OUT = 512
 
-# Words that the base `icons` knows -> names of icons, in any pack. It knows no sweater: "vest" stands for it.
+# Words that the base `icons` knows -> names of icons, in any pack. It knows no sweater: "vest"
+# stands for it.
 KINDS = {
     "t shirt": r"t-?shirt(-crew|-v|-2)?|running-shirt|shirt-(sport|tank-top|20)|basketball-jersey",
     "jeans": r"jeans|trousers?|pants?|jogger-pants|pants-pockets",
     "vest": r"hoodie|long-sleeve-shirt|fur-shirt",
     "dress": r"(ample-|large-|travel-)?dress(-0\d)?",
     "coat": r"coat|lab-coat|moncler-jacket|pirate-coat|robe|jacket|kimono",
-    "sandal": r"(thong-|womans-)?sandals?|flip-flops|high-heels?(-0\d)?|high-heeled-shoe|heels|shoe-heel",
+    "sandal": (
+        r"(thong-|womans-)?sandals?|flip-flops|high-heels?(-0\d)?|high-heeled-shoe|heels|shoe-heel"
+    ),
     "shirt": r"shirt(-button|-01)?|polo(-shirt)?|womans-clothes",
-    "shoe": r"(running-|mans-|sport-|converse-|flat-)?shoes?(-2|-sneaker|-cleats?|-formal)?|sneaker",
-    "handbag": r"(shoulder-|beach-|gym-|school-|duffel-|clutch-|travel-)bag(-big)?|hand-?bag(-simple|-0\d)?|purse(-01)?|shiny-purse",
+    "shoe": (
+        r"(running-|mans-|sport-|converse-|flat-)?shoes?(-2|-sneaker|-cleats?|-formal)?|sneaker"
+    ),
+    "handbag": (
+        r"(shoulder-|beach-|gym-|school-|duffel-|clutch-|travel-)bag(-big)?|hand-?bag(-simple|-0\d)?|purse(-01)?|shiny-purse"
+    ),
     "boot": r"(womans-|hiking-|chelsea-|cowboy-|fur-|leather-|rubber-|ski-|walking-|metal-)?boots?",
 }
-_STYLE = re.compile(r"-(fill|filled|bold|duotone|light|thin|line|linear|outline|rounded|sharp|regular|solid)$")
+_STYLE = re.compile(
+    r"-(fill|filled|bold|duotone|light|thin|line|linear|outline|rounded|sharp|regular|solid)$"
+)
 
 
 def kind_of(name: str) -> str | None:
@@ -51,22 +62,35 @@ def kind_of(name: str) -> str | None:
 
 
 def silhouette(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [S, S, 3], dark on white -> (filled shape bool [S', S'], drawing within it float in [0, 1]), both `SIDE` wide."""
-    grey = np.asarray(Image.fromarray(picture).convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
+    """uint8 [S, S, 3], dark on white -> (filled shape bool [S', S'], drawing within it float in [0,
+    1]), both `SIDE` wide.
+    """
+    grey = np.asarray(
+        Image.fromarray(picture).convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC),
+        np.float32,
+    )
     ink = 1 - grey / 255
     return ndimage.binary_fill_holes(ndimage.binary_closing(ink > 0.25, iterations=2)), ink
 
 
 def cloth(shape: np.ndarray, lines: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture uint8 [32, 32] on white: `shape` (bool [S, S]) filled like cloth, `lines` (float [S, S]) drawn on it."""
+    """A picture uint8 [32, 32] on white: `shape` (bool [S, S]) filled like cloth, `lines` (float
+    [S, S]) drawn on it.
+    """
     dark = np.full(shape.shape, rng.beta(1.3, 1.0) * 0.9 + 0.08, np.float32)
     dark += _folds(rng, rng.integers(3, 7)) * rng.uniform(0, 0.25)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     if rng.random() < 0.2:  # stripes or checks
         for along in [(x,), (y,), (y,), (x, y), (x + y,)][rng.integers(0, 5)]:
-            dark += rng.uniform(-0.35, 0.35) * np.sign(np.sin(2 * np.pi * (along * rng.uniform(2, 12) + rng.random())))
+            dark += rng.uniform(-0.35, 0.35) * np.sign(
+                np.sin(2 * np.pi * (along * rng.uniform(2, 12) + rng.random()))
+            )
     if rng.random() < 0.25:  # a print, or a part of another colour
-        middle, wide, high = rng.uniform(0.3, 0.7, 2), rng.uniform(0.08, 0.3), rng.uniform(0.06, 0.3)
+        middle, wide, high = (
+            rng.uniform(0.3, 0.7, 2),
+            rng.uniform(0.08, 0.3),
+            rng.uniform(0.06, 0.3),
+        )
         inside = (abs(x - middle[0]) < wide) & (abs(y - middle[1]) < high)
         dark[inside] += rng.uniform(-0.6, 0.6) * _folds(rng, 12)[inside] + rng.uniform(-0.4, 0.4)
     if rng.random() < 0.2:
@@ -86,7 +110,9 @@ def _folds(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def _fitted(drawn: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cut at the shape's edges, stretched a little, its longer side 25 to 30 of 32 pixels: uint8 [32, 32] on white."""
+    """Cut at the shape's edges, stretched a little, its longer side 25 to 30 of 32 pixels: uint8
+    [32, 32] on white.
+    """
     rows, columns = (np.flatnonzero(shape.any(axis)) for axis in (1, 0))
     part = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     if rng.random() < 0.5:
@@ -102,7 +128,8 @@ def _fitted(drawn: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> n
 
 
 def make_images(drawings: dict[str, list], others: list, a_kind: int, n_others: int, seed: int):
-    """`a_kind` pictures of each garment, two in five from icons and the others from patterns, then `n_others` of `others`.
+    """`a_kind` pictures of each garment, two in five from icons and the others from patterns, then
+    `n_others` of `others`.
 
     (uint8 [N, 32, 32], label [N]): 0 to 9 the place in `KINDS`, from 10 on the place in `others`.
     """
@@ -127,7 +154,8 @@ def load_drawings(cache: Path) -> tuple[dict[str, list], dict[str, dict]]:
     facts = {}
     for pack, version in (packages.ICON_PACKAGES | packages.GARMENT_PACKAGES).items():
         data, info = (
-            json.loads((folder / pack / "package" / name).read_text("utf-8")) for name in ("icons.json", "info.json")
+            json.loads((folder / pack / "package" / name).read_text("utf-8"))
+            for name in ("icons.json", "info.json")
         )
         used = [name for name in sorted(data["icons"]) if kind_of(name)]
         for name in used:
@@ -137,7 +165,9 @@ def load_drawings(cache: Path) -> tuple[dict[str, list], dict[str, dict]]:
 
 
 def make_garments(work: Path, cache: Path, start: Path) -> Path:
-    """The base of grey garments: `work/garments`, continued from the icons base in the folder `start`."""
+    """The base of grey garments: `work/garments`, continued from the icons base in the folder
+    `start`.
+    """
     from diffusers import StableDiffusionPipeline
 
     done = work / "garments"
@@ -147,7 +177,9 @@ def make_garments(work: Path, cache: Path, start: Path) -> Path:
     drawings, facts = load_drawings(cache)
     log(", ".join(f"{len(own)} of {kind}" for kind, own in drawings.items()))
     known, pictures, _ = icons.load_icons(cache)
-    solid = [k for k, icon in enumerate(known) if icon.style.endswith(("filled", "silhouette", "emoji"))]
+    solid = [
+        k for k, icon in enumerate(known) if icon.style.endswith(("filled", "silhouette", "emoji"))
+    ]
     solid = [k for k in solid if silhouette(pictures[k])[0].sum() > 200]
     images, label = make_images(drawings, [pictures[k] for k in solid], A_KIND, OTHERS, SEED)
     garment = label < len(KINDS)

@@ -36,7 +36,9 @@ class GlyphSet:
 
 
 def _bitmap(font: ImageFont.FreeTypeFont, char: str) -> np.ndarray | None:
-    """The character's ink, longer side 32 px, centred in 48x48; None if the font has no ink for it."""
+    """The character's ink, longer side 32 px, centred in 48x48; None if the font has no ink
+    for it.
+    """
     image = Image.new("L", (160, 160))
     ImageDraw.Draw(image).text((48, 32), char, fill=255, font=font)
     box = Image.fromarray((np.asarray(image) > 10).astype(np.uint8)).getbbox()
@@ -51,7 +53,9 @@ def _bitmap(font: ImageFont.FreeTypeFont, char: str) -> np.ndarray | None:
 
 
 def _render_face(path: str) -> tuple[str, str, np.ndarray] | None:
-    """(family, hash, bitmaps [62, 48, 48]) of one font file, or None where it is not a full alphabet."""
+    """(family, hash, bitmaps [62, 48, 48]) of one font file, or None where it is not a full
+    alphabet.
+    """
     try:
         font = ImageFont.truetype(path, 64)
         notdef = _bitmap(font, "\U000f1234")
@@ -86,7 +90,11 @@ def _face_fields(stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _looks_like_letters(stacks: np.ndarray) -> np.ndarray:
     """Faces [F] whose glyphs are mostly nearest (top 5) to the right class mean: drops dingbats."""
     flat = torch.from_numpy(stacks.astype(np.float32)).flatten(2) / 255
-    flat = F.avg_pool2d(flat.view(-1, 1, FIELD, FIELD), 3).flatten(1).view(len(stacks), len(CHARACTERS), -1)
+    flat = (
+        F.avg_pool2d(flat.view(-1, 1, FIELD, FIELD), 3)
+        .flatten(1)
+        .view(len(stacks), len(CHARACTERS), -1)
+    )
     centres = flat.mean(0)
     hits = []
     for face in flat:
@@ -106,7 +114,9 @@ def load_glyphs(fonts: Path, cache: Path, workers: int = 2) -> GlyphSet:
             families, stacks = zip(*unique.values())
             keep = _looks_like_letters(np.stack(stacks))
             families = [f for f, k in zip(families, keep) if k]
-            fields = list(pool.map(_face_fields, [s for s, k in zip(stacks, keep) if k], chunksize=4))
+            fields = list(
+                pool.map(_face_fields, [s for s, k in zip(stacks, keep) if k], chunksize=4)
+            )
         names = sorted(set(families))
         count = len(CHARACTERS)
         np.savez(
@@ -118,7 +128,13 @@ def load_glyphs(fonts: Path, cache: Path, workers: int = 2) -> GlyphSet:
             family_names=np.array(names),
         )
     data = np.load(store)
-    return GlyphSet(data["outline"], data["skeleton"], data["character"], data["family"], data["family_names"].tolist())
+    return GlyphSet(
+        data["outline"],
+        data["skeleton"],
+        data["character"],
+        data["family"],
+        data["family_names"].tolist(),
+    )
 
 
 def _noise_field(count: int, cells: int, g: torch.Generator) -> torch.Tensor:
@@ -140,7 +156,10 @@ def draw(outline: torch.Tensor, skeleton: torch.Tensor, g: torch.Generator) -> t
         return torch.rand(b, generator=g) * (high - low) + low
 
     angle, slant = torch.randn(b, generator=g) * 0.12, torch.randn(b, generator=g) * 0.22
-    sx, sy = torch.exp(torch.randn(b, generator=g) * 0.12), torch.exp(torch.randn(b, generator=g) * 0.12)
+    sx, sy = (
+        torch.exp(torch.randn(b, generator=g) * 0.12),
+        torch.exp(torch.randn(b, generator=g) * 0.12),
+    )
     cos, sin = angle.cos(), angle.sin()
     affine = torch.zeros(b, 2, 3)
     affine[:, 0, 0], affine[:, 0, 1] = cos * sx, -sin * sy + slant
@@ -174,14 +193,20 @@ def draw(outline: torch.Tensor, skeleton: torch.Tensor, g: torch.Generator) -> t
     box = torch.zeros(b, 2, 3)
     box[:, 0, 0], box[:, 1, 1] = zoom, zoom
     box[:, 0, 2], box[:, 1, 2] = (cx + 0.5) / FIELD * 2 - 1, (cy + 0.5) / FIELD * 2 - 1
-    big = F.grid_sample(ink[:, None], F.affine_grid(box, [b, 1, 64, 64], align_corners=False), align_corners=False)
+    big = F.grid_sample(
+        ink[:, None], F.affine_grid(box, [b, 1, 64, 64], align_corners=False), align_corners=False
+    )
     small = F.avg_pool2d(big, 2)[:, 0]
     small = (small * uniform(1.0, 1.35)[:, None, None]).clamp(0, 1)
     return (small * 255).round().to(torch.uint8)
 
 
-def make_images(glyphs: GlyphSet, characters: str, per_character: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`per_character` augmented pictures of each of `characters`: (uint8 [N, 32, 32], index into CHARACTERS [N])."""
+def make_images(
+    glyphs: GlyphSet, characters: str, per_character: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`per_character` augmented pictures of each of `characters`: (uint8 [N, 32, 32], index into
+    CHARACTERS [N]).
+    """
     g = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     # Every family weighs the same, however many faces it has.

@@ -1,4 +1,6 @@
-"""Public icon packs -> 32x32 RGB pictures whose captions name subject and style -> the `icons` base."""
+"""Public icon packs -> 32x32 RGB pictures whose captions name subject and style -> the `icons`
+base.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ SUBJECT_WORDS = 4  # with the longest style this makes 14 tokens of 16
 WORD_COUNT = 3  # a word carried by fewer drawings cannot be learnt, and its icons are left out
 SIDE, MARGIN = 64, 6  # rendered side, and white border that leaves room to shift, pixels
 
-# Style of an icon without a suffix, then of each suffix, as its pack's own documentation names them.
+# Style of an icon without a suffix, then of each suffix, as its pack's own documentation names
+# them.
 STYLES = {
     "ph": (
         "outline",
@@ -70,7 +73,9 @@ class Icon:
 
 
 def describe(pack: str, name: str, known: set[str]) -> tuple[str, str]:
-    """(subject, style) of an icon; a suffix is one of style only where `known` has the name without it."""
+    """(subject, style) of an icon; a suffix is one of style only where `known` has the name without
+    it.
+    """
     style, suffixes = STYLES[pack]
     for suffix, meaning in suffixes.items():
         stem = name.removesuffix(f"-{suffix}")
@@ -101,7 +106,9 @@ def _left_out(pack: str, name: str, known: set[str]) -> bool:
 
 
 def select(icons: dict[str, set[str]], aliases: dict[str, set[str]]) -> list[Icon]:
-    """The icons to draw: subjects of one to four words, each word carried by `WORD_COUNT` drawings or more."""
+    """The icons to draw: subjects of one to four words, each word carried by `WORD_COUNT` drawings
+    or more.
+    """
     found = []
     for pack in sorted(icons):
         known = icons[pack] | aliases[pack]
@@ -131,18 +138,23 @@ def _read_packs(cache: Path) -> dict[str, tuple[dict, dict]]:
     folder = packages.fetch_icons(cache)
     names = ("icons.json", "info.json")
     return {
-        pack: tuple(json.loads((folder / pack / "package" / n).read_text(encoding="utf-8")) for n in names)
+        pack: tuple(
+            json.loads((folder / pack / "package" / n).read_text(encoding="utf-8")) for n in names
+        )
         for pack in packages.ICON_PACKAGES
     }
 
 
 def render(pack: dict, name: str) -> np.ndarray:
-    """One icon of an `icons.json`, black where the pack says currentColor, on white: uint8 [64, 64, 3]."""
+    """One icon of an `icons.json`, black where the pack says currentColor, on white: uint8 [64, 64,
+    3].
+    """
     import resvg_py
 
     icon = pack["icons"][name]
     left, top, width, height = (
-        icon.get(k, pack.get(k, default)) for k, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
+        icon.get(k, pack.get(k, default))
+        for k, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
     )
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -154,7 +166,9 @@ def render(pack: dict, name: str) -> np.ndarray:
 
 
 def load_icons(cache: Path) -> tuple[list[Icon], np.ndarray, dict[str, dict]]:
-    """(icons, pictures uint8 [N, 64, 64, 3], facts of each pack); pictures are kept in `cache/icons.npz`."""
+    """(icons, pictures uint8 [N, 64, 64, 3], facts of each pack); pictures are kept in
+    `cache/icons.npz`.
+    """
     packs = _read_packs(cache)
     chosen = select(
         {p: set(data["icons"]) for p, (data, _) in packs.items()},
@@ -171,7 +185,10 @@ def load_icons(cache: Path) -> tuple[list[Icon], np.ndarray, dict[str, dict]]:
     drawn = (pictures < 224).any((1, 2, 3))  # an empty drawing teaches nothing
     icons = [icon for icon, inked in zip(chosen, drawn) if inked]
     count = Counter(i.pack for i in icons)
-    facts = {pack: pack_facts(info, packages.ICON_PACKAGES[pack], count[pack]) for pack, (_, info) in packs.items()}
+    facts = {
+        pack: pack_facts(info, packages.ICON_PACKAGES[pack], count[pack])
+        for pack, (_, info) in packs.items()
+    }
     return icons, pictures[drawn], facts
 
 
@@ -187,10 +204,11 @@ def pack_facts(info: dict, version: str, used: int) -> dict:
 
 
 def draw(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
-    """uint8 [64, 64, 3] -> [32, 32, 3] by Lanczos; the frame is `zoom` >= 1 icons wide and never cuts the icon.
+    """uint8 [64, 64, 3] -> [32, 32, 3] by Lanczos; the frame is `zoom` >= 1 icons wide and never
+    cuts the icon.
 
-    `x`, `y` in [0, 1] say where in the frame's spare room the icon stands; 0.5 is the middle. Nothing is
-    mirrored, because some icons hold text.
+    `x`, `y` in [0, 1] say where in the frame's spare room the icon stands; 0.5 is the middle.
+    Nothing is mirrored, because some icons hold text.
     """
     padded = np.full((SIDE + 2 * MARGIN, SIDE + 2 * MARGIN, 3), 255, np.uint8)
     padded[MARGIN:-MARGIN, MARGIN:-MARGIN] = picture
@@ -200,8 +218,12 @@ def draw(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
     return np.asarray(Image.fromarray(padded).resize((32, 32), Image.Resampling.LANCZOS, box=box))
 
 
-def make_images(icons: list[Icon], pictures: np.ndarray, per_pack: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`per_pack` lightly scaled and shifted pictures of each pack, shuffled: (uint8 [N, 32, 32, 3], icon [N])."""
+def make_images(
+    icons: list[Icon], pictures: np.ndarray, per_pack: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`per_pack` lightly scaled and shifted pictures of each pack, shuffled: (uint8 [N, 32, 32, 3],
+    icon [N]).
+    """
     rng = np.random.default_rng(seed)
     pack = np.array([i.pack for i in icons])
     index = []
@@ -212,7 +234,9 @@ def make_images(icons: list[Icon], pictures: np.ndarray, per_pack: int, seed: in
         index.append(np.concatenate(rounds)[:per_pack])
     index = rng.permutation(np.concatenate(index))
     # One picture in three stands as its pack drew it.
-    zoom = np.where(rng.random(len(index)) < 1 / 3, 1.0, rng.uniform(1.0, 1 + MARGIN / SIDE, len(index)))
+    zoom = np.where(
+        rng.random(len(index)) < 1 / 3, 1.0, rng.uniform(1.0, 1 + MARGIN / SIDE, len(index))
+    )
     place = rng.random((len(index), 2))
     images = np.stack([draw(pictures[i], z, x, y) for i, z, (x, y) in zip(index, zoom, place)])
     return images, index
@@ -227,9 +251,11 @@ def held_out_subjects(icons: list[Icon], share: float = 0.03) -> np.ndarray:
 
 
 def make_icons(work: Path, cache: Path, letters: Path) -> Path:
-    """The base of pictograms and emoji: `work/icons`, a pipeline folder with `training.json` beside it.
+    """The base of pictograms and emoji: `work/icons`, a pipeline folder with `training.json` beside
+    it.
 
-    Autoencoder and denoiser continue from the `letters` base, which halves the time to usable strokes.
+    Autoencoder and denoiser continue from the `letters` base, which halves the time to usable
+    strokes.
     """
     from diffusers import StableDiffusionPipeline
 
@@ -242,12 +268,16 @@ def make_icons(work: Path, cache: Path, letters: Path) -> Path:
     images, index = make_images(icons, pictures, PICTURES_A_PACK, SEED)
     log(f"drew {len(images)} pictures")
     start = StableDiffusionPipeline.from_pretrained(letters, dtype=torch.float32)
-    vae, errors = _autoencoder(work / "icons-autoencoder", start.vae, icons, pictures, images, index)
+    vae, errors = _autoencoder(
+        work / "icons-autoencoder", start.vae, icons, pictures, images, index
+    )
     mean, std = encode(vae, images)
     scale = vae.config.scaling_factor
     table = [icon_captions(i.subject, i.style) for i in icons]
     examples = Examples(mean * scale, std * scale, index, table)
-    tokenizer = captions.make_tokenizer(sorted({c for row in table for c in row}), work / "icons-tokenizer", 16)
+    tokenizer = captions.make_tokenizer(
+        sorted({c for row in table for c in row}), work / "icons-tokenizer", 16
+    )
     log(f"encoded; {len(tokenizer)} tokens")
     unet, text, figures = train_denoiser(
         start.unet.train(),
@@ -270,8 +300,17 @@ def make_icons(work: Path, cache: Path, letters: Path) -> Path:
     return done
 
 
-def _autoencoder(store: Path, start, icons: list[Icon], pictures: np.ndarray, images: np.ndarray, index: np.ndarray):
-    """The icons' own autoencoder (kept in `store`) and its held-out error, whole and for each pack."""
+def _autoencoder(
+    store: Path,
+    start,
+    icons: list[Icon],
+    pictures: np.ndarray,
+    images: np.ndarray,
+    index: np.ndarray,
+):
+    """The icons' own autoencoder (kept in `store`) and its held-out error, whole and for
+    each pack.
+    """
     from diffusers import AutoencoderKL
 
     held_out = held_out_subjects(icons)
@@ -283,6 +322,8 @@ def _autoencoder(store: Path, start, icons: list[Icon], pictures: np.ndarray, im
     errors = {}
     for pack in sorted({i.pack for i in icons}):
         rows = [k for k in np.flatnonzero(held_out) if icons[k].pack == pack][:64]
-        errors[pack] = reconstruction_error(vae, np.stack([draw(pictures[k], 1.0, 0.5, 0.5) for k in rows]))
+        errors[pack] = reconstruction_error(
+            vae, np.stack([draw(pictures[k], 1.0, 0.5, 0.5) for k in rows])
+        )
     errors = {pack: round(error, 4) for pack, error in errors.items()}
     return vae, {"all": round(float(np.mean(list(errors.values()))), 4), **errors}

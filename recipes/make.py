@@ -1,8 +1,9 @@
-"""Make a public base from public packages, the bundled ones again: `python -m recipes.make glyphs -o sfumato/data/bases/glyphs`.
+"""Make a public base from public packages, the bundled ones again: `python -m recipes.make glyphs
+-o sfumato/data/bases/glyphs`.
 
 `letters` is trained first and alone; `glyphs` continues from it with digits added, so that one
-command for `glyphs` makes both. `icons` continues from `letters`, and `garments`, which is not bundled,
-from the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
+command for `glyphs` makes both. `icons` continues from `letters`, and `garments`, which is not
+bundled, from the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ AUTOENCODER_STEPS = 900
 
 def glyph_examples(vae, font_glyphs, counts: dict[str, int], seed: int) -> Examples:
     """Draw `counts` (characters -> pictures of each) and encode them."""
-    parts = [glyphs.make_images(font_glyphs, c, n, seed + k) for k, (c, n) in enumerate(counts.items())]
+    parts = [
+        glyphs.make_images(font_glyphs, c, n, seed + k) for k, (c, n) in enumerate(counts.items())
+    ]
     images, label = (np.concatenate(p) for p in zip(*parts))
     log(f"drew {len(images)} pictures")
     mean, std = encode(vae, images)
     scale = vae.config.scaling_factor
     log("encoded")
-    return Examples(mean * scale, std * scale, label, captions.caption_table(list(range(len(glyphs.CHARACTERS)))))
+    return Examples(
+        mean * scale,
+        std * scale,
+        label,
+        captions.caption_table(list(range(len(glyphs.CHARACTERS)))),
+    )
 
 
 def carry_tokens(old_encoder, old_tokenizer, new_encoder, new_tokenizer) -> None:
@@ -93,14 +101,27 @@ def make_glyphs(work: Path, cache: Path) -> Path:
     done = work / "glyphs"
     if (done / "model_index.json").exists():
         return done
-    letters = StableDiffusionPipeline.from_pretrained(make_letters(work, cache), dtype=torch.float32)
+    letters = StableDiffusionPipeline.from_pretrained(
+        make_letters(work, cache), dtype=torch.float32
+    )
     faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
-    examples = glyph_examples(letters.vae, faces, {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}, SEED + 10)
-    tokenizer = captions.make_tokenizer(all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8)
+    examples = glyph_examples(
+        letters.vae, faces, {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}, SEED + 10
+    )
+    tokenizer = captions.make_tokenizer(
+        all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8
+    )
     text = captions.make_text_encoder(tokenizer)
     carry_tokens(letters.text_encoder, letters.tokenizer, text, tokenizer)
     unet, text, figures = train_denoiser(
-        letters.unet, text, tokenizer, examples, minutes=60, max_steps=GLYPHS_STEPS, seed=SEED + 1, learning_rate=1.5e-3
+        letters.unet,
+        text,
+        tokenizer,
+        examples,
+        minutes=60,
+        max_steps=GLYPHS_STEPS,
+        seed=SEED + 1,
+        learning_rate=1.5e-3,
     )
     save_pipeline(done, unet, letters.vae, text, tokenizer)
     (done / "training.json").write_text(json.dumps(figures, indent=1))
@@ -108,10 +129,16 @@ def make_glyphs(work: Path, cache: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("base", choices=["letters", "glyphs", "icons", "garments"])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the finished base")
-    parser.add_argument("--work", type=Path, default=Path("build/recipes"), help="folder for downloads and stages")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="folder for the finished base"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/recipes"), help="folder for downloads and stages"
+    )
     args = parser.parse_args()
     if args.output.exists():
         parser.error(f"{args.output} exists; name a new folder")

@@ -1,4 +1,6 @@
-"""The public packages that the bases are trained on, and how they are fetched by their ordinary clients."""
+"""The public packages that the bases are trained on, and how they are fetched by their ordinary
+clients.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,13 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-# Debian packages, each name prefixed `fonts-`. The first 60 hold 300 families with all of 0-9A-Za-z.
+# Debian packages, each name prefixed `fonts-`. The first 60 hold 300 families with all of
+# 0-9A-Za-z.
 FONT_PACKAGES = """
 pc-extra roboto-hinted tiresias pc jsmath roadgeek adf-gillius bpg-georgian myanmar adf-universalis
 adf-switzera uralic adf-verana bwht arkpandora routed-gothic adf-mekanus adf-accanthis adf-ikarius
-linex adf-solothurn ocr-b league-mono cabin beteckna adf-irianis adf-romande dustin sora ferrite-core
+linex adf-solothurn ocr-b league-mono cabin beteckna adf-irianis adf-romande dustin sora
+ferrite-core
 ocr-a adf-tribun arapey klaudia-berenika league-spartan eurofurence opendyslexic adf-baskervald go
 lobstertwo adf-libris national-park adf-oldania dosis quicksand johnsmith-induni yanone-kaffeesatz
 spleen crosextra-caladea manrope jetbrains-mono b612 oxygen karla clear-sans povray hermit
@@ -20,7 +24,8 @@ isabella humor-sans joscelyn jura kaushanscript kristi lobster comfortaa rufscri
 tomsontalks staypuft essays1743 aenigma averia-gwf averia-sans-gwf averia-serif-gwf tuffy train
 thai-tlwg-ttf bajaderka cabinsketch apropal bebas-neue f500 junction levien-museum levien-typoscript
 allerta anonymous-pro agave blankenburg cantarell compagnon courier-prime cherrybomb atarismall
-gotico-antiqua fantasque-sans fantasma hack-ttf inconsolata karmilla leckerli-one lindenhill lemonada
+gotico-antiqua fantasque-sans fantasma hack-ttf inconsolata karmilla leckerli-one lindenhill
+lemonada
 mononoki monofur monapo okolaks oldstandard opendin osifont paratype play prociono quattrocento
 radisnoir solide-mirage sil-andikanewbasic tagbanwa ubuntu-title urw-base35 vollkorn yrsa-rasa
 crosextra-carlito dejavu-core liberation2 freefont-ttf gemunu-libre goudybookletter ebgaramond lato
@@ -73,13 +78,17 @@ def fetch_fonts(cache: Path) -> Path:
 
 
 def fetch_icons(cache: Path, wanted: dict[str, str] = ICON_PACKAGES) -> Path:
-    """Unpack every `wanted` icon package (name -> version) under `cache/icons/NAME` and return `cache/icons`."""
+    """Unpack every `wanted` icon package (name -> version) under `cache/icons/NAME` and return
+    `cache/icons`.
+    """
     downloads = cache / "npm"
     downloads.mkdir(parents=True, exist_ok=True)
     for name, version in wanted.items():
         archive = downloads / f"iconify-json-{name}-{version}.tgz"
         if not archive.exists():
-            subprocess.run(["npm", "pack", f"@iconify-json/{name}@{version}"], cwd=downloads, check=True)
+            subprocess.run(
+                ["npm", "pack", f"@iconify-json/{name}@{version}"], cwd=downloads, check=True
+            )
         target = cache / "icons" / name
         if not target.exists():
             with tarfile.open(archive) as tar:
@@ -88,7 +97,9 @@ def fetch_icons(cache: Path, wanted: dict[str, str] = ICON_PACKAGES) -> Path:
 
 
 def font_licences(cache: Path) -> dict[str, str]:
-    """Package name -> version and the licences that its Debian copyright file names ("see its copyright file" if free text)."""
+    """Package name -> version and the licences that its Debian copyright file names ("see its
+    copyright file" if free text).
+    """
     found = {}
     for folder in sorted((cache / "fonts").iterdir()):
         name, version = folder.name.split("_")[:2]

@@ -1,4 +1,6 @@
-"""Outlines of garments from a few random measures, as a child would draw them; no picture of a garment is looked at."""
+"""Outlines of garments from a few random measures, as a child would draw them; no picture of a
+garment is looked at.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from PIL import Image, ImageDraw
 
 SIDE = 96  # pixels, before a picture is made smaller
 
-Drawing = tuple[np.ndarray, np.ndarray]  # shape bool [SIDE, SIDE], lines float [SIDE, SIDE] in [0, 1]
+# shape bool [SIDE, SIDE], lines float [SIDE, SIDE] in [0, 1]
+Drawing = tuple[np.ndarray, np.ndarray]
 
 
 class _Sheet:
@@ -33,7 +36,10 @@ class _Sheet:
 
     def strap(self, points, width: float) -> None:
         self.shape.line(
-            [(SIDE * x, SIDE * y) for x, y in points], fill=255, width=max(2, round(SIDE * width)), joint="curve"
+            [(SIDE * x, SIDE * y) for x, y in points],
+            fill=255,
+            width=max(2, round(SIDE * width)),
+            joint="curve",
         )
 
     def done(self) -> Drawing:
@@ -42,9 +48,18 @@ class _Sheet:
 
 
 def _top(
-    rng: np.random.Generator, *, sleeve, angle, length, waist=(0.85, 1.05), hem=(0.9, 1.15), neck=(0.05, 0.12)
+    rng: np.random.Generator,
+    *,
+    sleeve,
+    angle,
+    length,
+    waist=(0.85, 1.05),
+    hem=(0.9, 1.15),
+    neck=(0.05, 0.12),
 ) -> _Sheet:
-    """A torso with sleeves. sleeve: a share of the torso's length; angle: from hanging, degrees; waist and hem: of the chest."""
+    """A torso with sleeves. sleeve: a share of the torso's length; angle: from hanging, degrees;
+    waist and hem: of the chest.
+    """
     sheet, u = _Sheet(), rng.uniform
     chest, tall = u(0.16, 0.21), u(*length)
     top = sheet.top
@@ -58,11 +73,16 @@ def _top(
     if reach > 0.02:
         way = np.deg2rad(u(*angle))
         along = np.array([np.sin(way), np.cos(way)])
-        start, under = np.array([0.5 + shoulder, top + drop]), np.array([0.5 + chest * 0.97, armpit])
+        start, under = (
+            np.array([0.5 + shoulder, top + drop]),
+            np.array([0.5 + chest * 0.97, armpit]),
+        )
         wide = u(0.07, 0.1)
         end = start + along * reach
         inner = end + np.array([-along[1], along[0]]) * wide
-        sheet.both([tuple(start - (0.03, 0.01)), tuple(start), tuple(end), tuple(inner), tuple(under)])
+        sheet.both(
+            [tuple(start - (0.03, 0.01)), tuple(start), tuple(end), tuple(inner), tuple(under)]
+        )
         for mirror in (1, -1):
             turn = lambda p, m=mirror: (0.5 + m * (p[0] - 0.5), p[1])  # noqa: E731
             sheet.line([turn(start), turn(under)])
@@ -80,7 +100,14 @@ def _front(sheet: _Sheet, rng: np.random.Generator, lapels: bool) -> _Sheet:
     if lapels:
         low = sheet.top + rng.uniform(0.15, 0.35)
         for sign in (-1, 1):
-            sheet.line([(0.5 + sign * 0.08, sheet.top), (0.5 + sign * 0.1, sheet.top + 0.12), (middle, low)], 3)
+            sheet.line(
+                [
+                    (0.5 + sign * 0.08, sheet.top),
+                    (0.5 + sign * 0.1, sheet.top + 0.12),
+                    (middle, low),
+                ],
+                3,
+            )
     for y in np.arange(sheet.top + 0.15, sheet.bottom, rng.uniform(0.08, 0.16)):
         sheet.line([(middle - 0.01, y), (middle + 0.01, y)], 3)
     return sheet
@@ -107,13 +134,23 @@ def coat(rng) -> Drawing:
 
 def shirt(rng) -> Drawing:
     sleeve = (0.75, 1.05) if rng.random() < 0.6 else (0.1, 0.45)
-    return _front(_top(rng, sleeve=sleeve, angle=(3, 25), length=(0.6, 0.85)), rng, lapels=False).done()
+    return _front(
+        _top(rng, sleeve=sleeve, angle=(3, 25), length=(0.6, 0.85)), rng, lapels=False
+    ).done()
 
 
 def dress(rng) -> Drawing:
     sleeve = (0, 0) if rng.random() < 0.5 else (0.1, 0.55)
     flare = (0.7, 1.1) if rng.random() < 0.4 else (1.1, 2.0)
-    sheet = _top(rng, sleeve=sleeve, angle=(5, 30), length=(0.82, 0.9), waist=(0.6, 0.95), hem=flare, neck=(0.04, 0.2))
+    sheet = _top(
+        rng,
+        sleeve=sleeve,
+        angle=(5, 30),
+        length=(0.82, 0.9),
+        waist=(0.6, 0.95),
+        hem=flare,
+        neck=(0.04, 0.2),
+    )
     if rng.random() < 0.5:
         sheet.line([(0.3, 0.42), (0.7, 0.42)], 2)
     return sheet.done()
@@ -153,7 +190,14 @@ def shoe(rng) -> Drawing:
         (0.95, base),
     ]
     sheet.fill(upper)
-    sheet.fill([(0.04, base - 0.02), (0.96, base - 0.02), (0.94, base + u(0.03, 0.09)), (0.05, base + 0.06)])
+    sheet.fill(
+        [
+            (0.04, base - 0.02),
+            (0.96, base - 0.02),
+            (0.94, base + u(0.03, 0.09)),
+            (0.05, base + 0.06),
+        ]
+    )
     sheet.line([(0.04, base), (0.96, base)], rng.integers(2, 5))
     for k in range(rng.integers(0, 5)):
         x = 0.36 + 0.07 * k
@@ -178,7 +222,14 @@ def boot(rng) -> Drawing:
         ]
     )
     high = u(0.0, 0.14)
-    sheet.fill([(0.1, base), (0.1 + u(0.08, 0.25), base), (0.1 + u(0.06, 0.2), base + high), (0.1, base + high)])
+    sheet.fill(
+        [
+            (0.1, base),
+            (0.1 + u(0.08, 0.25), base),
+            (0.1 + u(0.06, 0.2), base + high),
+            (0.1, base + high),
+        ]
+    )
     if high < 0.06:
         sheet.line([(0.1, base - 0.03), (0.92, base - 0.03)], 3)
     if rng.random() < 0.5:
@@ -195,13 +246,24 @@ def sandal(rng) -> Drawing:
     sheet.fill([*sole, *[(x, y + thick) for x, y in reversed(sole)]])
     if rise > 0.08:
         sheet.fill(
-            [(0.06, base - rise), (0.06 + u(0.04, 0.15), base - rise), (0.12, base + thick), (0.07, base + thick)]
+            [
+                (0.06, base - rise),
+                (0.06 + u(0.04, 0.15), base - rise),
+                (0.12, base + thick),
+                (0.07, base + thick),
+            ]
         )
     for x in rng.uniform(0.5, 0.85, rng.integers(1, 4)):
-        sheet.strap([(x - 0.12, base - 0.02), (x - 0.02, base - u(0.08, 0.2)), (x + 0.08, base)], u(0.02, 0.06))
+        sheet.strap(
+            [(x - 0.12, base - 0.02), (x - 0.02, base - u(0.08, 0.2)), (x + 0.08, base)],
+            u(0.02, 0.06),
+        )
     if rng.random() < 0.7:
         y = base - rise - u(0.1, 0.25)
-        sheet.strap([(0.07, base - rise), (0.09, y), (0.3, y + 0.02), (0.34, base - rise * 0.7)], u(0.02, 0.05))
+        sheet.strap(
+            [(0.07, base - rise), (0.09, y), (0.3, y + 0.02), (0.34, base - rise * 0.7)],
+            u(0.02, 0.05),
+        )
     return sheet.done()
 
 
@@ -211,7 +273,13 @@ def handbag(rng) -> Drawing:
     bottom = 0.92
     top = bottom - high
     sheet.both(
-        [(0.5, top), (0.5 + wide + taper, top), (0.5 + wide, bottom - 0.03), (0.5 + wide - 0.03, bottom), (0.5, bottom)]
+        [
+            (0.5, top),
+            (0.5 + wide + taper, top),
+            (0.5 + wide, bottom - 0.03),
+            (0.5 + wide - 0.03, bottom),
+            (0.5, bottom),
+        ]
     )
     if rng.random() < 0.8:
         w, tall = wide * u(0.4, 0.95), min(u(0.08, 0.45), top - 0.03)

@@ -19,7 +19,9 @@ def save_pipeline(folder: Path, unet, vae, text_encoder, tokenizer) -> None:
     """Write a StableDiffusionPipeline folder in half precision, safetensors only."""
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-    scheduler = DPMSolverMultistepScheduler.from_config(make_scheduler().config, timestep_spacing="trailing")
+    scheduler = DPMSolverMultistepScheduler.from_config(
+        make_scheduler().config, timestep_spacing="trailing"
+    )
     pipe = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
     )

@@ -1,6 +1,8 @@
-"""Differentially private adaptation of diffusion models: a folder of private images in, a release out.
+"""Differentially private adaptation of diffusion models: a folder of private images in, a release
+out.
 
-`inspect`, `plan`, `adapt`, `synthesize`, `evaluate`, `select`, `release`, `verify`: the verbs of the command line, as functions.
+`inspect`, `plan`, `adapt`, `synthesize`, `evaluate`, `select`, `release`, `verify`: the verbs of
+the command line, as functions.
 """
 
 from __future__ import annotations

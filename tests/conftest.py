@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Before any foreign import: no hub, no chatter, and no re-exec of the test process by the command line's main().
+# Before any foreign import: no hub, no chatter, and no re-exec of the test process by the command
+# line's main().
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 os.environ.setdefault("SFUMATO_MALLOC", "0")
-# The account's home, where ledgers are noted too, is that of whoever runs the tests: a folder that is not there is asked instead.
+# The account's home, where ledgers are noted too, is that of whoever runs the tests: a folder that
+# is not there is asked instead.
 os.environ["SFUMATO_ACCOUNT_HOME"] = "/nonexistent/home-of-the-tests"
 
 import pytest
@@ -23,7 +25,9 @@ __all__ = ["CLASSES", "WORDS", "make_tiny_base", "make_tiny_images", "make_tiny_
 
 @pytest.fixture(scope="module", autouse=True)
 def ledger_of_the_module(tmp_path_factory):
-    """No test ever writes into the home folder: runs made by a module's fixtures share one ledger ..."""
+    """No test ever writes into the home folder: runs made by a module's fixtures share one ledger
+    ...
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFUMATO_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
@@ -53,5 +57,7 @@ def tiny_base_epsilon(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_images(tmp_path_factory) -> Path:
-    """Class folders circle, cross and square with 8 pictures of 16x16 each. Read only: it serves the whole session."""
+    """Class folders circle, cross and square with 8 pictures of 16x16 each. Read only: it serves
+    the whole session.
+    """
     return make_tiny_images(tmp_path_factory.mktemp("images") / "shapes")

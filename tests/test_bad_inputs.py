@@ -1,7 +1,8 @@
-"""The table of the 72 bad inputs: what comes in, and what must come of it, in the words and exit codes that a user sees.
+"""The table of the 72 bad inputs: what comes in, and what must come of it, in the words and exit
+codes that a user sees.
 
-`read`: it counts like any other. `zero: RULE`: its slot stays in n and weighs nothing. `refuse CODE: WORDS`: one line, before any
-charge. Other rows say in a word what was observed.
+`read`: it counts like any other. `zero: RULE`: its slot stays in n and weighs nothing. `refuse
+CODE: WORDS`: one line, before any charge. Other rows say in a word what was observed.
 """
 
 from __future__ import annotations
@@ -49,8 +50,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 255, (20, 24, 3), np.uint8)
 DAMAGED, FOREIGN = "truncated or damaged", "not a readable PNG, JPEG, WebP or BMP"
-SETTINGS = {"epsilon": 2.0, "delta": 1e-2, "method": "lora", "method_options": {"rank": 2}, "expected_batch_size": 4, "steps": 3,
-            "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32")}  # fmt: skip
+SETTINGS = {
+    "epsilon": 2.0,
+    "delta": 1e-2,
+    "method": "lora",
+    "method_options": {"rank": 2},
+    "expected_batch_size": 4,
+    "steps": 3,
+    "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
+}
 
 
 @pytest.fixture
@@ -59,7 +67,12 @@ def kit(tmp_path, tiny_base, tiny_images, monkeypatch, capsys, ledger_of_the_tes
     monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     return SimpleNamespace(
-        tmp=tmp_path, base=tiny_base, images=tiny_images, patch=monkeypatch, said=capsys, book=ledger_of_the_test
+        tmp=tmp_path,
+        base=tiny_base,
+        images=tiny_images,
+        patch=monkeypatch,
+        said=capsys,
+        book=ledger_of_the_test,
     )
 
 
@@ -77,11 +90,15 @@ def fresh() -> bytes:
     return encoded(pixels=RNG.integers(0, 255, (16, 16, 3), np.uint8))
 
 
-def declared(width: int, height: int, rows: bytes | None = None, depth: bytes = b"\x08\x02") -> bytes:
+def declared(
+    width: int, height: int, rows: bytes | None = None, depth: bytes = b"\x08\x02"
+) -> bytes:
     """A PNG whose header says how large it is; with `rows` its data say so too."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     header = chunk(b"IHDR", struct.pack(">II", width, height) + depth + bytes(3))
     body = chunk(b"IDAT", zlib.compress(rows if rows is not None else bytes(1000), 9))
@@ -104,7 +121,9 @@ def polyglot() -> bytes:
 
 def animation(form: str) -> bytes:
     more = {"lossless": True} if form == "WEBP" else {}
-    return encoded(form, save_all=True, append_images=[Image.fromarray(255 - PIXELS)], duration=50, **more)
+    return encoded(
+        form, save_all=True, append_images=[Image.fromarray(255 - PIXELS)], duration=50, **more
+    )
 
 
 def scans(count: int) -> bytes:
@@ -184,7 +203,9 @@ def loads(make, **options):
         def load() -> str:
             records = load_records(made, **{"max_bad": 0.5, **options})
             lost = records.n - int(records.usable.sum())
-            return f"read {records.n}" + (f", zero {lost}: {', '.join(records.facts.bad)}" if lost else "")
+            return f"read {records.n}" + (
+                f", zero {lost}: {', '.join(records.facts.bad)}" if lost else ""
+            )
 
         return outcome(load)
 
@@ -192,7 +213,10 @@ def loads(make, **options):
 
 
 def table(text: str, encoding: str = "utf-8", **options):
-    return loads(lambda root: (folder_of(root) / "metadata.csv").write_bytes(text.encode(encoding)) and root, **options)
+    return loads(
+        lambda root: (folder_of(root) / "metadata.csv").write_bytes(text.encode(encoding)) and root,
+        **options,
+    )
 
 
 def named(*names: str):
@@ -253,9 +277,15 @@ def cli(*words, code_only: bool = False):
     """The command line's own exit code and line; `{tmp}`, `{base}`, `{images}` are filled in."""
 
     def act(kit) -> str:
-        code = main([str(word).format(tmp=kit.tmp, base=kit.base, images=kit.images) for word in words])
+        code = main(
+            [str(word).format(tmp=kit.tmp, base=kit.base, images=kit.images) for word in words]
+        )
         err = kit.said.readouterr().err
-        lines = [line for line in err.strip().splitlines() if not line.endswith(" ...") and line[:6] != "note: "]
+        lines = [
+            line
+            for line in err.strip().splitlines()
+            if not line.endswith(" ...") and line[:6] != "note: "
+        ]
         if code == 0:
             return "runs"
         assert len(lines) == 1 and "Traceback" not in err
@@ -302,7 +332,10 @@ def overlap(entries: dict) -> dict:
 
 def doubled(entries: dict) -> bytes:
     name = next(name for name in entries if name != "__metadata__")
-    return json.dumps(entries)[:-1].encode() + f", {json.dumps(name)}: {json.dumps(entries[name])}}}".encode()
+    return (
+        json.dumps(entries)[:-1].encode()
+        + f", {json.dumps(name)}: {json.dumps(entries[name])}}}".encode()
+    )
 
 
 def tensors(change):
@@ -330,7 +363,9 @@ def one_file(kit) -> str:
     found = outcome(lambda: str(verbs.plan(kit.tmp / "d", base=str(kit.base), epsilon=4.0)))
     assert found.startswith("refuse 10"), "its class would give it away"
     report = verbs.plan(kit.tmp / "d", classes=["a"], base=str(kit.base), epsilon=4.0)
-    assert report.plan.n_units == 1 and any("cannot teach a model" in remark for remark in report.remarks)
+    assert report.plan.n_units == 1 and any(
+        "cannot teach a model" in remark for remark in report.remarks
+    )
     return "runs, with a warning"
 
 
@@ -375,7 +410,9 @@ def upright(kit) -> str:
 
 def heic(kit) -> str:
     data = b"\x00\x00\x00\x18ftypheic" + bytes(200)
-    records = load_records(folder_of(kit.tmp / "d", **{"x.heic": data, "y.heic": data, "z.avif": data}), max_bad=0.5)
+    records = load_records(
+        folder_of(kit.tmp / "d", **{"x.heic": data, "y.heic": data, "z.avif": data}), max_bad=0.5
+    )
     assert sum("convert HEIC" in warning for warning in describe(records).warnings) == 1
     return f"zero {records.n - int(records.usable.sum())}, one hint"
 
@@ -405,7 +442,8 @@ def links(kit) -> str:
     root = folder_of(kit.tmp / "d")
     (kit.tmp / "out.png").write_bytes(encoded())
     (root / "a" / "link.png").symlink_to(kit.tmp / "out.png")
-    os.link(root / "a" / "0.png", root / "a" / "hard.png")  # inside a folder, a hard link is just a file
+    # inside a folder, a hard link is just a file
+    os.link(root / "a" / "0.png", root / "a" / "hard.png")
     records = load_records(root)
     assert records.n == 9 and records.facts.ignored == {"symbolic link out of the folder": 1}
     return tarred(tarfile.SYMTYPE, "x.png", "/etc/passwd")(SimpleNamespace(tmp=kit.tmp / "t"))
@@ -429,8 +467,10 @@ def bombs(kit) -> str:
 
     def idx(root: Path) -> Path:
         root.mkdir()
-        for name, head in (("train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 1_000_000, 28, 28)),
-                           ("train-labels-idx1-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 10))):  # fmt: skip
+        for name, head in (
+            ("train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 1_000_000, 28, 28)),
+            ("train-labels-idx1-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 10)),
+        ):
             with gzip.open(root / f"{name}.gz", "wb") as stream:
                 stream.write(head + bytes(1000))
         return root / "train-images-idx3-ubyte.gz"
@@ -440,8 +480,10 @@ def bombs(kit) -> str:
 
 def million(kit) -> str:
     """A million records as arrays, and an archive of as many members, which is not even opened."""
-    for name, head, body in (("train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 10**6, 8, 8), 64 * 10**6),
-                             ("train-labels-idx1-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 10**6), 10**6)):  # fmt: skip
+    for name, head, body in (
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 10**6, 8, 8), 64 * 10**6),
+        ("train-labels-idx1-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 10**6), 10**6),
+    ):
         with open(kit.tmp / name, "wb") as stream:
             stream.write(head)
             stream.truncate(len(head) + body)
@@ -462,7 +504,9 @@ def quoted(kit) -> str:
     (root / "metadata.csv").write_text(TABLE.replace(",b", ',"b, ""x""\ny"'))
     records = load_records(root)
     assert records.classes == ("a", 'b, "x"\ny')
-    assert "\n" not in choose_prompts(load_base(kit.base), records.classes, embedder=False).prompts[1]
+    assert (
+        "\n" not in choose_prompts(load_base(kit.base), records.classes, embedder=False).prompts[1]
+    )
     return f"read {records.n}"
 
 
@@ -471,7 +515,9 @@ def prompts(text: str):
         def run() -> str:
             opened = load_base(kit.base)
             chosen = choose_prompts(opened, ["a"], prompt={"a": text}, embedder=False)
-            opened and __import__("sfumato.bases", fromlist=["x"]).embed_prompts(opened, chosen.prompts)
+            opened and __import__("sfumato.bases", fromlist=["x"]).embed_prompts(
+                opened, chosen.prompts
+            )
             return f"read as {chosen.prompts[0]!r}"
 
         return outcome(run)
@@ -482,7 +528,8 @@ def prompts(text: str):
 def private_caption(kit) -> str:
     root = folder_of(kit.tmp / "d")
     (root / "metadata.csv").write_text(
-        "file_name,label,text\n" + ROWS.replace(",a", ",a,A  picture of a cross").replace(",b", ",b,x")
+        "file_name,label,text\n"
+        + ROWS.replace(",a", ",a,A  picture of a cross").replace(",b", ",b,x")
     )
     records = load_records(root, caption_column="text")
     said = {
@@ -501,7 +548,9 @@ def lone_class(kit) -> str:
     root = folder_of(kit.tmp / "d")
     (root / "metadata.csv").write_text(TABLE.replace("a/3.png,a", "a/3.png,rare"))
     declared_ = load_records(root, classes=["a", "b", "rare"])
-    assert declared_.usable.all() and any("'rare' has one record" in w for w in describe(declared_).warnings)
+    assert declared_.usable.all() and any(
+        "'rare' has one record" in w for w in describe(declared_).warnings
+    )
     records = load_records(root)
     assert records.few == {"rare": 1} and "rare" not in records.classes and records.usable.all()
     assert any("kept apart" in w for w in describe(records).warnings)
@@ -514,7 +563,10 @@ def adapter_for_another(kit) -> str:
 
     place = run.model / "pytorch_lora_weights.safetensors"
     state = load_file(place)
-    save_file({name.replace("down_blocks.1", "down_blocks.7"): value for name, value in state.items()}, place)
+    save_file(
+        {name.replace("down_blocks.1", "down_blocks.7"): value for name, value in state.items()},
+        place,
+    )
     return outcome(lambda: str(verbs.synthesize(run, 2, kit.tmp / "out")))
 
 
@@ -532,17 +584,23 @@ def full_disk(kit) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     kit.patch.setattr("sfumato.training.data._reserve", full)
-    told = outcome(lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS)))
+    told = outcome(
+        lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS))
+    )
     assert [row.kind for row in budget.existing_ledger(kit.book).rows].count("CHARGE") == 1
     assert (
-        verbs.plan(kit.images, base=str(kit.base), epsilon=2.0).remarks[0].startswith("these images have cost epsilon")
+        verbs.plan(kit.images, base=str(kit.base), epsilon=2.0)
+        .remarks[0]
+        .startswith("these images have cost epsilon")
     )
     return told
 
 
 def no_output(kit) -> str:
     told = cli(*(word.replace("{tmp}", "/proc/sfumato") for word in ADAPT), "--delta", "1e-2")(kit)
-    assert not kit.book.exists() or "CHARGE" not in [row.kind for row in budget.existing_ledger(kit.book).rows]
+    assert not kit.book.exists() or "CHARGE" not in [
+        row.kind for row in budget.existing_ledger(kit.book).rows
+    ]
     return told
 
 
@@ -557,7 +615,9 @@ def read_only_data(kit) -> str:
 
 
 def stranger(uid: int | None):
-    """The command line without a home folder, in an empty folder; as a user that nobody knows if we may."""
+    """The command line without a home folder, in an empty folder; as a user that nobody knows if we
+    may.
+    """
 
     def act(kit) -> str:
         here = Path(tempfile.mkdtemp()) / "here"
@@ -572,19 +632,34 @@ def stranger(uid: int | None):
             *ROOT.parents,
             Path(sys.prefix),
         }
-        user = uid if os.geteuid() == 0 and all(part.stat().st_mode & 0o001 for part in parts) else None
+        user = (
+            uid
+            if os.geteuid() == 0 and all(part.stat().st_mode & 0o001 for part in parts)
+            else None
+        )
         unknown = "import pwd; pwd.getpwuid = {}.__getitem__; " if uid is not None else ""
         code = (
-            f"{unknown}import sys; from sfumato.cli import main; from sfumato.runs import budget; from pathlib import Path;"
-            "print(budget.default_path(Path('run'))); sys.exit(main(['inspect', 'd']))"
+            f"{unknown}import sys; from sfumato.cli import main; from sfumato.runs import budget;"
+            " from pathlib import Path;print(budget.default_path(Path('run')));"
+            " sys.exit(main(['inspect', 'd']))"
         )
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SFUMATO_MALLOC": "0"}
-        done = subprocess.run([sys.executable, "-B", "-c", code], cwd=here, env=environment, capture_output=True, text=True,
-                              user=user)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", code],
+            cwd=here,
+            env=environment,
+            capture_output=True,
+            text=True,
+            user=user,
+        )
         assert done.returncode == 0, done.stderr
-        assert "24 records, 24 usable" in done.stdout and sorted(p.name for p in here.iterdir()) == ["d"]
+        assert "24 records, 24 usable" in done.stdout and sorted(
+            p.name for p in here.iterdir()
+        ) == ["d"]
         if uid is not None:
-            assert done.stdout.splitlines()[0] == str(here / "ledger.sqlite"), "the ledger lies beside the run"
+            assert done.stdout.splitlines()[0] == str(here / "ledger.sqlite"), (
+                "the ledger lies beside the run"
+            )
         shutil.rmtree(here.parent)
         return "runs, and leaves nothing"
 
@@ -609,7 +684,14 @@ def harmed_ledger(kit) -> str:
     old = {path: path.read_bytes() for path in kit.book.parent.iterdir()}
     book = budget.open_ledger(kit.book)
     budget.set_cap(book, prints, 7)
-    facts = {"head": book.head, "entries": len(book.rows), "run": None, "charges": [], "cap": 7, "data_sets": 1}
+    facts = {
+        "head": book.head,
+        "entries": len(book.rows),
+        "run": None,
+        "charges": [],
+        "cap": 7,
+        "data_sets": 1,
+    }
     facts = {"events": [], "ledger": facts}
     (kit.tmp / "privacy.json").write_text(json.dumps(facts))
     book.close()
@@ -638,7 +720,9 @@ def clock_set_back(kit) -> str:
     budget.set_cap(book, prints, 7)
     book.close()
     rows = budget.existing_ledger(kit.book).rows
-    assert rows[-1].written < rows[0].written and [row.seq for row in rows] == list(range(len(rows)))
+    assert rows[-1].written < rows[0].written and [row.seq for row in rows] == list(
+        range(len(rows))
+    )
     return f"runs, cap {budget.standing(budget.open_ledger(kit.book), prints).cap:g}"
 
 
@@ -648,7 +732,15 @@ def stopped(kit) -> str:
             os.kill(os.getpid(), signal.SIGTERM)
 
     told = outcome(
-        lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), progress=progress, **SETTINGS))
+        lambda: str(
+            verbs.adapt(
+                kit.images,
+                output=kit.tmp / "run",
+                base=str(kit.base),
+                progress=progress,
+                **SETTINGS,
+            )
+        )
     )
     assert verbs.adapt(kit.images, output=kit.tmp / "run", resume=True).model.exists()
     return told
@@ -663,8 +755,12 @@ def device_error(kit) -> str:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     kit.patch.setattr(execute, "train", train)
-    told = outcome(lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS)))
-    kit.patch.setattr(execute, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    told = outcome(
+        lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS))
+    )
+    kit.patch.setattr(
+        execute, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug"))
+    )
     with pytest.raises(RuntimeError, match="a bug"):
         verbs.adapt(kit.images, output=kit.tmp / "run", resume=True)
     kit.patch.setattr(execute, "train", real)
@@ -685,11 +781,28 @@ TABLE_OF_INPUTS = [
     ("BI04", "same picture, two names", same_picture, "read 10, with a hint"),
     ("BI05", "same person twice, no column", same_person, "runs, with a table for k records"),
     ("BI06", "1x1", picture(encoded(pixels=PIXELS[:1, :1])), "zero: too small"),
-    ("BI07", "1x20000", picture(encoded(pixels=np.zeros((1, 20_000, 3), np.uint8))), "zero: aspect ratio"),
-    ("BI08", "30000x30000, a small file", picture(declared(30_000, 30_000, bytes(3751 * 30_000), b"\x01\x00")), "zero: too large"),
+    (
+        "BI07",
+        "1x20000",
+        picture(encoded(pixels=np.zeros((1, 20_000, 3), np.uint8))),
+        "zero: aspect ratio",
+    ),
+    (
+        "BI08",
+        "30000x30000, a small file",
+        picture(declared(30_000, 30_000, bytes(3751 * 30_000), b"\x01\x00")),
+        "zero: too large",
+    ),
     ("BI09", "declared size larger than data", picture(declared(200, 200)), f"zero: {DAMAGED}"),
-    ("BI10", "cut JPEG", each(*(picture(cut(encoded("JPEG"), share)) for share in (50, 99)),
-                              picture(encoded("JPEG", progressive=True)[:-40])), f"zero: ({DAMAGED}|{FOREIGN})"),
+    (
+        "BI10",
+        "cut JPEG",
+        each(
+            *(picture(cut(encoded("JPEG"), share)) for share in (50, 99)),
+            picture(encoded("JPEG", progressive=True)[:-40]),
+        ),
+        f"zero: ({DAMAGED}|{FOREIGN})",
+    ),
     ("BI11", "zero bytes", picture(b""), "zero: empty file"),
     ("BI12", "text renamed .png", picture(b"no picture at all"), f"zero: {FOREIGN}"),
     ("BI13", "polyglot zip + jpg", picture(polyglot()), "read"),
@@ -697,64 +810,208 @@ TABLE_OF_INPUTS = [
     ("BI15", "EXIF orientations with GPS", upright, "read"),
     ("BI16", "CMYK JPEG", picture(encoded("JPEG", mode="CMYK")), "read"),
     ("BI17", "16-bit PNG", picture(encoded(pixels=GREY16)), "read"),
-    ("BI18", "alpha, palette with transparency", each(picture(encoded(pixels=np.dstack([PIXELS, PIXELS[..., 0]]))),
-                                                      picture(encoded(mode="P", transparency=1))), "read"),
+    (
+        "BI18",
+        "alpha, palette with transparency",
+        each(
+            picture(encoded(pixels=np.dstack([PIXELS, PIXELS[..., 0]]))),
+            picture(encoded(mode="P", transparency=1)),
+        ),
+        "read",
+    ),
     ("BI19", "1-bit", picture(encoded(mode="1")), "read"),
     ("BI20", "greyscale", picture(encoded(pixels=PIXELS[..., 0])), "read"),
-    ("BI21", "float TIFF", picture(encoded("TIFF", pixels=PIXELS[..., 0].astype(np.float32))), f"zero: {FOREIGN}"),
+    (
+        "BI21",
+        "float TIFF",
+        picture(encoded("TIFF", pixels=PIXELS[..., 0].astype(np.float32))),
+        f"zero: {FOREIGN}",
+    ),
     ("BI22", "broken ICC profile", picture(encoded(icc_profile=b"not a profile")), "read"),
-    ("BI23", "JPEG2000", picture(b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200)), f"zero: {FOREIGN}"),
+    (
+        "BI23",
+        "JPEG2000",
+        picture(b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200)),
+        f"zero: {FOREIGN}",
+    ),
     ("BI24", "HEIC, AVIF", heic, "zero 3, one hint"),
-    ("BI25", "SVG", picture(b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'), f"zero: {FOREIGN}"),
-    ("BI26", "PSD, EPS, FITS, PDF", each(*(picture(mark + bytes(300)) for mark in
-                                           (b"8BPS\0\x01", b"%!PS-Adobe", b"SIMPLE  =", b"%PDF-1.7"))), f"zero: {FOREIGN}"),
-    ("BI27", "file changes while read", changes_while_read, "zero 2 of those changed, read 5 others"),
-    ("BI28", "NaN in an array", arrays(images=np.where(np.arange(4)[:, None, None] == 2, np.nan, np.full((4, 16, 16), 0.5)),
-                                       labels=[0, 1, 0, 1]), "read 4, zero 1: not finite"),
-    ("BA01", "NFC/NFD twin names", named(*(unicodedata.normalize(form, "café.png") for form in ("NFC", "NFD"))), "read 10"),
+    (
+        "BI25",
+        "SVG",
+        picture(
+            b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
+        ),
+        f"zero: {FOREIGN}",
+    ),
+    (
+        "BI26",
+        "PSD, EPS, FITS, PDF",
+        each(
+            *(
+                picture(mark + bytes(300))
+                for mark in (b"8BPS\0\x01", b"%!PS-Adobe", b"SIMPLE  =", b"%PDF-1.7")
+            )
+        ),
+        f"zero: {FOREIGN}",
+    ),
+    (
+        "BI27",
+        "file changes while read",
+        changes_while_read,
+        "zero 2 of those changed, read 5 others",
+    ),
+    (
+        "BI28",
+        "NaN in an array",
+        arrays(
+            images=np.where(np.arange(4)[:, None, None] == 2, np.nan, np.full((4, 16, 16), 0.5)),
+            labels=[0, 1, 0, 1],
+        ),
+        "read 4, zero 1: not finite",
+    ),
+    (
+        "BA01",
+        "NFC/NFD twin names",
+        named(*(unicodedata.normalize(form, "café.png") for form in ("NFC", "NFD"))),
+        "read 10",
+    ),
     ("BA02", "emoji name", named("\N{GRINNING FACE}.png"), "read 9"),
     ("BA03", "right-to-left override", shown_escaped("a\N{RIGHT-TO-LEFT OVERRIDE}gnp"), "read 9"),
     ("BA04", "newline in name", shown_escaped("new\nline"), "read 9"),
     ("BA05", "255-byte name", named("n" * 251 + ".png"), "read 9"),
     ("BA06", "leading dash", named("-rf.png"), "read 9"),
-    ("BA07", "`..` member", each(*(table(f"file_name,label\na/0.png,a\n{name},b\n") for name in ("../x.png", "a/../../x.png"))),
-     "refuse 10: .*outside its folder"),
-    ("BA08", "absolute member", each(*(table(f"file_name,label\na/0.png,a\n{name},b\n") for name in
-                                       ("/etc/passwd", "\\\\server\\x.png", "C:\\x.png"))), "refuse 10: .*outside its folder"),
+    (
+        "BA07",
+        "`..` member",
+        each(
+            *(
+                table(f"file_name,label\na/0.png,a\n{name},b\n")
+                for name in ("../x.png", "a/../../x.png")
+            )
+        ),
+        "refuse 10: .*outside its folder",
+    ),
+    (
+        "BA08",
+        "absolute member",
+        each(
+            *(
+                table(f"file_name,label\na/0.png,a\n{name},b\n")
+                for name in ("/etc/passwd", "\\\\server\\x.png", "C:\\x.png")
+            )
+        ),
+        "refuse 10: .*outside its folder",
+    ),
     ("BA09", "symlink out", links, MEMBER),
     ("BA10", "hard link member", tarred(tarfile.LNKTYPE, "x.png", "/etc/passwd"), MEMBER),
     ("BA11", "zip bomb", bombs, "refuse 10: .*grows more than"),
     ("BA12", "a million entries", million, "read 1000000"),
-    ("BA13", "duplicate member names", arrays(doubled=True, images=np.zeros((4, 9, 9), np.uint8), labels=[0, 1, 0, 1]), "refuse 10: "),
+    (
+        "BA13",
+        "duplicate member names",
+        arrays(doubled=True, images=np.zeros((4, 9, 9), np.uint8), labels=[0, 1, 0, 1]),
+        "refuse 10: ",
+    ),
     ("BA14", "case-only twins", named("X.PNG", "x.png"), "read 10"),
-    ("BT01", "missing label", table(TABLE.replace("a/3.png,a", "a/3.png,")), "read 8, zero 1: missing label"),
-    ("BT02", "class outside the declared list", table(TABLE.replace("a/3.png,a", "a/3.png,z"), classes=["a", "b"]),
-     "read 8, zero 1: label not in the class list"),
+    (
+        "BT01",
+        "missing label",
+        table(TABLE.replace("a/3.png,a", "a/3.png,")),
+        "read 8, zero 1: missing label",
+    ),
+    (
+        "BT02",
+        "class outside the declared list",
+        table(TABLE.replace("a/3.png,a", "a/3.png,z"), classes=["a", "b"]),
+        "read 8, zero 1: label not in the class list",
+    ),
     ("BT03", "comma, quote, newline in label", quoted, "read 8"),
     ("BT04", "byte-order mark", table("\ufeff" + TABLE), "read 8"),
-    ("BT05", "latin-1 table", table(TABLE.replace(",b", ",b\xe9"), "latin-1"), "refuse 10: .*looks like latin-1"),
+    (
+        "BT05",
+        "latin-1 table",
+        table(TABLE.replace(",b", ",b\xe9"), "latin-1"),
+        "refuse 10: .*looks like latin-1",
+    ),
     ("BT06", "cell starts with = + - @", formula, "read 8"),
-    ("BT07", "row with a million columns", each(table(WIDE + ROWS), table("file_name,label\na/0.png" + ",x" * 10**6 + "\n")),
-     "refuse 10: .*(columns|cells)"),
-    ("BT08", "prompt of 100 kB, control characters", each(prompts("long words " * 10_000), prompts("a\x1b[2J b"), prompts("a\nb")),
-     "refuse 2: .*(longer than|control characters)"),
-    ("BT09", "prompt equals a private caption", private_caption, "refuse 2: 1 of the prompts or --init texts stand as captions"),
+    (
+        "BT07",
+        "row with a million columns",
+        each(table(WIDE + ROWS), table("file_name,label\na/0.png" + ",x" * 10**6 + "\n")),
+        "refuse 10: .*(columns|cells)",
+    ),
+    (
+        "BT08",
+        "prompt of 100 kB, control characters",
+        each(prompts("long words " * 10_000), prompts("a\x1b[2J b"), prompts("a\nb")),
+        "refuse 2: .*(longer than|control characters)",
+    ),
+    (
+        "BT09",
+        "prompt equals a private caption",
+        private_caption,
+        "refuse 2: 1 of the prompts or --init texts stand as captions",
+    ),
     ("BT10", "class used once", lone_class, "refuse 10: 1 of the 3 classes read off the data"),
-    ("BM01", "pickled weights", base(lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin"))),
-     "refuse 11: .*is a pickle"),
-    ("BM02", "header of 2^63", base(lambda folder: (folder / WEIGHTS).write_bytes((2**63).to_bytes(8, "little") + bytes(99))), WHOLE),
+    (
+        "BM01",
+        "pickled weights",
+        base(lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin"))),
+        "refuse 11: .*is a pickle",
+    ),
+    (
+        "BM02",
+        "header of 2^63",
+        base(
+            lambda folder: (folder / WEIGHTS).write_bytes((2**63).to_bytes(8, "little") + bytes(99))
+        ),
+        WHOLE,
+    ),
     ("BM03", "overlapping offsets", header(overlap), WHOLE),
     ("BM04", "duplicate keys", header(doubled), WHOLE),
-    ("BM05", "truncated tail", base(lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])), WHOLE),
-    ("BM06", "wrong dtype or shape", each(
-        tensors(lambda state: state.update({"conv_in.weight": state["conv_in.weight"][:, :2].contiguous()})),
-        tensors(lambda state: state.update({"conv_in.weight": state["conv_in.weight"].char()}))), "refuse 11: "),
-    ("BM07", "NaN weights", tensors(lambda state: state["conv_in.weight"].view(-1)[:1].fill_(float("nan"))), "refuse 11: .*not finite"),
-    ("BM08", "config asks for code", each(*(base(lambda folder, word=word: config(folder, "unet/config.json", **{word: True}))
-                                            for word in ("auto_map", "custom_pipelines", "trust_remote_code")),
-                                          base(lambda folder: config(folder, "model_index.json", unet=["mine", "UNet"]))),
-     "refuse 11: .*(code of its own|does not know)"),
-    ("BM09", "LoRA for another base", adapter_for_another, "refuse 13: .*is not the model that the ledger knows"),
+    (
+        "BM05",
+        "truncated tail",
+        base(lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])),
+        WHOLE,
+    ),
+    (
+        "BM06",
+        "wrong dtype or shape",
+        each(
+            tensors(
+                lambda state: state.update(
+                    {"conv_in.weight": state["conv_in.weight"][:, :2].contiguous()}
+                )
+            ),
+            tensors(lambda state: state.update({"conv_in.weight": state["conv_in.weight"].char()})),
+        ),
+        "refuse 11: ",
+    ),
+    (
+        "BM07",
+        "NaN weights",
+        tensors(lambda state: state["conv_in.weight"].view(-1)[:1].fill_(float("nan"))),
+        "refuse 11: .*not finite",
+    ),
+    (
+        "BM08",
+        "config asks for code",
+        each(
+            *(
+                base(lambda folder, word=word: config(folder, "unet/config.json", **{word: True}))
+                for word in ("auto_map", "custom_pipelines", "trust_remote_code")
+            ),
+            base(lambda folder: config(folder, "model_index.json", unet=["mine", "UNet"])),
+        ),
+        "refuse 11: .*(code of its own|does not know)",
+    ),
+    (
+        "BM09",
+        "LoRA for another base",
+        adapter_for_another,
+        "refuse 13: .*is not the model that the ledger knows",
+    ),
     ("BM10", "wrong base hash", other_base, "refuse 11: .*its hash differs"),
     ("BE01", "disk full", full_disk, "refuse 14: .*No space left on device"),
     ("BE02", "read-only output", no_output, "refuse 14: cannot make the run folder"),
@@ -767,27 +1024,48 @@ TABLE_OF_INPUTS = [
     ("BE09", "SIGTERM", stopped, "refuse 75: stopped at step [12] of 3; continue with --resume"),
     ("BE10", "device error in a step", device_error, "refuse 75: the device failed"),
     # Not in the table of the specification, and of the same kinds.
-    ("BI10 10 %", "JPEG cut in its header", picture(cut(encoded("JPEG"), 10)), f"zero: ({DAMAGED}|{FOREIGN})"),
+    (
+        "BI10 10 %",
+        "JPEG cut in its header",
+        picture(cut(encoded("JPEG"), 10)),
+        f"zero: ({DAMAGED}|{FOREIGN})",
+    ),
     ("BI14 GIF", "GIF", picture(encoded("GIF")), f"zero: {FOREIGN}"),
     ("BI17 TIFF", "16-bit TIFF", picture(encoded("TIFF", pixels=GREY16)), f"zero: {FOREIGN}"),
-    ("BI28 pickle", "pickled arrays", arrays(images=np.array([{}, {}], dtype=object), labels=[0, 1]), "refuse 10: .*pickled objects"),
+    (
+        "BI28 pickle",
+        "pickled arrays",
+        arrays(images=np.array([{}, {}], dtype=object), labels=[0, 1]),
+        "refuse 10: .*pickled objects",
+    ),
     ("BI scans", "200 scans in a JPEG", picture(scans(200)), "zero: too large"),
-    ("BI chunk", "a text of 200 MB in a PNG", picture(noted(200_000_000)), f"(read|zero: {DAMAGED}|zero: {FOREIGN})"),
+    (
+        "BI chunk",
+        "a text of 200 MB in a PNG",
+        picture(noted(200_000_000)),
+        f"(read|zero: {DAMAGED}|zero: {FOREIGN})",
+    ),
     ("BA07 zip", "`..` in an archive", zipped("../x.png"), MEMBER),
     ("BT08 empty", "prompt empty", prompts(""), "read as ''"),
-    ("BM08 width", "a config of a billion layers", base(lambda folder: config(folder, "unet/config.json", layers_per_block=10**9)),
-     "refuse 11: .*layers_per_block that no such model has"),
-]  # fmt: skip
+    (
+        "BM08 width",
+        "a config of a billion layers",
+        base(lambda folder: config(folder, "unet/config.json", layers_per_block=10**9)),
+        "refuse 11: .*layers_per_block that no such model has",
+    ),
+]
 
 
-@pytest.mark.parametrize(("name", "what", "act", "expected"), TABLE_OF_INPUTS, ids=[row[0] for row in TABLE_OF_INPUTS])
+@pytest.mark.parametrize(
+    ("name", "what", "act", "expected"), TABLE_OF_INPUTS, ids=[row[0] for row in TABLE_OF_INPUTS]
+)
 def test_bad_input(kit, name, what, act, expected):
     found = act(kit)
     if " | " in found:
         assert all(re.match(expected, part) for part in found.split(" | ")), found
-    assert re.match(expected + ("" if expected.startswith("refuse") else "$"), found.split(" | ")[0]), (
-        f"{what}: {found}"
-    )
+    assert re.match(
+        expected + ("" if expected.startswith("refuse") else "$"), found.split(" | ")[0]
+    ), f"{what}: {found}"
 
 
 def test_all_72_are_in_the_table():

@@ -1,4 +1,6 @@
-"""Controls of an inversion: the public ones are in every report, the exact ones stay in the run folder whatever one tries."""
+"""Controls of an inversion: the public ones are in every report, the exact ones stay in the run
+folder whatever one tries.
+"""
 
 from __future__ import annotations
 
@@ -51,19 +53,29 @@ def artwork(tiny_images, tmp_path_factory):
 
 def adapted(artwork, base, output, **changes):
     said = {"epsilon": 4.0, "method": "inversion", "base": str(base), "prompt": "a {class} picture"}
-    return verbs.adapt(artwork / "private", output=output, **{**said, "method_options": OPTIONS, **changes})
+    return verbs.adapt(
+        artwork / "private", output=output, **{**said, "method_options": OPTIONS, **changes}
+    )
 
 
 @pytest.fixture(scope="module")
 def place(steady_ground, artwork, tiny_base, tmp_path_factory):
-    """A run with its exact controls, the pictures and the token released from it, and the images' evaluation."""
+    """A run with its exact controls, the pictures and the token released from it, and the images'
+    evaluation.
+    """
     place = tmp_path_factory.mktemp("place")
     ledger = place / "ledger.sqlite"
     run = adapted(artwork, tiny_base, place / "run", controls=True, ledger=ledger)
     adapted(
-        artwork, tiny_base, place / "run-embedding", ledger=ledger, method="embedding", method_options={}, steps=2,
+        artwork,
+        tiny_base,
+        place / "run-embedding",
+        ledger=ledger,
+        method="embedding",
+        method_options={},
+        steps=2,
         clip_norm=1.0,
-    )  # fmt: skip
+    )
     verbs.synthesize(run, 12, place / "pictures", sampling=Sampling(steps=2), keep_key=True)
     verbs.export(run, place / "token")
     for name in ("pictures", "token"):
@@ -105,18 +117,25 @@ def test_a_release_shows_the_token_beside_public_controls(place):
     assert np.abs(pixels[0] - pixels[1]).max() <= 2
     assert not np.array_equal(pixels[1], pixels[2]) or not np.array_equal(pixels[1], pixels[3])
     page = (place / "token" / "report.html").read_text()
-    assert "the public anchor alone" in page and not strips(page) and verbs.verify(place / "token").ok
+    assert (
+        "the public anchor alone" in page and not strips(page) and verbs.verify(place / "token").ok
+    )
 
 
 def test_the_figures_beside_a_token_are_those_of_the_files(place):
     draft = json.loads((place / "token-draft" / DRAFT).read_text())["controls"]
     token = {
         name: load_file(path / "learned_embeds.safetensors")["<artwork>"].flatten().double()
-        for name, path in {"released": place / "token", "anchor": place / "run" / "controls" / "anchor"}.items()
+        for name, path in {
+            "released": place / "token",
+            "anchor": place / "run" / "controls" / "anchor",
+        }.items()
     }
     between = (token["released"] - token["anchor"]).norm()
     plan = json.loads((place / "run" / "plan.json").read_text())
-    assert draft["rows"]["released"]["from_anchor"] == pytest.approx(float(between / plan["clip_norm"]), rel=1e-4)
+    assert draft["rows"]["released"]["from_anchor"] == pytest.approx(
+        float(between / plan["clip_norm"]), rel=1e-4
+    )
     assert draft["rows"]["anchor"] == pytest.approx({"from_anchor": 0.0, "cosine_with_anchor": 1.0})
     assert 0 < draft["expected"]["cosine"] < 1 and draft["expected"]["known"] is False
 
@@ -142,14 +161,17 @@ def test_exact_controls_are_marked_and_the_embeddings_are_gone(place):
     for name in ("pictures", "token"):
         facts = json.loads((place / name / "privacy.json").read_text())
         assert facts["not_private"]["internal_evaluations"] == ["exact-controls"]
-        assert facts["looks"]["exact"] == 1  # the exact mean and one image's embedding, kept at the owner's wish
+        # the exact mean and one image's embedding, kept at the owner's wish
+        assert facts["looks"]["exact"] == 1
 
 
 def test_no_release_holds_an_exact_control(place):
     """Neither its numbers nor a picture drawn with it, in any file of any release."""
     secret = []
     for name in ("non-private", "one-image"):
-        row = load_file(place / "run" / "controls" / name / "learned_embeds.safetensors")["<artwork>"].numpy()
+        row = load_file(place / "run" / "controls" / name / "learned_embeds.safetensors")[
+            "<artwork>"
+        ].numpy()
         secret += [row.tobytes(), row.astype("<f2").tobytes(), row.astype("<f8").tobytes()]
     seen = 0
     for name in ("pictures", "token", "pictures-draft", "token-draft"):
@@ -191,19 +213,28 @@ def test_exact_controls_put_into_a_release_by_hand_are_refused(place, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
     shutil.copy(exact / "learned_embeds.safetensors", run / "model" / "learned_embeds.safetensors")
-    for way in (lambda: verbs.export(run, tmp_path / "x"), lambda: verbs.synthesize(run, 2, tmp_path / "y")):
+    for way in (
+        lambda: verbs.export(run, tmp_path / "x"),
+        lambda: verbs.synthesize(run, 2, tmp_path / "y"),
+    ):
         with pytest.raises(LedgerFault, match="not the model"):
             way()
 
 
 def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_path):
-    """All rows of the paper's comparison, DP-SGD on one embedding among them, as figures, cosines and pictures. PRIVATE."""
+    """All rows of the paper's comparison, DP-SGD on one embedding among them, as figures, cosines
+    and pictures. PRIVATE.
+    """
     own = site(place, tmp_path)
     run = own / "run"
     found = evaluate.evaluate(
-        opened(own), place / "pictures", test=artwork / "test", public_images=12, beside=[opened(own, "run-embedding")],
+        opened(own),
+        place / "pictures",
+        test=artwork / "test",
+        public_images=12,
+        beside=[opened(own, "run-embedding")],
         rows=("synthetic", "public_only", "noise_only", "one_image", "non_private"),
-    )  # fmt: skip
+    )
     assert list(found.distances) == list(found.images)
     (sgd,) = set(found.distances) - set(evaluate.ROWS)
     assert sgd.startswith("embedding at epsilon ") and found.images[sgd] == 12
@@ -213,7 +244,11 @@ def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_pat
     assert "PRIVATE" in written and written["beside"][sgd]["method"] == "embedding"
     assert written["cosine_to_exact_mean"] == found.cosines
     page = (run / "evaluation" / "page.html").read_text()
-    assert page.count("PRIVATE") >= 2 and len(strips(page)) == 6 and all(row in page for row in found.images)
+    assert (
+        page.count("PRIVATE") >= 2
+        and len(strips(page)) == 6
+        and all(row in page for row in found.images)
+    )
     assert len({strip.tobytes() for strip in strips(page)}) >= 5
 
     folder = tmp_path / "with-page"
@@ -233,12 +268,16 @@ def test_a_token_near_the_exact_mean_has_a_high_cosine(place, artwork, tmp_path)
     cosines = []
     for sign in (1, -1):
         file = run / "controls" / "one-image" / "learned_embeds.safetensors"
-        save_file({"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"})
+        save_file(
+            {"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"}
+        )
         cosines.append(evaluate.token_cosines(opened(own), {})["one_image"])
     assert cosines == [1.0, -1.0]
 
 
-def test_runs_that_do_not_compare_are_refused(place, artwork, tiny_base, tiny_base_epsilon, tmp_path, steady_ground):
+def test_runs_that_do_not_compare_are_refused(
+    place, artwork, tiny_base, tiny_base_epsilon, tmp_path, steady_ground
+):
     ledger = place / "ledger.sqlite"
     said = {"method": "embedding", "method_options": {}, "steps": 1, "clip_norm": 1.0}
     other = adapted(artwork, tiny_base_epsilon, tmp_path / "base", ledger=ledger, **said)
@@ -247,12 +286,22 @@ def test_runs_that_do_not_compare_are_refused(place, artwork, tiny_base, tiny_ba
     images = adapted(turned, tiny_base, tmp_path / "images", ledger=ledger, delta=1e-5, **said)
     for run, words in ((other, "base_digest"), (images, "other images")):
         with pytest.raises(SfumatoError, match=words):
-            evaluate.evaluate(place / "run", place / "pictures", test=artwork / "test", beside=[run])
+            evaluate.evaluate(
+                place / "run", place / "pictures", test=artwork / "test", beside=[run]
+            )
     plain = adapted(turned, tiny_base, tmp_path / "plain")
     with pytest.raises(SfumatoError, match="adapt with --controls"):
         evaluate.evaluate(plain, place / "pictures", test=artwork / "test", rows=("one_image",))
     with pytest.raises(SfumatoError, match="--controls of adapt go with --method inversion"):
-        adapted(artwork, tiny_base, tmp_path / "lora", method="lora", method_options={}, controls=True, unlabelled=True)
+        adapted(
+            artwork,
+            tiny_base,
+            tmp_path / "lora",
+            method="lora",
+            method_options={},
+            controls=True,
+            unlabelled=True,
+        )
 
 
 def test_a_draft_that_names_another_control_is_refused(place, tmp_path):
@@ -296,12 +345,19 @@ def test_a_draft_that_names_another_control_is_refused(place, tmp_path):
             finalise(folder)  # the ledger's own comparison would refuse it first
 
 
-def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(steady_ground, tiny_images, tiny_base, tmp_path):
+def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(
+    steady_ground, tiny_images, tiny_base, tmp_path
+):
     options = OPTIONS | {"num_vectors": 2, "dimensions": 6}
     run = verbs.adapt(
-        tiny_images, output=tmp_path / "run", epsilon=4.0, method="inversion", base=str(tiny_base), method_options=options,
+        tiny_images,
+        output=tmp_path / "run",
+        epsilon=4.0,
+        method="inversion",
+        base=str(tiny_base),
+        method_options=options,
         prompt="{class} circle",
-    )  # fmt: skip
+    )
     for shard in (0, 1):
         verbs.synthesize(
             run,

@@ -1,4 +1,6 @@
-"""Per-group clipping from the words of a user to a resumed run: the plan's groups are those that train."""
+"""Per-group clipping from the words of a user to a resumed run: the plan's groups are those that
+train.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +19,37 @@ from sfumato.training import Performance, latest_checkpoint, loop
 
 torch.set_num_threads(1)
 PLAIN = Prompts(("circle", "cross", "square"))
-TOKENS = Prompts(tuple(f"<class-{i}>" for i in range(3)), tuple(f"<class-{i}>" for i in range(3)), (None,) * 3)
+TOKENS = Prompts(
+    tuple(f"<class-{i}>" for i in range(3)), tuple(f"<class-{i}>" for i in range(3)), (None,) * 3
+)
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
 @pytest.mark.parametrize(
     ("method", "options", "count"),
     [
-        ("lora", {}, 32), ("lora", {"freeze_a": True}, 32), ("loda", {}, None),
-        ("attention", {}, 4), ("full", {}, None), ("saliency", {"choose": "random", "keep": 5}, 5), ("saliency", {"keep": 1.0}, 32),
+        ("lora", {}, 32),
+        ("lora", {"freeze_a": True}, 32),
+        ("loda", {}, None),
+        ("attention", {}, 4),
+        ("full", {}, None),
+        ("saliency", {"choose": "random", "keep": 5}, 5),
+        ("saliency", {"keep": 1.0}, 32),
         ("saliency", {"choose": "random", "keep": 2, "granularity": "block"}, 2),
     ],
-)  # fmt: skip
-def test_groups_are_a_partition_by_matrix_block_or_module(tiny_base, method, options, count, prompts):
+)
+def test_groups_are_a_partition_by_matrix_block_or_module(
+    tiny_base, method, options, count, prompts
+):
     adapted = METHODS[method](load_base(tiny_base), prompts, **options)
     groups = adapted.clip_groups
     names = [name for members in groups.values() for name in members]
     assert sorted(names) == sorted(adapted.trainable) and len(groups) == adapted.clip_group_count
     tokens = 1 if prompts is TOKENS else 0
     modules = {name.rpartition(".")[0] for name in names} - {"tokens"}
-    assert len(groups) - tokens == {"loda": len(adapted.targets), "full": len(modules)}.get(method, count)
+    assert len(groups) - tokens == {"loda": len(adapted.targets), "full": len(modules)}.get(
+        method, count
+    )
     if tokens:
         assert groups["tokens"] == ["tokens.weight"]
 
@@ -46,7 +59,9 @@ def test_the_count_is_known_before_the_probe_has_chosen(tiny_base, granularity):
     options = {"keep": 3, "granularity": granularity}
     before = METHODS["saliency"](load_base(tiny_base), TOKENS, **options)
     assert before.probe is not None and before.clip_group_count == 4 < len(before.clip_groups)
-    after = METHODS["saliency"](load_base(tiny_base), TOKENS, selected=list(before.groups)[:3], **options)
+    after = METHODS["saliency"](
+        load_base(tiny_base), TOKENS, selected=list(before.groups)[:3], **options
+    )
     assert after.clip_group_count == len(after.clip_groups) == 4
 
 
@@ -68,11 +83,18 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
 
     monkeypatch.setattr(loop, "Engine", spy)
     settings = {
-        "epsilon": 4.0, "delta": 1e-2, "base": str(tiny_base), "method": "saliency", "expected_batch_size": 8, "steps": 3,
-        "embedder": True, "prompt": "a picture of a {class}", "clipping": "per-group",
+        "epsilon": 4.0,
+        "delta": 1e-2,
+        "base": str(tiny_base),
+        "method": "saliency",
+        "expected_batch_size": 8,
+        "steps": 3,
+        "embedder": True,
+        "prompt": "a picture of a {class}",
+        "clipping": "per-group",
         "method_options": {"rank": 2, "keep": 5, "probe_units": 16, "probe_draws": 2},
         "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-    }  # fmt: skip
+    }
 
     def dies(now, plan):
         raise Killed

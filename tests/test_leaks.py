@@ -1,4 +1,6 @@
-"""Leak lint: marked pixels, names, captions, tags and secrets are looked for in everything that is shown, kept outside or released."""
+"""Leak lint: marked pixels, names, captions, tags and secrets are looked for in everything that is
+shown, kept outside or released.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ MARKERS = 50
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory):
-    """Pictures that carry a mark in name, caption, person, text chunk, EXIF and pixels: (folder, words, rows of pixels)."""
+    """Pictures that carry a mark in name, caption, person, text chunk, EXIF and pixels: (folder,
+    words, rows of pixels).
+    """
     root, rng = tmp_path_factory.mktemp("marked"), np.random.default_rng(5)
     words, rows, table = [], [], ["file_name,label,caption,patient"]
     for number in range(MARKERS):
@@ -57,12 +61,23 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         said: list[str] = []
         run = verbs.adapt(
-            root, output=top / "run", epsilon=4.0, delta=1e-2, base=str(tiny_base), method="saliency", unit="patient",
+            root,
+            output=top / "run",
+            epsilon=4.0,
+            delta=1e-2,
+            base=str(tiny_base),
+            method="saliency",
+            unit="patient",
             method_options={"keep": 5, "probe_units": 8, "probe_draws": 1, "rank": 2},
-            caption_column="caption", classes=["a", "b"], expected_batch_size=8, steps=2, max_per_unit=1,
-            performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"), on_stage=said.append,
+            caption_column="caption",
+            classes=["a", "b"],
+            expected_batch_size=8,
+            steps=2,
+            max_per_unit=1,
+            performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
+            on_stage=said.append,
             ledger=top / "book" / "ledger.sqlite",
-        )  # fmt: skip
+        )
         secrets = [
             (run.folder / "run.key").read_bytes().strip(),
             (top / "book" / "ledger.sqlite.key").read_bytes().split(b"\n")[0],
@@ -85,7 +100,18 @@ def artefacts(marked, tiny_base, tmp_path_factory):
             shown("ledger", "show", *images, *book),
             shown("ledger", "show", "--against", folder / "privacy.json", *book),
             shown("verify", folder),
-            shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, "--json", *book),
+            shown(
+                "plan",
+                *images,
+                "--epsilon",
+                "4",
+                "--delta",
+                "1e-2",
+                "--base",
+                tiny_base,
+                "--json",
+                *book,
+            ),
             shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, *book),
         ]
         # What the ledger knows images and patients by, as it keeps it: not one leaves.
@@ -93,7 +119,9 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         keyed = {part for trace in table for part in trace if part}
     assert len(keyed) > 2 * MARKERS
     records = load_records(root, unit="patient", classes=["a", "b"])
-    prints = [mark for marks in (records.fingerprints, *records.marks.values()) for mark in marks if mark]
+    prints = [
+        mark for marks in (records.fingerprints, *records.marks.values()) for mark in marks if mark
+    ]
     told = "\n".join([*told, *said, repr(run), json.dumps(drafted), repr(report), export])
     return {
         "top": top,
@@ -144,13 +172,17 @@ def test_what_stays_holds_no_names_and_the_ledger_no_picture(marked, artefacts):
     for name, blob in blobs(artefacts["run"].folder):
         assert not [w for w in words if w.encode() in blob], name
         assert not [r for r in rows if r in blob], name
-        assert not [s for s in artefacts["secrets"] if s in blob], f"{name}: the run key should be erased"
+        assert not [s for s in artefacts["secrets"] if s in blob], (
+            f"{name}: the run key should be erased"
+        )
     for name, blob in blobs(artefacts["top"] / "book"):
         seeked = [w.encode() for w in words] + rows + list(artefacts["prints"])
         assert not [m for m in seeked if m in blob], name
 
 
-def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(marked, tmp_path, capfd, monkeypatch):
+def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(
+    marked, tmp_path, capfd, monkeypatch
+):
     """Neither we nor the other process say whose it was, and no core file is left."""
     root, words, _ = marked
     broken, here = shutil.copytree(root, tmp_path / "broken"), tmp_path / "here"
@@ -168,7 +200,9 @@ def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(marked, tmp
     monkeypatch.setattr(bounded._Process, "send", send)
     assert main(["inspect", str(broken), "--unit", "patient"]) == 10
     told = "".join(capfd.readouterr())
-    assert bounded.CRASHED in told and not [w for w in words if w in told] and not list(here.iterdir())
+    assert (
+        bounded.CRASHED in told and not [w for w in words if w in told] and not list(here.iterdir())
+    )
     bounded._ONE.stop()
 
 
@@ -180,10 +214,23 @@ def test_a_crash_shows_no_marker(marked, tmp_path, capsys, monkeypatch, tiny_bas
         raise RuntimeError(f"{words[0]} {np.arange(3)} {root}")
 
     monkeypatch.setattr(Run, "create", create)
-    command = ["adapt", str(root), "--unit", "patient", "--classes", "a,b", "--epsilon", "4", "--base", str(tiny_base)]
+    command = [
+        "adapt",
+        str(root),
+        "--unit",
+        "patient",
+        "--classes",
+        "a,b",
+        "--epsilon",
+        "4",
+        "--base",
+        str(tiny_base),
+    ]
     assert main([*command, "-o", str(tmp_path / "run")]) == 70
     shown = "".join(capsys.readouterr())
-    assert "RuntimeError" in shown and not [w for w in words if w in shown] and str(root) not in shown
+    assert (
+        "RuntimeError" in shown and not [w for w in words if w in shown] and str(root) not in shown
+    )
     monkeypatch.setattr(Run, "create", real)
     broken = shutil.copytree(root, tmp_path / "broken")
     for path in list(broken.glob("*.png"))[:20]:

@@ -1,4 +1,6 @@
-"""The words are true: commands in README and docs parse, files and make targets exist, defaults agree with the code."""
+"""The words are true: commands in README and docs parse, files and make targets exist, defaults
+agree with the code.
+"""
 
 from __future__ import annotations
 
@@ -58,18 +60,27 @@ def commands(text: str) -> list[list[str]]:
 
 
 def all_commands() -> list[tuple[str, list[str]]]:
-    return [(page, words) for page in PAGES for block in blocks(page, "sh") for words in commands(block)]
+    return [
+        (page, words) for page in PAGES for block in blocks(page, "sh") for words in commands(block)
+    ]
 
 
 def test_a_block_is_split_into_commands():
-    assert commands("a b  # c; d\ne 'f g' ; h && i\n\n# only\n") == [["a", "b"], ["e", "f g"], ["h"], ["i"]]
+    assert commands("a b  # c; d\ne 'f g' ; h && i\n\n# only\n") == [
+        ["a", "b"],
+        ["e", "f g"],
+        ["h"],
+        ["i"],
+    ]
     assert [words[1] for words in commands(own_images_block())] == [
         *("inspect", "plan", "adapt", "synthesize", "evaluate", "release", "verify"),
     ]
 
 
 @pytest.mark.parametrize(
-    "page, words", all_commands(), ids=lambda value: value if isinstance(value, str) else " ".join(value)
+    "page, words",
+    all_commands(),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_command_exists_and_parses(page, words):
     if words[0] == "make":
@@ -120,8 +131,12 @@ def test_parsing_refuses_what_does_not_exist():
 def test_every_verb_has_its_section_and_its_line():
     from sfumato.cli.app import VERBS
 
-    headings = " ".join(re.findall(r"^## (.*)$", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE))
-    assert not [verb.__name__ for verb in VERBS if verb.__name__ not in headings.replace(",", "").split()]
+    headings = " ".join(
+        re.findall(r"^## (.*)$", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert not [
+        verb.__name__ for verb in VERBS if verb.__name__ not in headings.replace(",", "").split()
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -140,9 +155,13 @@ def test_python_block_uses_what_the_package_offers():
     used = {
         node.attr
         for node in ast.walk(ast.parse(block))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sfumato"
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "sfumato"
     }
-    assert used >= {"plan", "adapt", "synthesize", "evaluate", "release", "verify"} and used <= set(sfumato.__all__)
+    assert used >= {"plan", "adapt", "synthesize", "evaluate", "release", "verify"} and used <= set(
+        sfumato.__all__
+    )
 
 
 def test_tables_of_methods_and_bases_are_complete():
@@ -150,7 +169,9 @@ def test_tables_of_methods_and_bases_are_complete():
     from sfumato.methods import METHODS
 
     text = "".join((ROOT / "docs" / page).read_text("utf-8") for page in ("methods.md", "bases.md"))
-    sections = re.findall(r"^## (\w+) \(", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE)
+    sections = re.findall(
+        r"^## (\w+) \(", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE
+    )
     assert set(sections) == set(METHODS)
     for name in (*METHODS, *bundled_bases()):
         assert f"| `{name}`" in text
@@ -161,11 +182,19 @@ def test_defaults_are_those_of_the_code():
     from sfumato.planning.prepare import default_ema_decay, prepare
     from sfumato.training import Performance, Recipe
 
-    known = {field.name: field.default for kind in (Recipe, Performance) for field in dataclasses.fields(kind)}
+    known = {
+        field.name: field.default
+        for kind in (Recipe, Performance)
+        for field in dataclasses.fields(kind)
+    }
     known |= {"learning_rate": LEARNING_RATE, "adapter_learning_rate": ADAPTER_LEARNING_RATE}
     known["ema_decay"] = default_ema_decay(100)
     known["clip_norm"] = inspect.signature(prepare).parameters["clip_norm"].default
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \|",
+        (ROOT / "docs" / "methods.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
     assert len(rows) >= 9
     for name, value in rows:
         assert float(value) == known[name], name
@@ -189,7 +218,9 @@ def test_words_to_avoid():
     for page in PAGES:
         text = (ROOT / page).read_text("utf-8").lower()
         if page != "CONTRIBUTING.md":
-            assert not re.search(r"anonymi[sz]|anonymous|gdpr|cannot leak|guaranteed private", text), page
+            assert not re.search(
+                r"anonymi[sz]|anonymous|gdpr|cannot leak|guaranteed private", text
+            ), page
 
 
 def own_images_block() -> str:
@@ -214,10 +245,20 @@ def test_own_images_block_runs(tiny_base, tiny_images, tmp_path, monkeypatch, ca
         assert code == 0, capfd.readouterr().err
     assert (tmp_path / "run" / "PRIVATE").is_file()
     assert (tmp_path / "run" / "evaluation" / "utility.json").is_file()
-    files = {path.relative_to(tmp_path / "release").parts[0] for path in (tmp_path / "release").rglob("*")}
-    section = (ROOT / "docs" / "tour.md").read_text("utf-8").partition("## What lies there afterwards")[2].partition("\n## ")[0]
+    files = {
+        path.relative_to(tmp_path / "release").parts[0]
+        for path in (tmp_path / "release").rglob("*")
+    }
+    section = (
+        (ROOT / "docs" / "tour.md")
+        .read_text("utf-8")
+        .partition("## What lies there afterwards")[2]
+        .partition("\n## ")[0]
+    )
     assert files == set(re.findall(r"^\| `([\w.]+)", section, re.MULTILINE))
-    assert files >= set(re.findall(r"^- `([\w.]+)`", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
+    assert files >= set(
+        re.findall(r"^- `([\w.]+)`", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    )
 
 
 def test_the_readme_is_short():
@@ -262,7 +303,9 @@ def test_hospital_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd
     certificate = json.loads(Path("release", "privacy.json").read_text("utf-8"))
     assert "patient_id" in json.dumps(certificate)
     # What the page says of the cap: a run that would go over it is refused, with code 12.
-    (adapt,) = [w for b in blocks("docs/howto/hospital.md", "sh") for w in commands(b) if "run-2/" in w]
+    (adapt,) = [
+        w for b in blocks("docs/howto/hospital.md", "sh") for w in commands(b) if "run-2/" in w
+    ]
     again = [{"run-2/": "run-3", "3": "7"}.get(word, word) for word in adapt[1:]]
     assert main([*again, *SHORT["adapt"]]) == 12 and not Path("run-3").exists()
 
@@ -274,7 +317,9 @@ def test_museum_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
     for source, name in (("circle", "harbour"), ("cross", "market"), ("square", "street")):
         shutil.copytree(tiny_images / source, Path("photographs", name))
     run_blocks("docs/howto/museum.md", capfd)
-    assert list(Path("release", "data").glob("*.parquet")) and Path("model-release", "model").is_dir()
+    assert (
+        list(Path("release", "data").glob("*.parquet")) and Path("model-release", "model").is_dir()
+    )
 
 
 @pytest.mark.end_to_end

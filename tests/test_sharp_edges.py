@@ -1,4 +1,6 @@
-"""docs/sharp-edges.md is whole: every planted bug has a row, every row a grade, and every test that it names exists."""
+"""docs/sharp-edges.md is whole: every planted bug has a row, every row a grade, and every test that
+it names exists.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ GRADES = {"Critical", "Theoretical", "Negligible"}
 
 def rows() -> list[list[str]]:
     lines = (ROOT / "docs" / "sharp-edges.md").read_text("utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("| ")
+    ]
     return [row for row in cells if row[0] != "id"]
 
 
@@ -25,8 +31,14 @@ def test_every_row_is_graded_and_says_what_is_done():
 
 def test_every_planted_bug_is_named_once():
     named = [name for row in rows() for name in re.findall(r"\bX\d+\b", row[0])]
-    patches = {re.match(r"X\d+", path.name)[0] for path in (ROOT / "tests" / "mutants").glob("X*.patch")}
-    without = set(re.findall(r"^\| (X\d+) \|", (ROOT / "tests" / "mutants" / "README.md").read_text("utf-8"), re.M))
+    patches = {
+        re.match(r"X\d+", path.name)[0] for path in (ROOT / "tests" / "mutants").glob("X*.patch")
+    }
+    without = set(
+        re.findall(
+            r"^\| (X\d+) \|", (ROOT / "tests" / "mutants" / "README.md").read_text("utf-8"), re.M
+        )
+    )
     assert len(named) == len(set(named)) and set(named) == patches | without
 
 
@@ -35,6 +47,8 @@ def test_the_tests_exist():
     for row in rows():
         for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[4]):
             tree = ast.parse((ROOT / path).read_text("utf-8"))
-            assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{name}"
+            assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+                f"{path}::{name}"
+            )
             seen += 1
     assert seen >= 50

@@ -1,4 +1,6 @@
-"""The documentation site builds strictly, stands alone, and its pictures hold nothing but pixels. `make docs` runs the check on its build."""
+"""The documentation site builds strictly, stands alone, and its pictures hold nothing but pixels.
+`make docs` runs the check on its build.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,21 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# What a browser fetches by itself when it shows a page; a plain link (<a href>) is followed by a person only.
+# What a browser fetches by itself when it shows a page; a plain link (<a href>) is followed by a
+# person only.
 FETCHED = re.compile(
     r"<(?:script|link|img|iframe|source|video|audio|object|embed|use)\b[^>]*?\s(?:src|href|data|srcset)=[\"']?([^\"'\s>]+)"
 )
 IN_STYLES = re.compile(r"(?:@import\s+|url\()\s*[\"']?([^\"')\s;]+)")
-# Addresses in the theme's scripts: of a feature that this site does not use (seen below), and in comments.
+# Addresses in the theme's scripts: of a feature that this site does not use (seen below), and in
+# comments.
 UNUSED = ("mermaid", "https://github.com/")
 
 
 def faults(site: Path) -> list[str]:
-    """Whatever a page of the site would fetch from elsewhere, and files that it names and that are not there."""
+    """Whatever a page of the site would fetch from elsewhere, and files that it names and that are
+    not there.
+    """
     found = []
     pages, styles = sorted(site.rglob("*.html")), sorted(site.rglob("*.css"))
     for path in [*pages, *styles]:
@@ -37,13 +43,20 @@ def faults(site: Path) -> list[str]:
                     found.append(f"not there: {here}")
     for path in pages:
         if re.search(r"class=[\"'][^\"']*\bmermaid\b", path.read_text("utf-8")):
-            found.append(f"from elsewhere: {path.relative_to(site)}: a mermaid diagram fetches its script")
+            found.append(
+                f"from elsewhere: {path.relative_to(site)}: a mermaid diagram fetches its script"
+            )
     for path in sorted(site.rglob("*.js")):
         addresses = set(
-            re.findall(r"https?://[\w.-]+/[\w@./-]*\.(?:js|css|woff2?)\b", path.read_text("utf-8", "replace"))
+            re.findall(
+                r"https?://[\w.-]+/[\w@./-]*\.(?:js|css|woff2?)\b",
+                path.read_text("utf-8", "replace"),
+            )
         )
         found += [
-            f"from elsewhere: {path.relative_to(site)}: {a}" for a in addresses if not any(u in a for u in UNUSED)
+            f"from elsewhere: {path.relative_to(site)}: {a}"
+            for a in addresses
+            if not any(u in a for u in UNUSED)
         ]
     return found if pages else [f"no pages in {site}"]
 
@@ -78,11 +91,15 @@ def test_site_builds_and_stands_alone(tmp_path):
     ],
 )
 def test_the_check_sees_what_is_fetched(page, tmp_path):
-    (tmp_path / "index.html").write_text(f'<a href="https://arxiv.org">a link is fine</a>{page}', "utf-8")
+    (tmp_path / "index.html").write_text(
+        f'<a href="https://arxiv.org">a link is fine</a>{page}', "utf-8"
+    )
     assert len(faults(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda path: path.name
+)
 def test_pictures_are_small_and_hold_pixels_only(path):
     data = path.read_bytes()
     assert path.suffix == ".png" and len(data) < 300_000

@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_walls():
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    done = subprocess.run([sys.executable, "-c", command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -26,7 +28,9 @@ def test_no_file_imports_torchvision():
 
 
 def test_the_command_line_starts_without_heavy_modules():
-    """Modules that cli/ imports at the top of a file; torch and friends wait until a verb needs them."""
+    """Modules that cli/ imports at the top of a file; torch and friends wait until a verb needs
+    them.
+    """
     light = sys.stdlib_module_names | {"typer"}
     for path in sorted((ROOT / "sfumato" / "cli").glob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
@@ -39,7 +43,9 @@ def test_the_command_line_starts_without_heavy_modules():
 
 
 def test_the_package_has_no_loose_files():
-    """A newcomer finds the room by its name: beside the rooms stand only what starts the package and its errors."""
+    """A newcomer finds the room by its name: beside the rooms stand only what starts the package
+    and its errors.
+    """
     top = {path.name for path in (ROOT / "sfumato").glob("*.py")}
     assert top == {"__init__.py", "__main__.py", "errors.py"}
 
@@ -51,10 +57,16 @@ def test_every_room_says_what_is_in_it():
 
 
 def test_only_bases_names_the_parts_of_a_model_family():
-    """Another family has other parts: the rest of the house asks the base for its denoiser, shapes, words and losses."""
+    """Another family has other parts: the rest of the house asks the base for its denoiser, shapes,
+    words and losses.
+    """
     parts = {"unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod"}
     for path in sorted((ROOT / "sfumato").rglob("*.py")):
         if path.parts[len(ROOT.parts) + 1] == "bases":
             continue
-        found = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute) and node.attr in parts]
+        found = [
+            node
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Attribute) and node.attr in parts
+        ]
         assert not found, f"{path.relative_to(ROOT)}:{found[0].lineno} names {found[0].attr}"

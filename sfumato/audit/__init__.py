@@ -1,4 +1,6 @@
-"""The audit: replay on neighbours, statistics of noise and draws, canaries; on the code that runs, with made-up data."""
+"""The audit: replay on neighbours, statistics of noise and draws, canaries; on the code that runs,
+with made-up data.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`python -m sfumato.audit`: the checks of the installed package on made-up models, all or some by name."""
+"""`python -m sfumato.audit`: the checks of the installed package on made-up models, all or some by
+name.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ QUIET = {
 def main(argv: list[str] | None = None) -> int:
     """Print one row for each finding; the exit code is 0 if all passed and 15 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m sfumato.audit", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="CHECK", help="names of checks (default: all; see --list)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="CHECK", help="names of checks (default: all; see --list)"
+    )
     parser.add_argument("--list", action="store_true", help="name the checks and end")
     parser.add_argument("--quick", action="store_true", help="fewer models")
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
     parser.add_argument("--fresh", action="store_true", help="a seed of the moment; it is printed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--more", type=int, default=0, help="further random neighbours for each model of M1")
+    parser.add_argument(
+        "--more", type=int, default=0, help="further random neighbours for each model of M1"
+    )
     chosen = parser.parse_args(argv)
 
     for name, value in QUIET.items():

@@ -1,4 +1,6 @@
-"""E: canaries from picture to optimiser. Half of them are in the data, and what the optimiser is given must not tell more than planned."""
+"""E: canaries from picture to optimiser. Half of them are in the data, and what the optimiser is
+given must not tell more than planned.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from .subject import Subject, changed, clipped, key_of, made_up_plan
 from .watch import watch
 
 CANARIES = 4000
-# Epsilon 10 at delta 1e-5: audits are blind at low epsilon, and the code path is the same (arXiv 2305.08846, 2410.22235).
+# Epsilon 10 at delta 1e-5: audits are blind at low epsilon, and the code path is the same (arXiv
+# 2305.08846, 2410.22235).
 RATE, STEPS, SIGMA, EPSILON, DELTA = 0.05, 400, 0.8256, 10.0, 1e-5
 SIMULATIONS = 40
 GUESSES = 400
@@ -25,10 +28,12 @@ CONFIDENCE = 0.95
 
 
 def end_to_end(clipping: str, seed: int, alpha: float, draws: int = 2) -> Finding:
-    """E: d' = (mean score of canaries in the data - mean of those left out) / sd of the latter, against its simulated null.
+    """E: d' = (mean score of canaries in the data - mean of those left out) / sd of the latter,
+    against its simulated null.
 
-    A canary's gradient is C in a number of its own, so each is observed through the loader, sampler, engine, clip, noise and
-    Adam of the loop. `detail` and `sees` are about d'; the lower bound on epsilon (one run, arXiv 2305.08846) is a reading.
+    A canary's gradient is C in a number of its own, so each is observed through the loader,
+    sampler, engine, clip, noise and Adam of the loop. `detail` and `sees` are about d'; the lower
+    bound on epsilon (one run, arXiv 2305.08846) is a reading.
     """
     notes, rng = Notes(numbers=CANARIES), np.random.default_rng([seed, 77])
     inside = rng.random(CANARIES) < 0.5
@@ -40,17 +45,22 @@ def end_to_end(clipping: str, seed: int, alpha: float, draws: int = 2) -> Findin
     p = float(2 * stats.t.sf(abs(t), SIMULATIONS - 1))
     more = "more" if t > 0 else "less"
     notes.expect(
-        p >= alpha, f"canaries show {more} than planned: d' {found:.3f}, planned {null.mean():.3f}, t = {t:.1f}"
+        p >= alpha,
+        f"canaries show {more} than planned: d' {found:.3f}, planned {null.mean():.3f}, t ="
+        f" {t:.1f}",
     )
     bound = lower_bound(scores, inside)
     reading = (
-        f"d' {found:.2f} of {null.mean():.2f} ± {null.std(ddof=1):.2f}; reading: epsilon >= {bound:.2f} of {EPSILON:g}"
+        f"d' {found:.2f} of {null.mean():.2f} ± {null.std(ddof=1):.2f}; reading: epsilon >="
+        f" {bound:.2f} of {EPSILON:g}"
     )
     return notes.finding("E", f"{clipping}, {CANARIES} canaries", sees=reading, alpha=alpha)
 
 
 def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.ndarray:
-    """What the optimiser is given of each canary's number, in units of C, at every step: float32 [STEPS, canaries]."""
+    """What the optimiser is given of each canary's number, in units of C, at every step: float32
+    [STEPS, canaries].
+    """
     count, seen = len(inside), []
     unet = nn.ModuleDict({name: nn.Embedding(count, 1) for name in ("left", "right")})
     model = nn.ModuleDict({"unet": unet})
@@ -60,13 +70,23 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
         return 10 * (unet["left"](label) + unet["right"](label))[:, 0] * weight
 
     adaptation = Adaptation(
-        model, dict(model.named_parameters()), losses, losses, lambda folder: None, ("left", "right")
+        model,
+        dict(model.named_parameters()),
+        losses,
+        losses,
+        lambda folder: None,
+        ("left", "right"),
     )
     names = tuple(f"canary {i}" for i in range(count))
     plan = made_up_plan(
-        n_units=count, expected_batch_size=RATE * count, steps=STEPS, noise_multiplier=SIGMA, noise_draws=draws,
-        classes=names, prompts=names,
-    )  # fmt: skip
+        n_units=count,
+        expected_batch_size=RATE * count,
+        steps=STEPS,
+        noise_multiplier=SIGMA,
+        noise_draws=draws,
+        classes=names,
+        prompts=names,
+    )
     subject = Subject(
         "canaries",
         changed(plan, trainable=2 * count, **clipped(plan, clipping, 2)),
@@ -83,7 +103,9 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
 
 
 def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
-    """The canaries by the package's own loader: pictures of one colour; those left out do not decode."""
+    """The canaries by the package's own loader: pictures of one colour; those left out do not
+    decode.
+    """
     count = len(inside)
 
     def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,12 +121,16 @@ def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
 def simulated(inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What the optimiser would be given if the mechanism were exactly what its event says."""
     y = rng.standard_normal((STEPS, len(inside)), dtype=np.float32) * np.float32(SIGMA)
-    return y + (rng.random((STEPS, len(inside)), dtype=np.float32) < RATE) * inside.astype(np.float32)
+    return y + (rng.random((STEPS, len(inside)), dtype=np.float32) < RATE) * inside.astype(
+        np.float32
+    )
 
 
 def score(y: np.ndarray) -> np.ndarray:
     """Log-likelihood ratio of "in" against "out" for each canary, [canaries]."""
-    return np.log1p(RATE * np.expm1((2 * y - 1) / np.float32(2 * SIGMA**2))).sum(0, dtype=np.float64)
+    return np.log1p(RATE * np.expm1((2 * y - 1) / np.float32(2 * SIGMA**2))).sum(
+        0, dtype=np.float64
+    )
 
 
 def separation(scores: np.ndarray, inside: np.ndarray) -> float:
@@ -112,10 +138,14 @@ def separation(scores: np.ndarray, inside: np.ndarray) -> float:
     return float((scores[inside].mean() - scores[~inside].mean()) / scores[~inside].std(ddof=1))
 
 
-def lower_bound(scores: np.ndarray, inside: np.ndarray, guesses: int = GUESSES, delta: float = DELTA) -> float:
-    """The largest epsilon that the guesses on the most extreme scores refute at 95 % confidence (arXiv 2305.08846, theorem 5.2).
+def lower_bound(
+    scores: np.ndarray, inside: np.ndarray, guesses: int = GUESSES, delta: float = DELTA
+) -> float:
+    """The largest epsilon that the guesses on the most extreme scores refute at 95 % confidence
+    (arXiv 2305.08846, theorem 5.2).
 
-    Half of the guesses say "in", on the highest scores, half "out"; their number was fixed beforehand. 0 if nothing is refuted.
+    Half of the guesses say "in", on the highest scores, half "out"; their number was fixed
+    beforehand. 0 if nothing is refuted.
     """
     order, half = np.argsort(scores, kind="stable"), guesses // 2
     right = int(inside[order[-half:]].sum() + (~inside[order[:half]]).sum())
@@ -133,7 +163,9 @@ def lower_bound(scores: np.ndarray, inside: np.ndarray, guesses: int = GUESSES, 
 
 
 def refutation(count: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """Upper bound on the probability of so many right guesses under (epsilon, delta)-DP (arXiv 2305.08846, theorem 5.2)."""
+    """Upper bound on the probability of so many right guesses under (epsilon, delta)-DP (arXiv
+    2305.08846, theorem 5.2).
+    """
     chance = 1 / (1 + np.exp(-epsilon))
     tail = float(stats.binom.sf(right - 1, guesses, chance))
     # P[right - i <= X < right] / i, at its largest: how much delta may add

@@ -42,8 +42,9 @@ FEW = (
 
 @dataclass(frozen=True)
 class Settings:
-    """seed: of all made-up data and keys. alpha: how often correct code fails a check. quick: fewer models. more: further random
-    neighbours for each model of M1."""
+    """seed: of all made-up data and keys. alpha: how often correct code fails a check. quick: fewer
+    models. more: further random neighbours for each model of M1.
+    """
 
     seed: int = 0
     alpha: float = 1e-6
@@ -59,7 +60,9 @@ def _models(now: Settings) -> Iterable[tuple[str, str]]:
 
 
 def m1(now: Settings) -> Iterator[Finding]:
-    """No unit moves the sum by more than its bound, and by nothing but its own clipped gradient: paired replay on neighbours."""
+    """No unit moves the sum by more than its bound, and by nothing but its own clipped gradient:
+    paired replay on neighbours.
+    """
     for family, kind in _models(now):
         yield replay.sensitivity(made_up(family, kind), now.seed, more=now.more)
     for mechanism in (*oneshot.mechanisms(), *embeddings.mechanisms()):
@@ -69,13 +72,19 @@ def m1(now: Settings) -> Iterator[Finding]:
 def m2(now: Settings) -> Iterator[Finding]:
     """The engine's norms and sums are those of one-at-a-time autograd, however it computes them."""
     yield parity.cancelling(now.seed)
-    for family, kind in FEW if now.quick else [(f, k) for k in ("flat", "per-group") for f in FAMILIES]:
+    for family, kind in (
+        FEW if now.quick else [(f, k) for k in ("flat", "per-group") for f in FAMILIES]
+    ):
         yield parity.norms(made_up(family, kind), now.seed)
 
 
 def m3(now: Settings) -> Iterator[Finding]:
     """What a step changes is what was noised, and all of it."""
-    for family, kind in FEW if now.quick else [(f, "flat") for f in FAMILIES] + [("linear", k) for k in CLIPPINGS[1:]]:
+    for family, kind in (
+        FEW
+        if now.quick
+        else [(f, "flat") for f in FAMILIES] + [("linear", k) for k in CLIPPINGS[1:]]
+    ):
         yield conduct.changed_set(made_up(family, kind), now.seed)
 
 
@@ -92,8 +101,13 @@ def m6(now: Settings) -> Iterator[Finding]:
 
 
 def m8(now: Settings) -> Iterator[Finding]:
-    """One unit among 65,536 moves the sum of integers by its bound at most, whichever way the engine takes."""
-    for family, kind, gone in (("attention", "per-group", large.GONE[1:]), ("convolution", "flat", large.GONE)):
+    """One unit among 65,536 moves the sum of integers by its bound at most, whichever way the
+    engine takes.
+    """
+    for family, kind, gone in (
+        ("attention", "per-group", large.GONE[1:]),
+        ("convolution", "flat", large.GONE),
+    ):
         for way in parity.STRATEGIES[1:] if now.quick else parity.STRATEGIES:
             yield large.integer_sums(made_up(family, kind), now.seed, way, gone)
 
@@ -105,7 +119,9 @@ def a(now: Settings) -> Iterator[Finding]:
 
 
 def a2(now: Settings) -> Iterator[Finding]:
-    """Noise and draws come from the run key alone, and are independent over steps, tensors, attempts and keys."""
+    """Noise and draws come from the run key alone, and are independent over steps, tensors,
+    attempts and keys.
+    """
     yield noise.independence(made_up("wide"), now.seed, now.alpha)
     yield noise.independence(made_up("attention", "per-group"), now.seed, now.alpha)
     yield sampling.keyed(now.seed)
@@ -137,7 +153,9 @@ def h(now: Settings) -> Iterator[Finding]:
 
 
 def e(now: Settings) -> Iterator[Finding]:
-    """Canaries from picture to optimiser show no more than planned; with a lower bound on epsilon as a reading."""
+    """Canaries from picture to optimiser show no more than planned; with a lower bound on epsilon
+    as a reading.
+    """
     for kind in CLIPPINGS[:1] if now.quick else CLIPPINGS[:3:2]:
         yield canaries.end_to_end(kind, now.seed, now.alpha)
 
@@ -148,38 +166,74 @@ def m_methods(now: Settings) -> Iterator[Finding]:
 
 
 def u(now: Settings) -> Iterator[Finding]:
-    """No class is dropped by a count, none is listed untold, and runs on the same people join, whatever they are called."""
+    """No class is dropped by a count, none is listed untold, and runs on the same people join,
+    whatever they are called.
+    """
     yield people.class_lists(now.seed)
     yield people.partitions(now.seed)
 
 
 def m5(now: Settings) -> Iterator[Finding]:
-    """Nothing that is published, constant or counted depends on one record: whole runs on neighbours (needs diffusers)."""
+    """Nothing that is published, constant or counted depends on one record: whole runs on
+    neighbours (needs diffusers).
+    """
     yield taint.untouched(now.seed)
 
 
 def m7(now: Settings) -> Iterator[Finding]:
-    """What was charged or made by a run comes in by no public door, and what was public is never charged (needs diffusers)."""
+    """What was charged or made by a run comes in by no public door, and what was public is never
+    charged (needs diffusers).
+    """
     yield doors.closed(now.seed)
 
 
 CHECKS: dict[str, Check] = {
-    "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M6": m6, "M8": m8, "A": a, "A2": a2, "B": b, "B2": b2, "B3": b3, "H": h, "E": e,
-    "U": u, "METHODS": m_methods, "M5": m5, "M7": m7,
-}  # fmt: skip
+    "M1": m1,
+    "M2": m2,
+    "M3": m3,
+    "M4": m4,
+    "M6": m6,
+    "M8": m8,
+    "A": a,
+    "A2": a2,
+    "B": b,
+    "B2": b2,
+    "B3": b3,
+    "H": h,
+    "E": e,
+    "U": u,
+    "METHODS": m_methods,
+    "M5": m5,
+    "M7": m7,
+}
 
 
 @lru_cache(maxsize=2)
 def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
-    """(what, rate, who was drawn) of the sampler alone, in numbers, and of the loop, at a low and at a high rate."""
+    """(what, rate, who was drawn) of the sampler alone, in numbers, and of the loop, at a low and
+    at a high rate.
+    """
     many, high = (2000, 150) if not quick else (1500, 60)
     return [
-        ("sampler, q = 0.05", 0.05, sampling.drawn_by_sampler(key_of(seed, "sampler"), 10_000, 0.05, many)),
-        # Three units a step on average: what is redrawn when nobody or too many are in happens often here.
-        ("sampler, few units", 0.05, sampling.drawn_by_sampler(key_of(seed, "few"), 60, 0.05, 8000)),
+        (
+            "sampler, q = 0.05",
+            0.05,
+            sampling.drawn_by_sampler(key_of(seed, "sampler"), 10_000, 0.05, many),
+        ),
+        # Three units a step on average: what is redrawn when nobody or too many are in happens
+        # often here.
+        (
+            "sampler, few units",
+            0.05,
+            sampling.drawn_by_sampler(key_of(seed, "few"), 60, 0.05, 8000),
+        ),
         ("loop, few units", 0.05, sampling.drawn_by_loop(key_of(seed, "few"), 30, 0.05, 600)),
         ("loop, q = 0.1", 0.1, sampling.drawn_by_loop(key_of(seed, "loop low"), 400, 0.1, 120)),
-        ("loop, q = 0.9", 0.9, sampling.drawn_by_loop(key_of(seed, "loop high"), 500 if not quick else 300, 0.9, high)),
+        (
+            "loop, q = 0.9",
+            0.9,
+            sampling.drawn_by_loop(key_of(seed, "loop high"), 500 if not quick else 300, 0.9, high),
+        ),
     ]
 
 
@@ -191,7 +245,8 @@ def run_checks(
     stop: bool = False,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> list[Finding]:
-    """The findings of the named checks (default: all of `checks`), in order; with `stop` none after the first that failed.
+    """The findings of the named checks (default: all of `checks`), in order; with `stop` none after
+    the first that failed.
 
     A check that raises has failed: the finding says with what. KeyError for an unknown name.
     """
@@ -212,9 +267,13 @@ def _timed(name: str, check: Check, now: Settings) -> Iterator[Finding]:
             findings = check(now) if findings is None else findings
             finding = next(findings, None)
         except Exception as error:
-            # All data are made up, so the message may be shown; whatever it was, the check did not pass.
+            # All data are made up, so the message may be shown; whatever it was, the check did not
+            # pass.
             detail = f"stopped with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            finding, findings = Finding(name, "the code itself", False, 0, 0.0, "", detail), iter(())
+            finding, findings = (
+                Finding(name, "the code itself", False, 0, 0.0, "", detail),
+                iter(()),
+            )
         if finding is None:
             return
         yield replace(finding, seconds=time.perf_counter() - started)

@@ -1,4 +1,6 @@
-"""M3 and M4: what the loop does besides adding up. Only noised tensors change; no draw and no record changes its course."""
+"""M3 and M4: what the loop does besides adding up. Only noised tensors change; no draw and no
+record changes its course.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from .watch import Seen, vector, watch
 
 
 def changed_set(subject: Subject, seed: int, units: int = 5) -> Finding:
-    """M3: the tensors that a step changes are those that are noised; the optimiser's state likewise; all of them moved.
+    """M3: the tensors that a step changes are those that are noised; the optimiser's state
+    likewise; all of them moved.
 
-    Frozen weights and buffers are equal to the bit. Every tensor has a gradient of its own besides its noise.
+    Frozen weights and buffers are equal to the bit. Every tensor has a gradient of its own besides
+    its noise.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     now = subject.with_plan(n_units=units, expected_batch_size=float(units))
@@ -24,16 +28,22 @@ def changed_set(subject: Subject, seed: int, units: int = 5) -> Finding:
         seen = watch(now, data, key, steps=steps)
         notes.numbers += len(inside)
         extra = seen.moved - set(inside.values())
-        notes.expect(not extra, f"{min(extra, default='')} changes and is not noised ({len(extra)} such)")
+        notes.expect(
+            not extra, f"{min(extra, default='')} changes and is not noised ({len(extra)} such)"
+        )
         still = set(inside.values()) - seen.moved
         notes.expect(not still, f"{min(still, default='')} does not move ({len(still)} such)")
         notes.expect(
-            all(set(sums) == names for sums in seen.released), "the optimiser is not given every tensor, or more"
+            all(set(sums) == names for sums in seen.released),
+            "the optimiser is not given every tensor, or more",
         )
         kept = {name.partition("/")[2] for name in seen.state if name.startswith("exp_avg/")}
-        notes.expect(kept == names, "the optimiser keeps state of other tensors than those that train")
+        notes.expect(
+            kept == names, "the optimiser keeps state of other tensors than those that train"
+        )
     loud, silent = (watch(now, d, key).released[0] for d in (data, zeroed(data, range(units))))
-    # A zero-initialised factor's partner has no gradient in the first step, and none is owed to it then.
+    # A zero-initialised factor's partner has no gradient in the first step, and none is owed to it
+    # then.
     dead = [n for n in names if torch.equal(loud[n], silent[n]) and not _owed_nothing(subject, n)]
     notes.expect(not dead, f"{min(dead, default='')} gets noise and no gradient ({len(dead)} such)")
     return notes.finding("M3", subject.name, sees="one changed number outside the noised tensors")
@@ -50,10 +60,12 @@ def _owed_nothing(subject: Subject, name: str) -> bool:
 
 
 def course(subject: Subject, seed: int, alpha: float, steps: int = 8) -> Finding:
-    """M4: empty, single and all-NaN batches are finite, noised once and counted, and leave the same trace as any other.
+    """M4: empty, single and all-NaN batches are finite, noised once and counted, and leave the same
+    trace as any other.
 
-    With a rate at which steps are empty, hold one unit or both; once with ordinary latents, once with NaN, Inf and the largest
-    half-precision number, once with nothing. At a rate at which no step has anybody, the releases are noise and nothing else.
+    With a rate at which steps are empty, hold one unit or both; once with ordinary latents, once
+    with NaN, Inf and the largest half-precision number, once with nothing. At a rate at which no
+    step has anybody, the releases are noise and nothing else.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     now = subject.with_plan(n_units=2, expected_batch_size=1.0, noise_multiplier=1.0)
@@ -62,12 +74,17 @@ def course(subject: Subject, seed: int, alpha: float, steps: int = 8) -> Finding
     silent = watch(now, nothing, key, steps=steps)
     traces = {"ordinary": watch(now, data, key, steps=steps)}
     for name, value in (("NaN", np.nan), ("Inf", np.inf), ("huge", 65504.0)):
-        bad = type(data)(np.full_like(data.mean, value), data.std, data.label, data.order, data.first)
+        bad = type(data)(
+            np.full_like(data.mean, value), data.std, data.label, data.order, data.first
+        )
         traces[name] = watch(now, bad, key, steps=steps)
     for name, seen in traces.items():
         notes.numbers += steps
         notes.expect(seen.trace == silent.trace, f"{name} latents change the course of the loop")
-        notes.expect(seen.steps == steps == len(seen.released), f"{name} latents: a step was left out or done twice")
+        notes.expect(
+            seen.steps == steps == len(seen.released),
+            f"{name} latents: a step was left out or done twice",
+        )
         finite = all(bool(torch.isfinite(v).all()) for v in seen.vectors)
         notes.expect(finite, f"{name} latents: what is released is not finite")
     for name in ("NaN", "Inf"):
@@ -78,11 +95,16 @@ def course(subject: Subject, seed: int, alpha: float, steps: int = 8) -> Finding
     empty = watch(never, data, key, steps=steps)
     notes.expect(empty.trace == silent.trace, "empty draws change the course of the loop")
     apart = [float((a - b).norm() / b.norm()) for a, b in zip(empty.vectors, silent.vectors)]
-    notes.expect(len(apart) == steps and max(apart) <= 1e-5, "an empty draw releases something other than its noise")
+    notes.expect(
+        len(apart) == steps and max(apart) <= 1e-5,
+        "an empty draw releases something other than its noise",
+    )
     lone = now.with_plan(n_units=2, expected_batch_size=2.0)
     one = watch(lone, zeroed(data, [1]), key).vectors[0]
     notes.expect(bool(torch.isfinite(one).all()), "a batch of one is not finite")
-    return notes.finding("M4", subject.name, sees="a skipped, repeated or unnoised step", alpha=alpha)
+    return notes.finding(
+        "M4", subject.name, sees="a skipped, repeated or unnoised step", alpha=alpha
+    )
 
 
 def _only_noise(notes: Notes, silent: Seen, subject: Subject, alpha: float) -> None:
@@ -92,4 +114,6 @@ def _only_noise(notes: Notes, silent: Seen, subject: Subject, alpha: float) -> N
         z = vector(sums) / unit
         p = chi_square_p(float((z**2).sum()), len(z))
         size = float((z**2).mean().sqrt())
-        notes.expect(p >= alpha / len(silent.released), f"step {step} of nothing has {size:.3g} of its noise")
+        notes.expect(
+            p >= alpha / len(silent.released), f"step {step} of nothing has {size:.3g} of its noise"
+        )

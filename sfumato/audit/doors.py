@@ -1,4 +1,6 @@
-"""M7: what a ledger has charged, or a run has made, comes in by no public door; what was public is never charged. On a made-up pipeline."""
+"""M7: what a ledger has charged, or a run has made, comes in by no public door; what was public is
+never charged. On a made-up pipeline.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,12 @@ START = {"method_options": {"rank": 2, "adapter_init": "public"}}
 
 
 def closed(seed: int) -> Finding:
-    """M7: after one whole run on images P that started from public images R, and for another run on images Q:
+    """M7: after one whole run on images P that started from public images R, and for another run on
+    images Q:
 
-    P as public images, one image of P among those of R, the run's folder and a copy of its weights as a base, and R as private images
-    are refused, and nothing is charged for it; R may be public again.
+    P as public images, one image of P among those of R, the run's folder and a copy of its weights
+    as a base, and R as private images are refused, and nothing is charged for it; R may be public
+    again.
     """
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:
@@ -28,7 +32,9 @@ def closed(seed: int) -> Finding:
         base = make_tiny_base(folder / "base")
         p, q, r = (make_tiny_images(folder / name, seed=seed + i) for i, name in enumerate("pqr"))
         ledger = folder / "ledger.sqlite"
-        run = verbs.adapt(p, output=folder / "run", base=base, ledger=ledger, public_data=r, **OPTIONS | START)
+        run = verbs.adapt(
+            p, output=folder / "run", base=base, ledger=ledger, public_data=r, **OPTIONS | START
+        )
         charged = len(run.ledger.ledger.chain.of("CHARGE"))
         copy = shutil.copytree(base, folder / "copy")
         weights = next(run.model.glob("*.safetensors"))
@@ -52,9 +58,16 @@ def closed(seed: int) -> Finding:
         for what, door in doors.items():
             notes.numbers += 1
             notes.expect(not _opens(door), what)
-        notes.expect(len(run.ledger.ledger.chain.of("CHARGE")) == charged, "a refusal is charged for")
-        notes.expect(_opens(plan(public_data=r, **START)), "public images of an earlier run are not public any more")
-    return notes.finding("M7", "public doors on a tiny base", sees="one charged image that comes in as public")
+        notes.expect(
+            len(run.ledger.ledger.chain.of("CHARGE")) == charged, "a refusal is charged for"
+        )
+        notes.expect(
+            _opens(plan(public_data=r, **START)),
+            "public images of an earlier run are not public any more",
+        )
+    return notes.finding(
+        "M7", "public doors on a tiny base", sees="one charged image that comes in as public"
+    )
 
 
 def _opens(door: Callable[[], object]) -> bool:

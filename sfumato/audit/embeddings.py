@@ -1,4 +1,6 @@
-"""M1 and H for the sum of embeddings: the bound and the noise on made-up vectors, and a run's own inverter on made-up latents."""
+"""M1 and H for the sum of embeddings: the bound and the noise on made-up vectors, and a run's own
+inverter on made-up latents.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def mechanisms() -> list[OneShot]:
 
 
 def aggregation(rule: str, clip_norm: float = 0.37, sigma: float = 2.0) -> OneShot:
-    """The bounded sum of made-up embeddings: units of several images in several classes, some huge, infinite or no number."""
+    """The bounded sum of made-up embeddings: units of several images in several classes, some huge,
+    infinite or no number.
+    """
     rng = np.random.default_rng(3)
     vectors, label = rng.standard_normal((12, DIMENSIONS)), np.arange(12) % BLOCKS
     owned = [np.arange(3 * u, 3 * u + 3) for u in range(4)]
@@ -50,25 +54,39 @@ def aggregation(rule: str, clip_norm: float = 0.37, sigma: float = 2.0) -> OneSh
         for scale in (1e-12, 1e12, 1e300, np.inf, np.nan):
             strange = vectors.copy()
             strange[images] *= scale
-            pairs[f"unit {unit} times {scale:g}"] = ((strange, label, owned), (strange, gone, owned))
+            pairs[f"unit {unit} times {scale:g}"] = (
+                (strange, label, owned),
+                (strange, gone, owned),
+            )
     nothing = (np.zeros((2, NUMBERS)), np.array([-1, -1]), [np.array([0]), np.array([1])])
-    return OneShot(f"embeddings, {rule}", release, pairs, nothing, clip_norm, sigma, clip_norm / GRID)
+    return OneShot(
+        f"embeddings, {rule}", release, pairs, nothing, clip_norm, sigma, clip_norm / GRID
+    )
 
 
 def inversion(prepared: Prepared, images: int = 4) -> OneShot:
-    """A run's inverter, bound and noise together, from latents to the noisy sum; for M1 alone (two steps an image)."""
+    """A run's inverter, bound and noise together, from latents to the noisy sum; for M1 alone (two
+    steps an image).
+    """
     plan, inverting = prepared.plan, prepared.adaptation.inversion
     inverter = inverting.inverter
     short = inverter.with_recipe(replace(inverter.recipe, steps=2, check_every=1, checks=2))
     own, rng = plan.aggregation, np.random.default_rng(5)
     mean = rng.standard_normal((images, *inverter.latent_shape)).astype(np.float16)
     data = LatentData(
-        mean, np.full_like(mean, 0.1), np.arange(images) % own.blocks, np.arange(images), np.arange(images + 1)
+        mean,
+        np.full_like(mean, 0.1),
+        np.arange(images) % own.blocks,
+        np.arange(images),
+        np.arange(images + 1),
     )
 
     def release(latents: LatentData, key: RunKey) -> np.ndarray:
         z, _ = short.invert(latents, Chunk(np.arange(images)), key)
-        learned, label = inverter.vectors(z, np.maximum(latents.label, 0)), np.maximum(latents.label, 0)
+        learned, label = (
+            inverter.vectors(z, np.maximum(latents.label, 0)),
+            np.maximum(latents.label, 0),
+        )
         said = aggregate.vector_of(own, inverting.geometry, learned, label)
         units = [np.array([i]) for i in range(images)]
         total = aggregate.bounded_total(own, plan.clip_norm, said, latents.label, units)
@@ -81,12 +99,20 @@ def inversion(prepared: Prepared, images: int = 4) -> OneShot:
         strange[1] *= np.float16(scale)
         pairs[f"latents times {scale:g}"] = (replace(data, mean=strange), zeroed(data, [1]))
     return OneShot(
-        f"inversion, {own.rule}", release, pairs, data, plan.clip_norm, plan.noise_multiplier, plan.clip_norm / GRID
+        f"inversion, {own.rule}",
+        release,
+        pairs,
+        data,
+        plan.clip_norm,
+        plan.noise_multiplier,
+        plan.clip_norm / GRID,
     )
 
 
 def isolation(prepared: Prepared) -> Finding:
-    """M1: with one image replaced by nothing the bits of all others stay, in chunks of the run's own size."""
+    """M1: with one image replaced by nothing the bits of all others stay, in chunks of the run's
+    own size.
+    """
     notes, rows = Notes(), prepared.performance.micro_batch
     holds = prepared.adaptation.inversion.inverter.self_check(rows)
     notes.numbers = 2 * rows
@@ -95,11 +121,19 @@ def isolation(prepared: Prepared) -> Finding:
 
 
 def on_tiny(base: Base, prompts: Prompts, seed: int) -> Iterator[Finding]:
-    """The method `inversion` on a tiny base: isolation, and its bound from latents to the noisy sum."""
-    made = METHODS["inversion"](base, prompts, dimensions=4, inversion_draws=1, precision=torch.float32)
+    """The method `inversion` on a tiny base: isolation, and its bound from latents to the noisy
+    sum.
+    """
+    made = METHODS["inversion"](
+        base, prompts, dimensions=4, inversion_draws=1, precision=torch.float32
+    )
     own = made.inversion
-    plan = SimpleNamespace(aggregation=own.aggregation(6.0), clip_norm=own.clip_norm, noise_multiplier=2.0)
-    prepared = SimpleNamespace(plan=plan, adaptation=made, performance=SimpleNamespace(micro_batch=5))
+    plan = SimpleNamespace(
+        aggregation=own.aggregation(6.0), clip_norm=own.clip_norm, noise_multiplier=2.0
+    )
+    prepared = SimpleNamespace(
+        plan=plan, adaptation=made, performance=SimpleNamespace(micro_batch=5)
+    )
     yield isolation(prepared)
     yield neighbours(inversion(prepared), seed)
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Finding:
-    """One check on one subject. `numbers`: how many numbers or replays it rests on; `alpha`: how often correct code would fail
-    it (0: no statistics); `sees`: the smallest deviation it would have seen; `detail`: what went wrong, empty if nothing did.
+    """One check on one subject. `numbers`: how many numbers or replays it rests on; `alpha`: how
+    often correct code would fail it (0: no statistics); `sees`: the smallest deviation it would
+    have seen; `detail`: what went wrong, empty if nothing did.
     """
 
     check: str
@@ -21,7 +22,9 @@ class Finding:
     seconds: float = 0.0
 
     def to_json(self) -> dict:
-        """A JSON object with one entry per field but the time, so that equal audits are equal files."""
+        """A JSON object with one entry per field but the time, so that equal audits are equal
+        files.
+        """
         body = asdict(self)
         del body["seconds"]
         return body
@@ -43,4 +46,12 @@ class Notes:
     def finding(self, check: str, subject: str, *, sees: str, alpha: float = 0.0) -> Finding:
         """The row that follows from the notes."""
         more = f" (and {len(self.wrong) - 3} more)" if len(self.wrong) > 3 else ""
-        return Finding(check, subject, not self.wrong, self.numbers, alpha, sees, "; ".join(self.wrong[:3]) + more)
+        return Finding(
+            check,
+            subject,
+            not self.wrong,
+            self.numbers,
+            alpha,
+            sees,
+            "; ".join(self.wrong[:3]) + more,
+        )

@@ -1,4 +1,6 @@
-"""METHODS: sensitivity, changed set and micro-batches of every method of the package, on a made-up pipeline of a few thousand numbers."""
+"""METHODS: sensitivity, changed set and micro-batches of every method of the package, on a made-up
+pipeline of a few thousand numbers.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from .finding import Finding
 from .subject import Subject, changed, clipped, made_up_plan
 
 # Class tokens of one's own train beside the method's tensors, under the same clip.
-PROMPTS = Prompts(tuple(f"<class-{i}>" for i in range(3)), tuple(f"<class-{i}>" for i in range(3)), CLASSES)
+PROMPTS = Prompts(
+    tuple(f"<class-{i}>" for i in range(3)), tuple(f"<class-{i}>" for i in range(3)), CLASSES
+)
 OPTIONS = {"saliency": {"keep": 3, "choose": "random"}, "lora": {"rank": 2}, "loda": {"rank": 2}}
 KINDS = {
     "full": "flat",
@@ -29,7 +33,9 @@ KINDS = {
 
 
 def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
-    """M1, M3 and M6 on each method, every one with another clipping; M1 and isolation where images are inverted."""
+    """M1, M3 and M6 on each method, every one with another clipping; M1 and isolation where images
+    are inverted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         base = make_tiny_base(Path(folder) / "tiny")
         for name in METHODS:
@@ -57,7 +63,9 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
 
 
 def wake(adaptation: Adaptation, seed: int = 0) -> None:
-    """Give numbers to factors that start at zero: beside them others have no gradient at all, and nothing could be seen."""
+    """Give numbers to factors that start at zero: beside them others have no gradient at all, and
+    nothing could be seen.
+    """
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in adaptation.trainable.values():

@@ -1,4 +1,6 @@
-"""Made-up denoisers: six families of layers, small enough to replay hundreds of times. They know no picture."""
+"""Made-up denoisers: six families of layers, small enough to replay hundreds of times. They know no
+picture.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ WIDTH = 8
 
 
 class Denoiser(nn.Module):
-    """Called as the base's own denoiser is: (latents [R, c, h, w], times [R], context [R, L, d]) -> .sample."""
+    """Called as the base's own denoiser is: (latents [R, c, h, w], times [R], context [R, L, d]) ->
+    .sample.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +57,9 @@ class Convolutions(Denoiser):
 
 
 class Attention(Denoiser):
-    """Layer normalisation, queries, keys and values of one input, and a projection; recomputed in the backward pass."""
+    """Layer normalisation, queries, keys and values of one input, and a projection; recomputed in
+    the backward pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +95,9 @@ class LowRank(Denoiser):
 
 
 class Reused(Denoiser):
-    """One matrix that is used twice, on inputs of different length, and root-mean-square normalisation."""
+    """One matrix that is used twice, on inputs of different length, and root-mean-square
+    normalisation.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +112,9 @@ class Reused(Denoiser):
 
 
 class Broadcast(Denoiser):
-    """Parameters that a module reads by itself and broadcasts over rows: a gate, a scale and a table of positions."""
+    """Parameters that a module reads by itself and broadcasts over rows: a gate, a scale and a
+    table of positions.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +129,9 @@ class Broadcast(Denoiser):
 
 
 class Wide(Denoiser):
-    """One large matrix among small ones, so that a single step has numbers enough for a chi-square test of one per cent."""
+    """One large matrix among small ones, so that a single step has numbers enough for a chi-square
+    test of one per cent.
+    """
 
     SIDE = (640, 660)
 

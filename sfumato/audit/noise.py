@@ -1,4 +1,6 @@
-"""A and A2: the loop's noise is integers of the declared size and shape, and every part of it is independent of every other."""
+"""A and A2: the loop's noise is integers of the declared size and shape, and every part of it is
+independent of every other.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,43 @@ from scipy import stats
 
 from ..privacy.random.keys import RunKey
 from .finding import Finding, Notes
-from .statistics import binomial_p, chi_square_p, correlation_p, correlation_seen, noise_seen, normality_p
+from .statistics import (
+    binomial_p,
+    chi_square_p,
+    correlation_p,
+    correlation_seen,
+    noise_seen,
+    normality_p,
+)
 from .subject import Subject, key_of, latents, zeroed
 from .watch import ideal, own_gradient, vector, watch
 
 SIGMA = 1.3
-DISTINCT = 0.9  # of the different numbers expected at least so many are there; in half precision there are hardly any
+# of the different numbers expected at least so many are there; in half precision there are hardly
+# any
+DISTINCT = 0.9
 WHOLE = 1 << 20  # grid units up to which single precision shows whether a number is an integer
 MOST = 1 << 22  # numbers looked at in one step of a large model
 
 
-def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, least: int = 335_000) -> Finding:
-    """A: z = (what is released - the units' clipped gradients) / (sigma * sensitivity) is standard normal, tensor by tensor.
+def size_and_shape(
+    subject: Subject, seed: int, alpha: float, units: int = 5, least: int = 335_000
+) -> Finding:
+    """A: z = (what is released - the units' clipped gradients) / (sigma * sensitivity) is standard
+    normal, tensor by tensor.
 
-    Two-sided chi-square tests, Kolmogorov and Smirnov's for the shape, counts beyond 3 and 4 standard deviations, and how many
-    numbers are distinct. Steps are added until `least` numbers are there. The clipped gradients are those of plain autograd. With
-    nobody's gradient in it, what is released is integers of the plan's grid, whose lowest bits are uniform.
+    Two-sided chi-square tests, Kolmogorov and Smirnov's for the shape, counts beyond 3 and 4
+    standard deviations, and how many numbers are distinct. Steps are added until `least` numbers
+    are there. The clipped gradients are those of plain autograd. With nobody's gradient in it, what
+    is released is integers of the plan's grid, whose lowest bits are uniform.
     """
     notes, key = Notes(), key_of(seed, subject.name + " noise")
     now = _loud(subject, units)
-    data, parts, step = latents(now, units, seed), {name: [] for name in now.adaptation.trainable}, 0
+    data, parts, step = (
+        latents(now, units, seed),
+        {name: [] for name in now.adaptation.trainable},
+        0,
+    )
     unit = now.plan.noise_stddev
     while step == 0 or (notes.numbers < least and step < 200):
         sums = watch(now, data, key, step=step).released[0]
@@ -49,13 +68,18 @@ def size_and_shape(subject: Subject, seed: int, alpha: float, units: int = 5, le
     looked = silent[:MOST]
     distinct = len(np.unique(looked)) / len(looked)
     expected = 1.0 if grid is None else distinct_integers(len(looked), unit / grid.step)
-    notes.expect(distinct >= DISTINCT * expected, f"only {100 * distinct:.3g} % of the noise's numbers differ: it was rounded")
+    notes.expect(
+        distinct >= DISTINCT * expected,
+        f"only {100 * distinct:.3g} % of the noise's numbers differ: it was rounded",
+    )
     seen = noise_seen(notes.numbers, alpha / 2)
     return notes.finding("A", subject.name, sees=f"noise {100 * (1 - seen):.2f} % off", alpha=alpha)
 
 
 def distinct_integers(count: int, sd: float) -> float:
-    """The share of different values expected among `count` normals of standard deviation `sd`, rounded to integers."""
+    """The share of different values expected among `count` normals of standard deviation `sd`,
+    rounded to integers.
+    """
     edges = np.linspace(-8.0, 8.0, 20_001)
     expected = count * stats.norm.pdf(edges) / sd  # of each integer there
     return float(np.sum(-np.expm1(-expected)) * (edges[1] - edges[0]) * sd / count)
@@ -64,18 +88,28 @@ def distinct_integers(count: int, sd: float) -> float:
 def _loud(subject: Subject, units: int) -> Subject:
     """Everyone drawn, in several micro-batches, with noise of the size that runs have."""
     sigma = subject.plan.noise_multiplier if subject.plan.noise_multiplier > 0.1 else SIGMA
-    plan = {"n_units": units, "expected_batch_size": float(units), "noise_multiplier": sigma, "steps": 1000}
+    plan = {
+        "n_units": units,
+        "expected_batch_size": float(units),
+        "noise_multiplier": sigma,
+        "steps": 1000,
+    }
     return subject.with_plan(**plan).with_performance(micro_batch=2)
 
 
 def shape_tests(notes: Notes, named: dict[str, np.ndarray], alpha: float) -> None:
-    """Note whatever is not standard normal. Half of alpha goes to the total, the rest is shared by tensors and shape."""
+    """Note whatever is not standard normal. Half of alpha goes to the total, the rest is shared by
+    tensors and shape.
+    """
     z = np.concatenate(list(named.values()))
     share = alpha / 2 / (len(named) + 3)
     size = float(np.sqrt(np.mean(z**2)))
     if not notes.expect(bool(np.isfinite(z).all()), "the noise is not finite"):
         return
-    notes.expect(chi_square_p(float(np.sum(z**2)), len(z)) >= alpha / 2, f"noise is {size:.5f} of what was declared")
+    notes.expect(
+        chi_square_p(float(np.sum(z**2)), len(z)) >= alpha / 2,
+        f"noise is {size:.5f} of what was declared",
+    )
     for name, part in named.items():
         own = float(np.sqrt(np.mean(part**2)))
         notes.expect(
@@ -86,12 +120,15 @@ def shape_tests(notes: Notes, named: dict[str, np.ndarray], alpha: float) -> Non
     for far in (3.0, 4.0):
         count, tail = int(np.sum(np.abs(z) > far)), 2 * float(stats.norm.sf(far))
         notes.expect(
-            binomial_p(count, len(z), tail) >= share, f"{count} numbers beyond {far:g} sd, {tail * len(z):.0f} expected"
+            binomial_p(count, len(z), tail) >= share,
+            f"{count} numbers beyond {far:g} sd, {tail * len(z):.0f} expected",
         )
 
 
 def integer_tests(notes: Notes, units: np.ndarray, alpha: float) -> None:
-    """Note noise, in grid units, that is no integers, or integers whose lowest four bits are not uniform (chi-square)."""
+    """Note noise, in grid units, that is no integers, or integers whose lowest four bits are not
+    uniform (chi-square).
+    """
     near = units[np.abs(units) < WHOLE]
     whole = np.rint(near)
     if (
@@ -99,13 +136,18 @@ def integer_tests(notes: Notes, units: np.ndarray, alpha: float) -> None:
         and len(near) >= 1000
     ):
         counts = np.bincount(whole.astype(np.int64) & 15, minlength=16)
-        notes.expect(float(stats.chisquare(counts).pvalue) >= alpha, "the lowest bits of the noise are not uniform")
+        notes.expect(
+            float(stats.chisquare(counts).pvalue) >= alpha,
+            "the lowest bits of the noise are not uniform",
+        )
 
 
 def independence(subject: Subject, seed: int, alpha: float) -> Finding:
-    """A2: noise of other steps, tensors, attempts and keys is independent; one address twice gives equal bytes.
+    """A2: noise of other steps, tensors, attempts and keys is independent; one address twice gives
+    equal bytes.
 
-    Neither the global generators of torch, numpy and Python nor the experiment seed change anything, and none of them is read.
+    Neither the global generators of torch, numpy and Python nor the experiment seed change
+    anything, and none of them is read.
     """
     notes, units = Notes(), 4
     now = _loud(subject, units)
@@ -113,7 +155,9 @@ def independence(subject: Subject, seed: int, alpha: float) -> Finding:
     first, second = key_of(seed, subject.name + " one"), key_of(seed, subject.name + " two")
     unit = now.plan.noise_stddev
 
-    def noise(key: RunKey, step: int = 0, attempt: int = 0, public_seed: int = 0) -> dict[str, np.ndarray]:
+    def noise(
+        key: RunKey, step: int = 0, attempt: int = 0, public_seed: int = 0
+    ) -> dict[str, np.ndarray]:
         _seed_everything(public_seed)
         sums = watch(now, nothing, key, step=step, attempt=attempt).released[0]
         return {name: (value / unit).flatten().numpy() for name, value in sums.items()}
@@ -125,7 +169,10 @@ def independence(subject: Subject, seed: int, alpha: float) -> Finding:
         others = {f"step {step}": noise(first, step=step) for step in (1, 2, 3)}
         others |= {"attempt 1": noise(first, attempt=1), "attempt 2": noise(first, attempt=2)}
         others |= {"another run with the same experiment seed": noise(second)}
-        again = {"again": noise(first), "under another experiment seed": noise(first, public_seed=seed + 1)}
+        again = {
+            "again": noise(first),
+            "under another experiment seed": noise(first, public_seed=seed + 1),
+        }
         _seed_everything(0)
         notes.expect(untouched == _states(), "a step draws from a global generator")
     finally:
@@ -139,7 +186,9 @@ def independence(subject: Subject, seed: int, alpha: float) -> Finding:
 
 
 def _uncorrelated(notes: Notes, base: dict, others: dict[str, dict], alpha: float) -> None:
-    """Correlations of equal places between all of these draws, and of all tensors of one draw with each other."""
+    """Correlations of equal places between all of these draws, and of all tensors of one draw with
+    each other.
+    """
     draws = {"step 0": np.concatenate(list(base.values()))}
     draws |= {what: np.concatenate(list(value.values())) for what, value in others.items()}
     pairs = [(f"{a} and {b}", draws[a], draws[b]) for a, b in combinations(draws, 2)]

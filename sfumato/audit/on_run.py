@@ -1,4 +1,6 @@
-"""The audit of one run: its plan, its model, its sampler and its queries, on made-up latents. Nothing private is opened."""
+"""The audit of one run: its plan, its model, its sampler and its queries, on made-up latents.
+Nothing private is opened.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,31 @@ from ..errors import SfumatoError
 from ..runs.folder import AUDIT, Run, code_version, dependency_versions
 from ..runs.prepared import rebuild
 from ..training import write_file
-from . import canaries, conduct, embeddings, methods, noise, oneshot, parity, replay, report, sampling
+from . import (
+    canaries,
+    conduct,
+    embeddings,
+    methods,
+    noise,
+    oneshot,
+    parity,
+    replay,
+    report,
+    sampling,
+)
 from .checks import CHECKS, Check, Settings, run_checks
 from .finding import Finding
 from .subject import Subject, changed, key_of, made_up
 
 SKIPPED = (
-    "M5, M7, M8 and METHODS (other methods than the run's) are checked by `sfumato audit` without a run.",
-    "The released weights alone were not attacked: canaries are watched at every step, which is more than a release shows.",
+    (
+        "M5, M7, M8 and METHODS (other methods than the run's) are checked by `sfumato audit`"
+        " without a run."
+    ),
+    (
+        "The released weights alone were not attacked: canaries are watched at every step, which is"
+        " more than a release shows."
+    ),
     "Everything ran on the CPU; another device was not looked at.",
 )
 MOST_BITS = 60_000_000  # inclusion bits drawn from the sampler
@@ -33,10 +52,12 @@ def audit_run(
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> dict:
-    """Check the run's mechanisms on made-up data; write `audit.json` into its folder and its hash into the ledger.
+    """Check the run's mechanisms on made-up data; write `audit.json` into its folder and its hash
+    into the ledger.
 
-    Opens the plan, the options, the public base and the ledger: neither images, latents, checkpoints and weights nor the key.
-    Returns the record. Raises SfumatoError if the folder is no run, or the base has changed.
+    Opens the plan, the options, the public base and the ledger: neither images, latents,
+    checkpoints and weights nor the key. Returns the record. Raises SfumatoError if the folder is no
+    run, or the base has changed.
     """
     settings, checks = settings or Settings(), checks_of(run)
     chosen = list(checks) if names is None else list(names)
@@ -76,7 +97,9 @@ def checks_of(run: Run) -> dict[str, Check]:
     @cache
     def sample(seed: int) -> list[tuple]:
         rate, units = plan.sampling_rate, plan.n_units
-        steps = min(max(100, math.ceil(670_000 * (1 - rate) / rate / units)), max(100, MOST_BITS // units))
+        steps = min(
+            max(100, math.ceil(670_000 * (1 - rate) / rate / units)), max(100, MOST_BITS // units)
+        )
         key = key_of(seed, "sampler of the run")
         return [
             (f"sampler, q = {rate:.4g}", rate, sampling.drawn_by_sampler(key, units, rate, steps)),
@@ -120,18 +143,24 @@ def checks_of(run: Run) -> dict[str, Check]:
         "M4": lambda now: iter([conduct.course(own, now.seed, now.alpha, steps=4)]),
         "M6": lambda now: iter([replay.micro_batches(exact, now.seed, units=5)]),
         "A": a,
-        "A2": lambda now: iter([noise.independence(own, now.seed, now.alpha), sampling.keyed(now.seed)]),
+        "A2": lambda now: iter(
+            [noise.independence(own, now.seed, now.alpha), sampling.keyed(now.seed)]
+        ),
         "B": b,
         "B2": b2,
         "B3": b3,
         "H": h,
-        "E": lambda now: iter([canaries.end_to_end(plan.clipping, now.seed, now.alpha, min(plan.noise_draws, 4))]),
+        "E": lambda now: iter(
+            [canaries.end_to_end(plan.clipping, now.seed, now.alpha, min(plan.noise_draws, 4))]
+        ),
     }
     return {name: checks[name] for name in CHECKS if name in checks and (name != "H" or queries)}
 
 
 def of_aggregation(run: Run) -> dict[str, Check]:
-    """The checks of a run without a loop: its sum of embeddings, with its own inverter, bound, noise and sample."""
+    """The checks of a run without a loop: its sum of embeddings, with its own inverter, bound,
+    noise and sample.
+    """
     plan, queries = run.plan, one_shots(run)
     prepared = rebuild(plan, run.options, None, run.start)
 
@@ -143,7 +172,9 @@ def of_aggregation(run: Run) -> dict[str, Check]:
     def b(now: Settings) -> Iterator[Finding]:
         rate, units = plan.sampling_rate, plan.n_units
         steps = max(100, math.ceil(100_000 / units))
-        found = sampling.drawn_by_sampler(key_of(now.seed, "sampler of the run"), units, rate, steps)
+        found = sampling.drawn_by_sampler(
+            key_of(now.seed, "sampler of the run"), units, rate, steps
+        )
         yield sampling.rate(found, rate, f"sampler, q = {rate:.4g}", now.alpha)
 
     def h(now: Settings) -> Iterator[Finding]:
@@ -154,7 +185,9 @@ def of_aggregation(run: Run) -> dict[str, Check]:
 
 
 def subjects(run: Run) -> tuple[Subject, Subject]:
-    """The run's method on its base: in single precision, and in the run's own. Nothing of what it has learnt is in them."""
+    """The run's method on its base: in single precision, and in the run's own. Nothing of what it
+    has learnt is in them.
+    """
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     adaptation, base = prepared.adaptation, prepared.base
     methods.wake(adaptation)
@@ -164,7 +197,15 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
     performance = replace(prepared.performance, micro_batch=2)
     name = f"{run.plan.method}, {run.plan.clipping}"
     single = replace(adaptation, row_losses=adaptation.exact_losses)
-    own = Subject(f"{name}, {performance.precision}", plan, adaptation, shape, prepared.recipe, performance, False)
+    own = Subject(
+        f"{name}, {performance.precision}",
+        plan,
+        adaptation,
+        shape,
+        prepared.recipe,
+        performance,
+        False,
+    )
     if performance.precision == "float32":
         own = replace(own, exact=True)
     exact = replace(own, name=f"{name}, float32", adaptation=single, exact=True)
@@ -172,14 +213,22 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
 
 
 def one_shots(run: Run) -> list[oneshot.OneShot]:
-    """The run's queries that its plan pays for once, with their own noise multipliers and bounds."""
+    """The run's queries that its plan pays for once, with their own noise multipliers and
+    bounds.
+    """
     plan, found = run.plan, []
     if plan.aggregation is not None:
-        found.append(embeddings.aggregation(plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier))
+        found.append(
+            embeddings.aggregation(plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier)
+        )
     if plan.histogram_noise_multiplier is not None:
         found.append(oneshot.histogram(plan.max_per_unit, plan.histogram_noise_multiplier))
     if plan.probe is not None:
         asked = plan.probe
         votes = None if asked.votes is None else min(asked.votes, oneshot.MATRICES - 1)
-        found.append(oneshot.probe(asked.score, votes=votes, clip_norm=asked.clip_norm, sigma=asked.noise_multiplier))
+        found.append(
+            oneshot.probe(
+                asked.score, votes=votes, clip_norm=asked.clip_norm, sigma=asked.noise_multiplier
+            )
+        )
     return found

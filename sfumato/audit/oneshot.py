@@ -1,6 +1,8 @@
-"""H, and M1 for queries that are asked once: the class histogram and the probe, by the functions that a run calls.
+"""H, and M1 for queries that are asked once: the class histogram and the probe, by the functions
+that a run calls.
 
-A further mechanism is one more `OneShot`, in `mechanisms` or, as the sum of embeddings, in a file of its own.
+A further mechanism is one more `OneShot`, in `mechanisms` or, as the sum of embeddings, in a file
+of its own.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ NUMBERS = 40_000  # so that noise 3 % off shows
 
 @dataclass(frozen=True)
 class OneShot:
-    """A query. `release(data, key)`: the package's own code, whose answer leaves; `pairs`: neighbours D and D', by name;
-    `nothing`: data of `NUMBERS` answers that are all zero. `sensitivity` and `sigma` are what the plan's event says (noise has
-    sd sigma times sensitivity), `grid` the unit of which every answer is a multiple (0: none)."""
+    """A query. `release(data, key)`: the package's own code, whose answer leaves; `pairs`:
+    neighbours D and D', by name; `nothing`: data of `NUMBERS` answers that are all zero.
+    `sensitivity` and `sigma` are what the plan's event says (noise has sd sigma times sensitivity),
+    `grid` the unit of which every answer is a multiple (0: none).
+    """
 
     name: str
     release: Callable[[Any, RunKey], np.ndarray]
@@ -43,20 +47,28 @@ class OneShot:
 
 
 def neighbours(mechanism: OneShot, seed: int) -> Finding:
-    """M1: two neighbours' answers under one key differ by at most the declared sensitivity, and for one pair they do differ."""
+    """M1: two neighbours' answers under one key differ by at most the declared sensitivity, and for
+    one pair they do differ.
+    """
     notes, key, moved = Notes(), key_of(seed, mechanism.name), []
     for what, (full, without) in mechanism.pairs.items():
         difference = mechanism.release(full, key) - mechanism.release(without, key)
         notes.numbers += 1
         if notes.expect(bool(np.isfinite(difference).all()), f"{what}: not finite"):
             moved.append(float(np.linalg.norm(difference)) / mechanism.sensitivity)
-            notes.expect(moved[-1] <= 1 + 1e-9, f"{what}: moves the answer by {moved[-1]:.6g} sensitivities")
+            notes.expect(
+                moved[-1] <= 1 + 1e-9, f"{what}: moves the answer by {moved[-1]:.6g} sensitivities"
+            )
     notes.expect(max(moved, default=0.0) > 0, "no unit moves the answer at all")
-    return notes.finding("M1", mechanism.name, sees="any unit that moves the answer by more than its sensitivity")
+    return notes.finding(
+        "M1", mechanism.name, sees="any unit that moves the answer by more than its sensitivity"
+    )
 
 
 def noise(mechanism: OneShot, seed: int, alpha: float) -> Finding:
-    """H: the noise has the declared size (with a sensitivity that is not 1) and shape, and the answers lie on the grid."""
+    """H: the noise has the declared size (with a sensitivity that is not 1) and shape, and the
+    answers lie on the grid.
+    """
     notes = Notes()
     answers = mechanism.release(mechanism.nothing, key_of(seed, mechanism.name + " noise"))
     z = answers / (mechanism.sigma * mechanism.sensitivity)
@@ -64,7 +76,9 @@ def noise(mechanism: OneShot, seed: int, alpha: float) -> Finding:
     shape_tests(notes, {"the answers": z}, 0.9 * alpha)
     if mechanism.grid:
         units = answers / mechanism.grid
-        notes.expect(float(np.abs(units - np.rint(units)).max()) < 1e-6, "answers do not lie on the grid")
+        notes.expect(
+            float(np.abs(units - np.rint(units)).max()) < 1e-6, "answers do not lie on the grid"
+        )
         integer_tests(notes, units, 0.1 * alpha)
     other = mechanism.release(mechanism.nothing, key_of(seed + 1, mechanism.name + " noise"))
     again = mechanism.release(mechanism.nothing, key_of(seed, mechanism.name + " noise"))
@@ -72,11 +86,15 @@ def noise(mechanism: OneShot, seed: int, alpha: float) -> Finding:
     together = float(np.dot(z, other / (mechanism.sigma * mechanism.sensitivity)) / np.sqrt(len(z)))
     notes.expect(abs(together) < 6, "two runs have the same noise")
     seen = noise_seen(len(z), alpha / 2)
-    return notes.finding("H", mechanism.name, sees=f"noise {100 * (1 - seen):.1f} % off", alpha=alpha)
+    return notes.finding(
+        "H", mechanism.name, sees=f"noise {100 * (1 - seen):.1f} % off", alpha=alpha
+    )
 
 
 def mechanisms() -> list[OneShot]:
-    """Every one-shot query that the package has, on made-up data, with sensitivities other than 1."""
+    """Every one-shot query that the package has, on made-up data, with sensitivities other
+    than 1.
+    """
     return [
         histogram(1, 3.0),
         histogram(3, 2.5),
@@ -87,7 +105,9 @@ def mechanisms() -> list[OneShot]:
 
 
 def histogram(most: int, sigma: float) -> OneShot:
-    """Class counts of which a unit moves at most `most`: units with up to five images, an unusable one, one without a label."""
+    """Class counts of which a unit moves at most `most`: units with up to five images, an unusable
+    one, one without a label.
+    """
 
     def records(unit, labels, usable=None) -> SimpleNamespace:
         usable = np.ones(len(unit), bool) if usable is None else np.asarray(usable)
@@ -105,10 +125,15 @@ def histogram(most: int, sigma: float) -> OneShot:
     for unit in sorted(set(units)):
         gone = [-1 if u == unit else label for u, label in zip(units, labels)]
         pairs[f"unit {unit} without labels"] = (full, (records(units, gone), few))
-        pairs[f"unit {unit} unusable"] = (full, (records(units, labels, [u != unit for u in units]), few))
+        pairs[f"unit {unit} unusable"] = (
+            full,
+            (records(units, labels, [u != unit for u in units]), few),
+        )
     many = tuple(f"class {i}" for i in range(NUMBERS))
     name = f"histogram, {most} per unit"
-    return OneShot(name, release, pairs, (records([0, 1], [-1, -1]), many), float(most), sigma, 1 / 1024)
+    return OneShot(
+        name, release, pairs, (records([0, 1], [-1, -1]), many), float(most), sigma, 1 / 1024
+    )
 
 
 def replace_histogram(plan, sigma: float):
@@ -118,8 +143,12 @@ def replace_histogram(plan, sigma: float):
     return replace(plan, histogram_noise_multiplier=sigma, events=(Gaussian(sigma), *plan.events))
 
 
-def probe(score: str, *, votes: int | None = None, clip_norm: float | None = None, sigma: float = 2.0) -> OneShot:
-    """The ranking of a made-up denoiser's matrices. Adversarial units: latents of every scale, Inf and NaN, several draws."""
+def probe(
+    score: str, *, votes: int | None = None, clip_norm: float | None = None, sigma: float = 2.0
+) -> OneShot:
+    """The ranking of a made-up denoiser's matrices. Adversarial units: latents of every scale, Inf
+    and NaN, several draws.
+    """
     subject = made_up("attention", n_units=6, expected_batch_size=6.0)
     matrices = {
         name: module.weight
@@ -136,10 +165,15 @@ def probe(score: str, *, votes: int | None = None, clip_norm: float | None = Non
     def release(data, key: RunKey) -> np.ndarray:
         if isinstance(data, int):
             zeros = torch.zeros(data, dtype=torch.int64)
-            return np.array(release_scores(asked(tuple(f"matrix {i}" for i in range(data))), zeros, key, 0)[0])
+            return np.array(
+                release_scores(asked(tuple(f"matrix {i}" for i in range(data))), zeros, key, 0)[0]
+            )
         return np.array(
             release_scores(
-                asked(tuple(matrices)), _total(asked(tuple(matrices)), subject, matrices, data, key), key, 0
+                asked(tuple(matrices)),
+                _total(asked(tuple(matrices)), subject, matrices, data, key),
+                key,
+                0,
             )[0]
         )
 
@@ -147,7 +181,11 @@ def probe(score: str, *, votes: int | None = None, clip_norm: float | None = Non
     pairs = {"a unit": (data, zeroed(data, [0]))}
     for scale in (0.0, 30.0, 6e4, np.inf, np.nan):
         mean = data.mean.copy()
-        mean[1] = scale if not np.isfinite(scale) else np.clip(mean[1].astype(np.float32) * scale, -65504, 65504)
+        mean[1] = (
+            scale
+            if not np.isfinite(scale)
+            else np.clip(mean[1].astype(np.float32) * scale, -65504, 65504)
+        )
         pairs[f"latents times {scale:g}"] = (replace(data, mean=mean), zeroed(data, [1]))
     name = f"probe, {score}" + (f", C_s = {clip_norm:g}" if clip_norm else "")
     grid = 2.0**-10 if score == "votes" else sensitivity * 2.0**-20
@@ -157,7 +195,14 @@ def probe(score: str, *, votes: int | None = None, clip_norm: float | None = Non
 def _total(probe: Probe, subject: Subject, matrices: dict, data, key: RunKey) -> torch.Tensor:
     recipe, groups = subject.recipe, {name: [name] for name in matrices}
     batch = UnitBatch(
-        data, np.arange(data.n_units), key, STEP, 0, probe.noise_draws, recipe.time_bias, recipe.caption_dropout
+        data,
+        np.arange(data.n_units),
+        key,
+        STEP,
+        0,
+        probe.noise_draws,
+        recipe.time_bias,
+        recipe.caption_dropout,
     )
     losses = subject.adaptation.row_losses
     return total_scores(probe, groups, losses, matrices, subject.adaptation.model["unet"], batch, 2)

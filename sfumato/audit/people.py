@@ -1,4 +1,6 @@
-"""U, before the loop and between runs: what one unit decides of the class list, and what several runs mean by a unit. On made-up data."""
+"""U, before the loop and between runs: what one unit decides of the class list, and what several
+runs mean by a unit. On made-up data.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ PEOPLE = "aabcd" + "efg" + "h"  # of `many` four units, of `some` three, of `one
 
 
 def class_lists(seed: int) -> Finding:
-    """U: with one unit gone, the labels of all others are what they were, or the found list stops the run; names in a file are found."""
+    """U: with one unit gone, the labels of all others are what they were, or the found list stops
+    the run; names in a file are found.
+    """
     notes = Notes()
     pixels = np.random.default_rng(seed).random((len(LABELS), 8, 8))
     with tempfile.TemporaryDirectory() as place:
@@ -35,21 +39,34 @@ def class_lists(seed: int) -> Finding:
                 now = load_records(path, max_bad=1.0, **reading)
                 notes.numbers += 1
                 notes.expect(
-                    now.classes_found == (what != "declared"), f"a list that is {what} passes for another kind"
+                    now.classes_found == (what != "declared"),
+                    f"a list that is {what} passes for another kind",
                 )
                 if what == "found":
-                    notes.expect("one" in now.few, "a class of one unit is in a list that nobody has declared")
+                    notes.expect(
+                        "one" in now.few,
+                        "a class of one unit is in a list that nobody has declared",
+                    )
                     continue
-                notes.expect(now.classes == NAMES and not now.few, f"a class leaves the {what} list by a count")
-                same = np.array_equal(now.labels[others], LABELS[others]) and now.usable[others].all()
+                notes.expect(
+                    now.classes == NAMES and not now.few,
+                    f"a class leaves the {what} list by a count",
+                )
+                same = (
+                    np.array_equal(now.labels[others], LABELS[others]) and now.usable[others].all()
+                )
                 notes.expect(same, f"without unit {gone} others lose label or weight (list {what})")
     return notes.finding(
-        "U", "class lists", sees="any label of others that follows one unit; any class of one unit that is not told"
+        "U",
+        "class lists",
+        sees="any label of others that follows one unit; any class of one unit that is not told",
     )
 
 
 def partitions(seed: int) -> Finding:
-    """U: runs on the same images or units join, add up where they mean the same units, and have no total where they do not."""
+    """U: runs on the same images or units join, add up where they mean the same units, and have no
+    total where they do not.
+    """
     notes, spoken = Notes(), np.random.default_rng(seed)
     first = ("abcd", "ppqq")
     cases = {
@@ -69,12 +86,24 @@ def partitions(seed: int) -> Finding:
             ledger.close()
         notes.numbers += 1
         notes.expect(total == right, f"{what}: the total is {total} where {right} is right")
-    return notes.finding("U", "units of several runs", sees="a partition, a unit or an image that is not recognised")
+    return notes.finding(
+        "U", "units of several runs", sees="a partition, a unit or an image that is not recognised"
+    )
 
 
 def _charge(ledger: Ledger, run: str, images: str, units: str, salt: bytes) -> float | None:
     RunLedger(ledger, run).append("PLAN", {})
     events = [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}]
-    body = {"events": events, "epsilon": 1.0, "unit": "patient", "relation": "zero-out", "delta": 1e-5}
-    known = ledger.identify([salt + i.encode() for i in images], None, [salt + u.encode() for u in units])
-    return ledger.charge(run, known, body, lambda charges, released: float(len(charges))).body["total"]
+    body = {
+        "events": events,
+        "epsilon": 1.0,
+        "unit": "patient",
+        "relation": "zero-out",
+        "delta": 1e-5,
+    }
+    known = ledger.identify(
+        [salt + i.encode() for i in images], None, [salt + u.encode() for u in units]
+    )
+    return ledger.charge(run, known, body, lambda charges, released: float(len(charges))).body[
+        "total"
+    ]

@@ -1,4 +1,6 @@
-"""M1 and M6: paired replay of the real loop on neighbours under one key, where every difference is one unit's doing."""
+"""M1 and M6: paired replay of the real loop on neighbours under one key, where every difference is
+one unit's doing.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,23 @@ from .subject import Subject, key_of, latents, zeroed
 from .watch import ideal, own_gradient, released, vector, watch
 
 BREACH = 1e-5  # relative; what rounding in single precision may add to a unit's bound
-# Relative to the bound: the package ends contributions a ten-thousandth inside it, and rounding does the rest.
+# Relative to the bound: the package ends contributions a ten-thousandth inside it, and rounding
+# does the rest.
 EQUAL = 3e-4
 SCALES = (0.0, 1e-2, 30.0, 1e3, 6e4, float("inf"), float("-inf"), float("nan"))
 NORMS = (2.0, 1.0, 0.1, 1e-6)  # the clip norm in units of the unit's own gradient norm
 
 
-def sensitivity(subject: Subject, seed: int, units: int = 7, more: int = 0, brief: bool = False) -> Finding:
-    """M1: |S(D) - S(D')| <= C (1 + rho) for neighbours D and D', and S(D) - S(D') is the clipped gradient of the one unit.
+def sensitivity(
+    subject: Subject, seed: int, units: int = 7, more: int = 0, brief: bool = False
+) -> Finding:
+    """M1: |S(D) - S(D')| <= C (1 + rho) for neighbours D and D', and S(D) - S(D') is the clipped
+    gradient of the one unit.
 
-    S is B times what the optimiser is given. Adversarial units: gradients of norm 0, C/2, C, 10 C and 1e6 C, Inf and NaN,
-    duplicates, the only one with its label, the only one at all, several images each, several draws; and Poisson draws
-    with a divisor that is no whole number. `more`: further random neighbours; `brief`: fewer of them, for models that take long.
+    S is B times what the optimiser is given. Adversarial units: gradients of norm 0, C/2, C, 10 C
+    and 1e6 C, Inf and NaN, duplicates, the only one with its label, the only one at all, several
+    images each, several draws; and Poisson draws with a divisor that is no whole number. `more`:
+    further random neighbours; `brief`: fewer of them, for models that take long.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     everyone = subject.with_plan(n_units=units, expected_batch_size=float(units))
@@ -35,7 +42,8 @@ def sensitivity(subject: Subject, seed: int, units: int = 7, more: int = 0, brie
         if subject.exact:
             own = released(now, data, key) - released(now, zeroed(data, range(units)), key)
             notes.expect(
-                _close(own, sum(each), now, units), f"the sum is not that of the units' clipped gradients (K={draws})"
+                _close(own, sum(each), now, units),
+                f"the sum is not that of the units' clipped gradients (K={draws})",
             )
     data = latents(everyone, units, seed)
     for scale in SCALES[3:6] + SCALES[7:] if brief else SCALES:
@@ -47,7 +55,12 @@ def sensitivity(subject: Subject, seed: int, units: int = 7, more: int = 0, brie
         norm = float(vector(own_gradient(everyone, data, key, 2)).norm())
         for share in NORMS:
             _neighbours(
-                notes, everyone.with_plan(clip_norm=norm * share), data, 2, key, f"clip norm {share:g} of its own"
+                notes,
+                everyone.with_plan(clip_norm=norm * share),
+                data,
+                2,
+                key,
+                f"clip norm {share:g} of its own",
             )
     _unread(notes, everyone, data, key)
     _poisson(notes, subject, seed, units + 2)
@@ -57,10 +70,14 @@ def sensitivity(subject: Subject, seed: int, units: int = 7, more: int = 0, brie
     return notes.finding("M1", subject.name, sees="any unit that adds more than C (1 + rho)")
 
 
-def _neighbours(notes: Notes, subject: Subject, data: LatentData, unit: int, key, what: str, step: int = 0):
+def _neighbours(
+    notes: Notes, subject: Subject, data: LatentData, unit: int, key, what: str, step: int = 0
+):
     """One replay of D and of D without `unit`; returns what the unit should have added."""
     here, bound = f"unit {unit}, {what}", subject.plan.sensitivity
-    moved = released(subject, data, key, step=step) - released(subject, zeroed(data, [unit]), key, step=step)
+    moved = released(subject, data, key, step=step) - released(
+        subject, zeroed(data, [unit]), key, step=step
+    )
     notes.numbers += 1
     if not notes.expect(bool(torch.isfinite(moved).all()), f"{here}: not finite"):
         return torch.zeros_like(moved)
@@ -68,12 +85,16 @@ def _neighbours(notes: Notes, subject: Subject, data: LatentData, unit: int, key
     notes.expect(share <= 1 + BREACH, f"{here}: adds {share:.6g} of its bound")
     right = ideal(subject, own_gradient(subject, data, key, unit, step=step))
     if subject.exact:
-        notes.expect(_close(moved, right, subject), f"{here}: what it adds is not its own clipped gradient")
+        notes.expect(
+            _close(moved, right, subject), f"{here}: what it adds is not its own clipped gradient"
+        )
     return right
 
 
 def _close(value: torch.Tensor, right: torch.Tensor, subject: Subject, units: int = 1) -> bool:
-    return float((value - right).norm()) <= units * (EQUAL * subject.plan.clip_norm + _grid(subject, value))
+    return float((value - right).norm()) <= units * (
+        EQUAL * subject.plan.clip_norm + _grid(subject, value)
+    )
 
 
 def _grid(subject: Subject, value: torch.Tensor) -> float:
@@ -97,11 +118,18 @@ def _unread(notes: Notes, subject: Subject, data: LatentData, key) -> None:
 
 
 def _poisson(notes: Notes, subject: Subject, seed: int, units: int) -> None:
-    """Random draws: a unit adds nothing or its clipped gradient, whoever else was drawn, and both happen."""
-    now, key = subject.with_plan(n_units=units, expected_batch_size=units / 2), key_of(seed, subject.name + " drawn")
+    """Random draws: a unit adds nothing or its clipped gradient, whoever else was drawn, and both
+    happen.
+    """
+    now, key = (
+        subject.with_plan(n_units=units, expected_batch_size=units / 2),
+        key_of(seed, subject.name + " drawn"),
+    )
     data, drawn = latents(now, units, seed), []
     for step in range(24):  # correct code sees one of both kinds only with probability 2^-23
-        moved = released(now, data, key, step=step) - released(now, zeroed(data, [3]), key, step=step)
+        moved = released(now, data, key, step=step) - released(
+            now, zeroed(data, [3]), key, step=step
+        )
         right = ideal(now, own_gradient(now, data, key, 3, step=step))
         drawn.append(float(moved.norm()) > BREACH * now.plan.clip_norm)
         notes.numbers += 1
@@ -134,11 +162,14 @@ def _copied(data: LatentData, to: int, source: int) -> LatentData:
 
 
 def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
-    """M6: micro-batches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the same numbers; and a step gives
-    it the same whether others came before it or not (at learning rate 0): nothing is left over.
+    """M6: micro-batches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the
+    same numbers; and a step gives it the same whether others came before it or not (at learning
+    rate 0): nothing is left over.
     """
     notes, key = Notes(), key_of(seed, subject.name)
-    sizes = [{"micro_batch": size} for size in (1, 2, 3, 7, None)] + [{"micro_batch": 1, "engine": "reference"}]
+    sizes = [{"micro_batch": size} for size in (1, 2, 3, 7, None)] + [
+        {"micro_batch": 1, "engine": "reference"}
+    ]
     for draws, batch in ((1, units), (2, units / 2)):
         now = subject.with_plan(n_units=units, expected_batch_size=float(batch), noise_draws=draws)
         data = latents(now, units, seed)
@@ -153,11 +184,20 @@ def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
                 f"micro-batches of {size['micro_batch']} change the sum by {apart:.2g}, K={draws}",
             )
     now = subject.with_plan(n_units=units, expected_batch_size=units / 2)
-    now, data = replace(now, recipe=replace(now.recipe, learning_rate=0.0)), latents(subject, units, seed)
+    now, data = (
+        replace(now, recipe=replace(now.recipe, learning_rate=0.0)),
+        latents(subject, units, seed),
+    )
     together = watch(now, data, key, step=5, steps=3).vectors
     for i, value in enumerate(together):
         alone = released(now, data, key, step=5 + i)
         notes.numbers += 1
         apart = float((value - alone).norm()) / max(float(alone.norm()), now.plan.clip_norm)
-        notes.expect(apart <= 2e-5, f"step {i + 1} of three differs by {apart:.2g} from the same step alone")
-    return notes.finding("M6", subject.name, sees="a relative difference of 2e-5, beside a grid step of each unit in each number")
+        notes.expect(
+            apart <= 2e-5, f"step {i + 1} of three differs by {apart:.2g} from the same step alone"
+        )
+    return notes.finding(
+        "M6",
+        subject.name,
+        sees="a relative difference of 2e-5, beside a grid step of each unit in each number",
+    )

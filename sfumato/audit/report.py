@@ -19,7 +19,9 @@ READING = "The lower bound is a reading, not the guarantee."
 
 
 def enough(finding: Finding) -> bool:
-    """Whether a finding of check A rests on so many numbers that noise one per cent too small is found with probability 99.9 %."""
+    """Whether a finding of check A rests on so many numbers that noise one per cent too small is
+    found with probability 99.9 %.
+    """
     return finding.numbers > 0 and noise_seen(finding.numbers, finding.alpha / 2) >= 0.99
 
 
@@ -29,11 +31,14 @@ def fresh_seed() -> int:
 
 
 def print_row(finding: Finding) -> None:
-    """One line: verdict, check, what was checked, what it would have seen; a second one for what is wrong."""
+    """One line: verdict, check, what was checked, what it would have seen; a second one for what is
+    wrong.
+    """
     verdict = "ok  " if finding.passed else "FAIL"
     count = f"{finding.numbers:,}" if finding.numbers else ""
     print(
-        f"{verdict} {finding.check:4} {finding.subject:38.38} {count:>13}  {finding.sees:56.56} {finding.seconds:5.1f} s",
+        f"{verdict} {finding.check:4} {finding.subject:38.38} {count:>13}  {finding.sees:56.56}"
+        f" {finding.seconds:5.1f} s",
         flush=True,
     )
     if finding.detail:
@@ -52,19 +57,24 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
 
 
 def summary(findings: Sequence[Finding], settings: Settings) -> list[str]:
-    """The last lines: how many passed, how often correct code would fail, and the sentences that go with them."""
+    """The last lines: how many passed, how often correct code would fail, and the sentences that go
+    with them.
+    """
     failed = [f for f in findings if not f.passed]
     seconds = sum(f.seconds for f in findings)
     verdict = "PASS" if not failed else "FAIL"
     alarm = sum(f.alpha for f in findings)
     first = (
-        f"{verdict}: {len(findings) - len(failed)} of {len(findings)} passed in {seconds:.0f} s, seed {settings.seed}"
+        f"{verdict}: {len(findings) - len(failed)} of {len(findings)} passed in {seconds:.0f} s,"
+        f" seed {settings.seed}"
     )
     return [first, f"Correct code fails with probability {alarm:.1g}.", *sentences(findings)]
 
 
 def record(findings: Sequence[Finding], settings: Settings, **facts) -> dict:
-    """The record of an audit as a JSON object. `facts`: complete, plan (digest), code_version, versions, skipped."""
+    """The record of an audit as a JSON object. `facts`: complete, plan (digest), code_version,
+    versions, skipped.
+    """
     return {
         "format": FORMAT,
         "passed": bool(findings) and all(f.passed for f in findings),

@@ -1,4 +1,6 @@
-"""What is audited: a plan without a price, a model with its losses, and made-up latents. Nothing here is private."""
+"""What is audited: a plan without a price, a model with its losses, and made-up latents. Nothing
+here is private.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from . import models
 
 @dataclass(frozen=True)
 class Subject:
-    """One mechanism on one model. `shape`: of a latent; `exact`: losses in single precision, so that oracles can be compared."""
+    """One mechanism on one model. `shape`: of a latent; `exact`: losses in single precision, so
+    that oracles can be compared.
+    """
 
     name: str
     plan: Plan
@@ -35,7 +39,11 @@ class Subject:
     def groups(self) -> list[list[str]]:
         """The tensors' names as they are clipped: all together, or group by group."""
         per_group = self.plan.clipping.startswith("per-group")
-        return list(self.adaptation.clip_groups.values()) if per_group else [list(self.adaptation.trainable)]
+        return (
+            list(self.adaptation.clip_groups.values())
+            if per_group
+            else [list(self.adaptation.trainable)]
+        )
 
     def with_plan(self, **changes) -> Subject:
         """The same with other fields of the plan."""
@@ -47,10 +55,14 @@ class Subject:
 
 
 def changed(plan: Plan, **changes) -> Plan:
-    """The plan with other fields and without one-shot queries, reserve or price: the loop reads none of these."""
+    """The plan with other fields and without one-shot queries, reserve or price: the loop reads
+    none of these.
+    """
     fields = {"n_units": plan.n_units, "expected_batch_size": plan.expected_batch_size} | changes
     rate = fields["expected_batch_size"] / fields["n_units"]
-    sigma, steps = (changes.get(name, getattr(plan, name)) for name in ("noise_multiplier", "steps"))
+    sigma, steps = (
+        changes.get(name, getattr(plan, name)) for name in ("noise_multiplier", "steps")
+    )
     unpriced = {
         "sampling_rate": rate,
         "events": (PoissonGaussian(rate, sigma, steps),),
@@ -75,24 +87,51 @@ def clipped(plan: Plan, kind: str, groups: int) -> dict:
 
 
 def made_up_plan(**changes) -> Plan:
-    """Nine units, half of them in a step on average; the divisor is no whole number, so that rounding it would show."""
+    """Nine units, half of them in a step on average; the divisor is no whole number, so that
+    rounding it would show.
+    """
     units, batch = changes.pop("n_units", 9), changes.pop("expected_batch_size", 4.5)
     sigma, steps = changes.pop("noise_multiplier", 0.01), changes.pop("steps", 1000)
     fields = {
-        "method": "made-up", "unit": "record", "relation": "zero-out", "n_units": units, "max_per_unit": 1,
-        "classes": tuple("abcd"), "prompts": tuple("abcd"), "epsilon_target": 1.0, "delta": 0.5 / units,
-        "sampling_rate": batch / units, "expected_batch_size": batch, "steps": steps, "noise_draws": 1, "clip_norm": 0.5,
-        "clipping": "flat", "gamma": None, "noise_multiplier": sigma, "histogram_noise_multiplier": None, "retry_steps": 0,
-        "events": (PoissonGaussian(batch / units, sigma, steps),), "epsilon": 0.0, "base": "made-up", "base_digest": "",
-        "trainable": 1, "learning_rate": 1e-3, "warmup_steps": 0, "ema_decay": 0.9, "target_modules": (), "rank": None,
+        "method": "made-up",
+        "unit": "record",
+        "relation": "zero-out",
+        "n_units": units,
+        "max_per_unit": 1,
+        "classes": tuple("abcd"),
+        "prompts": tuple("abcd"),
+        "epsilon_target": 1.0,
+        "delta": 0.5 / units,
+        "sampling_rate": batch / units,
+        "expected_batch_size": batch,
+        "steps": steps,
+        "noise_draws": 1,
+        "clip_norm": 0.5,
+        "clipping": "flat",
+        "gamma": None,
+        "noise_multiplier": sigma,
+        "histogram_noise_multiplier": None,
+        "retry_steps": 0,
+        "events": (PoissonGaussian(batch / units, sigma, steps),),
+        "epsilon": 0.0,
+        "base": "made-up",
+        "base_digest": "",
+        "trainable": 1,
+        "learning_rate": 1e-3,
+        "warmup_steps": 0,
+        "ema_decay": 0.9,
+        "target_modules": (),
+        "rank": None,
         "grid": 1e-3,
-    }  # fmt: skip
+    }
     plan = Plan(**fields | changes)
     return replace(plan, rounding=Rounding.of(plan.clip().sensitivity, plan.trainable))
 
 
 def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **plan) -> Subject:
-    """A denoiser of `family` and a trainable table of class tokens, with the package's own objective."""
+    """A denoiser of `family` and a trainable table of class tokens, with the package's own
+    objective.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         unet = (models.FAMILIES | {"wide": models.Wide})[family]()
@@ -118,7 +157,9 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
 
 
 def latents(subject: Subject, units: int, seed: int = 0, per_unit: int = 1) -> LatentData:
-    """`units` units with `per_unit` random latents each and random labels; the last label belongs to the last unit alone."""
+    """`units` units with `per_unit` random latents each and random labels; the last label belongs
+    to the last unit alone.
+    """
     rng, n, classes = np.random.default_rng(seed), units * per_unit, len(subject.plan.classes)
     label = rng.integers(0, max(1, classes - 1), n)
     label[-per_unit:] = classes - 1
@@ -133,7 +174,9 @@ def latents(subject: Subject, units: int, seed: int = 0, per_unit: int = 1) -> L
 
 def zeroed(data: LatentData, units) -> LatentData:
     """The neighbour: `units` have their slots and nothing in them (zero-out)."""
-    images = np.concatenate([data.order[data.first[u] : data.first[u + 1]] for u in units] or [[]]).astype(np.int64)
+    images = np.concatenate(
+        [data.order[data.first[u] : data.first[u + 1]] for u in units] or [[]]
+    ).astype(np.int64)
     mean, std, label = data.mean.copy(), data.std.copy(), data.label.copy()
     mean[images], std[images], label[images] = 0, 0, -1
     return replace(data, mean=mean, std=std, label=label)

@@ -1,4 +1,6 @@
-"""M5: nothing that is published, constant or counted depends on one record. Whole runs on neighbours, on a made-up pipeline."""
+"""M5: nothing that is published, constant or counted depends on one record. Whole runs on
+neighbours, on a made-up pipeline.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,29 @@ from ..synthesis.dataset import Sampling
 from ..training import Performance, open_latents
 from .finding import Finding, Notes
 
-# Few steps with much noise, because they are priced in a moment. No histogram: class counts are then nobody's business.
+# Few steps with much noise, because they are priced in a moment. No histogram: class counts are
+# then nobody's business.
 OPTIONS = {
-    "epsilon": 0.1, "delta": 1e-3, "steps": 2, "expected_batch_size": 6, "method": "lora", "method_options": {"rank": 2},
-    "classes": CLASSES, "max_bad": 1.0, "performance": Performance(micro_batch=4, precision="float32"),
-}  # fmt: skip
+    "epsilon": 0.1,
+    "delta": 1e-3,
+    "steps": 2,
+    "expected_batch_size": 6,
+    "method": "lora",
+    "method_options": {"rank": 2},
+    "classes": CLASSES,
+    "max_bad": 1.0,
+    "performance": Performance(micro_batch=4, precision="float32"),
+}
 SECRET = ("head", "run", "run_key_id", "entries", "charges", "ledger")
 
 
 def untouched(seed: int) -> Finding:
-    """M5: plan, options, public log, shapes, settings, prompts and counts per class are equal for D and its neighbours.
+    """M5: plan, options, public log, shapes, settings, prompts and counts per class are equal for D
+    and its neighbours.
 
-    Neighbours: one record with another picture and another label, and one whose file does not decode. The run keys differ, so everything
-    that is equal is equal whatever was drawn. The cached latents of all other records are equal to the bit.
+    Neighbours: one record with another picture and another label, and one whose file does not
+    decode. The run keys differ, so everything that is equal is equal whatever was drawn. The cached
+    latents of all other records are equal to the bit.
     """
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:
@@ -52,8 +64,13 @@ def untouched(seed: int) -> Finding:
             notes.expect(facts.get(name) == value, f"{name} changes with one record ({what})")
         notes.expect(set(facts) == set(right), f"other files are published ({what})")
         kept = sum((Counter(latents) & Counter(others)).values())
-        notes.expect(kept >= len(latents) - 1, f"{len(latents) - kept} latents change with one record ({what})")
-    return notes.finding("M5", "whole runs on a tiny base", sees="any published fact that one record changes")
+        notes.expect(
+            kept >= len(latents) - 1,
+            f"{len(latents) - kept} latents change with one record ({what})",
+        )
+    return notes.finding(
+        "M5", "whole runs on a tiny base", sees="any published fact that one record changes"
+    )
 
 
 def _spoil(path: Path, what: str) -> None:
@@ -68,7 +85,9 @@ def _spoil(path: Path, what: str) -> None:
 
 
 def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], list[bytes]]:
-    """All facts that may leave or are public by the plan, by name; and the latents of all records, as bytes."""
+    """All facts that may leave or are public by the plan, by name; and the latents of all records,
+    as bytes.
+    """
     ledger, output = folder.with_suffix(".ledger"), folder.with_suffix(".release")
     run = verbs.adapt(images, output=folder, base=base, ledger=ledger, **OPTIONS)
     release = verbs.synthesize(run, 5, output, sampling=Sampling(steps=1, batch=5))

@@ -1,4 +1,6 @@
-"""One step of the real loop, seen from the optimiser's side; and what it should have been, one unit at a time by plain autograd."""
+"""One step of the real loop, seen from the optimiser's side; and what it should have been, one unit
+at a time by plain autograd.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ from .subject import Subject
 
 @dataclass
 class Seen:
-    """What a stretch of the loop did. `released`: per step, name -> what the optimiser was given, in units of the sum (times
-    B), fp64; `trace`: what happened in which order; `steps`: counted at the end; `moved`: names of changed tensors."""
+    """What a stretch of the loop did. `released`: per step, name -> what the optimiser was given,
+    in units of the sum (times B), fp64; `trace`: what happened in which order; `steps`: counted at
+    the end; `moved`: names of changed tensors.
+    """
 
     released: list[dict[str, Tensor]] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
@@ -46,35 +50,57 @@ def watch(
     attempt: int = 0,
     on_optimiser: Callable[[], None] = lambda: None,
 ) -> Seen:
-    """Run `steps` logical steps of `training.train` from `step` on; the model is put back afterwards.
+    """Run `steps` logical steps of `training.train` from `step` on; the model is put back
+    afterwards.
 
-    Nothing of the loop is replaced: a hook of the optimiser reads the gradients that it is about to apply, after noise and
-    division, and multiplies them by the plan's B and sensitivity; then it calls `on_optimiser`.
+    Nothing of the loop is replaced: a hook of the optimiser reads the gradients that it is about to
+    apply, after noise and division, and multiplies them by the plan's B and sensitivity; then it
+    calls `on_optimiser`.
     """
     plan, adaptation = subject.plan, subject.adaptation
     held = {**dict(adaptation.model.named_parameters()), **dict(adaptation.model.named_buffers())}
     before = {name: value.detach().clone() for name, value in held.items()}
-    state, seen = State(adaptation.trainable, adaptation.learning_rate_factor, subject.recipe), Seen()
+    state, seen = (
+        State(adaptation.trainable, adaptation.learning_rate_factor, subject.recipe),
+        Seen(),
+    )
     state.step, unit = step, plan.expected_batch_size * plan.clip_norm
 
     def at_optimiser(*_: object) -> None:
         seen.trace.append("optimiser")
         grads = {name: p.grad for name, p in adaptation.trainable.items()}
-        seen.released.append({name: grad.detach().double() * unit for name, grad in grads.items() if grad is not None})
+        seen.released.append(
+            {
+                name: grad.detach().double() * unit
+                for name, grad in grads.items()
+                if grad is not None
+            }
+        )
         on_optimiser()
 
     def on_step(progress, now: State) -> bool:
-        seen.trace.append(f"step {progress.step} of {progress.steps}, rate {progress.learning_rate:.6g}")
+        seen.trace.append(
+            f"step {progress.step} of {progress.steps}, rate {progress.learning_rate:.6g}"
+        )
         return now.step < step + steps
 
     state.optimizer.register_step_pre_hook(at_optimiser)
     try:
         train(
-            plan, adaptation, data, key, attempt=attempt, recipe=subject.recipe, performance=subject.performance,
-            state=state, on_step=on_step,
-        )  # fmt: skip
+            plan,
+            adaptation,
+            data,
+            key,
+            attempt=attempt,
+            recipe=subject.recipe,
+            performance=subject.performance,
+            state=state,
+            on_step=on_step,
+        )
         seen.steps, seen.state = state.step - step, state.tensors()
-        seen.moved = {name for name, value in held.items() if not torch.equal(value.detach(), before[name])}
+        seen.moved = {
+            name for name, value in held.items() if not torch.equal(value.detach(), before[name])
+        }
     finally:
         with torch.no_grad():
             for name, value in held.items():
@@ -82,7 +108,9 @@ def watch(
     return seen
 
 
-def released(subject: Subject, data: LatentData, key: RunKey, *, step: int = 0, attempt: int = 0) -> Tensor:
+def released(
+    subject: Subject, data: LatentData, key: RunKey, *, step: int = 0, attempt: int = 0
+) -> Tensor:
     """What one step gives the optimiser, as one vector in units of the sum."""
     return watch(subject, data, key, step=step, attempt=attempt).vectors[0]
 
@@ -90,10 +118,19 @@ def released(subject: Subject, data: LatentData, key: RunKey, *, step: int = 0, 
 def own_gradient(
     subject: Subject, data: LatentData, key: RunKey, unit: int, *, step: int = 0, attempt: int = 0
 ) -> dict:
-    """The gradient of one unit's loss, its draws averaged, by `torch.autograd.grad` on that unit alone; name -> fp64."""
+    """The gradient of one unit's loss, its draws averaged, by `torch.autograd.grad` on that unit
+    alone; name -> fp64.
+    """
     plan, adaptation, recipe = subject.plan, subject.adaptation, subject.recipe
     batch = UnitBatch(
-        data, np.array([unit]), key, step, attempt, plan.noise_draws, recipe.time_bias, recipe.caption_dropout
+        data,
+        np.array([unit]),
+        key,
+        step,
+        attempt,
+        plan.noise_draws,
+        recipe.time_bias,
+        recipe.caption_dropout,
     )
     required = {name: p.requires_grad for name, p in adaptation.trainable.items()}
     try:
@@ -101,16 +138,22 @@ def own_gradient(
             p.requires_grad_(True)
         with torch.enable_grad():
             loss = adaptation.row_losses(batch[0:1]).mean()
-            grads = torch.autograd.grad(loss, list(adaptation.trainable.values()), allow_unused=True)
+            grads = torch.autograd.grad(
+                loss, list(adaptation.trainable.values()), allow_unused=True
+            )
     finally:
         for name, p in adaptation.trainable.items():
             p.requires_grad_(required[name])
     named = zip(adaptation.trainable.items(), grads, strict=True)
-    return {name: torch.zeros_like(p).double() if g is None else g.double() for (name, p), g in named}
+    return {
+        name: torch.zeros_like(p).double() if g is None else g.double() for (name, p), g in named
+    }
 
 
 def ideal(subject: Subject, gradient: dict[str, Tensor]) -> Tensor:
-    """What the plan allows a unit with this gradient to add, by the definitions of the papers and not by the package's own."""
+    """What the plan allows a unit with this gradient to add, by the definitions of the papers and
+    not by the package's own.
+    """
     plan = subject.plan
     if not all(bool(torch.isfinite(t).all()) for t in gradient.values()):
         return torch.zeros_like(vector(gradient))

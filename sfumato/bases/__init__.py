@@ -7,9 +7,26 @@ from .denoising import make_denoiser
 from .exported import load_base, weights_of_base
 from .files import weight_files
 from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
-from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, open_adapted, remove_loda, save_loda
+from .loda import (
+    LODA_FILE,
+    LoDA,
+    add_loda,
+    branches,
+    load_loda,
+    open_adapted,
+    remove_loda,
+    save_loda,
+)
 from .pipeline import Base, around, bundled_bases, folder_digest, make_scheduler, resolve_base
-from .saving import LORA_FILE, add_lora, as_pipeline, load_lora, lora_inputs, save_lora, save_pipeline
+from .saving import (
+    LORA_FILE,
+    add_lora,
+    as_pipeline,
+    load_lora,
+    lora_inputs,
+    save_lora,
+    save_pipeline,
+)
 from .tokens import PromptEncoder, add_placeholders, name_placeholders, write_embeddings
 from .vectors import (
     EMBEDS_FILE,

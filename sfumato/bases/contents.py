@@ -1,4 +1,6 @@
-"""Weights known by what they hold: a copy under another name, in another file, shard or precision is still the same."""
+"""Weights known by what they hold: a copy under another name, in another file, shard or precision
+is still the same.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +15,45 @@ from safetensors import SafetensorError, safe_open
 from ..errors import ModelError
 from .files import weight_files
 
-# Numbers of one block: one that is edited hides its own block alone. Large tensors in larger blocks, by their size, which a copy keeps.
+# Numbers of one block: one that is edited hides its own block alone. Large tensors in larger
+# blocks, by their size, which a copy keeps.
 BLOCK, LARGE_BLOCK, LARGE = 256, 4096, 1 << 16
-FEWEST, DISTINCT = 16, 12  # numbers of a block, different ones among them; of fewer two models can hold the same by chance
+# numbers of a block, different ones among them; of fewer two models can hold the same by chance
+FEWEST, DISTINCT = 16, 12
 GLANCE = 64  # numbers of a block in which different ones are looked for before all are
 
 
 def content_of(tensor: torch.Tensor) -> bytes | None:
-    """How rows of earlier versions know a tensor: SHA-256 of its numbers in half precision; None for one that says too little."""
+    """How rows of earlier versions know a tensor: SHA-256 of its numbers in half precision; None
+    for one that says too little.
+    """
     flat = tensor.detach().to("cpu", torch.float32).flatten()
-    if flat.numel() < FEWEST or not torch.is_floating_point(tensor) or bool((flat == flat[0]).all()):
+    if (
+        flat.numel() < FEWEST
+        or not torch.is_floating_point(tensor)
+        or bool((flat == flat[0]).all())
+    ):
         return None
     return hashlib.sha256(flat.to(torch.float16).numpy().tobytes()).digest()
 
 
 def blocks_of(tensor: torch.Tensor) -> Iterator[bytes]:
-    """SHA-256 of each block of a tensor's numbers in half precision, in order, but for blocks that say too little."""
+    """SHA-256 of each block of a tensor's numbers in half precision, in order, but for blocks that
+    say too little.
+    """
     if not torch.is_floating_point(tensor) or tensor.numel() < FEWEST:
         return
     # Plus zero: it makes minus zeros zeros.
-    flat = (tensor.detach().to("cpu", torch.float32).flatten().to(torch.float16) + 0.0).numpy().view(np.uint16)
+    flat = (
+        (tensor.detach().to("cpu", torch.float32).flatten().to(torch.float16) + 0.0)
+        .numpy()
+        .view(np.uint16)
+    )
     size = LARGE_BLOCK if len(flat) >= LARGE else min(BLOCK, len(flat))
-    whole, tail = flat[: len(flat) // size * size].reshape(-1, size), flat[len(flat) // size * size :]
+    whole, tail = (
+        flat[: len(flat) // size * size].reshape(-1, size),
+        flat[len(flat) // size * size :],
+    )
     clear = _different(whole[:, :: max(1, size // GLANCE)])
     for row, says in zip(whole, clear):
         if says >= DISTINCT or len(np.unique(row)) >= DISTINCT:
@@ -50,17 +69,23 @@ def _different(rows: np.ndarray) -> np.ndarray:
 
 
 def parts(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors, and of token tables each row for itself: a token may be put into another table."""
+    """The tensors, and of token tables each row for itself: a token may be put into another
+    table.
+    """
     for name, tensor in tensors:
         for part in tensor if _holds_tokens(name, tensor) else (tensor,):
             yield name, part
 
 
 def contents(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[bytes, str]:
-    """Content -> name: of the blocks of each part, and, as in rows of earlier versions, of each tensor and token."""
+    """Content -> name: of the blocks of each part, and, as in rows of earlier versions, of each
+    tensor and token.
+    """
     found: dict[bytes, str] = {}
     for name, tensor in tensors:
-        found.update((content, name) for _, part in parts([(name, tensor)]) for content in blocks_of(part))
+        found.update(
+            (content, name) for _, part in parts([(name, tensor)]) for content in blocks_of(part)
+        )
         for part in (tensor, *(tensor if _holds_tokens(name, tensor) else ())):
             if (content := content_of(part)) is not None:
                 found.setdefault(content, name)
@@ -68,7 +93,9 @@ def contents(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[bytes, str]:
 
 
 def contents_of_files(place: Path) -> dict[bytes, str]:
-    """The same of a safetensors file, or of all such files in a folder; ModelError if one does not read."""
+    """The same of a safetensors file, or of all such files in a folder; ModelError if one does not
+    read.
+    """
     return contents(_read(place))
 
 
@@ -77,9 +104,15 @@ def blocks_of_files(place: Path) -> frozenset[bytes]:
     return frozenset(content for _, part in parts(_read(place)) for content in blocks_of(part))
 
 
-def made_contents(tensors: Iterable[tuple[str, torch.Tensor]], before: Collection[bytes] = ()) -> list[list[bytes]]:
-    """What a run made: of each tensor, and of each token, the contents of the blocks that are not in `before`."""
-    found = ([c for c in dict.fromkeys(blocks_of(part)) if c not in before] for _, part in parts(tensors))
+def made_contents(
+    tensors: Iterable[tuple[str, torch.Tensor]], before: Collection[bytes] = ()
+) -> list[list[bytes]]:
+    """What a run made: of each tensor, and of each token, the contents of the blocks that are not
+    in `before`.
+    """
+    found = (
+        [c for c in dict.fromkeys(blocks_of(part)) if c not in before] for _, part in parts(tensors)
+    )
     return [made for made in found if made]
 
 
@@ -89,7 +122,9 @@ def made_contents_of_files(place: Path, before: Collection[bytes] = ()) -> list[
 
 
 def _holds_tokens(name: str, tensor: torch.Tensor) -> bool:
-    """A vocabulary's table, class tokens in training, or a file of token vectors, whose names are words and no module's."""
+    """A vocabulary's table, class tokens in training, or a file of token vectors, whose names are
+    words and no module's.
+    """
     table = name.endswith(("token_embedding.weight", "tokens.weight"))
     return tensor.ndim == 2 and (table or not name.endswith((".weight", ".bias")))
 
@@ -101,4 +136,6 @@ def _read(place: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 for name in file.keys():
                     yield name, file.get_tensor(name)
         except (OSError, SafetensorError, ValueError) as error:
-            raise ModelError(f"{path.name} is not a whole safetensors file: fetch or save it again") from error
+            raise ModelError(
+                f"{path.name} is not a whole safetensors file: fetch or save it again"
+            ) from error

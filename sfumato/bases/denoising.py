@@ -1,4 +1,6 @@
-"""The denoiser as the sampler calls it: prompts do not change from step to step, so their projections are kept."""
+"""The denoiser as the sampler calls it: prompts do not change from step to step, so their
+projections are kept.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ from .pipeline import Base
 
 
 def make_denoiser(base: Base) -> Callable[..., torch.Tensor]:
-    """denoise(latents [B, C, h, w], t, text [B, L, D], memory) -> prediction float32 [B, C, h, w]; for any thread.
+    """denoise(latents [B, C, h, w], t, text [B, L, D], memory) -> prediction float32 [B, C, h, w];
+    for any thread.
 
-    `memory` is a dict of the caller's, empty at first: one for each `text`, used for all its steps. Keys and values
-    of the prompts stay in it, so that they are computed once. The prediction is that of `base.unet` itself, to the
-    last bit; a denoiser with any other than the plain attention that `load_base` gives small bases is called as it
-    is. Weights are shared with the base, which is left alone.
+    `memory` is a dict of the caller's, empty at first: one for each `text`, used for all its steps.
+    Keys and values of the prompts stay in it, so that they are computed once. The prediction is
+    that of `base.unet` itself, to the last bit; a denoiser with any other than the plain attention
+    that `load_base` gives small bases is called as it is. Weights are shared with the base, which
+    is left alone.
     """
     unet, keeps = base.unet, _is_plain(base.unet)
     if keeps:
@@ -24,7 +28,9 @@ def make_denoiser(base: Base) -> Callable[..., torch.Tensor]:
         unet.set_attn_processor(_PlainAttention())
 
     @torch.no_grad()
-    def denoise(latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict) -> torch.Tensor:
+    def denoise(
+        latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict
+    ) -> torch.Tensor:
         more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
         with torch.autocast("cpu", torch.bfloat16):
             return unet(latents, t, text, **more).sample.float()
@@ -50,9 +56,19 @@ def _is_plain(unet) -> bool:
 
 
 class _PlainAttention:
-    """softmax(q k^T / sqrt(d)) v over heads, as diffusers' AttnProcessor, with keys and values of prompts in `memory`."""
+    """softmax(q k^T / sqrt(d)) v over heads, as diffusers' AttnProcessor, with keys and values of
+    prompts in `memory`.
+    """
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, memory=None):
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        temb=None,
+        memory=None,
+    ):
         query = attn.head_to_batch_dim(attn.to_q(hidden_states))
         if encoder_hidden_states is None:
             key, value = self.project(attn, hidden_states)
@@ -65,4 +81,6 @@ class _PlainAttention:
 
     @staticmethod
     def project(attn, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return attn.head_to_batch_dim(attn.to_k(context)), attn.head_to_batch_dim(attn.to_v(context))
+        return attn.head_to_batch_dim(attn.to_k(context)), attn.head_to_batch_dim(
+            attn.to_v(context)
+        )

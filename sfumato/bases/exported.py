@@ -1,4 +1,6 @@
-"""A base given as what `export` wrote: a folder around a pipeline, or adapters or tokens that go onto the bundled base they were made for."""
+"""A base given as what `export` wrote: a folder around a pipeline, or adapters or tokens that go
+onto the bundled base they were made for.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ CERTIFICATES = ("privacy.json", "synthesis.json")
 
 
 def load_base(name_or_path: str | Path) -> Base:
-    """Open a bundled base by name, a local StableDiffusionPipeline folder, or a folder of `sfumato export`: its pipeline, or its LoRA or
-    tokens on the base that they name.
+    """Open a bundled base by name, a local StableDiffusionPipeline folder, or a folder of `sfumato
+    export`: its pipeline, or its LoRA or tokens on the base that they name.
 
-    Raises ModelError as `load_pipeline`, and where adapters were made for a base that is not bundled: only its last name is known, so it
-    cannot be found.
+    Raises ModelError as `load_pipeline`, and where adapters were made for a base that is not
+    bundled: only its last name is known, so it cannot be found.
     """
     folder = resolve_base(name_or_path)
     added = _added(folder)
@@ -47,13 +49,22 @@ def _added(folder: Path) -> list[Path]:
     """Files of adapters or tokens where there is no pipeline."""
     if (folder / "model_index.json").exists():
         return []
-    return [path for path in (folder / LORA_FILE, folder / LODA_FILE, *embeds_files(folder)) if path.is_file()]
+    return [
+        path
+        for path in (folder / LORA_FILE, folder / LODA_FILE, *embeds_files(folder))
+        if path.is_file()
+    ]
 
 
 def _origin(folder: Path) -> str:
-    """Name of the bundled base that an adapter's certificate names, with the digest that it names."""
+    """Name of the bundled base that an adapter's certificate names, with the digest that it
+    names.
+    """
     if (folder / LODA_FILE).exists():
-        raise ModelError(f"{folder} holds branches that do not merge into weights, and no method goes on from them: take its base")
+        raise ModelError(
+            f"{folder} holds branches that do not merge into weights, and no method goes on from"
+            " them: take its base"
+        )
     for name in CERTIFICATES:
         try:
             facts = json.loads((folder / name).read_text("utf-8"))
@@ -62,11 +73,14 @@ def _origin(folder: Path) -> str:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{name} in {folder} does not read: fetch the release again") from error
+            raise ModelError(
+                f"{name} in {folder} does not read: fetch the release again"
+            ) from error
         if base in bundled_bases() and folder_digest(bundled_bases()[base]) == digest:
             return base
         break
     raise ModelError(
-        f"{folder} holds an adapter alone, and the base it was made for is not one that comes with sfumato: merge it into that base "
-        "with diffusers (load_lora_weights, fuse_lora, save_pretrained) and name the pipeline"
+        f"{folder} holds an adapter alone, and the base it was made for is not one that comes with"
+        " sfumato: merge it into that base with diffusers (load_lora_weights, fuse_lora,"
+        " save_pretrained) and name the pipeline"
     )

@@ -1,4 +1,6 @@
-"""The files of a base, listed in one way for whoever checks, names or compares them: nothing is skipped in silence."""
+"""The files of a base, listed in one way for whoever checks, names or compares them: nothing is
+skipped in silence.
+"""
 
 from __future__ import annotations
 
@@ -15,51 +17,72 @@ INDEX = ".index.json"
 
 
 def base_files(folder: Path) -> list[Path]:
-    """Every file below `folder`, in name order. A link to a file is the file, as in the model hub's cache.
+    """Every file below `folder`, in name order. A link to a file is the file, as in the model hub's
+    cache.
 
-    ModelError for a linked folder, a dead link, what is no file, and a folder that does not read: loaders would follow where nobody looked.
+    ModelError for a linked folder, a dead link, what is no file, and a folder that does not read:
+    loaders would follow where nobody looked.
     """
     found: list[Path] = []
     try:
         for place, folders, files in os.walk(folder, onerror=_raise):
             for path in (Path(place, name) for name in folders):
                 if path.is_symlink():
-                    raise ModelError(f"{path.relative_to(folder)} in {folder} is a link to a folder: put a copy of the folder there")
+                    raise ModelError(
+                        f"{path.relative_to(folder)} in {folder} is a link to a folder: put a copy"
+                        " of the folder there"
+                    )
             for path in (Path(place, name) for name in files):
                 if not stat.S_ISREG(path.stat().st_mode):
-                    raise ModelError(f"{path.relative_to(folder)} in {folder} is no file: remove it")
+                    raise ModelError(
+                        f"{path.relative_to(folder)} in {folder} is no file: remove it"
+                    )
                 found.append(path)
     except OSError as error:
         where = Path(error.filename or folder).name
-        raise ModelError(f"{where} in {folder} cannot be read: fetch the base again, or remove what is a dead link") from error
+        raise ModelError(
+            f"{where} in {folder} cannot be read: fetch the base again, or remove what is a dead"
+            " link"
+        ) from error
     return sorted(found)
 
 
 def weight_files(place: Path) -> list[Path]:
     """The safetensors files of a base, or the one file that `place` is."""
-    return [place] if place.is_file() else [p for p in base_files(place) if p.suffix == ".safetensors"]
+    return (
+        [place] if place.is_file() else [p for p in base_files(place) if p.suffix == ".safetensors"]
+    )
 
 
 def check_kinds(folder: Path, components: set[str]) -> None:
-    """ModelError for pickles and code anywhere; in a component's folder for all but what it is made of, and for whatever sends its loader
-    to another file."""
+    """ModelError for pickles and code anywhere; in a component's folder for all but what it is made
+    of, and for whatever sends its loader to another file.
+    """
     for path in base_files(folder):
         name = path.relative_to(folder)
         if path.suffix.lower() in PICKLED:
             raise ModelError(
-                f"{path.name} in {folder} is a pickle, which can run code: convert the base to safetensors "
-                "(save_pretrained with safe_serialization=True) and remove it"
+                f"{path.name} in {folder} is a pickle, which can run code: convert the base to"
+                " safetensors (save_pretrained with safe_serialization=True) and remove it"
             )
         if path.suffix == ".py":
-            raise ModelError(f"{folder} carries code of its own ({path.name}): sfumato runs none of it")
+            raise ModelError(
+                f"{folder} carries code of its own ({path.name}): sfumato runs none of it"
+            )
         if path.name.lower().endswith(INDEX):
             _check_index(path)
         if name.parts[0] not in components:
             continue
         if path.suffix not in READ:
-            raise ModelError(f"{name} of {folder} is none of {', '.join(sorted(READ))}: remove it; weights are read from safetensors alone")
+            raise ModelError(
+                f"{name} of {folder} is none of {', '.join(sorted(READ))}: remove it; weights are"
+                " read from safetensors alone"
+            )
         if path.name == "adapter_config.json":
-            raise ModelError(f"{name} of {folder} sends its loader to another model: merge the adapter and save the base again")
+            raise ModelError(
+                f"{name} of {folder} sends its loader to another model: merge the adapter and save"
+                " the base again"
+            )
 
 
 def _check_index(path: Path) -> None:
@@ -70,7 +93,8 @@ def _check_index(path: Path) -> None:
         plain = isinstance(name, str) and name == os.path.basename(name) and "\\" not in name
         if not (plain and name.endswith(".safetensors") and path.with_name(name).is_file()):
             raise ModelError(
-                f"{path.parent.name}/{path.name} names a part that is no safetensors file beside it: save the base again as safetensors"
+                f"{path.parent.name}/{path.name} names a part that is no safetensors file beside"
+                " it: save the base again as safetensors"
             )
 
 

@@ -15,7 +15,8 @@ SMALL_VOCABULARY = 10_000
 
 @torch.no_grad()
 def encode_images(base: Base, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 [B, R, R, 3] -> mean and standard deviation of the scaled latents, float32 [B, C, h, w] each.
+    """uint8 [B, R, R, 3] -> mean and standard deviation of the scaled latents, float32 [B, C, h, w]
+    each.
 
     Both are kept, so that the posterior can be sampled anew in every draw.
     """
@@ -31,7 +32,14 @@ def decode_latents(base: Base, latents: torch.Tensor) -> np.ndarray:
     """Scaled latents [B, C, h, w] -> uint8 pictures [B, R, R, 3]."""
     with torch.autocast("cpu", torch.bfloat16):
         pixels = base.vae.decode(latents / base.vae.config.scaling_factor).sample
-    return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return (
+        ((pixels.float() + 1) * 127.5)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
 
 
 def tokenize(base: Base, prompts: Sequence[str]) -> torch.Tensor:
@@ -40,17 +48,25 @@ def tokenize(base: Base, prompts: Sequence[str]) -> torch.Tensor:
     prompts = [every_vector(base, prompt) for prompt in prompts]
     for prompt in prompts:
         if len(base.tokenizer(prompt, truncation=False, verbose=False).input_ids) > longest:
-            raise SfumatoError(f"the prompt {prompt[:60]!r} is longer than the base's {longest} tokens: shorten it")
-    return base.tokenizer(list(prompts), padding="max_length", max_length=longest, return_tensors="pt").input_ids
+            raise SfumatoError(
+                f"the prompt {prompt[:60]!r} is longer than the base's {longest} tokens: shorten it"
+            )
+    return base.tokenizer(
+        list(prompts), padding="max_length", max_length=longest, return_tensors="pt"
+    ).input_ids
 
 
 def every_vector(base: Base, prompt: str) -> str:
-    """The prompt with `<token> <token>_1 ...` for an added token of several vectors, as diffusers' pipelines write it."""
+    """The prompt with `<token> <token>_1 ...` for an added token of several vectors, as diffusers'
+    pipelines write it.
+    """
     added = base.tokenizer.added_tokens_encoder
     for token in added:
         if f"{token}_1" in added and token in prompt:
             count = next(i for i in range(1, len(added) + 1) if f"{token}_{i}" not in added)
-            prompt = prompt.replace(token, " ".join([token, *(f"{token}_{i}" for i in range(1, count))]))
+            prompt = prompt.replace(
+                token, " ".join([token, *(f"{token}_{i}" for i in range(1, count))])
+            )
     return prompt
 
 

@@ -1,4 +1,6 @@
-"""LoDA branches beside linear layers and convolutions: in, merged, out again, and on disk (Liu et al., arXiv 2406.05257)."""
+"""LoDA branches beside linear layers and convolutions: in, merged, out again, and on disk (Liu et
+al., arXiv 2406.05257).
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,32 @@ ACTIVATIONS = {"identity": lambda x: x, "silu": F.silu, "tanh": torch.tanh, "gel
 
 
 class LoDA(nn.Module):
-    """y = host(x) + scale * U g(D x): D [rank, d_in] random with deviation 1 / sqrt(d_in), U [d_out, rank] zero at the start.
+    """y = host(x) + scale * U g(D x): D [rank, d_in] random with deviation 1 / sqrt(d_in), U
+    [d_out, rank] zero at the start.
 
-    For a convolution D has the host's kernel, stride and padding and U is 1 x 1. g is one of ACTIVATIONS, all zero at zero.
-    The host keeps its weight and never trains. Raises ValueError for a host with groups, dilation or another padding mode.
+    For a convolution D has the host's kernel, stride and padding and U is 1 x 1. g is one of
+    ACTIVATIONS, all zero at zero. The host keeps its weight and never trains. Raises ValueError for
+    a host with groups, dilation or another padding mode.
     """
 
-    def __init__(self, host: nn.Linear | nn.Conv2d, rank: int, scale: float = 1.0, activation: str = "identity"):
+    def __init__(
+        self,
+        host: nn.Linear | nn.Conv2d,
+        rank: int,
+        scale: float = 1.0,
+        activation: str = "identity",
+    ):
         super().__init__()
         if isinstance(host, nn.Conv2d):
             if host.groups != 1 or tuple(host.dilation) != (1, 1) or host.padding_mode != "zeros":
-                raise ValueError("a LoDA branch needs a convolution without groups, dilation and special padding")
-            shape = {"kernel_size": host.kernel_size, "stride": host.stride, "padding": host.padding}
+                raise ValueError(
+                    "a LoDA branch needs a convolution without groups, dilation and special padding"
+                )
+            shape = {
+                "kernel_size": host.kernel_size,
+                "stride": host.stride,
+                "padding": host.padding,
+            }
             self.down = nn.Conv2d(host.in_channels, rank, **shape, bias=False)
             self.up = nn.Conv2d(rank, host.out_channels, 1, bias=False)
         else:
@@ -46,13 +62,24 @@ class LoDA(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.host(x)
-        return y if self.merged else y + self.scale * self.up(ACTIVATIONS[self.activation](self.down(x)))
+        return (
+            y
+            if self.merged
+            else y + self.scale * self.up(ACTIVATIONS[self.activation](self.down(x)))
+        )
 
     def difference(self) -> torch.Tensor:
-        """The change of the host's weight that the branch is: scale * sum_j U[o, j] D[j, ...]. ValueError if g is not linear."""
+        """The change of the host's weight that the branch is: scale * sum_j U[o, j] D[j, ...].
+        ValueError if g is not linear.
+        """
         if self.activation != "identity":
-            raise ValueError(f"a branch with {self.activation} between D and U is no change of weights: keep it beside")
-        return self.scale * torch.einsum("oj,j...->o...", self.up.weight.flatten(1), self.down.weight)
+            raise ValueError(
+                f"a branch with {self.activation} between D and U is no change of weights: keep it"
+                " beside"
+            )
+        return self.scale * torch.einsum(
+            "oj,j...->o...", self.up.weight.flatten(1), self.down.weight
+        )
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -75,21 +102,27 @@ def branches(unet: nn.Module) -> dict[str, LoDA]:
 
 
 def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activation: str) -> None:
-    """Put a branch beside each named module of the denoiser (full names); ModelError for one that cannot have it."""
+    """Put a branch beside each named module of the denoiser (full names); ModelError for one that
+    cannot have it.
+    """
     if activation not in ACTIVATIONS:
         raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
     for name in targets:
         try:
-            put_module(base.unet, name, LoDA(base.unet.get_submodule(name), rank, scale, activation))
+            put_module(
+                base.unet, name, LoDA(base.unet.get_submodule(name), rank, scale, activation)
+            )
         except ValueError as error:
             raise ModelError(f"{name}: {error}") from error
 
 
 def save_loda(base: Base, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors` when g is linear, for any diffusers loader; else LODA_FILE.
+    """Write `pytorch_lora_weights.safetensors` when g is linear, for any diffusers loader; else
+    LODA_FILE.
 
-    LODA_FILE holds `<host>.down.weight` and `<host>.up.weight` per branch and, in its header, the JSON text `loda` with
-    rank, scale and activation. `load_loda` opens it; docs/methods.md says how to do so by hand.
+    LODA_FILE holds `<host>.down.weight` and `<host>.up.weight` per branch and, in its header, the
+    JSON text `loda` with rank, scale and activation. `load_loda` opens it; docs/methods.md says how
+    to do so by hand.
     """
     found = branches(base.unet)
     first = next(iter(found.values()))
@@ -100,8 +133,12 @@ def save_loda(base: Base, folder: Path) -> None:
         for name, branch in found.items():
             layers[f"{name}.lora_A.weight"] = branch.down.weight.detach().contiguous()
             # without an alpha in the file a loader takes alpha = rank, so the scale goes into U
-            layers[f"{name}.lora_B.weight"] = (branch.scale * branch.up.weight).detach().contiguous()
-        StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+            layers[f"{name}.lora_B.weight"] = (
+                (branch.scale * branch.up.weight).detach().contiguous()
+            )
+        StableDiffusionPipeline.save_lora_weights(
+            folder, unet_lora_layers=layers, safe_serialization=True
+        )
         return
     tensors = {}
     for name, branch in found.items():
@@ -113,13 +150,17 @@ def save_loda(base: Base, folder: Path) -> None:
 
 
 def load_loda(base: Base, folder: Path) -> None:
-    """Put the branches of a LODA_FILE beside their hosts; ModelError if the file is damaged or for another base."""
+    """Put the branches of a LODA_FILE beside their hosts; ModelError if the file is damaged or for
+    another base.
+    """
     check_weights(folder / LODA_FILE)
     try:
         with safe_open(folder / LODA_FILE, "pt") as file:
             facts = json.loads(file.metadata()["loda"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        targets = sorted({name.removesuffix(".down.weight") for name in tensors if name.endswith(".down.weight")})
+        targets = sorted(
+            {name.removesuffix(".down.weight") for name in tensors if name.endswith(".down.weight")}
+        )
         add_loda(base, targets, int(facts["rank"]), float(facts["scale"]), facts["activation"])
         found = branches(base.unet)
         if set(tensors) != {f"{name}.{part}.weight" for name in found for part in ("down", "up")}:
@@ -131,7 +172,15 @@ def load_loda(base: Base, folder: Path) -> None:
                 if weight.shape != tensor.shape or not torch.isfinite(tensor).all():
                     raise ValueError("shapes of another base, or numbers that are not finite")
                 weight.copy_(tensor)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise ModelError(f"{LODA_FILE} does not fit this base: {error}") from error
     base.unet.requires_grad_(False)
 
@@ -149,8 +198,9 @@ def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
-    """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into `original()` (a LoRA is merged: it
-    samples faster)."""
+    """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into
+    `original()` (a LoRA is merged: it samples faster).
+    """
     whole = (folder / "model_index.json").exists()
     base = load_pipeline(folder) if whole else original()
     if (folder / LODA_FILE).exists():

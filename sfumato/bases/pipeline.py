@@ -1,4 +1,6 @@
-"""A public base: a local StableDiffusionPipeline folder, checked before anything in it is opened."""
+"""A public base: a local StableDiffusionPipeline folder, checked before anything in it is
+opened.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ COMPONENTS = {
 }
 TRAIN_TIMES = 1000  # Stable Diffusion's; the loop draws its diffusion times from 0 to 999
 OPTIONAL = {"safety_checker", "feature_extractor", "image_encoder"}
-# Up to this side the plain attention product trains 1.5 times faster than the fused one on CPUs (measured at 8).
+# Up to this side the plain attention product trains 1.5 times faster than the fused one on CPUs
+# (measured at 8).
 SMALL_LATENT = 16
 
 
@@ -55,7 +58,11 @@ class Base:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one latent."""
-        return self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size
+        return (
+            self.unet.config.in_channels,
+            self.unet.config.sample_size,
+            self.unet.config.sample_size,
+        )
 
     @property
     def resolution(self) -> int:
@@ -73,20 +80,30 @@ class Base:
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(noisy latent, what the denoiser is to predict), both [R, C, h, w], at diffusion times int64 [R]."""
+        """(noisy latent, what the denoiser is to predict), both [R, C, h, w], at diffusion times
+        int64 [R].
+        """
         alpha = self.scheduler.alphas_cumprod[time].view(-1, 1, 1, 1).to(latent.dtype)
         noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         return noisy, alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if velocity else noise
 
-    def predict(self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """The denoiser's prediction [R, C, h, w] for noisy latents at `time` [R] under prompt embeddings [R, L, D]."""
+    def predict(
+        self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """The denoiser's prediction [R, C, h, w] for noisy latents at `time` [R] under prompt
+        embeddings [R, L, D].
+        """
         return self.unet(noisy, time, condition).sample
 
 
 def around(denoiser: nn.Module, alphas: torch.Tensor) -> Base:
-    """A base that is nothing but a denoiser of noise, with its own schedule [times]: for the audit's small models."""
-    schedule = SimpleNamespace(alphas_cumprod=alphas, config=SimpleNamespace(prediction_type="epsilon"))
+    """A base that is nothing but a denoiser of noise, with its own schedule [times]: for the
+    audit's small models.
+    """
+    schedule = SimpleNamespace(
+        alphas_cumprod=alphas, config=SimpleNamespace(prediction_type="epsilon")
+    )
     return Base("made-up", Path("."), "", denoiser, None, None, None, schedule)
 
 
@@ -96,11 +113,12 @@ def bundled_bases() -> dict[str, Path]:
 
 
 def load_pipeline(name_or_path: str | Path) -> Base:
-    """Open a bundled base by name or any local StableDiffusionPipeline folder (SD 1.x and 2.x layouts).
+    """Open a bundled base by name or any local StableDiffusionPipeline folder (SD 1.x and 2.x
+    layouts).
 
-    Weights are read as safetensors only and on the CPU, in single precision.
-    Raises ModelError for a folder that is no such pipeline, holds pickled weights, asks for custom code,
-    or has components that cannot be adapted.
+    Weights are read as safetensors only and on the CPU, in single precision. Raises ModelError for
+    a folder that is no such pipeline, holds pickled weights, asks for custom code, or has
+    components that cannot be adapted.
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -112,44 +130,73 @@ def load_pipeline(name_or_path: str | Path) -> Base:
     index = json.loads((folder / "model_index.json").read_text())
     try:
         options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-        unet, *found = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.float32, **options)
+        unet, *found = UNet2DConditionModel.from_pretrained(
+            folder / "unet", dtype=torch.float32, **options
+        )
         vae, more = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32, **options)
-        text_encoder, most = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **options)
+        text_encoder, most = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=torch.float32, **options
+        )
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         scheduler_class = getattr(diffusers, index["scheduler"][1])
         scheduler = scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True)
     except Exception as error:
         # Foreign loaders raise a dozen types; a user needs one line that says which folder and why.
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        )
         raise ModelError(f"the base {folder} does not load: {reason}") from error
     # A loader would fill these with random numbers and say so only in its log.
     missing = sorted(name for info in (*found, more, most) for name in info["missing_keys"])
     if missing:
-        raise ModelError(f"the base {folder} is incomplete: it has no weights for {missing[0]} ({len(missing)} such)")
+        raise ModelError(
+            f"the base {folder} is incomplete: it has no weights for {missing[0]} ({len(missing)}"
+            " such)"
+        )
     try:
         _check_models(folder, unet, vae, text_encoder, scheduler)
     except (TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"the settings of the base {folder} are not those of such models: fetch it again") from error
+        raise ModelError(
+            f"the settings of the base {folder} are not those of such models: fetch it again"
+        ) from error
     for model in (unet, vae, text_encoder):
         model.requires_grad_(False).eval()
     if unet.config.sample_size <= SMALL_LATENT:
         from diffusers.models.attention_processor import AttnProcessor
 
         unet.set_attn_processor(AttnProcessor())
-    return Base(str(name_or_path), folder, folder_digest(folder), unet, vae, text_encoder, tokenizer, scheduler)
+    return Base(
+        str(name_or_path),
+        folder,
+        folder_digest(folder),
+        unet,
+        vae,
+        text_encoder,
+        tokenizer,
+        scheduler,
+    )
 
 
 def resolve_base(name_or_path: str | Path) -> Path:
-    """The folder of a bundled base's name or of a path (of an exported pipeline, the folder inside); SfumatoError if there is neither."""
+    """The folder of a bundled base's name or of a path (of an exported pipeline, the folder
+    inside); SfumatoError if there is neither.
+    """
     bundled = bundled_bases()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
     folder = Path(name_or_path)
     if not folder.is_dir():
         names = ", ".join(bundled) or "none"
-        raise SfumatoError(f"no base at {folder}: give a StableDiffusionPipeline folder or a bundled name ({names})")
+        raise SfumatoError(
+            f"no base at {folder}: give a StableDiffusionPipeline folder or a bundled name"
+            f" ({names})"
+        )
     inner = folder / "model"
-    return inner if (inner / "model_index.json").is_file() and not (folder / "model_index.json").exists() else folder
+    return (
+        inner
+        if (inner / "model_index.json").is_file() and not (folder / "model_index.json").exists()
+        else folder
+    )
 
 
 def folder_digest(folder: Path) -> str:
@@ -162,8 +209,11 @@ def folder_digest(folder: Path) -> str:
 
 
 def make_scheduler(base: Base, name: str):
-    """A diffusers scheduler by class name, configured from the base's own; SfumatoError for one that does not fit."""
-    # Left out: one whose noise comes from a generator of its own, and one for another parametrisation.
+    """A diffusers scheduler by class name, configured from the base's own; SfumatoError for one
+    that does not fit.
+    """
+    # Left out: one whose noise comes from a generator of its own, and one for another
+    # parametrisation.
     unfit = {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
     family = (type(base.scheduler), *base.scheduler.compatibles)
     fitting = {cls.__name__: cls for cls in family if cls.__name__ not in unfit}
@@ -185,10 +235,13 @@ def _check_folder(folder: Path) -> None:
     kind = index.get("_class_name")
     if kind == "StableDiffusionXLPipeline" or "text_encoder_2" in index:
         raise ModelError(
-            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts bases with one (SD 1.x and 2.x)"
+            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
+            " bases with one (SD 1.x and 2.x)"
         )
     if kind != "StableDiffusionPipeline":
-        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts StableDiffusionPipeline folders")
+        raise ModelError(
+            f"{folder} is a {str(kind)[:60]}: sfumato adapts StableDiffusionPipeline folders"
+        )
     check_kinds(folder, set(COMPONENTS))
     for path in weight_files(folder):
         check_weights(path)
@@ -197,10 +250,14 @@ def _check_folder(folder: Path) -> None:
             check_extent(path)
         if {"auto_map", "custom_pipelines", "trust_remote_code"} & set(check_settings(path)):
             raise ModelError(
-                f"{path.relative_to(folder)} of {folder} asks for code of its own: sfumato runs none of it"
+                f"{path.relative_to(folder)} of {folder} asks for code of its own: sfumato runs"
+                " none of it"
             )
         if "transformers_weights" in check_settings(path):
-            raise ModelError(f"{path.relative_to(folder)} of {folder} names another file for its weights: save the base again")
+            raise ModelError(
+                f"{path.relative_to(folder)} of {folder} names another file for its weights: save"
+                " the base again"
+            )
     for name, value in index.items():
         if name.startswith("_") or not isinstance(value, list):
             continue
@@ -208,33 +265,49 @@ def _check_folder(folder: Path) -> None:
         if cls is None or name in OPTIONAL:
             continue
         if not isinstance(cls, str) or not isinstance(library, str):
-            raise ModelError(f"{folder} names no class for its component {name}: fetch the base again")
+            raise ModelError(
+                f"{folder} names no class for its component {name}: fetch the base again"
+            )
         if name not in COMPONENTS or library not in ("diffusers", "transformers"):
-            raise ModelError(f"{folder} has a component {name} ({library}.{cls}) that sfumato does not know")
+            raise ModelError(
+                f"{folder} has a component {name} ({library}.{cls}) that sfumato does not know"
+            )
         allowed = COMPONENTS[name]
         if allowed is not None and cls not in allowed:
-            raise ModelError(f"{name} of {folder} is a {cls}; sfumato takes {' or '.join(sorted(allowed))}")
+            raise ModelError(
+                f"{name} of {folder} is a {cls}; sfumato takes {' or '.join(sorted(allowed))}"
+            )
         if allowed is None and not (library == "diffusers" and cls.endswith("Scheduler")):
             raise ModelError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
     for name in COMPONENTS:
         if not (folder / name).is_dir() or name not in index:
-            raise ModelError(f"{folder} has no {name}: a StableDiffusionPipeline folder holds {', '.join(COMPONENTS)}")
+            raise ModelError(
+                f"{folder} has no {name}: a StableDiffusionPipeline folder holds"
+                f" {', '.join(COMPONENTS)}"
+            )
 
 
 def _check_models(folder: Path, unet, vae, text_encoder, scheduler) -> None:
     if unet.config.in_channels != vae.config.latent_channels:
         raise ModelError(
-            f"the denoiser of {folder} takes {unet.config.in_channels} channels and its autoencoder gives "
-            f"{vae.config.latent_channels}: in-painting and video bases are not supported"
+            f"the denoiser of {folder} takes {unet.config.in_channels} channels and its autoencoder"
+            f" gives {vae.config.latent_channels}: in-painting and video bases are not supported"
         )
     if type(unet.config.sample_size) is not int or unet.config.sample_size < 1:
         raise ModelError(f"{folder}: the denoiser's sample_size is no number: fetch the base again")
     if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
-        raise ModelError(f"{folder}: the text encoder's width does not fit the denoiser's cross-attention")
+        raise ModelError(
+            f"{folder}: the text encoder's width does not fit the denoiser's cross-attention"
+        )
     if len(getattr(scheduler, "alphas_cumprod", ())) != TRAIN_TIMES:
-        raise ModelError(f"the scheduler of {folder} has no variance-preserving schedule of {TRAIN_TIMES} times")
+        raise ModelError(
+            f"the scheduler of {folder} has no variance-preserving schedule of {TRAIN_TIMES} times"
+        )
     if scheduler.config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
-        raise ModelError(f"{folder} predicts {scheduler.config.prediction_type}; sfumato takes epsilon or v_prediction")
+        raise ModelError(
+            f"{folder} predicts {scheduler.config.prediction_type}; sfumato takes epsilon or"
+            " v_prediction"
+        )
     for name, model in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder)):
         if not all(torch.isfinite(p).all() for p in model.parameters()):
             raise ModelError(f"{name} of {folder} holds weights that are not finite")

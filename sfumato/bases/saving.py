@@ -15,7 +15,8 @@ from .weights import check_weights
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 LORA_NAME = "default"
-_INPUTS = (".lora_A.weight", ".lora.down.weight", ".lora_down.weight")  # how peft and diffusers call a matrix A
+# how peft and diffusers call a matrix A
+_INPUTS = (".lora_A.weight", ".lora.down.weight", ".lora_down.weight")
 
 
 def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float) -> None:
@@ -23,7 +24,11 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
     from peft import LoraConfig
 
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(target_modules), lora_dropout=0.0
+        r=rank,
+        lora_alpha=alpha,
+        init_lora_weights="gaussian",
+        target_modules=list(target_modules),
+        lora_dropout=0.0,
     )
     base.unet.add_adapter(config, adapter_name=LORA_NAME)
 
@@ -31,7 +36,9 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
 def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
     """Adapted module's full name -> its A, in the order of the model."""
     ending = f".lora_A.{LORA_NAME}.weight"
-    return {n.removesuffix(ending): p for n, p in base.unet.named_parameters() if n.endswith(ending)}
+    return {
+        n.removesuffix(ending): p for n, p in base.unet.named_parameters() if n.endswith(ending)
+    }
 
 
 def save_lora(base: Base, folder: Path) -> None:
@@ -40,7 +47,9 @@ def save_lora(base: Base, folder: Path) -> None:
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(base.unet, adapter_name=LORA_NAME))
+    layers = convert_state_dict_to_diffusers(
+        get_peft_model_state_dict(base.unet, adapter_name=LORA_NAME)
+    )
     config = base.unet.peft_config[LORA_NAME]
     StableDiffusionPipeline.save_lora_weights(
         folder,
@@ -55,7 +64,9 @@ def _plain(config: dict) -> dict:
 
 
 def load_lora(base: Base, folder: Path) -> None:
-    """Merge a saved LoRA into the base's denoiser (it samples faster); ModelError if it is damaged or for another base."""
+    """Merge a saved LoRA into the base's denoiser (it samples faster); ModelError if it is damaged
+    or for another base.
+    """
     if not (folder / LORA_FILE).is_file():
         raise ModelError(f"no {LORA_FILE} in {folder}")
     check_weights(folder / LORA_FILE)
@@ -66,13 +77,23 @@ def load_lora(base: Base, folder: Path) -> None:
                 raise ValueError("numbers that are not finite")
             named = sum(1 for name in file.keys() if name.endswith(_INPUTS))
         # Without its name a loader takes any file whose name ends so.
-        pipe.load_lora_weights(folder, weight_name=LORA_FILE, use_safetensors=True, adapter_name="sfumato")
+        pipe.load_lora_weights(
+            folder, weight_name=LORA_FILE, use_safetensors=True, adapter_name="sfumato"
+        )
         held = [n for n, _ in base.unet.named_parameters() if n.endswith(".lora_A.sfumato.weight")]
         if not named or len(held) != named:
             raise ValueError("adapters for modules that this base does not have")
         pipe.fuse_lora()
         pipe.unload_lora_weights()
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelError(f"{LORA_FILE} does not fit this base: {reason}") from error
     base.unet.requires_grad_(False)

@@ -1,4 +1,6 @@
-"""A made-up pipeline of a few thousand random numbers, and pictures to go with it: for audits and tests."""
+"""A made-up pipeline of a few thousand random numbers, and pictures to go with it: for audits and
+tests.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,16 @@ WORDS = ("a picture of a", *CLASSES, "digit seven", "small letter")
 
 
 def make_tiny_base(folder: Path, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
-    """Write a randomly initialised StableDiffusionPipeline folder: 16x16 RGB, latents 4x8x8, under 1 MB."""
+    """Write a randomly initialised StableDiffusionPipeline folder: 16x16 RGB, latents 4x8x8, under
+    1 MB.
+    """
     import torch
-    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDPMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.random.fork_rng():
@@ -89,7 +98,9 @@ def make_tiny_tokenizer():
             tokens.append("".join(merge))
             pieces = ["".join(merge), *pieces[2:]]
     tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=8)
+    return CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=merges, model_max_length=8
+    )
 
 
 def make_tiny_images(folder: Path, per_class: int = 8, size: int = 16, seed: int = 0) -> Path:

@@ -1,4 +1,6 @@
-"""Token vectors of one's own without a word in the vocabulary: put in at a placeholder, saved for any diffusers tool."""
+"""Token vectors of one's own without a word in the vocabulary: put in at a placeholder, saved for
+any diffusers tool.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,17 @@ EMBEDS_FILE = f"{EMBEDS}.safetensors"
 
 
 class VectorEncoder:
-    """Prompt embeddings in which every row has vectors of its own at its prompt's placeholder (textual inversion).
+    """Prompt embeddings in which every row has vectors of its own at its prompt's placeholder
+    (textual inversion).
 
-    The text encoder is frozen and its vocabulary as it was: the vectors take the place of as many padding tokens. Rows do not
-    touch each other. Raises SfumatoError for a prompt without exactly one placeholder, or too long with it.
+    The text encoder is frozen and its vocabulary as it was: the vectors take the place of as many
+    padding tokens. Rows do not touch each other. Raises SfumatoError for a prompt without exactly
+    one placeholder, or too long with it.
     """
 
-    def __init__(self, base: Base, prompts: Sequence[str], placeholders: Sequence[str], vectors: int = 1):
+    def __init__(
+        self, base: Base, prompts: Sequence[str], placeholders: Sequence[str], vectors: int = 1
+    ):
         self.text_encoder, self.vectors = base.text_encoder, vectors
         self.width = base.text_encoder.get_input_embeddings().weight.shape[1]
         found = [_ids(base, text, word, vectors) for text, word in zip(prompts, placeholders)]
@@ -48,44 +54,69 @@ class VectorEncoder:
 
 
 def _ids(base: Base, prompt: str, placeholder: str, vectors: int) -> tuple[list[int], int]:
-    """Token ids of the whole length with padding where the vectors go, and the place of the first of them."""
+    """Token ids of the whole length with padding where the vectors go, and the place of the first
+    of them.
+    """
     tokenizer, longest = base.tokenizer, base.tokenizer.model_max_length
     parts = prompt.split(placeholder)
     if len(parts) != 2:
-        raise SfumatoError(f"the prompt {prompt!r} must hold {placeholder} exactly once: that is where the vectors go")
-    before, after = (tokenizer(part, add_special_tokens=False, verbose=False).input_ids for part in parts)
-    ids = [tokenizer.bos_token_id, *before, *[tokenizer.pad_token_id] * vectors, *after, tokenizer.eos_token_id]
+        raise SfumatoError(
+            f"the prompt {prompt!r} must hold {placeholder} exactly once: that is where the"
+            " vectors go"
+        )
+    before, after = (
+        tokenizer(part, add_special_tokens=False, verbose=False).input_ids for part in parts
+    )
+    ids = [
+        tokenizer.bos_token_id,
+        *before,
+        *[tokenizer.pad_token_id] * vectors,
+        *after,
+        tokenizer.eos_token_id,
+    ]
     if len(ids) > longest:
-        raise SfumatoError(f"the prompt {prompt!r} is longer than the base's {longest} tokens: shorten it")
+        raise SfumatoError(
+            f"the prompt {prompt!r} is longer than the base's {longest} tokens: shorten it"
+        )
     return ids + [tokenizer.pad_token_id] * (longest - len(ids)), 1 + len(before)
 
 
 def word_vectors(base: Base, word: str | None) -> torch.Tensor:
-    """The mean token embedding of a text's tokens, of the whole vocabulary for None: float32 [D]."""
+    """The mean token embedding of a text's tokens, of the whole vocabulary for None:
+    float32 [D].
+    """
     table = base.text_encoder.get_input_embeddings().weight.detach()
     ids = base.tokenizer(word, add_special_tokens=False).input_ids if word else []
     return (table[ids] if ids else table).mean(0).float()
 
 
 def check_placeholders(base: Base, placeholders: Sequence[str]) -> None:
-    """SfumatoError for a placeholder that the base knows, or that its tokenizer would write in another way."""
+    """SfumatoError for a placeholder that the base knows, or that its tokenizer would write in
+    another way.
+    """
     known = base.tokenizer.get_vocab()
     for word in placeholders:
         if word in known or f"{word}</w>" in known:
             raise SfumatoError(f"the base already has a token {word}: choose another placeholder")
         if word != word.lower() or any(c.isspace() for c in word) or len(word) < 2:
-            raise SfumatoError(f"the placeholder {word!r}: small letters without spaces, such as <artwork>")
+            raise SfumatoError(
+                f"the placeholder {word!r}: small letters without spaces, such as <artwork>"
+            )
 
 
 def save_embeds(folder: Path, vectors: dict[str, torch.Tensor]) -> None:
-    """Write placeholder -> float32 [V, D] as `learned_embeds.safetensors`; several get a numbered file each.
+    """Write placeholder -> float32 [V, D] as `learned_embeds.safetensors`; several get a numbered
+    file each.
 
-    `pipe.load_textual_inversion(folder)`, or with the file's name, opens each: the format holds one token a file.
+    `pipe.load_textual_inversion(folder)`, or with the file's name, opens each: the format holds one
+    token a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for i, (word, value) in enumerate(vectors.items()):
         name = EMBEDS_FILE if len(vectors) == 1 else f"{EMBEDS}-{i:03d}.safetensors"
-        save_file({word: value.detach().float().contiguous()}, folder / name, metadata={"format": "pt"})
+        save_file(
+            {word: value.detach().float().contiguous()}, folder / name, metadata={"format": "pt"}
+        )
 
 
 def embeds_files(folder: Path) -> list[Path]:
@@ -94,7 +125,9 @@ def embeds_files(folder: Path) -> list[Path]:
 
 
 def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
-    """What `save_embeds` wrote, float32 [C, V, D] in the order of `placeholders`; SfumatoError if one is missing."""
+    """What `save_embeds` wrote, float32 [C, V, D] in the order of `placeholders`; SfumatoError if
+    one is missing.
+    """
     found: dict[str, torch.Tensor] = {}
     for path in embeds_files(folder):
         check_weights(path)
@@ -106,19 +139,25 @@ def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
 
 
 def replace_embeds(base: Base, vectors: Mapping[str, torch.Tensor]) -> None:
-    """Give tokens that the base was taught (`load_embeds`) other vectors float32 [V, D] of the same number."""
+    """Give tokens that the base was taught (`load_embeds`) other vectors float32 [V, D] of the same
+    number.
+    """
     for word, value in vectors.items():
         words = [word, *(f"{word}_{i}" for i in range(1, len(value)))]
         write_embeddings(base, base.tokenizer.convert_tokens_to_ids(words), value)
 
 
 def load_embeds(base: Base, folder: Path) -> None:
-    """Add the tokens of `save_embeds` to the base, by diffusers' own loader; SfumatoError if they do not fit it."""
+    """Add the tokens of `save_embeds` to the base, by diffusers' own loader; SfumatoError if they
+    do not fit it.
+    """
     pipe = as_pipeline(base)
     for path in embeds_files(folder):
         check_weights(path)
         try:
             pipe.load_textual_inversion(str(path), use_safetensors=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise SfumatoError(f"{path.name} does not fit this base: {str(error).splitlines()[0][:200]}") from error
+            raise SfumatoError(
+                f"{path.name} does not fit this base: {str(error).splitlines()[0][:200]}"
+            ) from error
     base.text_encoder.requires_grad_(False)

@@ -10,7 +10,8 @@ from ..errors import ModelError
 
 MAX_HEADER = 16 * 2**20  # bytes; Stable Diffusion's own is 0.1 MB
 WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
-MOST_BLOCKS, MOST_WIDTH = 128, 2**20  # entries of a list or layers in a row; a number of channels, tokens or positions
+# entries of a list or layers in a row; a number of channels, tokens or positions
+MOST_BLOCKS, MOST_WIDTH = 128, 2**20
 _COUNTS = (
     "layers",
     "num_hidden_layers",
@@ -21,9 +22,11 @@ _COUNTS = (
 
 
 def check_weights(path: Path) -> None:
-    """ModelError unless the header is small and true: every tensor once, end to end, nothing beside, floats only.
+    """ModelError unless the header is small and true: every tensor once, end to end, nothing
+    beside, floats only.
 
-    I64 is let through for position numbers, which some text encoders store. The tensors themselves are not read.
+    I64 is let through for position numbers, which some text encoders store. The tensors themselves
+    are not read.
     """
     try:
         with path.open("rb") as stream:
@@ -50,7 +53,9 @@ def check_weights(path: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # Only our own words: a library's may quote the file.
         reason = str(error) if type(error) is ValueError else "it does not read"
-        raise ModelError(f"{path.name} is not a whole safetensors file ({reason}): fetch or save it again") from error
+        raise ModelError(
+            f"{path.name} is not a whole safetensors file ({reason}): fetch or save it again"
+        ) from error
 
 
 def check_settings(path: Path) -> dict:
@@ -69,16 +74,23 @@ def check_settings(path: Path) -> dict:
 
 
 def check_extent(path: Path) -> None:
-    """ModelError where a model's config asks for more than any such model has: a library would start to build it."""
+    """ModelError where a model's config asks for more than any such model has: a library would
+    start to build it.
+    """
     most = _largest(check_settings(path))
     if most is not None:
-        raise ModelError(f"{path.parent.name}/{path.name} asks for {most} that no such model has: fetch the base again")
+        raise ModelError(
+            f"{path.parent.name}/{path.name} asks for {most} that no such model has: fetch the base"
+            " again"
+        )
 
 
 def _largest(value, name: str = "") -> str | None:
     """What is too large in a value read from JSON; None if nothing is."""
     if isinstance(value, dict):
-        return next((bad for key, inner in value.items() if (bad := _largest(inner, str(key)))), None)
+        return next(
+            (bad for key, inner in value.items() if (bad := _largest(inner, str(key)))), None
+        )
     if isinstance(value, list):
         if len(value) > MOST_BLOCKS and name != "trained_betas":
             return "a list"

@@ -22,7 +22,8 @@ def adapt(
     preparing: dict,
     tokens: dict,
     epsilon: Annotated[
-        float | None, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
+        float | None,
+        Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak."),
     ] = None,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
@@ -30,18 +31,35 @@ def adapt(
         bool, Option("--resume", help="Continue the run in -o as a free replay of the same draws.")
     ] = False,
     new_attempt: Annotated[
-        bool, Option("--new-attempt", help="With --resume: fresh draws, paid from the plan's --retry-reserve.")
+        bool,
+        Option(
+            "--new-attempt",
+            help="With --resume: fresh draws, paid from the plan's --retry-reserve.",
+        ),
     ] = False,
     shard: Annotated[
         str | None,
-        Option("--shard", metavar="I/N", help="Inversion: only every N-th chunk, from I; a last --resume adds up."),
+        Option(
+            "--shard",
+            metavar="I/N",
+            help="Inversion: only every N-th chunk, from I; a last --resume adds up.",
+        ),
     ] = None,
     keep_inversions: Annotated[
-        bool, Option("--keep-inversions", help="Leave the private embeddings of single images in the run folder.")
+        bool,
+        Option(
+            "--keep-inversions",
+            help="Leave the private embeddings of single images in the run folder.",
+        ),
     ] = False,
     controls: Annotated[
         bool,
-        Option("--controls", help="Inversion: leave the exact mean and one image's token in the run folder. PRIVATE."),
+        Option(
+            "--controls",
+            help=(
+                "Inversion: leave the exact mean and one image's token in the run folder. PRIVATE."
+            ),
+        ),
     ] = False,
 ) -> None:
     """Adapt a public base to private images; everything private stays in the run folder.
@@ -56,11 +74,15 @@ def adapt(
     torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 -o run
     """
     if new_attempt and not resume:
-        raise SfumatoError("--new-attempt goes with --resume: it continues a run with fresh, paid draws")
+        raise SfumatoError(
+            "--new-attempt goes with --resume: it continues a run with fresh, paid draws"
+        )
     said = [*(["epsilon"] if epsilon is not None else []), *preparing, *tokens]
     if resume and said:
         flag = "--" + said[0].replace("_", "-")
-        raise SfumatoError(f"{flag} does not go with --resume: the run keeps its own plan and options")
+        raise SfumatoError(
+            f"{flag} does not go with --resume: the run keeps its own plan and options"
+        )
     if epsilon is None and not resume:
         raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
     # Before the seconds that loading takes: a typing mistake should not cost them.
@@ -90,8 +112,14 @@ def adapt(
             **({} if resume else inverting.with_tokens(training.arguments(preparing), tokens)),
         )
     if shard is not None:
-        print(f"{run.folder}: shard {shard} is inverted. When all are: sfumato adapt {images} -o {run.folder} --resume")
+        print(
+            f"{run.folder}: shard {shard} is inverted. When all are: sfumato adapt {images} -o"
+            f" {run.folder} --resume"
+        )
     elif ranks.rank() == 0:
-        print(f"{run.folder}: epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}. The folder is PRIVATE.")
+        print(
+            f"{run.folder}: epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}. The folder"
+            " is PRIVATE."
+        )
         print(f"next: sfumato synthesize {run.folder} -n 10000 -o release")
         print(f"before it, where the certificate is to state an audit: sfumato audit {run.folder}")

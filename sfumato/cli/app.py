@@ -18,7 +18,21 @@ from .release import release, verify
 from .select import select
 from .synthesize import export, synthesize
 
-VERBS = (inspect, plan, adapt, audit, synthesize, evaluate, select, release, verify, export, methods, bases, demo)
+VERBS = (
+    inspect,
+    plan,
+    adapt,
+    audit,
+    synthesize,
+    evaluate,
+    select,
+    release,
+    verify,
+    export,
+    methods,
+    bases,
+    demo,
+)
 
 
 def command():
@@ -53,10 +67,15 @@ def about(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show full tracebacks. They may contain private data: do not share them.")
+        bool,
+        typer.Option(
+            "--debug",
+            help="Show full tracebacks. They may contain private data: do not share them.",
+        ),
     ] = False,
 ) -> None:
-    """Differentially private adaptation of diffusion models: private images in, a release folder out.
+    """Differentially private adaptation of diffusion models: private images in, a release folder
+    out.
 
     \b
     sfumato inspect ./scans --unit patient_id

@@ -13,18 +13,29 @@ from .options import Ledger
 
 def audit(
     run: Annotated[
-        Path | None, Argument(metavar="[RUN]", help="Folder of `sfumato adapt`; without it, the package itself.")
+        Path | None,
+        Argument(
+            metavar="[RUN]", help="Folder of `sfumato adapt`; without it, the package itself."
+        ),
     ] = None,
-    only: Annotated[str | None, Option("--only", metavar="A,B,..", help="Names of checks (default: all).")] = None,
-    quick: Annotated[bool, Option("--quick", help="Fewer made-up models (without a run only).")] = False,
-    fresh: Annotated[bool, Option("--fresh", help="New seeds instead of the fixed ones; they are printed.")] = False,
+    only: Annotated[
+        str | None, Option("--only", metavar="A,B,..", help="Names of checks (default: all).")
+    ] = None,
+    quick: Annotated[
+        bool, Option("--quick", help="Fewer made-up models (without a run only).")
+    ] = False,
+    fresh: Annotated[
+        bool, Option("--fresh", help="New seeds instead of the fixed ones; they are printed.")
+    ] = False,
     seed: Annotated[int, Option("--seed", min=0, help="Seed of all made-up data and keys.")] = 0,
     ledger: Ledger = None,
 ) -> None:
-    """Replay the mechanisms on made-up neighbours, measure noise and draws, send canaries. Exit code 15 if a check fails.
+    """Replay the mechanisms on made-up neighbours, measure noise and draws, send canaries. Exit
+    code 15 if a check fails.
 
-    With RUN: the run's own plan, model, precision and sampling rate. No image, latent, weight or key of the run is opened. The
-    result goes to RUN/audit.json; certificates made after it state it.
+    With RUN: the run's own plan, model, precision and sampling rate. No image, latent, weight or
+    key of the run is opened. The result goes to RUN/audit.json; certificates made after it state
+    it.
 
     \b
     sfumato audit
@@ -59,4 +70,6 @@ def audit(
         print(f"{run / 'audit.json'}: written; `sfumato release --require-audit` asks for it")
         failed = sum(not finding.passed for finding in findings)
     if failed:
-        raise AuditFailed(f"{failed} findings failed: the guarantee of this installation is in doubt")
+        raise AuditFailed(
+            f"{failed} findings failed: the guarantee of this installation is in doubt"
+        )

@@ -18,16 +18,25 @@ from .live import LiveLine
 def demo(
     output: Annotated[
         Path | None,
-        Option("--output", "-o", "--output-dir", help="Folder for run and release; default demo, demo-2, ... [new]."),
+        Option(
+            "--output",
+            "-o",
+            "--output-dir",
+            help="Folder for run and release; default demo, demo-2, ... [new].",
+        ),
     ] = None,
     base: Annotated[
-        str, Option("--base", "--pretrained-model-name-or-path", help="glyphs, letters or a folder.")
+        str,
+        Option("--base", "--pretrained-model-name-or-path", help="glyphs, letters or a folder."),
     ] = "glyphs",
     epsilon: Annotated[float, Option("--epsilon", help="The promise.")] = 1.0,
     method: Annotated[str, Option("--method", help="See `sfumato methods`.")] = "attention",
-    controls: Annotated[bool, Option("--controls", help="Add the rows non_private and real.")] = False,
+    controls: Annotated[
+        bool, Option("--controls", help="Add the rows non_private and real.")
+    ] = False,
 ) -> None:
-    """Adapt a bundled base to 60,000 private digits, synthesize, check and release. Offline, minutes on two cores.
+    """Adapt a bundled base to 60,000 private digits, synthesize, check and release. Offline,
+    minutes on two cores.
 
     \b
     sfumato demo
@@ -40,17 +49,23 @@ def demo(
             output = Path(f"demo-{next(numbers)}")
     for part in ("run", "release"):
         if (output / part).exists():
-            raise SfumatoError(f"{output} holds a demo already: remove it or name another folder with -o")
+            raise SfumatoError(
+                f"{output} holds a demo already: remove it or name another folder with -o"
+            )
 
     from ..verbs.demo import run_demo
 
-    # Whatever is printed on the way goes to stderr, so that stdout is the JSON object and nothing else.
+    # Whatever is printed on the way goes to stderr, so that stdout is the JSON object and nothing
+    # else.
     with contextlib.redirect_stdout(sys.stderr), LiveLine() as line:
         answer = run_demo(
             base=base, epsilon=epsilon, method=method, output=output, controls=controls,
             on_stage=line.stage, progress=line.step,
         )  # fmt: skip
     report = Path(answer["release"]) / "report.html"
-    print("short form: one small CNN, one seed; `sfumato evaluate` runs the full protocol", file=sys.stderr)
+    print(
+        "short form: one small CNN, one seed; `sfumato evaluate` runs the full protocol",
+        file=sys.stderr,
+    )
     print(f"open {report}", file=sys.stderr)
     print(json.dumps(answer))

@@ -15,41 +15,61 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`; the figures stay in it.")],
+    run: Annotated[
+        Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`; the figures stay in it.")
+    ],
     release: Annotated[Path, Argument(metavar="RELEASE", help="Folder of `sfumato synthesize`.")],
-    test: Annotated[Path, Option("--test", help="Held-out real images, not part of the private set.")],
-    train: Annotated[Path | None, Option("--train", help="The private images, for the row `real`.")] = None,
+    test: Annotated[
+        Path, Option("--test", help="Held-out real images, not part of the private set.")
+    ],
+    train: Annotated[
+        Path | None, Option("--train", help="The private images, for the row `real`.")
+    ] = None,
     rows: Annotated[
         str,
-        Option("--rows", metavar="A,B,..", help="Of synthetic, public_only, noise_only, one_image, non_private, real."),
+        Option(
+            "--rows",
+            metavar="A,B,..",
+            help="Of synthetic, public_only, noise_only, one_image, non_private, real.",
+        ),
     ] = "synthetic,public_only",
     beside: Annotated[
         list[Path] | None,
-        Option("--beside", metavar="RUN2", help="Another run on the same images, as a row of its own (repeatable)."),
+        Option(
+            "--beside",
+            metavar="RUN2",
+            help="Another run on the same images, as a row of its own (repeatable).",
+        ),
     ] = None,
     classifiers: Annotated[
         str, Option("--classifiers", metavar="A,B,..", help="Of logistic, cnn, resnet, wrn.")
     ] = "logistic,cnn,resnet,wrn",
     seeds: Annotated[int, Option("--seeds", min=1, help="How many seeds, from 0.")] = 3,
-    steps: Annotated[int | None, Option("--steps", min=1, help="Training steps of each classifier.")] = None,
+    steps: Annotated[
+        int | None, Option("--steps", min=1, help="Training steps of each classifier.")
+    ] = None,
     ledger: Ledger = None,
     public_test: Annotated[
         bool,
         Option(
             "--public-test",
-            help="The test images are public: their figures are no look at private scores. Images that the ledger knows are refused.",
+            help=(
+                "The test images are public: their figures are no look at private scores. Images"
+                " that the ledger knows are refused."
+            ),
         ),
     ] = False,
     distances: Annotated[
         bool, Option("--distances/--no-distances", help="Frechet and kernel distance, coverage.")
     ] = True,
 ) -> None:
-    """Train on synthetic, test on real: every classifier with mean and spread, beside the control rows. PRIVATE.
+    """Train on synthetic, test on real: every classifier with mean and spread, beside the control
+    rows. PRIVATE.
 
     \b
     sfumato evaluate run release --test ./held-out
-    sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,public_only,non_private,real
-    sfumato evaluate run-token release --test ./held-out --rows synthetic,noise_only,one_image --beside run-embedding
+    sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,real
+    sfumato evaluate run-token release --test ./held-out --rows synthetic,noise_only,one_image
     """
     from ..runs.folder import Run
     from ..verbs.evaluate import evaluate as measure
@@ -82,10 +102,18 @@ def show(found: Evaluation, run: Path) -> None:
     from rich.table import Table
 
     names = [row.classifier for row in next(iter(found.utility.values()), [])]
-    table = Table("trained on", "pictures", *names, title="Accuracy on real images, percent", title_justify="left")
+    table = Table(
+        "trained on",
+        "pictures",
+        *names,
+        title="Accuracy on real images, percent",
+        title_justify="left",
+    )
     for row, results in found.utility.items():
         cells = [
-            f"{100 * r.mean:.2f}" + (f" ± {100 * r.std:.2f}" if r.std is not None else " (one seed)") for r in results
+            f"{100 * r.mean:.2f}"
+            + (f" ± {100 * r.std:.2f}" if r.std is not None else " (one seed)")
+            for r in results
         ]
         table.add_row(row, f"{found.images[row]:,}", *cells)
     console = Console()
@@ -93,9 +121,13 @@ def show(found: Evaluation, run: Path) -> None:
         console.print(table)
     if found.distances:
         columns = list(next(iter(found.distances.values())))
-        table = Table("pictures", *columns, title="Distances to the real images", title_justify="left")
+        table = Table(
+            "pictures", *columns, title="Distances to the real images", title_justify="left"
+        )
         for row, figures in found.distances.items():
-            table.add_row(row, *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in figures.values()))
+            table.add_row(
+                row, *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in figures.values())
+            )
         console.print(table)
     if found.cosines:
         table = Table("token", "cosine to the exact mean, from the public anchor")
@@ -103,4 +135,7 @@ def show(found: Evaluation, run: Path) -> None:
             table.add_row(row, f"{value:.2f}")
         console.print(table)
     print(f"PRIVATE: covered by no epsilon; kept in {run / 'evaluation'}, never in the release.")
-    print("a look at exact private scores is a row of the ledger, and later certificates count it; a paid way: `sfumato select`")
+    print(
+        "a look at exact private scores is a row of the ledger, and later certificates count it; a"
+        " paid way: `sfumato select`"
+    )

@@ -1,4 +1,6 @@
-"""Options of `plan` and `adapt` that only --method inversion has, or the methods that learn tokens."""
+"""Options of `plan` and `adapt` that only --method inversion has, or the methods that learn
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ if TYPE_CHECKING:
 
 PANEL = "Tokens (--method inversion, embedding)"
 # Said on the command line -> keyword of methods.inversion.
-OF_INVERSION = ("num_vectors", "aggregate", "subspace", "dimensions", "shrink", "inversion_steps", "inversion_draws")
+OF_INVERSION = (
+    "num_vectors",
+    "aggregate",
+    "subspace",
+    "dimensions",
+    "shrink",
+    "inversion_steps",
+    "inversion_draws",
+)
 
 
 def tokens(
@@ -30,18 +40,26 @@ def tokens(
     initializer_token: Annotated[
         str | None,
         Option(
-            "--initializer-token", rich_help_panel=PANEL, help="Public words that all tokens start from: the anchor."
+            "--initializer-token",
+            rich_help_panel=PANEL,
+            help="Public words that all tokens start from: the anchor.",
         ),
     ] = None,
     num_vectors: Annotated[
-        int | None, Option("--num-vectors", min=1, rich_help_panel=PANEL, help="Vectors of one token (default 1).")
+        int | None,
+        Option(
+            "--num-vectors", min=1, rich_help_panel=PANEL, help="Vectors of one token (default 1)."
+        ),
     ] = None,
     aggregate: Annotated[
         Literal["clip", "unit"] | None,
         Option(
             "--aggregate",
             rich_help_panel=PRIVACY,
-            help="Inversion: residuals from the anchor, clipped (default), or unit vectors, as the paper does.",
+            help=(
+                "Inversion: residuals from the anchor, clipped (default), or unit vectors, as the"
+                " paper does."
+            ),
         ),
     ] = None,
     subspace: Annotated[
@@ -62,13 +80,22 @@ def tokens(
         ),
     ] = None,
     shrink: Annotated[
-        bool | None, Option("--shrink/--no-shrink", rich_help_panel=PANEL, help="Take known noise off (default).")
+        bool | None,
+        Option(
+            "--shrink/--no-shrink", rich_help_panel=PANEL, help="Take known noise off (default)."
+        ),
     ] = None,
     inversion_steps: Annotated[
-        int | None, Option("--inversion-steps", min=1, rich_help_panel=PANEL, help="Steps of one image, at most.")
+        int | None,
+        Option(
+            "--inversion-steps", min=1, rich_help_panel=PANEL, help="Steps of one image, at most."
+        ),
     ] = None,
     inversion_draws: Annotated[
-        int | None, Option("--inversion-draws", min=1, rich_help_panel=PANEL, help="Draws of one step (default 4).")
+        int | None,
+        Option(
+            "--inversion-draws", min=1, rich_help_panel=PANEL, help="Draws of one step (default 4)."
+        ),
     ] = None,
 ) -> dict:
     """What was said about tokens, by option name."""
@@ -76,12 +103,18 @@ def tokens(
 
 
 def with_tokens(arguments: dict, given: dict) -> dict:
-    """`preparing.arguments` completed by `tokens`' options; SfumatoError where method and options do not fit together."""
+    """`preparing.arguments` completed by `tokens`' options; SfumatoError where method and options
+    do not fit together.
+    """
     from ..methods import TOKEN_METHODS
 
     said, method = dict(arguments), arguments.get("method", "attention")
     chosen = {name: given[name] for name in OF_INVERSION if name in given}
-    strange = [n for n in given if (n in OF_INVERSION and method != "inversion") or method not in TOKEN_METHODS]
+    strange = [
+        n
+        for n in given
+        if (n in OF_INVERSION and method != "inversion") or method not in TOKEN_METHODS
+    ]
     if strange:
         flag = "--" + strange[0].replace("_", "-")
         fitting = "inversion" if strange[0] in OF_INVERSION else "inversion or embedding"
@@ -90,7 +123,9 @@ def with_tokens(arguments: dict, given: dict) -> dict:
         said["placeholder"] = given["placeholder_token"]
     if "initializer_token" in given:
         if "init" in said:
-            raise SfumatoError("--initializer-token is for all classes and --init for each: give one of the two")
+            raise SfumatoError(
+                "--initializer-token is for all classes and --init for each: give one of the two"
+            )
         said["initializer"] = given["initializer_token"]
     if method == "inversion" and "clip_norm" in said:
         chosen["radius"] = said.pop("clip_norm")
@@ -108,18 +143,28 @@ def mechanism_rows(plan) -> list[tuple[str, str]]:
         else f"a Poisson sample of {plan.expected_batch_size:g} units on average"
     )
     rule = {
-        "clip": f"residual from the public anchor, norm at most {plan.clip_norm:.4g}, in {own.dimensions} axes ({own.subspace})",
+        "clip": (
+            f"residual from the public anchor, norm at most {plan.clip_norm:.4g}, in"
+            f" {own.dimensions} axes ({own.subspace})"
+        ),
         "unit": f"the embedding itself at norm 1, {own.dimensions} numbers",
     }[own.rule]
     return [
         ("aggregation", f"Gaussian on the sum of {who}; exact integer noise"),
-        ("a unit adds", rule + (f", in {own.blocks} blocks, one a class" if own.blocks > 1 else "")),
+        (
+            "a unit adds",
+            rule + (f", in {own.blocks} blocks, one a class" if own.blocks > 1 else ""),
+        ),
         ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
         ("divided by", f"{own.divisors[0]:g} for each class, public"),
         ("afterwards", "known noise is taken off (free)" if own.shrink else "nothing"),
         (
             "class histogram",
-            "none" if plan.histogram_noise_multiplier is None else f"sigma {plan.histogram_noise_multiplier:g}",
+            (
+                "none"
+                if plan.histogram_noise_multiplier is None
+                else f"sigma {plan.histogram_noise_multiplier:g}"
+            ),
         ),
     ]
 
@@ -132,7 +177,10 @@ def work_rows(report: PlanReport) -> list[tuple[str, str]]:
     source = "public images" if hope.known else "an assumption; --public-data would say"
     return [
         ("method", f"{plan.method} on base {plan.base}"),
-        ("learns", f"{plan.aggregation.vectors} vector(s) for each of {plan.aggregation.blocks} class(es)"),
+        (
+            "learns",
+            f"{plan.aggregation.vectors} vector(s) for each of {plan.aggregation.blocks} class(es)",
+        ),
         ("time here", "at most " + about(guess.seconds)),
         ("memory here", f"about {guess.peak_bytes / 2**30:.1f} GB"),
         ("expected signal", f"{hope.signal:.2f} of the clip norm ({source})"),

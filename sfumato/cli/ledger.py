@@ -23,10 +23,16 @@ app = typer.Typer(
 @options(reading=reading)
 def show(
     reading: dict,
-    images: Annotated[Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")] = None,
+    images: Annotated[
+        Path | None, Argument(metavar="[IMAGES]", help="Only what was spent on these images.")
+    ] = None,
     against: Annotated[
         Path | None,
-        Option("--against", metavar="PRIVACY.JSON", help="Is this certificate the one that the ledger knows?"),
+        Option(
+            "--against",
+            metavar="PRIVACY.JSON",
+            help="Is this certificate the one that the ledger knows?",
+        ),
     ] = None,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
@@ -53,7 +59,8 @@ def show(
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
         print(
             f"group {number}: {total} in {counted(len(group.charges), 'run')}, {cap}, "
-            f"{counted(len(group.datasets), 'data set')}" + (f"; {group.unclear}" if group.unclear else "")
+            f"{counted(len(group.datasets), 'data set')}"
+            + (f"; {group.unclear}" if group.unclear else "")
         )
         for charge in group.charges:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
@@ -61,11 +68,16 @@ def show(
     for kind in book.file_systems:
         print(f"kept on {kind}, which is not known to be a local disk")
     for again in book.resets:
-        what = "no state folder here knew of its charges" if again.get("unwitnessed") else "an older copy was accepted"
+        what = (
+            "no state folder here knew of its charges"
+            if again.get("unwitnessed")
+            else "an older copy was accepted"
+        )
         print(f"row {again['row']}: RESET at {again['utc']}, {what}")
     if book.chain.state is None:
         print(
-            "no home folder for a second note of the newest row: an older copy of the whole folder shows against run folders alone"
+            "no home folder for a second note of the newest row: an older copy of the whole folder"
+            " shows against run folders alone"
         )
     print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
 
@@ -75,15 +87,19 @@ def show(
 def cap(
     images: Images,
     reading: dict,
-    epsilon: Annotated[float, Argument(help="The most that all runs on these images may cost together.")],
+    epsilon: Annotated[
+        float, Argument(help="The most that all runs on these images may cost together.")
+    ],
     raising: Annotated[
-        bool, Option("--raise", help="Give these images, and all sets that share one, a higher cap.")
+        bool,
+        Option("--raise", help="Give these images, and all sets that share one, a higher cap."),
     ] = False,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
 ) -> None:
-    """Cap what these images may ever cost. A run that would go over it is refused. Of several caps on images that belong together the
-    smallest wins; raising it is recorded, and every later certificate shows the new one.
+    """Cap what these images may ever cost. A run that would go over it is refused. Of several caps
+    on images that belong together the smallest wins; raising it is recorded, and every later
+    certificate shows the new one.
 
     \b
     sfumato ledger cap ./scans 8
@@ -105,18 +121,20 @@ def cap(
 @app.command()
 def reset(
     runs: Annotated[
-        list[Path] | None, Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy.")
+        list[Path] | None,
+        Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy."),
     ] = None,
     ledger: Ledger = None,
 ) -> None:
-    """Accept an older copy of the ledger, or of a run folder, put back because the newest is gone. It is recorded, and every later
-    certificate shows it.
+    """Accept an older copy of the ledger, or of a run folder, put back because the newest is gone.
+    It is recorded, and every later certificate shows it.
 
     \b
     sfumato ledger reset
     sfumato ledger reset ./run
 
-    What was charged stays charged. Charges in the rows that are lost are not known any more: do not use those images again.
+    What was charged stays charged. Charges in the rows that are lost are not known any more: do not
+    use those images again.
     """
     from ..runs import budget
 
@@ -132,7 +150,9 @@ def reset(
 
 @app.command()
 def export(
-    output: Annotated[Path | None, Option("--output", "-o", help="A new file; default: standard output.")] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="A new file; default: standard output.")
+    ] = None,
     ledger: Ledger = None,
 ) -> None:
     """The whole chain as JSON lines, for an auditor: no image, name or hash of an image is in it.

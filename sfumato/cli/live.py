@@ -23,7 +23,8 @@ def about(seconds: float) -> str:
 
 
 class LiveLine:
-    """One line that is rewritten on a terminal; elsewhere, a line at each stage and every ten seconds.
+    """One line that is rewritten on a terminal; elsewhere, a line at each stage and every ten
+    seconds.
 
     `quiet` prints nothing (all ranks but the first).
     """
@@ -40,12 +41,17 @@ class LiveLine:
             from rich.live import Live
 
             self.live = Live(
-                console=Console(stderr=True), refresh_per_second=8, redirect_stdout=False, redirect_stderr=False
+                console=Console(stderr=True),
+                refresh_per_second=8,
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             self.live.__enter__()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live is not None:
             self.live.__exit__(kind, error, trace)
 

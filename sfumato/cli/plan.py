@@ -31,10 +31,13 @@ def plan(
     preparing: dict,
     tokens: dict,
     epsilon: Annotated[
-        float, Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak.")
+        float,
+        Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak."),
     ],
     ledger: Ledger = None,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of the table.")] = False,
+    as_json: Annotated[
+        bool, Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
 ) -> None:
     """Mechanism, noise, steps, time, memory and expected signal, before anything is spent.
 
@@ -54,7 +57,11 @@ def plan(
         **inverting.with_tokens(training.arguments(preparing), tokens),
     )
     if as_json:
-        body = {"plan": report.plan.to_json(), "estimate": asdict(report.estimate), "remarks": list(report.remarks)}
+        body = {
+            "plan": report.plan.to_json(),
+            "estimate": asdict(report.estimate),
+            "remarks": list(report.remarks),
+        }
         body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
         print(json.dumps(body, indent=2))
     else:
@@ -67,7 +74,14 @@ def show(report: PlanReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Plan", title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title="Plan",
+        title_justify="left",
+        show_header=False,
+        pad_edge=False,
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for heading, rows in sections(report):
@@ -85,12 +99,17 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     """The plan in words: (heading, rows of (name, value))."""
     plan, guess = report.plan, report.estimate
     unit = "one image" if plan.unit == "record" else f"all images with the same {plan.unit!r}"
-    clip = f"norm {plan.clip_norm:g}" if plan.gamma is None else f"normalised to 1, gamma {plan.gamma:g}"
+    clip = (
+        f"norm {plan.clip_norm:g}"
+        if plan.gamma is None
+        else f"normalised to 1, gamma {plan.gamma:g}"
+    )
     if plan.clip_groups is None:
         clip += ", one per unit over all trainable numbers"
     else:
         clip += (
-            f" in total: {plan.clip_groups} groups of {plan.clip().bounds[0]:.4g} each, a clip for every unit and group"
+            f" in total: {plan.clip_groups} groups of {plan.clip().bounds[0]:.4g} each, a clip for"
+            " every unit and group"
         )
     promise = [
         ("epsilon", f"{plan.epsilon:.3f} of at most {plan.epsilon_target:g}"),
@@ -106,11 +125,17 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
             ("Declared public by this plan", _public(plan)),
         ]
     mechanism = [
-        ("training", f"Poisson-sampled Gaussian, {plan.steps:,} steps" + _retries(plan.retry_steps)),
+        (
+            "training",
+            f"Poisson-sampled Gaussian, {plan.steps:,} steps" + _retries(plan.retry_steps),
+        ),
         ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
         (
             "sampling rate q",
-            f"{plan.sampling_rate:.6g} ({plan.expected_batch_size:g} of {plan.n_units:,} units a step, on average)",
+            (
+                f"{plan.sampling_rate:.6g} ({plan.expected_batch_size:g} of {plan.n_units:,} units"
+                " a step, on average)"
+            ),
         ),
         ("clip", clip),
         ("noise draws K", f"{plan.noise_draws} averaged inside the unit"),
@@ -119,12 +144,18 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
     signal = guess.signal_bound / guess.noise_norm if guess.noise_norm else float("inf")
     work = [
-        ("method", f"{plan.method} on base {plan.base}" + (f", rank {plan.rank}" if plan.rank else "")),
+        (
+            "method",
+            f"{plan.method} on base {plan.base}" + (f", rank {plan.rank}" if plan.rank else ""),
+        ),
         ("trains", f"{'at most ' if plan.probe else ''}{plan.trainable:,} numbers"),
         ("time here", about(guess.seconds)),
         ("memory here", f"about {guess.peak_bytes / 2**30:.1f} GB"),
         ("noise norm a step", f"{guess.noise_norm:.4g} on the mean gradient"),
-        ("signal norm a step", f"at most {guess.signal_bound:.4g} (signal-to-noise at most {signal:.2g})"),
+        (
+            "signal norm a step",
+            f"at most {guess.signal_bound:.4g} (signal-to-noise at most {signal:.2g})",
+        ),
     ]
     return [
         ("Promise", promise),
@@ -149,7 +180,11 @@ def _retries(steps: int) -> str:
 
 
 def _histogram(sigma: float | None) -> str:
-    return "none: class shares are uniform or declared" if sigma is None else f"Gaussian, noise multiplier {sigma:g}"
+    return (
+        "none: class shares are uniform or declared"
+        if sigma is None
+        else f"Gaussian, noise multiplier {sigma:g}"
+    )
 
 
 def _probe(plan) -> list[tuple[str, str]]:
@@ -158,12 +193,20 @@ def _probe(plan) -> list[tuple[str, str]]:
     if probe is None:
         return []
     who = (
-        "all units" if probe.expected_batch_size == plan.n_units else f"{probe.expected_batch_size:g} units on average"
+        "all units"
+        if probe.expected_batch_size == plan.n_units
+        else f"{probe.expected_batch_size:g} units on average"
     )
     what = f"{probe.votes} votes each" if probe.votes else "squared gradient norms"
     rise = plan.noise_multiplier / probe.noise_before - 1
     return [
         ("saliency probe", f"{who}, {what}, for {probe.keep} of {len(probe.groups)} candidates"),
-        ("its noise multiplier", f"{probe.noise_multiplier:g} at sensitivity {probe.sensitivity:.4g}"),
-        ("sigma without it", f"{probe.noise_before:.4f}, with it {plan.noise_multiplier:.4f} ({100 * rise:+.1f} %)"),
+        (
+            "its noise multiplier",
+            f"{probe.noise_multiplier:g} at sensitivity {probe.sensitivity:.4g}",
+        ),
+        (
+            "sigma without it",
+            f"{probe.noise_before:.4f}, with it {plan.noise_multiplier:.4f} ({100 * rise:+.1f} %)",
+        ),
     ]

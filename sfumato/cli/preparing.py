@@ -19,11 +19,18 @@ SPEED = "Time and memory (no effect on privacy)"
 def preparing(
     *,
     delta: Annotated[
-        float | None, Option("--delta", rich_help_panel=PRIVACY, help="Default: the smaller of 1e-5 and n ** -1.5.")
+        float | None,
+        Option(
+            "--delta", rich_help_panel=PRIVACY, help="Default: the smaller of 1e-5 and n ** -1.5."
+        ),
     ] = None,
     relation: Annotated[
         Literal["zero-out", "replace-one"] | None,
-        Option("--relation", rich_help_panel=PRIVACY, help="What neighbouring data sets are (default zero-out)."),
+        Option(
+            "--relation",
+            rich_help_panel=PRIVACY,
+            help="What neighbouring data sets are (default zero-out).",
+        ),
     ] = None,
     histogram: Annotated[
         float | None,
@@ -36,17 +43,29 @@ def preparing(
     ] = None,
     max_per_unit: Annotated[
         int | None,
-        Option("--max-per-unit", min=1, rich_help_panel=PRIVACY, help="Public bound on images a unit counts with."),
+        Option(
+            "--max-per-unit",
+            min=1,
+            rich_help_panel=PRIVACY,
+            help="Public bound on images a unit counts with.",
+        ),
     ] = None,
     retry_reserve: Annotated[
         float | None,
         Option(
-            "--retry-reserve", metavar="SHARE", rich_help_panel=PRIVACY, help="Steps paid on top, for --new-attempt."
+            "--retry-reserve",
+            metavar="SHARE",
+            rich_help_panel=PRIVACY,
+            help="Steps paid on top, for --new-attempt.",
         ),
     ] = None,
     allow_large_delta: Annotated[
         bool,
-        Option("--allow-large-delta", rich_help_panel=PRIVACY, help="Accept delta >= 1/n; recorded in the release."),
+        Option(
+            "--allow-large-delta",
+            rich_help_panel=PRIVACY,
+            help="Accept delta >= 1/n; recorded in the release.",
+        ),
     ] = False,
     allow_caption_prompts: Annotated[
         bool,
@@ -61,11 +80,15 @@ def preparing(
         Option(
             "--allow-doubtful-units",
             rich_help_panel=PRIVACY,
-            help="Values of --unit that may be spellings of one another are different units; recorded.",
+            help=(
+                "Values of --unit that may be spellings of one another are different units;"
+                " recorded."
+            ),
         ),
     ] = False,
     clip_norm: Annotated[
-        float | None, Option("--clip-norm", rich_help_panel=PRIVACY, help="Clip of one unit (default 0.05).")
+        float | None,
+        Option("--clip-norm", rich_help_panel=PRIVACY, help="Clip of one unit (default 0.05)."),
     ] = None,
     clipping: Annotated[
         Literal["flat", "normalised", "per-group", "per-group-normalised"] | None,
@@ -73,17 +96,33 @@ def preparing(
     ] = None,
     expected_batch_size: Annotated[
         int | None,
-        Option("--expected-batch-size", min=1, rich_help_panel=PRIVACY, help="Poisson mean of units per step."),
+        Option(
+            "--expected-batch-size",
+            min=1,
+            rich_help_panel=PRIVACY,
+            help="Poisson mean of units per step.",
+        ),
     ] = None,
     steps: Annotated[
-        int | None, Option("--steps", "--max-train-steps", min=1, rich_help_panel=PRIVACY, help="Noised steps.")
+        int | None,
+        Option(
+            "--steps", "--max-train-steps", min=1, rich_help_panel=PRIVACY, help="Noised steps."
+        ),
     ] = None,
     noise_draws: Annotated[
         int | None,
-        Option("--noise-draws", min=1, rich_help_panel=PRIVACY, help="K diffusion draws per unit before its clip."),
+        Option(
+            "--noise-draws",
+            min=1,
+            rich_help_panel=PRIVACY,
+            help="K diffusion draws per unit before its clip.",
+        ),
     ] = None,
     method: Annotated[
-        str | None, Option("--method", rich_help_panel=METHOD, help="See `sfumato methods` (default attention).")
+        str | None,
+        Option(
+            "--method", rich_help_panel=METHOD, help="See `sfumato methods` (default attention)."
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -92,19 +131,33 @@ def preparing(
             "--pretrained-model-name-or-path",
             metavar="NAME|FOLDER",
             rich_help_panel=METHOD,
-            help="Bundled base (see `sfumato bases`; default glyphs) or a StableDiffusionPipeline folder.",
+            help=(
+                "Bundled base (see `sfumato bases`; default glyphs) or a StableDiffusionPipeline"
+                " folder."
+            ),
         ),
     ] = None,
     blocks: Annotated[
         str | None,
-        Option("--blocks", metavar="9-", rich_help_panel=METHOD, help="attention: range of attention blocks, from 1."),
+        Option(
+            "--blocks",
+            metavar="9-",
+            rich_help_panel=METHOD,
+            help="attention: range of attention blocks, from 1.",
+        ),
     ] = None,
     rank: Annotated[
         int | None,
-        Option("--rank", min=1, rich_help_panel=METHOD, help="Of adapters (default: lora 8, saliency and loda 4)."),
+        Option(
+            "--rank",
+            min=1,
+            rich_help_panel=METHOD,
+            help="Of adapters (default: lora 8, saliency and loda 4).",
+        ),
     ] = None,
     alpha: Annotated[
-        float | None, Option("--alpha", rich_help_panel=METHOD, help="Of adapters: alpha (default: the rank).")
+        float | None,
+        Option("--alpha", rich_help_panel=METHOD, help="Of adapters: alpha (default: the rank)."),
     ] = None,
     target_modules: Annotated[
         str | None,
@@ -112,70 +165,131 @@ def preparing(
             "--target-modules",
             metavar="A,B,..",
             rich_help_panel=METHOD,
-            help="Ends of module names, or attention, feed-forward, convolutions: what lora and loda adapt (default "
-            "to_q,to_k,to_v,to_out.0; conv1,conv2), what saliency chooses from.",
+            help=(
+                "Ends of module names, or attention, feed-forward, convolutions: what lora and loda"
+                " adapt (default "
+                "to_q,to_k,to_v,to_out.0; conv1,conv2), what saliency chooses from."
+            ),
         ),
     ] = None,
     freeze_a: Annotated[
-        bool, Option("--freeze-a", rich_help_panel=METHOD, help="Adapters: train only the half that starts at zero.")
+        bool,
+        Option(
+            "--freeze-a",
+            rich_help_panel=METHOD,
+            help="Adapters: train only the half that starts at zero.",
+        ),
     ] = False,
     adapter_init: Annotated[
         Literal["gaussian", "orthonormal", "public"] | None,
-        Option("--adapter-init", rich_help_panel=METHOD, help="How the other half starts; public: --public-data."),
+        Option(
+            "--adapter-init",
+            rich_help_panel=METHOD,
+            help="How the other half starts; public: --public-data.",
+        ),
     ] = None,
     activation: Annotated[
         Literal["identity", "silu", "tanh", "gelu"] | None,
-        Option("--activation", rich_help_panel=METHOD, help="loda: between its halves (default identity: mergeable)."),
+        Option(
+            "--activation",
+            rich_help_panel=METHOD,
+            help="loda: between its halves (default identity: mergeable).",
+        ),
     ] = None,
     keep: Annotated[
         str | None,
-        Option("--keep", metavar="0.3|38", rich_help_panel=METHOD, help="saliency: ratio or count that trains (0.3)."),
+        Option(
+            "--keep",
+            metavar="0.3|38",
+            rich_help_panel=METHOD,
+            help="saliency: ratio or count that trains (0.3).",
+        ),
     ] = None,
     choose: Annotated[
         Literal["private", "public", "random"] | None,
         Option(
-            "--choose", rich_help_panel=METHOD, help="saliency: by a paid probe (default), --public-data, or chance."
+            "--choose",
+            rich_help_panel=METHOD,
+            help="saliency: by a paid probe (default), --public-data, or chance.",
         ),
     ] = None,
     public_data: Annotated[
         str | None,
-        Option("--public-data", metavar="IMAGES", rich_help_panel=METHOD, help="Images that need no protection."),
+        Option(
+            "--public-data",
+            metavar="IMAGES",
+            rich_help_panel=METHOD,
+            help="Images that need no protection.",
+        ),
     ] = None,
     granularity: Annotated[
         Literal["matrix", "layer", "block"] | None,
-        Option("--granularity", rich_help_panel=METHOD, help="saliency: what is chosen as one (default matrix)."),
+        Option(
+            "--granularity",
+            rich_help_panel=METHOD,
+            help="saliency: what is chosen as one (default matrix).",
+        ),
     ] = None,
     score: Annotated[
         Literal["votes", "squares"] | None,
-        Option("--score", rich_help_panel=PROBE, help="What a unit says (default votes for its best)."),
+        Option(
+            "--score", rich_help_panel=PROBE, help="What a unit says (default votes for its best)."
+        ),
     ] = None,
     votes: Annotated[
-        int | None, Option("--votes", min=1, rich_help_panel=PROBE, help="Votes of a unit (default: as many as train).")
+        int | None,
+        Option(
+            "--votes",
+            min=1,
+            rich_help_panel=PROBE,
+            help="Votes of a unit (default: as many as train).",
+        ),
     ] = None,
     probe_clip: Annotated[
         float | None,
-        Option("--probe-clip", rich_help_panel=PROBE, help="squares: clip to this norm (default: scale to norm 1)."),
+        Option(
+            "--probe-clip",
+            rich_help_panel=PROBE,
+            help="squares: clip to this norm (default: scale to norm 1).",
+        ),
     ] = None,
     per_size: Annotated[
-        bool, Option("--per-size", rich_help_panel=PROBE, help="Divide norms by the root of a matrix's size.")
+        bool,
+        Option(
+            "--per-size", rich_help_panel=PROBE, help="Divide norms by the root of a matrix's size."
+        ),
     ] = False,
     probe_units: Annotated[
         int | None,
         Option(
-            "--probe-units", min=1, rich_help_panel=PROBE, help="Poisson mean of units asked (default 4096, or all)."
+            "--probe-units",
+            min=1,
+            rich_help_panel=PROBE,
+            help="Poisson mean of units asked (default 4096, or all).",
         ),
     ] = None,
     probe_draws: Annotated[
-        int | None, Option("--probe-draws", min=1, rich_help_panel=PROBE, help="Draws averaged per unit (default 4).")
+        int | None,
+        Option(
+            "--probe-draws",
+            min=1,
+            rich_help_panel=PROBE,
+            help="Draws averaged per unit (default 4).",
+        ),
     ] = None,
     probe_share: Annotated[
         float | None,
         Option(
-            "--probe-share", rich_help_panel=PROBE, help="Rise of training's sigma that it may cost (default 0.02)."
+            "--probe-share",
+            rich_help_panel=PROBE,
+            help="Rise of training's sigma that it may cost (default 0.02).",
         ),
     ] = None,
     probe_noise: Annotated[
-        float | None, Option("--probe-noise", metavar="SIGMA", rich_help_panel=PROBE, help="Or its noise multiplier.")
+        float | None,
+        Option(
+            "--probe-noise", metavar="SIGMA", rich_help_panel=PROBE, help="Or its noise multiplier."
+        ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
@@ -203,12 +317,16 @@ def preparing(
             help="A trainable token per class (default: for unknown words).",
         ),
     ] = None,
-    learning_rate: Annotated[float | None, Option("--learning-rate", rich_help_panel=TRAINING, help="Of Adam.")] = None,
+    learning_rate: Annotated[
+        float | None, Option("--learning-rate", rich_help_panel=TRAINING, help="Of Adam.")
+    ] = None,
     lr_warmup_steps: Annotated[
-        int | None, Option("--lr-warmup-steps", min=0, rich_help_panel=TRAINING, help="Linear rise.")
+        int | None,
+        Option("--lr-warmup-steps", min=0, rich_help_panel=TRAINING, help="Linear rise."),
     ] = None,
     ema_decay: Annotated[
-        float | None, Option("--ema-decay", rich_help_panel=TRAINING, help="Average of the weights, per step.")
+        float | None,
+        Option("--ema-decay", rich_help_panel=TRAINING, help="Average of the weights, per step."),
     ] = None,
     caption_dropout: Annotated[
         float | None,
@@ -222,30 +340,52 @@ def preparing(
     ] = None,
     seed: Annotated[
         int | None,
-        Option("--seed", rich_help_panel=TRAINING, help="Public: how adapters start. It never reaches the noise."),
+        Option(
+            "--seed",
+            rich_help_panel=TRAINING,
+            help="Public: how adapters start. It never reaches the noise.",
+        ),
     ] = None,
     micro_batch_size: Annotated[
         int | None,
-        Option("--micro-batch-size", min=1, rich_help_panel=SPEED, help="Units in one pass (default: what fits)."),
+        Option(
+            "--micro-batch-size",
+            min=1,
+            rich_help_panel=SPEED,
+            help="Units in one pass (default: what fits).",
+        ),
     ] = None,
     memory_budget: Annotated[
         str | None,
         Option(
             "--memory-budget",
             rich_help_panel=SPEED,
-            help="Memory for one pass, beside weights and optimiser: 800MB, 4GB (default 1GB). It decides the micro-batch.",
+            help=(
+                "Memory for one pass, beside weights and optimiser: 800MB, 4GB (default 1GB). It"
+                " decides the micro-batch."
+            ),
         ),
     ] = None,
     mixed_precision: Annotated[
-        Literal["no", "bf16"] | None, Option("--mixed-precision", rich_help_panel=SPEED, help="Default bf16.")
+        Literal["no", "bf16"] | None,
+        Option("--mixed-precision", rich_help_panel=SPEED, help="Default bf16."),
     ] = None,
-    threads: Annotated[int | None, Option("--threads", min=1, rich_help_panel=SPEED, help="CPU threads.")] = None,
+    threads: Annotated[
+        int | None, Option("--threads", min=1, rich_help_panel=SPEED, help="CPU threads.")
+    ] = None,
     checkpointing_steps: Annotated[
-        int | None, Option("--checkpointing-steps", min=1, rich_help_panel=SPEED, help="Steps between checkpoints.")
+        int | None,
+        Option(
+            "--checkpointing-steps", min=1, rich_help_panel=SPEED, help="Steps between checkpoints."
+        ),
     ] = None,
     engine: Annotated[
         Literal["one-pass", "reference"] | None,
-        Option("--engine", rich_help_panel=SPEED, help="How gradients per unit are found (default one-pass)."),
+        Option(
+            "--engine",
+            rich_help_panel=SPEED,
+            help="How gradients per unit are found (default one-pass).",
+        ),
     ] = None,
 ) -> dict:
     """What was said about the plan, the method and the training, by option name."""
@@ -254,18 +394,65 @@ def preparing(
     return {k: v for k, v in given.items() if v is not None and (v is not False or k == "embedder")}
 
 
-SAME = ("delta", "relation", "histogram", "max_per_unit", "allow_large_delta", "allow_caption_prompts", "allow_doubtful_units",
-        "clip_norm", "clipping", "expected_batch_size", "steps", "noise_draws", "method", "base", "embedder", "seed", "public_data")  # fmt: skip
-METHOD_OPTIONS = ("blocks", "rank", "alpha", "target_modules", "freeze_a", "adapter_init", "activation", "keep", "choose", "granularity",
-                  "score", "votes", "probe_clip", "per_size", "probe_units", "probe_draws", "probe_share", "probe_noise")  # fmt: skip
-RECIPE = {"learning_rate": "learning_rate", "lr_warmup_steps": "warmup_steps", "ema_decay": "ema_decay",
-          "caption_dropout": "caption_dropout"}  # fmt: skip
-PERFORMANCE = {"micro_batch_size": "micro_batch", "memory_budget": "memory_budget", "mixed_precision": "precision", "threads": "threads",
-               "checkpointing_steps": "checkpoint_steps", "engine": "engine"}  # fmt: skip
+SAME = (
+    "delta",
+    "relation",
+    "histogram",
+    "max_per_unit",
+    "allow_large_delta",
+    "allow_caption_prompts",
+    "allow_doubtful_units",
+    "clip_norm",
+    "clipping",
+    "expected_batch_size",
+    "steps",
+    "noise_draws",
+    "method",
+    "base",
+    "embedder",
+    "seed",
+    "public_data",
+)
+METHOD_OPTIONS = (
+    "blocks",
+    "rank",
+    "alpha",
+    "target_modules",
+    "freeze_a",
+    "adapter_init",
+    "activation",
+    "keep",
+    "choose",
+    "granularity",
+    "score",
+    "votes",
+    "probe_clip",
+    "per_size",
+    "probe_units",
+    "probe_draws",
+    "probe_share",
+    "probe_noise",
+)
+RECIPE = {
+    "learning_rate": "learning_rate",
+    "lr_warmup_steps": "warmup_steps",
+    "ema_decay": "ema_decay",
+    "caption_dropout": "caption_dropout",
+}
+PERFORMANCE = {
+    "micro_batch_size": "micro_batch",
+    "memory_budget": "memory_budget",
+    "mixed_precision": "precision",
+    "threads": "threads",
+    "checkpointing_steps": "checkpoint_steps",
+    "engine": "engine",
+}
 
 
 def arguments(given: dict) -> dict:
-    """Turn `preparing`'s options into arguments of `sfumato.planning.prepare.prepare`; SfumatoError where they do not fit together."""
+    """Turn `preparing`'s options into arguments of `sfumato.planning.prepare.prepare`; SfumatoError
+    where they do not fit together.
+    """
     from ..methods import METHODS
     from ..training import Performance, Recipe
 
@@ -277,11 +464,16 @@ def arguments(given: dict) -> dict:
         chosen["keep"] = ratio_or_count(chosen["keep"])
     method = given.get("method", "attention")
     if method in METHODS:
-        known = [name for name in METHOD_OPTIONS if name in inspect.signature(METHODS[method]).parameters]
+        known = [
+            name for name in METHOD_OPTIONS if name in inspect.signature(METHODS[method]).parameters
+        ]
         for name in chosen:
             if name not in known:
                 taken = ", ".join(_flag(k) for k in known) or "none"
-                raise SfumatoError(f"{_flag(name)} does not go with --method {method}, whose own options are: {taken}")
+                raise SfumatoError(
+                    f"{_flag(name)} does not go with --method {method}, whose own options are:"
+                    f" {taken}"
+                )
     if "prompt" in given:
         said["prompt"] = prompts(given["prompt"])
     if "init" in given:
@@ -294,7 +486,11 @@ def arguments(given: dict) -> dict:
         performance["precision"] = {"no": "float32", "bf16": "bfloat16"}[performance["precision"]]
     if "memory_budget" in performance:
         performance["memory_budget"] = size(performance["memory_budget"])
-    return said | {"method_options": chosen, "recipe": Recipe(**recipe), "performance": Performance(**performance)}
+    return said | {
+        "method_options": chosen,
+        "recipe": Recipe(**recipe),
+        "performance": Performance(**performance),
+    }
 
 
 def prompts(words: Sequence[str]) -> str | dict[str, str]:
@@ -302,7 +498,8 @@ def prompts(words: Sequence[str]) -> str | dict[str, str]:
     if len(words) == 1 and ("=" not in words[0] or "{class}" in words[0].partition("=")[0]):
         if "{class}" not in words[0]:
             raise SfumatoError(
-                f"--prompt {words[0]!r}: put {{class}} where the class goes, or write CLASS=TEXT for each"
+                f"--prompt {words[0]!r}: put {{class}} where the class goes, or write CLASS=TEXT"
+                " for each"
             )
         return words[0]
     return pairs("--prompt", words)
@@ -315,11 +512,15 @@ def ratio_or_count(word: str) -> float | int:
             return float(word[:-1]) / 100
         return int(word) if word.isdigit() else float(word)
     except ValueError as error:
-        raise SfumatoError(f"--keep {word}: write a ratio such as 0.3, or a count such as 38") from error
+        raise SfumatoError(
+            f"--keep {word}: write a ratio such as 0.3, or a count such as 38"
+        ) from error
 
 
 def size(words: str) -> int:
-    """Bytes of "800MB", "4 GB", "1.5GiB" (1 GB is taken as 2^30 bytes); SfumatoError for anything else."""
+    """Bytes of "800MB", "4 GB", "1.5GiB" (1 GB is taken as 2^30 bytes); SfumatoError for anything
+    else.
+    """
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([MG])i?B?", words.strip(), re.IGNORECASE)
     count = float(found[1]) * 2 ** (20 if found[2] in "mM" else 30) if found else 0
     if count < 2**20:

@@ -13,19 +13,39 @@ from .options import Ledger
 
 
 def release(
-    folder: Annotated[Path, Argument(metavar="FOLDER", help="Folder of `sfumato synthesize` or `sfumato export`.")],
+    folder: Annotated[
+        Path, Argument(metavar="FOLDER", help="Folder of `sfumato synthesize` or `sfumato export`.")
+    ],
     output: Annotated[
-        Path | None, Option("--output", "-o", "--output-dir", help="A new folder; default: finish the folder in place.")
+        Path | None,
+        Option(
+            "--output",
+            "-o",
+            "--output-dir",
+            help="A new folder; default: finish the folder in place.",
+        ),
     ] = None,
     title: Annotated[str | None, Option("--title", help="Public title on the cards.")] = None,
-    license: Annotated[str, Option("--license", "--licence", help="Licence you give the release.")] = "other",
+    license: Annotated[
+        str, Option("--license", "--licence", help="Licence you give the release.")
+    ] = "other",
     require_audit: Annotated[
-        bool, Option("--require-audit", help="Refuse (exit code 15) unless the run passed `sfumato audit` before.")
+        bool,
+        Option(
+            "--require-audit",
+            help="Refuse (exit code 15) unless the run passed `sfumato audit` before.",
+        ),
     ] = False,
     ledger: Ledger = None,
     without_ledger: Annotated[
         bool,
-        Option("--without-ledger", help="The ledger is gone: the draft is not compared with it. Recorded; refused where it is there."),
+        Option(
+            "--without-ledger",
+            help=(
+                "The ledger is gone: the draft is not compared with it. Recorded; refused where it"
+                " is there."
+            ),
+        ),
     ] = False,
 ) -> None:
     """Cards, privacy statement, certificate, report, verifier and hashes: a folder to hand over.
@@ -35,14 +55,21 @@ def release(
     sfumato release release --title "Synthetic scans" --license cc-by-4.0 -o scans-release
     sfumato release release --require-audit
     """
-    # The rooms themselves instead of `verbs`: they need neither torch nor diffusers, so they answer at once.
+    # The rooms themselves instead of `verbs`: they need neither torch nor diffusers, so they answer
+    # at once.
     from ..runs.release import finish
 
     settings = {"title": title, "licence": license, "require_audit": require_audit}
     finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
     if without_ledger:
-        print("not compared with the ledger: that this draft is the one which was certified, and what it says of unit and cost;")
-        print("how many looks at exact scores there were, and later choices among runs, are not known, and the certificate says so")
+        print(
+            "not compared with the ledger: that this draft is the one which was certified, and what"
+            " it says of unit and cost;"
+        )
+        print(
+            "how many looks at exact scores there were, and later choices among runs, are not"
+            " known, and the certificate says so"
+        )
     for line in weaknesses(json.loads((finished / "privacy.json").read_text("utf-8"))):
         print(line)
     print(f"{finished}: finished; open {finished / 'report.html'}")
@@ -54,20 +81,37 @@ def weaknesses(facts: dict) -> list[str]:
     said = []
     audit, looks = facts.get("audit", {}), facts.get("looks", {}).get("exact")
     if audit.get("run") and not audit.get("passed"):
-        said.append("WARNING: the run's audit FAILED, and the certificate says so: find out why before you hand this over")
+        said.append(
+            "WARNING: the run's audit FAILED, and the certificate says so: find out why before you"
+            " hand this over"
+        )
     if looks:
-        said.append(f"note: PRIVACY.md says that it was chosen after {looks} {'look' if looks == 1 else 'looks'} at exact private scores")
-    said += [f"note: PRIVACY.md lists a weakening: {sentence}" for sentence in facts.get("not_private", {}).get("opt_ins", [])]
+        said.append(
+            f"note: PRIVACY.md says that it was chosen after {looks}"
+            f" {'look' if looks == 1 else 'looks'} at exact private scores"
+        )
+    said += [
+        f"note: PRIVACY.md lists a weakening: {sentence}"
+        for sentence in facts.get("not_private", {}).get("opt_ins", [])
+    ]
     return said
 
 
 def verify(
-    folder: Annotated[Path, Argument(metavar="RELEASE", help="A finished release, yours or a stranger's.")],
+    folder: Annotated[
+        Path, Argument(metavar="RELEASE", help="A finished release, yours or a stranger's.")
+    ],
     ledger: Annotated[
-        Path | None, Option("--ledger", metavar="FILE", help="Compare it with your ledger too, if it is your own release.")
+        Path | None,
+        Option(
+            "--ledger",
+            metavar="FILE",
+            help="Compare it with your ledger too, if it is your own release.",
+        ),
     ] = None,
 ) -> None:
-    """Check every hash and price epsilon again from privacy.json alone. Exit code 1 if a check fails.
+    """Check every hash and price epsilon again from privacy.json alone. Exit code 1 if a check
+    fails.
 
     \b
     sfumato verify release
@@ -81,6 +125,7 @@ def verify(
     if not report.ok:
         first = report.failed[0][0]
         raise CheckFailed(
-            f"{len(report.failed)} of {len(report.checks)} checks failed, first {first!r}: do not rely on it"
+            f"{len(report.failed)} of {len(report.checks)} checks failed, first {first!r}: do not"
+            " rely on it"
         )
     print(f"PASS: {len(report.checks)} checks")

@@ -17,38 +17,74 @@ if TYPE_CHECKING:
 
 def select(
     runs: Annotated[
-        list[Path], Argument(metavar="RUN...", help="Run folders, or folders of `sfumato synthesize`, to choose from.")
+        list[Path],
+        Argument(
+            metavar="RUN...",
+            help="Run folders, or folders of `sfumato synthesize`, to choose from.",
+        ),
     ],
-    data: Annotated[Path, Option("--data", help="Held-out private images with labels, read like those of `adapt`.")],
+    data: Annotated[
+        Path,
+        Option("--data", help="Held-out private images with labels, read like those of `adapt`."),
+    ],
     epsilon: Annotated[
-        float, Option("--epsilon", rich_help_panel=PRIVACY, help="What the answer may cost the held-out units.")
+        float,
+        Option(
+            "--epsilon",
+            rich_help_panel=PRIVACY,
+            help="What the answer may cost the held-out units.",
+        ),
     ],
     delta: Annotated[
         float | None,
-        Option("--delta", rich_help_panel=PRIVACY, help="Default: that of earlier charges on these images, else min(1e-5, n^-1.5)."),
+        Option(
+            "--delta",
+            rich_help_panel=PRIVACY,
+            help="Default: that of earlier charges on these images, else min(1e-5, n^-1.5).",
+        ),
     ] = None,
     relation: Annotated[
-        Literal["zero-out", "replace-one"], Option("--relation", rich_help_panel=PRIVACY, help="As for `adapt`.")
+        Literal["zero-out", "replace-one"],
+        Option("--relation", rich_help_panel=PRIVACY, help="As for `adapt`."),
     ] = "zero-out",
     unit: Annotated[
-        str | None, Option("--unit", metavar="COLUMN", help="Column of the patient or person who is protected.")
+        str | None,
+        Option(
+            "--unit", metavar="COLUMN", help="Column of the patient or person who is protected."
+        ),
     ] = None,
-    labels: Annotated[str | None, Option("--labels", metavar="COLUMN", help="Column of the class.")] = None,
-    max_bad: Annotated[float, Option("--max-bad", help="Share of unreadable images that is accepted.")] = 0.01,
+    labels: Annotated[
+        str | None, Option("--labels", metavar="COLUMN", help="Column of the class.")
+    ] = None,
+    max_bad: Annotated[
+        float, Option("--max-bad", help="Share of unreadable images that is accepted.")
+    ] = 0.01,
     allow_doubtful_units: Annotated[
         bool,
-        Option("--allow-doubtful-units", rich_help_panel=PRIVACY, help="As for `adapt`; the ledger records it."),
+        Option(
+            "--allow-doubtful-units",
+            rich_help_panel=PRIVACY,
+            help="As for `adapt`; the ledger records it.",
+        ),
     ] = False,
     classifier: Annotated[
-        Literal["logistic", "cnn", "resnet", "wrn"], Option("--classifier", help="What is trained on each run's pictures.")
+        Literal["logistic", "cnn", "resnet", "wrn"],
+        Option("--classifier", help="What is trained on each run's pictures."),
     ] = "cnn",
-    steps: Annotated[int | None, Option("--steps", min=1, help="Training steps of each classifier.")] = None,
-    images: Annotated[int, Option("--images", min=10, help="Pictures drawn from a run folder.")] = 5000,
+    steps: Annotated[
+        int | None, Option("--steps", min=1, help="Training steps of each classifier.")
+    ] = None,
+    images: Annotated[
+        int, Option("--images", min=10, help="Pictures drawn from a run folder.")
+    ] = 5000,
     seed: Annotated[int, Option("--seed", help="Public: of pictures and classifiers.")] = 0,
     ledger: Ledger = None,
-    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of the table.")] = False,
+    as_json: Annotated[
+        bool, Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
 ) -> None:
-    """Noisy accuracies of runs on held-out private units, and the best: charged before a picture is judged, and no look.
+    """Noisy accuracies of runs on held-out private units, and the best: charged before a picture is
+    judged, and no look.
 
     \b
     sfumato select run-1 run-2 run-3 --data ./held-out --epsilon 0.5
@@ -58,28 +94,49 @@ def select(
 
     with LiveLine() as line:
         found = choose(
-            runs, data=data, epsilon=epsilon, delta=delta, relation=relation, unit=unit, labels=labels, max_bad=max_bad,
-            allow_doubtful_units=allow_doubtful_units, classifier=classifier, steps=steps, images=images, seed=seed, ledger=ledger,
+            runs,
+            data=data,
+            epsilon=epsilon,
+            delta=delta,
+            relation=relation,
+            unit=unit,
+            labels=labels,
+            max_bad=max_bad,
+            allow_doubtful_units=allow_doubtful_units,
+            classifier=classifier,
+            steps=steps,
+            images=images,
+            seed=seed,
+            ledger=ledger,
             on_stage=line.stage,
-        )  # fmt: skip
+        )
     print(json.dumps(found.to_json(), indent=2)) if as_json else show(found)
 
 
 def show(found: SelectionReport) -> None:
-    """Print accuracies with their errors, the choice, what it cost, and what the certificates will say."""
+    """Print accuracies with their errors, the choice, what it cost, and what the certificates will
+    say.
+    """
     from rich.console import Console
     from rich.table import Table
 
     table = Table("run", "noisy accuracy, percent", "standard error", title_justify="left")
     for place, name in enumerate(found.candidates):
         chosen = " (chosen)" if place == found.chosen else ""
-        table.add_row(name + chosen, f"{100 * found.accuracies[place]:.2f}", f"{100 * found.standard_errors[place]:.2f}")
+        table.add_row(
+            name + chosen,
+            f"{100 * found.accuracies[place]:.2f}",
+            f"{100 * found.standard_errors[place]:.2f}",
+        )
     Console().print(table)
     print(
-        f"cost: epsilon {found.epsilon:.3f} at delta {found.delta:.3g} for {found.n_units:,} held-out units ({found.unit}, {found.relation}); "
-        f"noise alone: {100 * found.noise_error:.2f} points"
+        f"cost: epsilon {found.epsilon:.3f} at delta {found.delta:.3g} for {found.n_units:,}"
+        f" held-out units ({found.unit}, {found.relation}); noise alone:"
+        f" {100 * found.noise_error:.2f} points"
     )
     if any(found.composes):
-        total = "not bounded" if found.total_epsilon is None else f"epsilon {found.total_epsilon:.3f}"
+        total = (
+            "not bounded" if found.total_epsilon is None else f"epsilon {found.total_epsilon:.3f}"
+        )
         print(f"held-out and training images belong to one group: costs add up, to {total} in all")
     print("the choice is covered and may be told; later certificates of these runs state it")

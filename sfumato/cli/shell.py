@@ -1,4 +1,6 @@
-"""What surrounds every verb: memory settings, silence of foreign libraries, and errors as one line each."""
+"""What surrounds every verb: memory settings, silence of foreign libraries, and errors as one line
+each.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from ..errors import MachineError, SfumatoError
 
 INTERNAL_ERROR, INTERRUPTED_ELSEWHERE, BROKEN_PIPE = 70, 130, 141
 
-# glibc gives big blocks back to the kernel at every free and gets them zeroed at every allocation; a training step on
-# the CPU does that thousands of times. Keeping the memory makes it about twice as fast.
+# glibc gives big blocks back to the kernel at every free and gets them zeroed at every allocation;
+# a training step on the CPU does that thousands of times. Keeping the memory makes it about twice
+# as fast.
 MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
@@ -31,20 +34,32 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-# Familiar flags that are not options here, and why. Two of them would mean something else under the same name.
+# Familiar flags that are not options here, and why. Two of them would mean something else under the
+# same name.
 EXPLAINED = {
-    "--max-grad-norm": "it clips whole batches elsewhere, and here every unit is clipped by itself: use --clip-norm",
-    "--train-batch-size": "it counts images per device elsewhere: use --expected-batch-size (the global Poisson mean) "
-    "and --micro-batch-size (units in one forward pass)",
-    "--resolution": "the base fixes the picture size and images are fitted to it: choose another --base",
-    "--gradient-accumulation-steps": "a logical step is cut up by --micro-batch-size, which changes no result",
+    "--max-grad-norm": (
+        "it clips whole batches elsewhere, and here every unit is clipped by itself: use"
+        " --clip-norm"
+    ),
+    "--train-batch-size": (
+        "it counts images per device elsewhere: use --expected-batch-size (the global Poisson mean)"
+        " and --micro-batch-size (units in one forward pass)"
+    ),
+    "--resolution": (
+        "the base fixes the picture size and images are fitted to it: choose another --base"
+    ),
+    "--gradient-accumulation-steps": (
+        "a logical step is cut up by --micro-batch-size, which changes no result"
+    ),
     "--num-train-epochs": "Poisson sampling has steps and no epochs: use --steps",
     "--train-data-dir": "name the images first: sfumato adapt PATH",
     "--dataset-name": "name the images first, as a local folder or file: sfumato adapt PATH",
     "--resume-from-checkpoint": "the newest whole checkpoint is taken: use --resume",
     "--random-flip": "pictures are used as they are",
     "--report-to": "training figures are private; they stay in the run folder",
-    "--push-to-hub": "sfumato uploads nothing: finish with `sfumato release` and hand over the folder yourself",
+    "--push-to-hub": (
+        "sfumato uploads nothing: finish with `sfumato release` and hand over the folder yourself"
+    ),
     "--noise-multiplier": "it is solved for from --epsilon and --delta",
 }
 
@@ -70,23 +85,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TyperException as error:
         return _fail(_usage(error), 2, False)
     except BrokenPipeError:
-        # The reader went away (`sfumato ... | head`); the interpreter must not try to flush into it again.
+        # The reader went away (`sfumato ... | head`); the interpreter must not try to flush into it
+        # again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
         # The system's own words only: a file name may itself be private.
-        cure = "; free some space or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        cure = (
+            "; free some space or choose another disk"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else ""
+        )
         return _fail(
-            f"the system refused: {error.strerror or type(error).__name__}{cure}", MachineError.exit_code, debug
+            f"the system refused: {error.strerror or type(error).__name__}{cure}",
+            MachineError.exit_code,
+            debug,
         )
     except MemoryError:
-        return _fail("this machine has too little memory for it: close other programs", MachineError.exit_code, debug)
+        return _fail(
+            "this machine has too little memory for it: close other programs",
+            MachineError.exit_code,
+            debug,
+        )
     except KeyboardInterrupt:
         return _fail("stopped by the keyboard", INTERRUPTED_ELSEWHERE, debug)
     except Exception as error:
         # An exception's text can quote pixels or captions, so only its kind is shown.
         advice = "" if debug else "; --debug shows where (its traceback may contain private data)"
-        return _fail(f"internal error of type {type(error).__name__}{advice}", INTERNAL_ERROR, debug)
+        return _fail(
+            f"internal error of type {type(error).__name__}{advice}", INTERNAL_ERROR, debug
+        )
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
@@ -106,12 +134,15 @@ def _usage(error) -> str:
         return f"{flag} is not an option: {EXPLAINED[flag]}"
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "sfumato"
-    words = error.format_message().strip().rstrip(".") or "name a verb"  # a bare `sfumato` has shown the help page
+    # a bare `sfumato` has shown the help page
+    words = error.format_message().strip().rstrip(".") or "name a verb"
     return f"{words}; `{path} --help` shows what there is"
 
 
 def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:
-    """Take --debug out, and read `--learning_rate` as `--learning-rate` (diffusers' scripts write underscores)."""
+    """Take --debug out, and read `--learning_rate` as `--learning-rate` (diffusers' scripts write
+    underscores).
+    """
     words, debug = [], False
     for i, word in enumerate(argv):
         if word == "--":
@@ -127,7 +158,9 @@ def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:
 
 
 def _silence(debug: bool) -> None:
-    """Before the heavy imports: offline, no foreign progress bars, and no warnings that quote what they met."""
+    """Before the heavy imports: offline, no foreign progress bars, and no warnings that quote what
+    they met.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if not debug:
@@ -138,7 +171,8 @@ def _silence(debug: bool) -> None:
 
 
 def _keep_memory() -> None:
-    """Start the process once more with glibc's memory settings, which are read only at the start of a process.
+    """Start the process once more with glibc's memory settings, which are read only at the start of
+    a process.
 
     SFUMATO_MALLOC=0 in the environment opts out.
     """
@@ -150,5 +184,9 @@ def _keep_memory() -> None:
         glibc = False
     if glibc and sys.executable:
         # The flag ends the matter even where a wrapper drops the variables.
-        environment = {**os.environ, **{n: os.environ.get(n, v) for n, v in MALLOC.items()}, "SFUMATO_MALLOC": "0"}
+        environment = {
+            **os.environ,
+            **{n: os.environ.get(n, v) for n, v in MALLOC.items()},
+            "SFUMATO_MALLOC": "0",
+        }
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -18,7 +18,10 @@ KeepKey = Annotated[
     bool,
     Option(
         "--keep-key",
-        help="Do not erase the run's secret key: with it, anybody takes the noise off the adapted weights.",
+        help=(
+            "Do not erase the run's secret key: with it, anybody takes the noise off the adapted"
+            " weights."
+        ),
     ),
 ]
 
@@ -27,20 +30,30 @@ def synthesize(
     run: RunFolder,
     output: Output,
     n: Annotated[int, Option("-n", "--number", min=1, help="How many pictures.")],
-    scheduler: Annotated[str, Option("--scheduler", help="Any diffusers scheduler.")] = "DPMSolverMultistepScheduler",
-    steps: Annotated[int, Option("--steps", "--num-inference-steps", min=1, help="Of the scheduler.")] = 10,
+    scheduler: Annotated[
+        str, Option("--scheduler", help="Any diffusers scheduler.")
+    ] = "DPMSolverMultistepScheduler",
+    steps: Annotated[
+        int, Option("--steps", "--num-inference-steps", min=1, help="Of the scheduler.")
+    ] = 10,
     guidance_scale: Annotated[
-        float, Option("--guidance-scale", help="1 means none; above 1, adapt with --caption-dropout.")
+        float,
+        Option("--guidance-scale", help="1 means none; above 1, adapt with --caption-dropout."),
     ] = 1.0,
     seed: Annotated[int, Option("--seed", help="Public: image i has the seed hash(seed, i).")] = 0,
     batch: Annotated[int, Option("--batch", min=1, help="Pictures at a time.")] = 512,
-    shard: Annotated[str, Option("--shard", metavar="I/N", help="Only every N-th picture, from I (0 to N-1).")] = "0/1",
+    shard: Annotated[
+        str, Option("--shard", metavar="I/N", help="Only every N-th picture, from I (0 to N-1).")
+    ] = "0/1",
     class_shares: Annotated[
         list[str] | None,
         Option(
             "--class-shares",
             metavar="A=.5,B=.5",
-            help="Declared shares, scaled to sum to 1; they count as public. Default: uniform or paid for.",
+            help=(
+                "Declared shares, scaled to sum to 1; they count as public. Default: uniform or"
+                " paid for."
+            ),
         ),
     ] = None,
     form: Annotated[
@@ -65,7 +78,9 @@ def synthesize(
     """
     part, shares = shard_of(shard), None if class_shares is None else shares_of(class_shares)
     if not math.isfinite(guidance_scale):
-        raise SfumatoError(f"--guidance-scale {guidance_scale}: must be a finite number, 1 for none")
+        raise SfumatoError(
+            f"--guidance-scale {guidance_scale}: must be a finite number, 1 for none"
+        )
     if output.exists():
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
 
@@ -98,7 +113,9 @@ def synthesize(
     print(f"next: sfumato release {folder}")
 
 
-def export(run: RunFolder, output: Output, ledger: Ledger = None, keep_key: KeepKey = False) -> None:
+def export(
+    run: RunFolder, output: Output, ledger: Ledger = None, keep_key: KeepKey = False
+) -> None:
     """The adapted model itself, as diffusers opens it, in a new folder ready for `sfumato release`.
 
     \b
@@ -122,7 +139,9 @@ def shard_of(text: str) -> tuple[int, int]:
 def shares_of(words: list[str]) -> dict[str, float]:
     """ "a=.5,b=.5" as class shares: finite, not negative, not all zero."""
     found = {}
-    for name, text in pairs("--class-shares", [part for word in words for part in word.split(",")]).items():
+    for name, text in pairs(
+        "--class-shares", [part for word in words for part in word.split(",")]
+    ).items():
         try:
             found[name] = float(text)
         except ValueError:

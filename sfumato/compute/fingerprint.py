@@ -1,4 +1,6 @@
-"""What decides, beside data, code and library versions, which bits a computation gives: the machine's part of a replay's fingerprint."""
+"""What decides, beside data, code and library versions, which bits a computation gives: the
+machine's part of a replay's fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,47 @@ from pathlib import Path
 
 import torch
 
-# Switches of the numerical libraries: another kernel, another order of summation. Where threads are put changes nothing, and how
-# many there are is asked of torch.
+# Switches of the numerical libraries: another kernel, another order of summation. Where threads are
+# put changes nothing, and how many there are is asked of torch.
 SWITCHES = re.compile(
     r"(MKL|DNNL|ONEDNN|ATEN|OPENBLAS|BLIS|CUBLAS|CUDNN|OMP|KMP)_.*|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32.*|NPY_(DIS|EN)ABLE_CPU_FEATURES"
 )
-PLACEMENT = {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "OMP_DISPLAY_ENV", "OMP_STACKSIZE", "MKL_VERBOSE"}
-# What a processor is, as the libraries ask it: they choose kernels by these, and block sizes by its caches.
-PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags", "CPU implementer", "CPU part", "Features")
+PLACEMENT = {
+    "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "OMP_WAIT_POLICY",
+    "OMP_DISPLAY_ENV",
+    "OMP_STACKSIZE",
+    "MKL_VERBOSE",
+}
+# What a processor is, as the libraries ask it: they choose kernels by these, and block sizes by its
+# caches.
+PROCESSOR = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "stepping",
+    "cache size",
+    "flags",
+    "CPU implementer",
+    "CPU part",
+    "Features",
+)
 
 
 def threads(asked: int | None = None) -> int:
-    """Threads inside one operation: those asked for, or torch's choice. Sums over them are rounded in another order."""
+    """Threads inside one operation: those asked for, or torch's choice. Sums over them are rounded
+    in another order.
+    """
     return asked or torch.get_num_threads()
 
 
 def numerics() -> dict:
-    """Processor, device, platform, torch's build and switches, as JSON; equal on two starts where both give the same bits."""
+    """Processor, device, platform, torch's build and switches, as JSON; equal on two starts where
+    both give the same bits.
+    """
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "processor": _digest(processor()),
@@ -39,18 +65,26 @@ def numerics() -> dict:
             "mkldnn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
             "flush_denormal": _flushes_denormals(),
         },
-        "environment": {k: v for k, v in sorted(os.environ.items()) if SWITCHES.fullmatch(k) and k not in PLACEMENT},
+        "environment": {
+            k: v
+            for k, v in sorted(os.environ.items())
+            if SWITCHES.fullmatch(k) and k not in PLACEMENT
+        },
     }
 
 
 def processor(place: Path = Path("/proc/cpuinfo")) -> str:
-    """The first processor's own words, without its clock; elsewhere than on Linux what the platform says."""
+    """The first processor's own words, without its clock; elsewhere than on Linux what the platform
+    says.
+    """
     try:
         first = place.read_text("utf-8", "replace").strip().split("\n\n")[0]
     except OSError:
         return platform.processor()
     lines = (line.partition(":") for line in first.splitlines())
-    return "\n".join(f"{name.strip()}: {value.strip()}" for name, _, value in lines if name.strip() in PROCESSOR)
+    return "\n".join(
+        f"{name.strip()}: {value.strip()}" for name, _, value in lines if name.strip() in PROCESSOR
+    )
 
 
 def _flushes_denormals() -> bool:

@@ -16,7 +16,8 @@ import torch
 from ..errors import MachineError, SfumatoError
 
 T = TypeVar("T")
-LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets, and all that is read
+# what torchrun sets, and all that is read
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -42,31 +43,43 @@ def rank() -> int:
 
 
 def machines() -> list[str]:
-    """A hash of what decides each rank's numbers, in the order of ranks; empty for one that is alone."""
+    """A hash of what decides each rank's numbers, in the order of ranks; empty for one that is
+    alone.
+    """
     return list(_machines)
 
 
 def start(describe: Callable[[], object] = lambda: None) -> None:
-    """Join the process group that torchrun describes, if there is one, once; alone without. MachineError where its words contradict.
+    """Join the process group that torchrun describes, if there is one, once; alone without.
+    MachineError where its words contradict.
 
-    A process that took itself for another one than it is would drop units and note nothing in the ledger, so half a description (a
-    RANK that a cluster's shell left behind) is refused. `describe`: what decides this rank's numbers, as JSON. Variables of SLURM and MPI are
-    not read: start the processes with torchrun.
+    A process that took itself for another one than it is would drop units and note nothing in the
+    ledger, so half a description (a RANK that a cluster's shell left behind) is refused.
+    `describe`: what decides this rank's numbers, as JSON. Variables of SLURM and MPI are not read:
+    start the processes with torchrun.
     """
     global _place
     place, distributed = declared(os.environ), torch.distributed
     if place.size > 1 and not distributed.is_initialized():
         try:
             # Ranks wait for the first one to encode all images, which may take hours.
-            distributed.init_process_group("gloo", rank=place.rank, world_size=place.size, timeout=timedelta(days=2))
+            distributed.init_process_group(
+                "gloo", rank=place.rank, world_size=place.size, timeout=timedelta(days=2)
+            )
         except (RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-            raise MachineError(f"the processes do not find each other ({reason}): start all of them with torchrun") from error
-    joined = Place(distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else Place()
+            raise MachineError(
+                f"the processes do not find each other ({reason}): start all of them with torchrun"
+            ) from error
+    joined = (
+        Place(distributed.get_rank(), distributed.get_world_size())
+        if distributed.is_initialized()
+        else Place()
+    )
     if joined != place and any(name in os.environ for name in ("RANK", "WORLD_SIZE")):
         raise MachineError(
-            f"RANK and WORLD_SIZE say {place.rank} of {place.size}, the process group says {joined.rank} of {joined.size}: "
-            "start all processes with torchrun, or unset both"
+            f"RANK and WORLD_SIZE say {place.rank} of {place.size}, the process group says"
+            f" {joined.rank} of {joined.size}: start all processes with torchrun, or unset both"
         )
     _place = joined
     if joined.size > 1 and not _machines:
@@ -77,7 +90,9 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
 
 
 def declared(environment: Mapping[str, str]) -> Place:
-    """What the launcher's variables say together; MachineError where they are half there, no numbers, or contradict each other."""
+    """What the launcher's variables say together; MachineError where they are half there, no
+    numbers, or contradict each other.
+    """
     said = {name: environment[name] for name in LAUNCHER if environment.get(name, "") != ""}
     cure = "start with torchrun, which sets all of them, or unset " + ", ".join(LAUNCHER[:3])
     if not said.keys() & {"RANK", "WORLD_SIZE", "LOCAL_RANK"}:
@@ -86,19 +101,28 @@ def declared(environment: Mapping[str, str]) -> Place:
         if said.get("WORLD_SIZE") == "1" and "LOCAL_RANK" not in said:
             return Place()
         lacking = [name for name in ("RANK", "WORLD_SIZE") if name not in said]
-        raise MachineError(f"the environment has {' and '.join(said)} without {' and '.join(lacking)}: {cure}")
+        raise MachineError(
+            f"the environment has {' and '.join(said)} without {' and '.join(lacking)}: {cure}"
+        )
     if not all(re.fullmatch(r"[0-9]{1,9}", said[name]) for name in LAUNCHER[:3] if name in said):
         raise MachineError(f"RANK, WORLD_SIZE and LOCAL_RANK are whole numbers from 0: {cure}")
     place = Place(int(said["RANK"]), int(said["WORLD_SIZE"]))
     if place.rank >= place.size or int(said.get("LOCAL_RANK", place.rank)) > place.rank:
-        raise MachineError(f"RANK {place.rank} does not fit WORLD_SIZE {place.size} or LOCAL_RANK: {cure}")
+        raise MachineError(
+            f"RANK {place.rank} does not fit WORLD_SIZE {place.size} or LOCAL_RANK: {cure}"
+        )
     if place.size > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= said.keys():
-        raise MachineError(f"WORLD_SIZE is {place.size}, but no MASTER_ADDR and MASTER_PORT say where the others are: {cure}")
+        raise MachineError(
+            f"WORLD_SIZE is {place.size}, but no MASTER_ADDR and MASTER_PORT say where the others"
+            f" are: {cure}"
+        )
     return place
 
 
 def sum_over_ranks(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Add the tensors of all ranks, in place and in the mapping's order. Every rank must call it once a step."""
+    """Add the tensors of all ranks, in place and in the mapping's order. Every rank must call it
+    once a step.
+    """
     if world_size() > 1:
         for tensor in tensors.values():
             torch.distributed.all_reduce(tensor)
@@ -114,7 +138,9 @@ def same_on_all_ranks(digest: str) -> bool:
 
 
 def on_first_rank(action: Callable[[], T]) -> T:
-    """What `action` returns (picklable), computed by rank 0 alone while the others wait; all raise, whatever its error."""
+    """What `action` returns (picklable), computed by rank 0 alone while the others wait; all raise,
+    whatever its error.
+    """
     if world_size() == 1:
         return action()
     box: list = [None, None]
@@ -125,7 +151,9 @@ def on_first_rank(action: Callable[[], T]) -> T:
             box[1] = error
         except Exception:
             # Whatever it is, the others must not wait for it.
-            torch.distributed.broadcast_object_list([None, SfumatoError("the first process failed, and says why")])
+            torch.distributed.broadcast_object_list(
+                [None, SfumatoError("the first process failed, and says why")]
+            )
             raise
     torch.distributed.broadcast_object_list(box)
     if box[1] is not None:

@@ -1,7 +1,9 @@
-"""What the synthetic images are worth: classifiers trained on them, and distances under honest names.
+"""What the synthetic images are worth: classifiers trained on them, and distances under honest
+names.
 
-Whoever calls these functions on private images sees exact private scores, which no epsilon pays for and no row of the ledger counts:
-`sfumato evaluate` (`protocol.evaluate`) is the way that leaves a row. What is seen here, a certificate cannot know.
+Whoever calls these functions on private images sees exact private scores, which no epsilon pays for
+and no row of the ledger counts: `sfumato evaluate` (`protocol.evaluate`) is the way that leaves a
+row. What is seen here, a certificate cannot know.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Classifiers trained on synthetic images alone, chosen on held-out synthetic images, asked about real ones."""
+"""Classifiers trained on synthetic images alone, chosen on held-out synthetic images, asked about
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ PEAK_RATE = {"logistic": 1e-2, "cnn": 4e-3, "resnet": 6e-3, "wrn": 6e-3}
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier: its name, number of classes and network, and `held_out_accuracy` on synthetic images.
+    """A trained classifier: its name, number of classes and network, and `held_out_accuracy` on
+    synthetic images.
 
-    `grey` says that the training images had no colour; real images are then reduced to one channel as well.
+    `grey` says that the training images had no colour; real images are then reduced to one channel
+    as well.
     """
 
     name: str
@@ -55,7 +59,9 @@ class Classifier:
         return float((self.predict(images) == labels).mean())
 
     @torch.inference_mode()
-    def _run(self, images: np.ndarray, function: Callable[[Tensor], Tensor], batch: int = 500) -> np.ndarray:
+    def _run(
+        self, images: np.ndarray, function: Callable[[Tensor], Tensor], batch: int = 500
+    ) -> np.ndarray:
         images = _checked_images(images)
         parts = []
         for start in range(0, len(images), batch):
@@ -76,14 +82,17 @@ def train_classifier(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
-    """Train `name` ("logistic", "cnn", "resnet" or "wrn") on uint8 `images` [N, R, R, 3] and int `labels` [N].
+    """Train `name` ("logistic", "cnn", "resnet" or "wrn") on uint8 `images` [N, R, R, 3] and int
+    `labels` [N].
 
-    A tenth of the images, drawn by `seed`, is held out; the checkpoint with the best accuracy on it is returned, so
-    that no real image takes part in any choice. `classes` is their number or their names. `steps` are batches of
-    128; `progress(step, steps)` is called after each. All randomness comes from the public `seed`; torch's and
-    numpy's global states are neither read nor written. Threads are torch's own setting.
+    A tenth of the images, drawn by `seed`, is held out; the checkpoint with the best accuracy on it
+    is returned, so that no real image takes part in any choice. `classes` is their number or their
+    names. `steps` are batches of 128; `progress(step, steps)` is called after each. All randomness
+    comes from the public `seed`; torch's and numpy's global states are neither read nor written.
+    Threads are torch's own setting.
 
-    Raises SfumatoError for arrays of another shape, labels out of range, fewer than 10 images, or an unknown name.
+    Raises SfumatoError for arrays of another shape, labels out of range, fewer than 10 images, or
+    an unknown name.
     """
     if name not in NAMES:
         raise SfumatoError(f"unknown classifier {name!r}; choose from {', '.join(NAMES)}")
@@ -111,7 +120,9 @@ def train_classifier(
     fast = name != "logistic" and _fast_bfloat16(shift.device)
     candidate = Classifier(name, count, grey, shift, scale, network, 0.0, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE[name], weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE[name], total_steps=steps + 1, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, PEAK_RATE[name], total_steps=steps + 1, pct_start=0.2
+    )
     batches = _batches(len(pixels), generator)
     checks = {steps - round(part * steps) for part in (0.3, 0.2, 0.1, 0.05, 0.0)} | {steps}
     best, state = -1.0, None
@@ -141,7 +152,9 @@ def train_classifier(
 
 
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image of x [B, C, R, R] turned (10 degrees), scaled (12 %), sheared (0.1) and shifted (1.7 px of 32)."""
+    """Each image of x [B, C, R, R] turned (10 degrees), scaled (12 %), sheared (0.1) and shifted
+    (1.7 px of 32).
+    """
     draw = (torch.rand(6, len(x), generator=generator) * 2 - 1).to(x.device)
     angle = draw[0] * math.radians(10)
     width, height = 1 + 0.12 * draw[1], 1 + 0.12 * draw[2]
@@ -160,7 +173,9 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def is_grey(images: np.ndarray) -> bool:
-    """Whether uint8 images [N, R, R, 3] carry no colour, up to the last levels a decoder leaves between channels."""
+    """Whether uint8 images [N, R, R, 3] carry no colour, up to the last levels a decoder leaves
+    between channels.
+    """
     sample = images[:: max(1, len(images) // 500)].astype(np.int16)
     spread = sample.max(-1) - sample.min(-1)
     return bool(np.quantile(spread, 0.999) <= 16)
@@ -182,7 +197,9 @@ def _channels(images: np.ndarray, grey: bool) -> Tensor:
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is quicker than float32; on processors without the instructions it is much slower."""
+    """Whether bfloat16 is quicker than float32; on processors without the instructions it is much
+    slower.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     # older torch cannot say; then float32, which is right everywhere
@@ -192,17 +209,30 @@ def _fast_bfloat16(device: torch.device) -> bool:
 
 def _checked_images(images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
-        raise SfumatoError(f"images must be uint8 [N, R, R, 3], got {images.dtype} {list(images.shape)}")
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[3] != 3
+        or images.shape[1] != images.shape[2]
+    ):
+        raise SfumatoError(
+            f"images must be uint8 [N, R, R, 3], got {images.dtype} {list(images.shape)}"
+        )
     if len(images) == 0 or images.shape[1] < 16:
-        raise SfumatoError(f"images must be at least one, and at least 16 pixels wide, got {list(images.shape)}")
+        raise SfumatoError(
+            f"images must be at least one, and at least 16 pixels wide, got {list(images.shape)}"
+        )
     return images
 
 
 def _checked_labels(labels: np.ndarray, images: np.ndarray, classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise SfumatoError(f"labels must be integers [N], one per image, got {labels.dtype} {list(labels.shape)}")
+        raise SfumatoError(
+            f"labels must be integers [N], one per image, got {labels.dtype} {list(labels.shape)}"
+        )
     if labels.min() < 0 or labels.max() >= classes:
-        raise SfumatoError(f"labels must lie in 0..{classes - 1}; drop the images without a usable label first")
+        raise SfumatoError(
+            f"labels must lie in 0..{classes - 1}; drop the images without a usable label first"
+        )
     return labels.astype(np.int64)

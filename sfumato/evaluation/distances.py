@@ -14,7 +14,9 @@ FEW = 5000
 
 
 class KernelDistance(NamedTuple):
-    """Mean over blocks, their sample deviation (None for one block), and how many blocks of what size."""
+    """Mean over blocks, their sample deviation (None for one block), and how many blocks of what
+    size.
+    """
 
     mean: float
     std: float | None
@@ -23,7 +25,9 @@ class KernelDistance(NamedTuple):
 
 
 class Manifold(NamedTuple):
-    """Shares in 0..1, except density, which may exceed 1; `k` nearest neighbours, numbers of images."""
+    """Shares in 0..1, except density, which may exceed 1; `k` nearest neighbours, numbers of
+    images.
+    """
 
     precision: float
     recall: float
@@ -38,7 +42,8 @@ class Manifold(NamedTuple):
 class Comparison:
     """All distances between real and synthetic images in the features called `features`.
 
-    Printed as FD-<features> and KD-<features>: neither is an FID or KID, whose values need the Inception network.
+    Printed as FD-<features> and KD-<features>: neither is an FID or KID, whose values need the
+    Inception network.
     """
 
     features: str
@@ -49,10 +54,14 @@ class Comparison:
 
     def __str__(self) -> str:
         n_real, n_fake = self.manifold.n_real, self.manifold.n_fake
-        few = ", few images: biased upwards, read the order only" if min(n_real, n_fake) < FEW else ""
+        few = (
+            ", few images: biased upwards, read the order only" if min(n_real, n_fake) < FEW else ""
+        )
         spread = "" if self.kernel.std is None else f" +- {self.kernel.std:.4g}"
         blocks = f"{self.kernel.blocks} blocks of {self.kernel.block_size}"
-        shares = ", ".join(f"{key} {getattr(self.manifold, key):.3f}" for key in Manifold._fields[:4])
+        shares = ", ".join(
+            f"{key} {getattr(self.manifold, key):.3f}" for key in Manifold._fields[:4]
+        )
         counts = f"n = {n_real} real, {n_fake} synthetic"
         lines = [
             f"FD-{self.features}: {self.frechet:.4g} ({counts}, d = {self.dimensions}{few})",
@@ -73,12 +82,15 @@ def compare(
 ) -> Comparison:
     """Every distance between two sets of uint8 images [N, R, R, 3] in the features of `extractor`.
 
-    `name` defaults to `extractor.name`. Against private images the result is not differentially private and belongs
-    in the run folder. SfumatoError when a set has fewer than k + 1 images or the extractor has no name.
+    `name` defaults to `extractor.name`. Against private images the result is not differentially
+    private and belongs in the run folder. SfumatoError when a set has fewer than k + 1 images or
+    the extractor has no name.
     """
     name = name or getattr(extractor, "name", None)
     if not name:
-        raise SfumatoError("a distance bears the name of its features: pass name=..., or an Extractor")
+        raise SfumatoError(
+            "a distance bears the name of its features: pass name=..., or an Extractor"
+        )
     real, fake = _pair(extractor(real_images), extractor(fake_images))
     return Comparison(
         name,
@@ -90,11 +102,12 @@ def compare(
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to features [N, d] and [M, d] (1706.08500), in float64.
+    """Squared Fréchet distance of the Gaussians fitted to features [N, d] and [M, d] (1706.08500),
+    in float64.
 
-    |mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), the last trace from the eigenvalues of C1^(1/2) C2 C1^(1/2), which
-    stays real when a covariance is singular. Biased upwards when N is not much larger than d.
-    SfumatoError for fewer than two rows, differing d, or non-finite numbers.
+    |mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), the last trace from the eigenvalues of C1^(1/2)
+    C2 C1^(1/2), which stays real when a covariance is singular. Biased upwards when N is not much
+    larger than d. SfumatoError for fewer than two rows, differing d, or non-finite numbers.
     """
     real, fake = _pair(real, fake)
     shift = real.mean(0) - fake.mean(0)
@@ -106,12 +119,20 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def kernel_distance(
-    real: np.ndarray, fake: np.ndarray, *, blocks: int = 10, block_size: int = 1000, degree: int = 3, seed: int = 0
+    real: np.ndarray,
+    fake: np.ndarray,
+    *,
+    blocks: int = 10,
+    block_size: int = 1000,
+    degree: int = 3,
+    seed: int = 0,
 ) -> KernelDistance:
-    """Unbiased squared MMD with the kernel (x.y / d + 1)^degree (1801.01401) on features [N, d] and [M, d].
+    """Unbiased squared MMD with the kernel (x.y / d + 1)^degree (1801.01401) on features [N, d] and
+    [M, d].
 
-    Both sets are shuffled by `seed` and cut into disjoint blocks (smaller or fewer when there are few images), so
-    that the deviation over blocks is honest. May be negative. SfumatoError for fewer than two rows or differing d.
+    Both sets are shuffled by `seed` and cut into disjoint blocks (smaller or fewer when there are
+    few images), so that the deviation over blocks is honest. May be negative. SfumatoError for
+    fewer than two rows or differing d.
     """
     real, fake = _pair(real, fake)
     n = min(len(real), len(fake))
@@ -133,14 +154,19 @@ def kernel_distance(
 
 
 def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
-    """Improved precision and recall (1904.06991), density and coverage (2002.09797) on features [N, d] and [M, d].
+    """Improved precision and recall (1904.06991), density and coverage (2002.09797) on features [N,
+    d] and [M, d].
 
-    A ball's radius is the distance to the k-th neighbour in its own set, itself not counted; a point on the ball's
-    edge is outside. Memory is 1,000 rows of distances at a time. SfumatoError unless both sets exceed k rows.
+    A ball's radius is the distance to the k-th neighbour in its own set, itself not counted; a
+    point on the ball's edge is outside. Memory is 1,000 rows of distances at a time. SfumatoError
+    unless both sets exceed k rows.
     """
     real, fake = _pair(real, fake)
     if k < 1 or min(len(real), len(fake)) <= k:
-        raise SfumatoError(f"k = {k} neighbours need more than k images on each side, got {len(real)} and {len(fake)}")
+        raise SfumatoError(
+            f"k = {k} neighbours need more than k images on each side, got {len(real)} and"
+            f" {len(fake)}"
+        )
     centre = real.mean(0)
     real, fake = real - centre, fake - centre
     real_radius, fake_radius = _radius(real, k), _radius(fake, k)
@@ -181,7 +207,9 @@ def _radius(x: np.ndarray, k: int) -> np.ndarray:
 def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     real, fake = np.asarray(real, dtype=np.float64), np.asarray(fake, dtype=np.float64)
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise SfumatoError(f"features must be [N, d] with one d, got {list(real.shape)} and {list(fake.shape)}")
+        raise SfumatoError(
+            f"features must be [N, d] with one d, got {list(real.shape)} and {list(fake.shape)}"
+        )
     if min(len(real), len(fake)) < 2:
         raise SfumatoError("a distance needs at least two images on each side")
     if not (np.isfinite(real).all() and np.isfinite(fake).all()):

@@ -1,4 +1,6 @@
-"""Feature extractors: any callable from uint8 images to float [N, d], carrying the name its distances will bear."""
+"""Feature extractors: any callable from uint8 images to float [N, d], carrying the name its
+distances will bear.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,22 @@ from sfumato.evaluation.classifiers import Classifier
 
 @dataclass(frozen=True)
 class Extractor:
-    """`function` takes uint8 [N, R, R, 3] and returns float [N, d]; `name` appears in every figure made with it."""
+    """`function` takes uint8 [N, R, R, 3] and returns float [N, d]; `name` appears in every figure
+    made with it.
+    """
 
     name: str
     function: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features, float64 [N, d]; SfumatoError when the function returns another shape or non-finite numbers."""
+        """Features, float64 [N, d]; SfumatoError when the function returns another shape or
+        non-finite numbers.
+        """
         features = np.asarray(self.function(images), dtype=np.float64)
         if features.ndim != 2 or len(features) != len(images):
             raise SfumatoError(
-                f"extractor {self.name} must return [N, d] for {len(images)} images, got {list(features.shape)}"
+                f"extractor {self.name} must return [N, d] for {len(images)} images, got"
+                f" {list(features.shape)}"
             )
         if not np.isfinite(features).all():
             raise SfumatoError(f"extractor {self.name} returned non-finite features")
@@ -35,7 +42,9 @@ class Extractor:
 
 
 def classifier_features(classifier: Classifier, name: str) -> Extractor:
-    """Penultimate activations of a trained classifier; `name` should say what it was trained on ("cnn-mnist-test")."""
+    """Penultimate activations of a trained classifier; `name` should say what it was trained on
+    ("cnn-mnist-test").
+    """
     return Extractor(name, classifier.features)
 
 
@@ -49,38 +58,53 @@ def load_torchscript_extractor(
     options: Mapping[str, object] | None = None,
     batch: int = 50,
 ) -> Extractor:
-    """An extractor from a TorchScript file of the user's own (Inception, DINOv2, CLIP), run on the CPU.
+    """An extractor from a TorchScript file of the user's own (Inception, DINOv2, CLIP), run on the
+    CPU.
 
-    The module gets [B, 3, R, R]: raw uint8 when `mean` and `std` are None (the Inception export behind most published
-    FIDs, with `options={"return_features": True}`), otherwise float (x / 255 - mean) / std. `size` first resamples
-    to size x size (bicubic, antialiased). Distances carry `name`, by default the file's stem. Only TorchScript
-    archives are opened: a pickle could run code, and safetensors hold no network. SfumatoError for anything else.
+    The module gets [B, 3, R, R]: raw uint8 when `mean` and `std` are None (the Inception export
+    behind most published FIDs, with `options={"return_features": True}`), otherwise float (x / 255
+    - mean) / std. `size` first resamples to size x size (bicubic, antialiased). Distances carry
+    `name`, by default the file's stem. Only TorchScript archives are opened: a pickle could run
+    code, and safetensors hold no network. SfumatoError for anything else.
     """
     path = Path(path)
     if not path.is_file():
         raise SfumatoError(f"no extractor file at {path}")
     if not _is_torchscript(path):
         raise SfumatoError(
-            f"{path.name} is not a TorchScript archive; export the network with torch.jit.trace(...).save"
+            f"{path.name} is not a TorchScript archive; export the network with"
+            " torch.jit.trace(...).save"
         )
     if (mean is None) != (std is None):
         raise SfumatoError("give both mean and std, or neither")
     try:
         module = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
-        raise SfumatoError(f"{path.name} cannot be loaded as TorchScript: {str(error).splitlines()[0]}") from error
+        raise SfumatoError(
+            f"{path.name} cannot be loaded as TorchScript: {str(error).splitlines()[0]}"
+        ) from error
     options = dict(options or {})
 
     @torch.inference_mode()
     def function(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), batch):
-            x = torch.from_numpy(np.ascontiguousarray(images[start : start + batch].transpose(0, 3, 1, 2)))
+            x = torch.from_numpy(
+                np.ascontiguousarray(images[start : start + batch].transpose(0, 3, 1, 2))
+            )
             if size is not None and x.shape[-1] != size:
-                x = F.interpolate(x.float(), size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+                x = F.interpolate(
+                    x.float(),
+                    size=(size, size),
+                    mode="bicubic",
+                    antialias=True,
+                    align_corners=False,
+                )
                 x = x.round().clamp(0, 255).to(torch.uint8)
             if mean is not None:
-                x = (x.float() / 255 - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
+                x = (x.float() / 255 - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(
+                    std
+                ).view(1, -1, 1, 1)
             out = module(x, **options)
             if not isinstance(out, torch.Tensor):
                 raise SfumatoError(f"{path.name} must return one tensor, got {type(out).__name__}")

@@ -24,9 +24,11 @@ class Logistic(nn.Module):
 
 
 class CNN(nn.Module):
-    """Two convolutions and one hidden layer, the small CNN of the DP image-generation papers (0.24M parameters).
+    """Two convolutions and one hidden layer, the small CNN of the DP image-generation papers (0.24M
+    parameters).
 
-    Sees 32 x 32 pixels; other sizes are resampled first, so that the parameter count does not depend on them.
+    Sees 32 x 32 pixels; other sizes are resampled first, so that the parameter count does not
+    depend on them.
     """
 
     def __init__(self, channels: int, classes: int):
@@ -38,8 +40,11 @@ class CNN(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         if x.shape[-1] != 32:
-            x = F.interpolate(x, size=(32, 32), mode="bilinear", antialias=True, align_corners=False)
-        # a stride instead of the first pooling: two thirds of the time (99.4 % when trained on 60,000 real digits)
+            x = F.interpolate(
+                x, size=(32, 32), mode="bilinear", antialias=True, align_corners=False
+            )
+        # a stride instead of the first pooling: two thirds of the time (99.4 % when trained on
+        # 60,000 real digits)
         x = F.relu(self.conv1(x))
         x = F.relu(F.max_pool2d(self.conv2(x), 2))
         return F.relu(self.hidden(x.flatten(1)))
@@ -49,7 +54,9 @@ class CNN(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut: post-activation (1512.03385) or pre-activation (1605.07146)."""
+    """Two 3 x 3 convolutions with a shortcut: post-activation (1512.03385) or pre-activation
+    (1605.07146).
+    """
 
     def __init__(self, inside: int, outside: int, stride: int, preactivation: bool):
         super().__init__()
@@ -71,9 +78,20 @@ class ResidualBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """A stem of stride 2, three groups of residual blocks, global average pooling; any input size from 16 on."""
+    """A stem of stride 2, three groups of residual blocks, global average pooling; any input size
+    from 16 on.
+    """
 
-    def __init__(self, channels: int, classes: int, *, stem: int, widths: tuple[int, ...], blocks: int, wide: bool):
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        stem: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        wide: bool,
+    ):
         super().__init__()
         self.stem = nn.Conv2d(channels, stem, 3, 2, 1, bias=False)
         layers, inside = [], stem
@@ -96,10 +114,12 @@ class Residual(nn.Module):
 
 
 def build(name: str, channels: int, classes: int, generator: torch.Generator) -> nn.Module:
-    """A fresh network on the CPU, every weight drawn from `generator` and none from torch's global state.
+    """A fresh network on the CPU, every weight drawn from `generator` and none from torch's global
+    state.
 
-    `resnet`: ResNet-8-like, widths 32-64-128, 0.31M parameters. `wrn`: WRN-16-2 (1605.07146), 0.69M parameters.
-    Both halve the image in the first convolution, a fourth of the published cost. ValueError for another name.
+    `resnet`: ResNet-8-like, widths 32-64-128, 0.31M parameters. `wrn`: WRN-16-2 (1605.07146), 0.69M
+    parameters. Both halve the image in the first convolution, a fourth of the published cost.
+    ValueError for another name.
     """
     with torch.device("meta"):
         if name == "logistic":
@@ -107,9 +127,13 @@ def build(name: str, channels: int, classes: int, generator: torch.Generator) ->
         elif name == "cnn":
             network = CNN(channels, classes)
         elif name == "resnet":
-            network = Residual(channels, classes, stem=32, widths=(32, 64, 128), blocks=1, wide=False)
+            network = Residual(
+                channels, classes, stem=32, widths=(32, 64, 128), blocks=1, wide=False
+            )
         elif name == "wrn":
-            network = Residual(channels, classes, stem=16, widths=(32, 64, 128), blocks=2, wide=True)
+            network = Residual(
+                channels, classes, stem=16, widths=(32, 64, 128), blocks=2, wide=True
+            )
         else:
             raise ValueError(f"unknown classifier {name!r}; choose from {', '.join(NAMES)}")
     network = network.to_empty(device="cpu")

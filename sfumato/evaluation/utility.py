@@ -1,4 +1,6 @@
-"""Utility: every classifier trained on synthetic images and tested once on real ones, with mean and spread."""
+"""Utility: every classifier trained on synthetic images and tested once on real ones, with mean and
+spread.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from sfumato.evaluation.networks import NAMES
 
 @dataclass(frozen=True)
 class UtilityRow:
-    """Accuracies (shares, 0 to 1) of one classifier over seeds; `std` is the sample deviation, None for one seed."""
+    """Accuracies (shares, 0 to 1) of one classifier over seeds; `std` is the sample deviation, None
+    for one seed.
+    """
 
     classifier: str
     mean: float
@@ -26,8 +30,15 @@ class UtilityRow:
     n_test: int
 
     def __str__(self) -> str:
-        spread = "one seed" if self.std is None else f"+- {100 * self.std:.2f} over {len(self.accuracies)} seeds"
-        return f"{self.classifier}: {100 * self.mean:.2f} % {spread}, {self.n_train} synthetic, {self.n_test} real"
+        spread = (
+            "one seed"
+            if self.std is None
+            else f"+- {100 * self.std:.2f} over {len(self.accuracies)} seeds"
+        )
+        return (
+            f"{self.classifier}: {100 * self.mean:.2f} % {spread}, {self.n_train} synthetic,"
+            f" {self.n_test} real"
+        )
 
 
 def utility(
@@ -42,14 +53,17 @@ def utility(
     steps: int | None = None,
     progress: Callable[[str, int, float], None] | None = None,
 ) -> list[UtilityRow]:
-    """Train on synthetic (uint8 [N, R, R, 3], int [N]), test on real; one row for each classifier, in that order.
+    """Train on synthetic (uint8 [N, R, R, 3], int [N]), test on real; one row for each classifier,
+    in that order.
 
-    Checkpoints are chosen on held-out synthetic images; the test set is used once for each trained model and for no
-    choice. No row is dropped and no best seed picked. Accuracies against private records are not differentially
-    private: they belong in the run folder, never in a release, and this function leaves no row in the ledger (`protocol.evaluate` does).
-    `progress(classifier, seed, accuracy)` after each.
+    Checkpoints are chosen on held-out synthetic images; the test set is used once for each trained
+    model and for no choice. No row is dropped and no best seed picked. Accuracies against private
+    records are not differentially private: they belong in the run folder, never in a release, and
+    this function leaves no row in the ledger (`protocol.evaluate` does). `progress(classifier,
+    seed, accuracy)` after each.
 
-    Raises SfumatoError for arrays of another shape, labels out of range, an unknown classifier, or no seed.
+    Raises SfumatoError for arrays of another shape, labels out of range, an unknown classifier, or
+    no seed.
     """
     unknown = [name for name in classifiers if name not in NAMES]
     if unknown:
@@ -62,7 +76,9 @@ def utility(
     for name in classifiers:
         accuracies, held_out = [], []
         for seed in seeds:
-            trained = train_classifier(name, train_images, train_labels, classes, seed=seed, steps=steps)
+            trained = train_classifier(
+                name, train_images, train_labels, classes, seed=seed, steps=steps
+            )
             accuracies.append(trained.accuracy(test_images, test_labels))
             held_out.append(trained.held_out_accuracy)
             if progress is not None:
@@ -70,6 +86,14 @@ def utility(
         std = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
         mean = math.fsum(accuracies) / len(accuracies)
         rows.append(
-            UtilityRow(name, mean, std, tuple(accuracies), tuple(held_out), len(train_images), len(test_images))
+            UtilityRow(
+                name,
+                mean,
+                std,
+                tuple(accuracies),
+                tuple(held_out),
+                len(train_images),
+                len(test_images),
+            )
         )
     return rows

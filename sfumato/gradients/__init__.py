@@ -1,4 +1,6 @@
-"""Per-record gradients: clipped sums in one backward pass, and the slow reference they are checked against."""
+"""Per-record gradients: clipped sums in one backward pass, and the slow reference they are checked
+against.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Parameters that a module reads directly and broadcasts over rows: scale-shift tables, gates, positions, tokens.
+"""Parameters that a module reads directly and broadcasts over rows: scale-shift tables, gates,
+positions, tokens.
 
-For one step a leaf [B, *shape] takes the parameter's place; its ordinary gradient is the per-record gradient.
+For one step a leaf [B, *shape] takes the parameter's place; its ordinary gradient is the per-record
+gradient.
 """
 
 from __future__ import annotations
@@ -13,17 +15,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Names of functions and methods without their underscores (`__radd__` is "radd"); everything else is refused.
+# Names of functions and methods without their underscores (`__radd__` is "radd"); everything else
+# is refused.
 ELEMENTWISE = frozenset(
-    "add radd iadd sub subtract rsub isub mul multiply rmul imul div divide true_divide truediv rtruediv itruediv "
-    "rdiv pow addcmul lerp where".split()
+    "add radd iadd sub subtract rsub isub mul multiply rmul imul div divide true_divide truediv"
+    " rtruediv itruediv rdiv pow addcmul lerp where".split()
 )
 POINTWISE = frozenset(
-    "neg abs exp tanh sigmoid relu silu softplus square to type_as float double half bfloat16 contiguous clone".split()
+    "neg abs exp tanh sigmoid relu silu softplus square to type_as float double half bfloat16"
+    " contiguous clone".split()
 )
 JOINS = frozenset(("cat", "concat", "stack"))
-FACTS = frozenset(("size", "dim", "numel", "len", "is_floating_point", "is_complex", "is_contiguous"))
-ATTRIBUTES = frozenset("shape dtype device ndim layout is_cpu is_cuda is_mps is_meta is_leaf requires_grad".split())
+FACTS = frozenset(
+    ("size", "dim", "numel", "len", "is_floating_point", "is_complex", "is_contiguous")
+)
+ATTRIBUTES = frozenset(
+    "shape dtype device ndim layout is_cpu is_cuda is_mps is_meta is_leaf requires_grad".split()
+)
 
 
 @dataclass(eq=False)
@@ -38,16 +46,20 @@ class Table:
 
 @contextlib.contextmanager
 def placed(tables: list[Table], records: int, draws: int) -> Iterator[dict[str, Tensor]]:
-    """Put one leaf [records, *shape] in the place of every table, for reads as attributes; yields name -> leaf.
+    """Put one leaf [records, *shape] in the place of every table, for reads as attributes; yields
+    name -> leaf.
 
-    The registered parameters are not touched (the instance's own attribute hides them), so that nothing but the
-    step's reads, recomputed ones among them, can see the leaves. Restored on every path.
+    The registered parameters are not touched (the instance's own attribute hides them), so that
+    nothing but the step's reads, recomputed ones among them, can see the leaves. Restored on every
+    path.
     """
     leaves: dict[str, Tensor] = {}
     try:
         for table in tables:
             p = table.module._parameters[table.attr]
-            leaf = leaves[table.name] = p.detach().contiguous().expand(records, *p.shape).requires_grad_()
+            leaf = leaves[table.name] = (
+                p.detach().contiguous().expand(records, *p.shape).requires_grad_()
+            )
             label = f"{table.path}: the broadcast parameter {table.name}"
             table.module.__dict__[table.attr] = Rowwise.of(leaf, draws, label)
         yield leaves
@@ -59,11 +71,11 @@ def placed(tables: list[Table], records: int, draws: int) -> Iterator[dict[str, 
 class Rowwise(Tensor):
     """Stands for a parameter of `shape`, holding one copy per record: `copies` [B, *shape].
 
-    Views and pointwise functions stay Rowwise. Meeting tensors of [B, ...] or [B*draws, ...] rows in an elementwise
-    function, a join or an assignment gives an ordinary row tensor. Every other function raises ValueError, and so
-    does a meeting in which the parameter's own dimension would be laid along the rows.
-    A constant that happens to have as many entries in dim 0 as there are rows is taken for a row tensor: the
-    self-check has another number of rows and refuses it.
+    Views and pointwise functions stay Rowwise. Meeting tensors of [B, ...] or [B*draws, ...] rows
+    in an elementwise function, a join or an assignment gives an ordinary row tensor. Every other
+    function raises ValueError, and so does a meeting in which the parameter's own dimension would
+    be laid along the rows. A constant that happens to have as many entries in dim 0 as there are
+    rows is taken for a row tensor: the self-check has another number of rows and refuses it.
     """
 
     copies: Tensor
@@ -73,7 +85,9 @@ class Rowwise(Tensor):
     @staticmethod
     def of(copies: Tensor, draws: int, label: str) -> Rowwise:
         # NaN: should anything read past __torch_function__, no record passes
-        hollow = torch.full((), torch.nan, dtype=copies.dtype, device=copies.device).expand(copies.shape[1:])
+        hollow = torch.full((), torch.nan, dtype=copies.dtype, device=copies.device).expand(
+            copies.shape[1:]
+        )
         self = hollow.as_subclass(Rowwise)
         self.copies, self.draws, self.label = copies, draws, label
         return self
@@ -96,7 +110,9 @@ class Rowwise(Tensor):
             return _meet(func, args, kwargs, mine, refuse, join=name in JOINS)
         if name == "setitem" and not isinstance(first, Rowwise):
             return _assign(*args, refuse)
-        if not isinstance(first, Rowwise) or any(isinstance(t, Rowwise) for t in _tensors(args[1:])):
+        if not isinstance(first, Rowwise) or any(
+            isinstance(t, Rowwise) for t in _tensors(args[1:])
+        ):
             refuse("has no rule here")
         if name in POINTWISE:
             return _wrap(func(first.copies, *args[1:], **kwargs), first)
@@ -114,7 +130,11 @@ def _refuse(label: str, function: str, why: str) -> None:
 
 
 def _in_place(raw: str) -> bool:
-    return raw == "__setitem__" or raw.startswith("__i") or (raw.endswith("_") and not raw.startswith("__"))
+    return (
+        raw == "__setitem__"
+        or raw.startswith("__i")
+        or (raw.endswith("_") and not raw.startswith("__"))
+    )
 
 
 def _tensors(values) -> Iterator[Tensor]:
@@ -133,23 +153,37 @@ def _wrap(copies, like: Rowwise):
 
 def _meet(func, args: tuple, kwargs: dict, mine: Rowwise, refuse, *, join: bool):
     """Apply an elementwise function or a join to row tensors and Rowwise ones side by side."""
-    every = [t for t in _tensors((args, tuple(kwargs.values()))) if join or t.dim() or isinstance(t, Rowwise)]
+    every = [
+        t
+        for t in _tensors((args, tuple(kwargs.values())))
+        if join or t.dim() or isinstance(t, Rowwise)
+    ]
     plain = [t for t in every if not isinstance(t, Rowwise)]
     if not plain:
         if join:
             refuse("joins it to no row tensor")
         width = max(t.dim() for t in every)
-        values = {id(t): t.copies.reshape(len(t.copies), *(1,) * (width - t.dim()), *t.shape) for t in every}
+        values = {
+            id(t): t.copies.reshape(len(t.copies), *(1,) * (width - t.dim()), *t.shape)
+            for t in every
+        }
     else:
         width, rows = plain[0].dim(), plain[0].shape[0]
-        if any(t.dim() != width or t.shape[0] != rows or isinstance(t, nn.Parameter) for t in plain):
-            refuse(f"meets tensors of shapes {[tuple(t.shape) for t in plain]}: which dimension is the rows?")
+        if any(
+            t.dim() != width or t.shape[0] != rows or isinstance(t, nn.Parameter) for t in plain
+        ):
+            refuse(
+                f"meets tensors of shapes {[tuple(t.shape) for t in plain]}: which dimension is the"
+                " rows?"
+            )
         if join:
             dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
             if any(t.dim() != width for t in every) or dim % (width + (func is torch.stack)) == 0:
                 refuse("joins along the rows, or tensors of other dimensions")
         dtype = plain[0].dtype
-        values = {id(t): _rows(t, rows, width, dtype, refuse) for t in every if isinstance(t, Rowwise)}
+        values = {
+            id(t): _rows(t, rows, width, dtype, refuse) for t in every if isinstance(t, Rowwise)
+        }
 
     def swap(value):
         if isinstance(value, (tuple, list)):
@@ -191,11 +225,16 @@ def _assign(target: Tensor, index, value: Rowwise, refuse) -> None:
 
 
 def _basic(index: tuple) -> bool:
-    return all(i is None or i is Ellipsis or (isinstance(i, (int, slice)) and not isinstance(i, bool)) for i in index)
+    return all(
+        i is None or i is Ellipsis or (isinstance(i, (int, slice)) and not isinstance(i, bool))
+        for i in index
+    )
 
 
 def _dim(t: Tensor, dim: int, extra: int = 0) -> int:
-    """The dimension of the copies for dimension `dim` of the parameter; IndexError if it has none such."""
+    """The dimension of the copies for dimension `dim` of the parameter; IndexError if it has none
+    such.
+    """
     own = t.dim() - 1 + extra
     if not -own <= dim < own:
         raise IndexError(f"dimension {dim} of {own}")

@@ -1,4 +1,6 @@
-"""Which of three exact ways computes each weight's per-record norms: kept gradients, Gram matrices, or neither held."""
+"""Which of three exact ways computes each weight's per-record norms: kept gradients, Gram matrices,
+or neither held.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,28 @@ from dataclasses import dataclass
 
 STRATEGIES = ("keep", "ghost", "lean")
 
-# Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a Gram cost arithmetic.
-# So many multiply-adds take the time of one kept number; measured on AVX-512 cores with `benchmarks/layers.py`.
+# Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a Gram
+# cost arithmetic. So many multiply-adds take the time of one kept number; measured on AVX-512 cores
+# with `benchmarks/layers.py`.
 LINEAR_RATIO = 24.0
 CONV_RATIO = 40.0
-# Weights of so few numbers are kept: the many small operations of a Gram cost more than the arithmetic.
+# Weights of so few numbers are kept: the many small operations of a Gram cost more than the
+# arithmetic.
 SMALL = 2**12
-# Kept gradients of a step may take this share of what the layers' inputs take, whatever the size of the batch.
+# Kept gradients of a step may take this share of what the layers' inputs take, whatever the size of
+# the batch.
 KEPT_SHARE = 3.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """One weight, [p, d] as a matrix, in one step; all counts are per record and come from shapes alone.
+    """One weight, [p, d] as a matrix, in one step; all counts are per record and come from shapes
+    alone.
 
-    positions: n = draws x tokens or pixels x calls. kept: numbers of the gradient, p * d. gram: multiply-adds of its
-    two Gram matrices. inputs: numbers of the layer's inputs. patches: numbers of a convolution's unfolded input, if it
-    must be copied to keep the gradient. conv: whether it is a convolution with a kernel.
+    positions: n = draws x tokens or pixels x calls. kept: numbers of the gradient, p * d. gram:
+    multiply-adds of its two Gram matrices. inputs: numbers of the layer's inputs. patches: numbers
+    of a convolution's unfolded input, if it must be copied to keep the gradient. conv: whether it
+    is a convolution with a kernel.
     """
 
     positions: int
@@ -37,10 +44,11 @@ class Work:
 def choose(work: Sequence[Work]) -> list[str]:
     """A strategy for every weight: the fastest, then within the memory share.
 
-    "keep" holds the per-record gradient from the backward pass to the sum. "ghost" takes the norm from Gram matrices
-    (arXiv 2110.05679) and the sum from one weighted product (book-keeping, arXiv 2210.00038). "lean" takes the norm
-    from gradients made a few records at a time and dropped: a second weight gradient, but no memory.
-    The declared shapes decide, never the drawn batch, so the choice says nothing about it.
+    "keep" holds the per-record gradient from the backward pass to the sum. "ghost" takes the norm
+    from Gram matrices (arXiv 2110.05679) and the sum from one weighted product (book-keeping, arXiv
+    2210.00038). "lean" takes the norm from gradients made a few records at a time and dropped: a
+    second weight gradient, but no memory. The declared shapes decide, never the drawn batch, so the
+    choice says nothing about it.
     """
     ways = ["ghost" if _ghost(w) else "keep" for w in work]
     room = KEPT_SHARE * sum(w.inputs for w in work)

@@ -1,4 +1,6 @@
-"""Clipped sums of per-record gradients in one backward pass: a tap on every layer that owns trainable tensors."""
+"""Clipped sums of per-record gradients in one backward pass: a tap on every layer that owns
+trainable tensors.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,14 @@ _TAPPED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 class Tap(torch.autograd.Function):
     """Identity on a layer's output; its backward hands (input, output gradient) to the step.
 
-    The anchor, a 0-d leaf, keeps the node in the graph although no parameter requires a gradient: autograd never
-    forms a weight gradient, and frozen layers before the first tap are still pruned.
+    The anchor, a 0-d leaf, keeps the node in the graph although no parameter requires a gradient:
+    autograd never forms a weight gradient, and frozen layers before the first tap are still pruned.
     """
 
     @staticmethod
-    def forward(ctx, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer) -> Tensor:
+    def forward(
+        ctx, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer
+    ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.step, ctx.layer = step, layer
         return out.view_as(out)
@@ -44,20 +48,24 @@ class Tap(torch.autograd.Function):
 
 
 class Engine:
-    """Sums of clipped per-record gradients of `trainable`, parameters of `model`; open from construction to `close()`.
+    """Sums of clipped per-record gradients of `trainable`, parameters of `model`; open from
+    construction to `close()`.
 
-    While it is open no parameter of the model requires a gradient (restored by `close()`), and layers that own
-    trainable tensors are hooked. Supported layers: Linear, Conv2d (no groups, no dilation, zero padding), GroupNorm,
-    LayerNorm, RMSNorm, Embedding, called any number of times, with non-reentrant checkpointing and autocast; and
-    parameters that other modules read as their attribute and broadcast over the rows (see broadcast.py).
+    While it is open no parameter of the model requires a gradient (restored by `close()`), and
+    layers that own trainable tensors are hooked. Supported layers: Linear, Conv2d (no groups, no
+    dilation, zero padding), GroupNorm, LayerNorm, RMSNorm, Embedding, called any number of times,
+    with non-reentrant checkpointing and autocast; and parameters that other modules read as their
+    attribute and broadcast over the rows (see broadcast.py).
 
-    `trainable`: name -> parameter; the names are the keys of the sums.
-    `strategy`: "auto" chooses per layer from shapes (cost.py); "keep", "ghost" or "lean" force one way. All are exact:
-    only rounding and cost differ. `groups`: a partition of the names, to be clipped by a norm each instead of by one
-    norm of all; `clip` then gets norms [b, groups] and returns factors of that shape.
+    `trainable`: name -> parameter; the names are the keys of the sums. `strategy`: "auto" chooses
+    per layer from shapes (cost.py); "keep", "ghost" or "lean" force one way. All are exact: only
+    rounding and cost differ. `groups`: a partition of the names, to be clipped by a norm each
+    instead of by one norm of all; `clip` then gets norms [b, groups] and returns factors of that
+    shape.
 
-    Raises ValueError, naming the module and the reason, for everything without an exact rule.
-    Ghost norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws: arXiv 2210.09929.
+    Raises ValueError, naming the module and the reason, for everything without an exact rule. Ghost
+    norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws: arXiv
+    2210.09929.
     """
 
     def __init__(
@@ -74,11 +82,18 @@ class Engine:
         self._layers, self._tables = find_layers(model, trainable)
         taken = next((name for name, module in model.named_modules() if module in _TAPPED), None)
         if taken is not None:
-            raise ValueError(f"{taken or type(model).__name__}: another engine is open on this model; close it first")
+            raise ValueError(
+                f"{taken or type(model).__name__}: another engine is open on this model; close it"
+                " first"
+            )
         self._trainable = dict(trainable)
         self._strategy = strategy
-        self._layout = Layout(self._trainable, self._layers, [table.name for table in self._tables], groups)
-        self._anchor = torch.zeros((), dtype=self._layout.dtype, device=self._layout.device, requires_grad=True)
+        self._layout = Layout(
+            self._trainable, self._layers, [table.name for table in self._tables], groups
+        )
+        self._anchor = torch.zeros(
+            (), dtype=self._layout.dtype, device=self._layout.device, requires_grad=True
+        )
         self._step: Step | None = None
         self._busy = False
         self._frozen = [(p, p.requires_grad) for p in model.parameters()]
@@ -93,7 +108,8 @@ class Engine:
             for layer in self._layers
         ]
         self.device = self._layout.device
-        # name of a weight -> how its norms were computed in the last step; follows from shapes, says nothing of data
+        # name of a weight -> how its norms were computed in the last step; follows from shapes,
+        # says nothing of data
         self.strategies: dict[str, str] = {}
         self._open = True
 
@@ -127,21 +143,26 @@ class Engine:
         micro_batch: int | None = None,
         rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """S = sum_i factor_i g_i, with g_i the gradient of the mean of record i's `draws` row losses.
+        """S = sum_i factor_i g_i, with g_i the gradient of the mean of record i's `draws` row
+        losses.
 
-        `batch`: `len()` = B records, `batch[i:j]` slices by record. `row_losses(part)` -> [b * draws] losses, one
-        per row, record-major (repeat_interleave), not reduced. `clip`: norms fp64 [b] (inf for a rejected record)
-        -> factors [b]. `micro_batch`: most records per backward pass; parts are cut by place alone, whatever lies there.
-        `rounding`: the grid of the sums, of which a unit's clipped gradients fill at most `bound` / (1 + slack) units.
-        An empty batch gives zeros and does not call `row_losses`. A record with a non-finite loss or gradient adds
-        exactly zero. Randomness in `row_losses` must belong to the record, not to its place in the batch.
+        `batch`: `len()` = B records, `batch[i:j]` slices by record. `row_losses(part)` -> [b *
+        draws] losses, one per row, record-major (repeat_interleave), not reduced. `clip`: norms
+        fp64 [b] (inf for a rejected record)
+        -> factors [b]. `micro_batch`: most records per backward pass; parts are cut by place alone,
+        whatever lies there. `rounding`: the grid of the sums, of which a unit's clipped gradients
+        fill at most `bound` / (1 + slack) units. An empty batch gives zeros and does not call
+        `row_losses`. A record with a non-finite loss or gradient adds exactly zero. Randomness in
+        `row_losses` must belong to the record, not to its place in the batch.
 
-        Returns (name -> sum, int64 in grid units, or fp64 without `rounding`, in the parameter's shape; norms fp64 [B] or [B, groups]).
-        With `rounding` one record moves the integers by at most `bound` in L2 norm, computed as they are: see sums.py for the proof.
-        The norms are PRIVATE: they depend on single records and must not be logged or released.
+        Returns (name -> sum, int64 in grid units, or fp64 without `rounding`, in the parameter's
+        shape; norms fp64 [B] or [B, groups]). With `rounding` one record moves the integers by at
+        most `bound` in L2 norm, computed as they are: see sums.py for the proof. The norms are
+        PRIVATE: they depend on single records and must not be logged or released.
 
-        Raises ValueError for a scalar loss or a wrong number of rows, RuntimeError for a trainable tensor that was
-        not reached in the backward pass, for parameters replaced, moved or thawed since, and after `close()`.
+        Raises ValueError for a scalar loss or a wrong number of rows, RuntimeError for a trainable
+        tensor that was not reached in the backward pass, for parameters replaced, moved or thawed
+        since, and after `close()`.
         """
         self._check(draws, micro_batch)
         layout, size = self._layout, len(batch)
@@ -151,7 +172,8 @@ class Engine:
         self._busy = True
         try:
             passes = -(-size // (micro_batch or max(size, 1)))
-            for i in range(passes):  # as even as possible: a small rest would cost nearly a whole pass
+            # as even as possible: a small rest would cost nearly a whole pass
+            for i in range(passes):
                 part = batch[i * size // passes : (i + 1) * size // passes]
                 norms.append(self._micro(row_losses, part, draws, clip, sums))
         finally:
@@ -165,10 +187,15 @@ class Engine:
         with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
             losses = check_losses(row_losses(part), records, draws)
             if not losses.requires_grad:
-                raise RuntimeError("the losses do not depend on any tapped layer: no trainable tensor was reached")
-            # autograd.grad, not backward: nothing is written to .grad, and reentrant checkpointing refuses itself
+                raise RuntimeError(
+                    "the losses do not depend on any tapped layer: no trainable tensor was reached"
+                )
+            # autograd.grad, not backward: nothing is written to .grad, and reentrant checkpointing
+            # refuses itself
             step.start()
-            grads = torch.autograd.grad(losses.sum() / draws, [self._anchor, *leaves.values()], allow_unused=True)
+            grads = torch.autograd.grad(
+                losses.sum() / draws, [self._anchor, *leaves.values()], allow_unused=True
+            )
         step.collecting = False
         self.strategies = {layer.weight: way for layer, way in step.ways.items()}
         for name, grad in zip(leaves, grads[1:], strict=True):
@@ -177,8 +204,9 @@ class Engine:
         missed = [name for name in self._trainable if name not in step.reached]
         if missed:
             raise RuntimeError(
-                f"{missed[0]}: not reached in the backward pass ({len(missed)} of {len(self._trainable)} trainable "
-                "tensors); its layer was skipped, merged, or its weight is read past the module"
+                f"{missed[0]}: not reached in the backward pass ({len(missed)} of"
+                f" {len(self._trainable)} trainable tensors); its layer was skipped, merged, or its"
+                " weight is read past the module"
             )
         finite = torch.isfinite(losses.detach()).view(records, draws).all(1)
         with torch.no_grad(), torch.autocast(self._layout.device.type, enabled=False):
@@ -200,8 +228,8 @@ class Engine:
                 raise ValueError(f"{layer.path}: normalises over the rows of the batch")
             if x.shape[0] not in (step.records, step.records * step.draws):
                 raise ValueError(
-                    f"{layer.path}: {x.shape[0]} rows for {step.records} records with {step.draws} draws; "
-                    "dim 0 must be records or records x draws, record-major"
+                    f"{layer.path}: {x.shape[0]} rows for {step.records} records with {step.draws}"
+                    " draws; dim 0 must be records or records x draws, record-major"
                 )
             if needs_input:
                 step.expect(layer, x, out)
@@ -216,25 +244,39 @@ class Engine:
             raise RuntimeError("clipped_sum was called from within row_losses")
         check_counts(draws, micro_batch)
         if not _full_precision():
-            raise ValueError("float32 matmul precision must be 'highest': sums must have the norms that were measured")
+            raise ValueError(
+                "float32 matmul precision must be 'highest': sums must have the norms that were"
+                " measured"
+            )
         owned = [
-            (x.module, attr, name) for x in self._layers for attr, name in (("weight", x.weight), ("bias", x.bias))
+            (x.module, attr, name)
+            for x in self._layers
+            for attr, name in (("weight", x.weight), ("bias", x.bias))
         ]
         owned += [(table.module, table.attr, table.name) for table in self._tables]
         for module, attr, name in owned:
             if name is None:
                 continue
             p = self._trainable[name]
-            if module._parameters.get(attr) is not p or (p.shape, p.dtype, p.device) != self._facts[name]:
-                raise RuntimeError(f"{name}: replaced, moved or re-typed since the engine was built; build it anew")
+            if (
+                module._parameters.get(attr) is not p
+                or (p.shape, p.dtype, p.device) != self._facts[name]
+            ):
+                raise RuntimeError(
+                    f"{name}: replaced, moved or re-typed since the engine was built; build it anew"
+                )
             if p.requires_grad:
-                raise RuntimeError(f"{name}: requires_grad was switched on while the engine is open")
+                raise RuntimeError(
+                    f"{name}: requires_grad was switched on while the engine is open"
+                )
             if p.grad is not None:
                 raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
 
 
 def _full_precision() -> bool:
-    """Whether float32 products are made in float32, by all of torch's switches for it (rules.py sees to cudnn's)."""
+    """Whether float32 products are made in float32, by all of torch's switches for it (rules.py
+    sees to cudnn's).
+    """
     try:
         if torch.get_float32_matmul_precision() != "highest":
             return False
@@ -247,23 +289,34 @@ def _full_precision() -> bool:
     )
 
 
-def check_groups(trainable: dict[str, nn.Parameter], groups: Sequence[Sequence[str]] | None) -> None:
+def check_groups(
+    trainable: dict[str, nn.Parameter], groups: Sequence[Sequence[str]] | None
+) -> None:
     """Raise ValueError unless `groups` is None or a partition of the trainable names."""
-    if groups is not None and sorted(name for names in groups for name in names) != sorted(trainable):
+    if groups is not None and sorted(name for names in groups for name in names) != sorted(
+        trainable
+    ):
         raise ValueError("groups must name every trainable tensor exactly once")
 
 
 def check_counts(draws: int, micro_batch: int | None) -> None:
     """Raise ValueError unless both are whole numbers >= 1 (micro_batch may be None)."""
-    for name, value in (("draws", draws), ("micro_batch", 1 if micro_batch is None else micro_batch)):
+    for name, value in (
+        ("draws", draws),
+        ("micro_batch", 1 if micro_batch is None else micro_batch),
+    ):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1, not {value!r}")
 
 
 def check_losses(losses: Tensor, records: int, draws: int) -> Tensor:
-    """The row losses in fp32 or better; ValueError unless they are one per row, [records * draws]."""
+    """The row losses in fp32 or better; ValueError unless they are one per row, [records *
+    draws].
+    """
     if not isinstance(losses, Tensor) or losses.dim() == 0:
         raise ValueError("row_losses returned a scalar: return one loss per row, not a mean or sum")
     if tuple(losses.shape) != (records * draws,):
-        raise ValueError(f"row_losses returned shape {tuple(losses.shape)} for {records} records x {draws} draws")
+        raise ValueError(
+            f"row_losses returned shape {tuple(losses.shape)} for {records} records x {draws} draws"
+        )
     return losses if losses.dtype == torch.float64 else losses.float()

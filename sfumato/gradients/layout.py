@@ -14,8 +14,8 @@ from .owners import Layer
 class Layout:
     """What does not change between steps: names, groups, and the grow-only buffers.
 
-    Vectors (biases, normalisation weights, broadcast parameters) share one matrix [B, width] of per-record gradients,
-    so that they cost one norm and one product together.
+    Vectors (biases, normalisation weights, broadcast parameters) share one matrix [B, width] of
+    per-record gradients, so that they cost one norm and one product together.
     """
 
     def __init__(
@@ -25,14 +25,22 @@ class Layout:
         tables: Sequence[str],
         groups: Sequence[Sequence[str]] | None,
     ) -> None:
-        self.dtype = torch.float64 if any(p.dtype == torch.float64 for p in trainable.values()) else torch.float32
+        self.dtype = (
+            torch.float64
+            if any(p.dtype == torch.float64 for p in trainable.values())
+            else torch.float32
+        )
         self.device = next(iter(trainable.values())).device
         self.shapes = {name: p.shape for name, p in trainable.items()}
         self.grouped = groups is not None
-        self.group = {name: i for i, names in enumerate(groups or [list(trainable)]) for name in names}
+        self.group = {
+            name: i for i, names in enumerate(groups or [list(trainable)]) for name in names
+        }
         self.groups = len(groups or [()])
         vectors = (
-            {x.bias for x in layers} | {x.weight for x in layers if isinstance(x.module, rules.NORMS)} | set(tables)
+            {x.bias for x in layers}
+            | {x.weight for x in layers if isinstance(x.module, rules.NORMS)}
+            | set(tables)
         )
         self.span: dict[str, slice] = {}
         end = 0
@@ -40,7 +48,8 @@ class Layout:
             self.span[name] = slice(end, end + trainable[name].numel())
             end += trainable[name].numel()
         self.width = end
-        # how each layer's norms are computed, by draws: decided from the shapes of the first step, then kept
+        # how each layer's norms are computed, by draws: decided from the shapes of the first step,
+        # then kept
         self.ways: dict[int, dict[Layer, str]] = {}
         self._buffers: dict[str, Tensor] = {}
 
@@ -53,7 +62,9 @@ class Layout:
         return [(span, group) for group, span in blocks.items()]
 
     def buffer(self, name: str, *shape: int) -> Tensor:
-        """Uninitialised [shape] in a persistent block: fresh large tensors cost more than the arithmetic."""
+        """Uninitialised [shape] in a persistent block: fresh large tensors cost more than the
+        arithmetic.
+        """
         size = 1
         for extent in shape:
             size *= extent

@@ -17,7 +17,9 @@ MARGIN = 0.02
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -> int:
-    """Most bytes that torch's allocator held at once while `work` ran, above what it held before."""
+    """Most bytes that torch's allocator held at once while `work` ran, above what it held
+    before.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -26,7 +28,9 @@ def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
+    profile = torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    )
     with _silence():
         profile.start()
     try:
@@ -34,7 +38,8 @@ def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -
     finally:
         with _silence():
             profile.stop()
-    # The public table has totals only; the peak needs the single allocations, in their order in time.
+    # The public table has totals only; the peak needs the single allocations, in their order in
+    # time.
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -45,7 +50,9 @@ def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -
 
 @contextlib.contextmanager
 def _silence():
-    """Nothing on the process's standard error: the profiler's native code announces itself there."""
+    """Nothing on the process's standard error: the profiler's native code announces itself
+    there.
+    """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -66,15 +73,19 @@ def fitting_records(
 ) -> int:
     """Records (1 to `most`) whose forward and backward pass, and the sums, fit into `budget` bytes.
 
-    Weights and the optimiser come on top. Measured on SYNTHETIC records of the shapes of the real ones, so the answer
-    depends on the model and on public settings only. The peak is the largest of several phases, each linear in the
-    records, so the bytes per record at a smaller size bound those at a larger one: it never promises too much.
+    Weights and the optimiser come on top. Measured on SYNTHETIC records of the shapes of the real
+    ones, so the answer depends on the model and on public settings only. The peak is the largest of
+    several phases, each linear in the records, so the bytes per record at a smaller size bound
+    those at a larger one: it never promises too much.
     """
     records = 1
     while True:
         batch = synthetic_batch(records)
         peak = peak_bytes(
-            lambda batch=batch: engine.clipped_sum(row_losses, batch, draws=draws, clip=torch.ones_like), engine.device
+            lambda batch=batch: engine.clipped_sum(
+                row_losses, batch, draws=draws, clip=torch.ones_like
+            ),
+            engine.device,
         )
         fitting = int(records * budget * (1 - MARGIN) / max(1, peak))
         if 4 * records > most or 16 * peak > budget:

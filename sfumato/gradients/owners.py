@@ -1,4 +1,6 @@
-"""Which module owns each trainable tensor, and what the engine refuses before it touches anything."""
+"""Which module owns each trainable tensor, and what the engine refuses before it touches
+anything.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ PLAIN = ("torch.nn.modules.module", "torch.nn.modules.container")
 
 @dataclass(eq=False)
 class Layer:
-    """A leaf module that owns trainable tensors; `weight` and `bias` are the caller's names, or None if frozen."""
+    """A leaf module that owns trainable tensors; `weight` and `bias` are the caller's names, or
+    None if frozen.
+    """
 
     path: str
     module: nn.Module
@@ -26,10 +30,14 @@ class Layer:
     bias: str | None = None
 
 
-def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> tuple[list[Layer], list[Table]]:
-    """The supported leaves that own `trainable`, and the tensors that a module of its own reads and broadcasts.
+def find_layers(
+    model: nn.Module, trainable: dict[str, nn.Parameter]
+) -> tuple[list[Layer], list[Table]]:
+    """The supported leaves that own `trainable`, and the tensors that a module of its own reads and
+    broadcasts.
 
-    Raises ValueError naming the module and the reason for everything the engine has no exact rule for.
+    Raises ValueError naming the module and the reason for everything the engine has no exact rule
+    for.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
@@ -37,21 +45,35 @@ def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> tuple[l
         raise ValueError("trainable is empty: there is nothing to take gradients of")
     names = _names(trainable)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise ValueError(f"{type(model).__name__} around the model would reduce gradients before clipping: unwrap it")
+        raise ValueError(
+            f"{type(model).__name__} around the model would reduce gradients before clipping:"
+            " unwrap it"
+        )
     layers: list[Layer] = []
     tables: list[Table] = []
     owner: dict[str, str] = {}
     for path, module in model.named_modules():
         label = path or type(module).__name__
         _refuse_anywhere(label, module)
-        mine = {attr: names[id(p)] for attr, p in module._parameters.items() if p is not None and id(p) in names}
-        if isinstance(module, nn.MultiheadAttention) and any(id(p) in names for p in module.parameters()):
-            raise ValueError(f"{label}: nn.MultiheadAttention reads its weights past its modules; no exact rule")
+        mine = {
+            attr: names[id(p)]
+            for attr, p in module._parameters.items()
+            if p is not None and id(p) in names
+        }
+        if isinstance(module, nn.MultiheadAttention) and any(
+            id(p) in names for p in module.parameters()
+        ):
+            raise ValueError(
+                f"{label}: nn.MultiheadAttention reads its weights past its modules; no exact rule"
+            )
         if not mine:
             continue
         for name in mine.values():
             if name in owner:
-                raise ValueError(f"{name}: one parameter shared by modules {owner[name]} and {label} is not supported")
+                raise ValueError(
+                    f"{name}: one parameter shared by modules {owner[name]} and {label} is not"
+                    " supported"
+                )
             owner[name] = label
         if _has_rule(label, module, mine):
             layers.append(Layer(label, module, mine.get("weight"), mine.get("bias")))
@@ -59,7 +81,10 @@ def find_layers(model: nn.Module, trainable: dict[str, nn.Parameter]) -> tuple[l
             tables += [Table(label, module, attr, name) for attr, name in mine.items()]
     missing = [name for name in trainable if name not in owner]
     if missing:
-        raise ValueError(f"{missing[0]}: this trainable tensor is not a parameter of the model ({len(missing)} such)")
+        raise ValueError(
+            f"{missing[0]}: this trainable tensor is not a parameter of the model ({len(missing)}"
+            " such)"
+        )
     return layers, tables
 
 
@@ -72,7 +97,10 @@ def _names(trainable: dict[str, nn.Parameter]) -> dict[int, str]:
         if not p.is_floating_point() or p.numel() == 0:
             raise ValueError(f"{name}: a trainable tensor must be floating point and not empty")
         if p.grad is not None:
-            raise ValueError(f"{name}: .grad is set; clear it, an ordinary gradient must never reach the clipped sum")
+            raise ValueError(
+                f"{name}: .grad is set; clear it, an ordinary gradient must never reach the"
+                " clipped sum"
+            )
         if id(p) in names:
             raise ValueError(f"{name}: the same parameter as {names[id(p)]}")
         names[id(p)] = name
@@ -83,31 +111,51 @@ def _names(trainable: dict[str, nn.Parameter]) -> dict[int, str]:
 
 
 def _refuse_anywhere(label: str, module: nn.Module) -> None:
-    if isinstance(module, torch._dynamo.OptimizedModule) or getattr(module, "_compiled_call_impl", None) is not None:
-        raise ValueError(f"{label}: a compiled model is not supported (hooks are traced away); pass the eager one")
+    if (
+        isinstance(module, torch._dynamo.OptimizedModule)
+        or getattr(module, "_compiled_call_impl", None) is not None
+    ):
+        raise ValueError(
+            f"{label}: a compiled model is not supported (hooks are traced away); pass the"
+            " eager one"
+        )
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        raise ValueError(f"{label}: {type(module).__name__} mixes the records of a batch; use GroupNorm")
+        raise ValueError(
+            f"{label}: {type(module).__name__} mixes the records of a batch; use GroupNorm"
+        )
 
 
 def _has_rule(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
-    """Whether the module is a leaf with a rule; False if its tensors may only be broadcast, ValueError if neither."""
+    """Whether the module is a leaf with a rule; False if its tensors may only be broadcast,
+    ValueError if neither.
+    """
     name = next(iter(mine.values()))
     kind = type(module).__name__
     if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
         raise ValueError(f"{label}: a parametrized weight ({name}) has no exact rule")
     base = next((c for c in SUPPORTED if isinstance(module, c)), None)
     if base is None:
-        if any(c.__module__.startswith("torch.nn.") and c.__module__ not in PLAIN for c in type(module).__mro__):
+        if any(
+            c.__module__.startswith("torch.nn.") and c.__module__ not in PLAIN
+            for c in type(module).__mro__
+        ):
             raise ValueError(f"{label}: {kind} owns the trainable tensor {name} and has no rule")
         hidden = [attr for attr in mine if attr in module.__dict__]
         if hidden:
-            raise ValueError(f"{label}: the parameter {hidden[0]} of {kind} is hidden by an attribute of that name")
+            raise ValueError(
+                f"{label}: the parameter {hidden[0]} of {kind} is hidden by an attribute of that"
+                " name"
+            )
         return False
     if type(module).forward is not base.forward or "forward" in module.__dict__:
-        raise ValueError(f"{label}: {kind} replaces the forward of {base.__name__}; no exact rule for {name}")
+        raise ValueError(
+            f"{label}: {kind} replaces the forward of {base.__name__}; no exact rule for {name}"
+        )
     extra = [attr for attr in mine if attr not in ("weight", "bias")]
     if extra:
-        raise ValueError(f"{label}: no rule for the parameter {extra[0]} of {kind} (re-parametrised weight?)")
+        raise ValueError(
+            f"{label}: no rule for the parameter {extra[0]} of {kind} (re-parametrised weight?)"
+        )
     if isinstance(module, nn.Embedding):
         for option in ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse"):
             value = getattr(module, option)
@@ -119,7 +167,9 @@ def _has_rule(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
         if tuple(module.dilation) != (1, 1):
             raise ValueError(f"{label}: Conv2d with dilation={module.dilation} is not supported")
         if module.padding_mode != "zeros":
-            raise ValueError(f"{label}: Conv2d with padding_mode={module.padding_mode} is not supported")
+            raise ValueError(
+                f"{label}: Conv2d with padding_mode={module.padding_mode} is not supported"
+            )
         if module.padding == "same" and any(k % 2 == 0 for k in module.kernel_size):
             raise ValueError(f"{label}: Conv2d with padding='same' needs odd kernels")
     return True

@@ -1,4 +1,6 @@
-"""The reference: one record at a time through plain autograd, and the start-up check of the engine against it."""
+"""The reference: one record at a time through plain autograd, and the start-up check of the engine
+against it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from .sums import Grid, over
 
 
 class ReferenceEngine:
-    """Same interface and result as `Engine`, by `torch.autograd.grad` on `batch[i:i+1]`: slow, supports any layer.
+    """Same interface and result as `Engine`, by `torch.autograd.grad` on `batch[i:i+1]`: slow,
+    supports any layer.
 
     Modules that mix records of a batch see one record at a time here, so they are not refused.
     """
@@ -61,17 +64,21 @@ class ReferenceEngine:
         micro_batch: int | None = None,
         rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are PRIVATE.
+        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are
+        PRIVATE.
 
-        Every gradient is rounded towards zero and its norm checked in integers, so that one record moves the integers by at most
-        bound / (1 + slack): rho is not used.
+        Every gradient is rounded towards zero and its norm checked in integers, so that one record
+        moves the integers by at most bound / (1 + slack): rho is not used.
         """
         check_counts(draws, micro_batch)
         params = list(self._trainable.values())
         groups = self._groups or [list(self._trainable)]
         wide = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
         kind = torch.float64 if rounding is None else torch.int64
-        sums = {name: torch.zeros_like(p, dtype=kind, requires_grad=False) for name, p in self._trainable.items()}
+        sums = {
+            name: torch.zeros_like(p, dtype=kind, requires_grad=False)
+            for name, p in self._trainable.items()
+        }
         norms = torch.zeros(len(batch), len(groups), dtype=torch.float64, device=params[0].device)
         for i in range(len(batch)):
             with torch.enable_grad():
@@ -85,26 +92,42 @@ class ReferenceEngine:
             grads = dict(zip(sums, grads, strict=True))
             for j, names in enumerate(groups):
                 norms[i, j] = (
-                    sum(torch.linalg.vector_norm(grads[n], dtype=torch.float64).square() for n in names) ** 0.5
+                    sum(
+                        torch.linalg.vector_norm(grads[n], dtype=torch.float64).square()
+                        for n in names
+                    )
+                    ** 0.5
                 )
             finite = bool(torch.isfinite(norms[i]).all()) and bool(torch.isfinite(losses).all())
             if not finite:
                 norms[i] = torch.inf
-            factors = narrow(clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]), wide).flatten()
+            factors = narrow(
+                clip(norms[i : i + 1] if self._groups else norms[i : i + 1, 0]), wide
+            ).flatten()
             if finite:
-                scaled = {n: grads[n].double() * f for f, names in zip(factors, groups, strict=True) for n in names}
+                scaled = {
+                    n: grads[n].double() * f
+                    for f, names in zip(factors, groups, strict=True)
+                    for n in names
+                }
                 for name, value in _whole(scaled, rounding).items():
                     sums[name] += value
         return sums, norms if self._groups else norms[:, 0]
 
 
 def _whole(gradients: dict[str, Tensor], grid: Grid | None) -> dict[str, Tensor]:
-    """A record's clipped gradients fp64 in grid units, int64, rounded towards zero; nothing if they are over the limit."""
+    """A record's clipped gradients fp64 in grid units, int64, rounded towards zero; nothing if they
+    are over the limit.
+    """
     if grid is None:
         return gradients
     units = {name: (value / grid.step).trunc() for name, value in gradients.items()}
     square = torch.stack([value.square().sum() for value in units.values()]).sum()
-    return {} if bool(over(grid, square, square.new_zeros(()))) else {name: value.long() for name, value in units.items()}
+    return (
+        {}
+        if bool(over(grid, square, square.new_zeros(())))
+        else {name: value.long() for name, value in units.items()}
+    )
 
 
 def self_check(
@@ -117,15 +140,17 @@ def self_check(
     groups: Sequence[Sequence[str]] | None = None,
     tolerance: float = 1e-3,
 ) -> list[str]:
-    """Compare the engine with the reference on the first two SYNTHETIC records, norms and clipped sums.
+    """Compare the engine with the reference on the first two SYNTHETIC records, norms and clipped
+    sums.
 
-    Tensors that are all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and restored to the
-    bit. `row_losses` must give the same losses for a record whatever the batch around it, without autocast. `groups`: as in
-    training (see `Engine`), so that what is checked is what will run.
-    A norm may be larger than autograd's where the engine takes an upper bound of it (`rules.gram_square`).
-    Returns the names of trainable tensors whose gradient is structurally zero: they would never move.
-    Raises RuntimeError if norms or any tensor's sum differ by more than `tolerance` (relative), for instance
-    because a weight is read past its module beside a normal call; ValueError for fewer than two records.
+    Tensors that are all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and
+    restored to the bit. `row_losses` must give the same losses for a record whatever the batch
+    around it, without autocast. `groups`: as in training (see `Engine`), so that what is checked is
+    what will run. A norm may be larger than autograd's where the engine takes an upper bound of it
+    (`rules.gram_square`). Returns the names of trainable tensors whose gradient is structurally
+    zero: they would never move. Raises RuntimeError if norms or any tensor's sum differ by more
+    than `tolerance` (relative), for instance because a weight is read past its module beside a
+    normal call; ValueError for fewer than two records.
     """
     if len(synthetic_batch) < 2:
         raise ValueError("the self-check needs two synthetic records")
@@ -137,29 +162,48 @@ def self_check(
         for p in zeros:
             p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
         with ReferenceEngine(model, trainable, groups=groups) as reference:
-            plain, expected = reference.clipped_sum(row_losses, batch, draws=draws, clip=torch.ones_like)
+            plain, expected = reference.clipped_sum(
+                row_losses, batch, draws=draws, clip=torch.ones_like
+            )
             smaller = expected.amin(0)  # one record is clipped, one is not
-            sums, _ = reference.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: torch.where(norms > smaller, smaller / norms, 1.0))
-        unit = expected if groups is None else torch.linalg.vector_norm(expected, dim=1, keepdim=True)
+            sums, _ = reference.clipped_sum(
+                row_losses,
+                batch,
+                draws=draws,
+                clip=lambda norms: torch.where(norms > smaller, smaller / norms, 1.0),
+            )
+        unit = (
+            expected if groups is None else torch.linalg.vector_norm(expected, dim=1, keepdim=True)
+        )
         if not bool((unit > 0).all()) or not bool(torch.isfinite(expected).all()):
             raise RuntimeError("self-check: a synthetic record has a zero or non-finite gradient")
         with Engine(model, trainable, groups=groups) as engine:
-            # by the same factors, so that the sums can be compared closely where a norm is an upper bound
+            # by the same factors, so that the sums can be compared closely where a norm is an upper
+            # bound
             factors = torch.where(expected > smaller, smaller / expected, 1.0)
-            got, norms = engine.clipped_sum(row_losses, batch, draws=draws, clip=lambda norms: factors)
+            got, norms = engine.clipped_sum(
+                row_losses, batch, draws=draws, clip=lambda norms: factors
+            )
     finally:
         for p, value in zip(zeros, saved, strict=True):
             p.data.copy_(value)
-    # A group's gradient may be zero where the unit's is not, and rounding is then all there is of it.
+    # A group's gradient may be zero where the unit's is not, and rounding is then all there is of
+    # it.
     room = tolerance * expected.clamp_min(1e-4 * unit)
-    if not bool(((norms >= expected - room) & (norms <= expected * (1 + GRAM_TRUST / 2) + room)).all()):
-        raise RuntimeError("self-check: the engine's per-record norms differ from one-at-a-time autograd")
+    if not bool(
+        ((norms >= expected - room) & (norms <= expected * (1 + GRAM_TRUST / 2) + room)).all()
+    ):
+        raise RuntimeError(
+            "self-check: the engine's per-record norms differ from one-at-a-time autograd"
+        )
     whole = float(torch.stack([torch.linalg.vector_norm(t) for t in sums.values()]).norm())
     dead = []
     for name, right in sums.items():
         size = float(torch.linalg.vector_norm(right))
         if float(torch.linalg.vector_norm(got[name] - right)) > tolerance * max(size, 1e-4 * whole):
-            raise RuntimeError(f"self-check: the clipped sum of {name} differs from one-at-a-time autograd")
+            raise RuntimeError(
+                f"self-check: the clipped sum of {name} differs from one-at-a-time autograd"
+            )
         if float(torch.linalg.vector_norm(plain[name])) <= 1e-7 * whole:
             dead.append(name)
     return dead

@@ -1,7 +1,9 @@
-"""The mathematics of each layer kind: per-record gradients, norms and weighted sums from (input, output gradient).
+"""The mathematics of each layer kind: per-record gradients, norms and weighted sums from (input,
+output gradient).
 
-Shapes: `records` B, draws K, rows R (B or B*K, record-major), T positions per row, n = (R / B) * T positions per
-record, x [R, ..., d] the layer's input, g [R, ..., p] the gradient at its output. All functions are pure.
+Shapes: `records` B, draws K, rows R (B or B*K, record-major), T positions per row, n = (R / B) * T
+positions per record, x [R, ..., d] the layer's input, g [R, ..., p] the gradient at its output. All
+functions are pure.
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ from torch import Tensor, nn
 
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
-# Where tokens cancel to less than this share of their sum of norms, that share stands for the norm of a gradient that is never
-# made: what a product over all tokens may be off by follows the tokens (sums.py). More clipping, never less.
+# Where tokens cancel to less than this share of their sum of norms, that share stands for the norm
+# of a gradient that is never made: what a product over all tokens may be off by follows the tokens
+# (sums.py). More clipping, never less.
 CANCELLED = 2.0**-12
-# Where the rounding of the Gram entries could be more than this share of a squared norm, the gradient is made instead.
+# Where the rounding of the Gram entries could be more than this share of a squared norm, the
+# gradient is made instead.
 GRAM_TRUST = 0.02
 
-# Numbers whose squares are added in single precision, and how far a norm can then be from the true one (`norm`).
+# Numbers whose squares are added in single precision, and how far a norm can then be from the true
+# one (`norm`).
 RUN, NORM_ERROR = 512, 1.6e-5
 
-# Numbers in all patches of one record up to which writing them out beats a convolution call per record.
+# Numbers in all patches of one record up to which writing them out beats a convolution call per
+# record.
 PATCH_ROOM = 2**16
 
 
@@ -39,11 +45,17 @@ def channels_to_records(t: Tensor, records: int) -> Tensor:
     if rows == records:
         return t.transpose(1, 2)
     draws = rows // records
-    return t.reshape(records, draws, channels, length).transpose(2, 3).reshape(records, draws * length, channels)
+    return (
+        t.reshape(records, draws, channels, length)
+        .transpose(2, 3)
+        .reshape(records, draws * length, channels)
+    )
 
 
 def conv_padding(module: nn.Conv2d) -> tuple[int, int]:
-    """The module's padding as numbers ("same" needs odd kernels, checked when the engine is built)."""
+    """The module's padding as numbers ("same" needs odd kernels, checked when the engine is
+    built).
+    """
     if module.padding == "valid":
         return (0, 0)
     if module.padding == "same":
@@ -53,22 +65,29 @@ def conv_padding(module: nn.Conv2d) -> tuple[int, int]:
 
 def pointwise(module: nn.Conv2d) -> bool:
     """Whether the convolution is a Linear over pixels."""
-    return module.kernel_size == (1, 1) and module.stride == (1, 1) and conv_padding(module) == (0, 0)
+    return (
+        module.kernel_size == (1, 1) and module.stride == (1, 1) and conv_padding(module) == (0, 0)
+    )
 
 
 def columns(module: nn.Module, x: Tensor, records: int) -> Tensor:
-    """Inputs of a Linear or Conv2d as [B, n, d], one line per product with the weight (a convolution's patches)."""
+    """Inputs of a Linear or Conv2d as [B, n, d], one line per product with the weight (a
+    convolution's patches).
+    """
     if isinstance(module, nn.Linear):
         return rows_to_records(x, records)
     if not pointwise(module):
         return channels_to_records(
-            F.unfold(x, module.kernel_size, padding=conv_padding(module), stride=module.stride), records
+            F.unfold(x, module.kernel_size, padding=conv_padding(module), stride=module.stride),
+            records,
         )
     return channels_to_records(x.flatten(2), records)
 
 
 def output_columns(module: nn.Module, g: Tensor, records: int) -> Tensor:
-    """Output gradients of a Linear or Conv2d as [B, n, p]; with `columns`, dL/dW of a record is G^T X."""
+    """Output gradients of a Linear or Conv2d as [B, n, p]; with `columns`, dL/dW of a record is G^T
+    X.
+    """
     if isinstance(module, nn.Linear):
         return rows_to_records(g, records)
     return channels_to_records(g.flatten(2), records)
@@ -80,7 +99,9 @@ def positions(module: nn.Module, g: Tensor, records: int) -> int:
 
 
 def unfolded(module: nn.Module, positions: int) -> int:
-    """Numbers of a record's patches if a kept gradient is made from them; 0 where it is made in another way."""
+    """Numbers of a record's patches if a kept gradient is made from them; 0 where it is made in
+    another way.
+    """
     if not isinstance(module, nn.Conv2d) or pointwise(module):
         return 0
     patches = positions * module.weight[0].numel()
@@ -90,8 +111,13 @@ def unfolded(module: nn.Module, positions: int) -> int:
 def keep_weight(module: nn.Module, x: Tensor, g: Tensor, out: Tensor, *, first: bool) -> None:
     """Write (first call) or add the per-record weight gradients into `out` [B, p, d]."""
     records = out.shape[0]
-    if isinstance(module, nn.Conv2d) and not pointwise(module) and not unfolded(module, positions(module, g, records)):
-        # one kernel per record: all patches side by side would be kernel-area times larger than x, and slower
+    if (
+        isinstance(module, nn.Conv2d)
+        and not pointwise(module)
+        and not unfolded(module, positions(module, g, records))
+    ):
+        # one kernel per record: all patches side by side would be kernel-area times larger than x,
+        # and slower
         draws = x.shape[0] // records
         for i in range(records):
             rows = slice(i * draws, (i + 1) * draws)
@@ -124,13 +150,16 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
 
 
 def sums_in_place(module: nn.Module, device: torch.device) -> bool:
-    """Whether a convolution's own kernel adds up plain products, as a bound on their rounding needs: on a CPU it is direct, while
-    cuDNN may choose a Winograd or Fourier transform."""
+    """Whether a convolution's own kernel adds up plain products, as a bound on their rounding
+    needs: on a CPU it is direct, while cuDNN may choose a Winograd or Fourier transform.
+    """
     return isinstance(module, nn.Conv2d) and not pointwise(module) and device.type == "cpu"
 
 
 def gram(t: Tensor) -> Tensor:
-    """[B, n, c] -> [B, n, n] inner products, in the accumulation precision of `t` (fp32 or fp64)."""
+    """[B, n, c] -> [B, n, n] inner products, in the accumulation precision of `t` (fp32 or
+    fp64).
+    """
     return torch.bmm(t, t.transpose(1, 2))
 
 
@@ -143,8 +172,9 @@ def input_gram(module: nn.Module, x: Tensor, records: int) -> Tensor:
     """Gram [B, n, n] of a layer's inputs (of the patches, for a convolution)."""
     if not sliding(module):
         return gram(columns(module, x, records))
-    # Patches overlap: a patch's inner product is a sum of kernel-area many pixel products. So the pixels' Gram is made
-    # once, laid into that of the padded image, and added to itself under every shift of the kernel: an offset there.
+    # Patches overlap: a patch's inner product is a sum of kernel-area many pixel products. So the
+    # pixels' Gram is made once, laid into that of the padded image, and added to itself under every
+    # shift of the kernel: an offset there.
     rows, channels, height, width = x.shape
     draws, (high, wide), (up, left) = rows // records, module.kernel_size, conv_padding(module)
     products = gram(channels_to_records(x.flatten(2), records)).view(
@@ -152,10 +182,17 @@ def input_gram(module: nn.Module, x: Tensor, records: int) -> Tensor:
     )
     lines, line = height + 2 * up, width + 2 * left
     padded = x.new_zeros(records, draws, lines * line + wide - 1, draws, lines * line + wide - 1)
-    image = padded[:, :, : lines * line, :, : lines * line].unflatten(4, (lines, line)).unflatten(2, (lines, line))
-    image[:, :, up : up + height, left : left + width, :, up : up + height, left : left + width] = products
+    image = (
+        padded[:, :, : lines * line, :, : lines * line]
+        .unflatten(4, (lines, line))
+        .unflatten(2, (lines, line))
+    )
+    image[:, :, up : up + height, left : left + width, :, up : up + height, left : left + width] = (
+        products
+    )
     out_height, out_width = lines - high + 1, line - wide + 1
-    reach = out_height * line  # each line's last kernel-width - 1 places are no patches, and are left out at the end
+    # each line's last kernel-width - 1 places are no patches, and are left out at the end
+    reach = out_height * line
     total = torch.zeros_like(padded[:, :, :reach, :, :reach], memory_format=torch.contiguous_format)
     for offset in (y * line + z for y in range(high) for z in range(wide)):
         total += padded[:, :, offset : offset + reach, :, offset : offset + reach]
@@ -169,8 +206,12 @@ def output_gram(module: nn.Module, g: Tensor, records: int) -> Tensor:
     return gram(output_columns(module, g, records))
 
 
-def gram_work(module: nn.Module, shape: torch.Size, positions: int, records: int, sharing: int = 1) -> int:
-    """Multiply-adds of both Grams per record, inputs of `shape`; `sharing` layers use the same input's Gram."""
+def gram_work(
+    module: nn.Module, shape: torch.Size, positions: int, records: int, sharing: int = 1
+) -> int:
+    """Multiply-adds of both Grams per record, inputs of `shape`; `sharing` layers use the same
+    input's Gram.
+    """
     p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
     if not sliding(module):
         return positions * positions * (d // sharing + p)
@@ -179,41 +220,55 @@ def gram_work(module: nn.Module, shape: torch.Size, positions: int, records: int
 
 
 def gram_terms(module: nn.Module) -> tuple[int, int]:
-    """Most roundings in a row in one entry of the input's Gram and of the output's, as `input_gram` and `output_gram` make them."""
+    """Most roundings in a row in one entry of the input's Gram and of the output's, as `input_gram`
+    and `output_gram` make them.
+    """
     p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
     return (module.weight.shape[1] + module.weight[0, 0].numel() if sliding(module) else d), p
 
 
 def gamma(terms: int, dtype: torch.dtype) -> float:
-    """gamma_m = m u / (1 - m u): most that a sum of m products is off by, relative to the sum of their sizes, added in any order."""
+    """gamma_m = m u / (1 - m u): most that a sum of m products is off by, relative to the sum of
+    their sizes, added in any order.
+    """
     unit = terms * torch.finfo(dtype).eps / 2
     return unit / (1 - unit) if unit < 0.5 else float("inf")
 
 
 def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """An upper bound of ||G^T X||^2 fp64 [B] from the two Grams, and which records need `exact_norm` instead (bool [B]); and upper
-    bounds fp64 [2, B] of T = sum_t |x_t| |g_t| and of sum_t |x_t|.
+    """An upper bound of ||G^T X||^2 fp64 [B] from the two Grams, and which records need
+    `exact_norm` instead (bool [B]); and upper bounds fp64 [2, B] of T = sum_t |x_t| |g_t| and of
+    sum_t |x_t|.
 
-    Proof. ||G^T X||^2 = sum_st XX_st GG_st. A computed entry of XX differs from x_s . x_t by at most gamma_m |x_s| |x_t| + m tiny (m
-    roundings in a row, tiny for those below the normal numbers), one of GG likewise; their product, made in the Grams' precision,
-    adds u and tiny, and the float64 sum of n^2 of them gamma_{n^2} in that precision. With T = sum_t |x_t| |g_t| and Cauchy and
-    Schwarz's inequality the computed square differs from the true one by at most
+    Proof. ||G^T X||^2 = sum_st XX_st GG_st. A computed entry of XX differs from x_s . x_t by at
+    most gamma_m |x_s| |x_t| + m tiny (m roundings in a row, tiny for those below the normal
+    numbers), one of GG likewise; their product, made in the Grams' precision, adds u and tiny, and
+    the float64 sum of n^2 of them gamma_{n^2} in that precision. With T = sum_t |x_t| |g_t| and
+    Cauchy and Schwarz's inequality the computed square differs from the true one by at most
 
-        (gamma_x + gamma_g + 4 u + gamma_{n^2}) (1 + small) T^2 + 2 tiny (m_x (sum_t |g_t|)^2 + m_g (sum_t |x_t|)^2 + n^2)
+        (gamma_x + gamma_g + 4 u + gamma_{n^2}) (1 + small) T^2 + 2 tiny (m_x (sum_t |g_t|)^2 + m_g
+        (sum_t |x_t|)^2 + n^2)
 
-    where |x_t|^2 is at most (the computed diagonal entry + 2 m tiny) / (1 - gamma_x). That is added. Where it is more than GRAM_TRUST of
-    the square (tokens nearly alike that cancel, numbers near underflow), or anything is not finite, the second result is true.
+    where |x_t|^2 is at most (the computed diagonal entry + 2 m tiny) / (1 - gamma_x). That is
+    added. Where it is more than GRAM_TRUST of the square (tokens nearly alike that cancel, numbers
+    near underflow), or anything is not finite, the second result is true.
     """
     dtype, n = xx.dtype, xx.shape[1]
     tiny = torch.finfo(dtype).tiny
     square = (xx * gg).flatten(1).sum(1, dtype=torch.float64)
     loss_x, loss_g = (gamma(m + 2, dtype) for m in terms)
     lengths_x, lengths_g = (
-        ((t.diagonal(dim1=1, dim2=2).double().clamp_min(0) + 4 * m * tiny) / max(1 - loss, 0.5)).sqrt()
+        (
+            (t.diagonal(dim1=1, dim2=2).double().clamp_min(0) + 4 * m * tiny) / max(1 - loss, 0.5)
+        ).sqrt()
         for t, loss, m in ((xx, loss_x, terms[0]), (gg, loss_g, terms[1]))
     )
     relative = 1.01 * (loss_x + loss_g + gamma(n * n + 4, torch.float64))
-    below = 4 * tiny * (terms[0] * lengths_g.sum(1).square() + terms[1] * lengths_x.sum(1).square() + n * n)
+    below = (
+        4
+        * tiny
+        * (terms[0] * lengths_g.sum(1).square() + terms[1] * lengths_x.sum(1).square() + n * n)
+    )
     most = (lengths_x * lengths_g).sum(1).square()
     error = relative * most + below
     trusted = (error <= GRAM_TRUST * square) & torch.isfinite(square) & (relative < 0.5)
@@ -222,10 +277,11 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
 
 
 def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
-    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d], grads [B, n, p]; and the sizes
-    [2, B] as `gram_square` has them.
+    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d],
+    grads [B, n, p]; and the sizes [2, B] as `gram_square` has them.
 
-    Its own error, gamma_n of fp64 times the sum of token norms, is less than n 2^-40 of the result: ROUNDING leaves room for it.
+    Its own error, gamma_n of fp64 times the sum of token norms, is less than n 2^-40 of the result:
+    ROUNDING leaves room for it.
     """
     inputs, grads = inputs.double(), grads.double()
     norm = torch.linalg.vector_norm(torch.bmm(grads.transpose(1, 2), inputs).flatten(1), dim=1)
@@ -242,12 +298,16 @@ def full_precision(device: torch.device):
         yield
         return
     cudnn = torch.backends.cudnn
-    with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
+    with cudnn.flags(
+        cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False
+    ):
         yield
 
 
 def norm_weight(module: nn.Module, x: Tensor, g: Tensor, records: int, eps: float) -> Tensor:
-    """Per-record gradient [B, p] of a normalisation's weight, from the input recomputed without its affine part."""
+    """Per-record gradient [B, p] of a normalisation's weight, from the input recomputed without its
+    affine part.
+    """
     if isinstance(module, nn.GroupNorm):
         normal = F.group_norm(x, module.num_groups, None, None, eps)
         return sum_positions(module, normal * g, records)
@@ -273,9 +333,11 @@ def sum_positions(module: nn.Module, g: Tensor, records: int) -> Tensor:
 
 
 def embedding_rows(ids: Tensor, g: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """A table's per-record gradient: ids [B, n], g [B, n, p], `rows` of the table -> cells int64 [M], gradients [M, p].
+    """A table's per-record gradient: ids [B, n], g [B, n, p], `rows` of the table -> cells int64
+    [M], gradients [M, p].
 
-    Cell i * rows + r is row r of record i; equal ids within one record are added. No one-hot, no [B, rows, p] table.
+    Cell i * rows + r is row r of record i; equal ids within one record are added. No one-hot, no
+    [B, rows, p] table.
     """
     records, n = ids.shape
     owner = torch.arange(records, device=ids.device)[:, None]
@@ -290,8 +352,8 @@ def norms(every: list[Tensor]) -> list[Tensor]:
         return []
     found = torch.stack([norm(gradients) for gradients in every])
     if not bool(torch.isfinite(found).all()):
-        # fp32 squares overflow above 1e19 although the gradient itself is finite; one record at a time, so that the bits of
-        # one do not depend on how many there are
+        # fp32 squares overflow above 1e19 although the gradient itself is finite; one record at a
+        # time, so that the bits of one do not depend on how many there are
         for gradients, row in zip(every, found, strict=True):
             for record in (~torch.isfinite(row)).nonzero().flatten().tolist():
                 row[record] = torch.linalg.vector_norm(gradients[record], dtype=torch.float64)
@@ -299,11 +361,13 @@ def norms(every: list[Tensor]) -> list[Tensor]:
 
 
 def norm(gradients: Tensor) -> Tensor:
-    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone comes out too small.
+    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone
+    comes out too small.
 
-    The square of a run is off by at most gamma_{RUN + 1} = 3.1e-5, its norm by half of that and the root's rounding, and what fp64
-    adds is far less: 1.6e-5 relative (NORM_ERROR). Clipping stays 1e-4 inside its bound. Squares that underflow are missed: then the
-    norm itself is below 1e-17 times the root of the numbers.
+    The square of a run is off by at most gamma_{RUN + 1} = 3.1e-5, its norm by half of that and the
+    root's rounding, and what fp64 adds is far less: 1.6e-5 relative (NORM_ERROR). Clipping stays
+    1e-4 inside its bound. Squares that underflow are missed: then the norm itself is below 1e-17
+    times the root of the numbers.
     """
     even = gradients.shape[1] - gradients.shape[1] % RUN
     found = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()

@@ -1,4 +1,6 @@
-"""Squared gradient norm of every weight for every record: what a probe ranks. No clipping and no noise happen here."""
+"""Squared gradient norm of every weight for every record: what a probe ranks. No clipping and no
+noise happen here.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +26,31 @@ def gradient_squares(
     draws: int = 1,
     micro_batch: int | None = None,
 ) -> Iterator[Tensor]:
-    """||dl_i / dW_m||^2 with l_i the mean of record i's `draws` row losses: fp64 [b, M], micro-batch after micro-batch.
+    """||dl_i / dW_m||^2 with l_i the mean of record i's `draws` row losses: fp64 [b, M],
+    micro-batch after micro-batch.
 
-    `weights`: name -> weight of a Linear or Conv2d of `model`, in the order of the M columns; `batch`, `row_losses` and
-    `micro_batch` as in `Engine.clipped_sum`. The draws are averaged before the norm. A row whose loss is not finite is
-    NaN, as is a square that is not finite; a record touches no row but its own. The squares are PRIVATE.
+    `weights`: name -> weight of a Linear or Conv2d of `model`, in the order of the M columns;
+    `batch`, `row_losses` and `micro_batch` as in `Engine.clipped_sum`. The draws are averaged
+    before the norm. A row whose loss is not finite is NaN, as is a square that is not finite; a
+    record touches no row but its own. The squares are PRIVATE.
 
-    Autograd is asked for the gradients at the layers' outputs only; weight gradients are formed a few records at a time
-    (ROOM numbers), so memory does not grow with records x weights. Raises ValueError, naming the module, for layers
-    without an exact rule, RuntimeError for a weight that the losses do not reach.
+    Autograd is asked for the gradients at the layers' outputs only; weight gradients are formed a
+    few records at a time (ROOM numbers), so memory does not grow with records x weights. Raises
+    ValueError, naming the module, for layers without an exact rule, RuntimeError for a weight that
+    the losses do not reach.
     """
     check_counts(draws, micro_batch)
     owners, tables = find_layers(model, weights)
     if tables:
-        raise ValueError(f"{tables[0].name}: scores exist for the weights of Linear and Conv2d only")
+        raise ValueError(
+            f"{tables[0].name}: scores exist for the weights of Linear and Conv2d only"
+        )
     layers = {layer.weight: layer for layer in owners}
     for layer in layers.values():
         if layer.bias is not None or not isinstance(layer.module, (nn.Linear, nn.Conv2d)):
-            raise ValueError(f"{layer.path}: scores exist for the weights of Linear and Conv2d only")
+            raise ValueError(
+                f"{layer.path}: scores exist for the weights of Linear and Conv2d only"
+            )
     size = len(batch)
     for start in range(0, size, micro_batch or max(size, 1)):
         part = batch[start : min(start + (micro_batch or size), size)]
@@ -55,26 +64,37 @@ def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tens
         def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> None:
             x = args[0] if args else next(iter(kwargs.values()))
             if x.shape[0] not in (records, records * draws):
-                raise ValueError(f"{layer.path}: {x.shape[0]} rows for {records} records with {draws} draws")
+                raise ValueError(
+                    f"{layer.path}: {x.shape[0]} rows for {records} records with {draws} draws"
+                )
             met[layer].append((x.detach(), out, out._version))
 
         return hook
 
-    hooks = [layer.module.register_forward_hook(keep(layer), prepend=True, with_kwargs=True) for layer in layers]
+    hooks = [
+        layer.module.register_forward_hook(keep(layer), prepend=True, with_kwargs=True)
+        for layer in layers
+    ]
     before = {name: p.requires_grad for name, p in weights.items()}
     try:
         for p in weights.values():
-            p.requires_grad_(True)  # puts the outputs into the graph; its own gradient is never asked for
+            # puts the outputs into the graph; its own gradient is never asked for
+            p.requires_grad_(True)
         with torch.enable_grad():
             losses = check_losses(row_losses(part), records, draws)
-            # Checkpointing calls layers again in the backward pass; these calls are no further ones.
+            # Checkpointing calls layers again in the backward pass; these calls are no further
+            # ones.
             calls = {layer: tuple(met[layer]) for layer in layers}
             outs = [out for layer in layers for _, out, _ in calls[layer]]
             if any(out._version != version for layer in layers for _, out, version in calls[layer]):
-                raise RuntimeError("a layer's output was changed in place: its gradient has no exact rule")
+                raise RuntimeError(
+                    "a layer's output was changed in place: its gradient has no exact rule"
+                )
             missed = [layer.path for layer in layers if not calls[layer]]
             if missed:
-                raise RuntimeError(f"{missed[0]}: not called by the losses ({len(missed)} such layers)")
+                raise RuntimeError(
+                    f"{missed[0]}: not called by the losses ({len(missed)} such layers)"
+                )
             grads = iter(torch.autograd.grad(losses.sum() / draws, outs, allow_unused=True))
     finally:
         for hook in hooks:
@@ -82,13 +102,19 @@ def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tens
         for name, p in weights.items():
             p.requires_grad_(before[name])
     with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
-        found = torch.stack([_layer_squares(layer, calls[layer], grads, records) for layer in layers], 1)
+        found = torch.stack(
+            [_layer_squares(layer, calls[layer], grads, records) for layer in layers], 1
+        )
         lost = ~torch.isfinite(losses).view(records, draws).all(1)
         return found.masked_fill(lost[:, None] | ~torch.isfinite(found), torch.nan)
 
 
-def _layer_squares(layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], grads: Iterator, records: int) -> Tensor:
-    """[B] squared norms of one weight's per-record gradient, summed over the layer's calls before the norm."""
+def _layer_squares(
+    layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], grads: Iterator, records: int
+) -> Tensor:
+    """[B] squared norms of one weight's per-record gradient, summed over the layer's calls before
+    the norm.
+    """
     pairs = [(x, next(grads)) for x, *_ in calls]
     if any(g is None for _, g in pairs):
         raise RuntimeError(f"{layer.path}: its output does not reach the losses")
@@ -102,5 +128,7 @@ def _layer_squares(layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], gr
             inputs = rules.columns(layer.module, x[rows].to(wide), some.stop - some.start)
             outputs = rules.output_columns(layer.module, g[rows].to(wide), some.stop - some.start)
             total = total + torch.bmm(outputs.transpose(1, 2), inputs)
-        square.append(torch.linalg.vector_norm(total.flatten(1), dim=1, dtype=torch.float64).square())
+        square.append(
+            torch.linalg.vector_norm(total.flatten(1), dim=1, dtype=torch.float64).square()
+        )
     return torch.cat(square)

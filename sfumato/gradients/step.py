@@ -1,4 +1,6 @@
-"""One micro-batch: collects (input, output gradient) pairs in the backward pass, then norms, factors and sums."""
+"""One micro-batch: collects (input, output gradient) pairs in the backward pass, then norms,
+factors and sums.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,26 @@ from .layout import Layout
 from .owners import Layer
 from .sums import LOT, ROOM, Sums, close_enough, lengths, over
 
-# Numbers of per-record gradients that exist at once when a norm is taken from gradients that are not kept.
+# Numbers of per-record gradients that exist at once when a norm is taken from gradients that are
+# not kept.
 LEAN_ROOM = 2**22
 
 
 class Step:
-    """State of one micro-batch of `records` records and `draws` rows each; dropped as a whole afterwards."""
+    """State of one micro-batch of `records` records and `draws` rows each; dropped as a whole
+    afterwards.
+    """
 
-    def __init__(self, layout: Layout, strategy: str, records: int, draws: int, slack: float) -> None:
-        self.layout, self.strategy, self.records, self.draws, self.slack = layout, strategy, records, draws, slack
+    def __init__(
+        self, layout: Layout, strategy: str, records: int, draws: int, slack: float
+    ) -> None:
+        self.layout, self.strategy, self.records, self.draws, self.slack = (
+            layout,
+            strategy,
+            records,
+            draws,
+            slack,
+        )
         self.collecting = False
         self.reached: set[str] = set()
         self.ways = layout.ways.get(draws)
@@ -44,7 +57,9 @@ class Step:
         self._calls.setdefault(layer, []).append((x.shape, n, users))
 
     def start(self) -> None:
-        """The backward pass begins: choose how each weight's norms are computed, unless an earlier step has."""
+        """The backward pass begins: choose how each weight's norms are computed, unless an earlier
+        step has.
+        """
         self.collecting = True
         if self.ways is not None:
             return
@@ -55,14 +70,27 @@ class Step:
             gram = rules.gram_work(layer.module, shape, n, self.records, len(users))
             inputs = sum(shape.numel() // (self.records * len(users)) for shape, _, users in calls)
             kernel = isinstance(layer.module, nn.Conv2d) and not rules.pointwise(layer.module)
-            work.append(Work(n, layer.module.weight.numel(), gram, inputs, rules.unfolded(layer.module, n), kernel))
+            work.append(
+                Work(
+                    n,
+                    layer.module.weight.numel(),
+                    gram,
+                    inputs,
+                    rules.unfolded(layer.module, n),
+                    kernel,
+                )
+            )
         ways = choose(work) if self.strategy == "auto" else [self.strategy] * len(work)
         self.ways = self.layout.ways[self.draws] = dict(zip(self._calls, ways, strict=True))
 
     def arrive(self, layer: Layer, x: Tensor | None, g: Tensor) -> None:
-        """One call of one layer, met in the backward pass: x its input, g the gradient at its output."""
+        """One call of one layer, met in the backward pass: x its input, g the gradient at its
+        output.
+        """
         if not self.collecting:
-            raise RuntimeError(f"{layer.path}: reached by a backward pass that is not the engine's own")
+            raise RuntimeError(
+                f"{layer.path}: reached by a backward pass that is not the engine's own"
+            )
         module, dtype = layer.module, self.layout.dtype
         wide = g.to(dtype)
         if layer.bias is not None:
@@ -71,12 +99,16 @@ class Step:
             return
         if isinstance(module, rules.NORMS):
             eps = module.eps if module.eps is not None else torch.finfo(x.dtype).eps
-            self._vector(layer.weight, rules.norm_weight(module, x.to(dtype), wide, self.records, eps))
+            self._vector(
+                layer.weight, rules.norm_weight(module, x.to(dtype), wide, self.records, eps)
+            )
         elif self.ways.get(layer) == "keep":
             rows = module.weight.shape[0]
             first = layer.weight not in self.kept
             if first:  # while the backward pass frees activations: it raises the peak by nothing
-                self.kept[layer.weight] = x.new_empty(self.records, rows, module.weight.numel() // rows, dtype=dtype)
+                self.kept[layer.weight] = x.new_empty(
+                    self.records, rows, module.weight.numel() // rows, dtype=dtype
+                )
             rules.keep_weight(module, x.to(dtype), wide, self.kept[layer.weight], first=first)
         else:
             self.pairs.setdefault(layer, []).append((x, g))
@@ -95,10 +127,12 @@ class Step:
         self.reached.add(name)
 
     def finish(self, clip: Callable[[Tensor], Tensor], finite: Tensor, sums: Sums) -> Tensor:
-        """Norms of all records, then `sums` += sum_i factor_i g_i; returns norms fp64 [B], or [B, groups].
+        """Norms of all records, then `sums` += sum_i factor_i g_i; returns norms fp64 [B], or [B,
+        groups].
 
-        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a record too. No branch here
-        that depends on values changes a bit of what another record adds (sums.py).
+        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a
+        record too. No branch here that depends on values changes a bit of what another record adds
+        (sums.py).
         """
         norms = self._squares().sqrt_().t()
         finite = finite & torch.isfinite(norms).all(1)
@@ -107,7 +141,9 @@ class Step:
         factors = clip(norms)
         if not isinstance(factors, Tensor) or factors.shape != norms.shape:
             raise ValueError("clip must return one factor per norm")
-        factors = torch.where(finite.view(-1, *(1,) * (norms.dim() - 1)), factors.to(norms.dtype), 0.0)
+        factors = torch.where(
+            finite.view(-1, *(1,) * (norms.dim() - 1)), factors.to(norms.dtype), 0.0
+        )
         if not bool((torch.isfinite(factors) & (factors >= 0)).all()):
             raise ValueError("clip returned a negative or non-finite factor for a finite norm")
         factors = narrow(factors, self.layout.dtype).view(self.records, self.layout.groups)
@@ -115,28 +151,42 @@ class Step:
         return norms
 
     def _squares(self) -> Tensor:
-        """Squared norms fp64 [groups, B] over all trainable tensors of each group; an upper bound where no gradient is made."""
+        """Squared norms fp64 [groups, B] over all trainable tensors of each group; an upper bound
+        where no gradient is made.
+        """
         layout = self.layout
-        squares = torch.zeros(layout.groups, self.records, dtype=torch.float64, device=layout.device)
+        squares = torch.zeros(
+            layout.groups, self.records, dtype=torch.float64, device=layout.device
+        )
         held = [(group, self.vectors[:, columns]) for columns, group in layout.vector_blocks()]
         held += [(layout.group[name], kept.flatten(1)) for name, kept in self.kept.items()]
-        for (group, _), norms in zip(held, rules.norms([gradients for _, gradients in held]), strict=True):
+        for (group, _), norms in zip(
+            held, rules.norms([gradients for _, gradients in held]), strict=True
+        ):
             squares[group] += norms.square()
         grams: dict[tuple, Tensor] = {}
         doubtful: list[tuple[Layer, Tensor, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
             group = layout.group[layer.weight]
             if isinstance(layer.module, nn.Embedding):
-                ids = torch.cat([x.reshape(self.records, x.numel() // self.records) for x, _ in pairs], 1)
-                g = torch.cat([rules.rows_to_records(g.to(layout.dtype), self.records) for _, g in pairs], 1)
-                cells, rows = self._cells[layer] = rules.embedding_rows(ids, g, layer.module.num_embeddings)
+                ids = torch.cat(
+                    [x.reshape(self.records, x.numel() // self.records) for x, _ in pairs], 1
+                )
+                g = torch.cat(
+                    [rules.rows_to_records(g.to(layout.dtype), self.records) for _, g in pairs], 1
+                )
+                cells, rows = self._cells[layer] = rules.embedding_rows(
+                    ids, g, layer.module.num_embeddings
+                )
                 square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
                 squares[group].index_add_(0, cells // layer.module.num_embeddings, square)
             elif self.ways.get(layer) == "lean":
                 for some, made in self._made(layer):
                     squares[group, some] += rules.norms([made])[0].square()
             else:
-                found = rules.gram_square(*self._grams(layer, pairs, grams), rules.gram_terms(layer.module))
+                found = rules.gram_square(
+                    *self._grams(layer, pairs, grams), rules.gram_terms(layer.module)
+                )
                 doubtful.append((layer, *found))
         if doubtful and bool(torch.stack([doubt for _, _, doubt, _ in doubtful]).any()):
             for each in doubtful:
@@ -148,7 +198,11 @@ class Step:
             squares[group] += square
             if not self._remade(layer):
                 p, numbers = layer.module.weight.shape[0], layer.module.weight.numel()
-                below = 4 * torch.finfo(layout.dtype).tiny * (p**0.5 * inputs + self._positions(layer) * numbers**0.5)
+                below = (
+                    4
+                    * torch.finfo(layout.dtype).tiny
+                    * (p**0.5 * inputs + self._positions(layer) * numbers**0.5)
+                )
                 self._passed[:, group] += torch.stack([square, below])
                 self._sizes[layer] = sizes
         return squares
@@ -158,7 +212,9 @@ class Step:
         return sum(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
 
     def _made(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
-        """Per-record gradients [b, numbers], made a few records at a time: always the same few, with the same bits."""
+        """Per-record gradients [b, numbers], made a few records at a time: always the same few,
+        with the same bits.
+        """
         weight = layer.module.weight
         rows, room = weight.shape[0], min(self.records, max(1, LEAN_ROOM // weight.numel()))
         for start in range(0, self.records, room):
@@ -170,7 +226,9 @@ class Step:
             yield some, out.flatten(1)
 
     def _remade(self, layer: Layer) -> bool:
-        """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too long products."""
+        """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too
+        long products.
+        """
         if isinstance(layer.module, nn.Embedding) or self.ways.get(layer) == "lean":
             return True
         records = min(self.records, LOT)
@@ -186,13 +244,17 @@ class Step:
         both = []
         for pair in self.pairs[layer]:
             x, g = (self._rows(t)[record].to(self.layout.dtype) for t in pair)
-            both.append((rules.columns(layer.module, x, 1), rules.output_columns(layer.module, g, 1)))
+            both.append(
+                (rules.columns(layer.module, x, 1), rules.output_columns(layer.module, g, 1))
+            )
         return torch.cat([x for x, _ in both], 1), torch.cat([g for _, g in both], 1)
 
     def _grams(
         self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Gram matrices [B, n, n] of inputs and of output gradients, over all calls of the layer."""
+        """Gram matrices [B, n, n] of inputs and of output gradients, over all calls of the
+        layer.
+        """
         dtype = self.layout.dtype
         if len(pairs) > 1:
             sides = (
@@ -201,7 +263,8 @@ class Step:
             )
             return tuple(rules.gram(torch.cat(side, 1)) for side in sides)
         x, g = pairs[0]
-        # queries, keys and values share their input: its Gram is made once (the tensors live until the step ends)
+        # queries, keys and values share their input: its Gram is made once (the tensors live until
+        # the step ends)
         own = layer if isinstance(layer.module, nn.Conv2d) else None
         key = (own, x.data_ptr(), x.shape, x.stride(), x.dtype)
         if key not in grams:
@@ -209,11 +272,14 @@ class Step:
         return grams[key], rules.output_gram(layer.module, g.to(dtype), self.records)
 
     def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor, sizes: Tensor) -> None:
-        """Overwrite the doubtful squares by instantiation in fp64: record by record, so that none depends on who else is in doubt."""
+        """Overwrite the doubtful squares by instantiation in fp64: record by record, so that none
+        depends on who else is in doubt.
+        """
         alive = torch.zeros_like(doubt)
         for x, g in self.pairs[layer]:
             alive |= (g != 0).reshape(self.records, g.numel() // self.records).any(1)
-            # A zero gradient beside an input that is not finite is 0 * inf: autograd gives NaN, and so must the norm.
+            # A zero gradient beside an input that is not finite is 0 * inf: autograd gives NaN, and
+            # so must the norm.
             alive |= ~torch.isfinite(x).reshape(self.records, x.numel() // self.records).all(1)
         square.masked_fill_(doubt & ~alive, 0.0)
         sizes.masked_fill_(doubt & ~alive, 0.0)
@@ -234,22 +300,31 @@ class Step:
         passed, below = self._passed.transpose(1, 2)
         if sums.grid is not None:
             late = over(sums.grid, squares, (passed * factors.square()).sum(1))
-            if bool(late.any()):  # no norm is wrong by so much, so this is not reached; and if it were, it would still be exact
+            # no norm is wrong by so much, so this is not reached; and if it were, it would still be
+            # exact
+            if bool(late.any()):
                 self._add_made(sums, factors.masked_fill(~late[:, None], 0.0), reject, -1)
                 factors = factors.masked_fill(late[:, None], 0.0)
         self._add_products(factors, (below * (factors > 0)).sum(1), reject, sums)
 
-    def _add_products(self, factors: Tensor, below: Tensor, reject: Tensor | None, sums: Sums) -> None:
+    def _add_products(
+        self, factors: Tensor, below: Tensor, reject: Tensor | None, sums: Sums
+    ) -> None:
         """Add the weights' sums that no record's own gradient is made for, lot by lot."""
         layers = list(self._sizes)
         if not layers:
             return
         weights = torch.stack([factors[:, self.layout.group[layer.weight]] for layer in layers], 1)
         sizes = torch.stack([self._sizes[layer] for layer in layers], 1)
-        # a rejected record's sizes may be anything: it adds zeros. Products are made in grid units: what underflows there is
-        # `step` times as much, if that is more; what overflows there, or could on the way, is left to float64
-        sizes = torch.where(weights > 0, weights * sizes, 0.0).masked_fill(weights > 1e30 * sums.step, torch.inf)
-        lots = [slice(start, min(start + LOT, self.records)) for start in range(0, self.records, LOT)]
+        # a rejected record's sizes may be anything: it adds zeros. Products are made in grid units:
+        # what underflows there is `step` times as much, if that is more; what overflows there, or
+        # could on the way, is left to float64
+        sizes = torch.where(weights > 0, weights * sizes, 0.0).masked_fill(
+            weights > 1e30 * sums.step, torch.inf
+        )
+        lots = [
+            slice(start, min(start + LOT, self.records)) for start in range(0, self.records, LOT)
+        ]
         together = lengths(
             sums.grid if self.layout.dtype == torch.float32 else None,
             torch.stack([sizes[lot].sum(0) for lot in lots]).cpu(),
@@ -258,23 +333,35 @@ class Step:
             min(self.records, LOT),
             torch.tensor([float(layer.module.weight.numel() + SMALL) for layer in layers]),
         ).T.tolist()
-        for layer, factor, many in zip(layers, (weights / sums.step).unbind(1), together, strict=True):
-            made = (self._products(layer, factor, *each, reject) for each in zip(lots, many, strict=True))
+        for layer, factor, many in zip(
+            layers, (weights / sums.step).unbind(1), together, strict=True
+        ):
+            made = (
+                self._products(layer, factor, *each, reject)
+                for each in zip(lots, many, strict=True)
+            )
             sums.add_products(sums.weight(layer.weight), made)
 
     def _longest(self, layer: Layer) -> int:
         """Positions of a record in the longest call of a Linear or Conv2d."""
         return max(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
 
-    def _products(self, layer: Layer, factor: Tensor, lot: slice, together: int, reject: Tensor | None) -> list[Tensor]:
-        """One lot's weighted gradients of one weight: products of `together` records in float32, or of others in float64."""
+    def _products(
+        self, layer: Layer, factor: Tensor, lot: slice, together: int, reject: Tensor | None
+    ) -> list[Tensor]:
+        """One lot's weighted gradients of one weight: products of `together` records in float32, or
+        of others in float64.
+        """
         factor = factor[lot].to(self.layout.dtype if together else torch.float64)
         whole = bool(together) and rules.sums_in_place(layer.module, factor.device)
         passes = -(-len(factor) // (together or self._few(layer)))
         cuts = [i * len(factor) // passes for i in range(passes + 1)]  # as even as possible
         products = []
         for x, g in self.pairs[layer]:
-            x, g = (self._masked(self._rows(t)[lot], reject if reject is None else reject[lot]) for t in (x, g))
+            x, g = (
+                self._masked(self._rows(t)[lot], reject if reject is None else reject[lot])
+                for t in (x, g)
+            )
             x, g = x.to(self.layout.dtype), g.to(self.layout.dtype)
             if whole:
                 g = g * factor.view(-1, 1, 1, 1, 1)
@@ -283,16 +370,25 @@ class Step:
                 if whole:
                     products.append(rules.conv_weight_grad(layer.module, own_x, own_g))
                     continue
-                inputs = rules.columns(layer.module, own_x, end - start).to(factor.dtype).flatten(0, 1)
-                grads = rules.output_columns(layer.module, own_g, end - start) * factor[start:end, None, None]
+                inputs = (
+                    rules.columns(layer.module, own_x, end - start).to(factor.dtype).flatten(0, 1)
+                )
+                grads = (
+                    rules.output_columns(layer.module, own_g, end - start)
+                    * factor[start:end, None, None]
+                )
                 products.append(grads.flatten(0, 1).t() @ inputs)
         return products
 
     def _add_made(self, sums: Sums, factors: Tensor, reject: Tensor | None, sign: int) -> Tensor:
-        """Add all gradients that exist record by record; squares fp64 [B] of what each record added, in grid units."""
+        """Add all gradients that exist record by record; squares fp64 [B] of what each record
+        added, in grid units.
+        """
         layout, squares = self.layout, torch.zeros_like(factors[:, 0])
         for columns, group in layout.vector_blocks():
-            squares += sums.add_rows(sums.vectors[columns], self.vectors[:, columns], factors[:, group], sign)
+            squares += sums.add_rows(
+                sums.vectors[columns], self.vectors[:, columns], factors[:, group], sign
+            )
         for name, kept in self.kept.items():
             factor = factors[:, layout.group[name]]
             squares += sums.add_rows(sums.weight(name).view(-1), kept.flatten(1), factor, sign)
@@ -322,5 +418,7 @@ class Step:
 
 
 def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:
-    """fp64 factors; one that `dtype`, the precision of the gradients, has no normal number for becomes 0."""
+    """fp64 factors; one that `dtype`, the precision of the gradients, has no normal number for
+    becomes 0.
+    """
     return torch.where(factors >= torch.finfo(dtype).tiny, factors.double(), 0.0)

@@ -15,14 +15,17 @@ from ..training.objective import Batch, denoising_losses
 from .inversion.handover import Inversion
 
 LEARNING_RATE = 4e-3  # of weights
-ADAPTER_LEARNING_RATE = 0.04  # B starts at zero beside a small A: at the rate of weights adapters hardly move
+# B starts at zero beside a small A: at the rate of weights adapters hardly move
+ADAPTER_LEARNING_RATE = 0.04
 TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per class, or empty;
-    `initializers`: the public look-alike that each placeholder starts from (None: the vocabulary's mean)."""
+    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per
+    class, or empty; `initializers`: the public look-alike that each placeholder starts from (None:
+    the vocabulary's mean).
+    """
 
     prompts: tuple[str, ...]
     placeholders: tuple[str, ...] = ()
@@ -38,13 +41,15 @@ class Prompts:
 class Adaptation:
     """One method applied to one base.
 
-    `model` holds every module that trains, `trainable` its tensors by name, `row_losses` the objective and
-    `exact_losses` the same in single precision (for self-checks), `learning_rate` what the method trains at unless told
-    otherwise, `learning_rate_factor` exceptions to the common rate, `targets` the adapted modules' full names,
-    `save(folder)` writes what may leave, `rank` that of the adapters. `probe` is a ranking of `groups` (name -> matrices)
-    to be paid for before training (None: nothing left to choose), with at most `probe_share` more training noise; until it
-    is made, all candidates are adapted. What is chosen as one is also clipped as one, where clipping is per group
-    (`clip_groups`). `inversion`: nothing trains in the loop, embeddings of single images are put together instead.
+    `model` holds every module that trains, `trainable` its tensors by name, `row_losses` the
+    objective and `exact_losses` the same in single precision (for self-checks), `learning_rate`
+    what the method trains at unless told otherwise, `learning_rate_factor` exceptions to the common
+    rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave, `rank`
+    that of the adapters. `probe` is a ranking of `groups` (name -> matrices) to be paid for before
+    training (None: nothing left to choose), with at most `probe_share` more training noise; until
+    it is made, all candidates are adapted. What is chosen as one is also clipped as one, where
+    clipping is per group (`clip_groups`). `inversion`: nothing trains in the loop, embeddings of
+    single images are put together instead.
     """
 
     model: nn.Module
@@ -68,19 +73,28 @@ class Adaptation:
             return self.inversion.geometry.dimensions * len(self.inversion.placeholders)
         if self.probe is None:
             return sum(p.numel() for p in self.trainable.values())
-        size = {group: sum(self.trainable[n].numel() for n in names) for group, names in self.clip_groups.items()}
+        size = {
+            group: sum(self.trainable[n].numel() for n in names)
+            for group, names in self.clip_groups.items()
+        }
         rest = sum(count for group, count in size.items() if group not in self.groups)
         return rest + sum(sorted(size[group] for group in self.groups)[-self.probe.keep :])
 
     @property
     def clip_groups(self) -> dict[str, list[str]]:
-        """Group -> names of its tensors, a partition of what trains: what is chosen as one (saliency), an adapted matrix, an
-        attention block; tensors of no target go by module, which makes the class tokens a group of their own."""
+        """Group -> names of its tensors, a partition of what trains: what is chosen as one
+        (saliency), an adapted matrix, an attention block; tensors of no target go by module, which
+        makes the class tokens a group of their own.
+        """
         owner = {f"unet.{target}.": target for target in self.targets}
-        owner |= {f"unet.{matrix}.": group for group, members in self.groups.items() for matrix in members}
+        owner |= {
+            f"unet.{matrix}.": group for group, members in self.groups.items() for matrix in members
+        }
         found: dict[str, list[str]] = {}
         for name in self.trainable:
-            group = next((owner[start] for start in owner if name.startswith(start)), name.rpartition(".")[0])
+            group = next(
+                (owner[start] for start in owner if name.startswith(start)), name.rpartition(".")[0]
+            )
             found.setdefault(group, []).append(name)
         return found
 
@@ -100,7 +114,9 @@ def adaptation(
     precision: torch.dtype,
     learning_rate: float = LEARNING_RATE,
 ) -> Adaptation:
-    """Join a method's choice of denoiser tensors with the conditioning embedder, if there is one."""
+    """Join a method's choice of denoiser tensors with the conditioning embedder, if there
+    is one.
+    """
     model = nn.ModuleDict({"unet": base.denoiser})
     named = {f"unet.{name}": tensor for name, tensor in trainable.items()}
     for tensor in trainable.values():
@@ -118,6 +134,7 @@ def adaptation(
         def embed(label: torch.Tensor) -> torch.Tensor:
             context = encoder(label.clamp(min=0))
             return torch.where((label < 0)[:, None, None], empty.to(context.dtype), context)
+
     else:
         table = torch.cat([embed_prompts(base, prompts.prompts), empty])
 

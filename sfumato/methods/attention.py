@@ -10,12 +10,18 @@ from .targets import attention_blocks, block_range
 
 
 def attention(
-    base: Base, prompts: Prompts, *, blocks: str | None = None, precision: torch.dtype = torch.bfloat16
+    base: Base,
+    prompts: Prompts,
+    *,
+    blocks: str | None = None,
+    precision: torch.dtype = torch.bfloat16,
 ) -> Adaptation:
-    """Train whole attention blocks: norms, projections, self- and cross-attention, feed-forward (section 3).
+    """Train whole attention blocks: norms, projections, self- and cross-attention, feed-forward
+    (section 3).
 
-    `blocks` is a 1-based range in the order down, mid, up (the paper trains "9-" of 16 on ImageNet bases).
-    With placeholders the conditioning embedder trains under the same clip. Saves a pipeline folder.
+    `blocks` is a 1-based range in the order down, mid, up (the paper trains "9-" of 16 on ImageNet
+    bases). With placeholders the conditioning embedder trains under the same clip. Saves a pipeline
+    folder.
     """
     chosen = block_range(attention_blocks(base.denoiser), blocks)
     trainable = {

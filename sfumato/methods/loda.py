@@ -1,4 +1,6 @@
-"""DP-LoDA: DP-SGD on low-dimensional branches beside convolutions and linears (Liu et al., arXiv 2406.05257)."""
+"""DP-LoDA: DP-SGD on low-dimensional branches beside convolutions and linears (Liu et al., arXiv
+2406.05257).
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ def loda(
 ) -> Adaptation:
     """y = W0 x + (alpha / rank) U g(D x), D with the host's kernel, stride and padding, U at zero.
 
-    `alpha` defaults to `rank`. activation: g, "identity" (mergeable, saved as an ordinary LoRA file) or "silu", "tanh", "gelu"
-    (saved as `loda_weights.safetensors`, which stays a branch). `freeze_a`: D, which holds most of the numbers, stays.
-    The paper published no code: the form is ours, after its description as a non-linear kin of LoRA.
+    `alpha` defaults to `rank`. activation: g, "identity" (mergeable, saved as an ordinary LoRA
+    file) or "silu", "tanh", "gelu" (saved as `loda_weights.safetensors`, which stays a branch).
+    `freeze_a`: D, which holds most of the numbers, stays. The paper published no code: the form is
+    ours, after its description as a non-linear kin of LoRA.
     """
     targets = matching_modules(base.denoiser, target_modules)
     add_loda(base, targets, rank, (rank if alpha is None else alpha) / rank, activation)

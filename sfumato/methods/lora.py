@@ -26,12 +26,13 @@ def lora(
     start: Mapping[str, torch.Tensor] | None = None,
     precision: torch.dtype = torch.bfloat16,
 ) -> Adaptation:
-    """y = W0 x + (alpha / rank) B A x on the chosen projections; A starts Gaussian, B at zero (section 3).
+    """y = W0 x + (alpha / rank) B A x on the chosen projections; A starts Gaussian, B at zero
+    (section 3).
 
-    `alpha` defaults to `rank`. With `freeze_a` only B trains: half the noise dimensions, and the model stays linear
-    in what trains. `adapter_init`: how A starts (see `starting.start_inputs`); "public" takes `start`, module -> rows.
-    Saves `pytorch_lora_weights.safetensors`; with placeholders a pipeline folder as well, since a LoRA file
-    holds no token embeddings.
+    `alpha` defaults to `rank`. With `freeze_a` only B trains: half the noise dimensions, and the
+    model stays linear in what trains. `adapter_init`: how A starts (see `starting.start_inputs`);
+    "public" takes `start`, module -> rows. Saves `pytorch_lora_weights.safetensors`; with
+    placeholders a pipeline folder as well, since a LoRA file holds no token embeddings.
     """
     targets = matching_modules(base.denoiser, target_modules)
     return low_rank(base, prompts, targets, rank, alpha, freeze_a, adapter_init, start, precision)

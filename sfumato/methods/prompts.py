@@ -23,27 +23,35 @@ def choose_prompts(
 ) -> Prompts:
     """Public prompts, one per class.
 
-    `prompt`: a template with {class}, or one text per class. `embedder` gives every class a trainable token of its
-    own in place of {class}; by default just where the base was never taught the class's words. `init`: the public
-    look-alike that such a token starts from (default: the class's own words if known, else the vocabulary's mean).
-    `placeholder`: the token's name, numbered where there are several classes.
+    `prompt`: a template with {class}, or one text per class. `embedder` gives every class a
+    trainable token of its own in place of {class}; by default just where the base was never taught
+    the class's words. `init`: the public look-alike that such a token starts from (default: the
+    class's own words if known, else the vocabulary's mean). `placeholder`: the token's name,
+    numbered where there are several classes.
     """
-    given = dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
+    given = (
+        dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
+    )
     for name in classes:
         if name not in given:
             raise SfumatoError(
-                f"--prompt has no text for the class {name}: give one per class or a template with {{class}}"
+                f"--prompt has no text for the class {name}: give one per class or a template with"
+                " {class}"
             )
     for text in given.values():
         if any(unicodedata.category(sign) == "Cc" for sign in text):
-            raise SfumatoError("--prompt holds control characters: a prompt is one line of plain text")
+            raise SfumatoError(
+                "--prompt holds control characters: a prompt is one line of plain text"
+            )
     strange = [c for c in classes if "{class}" in given[c] and unknown_words(base, [c.lower()])]
     if embedder is None:
         embedder = bool(strange or init)
     if not embedder:
         return Prompts(tuple(given[c].replace("{class}", " ".join(c.split())) for c in classes))
     if any("{class}" not in given[c] for c in classes):
-        raise SfumatoError("trainable class tokens need {class} in every prompt: that is where they go")
+        raise SfumatoError(
+            "trainable class tokens need {class} in every prompt: that is where they go"
+        )
     placeholders = name_placeholders(base, placeholder, len(classes), TOKEN)
     texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
     start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)

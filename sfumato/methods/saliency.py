@@ -1,4 +1,6 @@
-"""DP-SAPF: adapters only on the matrices that a private probe ranks highest (Gong et al., arXiv 2605.30312)."""
+"""DP-SAPF: adapters only on the matrices that a private probe ranks highest (Gong et al., arXiv
+2605.30312).
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,14 @@ def saliency(
     selected: Sequence[str] | None = None,
     precision: torch.dtype = torch.bfloat16,
 ) -> Adaptation:
-    """LoRA on the best `keep` (ratio or count) of the candidates `target_modules`, alone, by layer or by block (section 4).
+    """LoRA on the best `keep` (ratio or count) of the candidates `target_modules`, alone, by layer
+    or by block (section 4).
 
-    choose: "private" asks the plan for a probe (`score`, `votes` (default: as many as are kept), `probe_clip`, `per_size`: see
-    `privacy.probing.Probe`) on `probe_units` expected units with `probe_draws` draws each, whose noise is `probe_noise` or
-    whatever `probe_share` pays for; "random" draws from the public seed. `selected` (groups by name) is a choice that has been
-    made, by the probe or on public data; until then all candidates are adapted. Saves what `lora` saves.
+    choose: "private" asks the plan for a probe (`score`, `votes` (default: as many as are kept),
+    `probe_clip`, `per_size`: see `privacy.probing.Probe`) on `probe_units` expected units with
+    `probe_draws` draws each, whose noise is `probe_noise` or whatever `probe_share` pays for;
+    "random" draws from the public seed. `selected` (groups by name) is a choice that has been made,
+    by the probe or on public data; until then all candidates are adapted. Saves what `lora` saves.
     """
     if choose not in CHOICES:
         raise SfumatoError(f"--choose {choose}: use {', '.join(CHOICES)}")
@@ -55,7 +59,9 @@ def saliency(
     count, probe = how_many(keep, len(groups)), None
     if selected is None and count < len(groups):
         if choose == "public":
-            raise SfumatoError("--choose public needs --public-data, images that may be ranked by for free")
+            raise SfumatoError(
+                "--choose public needs --public-data, images that may be ranked by for free"
+            )
         if choose == "random":
             selected = [list(groups)[i] for i in torch.randperm(len(groups))[:count].sort().values]
         else:
@@ -75,7 +81,9 @@ def saliency(
             except ValueError as error:
                 raise SfumatoError(f"--method saliency: {error}") from error
     if selected is not None and (len(selected) != count or not set(selected) <= set(groups)):
-        raise SfumatoError("the selection does not fit the candidates: it belongs to another base or other options")
+        raise SfumatoError(
+            "the selection does not fit the candidates: it belongs to another base or other options"
+        )
     chosen = [m for m in candidates if selected is None or any(m in groups[g] for g in selected)]
     adapted = low_rank(base, prompts, chosen, rank, alpha, freeze_a, adapter_init, start, precision)
     return replace(adapted, probe=probe, probe_share=probe_share, groups=groups)

@@ -1,4 +1,6 @@
-"""Where an adapter's input side starts: it decides which directions a budget is spent on, and costs nothing itself."""
+"""Where an adapter's input side starts: it decides which directions a budget is spent on, and costs
+nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,25 @@ STARTS = ("gaussian", "orthonormal", "public")
 
 
 @torch.no_grad()
-def start_inputs(factors: Mapping[str, nn.Parameter], how: str, public: Mapping[str, torch.Tensor] | None) -> None:
-    """Overwrite input factors [rank, d...] (LoRA's A, LoDA's D) in place; rows keep the length of the Gaussian start.
+def start_inputs(
+    factors: Mapping[str, nn.Parameter], how: str, public: Mapping[str, torch.Tensor] | None
+) -> None:
+    """Overwrite input factors [rank, d...] (LoRA's A, LoDA's D) in place; rows keep the length of
+    the Gaussian start.
 
-    how: "gaussian" leaves them; "orthonormal" draws orthonormal rows from torch's generator; "public" takes the rows of
-    `public`, [rank, d] per module: right singular vectors of gradients on public images (`right_vectors`).
-    Raises SfumatoError where rows are missing or more are asked for than there are dimensions.
+    how: "gaussian" leaves them; "orthonormal" draws orthonormal rows from torch's generator;
+    "public" takes the rows of `public`, [rank, d] per module: right singular vectors of gradients
+    on public images (`right_vectors`). Raises SfumatoError where rows are missing or more are asked
+    for than there are dimensions.
     """
     if how not in STARTS:
         raise SfumatoError(f"--adapter-init {how}: choose {', '.join(STARTS)}")
     if how == "gaussian":
         return
     if how == "public" and public is None:
-        raise SfumatoError("--adapter-init public needs --public-data, images whose gradients are free")
+        raise SfumatoError(
+            "--adapter-init public needs --public-data, images whose gradients are free"
+        )
     for name, factor in factors.items():
         flat = factor.flatten(1)
         if how == "public":
@@ -35,10 +43,19 @@ def start_inputs(factors: Mapping[str, nn.Parameter], how: str, public: Mapping[
         else:
             rows = None
         if rows is None or rows.shape != flat.shape:
-            raise SfumatoError(f"--adapter-init {how}: {name} has no {flat.shape[0]} such directions: lower --rank")
+            raise SfumatoError(
+                f"--adapter-init {how}: {name} has no {flat.shape[0]} such directions: lower --rank"
+            )
         factor.copy_((rows * flat.norm() / flat.shape[0] ** 0.5).view_as(factor))
 
 
 def right_vectors(gradient: torch.Tensor, rank: int) -> torch.Tensor:
-    """Top `rank` right singular vectors [rank, d] of a weight's gradient [p, d...]: the input directions it looks at."""
-    return torch.linalg.svd(gradient.flatten(1).double(), full_matrices=False).Vh[:rank].float().contiguous()
+    """Top `rank` right singular vectors [rank, d] of a weight's gradient [p, d...]: the input
+    directions it looks at.
+    """
+    return (
+        torch.linalg.svd(gradient.flatten(1).double(), full_matrices=False)
+        .Vh[:rank]
+        .float()
+        .contiguous()
+    )

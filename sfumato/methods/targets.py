@@ -41,12 +41,15 @@ def block_range(blocks: Sequence[str], wanted: str | None) -> list[str]:
     first = int(match[1])
     last = first if match[2] is None else int(match[3] or len(blocks))
     if not 1 <= first <= last <= len(blocks):
-        raise SfumatoError(f"--blocks {wanted}: this denoiser has attention blocks 1 to {len(blocks)}")
+        raise SfumatoError(
+            f"--blocks {wanted}: this denoiser has attention blocks 1 to {len(blocks)}"
+        )
     return list(blocks[first - 1 : last])
 
 
 def matching_modules(unet: nn.Module, suffixes: Sequence[str]) -> list[str]:
-    """Full names of the Linear and Conv2d modules whose name ends in one of `suffixes`, at a dot; or is in a set of SETS.
+    """Full names of the Linear and Conv2d modules whose name ends in one of `suffixes`, at a dot;
+    or is in a set of SETS.
 
     Raises SfumatoError naming the suffix or set that matches nothing.
     """
@@ -56,14 +59,17 @@ def matching_modules(unet: nn.Module, suffixes: Sequence[str]) -> list[str]:
         meant = SETS.get(suffix, (suffix,))
         hits = [n for n in names if any(n == end or n.endswith("." + end) for end in meant)]
         if not hits:
-            raise SfumatoError(f"--target-modules {suffix}: no linear or convolution of this denoiser ends so")
+            raise SfumatoError(
+                f"--target-modules {suffix}: no linear or convolution of this denoiser ends so"
+            )
         chosen.update(dict.fromkeys(hits))
     return [n for n in names if n in chosen]
 
 
 def grouped(matrices: Sequence[str], granularity: str) -> dict[str, tuple[str, ...]]:
-    """Group name -> full names of its matrices, in order: each matrix alone, by layer (one attention, one feed-forward,
-    one residual block), or by whole attention or residual block."""
+    """Group name -> full names of its matrices, in order: each matrix alone, by layer (one
+    attention, one feed-forward, one residual block), or by whole attention or residual block.
+    """
     if granularity not in GRANULARITIES:
         raise SfumatoError(f"--granularity {granularity}: choose {', '.join(GRANULARITIES)}")
     found: dict[str, list[str]] = {}
@@ -79,7 +85,9 @@ def grouped(matrices: Sequence[str], granularity: str) -> dict[str, tuple[str, .
 
 
 def how_many(keep: float | int, groups: int) -> int:
-    """A ratio (float in (0, 1]) or a count (int) of `groups`, at least 1; SfumatoError for anything else."""
+    """A ratio (float in (0, 1]) or a count (int) of `groups`, at least 1; SfumatoError for anything
+    else.
+    """
     whole = isinstance(keep, int) and not isinstance(keep, bool)
     if whole and 1 <= keep <= groups:
         return keep

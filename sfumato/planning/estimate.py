@@ -21,9 +21,11 @@ MOST_ROWS = 256
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take on this machine: measured on made-up pictures, then multiplied. Bytes, seconds.
+    """What a run will take on this machine: measured on made-up pictures, then multiplied. Bytes,
+    seconds.
 
-    `noise_norm` is the expected norm of the noise on the mean gradient, `signal_bound` the most the signal can have.
+    `noise_norm` is the expected norm of the noise on the mean gradient, `signal_bound` the most the
+    signal can have.
     """
 
     seconds: float
@@ -33,10 +35,12 @@ class Estimate:
 
 
 def fit_to_memory(prepared: Prepared) -> Prepared:
-    """The same with the micro-batch decided by the memory budget, and the engine's strategies noted in the options.
+    """The same with the micro-batch decided by the memory budget, and the engine's strategies noted
+    in the options.
 
-    Both follow from the model and public settings. A micro-batch that was asked for stays; the reference engine takes one
-    unit at a time. SfumatoError for a layer that the engine has no rule for.
+    Both follow from the model and public settings. A micro-batch that was asked for stays; the
+    reference engine takes one unit at a time. SfumatoError for a layer that the engine has no rule
+    for.
     """
     plan, adaptation, performance = prepared.plan, prepared.adaptation, prepared.performance
     if adaptation.inversion is not None:
@@ -47,7 +51,9 @@ def fit_to_memory(prepared: Prepared) -> Prepared:
             units = units or 1
         elif units is None:
             # A Poisson draw seldom exceeds its mean by a quarter; when it does, it is cut up.
-            most = max(1, min(MOST_ROWS // plan.noise_draws, round(1.25 * plan.expected_batch_size)))
+            most = max(
+                1, min(MOST_ROWS // plan.noise_draws, round(1.25 * plan.expected_batch_size))
+            )
             units = fitting_records(
                 engine,
                 adaptation.row_losses,
@@ -58,7 +64,10 @@ def fit_to_memory(prepared: Prepared) -> Prepared:
             )
         else:
             engine.clipped_sum(
-                adaptation.row_losses, made_up_batch(prepared, 1), draws=plan.noise_draws, clip=flat(1.0).factors
+                adaptation.row_losses,
+                made_up_batch(prepared, 1),
+                draws=plan.noise_draws,
+                clip=flat(1.0).factors,
             )
         strategies = dict(sorted(Counter(engine.strategies.values()).items()))
     performance = replace(performance, micro_batch=units)
@@ -87,14 +96,20 @@ def estimate(prepared: Prepared) -> Estimate:
         for _ in range(2):
             started = time.perf_counter()
             engine.clipped_sum(
-                prepared.adaptation.row_losses, batch, draws=plan.noise_draws, clip=flat(1.0).factors, micro_batch=units
+                prepared.adaptation.row_losses,
+                batch,
+                draws=plan.noise_draws,
+                clip=flat(1.0).factors,
+                micro_batch=units,
             )
             seconds.append(time.perf_counter() - started)
     per_unit = min(seconds) / units
     noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
     total = plan.steps * (plan.expected_batch_size * per_unit + noise)
     if plan.probe is not None:
-        total += plan.probe.expected_batch_size * plan.probe.noise_draws * per_unit / plan.noise_draws
+        total += (
+            plan.probe.expected_batch_size * plan.probe.noise_draws * per_unit / plan.noise_draws
+        )
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
     return Estimate(
         seconds=float(total),
@@ -105,7 +120,9 @@ def estimate(prepared: Prepared) -> Estimate:
 
 
 def _of_inversion(prepared: Prepared) -> Estimate:
-    """The same for embeddings: noise and bound are those of the mean that is released, all classes together."""
+    """The same for embeddings: noise and bound are those of the mean that is released, all classes
+    together.
+    """
     plan = prepared.plan
     seconds = expected_seconds(prepared)
     bytes_ = psutil.Process().memory_info().rss

@@ -1,4 +1,6 @@
-"""What a caller hands over: which of it is about reading, which about preparing, and public images on their way into a plan."""
+"""What a caller hands over: which of it is about reading, which about preparing, and public images
+on their way into a plan.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ T = TypeVar("T")
 
 
 def on_terms(preparing: dict, known: budget.Standing) -> dict:
-    """Options with the delta that these images were charged at before, if none is asked for: only equal ones add up."""
+    """Options with the delta that these images were charged at before, if none is asked for: only
+    equal ones add up.
+    """
     if preparing.get("delta") is None and known.terms is not None:
         return preparing | {"delta": known.terms["delta"]}
     return preparing
@@ -37,31 +41,41 @@ def on_terms(preparing: dict, known: budget.Standing) -> dict:
 READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled", "yes_public")
 
 
-# What public images decided, or the probe: it is handed over inside, and a caller who could name it would start a run from exact
-# figures of private images that nobody pays for.
+# What public images decided, or the probe: it is handed over inside, and a caller who could name it
+# would start a run from exact figures of private images that nobody pays for.
 INTERNAL = ("start", "scores")
 INTERNAL_OF_METHODS = ("start", "selected")
 ASKED = (*READING, "public_data")
 
 
 def split(options: dict) -> tuple[dict, dict]:
-    """Options of `plan` and `adapt` as (reading, preparing). SfumatoError for one that there is not, or that is handed over inside only."""
+    """Options of `plan` and `adapt` as (reading, preparing). SfumatoError for one that there is
+    not, or that is handed over inside only.
+    """
     known = {*ASKED, *inspect.signature(prepare).parameters} - {"records", "epsilon", *INTERNAL}
     for name in options:
         if name not in known:
             like = difflib.get_close_matches(name, known, 1)
-            raise SfumatoError(f"there is no option {name!r} here" + (f": did you mean {like[0]!r}?" if like else ""))
+            raise SfumatoError(
+                f"there is no option {name!r} here"
+                + (f": did you mean {like[0]!r}?" if like else "")
+            )
     if inside := sorted(set(options.get("method_options") or ()).intersection(INTERNAL_OF_METHODS)):
-        raise SfumatoError(f"method_options takes no {inside[0]!r}: give public_data, and what it says decides")
+        raise SfumatoError(
+            f"method_options takes no {inside[0]!r}: give public_data, and what it says decides"
+        )
     reading = {k: options[k] for k in READING if options.get(k) is not None}
     return reading, {k: v for k, v in options.items() if k not in READING}
 
 
-def prepare_as_asked(records: RecordSet, epsilon: float, preparing: dict, ledger: str | Path | None = None) -> Prepared:
+def prepare_as_asked(
+    records: RecordSet, epsilon: float, preparing: dict, ledger: str | Path | None = None
+) -> Prepared:
     """`prepare` with everything that is taken as public looked at first: images, base and words.
 
-    `ledger`: the owner's, whose private images, weights and captions no public input may be; None where there is none yet. Raises
-    SfumatoError (exit code 10 for images, 11 for a base, 12 for private images that were public before).
+    `ledger`: the owner's, whose private images, weights and captions no public input may be; None
+    where there is none yet. Raises SfumatoError (exit code 10 for images, 11 for a base, 12 for
+    private images that were public before).
     """
     said = {k: v for k, v in preparing.items() if k != "public_data"}
     public, base = preparing.get("public_data"), said.get("base", "glyphs")
@@ -76,13 +90,18 @@ def prepare_as_asked(records: RecordSet, epsilon: float, preparing: dict, ledger
         _require_apart(public, records)
         _on_book(ledger, lambda book: _require_uncharged(public, book))
         inputs.append(_images(public, inverts, said))
-        said = with_public_style(said, public, records.classes) if inverts else with_public(said, public)
+        said = (
+            with_public_style(said, public, records.classes)
+            if inverts
+            else with_public(said, public)
+        )
     prepared = prepare(records, epsilon=epsilon, **said)
     copied = _on_book(ledger, lambda book: _charged_captions(prepared, records.classes, book))
     if copied and not said.get("allow_caption_prompts"):
         raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions of images that were charged before, or hold one, and they are published: "
-            "word them anew, or allow it by name (--allow-caption-prompts, recorded)"
+            f"{copied} of the prompts or --init texts stand as captions of images that were charged"
+            " before, or hold one, and they are published: word them anew, or allow it by name"
+            " (--allow-caption-prompts, recorded)"
         )
     options = _with_opt_in(prepared.options, CAPTIONS_SAID) if copied else prepared.options
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)
@@ -103,11 +122,14 @@ def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict, 
 
 
 def _require_apart(public: RecordSet, records: RecordSet) -> None:
-    """SfumatoError where a private image is among the public ones: what these say is released as it is, and nobody pays for it."""
+    """SfumatoError where a private image is among the public ones: what these say is released as it
+    is, and nobody pays for it.
+    """
     both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
     if both:
         raise SfumatoError(
-            f"{both} images of --public-data are among the private ones, and nothing would protect them: an image is one or the other"
+            f"{both} images of --public-data are among the private ones, and nothing would protect"
+            " them: an image is one or the other"
         )
 
 
@@ -116,8 +138,8 @@ def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
     both = 0 if images is None else book.public.charged(images)
     if both:
         raise DataError(
-            f"{both} images of --public-data were charged as private in this ledger, and what a run learns of them here would leave "
-            "unprotected: take them out"
+            f"{both} images of --public-data were charged as private in this ledger, and what a run"
+            " learns of them here would leave unprotected: take them out"
         )
 
 
@@ -144,20 +166,31 @@ def _with_opt_in(options: dict, sentence: str) -> dict:
 
 def require_inversion(inverts: bool, work: Work) -> None:
     if (work.shard is not None or work.keep or work.controls) and not inverts:
-        raise SfumatoError("--shard, --keep-inversions and --controls of adapt go with --method inversion")
+        raise SfumatoError(
+            "--shard, --keep-inversions and --controls of adapt go with --method inversion"
+        )
 
 
 def unlabelled_if_flat(path: Source, reading: dict, preparing: Mapping) -> dict:
-    """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into folders."""
-    if preparing.get("method") not in TOKEN_METHODS or isinstance(path, RecordSet) or "labels" in reading:
+    """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into
+    folders.
+    """
+    if (
+        preparing.get("method") not in TOKEN_METHODS
+        or isinstance(path, RecordSet)
+        or "labels" in reading
+    ):
         return reading
     return {"unlabelled": True} | reading if is_flat(Path(path)) else reading
 
 
 def as_planned(reading: dict, plan: Plan) -> dict:
-    """How a run's own images are read again: with the plan's class list, however that was found. Whether they are the same is for
-    the run's digest to say."""
-    return {"classes": list(plan.classes), "max_bad": 1.0} | {k: v for k, v in reading.items() if k != "yes_public"}
+    """How a run's own images are read again: with the plan's class list, however that was found.
+    Whether they are the same is for the run's digest to say.
+    """
+    return {"classes": list(plan.classes), "max_bad": 1.0} | {
+        k: v for k, v in reading.items() if k != "yes_public"
+    }
 
 
 def records_of(path: Source, reading: dict) -> RecordSet:

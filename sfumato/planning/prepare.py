@@ -24,17 +24,23 @@ from ..runs.prepared import Prepared, seeded
 from ..training import Performance, Recipe
 
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
-MANY = 8192  # units from which a schedule of minutes gives way to one of most of an hour on two cores
-DOUBTFUL_SAID = "values of the unit column that may be spellings of one another count as different units, on the owner's word"
+# units from which a schedule of minutes gives way to one of most of an hour on two cores
+MANY = 8192
+DOUBTFUL_SAID = (
+    "values of the unit column that may be spellings of one another count as different units, on"
+    " the owner's word"
+)
 CLASSES_FOUND = (
-    "the class list was read off the data and declared public by the owner; the guarantee is conditional on it"
+    "the class list was read off the data and declared public by the owner; the guarantee is"
+    " conditional on it"
 )
 
 
 def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
     """Expected batch, steps and draws by data size and epsilon (see docs/results.md).
 
-    Where noise rules, more draws of a record are worth their time; where it does not, more steps on more records are.
+    Where noise rules, more draws of a record are worth their time; where it does not, more steps on
+    more records are.
     """
     if n_units >= MANY:
         steps, draws = (150, 4) if epsilon < 3 else (250, 1)
@@ -44,7 +50,9 @@ def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
 
 
 def default_ema_decay(steps: int) -> float:
-    """The average of the weights looks back over the last 20 of a hundred steps and more, over 10 of fewer."""
+    """The average of the weights looks back over the last 20 of a hundred steps and more, over 10
+    of fewer.
+    """
     return 0.95 if steps >= 100 else 0.9
 
 
@@ -82,13 +90,16 @@ def prepare(
 ) -> Prepared:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
-    Uses of `records` only its public facts (number of units, classes, name of the unit column), and refuses prompts that stand
-    as captions in it, and a class list that was read off the data with classes of few units (`RecordSet.few`).
-    `tuning`: what the certificate says of how settings were chosen; no caption may stand in it. `start`, `scores`: how adapters start and what the
-    choice of matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
+    Uses of `records` only its public facts (number of units, classes, name of the unit column), and
+    refuses prompts that stand as captions in it, and a class list that was read off the data with
+    classes of few units (`RecordSet.few`). `tuning`: what the certificate says of how settings were
+    chosen; no caption may stand in it. `start`, `scores`: how adapters start and what the choice of
+    matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
     """
     if method not in METHODS:
-        raise SfumatoError(f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)")
+        raise SfumatoError(
+            f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)"
+        )
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
@@ -100,59 +111,92 @@ def prepare(
         embedder, placeholder = True if embedder is None else embedder, placeholder or TOKEN
         init = dict.fromkeys(records.classes, initializer) if initializer else init
     prompts = choose_prompts(
-        opened, records.classes, prompt=prompt, init=init, embedder=embedder, placeholder=placeholder
+        opened,
+        records.classes,
+        prompt=prompt,
+        init=init,
+        embedder=embedder,
+        placeholder=placeholder,
     )
-    copied = copies((*prompts.texts, tuning or ""), getattr(records, "captions", None) or (), records.classes)
+    copied = copies(
+        (*prompts.texts, tuning or ""), getattr(records, "captions", None) or (), records.classes
+    )
     if copied and not allow_caption_prompts:
         raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions in the private table, or hold one, and they are published: word them "
-            "anew, or allow it by name (--allow-caption-prompts, recorded)"
+            f"{copied} of the prompts or --init texts stand as captions in the private table, or"
+            " hold one, and they are published: word them anew, or allow it by name"
+            " (--allow-caption-prompts, recorded)"
         )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
     try:
         public = {"start": start} if start else {}
         with seeded(seed):
-            adaptation = METHODS[method](opened, prompts, precision=precision, **(method_options or {}), **public)
+            adaptation = METHODS[method](
+                opened, prompts, precision=precision, **(method_options or {}), **public
+            )
     except TypeError as error:
-        raise SfumatoError(f"--method {method} does not take one of the options given: {error}") from error
+        raise SfumatoError(
+            f"--method {method} does not take one of the options given: {error}"
+        ) from error
     if relation == "add-remove":
         raise SfumatoError(
-            "--relation add-remove would keep n secret, which plan and release print: use zero-out, same noise"
+            "--relation add-remove would keep n secret, which plan and release print: use zero-out,"
+            " same noise"
         )
     if records.unit_column == "record":
-        # Plan and certificate would then promise one image, whose loss moves its unit's gradient by up to 2 C.
-        raise SfumatoError("a unit column cannot be called 'record', the word for single images: rename the column")
+        # Plan and certificate would then promise one image, whose loss moves its unit's gradient by
+        # up to 2 C.
+        raise SfumatoError(
+            "a unit column cannot be called 'record', the word for single images: rename the column"
+        )
     if records.unit_column and histogram is not None and max_per_unit is None:
-        raise SfumatoError("a histogram over units needs --max-per-unit, a public bound on the images counted per unit")
+        raise SfumatoError(
+            "a histogram over units needs --max-per-unit, a public bound on the images counted per"
+            " unit"
+        )
     if recipe.learning_rate is None:
         recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
-    chosen = {"expected_batch_size": expected_batch_size, "steps": steps, "noise_draws": noise_draws}
-    schedule = default_schedule(records.n_units, epsilon) | {k: v for k, v in chosen.items() if v is not None}
+    chosen = {
+        "expected_batch_size": expected_batch_size,
+        "steps": steps,
+        "noise_draws": noise_draws,
+    }
+    schedule = default_schedule(records.n_units, epsilon) | {
+        k: v for k, v in chosen.items() if v is not None
+    }
     if recipe.ema_decay is None:
         recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(schedule["steps"]))
     inverting, aggregation = adaptation.inversion, None
     if inverting is not None:
         if steps is not None or noise_draws is not None or retry_fraction or clipping != "flat":
             raise SfumatoError(
-                "--method inversion has no training steps: --inversion-steps and --inversion-draws say how one image is inverted"
+                "--method inversion has no training steps: --inversion-steps and --inversion-draws"
+                " say how one image is inverted"
             )
         schedule = {"expected_batch_size": expected_batch_size or records.n_units, "steps": 1}
         schedule["noise_draws"] = inverting.inverter.recipe.draws
-        aggregation, clip_norm = inverting.aggregation(float(schedule["expected_batch_size"])), inverting.clip_norm
+        aggregation, clip_norm = (
+            inverting.aggregation(float(schedule["expected_batch_size"])),
+            inverting.clip_norm,
+        )
     probe = adaptation.probe
     if probe is not None:
-        probe = dataclasses.replace(probe, expected_batch_size=min(probe.expected_batch_size, float(records.n_units)))
+        probe = dataclasses.replace(
+            probe, expected_batch_size=min(probe.expected_batch_size, float(records.n_units))
+        )
     try:
         plan = make_plan(
             method=method,
             unit=records.unit_column or "record",
             n_units=records.n_units,
             # Never read off the data: a declared bound, or what one training step can look at.
-            max_per_unit=1
-            if not records.unit_column
-            else schedule["noise_draws"]
-            if max_per_unit is None
-            else max_per_unit,
+            max_per_unit=(
+                1
+                if not records.unit_column
+                else schedule["noise_draws"]
+                if max_per_unit is None
+                else max_per_unit
+            ),
             classes=records.classes,
             prompts=prompts.prompts,
             epsilon=epsilon,
@@ -165,7 +209,8 @@ def prepare(
             histogram_noise_multiplier=histogram,
             retry_fraction=retry_fraction,
             allow_large_delta=allow_large_delta,
-            # A path is kept whole, so that the run can be resumed from anywhere; the certificate shows its last part only.
+            # A path is kept whole, so that the run can be resumed from anywhere; the certificate
+            # shows its last part only.
             base=str(base) if base in bundled_bases() else str(Path(base).resolve()),
             base_digest=opened.digest,
             trainable=adaptation.most_trainable,
@@ -190,11 +235,18 @@ def prepare(
         "recipe": asdict(recipe),
         "performance": asdict(performance),
         "seed": seed,
-        "selection": None if probe is not None else _selection(adaptation, method_options or {}, scores),
-        "start": None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest(),
+        "selection": (
+            None if probe is not None else _selection(adaptation, method_options or {}, scores)
+        ),
+        "start": (
+            None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest()
+        ),
         "statements": {
-            "opt_ins": [CLASSES_FOUND] * getattr(records, "classes_found", False) + [CAPTIONS_SAID] * bool(copied)
-            + [DOUBTFUL_SAID] * bool(doubtful),
+            "opt_ins": (
+                [CLASSES_FOUND] * getattr(records, "classes_found", False)
+                + [CAPTIONS_SAID] * bool(copied)
+                + [DOUBTFUL_SAID] * bool(doubtful)
+            ),
             "tuning": tuning,
         },
     }
@@ -202,33 +254,51 @@ def prepare(
 
 
 def require_clear_units(records, allowed: bool) -> int:
-    """How many values of the unit column may be a spelling of another's, 0 without a column. DataError for any that are not `allowed`."""
+    """How many values of the unit column may be a spelling of another's, 0 without a column.
+    DataError for any that are not `allowed`.
+    """
     doubtful = getattr(getattr(records, "facts", None), "doubtful", 0) if records.unit_column else 0
     if doubtful and not allowed:
         raise DataError(
-            f"{doubtful} units of {records.unit_column!r} may be spellings of one another (accents, signs, spaces, leading zeros, letters that "
-            "look alike), and a person under two values is not protected as one: give one person one value, or say that all are different "
-            "(--allow-doubtful-units, recorded)"
+            f"{doubtful} units of {records.unit_column!r} may be spellings of one another (accents,"
+            " signs, spaces, leading zeros, letters that look alike), and a person under two"
+            " values is not protected as one: give one person one value, or say that all are"
+            " different (--allow-doubtful-units, recorded)"
         )
     return doubtful
 
 
 def _require_list(records) -> None:
-    """DataError where the class list is neither declared nor common enough: a class dropped by a count would move with one unit."""
+    """DataError where the class list is neither declared nor common enough: a class dropped by a
+    count would move with one unit.
+    """
     few = getattr(records, "few", None)
     if few:
         raise DataError(
-            f"{len(few)} of the {len(few) + len(records.classes)} classes read off the data have fewer than {FEW} units, whose presence the "
-            "names would tell: declare the public list (--classes a,b,c), or say that the one which `sfumato inspect` shows is public "
-            "(--yes-public)"
+            f"{len(few)} of the {len(few) + len(records.classes)} classes read off the data have"
+            f" fewer than {FEW} units, whose presence the names would tell: declare the public list"
+            " (--classes a,b,c), or say that the one which `sfumato inspect` shows is public"
+            " (--yes-public)"
         )
 
 
-def _selection(adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None) -> dict | None:
-    """What the certificate says of a choice of matrices that cost nothing; None for methods that choose none."""
+def _selection(
+    adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None
+) -> dict | None:
+    """What the certificate says of a choice of matrices that cost nothing; None for methods that
+    choose none.
+    """
     if not adaptation.groups:
         return None
-    chosen = [group for group, members in adaptation.groups.items() if members[0] in adaptation.targets]
-    how = "all" if len(chosen) == len(adaptation.groups) else method_options.get("choose", "private")
-    return {"how": how, "groups": list(adaptation.groups), "selected": chosen, "scores": scores and list(scores)}
-
+    chosen = [
+        group for group, members in adaptation.groups.items() if members[0] in adaptation.targets
+    ]
+    how = (
+        "all" if len(chosen) == len(adaptation.groups) else method_options.get("choose", "private")
+    )
+    return {
+        "how": how,
+        "groups": list(adaptation.groups),
+        "selected": chosen,
+        "scores": scores and list(scores),
+    }

@@ -1,7 +1,9 @@
-"""Whence what is taken as public comes: no private folder, nothing that a run made and did not release; and with which lineage.
+"""Whence what is taken as public comes: no private folder, nothing that a run made and did not
+release; and with which lineage.
 
-A base or a set of images may itself be the release of a run under differential privacy. It then comes with that run's certificate, and
-where the two runs may have seen the same images or units their costs compose.
+A base or a set of images may itself be the release of a run under differential privacy. It then
+comes with that run's certificate, and where the two runs may have seen the same images or units
+their costs compose.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ CURE = "`sfumato export` the run, and take the model of that folder"
 
 
 def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> None:
-    """`error` where `path`, a folder above it, a folder inside it or what a link inside it names holds a file PRIVATE."""
+    """`error` where `path`, a folder above it, a folder inside it or what a link inside it names
+    holds a file PRIVATE.
+    """
     seen: dict[Path, bool] = {}
 
     def private(place: Path) -> bool:
@@ -35,26 +39,41 @@ def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> No
 
     found = private(Path(os.path.abspath(path))) or private(path.resolve())
     for folder, folders, files in os.walk(path) if path.is_dir() and not found else ():
-        links = [Path(folder) / name for name in (*folders, *files) if os.path.islink(os.path.join(folder, name))]
-        found = found or MARK in files or MARK in folders or any(private(link.resolve()) for link in links)
+        links = [
+            Path(folder) / name
+            for name in (*folders, *files)
+            if os.path.islink(os.path.join(folder, name))
+        ]
+        found = (
+            found
+            or MARK in files
+            or MARK in folders
+            or any(private(link.resolve()) for link in links)
+        )
     if found:
         raise error(
-            f"{flag} {path} lies below a folder marked PRIVATE, or holds one: what is in a run folder is never public; "
-            "`sfumato export` or `sfumato synthesize` from the run and take that folder"
+            f"{flag} {path} lies below a folder marked PRIVATE, or holds one: what is in a run"
+            " folder is never public; `sfumato export` or `sfumato synthesize` from the run and"
+            " take that folder"
         )
 
 
 def trace_base(base: str, book: Ledger | None) -> tuple[dict, ...]:
-    """The runs that a base comes from, as a CHARGE row keeps them; empty for a bundled base and for one that the owner declares public.
+    """The runs that a base comes from, as a CHARGE row keeps them; empty for a bundled base and for
+    one that the owner declares public.
 
-    ModelError for a folder marked PRIVATE, for weights that a run of this ledger made and did not export (whatever the file is
-    called now), and beside a certificate that does not fit.
+    ModelError for a folder marked PRIVATE, for weights that a run of this ledger made and did not
+    export (whatever the file is called now), and beside a certificate that does not fit.
     """
     if str(base) in bundled_bases():
         return ()
     folder = resolve_base(base)
     require_public_place(folder, "--base", ModelError)
-    runs = {} if book is None else {run: _ours(book, run, "base") for run in _exported_makers(folder, book)}
+    runs = (
+        {}
+        if book is None
+        else {run: _ours(book, run, "base") for run in _exported_makers(folder, book)}
+    )
     return (*runs.values(), *_certified(folder, book, "base", set(runs), ModelError))
 
 
@@ -65,27 +84,49 @@ def trace_images(path: Path, book: Ledger | None, error: type[SfumatoError]) -> 
 
 
 def _exported_makers(folder: Path, book: Ledger) -> list[str]:
-    """Runs of this ledger whose exported weights the folder holds; ModelError where it holds others of theirs."""
+    """Runs of this ledger whose exported weights the folder holds; ModelError where it holds others
+    of theirs.
+    """
     names = contents_of_files(folder)
     claims = [(names[content], makers) for content, makers in book.public.makers(names).items()]
     claims += [(name, {(run, what)}) for name, run, what in _of_older_rows(folder, book)]
     made = {run for _, makers in claims for run, what in makers if what == "model"}
     exported = {run for run in made if _exported(book, run)}
-    # Of an exported run a checkpoint may hold what the model holds; a control is no part of what the run has paid for.
+    # Of an exported run a checkpoint may hold what the model holds; a control is no part of what
+    # the run has paid for.
     for name, makers in sorted(claims, key=lambda claim: (claim[0], sorted(claim[1]))):
         if not any(run in exported and what != "control" for run, what in makers):
             run, what = sorted(makers)[0]
-            raise ModelError(f"--base {folder}: {name} is in a {what} of run {run}, which was never exported: {CURE}")
+            raise ModelError(
+                f"--base {folder}: {name} is in a {what} of run {run}, which was never exported:"
+                f" {CURE}"
+            )
     return sorted(exported)
 
 
 def _of_older_rows(folder: Path, book: Ledger) -> list[tuple[str, str, str]]:
-    """(file, run, what) for checkpoint files and whole models that are known by the hashes of rows without tensors."""
-    notes = [row for row in book.chain.of("NOTE") if "made" not in row.body and {"sha256", "model"} & set(row.body)]
-    files = {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)} if notes else {}
-    found = [(files[n.body["sha256"]], n.run_id, "checkpoint") for n in notes if n.body.get("sha256") in files]
+    """(file, run, what) for checkpoint files and whole models that are known by the hashes of rows
+    without tensors.
+    """
+    notes = [
+        row
+        for row in book.chain.of("NOTE")
+        if "made" not in row.body and {"sha256", "model"} & set(row.body)
+    ]
+    files = (
+        {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)}
+        if notes
+        else {}
+    )
+    found = [
+        (files[n.body["sha256"]], n.run_id, "checkpoint")
+        for n in notes
+        if n.body.get("sha256") in files
+    ]
     models = {n.body["model"]: n.run_id for n in notes if "model" in n.body}
-    return found + ([("model", models[d], "model")] if models and (d := model_digest(folder)) in models else [])
+    return found + (
+        [("model", models[d], "model")] if models and (d := model_digest(folder)) in models else []
+    )
 
 
 def _exported(book: Ledger, run: str) -> bool:
@@ -93,12 +134,23 @@ def _exported(book: Ledger, run: str) -> bool:
 
 
 def _ours(book: Ledger, run: str, through: str) -> dict:
-    """An ancestor of this ledger: its costs are in the group if it shares images; beside it what its own bases had cost others."""
+    """An ancestor of this ledger: its costs are in the group if it shares images; beside it what
+    its own bases had cost others.
+    """
     charge, certified = book.chain.of("CHARGE", run)[0].body, book.chain.of("CERTIFY", run)
     facts = {name: charge[name] for name in ("epsilon", *TERMS)}
     draft = certified[-1].body["draft"] if certified else None
-    inherited = [{k: v for k, v in c.items() if k != "ancestor"} for c in inherited_charges([charge])]
-    return {"run": run, "owner": OURS, "through": through, **facts, "draft": draft, "charges": inherited}
+    inherited = [
+        {k: v for k, v in c.items() if k != "ancestor"} for c in inherited_charges([charge])
+    ]
+    return {
+        "run": run,
+        "owner": OURS,
+        "through": through,
+        **facts,
+        "draft": draft,
+        "charges": inherited,
+    }
 
 
 def _certified(
@@ -111,10 +163,23 @@ def _certified(
     if book is not None and book.chain.of("CHARGE", run):
         return (_ours(book, run, through),)
     ledger = found["ledger"]
-    # A total that is not stated is none: no unit equals None, so nothing is added up with it either.
+    # A total that is not stated is none: no unit equals None, so nothing is added up with it
+    # either.
     terms = {"unit": None if ledger["total_epsilon"] is None else found["unit"]}
     terms |= {name: found[name] for name in ("relation", "delta")}
-    charges = [{name: charge[name] for name in ("run", "epsilon", "events")} | terms for charge in ledger["charges"]]
+    charges = [
+        {name: charge[name] for name in ("run", "epsilon", "events")} | terms
+        for charge in ledger["charges"]
+    ]
     facts = {name: found[name] for name in ("epsilon", *TERMS)} | {"head": ledger["head"]}
     whole = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-    return ({"run": run, "owner": ANOTHERS, "through": through, **facts, "certificate": whole, "charges": charges},)
+    return (
+        {
+            "run": run,
+            "owner": ANOTHERS,
+            "through": through,
+            **facts,
+            "certificate": whole,
+            "charges": charges,
+        },
+    )

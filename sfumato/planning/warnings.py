@@ -16,9 +16,12 @@ def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
     plan, remarks = prepared.plan, [_on_ancestor(ancestor) for ancestor in prepared.ancestors]
     if records.classes_found:
-        names = ", ".join(plan.classes[:MOST_NAMES]) + (", ..." if len(plan.classes) > MOST_NAMES else "")
+        names = ", ".join(plan.classes[:MOST_NAMES]) + (
+            ", ..." if len(plan.classes) > MOST_NAMES else ""
+        )
         remarks.append(
-            f"the class list was read off the data and will be published ({names}): declare it with --classes"
+            f"the class list was read off the data and will be published ({names}): declare it with"
+            " --classes"
         )
     if records.unit_column:
         remarks += spelling(records)
@@ -28,12 +31,13 @@ def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
         remarks += [said] if said else []
     elif ratio > 20:
         remarks.append(
-            f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to be learnt"
+            f"the noise is {ratio:.0f} times the largest possible signal per step: expect little to"
+            " be learnt"
         )
     if plan.n_units < 100 and prepared.adaptation.inversion is None:
         remarks.append(
-            f"{plan.n_units} units cannot teach a model anything that each of them may deny: bring some hundred, or take "
-            "--method inversion"
+            f"{plan.n_units} units cannot teach a model anything that each of them may deny: bring"
+            " some hundred, or take --method inversion"
         )
     if plan.probe is not None:
         remarks.extend(_probe_remarks(plan))
@@ -41,7 +45,8 @@ def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
         remarks.append("delta is not below 1/n: such a run may publish somebody outright")
     if plan.unit == "record":
         remarks.append(
-            "the unit is one image: where several show the same person, name the column that says so (--unit)"
+            "the unit is one image: where several show the same person, name the column that says"
+            " so (--unit)"
         )
     return tuple(remarks)
 
@@ -51,16 +56,23 @@ def _probe_remarks(plan: Plan) -> list[str]:
     probe, remarks = plan.probe, []
     rise = plan.noise_multiplier / probe.noise_before - 1
     if rise > 0.05:
-        remarks.append(f"the probe raises training's noise by {100 * rise:.0f} %: give it more noise or fewer units")
+        remarks.append(
+            f"the probe raises training's noise by {100 * rise:.0f} %: give it more noise or fewer"
+            " units"
+        )
     # What all units together say of a candidate, on average, beside the noise on it.
     said = probe.expected_batch_size * (probe.votes or probe.sensitivity) / len(probe.groups)
     noise = probe.noise_stddev * probe.grid
     if said < 3 * noise:
         remarks.append(
-            f"the probe's noise ({noise:.3g}) hides its scores (at most {said:.3g} a candidate, on average): its choice will be "
-            "close to chance; --choose public costs nothing, and so does --method lora without a choice"
+            f"the probe's noise ({noise:.3g}) hides its scores (at most {said:.3g} a candidate, on"
+            " average): its choice will be close to chance; --choose public costs nothing, and so"
+            " does --method lora without a choice"
         )
-    if probe.expected_batch_size * probe.noise_draws > plan.steps * plan.expected_batch_size * plan.noise_draws:
+    if (
+        probe.expected_batch_size * probe.noise_draws
+        > plan.steps * plan.expected_batch_size * plan.noise_draws
+    ):
         remarks.append("the probe takes longer than training: lower --probe-units or --probe-draws")
     return remarks
 
@@ -70,4 +82,7 @@ def _on_ancestor(run: Mapping) -> str:
     why = "that the two share an image or unit cannot be ruled out, so its cost is added"
     if not run["charges"]:
         why = "its cost is in the total where the two share an image"
-    return f"{what} by run {run['run']} of {run['owner']} (epsilon {run['epsilon']:.3g}, unit {run['unit']!r}): {why}"
+    return (
+        f"{what} by run {run['run']} of {run['owner']} (epsilon {run['epsilon']:.3g}, unit"
+        f" {run['unit']!r}): {why}"
+    )

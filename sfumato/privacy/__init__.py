@@ -1,1 +1,3 @@
-"""The mechanism: keys, sampling, clipping, noise, events, accounting, plan and ledger; imports nothing else of ours."""
+"""The mechanism: keys, sampling, clipping, noise, events, accounting, plan and ledger; imports
+nothing else of ours.
+"""

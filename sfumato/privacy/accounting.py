@@ -1,7 +1,9 @@
-"""Accounting: what a list of events costs. The authority is dp_accounting's PLD; RDP is kept as a cross-check.
+"""Accounting: what a list of events costs. The authority is dp_accounting's PLD; RDP is kept as a
+cross-check.
 
-Rounding is always against us: noise multipliers up to 4 decimals, epsilon up to 3, mu and success rates up to 4. The central-limit
-accountant is never used (it reports less than the true cost), except to guess where a search should start.
+Rounding is always against us: noise multipliers up to 4 decimals, epsilon up to 3, mu and success
+rates up to 4. The central-limit accountant is never used (it reports less than the true cost),
+except to guess where a search should start.
 """
 
 from __future__ import annotations
@@ -24,25 +26,31 @@ CERTIFICATE_GRID = 1e-4
 PLANNING_GRID = 1e-3
 MIN_NOISE, MAX_NOISE = 0.2, 1e4  # the range in which a noise multiplier is searched
 MAX_EPSILON = 500.0
-# What integers cost beside continuous noise. The law of each noised number is within exp(+-2^-109) of post-processed continuous noise
-# of the billed size (docs/privacy.md). With N numbers and x = N 2^-109 the release is (epsilon + 2 x, e^x delta)-DP where continuous noise
-# is (epsilon, delta)-DP. A plan has at most 2^54 numbers, all runs on a group of images 2^68: then 2 x <= 2^-40.
+# What integers cost beside continuous noise. The law of each noised number is within exp(+-2^-109)
+# of post-processed continuous noise of the billed size (docs/privacy.md). With N numbers and x = N
+# 2^-109 the release is (epsilon + 2 x, e^x delta)-DP where continuous noise is (epsilon, delta)-DP.
+# A plan has at most 2^54 numbers, all runs on a group of images 2^68: then 2 x <= 2^-40.
 DISCRETENESS = 2.0**-40
 MOST_NUMBERS = 1 << 54
 RELATIONS = {
     "zero-out": NeighboringRelation.REPLACE_SPECIAL,
     "add-remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
-    "replace-one": NeighboringRelation.REPLACE_ONE,  # PLD doubles the distance itself; no other place of ours may
+    # PLD doubles the distance itself; no other place of ours may
+    "replace-one": NeighboringRelation.REPLACE_ONE,
 }
 
 
 def round_up(value: float, decimals: int = 3) -> float:
-    """The smallest decimal of that many places >= value, exactly (no float product is rounded on the way)."""
+    """The smallest decimal of that many places >= value, exactly (no float product is rounded on
+    the way).
+    """
     return float(Decimal(value).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_CEILING))
 
 
 def check_delta(delta: float) -> float:
-    """delta as float; ValueError unless 0 < delta < 1 (dp_accounting would answer delta = 2 with epsilon = 0)."""
+    """delta as float; ValueError unless 0 < delta < 1 (dp_accounting would answer delta = 2 with
+    epsilon = 0).
+    """
     if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0.0 < delta < 1.0:
         raise ValueError("delta must lie strictly between 0 and 1: take at most 1 / n_units")
     return float(delta)
@@ -50,10 +58,17 @@ def check_delta(delta: float) -> float:
 
 def check_epsilon(epsilon: float) -> float:
     """epsilon as float; ValueError unless 0.001 <= epsilon <= 500."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not math.isfinite(epsilon) or epsilon <= 0:
+    if (
+        isinstance(epsilon, bool)
+        or not isinstance(epsilon, (int, float))
+        or not math.isfinite(epsilon)
+        or epsilon <= 0
+    ):
         raise ValueError("epsilon must be a finite number > 0: common choices are 1 and 10")
     if not 1e-3 <= epsilon <= MAX_EPSILON:
-        raise ValueError("epsilon must lie between 0.001 and 500: outside, no meaningful noise exists")
+        raise ValueError(
+            "epsilon must lie between 0.001 and 500: outside, no meaningful noise exists"
+        )
     return float(epsilon)
 
 
@@ -75,10 +90,14 @@ def _dp_event(event: Event, relation: str):
         )
         return dp_accounting.SelfComposedDpEvent(step, event.steps)
     if isinstance(event, Gaussian):
-        return dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(event.noise_multiplier), event.count)
+        return dp_accounting.SelfComposedDpEvent(
+            dp_accounting.GaussianDpEvent(event.noise_multiplier), event.count
+        )
     if isinstance(event, Laplace):
         if relation == "replace-one":
-            raise ValueError("Laplace events cannot be priced under replace-one: use Gaussian noise or zero-out")
+            raise ValueError(
+                "Laplace events cannot be priced under replace-one: use Gaussian noise or zero-out"
+            )
         return dp_accounting.LaplaceDpEvent(1.0 / event.epsilon)
     raise ValueError("only events of sfumato.privacy.events can be priced: build them there")
 
@@ -94,7 +113,9 @@ class Accountant(pld.PLDAccountant):
 
 
 def _pld_of(events: Sequence[Event], relation: str, grid: float) -> Accountant:
-    """The composed privacy loss distribution of all events (an accountant's, so that the package's own rules apply)."""
+    """The composed privacy loss distribution of all events (an accountant's, so that the package's
+    own rules apply).
+    """
     if relation not in RELATIONS:
         raise ValueError(f"unknown relation: use one of {', '.join(RELATIONS)}")
     if isinstance(grid, bool) or not isinstance(grid, (int, float)) or not 0.0 < grid <= 0.1:
@@ -113,26 +134,41 @@ def _raw_epsilon(events: Sequence[Event], delta: float, relation: str, grid: flo
 
 
 def exact_epsilon(
-    events: Sequence[Event], delta: float, relation: str = "zero-out", grid: float = CERTIFICATE_GRID
+    events: Sequence[Event],
+    delta: float,
+    relation: str = "zero-out",
+    grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """Epsilon of all events composed, at `delta`, unrounded (0 for no events). ValueError for invalid input."""
+    """Epsilon of all events composed, at `delta`, unrounded (0 for no events). ValueError for
+    invalid input.
+    """
     epsilon = _raw_epsilon(events, delta, relation, grid)
     if not math.isfinite(epsilon):
-        raise ValueError("the cost is beyond what the accountant resolves: add noise, or take a delta of 1e-12 or more")
+        raise ValueError(
+            "the cost is beyond what the accountant resolves: add noise, or take a delta of 1e-12"
+            " or more"
+        )
     return epsilon
 
 
 def epsilon_of(
-    events: Sequence[Event], delta: float, relation: str = "zero-out", grid: float = CERTIFICATE_GRID
+    events: Sequence[Event],
+    delta: float,
+    relation: str = "zero-out",
+    grid: float = CERTIFICATE_GRID,
 ) -> float:
     """Epsilon of all events composed, at `delta`, rounded up to 3 decimals: the figure to print."""
     return round_up(exact_epsilon(events, delta, relation, grid))
 
 
 def rdp_epsilon(events: Sequence[Event], delta: float, relation: str = "zero-out") -> float:
-    """The Renyi accountant's epsilon: always above the PLD's. ValueError under replace-one, which RDP does not double."""
+    """The Renyi accountant's epsilon: always above the PLD's. ValueError under replace-one, which
+    RDP does not double.
+    """
     if relation not in RELATIONS or relation == "replace-one":
-        raise ValueError("the RDP cross-check knows zero-out and add-remove only: use the PLD figure")
+        raise ValueError(
+            "the RDP cross-check knows zero-out and add-remove only: use the PLD figure"
+        )
     with _quiet():
         accountant = rdp.RdpAccountant(neighboring_relation=RELATIONS[relation])
         for event in events:
@@ -149,12 +185,16 @@ def calibrate(
     relation: str = "zero-out",
     grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """The noise multiplier of training, rounded up to 4 decimals, that brings training + `other_events` to `epsilon`.
+    """The noise multiplier of training, rounded up to 4 decimals, that brings training +
+    `other_events` to `epsilon`.
 
-    The composed cost, recomputed on `grid` and rounded up to 3 decimals, is <= epsilon. Never below 0.2: then the cost is lower
-    than asked. Raises ValueError when the other events alone reach the target, or when no noise multiplier up to 10,000 meets it.
+    The composed cost, recomputed on `grid` and rounded up to 3 decimals, is <= epsilon. Never below
+    0.2: then the cost is lower than asked. Raises ValueError when the other events alone reach the
+    target, or when no noise multiplier up to 10,000 meets it.
     """
-    target = float(Decimal(repr(check_epsilon(epsilon))).quantize(Decimal("0.001"), rounding=ROUND_FLOOR))
+    target = float(
+        Decimal(repr(check_epsilon(epsilon))).quantize(Decimal("0.001"), rounding=ROUND_FLOOR)
+    )
     delta, other = check_delta(delta), tuple(other_events)
     PoissonGaussian(sampling_rate, 1.0, steps)
     if other and (alone := exact_epsilon(other, delta, relation, grid)) >= target:
@@ -169,12 +209,14 @@ def calibrate(
 
     def unmet(least: float) -> ValueError:
         return ValueError(
-            f"no noise multiplier up to {MAX_NOISE:g} brings epsilon to {epsilon:g} (it stays at {round_up(least):.3f}): "
-            "raise epsilon or delta, take fewer steps, or drop the noisy histogram or the probe"
+            f"no noise multiplier up to {MAX_NOISE:g} brings epsilon to {epsilon:g} (it stays at"
+            f" {round_up(least):.3f}): raise epsilon or delta, take fewer steps, or drop the noisy"
+            " histogram or the probe"
         )
 
     mu = gaussian_mu(target, delta) / (2.0 if relation == "replace-one" else 1.0)
-    guess = 1.0 / math.sqrt(math.log1p((mu / sampling_rate) ** 2 / steps))  # central limit, a place to start only
+    # central limit, a place to start only
+    guess = 1.0 / math.sqrt(math.log1p((mu / sampling_rate) ** 2 / steps))
     coarse = max(grid, PLANNING_GRID * (1 if target < 3 else 10))  # relative error is what counts
     bracket = _bracket(lambda value: cost(value, coarse) <= target, guess)
     if bracket is None and grid < coarse:
@@ -187,7 +229,8 @@ def calibrate(
         return low
     noise = brentq(lambda value: cost(value, coarse) - target, low, high, xtol=2e-5, rtol=1e-6)
 
-    # The coarse grid errs upwards, so its answer is a little high; Newton steps in logarithms on the fine grid bring it back.
+    # The coarse grid errs upwards, so its answer is a little high; Newton steps in logarithms on
+    # the fine grid bring it back.
     if grid < coarse:
         slope = math.log(cost(noise * 1.01, coarse) / cost(noise, coarse)) / math.log(1.01)
         for _ in range(3):
@@ -212,17 +255,20 @@ def calibrate_probe(
     relation: str = "zero-out",
     grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """The least noise multiplier of a probe, rounded up to 2 decimals and at least 1, that leaves room for `training`.
+    """The least noise multiplier of a probe, rounded up to 2 decimals and at least 1, that leaves
+    room for `training`.
 
-    With it `other_events`, `probe(noise)` and `training` together cost at most `epsilon`. Less than 1 would buy nothing: the
-    noise is then far below what the scores differ by. Raises ValueError when no noise multiplier up to 10,000 is enough.
+    With it `other_events`, `probe(noise)` and `training` together cost at most `epsilon`. Less than
+    1 would buy nothing: the noise is then far below what the scores differ by. Raises ValueError
+    when no noise multiplier up to 10,000 is enough.
     """
     target, delta = check_epsilon(epsilon), check_delta(delta)
 
     def fits(noise: float, at: float) -> bool:
         return _raw_epsilon((*other_events, probe(noise), training), delta, relation, at) <= target
 
-    # The coarse grid errs upwards, so its answer is safe; where its error eats all the room, the fine one is asked.
+    # The coarse grid errs upwards, so its answer is safe; where its error eats all the room, the
+    # fine one is asked.
     for at in sorted({max(grid, PLANNING_GRID), grid}, reverse=True):
         if not fits(MAX_NOISE, at):
             continue
@@ -234,12 +280,15 @@ def calibrate_probe(
             low, high = (low, middle) if fits(middle, at) else (middle, high)
         return round_up(high, 2)
     raise ValueError(
-        "no probe is cheap enough for this share of the budget: raise --probe-share or choose without a probe"
+        "no probe is cheap enough for this share of the budget: raise --probe-share or choose"
+        " without a probe"
     )
 
 
 def _bracket(enough: Callable[[float], bool], guess: float) -> tuple[float, float] | None:
-    """(too little, enough) noise around `guess`; the least noise twice if it is enough, None if the most is not."""
+    """(too little, enough) noise around `guess`; the least noise twice if it is enough, None if the
+    most is not.
+    """
     low = high = min(max(guess, MIN_NOISE), MAX_NOISE)
     factor, upwards = 1.05, not enough(high)
     while True:
@@ -253,7 +302,9 @@ def _bracket(enough: Callable[[float], bool], guess: float) -> tuple[float, floa
 
 
 def gaussian_delta(mu: float, epsilon: float | np.ndarray) -> float | np.ndarray:
-    """delta of a mu-Gaussian-DP mechanism at `epsilon` (arXiv 1905.02383, corollary 1), stable for large epsilon."""
+    """delta of a mu-Gaussian-DP mechanism at `epsilon` (arXiv 1905.02383, corollary 1), stable for
+    large epsilon.
+    """
     epsilon = np.asarray(epsilon, dtype=np.float64)
     first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
     return np.maximum(-np.exp(first) * np.expm1(np.minimum(second - first, 0.0)), 0.0)
@@ -277,21 +328,32 @@ def curve(
     grid: float = CERTIFICATE_GRID,
     floor: float = 1e-9,
 ) -> list[tuple[float, float]]:
-    """`points` pairs (epsilon, delta), epsilon from 0 to where delta reaches `floor`, delta rounded up to 6 digits."""
+    """`points` pairs (epsilon, delta), epsilon from 0 to where delta reaches `floor`, delta rounded
+    up to 6 digits.
+    """
     accountant = _pld_of(events, relation, grid)
     epsilons = np.linspace(0.0, accountant.get_epsilon(floor), points)
     up = Context(prec=6, rounding=ROUND_CEILING)
-    return [(float(e), min(float(up.create_decimal(Decimal(float(accountant.get_delta(e))))), 1.0)) for e in epsilons]
+    return [
+        (float(e), min(float(up.create_decimal(Decimal(float(accountant.get_delta(e))))), 1.0))
+        for e in epsilons
+    ]
 
 
 def dominating_mu(curve: Sequence[tuple[float, float]], floor: float = 1e-9) -> float:
-    """The mu whose Gaussian mechanism dominates the curve where delta >= floor, rounded up to 4 decimals.
+    """The mu whose Gaussian mechanism dominates the curve where delta >= floor, rounded up to 4
+    decimals.
 
-    It grows as the floor drops and means nothing without it (arXiv 2606.09582). ValueError if no point is above the floor.
+    It grows as the floor drops and means nothing without it (arXiv 2606.09582). ValueError if no
+    point is above the floor.
     """
-    found = [gaussian_mu(epsilon, delta) for epsilon, delta in curve if floor * (1 - 1e-6) <= delta < 1]
+    found = [
+        gaussian_mu(epsilon, delta) for epsilon, delta in curve if floor * (1 - 1e-6) <= delta < 1
+    ]
     if not found:
-        raise ValueError("no point of the curve has delta above the floor: lower the floor or add points")
+        raise ValueError(
+            "no point of the curve has delta above the floor: lower the floor or add points"
+        )
     return round_up(max(found), 4)
 
 
@@ -302,7 +364,9 @@ def attack_success(
     rates: Sequence[float] = (0.001, 0.01, 0.1),
     grid: float = CERTIFICATE_GRID,
 ) -> dict[str, float]:
-    """Upper bounds on a membership attack's true positive rate at each false positive rate, from the whole curve, rounded up."""
+    """Upper bounds on a membership attack's true positive rate at each false positive rate, from
+    the whole curve, rounded up.
+    """
     pairs = np.array(curve(events, relation, 400, grid=grid, floor=1e-10))
     epsilon, delta = pairs[:, 0], pairs[:, 1]
     bounds = {}

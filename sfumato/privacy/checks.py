@@ -1,4 +1,6 @@
-"""Rules on single fields of a plan, each with its cure; what fields must say together stands in the plan itself."""
+"""Rules on single fields of a plan, each with its cure; what fields must say together stands in the
+plan itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 def large_delta(n_units: int) -> str:
     """Why a delta of 1 / n_units or more is refused, and what to do."""
     by_name = "(--allow-large-delta, in Python allow_large_delta=True; recorded)"
-    return f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name {by_name}"
+    return (
+        f"delta must be below 1 / n_units = {1 / n_units:.3g}: lower it, or allow it by name"
+        f" {by_name}"
+    )
 
 
 def is_number(value: object) -> bool:
@@ -31,15 +36,32 @@ def check_numbers(plan: Plan) -> None:
     for name, low in counts.items():
         value = getattr(plan, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"{name} must be an integer >= {low}: correct it in the plan's arguments")
-    positive = ["expected_batch_size", "clip_norm", "noise_multiplier", "learning_rate", "grid", "delta"]
-    for name in positive + ["histogram_noise_multiplier"] * (plan.histogram_noise_multiplier is not None):
+            raise ValueError(
+                f"{name} must be an integer >= {low}: correct it in the plan's arguments"
+            )
+    positive = [
+        "expected_batch_size",
+        "clip_norm",
+        "noise_multiplier",
+        "learning_rate",
+        "grid",
+        "delta",
+    ]
+    for name in positive + ["histogram_noise_multiplier"] * (
+        plan.histogram_noise_multiplier is not None
+    ):
         if not is_number(getattr(plan, name)) or getattr(plan, name) <= 0:
-            raise ValueError(f"{name} must be a finite number > 0: correct it in the plan's arguments")
+            raise ValueError(
+                f"{name} must be a finite number > 0: correct it in the plan's arguments"
+            )
     noised = plan.trainable * (plan.steps + plan.retry_steps) + len(plan.classes)
-    noised += (len(plan.probe.groups) if plan.probe else 0) + (plan.aggregation.numbers if plan.aggregation else 0)
+    noised += (len(plan.probe.groups) if plan.probe else 0) + (
+        plan.aggregation.numbers if plan.aggregation else 0
+    )
     if noised > accounting.MOST_NUMBERS:
-        raise ValueError("a plan adds noise to at most 2^54 numbers over all steps: train fewer weights or steps")
+        raise ValueError(
+            "a plan adds noise to at most 2^54 numbers over all steps: train fewer weights or steps"
+        )
     if not is_number(plan.ema_decay) or not 0 <= plan.ema_decay < 1:
         raise ValueError("ema_decay must lie in [0, 1): 0 switches the average off")
     if not is_number(plan.epsilon):
@@ -53,9 +75,18 @@ def check_words(plan: Plan) -> None:
             raise ValueError(f"{name} must be a non-empty text: unit is 'record' or a column name")
     if plan.relation not in accounting.RELATIONS:
         raise ValueError(f"unknown relation: use one of {', '.join(accounting.RELATIONS)}")
-    texts = (*plan.classes, *plan.prompts, *plan.target_modules, *plan.opt_ins, plan.base, plan.base_digest)
+    texts = (
+        *plan.classes,
+        *plan.prompts,
+        *plan.target_modules,
+        *plan.opt_ins,
+        plan.base,
+        plan.base_digest,
+    )
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("classes, prompts, target_modules, base and base_digest are texts: convert them")
+        raise ValueError(
+            "classes, prompts, target_modules, base and base_digest are texts: convert them"
+        )
     if not plan.classes or len(set(plan.classes)) != len(plan.classes):
         raise ValueError("classes must be declared, each once: they are public")
     if len(plan.prompts) != len(plan.classes):
@@ -66,9 +97,13 @@ def check_aggregation(plan: Plan) -> None:
     """ValueError unless a plan of one noisy sum says nothing of training."""
     rule, blocks = plan.aggregation.rule, plan.aggregation.blocks
     if plan.steps != 1 or plan.retry_steps or plan.probe is not None or plan.clipping != "flat":
-        raise ValueError("an aggregation is one noisy sum: no steps, no retry reserve, no probe, flat clipping")
+        raise ValueError(
+            "an aggregation is one noisy sum: no steps, no retry reserve, no probe, flat clipping"
+        )
     if blocks != len(plan.classes) or plan.trainable != plan.aggregation.numbers:
-        raise ValueError("the aggregation has one block for each class, and its numbers are what is learned")
+        raise ValueError(
+            "the aggregation has one block for each class, and its numbers are what is learned"
+        )
     if plan.rounding is not None:
         raise ValueError("an aggregation has a grid of its own: leave the rounding out")
     if rule == "unit" and plan.clip_norm != 1.0:

@@ -1,4 +1,6 @@
-"""Clipping: from per-unit gradient norms to the factors that bound what one unit adds to the sum."""
+"""Clipping: from per-unit gradient norms to the factors that bound what one unit adds to
+the sum.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,16 @@ from dataclasses import dataclass
 
 import torch
 
-# Contributions end a little inside the bound, so that the rounding of norms and sums in single precision (measured: a
-# few 1e-5 at worst) cannot carry them over it.
+# Contributions end a little inside the bound, so that the rounding of norms and sums in single
+# precision (measured: a few 1e-5 at worst) cannot carry them over it.
 ROUNDING = 1 - 1e-4
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clipping rule. `sensitivity` is the largest norm one unit can contribute (zero-out neighbours)."""
+    """A clipping rule. `sensitivity` is the largest norm one unit can contribute (zero-out
+    neighbours).
+    """
 
     kind: str
     sensitivity: float
@@ -23,25 +27,35 @@ class Clip:
     bounds: tuple[float, ...] = ()
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
-        """Norms [B] over all trainable tensors together (float32 or float64) -> factors [B] of the same dtype and device.
+        """Norms [B] over all trainable tensors together (float32 or float64) -> factors [B] of the
+        same dtype and device.
 
-        Per group: norms [B, groups] -> factors [B, groups]. A group whose norm is not finite rejects the whole unit.
+        Per group: norms [B, groups] -> factors [B, groups]. A group whose norm is not finite
+        rejects the whole unit.
 
-        factor * norm <= sensitivity * ROUNDING for every finite norm; a non-finite norm gets factor 0, and its gradient must
-        then be replaced by zeros, because 0 * inf is not 0. Raises ValueError for a narrower dtype.
+        factor * norm <= sensitivity * ROUNDING for every finite norm; a non-finite norm gets factor
+        0, and its gradient must then be replaced by zeros, because 0 * inf is not 0. Raises
+        ValueError for a narrower dtype.
         """
         if norms.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"clipping needs norms in float32 or float64, not {norms.dtype}: accumulate them wider")
+            raise ValueError(
+                f"clipping needs norms in float32 or float64, not {norms.dtype}: accumulate them"
+                " wider"
+            )
         wide = norms.detach().to(torch.float64)
         usable = torch.isfinite(wide) & (wide >= 0)
         if self.bounds:
             if wide.dim() != 2 or wide.shape[1] != len(self.bounds):
-                raise ValueError(f"per-group clipping needs norms [B, {len(self.bounds)}], not {list(wide.shape)}")
+                raise ValueError(
+                    f"per-group clipping needs norms [B, {len(self.bounds)}], not"
+                    f" {list(wide.shape)}"
+                )
             usable = usable & usable.all(1, keepdim=True)
         wide = torch.where(usable, wide, torch.ones_like(wide))
         bound = ROUNDING * (wide.new_tensor(self.bounds) if self.bounds else self.sensitivity)
         factors = bound / (wide + self.gamma) if self.gamma else (bound / wide).clamp(max=1.0)
-        # A factor too small for its dtype's full precision would be rounded by more than 1e-5: such a unit adds nothing.
+        # A factor too small for its dtype's full precision would be rounded by more than 1e-5: such
+        # a unit adds nothing.
         usable &= factors >= torch.finfo(norms.dtype).tiny
         return torch.where(usable, factors, torch.zeros_like(factors)).to(norms.dtype)
 
@@ -49,21 +63,27 @@ class Clip:
 
 
 def flat(clip_norm: float) -> Clip:
-    """g * min(1, C / |g|): sensitivity C (DP-SGD, arXiv 1607.00133). Raises ValueError unless C is finite and > 0."""
+    """g * min(1, C / |g|): sensitivity C (DP-SGD, arXiv 1607.00133). Raises ValueError unless C is
+    finite and > 0.
+    """
     return Clip("flat", _positive(clip_norm, "clip_norm"))
 
 
 def normalised(gamma: float = 0.01) -> Clip:
-    """g / (|g| + gamma): sensitivity 1 whatever the gradient's scale, so there is no clip norm ("automatic", arXiv 2206.07136)."""
+    """g / (|g| + gamma): sensitivity 1 whatever the gradient's scale, so there is no clip norm
+    ("automatic", arXiv 2206.07136).
+    """
     return Clip("normalised", 1.0, _positive(gamma, "gamma"))
 
 
 def per_group(clip_norms: Sequence[float], gamma: float | None = None) -> Clip:
-    """Every group of tensors by its own norm: sensitivity sqrt(C_1^2 + ... + C_G^2), all groups together.
+    """Every group of tensors by its own norm: sensitivity sqrt(C_1^2 + ... + C_G^2), all groups
+    together.
 
-    The total counts every bound, because one unit can fill all of its groups at once. With `gamma` a group's gradient becomes
-    C_g * g / (|g| + gamma), whatever its scale (kind "per-group-normalised").
-    Raises ValueError unless there is a group and every C (and gamma) is finite and > 0.
+    The total counts every bound, because one unit can fill all of its groups at once. With `gamma`
+    a group's gradient becomes C_g * g / (|g| + gamma), whatever its scale (kind
+    "per-group-normalised"). Raises ValueError unless there is a group and every C (and gamma) is
+    finite and > 0.
     """
     bounds = tuple(_positive(c, "clip_norm") for c in clip_norms)
     if not bounds:
@@ -79,6 +99,13 @@ def equal_shares(total: float, groups: int) -> tuple[float, ...]:
 
 
 def _positive(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name} must be a finite number > 0: try 1.0 for clip_norm, 0.01 for gamma")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or value <= 0
+    ):
+        raise ValueError(
+            f"{name} must be a finite number > 0: try 1.0 for clip_norm, 0.01 for gamma"
+        )
     return float(value)

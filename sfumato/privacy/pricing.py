@@ -1,4 +1,6 @@
-"""What a plan's fields cost: the events that follow from them, and the price of the first steps for the live line."""
+"""What a plan's fields cost: the events that follow from them, and the price of the first steps for
+the live line.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +21,51 @@ if TYPE_CHECKING:
 def events_of(plan: Plan) -> tuple[Event, ...]:
     """Every event that the plan's fields stand for, training or aggregation last."""
     last = main_event(
-        plan.aggregation is not None, plan.sampling_rate, plan.noise_multiplier, plan.steps + plan.retry_steps
+        plan.aggregation is not None,
+        plan.sampling_rate,
+        plan.noise_multiplier,
+        plan.steps + plan.retry_steps,
     )
     return (*one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units), last)
 
 
-def main_event(aggregation: bool, sampling_rate: float, noise_multiplier: float, steps: int) -> Event:
-    """Training's steps; an aggregation of all units is one Gaussian mechanism, of a Poisson sample one such step."""
+def main_event(
+    aggregation: bool, sampling_rate: float, noise_multiplier: float, steps: int
+) -> Event:
+    """Training's steps; an aggregation of all units is one Gaussian mechanism, of a Poisson sample
+    one such step.
+    """
     if aggregation and sampling_rate == 1:
         return Gaussian(noise_multiplier)
     return PoissonGaussian(sampling_rate, noise_multiplier, steps)
 
 
-def one_shot_events(histogram: float | None, probe: Probe | None, n_units: int) -> tuple[Event, ...]:
-    """The queries beside training: the histogram (by its noise multiplier) and the probe, where there are any."""
+def one_shot_events(
+    histogram: float | None, probe: Probe | None, n_units: int
+) -> tuple[Event, ...]:
+    """The queries beside training: the histogram (by its noise multiplier) and the probe, where
+    there are any.
+    """
     paid = () if histogram is None else (Gaussian(histogram),)
     return paid if probe is None else (*paid, probe_event(probe, n_units, probe.noise_multiplier))
 
 
 def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
-    """A Poisson sample of units, or all of them; noise_multiplier in units of the probe's own sensitivity."""
+    """A Poisson sample of units, or all of them; noise_multiplier in units of the probe's own
+    sensitivity.
+    """
     rate = probe.expected_batch_size / n_units
     return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
 
 
 def price_after(plan: Plan, steps: int) -> float:
-    """An upper estimate of epsilon after `steps` of the plan's paid training steps, from a table made once per plan."""
+    """An upper estimate of epsilon after `steps` of the plan's paid training steps, from a table
+    made once per plan.
+    """
     grid = accounting.PLANNING_GRID * min(max(plan.epsilon, 1.0), 10.0)
-    return accounting.round_up(_between(*_price_table(plan.events, plan.delta, plan.relation, grid), steps))
+    return accounting.round_up(
+        _between(*_price_table(plan.events, plan.delta, plan.relation, grid), steps)
+    )
 
 
 @lru_cache(maxsize=8)
@@ -58,17 +77,26 @@ def _price_table(
     at = sorted({math.ceil(training.steps * (i / 16) ** 2) for i in range(17)})
     cost = []
     for steps in at:
-        spent = [PoissonGaussian(training.sampling_rate, training.noise_multiplier, steps)] if steps else []
+        spent = (
+            [PoissonGaussian(training.sampling_rate, training.noise_multiplier, steps)]
+            if steps
+            else []
+        )
         cost.append(accounting.exact_epsilon((*one_shot, *spent), delta, relation, grid))
     return at, cost
 
 
 def _between(at: list[int], cost: list[float], steps: int) -> float:
-    """An upper estimate between tabulated prices: the chord where the cost is convex in sqrt(steps), the chord before where not."""
+    """An upper estimate between tabulated prices: the chord where the cost is convex in
+    sqrt(steps), the chord before where not.
+    """
     i = bisect_left(at, steps)
     if at[i] == steps or i == 1:
         return cost[i]
     here = math.sqrt(steps)
     ends = [(math.sqrt(at[j]), cost[j]) for j in (i - 2, i - 1, i)]
-    lines = [y + (here - x) * (other_y - y) / (other_x - x) for (x, y), (other_x, other_y) in pairwise(ends)]
+    lines = [
+        y + (here - x) * (other_y - y) / (other_x - x)
+        for (x, y), (other_x, other_y) in pairwise(ends)
+    ]
     return min(max(lines), cost[i])

@@ -1,4 +1,6 @@
-"""The public grid on which clipped sums are added up: what leaves a training step is a function of integers (arXiv 2207.10635)."""
+"""The public grid on which clipped sums are added up: what leaves a training step is a function of
+integers (arXiv 2207.10635).
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 
-# rho of every plan: measured with benchmarks/sensitivity.py and benchmarks/integer_sums.py. It costs 0.8 % more noise.
+# rho of every plan: measured with benchmarks/sensitivity.py and benchmarks/integer_sums.py. It
+# costs 0.8 % more noise.
 SLACK = 2.0**-7
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """One grid unit is `step`; all units' contributions, and the noise, are whole numbers of it. All of it is public.
+    """One grid unit is `step`; all units' contributions, and the noise, are whole numbers of it.
+    All of it is public.
 
-    slack: rho; one unit moves the computed sum by at most C (1 + rho), C the clip's sensitivity. step: the largest power of two
-    below rho C / (4 sqrt(P)), P the trainable numbers (the root rounded up), so that rounding every number once moves the sum by less than rho C / 4.
-    bound: ceil(C (1 + rho) / step), the sensitivity as a whole number of grid units; the noise's standard deviation is counted in it.
-    ValueError unless 0 < slack <= 0.01, step is a power of two and bound a whole number.
+    slack: rho; one unit moves the computed sum by at most C (1 + rho), C the clip's sensitivity.
+    step: the largest power of two below rho C / (4 sqrt(P)), P the trainable numbers (the root
+    rounded up), so that rounding every number once moves the sum by less than rho C / 4. bound:
+    ceil(C (1 + rho) / step), the sensitivity as a whole number of grid units; the noise's standard
+    deviation is counted in it. ValueError unless 0 < slack <= 0.01, step is a power of two and
+    bound a whole number.
     """
 
     slack: float
@@ -35,31 +41,43 @@ class Rounding:
 
     @classmethod
     def of(cls, sensitivity: float, trainable: int, slack: float = SLACK) -> Rounding:
-        """The rounding for a clip of `sensitivity` C (all groups together) over `trainable` numbers; independent of the noise.
+        """The rounding for a clip of `sensitivity` C (all groups together) over `trainable`
+        numbers; independent of the noise.
 
         ValueError where C is so small or large that float64 has no room for the grid.
         """
-        below = Fraction(slack) * Fraction(sensitivity) / (4 * (math.isqrt(max(trainable, 1) - 1) + 1))
+        below = (
+            Fraction(slack) * Fraction(sensitivity) / (4 * (math.isqrt(max(trainable, 1) - 1) + 1))
+        )
         exponent = math.frexp(float(below))[1] + 1
         while Fraction(2) ** exponent >= below:
             exponent -= 1
         if not -400 < exponent < 400:
             raise ValueError("the clip norm is too small or too large for a grid: take one near 1")
         step = 2.0**exponent
-        return cls(slack, step, math.ceil(Fraction(sensitivity) * (1 + Fraction(slack)) / Fraction(step)))
+        return cls(
+            slack, step, math.ceil(Fraction(sensitivity) * (1 + Fraction(slack)) / Fraction(step))
+        )
 
     @property
     def sensitivity(self) -> float:
         """The bound in units of the gradient sum: C (1 + rho), rounded up to a whole grid unit."""
         return self.bound * self.step
 
-    def check(self, sensitivity: float, trainable: int, n_units: int, noise_multiplier: float) -> None:
-        """ValueError unless this is the rounding of a plan with these fields, and no sum with its noise comes near 64 bits."""
+    def check(
+        self, sensitivity: float, trainable: int, n_units: int, noise_multiplier: float
+    ) -> None:
+        """ValueError unless this is the rounding of a plan with these fields, and no sum with its
+        noise comes near 64 bits.
+        """
         if self != Rounding.of(sensitivity, trainable, self.slack):
-            raise ValueError("the rounding does not follow from the plan's fields: make the plan again")
+            raise ValueError(
+                "the rounding does not follow from the plan's fields: make the plan again"
+            )
         if Fraction(n_units) * self.bound + 40 * Fraction(noise_multiplier) * self.bound >= 2**62:
             raise ValueError(
-                "the sum and its noise would not fit into 64 bits: train fewer numbers, or lower n_units, or ask for less noise"
+                "the sum and its noise would not fit into 64 bits: train fewer numbers, or lower"
+                " n_units, or ask for less noise"
             )
 
     def to_json(self) -> dict:
@@ -75,4 +93,9 @@ class Rounding:
 
 
 def _positive(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    return (
+        not isinstance(value, bool)
+        and isinstance(value, (int, float))
+        and math.isfinite(value)
+        and value > 0
+    )

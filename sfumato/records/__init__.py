@@ -1,4 +1,6 @@
-"""Private images, read once and stripped: slots, labels, units, canonical pixels. The only room that opens them."""
+"""Private images, read once and stripped: slots, labels, units, canonical pixels. The only room
+that opens them.
+"""
 
 from __future__ import annotations
 
@@ -9,4 +11,14 @@ from .load import load_records
 from .recordset import Facts, RecordSet
 from .summary import Summary, describe, spelling
 
-__all__ = ["FEW", "Facts", "RecordSet", "Summary", "bundled_digits", "describe", "is_flat", "load_records", "spelling"]
+__all__ = [
+    "FEW",
+    "Facts",
+    "RecordSet",
+    "Summary",
+    "bundled_digits",
+    "describe",
+    "is_flat",
+    "load_records",
+    "spelling",
+]

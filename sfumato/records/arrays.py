@@ -13,25 +13,46 @@ import numpy as np
 
 from ..errors import DataError
 
-PLENTY, MOST_EXPANSION = 256 * 2**20, 50  # bytes; unpacked size / packed size that is still believed above it
+# bytes; unpacked size / packed size that is still believed above it
+PLENTY, MOST_EXPANSION = 256 * 2**20, 50
 BLOCK = 1024  # pictures that are converted at once
-_BAD_NPZ = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, RecursionError,
-            struct.error, zlib.error, zipfile.BadZipFile, MemoryError)  # fmt: skip
+_BAD_NPZ = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    MemoryError,
+)
 IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
 
 
 def find_idx(path: Path, split: str) -> tuple[Path, Path] | None:
-    """The (images, labels) files of an idx pair in a folder or named by either file; None when it is not idx."""
+    """The (images, labels) files of an idx pair in a folder or named by either file; None when it
+    is not idx.
+    """
     if path.is_file():
         for one, other in (("images", "labels"), ("labels", "images")):
             if f"{one}-idx" in path.name or f"{one}.idx" in path.name:
                 twin = _twin(path, one, other)
                 return (path, twin) if one == "images" else (twin, path)
         return None
-    pairs = [p for p in sorted(path.iterdir()) if p.is_file() and ("images-idx3" in p.name or "images.idx3" in p.name)]
+    pairs = [
+        p
+        for p in sorted(path.iterdir())
+        if p.is_file() and ("images-idx3" in p.name or "images.idx3" in p.name)
+    ]
     if not pairs:
         return None
-    wanted = [p for p in pairs if any(name in p.name.split("images")[0] for name in IDX_NAMES[split])]
+    wanted = [
+        p for p in pairs if any(name in p.name.split("images")[0] for name in IDX_NAMES[split])
+    ]
     plain = [p for p in wanted if p.suffix != ".gz"]
     wanted = plain or wanted
     if len(wanted) != 1:
@@ -53,7 +74,9 @@ def _twin(path: Path, one: str, other: str) -> Path:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises DataError for a wrong or cut file."""
+    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises DataError for a wrong
+    or cut file.
+    """
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
@@ -68,7 +91,9 @@ def read_idx(path: Path) -> np.ndarray:
             raise DataError(f"{path.name} is cut or too long for its idx header: copy it again")
         return np.memmap(path, np.uint8, "r", offset, shape)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again") from None
+        raise DataError(
+            f"{path.name} cannot be read as idx ({type(error).__name__}): copy it again"
+        ) from None
 
 
 def parse_idx(data: bytes, name: str) -> np.ndarray:
@@ -80,15 +105,25 @@ def parse_idx(data: bytes, name: str) -> np.ndarray:
 
 
 def _idx_header(head: bytes, name: str) -> tuple[tuple[int, ...], int]:
-    if len(head) < 8 or head[:3] != b"\0\0\x08" or head[3] not in (1, 3, 4) or len(head) < 4 + 4 * head[3]:
-        raise DataError(f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1 labels")
+    if (
+        len(head) < 8
+        or head[:3] != b"\0\0\x08"
+        or head[3] not in (1, 3, 4)
+        or len(head) < 4 + 4 * head[3]
+    ):
+        raise DataError(
+            f"{name} is not an idx file of unsigned bytes: give MNIST-style idx3 images and idx1"
+            " labels"
+        )
     return struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]]), 4 + 4 * head[3]
 
 
 def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
-    """Arrays of an npz file by name, `images` and `labels` also under the names of MedMNIST and Keras.
+    """Arrays of an npz file by name, `images` and `labels` also under the names of MedMNIST and
+    Keras.
 
-    Stored (uncompressed) members are memory-mapped. Raises DataError for pickled, cut or missing arrays.
+    Stored (uncompressed) members are memory-mapped. Raises DataError for pickled, cut or missing
+    arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -97,7 +132,10 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
                 raise ValueError("a name stands twice")
             # Each, and together: many small bombs are one.
             for packed, size in [(e.compress_size, e.file_size) for e in entries] + [
-                (path.stat().st_size, sum(e.file_size for e in entries if e.compress_type != zipfile.ZIP_STORED))
+                (
+                    path.stat().st_size,
+                    sum(e.file_size for e in entries if e.compress_type != zipfile.ZIP_STORED),
+                )
             ]:
                 check_expansion(packed, size)
             for entry in entries:
@@ -108,7 +146,8 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             labels = _first(names, ("labels", f"{split}_labels", f"y_{split}"))
             if images is None:
                 raise DataError(
-                    "the npz file has no array `images`: save one with np.savez(file, images=..., labels=...)"
+                    "the npz file has no array `images`: save one with np.savez(file, images=...,"
+                    " labels=...)"
                 )
             arrays = {
                 name: file[name]
@@ -122,17 +161,23 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             return arrays
     except _BAD_NPZ as error:
         cause = "pickled objects" if "pickle" in str(error) else type(error).__name__
-        raise DataError(f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez") from None
+        raise DataError(
+            f"{path.name} cannot be read as npz ({cause}): save plain arrays with np.savez"
+        ) from None
 
 
 def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """ValueError for an array that says it is larger than its file: numpy would make room for it first."""
+    """ValueError for an array that says it is larger than its file: numpy would make room for it
+    first.
+    """
     with archive.open(entry) as stream:
         magic = stream.read(8)
         if entry.file_size < 10 or magic[:6] != b"\x93NUMPY":
             raise ValueError("not an array")
         stream.seek(0)
-        read_header = {1: np.lib.format.read_array_header_1_0}.get(magic[6], np.lib.format.read_array_header_2_0)
+        read_header = {1: np.lib.format.read_array_header_1_0}.get(
+            magic[6], np.lib.format.read_array_header_2_0
+        )
         np.lib.format.read_magic(stream)
         shape, _, dtype = read_header(stream)
         if dtype.hasobject:
@@ -142,10 +187,13 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
 
 
 def check_expansion(packed: int, unpacked: int) -> None:
-    """DataError for a file that would fill the memory when unpacked (sizes in bytes, as declared)."""
+    """DataError for a file that would fill the memory when unpacked (sizes in bytes, as
+    declared).
+    """
     if unpacked > max(PLENTY, MOST_EXPANSION * packed):
         raise DataError(
-            f"the file grows more than {MOST_EXPANSION} times when it is unpacked: if that is right, store it uncompressed"
+            f"the file grows more than {MOST_EXPANSION} times when it is unpacked: if that is"
+            " right, store it uncompressed"
         )
 
 
@@ -163,7 +211,11 @@ def _map_stored(path: Path, name: str) -> np.ndarray | None:
         local = stream.read(30)
         stream.seek(entry.header_offset + 30 + sum(struct.unpack("<HH", local[26:30])))
         major, _ = np.lib.format.read_magic(stream)
-        reader = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        reader = (
+            np.lib.format.read_array_header_1_0
+            if major == 1
+            else np.lib.format.read_array_header_2_0
+        )
         shape, fortran, dtype = reader(stream)
         if fortran or dtype.hasobject:
             return None
@@ -171,21 +223,30 @@ def _map_stored(path: Path, name: str) -> np.ndarray | None:
 
 
 def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Any image array as uint8 [n, H, W] or [n, H, W, 3], with bool [n]: whether each row is finite.
+    """Any image array as uint8 [n, H, W] or [n, H, W, 3], with bool [n]: whether each row is
+    finite.
 
-    Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or floats in 0..1;
-    alpha is composited on white. Raises DataError for other shapes, types and ranges.
+    Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or
+    floats in 0..1; alpha is composited on white. Raises DataError for other shapes, types and
+    ranges.
     """
     if images.ndim == 4 and images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3):
         images = np.moveaxis(images, 1, -1)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3, 4)):
-        raise DataError("array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]")
+        raise DataError(
+            "array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]"
+        )
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.dtype != np.uint8 or images.shape[3:] == (4,):
-        # Block by block: the source may be larger than the memory, and a whole copy in float64 certainly is.
-        blocks = [_canonical(images[at : at + BLOCK]) for at in range(0, max(len(images), 1), BLOCK)]
-        return np.concatenate([block for block, _ in blocks]), np.concatenate([finite for _, finite in blocks])
+        # Block by block: the source may be larger than the memory, and a whole copy in float64
+        # certainly is.
+        blocks = [
+            _canonical(images[at : at + BLOCK]) for at in range(0, max(len(images), 1), BLOCK)
+        ]
+        return np.concatenate([block for block, _ in blocks]), np.concatenate(
+            [finite for _, finite in blocks]
+        )
     return images, np.ones(len(images), bool)
 
 
@@ -199,10 +260,14 @@ def _canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         finite = np.isfinite(images).reshape(len(images), -1).all(1)
         images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
         if images.size and (images.min() < 0 or images.max() > 1):
-            raise DataError("array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1")
+            raise DataError(
+                "array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1"
+            )
         images = np.rint(images * 255).astype(np.uint8)
     elif images.dtype != np.uint8:
-        raise DataError(f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1")
+        raise DataError(
+            f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1"
+        )
     if images.ndim == 4 and images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint32)
         images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -15,37 +15,50 @@ from .recordset import Facts
 from .spelling import loose, unit_value
 
 FEW = 3
-"""Units that a class read off the data has at least, or the owner is asked whether its name may be published at all.
+"""Units that a class read off the data has at least, or the owner is asked whether its name may be
+published at all.
 
-With fewer than three, whoever knows one unit of the class learns from its name that a certain other one is there: the smallest cell
-that statistical offices publish. It is no guarantee, and none is claimed: whether the list is public is for the owner to say.
+With fewer than three, whoever knows one unit of the class learns from its name that a certain other
+one is there: the smallest cell
+that statistical offices publish. It is no guarantee, and none is claimed: whether the list is
+public is for the owner to say.
 """
 UNKNOWN = "label not in the class list"
 
 
 def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tuple[str, ...]:
-    """The list that was declared or came with a file, or the names found (numbers by size). SfumatoError for an empty or doubled list."""
+    """The list that was declared or came with a file, or the names found (numbers by size).
+    SfumatoError for an empty or doubled list.
+    """
     if listed is not None:
         classes = tuple(str(name).strip() for name in listed)
         if not classes or "" in classes or len(set(classes)) < len(classes):
             raise SfumatoError(
-                "the class list is empty, has an empty name or names a class twice: give --classes a,b,c"
+                "the class list is empty, has an empty name or names a class twice: give --classes"
+                " a,b,c"
             )
         return classes
     found = {name for name in names if name is not None}
     if not found:
         raise DataError("no record has a label: fill the label column, or say --unlabelled")
     return tuple(
-        sorted(found, key=lambda name: (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name))
+        sorted(
+            found,
+            key=lambda name: (
+                (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name)
+            ),
+        )
     )
 
 
 def apart_from_few(
     labels: np.ndarray, classes: tuple[str, ...], unit: np.ndarray, usable: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, int]]:
-    """Labels and a found list without the classes of fewer than FEW units with a usable record, and what these have.
+    """Labels and a found list without the classes of fewer than FEW units with a usable record, and
+    what these have.
 
-    Their records keep slot and weight; only their label is -1. It is for looking at: `prepare` refuses such a set.
+    Their records keep slot and weight; only their label is -1. It is for looking at: `prepare`
+    refuses such a set.
     """
     number = {i: len(np.unique(unit[usable & (labels == i)])) for i in range(len(classes))}
     kept = [i for i in number if number[i] >= FEW]
@@ -55,8 +68,12 @@ def apart_from_few(
     return new[labels], tuple(classes[i] for i in kept), few
 
 
-def number_labels(names: Sequence[str | None], classes: tuple[str, ...], rules: list[str | None]) -> np.ndarray:
-    """int64 [n] indices into `classes`, -1 for a missing or undeclared label, whose rule goes into `rules`."""
+def number_labels(
+    names: Sequence[str | None], classes: tuple[str, ...], rules: list[str | None]
+) -> np.ndarray:
+    """int64 [n] indices into `classes`, -1 for a missing or undeclared label, whose rule goes into
+    `rules`.
+    """
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number.get(name, -1) for name in names], np.int64)
     for slot in np.flatnonzero(labels < 0):
@@ -66,8 +83,10 @@ def number_labels(names: Sequence[str | None], classes: tuple[str, ...], rules: 
 
 @dataclass(frozen=True)
 class Units:
-    """int64 [n] unit numbers in order of first appearance; SHA-256 of every slot's value (None without a column), b"" where missing;
-    spellings that were taken for another value's, and values that might be another spelling of another."""
+    """int64 [n] unit numbers in order of first appearance; SHA-256 of every slot's value (None
+    without a column), b"" where missing; spellings that were taken for another value's, and values
+    that might be another spelling of another.
+    """
 
     number: np.ndarray
     prints: tuple[bytes, ...] | None = None
@@ -76,7 +95,9 @@ class Units:
 
 
 def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | None]) -> Units:
-    """Units from a column; values of equal `unit_value` are one. A record without a unit is a zero slot and its own unit."""
+    """Units from a column; values of equal `unit_value` are one. A record without a unit is a zero
+    slot and its own unit.
+    """
     if names is None:
         return Units(np.arange(n, dtype=np.int64))
     form = {name: unit_value(name) for name in set(names) if name is not None}
@@ -88,7 +109,9 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
             rules[slot] = rules[slot] or "missing unit"
         found[slot] = number.setdefault(value or ("slot", slot), len(number))
     values = set(form.values()) - {""}
-    prints = {value: hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() for value in values}
+    prints = {
+        value: hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() for value in values
+    }
     shared = Counter(map(loose, values))
     return Units(
         found,
@@ -99,7 +122,9 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
 
 
 def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
-    """Decode every slot once, in a process of its own, and note what it holds; broken rules go into `rules`."""
+    """Decode every slot once, in a process of its own, and note what it holds; broken rules go into
+    `rules`.
+    """
     n = len(rules)
     sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
     thumbnails = np.zeros((n, 64), np.uint8)
@@ -109,23 +134,40 @@ def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
             continue
         sizes[slot], exif[slot], thumbnails[slot] = seen.size, seen.exif, seen.thumbnail
         prints[slot], seals[slot] = seen.print, seen.seal
-    return {"sizes": sizes, "exif": exif, "prints": tuple(prints), "seals": tuple(seals), "thumbnails": thumbnails}
+    return {
+        "sizes": sizes,
+        "exif": exif,
+        "prints": tuple(prints),
+        "seals": tuple(seals),
+        "thumbnails": thumbnails,
+    }
 
 
-def judge(rules: list[str | None], max_bad: float, classes: tuple[str, ...]) -> tuple[np.ndarray, dict[str, int]]:
-    """(usable bool [n], bad records by rule). Raises DataError for none, or more than `max_bad` bad records."""
+def judge(
+    rules: list[str | None], max_bad: float, classes: tuple[str, ...]
+) -> tuple[np.ndarray, dict[str, int]]:
+    """(usable bool [n], bad records by rule). Raises DataError for none, or more than `max_bad` bad
+    records.
+    """
     n, bad = len(rules), dict(Counter(rule for rule in rules if rule))
     if not classes:
         raise SfumatoError("the class list is empty: give --classes a,b,c")
     if n == 0:
         raise DataError(
-            "empty: there is no record here; give class folders, metadata.csv with its images, parquet, idx or npz"
+            "empty: there is no record here; give class folders, metadata.csv with its images,"
+            " parquet, idx or npz"
         )
     usable = np.array([rule is None for rule in rules])
     wrong = n - int(usable.sum())
     if wrong == n or wrong > max_bad * n:
-        counts = ", ".join(f"{rule}: {count}" for rule, count in sorted(bad.items(), key=lambda item: -item[1]))
-        cure = "repair them" if wrong == n else f"repair or remove them, or raise --max-bad above {wrong / n:.3g}"
+        counts = ", ".join(
+            f"{rule}: {count}" for rule, count in sorted(bad.items(), key=lambda item: -item[1])
+        )
+        cure = (
+            "repair them"
+            if wrong == n
+            else f"repair or remove them, or raise --max-bad above {wrong / n:.3g}"
+        )
         if bad.get(UNKNOWN) and wrong != n:
             cure = f"correct --classes, {cure}"
         elif bad.get(UNKNOWN):
@@ -136,5 +178,7 @@ def judge(rules: list[str | None], max_bad: float, classes: tuple[str, ...]) -> 
 
 def facts_of(bad: dict[str, int], **known) -> Facts:
     """Facts with plain dictionaries, whatever counters they were collected in."""
-    known["ignored"] = {reason: int(count) for reason, count in known.get("ignored", {}).items() if count}
+    known["ignored"] = {
+        reason: int(count) for reason, count in known.get("ignored", {}).items() if count
+    }
     return Facts(bad=bad, **known)

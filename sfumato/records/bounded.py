@@ -1,6 +1,8 @@
-"""Files from anyone, read in a bounded way: a process of its own decodes them, and dies in our place.
+"""Files from anyone, read in a bounded way: a process of its own decodes them, and dies in our
+place.
 
-Time and memory are fixed rules on one file alone, so they change no other record: the decision stays 1-stable.
+Time and memory are fixed rules on one file alone, so they change no other record: the decision
+stays 1-stable.
 """
 
 from __future__ import annotations
@@ -22,10 +24,24 @@ import numpy as np
 
 from ..errors import DataError, MachineError
 from .decode import BadImage
-from .worker import FOUND, HEAD, MEMORY, PARQUET, PICTURE, PIXELS, READY, SHAPE, SIDE, SIZE, TABLE, TOO_MUCH
+from .worker import (
+    FOUND,
+    HEAD,
+    MEMORY,
+    PARQUET,
+    PICTURE,
+    PIXELS,
+    READY,
+    SHAPE,
+    SIDE,
+    SIZE,
+    TABLE,
+    TOO_MUCH,
+)
 
 SECONDS = 8.0  # of processor time for one picture
-HANDING_OVER = 4 * SECONDS  # for one that was indexed within SECONDS: whether it is there must not hang on the machine's mood
+# for one that was indexed within SECONDS: whether it is there must not hang on the machine's mood
+HANDING_OVER = 4 * SECONDS
 PIPE = 48 * 2**10  # bytes of answers that fit into a pipe
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
@@ -34,12 +50,17 @@ AHEAD, HELD = 16, 32 * 2**20
 TOO_LONG, CRASHED = "takes too long to decode", "crashes the decoder"
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-_START = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from sfumato.records.worker import main; main()"
+_START = (
+    "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from sfumato.records.worker import"
+    " main; main()"
+)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one picture holds: (width, height), whether it had EXIF, SHA-256 of its pixels and of its file, uint8 [64]."""
+    """What one picture holds: (width, height), whether it had EXIF, SHA-256 of its pixels and of
+    its file, uint8 [64].
+    """
 
     size: tuple[int, int]
     exif: bool
@@ -60,26 +81,35 @@ def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str
             yield slot, answer.decode("ascii")
         else:
             width, height, exif, seen, small = FOUND.unpack(answer)
-            yield slot, Seen((width, height), exif, seen, seal(data), np.frombuffer(small, np.uint8))
+            yield (
+                slot,
+                Seen((width, height), exif, seen, seal(data), np.frombuffer(small, np.uint8)),
+            )
 
 
 def hand_over(
     read: Callable[[int], bytes], slots: Iterable[int], resolution: int = 0
 ) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3], None where the picture breaks a rule.
+    """Each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3], None where the
+    picture breaks a rule.
 
-    `resolution`: pixels on a side after `decode.fit`, 0 for the picture's own size. The bytes are decoded in the other process:
-    this one, which may hold keys, never runs a decoder on a private file. MachineError where no process can be started.
+    `resolution`: pixels on a side after `decode.fit`, 0 for the picture's own size. The bytes are
+    decoded in the other process: this one, which may hold keys, never runs a decoder on a private
+    file. MachineError where no process can be started.
     """
     # Answers that nobody reads yet must fit into a pipe, or both sides would wait for each other.
     ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
     request = SIDE.pack(resolution)
-    for slot, _, answer in _ask(PIXELS, lambda slot: request + read(slot), slots, ahead, HANDING_OVER):
+    for slot, _, answer in _ask(
+        PIXELS, lambda slot: request + read(slot), slots, ahead, HANDING_OVER
+    ):
         yield slot, None if isinstance(answer, str) else _pixels_of(answer)
 
 
 def _pixels_of(answer: bytes) -> np.ndarray | None:
-    """What `worker._pixels` packed; None for a rule, whose few letters never have the length that their first bytes would name."""
+    """What `worker._pixels` packed; None for a rule, whose few letters never have the length that
+    their first bytes would name.
+    """
     if len(answer) < SHAPE.size:
         return None
     height, width = SHAPE.unpack(answer[: SHAPE.size])
@@ -91,7 +121,9 @@ def _pixels_of(answer: bytes) -> np.ndarray | None:
 def _ask(
     kind: int, read: Callable[[int], bytes], slots: Iterable[int], ahead: int, seconds: float
 ) -> Iterator[tuple[int, bytes, bytes | str]]:
-    """(slot, request, answer or broken rule) of every slot; at most `ahead` requests wait for their answers."""
+    """(slot, request, answer or broken rule) of every slot; at most `ahead` requests wait for their
+    answers.
+    """
     with _LOCK:
         process = _ONE
         waiting: deque[tuple[int, bytes]] = deque()
@@ -102,7 +134,9 @@ def _ask(
                 except BadImage as bad:
                     yield slot, b"", bad.rule
                     continue
-                while waiting and (len(waiting) >= ahead or sum(len(d) for _, d in waiting) + len(data) > HELD):
+                while waiting and (
+                    len(waiting) >= ahead or sum(len(d) for _, d in waiting) + len(data) > HELD
+                ):
                     yield _next(process, waiting, kind, seconds)
                 waiting.append((slot, data))
                 process.send(kind, data, seconds)
@@ -114,7 +148,9 @@ def _ask(
 
 
 def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
-    """Let the other process read table files first. DataError where they take too much time or memory to read."""
+    """Let the other process read table files first. DataError where they take too much time or
+    memory to read.
+    """
     files = [Path(file).absolute() for file in files]
     size = sum(file.stat().st_size for file in files)
     if size <= SMALL and not parquet:
@@ -122,7 +158,11 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
     seconds = SECONDS + size / BYTES_PER_SECOND
     with _LOCK:
         process = _ONE
-        process.send(PARQUET if parquet else TABLE, json.dumps([str(file) for file in files]).encode(), seconds)
+        process.send(
+            PARQUET if parquet else TABLE,
+            json.dumps([str(file) for file in files]).encode(),
+            seconds,
+        )
         try:
             found = process.receive()
         except _Died as died:
@@ -138,8 +178,12 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
         raise DataError(f"{files[0].name} takes more than {limit} to read: {cure}")
 
 
-def _next(process: _Process, waiting: deque, kind: int, seconds: float) -> tuple[int, bytes, bytes | str]:
-    """The answer to the oldest picture; if it killed the process, a new one gets those behind it."""
+def _next(
+    process: _Process, waiting: deque, kind: int, seconds: float
+) -> tuple[int, bytes, bytes | str]:
+    """The answer to the oldest picture; if it killed the process, a new one gets those
+    behind it.
+    """
     slot, data = waiting[0]
     try:
         answer = process.receive()
@@ -152,7 +196,9 @@ def _next(process: _Process, waiting: deque, kind: int, seconds: float) -> tuple
 
 
 def _alone(process: _Process, data: bytes, kind: int, seconds: float) -> bytes | str:
-    """A second chance where the process was killed from outside, perhaps not for this picture's sake."""
+    """A second chance where the process was killed from outside, perhaps not for this picture's
+    sake.
+    """
     process.send(kind, data, seconds)
     try:
         return process.receive()
@@ -166,7 +212,9 @@ def seal(data: bytes) -> bytes:
 
 
 class _Died(Exception):
-    """The process ended over a request; `rule` is what it broke, None where something else killed it."""
+    """The process ended over a request; `rule` is what it broke, None where something else killed
+    it.
+    """
 
     def __init__(self, rule: str | None):
         super().__init__(rule)
@@ -198,13 +246,17 @@ class _Process:
             self.stop()
             if status == -signal.SIGPROF:
                 raise _Died(TOO_LONG)
-            raise _Died(None if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP) else CRASHED)
+            raise _Died(
+                None if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP) else CRASHED
+            )
         return answer
 
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _ENVIRONMENT
+        environment = {
+            name: os.environ[name] for name in _KEPT if name in os.environ
+        } | _ENVIRONMENT
         try:
             self.child = subprocess.Popen(
                 command,
@@ -213,18 +265,25 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # what C libraries say of a file is about private data
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for us: a run that stops at a step boundary still reads pictures
+                # Ctrl-C is for us: a run that stops at a step boundary still reads pictures
+                start_new_session=True,
             )
             greeting = self._read(len(READY))
         except OSError as error:
-            raise MachineError(f"no process can be started to decode images ({error.strerror})") from error
+            raise MachineError(
+                f"no process can be started to decode images ({error.strerror})"
+            ) from error
         if greeting != READY:
             self.stop()
-            raise MachineError("the process that decodes images does not start: install sfumato and Pillow again")
+            raise MachineError(
+                "the process that decodes images does not start: install sfumato and Pillow again"
+            )
 
     def _read(self, size: int) -> bytes:
         found = b""
-        while len(found) < size and (part := os.read(self.child.stdout.fileno(), size - len(found))):
+        while len(found) < size and (
+            part := os.read(self.child.stdout.fileno(), size - len(found))
+        ):
             found += part
         return found
 
@@ -243,7 +302,9 @@ _ONE = _Process()
 
 
 def _after_fork() -> None:
-    """The process belongs to our parent: two that write into its pipe would read each other's pictures."""
+    """The process belongs to our parent: two that write into its pipe would read each other's
+    pictures.
+    """
     global _LOCK, _ONE
     _LOCK, _ONE = threading.Lock(), _Process()
 

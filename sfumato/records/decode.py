@@ -46,7 +46,9 @@ _TURNS = {
 
 
 class BadImage(ValueError):
-    """One record broke a fixed rule; `rule` is its name. The record's slot stays and contributes zeros."""
+    """One record broke a fixed rule; `rule` is its name. The record's slot stays and contributes
+    zeros.
+    """
 
     def __init__(self, rule: str):
         super().__init__(rule)
@@ -56,8 +58,9 @@ class BadImage(ValueError):
 def decode(data: bytes) -> tuple[np.ndarray, bool]:
     """Decode one PNG, JPEG, WebP or BMP file: (uint8 [H, W, 3] RGB, whether it carried EXIF).
 
-    Orientation is applied and all metadata dropped, ICC profiles are ignored, transparency is composited on white,
-    16-bit grey is scaled by 1/257, an animation gives its first frame. Raises BadImage with the rule that refused it.
+    Orientation is applied and all metadata dropped, ICC profiles are ignored, transparency is
+    composited on white, 16-bit grey is scaled by 1/257, an animation gives its first frame. Raises
+    BadImage with the rule that refused it.
     """
     if not data:
         raise BadImage("empty file")
@@ -88,7 +91,9 @@ def decode(data: bytes) -> tuple[np.ndarray, bool]:
 
 
 def check_size(width: int, height: int) -> None:
-    """Apply the size rules to declared dimensions in pixels, before anything is decoded. Raises BadImage."""
+    """Apply the size rules to declared dimensions in pixels, before anything is decoded. Raises
+    BadImage.
+    """
     if width * height > MAX_PIXELS:
         raise BadImage("too large")
     if min(width, height) < 1:
@@ -115,12 +120,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         top = image if image.mode == "RGBA" else image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", top.size, BACKGROUND + (255,)), top).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", top.size, BACKGROUND + (255,)), top).convert(
+            "RGB"
+        )
     return image.convert("RGB")
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
-    # libjpeg invents the missing end of a progressive file: ask for an end marker after the first scan's header
+    # libjpeg invents the missing end of a progressive file: ask for an end marker after the first
+    # scan's header
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         if data[at + 1] == 0xFF:
@@ -135,7 +143,8 @@ def _jpeg_is_complete(data: bytes) -> bool:
 def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
     """Centre-crop [H, W, 3] uint8 to a square and bring it to [R, R, 3] by Lanczos.
 
-    With `pad` (records that came as arrays) a square at most 4 px smaller than R keeps its pixels and gets a border.
+    With `pad` (records that came as arrays) a square at most 4 px smaller than R keeps its pixels
+    and gets a border.
     """
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
@@ -163,7 +172,9 @@ def bordered(block: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def fingerprint(pixels: np.ndarray) -> bytes:
-    """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record; 32 bytes, private data."""
+    """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record; 32 bytes, private
+    data.
+    """
     return fingerprints(pixels[None])[0]
 
 
@@ -175,5 +186,9 @@ def fingerprints(block: np.ndarray) -> list[bytes]:
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """Grey 8x8 box thumbnail of [H, W, 3] as uint8 [64]; its average hash finds near-duplicates."""
-    grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L").resize((8, 8), Image.Resampling.BOX)
+    grey = (
+        Image.fromarray(np.ascontiguousarray(pixels))
+        .convert("L")
+        .resize((8, 8), Image.Resampling.BOX)
+    )
     return np.asarray(grey).reshape(64)

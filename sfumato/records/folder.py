@@ -36,7 +36,9 @@ LINK_OUT = "symbolic link out of the folder"
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads slot -> bytes of files below `root`; raises BadImage with the rule for one it may not read."""
+    """Reads slot -> bytes of files below `root`; raises BadImage with the rule for one it may not
+    read.
+    """
 
     root: Path
     names: tuple[str, ...]
@@ -46,14 +48,17 @@ class FileReader:
 
 
 def read_below(root: Path, name: str) -> bytes:
-    """Bytes of the regular file `name` below `root`. Raises BadImage: missing, a link that leads out, or too large."""
+    """Bytes of the regular file `name` below `root`. Raises BadImage: missing, a link that leads
+    out, or too large.
+    """
     if not name or "\0" in name:
         raise BadImage("missing file")
     try:
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()):
             raise BadImage(LINK_OUT)
-        # Not blocking, for a pipe that lies here as a file would wait for ever; and what counts is what the stream gives.
+        # Not blocking, for a pipe that lies here as a file would wait for ever; and what counts is
+        # what the stream gives.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise BadImage("missing file")
@@ -66,21 +71,26 @@ def read_below(root: Path, name: str) -> bytes:
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """`root`/train (or the wanted split) when the folder is laid out by splits, else `root` itself."""
+    """`root`/train (or the wanted split) when the folder is laid out by splits, else `root`
+    itself.
+    """
     folders = _folders(root)
     if folders and all(f.lower() in SPLITS for f in folders):
         if split not in folders:
             raise DataError(
-                f"the folder holds the splits {', '.join(folders)} and no {split!r}: name one of them as the path"
+                f"the folder holds the splits {', '.join(folders)} and no {split!r}: name one of"
+                " them as the path"
             )
         return root / split
     return root
 
 
 def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
-    """Relative names of the images in class folders, the class of each, and counts of files left out by reason.
+    """Relative names of the images in class folders, the class of each, and counts of files left
+    out by reason.
 
-    Raises DataError for an empty folder, an empty class, images without a class, or nothing but links.
+    Raises DataError for an empty folder, an empty class, images without a class, or nothing but
+    links.
     """
     folders, ignored = _folders(root), Counter()
     loose = [f for f in sorted(os.listdir(root)) if _is_picture(root / f)]
@@ -94,10 +104,13 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
                 "add metadata.csv (file_name,label), or say --unlabelled"
             )
         raise DataError(
-            "empty folder: no images here; give class folders, metadata.csv with its images, parquet, idx or npz"
+            "empty folder: no images here; give class folders, metadata.csv with its images,"
+            " parquet, idx or npz"
         )
     if loose:
-        raise DataError(f"{len(loose)} images lie beside the class folders: move them into a class folder")
+        raise DataError(
+            f"{len(loose)} images lie beside the class folders: move them into a class folder"
+        )
     names, labels = [], []
     for folder in folders:
         found = walk(root / folder, ignored, within=root)
@@ -111,7 +124,8 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
 def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:
     """Sorted relative names of all pictures below `root`.
 
-    Links to folders and links out of `within` (default: `root`) are left out and counted in `ignored`.
+    Links to folders and links out of `within` (default: `root`) are left out and counted in
+    `ignored`.
     """
     names, inside = [], (within or root).resolve()
     for folder, folders, files in os.walk(root, followlinks=False):
@@ -145,7 +159,9 @@ def _folders(root: Path) -> list[str]:
     return sorted(
         f
         for f in os.listdir(root)
-        if (root / f).is_dir() and not (root / f).is_symlink() and not f.startswith((".", "__MACOSX"))
+        if (root / f).is_dir()
+        and not (root / f).is_symlink()
+        and not f.startswith((".", "__MACOSX"))
     )
 
 

@@ -10,7 +10,15 @@ import numpy as np
 
 from ..errors import DataError, MachineError, SfumatoError
 from . import arrays, folder, parquet, tables
-from .assemble import apart_from_few, class_list, facts_of, index_files, judge, number_labels, number_units
+from .assemble import (
+    apart_from_few,
+    class_list,
+    facts_of,
+    index_files,
+    judge,
+    number_labels,
+    number_units,
+)
 from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
@@ -30,15 +38,18 @@ def load_records(
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
 ) -> RecordSet:
-    """Index private images at `path` and return their RecordSet; every image is decoded once, by fixed rules.
+    """Index private images at `path` and return their RecordSet; every image is decoded once, by
+    fixed rules.
 
-    Takes class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet, idx pairs and npz.
-    `labels`, `caption_column`, `unit` name columns (or npz arrays); labels default to the first of label, class.
-    `classes` declares the public class list; other labels become zero slots. Without it the list is read off the data (labels, folders,
-    or names that come with the file), and its classes of few units are kept apart (`RecordSet.few`), unless `yes_public` declares it as
-    it is found; as a list of names it must be the found one, word for word. `split` chooses where a source is laid
-    out in splits and is ignored elsewhere. `unlabelled` gives all records the one class "image".
-    An npz array called `unit` is used as privacy unit without being named. Raises SfumatoError for any bad input.
+    Takes class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet, idx
+    pairs and npz. `labels`, `caption_column`, `unit` name columns (or npz arrays); labels default
+    to the first of label, class. `classes` declares the public class list; other labels become zero
+    slots. Without it the list is read off the data (labels, folders, or names that come with the
+    file), and its classes of few units are kept apart (`RecordSet.few`), unless `yes_public`
+    declares it as it is found; as a list of names it must be the found one, word for word. `split`
+    chooses where a source is laid out in splits and is ignored elsewhere. `unlabelled` gives all
+    records the one class "image". An npz array called `unit` is used as privacy unit without being
+    named. Raises SfumatoError for any bad input.
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -48,7 +59,9 @@ def load_records(
     if unlabelled and labels is not None:
         raise SfumatoError("a label column and --unlabelled exclude each other: choose one")
     if yes_public is not False and classes is not None:
-        raise SfumatoError("--classes declares the list, and --yes-public the one that is found: choose one")
+        raise SfumatoError(
+            "--classes declares the list, and --yes-public the one that is found: choose one"
+        )
     if not root.exists():
         raise SfumatoError(f"no such file or folder: {str(path)!r}")
     options = {
@@ -110,26 +123,40 @@ def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
     else:
         names, labels, ignored = folder.class_folders(inner)
     reader = folder.FileReader(inner, tuple(names))
-    return _from_files(root, "folder", reader, len(names), labels, None, None, options, ignored=ignored)
+    return _from_files(
+        root, "folder", reader, len(names), labels, None, None, options, ignored=ignored
+    )
 
 
 def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet:
     rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
-    rows = [row for row in rows if _first_part(row) in (split, None) or not _is_split(base, _first_part(row))]
+    rows = [
+        row
+        for row in rows
+        if _first_part(row) in (split, None) or not _is_split(base, _first_part(row))
+    ]
     names = tuple(row.get("file_name") or "" for row in rows)
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
-        parts = [[p for p in name.split("/")[:-1] if p not in folder.SPLITS and p != "."] for name in names]
+        parts = [
+            [p for p in name.split("/")[:-1] if p not in folder.SPLITS and p != "."]
+            for name in names
+        ]
         if not names or not all(parts):
-            raise DataError(f"{table.name} has no column label or class: name one with --labels, or say --unlabelled")
+            raise DataError(
+                f"{table.name} has no column label or class: name one with --labels, or say"
+                " --unlabelled"
+            )
         listed["labels"] = [part[0] for part in parts]
     reader = folder.FileReader(base, names)
     ignored = Counter()
     unlisted = set(folder.walk(base, ignored)) - {name.removeprefix("./") for name in names}
     ignored.pop("not an image", None)  # the table itself
-    ignored["image not in the table"] = sum(1 for name in unlisted if name.split("/")[0] not in folder.SPLITS - {split})
+    ignored["image not in the table"] = sum(
+        1 for name in unlisted if name.split("/")[0] not in folder.SPLITS - {split}
+    )
     return _from_files(
         root,
         "table",
@@ -159,7 +186,8 @@ def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
     if chosen["labels"] is None and not options["unlabelled"]:
         chosen["labels"] = next((name for name in tables.LABEL_COLUMNS if name in columns), None)
     return {
-        what: None if name is None else tables.column(rows, columns, name, flags[what]) for what, name in chosen.items()
+        what: None if name is None else tables.column(rows, columns, name, flags[what])
+        for what, name in chosen.items()
     }
 
 
@@ -169,8 +197,13 @@ def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
-        raise DataError("the parquet file has no column label or class: name one with --labels, or say --unlabelled")
-    label_column = options["labels"] or next((name for name in tables.LABEL_COLUMNS if name in columns), None)
+        raise DataError(
+            "the parquet file has no column label or class: name one with --labels, or say"
+            " --unlabelled"
+        )
+    label_column = options["labels"] or next(
+        (name for name in tables.LABEL_COLUMNS if name in columns), None
+    )
     if label_column in names and listed["labels"] is not None:
         listed["labels"] = _named(listed["labels"], names[label_column])
         options = options | {"names": names[label_column]}
@@ -189,21 +222,28 @@ def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
 
 
 def _named(numbers: Sequence[str | None], names: Sequence) -> list[str | None]:
-    # datasets writes -1 for a label that is not known; a number beyond the names stays and meets the class-list rule
+    # datasets writes -1 for a label that is not known; a number beyond the names stays and meets
+    # the class-list rule
     known = {str(i): str(name) for i, name in enumerate(names)}
     return [None if number in (None, "-1") else known.get(number, number) for number in numbers]
 
 
-def _from_files(root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=()) -> RecordSet:
+def _from_files(
+    root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=()
+) -> RecordSet:
     rules: list[str | None] = [None] * n
     numbers, classes = _labels(labels, n, options, rules)
     unit = number_units(units, n, rules)
     known = index_files(reader, rules)
     known |= {"ignored": ignored or {}, "columns": columns}
-    return _record_set(root, kind, options, numbers, classes, unit, captions, rules, known, read=reader)
+    return _record_set(
+        root, kind, options, numbers, classes, unit, captions, rules, known, read=reader
+    )
 
 
-def _record_set(root, kind, options, numbers, classes, unit, captions, rules, known, **source) -> RecordSet:
+def _record_set(
+    root, kind, options, numbers, classes, unit, captions, rules, known, **source
+) -> RecordSet:
     usable, bad = judge(rules, options["max_bad"], classes)
     found, few = options["classes"] is None and not options["unlabelled"], {}
     if found and not _confirmed(options["yes_public"], classes):
@@ -226,26 +266,38 @@ def _record_set(root, kind, options, numbers, classes, unit, captions, rules, kn
 
 
 def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
-    """Whether the owner has declared the found list; SfumatoError where the names given are not the ones found, word for word."""
+    """Whether the owner has declared the found list; SfumatoError where the names given are not the
+    ones found, word for word.
+    """
     if isinstance(said, bool):
         return said
     if sorted(said) != sorted(classes):
         raise SfumatoError(
-            "the classes confirmed are not those found, word for word: declare a list of your own with --classes"
+            "the classes confirmed are not those found, word for word: declare a list of your own"
+            " with --classes"
         )
     return True
 
 
-def _labels(labels, n: int, options: dict, rules: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(
+    labels, n: int, options: dict, rules: list[str | None]
+) -> tuple[np.ndarray, tuple[str, ...]]:
     if options["unlabelled"]:
-        classes = (UNLABELLED,) if options["classes"] is None else class_list((), options["classes"])
+        classes = (
+            (UNLABELLED,) if options["classes"] is None else class_list((), options["classes"])
+        )
         if len(classes) != 1:
-            raise SfumatoError("--unlabelled goes with one class at most: leave --classes out, or name one")
+            raise SfumatoError(
+                "--unlabelled goes with one class at most: leave --classes out, or name one"
+            )
         return np.zeros(n, np.int64), classes
     if n == 0:
         judge([], 1, (UNLABELLED,))
-    # Names that come with a file are found like those of folders: whoever made the file had the data before them.
-    classes = class_list(labels, options.get("names") if options["classes"] is None else options["classes"])
+    # Names that come with a file are found like those of folders: whoever made the file had the
+    # data before them.
+    classes = class_list(
+        labels, options.get("names") if options["classes"] is None else options["classes"]
+    )
     return number_labels(labels, classes, rules), classes
 
 
@@ -259,7 +311,8 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
             check_size(images.shape[2], images.shape[1])
         except BadImage as bad:
             raise DataError(
-                f"images of {images.shape[2]}x{images.shape[1]} pixels are refused by rule: {bad.rule}"
+                f"images of {images.shape[2]}x{images.shape[1]} pixels are refused by rule:"
+                f" {bad.rule}"
             ) from None
     lists = {
         what: _vector(found, options[what] or name, n, options[what] is not None)
@@ -267,25 +320,38 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
     }
     if lists["labels"] is None and not options["unlabelled"]:
         raise DataError(
-            "there is no array `labels` beside the images: add one, name it with --labels, or say --unlabelled"
+            "there is no array `labels` beside the images: add one, name it with --labels, or say"
+            " --unlabelled"
         )
-    if "classes" in found and not options["unlabelled"] and found[options["labels"] or "labels"].dtype.kind in "iuf":
+    if (
+        "classes" in found
+        and not options["unlabelled"]
+        and found[options["labels"] or "labels"].dtype.kind in "iuf"
+    ):
         names = found["classes"].reshape(-1).tolist()
         lists["labels"], options = _named(lists["labels"], names), options | {"names": names}
     rules: list[str | None] = [None if ok else "not finite" for ok in finite]
     numbers, classes = _labels(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
     known = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
-    return _record_set(root, kind, options, numbers, classes, unit, lists["captions"], rules, known, array=images)
+    return _record_set(
+        root, kind, options, numbers, classes, unit, lists["captions"], rules, known, array=images
+    )
 
 
-def _vector(found: dict[str, np.ndarray], name: str | None, n: int, asked: bool) -> list[str | None] | None:
+def _vector(
+    found: dict[str, np.ndarray], name: str | None, n: int, asked: bool
+) -> list[str | None] | None:
     if name is None or (name not in found and not asked):
         return None
     if name not in found:
-        raise SfumatoError(f"no array {name!r} beside the images: there are {', '.join(sorted(found))}")
+        raise SfumatoError(
+            f"no array {name!r} beside the images: there are {', '.join(sorted(found))}"
+        )
     if found[name].size != n:
-        raise DataError(f"array {name!r} has {found[name].size} entries for {n} images: give one per image")
+        raise DataError(
+            f"array {name!r} has {found[name].size} entries for {n} images: give one per image"
+        )
     values = found[name].reshape(-1)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")

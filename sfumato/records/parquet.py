@@ -1,4 +1,6 @@
-"""Parquet tables with images inside, as `datasets` writes them: a struct of bytes and path, or plain bytes."""
+"""Parquet tables with images inside, as `datasets` writes them: a struct of bytes and path, or
+plain bytes.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class ParquetImages:
 
 
 def _read_group(file: Path, group: int, column: str):
-    """One row group's images; BadImage for each of its slots where the file is damaged, or changed since it was listed."""
+    """One row group's images; BadImage for each of its slots where the file is damaged, or changed
+    since it was listed.
+    """
     import pyarrow as pa
 
     try:
@@ -53,7 +57,9 @@ def _read_group(file: Path, group: int, column: str):
 
 
 def read_through(files: list[Path]) -> None:
-    """Read all that will be read of these files once, a row group at a time; for the process that may die of it."""
+    """Read all that will be read of these files once, a row group at a time; for the process that
+    may die of it.
+    """
     image, rows, _, _ = read_columns(files)
     read = ParquetImages(files, image)
     for start in read.starts if rows else ():
@@ -64,7 +70,9 @@ def read_through(files: list[Path]) -> None:
 
 
 def find_parquet(path: Path, split: str) -> list[Path]:
-    """Parquet files at `path` (a file, a folder, or its data/); only `split` where names begin with splits."""
+    """Parquet files at `path` (a file, a folder, or its data/); only `split` where names begin with
+    splits.
+    """
     if path.is_file():
         return [path] if path.suffix.lower() == ".parquet" else []
     files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
@@ -77,8 +85,11 @@ def find_parquet(path: Path, split: str) -> list[Path]:
     return files
 
 
-def read_columns(files: list[Path]) -> tuple[str, list[dict], tuple[str, ...], dict[str, list[str]]]:
-    """(image column, rows of all other flat columns, their names, class names by ClassLabel column).
+def read_columns(
+    files: list[Path],
+) -> tuple[str, list[dict], tuple[str, ...], dict[str, list[str]]]:
+    """(image column, rows of all other flat columns, their names, class names by ClassLabel
+    column).
 
     Raises DataError for files that cannot be read, differ in columns, or hold no image column.
     """
@@ -96,13 +107,21 @@ def read_columns(files: list[Path]) -> tuple[str, list[dict], tuple[str, ...], d
         and not pa.types.is_large_binary(f.type)
     ]
     try:
-        rows = [row for file in files for row in pq.read_table(file, columns=flat, partitioning=None).to_pylist()]
+        rows = [
+            row
+            for file in files
+            for row in pq.read_table(file, columns=flat, partitioning=None).to_pylist()
+        ]
     except (pa.ArrowException, OSError, KeyError):
-        raise DataError("the parquet files cannot be read together: give files with the same columns") from None
+        raise DataError(
+            "the parquet files cannot be read together: give files with the same columns"
+        ) from None
     if not flat:  # a table of no columns has no rows to list
         rows = [{} for file in files for _ in range(_open(file).metadata.num_rows)]
     names = {
-        key: value["names"] for key, value in _features(first).items() if isinstance(value, dict) and "names" in value
+        key: value["names"]
+        for key, value in _features(first).items()
+        if isinstance(value, dict) and "names" in value
     }
     return image, rows, tuple(flat), names
 
@@ -135,13 +154,16 @@ def _image_column(schema) -> str:
 
     able = [f.name for f in schema if holds_bytes(f.type)]
     declared = [
-        k for k, v in _features(schema).items() if isinstance(v, dict) and v.get("_type") == "Image" and k in able
+        k
+        for k, v in _features(schema).items()
+        if isinstance(v, dict) and v.get("_type") == "Image" and k in able
     ]
     for name in [*declared, "image", "img", "images"]:
         if name in able:
             return name
     if len(able) != 1:
         raise DataError(
-            "the parquet file has no clear image column: name it `image`, as bytes or a struct of bytes and path"
+            "the parquet file has no clear image column: name it `image`, as bytes or a struct of"
+            " bytes and path"
         )
     return able[0]

@@ -18,18 +18,23 @@ CHANGED = "changed since it was indexed"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Facts:
-    """What reading every record once has shown. Private: for the local summary and the checks, never for a release."""
+    """What reading every record once has shown. Private: for the local summary and the checks,
+    never for a release.
+    """
 
     sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
     exif: np.ndarray | None = None  # bool [n]
-    prints: tuple[bytes, ...] | None = None  # SHA-256 of each record's canonical pixels; b"" for zero slots
-    seals: tuple[bytes, ...] | None = None  # SHA-256 of each file as it was indexed; b"" for zero slots
+    # SHA-256 of each record's canonical pixels; b"" for zero slots
+    prints: tuple[bytes, ...] | None = None
+    # SHA-256 of each file as it was indexed; b"" for zero slots
+    seals: tuple[bytes, ...] | None = None
     units: tuple[bytes, ...] | None = (
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
     )
     thumbnails: np.ndarray | None = None  # uint8 [n, 64] grey 8x8
     bad: dict[str, int] = field(default_factory=dict)  # rule -> count
-    ignored: dict[str, int] = field(default_factory=dict)  # files that are no records: reason -> count
+    # files that are no records: reason -> count
+    ignored: dict[str, int] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     respelt: int = 0  # spellings of units that were taken for another one's
     doubtful: int = 0  # units whose value might be another spelling of another's
@@ -37,12 +42,15 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class RecordSet:
-    """n slots of private images with labels and privacy units (privacy unit: the thing that is protected).
+    """n slots of private images with labels and privacy units (privacy unit: the thing that is
+    protected).
 
-    `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1; `usable` bool [n]:
-    a slot that is False broke a rule, stays in n and contributes nothing. `classes_found`: the list was read off the data.
-    `few`: the found classes of fewer units than `classes.FEW` and how many units each has; they are not in `classes`, their records have
-    label -1, and nothing is planned or trained before the owner has declared the list. The repr shows no record.
+    `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1;
+    `usable` bool [n]: a slot that is False broke a rule, stays in n and contributes nothing.
+    `classes_found`: the list was read off the data. `few`: the found classes of fewer units than
+    `classes.FEW` and how many units each has; they are not in `classes`, their records have label
+    -1, and nothing is planned or trained before the owner has declared the list. The repr shows no
+    record.
     """
 
     source: str
@@ -57,8 +65,10 @@ class RecordSet:
     classes_found: bool = False
     few: dict[str, int] = field(default_factory=dict, repr=False)
     array: np.ndarray | None = field(default=None, repr=False)  # uint8 [n, H, W] or [n, H, W, 3]
-    read: Callable[[int], bytes] | None = field(default=None, repr=False)  # place in the source -> encoded image file
-    place: np.ndarray | None = field(default=None, repr=False)  # int64 [n] slot -> place in the source; None: the same
+    # place in the source -> encoded image file
+    read: Callable[[int], bytes] | None = field(default=None, repr=False)
+    # int64 [n] slot -> place in the source; None: the same
+    place: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def n(self) -> int:
@@ -80,11 +90,13 @@ class RecordSet:
         return self.load(indices, resolution)[0]
 
     def load(self, indices, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 [k, R, R, 3] RGB, bool [k] whether it is the picture that was indexed) of the slots `indices`.
+        """(uint8 [k, R, R, 3] RGB, bool [k] whether it is the picture that was indexed) of the
+        slots `indices`.
 
-        Square centre crop, then Lanczos. Array records at most 4 px smaller than R get a border of their own background instead.
-        Zeros and False for an unusable slot, and for one that has changed or vanished since: after a charge no record ends
-        a run, and nothing that the ledger did not see is trained on.
+        Square centre crop, then Lanczos. Array records at most 4 px smaller than R get a border of
+        their own background instead. Zeros and False for an unusable slot, and for one that has
+        changed or vanished since: after a charge no record ends a run, and nothing that the ledger
+        did not see is trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         out = np.zeros((len(indices), resolution, resolution, 3), np.uint8)
@@ -93,7 +105,11 @@ class RecordSet:
             self._from_array(indices, out, good)
             return out, good
         # In file order: parquet row groups are read once each.
-        rows = [int(row) for row in np.argsort(self._place(indices), kind="stable") if self.usable[indices[row]]]
+        rows = [
+            int(row)
+            for row in np.argsort(self._place(indices), kind="stable")
+            if self.usable[indices[row]]
+        ]
         for row, pixels in hand_over(lambda row: self._bytes(int(indices[row])), rows, resolution):
             if pixels is not None:
                 out[row], good[row] = pixels, True
@@ -114,12 +130,17 @@ class RecordSet:
 
     @property
     def marks(self) -> dict[str, tuple[bytes, ...] | None]:
-        """What a ledger knows slots by beside `fingerprints`: `files`, SHA-256 of each file's bytes, and `units`, of each unit's value.
+        """What a ledger knows slots by beside `fingerprints`: `files`, SHA-256 of each file's
+        bytes, and `units`, of each unit's value.
 
         None where there are no files, or no unit column; b"" for an unusable slot. Private.
         """
         return {
-            name: None if found is None else tuple(mark if use else b"" for mark, use in zip(found, self.usable))
+            name: (
+                None
+                if found is None
+                else tuple(mark if use else b"" for mark, use in zip(found, self.usable))
+            )
             for name, found in (("files", self.facts.seals), ("units", self.facts.units))
         }
 
@@ -135,7 +156,8 @@ class RecordSet:
         return tuple(p if use else b"" for p, use in zip(found, self.usable))
 
     def rearranged(self, order: np.ndarray) -> RecordSet:
-        """The same records with slot i holding what slot order[i] held; units are numbered by first appearance again.
+        """The same records with slot i holding what slot order[i] held; units are numbered by first
+        appearance again.
 
         `order` int64 [n] is a permutation. Pixels stay where they are.
         """
@@ -162,28 +184,35 @@ class RecordSet:
 
     @property
     def reading_order(self) -> np.ndarray:
-        """The slots in the order of the source, int64 [n]: a parquet row group is then read once, not for every batch."""
+        """The slots in the order of the source, int64 [n]: a parquet row group is then read once,
+        not for every batch.
+        """
         return np.argsort(self._place(np.arange(self.n)), kind="stable")
 
     def _place(self, slots: np.ndarray) -> np.ndarray:
         return slots if self.place is None else self.place[slots]
 
     def pixels(self, slot: int) -> np.ndarray | None:
-        """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when its file is not the one that was indexed."""
+        """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when its file is
+        not the one that was indexed.
+        """
         if self.array is not None:
             place = int(self._place(np.int64(slot)))
             return _rgb(self.array[place : place + 1])[0]
         return dict(hand_over(self._bytes, [slot]))[slot]
 
     def _bytes(self, slot: int) -> bytes:
-        """The encoded file of one slot; BadImage when it is not the one that was indexed: others are not decoded at all."""
+        """The encoded file of one slot; BadImage when it is not the one that was indexed: others
+        are not decoded at all.
+        """
         data = self.read(int(self._place(np.int64(slot))))
         if seal(data) != self.facts.seals[slot]:
             raise BadImage(CHANGED)
         return data
 
     def digest(self, key: bytes) -> str:
-        """Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order: the identity of these data.
+        """Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order: the
+        identity of these data.
 
         It does not depend on the file format. Raises ValueError for a key under 16 bytes.
         """
@@ -195,7 +224,9 @@ class RecordSet:
         for slot in range(self.n):
             mac.update(self.fingerprints[slot] or bytes(32))
             if self.captions is not None:
-                mac.update(hashlib.sha256(self.captions[slot].encode("utf-8", "surrogatepass")).digest())
+                mac.update(
+                    hashlib.sha256(self.captions[slot].encode("utf-8", "surrogatepass")).digest()
+                )
         mac.update(self.labels.astype("<i8").tobytes() + self.unit.astype("<i8").tobytes())
         mac.update(self.usable.astype(np.uint8).tobytes())
         return mac.hexdigest()

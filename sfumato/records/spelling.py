@@ -1,4 +1,6 @@
-"""One unit under several spellings: the form by which values of a unit column are compared, and a looser one for doubts."""
+"""One unit under several spellings: the form by which values of a unit column are compared, and a
+looser one for doubts.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,24 @@ import re
 import unicodedata
 from decimal import Decimal
 
-# Signs that show nothing and are not of category Cf: joiners, fillers, selectors of variants (Unicode's Default_Ignorable_Code_Point).
-_INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10),
-              *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)}  # fmt: skip
-# What word processors write for a sign of the keyboard; a braille cell without dots looks like a space.
+# Signs that show nothing and are not of category Cf: joiners, fillers, selectors of variants
+# (Unicode's Default_Ignorable_Code_Point).
+_INVISIBLE = {
+    0x034F,
+    0x115F,
+    0x1160,
+    0x17B4,
+    0x17B5,
+    0x2065,
+    0x3164,
+    0xFFA0,
+    *range(0x180B, 0x1810),
+    *range(0xFE00, 0xFE10),
+    *range(0xFFF0, 0xFFF9),
+    *range(0xE0000, 0xE1000),
+}
+# What word processors write for a sign of the keyboard; a braille cell without dots looks like a
+# space.
 _TYPED = (
     {0x2800: " ", 0x2212: "-"}
     | dict.fromkeys((0x2018, 0x2019, 0x201B, 0x02BC), "'")
@@ -17,7 +33,8 @@ _TYPED = (
 )
 # Small letters whose small or capital form looks like a Latin one, after casefold.
 _LOOKS = str.maketrans("авсеніјкморѕтухԛԝαβεηικμνορτυχζ", "abcehijkmopstyxqwabehikmnoptyxz")
-# The Turkish letters with and without a dot are one, as the tables of others write capitals; casefold leaves a dot above behind.
+# The Turkish letters with and without a dot are one, as the tables of others write capitals;
+# casefold leaves a dot above behind.
 _DOTTED = re.compile("[i\u0131]\u0307*")
 _DIGITS = str.maketrans("oil", "011")
 
@@ -26,23 +43,31 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,5})?", re.ASCII)
 
 
 def unit_value(text: str) -> str:
-    """The form in which two spellings of one value are equal; "" for a value of invisible signs alone.
+    """The form in which two spellings of one value are equal; "" for a value of invisible signs
+    alone.
 
-    Case, compatibility forms (full width, ligatures), composed or decomposed accents, invisible marks, control and format
-    characters, kinds of dash, apostrophe and digit, the Turkish i with and without a dot, and white space around, doubled or of another
-    kind make no difference; nor do zeros before a number or behind its decimal point, or an exponent, which spreadsheets take away and
-    add. What is equal here is one unit: to
-    join two people costs utility, to part one costs the promise.
+    Case, compatibility forms (full width, ligatures), composed or decomposed accents, invisible
+    marks, control and format characters, kinds of dash, apostrophe and digit, the Turkish i with
+    and without a dot, and white space around, doubled or of another kind make no difference; nor do
+    zeros before a number or behind its decimal point, or an exponent, which spreadsheets take away
+    and add. What is equal here is one unit: to join two people costs utility, to part one costs the
+    promise.
     """
     before = None
-    while text != before:  # casefold and NFKC undo each other's work now and then: until nothing moves
-        before, text = text, unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    # casefold and NFKC undo each other's work now and then: until nothing moves
+    while text != before:
+        before, text = (
+            text,
+            unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()),
+        )
         text = _DOTTED.sub("i", " ".join("".join(map(_plain, text.translate(_TYPED))).split()))
     return _number(text) if _NUMBER.fullmatch(text) else text
 
 
 def _number(text: str) -> str:
-    """One form of a decimal number: digits without an exponent, without zeros that say nothing, "-" where it is below zero."""
+    """One form of a decimal number: digits without an exponent, without zeros that say nothing, "-"
+    where it is below zero.
+    """
     sign, digits, exponent = Decimal(text).as_tuple()
     written = "".join(map(str, digits))
     whole = written.rstrip("0")
@@ -70,8 +95,10 @@ def _plain(sign: str) -> str:
 
 
 def loose(value: str) -> str:
-    """A `unit_value` without accents, punctuation, spaces and leading zeros, and with Latin letters for those of other scripts that
-    look like them: what is equal here only may be one unit, and the owner has to say. A number with a decimal point is itself."""
+    """A `unit_value` without accents, punctuation, spaces and leading zeros, and with Latin letters
+    for those of other scripts that look like them: what is equal here only may be one unit, and the
+    owner has to say. A number with a decimal point is itself.
+    """
     if "." in value and _NUMBER.fullmatch(value):
         return value
     signs = unicodedata.normalize("NFD", value.translate(_LOOKS))

@@ -14,7 +14,9 @@ MOST_FEW = 50  # classes of few units that are shown by name
 
 @dataclass(frozen=True)
 class Summary:
-    """LOCAL ONLY: every figure is exact and not covered by any epsilon. Sizes are (width, height) in pixels."""
+    """LOCAL ONLY: every figure is exact and not covered by any epsilon. Sizes are (width, height)
+    in pixels.
+    """
 
     source: str
     kind: str
@@ -37,17 +39,38 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary as short lines for a terminal."""
-        unit = f"{self.n_units:,} units by {self.unit_column!r}, at most {self.max_per_unit} records each"
+        unit = (
+            f"{self.n_units:,} units by {self.unit_column!r}, at most {self.max_per_unit} records"
+            " each"
+        )
         out = [
-            f"{self.n:,} records, {self.usable:,} usable, {len(self.class_counts)} classes ({self.kind})",
-            unit if self.unit_column else "privacy unit: one record (name a column with --unit for patient or person)",
-            f"sizes {self.smallest[0]}x{self.smallest[1]} to {self.largest[0]}x{self.largest[1]} px; "
-            f"EXIF in {self.exif:,} files (is stripped)",
-            f"{self.exact_duplicates:,} exact duplicates, {self.near_duplicates:,} look-alikes (8x8 average hash)",
+            (
+                f"{self.n:,} records, {self.usable:,} usable, {len(self.class_counts)} classes"
+                f" ({self.kind})"
+            ),
+            (
+                unit
+                if self.unit_column
+                else "privacy unit: one record (name a column with --unit for patient or person)"
+            ),
+            (
+                f"sizes {self.smallest[0]}x{self.smallest[1]} to"
+                f" {self.largest[0]}x{self.largest[1]} px; EXIF in {self.exif:,} files (is"
+                " stripped)"
+            ),
+            (
+                f"{self.exact_duplicates:,} exact duplicates, {self.near_duplicates:,} look-alikes"
+                " (8x8 average hash)"
+            ),
         ]
         out += [f"class {name!r}: {count:,}" for name, count in self.class_counts.items()]
-        few = [f"class {name!r} is kept apart: {count:,} unit{'s' * (count != 1)}" for name, count in self.few.items()]
-        out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are kept apart"] * (len(few) > MOST_FEW)
+        few = [
+            f"class {name!r} is kept apart: {count:,} unit{'s' * (count != 1)}"
+            for name, count in self.few.items()
+        ]
+        out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are kept apart"] * (
+            len(few) > MOST_FEW
+        )
         out += [f"zero slots, {rule}: {count:,}" for rule, count in self.bad.items()]
         out += [f"left out, {reason}: {count:,}" for reason, count in self.ignored.items()]
         if self.columns:
@@ -56,16 +79,24 @@ class Summary:
 
 
 def describe(records: RecordSet) -> Summary:
-    """Count what is in `records`. LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never for a release."""
+    """Count what is in `records`. LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never
+    for a release.
+    """
     facts, usable = records.facts, records.usable
-    counts = np.bincount(records.labels[usable & (records.labels >= 0)], minlength=len(records.classes))
+    counts = np.bincount(
+        records.labels[usable & (records.labels >= 0)], minlength=len(records.classes)
+    )
     slots = np.flatnonzero(usable)
     if records.array is not None:
         prints = [records.fingerprints[slot] for slot in slots]
         thumbnails = _thumbnails(records.array, slots)  # as read, before any rearrangement
         sizes = np.array([records.array.shape[2:0:-1]])
     else:
-        prints, sizes, thumbnails = [facts.prints[slot] for slot in slots], facts.sizes[slots], facts.thumbnails[slots]
+        prints, sizes, thumbnails = (
+            [facts.prints[slot] for slot in slots],
+            facts.sizes[slots],
+            facts.thumbnails[slots],
+        )
     different = list({fingerprint: at for at, fingerprint in enumerate(prints)}.values())
     exact = len(slots) - len(different)
     near = look_alikes(thumbnails[different])
@@ -75,7 +106,9 @@ def describe(records: RecordSet) -> Summary:
         kind=records.kind,
         n=records.n,
         usable=len(slots),
-        class_counts={name: int(count) for name, count in zip(records.classes, counts, strict=True)},
+        class_counts={
+            name: int(count) for name, count in zip(records.classes, counts, strict=True)
+        },
         few=dict(records.few),
         smallest=tuple(int(v) for v in sizes[by_area[0]]),
         largest=tuple(int(v) for v in sizes[by_area[-1]]),
@@ -93,9 +126,11 @@ def describe(records: RecordSet) -> Summary:
 
 
 def look_alikes(thumbnails: np.ndarray, tolerance: int = 6) -> int:
-    """How many of the uint8 [n, 64] thumbnails look like another: equal 64-bit average hash and no cell further off.
+    """How many of the uint8 [n, 64] thumbnails look like another: equal 64-bit average hash and no
+    cell further off.
 
-    A hint only. The hash alone calls a third of MNIST alike, so neighbours by brightness in a bucket are compared too.
+    A hint only. The hash alone calls a third of MNIST alike, so neighbours by brightness in a
+    bucket are compared too.
     """
     bits = np.packbits(thumbnails > thumbnails.mean(1, keepdims=True), axis=1)
     hashes = np.ascontiguousarray(bits).view(np.uint64).reshape(-1)
@@ -122,13 +157,15 @@ def spelling(records: RecordSet) -> list[str]:
     facts, out = records.facts, []
     if facts.respelt:
         out.append(
-            f"{facts.respelt:,} spellings in {records.unit_column!r} (case, width, spaces, invisible signs) count as another's unit"
+            f"{facts.respelt:,} spellings in {records.unit_column!r} (case, width, spaces,"
+            " invisible signs) count as another's unit"
         )
     if facts.doubtful:
         out.append(
-            f"{facts.doubtful:,} units of {records.unit_column!r} might be spellings of one another (accents, punctuation, leading "
-            "zeros, letters of another script) and count as different ones: give one person one value, or say that all are different "
-            "(--allow-doubtful-units)"
+            f"{facts.doubtful:,} units of {records.unit_column!r} might be spellings of one another"
+            " (accents, punctuation, leading zeros, letters of another script) and count as"
+            " different ones: give one person one value, or say that all are different"
+            " (--allow-doubtful-units)"
         )
     return out
 
@@ -136,21 +173,28 @@ def spelling(records: RecordSet) -> list[str]:
 def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
     if records.few:
         yield (
-            f"classes of fewer than {FEW} units are kept apart, for their names would tell of these units: declare the public list "
-            "with --classes, or this one with --yes-public"
+            f"classes of fewer than {FEW} units are kept apart, for their names would tell of these"
+            " units: declare the public list with --classes, or this one with --yes-public"
         )
     yield from spelling(records)
     for name, count in zip(records.classes, counts, strict=True):
         if count <= 1:
             held = "one record" if count else "no usable record"
-            yield f"class {name!r} has {held}: its images will be the public model's, and its name counts as public"
+            yield (
+                f"class {name!r} has {held}: its images will be the public model's, and its name"
+                " counts as public"
+            )
     if exact and exact == usable - 1:
         yield "all records are identical"
     elif exact or records.max_per_unit > 1:
         yield (
-            "the same picture may stand in several slots: the guarantee is per unit, so give copies one unit"
+            "the same picture may stand in several slots: the guarantee is per unit, so give copies"
+            " one unit"
             if exact
             else ("units own several records: sampling and clipping are per unit")
         )
     if any(rule.startswith("not a readable") for rule in records.facts.bad):
-        yield "only PNG, JPEG, WebP and BMP are decoded: convert HEIC, AVIF, TIFF, GIF and others first"
+        yield (
+            "only PNG, JPEG, WebP and BMP are decoded: convert HEIC, AVIF, TIFF, GIF and others"
+            " first"
+        )

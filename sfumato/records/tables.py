@@ -16,32 +16,47 @@ MAX_COLUMNS = 1000
 
 def find_table(folder: Path) -> Path | None:
     """metadata.csv or metadata.jsonl of a folder, or None. Raises DataError when both are there."""
-    found = [folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()]
+    found = [
+        folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()
+    ]
     if len(found) > 1:
         raise DataError("both metadata.csv and metadata.jsonl are here: keep one")
     return found[0] if found else None
 
 
 def read_table(path: Path) -> tuple[list[dict[str, str | None]], tuple[str, ...]]:
-    """Rows (column -> stripped text, None where a cell is empty) and columns of one table, in file order.
+    """Rows (column -> stripped text, None where a cell is empty) and columns of one table, in file
+    order.
 
-    UTF-8 only, a byte-order mark is stripped. Raises DataError for another encoding, ragged or unreadable tables,
-    no `file_name` column, and names that are absolute or climb out of the folder.
+    UTF-8 only, a byte-order mark is stripped. Raises DataError for another encoding, ragged or
+    unreadable tables, no `file_name` column, and names that are absolute or climb out of the
+    folder.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path.name} is not UTF-8 (it looks like latin-1): save it again as UTF-8") from None
+        raise DataError(
+            f"{path.name} is not UTF-8 (it looks like latin-1): save it again as UTF-8"
+        ) from None
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__})") from None
     rows, columns = _jsonl(text, path.name) if path.suffix == ".jsonl" else _csv(text, path.name)
     if "file_name" not in columns:
-        raise DataError(f"{path.name} has no column file_name: add one with each image's path relative to the table")
+        raise DataError(
+            f"{path.name} has no column file_name: add one with each image's path relative to the"
+            " table"
+        )
     for row in rows:
         name = row.get("file_name") or ""
-        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name).parts or "\0" in name or name[1:2] == ":":
+        if (
+            name.startswith(("/", "\\"))
+            or ".." in PurePosixPath(name).parts
+            or "\0" in name
+            or name[1:2] == ":"
+        ):
             raise DataError(
-                f"{path.name} names a file outside its folder: give paths relative to the table, without '..'"
+                f"{path.name} names a file outside its folder: give paths relative to the table,"
+                " without '..'"
             )
     return rows, columns
 
@@ -52,19 +67,23 @@ def _csv(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str, 
         header = tuple(cell.strip() for cell in next(lines, ()))
         if len(header) > MAX_COLUMNS or len(set(header)) < len(header):
             raise DataError(
-                f"{name} has a doubled column name or more than {MAX_COLUMNS} columns: repair its first line"
+                f"{name} has a doubled column name or more than {MAX_COLUMNS} columns: repair its"
+                " first line"
             )
         rows = []
         for line in lines:
             if len(line) > len(header):
                 raise DataError(
-                    f"{name} line {lines.line_num} has more cells than the header: quote cells that hold commas"
+                    f"{name} line {lines.line_num} has more cells than the header: quote cells that"
+                    " hold commas"
                 )
             if line:
                 cells = [cell_text(cell) for cell in line] + [None] * (len(header) - len(line))
                 rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error:
-        raise DataError(f"{name} is not a readable CSV file near line {lines.line_num}: save it again as CSV") from None
+        raise DataError(
+            f"{name} is not a readable CSV file near line {lines.line_num}: save it again as CSV"
+        ) from None
     return rows, header
 
 
@@ -79,7 +98,8 @@ def _jsonl(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str
             raise DataError(f"{name} line {number} is not JSON: give one object per line") from None
         if not isinstance(row, dict) or len(row) > MAX_COLUMNS:
             raise DataError(
-                f"{name} line {number} is not an object of at most {MAX_COLUMNS} keys: give one object per line"
+                f"{name} line {number} is not an object of at most {MAX_COLUMNS} keys: give one"
+                " object per line"
             )
         columns.update(dict.fromkeys(row))
         rows.append({key: cell_text(value) for key, value in row.items()})

@@ -1,7 +1,8 @@
-"""The decoder's own process: encoded pictures in on stdin, what they hold out on stdout, under limits that it cannot raise.
+"""The decoder's own process: encoded pictures in on stdin, what they hold out on stdout, under
+limits that it cannot raise.
 
-A file that takes too long, takes too much memory or crashes a C library ends this process and nothing else; `bounded.py`
-starts it, reads its answers and knows which file it was.
+A file that takes too long, takes too much memory or crashes a C library ends this process and
+nothing else; `bounded.py` starts it, reads its answers and knows which file it was.
 """
 
 from __future__ import annotations
@@ -22,15 +23,22 @@ READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
 FOUND = struct.Struct("<II?32s64s")  # width, height, whether it had EXIF, fingerprint, thumbnail
-SIDE = struct.Struct("<I")  # before a picture that is to be handed over: pixels on a side, or 0 for its own size
+# before a picture that is to be handed over: pixels on a side, or 0 for its own size
+SIDE = struct.Struct("<I")
 SHAPE = struct.Struct("<II")  # height, width before the pixels that are handed over
 PICTURE, TABLE, PARQUET, PIXELS = range(4)
 TOO_MUCH = b"takes too much memory"
 
 
 def main() -> None:
-    """Answer requests until stdin ends. A timer of processor time is set anew for each; its signal ends the process."""
-    for what, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_AS, MEMORY)):
+    """Answer requests until stdin ends. A timer of processor time is set anew for each; its signal
+    ends the process.
+    """
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_AS, MEMORY),
+    ):
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         try:
@@ -58,7 +66,9 @@ def _write(out: int, data: bytes) -> None:
 
 
 def _pixels(data: bytes) -> bytes:
-    """SHAPE and canonical pixels, cropped and resized to SIDE where that is not 0; or the rule that refuses the picture."""
+    """SHAPE and canonical pixels, cropped and resized to SIDE where that is not 0; or the rule that
+    refuses the picture.
+    """
     try:
         pixels = decode.decode(data[SIDE.size :])[0]
     except decode.BadImage as bad:

@@ -1,4 +1,6 @@
-"""The release: what leaves the private side, with a certificate that can be priced again. Never opens records."""
+"""The release: what leaves the private side, with a certificate that can be priced again. Never
+opens records.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from sfumato.releases.beside import MOST_PICTURES
 from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest, release_digest
 from sfumato.releases.contents import DRAFT, SUMS
-from sfumato.releases.folder import CERTIFICATE, drafted_files, files_digest, finalise, write_draft, write_release
+from sfumato.releases.folder import (
+    CERTIFICATE,
+    drafted_files,
+    files_digest,
+    finalise,
+    write_draft,
+    write_release,
+)
 from sfumato.releases.prices import prices_of
 from sfumato.releases.statements import NOT_COMPARED, choice_facts, looks_facts
 from sfumato.releases.trial import try_certificate, try_files

@@ -10,25 +10,30 @@ NO_PROOF = "A passed audit does not prove differential privacy."
 
 
 def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -> dict:
-    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all code that trained or releases, and
-    how many audits of the run ever failed.
+    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all
+    code that trained or releases, and how many audits of the run ever failed.
 
     Findings are about made-up data, so all of them may be published.
     """
     if record is None:
         return {"run": False, "statement": f"None was run on this release. {NO_PROOF}"}
     findings = [dict(finding) for finding in record["findings"]]
-    passed = bool(record["passed"]) and bool(findings) and all(finding["passed"] for finding in findings)
+    passed = (
+        bool(record["passed"]) and bool(findings) and all(finding["passed"] for finding in findings)
+    )
     good = sum(finding["passed"] for finding in findings)
     same, before = {record["code_version"]} == set(codes), failed - (not passed)
     names = list(dict.fromkeys(finding["check"] for finding in findings))
     said = [
-        f"{good} of {len(findings)} findings passed: the run's plan, model and sampler were replayed on made-up data "
-        f"(checks {', '.join(names)}; seed {record['settings']['seed']}; {record['settings']['alpha']:g} false alarms a check)."
+        f"{good} of {len(findings)} findings passed: the run's plan, model and sampler were"
+        f" replayed on made-up data (checks {', '.join(names)}; seed {record['settings']['seed']};"
+        f" {record['settings']['alpha']:g} false alarms a check)."
     ]
     said += [] if passed else ["The audit FAILED."]
     said += [] if record["complete"] else ["Not all checks were run."]
-    said += [] if same else ["It was run with another version of the code than trained or released."]
+    said += (
+        [] if same else ["It was run with another version of the code than trained or released."]
+    )
     said += [f"Audits of this run that failed before: {before}."] if before > 0 else []
     said += [sentence for sentence in record["sentences"] if sentence != NO_PROOF]
     return {
@@ -48,12 +53,16 @@ def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -
 
 
 def check_audit(audit: Mapping) -> None:
-    """AuditFailed unless a certificate's `audit` is complete, passed, and of all code that trained and released."""
+    """AuditFailed unless a certificate's `audit` is complete, passed, and of all code that trained
+    and released.
+    """
     cure = "run `sfumato audit RUN`, then synthesize or export again"
     if not audit.get("run"):
         raise AuditFailed(f"the run was not audited before this folder was made: {cure}")
     if not audit["passed"]:
-        raise AuditFailed("the run's audit failed: do not release it, and report which check it was")
+        raise AuditFailed(
+            "the run's audit failed: do not release it, and report which check it was"
+        )
     if not audit["complete"] or not audit["same_code"]:
         what = "is of another version of the code" if audit["complete"] else "left checks out"
         raise AuditFailed(f"the run's audit {what}: {cure}")

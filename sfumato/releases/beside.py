@@ -1,4 +1,6 @@
-"""What a report may show beside a released token: figures and pictures of tokens that need no private image, and no other."""
+"""What a report may show beside a released token: figures and pictures of tokens that need no
+private image, and no other.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,35 @@ MOST_PICTURES = 10
 
 
 def check_beside(found: object) -> dict | None:
-    """The controls of a draft, pictures as PNG bytes; SfumatoError for a row, a number or a picture that has no place in a release."""
+    """The controls of a draft, pictures as PNG bytes; SfumatoError for a row, a number or a picture
+    that has no place in a release.
+    """
     if found is None:
         return None
-    rule = SfumatoError("the controls in the draft are not those that a release may carry: synthesize or export again")
+    rule = SfumatoError(
+        "the controls in the draft are not those that a release may carry: synthesize or export"
+        " again"
+    )
     try:
         rows, expected, pictures = found["rows"], found["expected"], found.get("pictures") or {}
-        numbers = [row[name] for row in rows.values() for name in ("from_anchor", "cosine_with_anchor")]
+        numbers = [
+            row[name] for row in rows.values() for name in ("from_anchor", "cosine_with_anchor")
+        ]
         numbers += [expected[name] for name in ("signal", "noise", "cosine")]
         shape = set(found) <= {"rows", "expected", "pictures"} and list(rows) == list(ROWS)
         shape = shape and all(len(row) == 2 for row in rows.values()) and len(expected) == 4
-        if not shape or not isinstance(expected["known"], bool) or not all(map(_is_number, numbers)):
+        if (
+            not shape
+            or not isinstance(expected["known"], bool)
+            or not all(map(_is_number, numbers))
+        ):
             raise rule
         if pictures and list(pictures) != list(ROWS):
             raise rule
-        pictures = {name: [base64.b64decode(text, validate=True) for text in drawn] for name, drawn in pictures.items()}
+        pictures = {
+            name: [base64.b64decode(text, validate=True) for text in drawn]
+            for name, drawn in pictures.items()
+        }
     except (AttributeError, KeyError, TypeError, ValueError):
         raise rule from None
     if any(not 1 <= len(drawn) <= MOST_PICTURES for drawn in pictures.values()):

@@ -16,9 +16,17 @@ from sfumato.releases.statements import KEY_KEPT, public_inputs
 CLASS_SHARES = {
     "uniform": "every class has the same share, whatever the private shares are",
     "declared": "the class shares were declared public by the operator",
-    "noisy-histogram": "the class shares come from a noisy histogram that the stated epsilon pays for",
+    "noisy-histogram": (
+        "the class shares come from a noisy histogram that the stated epsilon pays for"
+    ),
 }
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**12, "1M<n<10M"))
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10**12, "1M<n<10M"),
+)
 
 
 def readme(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
@@ -34,7 +42,9 @@ def readme(certificate: dict, contents: Contents, *, title: str, licence: str) -
 
 
 def statement(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
-    """PRIVACY.md: the claim on one page in plain words, for signature; says nothing that privacy.json does not."""
+    """PRIVACY.md: the claim on one page in plain words, for signature; says nothing that
+    privacy.json does not.
+    """
     return render("privacy.md.j2", **_context(certificate, contents), title=title)
 
 
@@ -45,8 +55,10 @@ def croissant(certificate: dict, contents: Contents, *, title: str, licence: str
         "@type": "cr:FileSet",
         "@id": "images",
         "name": "images",
-        "description": "Synthetic images"
-        + (" in parquet shards" if parquet else ", one PNG each, in a folder for each class"),
+        "description": (
+            "Synthetic images"
+            + (" in parquet shards" if parquet else ", one PNG each, in a folder for each class")
+        ),
         "encodingFormat": "application/x-parquet" if parquet else "image/png",
         "includes": "data/*.parquet" if parquet else "train/*/*.png",
     }
@@ -71,9 +83,19 @@ def croissant(certificate: dict, contents: Contents, *, title: str, licence: str
         _field("prompt", "sc:Text", source),
         _field("seed", "sc:Integer", source),
     ]
-    picture = {"fileSet": {"@id": "images"}, "extract": {"column": "image"} if parquet else {"fileProperty": "content"}}
+    picture = {
+        "fileSet": {"@id": "images"},
+        "extract": {"column": "image"} if parquet else {"fileProperty": "content"},
+    }
     fields.insert(
-        0, {"@type": "cr:Field", "@id": "train/image", "name": "image", "dataType": "sc:ImageObject", "source": picture}
+        0,
+        {
+            "@type": "cr:Field",
+            "@id": "train/image",
+            "name": "image",
+            "dataType": "sc:ImageObject",
+            "source": picture,
+        },
     )
     document = {
         "@context": {
@@ -95,17 +117,27 @@ def croissant(certificate: dict, contents: Contents, *, title: str, licence: str
             "source": "cr:source",
         },
         "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
+        "conformsTo": [
+            "http://mlcommons.org/croissant/1.1",
+            "http://mlcommons.org/croissant/RAI/1.0",
+        ],
         "name": title,
-        "description": f"{contents.n} synthetic images, {len(contents.per_class)} classes. {certificate['statement']}",
+        "description": (
+            f"{contents.n} synthetic images, {len(contents.per_class)} classes."
+            f" {certificate['statement']}"
+        ),
         "license": licence,
         "datePublished": datetime.date.today().isoformat(),
         "distribution": distribution,
         "recordSet": [{"@type": "cr:RecordSet", "@id": "train", "name": "train", "field": fields}],
         "rai:hasSyntheticData": True,
-        "rai:dataCollection": "Drawn from a diffusion model adapted to private images under differential privacy.",
-        "rai:personalSensitiveInformation": "The images are synthetic; what they tell about one unit is bounded by "
-        f"epsilon = {certificate['epsilon']:g} at delta = {certificate['delta']:g}. See privacy.json.",
+        "rai:dataCollection": (
+            "Drawn from a diffusion model adapted to private images under differential privacy."
+        ),
+        "rai:personalSensitiveInformation": (
+            "The images are synthetic; what they tell about one unit is bounded by epsilon ="
+            f" {certificate['epsilon']:g} at delta = {certificate['delta']:g}. See privacy.json."
+        ),
         "rai:dataLimitations": certificate["conditions"]["not_covered"],
         "rai:dataUseCases": [
             "training and testing of image models",
@@ -149,7 +181,9 @@ def _context(certificate: dict, contents: Contents) -> dict:
         "contents": contents,
         "unit": unit_phrase(certificate),
         "relation": RELATIONS[certificate["relation"]],
-        "shares": CLASS_SHARES.get(certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]),
+        "shares": CLASS_SHARES.get(
+            certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]
+        ),
         "tables": figures.tables(certificate),
         "inputs": public_inputs(certificate),
     }

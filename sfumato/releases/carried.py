@@ -1,4 +1,6 @@
-"""The certificate that stands beside a model or images from anyone, believed only where it fits these very files."""
+"""The certificate that stands beside a model or images from anyone, believed only where it fits
+these very files.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,34 @@ BESIDE = (CERTIFICATE, SUMS, DRAFT)
 
 
 def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict | None:
-    """privacy.json (or an unfinished release's draft) in the folder `path` or in the release folder that it is a part of.
+    """privacy.json (or an unfinished release's draft) in the folder `path` or in the release folder
+    that it is a part of.
 
-    None where there is none. `error` where it is there and does not fit: a file with another hash or none, or figures that do not
-    hold when they are priced again.
+    None where there is none. `error` where it is there and does not fit: a file with another hash
+    or none, or figures that do not hold when they are priced again.
     """
-    for root in (path, *path.resolve().parents[:2]) if path.is_dir() else path.resolve().parents[:2]:
+    for root in (
+        (path, *path.resolve().parents[:2]) if path.is_dir() else path.resolve().parents[:2]
+    ):
         found = _read(root, error)
         if found is None:
             continue
         facts, hashes = found
-        inside = [p for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if not p.is_dir()]
-        names = [p.resolve().relative_to(root.resolve()).as_posix() for p in inside if p.name not in BESIDE]
+        inside = [
+            p for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if not p.is_dir()
+        ]
+        names = [
+            p.resolve().relative_to(root.resolve()).as_posix()
+            for p in inside
+            if p.name not in BESIDE
+        ]
         if root != path and not set(names) & set(hashes):
             continue  # a release that lies there by chance
         wrong = next((name for name in names if hashes.get(name) != _digest(root / name)), None)
         if wrong is not None:
             raise error(
-                f"{path} lies in a release, and {wrong} is not the file that its certificate names: fetch the release again"
+                f"{path} lies in a release, and {wrong} is not the file that its certificate names:"
+                " fetch the release again"
             )
         _require_figures(facts, path, error)
         return facts
@@ -40,7 +52,9 @@ def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict | None:
 
 
 def _read(root: Path, error: type[SfumatoError]) -> tuple[dict, dict] | None:
-    """(facts, hash of each file) of the certificate in `root`, the finished one first; None without one."""
+    """(facts, hash of each file) of the certificate in `root`, the finished one first; None without
+    one.
+    """
     try:
         if (root / CERTIFICATE).is_file():
             facts = verify_privacy.load(root)
@@ -49,7 +63,9 @@ def _read(root: Path, error: type[SfumatoError]) -> tuple[dict, dict] | None:
             draft = json.loads((root / DRAFT).read_text("utf-8"))
             return dict(draft["certificate"]), dict(draft["files"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as reason:
-        raise error(f"the certificate beside {root} does not read: fetch the release again") from reason
+        raise error(
+            f"the certificate beside {root} does not read: fetch the release again"
+        ) from reason
     return None
 
 
@@ -57,13 +73,16 @@ def _require_figures(facts: dict, path: Path, error: type[SfumatoError]) -> None
     try:
         checks = [*verify_privacy.check_privacy(facts), *consistency.check_facts(facts)]
         failed = next((name for name, passed, _ in checks if not passed), None)
-        if not (isinstance(facts["ledger"]["run"], str) and isinstance(facts["ledger"]["head"], str)):
+        if not (
+            isinstance(facts["ledger"]["run"], str) and isinstance(facts["ledger"]["head"], str)
+        ):
             failed = "ledger"
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError):
         failed = "privacy.json"
     if failed is not None:
         raise error(
-            f"the certificate beside {path} does not hold ({failed}), so nobody knows what it cost: fetch the release again"
+            f"the certificate beside {path} does not hold ({failed}), so nobody knows what it cost:"
+            " fetch the release again"
         )
 
 

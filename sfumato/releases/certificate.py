@@ -1,4 +1,6 @@
-"""`privacy.json`: everything a stranger needs to price a release again, and nothing computed from a record."""
+"""`privacy.json`: everything a stranger needs to price a release again, and nothing computed from a
+record.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,31 @@ SINCE = ("looks", "selections", "later_choices")  # as of the release, which ask
 LARGE_DELTA = "delta is not below 1/n"
 
 NOT_COVERED = (
-    "The raw images where they are kept, and side channels of the machine during training (timing, memory, power).",
+    (
+        "The raw images where they are kept, and side channels of the machine during training"
+        " (timing, memory, power)."
+    ),
     "The pictures the public base model was trained on: the guarantee is conditional on that base.",
     "A unit that also appears in another unit's images.",
     "Facts that hold for the population as a whole and would be learned without any single unit.",
     "The facts listed under public_facts, which the operator declared public.",
-    "Runs on the same images that are not listed under ledger: another ledger's, or on pictures that were cropped, resized or "
-    "stored again with loss, which the ledger does not recognise.",
+    (
+        "Runs on the same images that are not listed under ledger: another ledger's, or on pictures"
+        " that were cropped, resized or stored again with loss, which the ledger does not"
+        " recognise."
+    ),
 )
 # Of plans from before sums were made of integers.
 FLOATING = "Floating-point attacks on the training noise: a real-arithmetic guarantee."
 
 OTHER_IMAGES = (
-    "Runs on other images of the same units that did not name the units by a column, or gave them other values: the ledger recognises a "
-    "unit by its value (whatever its spelling) and by its images."
+    "Runs on other images of the same units that did not name the units by a column, or gave them"
+    " other values: the ledger recognises a unit by its value (whatever its spelling) and by its"
+    " images."
 )
 BY_PIXELS = (
-    "Of {} of the runs under ledger.charges, recorded by an earlier version, the ledger knows the images by their pixels alone, neither by "
-    "their files nor by their units."
+    "Of {} of the runs under ledger.charges, recorded by an earlier version, the ledger knows the"
+    " images by their pixels alone, neither by their files nor by their units."
 )
 
 NOT_PUBLIC = (
@@ -66,23 +75,31 @@ def build_privacy_json(
 ) -> dict:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
-    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`, `trained_by` (code versions) and, where more was billed
-    than planned, `events` (the total, as in `events.to_json`); also `run`, and of all runs on overlapping images `charges`
-    (run, epsilon, events), `total_epsilon` (None: not bounded), `cap`,
-    `data_sets`, `resets` (older copies that were accepted), `file_systems` (of the ledger, not known to be local), `no_total` (why no total
-    can be stated) and `known_by_pixels` (how many of the charges are of an earlier version). `conditions` may have `base`, `base_digest`,
-    `base_licence`, `base_data`, `not_covered` (more sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which
-    matrices were chosen to train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no),
-    `public_inputs` (bodies of PUBLIC rows), `lineage` (`Run.lineage`), `looks` (`statements.looks_facts`), `selections` (choices among
-    runs by noisy accuracies) and `key_kept` (the run key outlives this). `settings`
-    are the public settings of synthesis. `prices`: those of `prices_of` that were made before the charge; used where they are of
-    these very events, else made anew. Raises
-    SfumatoError when the plan's epsilon is not the price of its events, or when a text names a path of this machine.
+    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`,
+    `trained_by` (code versions) and, where more was billed than planned, `events` (the total, as in
+    `events.to_json`); also `run`, and of all runs on overlapping images `charges` (run, epsilon,
+    events), `total_epsilon` (None: not bounded), `cap`, `data_sets`, `resets` (older copies that
+    were accepted), `file_systems` (of the ledger, not known to be local), `no_total` (why no total
+    can be stated) and `known_by_pixels` (how many of the charges are of an earlier version).
+    `conditions` may have `base`, `base_digest`, `base_licence`, `base_data`, `not_covered` (more
+    sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which matrices were chosen to
+    train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no),
+    `public_inputs` (bodies of PUBLIC rows), `lineage` (`Run.lineage`), `looks`
+    (`statements.looks_facts`), `selections` (choices among runs by noisy accuracies) and `key_kept`
+    (the run key outlives this). `settings` are the public settings of synthesis. `prices`: those of
+    `prices_of` that were made before the charge; used where they are of these very events, else
+    made anew. Raises SfumatoError when the plan's epsilon is not the price of its events, or when a
+    text names a path of this machine.
     """
     conditions, settings = dict(conditions or {}), dict(settings or {})
     events = [dict(event) for event in ledger.get("events") or plan["events"]]
     relation, delta, unit = plan["relation"], float(plan["delta"]), plan["unit"]
-    asked = {"events": events, "delta": delta, "relation": relation, "grid": float(plan.get("grid") or GRID)}
+    asked = {
+        "events": events,
+        "delta": delta,
+        "relation": relation,
+        "grid": float(plan.get("grid") or GRID),
+    }
     if not prices or any(prices[name] != value for name, value in (asked | {"unit": unit}).items()):
         try:
             prices = prices_of(**asked, unit=unit)
@@ -91,19 +108,36 @@ def build_privacy_json(
     epsilon = prices["epsilon"]
     if events == list(plan["events"]) and abs(epsilon - float(plan["epsilon"])) > 1e-3 + 1e-9:
         raise SfumatoError(
-            f"the plan states epsilon {plan['epsilon']} but its events cost {epsilon}; make the plan again"
+            f"the plan states epsilon {plan['epsilon']} but its events cost {epsilon}; make the"
+            " plan again"
         )
     if epsilon < float(plan["epsilon"]) - 1e-3 - 1e-9:
-        raise SfumatoError("the ledger bills less than the plan; a release needs the ledger of its own run")
+        raise SfumatoError(
+            "the ledger bills less than the plan; a release needs the ledger of its own run"
+        )
     if plan.get("probe") and not conditions.get("selection"):
-        raise SfumatoError("the plan paid for a probe whose scores are not in the ledger; finish the run first")
-    if settings.get("class_shares") == "noisy-histogram" and plan.get("histogram_noise_multiplier") is None:
-        raise SfumatoError("class shares come from a histogram the plan did not pay for; declare them or plan with one")
+        raise SfumatoError(
+            "the plan paid for a probe whose scores are not in the ledger; finish the run first"
+        )
+    if (
+        settings.get("class_shares") == "noisy-histogram"
+        and plan.get("histogram_noise_multiplier") is None
+    ):
+        raise SfumatoError(
+            "class shares come from a histogram the plan did not pay for; declare them or plan"
+            " with one"
+        )
     certificate: dict[str, Any] = {
         "format": FORMAT,
-        "statement": f"({epsilon:g}, {delta:g})-differential privacy, unit of privacy: {unit}, relation: {relation}.",
+        "statement": (
+            f"({epsilon:g}, {delta:g})-differential privacy, unit of privacy: {unit}, relation:"
+            f" {relation}."
+        ),
         "relation": relation,
-        "adjacency": {"dp_accounting": accounting.RELATIONS[relation].name, "means": RELATIONS[relation]},
+        "adjacency": {
+            "dp_accounting": accounting.RELATIONS[relation].name,
+            "means": RELATIONS[relation],
+        },
         "unit": unit,
         "delta": delta,
         "epsilon": epsilon,
@@ -126,29 +160,40 @@ def build_privacy_json(
         "mechanism": mechanism(plan, events),
         "synthesis": settings,
         "not_public": list(NOT_PUBLIC),
-        "ledger": _ledger(ledger, run_key_id, events, epsilon) | {"key_kept": bool(conditions.get("key_kept"))},
+        "ledger": (
+            _ledger(ledger, run_key_id, events, epsilon)
+            | {"key_kept": bool(conditions.get("key_kept"))}
+        ),
         "looks": conditions.get("looks") or looks_facts(0),
         "selections": list(conditions.get("selections", ())),
         "figures_on": list(PAGES),
-        "tuning": conditions.get("tuning")
-        or (
-            "No search over settings on the private data is recorded in this run's ledger; "
-            "runs outside it are not covered."
+        "tuning": (
+            conditions.get("tuning")
+            or (
+                "No search over settings on the private data is recorded in this run's ledger; "
+                "runs outside it are not covered."
+            )
         ),
         "not_private": {
             "internal_evaluations": list(conditions.get("not_private", ())),
             "opt_ins": _opt_ins(plan, conditions),
         },
         "audit": audit_facts(
-            conditions.get("audit"), (code_version, *ledger.get("trained_by", ())), conditions.get("audits_failed", 0)
+            conditions.get("audit"),
+            (code_version, *ledger.get("trained_by", ())),
+            conditions.get("audits_failed", 0),
         ),
         "conditions": {
-            "trust_model": "central: one operator holds the data and runs the mechanism; whoever reads the release may "
-            "know every other unit and have unlimited computing power",
+            "trust_model": (
+                "central: one operator holds the data and runs the mechanism; whoever reads the"
+                " release may know every other unit and have unlimited computing power"
+            ),
             "base": _base_name(conditions.get("base") or plan.get("base")),
             "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
             "base_licence": conditions.get("base_licence"),
-            "base_data": conditions.get("base_data") or base_in_words(conditions.get("lineage", ())),
+            "base_data": (
+                conditions.get("base_data") or base_in_words(conditions.get("lineage", ()))
+            ),
             "lineage": [dict(ancestor) for ancestor in conditions.get("lineage", ())],
             "not_covered": [
                 *not_covered(unit),
@@ -167,21 +212,33 @@ def build_privacy_json(
     for name in ("k_table", "left_out"):
         if prices[name]:
             certificate[name] = prices[name]
-    _refuse_paths({k: certificate[k] for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")})
+    _refuse_paths(
+        {
+            k: certificate[k]
+            for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")
+        }
+    )
     return certificate
 
 
 def certificate_digest(certificate: dict) -> str:
-    """SHA-256 over what a certificate said when it was drafted: without its files, the note of `finalise`, and what it asks anew."""
+    """SHA-256 over what a certificate said when it was drafted: without its files, the note of
+    `finalise`, and what it asks anew.
+    """
     kept = {name: value for name, value in certificate.items() if name not in ("artefacts", *SINCE)}
     private = certificate["not_private"]
-    kept["not_private"] = {**private, "opt_ins": [words for words in private["opt_ins"] if words != NOT_COMPARED]}
+    kept["not_private"] = {
+        **private,
+        "opt_ins": [words for words in private["opt_ins"] if words != NOT_COMPARED],
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def release_digest(certificate: dict) -> str:
     """SHA-256 over all that a finished certificate says."""
-    return hashlib.sha256(json.dumps(certificate, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(certificate, sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()
 
 
 def event_tree(events: list[dict]) -> dict:
@@ -191,16 +248,31 @@ def event_tree(events: list[dict]) -> dict:
         leaf = {k: v for k, v in event.items() if k in ("noise_multiplier", "epsilon")}
         leaf = {"event": "Laplace" if event["type"] == "laplace" else "Gaussian", **leaf}
         if event["type"] == "poisson_gaussian":
-            leaf = {"event": "PoissonSampled", "sampling_probability": event["sampling_rate"], "of": leaf}
-        leaves.append({"event": "SelfComposed", "count": event.get("steps", event.get("count", 1)), "of": leaf})
+            leaf = {
+                "event": "PoissonSampled",
+                "sampling_probability": event["sampling_rate"],
+                "of": leaf,
+            }
+        leaves.append(
+            {
+                "event": "SelfComposed",
+                "count": event.get("steps", event.get("count", 1)),
+                "of": leaf,
+            }
+        )
     return {"event": "Composed", "of": leaves}
 
 
 def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -> dict:
-    """The run's rows and all that was charged on its images; a run without a shared ledger stands alone."""
+    """The run's rows and all that was charged on its images; a run without a shared ledger stands
+    alone.
+    """
     alone = [{"run": ledger.get("run"), "epsilon": epsilon, "events": events}]
     return {
-        **{k: ledger.get(k) for k in ("head", "entries", "attempts", "replays", "run", "trained_by")},
+        **{
+            k: ledger.get(k)
+            for k in ("head", "entries", "attempts", "replays", "run", "trained_by")
+        },
         "run_key_id": run_key_id,
         "charges": ledger.get("charges") or alone,
         "total_epsilon": ledger.get("total_epsilon", epsilon),
@@ -215,7 +287,11 @@ def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -
 def _unknown(ledger: dict) -> list[str]:
     """What the ledger cannot say of the charges on these images."""
     reason, old = ledger.get("no_total"), ledger.get("known_by_pixels", 0)
-    said = [f"What all runs under ledger.charges cost together: no total is stated, for {reason}."] if reason else []
+    said = (
+        [f"What all runs under ledger.charges cost together: no total is stated, for {reason}."]
+        if reason
+        else []
+    )
     return said + ([BY_PIXELS.format(old)] if old else [])
 
 
@@ -225,7 +301,9 @@ def not_covered(unit: str) -> list[str]:
 
 
 def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
-    """The facts of privacy.json that the operator declares public; n counts slots or units, not files that decode."""
+    """The facts of privacy.json that the operator declares public; n counts slots or units, not
+    files that decode.
+    """
     facts = {
         k: plan.get(k)
         for k in (
@@ -247,10 +325,14 @@ def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
         **facts,
         "resolution": settings.get("resolution"),
         "class_shares": settings.get("class_shares", "uniform"),
-        "n_units_counts": ("slots of the data set" if plan["unit"] == "record" else "values of the unit column")
-        + ", usable or not",
-        "overlap": "which earlier runs of this ledger used some of the same images or units, and whether they agree on what a unit is "
-        "(ledger.charges)",
+        "n_units_counts": (
+            ("slots of the data set" if plan["unit"] == "record" else "values of the unit column")
+            + ", usable or not"
+        ),
+        "overlap": (
+            "which earlier runs of this ledger used some of the same images or units, and whether"
+            " they agree on what a unit is (ledger.charges)"
+        ),
     }
 
 
@@ -272,7 +354,14 @@ def _base_name(base: str | None) -> str | None:
 def _refuse_paths(value: Any) -> None:
     if isinstance(value, str) and _LOCAL_PATH.search(value):
         raise SfumatoError(
-            "a text for privacy.json names a path of this machine; name the base or condition without it"
+            "a text for privacy.json names a path of this machine; name the base or condition"
+            " without it"
         )
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+    for inner in (
+        value.values()
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, (list, tuple))
+        else ()
+    ):
         _refuse_paths(inner)

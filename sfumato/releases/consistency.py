@@ -1,4 +1,6 @@
-"""What a release says more than once, in words or tables, is the same everywhere; beside the stand-alone verifier's checks."""
+"""What a release says more than once, in words or tables, is the same everywhere; beside the
+stand-alone verifier's checks.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +23,52 @@ Check = tuple[str, bool, str]
 
 
 def checks(folder: Path) -> list[Check]:
-    """(name, passed, detail) of every check; a file that cannot be read is a failed one, not an exception."""
+    """(name, passed, detail) of every check; a file that cannot be read is a failed one, not an
+    exception.
+    """
     facts: dict = {}
     results: list[Check] = []
     parts: dict[str, Callable[[], Iterator[Check]]] = {
         "consistency": lambda: check_facts(facts),
         "PRIVACY.md": lambda: check_page(facts, (folder / "PRIVACY.md").read_text("utf-8")),
-        **{f"figures of {name}": partial(check_figures, folder, name) for name in (*PAGES, CROISSANT)},
+        **{
+            f"figures of {name}": partial(check_figures, folder, name)
+            for name in (*PAGES, CROISSANT)
+        },
     }
     for name, part in parts.items():
         try:
             facts = facts or load(folder)
             found = part(facts) if isinstance(part, partial) else part()
             results.extend((title, bool(passed), detail) for title, passed, detail in found)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            results.append((name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"))
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
+            results.append(
+                (name, False, f"cannot be checked: {type(error).__name__}: {str(error)[:120]}")
+            )
     return results
 
 
 def check_facts(facts: dict) -> Iterator[Check]:
-    """The statement, the event tree, the probe with its choice, the sum of embeddings, and the table for records that belong together."""
+    """The statement, the event tree, the probe with its choice, the sum of embeddings, and the
+    table for records that belong together.
+    """
     words = (
-        f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy: {facts['unit']}, relation: "
+        f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy:"
+        f" {facts['unit']}, relation: "
     )
     named = facts["adjacency"]["dp_accounting"] == RELATIONS[facts["relation"]]
-    yield "statement", named and facts["statement"] == f"{words}{facts['relation']}.", "says the same figures"
+    yield (
+        "statement",
+        named and facts["statement"] == f"{words}{facts['relation']}.",
+        "says the same figures",
+    )
     small = facts["delta"] < 1 / facts["public_facts"]["n_units"]
     yield (
         "delta",
@@ -57,7 +80,11 @@ def check_facts(facts: dict) -> Iterator[Check]:
         yield "looks", check_looks(facts) and kept, facts["looks"]["statement"]
     for choice in facts.get("selections", []):
         yield "selection", check_choice(choice), choice["statement"]
-    yield "event tree", facts["event_tree"] == event_tree(facts["events"]), "the same events as in 'events'"
+    yield (
+        "event tree",
+        facts["event_tree"] == event_tree(facts["events"]),
+        "the same events as in 'events'",
+    )
     sums = sum("divisors" in query for query in facts["mechanism"]["one_shot"])
     if sums != (facts["mechanism"]["sampling_rate"] is None):
         yield "aggregation", False, f"{sums} sums of embeddings: a run has one, or training"
@@ -66,46 +93,78 @@ def check_facts(facts: dict) -> Iterator[Check]:
             yield "aggregation", *_aggregation(query, facts)
         elif "sensitivity" in query:
             chosen = facts["selection"]
-            ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[: query["kept"]]
-            enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (1 - 1e-12)
+            ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[
+                : query["kept"]
+            ]
+            enough = query["noise_stddev"] >= query["noise"] * positive(query["sensitivity"]) * (
+                1 - 1e-12
+            )
             best = sorted(chosen["selected"]) == sorted(group for group, _ in ranked)
-            yield "probe", enough and best, f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen"
+            yield (
+                "probe",
+                enough and best,
+                f"noise {query['noise_stddev']:.6g} on the scores; the best are chosen",
+            )
     yield from _groups(facts)
 
 
 def _groups(facts: dict) -> Iterator[Check]:
-    """No figure of the table is too low, and no size is missing unless the certificate names it as left out."""
+    """No figure of the table is too low, and no size is missing unless the certificate names it as
+    left out.
+    """
     events, table = dp_events.from_json(facts["events"]), facts.get("k_table", {})
     if facts["unit"] != "record" or facts["relation"] not in NEIGHBOURS:
         if table:
             yield "k_table", False, "stands where it cannot be priced again"
         return
     named = tuple(k for k in GROUP_SIZES if str(k) in table)
-    own = record_groups(events, facts["delta"], facts["relation"], facts["epsilon"], named) if named else {}
+    own = (
+        record_groups(events, facts["delta"], facts["relation"], facts["epsilon"], named)
+        if named
+        else {}
+    )
     low = [k for k, least in (own or {}).items() if table[k] < least - 1e-3]
     whole = set(table) == set(own or {}) and table.get("1", facts["epsilon"]) == facts["epsilon"]
     said = set(group_sizes(events)) <= set(named) or bool(facts.get("left_out"))
     if table or not said:
-        yield "k_table", whole and said and not low, f"{len(table)} group sizes, none priced too low"
+        yield (
+            "k_table",
+            whole and said and not low,
+            f"{len(table)} group sizes, none priced too low",
+        )
 
 
 def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
-    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is billed and said, its divisors numbers."""
+    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is
+    billed and said, its divisors numbers.
+    """
     mechanism, classes = facts["mechanism"], facts["public_facts"]["classes"]
-    bound, noise = positive({"clip": mechanism["clip_norm"], "unit": 1.0}[query["rule"]]), positive(query["noise"])
+    bound, noise = (
+        positive({"clip": mechanism["clip_norm"], "unit": 1.0}[query["rule"]]),
+        positive(query["noise"]),
+    )
     same = positive(query["sensitivity"]) == positive(mechanism["sensitivity"]) == bound
     billed = positive(mechanism["noise_multiplier"]) == noise
-    enough = math.isclose(positive(query["noise_stddev"]), math.ceil(noise * GRID) / GRID * bound, rel_tol=1e-9)
+    enough = math.isclose(
+        positive(query["noise_stddev"]), math.ceil(noise * GRID) / GRID * bound, rel_tol=1e-9
+    )
     everyone = positive(query["sampling_rate"], 1) == 1
     kind = query["type"] == ("gaussian" if everyone else "poisson_gaussian")
     whole = kind and len(list(map(positive, query["divisors"]))) == len(classes)
     holds = same and billed and enough and whole and query["blocks"] == len(classes)
-    return holds, f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {bound:.6g}"
+    return (
+        holds,
+        f"noise {query['noise_stddev']:.6g} on a sum to which one unit adds at most {bound:.6g}",
+    )
 
 
 def check_page(facts: dict, text: str) -> Iterator[Check]:
     """Unit, relation and figures of PRIVACY.md, the page that is signed."""
-    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in text.splitlines() if line.startswith("|")]
+    rows = [
+        re.split(r"(?<!\\)\|", line.strip())[1:-1]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     rows = [[cell.strip() for cell in row] for row in rows if row[0].strip(" -")]
     said = {(row[0], len(row)): row[1:] for row in rows}
     unit, relation = said["Unit of privacy", 2][0].replace("\\", ""), said["Relation", 2][0]
@@ -113,20 +172,38 @@ def check_page(facts: dict, text: str) -> Iterator[Check]:
     m, ledger, claim = facts["mechanism"], facts["ledger"], (facts["epsilon"], facts["delta"])
     summed = any("divisors" in query for query in m["one_shot"])
     noise = [m["noise_multiplier"]] if m["steps"] or summed else []
-    total = [ledger["total_epsilon"]] if len(ledger["charges"]) > 1 and ledger["total_epsilon"] is not None else []
+    total = (
+        [ledger["total_epsilon"]]
+        if len(ledger["charges"]) > 1 and ledger["total_epsilon"] is not None
+        else []
+    )
     figures = [
         ((*said["epsilon", 2], *said["delta", 2]), claim),
-        *((found, claim) for found in re.findall(r"\(([^()]*), ([^()]*)\)-differential", text) or [()]),
+        *(
+            (found, claim)
+            for found in re.findall(r"\(([^()]*), ([^()]*)\)-differential", text) or [()]
+        ),
         (re.findall(r"noise of (\S+) times", text), noise),
         (re.findall(r"cost epsilon (\S+) at", text), total),
     ]
     if table := facts.get("k_table", {}):
-        figures += [(said[name, len(table) + 1], row) for name, row in (("k", table), ("epsilon", table.values()))]
-    figures += [(said[f"{100 * float(rate):g} %", 2], [100 * p]) for rate, p in facts["attack_success"].items()]
+        figures += [
+            (said[name, len(table) + 1], row)
+            for name, row in (("k", table), ("epsilon", table.values()))
+        ]
+    figures += [
+        (said[f"{100 * float(rate):g} %", 2], [100 * p])
+        for rate, p in facts["attack_success"].items()
+    ]
     agree = [
         len(texts) == len(values)
         and all(
-            math.isclose(float(t.strip(" %").replace(",", "")), float(v), rel_tol=1e-4, abs_tol=0.0101 * ("%" in t))
+            math.isclose(
+                float(t.strip(" %").replace(",", "")),
+                float(v),
+                rel_tol=1e-4,
+                abs_tol=0.0101 * ("%" in t),
+            )
             for t, v in zip(texts, values)
         )
         for texts, values in figures
@@ -134,7 +211,14 @@ def check_page(facts: dict, text: str) -> Iterator[Check]:
     whose = unit.startswith("one record ") if column == "record" else f"`{column}`" in unit
     yield (
         "PRIVACY.md",
-        all(agree) and len(said) == len(rows) and whose and relation.startswith(facts["relation"] + ":"),
+        all(agree)
+        and len(said) == len(rows)
+        and whose
+        and relation.startswith(facts["relation"] + ":"),
         "says unit, relation and figures of privacy.json, each once",
     )
-    yield "head", f"ledger head {ledger['head']}," in text, "PRIVACY.md names the ledger's head of privacy.json"
+    yield (
+        "head",
+        f"ledger head {ledger['head']}," in text,
+        "PRIVACY.md names the ledger's head of privacy.json",
+    )

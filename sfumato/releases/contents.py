@@ -1,4 +1,6 @@
-"""The allow-list: what a release may hold, byte rules for each kind of file, and refusal of everything else."""
+"""The allow-list: what a release may hold, byte rules for each kind of file, and refusal of
+everything else.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from sfumato.errors import SfumatoError
 
 DRAFT = "synthesis.json"
 SUMS = "SHA256SUMS"
-IMAGES = (r"train/[^/]+/\d{6,}\.png", r"(train/)?metadata\.jsonl", r"data/train-\d{5}-of-\d{5}\.parquet")
+IMAGES = (
+    r"train/[^/]+/\d{6,}\.png",
+    r"(train/)?metadata\.jsonl",
+    r"data/train-\d{5}-of-\d{5}\.parquet",
+)
 MODEL = (
     r"pytorch_lora_weights\.safetensors",
     r"loda_weights\.safetensors",
@@ -29,14 +35,27 @@ MODEL = (
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
 MAX_HEADER = 100_000_000  # bytes, as in the format's own reader
 PARQUET_KEYS = {b"huggingface", b"ARROW:schema", b"content_defined_chunking"}
-WIDTH = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
+WIDTH = {
+    "F64": 8,
+    "I64": 8,
+    "F32": 4,
+    "I32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I16": 2,
+    "U8": 1,
+    "I8": 1,
+    "BOOL": 1,
+}
 SETTINGS = ("lora_adapter_metadata", "loda")  # JSON in the header of a safetensors file
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 @dataclass
 class Contents:
-    """What a source folder holds: relative paths in order, and, for images, how many of each class."""
+    """What a source folder holds: relative paths in order, and, for images, how many of
+    each class.
+    """
 
     kind: str
     files: list[str]
@@ -59,10 +78,12 @@ def inspect_source(
     n: int | None = None,
     examples: int = 10,
 ) -> Contents:
-    """Check every file of a folder made by synthesis ("images") or adaptation ("model"); SfumatoError names the rule.
+    """Check every file of a folder made by synthesis ("images") or adaptation ("model");
+    SfumatoError names the rule.
 
-    `classes` and `prompts` are the public ones: a label or prompt which is none of them is refused, since it could be
-    a private caption. `n` is the number of images that was asked for. Keeps `examples` images of each class.
+    `classes` and `prompts` are the public ones: a label or prompt which is none of them is refused,
+    since it could be a private caption. `n` is the number of images that was asked for. Keeps
+    `examples` images of each class.
     """
     if kind not in ("images", "model"):
         raise SfumatoError(f"a release holds 'images' or 'model', not {kind!r}")
@@ -78,10 +99,13 @@ def inspect_source(
             continue
         if name == SUMS:
             raise SfumatoError(
-                f"{folder.name} is a finished release already; synthesize into a new folder to make another"
+                f"{folder.name} is a finished release already; synthesize into a new folder to make"
+                " another"
             )
         if not any(rule.fullmatch(name) for rule in rules):
-            raise SfumatoError(f"{name} is not on the list of files a release of {kind} may hold; remove it")
+            raise SfumatoError(
+                f"{name} is not on the list of files a release of {kind} may hold; remove it"
+            )
         files.append(name)
     found = Contents(kind, files)
     if kind == "model":
@@ -90,17 +114,24 @@ def inspect_source(
     shards = [f for f in files if f.endswith(".parquet")]
     pngs = [f for f in files if f.endswith(".png")]
     if bool(shards) == bool(pngs):
-        raise SfumatoError("a release holds either train/<class>/*.png or data/*.parquet, with at least one image")
+        raise SfumatoError(
+            "a release holds either train/<class>/*.png or data/*.parquet, with at least one image"
+        )
     found.layout = "parquet" if shards else "imagefolder"
     rows = _parquet_rows(folder, shards) if shards else _png_rows(folder, found, pngs)
     _count(rows, found, classes, prompts, examples)
     if n is not None and found.n != n:
-        raise SfumatoError(f"the folder holds {found.n} of the {n} images asked for; finish `sfumato synthesize` first")
+        raise SfumatoError(
+            f"the folder holds {found.n} of the {n} images asked for; finish `sfumato synthesize`"
+            " first"
+        )
     return found
 
 
 def check_png(data: bytes, name: str) -> None:
-    """Refuse a PNG with text, EXIF, time or any other chunk beside the picture, or with bytes after its end."""
+    """Refuse a PNG with text, EXIF, time or any other chunk beside the picture, or with bytes after
+    its end.
+    """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise SfumatoError(f"{name} is not a PNG; synthesize it again")
     at = 8
@@ -108,7 +139,8 @@ def check_png(data: bytes, name: str) -> None:
         length, chunk = struct.unpack(">I4s", data[at : at + 8])
         if chunk not in PNG_CHUNKS:
             raise SfumatoError(
-                f"{name} carries metadata (chunk {chunk.decode('latin-1')!r}); images are released without any"
+                f"{name} carries metadata (chunk {chunk.decode('latin-1')!r}); images are released"
+                " without any"
             )
         at += 12 + length
         if chunk == b"IEND":
@@ -118,7 +150,9 @@ def check_png(data: bytes, name: str) -> None:
 
 
 def public_json(data: bytes) -> bytes:
-    """A model's config without `_name_or_path`, where diffusers and transformers leave the path it was read from."""
+    """A model's config without `_name_or_path`, where diffusers and transformers leave the path it
+    was read from.
+    """
     config = json.loads(data)
     if isinstance(config, dict) and "_name_or_path" in config:
         del config["_name_or_path"]
@@ -126,10 +160,14 @@ def public_json(data: bytes) -> bytes:
     return data
 
 
-def _png_rows(folder: Path, found: Contents, pngs: list[str]) -> Iterator[tuple[str, str | None, bytes]]:
+def _png_rows(
+    folder: Path, found: Contents, pngs: list[str]
+) -> Iterator[tuple[str, str | None, bytes]]:
     tables = [f for f in found.files if f.endswith("metadata.jsonl")]
     if len(tables) != 1:
-        raise SfumatoError("a folder of images needs exactly one metadata.jsonl, at its top or in train/")
+        raise SfumatoError(
+            "a folder of images needs exactly one metadata.jsonl, at its top or in train/"
+        )
     found.metadata, top = tables[0], PurePosixPath(tables[0]).parent
     left, folder_of = set(pngs), {}
     for number, line in enumerate((folder / found.metadata).read_text("utf-8").splitlines(), 1):
@@ -137,13 +175,18 @@ def _png_rows(folder: Path, found: Contents, pngs: list[str]) -> Iterator[tuple[
             row = json.loads(line)
             name, label = str(top / row["file_name"]), str(row["label"])
         except (ValueError, KeyError, TypeError):
-            raise SfumatoError(f"metadata.jsonl line {number} needs a file_name and a label") from None
+            raise SfumatoError(
+                f"metadata.jsonl line {number} needs a file_name and a label"
+            ) from None
         if not set(row) <= COLUMNS:
             raise SfumatoError(
-                f"metadata.jsonl line {number} has a column beside file_name, label, prompt and seed; remove it"
+                f"metadata.jsonl line {number} has a column beside file_name, label, prompt and"
+                " seed; remove it"
             )
         if name not in left:
-            raise SfumatoError(f"metadata.jsonl line {number} names an image that is missing or named twice")
+            raise SfumatoError(
+                f"metadata.jsonl line {number} names an image that is missing or named twice"
+            )
         left.discard(name)
         if folder_of.setdefault(PurePosixPath(name).parent.name, label) != label:
             raise SfumatoError(f"metadata.jsonl line {number}: one class folder holds two labels")
@@ -159,7 +202,8 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
 
     if shards != [f"data/train-{i:05d}-of-{len(shards):05d}.parquet" for i in range(len(shards))]:
         raise SfumatoError(
-            f"data/ holds {len(shards)} shards that are not a whole set; finish `sfumato synthesize` first"
+            f"data/ holds {len(shards)} shards that are not a whole set; finish `sfumato"
+            " synthesize` first"
         )
     for shard in shards:
         file = pq.ParquetFile(folder / shard)
@@ -173,14 +217,21 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
                 label, path = row["label"], row["image"]["path"]
                 if path is not None and not re.fullmatch(r"\d{6,}\.png", path):
                     raise SfumatoError(
-                        f"{shard} names a picture in another way than by its number; synthesize it again"
+                        f"{shard} names a picture in another way than by its number; synthesize it"
+                        " again"
                     )
                 check_png(row["image"]["bytes"], shard)
-                yield names[label] if names else str(label), row.get("prompt"), row["image"]["bytes"]
+                yield (
+                    names[label] if names else str(label),
+                    row.get("prompt"),
+                    row["image"]["bytes"],
+                )
 
 
 def _class_names(schema) -> list[str] | None:
-    """Class names from the `datasets` feature description inside the file; None when labels are text."""
+    """Class names from the `datasets` feature description inside the file; None when labels are
+    text.
+    """
     info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     return info.get("info", {}).get("features", {}).get("label", {}).get("names")
 
@@ -194,10 +245,13 @@ def _count(
 ) -> None:
     for label, prompt, data in rows:
         if classes and label not in classes:
-            raise SfumatoError("an image has a label that is none of the plan's public classes; synthesize again")
+            raise SfumatoError(
+                "an image has a label that is none of the plan's public classes; synthesize again"
+            )
         if prompts and prompt is not None and prompt not in prompts:
             raise SfumatoError(
-                "an image has a prompt that is none of the public prompts; a private caption must not leave"
+                "an image has a prompt that is none of the public prompts; a private caption must"
+                " not leave"
             )
         found.per_class[label] = found.per_class.get(label, 0) + 1
         if len(kept := found.examples.setdefault(label, [])) < examples:
@@ -210,19 +264,28 @@ def _check_model(folder: Path, found: Contents) -> None:
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
         raise SfumatoError(
-            "a model release needs pytorch_lora_weights.safetensors, loda_weights.safetensors, learned_embeds.safetensors or model/"
+            "a model release needs pytorch_lora_weights.safetensors, loda_weights.safetensors,"
+            " learned_embeds.safetensors or model/"
         )
-    found.layout = "pipeline" if any(f.startswith("model/") for f in found.files) else PurePosixPath(weights[0]).stem
+    found.layout = (
+        "pipeline"
+        if any(f.startswith("model/") for f in found.files)
+        else PurePosixPath(weights[0]).stem
+    )
     if found.layout.startswith("learned_embeds"):
         found.layout = "learned_embeds"
     if found.layout == "pipeline" and "model/model_index.json" not in found.files:
-        raise SfumatoError("model/ has no model_index.json, so diffusers cannot open it; save the pipeline again")
+        raise SfumatoError(
+            "model/ has no model_index.json, so diffusers cannot open it; save the pipeline again"
+        )
     for name in weights:
         check_safetensors(folder / name, name)
 
 
 def check_safetensors(path: Path, name: str) -> None:
-    """Refuse what is not just tensors: other metadata than diffusers or a LoDA file has, bytes between or after tensors."""
+    """Refuse what is not just tensors: other metadata than diffusers or a LoDA file has, bytes
+    between or after tensors.
+    """
     broken = SfumatoError(f"{name} is not a safetensors file; save it again")
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -232,21 +295,32 @@ def check_safetensors(path: Path, name: str) -> None:
             header = json.loads(stream.read(size), object_pairs_hook=_once)
             metadata = header.pop("__metadata__", {})
             spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
-            sizes = [math.prod(e["shape"]) * WIDTH[e["dtype"]] == e["data_offsets"][1] - e["data_offsets"][0]
-                     for e in header.values()]  # fmt: skip
+            sizes = [
+                math.prod(e["shape"]) * WIDTH[e["dtype"]]
+                == e["data_offsets"][1] - e["data_offsets"][0]
+                for e in header.values()
+            ]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise broken from None
     ends = [0, *(end for _, end in spans)]
-    if not all(sizes) or [start for start, _ in spans] != ends[:-1] or ends[-1] != path.stat().st_size - 8 - size:
+    if (
+        not all(sizes)
+        or [start for start, _ in spans] != ends[:-1]
+        or ends[-1] != path.stat().st_size - 8 - size
+    ):
         raise SfumatoError(f"{name} has bytes that belong to no tensor; save it again")
     if not set(metadata) <= {"format", *SETTINGS} or metadata.get("format", "pt") != "pt":
         raise SfumatoError(f"{name} carries metadata beside its format; save it again without")
     try:
-        settings = [json.loads(metadata.get(key, "{}"), object_pairs_hook=_once) for key in SETTINGS]
+        settings = [
+            json.loads(metadata.get(key, "{}"), object_pairs_hook=_once) for key in SETTINGS
+        ]
     except (ValueError, TypeError):
         raise broken from None
     if not _harmless(settings):
-        raise SfumatoError(f"{name} carries a text in its adapter's settings that is no module name; save it again")
+        raise SfumatoError(
+            f"{name} carries a text in its adapter's settings that is no module name; save it again"
+        )
 
 
 def _once(pairs: list) -> dict:
@@ -265,30 +339,43 @@ def _harmless(value) -> bool:
 
 
 def _check_parquet(file, shard: str) -> None:
-    """Refuse metadata beside what `datasets` needs, and other types than picture, text and number."""
+    """Refuse metadata beside what `datasets` needs, and other types than picture, text and
+    number.
+    """
     import pyarrow as pa
 
     schema, text = file.schema_arrow, (pa.string(), pa.large_string())
     extra = {*(schema.metadata or {}), *(file.metadata.metadata or {})} - PARQUET_KEYS
     if extra or any(field.metadata for field in schema):
-        raise SfumatoError(f"{shard} carries metadata beside the features of its columns; synthesize it again")
+        raise SfumatoError(
+            f"{shard} carries metadata beside the features of its columns; synthesize it again"
+        )
     picture = (
-        {field.name for field in schema.field("image").type} if pa.types.is_struct(schema.field("image").type) else {}
+        {field.name for field in schema.field("image").type}
+        if pa.types.is_struct(schema.field("image").type)
+        else {}
     )
     types = {"label": (*text, pa.int64()), "prompt": text, "seed": (pa.int64(),)}
     if picture != {"bytes", "path"} or any(
         schema.field(name).type not in types[name] for name in schema.names if name in types
     ):
         raise SfumatoError(
-            f"{shard} has a column of another type than `sfumato synthesize` writes; synthesize it again"
+            f"{shard} has a column of another type than `sfumato synthesize` writes; synthesize it"
+            " again"
         )
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         kept = set(features) <= {"info"} and set(features.get("info", {})) <= {"features"}
         columns = features.get("info", {}).get("features", {})
-        kept = kept and set(columns) <= COLUMNS and all(set(v) <= {"_type", "dtype", "names"} for v in columns.values())
+        kept = (
+            kept
+            and set(columns) <= COLUMNS
+            and all(set(v) <= {"_type", "dtype", "names"} for v in columns.values())
+        )
         kept = kept and all(v.get("dtype") in (None, "string", "int64") for v in columns.values())
     except (ValueError, TypeError, AttributeError):
         kept = False
     if not kept:
-        raise SfumatoError(f"{shard} carries metadata beside the features of its columns; synthesize it again")
+        raise SfumatoError(
+            f"{shard} carries metadata beside the features of its columns; synthesize it again"
+        )

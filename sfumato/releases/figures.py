@@ -1,4 +1,6 @@
-"""The figures of a release, taken from its certificate once: README.md, PRIVACY.md and report.html print these tables, and `verify` reads them."""
+"""The figures of a release, taken from its certificate once: README.md, PRIVACY.md and report.html
+print these tables, and `verify` reads them.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,14 @@ from markupsafe import Markup
 
 PAGES = ("README.md", "PRIVACY.md", "report.html")
 RELATIONS = {
-    "zero-out": "two data sets are neighbours when everything one unit contributes to the first is replaced by nothing "
-    "in the second; the number of slots is public",
+    "zero-out": (
+        "two data sets are neighbours when everything one unit contributes to the first is replaced"
+        " by nothing in the second; the number of slots is public"
+    ),
     "add-remove": "two data sets are neighbours when the second lacks one unit of the first",
-    "replace-one": "two data sets are neighbours when one unit of the first is another unit in the second",
+    "replace-one": (
+        "two data sets are neighbours when one unit of the first is another unit in the second"
+    ),
 }
 CELL = ' class="n"'
 UNIT, RELATION, LOOKS = "Unit of privacy", "Relation", "Looks at exact private scores"
@@ -22,14 +28,22 @@ NOT_BOUNDED = "not bounded by any finite epsilon"
 
 
 def tables(certificate: dict) -> dict[str, list[list[str]]]:
-    """Every figure that is claimed, as rows of texts under a head: `claim` (name, value), `attacks` (rate, bound) and, where the
-    certificate has it, `groups` (one column for each number of records that belong together)."""
+    """Every figure that is claimed, as rows of texts under a head: `claim` (name, value), `attacks`
+    (rate, bound) and, where the certificate has it, `groups` (one column for each number of records
+    that belong together).
+    """
     c, found = certificate, {}
     found["claim"] = [["", ""], *([name, text] for name, text in _claim(c) if text is not None)]
-    head = ["of the units that were not used, wrongly accused", "of the units that were used, found at most"]
+    head = [
+        "of the units that were not used, wrongly accused",
+        "of the units that were used, found at most",
+    ]
     found["attacks"] = [head, *(list(row) for row in attacks(c))]
     if c.get("k_table"):
-        found["groups"] = [["k", *c["k_table"]], ["epsilon", *(number(value, 6) for value in c["k_table"].values())]]
+        found["groups"] = [
+            ["k", *c["k_table"]],
+            ["epsilon", *(number(value, 6) for value in c["k_table"].values())],
+        ]
     return found
 
 
@@ -38,9 +52,17 @@ def _claim(c: dict) -> list[tuple[str, str | None]]:
     of_records = c["unit"] == "record"
     summed = any("divisors" in query for query in m["one_shot"])
     most = 1 if of_records else m["draws_per_record"] or c["max_per_unit"]
-    per_unit = f"{number(most)} {'image' if most == 1 else 'images'}" if m["billed_steps"] or of_records else None
+    per_unit = (
+        f"{number(most)} {'image' if most == 1 else 'images'}"
+        if m["billed_steps"] or of_records
+        else None
+    )
     total = ledger["total_epsilon"]
-    together = f"epsilon {number(total, 6)} in {len(ledger['charges'])} runs" if total is not None else NOT_BOUNDED
+    together = (
+        f"epsilon {number(total, 6)} in {len(ledger['charges'])} runs"
+        if total is not None
+        else NOT_BOUNDED
+    )
     if ledger.get("no_total"):
         together = f"no total can be stated, for {ledger['no_total']}"
     return [
@@ -53,11 +75,23 @@ def _claim(c: dict) -> list[tuple[str, str | None]]:
             "Slots in the data" if of_records else "Units in the data",
             None if facts["n_units"] is None else number(facts["n_units"]),
         ),
-        ("Noise, in units of what one unit can add", number(m["noise_multiplier"], 6) if m["steps"] or summed else None),
+        (
+            "Noise, in units of what one unit can add",
+            number(m["noise_multiplier"], 6) if m["steps"] or summed else None,
+        ),
         ("At most per unit and step", per_unit),
         ("Images of one unit", None if per_unit else "any number, averaged before the bound"),
         ("Accountant", f"{c['accountant']['name']}, version {c['accountant']['version']}"),
-        (LOOKS, None if "looks" not in c else NOT_KNOWN if c["looks"]["exact"] is None else number(c["looks"]["exact"])),
+        (
+            LOOKS,
+            (
+                None
+                if "looks" not in c
+                else NOT_KNOWN
+                if c["looks"]["exact"] is None
+                else number(c["looks"]["exact"])
+            ),
+        ),
         (CHOICES, NOT_KNOWN if c.get("later_choices") else None),
     ]
 
@@ -74,7 +108,10 @@ def html(rows: Sequence[Sequence[str]]) -> Markup:
     for place, row in enumerate(rows):
         name = "td" if place else "th"
         if any(row):
-            cells = (Markup(f'<{name}{CELL if i else ""}>{{}}</{name}>').format(text) for i, text in enumerate(row))
+            cells = (
+                Markup(f"<{name}{CELL if i else ''}>{{}}</{name}>").format(text)
+                for i, text in enumerate(row)
+            )
             found += Markup("<tr>{}</tr>\n").format(Markup().join(cells))
     return found
 
@@ -83,7 +120,13 @@ def number(value: Any, digits: int = 4) -> str:
     """A number as a reader expects it: 60,000 and 9.814 and 1e-05; other values as text."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "not used" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.{digits}g}"
+        if abs(value) < 1e4
+        else f"{value:,.0f}"
+    )
 
 
 def unit_phrase(certificate: dict) -> str:
@@ -107,6 +150,12 @@ def _percent_up(percent: float) -> str:
 
 
 def plain(text: Any) -> str:
-    """Text inside a markdown line or table cell: one line, no markup that a class name could smuggle in."""
+    """Text inside a markdown line or table cell: one line, no markup that a class name could
+    smuggle in.
+    """
     line = " ".join(str(text).split())
-    return "".join("\\" + ch if ch in "\\`*_[]<>|" else ch for ch in line) if not line.isidentifier() else line
+    return (
+        "".join("\\" + ch if ch in "\\`*_[]<>|" else ch for ch in line)
+        if not line.isidentifier()
+        else line
+    )

@@ -22,7 +22,8 @@ from sfumato.releases.verify import all_checks
 
 VERIFIER = "verify_privacy.py"
 CERTIFICATE = "privacy.json"
-PAGES = ("README.md", "PRIVACY.md", "report.html", "croissant.json", VERIFIER)  # written by `finalise`
+# written by `finalise`
+PAGES = ("README.md", "PRIVACY.md", "report.html", "croissant.json", VERIFIER)
 
 
 def write_draft(
@@ -40,27 +41,40 @@ def write_draft(
     run_folder: str | None = None,
     prices: dict | None = None,
 ) -> dict:
-    """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves; returns the certificate.
+    """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves;
+    returns the certificate.
 
     It holds the hash of every file that is there now, so that a release can hold no other.
 
-    `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n, resolution,
-    class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other arguments are those of
-    `build_privacy_json`; `artefacts` is "images" or "model". `controls`: what the report shows beside a token (`beside.check_beside`).
-    `place`, `run_folder`: where ledger and run are, for `release` alone; nothing of a draft but its certificate leaves.
+    `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n,
+    resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other
+    arguments are those of `build_privacy_json`; `artefacts` is "images" or "model". `controls`:
+    what the report shows beside a token (`beside.check_beside`). `place`, `run_folder`: where
+    ledger and run are, for `release` alone; nothing of a draft but its certificate leaves.
     """
     check_beside(controls)
     certificate = build_privacy_json(
-        plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings,
+        plan,
+        ledger=ledger,
+        run_key_id=run_key_id,
+        code_version=code_version,
+        conditions=conditions,
+        settings=settings,
         prices=prices,
     )
     draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
-    draft |= ({} if controls is None else {"controls": controls}) | ({} if place is None else {"ledger": place})
+    draft |= ({} if controls is None else {"controls": controls}) | (
+        {} if place is None else {"ledger": place}
+    )
     draft |= {} if run_folder is None else {"run_folder": run_folder}
     part = folder / (DRAFT + ".part")
     try:
         part.unlink(missing_ok=True)
-        made = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and p.name != DRAFT}
+        made = {
+            p.relative_to(folder).as_posix(): p
+            for p in folder.rglob("*")
+            if p.is_file() and p.name != DRAFT
+        }
         draft["files"] = {name: _digest(made[name]) for name in sorted(made)}
         _write(part, _json(draft))
         os.replace(part, folder / DRAFT)
@@ -82,29 +96,50 @@ def finalise(
     since: dict | None = None,
     noted: Callable[[dict], None] = lambda certificate: None,
 ) -> Path:
-    """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place or at `out`.
+    """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place
+    or at `out`.
 
-    compared: the caller has compared the draft with the owner's ledger; the certificate says so where nobody has, and that looks and
-    later choices are not known. noted: called with the finished certificate before it stands under its name.
-    require_audit: AuditFailed unless the run was audited before, completely, by this very code, and passed. since: fields of the
-    certificate that the ledger has added to after the draft (`looks`, `selections`).
+    compared: the caller has compared the draft with the owner's ledger; the certificate says so
+    where nobody has, and that looks and later choices are not known. noted: called with the
+    finished certificate before it stands under its name. require_audit: AuditFailed unless the run
+    was audited before, completely, by this very code, and passed. since: fields of the certificate
+    that the ledger has added to after the draft (`looks`, `selections`).
     """
     folder = Path(folder)
     if (folder / SUMS).exists():
-        raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
+        raise SfumatoError(
+            f"{folder.name} is a finished release already; check it with `sfumato verify`"
+        )
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
-        certificate, kind, made = draft["certificate"] | (since or {}), draft["artefacts"], dict(draft["files"])
+        certificate, kind, made = (
+            draft["certificate"] | (since or {}),
+            draft["artefacts"],
+            dict(draft["files"]),
+        )
         controls = check_beside(draft.get("controls"))
     except FileNotFoundError:
-        raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
+        raise SfumatoError(
+            f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
     if not compared:
         certificate = unasked(certificate)
     if require_audit:
         check_audit(certificate.get("audit", {}))
-    return _finish(folder, Path(out or folder), certificate, kind, title, licence, public_metrics, made, controls, noted)
+    return _finish(
+        folder,
+        Path(out or folder),
+        certificate,
+        kind,
+        title,
+        licence,
+        public_metrics,
+        made,
+        controls,
+        noted,
+    )
 
 
 def write_release(
@@ -122,15 +157,22 @@ def write_release(
     licence: str = "other",
     public_metrics: list[dict] | None = None,
 ) -> Path:
-    """Make the finished release `out` from the files in `source`; `out` may be `source`, else it must not exist.
+    """Make the finished release `out` from the files in `source`; `out` may be `source`, else it
+    must not exist.
 
-    Arguments as in `write_draft`. `public_metrics` are rows {name, value, public_data} of figures computed without any
-    private record; each must name its public data. Everything is written to a folder beside `out`, verified, and
-    renamed. Raises SfumatoError when a file, label or prompt has no place in a release, when `out` exists, when the
-    result does not verify, or when the disk is full; then no part of `out` exists.
+    Arguments as in `write_draft`. `public_metrics` are rows {name, value, public_data} of figures
+    computed without any private record; each must name its public data. Everything is written to a
+    folder beside `out`, verified, and renamed. Raises SfumatoError when a file, label or prompt has
+    no place in a release, when `out` exists, when the result does not verify, or when the disk is
+    full; then no part of `out` exists.
     """
     certificate = build_privacy_json(
-        plan, ledger=ledger, run_key_id=run_key_id, code_version=code_version, conditions=conditions, settings=settings
+        plan,
+        ledger=ledger,
+        run_key_id=run_key_id,
+        code_version=code_version,
+        conditions=conditions,
+        settings=settings,
     )
     return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
 
@@ -138,12 +180,19 @@ def write_release(
 def drafted_files(folder: Path) -> dict[str, str]:
     """SHA-256 by name that the files of a draft will have in its release."""
     made = json.loads((folder / DRAFT).read_text("utf-8"))["files"]
-    plain = {name: public_json((folder / name).read_bytes()) for name in made if name.endswith(".json")}
-    return {name: hashlib.sha256(plain[name]).hexdigest() if name in plain else made[name] for name in made}
+    plain = {
+        name: public_json((folder / name).read_bytes()) for name in made if name.endswith(".json")
+    }
+    return {
+        name: hashlib.sha256(plain[name]).hexdigest() if name in plain else made[name]
+        for name in made
+    }
 
 
 def files_digest(files: dict[str, str]) -> str:
-    """SHA-256 over names and hashes of a release's files, but for the pages that `finalise` writes."""
+    """SHA-256 over names and hashes of a release's files, but for the pages that `finalise`
+    writes.
+    """
     own = {name: digest for name, digest in files.items() if name not in PAGES}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
@@ -165,12 +214,19 @@ def _finish(
         raise SfumatoError(f"the output folder {out.name} exists; name a new one")
     for row in public_metrics or ():
         if not {"name", "value", "public_data"} <= set(row) or not row["public_data"]:
-            raise SfumatoError("a figure for the report needs name, value and the public data it was computed on")
+            raise SfumatoError(
+                "a figure for the report needs name, value and the public data it was computed on"
+            )
     facts, settings = certificate["public_facts"], certificate["synthesis"]
     prompts = (*(facts["prompts"] or ()), *(settings.get("prompts") or ()))
-    contents = inspect_source(source, kind, classes=tuple(facts["classes"] or ()), prompts=prompts, n=settings.get("n"))
+    contents = inspect_source(
+        source, kind, classes=tuple(facts["classes"] or ()), prompts=prompts, n=settings.get("n")
+    )
     if made is not None and set(made) != set(contents.files):
-        raise SfumatoError("files were added or taken away since `sfumato synthesize`: synthesize into a new folder")
+        raise SfumatoError(
+            "files were added or taken away since `sfumato synthesize`: synthesize into a new"
+            " folder"
+        )
     title = title or ("Synthetic images" if kind == "images" else "Adapted diffusion model")
     pages = _pages(certificate, contents, title, licence, public_metrics or [], controls)
     try:
@@ -179,11 +235,17 @@ def _finish(
     except OSError as error:
         raise _disk(error) from None
     try:
-        hashes = {name: _copy(source / name, building / name, made and made[name]) for name in contents.files}
+        hashes = {
+            name: _copy(source / name, building / name, made and made[name])
+            for name in contents.files
+        }
         hashes.update({name: _write(building / name, page) for name, page in pages.items()})
         certificate = {**certificate, "artefacts": dict(sorted(hashes.items()))}
         hashes[CERTIFICATE] = _write(building / CERTIFICATE, _json(certificate))
-        _write(building / SUMS, "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode())
+        _write(
+            building / SUMS,
+            "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode(),
+        )
         failed = [f"{name} ({detail})" for name, ok, detail in all_checks(building) if not ok]
         if failed:
             raise SfumatoError(f"the release does not verify, so it was not written: {failed[0]}")
@@ -198,14 +260,21 @@ def _finish(
 
 
 def _pages(
-    certificate: dict, contents: Contents, title: str, licence: str, metrics: list[dict], controls: dict | None
+    certificate: dict,
+    contents: Contents,
+    title: str,
+    licence: str,
+    metrics: list[dict],
+    controls: dict | None,
 ) -> dict[str, bytes]:
     """The files that sfumato writes itself, by name."""
     about = {"title": title, "licence": licence}
     pages = {
         "README.md": cards.readme(certificate, contents, **about),
         "PRIVACY.md": cards.statement(certificate, contents, **about),
-        "report.html": report.render(certificate, contents, title=title, metrics=metrics, controls=controls),
+        "report.html": report.render(
+            certificate, contents, title=title, metrics=metrics, controls=controls
+        ),
     }
     if contents.kind == "images":
         pages["croissant.json"] = cards.croissant(certificate, contents, **about)
@@ -214,9 +283,11 @@ def _pages(
 
 
 def _rename(building: Path, out: Path, in_place: bool) -> None:
-    """Put the finished folder at its name; in place, the draft steps aside first and comes back if that fails.
+    """Put the finished folder at its name; in place, the draft steps aside first and comes back if
+    that fails.
 
-    A process killed between the two renames leaves both folders whole, under names that begin with a dot.
+    A process killed between the two renames leaves both folders whole, under names that begin with
+    a dot.
     """
     if not in_place:
         os.rename(building, out)
@@ -246,7 +317,8 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def _copy(source: Path, target: Path, made: str | None) -> str:
-    """Copy one checked file, without its times and modes; returns its SHA-256. Torn copies show in SHA256SUMS.
+    """Copy one checked file, without its times and modes; returns its SHA-256. Torn copies show in
+    SHA256SUMS.
 
     `made`: the hash it had when it was written; SfumatoError where it is another file now.
     """
@@ -259,7 +331,9 @@ def _copy(source: Path, target: Path, made: str | None) -> str:
             writer.write(block)
             written.update(block)
     if made is not None and digest.hexdigest() != made:
-        raise SfumatoError(f"{source.name} is not the file that was synthesized or exported: make the folder again")
+        raise SfumatoError(
+            f"{source.name} is not the file that was synthesized or exported: make the folder again"
+        )
     return written.hexdigest()
 
 
@@ -279,4 +353,6 @@ def _json(value: dict) -> bytes:
 
 
 def _disk(error: OSError) -> SfumatoError:
-    return SfumatoError(f"cannot write the release ({error.strerror or error}); nothing was left half-written")
+    return SfumatoError(
+        f"cannot write the release ({error.strerror or error}); nothing was left half-written"
+    )

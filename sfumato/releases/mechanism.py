@@ -1,4 +1,6 @@
-"""How the noise was made, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and the one-shot queries."""
+"""How the noise was made, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and the
+one-shot queries.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +12,48 @@ from sfumato.privacy.mechanisms.mean import GRID
 from sfumato.privacy.mechanisms.votes import Probe
 
 CLIPPING = {
-    "flat": "each unit's gradient over all trainable tensors together is scaled down to norm clip_norm",
-    "normalised": "each unit's gradient over all trainable tensors together is divided by its norm plus a constant",
-    "per-group": "each unit's gradient is scaled down to norm clip_norm_per_group in each of clip_groups groups of tensors",
-    "per-group-normalised": "each unit's gradient is divided by its norm plus a constant in each of clip_groups groups of tensors "
-    "and multiplied by clip_norm_per_group",
+    "flat": (
+        "each unit's gradient over all trainable tensors together is scaled down to norm clip_norm"
+    ),
+    "normalised": (
+        "each unit's gradient over all trainable tensors together is divided by its norm plus a"
+        " constant"
+    ),
+    "per-group": (
+        "each unit's gradient is scaled down to norm clip_norm_per_group in each of clip_groups"
+        " groups of tensors"
+    ),
+    "per-group-normalised": (
+        "each unit's gradient is divided by its norm plus a constant in each of clip_groups groups"
+        " of tensors and multiplied by clip_norm_per_group"
+    ),
 }
 
 ROUNDING = (
-    "each unit's clipped gradient, or each micro-batch's product, is rounded to whole numbers of step; sums and noise are integers; one unit "
-    "moves them by at most bound = ceil(clip_bound (1 + slack) / step), and the noise is noise_multiplier times that"
+    "each unit's clipped gradient, or each micro-batch's product, is rounded to whole numbers of"
+    " step; sums and noise are integers; one unit moves them by at most bound = ceil(clip_bound (1"
+    " + slack) / step), and the noise is noise_multiplier times that"
 )
-RANDOM_SOURCE = "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; no public seed reaches it"
+RANDOM_SOURCE = (
+    "ChaCha20 keyed by HMAC-SHA256 from a 256-bit secret of the operating system; no public seed"
+    " reaches it"
+)
 PROBE_SCORES = {
-    "votes": "each unit names the candidates with its largest gradient norms; bounded by the root of their number",
-    "squares": "each unit's squared gradient norms over all candidates, scaled or clipped to the bound together",
+    "votes": (
+        "each unit names the candidates with its largest gradient norms; bounded by the root of"
+        " their number"
+    ),
+    "squares": (
+        "each unit's squared gradient norms over all candidates, scaled or clipped to the bound"
+        " together"
+    ),
 }
 
 
 def mechanism(plan: dict, events: list[dict]) -> dict:
-    """How the noise was made, in the words of the loop contract; rate and noise must equal those of the events."""
+    """How the noise was made, in the words of the loop contract; rate and noise must equal those of
+    the events.
+    """
     if plan.get("aggregation"):
         return aggregated(plan, events)
     histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
@@ -38,7 +62,9 @@ def mechanism(plan: dict, events: list[dict]) -> dict:
         if event["type"] != "poisson_gaussian":
             noise = event.get("noise_multiplier", event.get("epsilon"))
             name = "label histogram" if noise == histogram else "one-shot query"
-            once += [{"name": name, "type": event["type"], "noise": noise}] * int(event.get("count", 1))
+            once += [{"name": name, "type": event["type"], "noise": noise}] * int(
+                event.get("count", 1)
+            )
     sensitivity = 1.0 if plan["clipping"].endswith("normalised") else plan["clip_norm"]
     groups, share = plan.get("clip_groups"), None
     if groups:
@@ -50,14 +76,18 @@ def mechanism(plan: dict, events: list[dict]) -> dict:
         sensitivity = rounding["bound"] * rounding["step"]
     return {
         "method": plan["method"],
-        "sampler": "Poisson: every unit is drawn independently in every step, by the secret run key",
+        "sampler": (
+            "Poisson: every unit is drawn independently in every step, by the secret run key"
+        ),
         "sampling_rate": plan.get("sampling_rate"),
         "expected_batch_size": plan.get("expected_batch_size"),
         "steps": steps,
         "billed_steps": sum(e["steps"] for e in events if e["type"] == "poisson_gaussian"),
         "draws_per_record": plan.get("noise_draws"),
-        "draws": "the K draws of a unit are averaged into one gradient before it is clipped"
-        + (" once" if not groups else ", group by group"),
+        "draws": (
+            "the K draws of a unit are averaged into one gradient before it is clipped"
+            + (" once" if not groups else ", group by group")
+        ),
         "clip_norm": plan.get("clip_norm"),
         "clipping": plan["clipping"],
         "clipping_rule": CLIPPING.get(plan["clipping"], plan["clipping"]),
@@ -72,15 +102,24 @@ def mechanism(plan: dict, events: list[dict]) -> dict:
         "noise_placement": "once per step on the sum of clipped gradients, before it is divided",
         "divisor": "the expected batch size, a public constant; never the number drawn",
         "micro_batching": "cut by drawn slots alone; another size is another attempt",
-        "dtype": {"norms": "float32 in short runs, added in float64", "noise": "integers" if rounding else "float32"},
+        "dtype": {
+            "norms": "float32 in short runs, added in float64",
+            "noise": "integers" if rounding else "float32",
+        },
         "random_source": RANDOM_SOURCE,
-        "arithmetic": {"training": "integers" if rounding else "real-arithmetic guarantee", "one_shot": "grid" if once else None},
+        "arithmetic": {
+            "training": "integers" if rounding else "real-arithmetic guarantee",
+            "one_shot": "grid" if once else None,
+        },
         "one_shot": once,
     }
 
 
 AGGREGATION_RULES = {
-    "clip": "each unit adds its residual from a public anchor, in public axes, scaled down to norm clip_norm",
+    "clip": (
+        "each unit adds its residual from a public anchor, in public axes, scaled down to norm"
+        " clip_norm"
+    ),
     "unit": "each unit adds its embedding scaled to norm 1",
 }
 
@@ -92,7 +131,9 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
     main = {"type": kind, "noise_multiplier": sigma}
     main |= {"count": 1} if rate == 1 else {"sampling_rate": rate, "steps": 1}
     if main not in events:
-        raise SfumatoError("the plan has an aggregation that its events do not pay for; make the plan again")
+        raise SfumatoError(
+            "the plan has an aggregation that its events do not pay for; make the plan again"
+        )
     rest = [event for i, event in enumerate(events) if i != events.index(main)]
     query = {
         "name": "embedding aggregation",
@@ -104,8 +145,11 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
         "rule_in_words": AGGREGATION_RULES[own["rule"]],
         "sensitivity": plan["clip_norm"],
         "noise_stddev": math.ceil(sigma * GRID) / GRID * plan["clip_norm"],
-        "grid": f"clip_norm / {GRID}: a unit's vector is rounded towards zero and its norm checked in integers; the noise is discrete "
-        "Gaussian, its variance 4 squared grid units above the billed one: the cost of integers, as priced",
+        "grid": (
+            f"clip_norm / {GRID}: a unit's vector is rounded towards zero and its norm checked in"
+            " integers; the noise is discrete Gaussian, its variance 4 squared grid units above"
+            " the billed one: the cost of integers, as priced"
+        ),
         "divisors": own["divisors"],
         "blocks": own["blocks"],
         "dimensions": own["dimensions"],
@@ -115,7 +159,9 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
     once = [query]
     for event in rest:
         noise = event.get("noise_multiplier", event.get("epsilon"))
-        once += [{"name": "label histogram", "type": event["type"], "noise": noise}] * int(event.get("count", 1))
+        once += [{"name": "label histogram", "type": event["type"], "noise": noise}] * int(
+            event.get("count", 1)
+        )
     unused = (
         "sampling_rate",
         "expected_batch_size",
@@ -131,7 +177,10 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
         **dict.fromkeys(unused),
         "billed_steps": 0,
         "draws_per_record": plan["noise_draws"],
-        "draws": "each image is inverted alone, with randomness of its own; a unit's images are averaged before the bound",
+        "draws": (
+            "each image is inverted alone, with randomness of its own; a unit's images are averaged"
+            " before the bound"
+        ),
         "clip_norm": plan["clip_norm"],
         "clipping": plan["clipping"],
         "clipping_rule": query["rule_in_words"],
@@ -148,7 +197,9 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
 
 
 def _take_probe(plan: dict, events: list[dict]) -> tuple[dict | None, list[dict]]:
-    """The plan's probe as a query of the certificate, and the events without its own (once; a second one stays)."""
+    """The plan's probe as a query of the certificate, and the events without its own (once; a
+    second one stays).
+    """
     if not plan.get("probe"):
         return None, events
     probe = Probe.from_json(plan["probe"])
@@ -157,7 +208,9 @@ def _take_probe(plan: dict, events: list[dict]) -> tuple[dict | None, list[dict]
     own = {"type": kind, "noise_multiplier": noise}
     own |= {"count": 1} if rate == 1 else {"sampling_rate": rate, "steps": 1}
     if own not in events:
-        raise SfumatoError("the plan has a probe that its events do not pay for; make the plan again")
+        raise SfumatoError(
+            "the plan has a probe that its events do not pay for; make the plan again"
+        )
     place = events.index(own)
     query = {
         "name": "saliency probe",

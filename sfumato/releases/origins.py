@@ -1,4 +1,6 @@
-"""What a run took as public, and the runs that its base or its public images come from, in the words of a certificate."""
+"""What a run took as public, and the runs that its base or its public images come from, in the
+words of a certificate.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,25 @@ DECLARED = "public data, by the operator's declaration"
 
 
 def public_inputs(rows: Iterable[Mapping]) -> list[dict]:
-    """Bodies of PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an image, and the ledger knows it."""
+    """Bodies of PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an
+    image, and the ledger knows it.
+    """
     return [{name: row[name] for name in ("what", "count", "digest", "decided")} for row in rows]
 
 
 def public_in_words(rows: Iterable[Mapping]) -> list[str]:
     """A sentence for each set of public images."""
     return [
-        f"The {row['count']:,} public images that decided {row['decided']}: the guarantee is conditional on their being "
-        "public; what the run says of them is exact."
+        f"The {row['count']:,} public images that decided {row['decided']}: the guarantee is"
+        " conditional on their being public; what the run says of them is exact."
         for row in rows
     ]
 
 
 def base_in_words(lineage: Iterable[Mapping]) -> str:
-    """Where the base comes from: the operator's declaration, or the runs before this one with what is added up."""
+    """Where the base comes from: the operator's declaration, or the runs before this one with what
+    is added up.
+    """
     runs = list(lineage)
     if not any(run["through"] == "base" for run in runs):
         return "; ".join([DECLARED, *map(_ancestor, runs)])
@@ -31,13 +37,20 @@ def base_in_words(lineage: Iterable[Mapping]) -> str:
 
 def _ancestor(run: Mapping) -> str:
     what = "adapted" if run["through"] == "base" else "public images drawn"
-    promise = f"epsilon {run['epsilon']:g}, delta {run['delta']:g}, unit {run['unit']}, relation {run['relation']}"
+    promise = (
+        f"epsilon {run['epsilon']:g}, delta {run['delta']:g}, unit {run['unit']}, relation"
+        f" {run['relation']}"
+    )
     whose = "of this ledger" if run["owner"] == "this ledger" else "of another owner"
     if run["counted"]:
         why = (
-            "shares images with this one" if run["owner"] == "this ledger" else "may have had the same images or units"
+            "shares images with this one"
+            if run["owner"] == "this ledger"
+            else "may have had the same images or units"
         )
-        told = f"which {why}, so the total counts it, or is not stated where the two cannot be added"
+        told = (
+            f"which {why}, so the total counts it, or is not stated where the two cannot be added"
+        )
     else:
         told = "which shares no image with this one that the ledger knows, so its cost stands alone"
     return f"{what} by run {run['run']} {whose} ({promise}), {told}"

@@ -1,4 +1,6 @@
-"""Do the pages of a release say what privacy.json says? Their tables of figures, and every epsilon and delta in their prose."""
+"""Do the pages of a release say what privacy.json says? Their tables of figures, and every epsilon
+and delta in their prose.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ BETWEEN = re.compile(r"relation:\s*([\w-]+)", re.IGNORECASE)
 def check_figures(folder: Path, name: str, facts: dict) -> Iterator[Check]:
     """One page of a release: its figures are those of privacy.json, each table row once.
 
-    A release of before these tables (`figures_on`) has only the epsilons, deltas, unit and relation of its prose checked.
+    A release of before these tables (`figures_on`) has only the epsilons, deltas, unit and relation
+    of its prose checked.
     """
     if name == CROISSANT:
         said = json.loads((folder / name).read_text("utf-8")) if (folder / name).exists() else None
@@ -44,7 +47,9 @@ def disagreements(facts: dict, rows: list[list[str]], lines: list[str]) -> Itera
     """What a page with tables says otherwise than privacy.json, or twice, or not at all."""
     tables, seen = figures.tables(facts), Counter((row[0], len(row)) for row in rows if row)
     said = {(row[0], len(row)): row[1:] for row in rows if row}
-    wanted = [row for table in ("claim", "attacks") for row in tables[table][1:]] + tables.get("groups", [])
+    wanted = [row for table in ("claim", "attacks") for row in tables[table][1:]] + tables.get(
+        "groups", []
+    )
     for row in (list(map(_bare, row)) for row in wanted):
         key = row[0], len(row)
         if seen[key] != 1:
@@ -59,18 +64,29 @@ def disagreements(facts: dict, rows: list[list[str]], lines: list[str]) -> Itera
 
 
 def in_prose(facts: dict, lines: list[str]) -> Iterator[str]:
-    """Every epsilon, delta, unit and relation that is named in words; sentences of privacy.json itself count as checked."""
-    quoted = sorted({_bare(line) for text in _texts(facts) for line in text.splitlines() if len(line) > 12}, key=len)
+    """Every epsilon, delta, unit and relation that is named in words; sentences of privacy.json
+    itself count as checked.
+    """
+    quoted = sorted(
+        {_bare(line) for text in _texts(facts) for line in text.splitlines() if len(line) > 12},
+        key=len,
+    )
     epsilons, deltas = _claimed(facts)
     column = _bare(figures.unit_phrase(facts))
     for line in map(_bare, lines):
         for text in reversed(quoted):
             line = line.replace(text, "")
-        found = [(name, value) for name, rule in (("epsilon", EPSILON), ("delta", DELTA)) for value in rule.findall(line)]
+        found = [
+            (name, value)
+            for name, rule in (("epsilon", EPSILON), ("delta", DELTA))
+            for value in rule.findall(line)
+        ]
         for pair in PAIR.findall(line):
             found += zip(("epsilon", "delta"), pair)
         for name, value in found:
-            if not any(_close(value, known) for known in (epsilons if name == "epsilon" else deltas)):
+            if not any(
+                _close(value, known) for known in (epsilons if name == "epsilon" else deltas)
+            ):
                 yield f"{name} {value} is none of privacy.json"
         if any(not own.startswith((column, facts["unit"])) for own in OWN.findall(line)):
             yield "another unit of privacy than in privacy.json"
@@ -79,17 +95,28 @@ def in_prose(facts: dict, lines: list[str]) -> Iterator[str]:
 
 
 def _claimed(facts: dict) -> tuple[list[float], list[float]]:
-    """Epsilons and deltas that a page may name: the claim's, the total's, of records that belong together, and of choices among runs."""
+    """Epsilons and deltas that a page may name: the claim's, the total's, of records that belong
+    together, and of choices among runs.
+    """
     epsilons = [facts["epsilon"], *(facts.get("k_table") or {}).values()]
     if facts["ledger"]["total_epsilon"] is not None:
         epsilons.append(facts["ledger"]["total_epsilon"])
     choices = facts.get("selections", [])
-    return epsilons + [c["epsilon"] for c in choices], [facts["delta"], *(c["delta"] for c in choices)]
+    return epsilons + [c["epsilon"] for c in choices], [
+        facts["delta"],
+        *(c["delta"] for c in choices),
+    ]
 
 
 def of_markdown(text: str) -> tuple[list[list[str]], list[str]]:
-    """(rows of its tables, its lines) without marks of Markdown; the lines that only draw a table are left out."""
-    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in text.splitlines() if line.lstrip().startswith("|")]
+    """(rows of its tables, its lines) without marks of Markdown; the lines that only draw a table
+    are left out.
+    """
+    rows = [
+        re.split(r"(?<!\\)\|", line.strip())[1:-1]
+        for line in text.splitlines()
+        if line.lstrip().startswith("|")
+    ]
     rows = [[_bare(cell) for cell in row] for row in rows if row and set("".join(row)) - set(" -:")]
     return [row for row in rows if row[0]], text.splitlines()
 
@@ -104,7 +131,24 @@ def of_html(text: str) -> tuple[list[list[str]], list[str]]:
 
 
 class _Reader(HTMLParser):
-    BLOCKS = {"p", "li", "tr", "h1", "h2", "h3", "div", "figure", "figcaption", "title", "footer", "table", "pre", "dl", "section", "text"}
+    BLOCKS = {
+        "p",
+        "li",
+        "tr",
+        "h1",
+        "h2",
+        "h3",
+        "div",
+        "figure",
+        "figcaption",
+        "title",
+        "footer",
+        "table",
+        "pre",
+        "dl",
+        "section",
+        "text",
+    }
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -175,5 +219,7 @@ def _texts(value) -> Iterator[str]:
     """Every text inside a JSON value."""
     if isinstance(value, str):
         yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from _texts(inner)

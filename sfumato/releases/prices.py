@@ -1,4 +1,6 @@
-"""All figures of a certificate that follow from a plan's events: priced before the charge, kept in the run folder, read again at release."""
+"""All figures of a certificate that follow from a plan's events: priced before the charge, kept in
+the run folder, read again at release.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ MOST_POINTS = 1e7  # of the whole loss: 80 MB
 MOST_CELLS = 1e5  # of single draws' losses, at about 50 microseconds each
 MOST_STEPS = 10**6
 TOO_COSTLY = "a verifier would need too long"
-# What dp_accounting and the numerical libraries under it raise where a figure leaves the range of their numbers.
+# What dp_accounting and the numerical libraries under it raise where a figure leaves the range of
+# their numbers.
 BEYOND = (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError)
 NEIGHBOURS = {
     "zero-out": dp.NeighboringRelation.REPLACE_SPECIAL,
@@ -26,11 +29,12 @@ NEIGHBOURS = {
 
 
 def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit: str) -> dict:
-    """epsilon, curve, mu, attack_success, second (the Renyi accountant's figure) and k_table of `events` (as `events.to_json`), and
-    what they were asked for.
+    """epsilon, curve, mu, attack_success, second (the Renyi accountant's figure) and k_table of
+    `events` (as `events.to_json`), and what they were asked for.
 
-    `left_out` says which figures are missing, and why: those under replace-one, those that no accountant resolves, and group sizes that
-    cost a verifier too much. ValueError where epsilon itself, the curve, mu or the attacks cannot be priced: such a plan is not charged.
+    `left_out` says which figures are missing, and why: those under replace-one, those that no
+    accountant resolves, and group sizes that cost a verifier too much. ValueError where epsilon
+    itself, the curve, mu or the attacks cannot be priced: such a plan is not charged.
     """
     try:
         parsed = dp_events.from_json(events)
@@ -45,7 +49,9 @@ def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit
     except ValueError:
         raise
     except BEYOND as error:
-        raise ValueError(f"{type(error).__name__} in the accountant: take more noise or another delta") from error
+        raise ValueError(
+            f"{type(error).__name__} in the accountant: take more noise or another delta"
+        ) from error
     left_out: list[str] = []
     figures["second"] = _second(parsed, delta, relation, left_out)
     figures["k_table"] = None
@@ -53,7 +59,10 @@ def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit
         figures["k_table"] = table = record_groups(parsed, delta, relation, epsilon)
         missing = [str(k) for k in GROUP_SIZES if str(k) not in (table or {})]
         if missing:
-            left_out.append(f"k_table for {', '.join(missing)} records: {TOO_COSTLY}, or no accountant resolves it")
+            left_out.append(
+                f"k_table for {', '.join(missing)} records: {TOO_COSTLY}, or no accountant"
+                " resolves it"
+            )
     asked = {"events": events, "delta": delta, "relation": relation, "grid": grid, "unit": unit}
     return {**asked, **figures, "left_out": left_out}
 
@@ -65,11 +74,15 @@ def group_grid(events: tuple, k: int) -> float:
 
 
 def _cells(events: tuple, k: int) -> float:
-    """Points of single draws' losses that k records together take; infinity where they take too many steps, or points of the whole loss."""
+    """Points of single draws' losses that k records together take; infinity where they take too
+    many steps, or points of the whole loss.
+    """
     mean, cells, grid = 0.0, 0.0, group_grid(events, k)
     for event in events:
         ratio = k * event.epsilon if hasattr(event, "epsilon") else k / event.noise_multiplier
-        share = min(getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(ratio**2, 600)), ratio**2)
+        share = min(
+            getattr(event, "sampling_rate", 1.0) ** 2 * math.expm1(min(ratio**2, 600)), ratio**2
+        )
         count = getattr(event, "steps", getattr(event, "count", 1))
         if count > MOST_STEPS:
             return math.inf
@@ -79,7 +92,9 @@ def _cells(events: tuple, k: int) -> float:
 
 
 def group_sizes(events: tuple) -> tuple[int, ...]:
-    """The sizes, smallest first, whose prices together cost a verifier no more than it can be asked for: seconds, whatever the events."""
+    """The sizes, smallest first, whose prices together cost a verifier no more than it can be asked
+    for: seconds, whatever the events.
+    """
     sizes, cells = [], 0.0
     for k in GROUP_SIZES:
         cells += _cells(events, k)
@@ -92,12 +107,15 @@ def group_sizes(events: tuple) -> tuple[int, ...]:
 def record_groups(
     events: tuple, delta: float, relation: str, epsilon: float, sizes: tuple[int, ...] | None = None
 ) -> dict | None:
-    """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for replace-one.
+    """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for
+    replace-one.
 
-    Each draw holds a Binomial(k, q) number of them (mixture of Gaussians; all k of them where q is 1, which is one Gaussian). The grid
-    follows the range of one step's loss, so that the table takes seconds; a coarse grid errs upward. `sizes`: those of `group_sizes`, or
-    what a certificate names, each of which may cost as much as all of them (a forged one must not fill a verifier's time or memory). A
-    size that is too costly, or that no accountant resolves, ends the table; None where that is the first.
+    Each draw holds a Binomial(k, q) number of them (mixture of Gaussians; all k of them where q is
+    1, which is one Gaussian). The grid follows the range of one step's loss, so that the table
+    takes seconds; a coarse grid errs upward. `sizes`: those of `group_sizes`, or what a certificate
+    names, each of which may cost as much as all of them (a forged one must not fill a verifier's
+    time or memory). A size that is too costly, or that no accountant resolves, ends the table; None
+    where that is the first.
     """
     if relation not in NEIGHBOURS:
         return None
@@ -127,7 +145,9 @@ def _together(events: tuple, k: int, delta: float, relation: str) -> float:
 
 
 def _drawn(rate: float, noise: float, k: int) -> dp.DpEvent:
-    """One draw of k records, each in it with probability `rate`. dp_accounting takes no share of zero, which a mixture at rate 1 has."""
+    """One draw of k records, each in it with probability `rate`. dp_accounting takes no share of
+    zero, which a mixture at rate 1 has.
+    """
     shares = {i: math.comb(k, i) * rate**i * (1 - rate) ** (k - i) for i in range(k + 1)}
     shares = {i: share for i, share in shares.items() if share > 0}
     if list(shares) == [k]:
@@ -136,7 +156,9 @@ def _drawn(rate: float, noise: float, k: int) -> dp.DpEvent:
 
 
 def _second(events: tuple, delta: float, relation: str, left_out: list[str]) -> dict | None:
-    """The Renyi accountant's figure, which must be the higher one; None under replace-one, which it does not double."""
+    """The Renyi accountant's figure, which must be the higher one; None under replace-one, which it
+    does not double.
+    """
     if relation == "replace-one":
         return None
     try:

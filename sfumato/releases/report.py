@@ -1,4 +1,6 @@
-"""`report.html`: one file for a browser, offline: samples, the plan, epsilon and what an attacker could gain."""
+"""`report.html`: one file for a browser, offline: samples, the plan, epsilon and what an attacker
+could gain.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from sfumato.releases.statements import public_inputs
 TILE, GAP, MOST_CLASSES = 96, 2, 36
 ROW, CELL = 20, 64
 HOW_CHOSEN = {
-    "private": "A noisy probe of the private images ranked the candidates once; its cost is part of epsilon, so the scores may be shown.",
+    "private": (
+        "A noisy probe of the private images ranked the candidates once; its cost is part of"
+        " epsilon, so the scores may be shown."
+    ),
     "public": "Public images ranked the candidates; this cost nothing.",
     "random": "The choice was drawn from the public seed.",
     "all": "All candidates train.",
@@ -26,9 +31,16 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 440, 300, 52, 40
 
 
 def render(
-    certificate: dict, contents: Contents, *, title: str, metrics: list[dict], controls: dict | None = None
+    certificate: dict,
+    contents: Contents,
+    *,
+    title: str,
+    metrics: list[dict],
+    controls: dict | None = None,
 ) -> str:
-    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data}; `controls` from `check_beside`."""
+    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data};
+    `controls` from `check_beside`.
+    """
     shown = list(contents.examples.items())[:MOST_CLASSES]
     return render_template(
         "report.html.j2",
@@ -40,7 +52,9 @@ def render(
         metrics=metrics,
         unit=unit_phrase(certificate).replace("`", ""),
         relation=RELATIONS[certificate["relation"]],
-        shares=CLASS_SHARES.get(certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]),
+        shares=CLASS_SHARES.get(
+            certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]
+        ),
         strips=[(label, *strip(images)) for label, images in shown],
         plan=plan_rows(certificate),
         tables=tables(certificate),
@@ -55,16 +69,25 @@ def render(
 
 
 def beside_rows(controls: dict) -> list[tuple]:
-    """(row in words, distance from the anchor, cosine with it, strip of pictures or None) of the token and its controls."""
+    """(row in words, distance from the anchor, cosine with it, strip of pictures or None) of the
+    token and its controls.
+    """
     drawn = controls["pictures"]
     return [
-        (ROWS[name], row["from_anchor"], row["cosine_with_anchor"], strip(drawn[name]) if drawn else None)
+        (
+            ROWS[name],
+            row["from_anchor"],
+            row["cosine_with_anchor"],
+            strip(drawn[name]) if drawn else None,
+        )
         for name, row in controls["rows"].items()
     ]
 
 
 def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
-    """One PNG data URI with the images side by side; also its width and height, and whether the pixels are few."""
+    """One PNG data URI with the images side by side; also its width and height, and whether the
+    pixels are few.
+    """
     from PIL import Image
 
     tiles = [Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB") for data in images]
@@ -82,14 +105,23 @@ def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
 
 
 def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
-    """(name, value, remark) of the plan, in the order of the loop; what a method does not use is left out."""
+    """(name, value, remark) of the plan, in the order of the loop; what a method does not use is
+    left out.
+    """
     m, facts = certificate["mechanism"], certificate["public_facts"]
     clipped, shares = "together", ""
     if m["clip_groups"]:
         clipped = f"in {m['clip_groups']} groups"
-        shares = f": {number(m['clip_norm_per_group'], 4)} for each group, sensitivity {number(m.get('clip_bound') or m['sensitivity'], 4)} in total"
+        shares = (
+            f": {number(m['clip_norm_per_group'], 4)} for each group, sensitivity"
+            f" {number(m.get('clip_bound') or m['sensitivity'], 4)} in total"
+        )
     rows = [
-        ("Base model", certificate["conditions"]["base"], "public; the guarantee is conditional on it"),
+        (
+            "Base model",
+            certificate["conditions"]["base"],
+            "public; the guarantee is conditional on it",
+        ),
         ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),
         ("Trained numbers", facts["trainable"], f"all clipped {clipped}, all noised"),
         (
@@ -102,18 +134,29 @@ def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
         (
             "Steps",
             m["billed_steps"] or None,
-            None if m["billed_steps"] == m["steps"] else f"{m['steps']} planned, the rest is billed for restarts",
+            (
+                None
+                if m["billed_steps"] == m["steps"]
+                else f"{m['steps']} planned, the rest is billed for restarts"
+            ),
         ),
         ("Draws per unit", m["draws_per_record"], "averaged before the clip"),
         ("Clip norm", m["clip_norm"], m["clipping"] + shares),
         ("Noise multiplier", m["noise_multiplier"], "standard deviation in units of the clip norm"),
-        *((query["name"].capitalize(), query["noise"], "included in epsilon") for query in m["one_shot"]),
+        *(
+            (query["name"].capitalize(), query["noise"], "included in epsilon")
+            for query in m["one_shot"]
+        ),
     ]
-    return [(name, number(value, 6), remark or "") for name, value, remark in rows if value is not None]
+    return [
+        (name, number(value, 6), remark or "") for name, value, remark in rows if value is not None
+    ]
 
 
 def curve_chart(certificate: dict) -> dict:
-    """delta against epsilon on a logarithmic scale: path, ticks and the stated point, in SVG units."""
+    """delta against epsilon on a logarithmic scale: path, ticks and the stated point, in
+    SVG units.
+    """
     points = [(e, d) for e, d in certificate["curve"] if d > 0]
     right, low = max(max(e for e, _ in points), certificate["epsilon"]) * 1.02, -9.0
     x = _scale(0, right, LEFT, WIDTH - 12)
@@ -128,7 +171,9 @@ def curve_chart(certificate: dict) -> dict:
 
 
 def gain_chart(certificate: dict) -> dict:
-    """Members found at most against others accused wrongly (both 0 to 1), from the curve's points."""
+    """Members found at most against others accused wrongly (both 0 to 1), from the curve's
+    points.
+    """
     x, y = _scale(0, 1, LEFT, WIDTH - 12), _scale(0, 1, HEIGHT - BOTTOM, 12)
     rates = [(i / 60) ** 2 for i in range(61)]
     line = [
@@ -154,7 +199,8 @@ def gain_chart(certificate: dict) -> dict:
 
 
 def network(selection: dict | None) -> dict | None:
-    """The candidates as a picture: one row per layer in the model's order, one cell per matrix, in SVG units.
+    """The candidates as a picture: one row per layer in the model's order, one cell per matrix, in
+    SVG units.
 
     Cells are (x, y, width, opacity by score, chosen, title); rows (y, name); heads (x, name).
     """
@@ -166,11 +212,15 @@ def network(selection: dict | None) -> dict | None:
     columns: dict[str, int] = {}
     cells = []
     for group, score in zip(selection["groups"], scores):
-        layer, column = re.fullmatch(r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group).groups()
+        layer, column = re.fullmatch(
+            r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group
+        ).groups()
         y, x = rows.setdefault(layer or group, len(rows)), columns.setdefault(column, len(columns))
         shade = 0.08 + 0.92 * (score - low) / (high - low) if high > low else 0.3
         title = group if selection["scores"] is None else f"{group}: {score:.6g}"
-        cells.append((x * CELL, y * ROW, CELL - 4, round(shade, 3), group in selection["selected"], title))
+        cells.append(
+            (x * CELL, y * ROW, CELL - 4, round(shade, 3), group in selection["selected"], title)
+        )
     return {
         "cells": cells,
         "rows": [(y * ROW, name) for name, y in rows.items()],

@@ -1,4 +1,6 @@
-"""Sentences of a certificate about what happened around a run: who looked, what was declared public, whether the key is still there."""
+"""Sentences of a certificate about what happened around a run: who looked, what was declared
+public, whether the key is still there.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +10,85 @@ from collections.abc import Mapping
 from sfumato.privacy.mechanisms.selection import HALF, Selection
 
 KEY_KEPT = (
-    "The run key was kept when this was made (--keep-key): whoever has the key and what is released can take the noise off. "
-    "The guarantee holds against those who do not have it."
+    "The run key was kept when this was made (--keep-key): whoever has the key and what is released"
+    " can take the noise off. The guarantee holds against those who do not have it."
 )
 LATER = (
-    "Runs that the owner's ledger charges after this certificate: whoever has their releases too is bounded by the total of all of "
-    "them, which only a later certificate states."
+    "Runs that the owner's ledger charges after this certificate: whoever has their releases too is"
+    " bounded by the total of all of them, which only a later certificate states."
 )
 NOT_COMPARED = "finished without comparing the draft with the ledger"
 LATER_CHOICES = (
-    "Not known: this was finished without the ledger, which alone says whether the run was chosen among others after the folder was made."
+    "Not known: this was finished without the ledger, which alone says whether the run was chosen"
+    " among others after the folder was made."
 )
 
 
 def looks_facts(number: int | None) -> dict:
-    """`looks` of privacy.json: how often exact figures of these private images, or of runs on them, were computed for somebody to see.
+    """`looks` of privacy.json: how often exact figures of these private images, or of runs on them,
+    were computed for somebody to see.
 
-    None: nobody asked the ledger."""
+    None: nobody asked the ledger.
+    """
     if number is None:
         return {
             "exact": None,
-            "statement": "Not known: this was finished without the ledger, which alone says how many looks at exact private scores there were.",
+            "statement": (
+                "Not known: this was finished without the ledger, which alone says how many looks"
+                " at exact private scores there were."
+            ),
         }
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise ValueError("looks are counted from 0")
     if number == 0:
-        return {"exact": 0, "statement": "No look at exact private scores is recorded in the ledger for these images."}
+        return {
+            "exact": 0,
+            "statement": (
+                "No look at exact private scores is recorded in the ledger for these images."
+            ),
+        }
     times = "1 look" if number == 1 else f"{number:,} looks"
-    return {"exact": number, "statement": f"Chosen after {times} at exact private scores; the choice is not covered."}
+    return {
+        "exact": number,
+        "statement": f"Chosen after {times} at exact private scores; the choice is not covered.",
+    }
 
 
 def unasked(certificate: Mapping) -> dict:
-    """A certificate as it may be finished when nobody asked the ledger: what only the ledger knows is not known."""
+    """A certificate as it may be finished when nobody asked the ledger: what only the ledger knows
+    is not known.
+    """
     private = certificate["not_private"]
     opt_ins = [*private["opt_ins"], NOT_COMPARED]
-    facts = {"not_private": {**private, "opt_ins": opt_ins}, "looks": looks_facts(None), "later_choices": LATER_CHOICES}
+    facts = {
+        "not_private": {**private, "opt_ins": opt_ins},
+        "looks": looks_facts(None),
+        "later_choices": LATER_CHOICES,
+    }
     return {**certificate, **facts}
 
 
 def check_looks(certificate: Mapping) -> bool:
-    """Whether looks and choices are said as the ledger was asked, or are said to be unknown where it was not."""
-    asked, number = NOT_COMPARED not in certificate["not_private"]["opt_ins"], certificate["looks"]["exact"]
+    """Whether looks and choices are said as the ledger was asked, or are said to be unknown where
+    it was not.
+    """
+    asked, number = (
+        NOT_COMPARED not in certificate["not_private"]["opt_ins"],
+        certificate["looks"]["exact"],
+    )
     later = None if asked else LATER_CHOICES
-    return certificate["looks"] == looks_facts(number) and asked == (number is not None) and certificate.get("later_choices") == later
+    return (
+        certificate["looks"] == looks_facts(number)
+        and asked == (number is not None)
+        and certificate.get("later_choices") == later
+    )
 
 
 def choice_facts(run: str, select: Mapping, charge: Mapping, number: str) -> dict:
     """An entry of `selections` of privacy.json: what a choice by noisy accuracies says of `run`.
 
-    select, charge: bodies of the SELECT row and of its CHARGE row; number: the id under which the ledger charged it.
+    select, charge: bodies of the SELECT row and of its CHARGE row; number: the id under which the
+    ledger charged it.
     """
     place = select["runs"].index(run)
     mechanism = Selection(len(select["runs"]), select["held_out_units"], select["noise_multiplier"])
@@ -79,32 +111,68 @@ def choice_facts(run: str, select: Mapping, charge: Mapping, number: str) -> dic
 def choice_statement(entry: Mapping) -> str:
     """The same in words."""
     many = f"{entry['runs']:,} runs" if entry["runs"] > 1 else "1 run"
-    what = f"Chosen among {many}" if entry["chosen"] else f"Compared with others ({many}) and not chosen"
+    what = (
+        f"Chosen among {many}"
+        if entry["chosen"]
+        else f"Compared with others ({many}) and not chosen"
+    )
     whole = {
-        True: "They belong to the same group of images as the training set, so the cost is part of the total.",
-        False: "They share no image that the ledger knows with the training set, so that each unit is covered by one of the two claims alone.",
-        None: "Whether they share images with the training set is not known to the ledger that was charged.",
+        True: (
+            "They belong to the same group of images as the training set, so the cost is part of"
+            " the total."
+        ),
+        False: (
+            "They share no image that the ledger knows with the training set, so that each unit is"
+            " covered by one of the two claims alone."
+        ),
+        None: (
+            "Whether they share images with the training set is not known to the ledger that was"
+            " charged."
+        ),
     }[entry["composes"]]
     unit = "one record" if entry["unit"] == "record" else f"one value of the column {entry['unit']}"
     return (
-        f"{what} by a noisy accuracy on {entry['held_out_units']:,} held-out units, which is differentially private for them at "
-        f"epsilon {entry['epsilon']:g}, delta {entry['delta']:g} (a unit is {unit}; {entry['relation']}). {whole}"
+        f"{what} by a noisy accuracy on {entry['held_out_units']:,} held-out units, which is"
+        f" differentially private for them at epsilon {entry['epsilon']:g}, delta"
+        f" {entry['delta']:g} (a unit is {unit}; {entry['relation']}). {whole}"
     )
 
 
 def check_choice(entry: Mapping) -> bool:
-    """Whether an entry's bound and noise are those of its mechanism, and its words those of its figures."""
-    if entry["grid"] != 2 * HALF or len(entry["events"]) != 1 or entry["events"][0]["type"] != "gaussian":
+    """Whether an entry's bound and noise are those of its mechanism, and its words those of its
+    figures.
+    """
+    if (
+        entry["grid"] != 2 * HALF
+        or len(entry["events"]) != 1
+        or entry["events"][0]["type"] != "gaussian"
+    ):
         return False
-    mechanism = Selection(entry["runs"], entry["held_out_units"], entry["events"][0]["noise_multiplier"])
-    same = (entry["sensitivity"], entry["noise_stddev"]) == (mechanism.sensitivity, mechanism.noise_stddev)
-    error = math.isclose(entry["standard_error"], mechanism.standard_error(entry["accuracy"]), rel_tol=1e-9)
-    return same and error and entry["events"][0]["count"] == 1 and entry["statement"] == choice_statement(entry)
+    mechanism = Selection(
+        entry["runs"], entry["held_out_units"], entry["events"][0]["noise_multiplier"]
+    )
+    same = (entry["sensitivity"], entry["noise_stddev"]) == (
+        mechanism.sensitivity,
+        mechanism.noise_stddev,
+    )
+    error = math.isclose(
+        entry["standard_error"], mechanism.standard_error(entry["accuracy"]), rel_tol=1e-9
+    )
+    return (
+        same
+        and error
+        and entry["events"][0]["count"] == 1
+        and entry["statement"] == choice_statement(entry)
+    )
 
 
 def public_inputs(certificate: Mapping) -> list[str]:
-    """What decided something and was declared public, a sentence each: images, and a base of one's own."""
+    """What decided something and was declared public, a sentence each: images, and a base of one's
+    own.
+    """
     found = certificate["public_facts"].get("public_inputs") or ()
     return [
-        f"{entry['what']}: {entry['count']:,} with the keyed digest {entry['digest']}, which decided {entry['decided']}." for entry in found
+        f"{entry['what']}: {entry['count']:,} with the keyed digest {entry['digest']}, which"
+        f" decided {entry['decided']}."
+        for entry in found
     ]

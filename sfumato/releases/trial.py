@@ -1,4 +1,6 @@
-"""The whole certificate before the charge: built, printed and verified, so that what is charged for can be released."""
+"""The whole certificate before the charge: built, printed and verified, so that what is charged for
+can be released.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ KINDS = {
 
 
 def try_certificate(facts: dict) -> None:
-    """Build the certificate of `facts` (the arguments of `build_privacy_json`), write every page and run every check of `verify` on them.
+    """Build the certificate of `facts` (the arguments of `build_privacy_json`), write every page
+    and run every check of `verify` on them.
 
-    Nothing is written to disk. SfumatoError, with the check that fails, where the release of such a run would be refused.
+    Nothing is written to disk. SfumatoError, with the check that fails, where the release of such a
+    run would be refused.
     """
     certificate = build_privacy_json(**facts)
     failed = [
@@ -29,8 +33,8 @@ def try_certificate(facts: dict) -> None:
     ]
     if failed:
         raise SfumatoError(
-            f"a release of this run would not verify ({failed[0][0]}: {failed[0][1]}), so it is not charged: "
-            "take fewer steps, another batch size, epsilon or delta"
+            f"a release of this run would not verify ({failed[0][0]}: {failed[0][1]}), so it is not"
+            " charged: take fewer steps, another batch size, epsilon or delta"
         )
 
 

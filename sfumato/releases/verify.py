@@ -1,4 +1,6 @@
-"""`verify`: the stand-alone verifier's checks and those of `consistency`, run by the installed package on a folder from anyone."""
+"""`verify`: the stand-alone verifier's checks and those of `consistency`, run by the installed
+package on a folder from anyone.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,21 @@ class VerifyReport:
 
 
 def all_checks(folder: Path) -> list[tuple[str, bool, str]]:
-    """(name, passed, detail) of every check, the stand-alone verifier's first; the others read only what that one could read."""
+    """(name, passed, detail) of every check, the stand-alone verifier's first; the others read only
+    what that one could read.
+    """
     own = verify_privacy.checks(folder)
     readable = all(passed for name, passed, _ in own if name == "privacy.json")
-    return own + (consistency.checks(folder) if readable else [("consistency", False, "privacy.json cannot be read")])
+    return own + (
+        consistency.checks(folder)
+        if readable
+        else [("consistency", False, "privacy.json cannot be read")]
+    )
 
 
 def verify(folder: str | Path) -> VerifyReport:
-    """Hash every file and price epsilon again from privacy.json alone; nothing inside the folder is executed.
+    """Hash every file and price epsilon again from privacy.json alone; nothing inside the folder is
+    executed.
 
     Raises SfumatoError when the folder is not a finished release at all.
     """
@@ -38,6 +47,8 @@ def verify(folder: str | Path) -> VerifyReport:
     if not folder.is_dir():
         raise SfumatoError(f"{folder.name} is not a folder; give the release folder")
     if not (folder / SUMS).is_file():
-        raise SfumatoError(f"{folder.name} has no {SUMS}, so it is not finished; run `sfumato release` on it first")
+        raise SfumatoError(
+            f"{folder.name} has no {SUMS}, so it is not finished; run `sfumato release` on it first"
+        )
     checks = all_checks(folder)
     return VerifyReport(all(ok for _, ok, _ in checks), checks)

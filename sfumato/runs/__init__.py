@@ -1,1 +1,3 @@
-"""One private run on disk: its folder, its rows in the ledger, how it is executed, interrupted and continued."""
+"""One private run on disk: its folder, its rows in the ledger, how it is executed, interrupted and
+continued.
+"""

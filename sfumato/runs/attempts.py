@@ -1,5 +1,7 @@
-"""A run as the ledger knows it: which steps an attempt may have run, the model that it ended with, once for each attempt, and the weights
-that it made, which pass for no public base, whatever they are called later."""
+"""A run as the ledger knows it: which steps an attempt may have run, the model that it ended with,
+once for each attempt, and the weights that it made, which pass for no public base, whatever they
+are called later.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,12 @@ MOST_OF_CHECKPOINT = 2048  # codes
 
 
 def begin_interval(run: Run, attempt: int, step: int) -> int:
-    """Note durably, before they run, the steps from `step` to the next checkpoint; returns their end.
+    """Note durably, before they run, the steps from `step` to the next checkpoint; returns their
+    end.
 
-    A later attempt is billed up to there, whatever became of checkpoints, files and clocks; and whoever cannot note them does not run
-    them. LedgerFault where another copy of the run folder has started an attempt since.
+    A later attempt is billed up to there, whatever became of checkpoints, files and clocks; and
+    whoever cannot note them does not run them. LedgerFault where another copy of the run folder has
+    started an attempt since.
     """
     every = run.options["performance"]["checkpoint_steps"]
     end = min(step - step % every + every, run.plan.steps)
@@ -33,25 +37,32 @@ def begin_interval(run: Run, attempt: int, step: int) -> int:
 
 
 def reached(run: Run, attempt: int) -> int:
-    """The last step that the attempt may have run: the end of its last started interval. 0 steps are certain where none was started.
+    """The last step that the attempt may have run: the end of its last started interval. 0 steps
+    are certain where none was started.
 
-    An attempt of a version that noted no intervals: one checkpoint interval beyond the last checkpoint that it noted, or all steps
-    where it ended with a model. Of an inversion: its one sum, always.
+    An attempt of a version that noted no intervals: one checkpoint interval beyond the last
+    checkpoint that it noted, or all steps where it ended with a model. Of an inversion: its one
+    sum, always.
     """
     steps, begun = run.plan.steps, run.ledger.bodies("ATTEMPT")[attempt]
     notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
     ends = [note["interval"][1] for note in notes if "interval" in note]
     checkpoints = [note["checkpoint"] for note in notes if "checkpoint" in note]
-    # An inversion's one noisy sum takes no steps that could be noted one by one: a second one is never free.
+    # An inversion's one noisy sum takes no steps that could be noted one by one: a second one is
+    # never free.
     if run.plan.aggregation is not None or any("model" in note for note in notes):
         return steps
     if not ends and "threads" not in begun["fingerprint"]:
-        ends = [max([begun["from_step"], *checkpoints]) + run.options["performance"]["checkpoint_steps"]]
+        ends = [
+            max([begun["from_step"], *checkpoints]) + run.options["performance"]["checkpoint_steps"]
+        ]
     return min(max([begun["from_step"], *ends, *checkpoints]), steps)
 
 
 def _ended(run: Run, attempt: int) -> bool:
-    """Whether the ledger knows that the attempt began and ended its last step (an inversion: its one sum)."""
+    """Whether the ledger knows that the attempt began and ended its last step (an inversion: its
+    one sum).
+    """
     notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
     if run.plan.aggregation is not None:
         return any("aggregated" in note for note in notes)
@@ -60,25 +71,43 @@ def _ended(run: Run, attempt: int) -> bool:
 
 
 def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] = ()) -> None:
-    """Note the finished model in the ledger before it gets its name; what it holds of `public` (`frozen_contents`) is nobody's.
+    """Note the finished model in the ledger before it gets its name; what it holds of `public`
+    (`frozen_contents`) is nobody's.
 
-    A copy of the run folder that ended the same attempt with other numbers (other hardware, say) had the same noise: the difference
-    of the two would have none. LedgerFault for the second of them, and for an attempt whose last step the ledger does not know: it
-    could be run again without being billed.
+    A copy of the run folder that ended the same attempt with other numbers (other hardware, say)
+    had the same noise: the difference of the two would have none. LedgerFault for the second of
+    them, and for an attempt whose last step the ledger does not know: it could be run again without
+    being billed.
     """
     if not _ended(run, attempt):
-        raise LedgerFault("the ledger has no note of this attempt's last step, so its model cannot be finished: --resume --new-attempt")
-    run.record("NOTE", {"model": model_digest(folder), "attempt": attempt, **note_weights(run, "model", folder, public)})
+        raise LedgerFault(
+            "the ledger has no note of this attempt's last step, so its model cannot be finished:"
+            " --resume --new-attempt"
+        )
+    run.record(
+        "NOTE",
+        {
+            "model": model_digest(folder),
+            "attempt": attempt,
+            **note_weights(run, "model", folder, public),
+        },
+    )
 
 
 def require_sealed(run: Run) -> None:
-    """LedgerFault unless the run's model is one that the ledger knows; SfumatoError if training has not ended."""
+    """LedgerFault unless the run's model is one that the ledger knows; SfumatoError if training has
+    not ended.
+    """
     if model_digest(run.model) not in [note.get("model") for note in run.ledger.bodies("NOTE")]:
-        raise LedgerFault(f"{run.folder / 'model'} is not the model that the ledger knows: put the run's own back")
+        raise LedgerFault(
+            f"{run.folder / 'model'} is not the model that the ledger knows: put the run's own back"
+        )
 
 
 def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
-    """Contents of what does not train, such as adapters that start from the public seed and stay so."""
+    """Contents of what does not train, such as adapters that start from the public seed and stay
+    so.
+    """
     trainable = {id(tensor) for tensor in adaptation.trainable.values()}
     held = list(adaptation.model.named_parameters())
     if not trainable <= {id(tensor) for _, tensor in held}:
@@ -88,15 +117,23 @@ def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
 
 
 def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = ()) -> dict:
-    """What a NOTE row says of weights that a run made (`what`: model, control): keyed codes of the blocks of the safetensors files at
-    `place`, less what is `public` and what the run's base holds already."""
+    """What a NOTE row says of weights that a run made (`what`: model, control): keyed codes of the
+    blocks of the safetensors files at `place`, less what is `public` and what the run's base holds
+    already.
+    """
     before = _before(run.plan.base, run.plan.base_digest) | frozenset(public)
     return keyed_contents(run, what, made_contents_of_files(place, before), MOST)
 
 
 def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> dict:
-    """The same for a checkpoint: its weights and their averages. There are many checkpoints, so fewer codes of each."""
-    state = [(name, tensor) for name, tensor in tensors.items() if name.startswith(("weight/", "average/"))]
+    """The same for a checkpoint: its weights and their averages. There are many checkpoints, so
+    fewer codes of each.
+    """
+    state = [
+        (name, tensor)
+        for name, tensor in tensors.items()
+        if name.startswith(("weight/", "average/"))
+    ]
     before = _before(run.plan.base, run.plan.base_digest)
     return keyed_contents(run, "checkpoint", made_contents(state, before), MOST_OF_CHECKPOINT)
 
@@ -113,8 +150,9 @@ def _before(base: str, digest: str) -> frozenset[bytes]:
 
 
 def model_digest(folder: Path) -> str:
-    """SHA-256 over names and contents of all files. The header of a safetensors file counts as the JSON that it is, because its
-    writer orders it as it likes. MachineError if a file does not read."""
+    """SHA-256 over names and contents of all files. The header of a safetensors file counts as the
+    JSON that it is, because its writer orders it as it likes. MachineError if a file does not read.
+    """
     whole = hashlib.sha256()
     try:
         for path in sorted(p for p in folder.rglob("*") if not p.is_dir()):
@@ -125,7 +163,11 @@ def model_digest(folder: Path) -> str:
                     digest.update(json.dumps(header, sort_keys=True).encode())
                 while block := stream.read(1 << 20):
                     digest.update(block)
-            whole.update(json.dumps([path.relative_to(folder).as_posix(), digest.hexdigest()]).encode())
+            whole.update(
+                json.dumps([path.relative_to(folder).as_posix(), digest.hexdigest()]).encode()
+            )
     except (OSError, ValueError, OverflowError) as error:
-        raise MachineError(f"the model of the run cannot be read ({type(error).__name__}): put it back") from error
+        raise MachineError(
+            f"the model of the run cannot be read ({type(error).__name__}): put it back"
+        ) from error
     return whole.hexdigest()

@@ -25,7 +25,9 @@ FILE = "ledger.sqlite"
 
 
 def default_path(beside: Path | None = None) -> Path:
-    """$SFUMATO_LEDGER, or the user's data folder ($XDG_DATA_HOME/sfumato, ~/.local/share/sfumato); without a home, next to `beside`."""
+    """$SFUMATO_LEDGER, or the user's data folder ($XDG_DATA_HOME/sfumato, ~/.local/share/sfumato);
+    without a home, next to `beside`.
+    """
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE]).absolute()
     try:
@@ -33,13 +35,19 @@ def default_path(beside: Path | None = None) -> Path:
         return Path(home).absolute() / "sfumato" / FILE
     except RuntimeError:  # a container's user without a home
         if beside is None:
-            raise MachineError(f"there is no home folder to keep the ledger in: set --ledger or {VARIABLE}") from None
+            raise MachineError(
+                f"there is no home folder to keep the ledger in: set --ledger or {VARIABLE}"
+            ) from None
         return beside.absolute().parent / FILE
 
 
 def in_words(error: ValueError) -> SfumatoError:
     """The ledger's own error as the one that a user sees, with the exit code of its cause."""
-    for kind, ours in ((OverBudget, BudgetError), (LedgerOutOfReach, MachineError), (LedgerError, LedgerFault)):
+    for kind, ours in (
+        (OverBudget, BudgetError),
+        (LedgerOutOfReach, MachineError),
+        (LedgerError, LedgerFault),
+    ):
         if isinstance(error, kind):
             return ours(str(error))
     return SfumatoError(str(error))
@@ -47,9 +55,11 @@ def in_words(error: ValueError) -> SfumatoError:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger knows of some images. `order`: their slots sorted by keyed hash, int64 [n]. `total`: epsilon so far.
+    """What the ledger knows of some images. `order`: their slots sorted by keyed hash, int64 [n].
+    `total`: epsilon so far.
 
-    `unclear`: why no total can be stated of earlier runs; `ahead`: why none could be, were these images charged with this unit too.
+    `unclear`: why no total can be stated of earlier runs; `ahead`: why none could be, were these
+    images charged with this unit too.
     """
 
     order: np.ndarray
@@ -68,7 +78,10 @@ class Standing:
         cap = "" if self.cap is None else f"; the cap is {self.cap:g}"
         runs = f"{self.runs} earlier {'run' if self.runs == 1 else 'runs'}"
         if self.unclear:
-            return f"no total can be stated of {runs} on these images or units, for {self.unclear}{cap}"
+            return (
+                f"no total can be stated of {runs} on these images or units, for"
+                f" {self.unclear}{cap}"
+            )
         said = f"these images have cost epsilon {self.total:.3f} in {runs}{cap}"
         if self.ahead:
             said += f"; with this one no total can be stated, for {self.ahead}" + (
@@ -87,7 +100,8 @@ def standing(
 ) -> Standing:
     """What was spent on images given by a hash of their pixels per slot (b"" for an unusable slot).
 
-    `files`, `units` as in `Ledger.identify`; `unit`: what is protected in a run that is planned on them, if one is.
+    `files`, `units` as in `Ledger.identify`; `unit`: what is protected in a run that is planned on
+    them, if one is.
     """
     order = slot_order(ledger, fingerprints)
     try:
@@ -98,15 +112,19 @@ def standing(
     except LedgerError as error:
         raise in_words(error) from error
     runs, total = len(group.charges), cost(group)
-    return Standing(np.array(order, np.int64), group.terms, runs, total, group.cap, group.unclear, ahead)
+    return Standing(
+        np.array(order, np.int64), group.terms, runs, total, group.cap, group.unclear, ahead
+    )
 
 
 def slot_order(ledger: Ledger, fingerprints: Sequence[bytes]) -> list[int]:
-    """Slots in an order that no picture decides: sorted by keyed hashes, all different, which are as good as random numbers.
+    """Slots in an order that no picture decides: sorted by keyed hashes, all different, which are
+    as good as random numbers.
 
-    So neighbouring data sets have the same distribution of orders, and the same order for the same random numbers: whoever is
-    taken out, or replaced, leaves every other record in its slot, and with it in its micro-batch. An unusable slot has a number
-    of its own too, and so has each copy of a picture: equal ones, or a last place, would tell the data sets apart.
+    So neighbouring data sets have the same distribution of orders, and the same order for the same
+    random numbers: whoever is taken out, or replaced, leaves every other record in its slot, and
+    with it in its micro-batch. An unusable slot has a number of its own too, and so has each copy
+    of a picture: equal ones, or a last place, would tell the data sets apart.
     """
     seen: Counter[bytes] = Counter()
     keys = []
@@ -118,16 +136,20 @@ def slot_order(ledger: Ledger, fingerprints: Sequence[bytes]) -> list[int]:
 
 
 def cost(group: Group) -> float:
-    """Epsilon of all that was charged on a group, 0 for nothing; infinity where no total can be stated."""
+    """Epsilon of all that was charged on a group, 0 for nothing; infinity where no total can be
+    stated.
+    """
     if group.unclear:
         return math.inf
     return price(group.charges, group.adaptive) if group.charges else 0.0
 
 
 def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
-    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be used.
+    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be
+    used.
 
-    allow_file_system: also on what is not known to be a local disk; a row says so, and such a place is accepted from then on.
+    allow_file_system: also on what is not known to be a local disk; a row says so, and such a place
+    is accepted from then on.
     """
     try:
         return Ledger(path, allow_file_system=allow_file_system)
@@ -136,19 +158,24 @@ def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
 
 
 def ledger_of_run(folder: str | Path) -> Path:
-    """Where the ledger of a run folder was when the run was made; SfumatoError for another folder."""
+    """Where the ledger of a run folder was when the run was made; SfumatoError for another
+    folder.
+    """
     return Path(_run_of(Path(folder))[1])
 
 
 def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()) -> list[dict]:
-    """Accept an older copy of the ledger, or of run folders, as the newest there is; the facts of the RESET rows.
+    """Accept an older copy of the ledger, or of run folders, as the newest there is; the facts of
+    the RESET rows.
 
     SfumatoError where none of them is an older copy.
     """
     named = [_run_of(Path(folder)) for folder in runs]
     place = Path(path or (named[0][1] if named else default_path()))
     if not place.exists():
-        raise SfumatoError("there is no ledger to reset: put a copy of it, with its key, where it was")
+        raise SfumatoError(
+            "there is no ledger to reset: put a copy of it, with its key, where it was"
+        )
     try:
         ledger = _accepted(place, needed=not named)
         known = len(ledger.resets) - bool(ledger.chain.lost)
@@ -161,7 +188,9 @@ def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()
 
 
 def _accepted(place: Path, needed: bool) -> Ledger:
-    """The ledger, with a RESET row if it is an older copy; LedgerError where that is `needed` and it is none."""
+    """The ledger, with a RESET row if it is an older copy; LedgerError where that is `needed` and
+    it is none.
+    """
     if not needed:
         try:
             return Ledger(place)
@@ -175,16 +204,21 @@ def _run_of(folder: Path) -> tuple[str, str]:
         known = json.loads((folder / "run.json").read_text("utf-8"))
         return str(known["id"]), str(known["ledger"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise SfumatoError(f"{folder} is not a run folder: name the folder of `sfumato adapt`") from error
+        raise SfumatoError(
+            f"{folder} is not a run folder: name the folder of `sfumato adapt`"
+        ) from error
 
 
 def existing_ledger(path: str | Path | None = None, *, allow_file_system: bool = False) -> Ledger:
-    """The ledger at `path` (default: the user's), never a new one; its table of images is verified too."""
+    """The ledger at `path` (default: the user's), never a new one; its table of images is verified
+    too.
+    """
     place = Path(path or default_path())
     if not place.exists():
         raise LedgerFault(
-            f"there is no ledger yet at {place}: the first `sfumato adapt` or `sfumato ledger cap` makes one; "
-            "if there was one, put it back with the files beside it, or name it with --ledger"
+            f"there is no ledger yet at {place}: the first `sfumato adapt` or `sfumato ledger cap`"
+            " makes one; if there was one, put it back with the files beside it, or name it with"
+            " --ledger"
         )
     ledger = open_ledger(place, allow_file_system=allow_file_system)
     try:
@@ -203,7 +237,8 @@ def set_cap(
     files: Sequence[bytes] | None = None,
     units: Sequence[bytes] | None = None,
 ) -> float | None:
-    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and for a higher one unless `raising`.
+    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and
+    for a higher one unless `raising`.
 
     `files`, `units` as in `Ledger.identify`.
     """
@@ -215,25 +250,40 @@ def set_cap(
 
 
 def price(charges: Sequence[dict], released: bool) -> float:
-    """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals; infinity where no accountant bounds it.
+    """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals; infinity where no
+    accountant bounds it.
 
-    Where a later run was planned after something of an earlier one was released, the Renyi figure counts if it is higher:
-    composition with steps chosen on the way is proven there (arXiv 1605.08294). All charges share relation and delta.
+    Where a later run was planned after something of an earlier one was released, the Renyi figure
+    counts if it is higher: composition with steps chosen on the way is proven there (arXiv
+    1605.08294). All charges share relation and delta.
     """
     merged: dict = {}
     for event in dp_events.from_json([event for body in charges for event in body["events"]]):
         # Equal steps of several runs are one longer run, and much quicker to price.
-        kind = (event.sampling_rate, event.noise_multiplier) if isinstance(event, PoissonGaussian) else event
-        merged[kind] = merged.get(kind, 0) + (event.steps if isinstance(event, PoissonGaussian) else 1)
+        kind = (
+            (event.sampling_rate, event.noise_multiplier)
+            if isinstance(event, PoissonGaussian)
+            else event
+        )
+        merged[kind] = merged.get(kind, 0) + (
+            event.steps if isinstance(event, PoissonGaussian) else 1
+        )
     events = tuple(
         event
         for kind, times in merged.items()
-        for event in ([PoissonGaussian(*kind, times)] if isinstance(kind, tuple) else [kind] * times)
+        for event in (
+            [PoissonGaussian(*kind, times)] if isinstance(kind, tuple) else [kind] * times
+        )
     )
-    at_most = sum(body["epsilon"] for body in charges)  # good enough to choose the grid; composed they cost less
+    # good enough to choose the grid; composed they cost less
+    at_most = sum(body["epsilon"] for body in charges)
     if at_most > 100 * accounting.MAX_EPSILON:
         return math.inf
-    grid = accounting.CERTIFICATE_GRID if at_most <= 20 else accounting.PLANNING_GRID * max(1.0, at_most / 500)
+    grid = (
+        accounting.CERTIFICATE_GRID
+        if at_most <= 20
+        else accounting.PLANNING_GRID * max(1.0, at_most / 500)
+    )
     return _priced(events, charges[0]["delta"], charges[0]["relation"], grid, released)
 
 

@@ -1,5 +1,6 @@
-"""A draft or a certificate beside the owner's ledger: unit, relation, delta, events and facts as in its CHARGE rows, and the very
-bytes that its CERTIFY row names."""
+"""A draft or a certificate beside the owner's ledger: unit, relation, delta, events and facts as in
+its CHARGE rows, and the very bytes that its CERTIFY row names.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from pathlib import Path
 from ..errors import LedgerFault, SfumatoError
 from ..privacy.ledger.datasets import UNKNOWN
 from ..privacy.ledger.ledger import Ledger
-from ..releases import DRAFT, NOT_COMPARED, SUMS, VerifyReport, certificate_digest, files_digest, release_digest
+from ..releases import (
+    DRAFT,
+    NOT_COMPARED,
+    SUMS,
+    VerifyReport,
+    certificate_digest,
+    files_digest,
+    release_digest,
+)
 from ..releases import verify as verify_release
 from . import budget
 from .looks import selections_of
@@ -23,20 +32,26 @@ TERMS = ("unit", "relation", "delta", "max_per_unit")
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a ledger says to a certificate. `row`: the one it names; `missing`: what it does not confirm, in words."""
+    """What a ledger says to a certificate. `row`: the one it names; `missing`: what it does not
+    confirm, in words.
+    """
 
     row: int
     run: str
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"row {self.row} of run {self.run}" + "".join(f"; but {what}" for what in self.missing)
+        return f"row {self.row} of run {self.run}" + "".join(
+            f"; but {what}" for what in self.missing
+        )
 
 
 def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
-    """LedgerFault unless the draft in a folder of `synthesize` or `export` is the one that the ledger's CERTIFY row names.
+    """LedgerFault unless the draft in a folder of `synthesize` or `export` is the one that the
+    ledger's CERTIFY row names.
 
-    ledger: where it is; default: where the draft says, or the user's own. SfumatoError for a folder without a draft.
+    ledger: where it is; default: where the draft says, or the user's own. SfumatoError for a folder
+    without a draft.
     """
     _require_draft(folder)
     try:
@@ -45,20 +60,27 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
         claim, place = draft["certificate"], ledger or draft.get("ledger") or budget.default_path()
         run, place = str(claim["ledger"]["run"]), Path(place)
     except FileNotFoundError:
-        raise SfumatoError(f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`") from None
+        raise SfumatoError(
+            f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`"
+        ) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
-    cure = "say --ledger PATH, or, if it is gone for good, --without-ledger, which the certificate shows"
+    cure = (
+        "say --ledger PATH, or, if it is gone for good, --without-ledger, which the certificate"
+        " shows"
+    )
     if not place.exists():
         raise LedgerFault(f"the ledger {place} is not there to compare the draft with: {cure}")
     book = budget.existing_ledger(place)
     try:
         if not book.chain.of_run(run):
             raise LedgerFault(f"the ledger {place} does not know the run of this draft: {cure}")
-        if hashlib.sha256(blob).hexdigest() not in [row.body.get("draft") for row in book.chain.of("CERTIFY", run)]:
+        if hashlib.sha256(blob).hexdigest() not in [
+            row.body.get("draft") for row in book.chain.of("CERTIFY", run)
+        ]:
             raise LedgerFault(
-                f"{DRAFT} is not a draft that the ledger certified: it was altered, or `sfumato synthesize` did not end. "
-                "Synthesize or export again"
+                f"{DRAFT} is not a draft that the ledger certified: it was altered, or `sfumato"
+                " synthesize` did not end. Synthesize or export again"
             )
         return _compare(book, claim)
     finally:
@@ -66,7 +88,9 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
 
 
 def require_gone(folder: Path, ledger: str | Path | None = None) -> None:
-    """LedgerFault where the ledger of a draft is at hand, opens and knows its run: then it is asked, and the certificate says what it knows."""
+    """LedgerFault where the ledger of a draft is at hand, opens and knows its run: then it is
+    asked, and the certificate says what it knows.
+    """
     _require_draft(folder)
     try:
         draft = json.loads((folder / DRAFT).read_bytes())
@@ -81,40 +105,64 @@ def require_gone(folder: Path, ledger: str | Path | None = None) -> None:
         known = bool(book.chain.of_run(run))
         book.close()
         if known:
-            raise LedgerFault(f"the ledger {place} is there and knows this run: leave --without-ledger out, or say --ledger where it was moved")
+            raise LedgerFault(
+                f"the ledger {place} is there and knows this run: leave --without-ledger out, or"
+                " say --ledger where it was moved"
+            )
 
 
 def _require_draft(folder: Path) -> None:
     if (folder / SUMS).exists():
-        raise SfumatoError(f"{folder.name} is a finished release already; check it with `sfumato verify`")
+        raise SfumatoError(
+            f"{folder.name} is a finished release already; check it with `sfumato verify`"
+        )
 
 
 def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
-    """What row of the ledger a certificate's head is; LedgerFault if none (rows were lost, or it is another ledger), and where the
-    certificate says anything else than the ledger did at that row or certified after it."""
+    """What row of the ledger a certificate's head is; LedgerFault if none (rows were lost, or it is
+    another ledger), and where the certificate says anything else than the ledger did at that row or
+    certified after it.
+    """
     try:
         claim = json.loads(certificate.read_text("utf-8"))
         facts = claim["ledger"]
         entries = facts["entries"]
         found = _compare(ledger, claim)
-        certified = [row.body for row in ledger.chain.of("CERTIFY", found.run) if row.seq >= entries]
+        certified = [
+            row.body for row in ledger.chain.of("CERTIFY", found.run) if row.seq >= entries
+        ]
         found = replace(found, missing=tuple(_compare_since(ledger, claim)))
         own, files = certificate_digest(claim), files_digest(claim["artefacts"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, SfumatoError):
             raise
-        raise SfumatoError(f"{certificate.name} is not a certificate: give privacy.json of a release") from error
+        raise SfumatoError(
+            f"{certificate.name} is not a certificate: give privacy.json of a release"
+        ) from error
     if not certified:
-        raise LedgerFault("the ledger certified nothing of this run after that row: the certificate is not one of its own")
+        raise LedgerFault(
+            "the ledger certified nothing of this run after that row: the certificate is not one of"
+            " its own"
+        )
     if any((body.get("certificate"), body.get("files")) == (own, files) for body in certified):
         return found
     if all("certificate" in body for body in certified):
-        raise LedgerFault("the certificate or its files are not what the ledger certified: they were altered")
-    return replace(found, missing=(*found.missing, "the certificate's own hash was not compared: rows of older versions do not hold it"))
+        raise LedgerFault(
+            "the certificate or its files are not what the ledger certified: they were altered"
+        )
+    return replace(
+        found,
+        missing=(
+            *found.missing,
+            "the certificate's own hash was not compared: rows of older versions do not hold it",
+        ),
+    )
 
 
 def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
-    """The checks of a finished release (`releases.verify`), and, where a ledger is given, its word on the certificate."""
+    """The checks of a finished release (`releases.verify`), and, where a ledger is given, its word
+    on the certificate.
+    """
     report = verify_release(folder)
     if ledger is None:
         return report
@@ -133,24 +181,45 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     head, entries, run = facts["head"], facts["entries"], facts["run"]
     found = [row.seq for row in ledger.rows if row.hash == head]
     if not found or found[0] != entries - 1:
-        raise LedgerFault("the certificate names a row that this ledger lacks: it is an older copy or another ledger")
-    rows = [row for row in ledger.chain.of_run(run) if row.seq < entries] if isinstance(run, str) else []
-    bodies = {kind: [row.body for row in rows if row.kind == kind] for kind in ("PLAN", "CHARGE", "ATTEMPT", "REPLAY")}
+        raise LedgerFault(
+            "the certificate names a row that this ledger lacks: it is an older copy or another"
+            " ledger"
+        )
+    rows = (
+        [row for row in ledger.chain.of_run(run) if row.seq < entries]
+        if isinstance(run, str)
+        else []
+    )
+    bodies = {
+        kind: [row.body for row in rows if row.kind == kind]
+        for kind in ("PLAN", "CHARGE", "ATTEMPT", "REPLAY")
+    }
     if not bodies["CHARGE"]:
         raise _altered("charges")
     own = bodies["CHARGE"][0]
     group = ledger.datasets.group(frozenset({own["dataset"]}), entries)
-    charges = [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges]
-    if own["events"] != claim["events"] or (facts["charges"], facts["data_sets"]) != (charges, len(group.datasets)):
+    charges = [
+        {name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges
+    ]
+    if own["events"] != claim["events"] or (facts["charges"], facts["data_sets"]) != (
+        charges,
+        len(group.datasets),
+    ):
         raise _altered("charges")
     for name in TERMS:
         if name in own and own[name] != claim[name]:
             raise _altered(name)
     if not math.isclose(claim["epsilon"], own["epsilon"], rel_tol=0, abs_tol=1e-3 + 1e-9):
         raise _altered("epsilon")
-    resets = [{k: v for k, v in known.items() if k != "utc"} for known in ledger.resets if known["row"] < entries]
+    resets = [
+        {k: v for k, v in known.items() if k != "utc"}
+        for known in ledger.resets
+        if known["row"] < entries
+    ]
     said = [{k: v for k, v in known.items() if k != "utc"} for known in facts["resets"]]
-    disks = sorted({row.body["file_system"] for row in ledger.chain.of("DISK") if row.seq < entries})
+    disks = sorted(
+        {row.body["file_system"] for row in ledger.chain.of("DISK") if row.seq < entries}
+    )
     pairs = {
         "cap": (facts["cap"], group.cap),
         "attempts": (facts["attempts"], len(bodies["ATTEMPT"])),
@@ -164,7 +233,8 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
         if here != there:
             raise _altered(name)
     total = budget.cost(group) if len(charges) > 1 else own["epsilon"]
-    if group.unclear == UNKNOWN and "no_total" not in facts:  # certified by an earlier version, which took its units for the same
+    # certified by an earlier version, which took its units for the same
+    if group.unclear == UNKNOWN and "no_total" not in facts:
         total = budget.price(group.charges, group.adaptive)
     stated = math.inf if facts["total_epsilon"] is None else facts["total_epsilon"]
     if not (stated == total or math.isclose(stated, total, rel_tol=0, abs_tol=1e-3 + 1e-9)):
@@ -173,7 +243,9 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
 
 
 def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
-    """What a release asked the ledger anew: no fewer looks than when it was made, and choices that happened; what it cannot know, in words."""
+    """What a release asked the ledger anew: no fewer looks than when it was made, and choices that
+    happened; what it cannot know, in words.
+    """
     entries, run = claim["ledger"]["entries"], claim["ledger"]["run"]
     own = frozenset({ledger.chain.of("CHARGE", run)[0].body["dataset"]})
     told, now = claim.get("looks", {"exact": 0})["exact"], ledger.datasets.group(own).looks
@@ -186,7 +258,11 @@ def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
         if told < ledger.datasets.group(own, entries if made is None else made).looks:
             raise _altered("number of looks")
         if told < now:
-            since = "since this release" if made is not None else "some of them perhaps before this release, whose row is not known"
+            since = (
+                "since this release"
+                if made is not None
+                else "some of them perhaps before this release, whose row is not known"
+            )
             yield f"the ledger has {now - told:,} more looks than it says, {since}"
     choices, before = selections_of(ledger, run), len(selections_of(ledger, run, entries))
     told = claim.get("selections", choices[:before])
@@ -195,16 +271,24 @@ def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
 
 
 def _released_at(ledger: Ledger, claim: dict) -> int | None:
-    """Number of the row that `release` left of this certificate; None where none of its draft did. LedgerFault for another one's."""
+    """Number of the row that `release` left of this certificate; None where none of its draft did.
+    LedgerFault for another one's.
+    """
     own = certificate_digest(claim)
     noted = [row for row in ledger.chain.of("NOTE", "") if row.body.get("certificate") == own]
     found = [row.seq for row in noted if row.body["released"] == release_digest(claim)]
     if noted and not found:
-        raise LedgerFault("the certificate is not one that the ledger noted when it was released: it was altered")
+        raise LedgerFault(
+            "the certificate is not one that the ledger noted when it was released: it was altered"
+        )
     return found[0] if found else None
 
 
 def _altered(name: str) -> LedgerFault:
     if name == "charges":
-        return LedgerFault("the certificate lists other charges than this ledger did at its row: it was altered")
-    return LedgerFault(f"the certificate says another {name} than this ledger did at its row: it was altered")
+        return LedgerFault(
+            "the certificate lists other charges than this ledger did at its row: it was altered"
+        )
+    return LedgerFault(
+        f"the certificate says another {name} than this ledger did at its row: it was altered"
+    )

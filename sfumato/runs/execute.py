@@ -50,7 +50,9 @@ FEWEST = 3
 
 
 def check_gradients(prepared: Prepared, on_stage) -> None:
-    """The engine against one-at-a-time autograd on made-up pictures, before the charge (L18, L19)."""
+    """The engine against one-at-a-time autograd on made-up pictures, before the charge
+    (L18, L19).
+    """
     adaptation = prepared.adaptation
     if adaptation.inversion is not None:
         check_isolation(prepared, on_stage)
@@ -63,7 +65,9 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
             adaptation.exact_losses,
             made_up_batch(prepared, 2),
             prepared.plan.noise_draws,
-            groups=None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values()),
+            groups=(
+                None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values())
+            ),
         )
         check_neighbours(prepared)
         if prepared.plan.probe is not None:
@@ -71,29 +75,42 @@ def check_gradients(prepared: Prepared, on_stage) -> None:
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
-        raise ModelError(f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns")
+        raise ModelError(
+            f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
+        )
 
 
 def check_neighbours(prepared: Prepared) -> None:
-    """Ask this machine, with made-up records in the run's own micro-batch, what the proof of the sums takes from torch's kernels.
+    """Ask this machine, with made-up records in the run's own micro-batch, what the proof of the
+    sums takes from torch's kernels.
 
-    Taking out the first, the middle or the last record must leave every other record's gradient norm as it is, bit by bit, and move
-    the integer sum by its bound at most. RuntimeError if it does not.
+    Taking out the first, the middle or the last record must leave every other record's gradient
+    norm as it is, bit by bit, and move the integer sum by its bound at most. RuntimeError if it
+    does not.
     """
     plan, adaptation = prepared.plan, prepared.adaptation
     groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
     clip = plan.clip()
-    if groups is not None and len(groups) != plan.clip_groups:  # a probe will choose among them: the same bound, shared by all
+    # a probe will choose among them: the same bound, shared by all
+    if groups is not None and len(groups) != plan.clip_groups:
         clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
     one_pass = prepared.performance.engine == "one-pass"
     units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
-    batch, settings = made_up_batch(prepared, units), {"draws": plan.noise_draws, "clip": clip.factors}
+    batch, settings = (
+        made_up_batch(prepared, units),
+        {
+            "draws": plan.noise_draws,
+            "clip": clip.factors,
+        },
+    )
     kind = Engine if one_pass else ReferenceEngine
     with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
 
         def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             some = replace(batch, weight=weight)
-            sums, norms = engine.clipped_sum(adaptation.row_losses, some, rounding=plan.rounding, **settings)
+            sums, norms = engine.clipped_sum(
+                adaptation.row_losses, some, rounding=plan.rounding, **settings
+            )
             return torch.cat([value.flatten() for value in sums.values()]), norms
 
         whole, norms = total(batch.weight)
@@ -103,28 +120,37 @@ def check_neighbours(prepared: Prepared) -> None:
             less, left = total(weight)
             if not torch.equal(norms[others], left[others]):
                 raise RuntimeError(
-                    "taking one record out changes the gradients of others on this machine, so no clip bounds them: try one thread "
-                    "(OMP_NUM_THREADS=1), --micro-batch-size 1 or --engine reference"
+                    "taking one record out changes the gradients of others on this machine, so no"
+                    " clip bounds them: try one thread (OMP_NUM_THREADS=1), --micro-batch-size 1 or"
+                    " --engine reference"
                 )
             if float((whole - less).double().norm()) > plan.rounding.bound:
-                raise RuntimeError("one record moves the sum by more than its bound on this machine")
+                raise RuntimeError(
+                    "one record moves the sum by more than its bound on this machine"
+                )
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where an attempt begins: its number, the salt of its draws, and the checkpoint (facts, tensors) it goes on from."""
+    """Where an attempt begins: its number, the salt of its draws, and the checkpoint (facts,
+    tensors) it goes on from.
+    """
 
     attempt: int
     salt: str
     checkpoint: tuple | None = None
 
 
-def open_run(output: Path, prepared: Prepared, records, ledger: str | Path, facts_of: Callable, on_stage) -> Start:
+def open_run(
+    output: Path, prepared: Prepared, records, ledger: str | Path, facts_of: Callable, on_stage
+) -> Start:
     """A new run folder, tried, charged and begun; refused before the charge, it leaves no folder.
 
     `facts_of(run, records)`: what the certificate will be built from.
     """
-    run = Run.create(output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start)
+    run = Run.create(
+        output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start
+    )
     try:
         preflight(run, prepared, records.n, facts_of(run, records), on_stage)
         # Charge before read: a crash after this line is spent, whatever the pixels were.
@@ -136,7 +162,9 @@ def open_run(output: Path, prepared: Prepared, records, ledger: str | Path, fact
     return Start(0, run.begin(records, 0))
 
 
-def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage, work: Work | None = None) -> Run:
+def train_run(
+    run, prepared: Prepared, records, start: Start, progress, on_stage, work: Work | None = None
+) -> Run:
     """Encode, learn and save; `work` says what of an inversion is to be done now."""
     plan, performance, attempt = run.plan, prepared.performance, start.attempt
     key = run.key.for_attempt(start.salt)
@@ -146,7 +174,8 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     ranks.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
     if plan.aggregation is not None:
-        ranks.on_first_rank(lambda: begin_interval(run, attempt, 0))  # its one step: a new attempt pays for the sum again
+        # its one step: a new attempt pays for the sum again
+        ranks.on_first_rank(lambda: begin_interval(run, attempt, 0))
         with StopFlag() as stop:
             work = replace(work or Work(), stop=lambda: stop.asked)
             found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)
@@ -157,7 +186,9 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
     if plan.probe is not None and ranks.on_first_rank(lambda: run.selected) is None:
         on_stage("probing which matrices matter")
         prepared = choose_matrices(run, prepared, data, key, attempt)
-    state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
+    state = State(
+        prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe
+    )
     if start.checkpoint is not None:
         facts, tensors = start.checkpoint
         state.restore(tensors, facts["step"])
@@ -176,10 +207,16 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
         stopping = ranks.any_rank(stop.asked)
         if ranks.rank() == 0:
             with open(metrics, "a", encoding="utf-8") as table:
-                row = {"step": now.step, "epsilon": plan.epsilon_after(now.step), "learning_rate": now.learning_rate}
+                row = {
+                    "step": now.step,
+                    "epsilon": plan.epsilon_after(now.step),
+                    "learning_rate": now.learning_rate,
+                }
                 table.write(json.dumps(row) + "\n")
             if now.step % performance.checkpoint_steps == 0 or stopping or now.step == plan.steps:
-                write_checkpoint(run.folder / "checkpoints", state, attempt, key.id, plan.digest, announce)
+                write_checkpoint(
+                    run.folder / "checkpoints", state, attempt, key.id, plan.digest, announce
+                )
             progress(now, plan)
         if now.step == end and not stopping and now.step < plan.steps:
             end = start_interval()
@@ -208,7 +245,9 @@ def train_run(run, prepared: Prepared, records, start: Start, progress, on_stage
 
 
 def _note_exact_tokens(run: Run) -> None:
-    """Tokens of an inversion without noise, where they are kept to be compared with, as weights that are nobody's public base."""
+    """Tokens of an inversion without noise, where they are kept to be compared with, as weights
+    that are nobody's public base.
+    """
     for name in EXACT:
         if (run.folder / CONTROLS / name).is_dir():
             run.record("NOTE", note_weights(run, "control", run.folder / CONTROLS / name))
@@ -216,22 +255,28 @@ def _note_exact_tokens(run: Run) -> None:
 
 @contextlib.contextmanager
 def _device_errors(state: State, plan: Plan) -> Iterator[None]:
-    """Out of memory and device errors end the attempt (L5): no batch is cut, drawn again or left out."""
+    """Out of memory and device errors end the attempt (L5): no batch is cut, drawn again or left
+    out.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+        known = isinstance(error, MemoryError) or type(error).__name__ in (
+            "OutOfMemoryError",
+            "AcceleratorError",
+        )
         if not known and not re.match(r"CUDA error|.*DefaultCPUAllocator", str(error)):
             raise
         raise Interrupted(
-            f"the device failed in step {state.step + 1} of {plan.steps}; continue with --resume, and if it was memory "
-            "after making room for it"
+            f"the device failed in step {state.step + 1} of {plan.steps}; continue with --resume,"
+            " and if it was memory after making room for it"
         ) from error
 
 
 def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     with open(run.folder / "cache.lock", "a+") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # of shards that start together one encodes, and the others wait
+        # of shards that start together one encodes, and the others wait
+        fcntl.flock(turn, fcntl.LOCK_EX)
         if not (run.folder / "cache" / "done").exists():
             _write_cache(run.folder / "cache", prepared, records, on_stage)
 
@@ -256,7 +301,10 @@ def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
         order=records.reading_order,
     )
     if lost:
-        on_stage(f"note: {lost} images changed or vanished since they were indexed: zero slots, as unreadable ones are")
+        on_stage(
+            f"note: {lost} images changed or vanished since they were indexed: zero slots, as"
+            " unreadable ones are"
+        )
     write_file(cache / "done", b"")
 
 
@@ -265,7 +313,8 @@ def _save(run: Run, prepared: Prepared, records, attempt: int) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        public = frozen_contents(prepared.adaptation)  # before saving, which may merge adapters into the base
+        # before saving, which may merge adapters into the base
+        public = frozen_contents(prepared.adaptation)
         prepared.adaptation.save(temporary)
         if plan.histogram_noise_multiplier is not None:
             counts = noisy_class_counts(records, plan, key)
@@ -274,22 +323,32 @@ def _save(run: Run, prepared: Prepared, records, attempt: int) -> None:
         temporary.rename(run.folder / "model")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise MachineError(f"cannot write the model ({reason}): free some space and --resume") from error
+        raise MachineError(
+            f"cannot write the model ({reason}): free some space and --resume"
+        ) from error
 
 
 def noisy_class_counts(records, plan: Plan, key: RunKey) -> np.ndarray:
-    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes]. One release per key."""
+    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes]. One
+    release per key.
+    """
     counts = bounded_counts(records, plan)
-    return noisy_histogram(counts, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit)
+    return noisy_histogram(
+        counts, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit
+    )
 
 
 def bounded_counts(records, plan: Plan) -> np.ndarray:
-    """Class counts with at most plan.max_per_unit images of each unit: what the histogram's sensitivity was priced for."""
+    """Class counts with at most plan.max_per_unit images of each unit: what the histogram's
+    sensitivity was priced for.
+    """
     use = np.flatnonzero(records.usable & (records.labels >= 0))
     order = use[np.argsort(records.unit[use], kind="stable")]
     unit = records.unit[order]
     place = np.arange(len(order)) - np.searchsorted(unit, unit)
-    return np.bincount(records.labels[order[place < plan.max_per_unit]], minlength=len(plan.classes))
+    return np.bincount(
+        records.labels[order[place < plan.max_per_unit]], minlength=len(plan.classes)
+    )
 
 
 def continue_run(run: Run, records, new_attempt: bool) -> Start:
@@ -304,37 +363,56 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
     if run.data_digest(records) != charges[0]["data"]:
         raise DataError("the private images are not those of the run: resume with the same data")
     if not attempts:
-        return Start(0, run.begin(records, 0))  # it died between charge and start: no pixel was read
+        # it died between charge and start: no pixel was read
+        return Start(0, run.begin(records, 0))
     last = attempts[-1]
     found = latest_checkpoint(run.folder / "checkpoints")
-    if found is not None and (found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id):
-        raise SfumatoError("the checkpoint belongs to another run: put the run's own checkpoints back")
+    if found is not None and (
+        found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id
+    ):
+        raise SfumatoError(
+            "the checkpoint belongs to another run: put the run's own checkpoints back"
+        )
     step = found[0]["step"] if found else 0
     noted = [note for note in ledger.bodies("NOTE") if "checkpoint" in note]
-    if found and found[0]["sha256"] not in [note["sha256"] for note in noted if note["checkpoint"] == step][-1:]:
-        raise LedgerFault("the newest checkpoint is not the one that the ledger knows: put the run's own back")
+    if (
+        found
+        and found[0]["sha256"]
+        not in [note["sha256"] for note in noted if note["checkpoint"] == step][-1:]
+    ):
+        raise LedgerFault(
+            "the newest checkpoint is not the one that the ledger knows: put the run's own back"
+        )
     if not new_attempt:
         if step < last["from_step"]:
             raise SfumatoError(
-                "the checkpoint that this attempt started from is gone, so its draws cannot be repeated; use --new-attempt"
+                "the checkpoint that this attempt started from is gone, so its draws cannot be"
+                " repeated; use --new-attempt"
             )
         now, then = run.fingerprint, last["fingerprint"]
         # What an older version did not note counts as changed: nobody knows whether it is the same.
-        if changed := [name for name in {**then, **now} if name not in then or now.get(name) != then[name]]:
+        if changed := [
+            name for name in {**then, **now} if name not in then or now.get(name) != then[name]
+        ]:
             raise SfumatoError(
                 f"a free replay needs the same {', '.join(changed)} as when the run started; "
                 "--new-attempt continues with fresh noise, paid from the plan's retry reserve"
             )
         if ledger.bodies("RELEASE"):
-            raise SfumatoError("something of this run was released already: a replay is not free; use --new-attempt")
+            raise SfumatoError(
+                "something of this run was released already: a replay is not free; use"
+                " --new-attempt"
+            )
         run.record("REPLAY", {"attempt": last["attempt"], "from_step": step})
         return Start(last["attempt"], last["salt"], found)
     if run.plan.probe is not None and run.selected is None:
         raise SfumatoError(
-            "the run stopped before its probe was recorded, and the retry reserve pays for training steps only: "
-            "--resume without --new-attempt, or adapt into a new folder"
+            "the run stopped before its probe was recorded, and the retry reserve pays for training"
+            " steps only: --resume without --new-attempt, or adapt into a new folder"
         )
     # All that the last attempt may have run after the checkpoint we go on from is billed again.
     billed = max(reached(run, last["attempt"]) - step, 0)
     attempt = last["attempt"] + 1
-    return Start(attempt, run.begin(records, attempt, from_step=step, billed=billed, seen=seen), found)
+    return Start(
+        attempt, run.begin(records, attempt, from_step=step, billed=billed, seen=seen), found
+    )

@@ -1,4 +1,6 @@
-"""A private run folder: plan, key, cache, checkpoints and the adapted model; and its rows in the owner's ledger."""
+"""A private run folder: plan, key, cache, checkpoints and the adapted model; and its rows in the
+owner's ledger.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,10 @@ AUDIT = "audit.json"
 PRICES = "prices.json"
 PRIVATE_NOTE = """PRIVATE
 
-This folder was computed from private images. It holds the secret run key, checkpoints, cached latents and
-internal evaluations. Nothing in it may leave, except through `sfumato synthesize` and `sfumato release`.
+This folder was computed from private images. It holds the secret run key, checkpoints, cached
+latents and
+internal evaluations. Nothing in it may leave, except through `sfumato synthesize` and `sfumato
+release`.
 """
 
 
@@ -59,24 +63,51 @@ def options_digest(options: dict) -> str:
 
 def dependency_versions() -> dict[str, str]:
     """Versions that must be equal for a replay to give the same numbers."""
-    return {name: version(name) for name in ("torch", "diffusers", "transformers", "peft", "numpy", "cryptography", "Pillow")}
-
+    return {
+        name: version(name)
+        for name in (
+            "torch",
+            "diffusers",
+            "transformers",
+            "peft",
+            "numpy",
+            "cryptography",
+            "Pillow",
+        )
+    }
 
 
 def lineage_in_words(ancestors: Sequence[dict], group: Group) -> list[dict]:
-    """Ancestors as the certificate names them; `counted`: whether the total of `group` holds their cost."""
+    """Ancestors as the certificate names them; `counted`: whether the total of `group` holds their
+    cost.
+    """
     counted = {charge["run"] for charge in group.charges}
-    said = ("run", "owner", "through", "epsilon", "delta", "unit", "relation", "head", "draft", "certificate")
+    said = (
+        "run",
+        "owner",
+        "through",
+        "epsilon",
+        "delta",
+        "unit",
+        "relation",
+        "head",
+        "draft",
+        "certificate",
+    )
     return [
-        {name: a[name] for name in said if a.get(name) is not None} | {"counted": a["run"] in counted} for a in ancestors
+        {name: a[name] for name in said if a.get(name) is not None}
+        | {"counted": a["run"] in counted}
+        for a in ancestors
     ]
 
 
 @dataclass(frozen=True)
 class Run:
-    """An adaptation on disk. `options` is what `adapt` was called with, as far as resuming and synthesis need it.
+    """An adaptation on disk. `options` is what `adapt` was called with, as far as resuming and
+    synthesis need it.
 
-    `id` names the run in the ledger at `ledger_path`; `key_id` names its key, which may be erased already.
+    `id` names the run in the ledger at `ledger_path`; `key_id` names its key, which may be erased
+    already.
     """
 
     folder: Path
@@ -87,10 +118,16 @@ class Run:
     ledger_path: Path
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan, options: dict, ledger: Ledger, start: dict | None = None) -> Run:
-        """Make the folder with its key and public start, if any, and the PLAN row; SfumatoError if it exists. All or nothing."""
+    def create(
+        cls, folder: Path, plan: Plan, options: dict, ledger: Ledger, start: dict | None = None
+    ) -> Run:
+        """Make the folder with its key and public start, if any, and the PLAN row; SfumatoError if
+        it exists. All or nothing.
+        """
         if folder.exists():
-            raise SfumatoError(f"{folder} exists: name a new run folder, or continue it with --resume")
+            raise SfumatoError(
+                f"{folder} exists: name a new run folder, or continue it with --resume"
+            )
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         try:
             temporary.mkdir(parents=True, mode=0o700)
@@ -103,8 +140,15 @@ class Run:
             key.save(temporary / "run.key")
             known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}
             write_file(temporary / "run.json", json.dumps(known, indent=1).encode())
-            facts = {"digest": plan.digest, "epsilon": plan.epsilon, "delta": plan.delta, "key_id": key.id}
-            RunLedger(ledger, known["id"], temporary).append("PLAN", facts | {"options": options_digest(options)})
+            facts = {
+                "digest": plan.digest,
+                "epsilon": plan.epsilon,
+                "delta": plan.delta,
+                "key_id": key.id,
+            }
+            RunLedger(ledger, known["id"], temporary).append(
+                "PLAN", facts | {"options": options_digest(options)}
+            )
             temporary.rename(folder)
             ledger.chain.watch(known["id"], folder)
         except OSError as error:
@@ -117,22 +161,36 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path, ledger: str | Path | None = None) -> Run:
-        """An existing run; SfumatoError if the folder is none, its plan does not parse, or its ledger does not know it.
+        """An existing run; SfumatoError if the folder is none, its plan does not parse, or its
+        ledger does not know it.
 
         `ledger`: where the owner's ledger is now, if it was moved since.
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
-            raise SfumatoError(f"{folder} is not a run folder: make one with `sfumato adapt ... -o {folder}`")
+            raise SfumatoError(
+                f"{folder} is not a run folder: make one with `sfumato adapt ... -o {folder}`"
+            )
         try:
             plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
             options = json.loads((folder / "options.json").read_text())
             known = json.loads((folder / "run.json").read_text())
-            if not isinstance(options, dict) or not all(isinstance(known[k], str) for k in ("id", "key_id", "ledger")):
+            if not isinstance(options, dict) or not all(
+                isinstance(known[k], str) for k in ("id", "key_id", "ledger")
+            ):
                 raise ValueError
-            run = cls(folder, plan, options, known["id"], known["key_id"], Path(ledger or known["ledger"]).absolute())
+            run = cls(
+                folder,
+                plan,
+                options,
+                known["id"],
+                known["key_id"],
+                Path(ledger or known["ledger"]).absolute(),
+            )
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise SfumatoError(f"{folder} holds a plan that does not read: the run folder was altered") from error
+            raise SfumatoError(
+                f"{folder} holds a plan that does not read: the run folder was altered"
+            ) from error
         run._require_plan()
         return run
 
@@ -142,14 +200,21 @@ class Run:
 
     def _require_plan(self) -> None:
         if not self.ledger_path.exists():
-            raise LedgerFault(f"the ledger {self.ledger_path} of this run is gone: put it back, or say --ledger PATH")
+            raise LedgerFault(
+                f"the ledger {self.ledger_path} of this run is gone: put it back, or say --ledger"
+                " PATH"
+            )
         planned = self.ledger.bodies("PLAN")
         if not planned:
-            raise LedgerFault(f"the ledger does not know the run {self.folder}: it is another one, or an older copy")
+            raise LedgerFault(
+                f"the ledger does not know the run {self.folder}: it is another one, or an older"
+                " copy"
+            )
         known = (planned[-1]["digest"], planned[-1]["options"], planned[-1]["key_id"])
         if known != (self.plan.digest, options_digest(self.options), self.key_id):
             raise LedgerFault(
-                f"{self.folder}: plan.json and options.json are not those that the ledger knows: put them back"
+                f"{self.folder}: plan.json and options.json are not those that the ledger knows:"
+                " put them back"
             )
 
     @cached_property
@@ -162,7 +227,9 @@ class Run:
 
     @cached_property
     def ledger(self) -> RunLedger:
-        """The run's rows in the owner's ledger, whose chain was verified when it was opened, and compared with the folder's note."""
+        """The run's rows in the owner's ledger, whose chain was verified when it was opened, and
+        compared with the folder's note.
+        """
         try:
             return RunLedger(budget.open_ledger(self.ledger_path), self.id, self.folder)
         except LedgerError as error:
@@ -170,43 +237,61 @@ class Run:
 
     @property
     def selection(self) -> dict | None:
-        """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before or without one."""
+        """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before
+        or without one.
+        """
         noted = self.ledger.bodies("PROBE")
         if noted and self.plan.probe is not None:
-            facts = {name: noted[-1][name] for name in ("selected", "scores", "targets", "trainable")}
+            facts = {
+                name: noted[-1][name] for name in ("selected", "scores", "targets", "trainable")
+            }
             return {"how": "private", "groups": list(self.plan.probe.groups), **facts}
         return self.options.get("selection")
 
     @property
     def selected(self) -> tuple[str, ...] | None:
         """What the plan's own probe has chosen; None before it has, or without a probe."""
-        return tuple(self.selection["selected"]) if self.plan.probe is not None and self.selection else None
+        return (
+            tuple(self.selection["selected"])
+            if self.plan.probe is not None and self.selection
+            else None
+        )
 
     @property
     def start(self) -> dict:
-        """Public rows that the adapters began with, by module (`start.safetensors`); SfumatoError if they were altered."""
+        """Public rows that the adapters began with, by module (`start.safetensors`); SfumatoError
+        if they were altered.
+        """
         if not self.options.get("start"):
             return {}
         try:
             blob = (self.folder / START).read_bytes()
         except OSError as error:
-            raise SfumatoError(f"{START} of the run cannot be read ({error.strerror}): put it back") from error
+            raise SfumatoError(
+                f"{START} of the run cannot be read ({error.strerror}): put it back"
+            ) from error
         if hashlib.sha256(blob).hexdigest() != self.options["start"]:
             raise SfumatoError(f"{START} of the run was altered: put the original back")
         return safetensors.torch.load(blob)
 
     @property
     def audit(self) -> dict | None:
-        """The record of `sfumato audit` on this run, as the ledger knows it; None without one; SfumatoError if it was altered."""
+        """The record of `sfumato audit` on this run, as the ledger knows it; None without one;
+        SfumatoError if it was altered.
+        """
         noted = [note["audit"] for note in self.ledger.bodies("NOTE") if "audit" in note]
         if not noted:
             return None
         try:
             blob = (self.folder / AUDIT).read_bytes()
         except OSError as error:
-            raise SfumatoError(f"{AUDIT} of the run cannot be read ({error.strerror}): audit the run again") from error
+            raise SfumatoError(
+                f"{AUDIT} of the run cannot be read ({error.strerror}): audit the run again"
+            ) from error
         if hashlib.sha256(blob).hexdigest() != noted[-1]:
-            raise SfumatoError(f"{AUDIT} of the run is not the one that the ledger knows: audit the run again")
+            raise SfumatoError(
+                f"{AUDIT} of the run is not the one that the ledger knows: audit the run again"
+            )
         return json.loads(blob)
 
     @property
@@ -214,27 +299,41 @@ class Run:
         """Folder of the adapted model; SfumatoError if training has not ended."""
         if not (self.folder / "model").is_dir():
             raise SfumatoError(
-                f"{self.folder} is not finished: continue it with `sfumato adapt ... -o {self.folder} --resume`"
+                f"{self.folder} is not finished: continue it with `sfumato adapt ... -o"
+                f" {self.folder} --resume`"
             )
         return self.folder / "model"
 
     def ledger_facts(self, records=None, ancestors: Sequence[dict] = ()) -> dict:
-        """What the certificate says of the ledger, in the words of privacy.json; before the charge, with `records`, what it will say."""
-        ledger, group = self.ledger, self.group() if records is None else self.group_with(records, ancestors)
+        """What the certificate says of the ledger, in the words of privacy.json; before the charge,
+        with `records`, what it will say.
+        """
+        ledger, group = (
+            self.ledger,
+            (self.group() if records is None else self.group_with(records, ancestors)),
+        )
         total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
         return {
             "head": ledger.ledger.head,
             "entries": len(ledger.ledger.rows),
             "attempts": ledger.attempts,
             "replays": len(ledger.bodies("REPLAY")),
-            "trained_by": sorted({body["fingerprint"]["code"] for body in ledger.bodies("ATTEMPT")}),
+            "trained_by": sorted(
+                {body["fingerprint"]["code"] for body in ledger.bodies("ATTEMPT")}
+            ),
             "events": ledger.charged_events() or dp_events.to_json(self.plan.events),
             "run": self.id,
-            "charges": [{name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges],
+            "charges": [
+                {name: charge[name] for name in ("run", "epsilon", "events")}
+                for charge in group.charges
+            ],
             "total_epsilon": total if math.isfinite(total) else None,
             "no_total": group.unclear,
-            # Charged before the ledger kept files and units: of those runs it knows pictures by their pixels alone.
-            "known_by_pixels": sum("listing" not in charge and "ancestor" not in charge for charge in group.charges),
+            # Charged before the ledger kept files and units: of those runs it knows pictures by
+            # their pixels alone.
+            "known_by_pixels": sum(
+                "listing" not in charge and "ancestor" not in charge for charge in group.charges
+            ),
             "cap": group.cap,
             "data_sets": len(group.datasets),
             "resets": ledger.ledger.resets,
@@ -243,7 +342,9 @@ class Run:
 
     @property
     def lineage(self) -> list[dict]:
-        """The runs that base and public images come from, as the certificate names them; none before the charge."""
+        """The runs that base and public images come from, as the certificate names them; none
+        before the charge.
+        """
         charges = self.ledger.bodies("CHARGE")
         return lineage_in_words(charges[0].get("lineage", []), self.group()) if charges else []
 
@@ -255,14 +356,18 @@ class Run:
             raise budget.in_words(error) from error
 
     def group_with(self, records, ancestors: Sequence[dict] = ()) -> Group:
-        """The group that a charge on these records, with these ancestors, would make, with that charge in it."""
+        """The group that a charge on these records, with these ancestors, would make, with that
+        charge in it.
+        """
         book = self.ledger.ledger
         try:
             manifest = book.identify(records.fingerprints, **records.marks)
             known = book.group(manifest)
         except ValueError as error:
             raise budget.in_words(error) from error
-        own = {"run": self.id, "listing": manifest.listing, **self._cost()} | ({"lineage": list(ancestors)} if ancestors else {})
+        own = {"run": self.id, "listing": manifest.listing, **self._cost()} | (
+            {"lineage": list(ancestors)} if ancestors else {}
+        )
         charges = (*known.charges, own, *inherited_charges([own]))
         return replace(
             known,
@@ -274,7 +379,10 @@ class Run:
 
     def _cost(self) -> dict:
         plan = self.plan
-        terms = {name: getattr(plan, name) for name in ("unit", "relation", "delta", "epsilon", "max_per_unit")}
+        terms = {
+            name: getattr(plan, name)
+            for name in ("unit", "relation", "delta", "epsilon", "max_per_unit")
+        }
         return {"events": dp_events.to_json(plan.events), **terms}
 
     def data_digest(self, records) -> str:
@@ -283,8 +391,10 @@ class Run:
 
     @cached_property
     def fingerprint(self) -> dict:
-        """Code, versions, ways and machine under which a replay gives the same bytes. A difference would be a second output under the
-        noise of the first, so it is a new attempt, which is paid."""
+        """Code, versions, ways and machine under which a replay gives the same bytes. A difference
+        would be a second output under the noise of the first, so it is a new attempt, which is
+        paid.
+        """
         how = self.options["performance"]
         return {
             "code": code_version(),
@@ -306,16 +416,27 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def charge(self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict] = ()) -> None:
-        """Write the whole planned cost, durably, before private pixels are read for training; with what was taken as public.
+    def charge(
+        self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict] = ()
+    ) -> None:
+        """Write the whole planned cost, durably, before private pixels are read for training; with
+        what was taken as public.
 
-        `ancestors`: runs that base and public images come from (`provenance.trace_base`). SfumatoError, and nothing is charged,
-        where it would break the cap on these images, or where some of them were public before.
+        `ancestors`: runs that base and public images come from (`provenance.trace_base`).
+        SfumatoError, and nothing is charged, where it would break the cap on these images, or where
+        some of them were public before.
         """
         ledger = self.ledger.ledger
-        body = {**self._cost(), "plan": self.plan.digest, "data": self.data_digest(records), **self._priced()}
+        body = {
+            **self._cost(),
+            "plan": self.plan.digest,
+            "data": self.data_digest(records),
+            **self._priced(),
+        }
         body |= {"lineage": list(ancestors)} if ancestors else {}
-        captions = ledger.public.caption_keys(getattr(records, "captions", None) or (), self.plan.classes)
+        captions = ledger.public.caption_keys(
+            getattr(records, "captions", None) or (), self.plan.classes
+        )
         try:
             images = ledger.identify(records.fingerprints, **records.marks)
             ledger.charge(self.id, images, body, budget.price, public=public, captions=captions)
@@ -328,13 +449,15 @@ class Run:
         return {"prices": hashlib.sha256(place.read_bytes()).hexdigest()} if place.exists() else {}
 
     def certify(self, draft: Path, keep_key: bool) -> None:
-        """Note the certificate that was just written, and erase the run key: whoever has it can take the noise off again.
+        """Note the certificate that was just written, and erase the run key: whoever has it can
+        take the noise off again.
 
         A finished run needs no key any more. Erasing is best effort on disks that keep old blocks.
         """
         blob = draft.read_bytes()
         body = {"draft": hashlib.sha256(blob).hexdigest(), "key_kept": keep_key}
-        # A release holds the certificate and the files, and no draft: what is compared with it later.
+        # A release holds the certificate and the files, and no draft: what is compared with it
+        # later.
         body |= {"certificate": certificate_digest(json.loads(blob)["certificate"])}
         self.record("CERTIFY", body | {"files": files_digest(drafted_files(draft.parent))})
         if not keep_key:
@@ -342,18 +465,27 @@ class Run:
                 RunKey.erase(self.folder / "run.key")
             except OSError as error:
                 raise MachineError(
-                    f"the run key could not be erased ({error.strerror}): remove {self.folder / 'run.key'} yourself"
+                    f"the run key could not be erased ({error.strerror}): remove"
+                    f" {self.folder / 'run.key'} yourself"
                 ) from error
 
     def require_charge(self) -> None:
-        """SfumatoError unless the ledger was charged with exactly what the plan is about to spend."""
+        """SfumatoError unless the ledger was charged with exactly what the plan is about to
+        spend.
+        """
         if self.ledger.charged_events() != dp_events.to_json(self.plan.events):
-            raise LedgerFault(f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder")
+            raise LedgerFault(
+                f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder"
+            )
 
-    def begin(self, records, attempt: int, *, from_step: int = 0, billed: int = 0, seen: int | None = None) -> str:
-        """The ATTEMPT row of a fresh start; returns the salt of its draws (see `RunKey.for_attempt`).
+    def begin(
+        self, records, attempt: int, *, from_step: int = 0, billed: int = 0, seen: int | None = None
+    ) -> str:
+        """The ATTEMPT row of a fresh start; returns the salt of its draws (see
+        `RunKey.for_attempt`).
 
-        `seen`: how many rows of the run `billed` follows from; LedgerFault where there are more by now.
+        `seen`: how many rows of the run `billed` follows from; LedgerFault where there are more by
+        now.
         """
         body = {
             "from_step": from_step,

@@ -1,4 +1,6 @@
-"""DPAgg-TI on a run: invert every image alone, in chunks and shards; then one noisy sum, and the private files are gone."""
+"""DPAgg-TI on a run: invert every image alone, in chunks and shards; then one noisy sum, and the
+private files are gone.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,10 @@ CONTROLS = "controls"
 
 @dataclass(frozen=True)
 class Drawing:
-    """The first pictures of a data set once more, for its report: a base that was taught the run's token, how many pictures in
-    which class shares, the shard (i, k) that is at hand, and how to sample."""
+    """The first pictures of a data set once more, for its report: a base that was taught the run's
+    token, how many pictures in which class shares, the shard (i, k) that is at hand, and how to
+    sample.
+    """
 
     base: Base
     n: int
@@ -54,8 +58,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Work:
-    """What `invert` is to do now: `shard` (i, k) of the chunks, `keep` the private files, leave the exact `controls` (the mean
-    without noise, one image's embedding) in the run folder. `stop` asks whether to end early."""
+    """What `invert` is to do now: `shard` (i, k) of the chunks, `keep` the private files, leave the
+    exact `controls` (the mean without noise, one image's embedding) in the run folder. `stop` asks
+    whether to end early.
+    """
 
     shard: tuple[int, int] | None = None
     keep: bool = False
@@ -64,12 +70,21 @@ class Work:
 
 
 def invert(
-    run: Run, prepared: Prepared, data: LatentData, order: np.ndarray, key: RunKey, attempt: int, work: Work, on_stage
+    run: Run,
+    prepared: Prepared,
+    data: LatentData,
+    order: np.ndarray,
+    key: RunKey,
+    attempt: int,
+    work: Work,
+    on_stage,
 ) -> Prepared | None:
-    """Invert what is missing; then, on the first rank, release the noisy mean into `prepared`'s saver. None for a shard.
+    """Invert what is missing; then, on the first rank, release the noisy mean into `prepared`'s
+    saver. None for a shard.
 
-    `key` is the attempt's; `order` int64 [n] how slots are laid out in chunks, which is the source's own, so that no image's content
-    moves another. Every image is inverted at most once and kept in a private file until all are there.
+    `key` is the attempt's; `order` int64 [n] how slots are laid out in chunks, which is the
+    source's own, so that no image's content moves another. Every image is inverted at most once and
+    kept in a private file until all are there.
     """
     plan, inversion = run.plan, prepared.adaptation.inversion
     inverter, size = inversion.inverter, inversion.inverter.geometry.dimensions
@@ -78,13 +93,17 @@ def invert(
         order, run.options["performance"]["micro_batch"]
     )  # the run's own: every rank and every resume cuts alike
     index, count = work.shard or (ranks.rank(), ranks.world_size())
-    for number in range(index, index + -(-len(parts) // count) * count, count):  # every rank asks equally often
+    # every rank asks equally often
+    for number in range(index, index + -(-len(parts) // count) * count, count):
         if number < len(parts) and not store.is_done(run.folder, parts[number].slots, size):
             z, _ = inverter.invert(data, parts[number], key, attempt)
             store.write_rows(run.folder, parts[number].slots, z)
         on_stage(f"inverting: chunk {min(number + 1, len(parts))} of {len(parts)}")
         if ranks.any_rank(work.stop()):
-            raise Interrupted(f"stopped at chunk {min(number + 1, len(parts))} of {len(parts)}; continue with --resume")
+            raise Interrupted(
+                f"stopped at chunk {min(number + 1, len(parts))} of {len(parts)}; continue with"
+                " --resume"
+            )
     if work.shard is not None:
         return None
     ranks.any_rank(False)  # all ranks' files are there
@@ -94,10 +113,13 @@ def invert(
     return prepared
 
 
-def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt: int, work: Work) -> torch.Tensor:
+def release(
+    run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt: int, work: Work
+) -> torch.Tensor:
     """The noisy mean per class as token vectors [C, V, D]; noted in the ledger by its hash.
 
-    Leaves tokens to compare with in the run folder, exact ones if `work` says so, and removes the private files unless it keeps them.
+    Leaves tokens to compare with in the run folder, exact ones if `work` says so, and removes the
+    private files unless it keeps them.
     """
     plan, inversion = run.plan, prepared.adaptation.inversion
     aggregation, geometry = plan.aggregation, inversion.geometry
@@ -108,9 +130,15 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
     said = aggregate.vector_of(aggregation, geometry, learned, np.maximum(label, 0))
     total = aggregate.bounded_total(aggregation, plan.clip_norm, said, label, owned)
     noisy = aggregate.add_noise_once(aggregation, plan.noise_multiplier, total, key, attempt)
-    vectors = aggregate.embeddings(aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy)
-    run.record("NOTE", {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt})
-    store.remove(run.folder, CONTROLS)  # exact ones of a start that was to keep them, and then did not end
+    vectors = aggregate.embeddings(
+        aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy
+    )
+    run.record(
+        "NOTE",
+        {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt},
+    )
+    # exact ones of a start that was to keep them, and then did not end
+    store.remove(run.folder, CONTROLS)
     tokens = controls.public_tokens(aggregation, geometry, plan.clip_norm, plan.noise_multiplier)
     if work.keep or work.controls:
         record_look(run, ("the mean without noise", "one image's embedding"))
@@ -122,7 +150,9 @@ def release(run: Run, prepared: Prepared, data: LatentData, key: RunKey, attempt
 
 
 def only_sampled(data: LatentData, rate: float, key: RunKey, attempt: int) -> LatentData:
-    """The data with every unit outside the plan's one Poisson sample unusable; all of them where the rate is 1."""
+    """The data with every unit outside the plan's one Poisson sample unusable; all of them where
+    the rate is 1.
+    """
     if rate == 1:
         return data
     inside = np.zeros(data.n_units, bool)
@@ -133,7 +163,9 @@ def only_sampled(data: LatentData, rate: float, key: RunKey, attempt: int) -> La
 
 
 def public_side(run: Run) -> Prepared | None:
-    """What an inversion was prepared with, from its plan and public start alone; None for another method."""
+    """What an inversion was prepared with, from its plan and public start alone; None for another
+    method.
+    """
     return None if run.plan.aggregation is None else rebuild(run.plan, run.options, None, run.start)
 
 
@@ -142,52 +174,75 @@ def exact_controls(run: Run) -> list[str]:
     return ["exact-controls"] * (run.folder / CONTROLS / controls.EXACT[0]).exists()
 
 
-def report_controls(prepared: Prepared | None, model: Path, drawing: Drawing | None = None) -> dict | None:
-    """What a report shows beside the released token, from released and public numbers alone, so it may leave; None without a token.
+def report_controls(
+    prepared: Prepared | None, model: Path, drawing: Drawing | None = None
+) -> dict | None:
+    """What a report shows beside the released token, from released and public numbers alone, so it
+    may leave; None without a token.
 
-    `prepared`: `public_side` of the run; model: folder of the released token; drawing: which pictures to draw with each token, if any.
+    `prepared`: `public_side` of the run; model: folder of the released token; drawing: which
+    pictures to draw with each token, if any.
     """
     if prepared is None:
         return None
     plan, inversion = prepared.plan, prepared.adaptation.inversion
     released = read_embeds(model, inversion.placeholders)
-    public = controls.public_tokens(plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier)
+    public = controls.public_tokens(
+        plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier
+    )
     tokens, hope = {"released": released, **public}, expectation(prepared)
     body = {
-        "expected": {"signal": hope.signal, "noise": hope.noise, "cosine": hope.cosine, "known": hope.known},
+        "expected": {
+            "signal": hope.signal,
+            "noise": hope.noise,
+            "cosine": hope.cosine,
+            "known": hope.known,
+        },
         "rows": controls.distances(inversion.geometry, tokens),
     }
     if drawing is not None:
         few = shard_indices(drawing.n, drawing.shard)[:MOST_PICTURES]
         labels = class_of_each(int(few[-1]) + 1, drawing.shares)  # any prefix has the same shares
         body["pictures"] = controls.draw_beside(
-            drawing.base, inversion.placeholders, tokens, plan.prompts, labels, few, drawing.sampling
+            drawing.base,
+            inversion.placeholders,
+            tokens,
+            plan.prompts,
+            labels,
+            few,
+            drawing.sampling,
         )
     return body
 
 
 def check_isolation(prepared: Prepared, on_stage) -> None:
-    """Before anything is charged: one image replaced by nothing leaves the bits of all others as they are, on this machine."""
+    """Before anything is charged: one image replaced by nothing leaves the bits of all others as
+    they are, on this machine.
+    """
     on_stage("checking on made-up pictures that no image moves another")
     if prepared.performance.threads:
         torch.set_num_threads(prepared.performance.threads)  # kernels may differ with their number
     if not prepared.adaptation.inversion.inverter.self_check(prepared.performance.micro_batch):
         raise SfumatoError(
-            "on this machine an image's embedding depends on which others are inverted with it, so the promise would not hold: "
-            "try --micro-batch-size 1 or --mixed-precision no"
+            "on this machine an image's embedding depends on which others are inverted with it, so"
+            " the promise would not hold: try --micro-batch-size 1 or --mixed-precision no"
         )
 
 
 def fit_rows(prepared: Prepared) -> Prepared:
-    """The same with the rows of a chunk decided: what was asked for, else what the memory budget holds, evenly shared.
+    """The same with the rows of a chunk decided: what was asked for, else what the memory budget
+    holds, evenly shared.
 
-    Measured once, on the first rank, so that all ranks check and run with the same; nothing changes for other methods.
+    Measured once, on the first rank, so that all ranks check and run with the same; nothing changes
+    for other methods.
     """
     if prepared.adaptation.inversion is None or prepared.performance.micro_batch is not None:
         return prepared
     rows = ranks.on_first_rank(lambda: _fitting_rows(prepared))
     performance = replace(prepared.performance, micro_batch=rows)
-    options = prepared.options | {"performance": prepared.options["performance"] | {"micro_batch": rows}}
+    options = prepared.options | {
+        "performance": prepared.options["performance"] | {"micro_batch": rows}
+    }
     return replace(prepared, performance=performance, options=options)
 
 
@@ -223,15 +278,25 @@ def expectation(prepared: Prepared) -> Forecast:
 
 def _timed(inverter: Inverter, rows: int, steps: int) -> float:
     short = inverter.with_recipe(replace(inverter.recipe, steps=steps))
-    mean = np.random.default_rng(0).standard_normal((rows, *inverter.latent_shape)).astype(np.float16)
-    made_up = LatentData(mean, np.full_like(mean, 0.1), np.zeros(rows, np.int64), np.arange(rows), np.arange(rows + 1))
+    mean = (
+        np.random.default_rng(0).standard_normal((rows, *inverter.latent_shape)).astype(np.float16)
+    )
+    made_up = LatentData(
+        mean,
+        np.full_like(mean, 0.1),
+        np.zeros(rows, np.int64),
+        np.arange(rows),
+        np.arange(rows + 1),
+    )
     started = time.perf_counter()
     short.invert(made_up, Chunk(np.arange(rows)), PUBLIC_KEY)
     return time.perf_counter() - started
 
 
 def with_public_style(preparing: Mapping, public, classes: tuple[str, ...]) -> dict:
-    """`prepare`'s options with a geometry learned from public images (a RecordSet; its classes are kinds of style)."""
+    """`prepare`'s options with a geometry learned from public images (a RecordSet; its classes are
+    kinds of style).
+    """
     said, options = dict(preparing), dict(preparing.get("method_options") or {})
     if options.get("subspace", "public") != "public" or options.get("aggregate", "clip") != "clip":
         raise SfumatoError("--public-data is for --subspace public: leave one of the two out")
@@ -242,43 +307,75 @@ def with_public_style(preparing: Mapping, public, classes: tuple[str, ...]) -> d
         base,
         classes,
         prompt=said.get("prompt"),
-        init=dict.fromkeys(classes, said["initializer"]) if said.get("initializer") else said.get("init"),
+        init=(
+            dict.fromkeys(classes, said["initializer"])
+            if said.get("initializer")
+            else said.get("init")
+        ),
         embedder=True,
         placeholder=said.get("placeholder") or TOKEN,
     )
     if len(set(prompts.initializers)) > 1:
         raise SfumatoError(
-            "--subspace public has one anchor for all classes: use --subspace vocabulary with class tokens"
+            "--subspace public has one anchor for all classes: use --subspace vocabulary with class"
+            " tokens"
         )
     vectors = options.get("num_vectors", 1)
     recipe = InversionRecipe(
-        **{k: options[f"inversion_{k}"] for k in ("steps", "draws") if options.get(f"inversion_{k}") is not None}
+        **{
+            k: options[f"inversion_{k}"]
+            for k in ("steps", "draws")
+            if options.get(f"inversion_{k}") is not None
+        }
     )
-    found, kind = public_embeddings(base, public, prompts, vectors, recipe, seed=said.get("seed", 0))
+    found, kind = public_embeddings(
+        base, public, prompts, vectors, recipe, seed=said.get("seed", 0)
+    )
     width = found.shape[1]
     size = options.pop("dimensions", None) or min(vectors * PUBLIC_DIMENSIONS, width)
-    geometry = from_public(found, kind, len(classes), size, vectors, radius=options.pop("radius", None))
+    geometry = from_public(
+        found, kind, len(classes), size, vectors, radius=options.pop("radius", None)
+    )
     return said | {"method_options": options | {"subspace": "public"}, "start": geometry.tensors()}
 
 
 def public_embeddings(
-    base: Base, public, prompts, vectors: int, recipe: InversionRecipe, *, seed: int = 0, each: int = PUBLIC_EACH
+    base: Base,
+    public,
+    prompts,
+    vectors: int,
+    recipe: InversionRecipe,
+    *,
+    seed: int = 0,
+    each: int = PUBLIC_EACH,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(embeddings float32 [n, V * D], kind int64 [n]) of public images, `each` of every kind, in the whole space around the anchor."""
+    """(embeddings float32 [n, V * D], kind int64 [n]) of public images, `each` of every kind, in
+    the whole space around the anchor.
+    """
     rng, use = np.random.default_rng(seed), []
     for kind in range(len(public.classes)):
         use.append(rng.permutation(np.flatnonzero(public.usable & (public.labels == kind)))[:each])
     use = np.sort(np.concatenate(use))
     use = np.sort(rng.permutation(use)[:PUBLIC_MOST])
-    # Every kind is inverted from the first class's prompt and anchor: its label is only looked at afterwards.
+    # Every kind is inverted from the first class's prompt and anchor: its label is only looked at
+    # afterwards.
     geometry = whole_space(base, start_anchor(base, prompts.initializers[:1], vectors), vectors)
-    inverter = Inverter(base, prompts.prompts[:1], prompts.placeholders[:1], geometry, recipe, torch.bfloat16)
+    inverter = Inverter(
+        base, prompts.prompts[:1], prompts.placeholders[:1], geometry, recipe, torch.bfloat16
+    )
     rows = max(1, MOST_ROWS // recipe.draws)
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(
-            Path(folder), len(use), lambda slots: public.load(use[slots], base.resolution),
-            lambda images: encode_images(base, images), np.zeros(len(use), np.int64), np.arange(len(use)),
-        )  # fmt: skip
-        parts = [inverter.invert(data, chunk, PUBLIC_KEY)[0] for chunk in chunks(np.arange(len(use)), rows)]
+            Path(folder),
+            len(use),
+            lambda slots: public.load(use[slots], base.resolution),
+            lambda images: encode_images(base, images),
+            np.zeros(len(use), np.int64),
+            np.arange(len(use)),
+        )
+        parts = [
+            inverter.invert(data, chunk, PUBLIC_KEY)[0]
+            for chunk in chunks(np.arange(len(use)), rows)
+        ]
     z = np.concatenate(parts)[: len(use)]
     return inverter.vectors(z, np.zeros(len(z), np.int64)), public.labels[use]

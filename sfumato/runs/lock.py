@@ -1,4 +1,6 @@
-"""While a run is under way: a signal stops it at the next step, and nobody else writes in its folder."""
+"""While a run is under way: a signal stops it at the next step, and nobody else writes in its
+folder.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class StopFlag:
 
 
 class one_writer:
-    """One process at a time works in a run folder, or shards of an inversion, each once, side by side; none in a finished run."""
+    """One process at a time works in a run folder, or shards of an inversion, each once, side by
+    side; none in a finished run.
+    """
 
     def __init__(self, run: Run, shard: tuple[int, int] | None = None):
         self.run, self.shard = run, shard
@@ -45,7 +49,8 @@ class one_writer:
             raise
 
     def _lock(self) -> None:
-        # Whoever adds up must be alone: a shard that still works would write private files after they were deleted.
+        # Whoever adds up must be alone: a shard that still works would write private files after
+        # they were deleted.
         wanted = {"active.lock": fcntl.LOCK_EX if self.shard is None else fcntl.LOCK_SH}
         if self.shard is not None:
             wanted[f"active-{self.shard[0]}-{self.shard[1]}.lock"] = fcntl.LOCK_EX
@@ -54,7 +59,9 @@ class one_writer:
             try:
                 fcntl.flock(self.handles[-1], how | fcntl.LOCK_NB)
             except OSError as error:
-                raise SfumatoError("another process is working in this run folder: wait for it") from error
+                raise SfumatoError(
+                    "another process is working in this run folder: wait for it"
+                ) from error
         if (self.run.folder / "model").exists():
             raise SfumatoError(f"{self.run.folder} was finished meanwhile: synthesize from it")
 

@@ -1,4 +1,5 @@
-"""Looks: exact figures of private images that somebody sees are rows of the ledger, and later certificates say how many there were.
+"""Looks: exact figures of private images that somebody sees are rows of the ledger, and later
+certificates say how many there were.
 
 Also choices by noisy accuracies, which are paid for and are no looks.
 """
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 
 
 def record_look(run: Run, what: Sequence[str], *seen: RecordSet, rows: Sequence[str] = ()) -> None:
-    """Note in the run's ledger, durably and before they are computed, exact figures that no epsilon pays for.
+    """Note in the run's ledger, durably and before they are computed, exact figures that no epsilon
+    pays for.
 
-    what: kinds of figures ("accuracy", "distances", ...); `seen`: the private records they are computed from, kept as keyed hashes
-    (none: the run's own images); rows: what was compared. SfumatoError, and nothing may be computed, where the ledger does not take it.
+    what: kinds of figures ("accuracy", "distances", ...); `seen`: the private records they are
+    computed from, kept as keyed hashes (none: the run's own images); rows: what was compared.
+    SfumatoError, and nothing may be computed, where the ledger does not take it.
     """
     ledger = run.ledger.ledger
     body = {"what": list(what), "rows": list(rows), "internal": True}
@@ -38,35 +41,47 @@ def record_look(run: Run, what: Sequence[str], *seen: RecordSet, rows: Sequence[
 
 
 def record_public(run: Run, records: RecordSet) -> None:
-    """Note in the run's ledger, durably and before a figure is computed, images that are said to be public: they are never private again.
+    """Note in the run's ledger, durably and before a figure is computed, images that are said to be
+    public: they are never private again.
 
     DataError where the ledger knows one of them as private.
     """
     ledger = run.ledger.ledger
     try:
-        taken = run.ledger.take_public(ON_PUBLIC, ledger.identify(records.fingerprints, **records.marks))
+        taken = run.ledger.take_public(
+            ON_PUBLIC, ledger.identify(records.fingerprints, **records.marks)
+        )
     except ValueError as error:
         raise budget.in_words(error) from error
     if not taken:
         raise DataError(
-            "images that are said to be public are known to the ledger as private: leave --public-test out, the look is then recorded"
+            "images that are said to be public are known to the ledger as private: leave"
+            " --public-test out, the look is then recorded"
         )
 
 
 def looks_of(run: Run, records=None) -> dict:
-    """What the certificate says of exact figures that were seen of this run, its images, or other runs on them.
+    """What the certificate says of exact figures that were seen of this run, its images, or other
+    runs on them.
 
-    Before the charge, with `records`, what it will say."""
+    Before the charge, with `records`, what it will say.
+    """
     # Before looks had rows, an evaluation left its file alone.
-    old = [p for p in (run.folder / "evaluation").glob("*.json") if '"in_ledger"' not in p.read_text("utf-8", "replace")]
+    old = [
+        p
+        for p in (run.folder / "evaluation").glob("*.json")
+        if '"in_ledger"' not in p.read_text("utf-8", "replace")
+    ]
     group = run.group() if records is None else run.group_with(records)
     return looks_facts(group.looks + len(old))
 
 
 def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
-    """Fields of the certificate of a draft that is about to be released, as of now; none where no ledger at hand knows its run.
+    """Fields of the certificate of a draft that is about to be released, as of now; none where no
+    ledger at hand knows its run.
 
-    ledger: where it is; default: where the draft says, or the user's own. SfumatoError where the draft's total lacks a selection.
+    ledger: where it is; default: where the draft says, or the user's own. SfumatoError where the
+    draft's total lacks a selection.
     """
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
@@ -86,14 +101,16 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
     listed = {charge.get("run") for charge in facts["ledger"].get("charges", ())}
     if any(choice["composes"] and choice["id"] not in listed for choice in choices):
         raise SfumatoError(
-            "a selection on images of this run's group was charged after this folder was made, and its total does not count it: "
-            "synthesize or export again"
+            "a selection on images of this run's group was charged after this folder was made, and"
+            " its total does not count it: synthesize or export again"
         )
     return {"looks": looks_facts(max(now, before)), "selections": choices}
 
 
 def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> list[dict]:
-    """What certificates of a run say of choices by noisy accuracies in which it took part, oldest first; as it was `before` that row."""
+    """What certificates of a run say of choices by noisy accuracies in which it took part, oldest
+    first; as it was `before` that row.
+    """
     return [
         choice_facts(run_id, row.body, ledger.chain.of("CHARGE", row.run_id)[0].body, row.run_id)
         for row in ledger.chain.of("SELECT")

@@ -1,4 +1,6 @@
-"""Before the charge: everything that follows it is done once, without a private pixel, so that what is paid for can be released."""
+"""Before the charge: everything that follows it is done once, without a private pixel, so that what
+is paid for can be released.
+"""
 
 from __future__ import annotations
 
@@ -34,39 +36,57 @@ MARGIN = 64 << 20  # bytes for what is small: ledger, metrics, pages
 
 
 def preflight(
-    run: Run, prepared: Prepared, images: int, facts: dict, on_stage: Callable[[str], None] = lambda stage: None
+    run: Run,
+    prepared: Prepared,
+    images: int,
+    facts: dict,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> None:
-    """Price every field of the certificate, keep the prices in the run folder, and try what comes after training.
+    """Price every field of the certificate, keep the prices in the run folder, and try what comes
+    after training.
 
-    `images`: how many there are. `facts`: what the certificate will be built from, as if the run were charged. Tried are the
-    certificate with all its pages and checks, the one-shot noise, saving and opening the model (a second copy of the base, untrained,
-    so that training's own stays as it is), the default sampler, the layout of a release, and the room on the disk. SfumatoError, before
-    anything is charged.
+    `images`: how many there are. `facts`: what the certificate will be built from, as if the run
+    were charged. Tried are the certificate with all its pages and checks, the one-shot noise,
+    saving and opening the model (a second copy of the base, untrained, so that training's own stays
+    as it is), the default sampler, the layout of a release, and the room on the disk. SfumatoError,
+    before anything is charged.
     """
     on_stage("trying what follows the charge")
     try:
-        facts = facts | {"prices": keep_prices(run), "conditions": facts["conditions"] | _choice(prepared)}
+        facts = facts | {
+            "prices": keep_prices(run),
+            "conditions": facts["conditions"] | _choice(prepared),
+        }
         try_certificate({name: value for name, value in facts.items() if name != "place"})
         _try_noise(prepared)
         _try_model(run, prepared, images)
     except SfumatoError:
         raise
     except OSError as error:
-        raise MachineError(f"cannot write into the run folder ({error.strerror}): free some space or choose another disk") from error
+        raise MachineError(
+            f"cannot write into the run folder ({error.strerror}): free some space or choose"
+            " another disk"
+        ) from error
     except Exception as error:
         raise ModelError(
-            f"what this run would train could not be released ({type(error).__name__}), so it is not charged: take another base, "
-            "method or option; --debug shows where"
+            f"what this run would train could not be released ({type(error).__name__}), so it is"
+            " not charged: take another base, method or option; --debug shows where"
         ) from error
 
 
 def keep_prices(run: Run) -> dict:
-    """The figures of the certificate that follow from the plan's events, also written to the run folder. ValueError as SfumatoError."""
+    """The figures of the certificate that follow from the plan's events, also written to the run
+    folder. ValueError as SfumatoError.
+    """
     plan = run.plan.to_json()
     try:
-        prices = prices_of(plan["events"], plan["delta"], plan["relation"], plan["grid"], plan["unit"])
+        prices = prices_of(
+            plan["events"], plan["delta"], plan["relation"], plan["grid"], plan["unit"]
+        )
     except ValueError as error:
-        raise SfumatoError(f"this plan cannot be certified, so it is not charged: {error}") from error
+        raise SfumatoError(
+            f"this plan cannot be certified, so it is not charged: {error}"
+        ) from error
     write_file(run.folder / PRICES, json.dumps(prices, indent=1, allow_nan=False).encode())
     return prices
 
@@ -87,7 +107,9 @@ def _try_noise(prepared: Prepared) -> None:
     plan, key = prepared.plan, RunKey.generate()
     if plan.histogram_noise_multiplier is not None:
         nothing = np.zeros(len(plan.classes), np.int64)
-        noisy_histogram(nothing, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit)
+        noisy_histogram(
+            nothing, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit
+        )
     if plan.probe is not None:
         release_scores(plan.probe, torch.zeros(len(plan.probe.groups), dtype=torch.int64), key, 0)
 
@@ -104,35 +126,55 @@ def _try_model(run: Run, prepared: Prepared, images: int) -> None:
         _try_sampler(base, prepared, folder / "images")
         try_files(folder / "images", "images")
         if plan.method in TOKEN_METHODS and prepared.adaptation.inversion is not None:
-            report_controls(prepared, folder / "model", Drawing(base, 1, shares_of(plan, None), (0, 1), Sampling()))
+            report_controls(
+                prepared,
+                folder / "model",
+                Drawing(base, 1, shares_of(plan, None), (0, 1), Sampling()),
+            )
 
 
 def _untrained(run: Run, prepared: Prepared) -> Prepared:
-    """What would be saved if training changed nothing: an adaptation of its own, since saving may merge adapters into the base."""
+    """What would be saved if training changed nothing: an adaptation of its own, since saving may
+    merge adapters into the base.
+    """
     plan, probe = prepared.plan, prepared.plan.probe
     chosen = None if probe is None else probe.best([0.0] * len(probe.groups))
     made = rebuild(plan, run.options, chosen, run.start)
     if (inversion := made.adaptation.inversion) is not None:
-        inversion.vectors = public_tokens(plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier)["noise-only"]
+        inversion.vectors = public_tokens(
+            plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier
+        )["noise-only"]
     return made
 
 
 def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
-    """One picture as `synthesize` draws it by default; where that is not finite, as the base's own scheduler does in 50 steps."""
+    """One picture as `synthesize` draws it by default; where that is not finite, as the base's own
+    scheduler does in 50 steps.
+    """
     plan, last = prepared.plan, None
     own = Sampling(scheduler=type(base.scheduler).__name__, steps=50)
     for sampling in (Sampling(), own):
         try:
             write_dataset(
-                base, out, n=1, classes=plan.classes, prompts=plan.prompts, shares=shares_of(plan, None), share_source="uniform",
-                sampling=replace(sampling, batch=1), seal=lambda folder, settings: None,
-            )  # fmt: skip
+                base,
+                out,
+                n=1,
+                classes=plan.classes,
+                prompts=plan.prompts,
+                shares=shares_of(plan, None),
+                share_source="uniform",
+                sampling=replace(sampling, batch=1),
+                seal=lambda folder, settings: None,
+            )
             return
         except MachineError:
             raise
         except SfumatoError as error:
             last = error
-    raise ModelError(f"no sampler draws a picture from this base ({last}), so nothing is charged: take another base")
+    raise ModelError(
+        f"no sampler draws a picture from this base ({last}), so nothing is charged: take another"
+        " base"
+    )
 
 
 def lay_out_model(model: Path, folder: Path) -> None:
@@ -151,11 +193,17 @@ def lay_out_model(model: Path, folder: Path) -> None:
 
 
 def room_needed(prepared: Prepared, images: int, model_bytes: int) -> int:
-    """Bytes that a run writes at most: latents, checkpoints, embeddings of single images, the model twice."""
+    """Bytes that a run writes at most: latents, checkpoints, embeddings of single images, the model
+    twice.
+    """
     plan, base = prepared.plan, prepared.base
     latents = 2 * 2 * images * math.prod(base.latent_shape)
     state = sum(4 * 4 * p.numel() for p in prepared.adaptation.trainable.values())
-    single = 0 if plan.aggregation is None else 4 * images * prepared.adaptation.inversion.inverter.geometry.dimensions
+    single = (
+        0
+        if plan.aggregation is None
+        else 4 * images * prepared.adaptation.inversion.inverter.geometry.dimensions
+    )
     return latents + (KEEP + 1) * state + single + 2 * model_bytes + MARGIN
 
 
@@ -164,7 +212,8 @@ def require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise MachineError(
-            f"the run needs about {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f}: free some space or choose another disk"
+            f"the run needs about {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f}: free"
+            " some space or choose another disk"
         )
 
 
@@ -180,7 +229,9 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def kept_prices(run: Run) -> dict | None:
-    """The prices that were made before the charge; None for a run from before they were kept, or where the file is not the charged one."""
+    """The prices that were made before the charge; None for a run from before they were kept, or
+    where the file is not the charged one.
+    """
     noted = [body.get("prices") for body in run.ledger.bodies("CHARGE")]
     try:
         blob = (run.folder / PRICES).read_bytes()

@@ -1,4 +1,6 @@
-"""What a run is executed with: a base with a method applied to it, and the plan that pays; built again from the run's own files."""
+"""What a run is executed with: a base with a method applied to it, and the plan that pays; built
+again from the run's own files.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,12 @@ from ..training import Performance, Recipe
 
 @dataclass(frozen=True)
 class Prepared:
-    """A base with a method applied to it, and the plan that pays for its training. `start`: public rows adapters began with.
+    """A base with a method applied to it, and the plan that pays for its training. `start`: public
+    rows adapters began with.
 
-    `public_inputs`: what was taken as public beside the plan's own facts; `ancestors`: runs that base and public images come from."""
+    `public_inputs`: what was taken as public beside the plan's own facts; `ancestors`: runs that
+    base and public images come from.
+    """
 
     base: Base
     adaptation: Adaptation
@@ -38,7 +43,10 @@ def original_base(plan: Plan) -> Base:
     """The public base that the plan names; SfumatoError if it has changed since."""
     base = load_base(plan.base)
     if base.digest != plan.base_digest:
-        raise ModelError(f"the base {plan.base} is not the one of the plan (its hash differs): put the original back")
+        raise ModelError(
+            f"the base {plan.base} is not the one of the plan (its hash differs): put the original"
+            " back"
+        )
     return base
 
 
@@ -48,14 +56,17 @@ def rebuild(
     selected: Sequence[str] | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
 ) -> Prepared:
-    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the base has changed.
+    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the
+    base has changed.
 
     selected: what the plan's probe has chosen, if it has; start: as in `prepare`.
     """
     base = original_base(plan)
     performance = Performance(**options["performance"])
     words = options["prompts"]
-    prompts = Prompts(tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"]))
+    prompts = Prompts(
+        tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"])
+    )
     with seeded(options["seed"]):
         adaptation = METHODS[plan.method](
             base,
@@ -65,7 +76,9 @@ def rebuild(
             **({"selected": selected} if selected else {}),
             **({"start": start} if start else {}),
         )
-    return Prepared(base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {}))
+    return Prepared(
+        base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {})
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""The last step of a release: what only the owner's ledger and the run folder know is asked before a page is written."""
+"""The last step of a release: what only the owner's ledger and the run folder know is asked before
+a page is written.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,9 @@ def finish(
 ) -> Path:
     """Finish a folder of `synthesize` or `export`, as in `verbs.release`.
 
-    LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError where a title, a licence or words of a figure hold
-    a caption of images that the ledger has charged, and where a figure is one of the run's private evaluations.
+    LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError where a
+    title, a licence or words of a figure hold a caption of images that the ledger has charged, and
+    where a figure is one of the run's private evaluations.
     """
     metrics = None if public_metrics is None else [dict(row) for row in public_metrics]
     if without_ledger:
@@ -46,9 +49,16 @@ def finish(
         _require_no_captions([title or "", licence, *_words(metrics or ())], book)
         _require_not_private(folder, metrics or ())
         return finalise(
-            folder, out, title=title, licence=licence, public_metrics=metrics, require_audit=require_audit, compared=book is not None,
-            since=None if book is None else looks_since(folder, ledger), noted=_noted(book),
-        )  # fmt: skip
+            folder,
+            out,
+            title=title,
+            licence=licence,
+            public_metrics=metrics,
+            require_audit=require_audit,
+            compared=book is not None,
+            since=None if book is None else looks_since(folder, ledger),
+            noted=_noted(book),
+        )
     finally:
         if book is not None:
             book.close()
@@ -67,16 +77,25 @@ def _draft(folder: Path) -> dict:
 
 
 def _noted(book: Ledger | None) -> Callable[[dict], None]:
-    """Leaves a row with the hash of the finished certificate: `verify --ledger` then knows how many looks there were by then."""
+    """Leaves a row with the hash of the finished certificate: `verify --ledger` then knows how many
+    looks there were by then.
+    """
 
     def note(certificate: dict) -> None:
         run, told = certificate["ledger"]["run"], certificate["looks"]["exact"]
-        body = {"released": release_digest(certificate), "certificate": certificate_digest(certificate), "run": run}
+        body = {
+            "released": release_digest(certificate),
+            "certificate": certificate_digest(certificate),
+            "run": run,
+        }
         try:
             with book.chain.transaction():
                 own = frozenset({book.chain.of("CHARGE", run)[0].body["dataset"]})
                 if book.datasets.group(own).looks > told:
-                    raise LedgerFault("somebody looked at exact scores while this release was made: release again, and it says so")
+                    raise LedgerFault(
+                        "somebody looked at exact scores while this release was made: release"
+                        " again, and it says so"
+                    )
                 book.chain.append("NOTE", "", body)
         except ValueError as error:
             raise budget.in_words(error) from error
@@ -93,19 +112,26 @@ def _require_no_captions(texts: Sequence[str], book: Ledger | None) -> None:
     copied = 0 if book is None else book.public.captions(texts)
     if copied:
         raise SfumatoError(
-            f"{copied} of the title, the licence and the words of figures are, or hold, a caption of images that were charged, and they are "
-            "published: word them anew"
+            f"{copied} of the title, the licence and the words of figures are, or hold, a caption"
+            " of images that were charged, and they are published: word them anew"
         )
 
 
 def _require_not_private(folder: Path, metrics: Sequence[Mapping]) -> None:
-    """SfumatoError for a figure that stands in the run's private evaluations: no public data gave it."""
+    """SfumatoError for a figure that stands in the run's private evaluations: no public data gave
+    it.
+    """
     place = _draft(folder).get("run_folder")
     private = [] if not isinstance(place, str) else list(_private_figures(Path(place)))
     for row in metrics:
-        if any(_equal(text, value) for text in _NUMBER.finditer(str(row.get("value"))) for value in private):
+        if any(
+            _equal(text, value)
+            for text in _NUMBER.finditer(str(row.get("value")))
+            for value in private
+        ):
             raise SfumatoError(
-                f"the figure {str(row.get('name'))!r} stands in the run's private evaluations, which no epsilon covers: leave it out"
+                f"the figure {str(row.get('name'))!r} stands in the run's private evaluations,"
+                " which no epsilon covers: leave it out"
             )
 
 
@@ -121,15 +147,25 @@ def _numbers(value: Any) -> Iterator[float]:
     """Figures that are no counts."""
     if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from _numbers(inner)
 
 
 def _equal(text: re.Match, value: float) -> bool:
-    """Whether a number as it is written is a private figure, or that in percent; rounded too, if three digits of it are left."""
+    """Whether a number as it is written is a private figure, or that in percent; rounded too, if
+    three digits of it are left.
+    """
     said = float(text[0])
     if any(math.isclose(said, known, rel_tol=1e-9) for known in (value, 100 * value)):
         return True
     digits = len(text[1] or "")
-    enough = len(text[0].lower().partition("e")[0].strip("+-0.").replace(".", "")) >= 3 and "e" not in text[0].lower()
-    return enough and any(math.isclose(said, round(known, digits), abs_tol=10.0 ** -(digits + 6)) for known in (value, 100 * value))
+    enough = (
+        len(text[0].lower().partition("e")[0].strip("+-0.").replace(".", "")) >= 3
+        and "e" not in text[0].lower()
+    )
+    return enough and any(
+        math.isclose(said, round(known, digits), abs_tol=10.0 ** -(digits + 6))
+        for known in (value, 100 * value)
+    )

@@ -1,4 +1,6 @@
-"""A data set of labelled pictures, written whole or not at all. It sees weights, public prompts and a public seed."""
+"""A data set of labelled pictures, written whole or not at all. It sees weights, public prompts and
+a public seed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ PARQUET_ROWS = 50_000
 
 
 def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
-    """Labels int64 [n] in the given shares, as even as whole images allow, interleaved so that any prefix is fair."""
+    """Labels int64 [n] in the given shares, as even as whole images allow, interleaved so that any
+    prefix is fair.
+    """
     share = np.asarray(shares, dtype=np.float64)
     if not (np.isfinite(share) & (share >= 0)).all() or share.sum() <= 0:
         raise SfumatoError("class shares must be finite, non-negative and not all zero")
@@ -35,7 +39,9 @@ def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
 
 
 def shard_indices(n: int, shard: tuple[int, int]) -> np.ndarray:
-    """Image numbers of shard i of k (from 0): every k-th, so shards are alike in size and classes."""
+    """Image numbers of shard i of k (from 0): every k-th, so shards are alike in size and
+    classes.
+    """
     index, count = shard
     if not 0 <= index < count:
         raise SfumatoError(f"--shard {index}/{count}: the shard number runs from 0 to {count - 1}")
@@ -57,10 +63,12 @@ def write_dataset(
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Write `n` labelled pictures (or one shard of them) as an ImageFolder or parquet data set; returns how many.
+    """Write `n` labelled pictures (or one shard of them) as an ImageFolder or parquet data set;
+    returns how many.
 
-    The folder appears whole or not at all. `share_source` says where the class shares come from: uniform, declared
-    or noisy-histogram. `seal(folder, settings)` puts the certificate beside the pictures before the folder appears.
+    The folder appears whole or not at all. `share_source` says where the class shares come from:
+    uniform, declared or noisy-histogram. `seal(folder, settings)` puts the certificate beside the
+    pictures before the folder appears.
     """
     check_request(out, n, shares, form, shard, sampling)
     make_scheduler(base, sampling.scheduler)
@@ -70,12 +78,21 @@ def write_dataset(
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
-        writer = _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
+        writer = (
+            _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
+        )
         with closing(pictures(base, prompts, labels, indices, sampling)) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
                     label = int(labels[i])
-                    writer.add(int(i), image, classes[label], prompts[label], label, image_seed(sampling.seed, int(i)))
+                    writer.add(
+                        int(i),
+                        image,
+                        classes[label],
+                        prompts[label],
+                        label,
+                        image_seed(sampling.seed, int(i)),
+                    )
                 progress(len(part))
         writer.close()
         settings = {
@@ -94,16 +111,25 @@ def write_dataset(
         temporary.rename(out)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise MachineError(f"cannot write {out}: {reason}; free some space or choose another disk") from error
+        raise MachineError(
+            f"cannot write {out}: {reason}; free some space or choose another disk"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(indices)
 
 
 def check_request(
-    out: Path, n: int, shares: Sequence[float], form: str, shard: tuple[int, int], sampling: Sampling
+    out: Path,
+    n: int,
+    shares: Sequence[float],
+    form: str,
+    shard: tuple[int, int],
+    sampling: Sampling,
 ) -> None:
-    """SfumatoError for a request that cannot be met, before anything is written down or computed."""
+    """SfumatoError for a request that cannot be met, before anything is written down or
+    computed.
+    """
     if n < 1:
         raise SfumatoError(f"-n {n}: ask for at least one picture")
     class_of_each(1, shares)
@@ -112,13 +138,17 @@ def check_request(
     if sampling.steps < 1 or sampling.batch < 1:
         raise SfumatoError("--steps and --batch must be at least 1")
     if not len(shard_indices(n, shard)):
-        raise SfumatoError(f"--shard {shard[0]}/{shard[1]} of {n} pictures is empty: ask for fewer shards")
+        raise SfumatoError(
+            f"--shard {shard[0]}/{shard[1]} of {n} pictures is empty: ask for fewer shards"
+        )
     if out.exists():
         raise SfumatoError(f"{out} exists: name a new folder (nothing is overwritten)")
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """A folder per class: `safe_name`, or the class's number where two names would meet in one folder."""
+    """A folder per class: `safe_name`, or the class's number where two names would meet in one
+    folder.
+    """
     names = [safe_name(c, i) for i, c in enumerate(classes)]
     lower = [name.lower() for name in names]
     return [f"class-{i:03d}" if lower.count(name) > 1 else names[i] for i, name in enumerate(lower)]
@@ -126,7 +156,11 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 
 def safe_name(text: str, number: int) -> str:
     """A folder name for a class: its own name where that is harmless, else `class-NUMBER`."""
-    harmless = text.isascii() and text.replace("-", "").replace("_", "").replace(" ", "").isalnum() and len(text) <= 60
+    harmless = (
+        text.isascii()
+        and text.replace("-", "").replace("_", "").replace(" ", "").isalnum()
+        and len(text) <= 60
+    )
     # `datasets` would read a folder called so as a split of its own.
     split = text.lower() in (
         "train",
@@ -152,7 +186,9 @@ class _ImageFolder:
             (root / "train" / folder).mkdir(parents=True)
         self.table = open(root / "metadata.jsonl", "w", encoding="utf-8")
 
-    def add(self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int) -> None:
+    def add(
+        self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int
+    ) -> None:
         name = f"train/{self.folders[label_number]}/{number:06d}.png"
         Image.fromarray(image).save(self.root / name, compress_level=4)
         row = {"file_name": name, "label": label, "prompt": prompt, "seed": seed}
@@ -163,15 +199,20 @@ class _ImageFolder:
 
 
 class _Parquet:
-    """data/train-00000-of-00001.parquet with the image struct (bytes, path) that `datasets` reads."""
+    """data/train-00000-of-00001.parquet with the image struct (bytes, path) that `datasets`
+    reads.
+    """
 
     def __init__(self, root: Path, n: int, shard: tuple[int, int]):
-        files = -(-len(range(0, n, shard[1])) // PARQUET_ROWS)  # of the largest shard, which is the first
+        # of the largest shard, which is the first
+        files = -(-len(range(0, n, shard[1])) // PARQUET_ROWS)
         self.root, self.rows = root / "data", []
         self.part, self.total = shard[0] * files, shard[1] * files
         self.root.mkdir()
 
-    def add(self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int) -> None:
+    def add(
+        self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int
+    ) -> None:
         blob = io.BytesIO()
         Image.fromarray(image).save(blob, "PNG", compress_level=4)
         picture = {"bytes": blob.getvalue(), "path": f"{number:06d}.png"}
@@ -193,7 +234,9 @@ class _Parquet:
                 }
             }
         }
-        table = pa.Table.from_pylist(self.rows).replace_schema_metadata({"huggingface": json.dumps(features)})
+        table = pa.Table.from_pylist(self.rows).replace_schema_metadata(
+            {"huggingface": json.dumps(features)}
+        )
         pq.write_table(table, self.root / f"train-{self.part:05d}-of-{self.total:05d}.parquet")
         self.rows, self.part = [], self.part + 1
 

@@ -16,17 +16,19 @@ import torch
 from ..bases import Base, decode_latents, embed_prompts, make_denoiser, make_scheduler
 from ..errors import SfumatoError
 
-# Pictures that are computed together. On a small denoiser two pieces on one core each are faster than one piece on
-# two cores, because no layer waits for the slower core; below about this size Python takes a share of the time.
+# Pictures that are computed together. On a small denoiser two pieces on one core each are faster
+# than one piece on two cores, because no layer waits for the slower core; below about this size
+# Python takes a share of the time.
 PIECE = 256
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Public settings of synthesis. scheduler: any diffusers scheduler's class name. guidance_scale 1 means none.
+    """Public settings of synthesis. scheduler: any diffusers scheduler's class name. guidance_scale
+    1 means none.
 
-    eta-like randomness belongs to the scheduler; every random number of image i comes from hash(seed, i).
-    `batch` pictures are in work at a time, in pieces of at most `PIECE`.
+    eta-like randomness belongs to the scheduler; every random number of image i comes from
+    hash(seed, i). `batch` pictures are in work at a time, in pieces of at most `PIECE`.
     """
 
     scheduler: str = "DPMSolverMultistepScheduler"
@@ -37,8 +39,13 @@ class Sampling:
 
 
 def image_seed(seed: int, index: int) -> int:
-    """The public seed of image `index`: 63 bits of SHA-256 over (seed, index), whatever the shard."""
-    return int.from_bytes(hashlib.sha256(f"sfumato image {seed} {index}".encode()).digest()[:8], "big") >> 1
+    """The public seed of image `index`: 63 bits of SHA-256 over (seed, index), whatever the
+    shard.
+    """
+    return (
+        int.from_bytes(hashlib.sha256(f"sfumato image {seed} {index}".encode()).digest()[:8], "big")
+        >> 1
+    )
 
 
 def pictures(
@@ -46,18 +53,22 @@ def pictures(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(image numbers, uint8 pictures [P, R, R, 3]) piece by piece, in the order of `indices`.
 
-    labels: class of every image number, int64; prompts: one per class. Pieces are computed in worker threads that
-    share torch's threads, while the caller writes the last one. Close the iterator to stop them early.
-    Each image has its own generator, so its pixels do not depend on which others share its piece (up to the rounding
-    of batched kernels), nor on the number of workers. Raises SfumatoError where pictures are not finite.
+    labels: class of every image number, int64; prompts: one per class. Pieces are computed in
+    worker threads that share torch's threads, while the caller writes the last one. Close the
+    iterator to stop them early. Each image has its own generator, so its pixels do not depend on
+    which others share its piece (up to the rounding of batched kernels), nor on the number of
+    workers. Raises SfumatoError where pictures are not finite.
     """
     size = min(sampling.batch, PIECE)
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
     threads = torch.get_num_threads()
     workers = max(1, min(sampling.batch // size, threads, len(pieces)))
     sampler = Sampler(base, prompts, sampling)
-    # A worker sets the number of threads for itself, but torch has settings that are common to all: hence the end.
-    pool = ThreadPoolExecutor(workers, "sampler", initializer=torch.set_num_threads, initargs=(threads // workers,))
+    # A worker sets the number of threads for itself, but torch has settings that are common to all:
+    # hence the end.
+    pool = ThreadPoolExecutor(
+        workers, "sampler", initializer=torch.set_num_threads, initargs=(threads // workers,)
+    )
     running: deque[tuple[np.ndarray, Future]] = deque()
     try:
         while pieces or running:
@@ -80,23 +91,35 @@ class Sampler:
         self.base, self.sampling = base, sampling
         self.denoise = make_denoiser(base)
         with torch.no_grad():
-            self.text = embed_prompts(base, [*prompts, ""])  # the empty prompt, for guidance, comes last
+            # the empty prompt, for guidance, comes last
+            self.text = embed_prompts(base, [*prompts, ""])
         self.stopped = threading.Event()
 
     @torch.no_grad()
     def draw(self, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """uint8 pictures [B, R, R, 3] for image numbers `indices` of classes `labels`; several threads may call it."""
+        """uint8 pictures [B, R, R, 3] for image numbers `indices` of classes `labels`; several
+        threads may call it.
+        """
         base, sampling = self.base, self.sampling
         scheduler = make_scheduler(base, sampling.scheduler)
         scheduler.set_timesteps(sampling.steps)
         if "Ancestral" in sampling.scheduler:
-            # Cosine schedules begin at sigma 20,000: in single precision the first ancestral step is the root of a
-            # negative.
+            # Cosine schedules begin at sigma 20,000: in single precision the first ancestral step
+            # is the root of a negative.
             scheduler.sigmas = scheduler.sigmas.double()
-        generators = [torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices]
+        generators = [
+            torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices
+        ]
         shape = base.latent_shape
-        latents = torch.stack([torch.randn(shape, generator=g) for g in generators]) * scheduler.init_noise_sigma
-        extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        latents = (
+            torch.stack([torch.randn(shape, generator=g) for g in generators])
+            * scheduler.init_noise_sigma
+        )
+        extra = (
+            {"generator": generators}
+            if "generator" in inspect.signature(scheduler.step).parameters
+            else {}
+        )
         text = self.text[torch.from_numpy(labels)]
         guided = sampling.guidance_scale != 1.0
         if guided:
@@ -105,7 +128,9 @@ class Sampler:
         for t in scheduler.timesteps:
             if self.stopped.is_set():
                 raise CancelledError
-            model_input = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+            model_input = scheduler.scale_model_input(
+                torch.cat([latents] * 2) if guided else latents, t
+            )
             predicted = self.denoise(model_input, t, text, memory)
             if guided:
                 empty, told = predicted.chunk(2)
@@ -113,7 +138,7 @@ class Sampler:
             latents = scheduler.step(predicted, t, latents, **extra).prev_sample
         if not torch.isfinite(latents).all():
             raise SfumatoError(
-                f"{sampling.scheduler} with {sampling.steps} steps gives pictures that are not finite on this base: "
-                "take more steps or another --scheduler"
+                f"{sampling.scheduler} with {sampling.steps} steps gives pictures that are not"
+                " finite on this base: take more steps or another --scheduler"
             )
         return decode_latents(base, latents)

@@ -18,15 +18,20 @@ KEEP = 2
 
 
 class State:
-    """Trainable tensors, Adam's moments, the moving average of the weights, and the number of steps done."""
+    """Trainable tensors, Adam's moments, the moving average of the weights, and the number of steps
+    done.
+    """
 
-    def __init__(self, trainable: dict[str, torch.nn.Parameter], factors: dict[str, float], recipe: Recipe):
+    def __init__(
+        self, trainable: dict[str, torch.nn.Parameter], factors: dict[str, float], recipe: Recipe
+    ):
         self.trainable = trainable
         self.step = 0
         self.average = {n: p.detach().clone().float() for n, p in trainable.items()}
         self.start = {n: p.detach().clone() for n, p in trainable.items()}
         groups = [
-            {"params": [p], "factor": factors.get(n, 1.0), "lr": recipe.learning_rate} for n, p in trainable.items()
+            {"params": [p], "factor": factors.get(n, 1.0), "lr": recipe.learning_rate}
+            for n, p in trainable.items()
         ]
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
 
@@ -39,7 +44,9 @@ class State:
 
     @torch.no_grad()
     def use_average(self) -> None:
-        """Put the averaged weights into the model (L22: the output is the average of the last iterates)."""
+        """Put the averaged weights into the model (L22: the output is the average of the last
+        iterates).
+        """
         for name, parameter in self.trainable.items():
             parameter.copy_(self.average[name])
 
@@ -61,7 +68,9 @@ class State:
         for name, parameter in self.trainable.items():
             weight = tensors.get(f"weight/{name}")
             if weight is None or weight.shape != parameter.shape:
-                raise SfumatoError("the checkpoint belongs to another model: resume with the run's own options")
+                raise SfumatoError(
+                    "the checkpoint belongs to another model: resume with the run's own options"
+                )
             parameter.copy_(weight)
             self.average[name] = tensors[f"average/{name}"].clone()
             self.optimizer.state[parameter] = {
@@ -78,9 +87,11 @@ def write_checkpoint(
     plan_digest: str,
     announce: Callable[[dict], None] = lambda facts: None,
 ) -> None:
-    """One file pair per checkpoint, each written beside, synced and renamed; the newest two are kept.
+    """One file pair per checkpoint, each written beside, synced and renamed; the newest two are
+    kept.
 
-    `announce(facts)` is called before anything is written, so that a ledger can know the hash first.
+    `announce(facts)` is called before anything is written, so that a ledger can know the hash
+    first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     blob = save(state.tensors())
@@ -111,10 +122,13 @@ def latest_checkpoint(folder: Path) -> tuple[dict, dict[str, torch.Tensor]] | No
         blob = files[-1].with_suffix(".safetensors").read_bytes()
         whole = len(blob) == facts["bytes"] and hashlib.sha256(blob).hexdigest() == facts["sha256"]
     except (OSError, ValueError, KeyError) as error:
-        raise SfumatoError("the newest checkpoint cannot be read: remove it to resume from the one before") from error
+        raise SfumatoError(
+            "the newest checkpoint cannot be read: remove it to resume from the one before"
+        ) from error
     if not whole:
         raise SfumatoError(
-            "the newest checkpoint was altered: its hash does not match; remove it to use the one before"
+            "the newest checkpoint was altered: its hash does not match; remove it to use the one"
+            " before"
         )
     return facts, load(blob)
 

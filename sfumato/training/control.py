@@ -1,4 +1,6 @@
-"""The non-private control: the same recipe without clipping and without noise. Its result never leaves the run folder."""
+"""The non-private control: the same recipe without clipping and without noise. Its result never
+leaves the run folder.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def train_without_privacy(
     micro_batch: int,
     seed: int,
 ) -> None:
-    """Ordinary Adam on the mean loss over random units; as many steps, units and draws as the private run.
+    """Ordinary Adam on the mean loss over random units; as many steps, units and draws as the
+    private run.
 
     An upper row for internal comparison only: its weights protect nobody.
     """
@@ -31,12 +34,17 @@ def train_without_privacy(
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         units = rng.choice(data.n_units, batch, replace=False)
-        grads = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in adaptation.trainable.items()}
+        grads = {
+            name: torch.zeros_like(p, dtype=torch.float32)
+            for name, p in adaptation.trainable.items()
+        }
         for start in range(0, batch, micro_batch):
             part = _draw(data, units[start : start + micro_batch], draws, recipe, rng, g)
             with torch.enable_grad():
                 loss = adaptation.row_losses(part).sum() / (batch * draws)
-                found = torch.autograd.grad(loss, list(adaptation.trainable.values()), allow_unused=True)
+                found = torch.autograd.grad(
+                    loss, list(adaptation.trainable.values()), allow_unused=True
+                )
             for name, grad in zip(grads, found):
                 if grad is not None:
                     grads[name] += grad.float()
@@ -52,7 +60,9 @@ def train_without_privacy(
 
 def _draw(data: LatentData, units, draws: int, recipe: Recipe, rng, g: torch.Generator) -> Batch:
     owned = (data.first[units + 1] - data.first[units])[:, None]
-    image = data.order[data.first[units][:, None] + (rng.random((len(units), draws)) * owned).astype(np.int64)]
+    image = data.order[
+        data.first[units][:, None] + (rng.random((len(units), draws)) * owned).astype(np.int64)
+    ]
     u = (np.arange(draws) + rng.random((len(units), 1))) / draws
     shape = (len(units), draws, *data.latent_shape)
     label = data.label[image]

@@ -1,4 +1,6 @@
-"""The private data as the loop sees them: memory-mapped latents, labels, and who owns which image."""
+"""The private data as the loop sees them: memory-mapped latents, labels, and who owns which
+image.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from .objective import Batch
 
 @dataclass(frozen=True)
 class LatentData:
-    """`mean`, `std`: [n, C, h, w] half-precision memory maps. `label`: int64 [n], -1 where unusable.
-    `order`, `first`: unit u owns the images order[first[u]:first[u + 1]]."""
+    """`mean`, `std`: [n, C, h, w] half-precision memory maps. `label`: int64 [n], -1 where
+    unusable. `order`, `first`: unit u owns the images order[first[u]:first[u + 1]].
+    """
 
     mean: np.ndarray
     std: np.ndarray
@@ -49,15 +52,25 @@ def build_latents(
 ) -> LatentData:
     """Encode image by image into `folder`; memory does not grow with n.
 
-    images: slots -> (uint8 [k, R, R, 3], bool [k]); a picture that is False gets the label -1, so that it weighs
-    nothing. encode: a public function of one image at a time. order: int64 [n], in which order the slots are read.
-    Raises MachineError where the disk cannot hold the cache.
+    images: slots -> (uint8 [k, R, R, 3], bool [k]); a picture that is False gets the label -1, so
+    that it weighs nothing. encode: a public function of one image at a time. order: int64 [n], in
+    which order the slots are read. Raises MachineError where the disk cannot hold the cache.
     """
     try:
-        return _build(folder, np.arange(n) if order is None else order, images, encode, label, unit, batch, progress)
+        return _build(
+            folder,
+            np.arange(n) if order is None else order,
+            images,
+            encode,
+            label,
+            unit,
+            batch,
+            progress,
+        )
     except OSError as error:
         raise MachineError(
-            f"cannot write the cache of latents: {error.strerror}; free some space or choose another disk"
+            f"cannot write the cache of latents: {error.strerror}; free some space or choose"
+            " another disk"
         ) from error
 
 
@@ -86,7 +99,9 @@ def _build(folder, order, images, encode, label, unit, batch, progress) -> Laten
 
 
 def _reserve(path: Path) -> None:
-    """Give a sparse file its blocks now: on a full disk a memory map would end the process without a word later."""
+    """Give a sparse file its blocks now: on a full disk a memory map would end the process without
+    a word later.
+    """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as handle:
             os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
@@ -95,7 +110,10 @@ def _reserve(path: Path) -> None:
 def open_latents(folder: Path) -> LatentData:
     """The cache that `build_latents` wrote."""
     units = np.load(folder / "units.npz", allow_pickle=False)
-    mean, std = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("mean", "std"))
+    mean, std = (
+        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        for name in ("mean", "std")
+    )
     return LatentData(mean, std, units["label"], units["order"], units["first"])
 
 
@@ -103,9 +121,10 @@ def open_latents(folder: Path) -> LatentData:
 class UnitBatch:
     """The units of one step; a slice draws their randomness and reads their latents.
 
-    Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the batch, nor by who else
-    is in it. With several images per unit each of the K draws picks one of them, so K is the fixed public
-    bound on a unit's images per step and they are averaged before the clip (Charles et al., 2407.07737).
+    Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the
+    batch, nor by who else is in it. With several images per unit each of the K draws picks one of
+    them, so K is the fixed public bound on a unit's images per step and they are averaged before
+    the clip (Charles et al., 2407.07737).
     """
 
     data: LatentData
@@ -131,12 +150,15 @@ class UnitBatch:
 
         owned = (self.data.first[units + 1] - self.data.first[units])[:, None]
         pick = (uniform[:, 1 : 1 + k] * owned).astype(np.int64)
-        # A unit without images must not look at its neighbour's: its weight is 0, whatever image stands in.
+        # A unit without images must not look at its neighbour's: its weight is 0, whatever image
+        # stands in.
         place = np.minimum(self.data.first[units][:, None] + pick, len(self.data.order) - 1)
         image = self.data.order[place]
         # Times are stratified over the K draws of one unit: their joint law depends on nobody else.
         u = (np.arange(k) + uniform[:, :1]) / k
-        time = np.minimum((self.train_times * u ** (1 / self.time_bias)).astype(np.int64), self.train_times - 1)
+        time = np.minimum(
+            (self.train_times * u ** (1 / self.time_bias)).astype(np.int64), self.train_times - 1
+        )
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
         return Batch(

@@ -8,14 +8,18 @@ from .objective import Batch
 
 
 def made_up_batch(prepared, units: int, seed: int = 0) -> Batch:
-    """A batch of random latents in the shapes of the plan: for self-checks and timing, never private."""
+    """A batch of random latents in the shapes of the plan: for self-checks and timing, never
+    private.
+    """
     g = torch.Generator().manual_seed(seed)
     k = prepared.plan.noise_draws
     shape = (units, k, *prepared.base.latent_shape)
     return Batch(
         mean=torch.randn(shape, generator=g),
         std=torch.full(shape, 0.1),
-        label=torch.randint(0, len(prepared.plan.classes), (units, k), generator=g)[:, :1].expand(-1, k).contiguous(),
+        label=torch.randint(0, len(prepared.plan.classes), (units, k), generator=g)[:, :1]
+        .expand(-1, k)
+        .contiguous(),
         latent_noise=torch.randn(shape, generator=g),
         noise=torch.randn(shape, generator=g),
         time=torch.randint(0, 1000, (units, k), generator=g),

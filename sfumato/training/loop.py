@@ -23,8 +23,9 @@ from .recipe import Performance, Recipe
 
 @dataclass(frozen=True)
 class Progress:
-    """All that may be said about a finished step: no loss, no norm, no batch size (privacy.md would call them
-    private aggregates). `rate` is expected images per second, `remaining` seconds."""
+    """All that may be said about a finished step: no loss, no norm, no batch size (privacy.md would
+    call them private aggregates). `rate` is expected images per second, `remaining` seconds.
+    """
 
     step: int
     steps: int
@@ -45,23 +46,27 @@ def train(
     state: State,
     on_step: Callable[[Progress, State], bool],
 ) -> bool:
-    """DP-SGD (Abadi et al., 1607.00133) with K noise draws per unit averaged before one clip (DPDM, 2210.09929).
+    """DP-SGD (Abadi et al., 1607.00133) with K noise draws per unit averaged before one clip (DPDM,
+    2210.09929).
 
-    Advances `state` to plan.steps, calling `on_step` after each logical step; stops early, at a step boundary, when
-    it returns False. Returns whether all steps were done. The averaged weights are then in `state.average`.
-    Every step runs: an empty draw still gets its noise and its update. What leaves a step is a function of integers: the sum in
-    units of the plan's grid, and integer noise. Raises SfumatoError for a plan without a grid, or for other tensors than it is for.
+    Advances `state` to plan.steps, calling `on_step` after each logical step; stops early, at a
+    step boundary, when it returns False. Returns whether all steps were done. The averaged weights
+    are then in `state.average`. Every step runs: an empty draw still gets its noise and its update.
+    What leaves a step is a function of integers: the sum in units of the plan's grid, and integer
+    noise. Raises SfumatoError for a plan without a grid, or for other tensors than it is for.
     """
     clip, groups = plan.clip(), None
     require_grid(plan)
     if sum(p.numel() for p in adaptation.trainable.values()) > plan.trainable:
-        raise SfumatoError("more numbers would train than the plan's grid was made for: make the plan again")
+        raise SfumatoError(
+            "more numbers would train than the plan's grid was made for: make the plan again"
+        )
     if clip.bounds:
         groups = list(adaptation.clip_groups.values())
         if len(groups) != len(clip.bounds):
             raise SfumatoError(
-                f"the plan shares its clip norm among {len(clip.bounds)} groups, but {len(groups)} train: "
-                "adapt into a new folder"
+                f"the plan shares its clip norm among {len(clip.bounds)} groups, but {len(groups)}"
+                " train: adapt into a new folder"
             )
     engine_class = Engine if performance.engine == "one-pass" else ReferenceEngine
     optimizer = state.optimizer
@@ -71,7 +76,14 @@ def train(
             units = poisson(key, state.step, attempt, plan.n_units, plan.sampling_rate)
             units = units[ranks.rank() :: ranks.world_size()]
             batch = UnitBatch(
-                data, units, key, state.step, attempt, plan.noise_draws, recipe.time_bias, recipe.caption_dropout
+                data,
+                units,
+                key,
+                state.step,
+                attempt,
+                plan.noise_draws,
+                recipe.time_bias,
+                recipe.caption_dropout,
             )
             sums, _ = engine.clipped_sum(
                 adaptation.row_losses,
@@ -82,15 +94,22 @@ def train(
                 rounding=plan.rounding,
             )
             ranks.sum_over_ranks(sums)
-            # Every rank adds the same noise to the same sum, so the replicas stay equal. Up to here all are integers.
+            # Every rank adds the same noise to the same sum, so the replicas stay equal. Up to here
+            # all are integers.
             noisy = add_integer_noise(
-                sums, key, state.step, attempt, multiplier=plan.noise_multiplier, bound=plan.rounding.bound
+                sums,
+                key,
+                state.step,
+                attempt,
+                multiplier=plan.noise_multiplier,
+                bound=plan.rounding.bound,
             )
 
             rate = recipe.rate_at(state.step, plan.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
-            # Adam sees gradients in units of the clip norm: its own epsilon must not set the step size.
+            # Adam sees gradients in units of the clip norm: its own epsilon must not set the step
+            # size.
             scale = plan.rounding.step / (plan.expected_batch_size * clip.sensitivity)
             for name, parameter in adaptation.trainable.items():
                 parameter.grad = (noisy[name].double() * scale).to(parameter.dtype)
@@ -101,7 +120,9 @@ def train(
             if state.step == 1:
                 _require_movement(state)
             if state.step % 25 == 0 and not ranks.same_on_all_ranks(_digest(adaptation)):
-                raise Interrupted("the ranks' weights differ: this attempt ends; resume from the last checkpoint")
+                raise Interrupted(
+                    "the ranks' weights differ: this attempt ends; resume from the last checkpoint"
+                )
 
             seconds = time.monotonic() - started
             done = state.step - first
@@ -118,18 +139,25 @@ def train(
 
 
 def require_grid(plan: Plan) -> None:
-    """SfumatoError for a plan from before sums were made of integers: such runs can be used, but not trained on."""
+    """SfumatoError for a plan from before sums were made of integers: such runs can be used, but
+    not trained on.
+    """
     if plan.rounding is None:
         raise SfumatoError(
-            "this run was planned before sums were made of integers, and does not train on: adapt into a new folder "
-            "(what it has learned so far can still be synthesized, exported and verified)"
+            "this run was planned before sums were made of integers, and does not train on: adapt"
+            " into a new folder (what it has learned so far can still be synthesized, exported and"
+            " verified)"
         )
 
 
 def _require_movement(state: State) -> None:
-    still = [name for name, p in state.trainable.items() if torch.equal(p.detach(), state.start[name])]
+    still = [
+        name for name, p in state.trainable.items() if torch.equal(p.detach(), state.start[name])
+    ]
     if still:
-        raise SfumatoError(f"{still[0]} did not move in the first step: the budget would be spent for nothing")
+        raise SfumatoError(
+            f"{still[0]} did not move in the first step: the budget would be spent for nothing"
+        )
     state.start = {}
 
 

@@ -14,9 +14,10 @@ from ..bases import Base
 class Batch:
     """B units with K draws each; slices by unit.
 
-    mean, std: [B, K, C, h, w] latent posterior of the image that each draw looks at. label: int64 [B, K].
-    latent_noise, noise: [B, K, C, h, w] standard normal. time: int64 [B, K] diffusion times. drop: bool [B, K],
-    replace the prompt by the empty one. weight: [B, K], 0 for an image that cannot be used.
+    mean, std: [B, K, C, h, w] latent posterior of the image that each draw looks at. label: int64
+    [B, K]. latent_noise, noise: [B, K, C, h, w] standard normal. time: int64 [B, K] diffusion
+    times. drop: bool [B, K], replace the prompt by the empty one. weight: [B, K], 0 for an image
+    that cannot be used.
     """
 
     mean: torch.Tensor
@@ -36,12 +37,15 @@ class Batch:
 
 
 def denoising_losses(
-    base: Base, prompt_embeddings: Callable[[torch.Tensor], torch.Tensor], precision: torch.dtype = torch.bfloat16
+    base: Base,
+    prompt_embeddings: Callable[[torch.Tensor], torch.Tensor],
+    precision: torch.dtype = torch.bfloat16,
 ) -> Callable[[Batch], torch.Tensor]:
-    """A function Batch -> row losses [B*K], unit-major: the base's own training objective, one mean per row.
+    """A function Batch -> row losses [B*K], unit-major: the base's own training objective, one mean
+    per row.
 
-    prompt_embeddings maps labels int64 [rows] to embeddings [rows, L, D]; label -1 asks for the empty prompt.
-    Nothing in it couples two rows.
+    prompt_embeddings maps labels int64 [rows] to embeddings [rows, L, D]; label -1 asks for the
+    empty prompt. Nothing in it couples two rows.
     """
 
     def row_losses(batch: Batch) -> torch.Tensor:

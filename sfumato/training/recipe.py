@@ -12,11 +12,12 @@ from ..errors import SfumatoError
 class Recipe:
     """Public training choices; they act on noised gradients only, so none of them costs privacy.
 
-    learning_rate: of Adam, on gradients in units of the clip norm; None, until a plan is made, for the method's own.
-    warmup_steps: linear rise. decay_from: share of the steps after which the rate falls linearly to zero.
-    ema_decay: per step; None, until a plan is made, for what suits the number of steps.
-    time_bias: diffusion times are 1000 * u ** (1 / time_bias), so more than 1 looks more at noisy times.
-    caption_dropout: probability of the empty prompt (needed for guidance above 1).
+    learning_rate: of Adam, on gradients in units of the clip norm; None, until a plan is made, for
+    the method's own. warmup_steps: linear rise. decay_from: share of the steps after which the rate
+    falls linearly to zero. ema_decay: per step; None, until a plan is made, for what suits the
+    number of steps. time_bias: diffusion times are 1000 * u ** (1 / time_bias), so more than 1
+    looks more at noisy times. caption_dropout: probability of the empty prompt (needed for guidance
+    above 1).
     """
 
     learning_rate: float | None = None
@@ -38,11 +39,12 @@ class Recipe:
 class Performance:
     """Options promised to change nothing but time and memory.
 
-    micro_batch: most units in one forward pass; None lets `memory_budget` (bytes for activations, gradients and sums;
-    weights and optimiser come on top) decide, once, before the run starts. precision: "bfloat16" or "float32" autocast of the denoiser (the same
-    precision must be kept on resume). threads: CPU threads, None for torch's choice. checkpoint_steps: logical
-    steps between checkpoints. engine: "one-pass" or "reference" (records one at a time). SfumatoError for a number below 1: a new attempt
-    is billed by the steps between checkpoints.
+    micro_batch: most units in one forward pass; None lets `memory_budget` (bytes for activations,
+    gradients and sums; weights and optimiser come on top) decide, once, before the run starts.
+    precision: "bfloat16" or "float32" autocast of the denoiser (the same precision must be kept on
+    resume). threads: CPU threads, None for torch's choice. checkpoint_steps: logical steps between
+    checkpoints. engine: "one-pass" or "reference" (records one at a time). SfumatoError for a
+    number below 1: a new attempt is billed by the steps between checkpoints.
     """
 
     micro_batch: int | None = None
@@ -57,4 +59,6 @@ class Performance:
             value, may_miss = getattr(self, name), name in ("micro_batch", "threads")
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (value is None and may_miss) and not (whole and value >= 1):
-                raise SfumatoError(f"{name} of the performance options is {value!r}: an integer of at least 1")
+                raise SfumatoError(
+                    f"{name} of the performance options is {value!r}: an integer of at least 1"
+                )

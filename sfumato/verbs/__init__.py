@@ -8,4 +8,15 @@ from .plan import PlanReport, inspect, plan
 from .release import release, verify
 from .synthesize import export, synthesize
 
-__all__ = ["PlanReport", "adapt", "bases", "export", "inspect", "methods", "plan", "release", "synthesize", "verify"]
+__all__ = [
+    "PlanReport",
+    "adapt",
+    "bases",
+    "export",
+    "inspect",
+    "methods",
+    "plan",
+    "release",
+    "synthesize",
+    "verify",
+]

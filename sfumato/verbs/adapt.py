@@ -47,17 +47,20 @@ def adapt(
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Any,
 ) -> Run:
-    """Adapt a public base to private images under differential privacy; everything private stays in `output`.
+    """Adapt a public base to private images under differential privacy; everything private stays in
+    `output`.
 
-    With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the same random draws if
-    data, code, versions and checkpoint are the same, otherwise refused; `new_attempt` then pays for fresh draws from
-    the plan's retry reserve (`retry_fraction`). On SIGTERM or Ctrl-C the run stops at a step boundary and raises
-    Interrupted. `ledger`: the owner's ledger of all that was spent (default `sfumato.runs.budget.default_path`, or the run's own);
-    `allow_file_system`: also on what is not known to be a local disk, which certificates show.
-    Of an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`, and a last `resume` without
-    a shard adds up; `keep_inversions` leaves the private embeddings of single images in the run folder, `controls` the exact mean
-    and one image's embedding alone, as tokens to compare with (`evaluate`). Both are PRIVATE and stay there.
-    Other options as in `sfumato.planning.prepare.prepare` and `records.load_records`.
+    With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the
+    same random draws if data, code, versions and checkpoint are the same, otherwise refused;
+    `new_attempt` then pays for fresh draws from the plan's retry reserve (`retry_fraction`). On
+    SIGTERM or Ctrl-C the run stops at a step boundary and raises Interrupted. `ledger`: the owner's
+    ledger of all that was spent (default `sfumato.runs.budget.default_path`, or the run's own);
+    `allow_file_system`: also on what is not known to be a local disk, which certificates show. Of
+    an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`,
+    and a last `resume` without a shard adds up; `keep_inversions` leaves the private embeddings of
+    single images in the run folder, `controls` the exact mean and one image's embedding alone, as
+    tokens to compare with (`evaluate`). Both are PRIVATE and stay there. Other options as in
+    `sfumato.planning.prepare.prepare` and `records.load_records`.
     """
     reading, preparing = split(options)
     ranks.start(fingerprint.numerics)
@@ -68,9 +71,13 @@ def adapt(
             ranks.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
         run = ranks.on_first_rank(lambda: Run.open(output, ledger))
         if (run.folder / "model").exists():
-            raise SfumatoError(f"{run.folder} is finished: synthesize from it, or adapt into a new folder")
+            raise SfumatoError(
+                f"{run.folder} is finished: synthesize from it, or adapt into a new folder"
+            )
         require_inversion(run.plan.aggregation is not None, work)
-        reading = as_planned(unlabelled_if_flat(path, reading, {"method": run.plan.method}), run.plan)
+        reading = as_planned(
+            unlabelled_if_flat(path, reading, {"method": run.plan.method}), run.plan
+        )
         records = records_of(path, reading)
         known = ranks.on_first_rank(
             lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
@@ -89,7 +96,8 @@ def adapt(
         require_inversion(preparing.get("method") == "inversion", work)
         records = records_of(path, unlabelled_if_flat(path, reading, preparing))
         place = ledger or budget.default_path(Path(output))
-        # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
+        # The ledger lies on the first rank's machine; an error while opening it must reach every
+        # rank.
         known = ranks.on_first_rank(
             lambda: budget.standing(
                 budget.open_ledger(place, allow_file_system=allow_file_system),
@@ -101,7 +109,9 @@ def adapt(
         # Slots in the order of keyed hashes: what a file is called decides nothing.
         records = records.rearranged(known.order)
         prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known), place)
-        for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
+        for remark in ([known.remark] if known.remark else []) + list(
+            remarks_on(prepared, records)
+        ):
             on_stage(f"note: {remark}")
         prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
@@ -109,7 +119,9 @@ def adapt(
         def facts_of(run: Run, records) -> dict:
             return _certificate_facts(run, records, prepared.ancestors)
 
-        start = ranks.on_first_rank(lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage))
+        start = ranks.on_first_rank(
+            lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage)
+        )
         run = ranks.on_first_rank(lambda: Run.open(output, place))
         with one_writer(run, shard):
             return train_run(run, prepared, records, start, progress, on_stage, work)

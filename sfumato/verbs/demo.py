@@ -1,4 +1,6 @@
-"""`sfumato demo`: the main job on bundled data, offline: 60,000 private digits in, a release folder out."""
+"""`sfumato demo`: the main job on bundled data, offline: 60,000 private digits in, a release folder
+out.
+"""
 
 from __future__ import annotations
 
@@ -33,21 +35,33 @@ LOOK_ALIKE = (
     "capital b",
     "small q",
 )
-# Chosen so that all of it takes about four minutes on two cores; more steps and pictures gain half a point at most.
+# Chosen so that all of it takes about four minutes on two cores; more steps and pictures gain half
+# a point at most.
 TUNING = (
-    "The demo's settings were looked at with these digits while sfumato was written; that search is not covered. "
-    "MNIST is public: the demo shows the mechanism, it protects nobody."
+    "The demo's settings were looked at with these digits while sfumato was written; that search is"
+    " not covered. MNIST is public: the demo shows the mechanism, it protects nobody."
 )
 STEPS, IMAGES, PUBLIC_IMAGES, SAMPLER_STEPS, CLASSIFIER_STEPS = 60, 5_000, 3_000, 8, 900
 BATCH = 1024  # expected; `plan`'s own for so many digits would take most of an hour
 
 
 def demo_prompts(base: str) -> dict:
-    """Prompts, and for a base without digits the public look-alikes that its new class tokens start from."""
+    """Prompts, and for a base without digits the public look-alikes that its new class tokens start
+    from.
+    """
     if base == "letters":
-        prompt = {str(i): f"a handwritten {where.split()[0]} letter {{class}}" for i, where in enumerate(LOOK_ALIKE)}
-        return {"prompt": prompt, "init": {str(i): where.split()[1] for i, where in enumerate(LOOK_ALIKE)}}
-    return {"prompt": {str(i): f"a handwritten digit {name}" for i, name in enumerate(DIGIT_NAMES)}, "embedder": False}
+        prompt = {
+            str(i): f"a handwritten {where.split()[0]} letter {{class}}"
+            for i, where in enumerate(LOOK_ALIKE)
+        }
+        return {
+            "prompt": prompt,
+            "init": {str(i): where.split()[1] for i, where in enumerate(LOOK_ALIKE)},
+        }
+    return {
+        "prompt": {str(i): f"a handwritten digit {name}" for i, name in enumerate(DIGIT_NAMES)},
+        "embedder": False,
+    }
 
 
 def run_demo(
@@ -61,21 +75,26 @@ def run_demo(
     on_stage: Callable[[str], None] = lambda stage: None,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
 ) -> dict:
-    """Adapt, synthesize, check and release; the answer has epsilon, delta, accuracy, seconds, peak_rss_mb, release.
+    """Adapt, synthesize, check and release; the answer has epsilon, delta, accuracy, seconds,
+    peak_rss_mb, release.
 
-    `accuracy` is that of a small CNN trained on the row's pictures and tested once on the 10,000 real test digits: the
-    short form of `sfumato evaluate` (one classifier, one seed). The test digits are not part of the private set.
+    `accuracy` is that of a small CNN trained on the row's pictures and tested once on the 10,000
+    real test digits: the short form of `sfumato evaluate` (one classifier, one seed). The test
+    digits are not part of the private set.
     """
     started = time.monotonic()
     output = Path(output)
     if (output / "release").exists() or (output / "run").exists():
-        raise SfumatoError(f"{output} holds a demo already: remove it or name another folder with -o")
+        raise SfumatoError(
+            f"{output} holds a demo already: remove it or name another folder with -o"
+        )
     private, test = bundled_digits("train"), bundled_digits("test")
     try:
         run = verbs.adapt(
             private,
             output=output / "run",
-            ledger=output / "ledger" / "ledger.sqlite",  # public digits: the user's own ledger is not for them
+            # public digits: the user's own ledger is not for them
+            ledger=output / "ledger" / "ledger.sqlite",
             epsilon=epsilon,
             delta=1e-5,
             method=method,
@@ -99,21 +118,33 @@ def run_demo(
             raise SfumatoError("the demo's own release does not verify: please report this")
 
         # The digits stand for private ones, so their exact figures are a look like any owner's.
-        record_look(run, ("accuracy",), test, *([private] if controls else []), rows=("synthetic", "public_only"))
+        record_look(
+            run,
+            ("accuracy",),
+            test,
+            *([private] if controls else []),
+            rows=("synthetic", "public_only"),
+        )
         resolution = load_base(base).resolution
         test_images, test_labels = test.images(range(test.n), resolution), test.labels
 
         def accuracy(images, labels) -> float:
-            classifier = train_classifier("cnn", images, labels, len(run.plan.classes), seed=0, steps=CLASSIFIER_STEPS)
+            classifier = train_classifier(
+                "cnn", images, labels, len(run.plan.classes), seed=0, steps=CLASSIFIER_STEPS
+            )
             return round(100 * classifier.accuracy(test_images, test_labels), 2)
 
         on_stage("evaluating: classifier on synthetic digits")
         scores = {"synthetic": accuracy(*images_of(folder, run.plan.classes, resolution, "train"))}
         on_stage("evaluating: classifier on the public base's digits")
-        scores["public_only"] = accuracy(*draw(public_base(run), run.plan.prompts, PUBLIC_IMAGES, sampling))
+        scores["public_only"] = accuracy(
+            *draw(public_base(run), run.plan.prompts, PUBLIC_IMAGES, sampling)
+        )
         if controls:
             on_stage("evaluating: the same recipe without privacy")
-            scores["non_private"] = accuracy(*draw(non_private_base(run), run.plan.prompts, IMAGES, sampling))
+            scores["non_private"] = accuracy(
+                *draw(non_private_base(run), run.plan.prompts, IMAGES, sampling)
+            )
             on_stage("evaluating: the real digits themselves")
             scores["real"] = accuracy(private.images(range(private.n), resolution), private.labels)
     except BaseException:

@@ -1,6 +1,8 @@
-"""The evaluation protocol: train on synthetic, test on real, beside the rows without which no claim is worth much.
+"""The evaluation protocol: train on synthetic, test on real, beside the rows without which no claim
+is worth much.
 
-Everything here is computed from private or held-out data and stays in the run folder, marked PRIVATE.
+Everything here is computed from private or held-out data and stays in the run folder, marked
+PRIVATE.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ import numpy as np
 
 from ..bases import Base, add_placeholders, encode_images, load_base, open_adapted, read_embeds
 from ..errors import DataError, SfumatoError
-from ..evaluation import Comparison, Extractor, UtilityRow, classifier_features, compare, train_classifier, utility
+from ..evaluation import (
+    Comparison,
+    Extractor,
+    UtilityRow,
+    classifier_features,
+    compare,
+    train_classifier,
+    utility,
+)
 from ..evaluation.page import as_text, few, page
 from ..methods import TOKEN_METHODS
 from ..methods.inversion.controls import cosine
@@ -29,17 +39,26 @@ from ..synthesis.dataset import Sampling, class_of_each, pictures
 from ..training import State, open_latents, train_without_privacy, write_file
 
 CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
-EXACT = ("one_image", "non_private", "real")  # rows that are functions of private images, whatever they are tested on
+# rows that are functions of private images, whatever they are tested on
+EXACT = ("one_image", "non_private", "real")
 ROWS = ("synthetic", "public_only", "noise_only", "one_image", "non_private", "real")
-# Tokens that an inversion leaves in its run folder to be compared with: row -> folder of `controls/`.
-CONTROLS = {"public_only": "anchor", "noise_only": "noise-only", "one_image": "one-image", "non_private": "non-private"}
+# Tokens that an inversion leaves in its run folder to be compared with: row -> folder of
+# `controls/`.
+CONTROLS = {
+    "public_only": "anchor",
+    "noise_only": "noise-only",
+    "one_image": "one-image",
+    "non_private": "non-private",
+}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`utility`: row name -> one UtilityRow per classifier. `distances`: row name -> figures against the test set,
-    under the name of their features. `images`: row name -> pictures trained on. `cosines`: row name -> cosine of its token to the
-    exact mean, both from the public anchor (after an inversion that kept its exact controls). PRIVATE."""
+    """`utility`: row name -> one UtilityRow per classifier. `distances`: row name -> figures
+    against the test set, under the name of their features. `images`: row name -> pictures trained
+    on. `cosines`: row name -> cosine of its token to the exact mean, both from the public anchor
+    (after an inversion that kept its exact controls). PRIVATE.
+    """
 
     utility: dict[str, list[UtilityRow]]
     distances: dict[str, dict]
@@ -63,20 +82,23 @@ def evaluate(
     public_test: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Evaluation:
-    """Every classifier on every row, with mean and spread over seeds; selection on held-out synthetic pictures only.
+    """Every classifier on every row, with mean and spread over seeds; selection on held-out
+    synthetic pictures only.
 
-    rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot), "non_private" (same recipe, no
-    clipping, no noise; needs the run's cache) and "real" (needs `train`, the private images themselves). After an inversion
-    also "noise_only" and "one_image"; its exact rows need `adapt` with `controls`. With one class there is nothing to
-    classify: distances only, in the latents of the base's autoencoder.
-    seeds: of the classifiers, or how many of them (0, 1, ...).
-    beside: other runs on the same images and base, a row each, drawn with the same sampler and seeds: DP-SGD on one embedding
-    (`adapt` with method "embedding") beside an inversion, say. Each was charged to the ledger as a run of its own.
-    Exact figures are a look: a row of the ledger, written before the first of them is computed, which every later certificate of a
-    run on these images (the run's and the test's) counts. `public_test`: the test images are public, so that only rows that are
-    functions of private images are a look; a PUBLIC row, so that no run is charged for them later; DataError where the ledger knows
-    one of them as private.
-    Writes `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the release.
+    rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot), "non_private"
+    (same recipe, no clipping, no noise; needs the run's cache) and "real" (needs `train`, the
+    private images themselves). After an inversion also "noise_only" and "one_image"; its exact rows
+    need `adapt` with `controls`. With one class there is nothing to classify: distances only, in
+    the latents of the base's autoencoder. seeds: of the classifiers, or how many of them (0, 1,
+    ...). beside: other runs on the same images and base, a row each, drawn with the same sampler
+    and seeds: DP-SGD on one embedding (`adapt` with method "embedding") beside an inversion, say.
+    Each was charged to the ledger as a run of its own. Exact figures are a look: a row of the
+    ledger, written before the first of them is computed, which every later certificate of a run on
+    these images (the run's and the test's) counts. `public_test`: the test images are public, so
+    that only rows that are functions of private images are a look; a PUBLIC row, so that no run is
+    charged for them later; DataError where the ledger knows one of them as private. Writes
+    `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the
+    release.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
@@ -103,19 +125,30 @@ def evaluate(
     for row in [*sorted(rows, key=ROWS.index), *others]:
         on_stage(f"evaluating {row}")
         if row in others:
-            images, labels = _draw_as(Path(release), _adapted(others[row]), others[row], public_images)
+            images, labels = _draw_as(
+                Path(release), _adapted(others[row]), others[row], public_images
+            )
         else:
-            images, labels = _row_images(row, run, Path(release), train, classes, resolution, public_images)
+            images, labels = _row_images(
+                row, run, Path(release), train, classes, resolution, public_images
+            )
         counts[row] = len(images)
         if row != "real":
             shown[row] = images[few(labels)]
         if len(classes) > 1:
             results[row] = utility(
-                images, labels, *held_out, len(classes), classifiers=tuple(classifiers), seeds=tuple(seeds), steps=steps
+                images,
+                labels,
+                *held_out,
+                len(classes),
+                classifiers=tuple(classifiers),
+                seeds=tuple(seeds),
+                steps=steps,
             )
         if distances:
             if extractor is None:
-                # Features of a classifier trained on the synthetic pictures: no second use of real labels.
+                # Features of a classifier trained on the synthetic pictures: no second use of real
+                # labels.
                 first = train_classifier("cnn", images, labels, len(classes), seed=0, steps=steps)
                 extractor = classifier_features(first, f"cnn-on-{row}")
             number = min(len(images), len(held_out[0]), 5000)
@@ -140,20 +173,32 @@ def evaluate(
     return result
 
 
-def _record(run: Run, others: dict, rows: Sequence[str], test, train, distances: bool, public_test: bool) -> None:
-    """The LOOK rows of an evaluation, one for each run that is judged; PUBLIC rows where the test images, and so all figures, are public."""
+def _record(
+    run: Run, others: dict, rows: Sequence[str], test, train, distances: bool, public_test: bool
+) -> None:
+    """The LOOK rows of an evaluation, one for each run that is judged; PUBLIC rows where the test
+    images, and so all figures, are public.
+    """
     for judged in (run, *others.values()) if public_test else ():
         record_public(judged, test)
     cosines = _has_exact_mean(run)
     if public_test and not cosines and not set(EXACT).intersection(rows):
         return
-    what = ["accuracy"] * (len(run.plan.classes) > 1) + ["distances"] * distances + ["cosines"] * cosines
+    what = (
+        ["accuracy"] * (len(run.plan.classes) > 1)
+        + ["distances"] * distances
+        + ["cosines"] * cosines
+    )
     seen = [] if public_test else [test]
     for other in (run, *others.values()):
-        record_look(other, what, *seen, *([train] if train is not None else []), rows=[*rows, *others])
+        record_look(
+            other, what, *seen, *([train] if train is not None else []), rows=[*rows, *others]
+        )
 
 
-def _row_images(row: str, run: Run, release: Path, train, classes, resolution: int, public_images: int | None):
+def _row_images(
+    row: str, run: Run, release: Path, train, classes, resolution: int, public_images: int | None
+):
     if row == "synthetic":
         return images_of(release, classes, resolution, "train")
     if row == "real":
@@ -167,14 +212,20 @@ def _row_images(row: str, run: Run, release: Path, train, classes, resolution: i
     return _draw_as(release, base, run, public_images)
 
 
-def _draw_as(release: Path, base: Base, run: Run, count: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of `base` with the run's prompts as the release was drawn: the same sampler, seeds and (unless said) number."""
+def _draw_as(
+    release: Path, base: Base, run: Run, count: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of `base` with the run's prompts as the release was drawn: the same sampler, seeds
+    and (unless said) number.
+    """
     settings = _sampling_of(release)
     number = settings.pop("n", 10_000)
     return draw(base, run.plan.prompts, count or number, Sampling(**settings))
 
 
-def draw(base: Base, prompts: Sequence[str], n: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    base: Base, prompts: Sequence[str], n: int, sampling: Sampling
+) -> tuple[np.ndarray, np.ndarray]:
     """`n` pictures in equal class shares, in memory: (uint8 [n, R, R, 3], labels int64 [n])."""
     labels = class_of_each(n, [1.0] * len(prompts))
     images = [part for _, part in pictures(base, prompts, labels, np.arange(n), sampling)]
@@ -191,7 +242,9 @@ def public_base(run: Run) -> Base:
 
 
 def control_base(run: Run, row: str) -> Base:
-    """The base with a token of an inversion's controls; SfumatoError where the run did not keep it. An exact one is a look."""
+    """The base with a token of an inversion's controls; SfumatoError where the run did not keep it.
+    An exact one is a look.
+    """
     if row in EXACT:
         record_look(run, ("an exact token",), rows=(row,))
     return _control_base(run, row)
@@ -200,7 +253,9 @@ def control_base(run: Run, row: str) -> Base:
 def _control_base(run: Run, row: str) -> Base:
     folder = run.folder / "controls" / CONTROLS[row]
     if not folder.exists():
-        raise SfumatoError(f"the row {row} needs a token that is not kept by default: adapt with --controls")
+        raise SfumatoError(
+            f"the row {row} needs a token that is not kept by default: adapt with --controls"
+        )
     return open_adapted(folder, lambda: original_base(run.plan))
 
 
@@ -210,11 +265,15 @@ def _adapted(run: Run) -> Base:
 
 def _promise(run: Run) -> dict:
     plan = run.plan
-    return {name: getattr(plan, name) for name in ("method", "epsilon", "delta", "unit", "relation")}
+    return {
+        name: getattr(plan, name) for name in ("method", "epsilon", "delta", "unit", "relation")
+    }
 
 
 def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
-    """Row name -> run; SfumatoError for runs whose pictures or promises cannot be compared with `run`'s."""
+    """Row name -> run; SfumatoError for runs whose pictures or promises cannot be compared with
+    `run`'s.
+    """
     found: dict[str, Run] = {}
     for other in (o if isinstance(o, Run) else Run.open(o) for o in beside):
         name = f"{other.plan.method} at epsilon {other.plan.epsilon:.3g}"
@@ -223,17 +282,22 @@ def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
         for what in ("classes", "base_digest", "unit", "relation", "delta"):
             if getattr(other.plan, what) != getattr(run.plan, what):
                 raise SfumatoError(
-                    f"--beside {other.folder}: its {what} is not that of {run.folder}: nothing to compare"
+                    f"--beside {other.folder}: its {what} is not that of {run.folder}: nothing to"
+                    " compare"
                 )
         known = other.ledger_path == run.ledger_path
         if known and other.id not in {charge["run"] for charge in run.group().charges}:
-            raise SfumatoError(f"--beside {other.folder}: it was adapted to other images than {run.folder}")
+            raise SfumatoError(
+                f"--beside {other.folder}: it was adapted to other images than {run.folder}"
+            )
         found[name] = other
     return found
 
 
 def token_cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
-    """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where the mean was not kept. A look."""
+    """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where
+    the mean was not kept. A look.
+    """
     if _has_exact_mean(run):
         record_look(run, ("cosines",), rows=tuple(others))
     return _cosines(run, others)
@@ -248,7 +312,9 @@ def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     if not _has_exact_mean(run):
         return {}
     words = run.options["prompts"]["placeholders"]
-    anchor, exact = (read_embeds(folder / name, words).double().flatten(1) for name in ("anchor", "non-private"))
+    anchor, exact = (
+        read_embeds(folder / name, words).double().flatten(1) for name in ("anchor", "non-private")
+    )
     tokens = {"synthetic": (run.model, words)}
     tokens |= {row: (folder / CONTROLS[row], words) for row in ("noise_only", "one_image")}
     tokens |= {
@@ -258,7 +324,9 @@ def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     }
     found = {row: read_embeds(*place).double().flatten(1) for row, place in tokens.items()}
     return {
-        row: round(float(cosine(u - anchor, exact - anchor)), 4) for row, u in found.items() if u.shape == exact.shape
+        row: round(float(cosine(u - anchor, exact - anchor)), 4)
+        for row, u in found.items()
+        if u.shape == exact.shape
     }
 
 
@@ -266,14 +334,19 @@ def latents_of(base: Base) -> Extractor:
     """The base's own autoencoder as features: public, and there before any image is."""
 
     def function(images: np.ndarray) -> np.ndarray:
-        parts = [encode_images(base, images[i : i + 256])[0].flatten(1).numpy() for i in range(0, len(images), 256)]
+        parts = [
+            encode_images(base, images[i : i + 256])[0].flatten(1).numpy()
+            for i in range(0, len(images), 256)
+        ]
         return np.concatenate(parts)
 
     return Extractor("autoencoder", function)
 
 
 def non_private_base(run: Run, seed: int = 0) -> Base:
-    """The same recipe on the run's cached latents without clipping and noise. PRIVATE, and a look."""
+    """The same recipe on the run's cached latents without clipping and noise. PRIVATE, and
+    a look.
+    """
     record_look(run, ("weights without privacy",))
     return _non_private_base(run, seed)
 
@@ -281,7 +354,9 @@ def non_private_base(run: Run, seed: int = 0) -> Base:
 def _non_private_base(run: Run, seed: int = 0) -> Base:
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     plan = run.plan
-    state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe)
+    state = State(
+        prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe
+    )
     train_without_privacy(
         prepared.adaptation,
         open_latents(run.folder / "cache"),
@@ -328,8 +403,12 @@ def records_of(source, classes: Sequence[str], split: str) -> RecordSet:
     return load_records(path, classes=list(classes), split=split, **alone)
 
 
-def images_of(source, classes: Sequence[str], resolution: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and labels of a folder or RecordSet in the order of `classes`; SfumatoError for a class unknown to the run."""
+def images_of(
+    source, classes: Sequence[str], resolution: int, split: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and labels of a folder or RecordSet in the order of `classes`; SfumatoError for a
+    class unknown to the run.
+    """
     records = records_of(source, classes, split)
     index = {name: i for i, name in enumerate(classes)}
     for name in records.classes:
@@ -339,7 +418,9 @@ def images_of(source, classes: Sequence[str], resolution: int, split: str) -> tu
     use = np.flatnonzero(records.usable & (records.labels >= 0))
     images, good = records.load(use, resolution)
     if not good.all():
-        raise DataError(f"{int((~good).sum())} images changed or vanished while they were read: start again")
+        raise DataError(
+            f"{int((~good).sum())} images changed or vanished while they were read: start again"
+        )
     return images, own[records.labels[use]]
 
 

@@ -17,9 +17,15 @@ def adapted_base(run: Run) -> Base:
     return open_adapted(run.model, lambda: original_base(run.plan))
 
 
-def _certificate_facts(run: Run, records=None, ancestors: Sequence[dict] = (), keep_key: bool = False) -> dict:
-    """What the certificate is built from; before the charge, with `records` and `ancestors`, what it will be built from."""
-    internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json")) + exact_controls(run)
+def _certificate_facts(
+    run: Run, records=None, ancestors: Sequence[dict] = (), keep_key: bool = False
+) -> dict:
+    """What the certificate is built from; before the charge, with `records` and `ancestors`, what
+    it will be built from.
+    """
+    internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json")) + exact_controls(
+        run
+    )
     return {
         "plan": run.plan.to_json(),
         "ledger": run.ledger_facts(records, ancestors),

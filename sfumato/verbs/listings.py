@@ -18,9 +18,12 @@ def bases() -> dict[str, str]:
     """Name -> one line for each bundled base: the first of its model card's text."""
     found = {}
     for name, folder in bundled_bases().items():
-        lines = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
+        lines = (
+            (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
+        )
         line = next((line for line in lines if line.strip()), name)
-        found[name] = re.sub(r"the (public \w+(?: \w+)?) below", r"\1", line)  # the card lists them, this line does not
+        # the card lists them, this line does not
+        found[name] = re.sub(r"the (public \w+(?: \w+)?) below", r"\1", line)
     return found
 
 

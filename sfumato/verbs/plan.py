@@ -1,4 +1,6 @@
-"""`inspect` and `plan`: what lies in a folder, and what a run on it would promise and cost; nothing is charged."""
+"""`inspect` and `plan`: what lies in a folder, and what a run on it would promise and cost; nothing
+is charged.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from ..runs.inversion import expectation
 
 @dataclass(frozen=True)
 class PlanReport:
-    """A plan, what it will take here, and remarks for the person who reads it; of an inversion also what it will be worth."""
+    """A plan, what it will take here, and remarks for the person who reads it; of an inversion also
+    what it will be worth.
+    """
 
     plan: Plan
     estimate: Estimate
@@ -34,26 +38,35 @@ class PlanReport:
 
 
 def inspect(path: Source, **reading: Any) -> Summary:
-    """What is in a folder of private images. Everything in the answer is private: keep it on this machine.
+    """What is in a folder of private images. Everything in the answer is private: keep it on this
+    machine.
 
-    `reading`: labels, unit, caption_column, classes, max_bad, unlabelled, yes_public as in `records.load_records`.
+    `reading`: labels, unit, caption_column, classes, max_bad, unlabelled, yes_public as in
+    `records.load_records`.
     """
     return describe(records_of(path, reading))
 
 
-def plan(path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any) -> PlanReport:
-    """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read for training.
+def plan(
+    path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any
+) -> PlanReport:
+    """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read
+    for training.
 
-    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in `sfumato.planning.prepare.prepare` and
-    `records.load_records`; `public_data`, images that need no protection, for `choose="public"` and `adapter_init="public"`.
-    Raises SfumatoError where the target cannot be met, saying what would.
+    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in
+    `sfumato.planning.prepare.prepare` and `records.load_records`; `public_data`, images that need
+    no protection, for `choose="public"` and `adapter_init="public"`. Raises SfumatoError where the
+    target cannot be met, saying what would.
     """
     reading, preparing = split(options)
     records = records_of(path, unlabelled_if_flat(path, reading, preparing))
     place, remarks = Path(ledger or budget.default_path()), ()
     if place.exists():
         known = budget.standing(
-            budget.open_ledger(place), records.fingerprints, **records.marks, unit=records.unit_column or "record"
+            budget.open_ledger(place),
+            records.fingerprints,
+            **records.marks,
+            unit=records.unit_column or "record",
         )
         preparing = on_terms(preparing, known)
         remarks = (known.remark,) if known.remark else ()

@@ -1,4 +1,6 @@
-"""`select`: which run is best on held-out private units, by one noisy sum that the ledger is charged for before a picture is judged."""
+"""`select`: which run is best on held-out private units, by one noisy sum that the ledger is
+charged for before a picture is judged.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,16 @@ from ..synthesis.dataset import Sampling
 from .evaluate import draw, images_of
 from .facts import adapted_base
 
-BATCH = 500  # slots in one pass; fixed by slot alone, so that no unit's content moves another's answer
+# slots in one pass; fixed by slot alone, so that no unit's content moves another's answer
+BATCH = 500
 IMAGES = 5000  # drawn from a run that is given as its folder
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to choose: a name, the run's id in the ledger, its classes, and the classifier trained on its synthetic pictures."""
+    """Something to choose: a name, the run's id in the ledger, its classes, and the classifier
+    trained on its synthetic pictures.
+    """
 
     name: str
     run: str
@@ -48,11 +53,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SelectionReport:
-    """Noisy accuracies of candidates on held-out units, which one is best, and what it cost. All of it may be released.
+    """Noisy accuracies of candidates on held-out units, which one is best, and what it cost. All of
+    it may be released.
 
-    accuracies, standard_errors: one for each of `candidates`, shares; noise_error: deviation by the noise alone. chosen: the index of
-    the best. composes: whether a candidate's training images and the held-out ones belong together, so that their costs add up
-    (None: not known to this ledger). total_epsilon: of all that was charged on the held-out images (None: not bounded).
+    accuracies, standard_errors: one for each of `candidates`, shares; noise_error: deviation by the
+    noise alone. chosen: the index of the best. composes: whether a candidate's training images and
+    the held-out ones belong together, so that their costs add up (None: not known to this ledger).
+    total_epsilon: of all that was charged on the held-out images (None: not bounded).
     """
 
     candidates: tuple[str, ...]
@@ -73,7 +80,10 @@ class SelectionReport:
 
     def to_json(self) -> dict:
         """The report as a JSON object."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
 
 def select(
@@ -95,14 +105,18 @@ def select(
     ledger: str | Path | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> SelectionReport:
-    """Train `classifier` on each candidate's synthetic pictures and ask all of them, once and noisily, about held-out private units.
+    """Train `classifier` on each candidate's synthetic pictures and ask all of them, once and
+    noisily, about held-out private units.
 
-    runs: run folders (of each, `images` pictures are drawn by `sampler_steps` steps) or folders of `synthesize`, finished or not. data:
-    held-out private images with their labels, read as in `records.load_records`. The one mechanism is a Gaussian one on the sum of what
-    the units add (`privacy.selection`); epsilon, delta: its promise for the held-out units (default delta: the one that these images
-    were charged at, else min(1e-5, n^-1.5)). It is charged on the held-out images' group before one of them is judged: where they share
-    an image or unit with a training set, costs add up there; else each unit is in one set only. The result is a SELECT row and stands in later
-    certificates of the candidates; it is no look. Raises SfumatoError; nothing is charged then unless the message says so.
+    runs: run folders (of each, `images` pictures are drawn by `sampler_steps` steps) or folders of
+    `synthesize`, finished or not. data: held-out private images with their labels, read as in
+    `records.load_records`. The one mechanism is a Gaussian one on the sum of what the units add
+    (`privacy.selection`); epsilon, delta: its promise for the held-out units (default delta: the
+    one that these images were charged at, else min(1e-5, n^-1.5)). It is charged on the held-out
+    images' group before one of them is judged: where they share an image or unit with a training
+    set, costs add up there; else each unit is in one set only. The result is a SELECT row and
+    stands in later certificates of the candidates; it is no look. Raises SfumatoError; nothing is
+    charged then unless the message says so.
     """
     if not runs:
         raise SfumatoError("there is nothing to choose from: name at least one run")
@@ -110,23 +124,40 @@ def select(
     classes = candidates[0].classes
     for other in candidates:
         if other.classes != classes or len(classes) < 2:
-            why = "has one class only: there is nothing to classify" if len(classes) < 2 else "has other classes"
-            raise SfumatoError(f"{other.name} {why}; select compares runs with the same two classes or more")
+            why = (
+                "has one class only: there is nothing to classify"
+                if len(classes) < 2
+                else "has other classes"
+            )
+            raise SfumatoError(
+                f"{other.name} {why}; select compares runs with the same two classes or more"
+            )
     records = data
     if not isinstance(data, RecordSet):
-        records = load_records(data, classes=list(classes), labels=labels, unit=unit, max_bad=max_bad)
+        records = load_records(
+            data, classes=list(classes), labels=labels, unit=unit, max_bad=max_bad
+        )
     doubtful = require_clear_units(records, allow_doubtful_units)
     if tuple(records.classes) != classes:
-        raise SfumatoError("the held-out images have other classes than the runs: read them with the runs' --classes")
+        raise SfumatoError(
+            "the held-out images have other classes than the runs: read them with the runs'"
+            " --classes"
+        )
     book = _ledger_of(candidates, runs, ledger)
-    known = budget.standing(book, records.fingerprints, **records.marks, unit=records.unit_column or "record")
+    known = budget.standing(
+        book, records.fingerprints, **records.marks, unit=records.unit_column or "record"
+    )
     terms = _terms(records, delta, relation, known.terms)
     event, spent = _price(epsilon, terms)
     mechanism = Selection(len(candidates), records.n_units, event.noise_multiplier)
     judges = []
     for candidate in candidates:
         on_stage(f"training a classifier on pictures of {candidate.name}")
-        judges.append(train_classifier(classifier, *candidate.pictures(), len(classes), seed=seed, steps=steps))
+        judges.append(
+            train_classifier(
+                classifier, *candidate.pictures(), len(classes), seed=seed, steps=steps
+            )
+        )
     own = RunLedger(book, os.urandom(8).hex())
     on_stage("charging the ledger")
     charge = _charge(own, records, terms, event, spent, [c.run for c in candidates], doubtful)
@@ -136,23 +167,45 @@ def select(
     chosen = int(np.argmax(noisy))
     group = book.datasets.group(frozenset({charge.body["dataset"]}))
     inside = {body["run"] for body in group.charges}
-    composes = tuple(c.run in inside if book.chain.of("CHARGE", c.run) else None for c in candidates)
+    composes = tuple(
+        c.run in inside if book.chain.of("CHARGE", c.run) else None for c in candidates
+    )
     errors = tuple(mechanism.standard_error(value) for value in accuracies)
     facts = {
-        "runs": [c.run for c in candidates], "chosen": candidates[chosen].run, "accuracies": list(accuracies), "standard_errors": list(errors),
-        "held_out_units": records.n_units, "noise_multiplier": event.noise_multiplier, "composes": list(composes),
-    }  # fmt: skip
+        "runs": [c.run for c in candidates],
+        "chosen": candidates[chosen].run,
+        "accuracies": list(accuracies),
+        "standard_errors": list(errors),
+        "held_out_units": records.n_units,
+        "noise_multiplier": event.noise_multiplier,
+        "composes": list(composes),
+    }
     try:
         own.append("SELECT", facts)
     except ValueError as error:
         raise budget.in_words(error) from error
     return SelectionReport(
-        tuple(c.name for c in candidates), tuple(c.run for c in candidates), accuracies, errors, mechanism.noise_error, chosen, spent,
-        terms["delta"], terms["unit"], terms["relation"], records.n_units, event.noise_multiplier, composes, charge.body["total"], own.run_id,
-    )  # fmt: skip
+        tuple(c.name for c in candidates),
+        tuple(c.run for c in candidates),
+        accuracies,
+        errors,
+        mechanism.noise_error,
+        chosen,
+        spent,
+        terms["delta"],
+        terms["unit"],
+        terms["relation"],
+        records.n_units,
+        event.noise_multiplier,
+        composes,
+        charge.body["total"],
+        own.run_id,
+    )
 
 
-def _candidate(run: Run | str | Path, ledger, images: int, sampler_steps: int, seed: int) -> Candidate:
+def _candidate(
+    run: Run | str | Path, ledger, images: int, sampler_steps: int, seed: int
+) -> Candidate:
     if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
         run = run if isinstance(run, Run) else Run.open(run, ledger)
         require_sealed(run)
@@ -166,21 +219,33 @@ def _candidate(run: Run | str | Path, ledger, images: int, sampler_steps: int, s
         name = CERTIFICATE if (folder / CERTIFICATE).exists() else DRAFT
         body = json.loads((folder / name).read_text("utf-8"))
         facts = body.get("certificate", body)
-        classes, side = tuple(facts["public_facts"]["classes"]), int(facts["synthesis"]["resolution"])
+        classes, side = (
+            tuple(facts["public_facts"]["classes"]),
+            int(facts["synthesis"]["resolution"]),
+        )
         known = str(facts["ledger"]["run"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SfumatoError(f"{folder} is neither a run folder nor a folder of `sfumato synthesize`: name one") from error
-    return Candidate(str(folder), known, classes, side, lambda: images_of(folder, classes, side, "train"))
+        raise SfumatoError(
+            f"{folder} is neither a run folder nor a folder of `sfumato synthesize`: name one"
+        ) from error
+    return Candidate(
+        str(folder), known, classes, side, lambda: images_of(folder, classes, side, "train")
+    )
 
 
-def _ledger_of(candidates: Sequence[Candidate], runs: Sequence, ledger: str | Path | None) -> Ledger:
+def _ledger_of(
+    candidates: Sequence[Candidate], runs: Sequence, ledger: str | Path | None
+) -> Ledger:
     """The one ledger that knows the runs; SfumatoError where they lie in several."""
     places = {Path(ledger).absolute()} if ledger else set()
     for run in runs:
         if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
             places.add((run if isinstance(run, Run) else Run.open(run, ledger)).ledger_path)
     if len(places) > 1:
-        raise SfumatoError("the runs are in different ledgers, so their costs cannot be added up: say --ledger, or choose among runs of one")
+        raise SfumatoError(
+            "the runs are in different ledgers, so their costs cannot be added up: say --ledger, or"
+            " choose among runs of one"
+        )
     return budget.open_ledger(places.pop() if places else budget.default_path())
 
 
@@ -204,40 +269,69 @@ def _price(epsilon: float, terms: dict) -> tuple[dp_events.Gaussian, float]:
         raise SfumatoError(f"--epsilon {epsilon}: {error}") from error
 
 
-def _charge(own: RunLedger, records: RecordSet, terms: dict, event: dp_events.Gaussian, epsilon: float, runs: list[str], doubtful: int):
+def _charge(
+    own: RunLedger,
+    records: RecordSet,
+    terms: dict,
+    event: dp_events.Gaussian,
+    epsilon: float,
+    runs: list[str],
+    doubtful: int,
+):
     ledger = own.ledger
-    plan = {"kind": "selection", "runs": runs, "epsilon": epsilon, **terms, "n_units": records.n_units}
+    plan = {
+        "kind": "selection",
+        "runs": runs,
+        "epsilon": epsilon,
+        **terms,
+        "n_units": records.n_units,
+    }
     digest = hashlib.sha256(canonical(plan).encode("ascii")).hexdigest()
     body = {
-        "events": dp_events.to_json((event,)), **terms, "epsilon": epsilon, "max_per_unit": 1, "plan": digest, "kind": "selection",
-    }  # fmt: skip
+        "events": dp_events.to_json((event,)),
+        **terms,
+        "epsilon": epsilon,
+        "max_per_unit": 1,
+        "plan": digest,
+        "kind": "selection",
+    }
     body |= {"doubtful_units": doubtful} if doubtful else {}
     try:
         own.append("PLAN", plan | {"digest": digest})
-        return ledger.charge(own.run_id, ledger.identify(records.fingerprints, **records.marks), body, budget.price)
+        return ledger.charge(
+            own.run_id, ledger.identify(records.fingerprints, **records.marks), body, budget.price
+        )
     except ValueError as error:
         raise budget.in_words(error) from error
 
 
-def _ask(mechanism: Selection, judges: Sequence[Classifier], sides: Sequence[int], records: RecordSet) -> np.ndarray:
+def _ask(
+    mechanism: Selection, judges: Sequence[Classifier], sides: Sequence[int], records: RecordSet
+) -> np.ndarray:
     """The noisy sums, int64 [candidates]; nothing exact outlives this function."""
     total = mechanism.total(*right_answers(judges, sides, records))
     key = RunKey.generate()  # never written down: nobody can take the noise off again
     return noisy_vector(total, mechanism.noise_stddev, key, step=STEP, attempt=0, name=NAME)
 
 
-def right_answers(judges: Sequence[Classifier], sides: Sequence[int], records: RecordSet) -> tuple[np.ndarray, np.ndarray]:
-    """PRIVATE. (int64 [units, candidates] right answers, int64 [units] images that were there to be asked about).
+def right_answers(
+    judges: Sequence[Classifier], sides: Sequence[int], records: RecordSet
+) -> tuple[np.ndarray, np.ndarray]:
+    """PRIVATE. (int64 [units, candidates] right answers, int64 [units] images that were there to be
+    asked about).
 
-    All slots pass in the order of the source, `BATCH` at a time, unusable ones as black pictures that are not counted: leaving a unit
-    out changes no shape of any computation, and so no other unit's answer.
+    All slots pass in the order of the source, `BATCH` at a time, unusable ones as black pictures
+    that are not counted: leaving a unit out changes no shape of any computation, and so no other
+    unit's answer.
     """
     right = np.zeros((records.n_units, len(judges)), np.int64)
     there = np.zeros(records.n_units, np.int64)
     for start in range(0, records.n, BATCH):
         slots = records.reading_order[start : start + BATCH]
         loaded = {side: records.load(slots, side) for side in sorted(set(sides))}
-        good = np.logical_and.reduce([found[1] for found in loaded.values()]) & (records.labels[slots] >= 0)
+        good = np.logical_and.reduce([found[1] for found in loaded.values()]) & (
+            records.labels[slots] >= 0
+        )
         np.add.at(there, records.unit[slots[good]], 1)
         for column, (judge, side) in enumerate(zip(judges, sides)):
             answers = judge.predict(loaded[side][0]) == records.labels[slots]

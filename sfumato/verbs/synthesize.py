@@ -1,4 +1,6 @@
-"""`synthesize` and `export`: what leaves a run folder, as pictures or as the model itself, with a draft of its certificate."""
+"""`synthesize` and `export`: what leaves a run folder, as pictures or as the model itself, with a
+draft of its certificate.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,14 @@ def synthesize(
     controls: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their certificate.
+    """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their
+    certificate.
 
-    Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid for. Form is
-    "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so shards (i, k) fit together.
-    `ledger`: where the run's ledger is, if it was moved. The run's secret key is erased then, unless `keep_key`.
-    controls: after an inversion, draw a few pictures more for the report, with tokens that no private image decides.
+    Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid
+    for. Form is "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so
+    shards (i, k) fit together. `ledger`: where the run's ledger is, if it was moved. The run's
+    secret key is erased then, unless `keep_key`. controls: after an inversion, draw a few pictures
+    more for the report, with tokens that no private image decides.
     """
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     require_sealed(run)
@@ -51,10 +55,15 @@ def synthesize(
     counts = run.folder / "model" / "class_counts.json"
     if class_shares is not None:
         if set(class_shares) != set(plan.classes):
-            raise SfumatoError(f"--class-shares must name every class once: {', '.join(plan.classes)}")
+            raise SfumatoError(
+                f"--class-shares must name every class once: {', '.join(plan.classes)}"
+            )
         shares, source = [class_shares[c] for c in plan.classes], "declared"
     elif counts.exists():
-        shares, source = shares_of(plan, np.array(json.loads(counts.read_text()))), "noisy-histogram"
+        shares, source = (
+            shares_of(plan, np.array(json.loads(counts.read_text()))),
+            "noisy-histogram",
+        )
     check_request(Path(output), n, shares, form, shard, sampling)
     make_scheduler(base, sampling.scheduler)
     run.record("RELEASE", {"kind": "images", "n": n, "seed": sampling.seed})
@@ -84,9 +93,14 @@ def synthesize(
 
 
 def export(
-    run: Run | str | Path, output: str | Path, *, ledger: str | Path | None = None, keep_key: bool = False
+    run: Run | str | Path,
+    output: str | Path,
+    *,
+    ledger: str | Path | None = None,
+    keep_key: bool = False,
 ) -> Path:
-    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for `release`.
+    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for
+    `release`.
 
     `ledger` and `keep_key` as in `synthesize`.
     """

@@ -12,7 +12,12 @@ from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.runs import execute
 from sfumato.training import loop
 
-integer_noise, poisson, clipped_sum, factors = loop.add_integer_noise, loop.poisson, Engine.clipped_sum, Clip.factors
+integer_noise, poisson, clipped_sum, factors = (
+    loop.add_integer_noise,
+    loop.poisson,
+    Engine.clipped_sum,
+    Clip.factors,
+)
 
 
 def add_noise(sums, key, step, attempt, sd):
@@ -25,7 +30,9 @@ def put_noise(patch, noisy):
 
     def whole(sums, key, step, attempt, *, multiplier, bound):
         made = noisy(sums, key, step, attempt, multiplier * bound)
-        return {n: v if v.dtype == torch.int64 else v.double().round().long() for n, v in made.items()}
+        return {
+            n: v if v.dtype == torch.int64 else v.double().round().long() for n, v in made.items()
+        }
 
     patch.setattr(loop, "add_integer_noise", whole)
 
@@ -79,7 +86,9 @@ def noise_of_a_public_seed(patch):
 
 
 def noise_of_the_global_generator(patch):
-    put_noise(patch, lambda s, k, t, a, sd: {n: v + sd * torch.randn(v.shape) for n, v in s.items()})
+    put_noise(
+        patch, lambda s, k, t, a, sd: {n: v + sd * torch.randn(v.shape) for n, v in s.items()}
+    )
 
 
 def no_noise_on_an_empty_draw(patch):
@@ -110,20 +119,30 @@ def engine(change):
             ask = {"draws": draws, "clip": clip, "micro_batch": micro_batch, "rounding": rounding}
             sums, norms = clipped_sum(self, row_losses, batch, **ask)
             made = change(sums, norms, batch, draws)
-            return made if rounding is None else {n: v.double().round().long() for n, v in made.items()}, norms
+            return (
+                made
+                if rounding is None
+                else {n: v.double().round().long() for n, v in made.items()}
+            ), norms
 
         patch.setattr(Engine, "clipped_sum", broken)
 
     return plant
 
 
-copies_clipped_as_records = engine(lambda sums, norms, batch, draws: {n: v * draws for n, v in sums.items()})
+copies_clipped_as_records = engine(
+    lambda sums, norms, batch, draws: {n: v * draws for n, v in sums.items()}
+)
 divided_by_the_drawn_size = engine(
     lambda sums, norms, batch, draws: {n: v * 4.5 / max(len(batch), 1) for n, v in sums.items()}
 )
-rounded_to_float32 = engine(lambda sums, norms, batch, draws: {n: v.float() for n, v in sums.items()})
+rounded_to_float32 = engine(
+    lambda sums, norms, batch, draws: {n: v.float() for n, v in sums.items()}
+)
 one_broken_record_erases_all = engine(
-    lambda sums, norms, batch, draws: {n: v * float(torch.isfinite(norms).all()) for n, v in sums.items()}
+    lambda sums, norms, batch, draws: {
+        n: v * float(torch.isfinite(norms).all()) for n, v in sums.items()
+    }
 )
 
 
@@ -131,7 +150,9 @@ def draws(change):
     """`change`(units, key, step, attempt, n, q) -> units, instead of the sampler in the loop."""
 
     def plant(patch):
-        patch.setattr(loop, "poisson", lambda k, t, a, n, q: change(poisson(k, t, a, n, q), k, t, a, n, q))
+        patch.setattr(
+            loop, "poisson", lambda k, t, a, n, q: change(poisson(k, t, a, n, q), k, t, a, n, q)
+        )
 
     return plant
 
@@ -157,8 +178,12 @@ padded = draws(lambda units, k, t, a, n, q: np.concatenate([units, units[-1:]]))
 redrawn_when_empty = draws(
     lambda units, k, t, a, n, q: units if len(units) else np.arange(n)[:1]
 )  # as if drawn again until somebody is in
-pairs_together = draws(lambda units, k, t, a, n, q: np.flatnonzero(np.isin(np.arange(n) // 2 * 2, units)))
-seeded_draws = draws(lambda units, k, t, a, n, q: np.flatnonzero(np.random.default_rng(t).random(n) < q))
+pairs_together = draws(
+    lambda units, k, t, a, n, q: np.flatnonzero(np.isin(np.arange(n) // 2 * 2, units))
+)
+seeded_draws = draws(
+    lambda units, k, t, a, n, q: np.flatnonzero(np.random.default_rng(t).random(n) < q)
+)
 
 
 def touched_buffer(patch):
@@ -182,7 +207,11 @@ def histogram_noise_times(factor):
     real = execute.noisy_histogram
 
     def plant(patch):
-        patch.setattr(execute, "noisy_histogram", lambda c, sigma, key, **more: real(c, sigma * factor, key, **more))
+        patch.setattr(
+            execute,
+            "noisy_histogram",
+            lambda c, sigma, key, **more: real(c, sigma * factor, key, **more),
+        )
 
     return plant
 
@@ -204,7 +233,9 @@ def probe_noise_of_the_norm(patch):
     """Noise sigma C_s where the sensitivity is C_s^2."""
 
     def stddev(self):
-        return max(1, round(self.noise_multiplier * (self.clip_norm or self.sensitivity) / self.grid))
+        return max(
+            1, round(self.noise_multiplier * (self.clip_norm or self.sensitivity) / self.grid)
+        )
 
     patch.setattr(Probe, "noise_stddev", property(stddev))
 

@@ -18,14 +18,36 @@ def fake(*findings):
 
 
 def test_every_check_says_in_one_line_what_it_is():
-    assert set(CHECKS) == {"M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "A", "A2", "B", "B2", "B3", "H", "E", "U", "METHODS"}
+    assert set(CHECKS) == {
+        "M1",
+        "M2",
+        "M3",
+        "M4",
+        "M5",
+        "M6",
+        "M7",
+        "M8",
+        "A",
+        "A2",
+        "B",
+        "B2",
+        "B3",
+        "H",
+        "E",
+        "U",
+        "METHODS",
+    }
     assert all(check.__doc__ and len(check.__doc__) < 150 for check in CHECKS.values())
 
 
 def test_checks_run_by_name_in_order_and_can_stop_at_the_first_failure():
     found = {"one": fake(finding("one"), finding("one", passed=False)), "two": fake(finding("two"))}
     seen = []
-    assert [f.check for f in run_checks(checks=found, on_finding=seen.append)] == ["one", "one", "two"]
+    assert [f.check for f in run_checks(checks=found, on_finding=seen.append)] == [
+        "one",
+        "one",
+        "two",
+    ]
     assert [f.check for f in seen] == ["one", "one", "two"]
     assert [f.check for f in run_checks(["two", "one"], checks=found)] == ["two", "one", "one"]
     assert [f.passed for f in run_checks(checks=found, stop=True)] == [True, False]
@@ -39,7 +61,11 @@ def test_a_check_that_raises_has_failed():
         raise ZeroDivisionError("no\nnumbers")
 
     first, last = run_checks(checks={"M1": broken})
-    assert first.passed and not last.passed and last.detail == "stopped with ZeroDivisionError: no numbers"
+    assert (
+        first.passed
+        and not last.passed
+        and last.detail == "stopped with ZeroDivisionError: no numbers"
+    )
 
 
 def test_the_seed_decides_everything():
@@ -56,21 +82,37 @@ def test_quick_covers_every_family_and_every_clipping():
 def test_the_sentences_that_an_audit_must_carry():
     assert report.sentences([finding()]) == [report.NO_PROOF]
     enough = finding("A", numbers=330_000, alpha=1e-6)
-    assert report.sentences([enough, finding("E")]) == [report.NO_PROOF, report.NOISE_SEEN, report.READING]
+    assert report.sentences([enough, finding("E")]) == [
+        report.NO_PROOF,
+        report.NOISE_SEEN,
+        report.READING,
+    ]
     assert report.NOISE_SEEN not in report.sentences([finding("A", numbers=300_000, alpha=1e-6)])
-    assert report.NOISE_SEEN not in report.sentences([finding("A", passed=False, numbers=10**6, alpha=1e-6)])
+    assert report.NOISE_SEEN not in report.sentences(
+        [finding("A", passed=False, numbers=10**6, alpha=1e-6)]
+    )
 
 
 def test_rows_and_summary_say_what_passed_and_what_not(capsys):
     report.print_row(finding(detail="unit 3 adds 2 C", passed=False))
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("FAIL M1") and "a deviation of one" in first and "unit 3 adds 2 C" in second
+    assert (
+        first.startswith("FAIL M1")
+        and "a deviation of one" in first
+        and "unit 3 adds 2 C" in second
+    )
     lines = report.summary([finding(), finding(passed=False, alpha=1e-6)], Settings(seed=9))
-    assert lines[0] == "FAIL: 1 of 2 passed in 1 s, seed 9" and "1e-06" in lines[1] and report.NO_PROOF in lines
+    assert (
+        lines[0] == "FAIL: 1 of 2 passed in 1 s, seed 9"
+        and "1e-06" in lines[1]
+        and report.NO_PROOF in lines
+    )
 
 
 def test_the_record_is_plain_json_and_empty_audits_have_not_passed():
-    body = report.record([finding()], Settings(), complete=True, plan="d", code_version="v", versions={}, skipped=[])
+    body = report.record(
+        [finding()], Settings(), complete=True, plan="d", code_version="v", versions={}, skipped=[]
+    )
     assert json.loads(json.dumps(body)) == body and body["passed"] and body["settings"]["seed"] == 0
     assert "seconds" not in body["findings"][0]
     assert not report.record([], Settings())["passed"]

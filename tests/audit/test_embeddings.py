@@ -1,4 +1,6 @@
-"""The audit of an inversion: it passes on the code as it is, and sees a bound, a noise or an isolation that is not there."""
+"""The audit of an inversion: it passes on the code as it is, and sees a bound, a noise or an
+isolation that is not there.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,17 @@ from sfumato.privacy.random import noise
 def run(tiny_base, tiny_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     return verbs.adapt(
-        tiny_images, output=folder / "run", ledger=folder / "ledger.sqlite", base=str(tiny_base), method="inversion", epsilon=4.0,
-        delta=1e-3, prompt="a {class} circle", expected_batch_size=12,
+        tiny_images,
+        output=folder / "run",
+        ledger=folder / "ledger.sqlite",
+        base=str(tiny_base),
+        method="inversion",
+        epsilon=4.0,
+        delta=1e-3,
+        prompt="a {class} circle",
+        expected_batch_size=12,
         method_options={"dimensions": 4, "inversion_steps": 2, "inversion_draws": 1},
-    )  # fmt: skip
+    )
 
 
 def test_an_inversion_run_is_audited_and_passes(run):

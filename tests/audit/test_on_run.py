@@ -1,4 +1,6 @@
-"""The audit of a run: nothing private is opened, the record is known to the ledger, the certificate states it, and a release may ask for it."""
+"""The audit of a run: nothing private is opened, the record is known to the ledger, the certificate
+states it, and a release may ask for it.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,28 @@ SOME = ["M3", "B", "H"]
 def run(tiny_base, tiny_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     return verbs.adapt(
-        tiny_images, output=folder / "run", ledger=folder / "ledger.sqlite", base=str(tiny_base), method="saliency",
-        method_options={"keep": 2, "rank": 2, "probe_units": 8, "probe_draws": 1, "probe_noise": 80.0}, epsilon=0.2,
-        delta=1e-3, steps=2, expected_batch_size=6, noise_draws=2, histogram=80.0, clipping="per-group",
-        classes=["circle", "cross", "square"], performance=Performance(micro_batch=8, precision="float32"),
-    )  # fmt: skip
+        tiny_images,
+        output=folder / "run",
+        ledger=folder / "ledger.sqlite",
+        base=str(tiny_base),
+        method="saliency",
+        method_options={
+            "keep": 2,
+            "rank": 2,
+            "probe_units": 8,
+            "probe_draws": 1,
+            "probe_noise": 80.0,
+        },
+        epsilon=0.2,
+        delta=1e-3,
+        steps=2,
+        expected_batch_size=6,
+        noise_draws=2,
+        histogram=80.0,
+        clipping="per-group",
+        classes=["circle", "cross", "square"],
+        performance=Performance(micro_batch=8, precision="float32"),
+    )
 
 
 @pytest.fixture
@@ -46,15 +65,38 @@ def test_a_run_is_audited_without_anything_private(bare, capsys):
     found = []
     body = on_run.audit_run(bare, names=SOME, on_finding=found.append)
     assert (
-        body["passed"] and not body["complete"] and [f.check for f in found] == [f["check"] for f in body["findings"]]
+        body["passed"]
+        and not body["complete"]
+        and [f.check for f in found] == [f["check"] for f in body["findings"]]
     )
     assert {f.check for f in found} == set(SOME) and any("probe" in f.subject for f in found)
-    assert body["plan"] == bare.plan.digest and body["code_version"] == code_version() and body["versions"]["torch"]
-    assert Run.open(bare.folder, bare.ledger_path).audit == body == json.loads((bare.folder / "audit.json").read_text())
+    assert (
+        body["plan"] == bare.plan.digest
+        and body["code_version"] == code_version()
+        and body["versions"]["torch"]
+    )
+    assert (
+        Run.open(bare.folder, bare.ledger_path).audit
+        == body
+        == json.loads((bare.folder / "audit.json").read_text())
+    )
 
 
 def test_all_checks_of_a_run_exist_and_follow_from_its_plan(bare):
-    assert set(on_run.checks_of(bare)) == {"M1", "M2", "M3", "M4", "M6", "A", "A2", "B", "B2", "B3", "H", "E"}
+    assert set(on_run.checks_of(bare)) == {
+        "M1",
+        "M2",
+        "M3",
+        "M4",
+        "M6",
+        "A",
+        "A2",
+        "B",
+        "B2",
+        "B3",
+        "H",
+        "E",
+    }
     exact, own = on_run.subjects(bare)
     assert exact.plan.clip_groups == own.plan.clip_groups == 2 and own.exact
     probe = on_run.one_shots(bare)[1]
@@ -87,18 +129,40 @@ def test_a_failure_is_recorded_and_ends_with_15(bare, monkeypatch, capsys):
 
 
 def record(**changes):
-    one = {"check": "A", "subject": "s", "passed": True, "numbers": 9, "alpha": 0.0, "sees": "x", "detail": ""}
+    one = {
+        "check": "A",
+        "subject": "s",
+        "passed": True,
+        "numbers": 9,
+        "alpha": 0.0,
+        "sees": "x",
+        "detail": "",
+    }
     facts = {
-        "passed": True, "complete": True, "settings": {"seed": 3, "alpha": 1e-6, "quick": False, "more": 0}, "plan": "p",
-        "code_version": "v", "versions": {"torch": "1"}, "findings": [one], "sentences": [audited.NO_PROOF], "skipped": ["x"],
-    }  # fmt: skip
+        "passed": True,
+        "complete": True,
+        "settings": {"seed": 3, "alpha": 1e-6, "quick": False, "more": 0},
+        "plan": "p",
+        "code_version": "v",
+        "versions": {"torch": "1"},
+        "findings": [one],
+        "sentences": [audited.NO_PROOF],
+        "skipped": ["x"],
+    }
     return facts | changes
 
 
 def test_the_certificate_says_what_was_found():
     facts = audited.audit_facts(record(), ["v", "v"])
-    assert facts["run"] and facts["passed"] and facts["same_code"] and facts["findings"][0]["check"] == "A"
-    assert "1 of 1 findings passed" in facts["statement"] and facts["statement"].endswith(audited.NO_PROOF)
+    assert (
+        facts["run"]
+        and facts["passed"]
+        and facts["same_code"]
+        and facts["findings"][0]["check"] == "A"
+    )
+    assert "1 of 1 findings passed" in facts["statement"] and facts["statement"].endswith(
+        audited.NO_PROOF
+    )
     audited.check_audit(facts)
     none = audited.audit_facts(None, ["v"])
     assert not none["run"] and none["statement"].startswith("None was run")

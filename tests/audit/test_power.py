@@ -1,4 +1,6 @@
-"""Planted bugs are found by the checks that are there for them, and correct code raises no alarm."""
+"""Planted bugs are found by the checks that are there for them, and correct code raises no
+alarm.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def b3():
 
 def few(check):
     """The sampler with three units a step on average."""
-    return lambda: check(sampling.drawn_by_sampler(key_of(0, "few"), 60, 0.05, 8000), 0.05, "few units", ALPHA)
+    return lambda: check(
+        sampling.drawn_by_sampler(key_of(0, "few"), 60, 0.05, 8000), 0.05, "few units", ALPHA
+    )
 
 
 def mechanism(name):
@@ -92,7 +96,10 @@ FOUND = {
     "noise of the mean on the sum": (bugs.noise_times(1 / 4.5), a),
     "noise rounded to bfloat16": (bugs.changed_noise(lambda z, sd: z.bfloat16().float()), a),
     "noise cut at 3 sd": (bugs.changed_noise(lambda z, sd: z.clamp(-3 * sd, 3 * sd)), a),
-    "noise uniform": (bugs.changed_noise(lambda z, sd: (torch.special.ndtr(z / sd) - 0.5) * 12**0.5 * sd), a),
+    "noise uniform": (
+        bugs.changed_noise(lambda z, sd: (torch.special.ndtr(z / sd) - 0.5) * 12**0.5 * sd),
+        a,
+    ),
     "the same noise every step": (bugs.same_noise_every_step, a2),
     "the same noise every attempt": (bugs.same_noise_every_attempt, a2),
     "the same noise in every tensor": (bugs.same_noise_every_tensor, a2),
@@ -124,7 +131,10 @@ FOUND = {
     "pairs drawn together": (bugs.pairs_together, b3),
     "histogram noise x 0.9": (bugs.histogram_noise_times(0.9), h()),
     "histogram noise for one image": (bugs.histogram_forgets_the_unit, h()),
-    "histogram counts all of a unit": (bugs.histogram_counts_all, m1_query("histogram, 3 per unit")),
+    "histogram counts all of a unit": (
+        bugs.histogram_counts_all,
+        m1_query("histogram, 3 per unit"),
+    ),
     "probe noise of C_s": (bugs.probe_noise_of_the_norm, h("probe, squares, C_s = 2")),
     "probe without a bound": (bugs.probe_without_a_bound, m1_query("probe, squares, C_s = 2")),
 }
@@ -140,7 +150,9 @@ def test_a_planted_bug_is_found(monkeypatch, bug):
     assert not finding.detail.startswith("stopped with") or "SfumatoError" in finding.detail
 
 
-@pytest.mark.parametrize("check", sorted({check for _, check in FOUND.values()}, key=str), ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "check", sorted({check for _, check in FOUND.values()}, key=str), ids=lambda c: c.__name__
+)
 def test_correct_code_passes(check):
     finding = check()
     assert finding.passed, finding.detail
@@ -184,7 +196,9 @@ def test_canaries_see_what_is_loud(monkeypatch, bug):
 
 @pytest.mark.slow
 def test_alarms_of_correct_code_are_as_rare_as_they_say():
-    """At alpha = 2 % each of the statistical checks, over 30 seeds: alarms are not more frequent than that."""
+    """At alpha = 2 % each of the statistical checks, over 30 seeds: alarms are not more frequent
+    than that.
+    """
     alpha, alarms = 0.02, []
     query = mechanism("histogram, 1 per unit")
     for seed in range(30):
@@ -195,7 +209,10 @@ def test_alarms_of_correct_code_are_as_rare_as_they_say():
             oneshot.noise(query, seed, alpha),
         ]
         draws = sampling.drawn_by_sampler(key_of(seed, "alarms"), 500, 0.3, 100)
-        found += [check(draws, 0.3, "", alpha) for check in (sampling.rate, sampling.sizes, sampling.dependence)]
+        found += [
+            check(draws, 0.3, "", alpha)
+            for check in (sampling.rate, sampling.sizes, sampling.dependence)
+        ]
         alarms += [not finding.passed for finding in found]
     assert sum(alarms) <= 12  # of 210 at 2 %: 4.2 expected, more than 12 once in 2,000 times
     assert np.mean(alarms) < 0.06

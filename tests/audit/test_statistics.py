@@ -28,8 +28,15 @@ def test_they_are_two_sided():
 
 
 def test_the_reference_sizes_for_noise():
-    """Numbers for noise x c at alpha 1e-6 and power 99.9 %, as tabulated; the test is exact, the table an approximation."""
-    for factor, numbers, room in ((0.5, 109, 0.08), (0.9, 2918, 0.005), (0.95, 11_969, 2e-3), (0.98, 76_036, 1e-3)):
+    """Numbers for noise x c at alpha 1e-6 and power 99.9 %, as tabulated; the test is exact, the
+    table an approximation.
+    """
+    for factor, numbers, room in (
+        (0.5, 109, 0.08),
+        (0.9, 2918, 0.005),
+        (0.95, 11_969, 2e-3),
+        (0.98, 76_036, 1e-3),
+    ):
         assert statistics.noise_seen(numbers, 1e-6) == pytest.approx(factor, abs=room)
     one_sided = 2e-6  # the table's alpha is one-sided
     assert statistics.noise_seen(305_862, one_sided) == pytest.approx(0.99, abs=2e-5)
@@ -39,7 +46,10 @@ def test_the_reference_sizes_for_noise():
 def test_noise_of_the_size_seen_is_found_as_often_as_it_says():
     numbers, alpha = 20_000, 1e-3
     factor = statistics.noise_seen(numbers, alpha, power=0.9)
-    found = [statistics.chi_square_p(factor**2 * RNG.chisquare(numbers), numbers) < alpha for _ in range(2000)]
+    found = [
+        statistics.chi_square_p(factor**2 * RNG.chisquare(numbers), numbers) < alpha
+        for _ in range(2000)
+    ]
     assert np.mean(found) == pytest.approx(0.9, abs=0.03)
 
 
@@ -50,12 +60,17 @@ def test_the_rate_seen_is_the_reference():
 def test_the_lower_bound_is_low_for_noise_and_never_above_the_truth():
     inside = RNG.random(4000) < 0.5
     assert lower_bound(RNG.standard_normal(4000), inside) < 0.7
-    assert lower_bound(inside + 0.0, inside) > 3.5  # all guesses right: as much as 400 guesses can say
+    # all guesses right: as much as 400 guesses can say
+    assert lower_bound(inside + 0.0, inside) > 3.5
     scores = score(simulated(inside, RNG))
-    assert 1.0 < lower_bound(scores, inside) < 10.0 and separation(scores, inside) == pytest.approx(1.78, abs=0.3)
+    assert 1.0 < lower_bound(scores, inside) < 10.0 and separation(scores, inside) == pytest.approx(
+        1.78, abs=0.3
+    )
 
 
 def test_a_refutation_is_a_binomial_tail_and_delta_costs_power():
-    assert refutation(100, 20, 15, 1.0, 0.0) == pytest.approx(float(stats.binom.sf(14, 20, 1 / (1 + np.exp(-1)))))
+    assert refutation(100, 20, 15, 1.0, 0.0) == pytest.approx(
+        float(stats.binom.sf(14, 20, 1 / (1 + np.exp(-1))))
+    )
     assert refutation(100, 20, 20, 1.0, 1e-2) > refutation(100, 20, 20, 1.0, 0.0)
     assert refutation(100, 20, 0, 1.0, 0.0) == 1.0

@@ -1,4 +1,6 @@
-"""METHODS, M5 and M7, on a made-up pipeline: real methods and whole runs. Slow, because they load diffusers and price plans."""
+"""METHODS, M5 and M7, on a made-up pipeline: real methods and whole runs. Slow, because they load
+diffusers and price plans.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
 
     monkeypatch.setattr(inputs, "load_records", spying)
     page = sys.modules["sfumato.verbs.synthesize"]
-    monkeypatch.setattr(page, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts])
+    monkeypatch.setattr(
+        page, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts]
+    )
     finding = taint.untouched(0)
     assert not finding.passed and "pictures per class" in finding.detail
 

@@ -1,4 +1,6 @@
-"""Weights are known by their numbers: another file, name, shard or precision makes no other model of them."""
+"""Weights are known by their numbers: another file, name, shard or precision makes no other model
+of them.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def all_of(made):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_copy_is_known(tmp_path, dtype):
-    made = all_of(made_contents_of_files(model(tmp_path / "run", {"a.weight": SIDE, "b.weight": SMALL})))
-    copy = model(tmp_path / "copy" / "unet", {"other.name.weight": SIDE.to(dtype)}, "part-1.safetensors")
+    made = all_of(
+        made_contents_of_files(model(tmp_path / "run", {"a.weight": SIDE, "b.weight": SMALL}))
+    )
+    copy = model(
+        tmp_path / "copy" / "unet", {"other.name.weight": SIDE.to(dtype)}, "part-1.safetensors"
+    )
     model(copy, {"again.weight": SMALL.to(dtype)}, "part-2.safetensors")
     assert made and made <= set(contents_of_files(tmp_path / "copy"))
     assert not made & set(contents_of_files(model(tmp_path / "else", {"a.weight": SIDE + 1e-2})))
@@ -50,7 +56,9 @@ def test_an_edited_number_hides_its_own_block_alone(numbers, size):
     found = contents([("b", edited)])
     assert [content in found for content in made] == [i != 1 for i in range(len(made))]
     # What the run left as it was in the base is in no block of its own.
-    assert made_contents([("b", edited)], contents([("a", tensor)])) == [[next(c for c in found if c not in made)]]
+    assert made_contents([("b", edited)], contents([("a", tensor)])) == [
+        [next(c for c in found if c not in made)]
+    ]
 
 
 def test_every_tensor_is_noted_however_many_there_are():
@@ -65,17 +73,26 @@ def test_blocks_that_say_too_little_are_left_out():
     assert made_contents([("same", same), ("few", few), ("number", number), ("steps", steps)]) == []
     # One number among zeros would be found in anybody's model.
     same[7] = 0.3
-    assert made_contents([("same", same)]) == [] == made_contents([("large", torch.nn.functional.pad(same, (0, LARGE)))])
+    assert (
+        made_contents([("same", same)])
+        == []
+        == made_contents([("large", torch.nn.functional.pad(same, (0, LARGE)))])
+    )
     # Different ones that a first glance misses count.
     late = torch.zeros(LARGE)
     late[1 : LARGE_BLOCK : LARGE_BLOCK // 32] = torch.randn(32)
     assert len(made_contents([("late", late)])[0]) == 1
 
 
-@pytest.mark.parametrize("name", ["text_model.embeddings.token_embedding.weight", "<artwork>", "<a.b>", "weight/tokens.weight"])
+@pytest.mark.parametrize(
+    "name",
+    ["text_model.embeddings.token_embedding.weight", "<artwork>", "<a.b>", "weight/tokens.weight"],
+)
 def test_a_token_is_known_in_another_table(tmp_path, name):
     token = all_of(made_contents([(name, TABLE[:2])]))
-    larger = {"text_model.embeddings.token_embedding.weight": torch.cat([torch.randn(3, 16), TABLE[1:2]])}
+    larger = {
+        "text_model.embeddings.token_embedding.weight": torch.cat([torch.randn(3, 16), TABLE[1:2]])
+    }
     assert len(token & set(contents_of_files(model(tmp_path, larger)))) == 1
 
 

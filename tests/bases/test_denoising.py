@@ -15,7 +15,9 @@ def base(tiny_base):
 
 
 def predictions(base, steps=(900, 500, 100)):
-    """What the sampler's denoiser and the plain call predict at the same places, and the memory that was kept."""
+    """What the sampler's denoiser and the plain call predict at the same places, and the memory
+    that was kept.
+    """
     text = embed_prompts(base, ["circle", "cross", "square"])
     generator = torch.Generator().manual_seed(0)
     denoise, memory, pairs = make_denoiser(base), {}, []
@@ -31,13 +33,19 @@ def test_it_predicts_what_the_base_predicts(base):
     before = {name: type(p) for name, p in base.unet.attn_processors.items()}
     pairs, memory = predictions(base)
     assert all(torch.equal(fast, plain) for fast, plain in pairs)
-    assert len(memory) == 4  # cross-attentions: one on the way down, one in the middle, two on the way up
+    # cross-attentions: one on the way down, one in the middle, two on the way up
+    assert len(memory) == 4
     assert {name: type(p) for name, p in base.unet.attn_processors.items()} == before
 
 
 def test_an_adapter_that_is_not_merged_takes_part(base):
     without = predictions(base)[0]
-    add_lora(base, [n for n, _ in base.unet.named_modules() if n.endswith((".to_q", ".to_k", ".to_v"))], 2, 2.0)
+    add_lora(
+        base,
+        [n for n, _ in base.unet.named_modules() if n.endswith((".to_q", ".to_k", ".to_v"))],
+        2,
+        2.0,
+    )
     with torch.no_grad():
         for name, p in base.unet.named_parameters():
             if "lora_B" in name:
@@ -67,4 +75,6 @@ def test_weights_are_shared(base):
         base.unet.conv_out.weight.zero_()
         base.unet.conv_out.bias.zero_()
     text = embed_prompts(base, ["circle"])
-    assert before[0][0].any() and not denoise(torch.ones(1, 4, 8, 8), torch.tensor(5), text, {}).any()
+    assert (
+        before[0][0].any() and not denoise(torch.ones(1, 4, 8, 8), torch.tensor(5), text, {}).any()
+    )

@@ -1,4 +1,6 @@
-"""What a base is made of: files that somebody looked at, and nothing that a loader would find elsewhere."""
+"""What a base is made of: files that somebody looked at, and nothing that a loader would find
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -60,10 +62,17 @@ def test_what_is_no_file_is_refused(copy):
     refused(copy, "is no file: remove it")
 
 
-@pytest.mark.parametrize(("part", "taken"), [
-    (WEIGHTS, True), ("other.safetensors", False), ("../vae/" + WEIGHTS, False), ("weights.dat", False), ("w.safetensors.2", False),
-    (3, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("part", "taken"),
+    [
+        (WEIGHTS, True),
+        ("other.safetensors", False),
+        ("../vae/" + WEIGHTS, False),
+        ("weights.dat", False),
+        ("w.safetensors.2", False),
+        (3, False),
+    ],
+)
 def test_shards_are_safetensors_beside_their_index(copy, part, taken):
     for name in ("weights.dat", "w.safetensors.2"):
         if part == name:
@@ -84,7 +93,9 @@ def test_an_index_that_names_nothing(copy, text):
     refused(copy, "no safetensors file beside it|not readable JSON")
 
 
-@pytest.mark.parametrize("name", ["w.dat", "model.msgpack", "model.SAFETENSORS", "weights", "deep/er/model.onnx"])
+@pytest.mark.parametrize(
+    "name", ["w.dat", "model.msgpack", "model.SAFETENSORS", "weights", "deep/er/model.onnx"]
+)
 def test_a_component_holds_only_what_is_read(copy, name):
     (copy / "text_encoder" / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / "text_encoder" / name).write_bytes(b"x")
@@ -103,5 +114,7 @@ def test_a_loader_is_not_sent_elsewhere(copy):
     config.write_text(json.dumps(body | {"transformers_weights": "other.safetensors"}))
     refused(copy, "names another file for its weights")
     config.write_text(json.dumps(body))
-    (copy / "text_encoder" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "elsewhere"}))
+    (copy / "text_encoder" / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "elsewhere"})
+    )
     refused(copy, "sends its loader to another model")

@@ -1,4 +1,6 @@
-"""LoDA branches: their formula, merging, the engines' agreement, and files that open without sfumato."""
+"""LoDA branches: their formula, merging, the engines' agreement, and files that open without
+sfumato.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,29 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sfumato.bases import LODA_FILE, LORA_FILE, LoDA, add_loda, branches, load_base, load_loda, remove_loda, save_loda
+from sfumato.bases import (
+    LODA_FILE,
+    LORA_FILE,
+    LoDA,
+    add_loda,
+    branches,
+    load_base,
+    load_loda,
+    remove_loda,
+    save_loda,
+)
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine
 
 torch.set_num_threads(1)
-TARGETS = ["down_blocks.0.resnets.0.conv1", "down_blocks.0.downsamplers.0.conv", "mid_block.attentions.0.proj_in",
-           "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0", "up_blocks.0.upsamplers.0.conv", "conv_out"]  # fmt: skip
+TARGETS = [
+    "down_blocks.0.resnets.0.conv1",
+    "down_blocks.0.downsamplers.0.conv",
+    "mid_block.attentions.0.proj_in",
+    "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0",
+    "up_blocks.0.upsamplers.0.conv",
+    "conv_out",
+]
 HOSTS = {
     "linear": lambda: (nn.Linear(5, 7), (4, 3, 5)),
     "conv": lambda: (nn.Conv2d(3, 5, 3, padding=1), (4, 3, 6, 6)),
@@ -57,10 +75,14 @@ def test_merging_changes_no_output_and_can_be_undone(kind):
     weight, before = branch.host.weight.clone(), branch(x)
     branch.merge()
     branch.merge()
-    assert torch.allclose(branch(x), before, atol=1e-5) and torch.allclose(branch.host(x), before, atol=1e-5)
+    assert torch.allclose(branch(x), before, atol=1e-5) and torch.allclose(
+        branch.host(x), before, atol=1e-5
+    )
     branch.unmerge()
     branch.unmerge()
-    assert torch.allclose(branch.host.weight, weight, atol=1e-6) and torch.allclose(branch(x), before, atol=1e-5)
+    assert torch.allclose(branch.host.weight, weight, atol=1e-6) and torch.allclose(
+        branch(x), before, atol=1e-5
+    )
 
 
 def test_a_branch_that_is_not_linear_does_not_merge():
@@ -101,14 +123,21 @@ def test_both_engines_agree(kind, activation, draws):
 def predict(unet):
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        return unet(torch.randn(2, 4, 8, 8, generator=g), torch.tensor(300), torch.randn(2, 8, 16, generator=g)).sample
+        return unet(
+            torch.randn(2, 4, 8, 8, generator=g),
+            torch.tensor(300),
+            torch.randn(2, 8, 16, generator=g),
+        ).sample
 
 
 def trained(tiny_base, activation):
     base = load_base(tiny_base)
     start = predict(base.unet)
     add_loda(base, TARGETS, 2, 2.0, activation)
-    assert list(branches(base.unet)) == sorted(TARGETS, key=list(branches(base.unet)).index) and len(TARGETS) == 6
+    assert (
+        list(branches(base.unet)) == sorted(TARGETS, key=list(branches(base.unet)).index)
+        and len(TARGETS) == 6
+    )
     assert torch.equal(predict(base.unet), start)
     for branch in branches(base.unet).values():
         nn.init.normal_(branch.up.weight, std=0.1)

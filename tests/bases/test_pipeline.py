@@ -44,7 +44,11 @@ def refused(folder, match):
 
 
 def test_a_pipeline_folder_opens_frozen(base):
-    assert (base.latent_shape[1:], base.resolution, base.scheduler.config.prediction_type) == ((8, 8), 16, "v_prediction")
+    assert (base.latent_shape[1:], base.resolution, base.scheduler.config.prediction_type) == (
+        (8, 8),
+        16,
+        "v_prediction",
+    )
     for model in (base.unet, base.vae, base.text_encoder):
         assert not model.training and not any(p.requires_grad for p in model.parameters())
         assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -74,32 +78,57 @@ def two_encoders(tiny_base, tmp_path_factory):
     base = load_base(tiny_base)
     unet = UNet2DConditionModel.from_config(
         dict(base.unet.config)
-        | {"cross_attention_dim": 32, "addition_embed_type": "text_time", "addition_time_embed_dim": 8}
-        | {"projection_class_embeddings_input_dim": 6 * 8 + 16, "mid_block_type": "UNetMidBlock2DCrossAttn"}
+        | {
+            "cross_attention_dim": 32,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+        }
+        | {
+            "projection_class_embeddings_input_dim": 6 * 8 + 16,
+            "mid_block_type": "UNetMidBlock2DCrossAttn",
+        }
     )
     second = CLIPTextModelWithProjection(base.text_encoder.config)
     folder = tmp_path_factory.mktemp("xl") / "base"
     StableDiffusionXLPipeline(
-        base.vae, base.text_encoder, second, base.tokenizer, base.tokenizer, unet, base.scheduler, add_watermarker=False
+        base.vae,
+        base.text_encoder,
+        second,
+        base.tokenizer,
+        base.tokenizer,
+        unet,
+        base.scheduler,
+        add_watermarker=False,
     ).save_pretrained(folder, safe_serialization=True)
     return folder
 
 
-def test_two_text_encoders_are_refused_by_name_before_anything_is_spent(two_encoders, tiny_images, tmp_path):
+def test_two_text_encoders_are_refused_by_name_before_anything_is_spent(
+    two_encoders, tiny_images, tmp_path
+):
     from diffusers import StableDiffusionXLPipeline
 
     from sfumato import verbs
     from sfumato.runs.budget import open_ledger
 
     # The folder is whole: diffusers opens it and draws.
-    pipe = StableDiffusionXLPipeline.from_pretrained(two_encoders, local_files_only=True, add_watermarker=False)
+    pipe = StableDiffusionXLPipeline.from_pretrained(
+        two_encoders, local_files_only=True, add_watermarker=False
+    )
     pipe.set_progress_bar_config(disable=True)
-    assert pipe("circle", num_inference_steps=1, height=16, width=16, output_type="np").images.shape == (1, 16, 16, 3)
+    assert pipe(
+        "circle", num_inference_steps=1, height=16, width=16, output_type="np"
+    ).images.shape == (1, 16, 16, 3)
     refused(two_encoders, "two text encoders: sfumato adapts bases with one")
     ledger = tmp_path / "ledger.sqlite"
     with pytest.raises(SfumatoError, match="two text encoders"):
         verbs.adapt(
-            tiny_images, output=tmp_path / "run", ledger=ledger, epsilon=1.0, method="inversion", base=str(two_encoders)
+            tiny_images,
+            output=tmp_path / "run",
+            ledger=ledger,
+            epsilon=1.0,
+            method="inversion",
+            base=str(two_encoders),
         )
     assert not (tmp_path / "run").exists() and "CHARGE" not in repr(list(open_ledger(ledger).rows))
 
@@ -112,7 +141,9 @@ def test_pickles_are_refused_wherever_they_lie(copy, name):
 
 
 def test_pickled_weights_alone_are_refused(copy):
-    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(copy / "unet" / "diffusion_pytorch_model.bin")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(
+        copy / "unet" / "diffusion_pytorch_model.bin"
+    )
     refused(copy, "pickle")
 
 
@@ -138,7 +169,9 @@ def test_code_of_its_own(copy):
     refused(copy, "code of its own")
 
 
-@pytest.mark.parametrize("name", ["unet/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["unet/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json"]
+)
 def test_a_config_that_asks_for_code(copy, name):
     edit(copy / name, auto_map={"AutoModel": "modeling.Model"})
     refused(copy, "asks for code")
@@ -177,7 +210,12 @@ def test_damaged_weights(copy, harm):
         else:
             del state[name]
         save_file(state, path, metadata={"format": "pt"})
-    refused(copy, {"missing": "is incomplete", "shape": "does not load"}.get(harm, "not a whole safetensors file"))
+    refused(
+        copy,
+        {"missing": "is incomplete", "shape": "does not load"}.get(
+            harm, "not a whole safetensors file"
+        ),
+    )
 
 
 def test_a_text_encoder_with_missing_weights(copy):
@@ -211,7 +249,11 @@ def test_a_scheduler_without_a_variance_preserving_schedule(copy):
 def test_another_number_of_times_and_another_prediction(copy):
     edit(copy / "scheduler" / "scheduler_config.json", num_train_timesteps=100)
     refused(copy, "1000 times")
-    edit(copy / "scheduler" / "scheduler_config.json", num_train_timesteps=1000, prediction_type="sample")
+    edit(
+        copy / "scheduler" / "scheduler_config.json",
+        num_train_timesteps=1000,
+        prediction_type="sample",
+    )
     refused(copy, "predicts sample")
 
 
@@ -254,22 +296,41 @@ def test_long_prompts_and_unknown_words(base):
 
 
 def test_a_scheduler_by_name_keeps_the_bases_schedule(base):
-    for name in ("DPMSolverMultistepScheduler", "DDIMScheduler", "EulerAncestralDiscreteScheduler", "DDPMScheduler"):
+    for name in (
+        "DPMSolverMultistepScheduler",
+        "DDIMScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "DDPMScheduler",
+    ):
         made = make_scheduler(base, name)
         assert type(made).__name__ == name and made.config.prediction_type == "v_prediction"
         assert torch.equal(made.alphas_cumprod, base.scheduler.alphas_cumprod)
-    for name in ("Nonsense", "NonsenseScheduler", "AutoencoderKL", "FlowMatchEulerDiscreteScheduler", "SchedulerMixin"):
+    for name in (
+        "Nonsense",
+        "NonsenseScheduler",
+        "AutoencoderKL",
+        "FlowMatchEulerDiscreteScheduler",
+        "SchedulerMixin",
+    ):
         with pytest.raises(SfumatoError, match="choose one of"):
             make_scheduler(base, name)
 
 
 @pytest.mark.parametrize("name", ("glyphs", "letters", "icons"))
 def test_the_lines_of_a_bundled_card_draw_a_picture(name):
-    """Weights are stored in half precision, and parts opened without a dtype do not fit together."""
+    """Weights are stored in half precision, and parts opened without a dtype do not fit
+    together.
+    """
     folder = bundled_bases()[name]
-    lines = [line.strip() for line in (folder / "README.md").read_text().splitlines() if line.startswith("    ")]
+    lines = [
+        line.strip()
+        for line in (folder / "README.md").read_text().splitlines()
+        if line.startswith("    ")
+    ]
     scope: dict = {}
     exec("\n".join(lines[:3]).replace("PATH OF THIS FOLDER", str(folder)), scope)
     scope["pipe"].set_progress_bar_config(disable=True)
-    picture = scope["pipe"]("a", num_inference_steps=1, guidance_scale=1.0, output_type="np").images[0]
+    picture = scope["pipe"](
+        "a", num_inference_steps=1, guidance_scale=1.0, output_type="np"
+    ).images[0]
     assert picture.shape == (32, 32, 3) and np.isfinite(picture).all()

@@ -35,7 +35,13 @@ BLOCKER = """
 
 
 def alone(script: str, *arguments) -> str:
-    command = [sys.executable, "-I", "-c", textwrap.dedent(BLOCKER) + textwrap.dedent(script), *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        textwrap.dedent(BLOCKER) + textwrap.dedent(script),
+        *map(str, arguments),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -88,7 +94,8 @@ def test_a_pipeline_is_saved_in_half_precision_safetensors(tiny_base, tmp_path):
     assert kinds <= {".json", ".safetensors", ".txt"}
     state = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
     assert all(t.dtype == torch.float16 for t in state.values())
-    assert all(p.dtype == torch.float32 for p in base.unet.parameters())  # the original is left alone
+    # the original is left alone
+    assert all(p.dtype == torch.float32 for p in base.unet.parameters())
     again = load_base(tmp_path / "out")
     assert torch.allclose(predict(again), predict(base), atol=1e-2)
 

@@ -1,11 +1,20 @@
-"""Placeholder tokens: one id each, saved and loaded, and the same embeddings in training and in the saved pipeline."""
+"""Placeholder tokens: one id each, saved and loaded, and the same embeddings in training and in the
+saved pipeline.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from sfumato.bases import PromptEncoder, add_placeholders, as_pipeline, embed_prompts, load_base, save_pipeline
+from sfumato.bases import (
+    PromptEncoder,
+    add_placeholders,
+    as_pipeline,
+    embed_prompts,
+    load_base,
+    save_pipeline,
+)
 from sfumato.errors import SfumatoError
 
 WORDS = ("<class-0>", "<class-1>", "<class-10>")
@@ -26,9 +35,13 @@ def test_one_new_id_each_started_from_its_look_alike(base):
         assert base.tokenizer(word, add_special_tokens=False).input_ids == [number]
         assert base.tokenizer(f"a {word} circle", add_special_tokens=False).input_ids[1] == number
     after = base.text_encoder.get_input_embeddings().weight
-    rows = [base.tokenizer(t, add_special_tokens=False).input_ids for t in ("circle", "small letter")]
+    rows = [
+        base.tokenizer(t, add_special_tokens=False).input_ids for t in ("circle", "small letter")
+    ]
     assert torch.equal(after[:before], table) and len(after) == before + 3
-    assert torch.equal(after[ids[0]], table[rows[0]].mean(0)) and torch.equal(after[ids[2]], table[rows[1]].mean(0))
+    assert torch.equal(after[ids[0]], table[rows[0]].mean(0)) and torch.equal(
+        after[ids[2]], table[rows[1]].mean(0)
+    )
     assert torch.allclose(after[ids[1]], table.mean(0))
     assert not any(p.requires_grad for p in base.text_encoder.parameters())
 
@@ -47,7 +60,9 @@ def test_training_sees_what_the_saved_pipeline_computes(base, tmp_path):
     ids = add_placeholders(base, WORDS, ("circle", "cross", None))
     encoder = PromptEncoder(base, PROMPTS, ids)
     with torch.no_grad():
-        encoder.tokens.weight += torch.randn(encoder.tokens.weight.shape, generator=torch.Generator().manual_seed(0))
+        encoder.tokens.weight += torch.randn(
+            encoder.tokens.weight.shape, generator=torch.Generator().manual_seed(0)
+        )
     labels = torch.tensor([2, 0, 1, 0])
     seen = encoder(labels).detach()
     write_embeddings(base, ids, encoder.tokens.weight.detach())
@@ -57,11 +72,15 @@ def test_training_sees_what_the_saved_pipeline_computes(base, tmp_path):
 
     save_pipeline(base, tmp_path / "saved", torch.float32)
     saved = StableDiffusionPipeline.from_pretrained(tmp_path / "saved", local_files_only=True)
-    assert [saved.tokenizer(w, add_special_tokens=False).input_ids for w in WORDS] == [[i] for i in ids]
+    assert [saved.tokenizer(w, add_special_tokens=False).input_ids for w in WORDS] == [
+        [i] for i in ids
+    ]
     theirs, _ = saved.encode_prompt([PROMPTS[i] for i in labels], "cpu", 1, False)
     assert torch.allclose(seen, theirs, atol=1e-6)
     again = load_base(tmp_path / "saved")
-    assert torch.allclose(embed_prompts(again, PROMPTS), encoder(torch.arange(3)).detach(), atol=1e-6)
+    assert torch.allclose(
+        embed_prompts(again, PROMPTS), encoder(torch.arange(3)).detach(), atol=1e-6
+    )
 
 
 def test_gradients_reach_the_rows_in_use_and_nothing_else(base):
@@ -85,6 +104,10 @@ def test_the_hook_is_gone_after_an_error(base):
 
 def test_every_prompt_must_hold_its_own_placeholder_once(base):
     ids = add_placeholders(base, WORDS[:2], (None, None))
-    for prompts in (("circle", "<class-1>"), ("<class-1>", "<class-0>"), ("<class-0> <class-0>", "<class-1>")):
+    for prompts in (
+        ("circle", "<class-1>"),
+        ("<class-1>", "<class-0>"),
+        ("<class-0> <class-0>", "<class-1>"),
+    ):
         with pytest.raises(SfumatoError, match="exactly once"):
             PromptEncoder(base, prompts, ids)

@@ -1,4 +1,6 @@
-"""Token vectors: what inversion trains on is what diffusers computes from the saved file, with one vector or several."""
+"""Token vectors: what inversion trains on is what diffusers computes from the saved file, with one
+vector or several.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def test_diffusers_loads_the_file_and_sees_the_same_prompt(tiny_base, tmp_path, 
     rows = torch.randn(4, vectors, 16, generator=torch.Generator().manual_seed(0))
     rows[2:] = rows[:2]
     seen = encoder(rows, torch.tensor([0, 1, 0, 1]))
-    assert torch.equal(seen[:2], seen[2:]) and len(base.tokenizer) == len(before)  # nothing was resized
+    # nothing was resized
+    assert torch.equal(seen[:2], seen[2:]) and len(base.tokenizer) == len(before)
     save_embeds(tmp_path, {"<s>": rows[0], "<s2>": rows[1]})
     assert [p.name for p in embeds_files(tmp_path)] == [
         "learned_embeds-000.safetensors",

@@ -15,8 +15,26 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def row() -> dict:
-    options = ["--models", "tiny", "--trainable", "attention", "--draws", "2", "--rounds", "2", "--peer-rounds", "1"]
-    command = [sys.executable, "benchmarks/engine.py", *options, "--methods", "reference,torch.func vmap", "--json"]
+    options = [
+        "--models",
+        "tiny",
+        "--trainable",
+        "attention",
+        "--draws",
+        "2",
+        "--rounds",
+        "2",
+        "--peer-rounds",
+        "1",
+    ]
+    command = [
+        sys.executable,
+        "benchmarks/engine.py",
+        *options,
+        "--methods",
+        "reference,torch.func vmap",
+        "--json",
+    ]
     done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
@@ -25,7 +43,16 @@ def row() -> dict:
 
 def test_a_row_has_the_promised_keys(row):
     promised = {"model", "trainable", "K", "ratio_time", "ratio_memory", "peers", "max_rel_error"}
-    more = {"ratio_same_twice", "base_seconds", "versions", "threads", "processor", "commit", "strategies", "met"}
+    more = {
+        "ratio_same_twice",
+        "base_seconds",
+        "versions",
+        "threads",
+        "processor",
+        "commit",
+        "strategies",
+        "met",
+    }
     assert promised | more <= set(row)
     assert (row["model"], row["trainable"], row["K"], row["threads"]) == ("tiny", "attention", 2, 1)
 

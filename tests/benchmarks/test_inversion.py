@@ -1,4 +1,6 @@
-"""The benchmarks of inversion run on a tiny base and made-up packs, and the reserved packs are chosen by their rule."""
+"""The benchmarks of inversion run on a tiny base and made-up packs, and the reserved packs are
+chosen by their rule.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture
 def programs(monkeypatch):
-    """The modules `inversion` and `packs` of the folder, with made-up pictures in place of npm packages."""
+    """The modules `inversion` and `packs` of the folder, with made-up pictures in place of npm
+    packages.
+    """
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for name in ("inversion", "packs", "measure"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -26,9 +30,15 @@ def programs(monkeypatch):
 
     rng = np.random.default_rng(0)
     monkeypatch.setattr(
-        packs, "private_pack", lambda name, cache: (rng.integers(0, 255, (240, 16, 16, 3), np.uint8), [])
+        packs,
+        "private_pack",
+        lambda name, cache: (rng.integers(0, 255, (240, 16, 16, 3), np.uint8), []),
     )
-    made = (rng.integers(0, 255, (12, 16, 16, 3), np.uint8), np.repeat(np.arange(3), 4), ["a", "b", "c"])
+    made = (
+        rng.integers(0, 255, (12, 16, 16, 3), np.uint8),
+        np.repeat(np.arange(3), 4),
+        ["a", "b", "c"],
+    )
     monkeypatch.setattr(packs, "public_packs", lambda cache, each: made)
     yield inversion, packs
     for name in ("inversion", "packs", "measure"):

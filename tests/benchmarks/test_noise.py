@@ -1,4 +1,6 @@
-"""The benchmarks of the noise: every way is timed, and the attacks on low bits bite where noise is floats and only there."""
+"""The benchmarks of the noise: every way is timed, and the attacks on low bits bite where noise is
+floats and only there.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def test_every_way_is_timed(programs):
 
 @pytest.mark.slow
 def test_the_attacks_bite_on_floats_alone(programs):
-    """120 steps of the real loop at sigma 1: most guesses on the control are right, those on what leaves are near the bound."""
+    """120 steps of the real loop at sigma 1: most guesses on the control are right, those on what
+    leaves are near the bound.
+    """
     rows = {row["output"]: row for row in programs[1].measure(1.0, trials=120)}
     assert set(rows) == set(programs[1].OUTPUTS)
     assert rows["control"]["accuracy"]["impossible"] > 0.9 and not rows["control"]["within"]
@@ -43,11 +47,15 @@ def test_the_attacks_bite_on_floats_alone(programs):
 
 
 def test_statistics_of_the_attack(programs):
-    """Numbers that float noise cannot have made are counted, and trailing zeros and equal bits are what they say."""
+    """Numbers that float noise cannot have made are counted, and trailing zeros and equal bits are
+    what they say.
+    """
     low_bits = programs[1]
     clean = np.float32([1.0, 1.0, 1e-3])
     assert low_bits.impossible(clean + np.float32([0.25, 0.125, 1.0]), clean) == 0
-    assert low_bits.impossible(np.float32([2**-30]), np.float32([1.0])) == 1  # below the last place of 1
-    assert low_bits.trailing_zeros(np.float64([3.0, 4.0]), np.float64([1.0, 0.0])) == 61.5  # 2 and 4, in units of 2^-60
+    # below the last place of 1
+    assert low_bits.impossible(np.float32([2**-30]), np.float32([1.0])) == 1
+    # 2 and 4, in units of 2^-60
+    assert low_bits.trailing_zeros(np.float64([3.0, 4.0]), np.float64([1.0, 0.0])) == 61.5
     seen, out, inn = (np.int64(v) for v in ([5, 6], [4, 4], [5, 7]))
     assert low_bits.features(seen, (out, inn), inn - out)[3:] == [0.0, 1.0, 1.0]

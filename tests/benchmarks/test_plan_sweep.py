@@ -1,4 +1,6 @@
-"""Plans of every kind: what could be charged can be certified, printed and verified; a thousand more in the slow tests."""
+"""Plans of every kind: what could be charged can be certified, printed and verified; a thousand
+more in the slow tests.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ def plan_sweep(monkeypatch):
 
     for module, names in {
         accounting: ("calibrate", "epsilon_of", "curve", "attack_success", "rdp_epsilon"),
-        prices: ("record_groups",), consistency: ("record_groups",), certificate: ("prices_of",), verify_privacy: ("price",),
-    }.items():  # fmt: skip
+        prices: ("record_groups",),
+        consistency: ("record_groups",),
+        certificate: ("prices_of",),
+        verify_privacy: ("price",),
+    }.items():
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
     plan_sweep.share_prices()
@@ -35,11 +40,27 @@ def plan_sweep(monkeypatch):
 
 SUM = Aggregation("clip", 2, 16, 1, "vocabulary", True, (20.0, 20.0))
 COMMON = {
-    "max_per_unit": 1, "classes": ("a", "b"), "prompts": ("a", "b"), "base": "b", "base_digest": "0", "trainable": 1000,
-    "learning_rate": 1e-3, "method": "attention", "unit": "record", "clip_norm": 0.05, "noise_draws": 1, "grid": 1e-2,
-    "allow_large_delta": True, "n_units": 40, "expected_batch_size": 40, "steps": 50, "epsilon": 2.0, "delta": 1e-5,
-}  # fmt: skip
-# Every unit in every step, few units, small noise, one step, a rare draw, other relations, all that is composed.
+    "max_per_unit": 1,
+    "classes": ("a", "b"),
+    "prompts": ("a", "b"),
+    "base": "b",
+    "base_digest": "0",
+    "trainable": 1000,
+    "learning_rate": 1e-3,
+    "method": "attention",
+    "unit": "record",
+    "clip_norm": 0.05,
+    "noise_draws": 1,
+    "grid": 1e-2,
+    "allow_large_delta": True,
+    "n_units": 40,
+    "expected_batch_size": 40,
+    "steps": 50,
+    "epsilon": 2.0,
+    "delta": 1e-5,
+}
+# Every unit in every step, few units, small noise, one step, a rare draw, other relations, all that
+# is composed.
 PLANS = {
     "full batch": {},
     "full batch, large epsilon": {"epsilon": 20.0, "steps": 80},
@@ -56,9 +77,17 @@ PLANS = {
     "large delta": {"delta": 0.2},
     "normalised": {"clipping": "normalised", "clip_norm": None},
     "per group": {"clipping": "per-group", "clip_groups": 6},
-    "per group, normalised": {"clipping": "per-group-normalised", "clip_groups": 6, "clip_norm": None},
+    "per group, normalised": {
+        "clipping": "per-group-normalised",
+        "clip_groups": 6,
+        "clip_norm": None,
+    },
     "histogram": {"histogram_noise_multiplier": 25.0},
-    "replace-one, histogram": {"relation": "replace-one", "histogram_noise_multiplier": 50.0, "unit": "person"},
+    "replace-one, histogram": {
+        "relation": "replace-one",
+        "histogram_noise_multiplier": 50.0,
+        "unit": "person",
+    },
     "aggregation": {"method": "inversion", "steps": 1, "trainable": 32, "aggregation": SUM},
 }
 
@@ -89,4 +118,6 @@ def test_settings_reach_every_corner(plan_sweep):
 @pytest.mark.slow
 def test_a_thousand_plans(plan_sweep):
     found = plan_sweep.sweep(1000, seed=2)
-    assert found["plans"] == 1000 and found["released"] > 500 and "failed" not in found, found["reasons"]
+    assert found["plans"] == 1000 and found["released"] > 500 and "failed" not in found, found[
+        "reasons"
+    ]

@@ -27,7 +27,8 @@ def programs():
         patch.syspath_prepend(str(BENCHMARKS))
         found = SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
         for module in (found.results, found.stages):
-            patch.setattr(module, "prepare_process", lambda threads: None)  # it would start pytest anew
+            # it would start pytest anew
+            patch.setattr(module, "prepare_process", lambda threads: None)
         patch.setenv("OMP_NUM_THREADS", "1")
         found.commands = []
 
@@ -36,7 +37,9 @@ def programs():
             found.stages.main(*command[2:])
             return SimpleNamespace(returncode=0)
 
-        patch.setattr(found.stages, "subprocess", SimpleNamespace(run=here, DEVNULL=subprocess.DEVNULL))
+        patch.setattr(
+            found.stages, "subprocess", SimpleNamespace(run=here, DEVNULL=subprocess.DEVNULL)
+        )
         yield found
         for name in NAMES:
             del sys.modules[name]
@@ -49,11 +52,34 @@ def ask(programs, tiny_base, tmp_path_factory):
 
     def ask(*options: str, rows: str = "synthetic,synthetic+public,public_only,real"):
         out = folder / "protocol.jsonl"
-        said = ["--quick", "--base", str(tiny_base), "--method", "lora", "--images", "30", "--private", "96"]
-        said += ["--rows", rows, "--classifiers", "logistic,cnn", "--sampler-steps", "2", "--seeds", "2"]
+        said = [
+            "--quick",
+            "--base",
+            str(tiny_base),
+            "--method",
+            "lora",
+            "--images",
+            "30",
+            "--private",
+            "96",
+        ]
+        said += [
+            "--rows",
+            rows,
+            "--classifiers",
+            "logistic,cnn",
+            "--sampler-steps",
+            "2",
+            "--seeds",
+            "2",
+        ]
         before = len(programs.commands)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["results.py", *said, "--work", str(folder), "--out", str(out), *options])
+            patch.setattr(
+                sys,
+                "argv",
+                ["results.py", *said, "--work", str(folder), "--out", str(out), *options],
+            )
             programs.results.main()
         stages = [command[0] for command in programs.commands[before:]]
         return stages, [json.loads(line) for line in out.read_text().splitlines()]
@@ -71,11 +97,25 @@ def first_line(ask) -> dict:
 
 def test_a_line_holds_settings_costs_and_figures(first_line):
     settings = first_line["settings"]
-    assert (settings["data"], settings["epsilon"], settings["delta"], settings["private"]) == ("mnist", 1.0, 1e-5, 96)
-    assert (settings["steps"], settings["expected_batch_size"], settings["noise_draws"]) == (2, 32, 1)
+    assert (settings["data"], settings["epsilon"], settings["delta"], settings["private"]) == (
+        "mnist",
+        1.0,
+        1e-5,
+        96,
+    )
+    assert (settings["steps"], settings["expected_batch_size"], settings["noise_draws"]) == (
+        2,
+        32,
+        1,
+    )
     assert settings["recipe"]["learning_rate"] == 0.04, "defaults are written out"
     assert first_line["plan"]["spent"] <= 1.0 and first_line["plan"]["sigma"] > 0
-    assert first_line["pictures"] == {"synthetic": 30, "synthetic+public": 60, "public_only": 30, "real": 96}
+    assert first_line["pictures"] == {
+        "synthetic": 30,
+        "synthetic+public": 60,
+        "public_only": 30,
+        "real": 96,
+    }
     assert first_line["public"]["source"] == "drawn by the public base as it came"
     for stage in ("adapt", "synthesize", "public"):
         assert set(first_line["stages"][stage]) == {"seconds", "cpu_seconds", "peak_mb"}
@@ -83,7 +123,9 @@ def test_a_line_holds_settings_costs_and_figures(first_line):
     for row in settings["rows"]:
         scores = first_line["accuracy"][row]
         assert set(scores) == {"logistic", "cnn"} and all(len(own) == 2 for own in scores.values())
-        assert first_line["mean"][row]["all"] == pytest.approx(np.mean(list(scores.values())), abs=0.01)
+        assert first_line["mean"][row]["all"] == pytest.approx(
+            np.mean(list(scores.values())), abs=0.01
+        )
         assert set(first_line["stages"][row]) == {"seconds", "cpu_seconds"}
 
 
@@ -98,7 +140,8 @@ def test_the_sample_shows_every_class(first_line, ask):
 
     sample = Image.open(ask.folder / first_line["sample"])
     assert sample.size == (160, 160)
-    columns = np.asarray(sample).reshape(10, 16, 10, 16, 3)[:, :, :3]  # three pictures of each class were drawn
+    # three pictures of each class were drawn
+    columns = np.asarray(sample).reshape(10, 16, 10, 16, 3)[:, :, :3]
     assert (columns.max(axis=(1, 3, 4)) > 0).all()
 
 
@@ -112,14 +155,20 @@ def test_more_judging_takes_run_and_pictures_as_they_are(first_line, ask, progra
     import sfumato.evaluation as evaluation
 
     trained, real = [], evaluation.utility
-    monkeypatch.setattr(evaluation, "utility", lambda *a, **k: trained.append(k["classifiers"]) or real(*a, **k))
-    stages, found = ask("--classifiers", "logistic,cnn,resnet", "--seeds", "1", rows="synthetic,real")
+    monkeypatch.setattr(
+        evaluation, "utility", lambda *a, **k: trained.append(k["classifiers"]) or real(*a, **k)
+    )
+    stages, found = ask(
+        "--classifiers", "logistic,cnn,resnet", "--seeds", "1", rows="synthetic,real"
+    )
     assert stages == [] and trained == [("resnet",), ("resnet",)]
     assert found[1]["accuracy"]["real"]["cnn"] == first_line["accuracy"]["real"]["cnn"][:1]
     assert found[1]["certificate_sha256"] == first_line["certificate_sha256"]
 
 
-def test_a_search_is_judged_on_private_pictures_and_never_taken_for_a_test(first_line, ask, programs, monkeypatch):
+def test_a_search_is_judged_on_private_pictures_and_never_taken_for_a_test(
+    first_line, ask, programs, monkeypatch
+):
     import sfumato.evaluation as evaluation
 
     asked, real = [], evaluation.utility
@@ -127,12 +176,17 @@ def test_a_search_is_judged_on_private_pictures_and_never_taken_for_a_test(first
     options = ("--classifiers", "logistic", "--seeds", "1", "--test", "40")
     _, found = ask(*options, "--judge-on", "train", rows="synthetic")
     train = programs.private_sets.read("mnist", "train")
-    assert np.array_equal(asked[0], train.images(np.arange(40), 16)) and found[-1]["settings"]["test"] == "40 of train"
+    assert (
+        np.array_equal(asked[0], train.images(np.arange(40), 16))
+        and found[-1]["settings"]["test"] == "40 of train"
+    )
     _, found = ask(*options, rows="synthetic")
     assert len(asked) == 2 and found[-1]["settings"]["test"] == 40
     with pytest.raises(SystemExit):  # a classifier would be asked about what it was trained on
         ask(*options, "--judge-on", "train", rows="real")
-    assert np.array_equal(asked[1], programs.private_sets.read("mnist", "test").images(np.arange(40), 16))
+    assert np.array_equal(
+        asked[1], programs.private_sets.read("mnist", "test").images(np.arange(40), 16)
+    )
 
 
 @pytest.mark.slow
@@ -147,7 +201,11 @@ def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, mon
     _, folder, asked = next(command for command in programs.commands if command[0] == "adapt")
     whole = json.loads((Path(folder) / "adapt.json").read_text())
     more = json.loads(asked)
-    more["options"] = {"method_options": {"rank": 2}, "clipping": "normalised", "prompt": "a picture of a {class}"}
+    more["options"] = {
+        "method_options": {"rank": 2},
+        "clipping": "normalised",
+        "prompt": "a picture of a {class}",
+    }
     asked = json.dumps(more)
 
     def stop(text: str) -> None:
@@ -163,7 +221,9 @@ def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, mon
     continued = json.loads((tmp_path / "adapt.json").read_text())
     assert continued["resumed"] and not whole["resumed"]
     assert continued["plan"]["sigma"] == whole["plan"]["sigma"]
-    assert continued["plan"]["trainable"] < whole["plan"]["trainable"], "rank 2 was asked for by --options"
+    assert continued["plan"]["trainable"] < whole["plan"]["trainable"], (
+        "rank 2 was asked for by --options"
+    )
     assert continued["plan"]["prompts"][3] == "a picture of a <class-3>"
 
 
@@ -173,7 +233,10 @@ def test_wrong_settings_end_in_one_line(ask, programs, capsys):
         (("--options", '{"clip": 0.9}'), "--options takes a JSON object with some of"),
         (("--options", '{"epsilon": 9}'), "--options takes a JSON object with some of"),
         (("--recipe", "3"), "--recipe takes a JSON object with some of"),
-        (("--data", "fashion-mnist", "--fashion", str(ask.folder)), "apt-get install dataset-fashion-mnist"),
+        (
+            ("--data", "fashion-mnist", "--fashion", str(ask.folder)),
+            "apt-get install dataset-fashion-mnist",
+        ),
     ):
         with pytest.raises(SystemExit) as stopped:
             ask(*options)
@@ -189,7 +252,8 @@ def test_means_are_over_classifiers_and_seeds(programs):
     judged = {"rows": ["synthetic"], "classifiers": {"cnn": 1, "wrn": 1}}
     scores = [("cnn", 90.0), ("cnn", 92.0), ("wrn", 97.0), ("wrn", 97.0)]
     found = programs.results.summary(
-        [{"row": "synthetic", "classifier": name, "accuracy": value} for name, value in scores], judged
+        [{"row": "synthetic", "classifier": name, "accuracy": value} for name, value in scores],
+        judged,
     )
     assert found["accuracy"] == {"synthetic": {"cnn": [90.0, 92.0], "wrn": [97.0, 97.0]}}
     assert found["mean"] == {"synthetic": {"cnn": 91.0, "wrn": 97.0, "all": 94.0}}
@@ -226,7 +290,9 @@ def write_fashion(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
     folder.mkdir()
     for split in ("train", "t10k"):
         for name, values in (("images-idx3", images), ("labels-idx1", labels)):
-            (folder / f"{split}-{name}-ubyte.gz").write_bytes(gzip.compress(idx(values.shape, values)))
+            (folder / f"{split}-{name}-ubyte.gz").write_bytes(
+                gzip.compress(idx(values.shape, values))
+            )
     return folder
 
 
@@ -239,20 +305,32 @@ def test_fashion_is_read_from_debians_files(programs, tmp_path):
     folder = write_fashion(tmp_path / "fashion", images, labels)
     sets = programs.private_sets
     train, test = (sets.read("fashion-mnist", split, folder) for split in ("train", "test"))
-    assert (train.array == 255 - images).all() and (test.labels == labels).all() and train.classes == sets.CLASSES
+    assert (
+        (train.array == 255 - images).all()
+        and (test.labels == labels).all()
+        and train.classes == sets.CLASSES
+    )
     assert not train.classes_found, "the class list is declared"
     some = programs.methods.first(train, 12)
     assert (some.n, some.n_units, len(some.fingerprints)) == (12, 12, 12)
-    assert (some.images([11], 28)[0, ..., 0] == 255 - images[11]).all(), "garments are dark on white"
+    assert (some.images([11], 28)[0, ..., 0] == 255 - images[11]).all(), (
+        "garments are dark on white"
+    )
     assert sets.digest(train) == sets.digest(test) != sets.digest(some)
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda folder: (folder / "train-labels-idx1-ubyte.gz").unlink(), "idx pair is not complete"),
+        (
+            lambda folder: (folder / "train-labels-idx1-ubyte.gz").unlink(),
+            "idx pair is not complete",
+        ),
         (lambda folder: [f.unlink() for f in folder.iterdir()], "apt-get install"),
-        (lambda folder: [f.unlink() for f in folder.iterdir()] and folder.rmdir(), "apt-get install"),
+        (
+            lambda folder: [f.unlink() for f in folder.iterdir()] and folder.rmdir(),
+            "apt-get install",
+        ),
         (
             lambda folder: (folder / "train-images-idx3-ubyte.gz").write_bytes(
                 (folder / "train-images-idx3-ubyte.gz").read_bytes()[:200]
@@ -260,7 +338,9 @@ def test_fashion_is_read_from_debians_files(programs, tmp_path):
             "train-images-idx3-ubyte.gz",
         ),
         (
-            lambda folder: (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx((29,), np.zeros(29)))),
+            lambda folder: (folder / "train-labels-idx1-ubyte.gz").write_bytes(
+                gzip.compress(idx((29,), np.zeros(29)))
+            ),
             "29",
         ),
     ],
@@ -278,7 +358,9 @@ def test_other_pictures_than_fashions_are_refused(programs, tmp_path, side, most
     images, labels = pictures(220, side)
     labels[0] = most
     with pytest.raises(SfumatoError):
-        programs.private_sets.read("fashion-mnist", "train", write_fashion(tmp_path / "fashion", images, labels))
+        programs.private_sets.read(
+            "fashion-mnist", "train", write_fashion(tmp_path / "fashion", images, labels)
+        )
 
 
 def test_words_are_those_that_the_base_knows(programs):
@@ -299,20 +381,25 @@ def test_words_are_those_that_the_base_knows(programs):
 def test_public_pictures_are_at_most_as_many_as_asked(programs, tmp_path):
     images, labels = pictures(40, 32)
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
-    found, names = programs.private_sets.public_pictures(tmp_path / "own.npz", "mnist", "glyphs", 25, 32, 0)
+    found, names = programs.private_sets.public_pictures(
+        tmp_path / "own.npz", "mnist", "glyphs", 25, 32, 0
+    )
     assert found.shape == (25, 32, 32, 3) and len(names) == 25
     for image, label in zip(found[..., 0], names):
         (place,) = np.flatnonzero((images == image).all((1, 2)))
         assert labels[place] == label
     np.savez(tmp_path / "strange.npz", images=images, labels=labels + 5)
     with pytest.raises(DataError):
-        programs.private_sets.public_pictures(tmp_path / "strange.npz", "mnist", "glyphs", 25, 32, 0)
+        programs.private_sets.public_pictures(
+            tmp_path / "strange.npz", "mnist", "glyphs", 25, 32, 0
+        )
 
 
 def test_fonts_give_digits_or_for_letters_what_looks_like_them(programs, tmp_path):
     from recipes.glyphs import CHARACTERS
 
-    # Every character is a disc at a distance of its own from the ink, so that its pictures can be told apart.
+    # Every character is a disc at a distance of its own from the ink, so that its pictures can be
+    # told apart.
     field = np.hypot(*(np.mgrid[:48, :48] - 23.5)).astype(np.float16)
     radius = np.linspace(2, 20, len(CHARACTERS), dtype=np.float16)[:, None, None]
     np.savez(
@@ -330,21 +417,34 @@ def test_fonts_give_digits_or_for_letters_what_looks_like_them(programs, tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(glyphs, "make_images", lambda f, c, *a: drawn.append(c) or real(f, c, *a))
         for kind in ("glyphs", "letters"):
-            found, labels = programs.private_sets.public_pictures(tmp_path / "glyphs.npz", "mnist", kind, 25, 32, 0)
+            found, labels = programs.private_sets.public_pictures(
+                tmp_path / "glyphs.npz", "mnist", kind, 25, 32, 0
+            )
             assert found.shape == (25, 32, 32, 3) and set(labels) == set(range(10))
             assert (found.max((1, 2, 3)) > 100).all()
     assert "".join(drawn) == "0123456789" + "OlZBySbTBq"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(glyphs, "make_images", lambda f, c, each, seed: real(f, c, 2, seed))
-        patch.setattr(programs.private_sets, "FONT_DIGITS", {"train": (20, 1_000), "test": (20, 2_000)})
-        train, test = (programs.private_sets.read("font-digits", s, tmp_path / "glyphs.npz") for s in ("train", "test"))
+        patch.setattr(
+            programs.private_sets, "FONT_DIGITS", {"train": (20, 1_000), "test": (20, 2_000)}
+        )
+        train, test = (
+            programs.private_sets.read("font-digits", s, tmp_path / "glyphs.npz")
+            for s in ("train", "test")
+        )
     assert train.n == train.n_units == 20 and train.images([3], 32).shape == (1, 32, 32, 3)
-    assert (np.bincount(train.labels) == 2).all() and not (train.array == test.array).all(), "test pictures are others"
-    assert programs.private_sets.words("font-digits", "letters") == programs.private_sets.words("mnist", "letters")
+    assert (np.bincount(train.labels) == 2).all() and not (train.array == test.array).all(), (
+        "test pictures are others"
+    )
+    assert programs.private_sets.words("font-digits", "letters") == programs.private_sets.words(
+        "mnist", "letters"
+    )
     with pytest.raises(DataError, match="recipes.make"):
         programs.private_sets.read("font-digits", "train", tmp_path / "none.npz")
     with pytest.raises(DataError, match="mnist alone"):
-        programs.private_sets.public_pictures(tmp_path / "glyphs.npz", "fashion-mnist", "icons", 25, 32, 0)
+        programs.private_sets.public_pictures(
+            tmp_path / "glyphs.npz", "fashion-mnist", "icons", 25, 32, 0
+        )
 
 
 def test_curves_and_samples_are_drawn_from_the_lines(first_line, ask):

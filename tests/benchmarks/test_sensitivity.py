@@ -1,4 +1,6 @@
-"""The benchmark of the sum's sensitivity, on few units: all layer kinds, ways and inputs stay within the bound, and come near it."""
+"""The benchmark of the sum's sensitivity, on few units: all layer kinds, ways and inputs stay
+within the bound, and come near it.
+"""
 
 from __future__ import annotations
 

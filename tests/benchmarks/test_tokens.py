@@ -1,4 +1,6 @@
-"""The benchmark of class tokens runs whole on a tiny base and a few digits, and every control is in it."""
+"""The benchmark of class tokens runs whole on a tiny base and a few digits, and every control is in
+it.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +31,40 @@ def tokens(monkeypatch):
 @pytest.mark.slow
 def test_every_control_is_a_row(tokens, tiny_base, monkeypatch):
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
-    said = tokens.arguments(["--quick", "--base", str(tiny_base), "--dimensions", "4", "--lora", "--epsilon", "10"])
+    said = tokens.arguments(
+        ["--quick", "--base", str(tiny_base), "--dimensions", "4", "--lora", "--epsilon", "10"]
+    )
     assert (said.n, said.images) == (40, 40)
     rows = {row["row"]: row for row in tokens.measured(said)}
     assert list(rows) == [
-        "the private digits themselves", "public anchor alone", "one image a class", "non-private mean", "noise only",
-        "inversion", "DP-SGD on one embedding", "DP-LoRA",
-    ]  # fmt: skip
+        "the private digits themselves",
+        "public anchor alone",
+        "one image a class",
+        "non-private mean",
+        "noise only",
+        "inversion",
+        "DP-SGD on one embedding",
+        "DP-LoRA",
+    ]
     assert all(row["images"] == 40 and 0 <= row["accuracy"] <= 100 for row in rows.values())
     for name in ("noise only", "inversion", "DP-SGD on one embedding"):
-        assert -1 <= rows[name]["cosine"] <= 1 and rows[name]["sigma"] > 0 and rows[name]["spent"] <= 10
+        assert (
+            -1 <= rows[name]["cosine"] <= 1
+            and rows[name]["sigma"] > 0
+            and rows[name]["spent"] <= 10
+        )
     assert 0 < rows["inversion"]["expected_cosine"] < 1 and rows["DP-LoRA"]["cosine"] is None
     # What needs no epsilon names none.
-    assert rows["non-private mean"]["epsilon"] is None and "epsilon" not in rows["the private digits themselves"]
+    assert (
+        rows["non-private mean"]["epsilon"] is None
+        and "epsilon" not in rows["the private digits themselves"]
+    )
 
 
 def test_tokens_start_from_public_letters(tokens):
     words = tokens.words("letters")
-    assert words["prompt"]["3"] == "a handwritten capital letter {class}" and words["init"]["3"] == "b"
+    assert (
+        words["prompt"]["3"] == "a handwritten capital letter {class}" and words["init"]["3"] == "b"
+    )
     assert set(words["prompt"]) == set(words["init"]) == set("0123456789")
     assert tokens.arguments([]).n == 500 and tokens.arguments([]).epsilon == "1,10"

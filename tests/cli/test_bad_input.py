@@ -1,4 +1,6 @@
-"""Bad input: one line on stderr that names rule and cure, the exit code of its cause, and nothing half-written."""
+"""Bad input: one line on stderr that names rule and cure, the exit code of its cause, and nothing
+half-written.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from sfumato.cli import main
 
 @pytest.fixture
 def refused(capsys, tmp_path):
-    """Runs a command line that must be refused; returns its one line. `new` must not appear, nor anything beside it."""
+    """Runs a command line that must be refused; returns its one line. `new` must not appear, nor
+    anything beside it.
+    """
 
     def run(*words: object, code: int = 2) -> str:
         before = sorted(tmp_path.iterdir())
@@ -25,7 +29,11 @@ def refused(capsys, tmp_path):
         out, err = capsys.readouterr()
         assert out == ""
         # A stage that had begun ("checking ...") and notes on the plan may stand before the error.
-        lines = [line for line in err.strip().splitlines() if not line.endswith(" ...") and line[:6] != "note: "]
+        lines = [
+            line
+            for line in err.strip().splitlines()
+            if not line.endswith(" ...") and line[:6] != "note: "
+        ]
         assert len(lines) == 1 and lines[0].startswith("sfumato: "), err
         assert sorted(tmp_path.iterdir()) == before, "something was half-written"
         return lines[0]
@@ -44,7 +52,9 @@ def test_empty_folder(refused, tmp_path, tiny_base):
 
 
 def test_missing_folder(refused, tmp_path, tiny_base):
-    assert "no such file or folder" in refused(*adapt(tmp_path / "none", tmp_path / "new", tiny_base))
+    assert "no such file or folder" in refused(
+        *adapt(tmp_path / "none", tmp_path / "new", tiny_base)
+    )
 
 
 def test_one_image(refused, tmp_path, tiny_images, tiny_base):
@@ -74,7 +84,9 @@ def test_huge_image(refused, tmp_path, tiny_images, tiny_base):
 
 @pytest.mark.parametrize("flag", ["--unit", "--labels", "--caption-column"])
 def test_missing_column(refused, tmp_path, tiny_images, tiny_base, flag):
-    assert "absent_column" in refused(*adapt(tiny_images, tmp_path / "new", tiny_base, flag, "absent_column"))
+    assert "absent_column" in refused(
+        *adapt(tiny_images, tmp_path / "new", tiny_base, flag, "absent_column")
+    )
     flat = tmp_path / "flat"
     flat.mkdir()
     rows = ["file_name,label"]
@@ -82,7 +94,9 @@ def test_missing_column(refused, tmp_path, tiny_images, tiny_base, flag):
         shutil.copy(picture, flat / f"{i}.png")
         rows.append(f"{i}.png,{picture.parent.name}")
     (flat / "metadata.csv").write_text("\n".join(rows))
-    assert "absent_column" in refused(*adapt(flat, tmp_path / "new", tiny_base, flag, "absent_column"))
+    assert "absent_column" in refused(
+        *adapt(flat, tmp_path / "new", tiny_base, flag, "absent_column")
+    )
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "0", "-1"])
@@ -98,7 +112,9 @@ def test_large_delta(refused, tmp_path, tiny_images, tiny_base):
 
 
 def test_target_that_cannot_be_met(refused, tmp_path, tiny_images, tiny_base):
-    line = refused(*adapt(tiny_images, tmp_path / "new", tiny_base, "--epsilon", "0.05", "--histogram", "0.5"))
+    line = refused(
+        *adapt(tiny_images, tmp_path / "new", tiny_base, "--epsilon", "0.05", "--histogram", "0.5")
+    )
     assert "epsilon" in line
 
 
@@ -168,7 +184,9 @@ def test_what_is_no_run_or_release(refused, tmp_path):
     ],
 )
 def test_options(refused, tmp_path, tiny_images, tiny_base, words, expected):
-    assert expected in refused(*adapt(tiny_images, tmp_path / "new", tiny_base, "--method", "lora", *words))
+    assert expected in refused(
+        *adapt(tiny_images, tmp_path / "new", tiny_base, "--method", "lora", *words)
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +207,9 @@ def test_synthesis_options(refused, tmp_path, words, expected):
 
 
 def test_unknown_method_and_missing_epsilon(refused, tmp_path, tiny_images, tiny_base):
-    assert "choose attention" in refused(*adapt(tiny_images, tmp_path / "new", tiny_base, "--method", "magic"))
+    assert "choose attention" in refused(
+        *adapt(tiny_images, tmp_path / "new", tiny_base, "--method", "magic")
+    )
     assert "--epsilon" in refused("adapt", tiny_images, "-o", tmp_path / "new", "--base", tiny_base)
 
 
@@ -246,7 +266,10 @@ def test_a_release_that_was_altered(capsys, tmp_path):
         (["--method", "saliency", "--activation", "silu"], "--activation does not go with"),
         (["--method", "lora", "--keep", "0.3"], "--keep does not go with"),
         (["--method", "saliency", "--probe-noise", "-1"], "finite number > 0"),
-        (["--method", "saliency", "--probe-noise", "0.1", "--probe-units", "24"], "one-shot events alone"),
+        (
+            ["--method", "saliency", "--probe-noise", "0.1", "--probe-units", "24"],
+            "one-shot events alone",
+        ),
         (["--method", "loda", "--target-modules", "conv9"], "--target-modules conv9"),
         (["--method", "attention", "--public-data", "nowhere"], "nowhere"),
         (["--method", "lora", "--adapter-init", "public"], "--public-data"),

@@ -10,7 +10,16 @@ from sfumato.cli import main
 @pytest.mark.slow
 def test_from_images_to_a_verified_release(capsys, tmp_path, tiny_images, tiny_base):
     run, out, model = (str(tmp_path / name) for name in ("run", "release", "model"))
-    words = ["--base", str(tiny_base), "--delta", "1e-3", "--steps", "3", "--expected-batch-size", "8"]
+    words = [
+        "--base",
+        str(tiny_base),
+        "--delta",
+        "1e-3",
+        "--steps",
+        "3",
+        "--expected-batch-size",
+        "8",
+    ]
     assert main(["adapt", str(tiny_images), "--epsilon", "4", *words, "--output_dir", run]) == 0
     assert "PRIVATE" in capsys.readouterr().out
     assert main(["adapt", str(tiny_images), "-o", run, "--resume"]) == 2

@@ -87,7 +87,16 @@ def test_inspect(capsys, tiny_images):
 
 
 def test_plan_as_json_and_as_table(capsys, tiny_images, tiny_base):
-    words = ["plan", str(tiny_images), "--epsilon", "4", "--base", str(tiny_base), "--max-train-steps", "3"]
+    words = [
+        "plan",
+        str(tiny_images),
+        "--epsilon",
+        "4",
+        "--base",
+        str(tiny_base),
+        "--max-train-steps",
+        "3",
+    ]
     words += [
         "--learning_rate",
         "0.01",
@@ -102,7 +111,12 @@ def test_plan_as_json_and_as_table(capsys, tiny_images, tiny_base):
     assert main([*words, "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     plan = body["plan"]
-    assert plan["epsilon"] <= 4 and plan["steps"] == 3 and plan["rank"] == 2 and plan["learning_rate"] == 0.01
+    assert (
+        plan["epsilon"] <= 4
+        and plan["steps"] == 3
+        and plan["rank"] == 2
+        and plan["learning_rate"] == 0.01
+    )
     assert plan["events"][-1]["type"] == "poisson_gaussian"
     assert set(body["estimate"]) == {"seconds", "peak_bytes", "noise_norm", "signal_bound"}
     assert main(words) == 0
@@ -122,10 +136,30 @@ def test_plan_as_json_and_as_table(capsys, tiny_images, tiny_base):
 
 
 def test_the_plan_of_saliency_shows_what_the_probe_costs(capsys, tiny_images, tiny_base):
-    words = ["plan", str(tiny_images), "--epsilon", "4", "--base", str(tiny_base), "--steps", "3", "--delta", "1e-3"]
-    assert main([*words, "--method", "saliency", "--keep", "25%", "--expected-batch-size", "8"]) == 0
+    words = [
+        "plan",
+        str(tiny_images),
+        "--epsilon",
+        "4",
+        "--base",
+        str(tiny_base),
+        "--steps",
+        "3",
+        "--delta",
+        "1e-3",
+    ]
+    assert (
+        main([*words, "--method", "saliency", "--keep", "25%", "--expected-batch-size", "8"]) == 0
+    )
     page = " ".join(capsys.readouterr().out.split())
-    for part in ("saliency probe", "8 of 32 candidates", "sigma without it", "with it", "at most", "hides its scores"):
+    for part in (
+        "saliency probe",
+        "8 of 32 candidates",
+        "sigma without it",
+        "with it",
+        "at most",
+        "hides its scores",
+    ):
         assert part in page
 
 
@@ -141,7 +175,16 @@ def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
         return answer
 
     monkeypatch.setattr(sfumato.verbs.demo, "run_demo", run_demo)
-    words = ["demo", "--base", "letters", "--epsilon", "10", "--controls", "-o", str(tmp_path / "new")]
+    words = [
+        "demo",
+        "--base",
+        "letters",
+        "--epsilon",
+        "10",
+        "--controls",
+        "-o",
+        str(tmp_path / "new"),
+    ]
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == answer and out.count("\n") == 1
@@ -210,8 +253,10 @@ def test_the_process_starts_again_with_the_memory_settings(monkeypatch):
 
 def test_the_command_exists_and_help_loads_nothing_heavy():
     script = (
-        "import sys, sfumato.cli as c; c.main(['adapt', '--help']); "
-        "print([m for m in ('torch', 'diffusers', 'numpy', 'scipy', 'datasets') if m in sys.modules])"
+        "import sys, sfumato.cli as c; c.main(['adapt', '--help']); print([m for m in ('torch',"
+        " 'diffusers', 'numpy', 'scipy', 'datasets') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"

@@ -39,7 +39,11 @@ def test_options_become_arguments():
 
 @pytest.mark.parametrize(
     "method, given",
-    [("lora", {"placeholder_token": "<a>"}), ("embedding", {"dimensions": 3}), ("attention", {"shrink": True})],
+    [
+        ("lora", {"placeholder_token": "<a>"}),
+        ("embedding", {"dimensions": 3}),
+        ("attention", {"shrink": True}),
+    ],
 )
 def test_options_of_other_methods_are_refused(method, given):
     with pytest.raises(SfumatoError, match="goes with --method"):
@@ -60,14 +64,26 @@ def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeyp
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.chdir(tmp_path)
-    said = ["--epsilon", "1", "--method", "inversion", "--base", str(tiny_base), "--prompt", "a {class} picture"]
+    said = [
+        "--epsilon",
+        "1",
+        "--method",
+        "inversion",
+        "--base",
+        str(tiny_base),
+        "--prompt",
+        "a {class} picture",
+    ]
     said += ["--inversion-steps", "2", "--inversion-draws", "1", "--dimensions", "4"]
     assert main(["plan", "artwork", *said]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "expected cosine" in out and "exact integer noise" in out
     assert main(["plan", "artwork", *said, "--json"]) == 0
     assert 0 < json.loads(capsys.readouterr().out)["forecast"]["cosine"] <= 1
-    assert main(["adapt", "artwork", *said, "--micro-batch-size", "8", "-o", "run", "--shard", "0/2"]) == 0
+    assert (
+        main(["adapt", "artwork", *said, "--micro-batch-size", "8", "-o", "run", "--shard", "0/2"])
+        == 0
+    )
     assert "shard 0/2 is inverted" in capsys.readouterr().out
     assert main(["adapt", "artwork", "-o", "run", "--resume", "--num-vectors", "2"]) == 2
     assert "--num-vectors does not go with --resume" in capsys.readouterr().err
@@ -83,26 +99,44 @@ def test_the_readmes_commands_run(tiny_base, artwork, tmp_path, monkeypatch, cap
     monkeypatch.chdir(artwork.parent)
     shutil.copytree(tiny_base, "base")
     text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    (block,) = [b for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "./artwork" in b]
+    (block,) = [
+        b
+        for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        if "./artwork" in b
+    ]
     commands = [
-        shlex.split(part, comments=True) for line in block.splitlines() for part in line.partition("#")[0].split(";")
+        shlex.split(part, comments=True)
+        for line in block.splitlines()
+        for part in line.partition("#")[0].split(";")
     ]
     assert [words[1] for words in commands] == ["plan", "adapt", "export", "release", "verify"]
     for words in commands:
-        short = ["--inversion-steps", "2", "--inversion-draws", "1"] if words[1] in ("plan", "adapt") else []
+        short = (
+            ["--inversion-steps", "2", "--inversion-draws", "1"]
+            if words[1] in ("plan", "adapt")
+            else []
+        )
         assert main([*words[1:], *short]) == 0, capfd.readouterr().err
     assert (artwork.parent / "token" / "learned_embeds.safetensors").is_file()
 
 
-def test_the_controls_of_the_docs_on_the_command_line(tiny_base, artwork, tmp_path, monkeypatch, capfd):
-    """The block of docs/methods.md word for word, on a tiny base and with fewer steps and pictures."""
+def test_the_controls_of_the_docs_on_the_command_line(
+    tiny_base, artwork, tmp_path, monkeypatch, capfd
+):
+    """The block of docs/methods.md word for word, on a tiny base and with fewer steps and
+    pictures.
+    """
     monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.chdir(artwork.parent)
     shutil.copytree(artwork, "held-out")
     text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text("utf-8")
-    (block,) = [b for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "--beside" in b]
+    (block,) = [
+        b
+        for b in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        if "--beside" in b
+    ]
     commands = [shlex.split(line) for line in block.splitlines()]
     assert [words[1] for words in commands] == ["adapt", "adapt", "synthesize", "evaluate"]
     fewer = {
@@ -110,13 +144,20 @@ def test_the_controls_of_the_docs_on_the_command_line(tiny_base, artwork, tmp_pa
         "embedding": ["--steps", "1", "--expected-batch-size", "8"],
     }
     for words in commands:
-        words = [str(tiny_base) if word == "icons" else "12" if word == "300" else word for word in words]
+        words = [
+            str(tiny_base) if word == "icons" else "12" if word == "300" else word for word in words
+        ]
         short = next((more for method, more in fewer.items() if method in words), [])
-        assert main([*words[1:], *short, *(["--steps", "1"] if words[1] == "synthesize" else [])]) == 0, (
-            capfd.readouterr()
-        )
+        assert (
+            main([*words[1:], *short, *(["--steps", "1"] if words[1] == "synthesize" else [])]) == 0
+        ), capfd.readouterr()
     out = " ".join(capfd.readouterr().out.split())
-    for part in ("one_image", "embedding at epsilon 1", "cosine to the exact mean", "PRIVATE: covered by no epsilon"):
+    for part in (
+        "one_image",
+        "embedding at epsilon 1",
+        "cosine to the exact mean",
+        "PRIVATE: covered by no epsilon",
+    ):
         assert part in out
     assert (artwork.parent / "run-style" / "controls" / "non-private" / "PRIVATE").is_file()
     words = ["synthesize", "run-style", "-n", "2", "--steps", "1", "--no-controls", "-o", "plain"]

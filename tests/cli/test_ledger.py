@@ -29,18 +29,29 @@ def test_before_anything_was_spent(run, tmp_path, tiny_images, ledger_of_the_tes
 
 
 def test_cap_show_and_export(run, tmp_path, tiny_images, ledger_of_the_test):
-    assert run("cap", tiny_images, 3.5) == (
-        "cap 3.5 on 24 images\nthese images have cost epsilon 0.000 in 0 earlier runs; the cap is 3.5"
+    assert (
+        run("cap", tiny_images, 3.5)
+        == "cap 3.5 on 24 images\nthese images have cost epsilon 0.000 in 0 earlier runs; the cap"
+        " is 3.5"
     )
     assert "before 3.5" in run("cap", tiny_images, 2)
     ledger = Ledger(ledger_of_the_test)
     RunLedger(ledger, "ab12").append("PLAN", {})
     terms = {"unit": "record", "relation": "zero-out", "delta": 1e-3}
-    body = {"events": [{"type": "gaussian", "noise_multiplier": 3.0, "count": 1}], "epsilon": 0.9, **terms}
-    row = ledger.charge("ab12", ledger.identify(load_records(tiny_images).fingerprints), body, lambda *_: 0.9)
+    body = {
+        "events": [{"type": "gaussian", "noise_multiplier": 3.0, "count": 1}],
+        "epsilon": 0.9,
+        **terms,
+    }
+    row = ledger.charge(
+        "ab12", ledger.identify(load_records(tiny_images).fingerprints), body, lambda *_: 0.9
+    )
     shown = run("show")
     assert "group 1: epsilon" in shown and "in 1 run, cap 2, 1 data set" in shown
-    assert "run ab12: epsilon 0.900, delta 0.001, unit 'record', zero-out" in shown and ledger.head in shown
+    assert (
+        "run ab12: epsilon 0.900, delta 0.001, unit 'record', zero-out" in shown
+        and ledger.head in shown
+    )
     assert "in 1 earlier run; the cap is 2" in run("show", tiny_images)
     (tmp_path / "privacy.json").write_text(json.dumps({"ledger": {"head": row.hash}}))
     assert "not a certificate" in run("show", "--against", tmp_path / "privacy.json", code=2)
@@ -55,7 +66,10 @@ def test_reset_accepts_an_older_copy_and_says_so(run, tmp_path, tiny_images, led
     assert "no ledger to reset" in run("reset", code=2)
     run("cap", tiny_images, 3.5)
     assert "nothing to reset" in run("reset", code=2)
-    old = ("--ledger", shutil.copytree(ledger_of_the_test.parent, tmp_path / "old") / ledger_of_the_test.name)
+    old = (
+        "--ledger",
+        shutil.copytree(ledger_of_the_test.parent, tmp_path / "old") / ledger_of_the_test.name,
+    )
     run("cap", tiny_images, 2)
     shutil.copy(f"{ledger_of_the_test}.head", f"{old[1]}.head")
     assert "older copy" in run("show", *old, code=13)

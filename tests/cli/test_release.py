@@ -1,4 +1,6 @@
-"""`release` says on the terminal what the certificate says against the release: nobody reads the middle of a page."""
+"""`release` says on the terminal what the certificate says against the release: nobody reads the
+middle of a page.
+"""
 
 from __future__ import annotations
 
@@ -17,5 +19,8 @@ def test_a_failed_audit_looks_and_weakenings_are_said_aloud():
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say():
-    assert weaknesses({"audit": {"run": False}, "looks": {"exact": 0}, "not_private": {"opt_ins": []}}) == []
+    assert (
+        weaknesses({"audit": {"run": False}, "looks": {"exact": 0}, "not_private": {"opt_ins": []}})
+        == []
+    )
     assert weaknesses({"audit": {"run": True, "passed": True}, "looks": {"exact": None}}) == []

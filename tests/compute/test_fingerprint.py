@@ -1,4 +1,6 @@
-"""A replay's fingerprint holds all that decides which bits a computation gives; what it lacks makes a replay a paid attempt."""
+"""A replay's fingerprint holds all that decides which bits a computation gives; what it lacks makes
+a replay a paid attempt.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ def test_numerics_are_equal_on_a_second_look_and_json():
     assert json.loads(json.dumps(fingerprint.numerics())) == fingerprint.numerics()
 
 
-@pytest.mark.parametrize("switch", ["ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "OMP_DYNAMIC"])
+@pytest.mark.parametrize(
+    "switch",
+    ["ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "OMP_DYNAMIC"],
+)
 def test_a_switch_of_the_numerical_libraries_is_a_difference(monkeypatch, switch):
     before = fingerprint.numerics()
     monkeypatch.setenv(switch, "1")
@@ -49,7 +54,10 @@ def test_denormals_and_matmul_precision_are_seen():
 
 
 def test_a_processors_clock_is_no_part_of_it(tmp_path):
-    place, words = tmp_path / "cpuinfo", "vendor_id\t: A\nmodel name\t: B\ncpu MHz\t: {}\nflags\t: avx2 {}\n\nvendor_id\t: C\n"
+    place, words = (
+        tmp_path / "cpuinfo",
+        "vendor_id\t: A\nmodel name\t: B\ncpu MHz\t: {}\nflags\t: avx2 {}\n\nvendor_id\t: C\n",
+    )
     texts = []
     for clock, flag in (("1000", "fma"), ("2000", "fma"), ("1000", "avx512f")):
         place.write_text(words.format(clock, flag))
@@ -57,7 +65,13 @@ def test_a_processors_clock_is_no_part_of_it(tmp_path):
     assert texts[0] == texts[1] != texts[2] and "C" not in texts[0]
 
 
-ALONE = ({}, {"WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"SLURM_PROCID": "1", "OMPI_COMM_WORLD_RANK": "3"}, {"RANK": ""})
+ALONE = (
+    {},
+    {"WORLD_SIZE": "1"},
+    {"RANK": "0", "WORLD_SIZE": "1"},
+    {"SLURM_PROCID": "1", "OMPI_COMM_WORLD_RANK": "3"},
+    {"RANK": ""},
+)
 
 
 @pytest.mark.parametrize("environment", ALONE, ids=str)
@@ -66,7 +80,13 @@ def test_alone(environment):
 
 
 def test_what_torchrun_says():
-    said = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "node", "MASTER_PORT": "1"}
+    said = {
+        "RANK": "2",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "node",
+        "MASTER_PORT": "1",
+    }
     assert ranks.declared(said) == ranks.Place(2, 4)
 
 

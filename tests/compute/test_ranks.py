@@ -47,7 +47,9 @@ def start(world, *arguments, script=SCRIPT):
     common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
     return [
-        subprocess.Popen(command, env=os.environ | common | {"RANK": str(r)}, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env=os.environ | common | {"RANK": str(r)}, stderr=subprocess.PIPE, text=True
+        )
         for r in range(world)
     ]
 
@@ -60,7 +62,11 @@ def launch(world, *arguments):
 
 def test_a_world_of_one_needs_no_process_group():
     assert (ranks.world_size(), ranks.rank()) == (1, 0)
-    assert ranks.on_first_rank(lambda: "x") == "x" and ranks.any_rank(True) and not ranks.any_rank(False)
+    assert (
+        ranks.on_first_rank(lambda: "x") == "x"
+        and ranks.any_rank(True)
+        and not ranks.any_rank(False)
+    )
     assert ranks.same_on_all_ranks("x")
     tensors = {"a": torch.ones(2)}
     ranks.sum_over_ranks(tensors)
@@ -73,7 +79,14 @@ def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
     for world in (1, 2):
         launch(world, tiny_images, tiny_base, tmp_path / str(world))
         run = Run.open(tmp_path / str(world))
-        assert [r.kind for r in run.ledger.rows] == ["PLAN", "CHARGE", "ATTEMPT", "NOTE", "NOTE", "NOTE"]
+        assert [r.kind for r in run.ledger.rows] == [
+            "PLAN",
+            "CHARGE",
+            "ATTEMPT",
+            "NOTE",
+            "NOTE",
+            "NOTE",
+        ]
         assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 3
         found.append(load_file(run.model / "pytorch_lora_weights.safetensors"))
     for name, value in found[0].items():
@@ -95,10 +108,16 @@ def test_an_error_that_nobody_foresaw_reaches_every_rank():
 
 
 @pytest.mark.slow
-def test_a_ledger_that_does_not_open_stops_every_rank(tiny_images, tiny_base, tmp_path, ledger_of_the_test):
-    """The first rank alone opens it; the others must hear of the error instead of waiting for days."""
+def test_a_ledger_that_does_not_open_stops_every_rank(
+    tiny_images, tiny_base, tmp_path, ledger_of_the_test
+):
+    """The first rank alone opens it; the others must hear of the error instead of waiting
+    for days.
+    """
     ledger_of_the_test.write_bytes(b"no ledger of ours")
     for process in start(2, tiny_images, tiny_base, tmp_path / "run"):
         _, err = process.communicate(timeout=120)
-        assert process.returncode != 0 and "SfumatoError: the ledger's key is gone" in err, err[-2000:]
+        assert process.returncode != 0 and "SfumatoError: the ledger's key is gone" in err, err[
+            -2000:
+        ]
     assert not (tmp_path / "run").exists()

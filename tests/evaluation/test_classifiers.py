@@ -1,4 +1,6 @@
-"""Training a classifier on generated shapes: it learns them, repeats itself, and leaves global state alone."""
+"""Training a classifier on generated shapes: it learns them, repeats itself, and leaves global
+state alone.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from sfumato.evaluation.classifiers import is_grey, random_affine
 from sfumato.evaluation.networks import NAMES, build
 
 
-def shapes(n: int, size: int = 32, seed: int = 0, colour: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def shapes(
+    n: int, size: int = 32, seed: int = 0, colour: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Bars: horizontal (0), vertical (1), both (2), at random places over noise."""
     generator = np.random.Generator(np.random.PCG64(seed))
     images = generator.integers(0, 40, (n, size, size)).astype(np.uint8)
@@ -30,7 +34,9 @@ def shapes(n: int, size: int = 32, seed: int = 0, colour: bool = False) -> tuple
     return images, labels.astype(np.int64)
 
 
-@pytest.mark.parametrize(("name", "size", "steps"), [("cnn", 32, 40), ("resnet", 32, 25), ("wrn", 16, 70)])
+@pytest.mark.parametrize(
+    ("name", "size", "steps"), [("cnn", 32, 40), ("resnet", 32, 25), ("wrn", 16, 70)]
+)
 def test_learns_shapes(name, size, steps):
     train, test = shapes(400, size), shapes(150, size, seed=1)
     trained = train_classifier(name, *train, 3, steps=steps)
@@ -91,7 +97,9 @@ def test_colour_is_decided_on_the_training_images_alone():
 
 def test_progress_counts_every_step():
     seen = []
-    train_classifier("logistic", *shapes(20), 3, steps=5, progress=lambda step, steps: seen.append((step, steps)))
+    train_classifier(
+        "logistic", *shapes(20), 3, steps=5, progress=lambda step, steps: seen.append((step, steps))
+    )
     assert seen == [(i, 5) for i in range(1, 6)]
 
 
@@ -105,7 +113,9 @@ def test_affine_keeps_shape_and_range_and_moves_little():
     assert centre.abs().max() < 1.7 * 1.2 and centre.std() > 0.5
 
 
-@pytest.mark.parametrize(("name", "millions"), [("cnn", (0.2, 0.26)), ("resnet", (0.3, 0.7)), ("wrn", (0.3, 0.8))])
+@pytest.mark.parametrize(
+    ("name", "millions"), [("cnn", (0.2, 0.26)), ("resnet", (0.3, 0.7)), ("wrn", (0.3, 0.8))]
+)
 def test_sizes_of_networks(name, millions):
     network = build(name, 1, 10, torch.Generator().manual_seed(0))
     count = sum(p.numel() for p in network.parameters()) / 1e6

@@ -7,7 +7,13 @@ import pytest
 from scipy.linalg import sqrtm
 
 from sfumato.errors import SfumatoError
-from sfumato.evaluation import Extractor, compare, frechet_distance, kernel_distance, precision_recall_density_coverage
+from sfumato.evaluation import (
+    Extractor,
+    compare,
+    frechet_distance,
+    kernel_distance,
+    precision_recall_density_coverage,
+)
 
 
 def normal(n, d, seed=0, scale=1.0, shift=0.0):
@@ -45,7 +51,9 @@ def test_frechet_zero_singular_and_one_dimension():
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     flat = np.concatenate([a, a[:, :2], np.zeros((40, 1))], axis=1)
     assert frechet_distance(flat, flat + 2) == pytest.approx(4 * 8, rel=1e-6)
-    assert frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [3.0]])) == pytest.approx(4 + 2)
+    assert frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [3.0]])) == pytest.approx(
+        4 + 2
+    )
 
 
 def test_kernel_distance_equals_the_double_sum():
@@ -89,7 +97,8 @@ def test_manifold_against_brute_force(k):
     real, fake = normal(70, 3), normal(50, 3, 1, scale=1.3, shift=0.3)
     distance = np.linalg.norm(real[:, None] - fake[None], axis=2)
     radius = {
-        key: NearestNeighbors(n_neighbors=k).fit(x).kneighbors()[0][:, -1] for key, x in (("r", real), ("f", fake))
+        key: NearestNeighbors(n_neighbors=k).fit(x).kneighbors()[0][:, -1]
+        for key, x in (("r", real), ("f", fake))
     }
     inside = distance < radius["r"][:, None]
     result = precision_recall_density_coverage(real, fake, k=k)
@@ -116,7 +125,12 @@ def test_compare_bears_the_name_and_the_counts():
     generator = np.random.Generator(np.random.PCG64(0))
     images = generator.integers(0, 256, (60, 16, 16, 3)).astype(np.uint8)
     text = str(compare(Extractor("first-pixels", mean_colour), images[:40], images[40:]))
-    assert "FD-first-pixels" in text and "KD-first-pixels" in text and "FID" not in text and "KID" not in text
+    assert (
+        "FD-first-pixels" in text
+        and "KD-first-pixels" in text
+        and "FID" not in text
+        and "KID" not in text
+    )
     assert "n = 40 real, 20 synthetic" in text and "read the order only" in text
     with pytest.raises(SfumatoError):
         compare(mean_colour, images[:40], images[40:])

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from sfumato.errors import SfumatoError
-from sfumato.evaluation import Extractor, classifier_features, load_torchscript_extractor, train_classifier
+from sfumato.evaluation import (
+    Extractor,
+    classifier_features,
+    load_torchscript_extractor,
+    train_classifier,
+)
 
 IMAGES = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
 

@@ -1,4 +1,6 @@
-"""The owner's page: one strip a row, in a fair order of classes, marked, and nothing in it is read as HTML."""
+"""The owner's page: one strip a row, in a fair order of classes, marked, and nothing in it is read
+as HTML.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def test_a_page_holds_pictures_and_figures_and_says_that_it_is_private():
     root = ElementTree.fromstring(text.replace("<!DOCTYPE html>", ""))
     cells = [[cell.text or "" for cell in row] for row in root.iter("tr")]
     assert cells[0][2:5] == ["images", "cnn, %", "FD-x"]
-    assert cells[1][2:4] == ["1,200", "50.00"] and cells[2][4:6] == ["1.235", "0.5"] and cells[3][-1] == "0.13"
+    assert (
+        cells[1][2:4] == ["1,200", "50.00"]
+        and cells[2][4:6] == ["1.235", "0.5"]
+        and cells[3][-1] == "0.13"
+    )
     (strip,) = re.findall(r"base64,([^\"]+)", text)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(strip))))
     assert np.array_equal(shown, np.concatenate(list(pictures["synthetic"]), 1))

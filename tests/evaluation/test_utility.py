@@ -1,4 +1,6 @@
-"""Every classifier and every seed is reported, and the test set is read once for each trained model."""
+"""Every classifier and every seed is reported, and the test set is read once for each trained
+model.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ def test_rows_mean_and_spread(monkeypatch):
     monkeypatch.setattr(Classifier, "accuracy", spy)
     seen = []
     rows = utility(
-        *train, *test, 2, classifiers=("logistic", "cnn"), seeds=(0, 1, 2), steps=8, progress=lambda *a: seen.append(a)
+        *train,
+        *test,
+        2,
+        classifiers=("logistic", "cnn"),
+        seeds=(0, 1, 2),
+        steps=8,
+        progress=lambda *a: seen.append(a),
     )
     assert [row.classifier for row in rows] == ["logistic", "cnn"]
     assert tested == [(name, seed) for name in ("logistic", "cnn") for seed in (0, 1, 2)]
@@ -49,7 +57,9 @@ def test_one_seed_has_no_spread():
     assert row.std is None and "one seed" in str(row)
 
 
-@pytest.mark.parametrize("options", [{"seeds": ()}, {"seeds": (1, 1)}, {"classifiers": ()}, {"classifiers": ("vgg",)}])
+@pytest.mark.parametrize(
+    "options", [{"seeds": ()}, {"seeds": (1, 1)}, {"classifiers": ()}, {"classifiers": ("vgg",)}]
+)
 def test_refused(options):
     train = halves(20, 0)
     with pytest.raises(SfumatoError):

@@ -1,4 +1,5 @@
-"""Runs one life of a run folder in forked children, lets a chosen system call fail or kill, and checks what is left.
+"""Runs one life of a run folder in forked children, lets a chosen system call fail or kill, and
+checks what is left.
 
 Started by test_faults.py with the shim preloaded; prints one JSON object.
 """
@@ -30,8 +31,13 @@ from sfumato.training import Recipe, State, latest_checkpoint, write_checkpoint
 
 OFF, COUNT, FAIL, TEAR, KILL = range(5)
 STATES = ("nothing", "PLAN", "CHARGE", "ATTEMPT", "NOTE", "RELEASE", "CERTIFY")
-RECORDS = SimpleNamespace(fingerprints=[bytes([i]) * 32 for i in range(1, 9)], digest=lambda key: "d")
-OPTIONS = {"performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2}, "seed": 0}
+RECORDS = SimpleNamespace(
+    fingerprints=[bytes([i]) * 32 for i in range(1, 9)], digest=lambda key: "d"
+)
+OPTIONS = {
+    "performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2},
+    "seed": 0,
+}
 shim = ctypes.CDLL(None)
 shim.fault_seen.restype = ctypes.c_long
 
@@ -39,10 +45,27 @@ shim.fault_seen.restype = ctypes.c_long
 def made_plan():
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     return make_plan(
-        method="lora", unit="record", n_units=100, max_per_unit=1, classes=("a",), prompts=("a",), epsilon=2.0, delta=1e-3,
-        expected_batch_size=10, steps=3, noise_draws=1, clip_norm=0.5, base="base", base_digest="0" * 64, trainable=10,
-        learning_rate=1e-3, warmup_steps=0, ema_decay=0.9, target_modules=("all",), rank=None,
-    )  # fmt: skip
+        method="lora",
+        unit="record",
+        n_units=100,
+        max_per_unit=1,
+        classes=("a",),
+        prompts=("a",),
+        epsilon=2.0,
+        delta=1e-3,
+        expected_batch_size=10,
+        steps=3,
+        noise_draws=1,
+        clip_norm=0.5,
+        base="base",
+        base_digest="0" * 64,
+        trainable=10,
+        learning_rate=1e-3,
+        warmup_steps=0,
+        ema_decay=0.9,
+        target_modules=("all",),
+        rank=None,
+    )
 
 
 PLAN = made_plan()
@@ -58,7 +81,9 @@ consistency.check_facts = lambda facts: []
 
 
 def life(top: Path, tell) -> None:
-    """From plan to certificate, on the real code; `tell` says what a stranger could know by then."""
+    """From plan to certificate, on the real code; `tell` says what a stranger could know by
+    then.
+    """
     ledger = budget.open_ledger(top / "book" / "ledger.sqlite")
     run = Run.create(top / "run", PLAN, OPTIONS, ledger)
     tell("PLAN")
@@ -72,7 +97,9 @@ def life(top: Path, tell) -> None:
         state.step = step
 
         def announce(facts: dict) -> None:
-            run.record("NOTE", {"checkpoint": facts["step"], "attempt": 0, "sha256": facts["sha256"]})
+            run.record(
+                "NOTE", {"checkpoint": facts["step"], "attempt": 0, "sha256": facts["sha256"]}
+            )
 
         write_checkpoint(run.folder / "checkpoints", state, 0, run.key_id, PLAN.digest, announce)
         tell("NOTE")
@@ -83,7 +110,13 @@ def life(top: Path, tell) -> None:
     row = {"file_name": "train/a/000000.png", "label": "a", "prompt": "a", "seed": 1}
     (made / "metadata.jsonl").write_text(json.dumps(row) + "\n")
     write_draft(
-        made, plan=PLAN.to_json(), ledger={}, run_key_id="0", artefacts="images", code_version="0", settings={"n": 1}
+        made,
+        plan=PLAN.to_json(),
+        ledger={},
+        run_key_id="0",
+        artefacts="images",
+        code_version="0",
+        settings={"n": 1},
     )
     run.certify(made / "synthesis.json", keep_key=False)
     tell("CERTIFY")
@@ -91,7 +124,9 @@ def life(top: Path, tell) -> None:
     tell("release")
 
 
-def live(top: Path, mode: int, k: int, error: int = 0, once: bool = False) -> tuple[int, list[str], str]:
+def live(
+    top: Path, mode: int, k: int, error: int = 0, once: bool = False
+) -> tuple[int, list[str], str]:
     """One life in a child: (wait status, what it told, the error it ended with)."""
     shutil.rmtree(top, ignore_errors=True)
     top.mkdir(parents=True)
@@ -103,8 +138,13 @@ def live(top: Path, mode: int, k: int, error: int = 0, once: bool = False) -> tu
         try:
             shim.fault_arm(mode, ctypes.c_long(k), error, int(once), writer)
             life(top, lambda word: os.write(writer, (word + "\n").encode()))
-        except (SfumatoError, OSError) as problem:  # an OSError becomes one line in the command line
-            code, said = 2, "error: " + (str(problem) if isinstance(problem, SfumatoError) else problem.strerror)
+        # an OSError becomes one line in the command line
+        except (SfumatoError, OSError) as problem:
+            code, said = (
+                2,
+                "error: "
+                + (str(problem) if isinstance(problem, SfumatoError) else problem.strerror),
+            )
         except BaseException as problem:
             code, said = 70, f"error: {type(problem).__name__} {problem}"
         finally:
@@ -115,7 +155,11 @@ def live(top: Path, mode: int, k: int, error: int = 0, once: bool = False) -> tu
     os.close(writer)
     with os.fdopen(reader) as lines:
         told = [line for line in lines.read().split("\n") if line]
-    return os.waitpid(child, 0)[1], told, next((line for line in told if line.startswith("error: ")), "")
+    return (
+        os.waitpid(child, 0)[1],
+        told,
+        next((line for line in told if line.startswith("error: ")), ""),
+    )
 
 
 def check(top: Path, told: list[str]) -> str:
@@ -135,7 +179,9 @@ def check(top: Path, told: list[str]) -> str:
             assert "CERTIFY" in kinds, "the key went before the certificate"
         found = latest_checkpoint(run.folder / "checkpoints")
         noted = {note.get("sha256") for note in run.ledger.bodies("NOTE")}
-        assert found is None or found[0]["sha256"] in noted, "a checkpoint that the ledger does not know"
+        assert found is None or found[0]["sha256"] in noted, (
+            "a checkpoint that the ledger does not know"
+        )
         if kinds.count("CHARGE"):
             before = len(ledger.group(ledger.identify(RECORDS.fingerprints)).charges)
             other = Run.create(top / "next", PLAN, OPTIONS, Ledger(place))
@@ -149,7 +195,11 @@ def main(top: Path, stride: int) -> dict:
     assert status == 0 and "release" in told, (status, told, problem)
     check(top / "clean", told)
     calls = int(told[-1].split()[1])
-    modes = {"kill": (KILL, 0, False), "tear": (TEAR, 0, False), "ENOSPC": (FAIL, errno.ENOSPC, False)}
+    modes = {
+        "kill": (KILL, 0, False),
+        "tear": (TEAR, 0, False),
+        "ENOSPC": (FAIL, errno.ENOSPC, False),
+    }
     modes |= {"EIO": (FAIL, errno.EIO, False), "EIO once": (FAIL, errno.EIO, True)}
     landed, ended, failures = Counter(), Counter(), []
     for name, (mode, error, once) in modes.items():

@@ -1,4 +1,6 @@
-"""`make storm`: writers of one ledger are killed at random moments, meet a cap, and are timed; prints JSON lines."""
+"""`make storm`: writers of one ledger are killed at random moments, meet a cap, and are timed;
+prints JSON lines.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,17 @@ BEGIN = STATES.index("begin")
 
 
 def body(noise: float, epsilon: float) -> dict:
-    return {"events": [{"type": "gaussian", "noise_multiplier": noise, "count": 1}], "epsilon": epsilon, **TERMS}
+    return {
+        "events": [{"type": "gaussian", "noise_multiplier": noise, "count": 1}],
+        "epsilon": epsilon,
+        **TERMS,
+    }
 
 
 def writer(ledger: Path, out: Path, say: Callable[[str], None]) -> None:
-    """Runs without end: planned, charged, begun, copied out, certified. A file in `out` is a release."""
+    """Runs without end: planned, charged, begun, copied out, certified. A file in `out` is a
+    release.
+    """
     note = Chain._note
 
     def noted(chain):
@@ -103,8 +111,12 @@ def writer(ledger: Path, out: Path, say: Callable[[str], None]) -> None:
         run.append("CERTIFY", {})
 
 
-def random_kills(top: Path, kills: int, least: int, seed: int, kills_in_a_ledger: int = 100) -> dict:
-    """Two writers at a time, each killed after a random while and followed by another; all is checked after each hundred."""
+def random_kills(
+    top: Path, kills: int, least: int, seed: int, kills_in_a_ledger: int = 100
+) -> dict:
+    """Two writers at a time, each killed after a random while and followed by another; all is
+    checked after each hundred.
+    """
     rng, landed, charges, releases, dead = random.Random(seed), Counter(), 0, 0, 0
     without, broken, started = 0, 0, time.monotonic()
     board = mmap.mmap(-1, 2)
@@ -154,14 +166,22 @@ def random_kills(top: Path, kills: int, least: int, seed: int, kills_in_a_ledger
         found.close()
         shutil.rmtree(book)
     return {
-        "what": "random kills", "kills": dead, "least_in_a_state": min(landed[state] for state in seen), "landed": dict(landed),
-        "charges": charges, "releases": releases, "releases_without_a_charge": without, "broken_chains": broken,
+        "what": "random kills",
+        "kills": dead,
+        "least_in_a_state": min(landed[state] for state in seen),
+        "landed": dict(landed),
+        "charges": charges,
+        "releases": releases,
+        "releases_without_a_charge": without,
+        "broken_chains": broken,
         "seconds": round(time.monotonic() - started, 1),
-    }  # fmt: skip
+    }
 
 
 def cap(top: Path, writers: int, cap: float, noise: float, price, what: str) -> dict:
-    """Writers charge until the cap refuses; how many charges there are, and how many the cap has room for."""
+    """Writers charge until the cap refuses; how many charges there are, and how many the cap has
+    room for.
+    """
     one = price([body(noise, 0.0)], False)
     alike, room = [], 0
     while price(alike := [*alike, body(noise, one)], False) <= cap:
@@ -196,13 +216,21 @@ def cap(top: Path, writers: int, cap: float, noise: float, price, what: str) -> 
     total = price(list(book.group(images).charges), False)
     book.close()
     return {
-        "what": what, "writers": writers, "cap": cap, "room": room, "charges": charges, "total": total,
-        "writers_that_charged": len(per_writer), "exit_codes": codes, "seconds": round(time.monotonic() - started, 1),
-    }  # fmt: skip
+        "what": what,
+        "writers": writers,
+        "cap": cap,
+        "room": room,
+        "charges": charges,
+        "total": total,
+        "writers_that_charged": len(per_writer),
+        "exit_codes": codes,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def timing(top: Path, images: int, rows: int, charges: int) -> dict:
-    """Milliseconds of one durable row, of one charge, and of the check of the table of images before it; pricing left out.
+    """Milliseconds of one durable row, of one charge, and of the check of the table of images
+    before it; pricing left out.
 
     The ledger holds `rows` rows before.
     """
@@ -234,12 +262,17 @@ def timing(top: Path, images: int, rows: int, charges: int) -> dict:
         return round(1e3 * sorted(found)[min(len(found) - 1, math.ceil(share * len(found)) - 1)], 2)
 
     return {
-        "what": "durable charge, ms", "images": images, "rows_before": rows, "charges": charges, "first": round(1e3 * first, 2),
-        **{f"charge_p{round(100 * s)}": quantile(whole, s) for s in (0.5, 0.99)}, "charge_max": quantile(whole, 1.0),
+        "what": "durable charge, ms",
+        "images": images,
+        "rows_before": rows,
+        "charges": charges,
+        "first": round(1e3 * first, 2),
+        **{f"charge_p{round(100 * s)}": quantile(whole, s) for s in (0.5, 0.99)},
+        "charge_max": quantile(whole, 1.0),
         **{f"table_check_p{round(100 * s)}": quantile(table, s) for s in (0.5, 0.99)},
         **{f"row_p{round(100 * s)}": quantile(row, s) for s in (0.5, 0.99)},
         "load_average": round(os.getloadavg()[0], 1),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
@@ -247,13 +280,16 @@ def main() -> int:
     parser.add_argument("top", type=Path, help="an empty folder on the disk to be tried")
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--least", type=int, default=20, help="kills that must land in each state")
-    parser.add_argument("--room", type=int, default=500, help="charges that fit under the counted cap")
+    parser.add_argument(
+        "--room", type=int, default=500, help="charges that fit under the counted cap"
+    )
     parser.add_argument("--charges", type=int, default=500, help="charges that are timed")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2  # pricing is not what is tried
     given.top.mkdir(parents=True, exist_ok=True)
-    os.environ["XDG_STATE_HOME"] = str(given.top / "state")  # where ledgers are noted: not in the home of whoever runs this
+    # where ledgers are noted: not in the home of whoever runs this
+    os.environ["XDG_STATE_HOME"] = str(given.top / "state")
     os.environ["SFUMATO_ACCOUNT_HOME"] = str(given.top / "no-account")
     good = True
     found = random_kills(given.top / "kills", given.kills, given.least, given.seed)
@@ -270,7 +306,9 @@ def main() -> int:
         found = cap(given.top / f"cap-{number}", *case)
         print(json.dumps(found), flush=True)
         good &= (
-            found["charges"] == found["room"] > 8 and found["total"] <= found["cap"] and not any(found["exit_codes"])
+            found["charges"] == found["room"] > 8
+            and found["total"] <= found["cap"]
+            and not any(found["exit_codes"])
         )
     for images, rows in ((50, 0), (1_000, 0), (60_000, 0), (50, 100_000)):
         found = timing(given.top / f"timing-{images}-{rows}", images, rows, given.charges)

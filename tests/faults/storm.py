@@ -1,6 +1,8 @@
-"""`make storm`: runs on the real code are killed by SIGKILL at named points, gone on with and killed again; prints JSON lines.
+"""`make storm`: runs on the real code are killed by SIGKILL at named points, gone on with and
+killed again; prints JSON lines.
 
-Imports and preparation are paid once; every life is a forked child. The shim (LD_PRELOAD) kills inside a commit, a write or a rename.
+Imports and preparation are paid once; every life is a forked child. The shim (LD_PRELOAD) kills
+inside a commit, a write or a rename.
 """
 
 from __future__ import annotations
@@ -41,9 +43,14 @@ from tests.conftest import make_tiny_base, make_tiny_images
 KILL, TEAR = 4, 3
 WRITE, SYNC, RENAME = 1, 2, 4
 SETTINGS = {
-    "delta": 1e-2, "method": "lora", "method_options": {"rank": 1}, "expected_batch_size": 4, "steps": 3, "noise_draws": 1,
+    "delta": 1e-2,
+    "method": "lora",
+    "method_options": {"rank": 1},
+    "expected_batch_size": 4,
+    "steps": 3,
+    "noise_draws": 1,
     "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-}  # fmt: skip
+}
 # How often a point is passed in one life: the kill takes one of these by chance.
 STEPS = 3
 
@@ -76,7 +83,8 @@ def claim(args, kwargs):
     return args[0].name == folder.CERTIFICATE
 
 
-# name: (owner, attribute, before or after the call, what happens, which calls, how often it is passed), in the order of a life
+# name: (owner, attribute, before or after the call, what happens, which calls, how often it is
+# passed), in the order of a life
 POINTS = {
     "plan.before": (RunLedger, "append", "before", die, rows("PLAN"), 1),
     "plan.after": (RunLedger, "append", "after", die, rows("PLAN"), 1),
@@ -103,15 +111,36 @@ POINTS = {
     "step.optimised": (torch.optim.Adam, "step", "after", die, None, STEPS),
     "step.ema": (State, "update_average", "after", die, None, STEPS),
     "step.counted": ("sfumato.runs.execute", "write_checkpoint", "before", die, None, STEPS),
-    "ckpt.half-written": (checkpoint, "write_file", "before", armed(TEAR, WRITE), checkpoints, STEPS),
+    "ckpt.half-written": (
+        checkpoint,
+        "write_file",
+        "before",
+        armed(TEAR, WRITE),
+        checkpoints,
+        STEPS,
+    ),
     "ckpt.before-sync": (checkpoint, "write_file", "before", armed(KILL, SYNC), checkpoints, STEPS),
     "ckpt.synced": (checkpoint, "write_file", "before", armed(KILL, RENAME), checkpoints, STEPS),
     "ckpt.renamed": (checkpoint, "write_file", "before", armed(KILL, SYNC, 2), checkpoints, STEPS),
     "ckpt.dir-synced": (checkpoint, "write_file", "after", die, checkpoints, STEPS),
     "release.row": (RunLedger, "append", "after", die, rows("RELEASE"), 1),
-    "release.picture": ("sfumato.synthesis.dataset", "image_seed", "after", armed(TEAR, WRITE), None, 2),
+    "release.picture": (
+        "sfumato.synthesis.dataset",
+        "image_seed",
+        "after",
+        armed(TEAR, WRITE),
+        None,
+        2,
+    ),
     "release.half-copied": (folder, "_copy", "before", armed(TEAR, WRITE), None, 2),
-    "certificate.draft": ("sfumato.verbs.synthesize", "write_draft", "before", armed(TEAR, WRITE), None, 1),
+    "certificate.draft": (
+        "sfumato.verbs.synthesize",
+        "write_draft",
+        "before",
+        armed(TEAR, WRITE),
+        None,
+        1,
+    ),
     "certificate.row": (RunLedger, "append", "after", die, rows("CERTIFY"), 1),
     "certificate.half-written": (folder, "_write", "before", armed(TEAR, WRITE), claim, 1),
     "certificate.renamed": (folder, "_rename", "after", die, None, 1),
@@ -152,21 +181,33 @@ class Ground:
         accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
         self.images = load_records(make_tiny_images(top / "images", per_class=4))
         settings = SETTINGS | {"base": str(make_tiny_base(top / "base")), "epsilon": 2.0}
-        # One whole run, to have what later lives need not compute: the plan, the price of a release.
-        run = verbs.adapt(self.images, output=top / "first" / "run", ledger=top / "first" / "ledger.sqlite", **settings)
+        # One whole run, to have what later lives need not compute: the plan, the price of a
+        # release.
+        run = verbs.adapt(
+            self.images,
+            output=top / "first" / "run",
+            ledger=top / "first" / "ledger.sqlite",
+            **settings,
+        )
         base = adapted_base(run)
         facts = {"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0}
-        certificate = build_privacy_json(run.plan.to_json(), ledger=facts, run_key_id="0", code_version="0")
+        certificate = build_privacy_json(
+            run.plan.to_json(), ledger=facts, run_key_id="0", code_version="0"
+        )
         prepared = rebuild(run.plan, run.options, None, run.start)
         self.settings = settings
-        adapt, synthesize = (sys.modules[f"sfumato.verbs.{page}"] for page in ("adapt", "synthesize"))
+        adapt, synthesize = (
+            sys.modules[f"sfumato.verbs.{page}"] for page in ("adapt", "synthesize")
+        )
         adapt.rebuild, adapt.check_gradients = lambda *_: prepared, lambda *_: None
         adapt.fit_to_memory = lambda prepared: prepared
         synthesize.adapted_base = lambda *_: base
         # Pricing takes seconds, writes nothing, and is another test's matter.
 
         def claimed(*_, ledger: dict, run_key_id: str, **__) -> dict:
-            return certificate | {"ledger": certificate["ledger"] | ledger | {"run_key_id": run_key_id}}
+            return certificate | {
+                "ledger": certificate["ledger"] | ledger | {"run_key_id": run_key_id}
+            }
 
         folder.build_privacy_json = claimed
         folder.verify_privacy.check_privacy = lambda facts: []
@@ -181,7 +222,9 @@ class Ground:
         if not (place / "made").exists():
             if not (place / "run" / "model").exists():
                 resume = (place / "run").exists()
-                verbs.adapt(self.images, output=place / "run", ledger=ledger, resume=resume, **self.settings)
+                verbs.adapt(
+                    self.images, output=place / "run", ledger=ledger, resume=resume, **self.settings
+                )
                 tell("trained")
             steps = sampler.Sampling(steps=1)
             verbs.synthesize(place / "run", 2, place / "made", ledger=ledger, sampling=steps)
@@ -190,7 +233,9 @@ class Ground:
         tell("released")
 
 
-def live(ground: Ground, place: Path, ledger: Path, point: str | None, passing: int) -> tuple[bool, list[str], str]:
+def live(
+    ground: Ground, place: Path, ledger: Path, point: str | None, passing: int
+) -> tuple[bool, list[str], str]:
     """One life in a child: (killed, what it told, the error it ended with)."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -234,12 +279,20 @@ def live(ground: Ground, place: Path, ledger: Path, point: str | None, passing: 
     status = os.waitpid(child, 0)[1]
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     problem = next((line.removeprefix("error ") for line in told if line.startswith("error ")), "")
-    assert killed or (os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 2)), f"died otherwise: {status} {problem}"
+    assert killed or (os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 2)), (
+        f"died otherwise: {status} {problem}"
+    )
     assert "\n" not in problem
     return killed, told, problem
 
 
-NEEDS = {"CHARGE": "PLAN", "ATTEMPT": "CHARGE", "REPLAY": "ATTEMPT", "RELEASE": "ATTEMPT", "CERTIFY": "RELEASE"}
+NEEDS = {
+    "CHARGE": "PLAN",
+    "ATTEMPT": "CHARGE",
+    "REPLAY": "ATTEMPT",
+    "RELEASE": "ATTEMPT",
+    "CERTIFY": "RELEASE",
+}
 
 
 def check(place: Path, ledger: Path, told: list[str]) -> list[str]:
@@ -276,7 +329,9 @@ def check(place: Path, ledger: Path, told: list[str]) -> list[str]:
         assert "CERTIFY" in kinds, "the key went before the certificate"
     found = latest_checkpoint(run.folder / "checkpoints")
     known = {note.get("sha256") for note in run.ledger.bodies("NOTE")}
-    assert found is None or found[0]["sha256"] in known, "a checkpoint that the ledger does not know"
+    assert found is None or found[0]["sha256"] in known, (
+        "a checkpoint that the ledger does not know"
+    )
     run.ledger.ledger.close()
     book.close()
     return kinds
@@ -329,7 +384,8 @@ def storm(top: Path, each: int, seed: int, runs_in_a_ledger: int = 12) -> dict:
                 elif point is not None and not problem:
                     missed[point] += 1  # an earlier death had left less to pass
                 if problem and "never charged" in problem:
-                    # It died between PLAN and CHARGE: nothing was spent, and the next life takes a new folder.
+                    # It died between PLAN and CHARGE: nothing was spent, and the next life takes a
+                    # new folder.
                     shutil.rmtree(place / "run")
                     ends["never charged: begun anew"] += 1
                     if point is None:
@@ -337,22 +393,36 @@ def storm(top: Path, each: int, seed: int, runs_in_a_ledger: int = 12) -> dict:
                         lives += 1
                         kinds = check(place, ledger, told)
                 if point is None:
-                    assert (place / "release").exists() or problem, "ended without a release and without a word"
+                    assert (place / "release").exists() or problem, (
+                        "ended without a release and without a word"
+                    )
                     ends["released" if (place / "release").exists() else problem] += 1
             except Exception as found:
-                failures.append(f"run {run}, {point} at passing {passing}: {type(found).__name__}: {found}")
+                failures.append(
+                    f"run {run}, {point} at passing {passing}: {type(found).__name__}: {found}"
+                )
                 break
         charges += kinds.count("CHARGE")
         releases += (place / "release").exists()
         shutil.rmtree(place)
         run += 1
     return {
-        "what": "kills at named points", "kills": landed.total(), "least_in_a_state": min(landed[name] for name in names),
-        "states": len(names), "landed": dict(landed), "missed": dict(missed), "lives": lives, "runs": run, "charges": charges,
-        "releases": releases, "releases_without_a_charge": sum("without a charge" in f for f in failures),
-        "broken_chains": sum("damaged" in f for f in failures), "ends": dict(ends), "failures": failures,
+        "what": "kills at named points",
+        "kills": landed.total(),
+        "least_in_a_state": min(landed[name] for name in names),
+        "states": len(names),
+        "landed": dict(landed),
+        "missed": dict(missed),
+        "lives": lives,
+        "runs": run,
+        "charges": charges,
+        "releases": releases,
+        "releases_without_a_charge": sum("without a charge" in f for f in failures),
+        "broken_chains": sum("damaged" in f for f in failures),
+        "ends": dict(ends),
+        "failures": failures,
         "seconds": round(time.monotonic() - started, 1),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
@@ -366,7 +436,8 @@ def main() -> int:
         del POINTS[name]
     torch.set_num_threads(1)
     given.top.mkdir(parents=True, exist_ok=True)
-    os.environ["XDG_STATE_HOME"] = str(given.top / "state")  # where ledgers are noted: not in the home of whoever runs this
+    # where ledgers are noted: not in the home of whoever runs this
+    os.environ["XDG_STATE_HOME"] = str(given.top / "state")
     os.environ["SFUMATO_ACCOUNT_HOME"] = str(given.top / "no-account")
     found = storm(given.top, given.each, given.seed)
     print(json.dumps(found))

@@ -1,6 +1,8 @@
-"""`make faults`: every system call of a run's life fails, tears or kills once; what was told is in the ledger, nothing is half.
+"""`make faults`: every system call of a run's life fails, tears or kills once; what was told is in
+the ledger, nothing is half.
 
-FAULT_STRIDE=3 in the environment tries every third call only. Named kill points of the training loop: below.
+FAULT_STRIDE=3 in the environment tries every third call only. Named kill points of the training
+loop: below.
 """
 
 from __future__ import annotations
@@ -25,13 +27,20 @@ def shim(tmp_path_factory):
     if compiler is None or sys.platform != "linux":
         pytest.skip("the shim needs Linux and a C compiler")
     out = tmp_path_factory.mktemp("shim") / "shim.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(out), str(HERE / "shim.c"), "-ldl"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", str(out), str(HERE / "shim.c"), "-ldl"],
+        check=True,
+    )
     return out
 
 
 def test_every_call_may_fail_tear_or_kill(shim, tmp_path):
     stride = os.environ.get("FAULT_STRIDE", "1")
-    environment = os.environ | {"LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    environment = os.environ | {
+        "LD_PRELOAD": str(shim),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(HERE.parents[1]),
+    }
     done = subprocess.run(
         [sys.executable, str(HERE / "driver.py"), str(tmp_path), stride],
         env=environment, capture_output=True, text=True, check=False,
@@ -39,9 +48,13 @@ def test_every_call_may_fail_tear_or_kill(shim, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     print(json.dumps(found, indent=1))
-    assert not found["failures"], f"{len(found['failures'])} failures, first: {found['failures'][:5]}"
+    assert not found["failures"], (
+        f"{len(found['failures'])} failures, first: {found['failures'][:5]}"
+    )
     # A test that killed nothing, or only before the charge, must fail.
     assert found["calls"] > 100
     least = 20 if stride == "1" else 1
     for state in ("PLAN", "CHARGE", "ATTEMPT", "NOTE", "RELEASE", "CERTIFY"):
-        assert found["landed"].get(state, 0) >= min(least, 5), f"no kill landed in {state}: {found['landed']}"
+        assert found["landed"].get(state, 0) >= min(least, 5), (
+            f"no kill landed in {state}: {found['landed']}"
+        )

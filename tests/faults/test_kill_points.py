@@ -1,4 +1,6 @@
-"""Death by SIGKILL inside a step of the real training loop; the run then goes on to the very bits it would have had."""
+"""Death by SIGKILL inside a step of the real training loop; the run then goes on to the very bits
+it would have had.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from sfumato.training import Performance, State, UnitBatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
-# name, owner (None: a name of the loop's module) and attribute whose second call in training ends the process just after it returned
+# name, owner (None: a name of the loop's module) and attribute whose second call in training ends
+# the process just after it returned
 POINTS = [
     ("step.sampled", "sfumato.training.loop", "poisson"),
     ("step.microbatch", UnitBatch, "__getitem__"),
@@ -48,9 +51,15 @@ def steady_ground(monkeypatch):
 @pytest.fixture(scope="module")
 def settings(tiny_base):
     return {
-        "epsilon": 2.0, "delta": 1e-2, "base": str(tiny_base), "method": "lora", "method_options": {"rank": 2},
-        "expected_batch_size": 8, "steps": 3, "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-    }  # fmt: skip
+        "epsilon": 2.0,
+        "delta": 1e-2,
+        "base": str(tiny_base),
+        "method": "lora",
+        "method_options": {"rank": 2},
+        "expected_batch_size": 8,
+        "steps": 3,
+        "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +85,8 @@ def test_killed_there_it_goes_on_to_the_same_bits(
 
             def fatal(*args, **kwargs):
                 answer = real(*args, **kwargs)
-                # Checks and measurements on made-up pictures, before anything is charged, do not count.
+                # Checks and measurements on made-up pictures, before anything is charged, do not
+                # count.
                 calls[0] += (tmp_path / "run" / "cache" / "done").exists()
                 if calls[0] == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -93,4 +103,9 @@ def test_killed_there_it_goes_on_to_the_same_bits(
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
     found = load_file(run.model / "pytorch_lora_weights.safetensors")
     assert set(found) == set(whole) and all(torch.equal(found[n], whole[n]) for n in whole)
-    assert [row.kind for row in run.ledger.rows if row.kind != "NOTE"] == ["PLAN", "CHARGE", "ATTEMPT", "REPLAY"]
+    assert [row.kind for row in run.ledger.rows if row.kind != "NOTE"] == [
+        "PLAN",
+        "CHARGE",
+        "ATTEMPT",
+        "REPLAY",
+    ]

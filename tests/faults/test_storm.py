@@ -1,4 +1,6 @@
-"""A short `make storm`: one kill at each named point, and enough random ones to see progress, a cap and a charge."""
+"""A short `make storm`: one kill at each named point, and enough random ones to see progress, a cap
+and a charge.
+"""
 
 from __future__ import annotations
 
@@ -38,5 +40,7 @@ def test_random_kills_a_cap_and_a_charge(tmp_path):
     words = ("--kills", 200, "--least", 1, "--room", 60, "--charges", 50)
     kills, *caps, small, _, large, old = told("ledgers", tmp_path / "ledgers", *words)
     assert kills["kills"] == 200 and kills["charges"] > 50 and kills["releases"] > 20
-    assert [cap["charges"] for cap in caps] == [cap["room"] for cap in caps] and caps[0]["room"] == 60
+    assert [cap["charges"] for cap in caps] == [cap["room"] for cap in caps] and caps[0][
+        "room"
+    ] == 60
     assert small["images"] == 50 and large["images"] == 60_000 and old["rows_before"] == 100_000

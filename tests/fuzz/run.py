@@ -1,7 +1,9 @@
-"""Spoilt files of every format that sfumato reads: `python -m tests.fuzz.run --files 10000` (make fuzz).
+"""Spoilt files of every format that sfumato reads: `python -m tests.fuzz.run --files 10000` (make
+fuzz).
 
-Each file is read in the way a user's would be. A file may be read or refused; anything else is a crash. Prints one JSON line; the exit
-code is 0 where nothing crashed, took more than 10 s of processor time or came above 2 GB.
+Each file is read in the way a user's would be. A file may be read or refused; anything else is a
+crash. Prints one JSON line; the exit code is 0 where nothing crashed, took more than 10 s of
+processor time or came above 2 GB.
 """
 
 from __future__ import annotations
@@ -28,8 +30,22 @@ if __package__ in (None, ""):
 from sfumato.errors import SfumatoError
 from tests.fuzz.targets import KINDS, Target
 
-SHARES = {"png": 200, "jpeg": 200, "webp": 100, "bmp": 80, "csv": 90, "jsonl": 90, "parquet": 70, "npz": 50, "idx": 30, "safetensors": 40,
-          "base": 10, "plan": 20, "privacy": 5, "ledger": 15}  # fmt: skip
+SHARES = {
+    "png": 200,
+    "jpeg": 200,
+    "webp": 100,
+    "bmp": 80,
+    "csv": 90,
+    "jsonl": 90,
+    "parquet": 70,
+    "npz": 50,
+    "idx": 30,
+    "safetensors": 40,
+    "base": 10,
+    "plan": 20,
+    "privacy": 5,
+    "ledger": 15,
+}
 SECONDS, BYTES = 10.0, 2 * 2**30
 HANG = 30  # seconds of processor time after which a file is given up
 
@@ -54,7 +70,9 @@ def _of_decoder(name: str, field: int) -> float:
         return 0.0
     if name == "stat":
         return sum(map(int, text.rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-    return 1024.0 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM"))
+    return 1024.0 * next(
+        int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM")
+    )
 
 
 def _seconds() -> float:
@@ -64,7 +82,9 @@ def _seconds() -> float:
 
 def _peak() -> float:
     own = Path("/proc/self/status").read_text().splitlines()
-    return 1024.0 * next(int(line.split()[1]) for line in own if line.startswith("VmHWM")) + _of_decoder("status", 0)
+    return 1024.0 * next(
+        int(line.split()[1]) for line in own if line.startswith("VmHWM")
+    ) + _of_decoder("status", 0)
 
 
 def _forget_peak() -> None:
@@ -87,13 +107,18 @@ def read_one(target: Target, data: bytes) -> tuple[str, float, float]:
         place = error.__traceback__
         while place.tb_next:
             place = place.tb_next
-        found = f"crash: {type(error).__name__} in {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}"
+        found = (
+            f"crash: {type(error).__name__} in"
+            f" {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}"
+        )
     signal.setitimer(signal.ITIMER_PROF, 0)
     return found, max(0.0, _seconds() - before), _peak()
 
 
 def work(kind: str, files: int, seed: int, out) -> None:
-    """All files of one kind, in this process; one line each to `out`, so that a death shows where."""
+    """All files of one kind, in this process; one line each to `out`, so that a death shows
+    where.
+    """
     signal.signal(signal.SIGPROF, _alarm)
     resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30, resource.RLIM_INFINITY))
     warnings.simplefilter("ignore")
@@ -107,7 +132,16 @@ def work(kind: str, files: int, seed: int, out) -> None:
             out.flush()
             found, seconds, peak = read_one(target, data)
             out.write(
-                json.dumps({"kind": kind, "number": number, "found": found, "seconds": seconds, "bytes": peak}) + "\n"
+                json.dumps(
+                    {
+                        "kind": kind,
+                        "number": number,
+                        "found": found,
+                        "seconds": seconds,
+                        "bytes": peak,
+                    }
+                )
+                + "\n"
             )
             out.flush()
     finally:
@@ -148,7 +182,11 @@ def fuzz(files: int, seed: int, kinds=tuple(SHARES), say=lambda text: None) -> d
             largest = max(largest, line, key=lambda one: one["bytes"])
             if line["found"].startswith(("crash", "hang")):
                 say(f"{kind} {line['number']}: {line['found']}")
-            if line["found"] not in ("read", "refused") or line["seconds"] > SECONDS or line["bytes"] > BYTES:
+            if (
+                line["found"] not in ("read", "refused")
+                or line["seconds"] > SECONDS
+                or line["bytes"] > BYTES
+            ):
                 failures.append(line)
         say(f"{kind}: {dict((what, n) for (k, what), n in counts.items() if k == kind)}")
     return {
@@ -177,8 +215,15 @@ if __name__ == "__main__":
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--files", type=int, default=10_000)
     words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--kinds", default=",".join(SHARES), help="comma-separated, of " + ", ".join(SHARES))
+    words.add_argument(
+        "--kinds", default=",".join(SHARES), help="comma-separated, of " + ", ".join(SHARES)
+    )
     given = words.parse_args()
-    result = fuzz(given.files, given.seed, tuple(given.kinds.split(",")), say=lambda text: print(text, file=sys.stderr))
+    result = fuzz(
+        given.files,
+        given.seed,
+        tuple(given.kinds.split(",")),
+        say=lambda text: print(text, file=sys.stderr),
+    )
     print(json.dumps(result))
     sys.exit(bool(result["failed"]))

@@ -1,4 +1,6 @@
-"""Whole files to start from, and how they are spoilt: bytes for any format, values for JSON, headers for safetensors."""
+"""Whole files to start from, and how they are spoilt: bytes for any format, values for JSON,
+headers for safetensors.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,60 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-NASTY = [0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 10**30, 1e308, float("nan"), float("inf"), -0.0, 1e-300, True, None, "", "x" * 70_000,
-         "\x00", "\u202e", "../../etc/passwd", "/", "__class__", [], {}, [[]] * 50, {"a": {"a": {}}}, "999999999999", "1e400", "\ud800"]  # fmt: skip
-WORDS = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"IHDR", b"IDAT",
-         b"acTL", b"iCCP", b"VP8X", b"ANMF", b"PAR1", b"\n", b'"', b",", b"\r", b"\0", b"{" * 300, b"[" * 3000]  # fmt: skip
+NASTY = [
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    2**64,
+    -(2**63),
+    10**30,
+    1e308,
+    float("nan"),
+    float("inf"),
+    -0.0,
+    1e-300,
+    True,
+    None,
+    "",
+    "x" * 70_000,
+    "\x00",
+    "\u202e",
+    "../../etc/passwd",
+    "/",
+    "__class__",
+    [],
+    {},
+    [[]] * 50,
+    {"a": {"a": {}}},
+    "999999999999",
+    "1e400",
+    "\ud800",
+]
+WORDS = [
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\x80\0\0\0",
+    b"\xff\xd8",
+    b"\xff\xd9",
+    b"\xff\xda",
+    b"IHDR",
+    b"IDAT",
+    b"acTL",
+    b"iCCP",
+    b"VP8X",
+    b"ANMF",
+    b"PAR1",
+    b"\n",
+    b'"',
+    b",",
+    b"\r",
+    b"\0",
+    b"{" * 300,
+    b"[" * 3000,
+]
 
 
 def encoded(rng: np.random.Generator, form: str, mode: str, **options) -> bytes:
@@ -43,7 +95,11 @@ def pictures(form: str) -> list[bytes]:
         out = io.BytesIO()
         frames = [Image.fromarray(rng.integers(0, 255, (12, 12, 4), np.uint8)) for _ in range(3)]
         frames[0].save(out, form, save_all=True, append_images=frames[1:], lossless=True)
-        return [encoded(rng, form, "RGB"), encoded(rng, form, "RGBA", lossless=True), out.getvalue()]
+        return [
+            encoded(rng, form, "RGB"),
+            encoded(rng, form, "RGBA", lossless=True),
+            out.getvalue(),
+        ]
     return [encoded(rng, form, mode) for mode in ("RGB", "L", "P", "1")]
 
 
@@ -95,7 +151,9 @@ def spoilt_png(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
 
 
 def spoilt_json(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
-    """A value, a key or a whole branch replaced, doubled or taken away; now and then bytes instead."""
+    """A value, a key or a whole branch replaced, doubled or taken away; now and then bytes
+    instead.
+    """
     if rng.random() < 0.25:
         return spoilt(rng, data, others)
     body = json.loads(data)
@@ -114,7 +172,9 @@ def spoilt_json(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
             elif wound == 2 and isinstance(inner, list):
                 inner.extend(inner[:1] * rng.choice((1, 500)))
             elif wound == 3 and isinstance(inner, dict):
-                inner[rng.choice(("x", "", "trust_remote_code", "type", "steps"))] = rng.choice(NASTY)
+                inner[rng.choice(("x", "", "trust_remote_code", "type", "steps"))] = rng.choice(
+                    NASTY
+                )
             else:
                 inner[key] = rng.choice(NASTY)
             break
@@ -133,11 +193,17 @@ def spoilt_weights(rng: random.Random, data: bytes, others: list[bytes]) -> byte
 
 def tables() -> dict[str, list[bytes]]:
     rows = [
-        {"file_name": f"{i}.png", "label": "ab"[i % 2], "patient": f"p{i // 2}", "caption": 'a "b", c\n' * (i == 3)}
+        {
+            "file_name": f"{i}.png",
+            "label": "ab"[i % 2],
+            "patient": f"p{i // 2}",
+            "caption": 'a "b", c\n' * (i == 3),
+        }
         for i in range(8)
     ]
     text = "file_name,label,patient,caption\r\n" + "".join(
-        ",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()) + "\r\n" for row in rows
+        ",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()) + "\r\n"
+        for row in rows
     )
     return {"csv": [text.encode()], "jsonl": ["\n".join(map(json.dumps, rows)).encode()]}
 
@@ -150,9 +216,11 @@ def parquet(folder: Path) -> list[bytes]:
     rows = {"label": ["a", "b"] * 6, "patient": list("aabbccddeeff")}
     found = []
     for number, (column, more) in enumerate(
-        (([{"bytes": data, "path": None} for data in images], {"compression": "zstd"}),
-         (images, {"compression": "none", "row_group_size": 5, "use_dictionary": False}))
-    ):  # fmt: skip
+        (
+            ([{"bytes": data, "path": None} for data in images], {"compression": "zstd"}),
+            (images, {"compression": "none", "row_group_size": 5, "use_dictionary": False}),
+        )
+    ):
         pq.write_table(pa.table({"image": column, **rows}), folder / f"{number}.parquet", **more)
         found.append((folder / f"{number}.parquet").read_bytes())
     return found

@@ -1,4 +1,6 @@
-"""One reader per format, with whole files to spoil: what a user's command does with such a file, as far as it parses."""
+"""One reader per format, with whole files to spoil: what a user's command does with such a file, as
+far as it parses.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def picture(form: str):
                 raise DataError(seen)
             assert decode(data)[0].shape[1::-1] == seen.size  # as our own process does later
 
-        return Target(seeds.pictures(form), read, seeds.spoilt_png if form == "PNG" else seeds.spoilt)
+        return Target(
+            seeds.pictures(form), read, seeds.spoilt_png if form == "PNG" else seeds.spoilt
+        )
 
     return make
 
@@ -66,13 +70,17 @@ def records(suffix: str):
         for old in place.glob("*.parquet"):
             old.unlink()
         name = "train-images-idx3-ubyte" if suffix == "idx" else f"x.{suffix}"
-        (place / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x08" + bytes([0, 1] * 4))
+        (place / "train-labels-idx1-ubyte").write_bytes(
+            b"\0\0\x08\x01\0\0\0\x08" + bytes([0, 1] * 4)
+        )
 
         def read(data: bytes) -> None:
             # A new file each time: what is mapped must not change under our feet.
             (place / name).unlink(missing_ok=True)
             (place / name).write_bytes(data)
-            found = load_records(place / name, max_bad=1, unit="patient" if suffix == "parquet" else None)
+            found = load_records(
+                place / name, max_bad=1, unit="patient" if suffix == "parquet" else None
+            )
             found.load(range(min(found.n, 50)), 16)
 
         return Target(found, read)
@@ -158,18 +166,41 @@ def _plan():
 
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     return make_plan(
-        method="lora", unit="record", n_units=100, max_per_unit=1, classes=("a", "b"), prompts=("a", "b"), epsilon=2.0, delta=1e-3,
-        expected_batch_size=10, steps=3, noise_draws=1, clip_norm=0.5, base="base", base_digest="0" * 64, trainable=10,
-        learning_rate=1e-3, warmup_steps=0, ema_decay=0.9, target_modules=("all",), rank=2, histogram_noise_multiplier=20.0,
-    )  # fmt: skip
+        method="lora",
+        unit="record",
+        n_units=100,
+        max_per_unit=1,
+        classes=("a", "b"),
+        prompts=("a", "b"),
+        epsilon=2.0,
+        delta=1e-3,
+        expected_batch_size=10,
+        steps=3,
+        noise_draws=1,
+        clip_norm=0.5,
+        base="base",
+        base_digest="0" * 64,
+        trainable=10,
+        learning_rate=1e-3,
+        warmup_steps=0,
+        ema_decay=0.9,
+        target_modules=("all",),
+        rank=2,
+        histogram_noise_multiplier=20.0,
+    )
 
 
 def plans(place: Path) -> Target:
     from sfumato.runs import budget
     from sfumato.runs.folder import Run
 
-    options = {"performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2}, "seed": 0}
-    run = Run.create(place / "run", _plan(), options, budget.open_ledger(place / "book" / "ledger.sqlite"))
+    options = {
+        "performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2},
+        "seed": 0,
+    }
+    run = Run.create(
+        place / "run", _plan(), options, budget.open_ledger(place / "book" / "ledger.sqlite")
+    )
     names = ("plan.json", "plan.json", "options.json", "run.json")
     whole = {name: (run.folder / name).read_bytes() for name in names}
 
@@ -200,7 +231,9 @@ def certificates(place: Path) -> Target:
     book = budget.open_ledger(place / "book" / "ledger.sqlite")
     release = place / "release"
     release.mkdir()
-    (release / "PRIVACY.md").write_text(f"| epsilon | {facts['epsilon']} |\n| delta | {facts['delta']} |\n" + "ab" * 32)
+    (release / "PRIVACY.md").write_text(
+        f"| epsilon | {facts['epsilon']} |\n| delta | {facts['delta']} |\n" + "ab" * 32
+    )
 
     def read(data: bytes) -> None:
         (release / "privacy.json").write_bytes(data)
@@ -255,7 +288,18 @@ def ledgers(place: Path) -> Target:
 
 
 KINDS: dict[str, Callable[[Path], Target]] = {
-    "png": picture("PNG"), "jpeg": picture("JPEG"), "webp": picture("WEBP"), "bmp": picture("BMP"), "csv": table("csv"),
-    "jsonl": table("jsonl"), "parquet": records("parquet"), "npz": records("npz"), "idx": records("idx"), "safetensors": weights,
-    "base": configs, "plan": plans, "privacy": certificates, "ledger": ledgers,
-}  # fmt: skip
+    "png": picture("PNG"),
+    "jpeg": picture("JPEG"),
+    "webp": picture("WEBP"),
+    "bmp": picture("BMP"),
+    "csv": table("csv"),
+    "jsonl": table("jsonl"),
+    "parquet": records("parquet"),
+    "npz": records("npz"),
+    "idx": records("idx"),
+    "safetensors": weights,
+    "base": configs,
+    "plan": plans,
+    "privacy": certificates,
+    "ledger": ledgers,
+}

@@ -62,7 +62,9 @@ def test_spoilt_models_and_certificates_are_refused():
 def test_the_fuzzer_sees_what_it_is_for(monkeypatch, harm, words):
     monkeypatch.setattr(run, "HANG", 0.3 if words == "hang" else 20)
     monkeypatch.setattr(run, "BYTES", 2**31 if words == "hang" else 2**28)
-    monkeypatch.setitem(run.KINDS, "png", lambda place: targets.Target([b"x"], harm, lambda rng, data, others: data))
+    monkeypatch.setitem(
+        run.KINDS, "png", lambda place: targets.Target([b"x"], harm, lambda rng, data, others: data)
+    )
     found = run.fuzz(1, seed=0, kinds=("png",))
     assert found["failed"] == 1 and found["failures"][0]["found"].startswith(words)
 
@@ -70,7 +72,9 @@ def test_the_fuzzer_sees_what_it_is_for(monkeypatch, harm, words):
 def test_a_process_that_dies_is_a_failure(monkeypatch):
     import os
 
-    monkeypatch.setitem(run.KINDS, "png", lambda place: targets.Target([b"x"], lambda data: os._exit(9)))
+    monkeypatch.setitem(
+        run.KINDS, "png", lambda place: targets.Target([b"x"], lambda data: os._exit(9))
+    )
     found = run.fuzz(3, seed=0, kinds=("png",))
     assert found["failed"] == 1 and "died" in found["failures"][0]["found"]
     assert json.dumps(found)

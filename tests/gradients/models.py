@@ -1,4 +1,6 @@
-"""Small models and their cases: one of each layer, diffusers' UNet and DiT, peft's LoRA on both, hard norms."""
+"""Small models and their cases: one of each layer, diffusers' UNet and DiT, peft's LoRA on both,
+hard norms.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from .helpers import Case
 
 
 class Block(nn.Module):
-    """One of each supported layer; `head` is called twice, on inputs of different length; `table` on B rows."""
+    """One of each supported layer; `head` is called twice, on inputs of different length; `table`
+    on B rows.
+    """
 
     def __init__(self, repeat=True, checkpointed=False):
         super().__init__()
@@ -34,7 +38,9 @@ class Block(nn.Module):
 
     def forward(self, x, label, words, time, draws):
         h = checkpoint(self.body, x, use_reentrant=False) if self.checkpointed else self.body(x)
-        context = torch.cat([self.table(label)[:, None], self.words(words)], 1).repeat_interleave(draws, 0)
+        context = torch.cat([self.table(label)[:, None], self.words(words)], 1).repeat_interleave(
+            draws, 0
+        )
         h = self.rms(h + self.time(time)[:, None]) @ context.transpose(1, 2)
         h = torch.cat([h.softmax(-1) @ context, context], 1)
         h = self.head(h).tanh()
@@ -83,7 +89,12 @@ def mlp() -> Case:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
     x = torch.randn(6, 3)
-    return Case(model, dict(model.named_parameters()), lambda i: model(x[i]).square().sum(1), torch.arange(6))
+    return Case(
+        model,
+        dict(model.named_parameters()),
+        lambda i: model(x[i]).square().sum(1),
+        torch.arange(6),
+    )
 
 
 class Small(nn.Module):
@@ -103,7 +114,9 @@ class Small(nn.Module):
 
 
 def small(n: int, draws: int) -> tuple[Case, dict]:
-    """A case and its data, to be spoilt by the test: x [n, draws, 2, 4, 4], labels y [n], loss weights w [n]."""
+    """A case and its data, to be spoilt by the test: x [n, draws, 2, 4, 4], labels y [n], loss
+    weights w [n].
+    """
     torch.manual_seed(0)
     model = Small()
     data = {"x": torch.randn(n, draws, 2, 4, 4), "y": torch.randint(0, 4, (n,)), "w": torch.ones(n)}
@@ -115,26 +128,44 @@ def small(n: int, draws: int) -> tuple[Case, dict]:
     return Case(model, dict(model.named_parameters()), rows, torch.arange(n), draws), data
 
 
-def cancelling(tokens: int, spread: float, precision=torch.bfloat16) -> tuple[Case, torch.Tensor, torch.Tensor]:
-    """Tokens nearly alike, of the given precision, whose output gradients sum to about zero; the exact norms and sums of norms."""
+def cancelling(
+    tokens: int, spread: float, precision=torch.bfloat16
+) -> tuple[Case, torch.Tensor, torch.Tensor]:
+    """Tokens nearly alike, of the given precision, whose output gradients sum to about zero; the
+    exact norms and sums of norms.
+    """
     torch.manual_seed(1)
     layer = nn.Linear(24, 16, bias=False)
     x = (torch.randn(4, 1, 24) + spread * torch.randn(4, tokens, 24)).to(precision).float()
     g = torch.randn(4, tokens, 16)
     g = (g - g.mean(1, keepdim=True)).to(precision).float()
-    exact = torch.linalg.vector_norm(torch.bmm(g.double().transpose(1, 2), x.double()).flatten(1), dim=1)
+    exact = torch.linalg.vector_norm(
+        torch.bmm(g.double().transpose(1, 2), x.double()).flatten(1), dim=1
+    )
     most = (x.double().norm(dim=2) * g.double().norm(dim=2)).sum(1)
-    return Case(layer, {"w": layer.weight}, lambda i: (layer(x[i]) * g[i]).sum((1, 2)), torch.arange(4)), exact, most
+    return (
+        Case(
+            layer, {"w": layer.weight}, lambda i: (layer(x[i]) * g[i]).sum((1, 2)), torch.arange(4)
+        ),
+        exact,
+        most,
+    )
 
 
 def opposed() -> tuple[Case, torch.Tensor, torch.Tensor]:
-    """A layer called twice with opposite gradients; its norms are zero. With the sums of token norms, as `cancelling`."""
+    """A layer called twice with opposite gradients; its norms are zero. With the sums of token
+    norms, as `cancelling`.
+    """
     layer, x = nn.Linear(6, 4).double(), torch.randn(3, 6).double()
 
     def rows(i):
         return layer(x[i]).sum(1) - layer(x[i]).sum(1)
 
-    return Case(layer, dict(layer.named_parameters()), rows, torch.arange(3)), torch.zeros(3).double(), 4 * x.norm(dim=1)
+    return (
+        Case(layer, dict(layer.named_parameters()), rows, torch.arange(3)),
+        torch.zeros(3).double(),
+        4 * x.norm(dim=1),
+    )
 
 
 def unet() -> nn.Module:
@@ -176,7 +207,9 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 def add_lora(model: nn.Module, **options) -> None:
-    """Adapters of rank 2 on the attention, with random B: at zero the gradient of A would be zero."""
+    """Adapters of rank 2 on the attention, with random B: at zero the gradient of A would
+    be zero.
+    """
     peft = pytest.importorskip("peft")
     config = {"r": 2, "lora_alpha": 2, "target_modules": TARGETS, **options}
     peft.inject_adapter_in_model(peft.LoraConfig(**config), model)
@@ -186,8 +219,12 @@ def add_lora(model: nn.Module, **options) -> None:
             p.data.copy_(torch.randn(p.shape, generator=g) * 0.1)
 
 
-def denoiser(kind: str, which: str, draws: int = 1, dtype=torch.float32, n: int = 4, **lora) -> Case:
-    """A tiny `kind` ("unet", "dit") of which everything, the attention or peft's LoRA is trained."""
+def denoiser(
+    kind: str, which: str, draws: int = 1, dtype=torch.float32, n: int = 4, **lora
+) -> Case:
+    """A tiny `kind` ("unet", "dit") of which everything, the attention or peft's LoRA is
+    trained.
+    """
     torch.manual_seed(0)
     model = MODELS[kind]()
     if which == "lora":
@@ -203,7 +240,9 @@ def denoiser(kind: str, which: str, draws: int = 1, dtype=torch.float32, n: int 
         if kind == "unet":
             out = model(image, steps, context[i].repeat_interleave(draws, 0)).sample
         else:
-            out = model(image, timestep=steps, class_labels=label[i].repeat_interleave(draws)).sample
+            out = model(
+                image, timestep=steps, class_labels=label[i].repeat_interleave(draws)
+            ).sample
         return (out - target[i].flatten(0, 1)).square().mean((1, 2, 3))
 
     trainable = {name: p for name, p in model.named_parameters() if keep in name}

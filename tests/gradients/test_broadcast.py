@@ -1,4 +1,6 @@
-"""Parameters that modules read directly and broadcast over rows: exact per-record gradients, or a refusal by name."""
+"""Parameters that modules read directly and broadcast over rows: exact per-record gradients, or a
+refusal by name.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from .helpers import STRATEGIES, Case, assert_parity, assert_same, autocast, eng
 
 
 class Reads(nn.Module):
-    """One way of reading each: table, gate, scale, positions, tokens, word; a list read by its parent; a sum of two."""
+    """One way of reading each: table, gate, scale, positions, tokens, word; a list read by its
+    parent; a sum of two.
+    """
 
     def __init__(self):
         super().__init__()
@@ -43,7 +47,11 @@ class Reads(nn.Module):
         x = torch.where(mask[..., None], self.filler / 2, x)
         h = torch.cat([self.tokens[None].expand(rows, -1, -1), x], dim=1)
         h = h + self.positions[:, : h.shape[1]].contiguous()
-        h = checkpoint(self.modulate, h, t, use_reentrant=False) if self.training else self.modulate(h, t)
+        h = (
+            checkpoint(self.modulate, h, t, use_reentrant=False)
+            if self.training
+            else self.modulate(h, t)
+        )
         h = torch.addcmul(h, h, 1 - (self.gamma + self.last[0]))
         h += self.last[1].unsqueeze(0).clone()
         first, second = self.gate.unbind()
@@ -143,8 +151,15 @@ def test_pixart(tables_only):
     context = torch.randn(3, 5, 6).double()
 
     def rows(i):
-        shared = {"encoder_hidden_states": context[i].repeat_interleave(2, 0), "timestep": time[i].flatten()}
-        out = model(x[i].flatten(0, 1), added_cond_kwargs={"resolution": None, "aspect_ratio": None}, **shared)
+        shared = {
+            "encoder_hidden_states": context[i].repeat_interleave(2, 0),
+            "timestep": time[i].flatten(),
+        }
+        out = model(
+            x[i].flatten(0, 1),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            **shared,
+        )
         return out.sample.square().mean((1, 2, 3))
 
     case = Case(model, dict(model.named_parameters()), rows, torch.arange(3), 2)
@@ -177,16 +192,36 @@ REFUSED = {
     "data": (lambda m, x: x * m.p.data, (4,), "`data`, which has no rule"),
     "in place": (lambda m, x: x * m.p.mul_(2), (4,), "`mul`, which changes a tensor in place"),
     "own rows": (lambda m, x: x[:, 0] + m.p, (5, 4), "lays its dimension 0 .* along the rows"),
-    "own rows, joined": (lambda m, x: torch.cat([x, m.p], 1), (5, 2, 4), "lays its dimension 0 .* along the rows"),
-    "other rows": (lambda m, x: (x.transpose(0, 1) + m.p).transpose(0, 1), (4,), "meets a tensor with 2 rows for 5"),
+    "own rows, joined": (
+        lambda m, x: torch.cat([x, m.p], 1),
+        (5, 2, 4),
+        "lays its dimension 0 .* along the rows",
+    ),
+    "other rows": (
+        lambda m, x: (x.transpose(0, 1) + m.p).transpose(0, 1),
+        (4,),
+        "meets a tensor with 2 rows for 5",
+    ),
     "wider": (lambda m, x: x[:, 0] + m.p, (1, 1, 4), "beside row tensors of 2 dimensions"),
     "two kinds": (lambda m, x: torch.addcmul(x, m.p, x[0, 0]), (4,), "which dimension is the rows"),
     "a weight": (lambda m, x: x * (m.p * m.lin.bias), (4,), "which dimension is the rows"),
-    "row join": (lambda m, x: torch.cat([x, m.p[None, None].expand(5, 2, 4)]), (4,), "joins along the rows"),
+    "row join": (
+        lambda m, x: torch.cat([x, m.p[None, None].expand(5, 2, 4)]),
+        (4,),
+        "joins along the rows",
+    ),
     "bare join": (lambda m, x: x + torch.cat([m.p, m.p])[:4], (4,), "joins it to no row tensor"),
     "index": (lambda m, x: x + m.p[torch.arange(4)], (4,), "`getitem`, which failed"),
-    "batch dimension": (lambda m, x: x + m.p.unbind(-2)[0], (4,), "`unbind`, which failed: dimension -2"),
-    "write": (lambda m, x: m.p.__setitem__(0, 1.0), (4,), "`setitem`, which changes a tensor in place"),
+    "batch dimension": (
+        lambda m, x: x + m.p.unbind(-2)[0],
+        (4,),
+        "`unbind`, which failed: dimension -2",
+    ),
+    "write": (
+        lambda m, x: m.p.__setitem__(0, 1.0),
+        (4,),
+        "`setitem`, which changes a tensor in place",
+    ),
 }
 
 
@@ -196,8 +231,12 @@ def test_refused_uses_name_parameter_module_and_function(case):
     model = nn.ModuleDict({"block": One(use, shape)})
     x = torch.randn(5, 2, 4)
     with Engine(model, dict(model.named_parameters())) as one_pass:
-        with pytest.raises(ValueError, match=rf"block: the broadcast parameter block\.p .*{message}"):
-            one_pass.clipped_sum(lambda i: model["block"](x[i]).sum((1, 2)), torch.arange(5), clip=torch.ones_like)
+        with pytest.raises(
+            ValueError, match=rf"block: the broadcast parameter block\.p .*{message}"
+        ):
+            one_pass.clipped_sum(
+                lambda i: model["block"](x[i]).sum((1, 2)), torch.arange(5), clip=torch.ones_like
+            )
         assert "p" not in model["block"].__dict__ and type(model["block"].p) is nn.Parameter
 
 
@@ -209,7 +248,10 @@ def test_expanded_parameter():
     case = Case(model, {"p": model.p}, lambda i: (x[i] * model.p).square().sum(1), torch.arange(4))
     assert_parity(case, 5e-5)
     case.rows = lambda i: (torch.zeros(len(i), 4) + model.p[:, None])[:, 0]
-    with Engine(model, case.trainable) as one_pass, pytest.raises(ValueError, match="along the rows"):
+    with (
+        Engine(model, case.trainable) as one_pass,
+        pytest.raises(ValueError, match="along the rows"),
+    ):
         one_pass.clipped_sum(case.rows, torch.arange(4), clip=torch.ones_like)
 
 

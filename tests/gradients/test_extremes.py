@@ -1,4 +1,6 @@
-"""One record with extreme numbers beside ordinary ones: what it adds to the sum, and what it does to the others."""
+"""One record with extreme numbers beside ordinary ones: what it adds to the sum, and what it does
+to the others.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ CLIP = 1.0
 
 
 class Pairs:
-    """Inputs and output gradients of one layer, by record: the loss is their inner product, so g is what it says."""
+    """Inputs and output gradients of one layer, by record: the loss is their inner product, so g is
+    what it says.
+    """
 
     def __init__(self, x, g):
         self.x, self.g = x, g
@@ -28,7 +32,9 @@ class Pairs:
 
 
 def moved(layer: nn.Module, x, g, victim: int, strategy: str, clip_norm: float = CLIP) -> float:
-    """||S(D) - S(D without the victim)|| / C on the clipped sum; infinity if the sum is not finite."""
+    """||S(D) - S(D without the victim)|| / C on the clipped sum; infinity if the sum is not
+    finite.
+    """
 
     def losses(batch):
         out = layer(batch.x)
@@ -40,14 +46,20 @@ def moved(layer: nn.Module, x, g, victim: int, strategy: str, clip_norm: float =
         everyone, _ = engine.clipped_sum(losses, Pairs(x, g), clip=clip)
         others, _ = engine.clipped_sum(losses, Pairs(x[rest], g[rest]), clip=clip)
     difference = everyone["weight"].double() - others["weight"].double()
-    return float(difference.norm()) / clip_norm if torch.isfinite(everyone["weight"]).all() else float("inf")
+    return (
+        float(difference.norm()) / clip_norm
+        if torch.isfinite(everyone["weight"]).all()
+        else float("inf")
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("size", [1e4, 1e8, 1e15])
 @pytest.mark.parametrize("epsilon", [0.0, 2.0**-12, 2.0**-23])
 def test_huge_tokens_that_cancel_do_not_swallow_the_others(strategy, size, epsilon):
-    """The gradient is nearly nothing, but each of its tokens is larger than all other records together."""
+    """The gradient is nearly nothing, but each of its tokens is larger than all other records
+    together.
+    """
     torch.manual_seed(0)
     x, g = torch.ones(6, 2, 32), torch.rand(6, 2, 32) * 0.1
     x[3, 1] = 1 + epsilon
@@ -81,7 +93,9 @@ def test_the_same_for_an_embedding():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("tokens", [1, 40])
 def test_large_even_gradients_are_not_measured_too_small(strategy, tokens):
-    """Squares of a million equal numbers, added up in single precision, come out a thousandth short."""
+    """Squares of a million equal numbers, added up in single precision, come out a thousandth
+    short.
+    """
     layer = nn.Linear(512, 512, bias=False)
     x, g = torch.ones(3, tokens, 512), torch.full((3, tokens, 512), 1.1)
     g[1:] = 1e-6
@@ -90,7 +104,9 @@ def test_large_even_gradients_are_not_measured_too_small(strategy, tokens):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_dead_token_does_not_hide_a_tiny_one(strategy):
-    """Squared, the live tokens' inputs vanish in single precision; times their gradients they do not."""
+    """Squared, the live tokens' inputs vanish in single precision; times their gradients they do
+    not.
+    """
     x, g = torch.full((2, 9, 64), 2.4e-23), torch.zeros(2, 9, 64)
     x[0, 0], g[0, 1:] = 1.0, 1e18
     g[1] = 1e-9

@@ -1,4 +1,6 @@
-"""Planted faults: each one, put into the real code, must make the check that is meant for it fail."""
+"""Planted faults: each one, put into the real code, must make the check that is meant for
+it fail.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +62,18 @@ def freshness():
 
 def last_call_only(monkeypatch):
     def make(arrive):
-        return lambda self, layer, x, g: None if layer.weight in self.reached else arrive(self, layer, x, g)
+        return lambda self, layer, x, g: (
+            None if layer.weight in self.reached else arrive(self, layer, x, g)
+        )
 
     wrap(monkeypatch, Step, "arrive", make)
 
 
 def layer_dropped(monkeypatch):
     def make(arrive):
-        return lambda self, layer, x, g: arrive(self, layer, x, g * 0 if layer.path == "time" else g)
+        return lambda self, layer, x, g: arrive(
+            self, layer, x, g * 0 if layer.path == "time" else g
+        )
 
     wrap(monkeypatch, Step, "arrive", make)
 
@@ -128,7 +134,11 @@ def early_coefficient(monkeypatch):
     def make(squares):
         def incomplete(self):
             tables = [x for x in self.pairs if isinstance(x.module, nn.Embedding)]
-            last = [(held, *held.popitem()) for held in (self.kept, self.pairs) if held and list(held)[-1] not in tables]
+            last = [
+                (held, *held.popitem())
+                for held in (self.kept, self.pairs)
+                if held and list(held)[-1] not in tables
+            ]
             try:
                 return squares(self)
             finally:
@@ -207,15 +217,23 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("check", [parity, sensitivity, rejection, cancellation, cross_terms, freshness])
+@pytest.mark.parametrize(
+    "check", [parity, sensitivity, rejection, cancellation, cross_terms, freshness]
+)
 def test_checks_pass_without_a_fault(check):
     check()
 
 
 @pytest.mark.parametrize(
     ("fault", "check", "options"),
-    [(fault, check, options) for fault, check, ways in FAULTS for options in ([(w,) for w in ways] or [()])],
-    ids=lambda value: getattr(value, "__name__", "-".join(value) if isinstance(value, tuple) else None),
+    [
+        (fault, check, options)
+        for fault, check, ways in FAULTS
+        for options in [(w,) for w in ways] or [()]
+    ],
+    ids=lambda value: getattr(
+        value, "__name__", "-".join(value) if isinstance(value, tuple) else None
+    ),
 )
 def test_fault_is_found(fault, check, options, monkeypatch):
     fault(monkeypatch)

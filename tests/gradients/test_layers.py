@@ -1,4 +1,6 @@
-"""Every layer kind against one-at-a-time autograd: norms and clipped sums, all strategies, draws and micro-batches."""
+"""Every layer kind against one-at-a-time autograd: norms and clipped sums, all strategies, draws
+and micro-batches.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def test_half_frozen_layers(part):
     case = block(3)
     before = {k: p.clone() for k, p in case.model.named_parameters()}
     assert_parity(case.only(lambda name: name.endswith(part)), 1e-10)
-    assert all(torch.equal(p, before[k]) and p.grad is None for k, p in case.model.named_parameters())
+    assert all(
+        torch.equal(p, before[k]) and p.grad is None for k, p in case.model.named_parameters()
+    )
 
 
 def test_checkpointing():
@@ -52,7 +56,11 @@ def test_groups(strategy):
             right = slow.clipped_sum(case.rows, case.records, **options)
         assert right[1].shape == (5, len(groups))
         with Engine(case.model, case.trainable, groups=groups, strategy=strategy) as one_pass:
-            assert_same(one_pass.clipped_sum(case.rows, case.records, micro_batch=2, **options), right, 1e-10)
+            assert_same(
+                one_pass.clipped_sum(case.rows, case.records, micro_batch=2, **options),
+                right,
+                1e-10,
+            )
 
 
 def test_lean_norms_a_record_at_a_time(monkeypatch):
@@ -61,7 +69,9 @@ def test_lean_norms_a_record_at_a_time(monkeypatch):
 
 
 def test_strategies_do_not_tell_the_batch():
-    """They come from declared shapes: what is written of a run says nothing about the drawn records."""
+    """They come from declared shapes: what is written of a run says nothing about the drawn
+    records.
+    """
     case = block(3)
     with Engine(case.model, case.trainable) as one_pass:
         chosen = []
@@ -95,7 +105,9 @@ def test_bfloat16_autocast():
 
 
 class Odd(nn.Module):
-    """The shapes a block does not have: strides and kernels of two sizes, 1x1 with stride, Linear on 2-D and 4-D."""
+    """The shapes a block does not have: strides and kernels of two sizes, 1x1 with stride, Linear
+    on 2-D and 4-D.
+    """
 
     def __init__(self):
         super().__init__()
@@ -109,16 +121,22 @@ class Odd(nn.Module):
 
     def forward(self, x):
         h = self.grid(self.skip(self.tall(self.same(self.oblong(x)))).movedim(1, -1)).tanh()
-        return self.norm(torch.stack([self.flat(h.mean((1, 2))), h[:, 0, 0]], 1)).square().mean((1, 2)) + h.mean(
-            (1, 2, 3)
-        )
+        return self.norm(torch.stack([self.flat(h.mean((1, 2))), h[:, 0, 0]], 1)).square().mean(
+            (1, 2)
+        ) + h.mean((1, 2, 3))
 
 
 @pytest.mark.parametrize("draws", [1, 2])
 def test_odd_shapes(draws):
     torch.manual_seed(0)
     model, x = Odd().double(), torch.randn(4, draws, 2, 6, 6).double()
-    case = Case(model, dict(model.named_parameters()), lambda i: model(x[i].flatten(0, 1)), torch.arange(4), draws)
+    case = Case(
+        model,
+        dict(model.named_parameters()),
+        lambda i: model(x[i].flatten(0, 1)),
+        torch.arange(4),
+        draws,
+    )
     assert_parity(case, 1e-10)
     x = x.contiguous(memory_format=torch.contiguous_format).transpose(-1, -2)  # not contiguous
     assert_parity(case, 1e-10)
@@ -126,7 +144,9 @@ def test_odd_shapes(draws):
 
 @pytest.mark.parametrize(("tokens", "spread"), [(77, 0.01), (77, 0.1), (1024, 0.01)])
 def test_gram_cancellation(tokens, spread):
-    """Nearly equal tokens whose output gradients sum to about zero: a bf16 or clamped Gram would report 0."""
+    """Nearly equal tokens whose output gradients sum to about zero: a bf16 or clamped Gram would
+    report 0.
+    """
     assert_exact_norms(*cancelling(tokens, spread))
 
 

@@ -1,4 +1,6 @@
-"""Hooks, handles and state from construction to close: nothing stale, nothing left over, also after exceptions."""
+"""Hooks, handles and state from construction to close: nothing stale, nothing left over, also after
+exceptions.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ def test_exceptions_leave_no_state(strategy):
                 engine.clipped_sum(case.rows, case.records, clip=fail)
             after, _ = engine.clipped_sum(case.rows, case.records, clip=flat(0.1))
             assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in case.model.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in case.model.modules()
+    )
 
 
 @pytest.mark.parametrize("kind", ["unet", "dit"])
@@ -115,7 +119,10 @@ def test_nothing_of_the_model_changes(kind, which):
     state = {name: t.clone() for name, t in case.model.state_dict().items()}
     seen = []
     user = next(case.model.children()).register_forward_hook(lambda *_: seen.append(1))
-    facts = [(set(m.__dict__), len(m._forward_hooks), len(m._forward_pre_hooks)) for m in case.model.modules()]
+    facts = [
+        (set(m.__dict__), len(m._forward_hooks), len(m._forward_pre_hooks))
+        for m in case.model.modules()
+    ]
     required = [p.requires_grad for p in case.model.parameters()]
     plain = case.rows(case.records)
     with Engine(case.model, case.trainable) as engine:
@@ -126,7 +133,10 @@ def test_nothing_of_the_model_changes(kind, which):
     user.remove()
     assert all(torch.equal(t, state[name]) for name, t in case.model.state_dict().items())
     assert [p.requires_grad for p in case.model.parameters()] == required
-    after = [(set(m.__dict__), len(m._forward_hooks), len(m._forward_pre_hooks)) for m in case.model.modules()]
+    after = [
+        (set(m.__dict__), len(m._forward_hooks), len(m._forward_pre_hooks))
+        for m in case.model.modules()
+    ]
     assert [f[0] for f in after] == [f[0] for f in facts]
     assert sum(f[1] for f in after) == sum(f[1] for f in facts) - 1 and after[0][2] == facts[0][2]
 

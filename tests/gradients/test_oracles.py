@@ -1,4 +1,6 @@
-"""Others' per-record gradients of the same things: torch.func's vmap(grad) for any K, Opacus' hooks for K = 1."""
+"""Others' per-record gradients of the same things: torch.func's vmap(grad) for any K, Opacus' hooks
+for K = 1.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def sums_of(gradients: dict[str, torch.Tensor], bound: float):
 
 
 def assert_close(got, gradients: dict[str, torch.Tensor], bound: float, bar: float = 1e-5) -> None:
-    """Norms are the others', or a little larger where the gradient is never made; the sum is theirs, clipped by these norms."""
+    """Norms are the others', or a little larger where the gradient is never made; the sum is
+    theirs, clipped by these norms.
+    """
     sums, norms = got
     right = sums_of(gradients, bound)[1]
     assert (norms >= right * (1 - bar)).all() and (norms <= right * (1 + 1e-3)).all()
@@ -56,7 +60,9 @@ def test_vmap(kind, which, draws):
     x, target = torch.randn(2, 4, draws, 2, 4, 4)
     time = torch.randint(0, 1000, (4, draws))
     trainable = {"model." + name: p for name, p in trained.trainable.items()}
-    rest = {name: t for name, t in losses.state_dict(keep_vars=True).items() if name not in trainable}
+    rest = {
+        name: t for name, t in losses.state_dict(keep_vars=True).items() if name not in trainable
+    }
 
     def loss(params, *record):
         x, target, time, condition = record
@@ -108,6 +114,8 @@ def test_opacus():
     for p in model.parameters():
         p.grad = p.grad_sample = None
     bound = float(sums_of(gradients, 1.0)[1].median())
-    case = Case(model, dict(model.named_parameters()), lambda i: model(x[i], label[i]), torch.arange(5))
+    case = Case(
+        model, dict(model.named_parameters()), lambda i: model(x[i], label[i]), torch.arange(5)
+    )
     for strategy in STRATEGIES:
         assert_close(engine(case, bound, strategy), gradients, bound)

@@ -1,4 +1,6 @@
-"""Tiny diffusers models with the three trainable sets: everything, attention modules, peft's LoRA."""
+"""Tiny diffusers models with the three trainable sets: everything, attention modules,
+peft's LoRA.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def test_float32(kind, which):
 
 @pytest.mark.parametrize("which", ["whole", "lora"])
 def test_bfloat16_autocast(kind, which):
-    """Against fp32 the network's own rounding is in it (8 wide: 3 %); against the reference in bf16 it is not."""
+    """Against fp32 the network's own rounding is in it (8 wide: 3 %); against the reference in bf16
+    it is not.
+    """
     case = denoiser(kind, which, 3)
     full = reference(case)
     case.rows = autocast(case.rows)
@@ -51,9 +55,17 @@ def test_checkpointing(kind, which):
 
 
 def test_lora_variants(kind):
-    """Dropout that is off, another scale, adapters on convolutions and on projections beside the attention."""
-    targets = ["conv1", "conv_shortcut", "time_emb_proj"] if kind == "unet" else ["linear_1", "proj_out_2", "net.2"]
-    case = denoiser(kind, "lora", 3, torch.float64, n=2, target_modules=targets, lora_alpha=6, lora_dropout=0.5)
+    """Dropout that is off, another scale, adapters on convolutions and on projections beside the
+    attention.
+    """
+    targets = (
+        ["conv1", "conv_shortcut", "time_emb_proj"]
+        if kind == "unet"
+        else ["linear_1", "proj_out_2", "net.2"]
+    )
+    case = denoiser(
+        kind, "lora", 3, torch.float64, n=2, target_modules=targets, lora_alpha=6, lora_dropout=0.5
+    )
     assert_parity(case, 1e-10)
 
 
@@ -69,7 +81,10 @@ def test_batch_sizes(kind, n):
 def test_self_check(kind):
     """A key's bias moves all scores of a query alike: softmax does not see it."""
     for which in SETS:
-        assert all(name.endswith("attn1.to_k.bias") and kind == "dit" for name in dead(denoiser(kind, which)))
+        assert all(
+            name.endswith("attn1.to_k.bias") and kind == "dit"
+            for name in dead(denoiser(kind, which))
+        )
 
 
 def test_self_check_with_lora_at_its_start(kind):

@@ -1,4 +1,6 @@
-"""What the clipped sum promises for every record: sensitivity, non-finite records, empty batches."""
+"""What the clipped sum promises for every record: sensitivity, non-finite records, empty
+batches.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,26 @@ from .helpers import STRATEGIES, Case, assert_sensitivity, flat, whole
 from .models import denoiser, small
 
 BOUND = 0.3
-WEIGHTS = (1.0, 3.0, -1.0, 0.0, 1e-20, 1e20, -1e20, 1e-38, float("nan"), float("inf"), float("-inf"))
+WEIGHTS = (
+    1.0,
+    3.0,
+    -1.0,
+    0.0,
+    1e-20,
+    1e20,
+    -1e20,
+    1e-38,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+)
 
 
 @pytest.mark.parametrize("draws", [1, 3])
 def test_sensitivity(draws):
-    """||S(D) - S(D without i)|| <= C, and the difference is the reference's clipped gradient of i."""
+    """||S(D) - S(D without i)|| <= C, and the difference is the reference's clipped
+    gradient of i.
+    """
     case, data = small(7, draws)
     data["w"] = torch.tensor([1.0, 1e20, 1e-20, 0.0, float("nan"), float("inf"), 3.0])
     data["x"][6] = data["x"][0]
@@ -117,7 +133,9 @@ def test_empty_batch(kind):
         raise AssertionError("called for an empty batch")
 
     with kind(case.model, case.trainable) as engine:
-        sums, norms = engine.clipped_sum(never, torch.arange(0), draws=3, clip=flat(BOUND), micro_batch=4)
+        sums, norms = engine.clipped_sum(
+            never, torch.arange(0), draws=3, clip=flat(BOUND), micro_batch=4
+        )
     assert norms.shape == (0,)
     assert all(sums[k].shape == p.shape and not sums[k].any() for k, p in case.trainable.items())
 
@@ -127,7 +145,9 @@ def test_small_gradients_with_large_inputs_are_not_underestimated(strategy):
     """|g|^2 underflows fp32 while x is huge: the Gram alone would report a norm of zero."""
     layer = nn.Linear(8, 8, bias=False)
     x = torch.randn(2, 4, 8) * 1e15
-    case = Case(layer, {"w": layer.weight}, lambda i: layer(x[i]).sum((1, 2)) * 1e-24, torch.arange(2))
+    case = Case(
+        layer, {"w": layer.weight}, lambda i: layer(x[i]).sum((1, 2)) * 1e-24, torch.arange(2)
+    )
     with Engine(layer, case.trainable, strategy=strategy) as engine:
         _, norms = engine.clipped_sum(case.rows, case.records, clip=flat(BOUND))
     assert torch.allclose(norms, 1e-24 * x.double().sum(1).norm(dim=1) * 8**0.5, rtol=1e-3)

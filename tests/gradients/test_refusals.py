@@ -56,20 +56,35 @@ def compiled_in_place():
 REFUSED = {
     "batch norm": (lambda: of(lin=nn.Linear(3, 3), bn=nn.BatchNorm1d(3)), "bn: BatchNorm1d"),
     "attention": (lambda: of(mha=nn.MultiheadAttention(4, 2)), "mha: nn.MultiheadAttention"),
-    "parametrized": (lambda: of(lin=parametrizations.weight_norm(nn.Linear(3, 3))), "lin.*parametrized"),
+    "parametrized": (
+        lambda: of(lin=parametrizations.weight_norm(nn.Linear(3, 3))),
+        "lin.*parametrized",
+    ),
     "unsupported": (lambda: of(up=nn.ConvTranspose2d(2, 2, 2)), "up: ConvTranspose2d"),
     "instance norm": (lambda: of(norm=nn.InstanceNorm2d(2, affine=True)), "norm: InstanceNorm2d"),
     "own forward": (lambda: of(own=OwnForward(3, 3)), "own: OwnForward replaces the forward"),
     "groups": (lambda: of(conv=nn.Conv2d(4, 4, 3, groups=2)), "conv: Conv2d with groups=2"),
     "dilation": (lambda: of(conv=nn.Conv2d(4, 4, 3, dilation=2)), "conv: Conv2d with dilation"),
-    "padding": (lambda: of(conv=nn.Conv2d(4, 4, 3, padding_mode="circular")), "conv: Conv2d with padding_mode"),
+    "padding": (
+        lambda: of(conv=nn.Conv2d(4, 4, 3, padding_mode="circular")),
+        "conv: Conv2d with padding_mode",
+    ),
     "same padding": (lambda: of(conv=nn.Conv2d(4, 4, 2, padding="same")), "conv: .*odd kernels"),
-    "strided groups": (lambda: of(conv=nn.Conv2d(4, 8, 3, stride=2, groups=4)), "conv: Conv2d with groups=4"),
-    "1d": (lambda: of(conv=nn.Conv1d(4, 4, 3)), "conv: Conv1d owns the trainable tensor conv.weight and has no rule"),
+    "strided groups": (
+        lambda: of(conv=nn.Conv2d(4, 8, 3, stride=2, groups=4)),
+        "conv: Conv2d with groups=4",
+    ),
+    "1d": (
+        lambda: of(conv=nn.Conv1d(4, 4, 3)),
+        "conv: Conv1d owns the trainable tensor conv.weight and has no rule",
+    ),
     "recurrent": (lambda: of(gru=nn.GRU(4, 4)), "gru: GRU owns"),
     "bilinear": (lambda: of(both=nn.Bilinear(2, 2, 2)), "both: Bilinear owns"),
     "slope": (lambda: of(act=nn.PReLU()), "act: PReLU owns"),
-    "spectral": (lambda: of(lin=parametrizations.spectral_norm(nn.Linear(3, 3))), "lin.*parametrized"),
+    "spectral": (
+        lambda: of(lin=parametrizations.spectral_norm(nn.Linear(3, 3))),
+        "lin.*parametrized",
+    ),
     "old weight norm": (
         lambda: of(lin=nn.utils.weight_norm(nn.Linear(3, 3))),
         "lin: no rule for the parameter weight_g",
@@ -78,9 +93,18 @@ REFUSED = {
     "two attributes": (twice_in_one, "lin.bias: one parameter shared by modules lin and lin"),
     "data parallel": (lambda: nn.DataParallel(nn.Linear(3, 3)), "DataParallel around the model"),
     "compiled in place": (compiled_in_place, "lin: a compiled model"),
-    "padding index": (lambda: of(table=nn.Embedding(4, 4, padding_idx=0)), "table: Embedding with padding_idx"),
-    "max norm": (lambda: of(table=nn.Embedding(4, 4, max_norm=1.0)), "table: Embedding with max_norm"),
-    "frequency": (lambda: of(table=nn.Embedding(4, 4, scale_grad_by_freq=True)), "table: .*scale_grad_by_freq"),
+    "padding index": (
+        lambda: of(table=nn.Embedding(4, 4, padding_idx=0)),
+        "table: Embedding with padding_idx",
+    ),
+    "max norm": (
+        lambda: of(table=nn.Embedding(4, 4, max_norm=1.0)),
+        "table: Embedding with max_norm",
+    ),
+    "frequency": (
+        lambda: of(table=nn.Embedding(4, 4, scale_grad_by_freq=True)),
+        "table: .*scale_grad_by_freq",
+    ),
     "sparse": (lambda: of(table=nn.Embedding(4, 4, sparse=True)), "table: Embedding with sparse"),
     "shared": (tied, "a.weight: one parameter shared by modules a and b"),
     "grad": (with_grad, "a.weight: .grad is set"),
@@ -108,7 +132,9 @@ def test_batch_norm_is_refused_where_nothing_of_it_trains():
 
 def test_a_ddp_wrapper_is_refused():
     """It would add up raw gradients over the ranks before the clip."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
     try:
         model = nn.parallel.DistributedDataParallel(nn.Linear(3, 3))
         with pytest.raises(ValueError, match="DistributedDataParallel around the model"):
@@ -157,12 +183,18 @@ def test_reentrant_checkpointing_is_refused():
     model, trainable, batch = case.model, case.trainable, case.records
     x = torch.randn(6, 3, requires_grad=True)
     with Engine(model, trainable) as engine, pytest.raises(RuntimeError):
-        engine.clipped_sum(lambda i: checkpoint(model, x[i], use_reentrant=True).sum(1), batch, clip=torch.ones_like)
+        engine.clipped_sum(
+            lambda i: checkpoint(model, x[i], use_reentrant=True).sum(1),
+            batch,
+            clip=torch.ones_like,
+        )
 
 
 @pytest.mark.parametrize("which", ["to_q", "lora_"])
 def test_fused_projections(which):
-    """to_qkv is computed from the old weights once and used instead: what is trained is not reached."""
+    """to_qkv is computed from the old weights once and used instead: what is trained is not
+    reached.
+    """
     case = denoiser("unet", "lora" if which == "lora_" else "attention")
     case = case.only(lambda name: which in name)
     case.model.fuse_qkv_projections()
@@ -178,7 +210,9 @@ def test_merged_lora(kind):
         if hasattr(module, "lora_A"):
             module.merge()
     with Engine(case.model, case.trainable) as engine:
-        with pytest.raises(RuntimeError, match=r"lora_A.*: not reached|do not depend on any tapped layer"):
+        with pytest.raises(
+            RuntimeError, match=r"lora_A.*: not reached|do not depend on any tapped layer"
+        ):
             engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
 
 
@@ -190,5 +224,8 @@ def test_dora():
             engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
     magnitudes = case.only(lambda name: "magnitude" in name)
     with Engine(case.model, magnitudes.trainable) as engine:
-        with pytest.raises(ValueError, match=r"lora_magnitude_vector.*: the broadcast parameter .* was used in `div`"):
+        with pytest.raises(
+            ValueError,
+            match=r"lora_magnitude_vector.*: the broadcast parameter .* was used in `div`",
+        ):
             engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)

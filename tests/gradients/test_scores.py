@@ -53,13 +53,19 @@ def right(weights, losses, x):
 @pytest.mark.parametrize("micro_batch", [None, 2])
 def test_parity(draws, micro_batch):
     model, weights, losses, x = setting(draws)
-    found = torch.cat(list(gradient_squares(model, weights, losses, x, draws=draws, micro_batch=micro_batch)))
-    assert found.dtype == torch.float64 and torch.allclose(found, right(weights, losses, x), rtol=1e-9)
+    found = torch.cat(
+        list(gradient_squares(model, weights, losses, x, draws=draws, micro_batch=micro_batch))
+    )
+    assert found.dtype == torch.float64 and torch.allclose(
+        found, right(weights, losses, x), rtol=1e-9
+    )
     assert all(p.grad is None for p in model.parameters())
 
 
 def test_checkpointed_layers_are_called_once():
-    """Their second call, in the backward pass, is no further one: with it norms of one layer became another's."""
+    """Their second call, in the backward pass, is no further one: with it norms of one layer became
+    another's.
+    """
     model, weights, losses, x = setting(1)
     plain = model.forward
     model.forward = lambda batch: checkpoint(plain, batch, use_reentrant=False)
@@ -123,7 +129,9 @@ def test_an_output_changed_in_place_is_noticed():
 
 @pytest.mark.parametrize("draws", [1, 3])
 def test_the_attention_of_a_dit_is_scored_exactly(draws):
-    """A DiT calls its first block's embedder twice; it is no candidate, so its calls are as they were."""
+    """A DiT calls its first block's embedder twice; it is no candidate, so its calls are as they
+    were.
+    """
     case = denoiser("dit", "attention", draws, torch.float64)
     ends = tuple(f"{target}.weight" for target in TARGETS)
     weights = {name: p for name, p in case.trainable.items() if name.endswith(ends)}

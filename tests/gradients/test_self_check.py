@@ -19,7 +19,10 @@ def test_layer_not_reached():
     with Engine(model, trainable) as engine:
         for losses, message in (
             (lambda i: model[0](x[i]).sum(1), "2.weight: not reached"),
-            (lambda i: (model[0](x[i]).tanh() @ model[2].weight.t()).sum(1), "2.weight: not reached"),
+            (
+                lambda i: (model[0](x[i]).tanh() @ model[2].weight.t()).sum(1),
+                "2.weight: not reached",
+            ),
             (lambda i: x[i].sum(1), "do not depend"),
         ):
             with pytest.raises(RuntimeError, match=message):

@@ -62,46 +62,72 @@ def test_both_engines_give_the_same_clipped_sums(tiny_base, method, prompts, dra
     found = []
     for engine in (Engine, ReferenceEngine):
         with engine(adaptation.model, adaptation.trainable) as opened:
-            _, norms = opened.clipped_sum(adaptation.row_losses, batch, draws=draws, clip=torch.ones_like)
+            _, norms = opened.clipped_sum(
+                adaptation.row_losses, batch, draws=draws, clip=torch.ones_like
+            )
             clip = flat(float(norms.median())).factors  # some are clipped, some are not
-            sums, norms = opened.clipped_sum(adaptation.row_losses, batch, draws=draws, clip=clip, micro_batch=2)
-            empty, none = opened.clipped_sum(adaptation.row_losses, batch[0:0], draws=draws, clip=clip, micro_batch=2)
-            assert len(none) == 0 and not any(t.any() for t in empty.values()) and set(empty) == set(sums)
+            sums, norms = opened.clipped_sum(
+                adaptation.row_losses, batch, draws=draws, clip=clip, micro_batch=2
+            )
+            empty, none = opened.clipped_sum(
+                adaptation.row_losses, batch[0:0], draws=draws, clip=clip, micro_batch=2
+            )
+            assert (
+                len(none) == 0
+                and not any(t.any() for t in empty.values())
+                and set(empty) == set(sums)
+            )
             found.append((sums, norms))
     (sums, norms), (right, expected) = found
     assert torch.allclose(norms, expected, rtol=1e-4)
     whole = torch.stack([t.norm() for t in right.values()]).norm()
     for name, value in right.items():
-        assert (sums[name] - value).norm() <= 1e-4 * max(float(value.norm()), 1e-3 * float(whole)), name
+        assert (sums[name] - value).norm() <= 1e-4 * max(
+            float(value.norm()), 1e-3 * float(whole)
+        ), name
     assert set(sums) == set(adaptation.trainable)
 
 
 @pytest.mark.parametrize("method", ["full", "attention", "lora", "saliency", "loda"])
 def test_every_tensor_that_trains_gets_a_gradient(tiny_base, method):
     _, adaptation = made(tiny_base, method, TOKENS)
-    assert self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch_of(2, 2), 2) == []
+    assert (
+        self_check(
+            adaptation.model, adaptation.trainable, adaptation.exact_losses, batch_of(2, 2), 2
+        )
+        == []
+    )
 
 
 def test_what_trains(tiny_base):
     base, full = made(tiny_base, "full")
-    assert {n.removeprefix("unet.") for n in full.trainable} == {n for n, _ in base.unet.named_parameters()}
+    assert {n.removeprefix("unet.") for n in full.trainable} == {
+        n for n, _ in base.unet.named_parameters()
+    }
     base, attention = made(tiny_base, "attention", TOKENS)
     names = {n for n in attention.trainable if n != "tokens.weight"}
     assert names == {f"unet.{n}" for n, _ in base.unet.named_parameters() if ".attentions." in n}
     assert (
-        any("to_out.0" in n for n in names) and any("ff.net" in n for n in names) and any("norm1" in n for n in names)
+        any("to_out.0" in n for n in names)
+        and any("ff.net" in n for n in names)
+        and any("norm1" in n for n in names)
     )
     assert attention.learning_rate_factor.keys() == {"tokens.weight"}
     _, part = made(tiny_base, "attention", blocks="2-3")
     assert part.targets == ("mid_block.attentions.0", "up_blocks.0.attentions.0")
-    assert {n.split(".attentions")[0] for n in part.trainable} == {"unet.mid_block", "unet.up_blocks.0"}
+    assert {n.split(".attentions")[0] for n in part.trainable} == {
+        "unet.mid_block",
+        "unet.up_blocks.0",
+    }
 
 
 @pytest.mark.parametrize("freeze_a", [False, True])
 def test_lora_adapts_exactly_its_targets(tiny_base, freeze_a):
     base, lora = made(tiny_base, "lora", rank=3, freeze_a=freeze_a)
     modules = {n.split(".lora_")[0] for n, _ in base.unet.named_parameters() if ".lora_" in n}
-    assert modules == set(lora.targets) and len(lora.trainable) == len(lora.targets) * (1 if freeze_a else 2)
+    assert modules == set(lora.targets) and len(lora.trainable) == len(lora.targets) * (
+        1 if freeze_a else 2
+    )
     assert any(n.endswith("to_out.0") for n in lora.targets)
     for name, p in lora.trainable.items():
         assert 3 in p.shape and bool(p.any()) == ("lora_A" in name)
@@ -157,21 +183,29 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     method, _, g = method.partition(" ")
     base, adaptation = made(tiny_base, method, prompts, **({"activation": g} if g else {}))
     frozen = {n: p.detach().clone() for n, p in base.vae.named_parameters()}
-    rest = {n: p.detach().clone() for n, p in base.unet.named_parameters() if f"unet.{n}" not in adaptation.trainable}
+    rest = {
+        n: p.detach().clone()
+        for n, p in base.unet.named_parameters()
+        if f"unet.{n}" not in adaptation.trainable
+    }
     start = predict(base, prompts.prompts)
     train_a_little(adaptation)
     tokens = adaptation.trainable.get("tokens.weight")
     if tokens is not None:
         from sfumato.bases import write_embeddings
 
-        write_embeddings(base, base.tokenizer.convert_tokens_to_ids(list(prompts.placeholders)), tokens.detach())
+        write_embeddings(
+            base, base.tokenizer.convert_tokens_to_ids(list(prompts.placeholders)), tokens.detach()
+        )
     expected = predict(base, prompts.prompts)
     assert all(torch.equal(p, frozen[n]) for n, p in base.vae.named_parameters())
     assert all(torch.equal(p, rest[n]) for n, p in base.unet.named_parameters() if n in rest)
     adaptation.save(tmp_path)
     assert (tmp_path / LORA_FILE).exists() == (method in ("lora", "loda") and not g)
     assert (tmp_path / LODA_FILE).exists() == bool(g)
-    assert (tmp_path / "model_index.json").exists() == (method in ("full", "attention") or prompts is TOKENS)
+    assert (tmp_path / "model_index.json").exists() == (
+        method in ("full", "attention") or prompts is TOKENS
+    )
     again = open_adapted(tmp_path, lambda: load_base(tiny_base))
     moved = (expected - start).abs().max()
     assert moved > 0.02 and (predict(again, prompts.prompts) - expected).abs().max() < 0.1 * moved

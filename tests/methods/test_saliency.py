@@ -22,9 +22,18 @@ def made(tiny_base, seed=0, **options):
 
 def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
     base, adapted = made(tiny_base)
-    assert len(adapted.targets) == 32 == len(adapted.probe.groups) and adapted.probe.keep == 10 == adapted.probe.votes
-    sizes = sorted(3 * sum(base.unet.get_submodule(m).base_layer.weight.shape) for m in adapted.targets)
-    assert adapted.most_trainable == sum(sizes[-10:]) < sum(p.numel() for p in adapted.trainable.values())
+    assert (
+        len(adapted.targets) == 32 == len(adapted.probe.groups)
+        and adapted.probe.keep == 10 == adapted.probe.votes
+    )
+    sizes = sorted(
+        3 * sum(base.unet.get_submodule(m).base_layer.weight.shape) for m in adapted.targets
+    )
+    assert (
+        adapted.most_trainable
+        == sum(sizes[-10:])
+        < sum(p.numel() for p in adapted.trainable.values())
+    )
 
 
 def test_every_selected_matrix_gets_its_adapter_to_out_included(tiny_base):
@@ -40,7 +49,9 @@ def test_every_selected_matrix_gets_its_adapter_to_out_included(tiny_base):
 def test_granularity(tiny_base, granularity, groups):
     base = load_base(tiny_base)
     found = grouped(matching_modules(base.unet, PROJECTIONS), granularity)
-    assert len(found) == groups and all(m.startswith(g) for g, members in found.items() for m in members)
+    assert len(found) == groups and all(
+        m.startswith(g) for g, members in found.items() for m in members
+    )
     name = list(found)[1]
     base, adapted = made(tiny_base, keep=1, granularity=granularity, selected=[name])
     assert adapted.targets == found[name]
@@ -48,20 +59,33 @@ def test_granularity(tiny_base, granularity, groups):
 
 def test_named_sets_include_convolutions_and_feed_forward(tiny_base):
     unet = load_base(tiny_base).unet
-    for name, end in (("attention", "to_out.0"), ("feed-forward", "ff.net.2"), ("convolutions", "conv_shortcut")):
+    for name, end in (
+        ("attention", "to_out.0"),
+        ("feed-forward", "ff.net.2"),
+        ("convolutions", "conv_shortcut"),
+    ):
         assert any(m.endswith(end) for m in matching_modules(unet, [name]))
     every = matching_modules(unet, ["attention", "feed-forward", "convolutions"])
     groups = grouped(every, "block")
-    assert {g.split(".")[-2] for g in groups} == {"attentions", "resnets", "downsamplers", "upsamplers"}
+    assert {g.split(".")[-2] for g in groups} == {
+        "attentions",
+        "resnets",
+        "downsamplers",
+        "upsamplers",
+    }
     assert sum(map(len, groups.values())) == len(every) == len(set(every))
     layers = grouped(every, "layer")
     assert any(g.endswith(".ff") for g in layers) and any(g.endswith("attn2") for g in layers)
     _, adapted = made(tiny_base, target_modules=["attention", "convolutions"], keep=0.5)
-    assert any("conv1" in g for g in adapted.probe.groups) and any("conv1" in n for n in adapted.trainable)
+    assert any("conv1" in g for g in adapted.probe.groups) and any(
+        "conv1" in n for n in adapted.trainable
+    )
 
 
 def test_chance_follows_the_public_seed(tiny_base):
-    first, same, other = (made(tiny_base, seed=s, choose="random", keep=6)[1].targets for s in (1, 1, 2))
+    first, same, other = (
+        made(tiny_base, seed=s, choose="random", keep=6)[1].targets for s in (1, 1, 2)
+    )
     assert first == same != other and len(first) == 6
 
 
@@ -73,13 +97,22 @@ def test_ratio_or_count(keep, count):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"keep": 0}, "--keep"), ({"keep": 33}, "--keep"), ({"keep": 1.5}, "--keep"), ({"keep": True}, "--keep"),
-        ({"granularity": "wishful"}, "--granularity"), ({"choose": "well"}, "--choose"), ({"score": "gut"}, "score"),
-        ({"votes": 32}, "votes"), ({"score": "squares", "votes": 3}, "votes"), ({"probe_clip": 1.0}, "clip norm"),
-        ({"choose": "public"}, "--public-data"), ({"adapter_init": "best"}, "--adapter-init"),
-        ({"adapter_init": "public"}, "--public-data"), ({"keep": 2, "selected": ["a", "b"]}, "selection does not fit"),
+        ({"keep": 0}, "--keep"),
+        ({"keep": 33}, "--keep"),
+        ({"keep": 1.5}, "--keep"),
+        ({"keep": True}, "--keep"),
+        ({"granularity": "wishful"}, "--granularity"),
+        ({"choose": "well"}, "--choose"),
+        ({"score": "gut"}, "score"),
+        ({"votes": 32}, "votes"),
+        ({"score": "squares", "votes": 3}, "votes"),
+        ({"probe_clip": 1.0}, "clip norm"),
+        ({"choose": "public"}, "--public-data"),
+        ({"adapter_init": "best"}, "--adapter-init"),
+        ({"adapter_init": "public"}, "--public-data"),
+        ({"keep": 2, "selected": ["a", "b"]}, "selection does not fit"),
     ],
-)  # fmt: skip
+)
 def test_bad_words(tiny_base, options, match):
     with pytest.raises(SfumatoError, match=match):
         made(tiny_base, **options)
@@ -93,9 +126,14 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
         targets = {"lora": ["to_q"], "loda": ["mid_block.resnets.0.conv1"]}[method]
         if how == "public":
             names = matching_modules(base.unet, targets)
-            start = {n: right_vectors(torch.randn_like(base.unet.get_submodule(n).weight), 2) for n in names}
+            start = {
+                n: right_vectors(torch.randn_like(base.unet.get_submodule(n).weight), 2)
+                for n in names
+            }
         torch.manual_seed(0)
-        adapted = METHODS[method](base, PLAIN, rank=2, target_modules=targets, adapter_init=how, start=start)
+        adapted = METHODS[method](
+            base, PLAIN, rank=2, target_modules=targets, adapter_init=how, start=start
+        )
         name = next(n for n in adapted.trainable if "lora_A" in n or "down.weight" in n)
         rows = adapted.trainable[name].detach().flatten(1)
         lengths[how] = float(rows.norm())

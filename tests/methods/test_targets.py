@@ -33,11 +33,15 @@ def test_numbers_are_ordered_as_numbers():
             for block in self.up_blocks:
                 block.attentions = nn.ModuleList([nn.Identity()])
 
-    assert attention_blocks(Many())[-2:] == ["up_blocks.10.attentions.0", "up_blocks.11.attentions.0"]
+    assert attention_blocks(Many())[-2:] == [
+        "up_blocks.10.attentions.0",
+        "up_blocks.11.attentions.0",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"), [(None, "abcd"), ("2-", "bcd"), ("2-3", "bc"), ("4", "d"), ("1-4", "abcd"), ("3-3", "c")]
+    ("wanted", "expected"),
+    [(None, "abcd"), ("2-", "bcd"), ("2-3", "bc"), ("4", "d"), ("1-4", "abcd"), ("3-3", "c")],
 )
 def test_ranges(wanted, expected):
     assert "".join(block_range("abcd", wanted)) == expected

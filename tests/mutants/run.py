@@ -1,8 +1,10 @@
-"""`make mutants`: each seeded bug is put into a copy of the real code, and the check that its patch names must see it.
+"""`make mutants`: each seeded bug is put into a copy of the real code, and the check that its patch
+names must see it.
 
-Every check runs in a fork of this process, which has loaded the heavy libraries already but never `sfumato`: the child
-imports the patched copy. Named checks must also pass on the code as it is. Exit code 1 if a mutant survives, does not
-apply, or is seen by anything but an assertion of its check.
+Every check runs in a fork of this process, which has loaded the heavy libraries already but never
+`sfumato`: the child imports the patched copy. Named checks must also pass on the code as it is.
+Exit code 1 if a mutant survives, does not apply, or is seen by anything but an assertion of its
+check.
 
     python tests/mutants/run.py [X01 X15 ...] [-j JOBS] [--check NODE] [--keep]
 """
@@ -28,7 +30,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LIMIT = 120  # seconds for one check; a mutant that hangs is no kill
-KILLS = ("AssertionError", "Failed")  # an assertion, or an exception that was expected and did not come
+# an assertion, or an exception that was expected and did not come
+KILLS = ("AssertionError", "Failed")
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,16 @@ def copy_tree(to: Path) -> None:
 def apply(mutant: Mutant, to: Path) -> str:
     """Patch the copy; what went wrong, or nothing."""
     before = {name: (to / name).read_bytes() for name in mutant.files}
-    # A copy below a repository would be taken for a part of it, and git would skip the patch in silence.
+    # A copy below a repository would be taken for a part of it, and git would skip the patch in
+    # silence.
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(to.parent)}
     done = subprocess.run(
-        ["git", "apply", "-C1", str(mutant.path)], cwd=to, env=environment, capture_output=True, text=True, check=False
+        ["git", "apply", "-C1", str(mutant.path)],
+        cwd=to,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         return "does not apply: " + done.stderr.strip().partition("\n")[0]
@@ -89,7 +98,8 @@ def apply(mutant: Mutant, to: Path) -> str:
 
 def preload() -> None:
     """What tests import and no patch touches."""
-    # Before any foreign import, as in tests/conftest.py; one thread, so that a fork finds no pool of them.
+    # Before any foreign import, as in tests/conftest.py; one thread, so that a fork finds no pool
+    # of them.
     for name, value in {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -102,12 +112,32 @@ def preload() -> None:
     }.items():
         os.environ.setdefault(name, value)
     libraries = (
-        "absl.logging", "cryptography.hazmat.primitives.ciphers", "diffusers", "dp_accounting.pld", "dp_accounting.rdp",
-        "hypothesis.strategies", "jinja2", "peft", "PIL.Image", "pyarrow.parquet", "pytest", "safetensors.torch",
-        "scipy.optimize", "scipy.stats", "torch", "torch._dynamo", "torch.distributed", "transformers",
-    )  # fmt: skip
+        "absl.logging",
+        "cryptography.hazmat.primitives.ciphers",
+        "diffusers",
+        "dp_accounting.pld",
+        "dp_accounting.rdp",
+        "hypothesis.strategies",
+        "jinja2",
+        "peft",
+        "PIL.Image",
+        "pyarrow.parquet",
+        "pytest",
+        "safetensors.torch",
+        "scipy.optimize",
+        "scipy.stats",
+        "torch",
+        "torch._dynamo",
+        "torch.distributed",
+        "transformers",
+    )
     loaded = {name: importlib.import_module(name) for name in libraries}
-    pipelines = ("AutoencoderKL", "DDPMScheduler", "DPMSolverMultistepScheduler", "StableDiffusionPipeline")
+    pipelines = (
+        "AutoencoderKL",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "StableDiffusionPipeline",
+    )
     for name in (*pipelines, "UNet2DConditionModel", "DiTTransformer2DModel"):
         getattr(loaded["diffusers"], name)
     for name in ("CLIPTextConfig", "CLIPTextModel", "CLIPTokenizer"):
@@ -130,7 +160,11 @@ class Watch:
     def pytest_exception_interact(self, call, report) -> None:
         if self.failure is not None:
             return
-        frames = [f for f in traceback.extract_tb(call.excinfo.tb) if Path(f.filename).is_relative_to(self.root)]
+        frames = [
+            f
+            for f in traceback.extract_tb(call.excinfo.tb)
+            if Path(f.filename).is_relative_to(self.root)
+        ]
         last = frames[-1] if frames else None
         self.failure = {
             "kind": call.excinfo.type.__name__,
@@ -165,12 +199,16 @@ def child(mutant: Mutant | None, checks: list[str], folder: Path) -> dict:
 
     watch = Watch(root)
     options = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'base'}", "--tb=short"]
-    code = pytest.main([*checks, *options, *(["-x"] if mutant is not None else [])], plugins=[watch])
+    code = pytest.main(
+        [*checks, *options, *(["-x"] if mutant is not None else [])], plugins=[watch]
+    )
     return {"code": int(code), "outcomes": watch.outcomes, "failure": watch.failure}
 
 
 def audit(checks: list[str]) -> dict:
-    """Checks of the audit ("audit M1"), in the words of `Watch`: a finding that did not pass is an assertion, a crash is none."""
+    """Checks of the audit ("audit M1"), in the words of `Watch`: a finding that did not pass is an
+    assertion, a crash is none.
+    """
     from sfumato.audit import Settings, run_checks
 
     outcomes, failure = {}, None
@@ -180,7 +218,11 @@ def audit(checks: list[str]) -> dict:
             if not found.passed and failure is None:
                 crash = found.detail.startswith("stopped with")
                 where = f"{check}, {found.subject}"
-                failure = {"kind": "crash" if crash else "AssertionError", "where": where, "line": found.detail[:160]}
+                failure = {
+                    "kind": "crash" if crash else "AssertionError",
+                    "where": where,
+                    "line": found.detail[:160],
+                }
                 failure |= {"said": found.detail[:160], "when": "call"}
     return {"code": int(failure is not None), "outcomes": outcomes, "failure": failure}
 
@@ -205,7 +247,9 @@ def fork(mutant: Mutant | None, checks: list[str], keep: bool) -> tuple[int, Pat
 
 
 def run_all(jobs: list[tuple[Mutant | None, list[str]]], at_once: int, keep: bool):
-    """Yield (mutant, checks, found, seconds, processor seconds) as the forks end, at most `at_once` of them at a time."""
+    """Yield (mutant, checks, found, seconds, processor seconds) as the forks end, at most `at_once`
+    of them at a time.
+    """
     waiting, running, awake, last = list(jobs), {}, 0.0, time.monotonic()
     while waiting or running:
         while waiting and len(running) < at_once:
@@ -213,9 +257,14 @@ def run_all(jobs: list[tuple[Mutant | None, list[str]]], at_once: int, keep: boo
             pid, folder = fork(mutant, checks, keep)
             running[pid] = (mutant, checks, folder, awake)
         now = time.monotonic()
-        awake, last = awake + min(now - last, 1.0), now  # a machine that slept, or was paused, is no hang
+        # a machine that slept, or was paused, is no hang
+        awake, last = awake + min(now - last, 1.0), now
         pid, _, used = os.wait4(-1, os.WNOHANG)
-        late = [p for p, (_, checks, _, began) in running.items() if awake - began > LIMIT * (1 + len(checks))]
+        late = [
+            p
+            for p, (_, checks, _, began) in running.items()
+            if awake - began > LIMIT * (1 + len(checks))
+        ]
         if not pid and not late:
             time.sleep(0.02)
             continue
@@ -225,7 +274,11 @@ def run_all(jobs: list[tuple[Mutant | None, list[str]]], at_once: int, keep: boo
         for number in late or [pid]:
             mutant, checks, folder, began = running.pop(number)
             report = folder / "found.json"
-            found = json.loads(report.read_text()) if report.exists() else {"broken": "died or did not end in time"}
+            found = (
+                json.loads(report.read_text())
+                if report.exists()
+                else {"broken": "died or did not end in time"}
+            )
             found["folder"] = str(folder)
             yield mutant, checks, found, awake - began, used.ru_utime + used.ru_stime
             if not keep:
@@ -238,7 +291,9 @@ def verdict(found: dict) -> tuple[bool, str]:
         return False, found["broken"]
     failure = found["failure"]
     if failure is None:
-        return False, "SURVIVED" if "passed" in found["outcomes"].values() else "the check did not run"
+        return False, (
+            "SURVIVED" if "passed" in found["outcomes"].values() else "the check did not run"
+        )
     if failure["kind"] not in KILLS or failure["when"] != "call":
         return False, f"no assertion: {failure['kind']} at {failure['where']}: {failure['said']}"
     return True, f"{failure['where']}: {failure['line']}"
@@ -249,10 +304,14 @@ def main() -> int:
     parser.add_argument("ids", nargs="*", help="mutants, such as X01; all of them by default")
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument("--check", help="another check than the named ones, to try it")
-    parser.add_argument("--keep", action="store_true", help="leave the copies where they are and say where")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the copies where they are and say where"
+    )
     said = parser.parse_args()
     began = time.monotonic()
-    chosen = [m for m in mutants() if not said.ids or any(m.id == i or m.path.stem == i for i in said.ids)]
+    chosen = [
+        m for m in mutants() if not said.ids or any(m.id == i or m.path.stem == i for i in said.ids)
+    ]
     if not chosen:
         print("no such mutant")
         return 2
@@ -261,7 +320,9 @@ def main() -> int:
     gc.freeze()
     print(f"libraries loaded in {time.monotonic() - began:.1f} s", flush=True)
     named = {m: [said.check] if said.check else list(m.checks) for m in chosen}
-    jobs: list[tuple[Mutant | None, list[str]]] = [(m, [check]) for m in chosen for check in named[m]]
+    jobs: list[tuple[Mutant | None, list[str]]] = [
+        (m, [check]) for m in chosen for check in named[m]
+    ]
     files: dict[str, list[str]] = {}
     for _, (check,) in jobs:
         file = "audit" if check.startswith("audit ") else check.partition("::")[0]
@@ -276,28 +337,35 @@ def main() -> int:
             if not passed:
                 clean = False
                 print(
-                    f"NOT CLEAN  {' '.join(checks)}: {found.get('failure') or found.get('broken') or found}", flush=True
+                    f"NOT CLEAN  {' '.join(checks)}:"
+                    f" {found.get('failure') or found.get('broken') or found}",
+                    flush=True,
                 )
             continue
         killed, why = verdict(found)
         rows.append((mutant.path.stem, mutant, checks[0], killed, why, used))
         at = f" [{found['folder']}]" if said.keep else ""
         print(
-            f"{'killed' if killed else 'ALIVE '} {seconds:5.1f} s ({used:4.1f} s of a core)  {mutant.path.stem}: {why}{at}",
+            f"{'killed' if killed else 'ALIVE '} {seconds:5.1f} s ({used:4.1f} s of a core) "
+            f" {mutant.path.stem}: {why}{at}",
             flush=True,
         )
     table(sorted(rows, key=lambda row: row[0]))
     alive = {row[0] for row in rows if not row[3]}
     dead = {row[0] for row in rows} - alive
     print(
-        f"{len(dead)} of {len(chosen)} mutants killed, of {len({name[:3] for name in dead})} rows of the trap table, by {len(rows)} checks; "
-        f"checks clean without a bug: {'yes' if clean else 'NO'}; {time.monotonic() - began:.0f} s ({spent:.0f} s of a core in the checks)"
+        f"{len(dead)} of {len(chosen)} mutants killed, of {len({name[:3] for name in dead})} rows"
+        f" of the trap table, by {len(rows)} checks; checks clean without a bug:"
+        f" {'yes' if clean else 'NO'}; {time.monotonic() - began:.0f} s ({spent:.0f} s of a core in"
+        " the checks)"
     )
     return 0 if clean and not alive else 1
 
 
 def table(rows: list[tuple]) -> None:
-    """Mutant, effect, check, seconds of a core (what else runs on the machine does not change them)."""
+    """Mutant, effect, check, seconds of a core (what else runs on the machine does not change
+    them).
+    """
     width = max(len(row[0]) for row in rows)
     print(f"\n{'mutant':{width}}  {'seconds':>7}  check that kills it, and the effect of the bug")
     for name, mutant, check, killed, _, seconds in rows:

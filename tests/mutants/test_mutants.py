@@ -1,4 +1,6 @@
-"""The seeded bugs themselves: each applies to the code as it is now, and every row of the trap table is one or has a reason."""
+"""The seeded bugs themselves: each applies to the code as it is now, and every row of the trap
+table is one or has a reason.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ def test_it_applies_and_its_checks_exist(mutant):
     if shutil.which("git") is None:
         pytest.skip("patches are applied with git")
     done = subprocess.run(
-        ["git", "apply", "-C1", "--check", str(mutant.path)], cwd=ROOT, capture_output=True, text=True
+        ["git", "apply", "-C1", "--check", str(mutant.path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert mutant.files and all(name.startswith("sfumato/") for name in mutant.files)
@@ -77,21 +82,37 @@ def test_only_an_assertion_kills(found, killed, words):
 def test_one_mutant_is_killed_and_one_that_changes_nothing_survives(tmp_path):
     """The machinery itself, in a copy with two patches: a bug, and a comment."""
     for name in ("sfumato", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.patch", "data"))
+        shutil.copytree(
+            ROOT / name,
+            tmp_path / name,
+            ignore=shutil.ignore_patterns("__pycache__", "*.patch", "data"),
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     folder = tmp_path / "tests" / "mutants"
     bug = (HERE / "X08_rate_10_percent.patch").read_text("utf-8")
     (folder / "X08_bug.patch").write_text(bug)
     (folder / "X09_comment.patch").write_text(
-        re.sub(r"^\+    threshold = .*$", "+    threshold = int(float(sampling_rate) * 2.0**64)", bug, flags=re.M)
+        re.sub(
+            r"^\+    threshold = .*$",
+            "+    threshold = int(float(sampling_rate) * 2.0**64)",
+            bug,
+            flags=re.M,
+        )
     )
-    done = subprocess.run([sys.executable, str(folder / "run.py")], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(folder / "run.py")], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 1, done.stderr
-    assert re.search(r"killed .* X08_bug", done.stdout) and re.search(r"ALIVE .* X09_comment: SURVIVED", done.stdout)
+    assert re.search(r"killed .* X08_bug", done.stdout) and re.search(
+        r"ALIVE .* X09_comment: SURVIVED", done.stdout
+    )
     assert "1 of 2 mutants killed" in done.stdout
     (folder / "X09_comment.patch").unlink()
-    done = subprocess.run([sys.executable, str(folder / "run.py")], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(folder / "run.py")], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stdout
     assert (
-        Path(tmp_path / "sfumato/privacy/random/sampling.py").read_text() == (ROOT / "sfumato/privacy/random/sampling.py").read_text()
+        Path(tmp_path / "sfumato/privacy/random/sampling.py").read_text()
+        == (ROOT / "sfumato/privacy/random/sampling.py").read_text()
     )

@@ -36,7 +36,9 @@ def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):
     batch = made_up_batch(made, 4)
     assert batch.noise.shape == (4, 3, 4, 8, 8) and len(batch) == 4
     adaptation = made.adaptation
-    assert self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 3) == []
+    assert (
+        self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 3) == []
+    )
 
 
 def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
@@ -51,7 +53,9 @@ def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
 @pytest.mark.parametrize("budget", [2**20, 3 * 2**20])
 def test_the_micro_batch_fits_the_budget(tiny_base, budget):
     performance = Performance(memory_budget=budget, precision="float32")
-    made = fit_to_memory(ready(tiny_base, noise_draws=2, expected_batch_size=190, performance=performance))
+    made = fit_to_memory(
+        ready(tiny_base, noise_draws=2, expected_batch_size=190, performance=performance)
+    )
     units, adaptation = made.performance.micro_batch, made.adaptation
     assert made.options["performance"]["micro_batch"] == units
     assert sum(made.options["strategies"].values()) > 0
@@ -59,7 +63,11 @@ def test_the_micro_batch_fits_the_budget(tiny_base, budget):
 
         def peak(units):
             batch = made_up_batch(made, units)
-            return peak_bytes(lambda: engine.clipped_sum(adaptation.row_losses, batch, draws=2, clip=flat(1.0).factors))
+            return peak_bytes(
+                lambda: engine.clipped_sum(
+                    adaptation.row_losses, batch, draws=2, clip=flat(1.0).factors
+                )
+            )
 
         assert peak(units) <= budget < peak(4 * units)
 
@@ -69,12 +77,15 @@ def test_a_micro_batch_that_was_asked_for_stays(tiny_base):
     made = fit_to_memory(asked)
     assert made.performance == asked.performance and "strategies" in made.options
     slow = fit_to_memory(ready(tiny_base, performance=Performance(engine="reference")))
-    assert slow.performance.micro_batch == slow.options["performance"]["micro_batch"] == 1  # a resume reads the options
+    # a resume reads the options
+    assert slow.performance.micro_batch == slow.options["performance"]["micro_batch"] == 1
 
 
 def test_a_layer_without_a_rule_is_one_line(tiny_base):
     made = ready(tiny_base)
-    name, module = next((n, m) for n, m in made.adaptation.model.named_modules() if isinstance(m, nn.Conv2d))
+    name, module = next(
+        (n, m) for n, m in made.adaptation.model.named_modules() if isinstance(m, nn.Conv2d)
+    )
     parent = made.adaptation.model.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.BatchNorm2d(module.out_channels))
     for check in (fit_to_memory, estimate):

@@ -13,7 +13,13 @@ from sfumato.errors import DataError, SfumatoError
 from sfumato.methods import LEARNING_RATES
 from sfumato.methods.prompts import choose_prompts
 from sfumato.planning import prepare as module
-from sfumato.planning.prepare import CLASSES_FOUND, DOUBTFUL_SAID, default_schedule, prepare, require_clear_units
+from sfumato.planning.prepare import (
+    CLASSES_FOUND,
+    DOUBTFUL_SAID,
+    default_schedule,
+    prepare,
+    require_clear_units,
+)
 from sfumato.privacy import accounting
 from sfumato.runs.prepared import rebuild, shares_of
 from sfumato.training import Recipe
@@ -47,7 +53,10 @@ def test_known_words_are_their_own_prompts(base):
 
 
 def test_templates_and_single_texts(base):
-    assert choose_prompts(base, CLASSES, prompt="a picture of a {class}").prompts[1] == "a picture of a cross"
+    assert (
+        choose_prompts(base, CLASSES, prompt="a picture of a {class}").prompts[1]
+        == "a picture of a cross"
+    )
     own = {"circle": "round", "cross": "two lines", "square": "four"}
     assert choose_prompts(base, CLASSES, prompt=own).prompts == ("round", "two lines", "four")
     with pytest.raises(SfumatoError, match="no text for the class square"):
@@ -56,11 +65,18 @@ def test_templates_and_single_texts(base):
 
 def test_classes_without_a_word_get_a_token_of_their_own(base):
     found = choose_prompts(base, ("circle", "zebra"), prompt="a {class}")
-    assert found.prompts == ("a <class-0>", "a <class-1>") and found.initializers == ("circle", None)
+    assert found.prompts == ("a <class-0>", "a <class-1>") and found.initializers == (
+        "circle",
+        None,
+    )
     found = choose_prompts(base, ("circle", "zebra"), init={"zebra": "cross"})
     assert found.prompts == ("<class-0>", "<class-1>") and found.initializers == ("circle", "cross")
     assert choose_prompts(base, ("circle", "zebra"), embedder=False).prompts == ("circle", "zebra")
-    assert choose_prompts(base, CLASSES, embedder=True).placeholders == ("<class-0>", "<class-1>", "<class-2>")
+    assert choose_prompts(base, CLASSES, embedder=True).placeholders == (
+        "<class-0>",
+        "<class-1>",
+        "<class-2>",
+    )
     with pytest.raises(SfumatoError, match="need {class} in every prompt"):
         choose_prompts(base, CLASSES, prompt="a picture", embedder=True)
 
@@ -74,36 +90,66 @@ def test_the_default_schedule_fits_the_data():
         "steps": 150,
         "noise_draws": 4,
     }  # docs/results.md
-    assert default_schedule(60_000, 10.0) == {"expected_batch_size": 2048, "steps": 250, "noise_draws": 1}
+    assert default_schedule(60_000, 10.0) == {
+        "expected_batch_size": 2048,
+        "steps": 250,
+        "noise_draws": 1,
+    }
 
 
 def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
     made = ready(tiny_base, method="lora", method_options={"rank": 3})
     plan = made.plan
     assert 0 < plan.epsilon <= 2.0 and plan.recompute() == pytest.approx(plan.epsilon, abs=1e-3)
-    assert plan.rank == 3 and plan.target_modules == made.adaptation.targets and plan.base_digest == made.base.digest
+    assert (
+        plan.rank == 3
+        and plan.target_modules == made.adaptation.targets
+        and plan.base_digest == made.base.digest
+    )
     assert plan.trainable == sum(p.numel() for p in made.adaptation.trainable.values())
     assert plan.prompts == CLASSES and plan.unit == "record" and plan.max_per_unit == 1
 
 
 def test_a_plan_follows_from_public_facts_alone(tiny_base):
-    """Two sets that agree in what is public make the same plan and options, whatever else they hold."""
+    """Two sets that agree in what is public make the same plan and options, whatever else they
+    hold.
+    """
     made = []
     for other in (0, 1):
         held = records()
         held.n, held.max_per_unit, held.unit = 200 + other, 7 + other, np.arange(200) // (1 + other)
         held.labels, held.usable = np.full(200, other), np.arange(200) % 7 != other
         held.captions = tuple("a square" if other else "a circle" for _ in range(200))
-        held.source, held.facts = f"/home/{other}", SimpleNamespace(bad={"decode": other}, sizes=None)
-        made.append(prepare(held, base=str(tiny_base), epsilon=2.0, delta=1e-3, expected_batch_size=20, steps=3))
+        held.source, held.facts = (
+            f"/home/{other}",
+            SimpleNamespace(bad={"decode": other}, sizes=None),
+        )
+        made.append(
+            prepare(
+                held, base=str(tiny_base), epsilon=2.0, delta=1e-3, expected_batch_size=20, steps=3
+            )
+        )
     assert made[0].plan == made[1].plan and made[0].options == made[1].options
 
 
 def test_the_most_images_of_a_unit_are_never_read_off_the_data(tiny_base):
-    made = prepare(records(unit_column="patient"), epsilon=2.0, delta=1e-3, base=str(tiny_base), steps=2, noise_draws=2)
+    made = prepare(
+        records(unit_column="patient"),
+        epsilon=2.0,
+        delta=1e-3,
+        base=str(tiny_base),
+        steps=2,
+        noise_draws=2,
+    )
     assert made.plan.unit == "patient" and made.plan.max_per_unit == 2
     with pytest.raises(SfumatoError, match="--max-per-unit"):
-        prepare(records(unit_column="patient"), epsilon=2.0, delta=1e-3, base=str(tiny_base), histogram=10.0)
+        prepare(
+            records(unit_column="patient"),
+            epsilon=2.0,
+            delta=1e-3,
+            base=str(tiny_base),
+            histogram=10.0,
+        )
 
 
 def test_no_unit_column_may_pass_for_single_records(tiny_base):
@@ -119,7 +165,9 @@ def test_the_same_options_make_the_same_start_again(tiny_base):
     ready(tiny_base, method="lora", seed=5, embedder=True)
     assert torch.equal(torch.get_rng_state(), own), "the caller's generator is the caller's"
     assert list(again.adaptation.trainable) == list(made.adaptation.trainable)
-    assert all(torch.equal(p, made.adaptation.trainable[n]) for n, p in again.adaptation.trainable.items())
+    assert all(
+        torch.equal(p, made.adaptation.trainable[n]) for n, p in again.adaptation.trainable.items()
+    )
     assert again.recipe == made.recipe and again.performance == made.performance
 
 
@@ -158,7 +206,10 @@ def test_another_base_is_refused(tiny_base, tiny_base_epsilon):
 )
 def test_bad_words(tiny_base, more, match):
     with pytest.raises(SfumatoError, match=match) as caught:
-        prepare(records(), **({"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 3} | more))
+        prepare(
+            records(),
+            **({"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 3} | more),
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -168,8 +219,14 @@ def test_a_large_delta_must_be_asked_for_by_name(tiny_base):
 
 def test_shares_of_a_noisy_histogram():
     plan = SimpleNamespace(classes=CLASSES)
-    assert shares_of(plan, None) == shares_of(plan, np.array([-1.0, -2.0, 0.0])) == pytest.approx([1 / 3] * 3)
-    assert shares_of(plan, np.array([30.5, -4.0, 10.0])) == pytest.approx([30.5 / 40.5, 0, 10 / 40.5])
+    assert (
+        shares_of(plan, None)
+        == shares_of(plan, np.array([-1.0, -2.0, 0.0]))
+        == pytest.approx([1 / 3] * 3)
+    )
+    assert shares_of(plan, np.array([30.5, -4.0, 10.0])) == pytest.approx(
+        [30.5 / 40.5, 0, 10 / 40.5]
+    )
 
 
 def test_nothing_here_looks_at_a_pixel():
@@ -184,9 +241,13 @@ def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_
         rates[method] = made.recipe.learning_rate
         assert rates[method] == LEARNING_RATES[method]
         assert made.plan.learning_rate == made.options["recipe"]["learning_rate"] == rates[method]
-        assert made.adaptation.learning_rate_factor["tokens.weight"] * rates[method] == pytest.approx(0.04)
+        assert made.adaptation.learning_rate_factor["tokens.weight"] * rates[
+            method
+        ] == pytest.approx(0.04)
     assert rates["lora"] == rates["saliency"] == rates["loda"] > rates["attention"]
-    assert ready(tiny_base, method="lora", recipe=Recipe(learning_rate=0.5)).plan.learning_rate == 0.5
+    assert (
+        ready(tiny_base, method="lora", recipe=Recipe(learning_rate=0.5)).plan.learning_rate == 0.5
+    )
 
 
 def test_the_average_looks_back_further_in_a_long_run(tiny_base):
@@ -201,9 +262,15 @@ def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
     said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
     some = records(classes=CLASSES[:2])
     some.few, some.classes_found = {CLASSES[2]: 2}, True
-    with pytest.raises(SfumatoError, match="1 of the 3 classes read off the data have fewer than 3 units") as caught:
+    with pytest.raises(
+        SfumatoError, match="1 of the 3 classes read off the data have fewer than 3 units"
+    ) as caught:
         prepare(some, **said)
-    assert caught.value.exit_code == 10 and "--classes" in str(caught.value) and "--yes-public" in str(caught.value)
+    assert (
+        caught.value.exit_code == 10
+        and "--classes" in str(caught.value)
+        and "--yes-public" in str(caught.value)
+    )
     assert CLASSES[2] not in str(caught.value)
     some.few = {}
     assert CLASSES_FOUND in prepare(some, **said).options["statements"]["opt_ins"]
@@ -215,7 +282,12 @@ def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_b
     known = {"facts": SimpleNamespace(doubtful=2)}
     said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
     doubtful = SimpleNamespace(**vars(records(unit_column="patient")), **known)
-    with pytest.raises(DataError, match="2 units of 'patient' may be spellings of one another.*--allow-doubtful-units, recorded"):
+    with pytest.raises(
+        DataError,
+        match=(
+            "2 units of 'patient' may be spellings of one another.*--allow-doubtful-units, recorded"
+        ),
+    ):
         prepare(doubtful, **said)
     opt_ins = prepare(doubtful, **said, allow_doubtful_units=True).options["statements"]["opt_ins"]
     assert opt_ins == [DOUBTFUL_SAID]

@@ -1,4 +1,6 @@
-"""Public doors from outside: images, bases, words. What a ledger has charged or a run has made is public under no name."""
+"""Public doors from outside: images, bases, words. What a ledger has charged or a run has made is
+public under no name.
+"""
 
 from __future__ import annotations
 
@@ -44,21 +46,37 @@ def coarse_prices():
 
 def adapt(images, base, output, **more):
     said = {
-        "epsilon": 2.0, "delta": 1e-3, "base": str(base), "method": "lora", "method_options": {"rank": 2}, "embedder": True, "steps": 2,
-        "expected_batch_size": 8, "noise_draws": 1, "classes": ["circle", "cross", "square"], "performance": EXACT,
-    }  # fmt: skip
+        "epsilon": 2.0,
+        "delta": 1e-3,
+        "base": str(base),
+        "method": "lora",
+        "method_options": {"rank": 2},
+        "embedder": True,
+        "steps": 2,
+        "expected_batch_size": 8,
+        "noise_draws": 1,
+        "classes": ["circle", "cross", "square"],
+        "performance": EXACT,
+    }
     more = {"ledger": images.parent / "ledger.sqlite", **more}
     return verbs.adapt(images, output=output, **(said | more))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, tiny_base):
-    """A run on `p`, exported; one on `p` that nothing was exported from, with a control model; `q` and `public`, never charged."""
+    """A run on `p`, exported; one on `p` that nothing was exported from, with a control model; `q`
+    and `public`, never charged.
+    """
     place = tmp_path_factory.mktemp("world")
     for seed, name in enumerate(("p", "q", "public")):
         make_tiny_images(place / name, seed=seed)
-    kept = adapt(place / "p", tiny_base, place / "run", public_data=make_tiny_images(place / "old", 2, seed=9),
-                 method_options={"rank": 2, "adapter_init": "public"})  # fmt: skip
+    kept = adapt(
+        place / "p",
+        tiny_base,
+        place / "run",
+        public_data=make_tiny_images(place / "old", 2, seed=9),
+        method_options={"rank": 2, "adapter_init": "public"},
+    )
     verbs.export(kept, place / "out")
     hidden = adapt(place / "p", tiny_base, place / "hidden")
     evaluate.non_private_base(hidden)
@@ -67,8 +85,16 @@ def world(tmp_path_factory, tiny_base):
 
 def plan(world, **more):
     """What `plan` says to a second run on `q`; nothing is charged."""
-    said = {"epsilon": 2.0, "delta": 1e-3, "method": "lora", "method_options": {"rank": 2}, "steps": 2, "expected_batch_size": 8,
-            "classes": ["circle", "cross", "square"], "ledger": world / "ledger.sqlite"}  # fmt: skip
+    said = {
+        "epsilon": 2.0,
+        "delta": 1e-3,
+        "method": "lora",
+        "method_options": {"rank": 2},
+        "steps": 2,
+        "expected_batch_size": 8,
+        "classes": ["circle", "cross", "square"],
+        "ledger": world / "ledger.sqlite",
+    }
     return verbs.plan(world / "q", **(said | more))
 
 
@@ -88,7 +114,9 @@ def as_parquet(world, folder):
 
     files = sorted((world / "p").rglob("*.png"))
     images = pa.array([{"bytes": f.read_bytes(), "path": None} for f in files])
-    pq.write_table(pa.table({"image": images, "label": [f.parent.name for f in files]}), folder / "p.parquet")
+    pq.write_table(
+        pa.table({"image": images, "label": [f.parent.name for f in files]}), folder / "p.parquet"
+    )
     return folder / "p.parquet"
 
 
@@ -112,12 +140,23 @@ def as_they_are(world, folder):
 FORMS = (as_they_are, as_arrays, as_parquet, stored_anew, one_among_many)
 
 
-@pytest.mark.parametrize(("form", "use"), [*((f, "start") for f in FORMS), (FORMS[-1], "choice"), (FORMS[-1], "inversion")])
+@pytest.mark.parametrize(
+    ("form", "use"),
+    [*((f, "start") for f in FORMS), (FORMS[-1], "choice"), (FORMS[-1], "inversion")],
+)
 def test_charged_images_are_not_public(world, tiny_base, tmp_path, form, use):
     options = {
         "start": {"method_options": {"rank": 2, "adapter_init": "public"}},
-        "choice": {"method": "saliency", "method_options": {"rank": 2, "choose": "public", "keep": 3}},
-        "inversion": {"method": "inversion", "method_options": {}, "steps": None, "expected_batch_size": None},
+        "choice": {
+            "method": "saliency",
+            "method_options": {"rank": 2, "choose": "public", "keep": 3},
+        },
+        "inversion": {
+            "method": "inversion",
+            "method_options": {},
+            "steps": None,
+            "expected_batch_size": None,
+        },
     }[use]
     with pytest.raises(DataError, match="were charged as private in this ledger"):
         plan(world, base=str(tiny_base), public_data=form(world, tmp_path), **options)
@@ -126,14 +165,25 @@ def test_charged_images_are_not_public(world, tiny_base, tmp_path, form, use):
 def test_public_images_are_stated_and_never_private_again(world, tiny_base, tmp_path):
     certificate = json.loads((world / "out" / "synthesis.json").read_text())["certificate"]
     given = certificate["public_facts"]["public_inputs"]
-    assert [(g["what"], g["count"], g["decided"]) for g in given] == [("images", 6, "where the adapters start")]
-    assert any("6 public images" in text and "conditional" in text for text in certificate["conditions"]["not_covered"])
+    assert [(g["what"], g["count"], g["decided"]) for g in given] == [
+        ("images", 6, "where the adapters start")
+    ]
+    assert any(
+        "6 public images" in text and "conditional" in text
+        for text in certificate["conditions"]["not_covered"]
+    )
     before = charges(world)
     shutil.copytree(world / "q", tmp_path / "mixed")
     shutil.copy(world / "old" / "cross" / "000.png", tmp_path / "mixed" / "cross" / "another.png")
     for images in (world / "old", tmp_path / "mixed"):
         with pytest.raises(BudgetError, match="taken as public before"):
-            adapt(images, tiny_base, tmp_path / "run", ledger=world / "ledger.sqlite", expected_batch_size=4)
+            adapt(
+                images,
+                tiny_base,
+                tmp_path / "run",
+                ledger=world / "ledger.sqlite",
+                expected_batch_size=4,
+            )
     assert charges(world) == before and not (tmp_path / "run").exists()
 
 
@@ -145,21 +195,41 @@ def test_nothing_below_a_private_mark_is_public(world, tiny_base, tmp_path):
     links.mkdir()
     os.symlink(marked / "inner" / "images", links / "folder")
     (tmp_path / "files" / "circle").mkdir(parents=True)
-    os.symlink(marked / "inner" / "images" / "circle" / "000.png", tmp_path / "files" / "circle" / "a.png")
-    for place in (marked, marked / "inner" / "images", tmp_path, links, links / "folder", tmp_path / "files",
-                  marked / "inner" / "images" / "circle" / "000.png"):  # fmt: skip
+    os.symlink(
+        marked / "inner" / "images" / "circle" / "000.png", tmp_path / "files" / "circle" / "a.png"
+    )
+    for place in (
+        marked,
+        marked / "inner" / "images",
+        tmp_path,
+        links,
+        links / "folder",
+        tmp_path / "files",
+        marked / "inner" / "images" / "circle" / "000.png",
+    ):
         with pytest.raises(DataError, match="marked PRIVATE"):
             require_public_place(place, "--public-data", DataError)
     require_public_place(world / "public", "--public-data", DataError)
     with pytest.raises(DataError, match="marked PRIVATE"):
-        plan(world, base=str(tiny_base), public_data=marked / "inner" / "images", method_options={"adapter_init": "public"})
-    for base in (world / "run", world / "run" / "model", world / "hidden" / "evaluation" / "non-private-model"):
+        plan(
+            world,
+            base=str(tiny_base),
+            public_data=marked / "inner" / "images",
+            method_options={"adapter_init": "public"},
+        )
+    for base in (
+        world / "run",
+        world / "run" / "model",
+        world / "hidden" / "evaluation" / "non-private-model",
+    ):
         with pytest.raises(ModelError, match="marked PRIVATE"):
             plan(world, base=str(base))
 
 
 def base_of_checkpoint(world, tiny_base, folder):
-    """The public base with the averaged adapters of a checkpoint's file beside it, under another name."""
+    """The public base with the averaged adapters of a checkpoint's file beside it, under another
+    name.
+    """
     shutil.copytree(tiny_base, folder)
     (newest,) = sorted((world / "hidden" / "checkpoints").glob("*.safetensors"))[-1:]
     shutil.copy(newest, folder / "unet" / "more.safetensors")
@@ -172,15 +242,24 @@ def moved_model(world, tiny_base, folder):
 
 def packed_model(world, tiny_base, folder):
     """The same as single precision, in files and under names of their own."""
-    shutil.copytree(world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*"))
+    shutil.copytree(
+        world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*")
+    )
     for file in folder.rglob("*.safetensors"):
-        save_file({name: tensor.float() for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+        save_file(
+            {name: tensor.float() for name, tensor in load_file(file).items()},
+            file,
+            metadata={"format": "pt"},
+        )
     return folder
 
 
 def adapter_beside(world, tiny_base, folder):
     shutil.copytree(tiny_base, folder)
-    shutil.copy(world / "hidden" / "model" / "pytorch_lora_weights.safetensors", folder / "unet" / "lora.safetensors")
+    shutil.copy(
+        world / "hidden" / "model" / "pytorch_lora_weights.safetensors",
+        folder / "unet" / "lora.safetensors",
+    )
     return folder
 
 
@@ -189,7 +268,9 @@ def control_model(world, tiny_base, folder):
 
 
 def trained_and_public(world, tiny_base):
-    """(file below a base, its tensors as the run left them, as the public base holds them) for the denoiser."""
+    """(file below a base, its tensors as the run left them, as the public base holds them) for the
+    denoiser.
+    """
     file = "unet/diffusion_pytorch_model.safetensors"
     return file, load_file(world / "hidden" / "model" / file), load_file(tiny_base / file)
 
@@ -198,7 +279,10 @@ def all_but_the_largest(world, tiny_base, folder):
     """The public base, with what the run made of its smaller matrices."""
     shutil.copytree(tiny_base, folder)
     file, mine, public = trained_and_public(world, tiny_base)
-    changed = sorted((n for n in mine if not torch.equal(mine[n].half(), public[n].half())), key=lambda n: -mine[n].numel())
+    changed = sorted(
+        (n for n in mine if not torch.equal(mine[n].half(), public[n].half())),
+        key=lambda n: -mine[n].numel(),
+    )
     assert len(changed) > 16
     save_file(public | {n: mine[n] for n in changed[16:]}, folder / file, metadata={"format": "pt"})
     return folder
@@ -206,7 +290,9 @@ def all_but_the_largest(world, tiny_base, folder):
 
 def one_number_nudged(world, tiny_base, folder):
     """The model, with the first number of every tensor edited."""
-    shutil.copytree(world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*"))
+    shutil.copytree(
+        world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*")
+    )
     for file in folder.rglob("*.safetensors"):
         tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
         for tensor in tensors.values():
@@ -216,12 +302,23 @@ def one_number_nudged(world, tiny_base, folder):
     return folder
 
 
-THIEVES = (base_of_checkpoint, moved_model, packed_model, adapter_beside, control_model, all_but_the_largest, one_number_nudged)
+THIEVES = (
+    base_of_checkpoint,
+    moved_model,
+    packed_model,
+    adapter_beside,
+    control_model,
+    all_but_the_largest,
+    one_number_nudged,
+)
 
 
 @pytest.mark.parametrize("thief", THIEVES)
 def test_what_a_run_made_is_no_public_base(world, tiny_base, tmp_path, thief):
-    with pytest.raises(ModelError, match=f"of run {Run.open(world / 'hidden').id}, which was never exported: `sfumato export`"):
+    with pytest.raises(
+        ModelError,
+        match=f"of run {Run.open(world / 'hidden').id}, which was never exported: `sfumato export`",
+    ):
         plan(world, base=str(thief(world, tiny_base, tmp_path / "base")))
 
 
@@ -243,16 +340,24 @@ def test_a_link_to_what_a_run_made_is_no_public_base(world, tiny_base, tmp_path)
 
 
 def test_parts_of_an_exported_and_of_another_run_are_told_apart(world, tmp_path):
-    """Each block answers for itself: tokens of a run that was exported do not vouch for another's in the same table."""
+    """Each block answers for itself: tokens of a run that was exported do not vouch for another's
+    in the same table.
+    """
     file = "text_encoder/model.safetensors"
     shutil.copytree(world / "out" / "model", tmp_path / "base")
-    hidden, released = load_file(world / "hidden" / "model" / file), load_file(tmp_path / "base" / file)
+    hidden, released = (
+        load_file(world / "hidden" / "model" / file),
+        load_file(tmp_path / "base" / file),
+    )
     (name,) = (n for n in released if n.endswith("token_embedding.weight"))
     book = budget.open_ledger(world / "ledger.sqlite")
     assert provenance._exported_makers(tmp_path / "base", book) == [Run.open(world / "run").id]
     released[name][-1] = hidden[name][-1]
     save_file(released, tmp_path / "base" / file, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=f"{name} is in a .* of run {Run.open(world / 'hidden').id}, which was never exported"):
+    with pytest.raises(
+        ModelError,
+        match=f"{name} is in a .* of run {Run.open(world / 'hidden').id}, which was never exported",
+    ):
         provenance._exported_makers(tmp_path / "base", book)
 
 
@@ -263,7 +368,11 @@ def test_what_does_not_train_is_nobodys(tiny_base, frozen):
     made = METHODS["lora"](opened, Prompts(("a",)), rank=4, freeze_a=frozen)
     inputs = [(n, p) for n, p in opened.unet.named_parameters() if ".lora_A." in n]
     contents = {c for blocks in made_contents(inputs) for c in blocks}
-    assert contents and (contents <= frozen_contents(made)) is frozen and weights_of_base(tiny_base) & frozen_contents(made)
+    assert (
+        contents
+        and (contents <= frozen_contents(made)) is frozen
+        and weights_of_base(tiny_base) & frozen_contents(made)
+    )
     # Where what trains is not among the model's own tensors, nothing is taken for public.
     made.trainable["x"] = torch.nn.Parameter(torch.zeros(1))
     assert not frozen_contents(made)
@@ -307,15 +416,28 @@ def second_stage(world, images, output, ledger):
 
 
 def test_a_released_base_comes_with_its_lineage(world, tmp_path):
-    """Disjoint images of one ledger stand alone; shared ones, and those of an owner who cannot be asked, add up."""
+    """Disjoint images of one ledger stand alone; shared ones, and those of an owner who cannot be
+    asked, add up.
+    """
     first = Run.open(world / "run")
     found = {}
-    for images, ledger in (("q", world / "ledger.sqlite"), ("p", world / "ledger.sqlite"), ("q", tmp_path / "b.sqlite")):
+    for images, ledger in (
+        ("q", world / "ledger.sqlite"),
+        ("p", world / "ledger.sqlite"),
+        ("q", tmp_path / "b.sqlite"),
+    ):
         run, facts = second_stage(world, images, tmp_path / f"{images}-{ledger.stem}", ledger)
         (ancestor,) = facts["conditions"]["lineage"]
         assert ancestor["run"] == first.id and ancestor["epsilon"] == first.plan.epsilon
-        found[images, ledger.stem] = ancestor["owner"], ancestor["counted"], facts["ledger"]["total_epsilon"], facts
-        assert run.options["prompts"]["placeholders"][0] == "<class2-0>", "the base has <class-0> already"
+        found[images, ledger.stem] = (
+            ancestor["owner"],
+            ancestor["counted"],
+            facts["ledger"]["total_epsilon"],
+            facts,
+        )
+        assert run.options["prompts"]["placeholders"][0] == "<class2-0>", (
+            "the base has <class-0> already"
+        )
     alone, shared, foreign = found["q", "ledger"], found["p", "ledger"], found["q", "b"]
     assert alone[:2] == ("this ledger", False) and alone[2] == alone[3]["epsilon"]
     assert shared[:2] == ("this ledger", True) and len(shared[3]["ledger"]["charges"]) == 3
@@ -337,40 +459,67 @@ def test_a_certificate_that_does_not_fit_is_no_lineage(world, tmp_path):
             body["certificate"]["ledger"]["charges"] = []
         draft.write_text(json.dumps(body))
     (tmp_path / "text" / "synthesis.json").write_text("{}")
-    for name, why in {"weights": "not the file that its", "figures": "does not hold", "events": "does not hold", "text": "not read"}.items():
+    for name, why in {
+        "weights": "not the file that its",
+        "figures": "does not hold",
+        "events": "does not hold",
+        "text": "not read",
+    }.items():
         with pytest.raises(ModelError, match=why):
             provenance.trace_base(str(tmp_path / name / "model"), None)
     assert provenance.trace_base(str(world / "out" / "model"), None)[0]["owner"] == "another owner"
 
 
 def test_pictures_of_a_run_come_with_its_lineage(world, tiny_base, tmp_path):
-    verbs.synthesize(world / "run", 6, tmp_path / "drawn", ledger=world / "ledger.sqlite", keep_key=True)
+    verbs.synthesize(
+        world / "run", 6, tmp_path / "drawn", ledger=world / "ledger.sqlite", keep_key=True
+    )
     (found,) = provenance.trace_images(tmp_path / "drawn", None, DataError)
     assert (found["through"], found["owner"]) == ("images", "another owner") and found["charges"]
-    shutil.copy(world / "public" / "cross" / "000.png", next((tmp_path / "drawn" / "train").iterdir()) / "000000.png")
+    shutil.copy(
+        world / "public" / "cross" / "000.png",
+        next((tmp_path / "drawn" / "train").iterdir()) / "000000.png",
+    )
     with pytest.raises(DataError, match="not the file that its certificate names"):
         provenance.trace_images(tmp_path / "drawn", None, DataError)
 
 
 def test_a_caption_of_any_charged_set_is_no_prompt(world, tiny_base, tmp_path):
     shutil.copytree(world / "public", tmp_path / "told")
-    rows = [f"{f.parent.name}/{f.name},{f.parent.name},a picture of {f.parent.name}" for f in sorted((tmp_path / "told").rglob("*.png"))]
+    rows = [
+        f"{f.parent.name}/{f.name},{f.parent.name},a picture of {f.parent.name}"
+        for f in sorted((tmp_path / "told").rglob("*.png"))
+    ]
     (tmp_path / "told" / "metadata.csv").write_text("\n".join(["file_name,label,caption", *rows]))
     ledger = tmp_path / "ledger.sqlite"
     adapt(tmp_path / "told", tiny_base, tmp_path / "run", caption_column="caption", ledger=ledger)
     said = {"base": str(tiny_base), "ledger": ledger}
-    for words in ({"prompt": "A picture of {class}.", "embedder": False}, {"init": {"circle": "a  picture of CROSS"}}):
-        with pytest.raises(SfumatoError, match="stand as captions of images that were charged before"):
+    for words in (
+        {"prompt": "A picture of {class}.", "embedder": False},
+        {"init": {"circle": "a  picture of CROSS"}},
+    ):
+        with pytest.raises(
+            SfumatoError, match="stand as captions of images that were charged before"
+        ):
             plan(world, **said, **words)
     plan(world, **said, prompt="a {class}", embedder=False)
-    allowed = adapt(world / "q", tiny_base, tmp_path / "allowed", ledger=ledger, prompt="a picture of {class}", embedder=False,
-                    allow_caption_prompts=True)  # fmt: skip
+    allowed = adapt(
+        world / "q",
+        tiny_base,
+        tmp_path / "allowed",
+        ledger=ledger,
+        prompt="a picture of {class}",
+        embedder=False,
+        allow_caption_prompts=True,
+    )
     assert [text for text in allowed.options["statements"]["opt_ins"] if "caption" in text]
 
 
 @pytest.mark.slow
 def test_an_exported_adapter_goes_on(world, tmp_path):
-    """A LoRA file is no pipeline: it is put onto the bundled base that its certificate names, and stays known with its lineage."""
+    """A LoRA file is no pipeline: it is put onto the bundled base that its certificate names, and
+    stays known with its lineage.
+    """
     ledger = tmp_path / "ledger.sqlite"
     words = {"circle": "capital letter o", "cross": "small letter x", "square": "capital letter d"}
     said = {"ledger": ledger, "prompt": words, "embedder": False, "steps": 1}

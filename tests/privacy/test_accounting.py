@@ -31,7 +31,8 @@ def test_fast_fixture(epsilon):
     noise = calibrate((), 0.05, 400, epsilon, DELTA)
     assert noise == pytest.approx(FAST[epsilon].noise_multiplier, abs=1.5e-4)
     assert epsilon_of([PoissonGaussian(0.05, noise, 400)], DELTA) <= epsilon
-    assert exact_epsilon([PoissonGaussian(0.05, noise - 2e-4, 400)], DELTA) > epsilon  # no noise is wasted
+    # no noise is wasted
+    assert exact_epsilon([PoissonGaussian(0.05, noise - 2e-4, 400)], DELTA) > epsilon
 
 
 def test_fast_fixture_on_the_planning_grid():
@@ -78,7 +79,9 @@ def test_g2(other, rate, steps, delta, one, ten):
     assert calibrate(other, rate, steps, 10, delta) == near(ten)
 
 
-@pytest.mark.parametrize("epsilon, noise", [(0.5, 7.0318), (1, 3.7306), (2, 1.9938), (5, 0.8919), (10, 0.4999)])
+@pytest.mark.parametrize(
+    "epsilon, noise", [(0.5, 7.0318), (1, 3.7306), (2, 1.9938), (5, 0.8919), (10, 0.4999)]
+)
 def test_g3_calibration(epsilon, noise):
     assert calibrate((), 1.0, 1, epsilon, DELTA, grid=1e-3) == near(noise)
 
@@ -132,7 +135,9 @@ def test_unreachable_targets_say_what_would_help():
 
 
 @pytest.mark.parametrize("relation", ["zero-out", "add-remove"])
-@pytest.mark.parametrize("some", [[FAST[1]], [FAST[10]], [REFERENCE[1], Gaussian(10), Laplace(0.05)], [Gaussian(3)]])
+@pytest.mark.parametrize(
+    "some", [[FAST[1]], [FAST[10]], [REFERENCE[1], Gaussian(10), Laplace(0.05)], [Gaussian(3)]]
+)
 def test_rdp_is_never_below_pld(some, relation):
     upper = accounting.rdp_epsilon(some, DELTA, relation)
     assert exact_epsilon(some, DELTA, relation, grid=1e-3) <= upper
@@ -141,13 +146,20 @@ def test_rdp_is_never_below_pld(some, relation):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.floats(0.001, 0.3), st.floats(0.7, 20.0), st.integers(1, 2000), st.sampled_from([1e-4, 1e-6]))
+@given(
+    st.floats(0.001, 0.3), st.floats(0.7, 20.0), st.integers(1, 2000), st.sampled_from([1e-4, 1e-6])
+)
 def test_properties(rate, noise, steps, delta):
     cost = exact_epsilon([PoissonGaussian(rate, noise, steps)], delta, grid=1e-2)
-    assert cost >= exact_epsilon([PoissonGaussian(rate, noise, steps)], delta, grid=1e-3) - 1e-6  # coarse errs upwards
-    assert exact_epsilon([PoissonGaussian(rate, noise * 1.2, steps)], delta, grid=1e-2) <= cost + 1e-6
+    # coarse errs upwards
+    assert cost >= exact_epsilon([PoissonGaussian(rate, noise, steps)], delta, grid=1e-3) - 1e-6
+    assert (
+        exact_epsilon([PoissonGaussian(rate, noise * 1.2, steps)], delta, grid=1e-2) <= cost + 1e-6
+    )
     assert exact_epsilon([PoissonGaussian(rate, noise, steps + 5)], delta, grid=1e-2) >= cost - 1e-6
-    assert exact_epsilon([PoissonGaussian(rate * 0.8, noise, steps)], delta, grid=1e-2) <= cost + 1e-6
+    assert (
+        exact_epsilon([PoissonGaussian(rate * 0.8, noise, steps)], delta, grid=1e-2) <= cost + 1e-6
+    )
 
 
 def test_replace_one_is_doubled_once_and_by_dp_accounting():
@@ -170,14 +182,22 @@ def test_zero_out_costs_what_add_remove_does():
 
 @pytest.mark.parametrize(
     "mu, epsilon, rate",
-    [(0.25, 0.9263, 1.89), (0.5, 1.9931, 3.39), (1, 4.3772, 9.24), (2, 9.9973, 37.2), (3, 16.6755, 75.0)],
+    [
+        (0.25, 0.9263, 1.89),
+        (0.5, 1.9931, 3.39),
+        (1, 4.3772, 9.24),
+        (2, 9.9973, 37.2),
+        (3, 16.6755, 75.0),
+    ],
 )
 def test_mu_oracles(mu, epsilon, rate):
     assert accounting.gaussian_delta(mu, epsilon) == near(DELTA, 1e-3)
     assert accounting.gaussian_mu(epsilon, DELTA) == near(mu, 1e-4)
     success = accounting.attack_success([Gaussian(1 / mu)], grid=1e-3)
     assert success["0.01"] * 100 == near(rate, 6e-3)
-    assert accounting.dominating_mu(accounting.curve([Gaussian(1 / mu)], grid=1e-3)) == near(mu, 5e-3)
+    assert accounting.dominating_mu(accounting.curve([Gaussian(1 / mu)], grid=1e-3)) == near(
+        mu, 5e-3
+    )
 
 
 def test_curve_mu_and_attack_success_of_the_reference_run():
@@ -187,17 +207,27 @@ def test_curve_mu_and_attack_success_of_the_reference_run():
     assert points[-1][1] == near(1e-9)
     assert accounting.dominating_mu(points) == near(0.2687)
     success = accounting.attack_success([REFERENCE[1]])
-    assert success == {"0.001": near(0.0024, 0.03), "0.01": near(0.0198, 6e-3), "0.1": near(0.155, 5e-3)}
+    assert success == {
+        "0.001": near(0.0024, 0.03),
+        "0.01": near(0.0198, 6e-3),
+        "0.1": near(0.155, 5e-3),
+    }
 
 
-@pytest.mark.parametrize("some", [[PoissonGaussian(0.05, 2.0, 400)], [FAST[10]], [Gaussian(3), Laplace(0.1)]])
+@pytest.mark.parametrize(
+    "some", [[PoissonGaussian(0.05, 2.0, 400)], [FAST[10]], [Gaussian(3), Laplace(0.1)]]
+)
 def test_mu_dominates_the_whole_curve(some):
     """Matched at one delta only, or rounded down, it would promise less than can be found."""
     points = accounting.curve(some, grid=1e-3)
     mu = accounting.dominating_mu(points)
     for epsilon, delta in points:
         assert delta < 1e-9 * (1 - 1e-6) or accounting.gaussian_delta(mu, epsilon) >= delta
-    lower = [accounting.gaussian_delta(mu - 1e-4, epsilon) < delta for epsilon, delta in points if delta < 1]
+    lower = [
+        accounting.gaussian_delta(mu - 1e-4, epsilon) < delta
+        for epsilon, delta in points
+        if delta < 1
+    ]
     assert any(lower)  # and no more than that
 
 
@@ -213,7 +243,10 @@ def test_curve_mu_and_attack_success_at_ten():
 def test_rounding_is_upwards(value):
     assert accounting.round_up(value) >= value
     assert accounting.round_up(value) <= value + 1e-3 + 1e-9
-    assert accounting.round_up(accounting.round_up(value, 4), 4) <= accounting.round_up(value, 4) + 1e-4
+    assert (
+        accounting.round_up(accounting.round_up(value, 4), 4)
+        <= accounting.round_up(value, 4) + 1e-4
+    )
 
 
 def test_rounding_does_not_pass_the_target():
@@ -253,17 +286,30 @@ def test_rdp_is_quiet_and_the_log_level_restored(capfd):
 
 
 def test_discreteness_is_in_every_figure():
-    """Noise is integers: epsilon is higher by 2^-40 and delta by that share, here, in the curve and for a verifier."""
+    """Noise is integers: epsilon is higher by 2^-40 and delta by that share, here, in the curve and
+    for a verifier.
+    """
     events, delta = [PoissonGaussian(0.05, 3.8744, 400)], 1e-5
     plain = pld.PLDAccountant(accounting.RELATIONS["zero-out"], 1e-3)
-    plain.compose(dp_accounting.PoissonSampledDpEvent(0.05, dp_accounting.GaussianDpEvent(3.8744)), 400)
+    plain.compose(
+        dp_accounting.PoissonSampledDpEvent(0.05, dp_accounting.GaussianDpEvent(3.8744)), 400
+    )
     extra = accounting.exact_epsilon(events, delta, grid=1e-3) - plain.get_epsilon(delta)
     assert 2.0**-40 <= extra < 2.0**-38
     for epsilon, stated in accounting.curve(events, points=5, grid=1e-3):
         assert stated >= plain.get_delta(epsilon - 2.0**-40) * (1 + 2.0**-41)
     facts = {"accountant": {"grid": 1e-3}, "relation": "zero-out"}
-    body = [{"type": "poisson_gaussian", "sampling_rate": 0.05, "noise_multiplier": 3.8744, "steps": 400}]
+    body = [
+        {
+            "type": "poisson_gaussian",
+            "sampling_rate": 0.05,
+            "noise_multiplier": 3.8744,
+            "steps": 400,
+        }
+    ]
     verifier = verify_privacy.price(facts, body)
     assert verifier.get_epsilon(delta) == accounting.exact_epsilon(events, delta, grid=1e-3)
-    assert verifier.get_delta([0.0, 0.5]) == pytest.approx([verifier.get_delta(0.0), verifier.get_delta(0.5)], rel=1e-9)
+    assert verifier.get_delta([0.0, 0.5]) == pytest.approx(
+        [verifier.get_delta(0.0), verifier.get_delta(0.5)], rel=1e-9
+    )
     assert accounting.exact_epsilon((), delta) == 0.0  # nothing costs nothing

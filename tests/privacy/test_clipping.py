@@ -29,7 +29,9 @@ def test_no_contribution_exceeds_the_sensitivity(norm, clip_norm, dtype):
 def test_values():
     norms = torch.tensor([0.0, 0.5, 2.0, 8.0], dtype=torch.float64)
     assert flat(2.0).factors(norms).tolist() == pytest.approx([1.0, 1.0, ROUNDING, 0.25 * ROUNDING])
-    assert normalised(0.5).factors(norms).tolist() == pytest.approx([ROUNDING * f for f in (2.0, 1.0, 0.4, 1 / 8.5)])
+    assert normalised(0.5).factors(norms).tolist() == pytest.approx(
+        [ROUNDING * f for f in (2.0, 1.0, 0.4, 1 / 8.5)]
+    )
     assert 0 < 1 - ROUNDING <= 1e-3
     assert flat(2.0).sensitivity == 2.0 and normalised().sensitivity == 1.0
     assert flat(2.0)(norms).tolist() == flat(2.0).factors(norms).tolist()
@@ -57,7 +59,9 @@ def test_per_group_bounds_every_group_and_says_the_total():
     norms = torch.tensor([[6.0, 2.0], [0.0, 8.0], [30.0, 40.0]], dtype=torch.float64)
     right = [[0.5 * ROUNDING, 1.0], [1.0, 0.5 * ROUNDING], [0.1 * ROUNDING, 0.1 * ROUNDING]]
     assert torch.allclose(clip.factors(norms), torch.tensor(right, dtype=torch.float64))
-    assert float((clip.factors(norms) * norms).norm(dim=1).max()) == pytest.approx(ROUNDING * clip.sensitivity)
+    assert float((clip.factors(norms) * norms).norm(dim=1).max()) == pytest.approx(
+        ROUNDING * clip.sensitivity
+    )
 
 
 def test_equal_shares_add_up_to_the_total():

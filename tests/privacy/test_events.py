@@ -16,17 +16,22 @@ rates = st.floats(1e-9, 1.0)
 noises = st.floats(1e-3, 1e6)
 counts = st.integers(1, 10**7)
 any_event = st.one_of(
-    st.builds(PoissonGaussian, rates, noises, counts), st.builds(Gaussian, noises, counts), st.builds(Laplace, noises)
+    st.builds(PoissonGaussian, rates, noises, counts),
+    st.builds(Gaussian, noises, counts),
+    st.builds(Laplace, noises),
 )
 bad_numbers = st.one_of(
-    st.floats(max_value=0.0), st.sampled_from([math.nan, math.inf, -math.inf, True, None, "1", 1 + 0j])
+    st.floats(max_value=0.0),
+    st.sampled_from([math.nan, math.inf, -math.inf, True, None, "1", 1 + 0j]),
 )
 
 
 @settings(deadline=None)
 @given(st.lists(any_event, max_size=5))
 def test_json_round_trip(some):
-    assert events.from_json(json.loads(json.dumps(events.to_json(some), allow_nan=False))) == tuple(some)
+    assert events.from_json(json.loads(json.dumps(events.to_json(some), allow_nan=False))) == tuple(
+        some
+    )
 
 
 def test_json_form():

@@ -1,4 +1,6 @@
-"""The plan: everything composed, calibrated last, frozen, and refused when it contradicts itself."""
+"""The plan: everything composed, calibrated last, frozen, and refused when it contradicts
+itself.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,24 @@ from sfumato.privacy.events import Gaussian, PoissonGaussian
 from sfumato.privacy.plan import Plan, make_plan
 
 GIVEN = {
-    "method": "attention", "unit": "record", "n_units": 2000, "max_per_unit": 1, "classes": ("0", "1"),
-    "prompts": ("a zero", "a one"), "epsilon": 1.0, "delta": 1e-5, "expected_batch_size": 100, "steps": 400, "noise_draws": 4,
-    "clip_norm": 0.5, "base": "glyphs", "base_digest": "ab" * 32, "trainable": 10_000, "learning_rate": 1e-3, "grid": 1e-3,
-}  # fmt: skip
+    "method": "attention",
+    "unit": "record",
+    "n_units": 2000,
+    "max_per_unit": 1,
+    "classes": ("0", "1"),
+    "prompts": ("a zero", "a one"),
+    "epsilon": 1.0,
+    "delta": 1e-5,
+    "expected_batch_size": 100,
+    "steps": 400,
+    "noise_draws": 4,
+    "clip_norm": 0.5,
+    "base": "glyphs",
+    "base_digest": "ab" * 32,
+    "trainable": 10_000,
+    "learning_rate": 1e-3,
+    "grid": 1e-3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +48,18 @@ def test_everything_is_composed_and_the_target_is_met(plan):
 
 
 def test_derived_figures(plan):
-    assert plan.signal_bound == 0.5 and plan.noise_stddev == plan.noise_multiplier * plan.sensitivity
-    assert 0.5 < plan.sensitivity == plan.rounding.sensitivity <= 0.5 * (1 + plan.rounding.slack) + plan.rounding.step
-    assert plan.noise_norm_expected(40_000) == pytest.approx(plan.noise_multiplier * plan.sensitivity * 200 / 100)
+    assert (
+        plan.signal_bound == 0.5 and plan.noise_stddev == plan.noise_multiplier * plan.sensitivity
+    )
+    assert (
+        0.5
+        < plan.sensitivity
+        == plan.rounding.sensitivity
+        <= 0.5 * (1 + plan.rounding.slack) + plan.rounding.step
+    )
+    assert plan.noise_norm_expected(40_000) == pytest.approx(
+        plan.noise_multiplier * plan.sensitivity * 200 / 100
+    )
     assert plan.noise_norm_expected() == plan.noise_norm_expected(10_000)
     assert plan.clip().sensitivity == 0.5
 
@@ -104,20 +129,41 @@ def test_other_json_is_refused(plan, edit):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"epsilon": 0}, "epsilon"), ({"epsilon": math.nan}, "epsilon"), ({"epsilon": math.inf}, "epsilon"),
-        ({"delta": 0}, "delta"), ({"delta": -1}, "delta"), ({"delta": math.nan}, "delta"), ({"delta": 1.0}, "delta"),
-        ({"delta": 5e-4}, "allow_large_delta"), ({"n_units": 1}, "n_units"), ({"expected_batch_size": 0}, "expected_batch_size"),
-        ({"expected_batch_size": 2001}, "expected_batch_size"), ({"expected_batch_size": math.nan}, "expected_batch_size"),
-        ({"steps": 0}, "steps"), ({"steps": 10.0}, "steps"), ({"noise_draws": 0}, "noise_draws"), ({"clip_norm": 0}, "clip_norm"),
-        ({"clip_norm": None}, "clip_norm"), ({"clipping": "layerwise"}, "clipping"), ({"relation": "swap"}, "relation"),
-        ({"classes": ()}, "classes"), ({"classes": ("0", "0")}, "classes"), ({"prompts": ("one",)}, "prompt"),
-        ({"retry_fraction": -0.1}, "retry_fraction"), ({"histogram_noise_multiplier": 0}, "histogram_noise_multiplier"),
-        ({"histogram_noise_multiplier": 3.0}, "drop the noisy histogram"), ({"learning_rate": math.inf}, "learning_rate"),
-        ({"ema_decay": 1.0}, "ema_decay"), ({"rank": 0}, "rank"), ({"max_per_unit": 0}, "max_per_unit"),
-        ({"clipping": "normalised", "clip_norm": 0.5}, "sensitivity 1"), ({"unit": ""}, "unit"), ({"gamma": 0.1}, "gamma"),
+        ({"epsilon": 0}, "epsilon"),
+        ({"epsilon": math.nan}, "epsilon"),
+        ({"epsilon": math.inf}, "epsilon"),
+        ({"delta": 0}, "delta"),
+        ({"delta": -1}, "delta"),
+        ({"delta": math.nan}, "delta"),
+        ({"delta": 1.0}, "delta"),
+        ({"delta": 5e-4}, "allow_large_delta"),
+        ({"n_units": 1}, "n_units"),
+        ({"expected_batch_size": 0}, "expected_batch_size"),
+        ({"expected_batch_size": 2001}, "expected_batch_size"),
+        ({"expected_batch_size": math.nan}, "expected_batch_size"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 10.0}, "steps"),
+        ({"noise_draws": 0}, "noise_draws"),
+        ({"clip_norm": 0}, "clip_norm"),
+        ({"clip_norm": None}, "clip_norm"),
+        ({"clipping": "layerwise"}, "clipping"),
+        ({"relation": "swap"}, "relation"),
+        ({"classes": ()}, "classes"),
+        ({"classes": ("0", "0")}, "classes"),
+        ({"prompts": ("one",)}, "prompt"),
+        ({"retry_fraction": -0.1}, "retry_fraction"),
+        ({"histogram_noise_multiplier": 0}, "histogram_noise_multiplier"),
+        ({"histogram_noise_multiplier": 3.0}, "drop the noisy histogram"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"rank": 0}, "rank"),
+        ({"max_per_unit": 0}, "max_per_unit"),
+        ({"clipping": "normalised", "clip_norm": 0.5}, "sensitivity 1"),
+        ({"unit": ""}, "unit"),
+        ({"gamma": 0.1}, "gamma"),
         ({"trainable": 1 << 46}, "at most 2.54 numbers"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_gets_one_line(change, words):
     with pytest.raises(ValueError, match=words) as caught:
         make_plan(**GIVEN | change)

@@ -1,4 +1,6 @@
-"""A plan of one noisy sum: its event, its price by the analytic Gaussian, and contradictions that cannot exist."""
+"""A plan of one noisy sum: its event, its price by the analytic Gaussian, and contradictions that
+cannot exist.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,25 @@ AGGREGATION = Aggregation("clip", 2, 16, 1, "vocabulary", True, (75.0, 75.0))
 
 def plan(**changes) -> Plan:
     given = {
-        "method": "inversion", "unit": "record", "n_units": 150, "max_per_unit": 1, "classes": ("a", "b"), "prompts": ("<a>", "<b>"),
-        "epsilon": 1.0, "delta": 1e-5, "expected_batch_size": 150, "steps": 1, "noise_draws": 4, "clip_norm": 0.2, "base": "icons",
-        "base_digest": "00", "trainable": 32, "learning_rate": 1e-3, "aggregation": AGGREGATION, "grid": 1e-3,
-    }  # fmt: skip
+        "method": "inversion",
+        "unit": "record",
+        "n_units": 150,
+        "max_per_unit": 1,
+        "classes": ("a", "b"),
+        "prompts": ("<a>", "<b>"),
+        "epsilon": 1.0,
+        "delta": 1e-5,
+        "expected_batch_size": 150,
+        "steps": 1,
+        "noise_draws": 4,
+        "clip_norm": 0.2,
+        "base": "icons",
+        "base_digest": "00",
+        "trainable": 32,
+        "learning_rate": 1e-3,
+        "aggregation": AGGREGATION,
+        "grid": 1e-3,
+    }
     return make_plan(**given | changes)
 
 
@@ -35,13 +52,16 @@ def test_all_units_are_one_gaussian_at_the_analytic_sigma():
 
 
 def test_replace_one_doubles_the_noise_once():
-    assert plan(relation="replace-one").noise_multiplier == pytest.approx(2 * plan().noise_multiplier, rel=1e-3)
+    assert plan(relation="replace-one").noise_multiplier == pytest.approx(
+        2 * plan().noise_multiplier, rel=1e-3
+    )
 
 
 def test_a_sample_is_priced_as_a_poisson_sample_and_never_helps():
     made = plan(expected_batch_size=75, aggregation=replace(AGGREGATION, divisors=(37.5, 37.5)))
     assert made.events == (PoissonGaussian(0.5, made.noise_multiplier, 1),)
-    # noise on a mean of half as many units: 1.34 times that of all (arithmetic of the Poisson-sampled Gaussian)
+    # noise on a mean of half as many units: 1.34 times that of all (arithmetic of the
+    # Poisson-sampled Gaussian)
     assert made.noise_multiplier / 0.5 / plan().noise_multiplier == pytest.approx(1.34, abs=0.01)
 
 
@@ -67,7 +87,8 @@ def test_json_round_trip_and_old_plans_keep_their_digest():
         {"clipping": "normalised", "clip_norm": None},
         {"trainable": 31},
         {"classes": ("a",), "prompts": ("<a>",)},
-        {"aggregation": Aggregation("unit", 2, 16, 1, "none", False, (75.0, 75.0))},  # clip norm 0.2
+        # clip norm 0.2
+        {"aggregation": Aggregation("unit", 2, 16, 1, "none", False, (75.0, 75.0))},
     ],
 )
 def test_contradictions_are_refused(changes):

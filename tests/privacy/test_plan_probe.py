@@ -1,4 +1,6 @@
-"""The probe in the plan: composed before training is calibrated, priced as an outsider would, and within its share."""
+"""The probe in the plan: composed before training is calibrated, priced as an outsider would, and
+within its share.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,25 @@ def probe(**changes) -> Probe:
 
 def plan(**changes) -> Plan:
     fields = {
-        "method": "saliency", "unit": "record", "n_units": 45_000, "max_per_unit": 1, "classes": ("a",), "prompts": ("a",),
-        "epsilon": 1.0, "delta": 2.074e-6, "expected_batch_size": 4096, "steps": 1000, "noise_draws": 1, "clip_norm": 1.0,
-        "base": "b", "base_digest": "", "trainable": 10, "learning_rate": 1e-3, "grid": 1e-3, "probe": probe(),
-    }  # fmt: skip
+        "method": "saliency",
+        "unit": "record",
+        "n_units": 45_000,
+        "max_per_unit": 1,
+        "classes": ("a",),
+        "prompts": ("a",),
+        "epsilon": 1.0,
+        "delta": 2.074e-6,
+        "expected_batch_size": 4096,
+        "steps": 1000,
+        "noise_draws": 1,
+        "clip_norm": 1.0,
+        "base": "b",
+        "base_digest": "",
+        "trainable": 10,
+        "learning_rate": 1e-3,
+        "grid": 1e-3,
+        "probe": probe(),
+    }
     return make_plan(**fields | changes)
 
 
@@ -46,7 +63,8 @@ def made() -> Plan:
 
 def test_the_default_share_is_two_percent(made):
     assert made.probe.noise_before < made.noise_multiplier <= made.probe.noise_before * 1.02 + 1e-4
-    assert made.noise_multiplier >= made.probe.noise_before * 1.01  # and the share is used, not left
+    # and the share is used, not left
+    assert made.noise_multiplier >= made.probe.noise_before * 1.01
     more = plan(probe_share=0.1)
     assert more.probe.noise_multiplier < made.probe.noise_multiplier
 
@@ -66,7 +84,9 @@ def test_an_outsider_gets_the_same_price(made):
 
 @pytest.mark.parametrize(("epsilon", "noise", "sigma"), [(1.0, 25.0, 11.956), (10.0, 5.0, 1.7081)])
 def test_golden_full_pass(epsilon, noise, sigma):
-    """privacy.md G2: a full pass over all units with sigma_s 25 or 5 in front of the same training."""
+    """privacy.md G2: a full pass over all units with sigma_s 25 or 5 in front of the same
+    training.
+    """
     made = plan(epsilon=epsilon, probe=probe(expected_batch_size=45_000.0, noise_multiplier=noise))
     assert made.events[0] == Gaussian(noise)
     assert made.noise_multiplier == pytest.approx(sigma, rel=5e-3)
@@ -88,7 +108,10 @@ def test_the_probe_joins_the_histogram():
 
 
 def test_json_there_and_back_and_plans_without_a_probe_are_as_before(made):
-    assert Plan.from_json(made.to_json()) == made and Plan.from_json(made.to_json()).digest == made.digest
+    assert (
+        Plan.from_json(made.to_json()) == made
+        and Plan.from_json(made.to_json()).digest == made.digest
+    )
     plain = replace(made, probe=None, events=made.events[1:])
     assert "probe" not in plain.to_json() and Plan.from_json(plain.to_json()) == plain
     with pytest.raises(ValueError, match="events do not follow"):

@@ -1,4 +1,6 @@
-"""The public grid of the training sums: what it follows from, and that it leaves room for what rounding adds to one unit."""
+"""The public grid of the training sums: what it follows from, and that it leaves room for what
+rounding adds to one unit.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from sfumato.privacy.rounding import SLACK, Rounding
 
 from .test_plan import GIVEN
 
-SHAPES = [(0.5, 1), (0.05, 64), (1.0, 10_000), (1.0, 10_001), (0.3, 3 * 10**7), (1e-3, 10**9), (7.0, 4096)]
+SHAPES = [
+    (0.5, 1),
+    (0.05, 64),
+    (1.0, 10_000),
+    (1.0, 10_001),
+    (0.3, 3 * 10**7),
+    (1e-3, 10**9),
+    (7.0, 4096),
+]
 
 
 @pytest.mark.parametrize(("sensitivity", "trainable"), SHAPES)
@@ -30,7 +40,11 @@ def test_the_bound_that_noise_is_counted_in_has_rho_in_it(sensitivity, trainable
     grid = Rounding.of(sensitivity, trainable)
     exact = Fraction(sensitivity) * (1 + Fraction(SLACK)) / Fraction(grid.step)
     assert exact <= grid.bound < exact + 1
-    assert Fraction(grid.sensitivity) == grid.bound * Fraction(grid.step) >= Fraction(sensitivity) * (1 + Fraction(SLACK))
+    assert (
+        Fraction(grid.sensitivity)
+        == grid.bound * Fraction(grid.step)
+        >= Fraction(sensitivity) * (1 + Fraction(SLACK))
+    )
 
 
 def test_the_grid_does_not_follow_noise_steps_or_the_number_of_units():
@@ -42,7 +56,14 @@ def test_the_grid_does_not_follow_noise_steps_or_the_number_of_units():
     assert len(grids) == 1
 
 
-@pytest.mark.parametrize("change", [lambda r: {"bound": r.bound - 1}, lambda r: {"step": 2 * r.step}, lambda r: {"slack": r.slack / 2}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: {"bound": r.bound - 1},
+        lambda r: {"step": 2 * r.step},
+        lambda r: {"slack": r.slack / 2},
+    ],
+)
 def test_a_grid_that_does_not_follow_from_the_plan_is_refused(change):
     grid = Rounding.of(0.5, 100)
     grid.check(0.5, 100, 1000, 1.0)

@@ -106,7 +106,9 @@ def test_drawings_of_all_packs_are_sorted_by_garment(tmp_path, monkeypatch):
         folder = tmp_path / pack / "package"
         folder.mkdir(parents=True)
         (folder / "icons.json").write_text(json.dumps({"icons": dict.fromkeys(names, body)}))
-        (folder / "info.json").write_text(json.dumps({"license": {"spdx": "MIT"}, "author": {"name": "A. Nyone"}}))
+        (folder / "info.json").write_text(
+            json.dumps({"license": {"spdx": "MIT"}, "author": {"name": "A. Nyone"}})
+        )
     found, facts = garments.load_drawings(tmp_path)
     assert {kind: len(own) for kind, own in found.items() if own} == {"boot": 2, "dress": 1}
     assert facts["solar"]["icons"] == 2 and facts["solar"]["version"] == "2"

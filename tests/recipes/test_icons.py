@@ -76,14 +76,18 @@ def test_render_is_black_on_white_and_keeps_its_aspect():
     pack = {"icons": {"a": {"body": '<path fill="currentColor" d="M0 0h32v16H0z"/>', "width": 32}}}
     picture = icons.render(pack, "a")  # twice as wide as high: white bands above and below
     assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
-    assert (picture[:14] == 255).all() and (picture[50:] == 255).all() and (picture[18:46] == 0).all()
+    assert (
+        (picture[:14] == 255).all() and (picture[50:] == 255).all() and (picture[18:46] == 0).all()
+    )
 
 
 def test_draw_moves_but_never_cuts_or_mirrors():
     picture = np.full((64, 64, 3), 255, np.uint8)
     picture[:, :32] = 0  # ink to the very edge, on the left
     assert (icons.draw(picture, 1.0, 0.3, 0.7)[3:-3, 3:13] < 8).all()
-    ink = [(255.0 - icons.draw(picture, 1.09, x, y)).sum() * 1.09**2 for x in (0, 1) for y in (0, 1)]
+    ink = [
+        (255.0 - icons.draw(picture, 1.09, x, y)).sum() * 1.09**2 for x in (0, 1) for y in (0, 1)
+    ]
     np.testing.assert_allclose(ink, 255.0 * 32 * 16 * 3, rtol=0.03)
     for x in (0.0, 1.0):
         ink = 255.0 - icons.draw(picture, 1.09, x, 0.5)
@@ -100,7 +104,9 @@ def two_packs(tmp_path, monkeypatch):
         folder = tmp_path / "icons" / pack / "package"
         folder.mkdir(parents=True)
         body = f'<path fill="{colour}" d="M2 2h12v12H2z"/>'
-        drawn = {name: {"body": body} for name in ("bell", "cat", "dog")} | {"empty": {"body": "<g/>"}}
+        drawn = {name: {"body": body} for name in ("bell", "cat", "dog")} | {
+            "empty": {"body": "<g/>"}
+        }
         (folder / "icons.json").write_text(json.dumps({"icons": drawn}))
         info = {"license": {"spdx": "MIT"}, "author": {"name": "A. Nyone"}}
         (folder / "info.json").write_text(json.dumps(info))
@@ -112,14 +118,22 @@ def test_load_icons_keeps_colour_drops_blanks_and_reuses_its_cache(two_packs, mo
     found, pictures, facts = icons.load_icons(two_packs)
     assert [i.name for i in found] == ["bell", "cat", "dog"] * 2
     assert pictures[0, 32, 32].tolist() == [255, 0, 0] and pictures[3, 32, 32].tolist() == [0, 0, 0]
-    assert facts["noto"] == {"version": "2", "icons": 3, "licence": "MIT", "licence_url": "", "author": "A. Nyone"}
+    assert facts["noto"] == {
+        "version": "2",
+        "icons": 3,
+        "licence": "MIT",
+        "licence_url": "",
+        "author": "A. Nyone",
+    }
     monkeypatch.setattr(icons, "render", None)  # a second rendering would fail
     again = icons.load_icons(two_packs)
     assert again[0] == found and np.array_equal(again[1], pictures)
 
 
 def test_make_images_weighs_packs_alike_and_repeats_exactly():
-    found = [icons.Icon("ph", f"i{k}", f"i{k}", "outline") for k in range(5)] + [icons.Icon("noto", "i", "i", "x")]
+    found = [icons.Icon("ph", f"i{k}", f"i{k}", "outline") for k in range(5)] + [
+        icons.Icon("noto", "i", "i", "x")
+    ]
     pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     images, index = icons.make_images(found, pictures, 10, seed=3)
     again, _ = icons.make_images(found, pictures, 10, seed=3)

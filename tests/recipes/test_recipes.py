@@ -1,4 +1,6 @@
-"""Reserved packs, the tokenizer, glyph drawing, the saved pipeline and the card of a bundled base."""
+"""Reserved packs, the tokenizer, glyph drawing, the saved pipeline and the card of a
+bundled base.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def _strings(source: str) -> list[str]:
 
 
 def test_reserved_packs_are_in_no_base():
-    assert {"maki", "healthicons", "icon-park", "twemoji", "emoji-datasource-twitter"} <= set(packages.RESERVED)
+    assert {"maki", "healthicons", "icon-park", "twemoji", "emoji-datasource-twitter"} <= set(
+        packages.RESERVED
+    )
     for name in packages.ICON_PACKAGES | packages.GARMENT_PACKAGES:
         assert not any(name.startswith(r) for r in packages.RESERVED), name
 
@@ -49,23 +53,40 @@ def test_the_reserved_check_sees_a_use():
 
 
 def test_every_word_is_one_token(tmp_path):
-    rows = [icons.icon_captions(s, "high contrast emoji") for s in ("fork and knife plate", "apple", "bicycle")]
-    texts = [c for row in rows for c in row] + [c for k in glyphs.CHARACTERS for c in captions.glyph_captions(k)]
+    rows = [
+        icons.icon_captions(s, "high contrast emoji")
+        for s in ("fork and knife plate", "apple", "bicycle")
+    ]
+    texts = [c for row in rows for c in row] + [
+        c for k in glyphs.CHARACTERS for c in captions.glyph_captions(k)
+    ]
     tokenizer = captions.make_tokenizer(texts, tmp_path / "tokenizer", 16)
     for word in {w for text in texts for w in text.replace(",", " ").split()} | {","}:
         assert len(tokenizer(word).input_ids) == 3, word  # start, the word, end
     longest = icons.icon_captions("fork and knife plate", "high contrast emoji")[0]
     assert len(tokenizer(longest).input_ids) == 14
     assert tokenizer.decode(tokenizer(longest).input_ids, skip_special_tokens=True).split() == [
-        "icon", "of", "a", "fork", "and", "knife", "plate", ",", "high", "contrast", "emoji", "style",
-    ]  # fmt: skip
+        "icon",
+        "of",
+        "a",
+        "fork",
+        "and",
+        "knife",
+        "plate",
+        ",",
+        "high",
+        "contrast",
+        "emoji",
+        "style",
+    ]
     # A word never seen is spelt out, not lost.
     assert len(tokenizer("zyzzyva").input_ids) > 3
 
 
 def test_glyph_drawing_is_deterministic():
     axis = torch.arange(48.0) - 23.5
-    skeleton = axis.abs()[None, :, None].expand(3, 48, 48).contiguous()  # a vertical bar's distance field
+    # a vertical bar's distance field
+    skeleton = axis.abs()[None, :, None].expand(3, 48, 48).contiguous()
     skeleton = torch.maximum(skeleton.transpose(1, 2), axis.abs()[None, :, None] - 14)
 
     def drawn(seed: int) -> torch.Tensor:
@@ -74,7 +95,8 @@ def test_glyph_drawing_is_deterministic():
     first = drawn(1)
     assert first.shape == (3, 32, 32) and first.dtype == torch.uint8
     assert torch.equal(first, drawn(1)) and not torch.equal(first, drawn(2))
-    assert first.amax((1, 2)).min() > 200 and first[:, 0].max() == 0  # ink in the middle, none at the rim
+    # ink in the middle, none at the rim
+    assert first.amax((1, 2)).min() > 200 and first[:, 0].max() == 0
 
 
 def test_a_base_of_icons_fits_in_eight_megabytes_and_opens(tmp_path):
@@ -84,13 +106,24 @@ def test_a_base_of_icons_fits_in_eight_megabytes_and_opens(tmp_path):
     from recipes.denoiser import make_unet
     from recipes.saving import save_pipeline
 
-    tokenizer = captions.make_tokenizer(["icon of a bicycle, outline style"], tmp_path / "tokenizer", 16)
-    save_pipeline(tmp_path / "base", make_unet(), make_autoencoder(), captions.make_text_encoder(tokenizer), tokenizer)
+    tokenizer = captions.make_tokenizer(
+        ["icon of a bicycle, outline style"], tmp_path / "tokenizer", 16
+    )
+    save_pipeline(
+        tmp_path / "base",
+        make_unet(),
+        make_autoencoder(),
+        captions.make_text_encoder(tokenizer),
+        tokenizer,
+    )
     size = sum(p.stat().st_size for p in (tmp_path / "base").rglob("*.safetensors"))
     vocabulary = 6000 * 64 * 2  # more tokens than the icons' captions need, 64 wide, two bytes each
     assert size + vocabulary < 8_000_000
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
-    assert pipe.tokenizer.model_max_length == 16 and pipe.scheduler.config.prediction_type == "v_prediction"
+    assert (
+        pipe.tokenizer.model_max_length == 16
+        and pipe.scheduler.config.prediction_type == "v_prediction"
+    )
 
 
 def test_the_card_lists_the_licence_of_each_icon_package(tmp_path):
@@ -98,7 +131,13 @@ def test_the_card_lists_the_licence_of_each_icon_package(tmp_path):
 
     made = tmp_path / "made"
     made.mkdir()
-    pack = {"version": "1.2.4", "icons": 7, "licence": "CC-BY-3.0", "licence_url": "", "author": "GameIcons"}
+    pack = {
+        "version": "1.2.4",
+        "icons": 7,
+        "licence": "CC-BY-3.0",
+        "licence_url": "",
+        "author": "GameIcons",
+    }
     (made / "training.json").write_text(json.dumps({"steps": 5, "packages": {"game-icons": pack}}))
     write_card(made, tmp_path / "out", "icons", tmp_path)
     card = (tmp_path / "out" / "README.md").read_text()

@@ -1,4 +1,6 @@
-"""No file exhausts memory, hangs or takes the process with it: a decoder of its own dies in our place."""
+"""No file exhausts memory, hangs or takes the process with it: a decoder of its own dies in our
+place.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def test_the_other_process_sees_what_we_see():
 
 
 def slow_picture() -> bytes:
-    """A progressive JPEG of 4 MP with its last scan 86 times: small, within every rule, and slow."""
+    """A progressive JPEG of 4 MP with its last scan 86 times: small, within every rule, and
+    slow.
+    """
     data = encoded(np.full((2048, 2048, 3), 90, np.uint8), "JPEG", progressive=True)
     at = data.rindex(b"\xff\xda")
     return data[:at] + data[at:-2] * 85 + data[-2:]
@@ -93,7 +97,9 @@ def test_what_was_left_in_the_middle_is_not_answered_to_the_next():
     del one
     gc.collect()
     files = pictures(5)
-    assert [seen.seal for _, seen in sorted(looked(files).items())] == [bounded.seal(data) for data in files]
+    assert [seen.seal for _, seen in sorted(looked(files).items())] == [
+        bounded.seal(data) for data in files
+    ]
 
 
 def test_a_forked_process_has_a_decoder_of_its_own():
@@ -135,7 +141,9 @@ def bomb(folder: Path) -> Path:
     images = pa.DictionaryArray.from_arrays(pa.array([0] * 120, pa.int32()), values)
     rows = pa.table({"image": images, "label": ["a", "b"] * 60})
     place = folder / "bomb.parquet"
-    pq.write_table(rows, place, compression="zstd", store_schema=False, dictionary_pagesize_limit=2**30)
+    pq.write_table(
+        rows, place, compression="zstd", store_schema=False, dictionary_pagesize_limit=2**30
+    )
     return place
 
 
@@ -150,7 +158,9 @@ def test_a_parquet_bomb_is_refused(tmp_path):
 
 
 def test_a_table_bomb_is_refused(tmp_path):
-    (tmp_path / "metadata.jsonl").write_bytes(b'{"file_name": "x.png", "a": [' + b"[]," * 12_000_000 + b"1]}")
+    (tmp_path / "metadata.jsonl").write_bytes(
+        b'{"file_name": "x.png", "a": [' + b"[]," * 12_000_000 + b"1]}"
+    )
     with pytest.raises(DataError, match="takes more than .* to read"):
         load_records(tmp_path)
 
@@ -182,7 +192,9 @@ def test_damaged_row_groups_are_zero_slots_and_never_end_a_run(tmp_path):
 
 @pytest.mark.parametrize("resolution", [0, 8, 32, 200])
 def test_pixels_are_handed_over_by_the_other_process_alone(tmp_path, monkeypatch, resolution):
-    """The process that holds keys decodes no private file, neither while it lists pictures nor when it wants them again."""
+    """The process that holds keys decodes no private file, neither while it lists pictures nor when
+    it wants them again.
+    """
     for name in "ab":
         (tmp_path / name).mkdir()
     wanted = {}

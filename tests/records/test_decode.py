@@ -80,7 +80,11 @@ def test_profile_and_text_are_ignored():
 def test_animation_gives_its_first_frame(format):
     frames = [Image.new("RGB", (16, 16), c) for c in ("red", "blue")]
     data = encoded(
-        frames[0], format, save_all=True, append_images=frames[1:], **({"lossless": True} if format == "WEBP" else {})
+        frames[0],
+        format,
+        save_all=True,
+        append_images=frames[1:],
+        **({"lossless": True} if format == "WEBP" else {}),
     )
     assert tuple(decode(data)[0][0, 0]) == (255, 0, 0)
 
@@ -98,7 +102,8 @@ def test_text_empty_and_svg():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize(
-    "format,options", [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}), ("BMP", {})]
+    "format,options",
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}), ("BMP", {})],
 )
 def test_a_cut_file_is_refused(format, options, share):
     data = encoded(noise(96, 96), format, **options)
@@ -113,11 +118,16 @@ def test_jpeg_with_trailing_bytes_is_read():
 
 def png_of_declared_size(width, height):
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -156,7 +166,8 @@ def test_fit_crops_pads_and_resizes():
     padded[2:30, 2:30] = (0, 9, 255)
     assert (padded == (0, 9, 255)).all(), "and the background goes on around them, black or white"
     assert (fit(np.full((28, 28, 3), 9, np.uint8), 32) == 9).all()
-    assert (fit(np.full((27, 27, 3), 9, np.uint8), 32, pad=True) == 9).all()  # five px short: resized
+    # five px short: resized
+    assert (fit(np.full((27, 27, 3), 9, np.uint8), 32, pad=True) == 9).all()
 
 
 def test_fingerprints_tell_pixels_and_shapes_apart():

@@ -18,7 +18,10 @@ def test_train_digits_are_the_original_ones():
     assert digits.n == digits.n_units == 60_000 and digits.classes == tuple("0123456789")
     assert np.bincount(digits.labels).tolist() == TRAIN_COUNTS
     header = b"\0\0\x08\x03" + np.array(digits.array.shape, ">u4").tobytes()
-    assert hashlib.md5(header + digits.array.tobytes()).hexdigest() == "6bbc9ace898e44ae57da46a324031adb"
+    assert (
+        hashlib.md5(header + digits.array.tobytes()).hexdigest()
+        == "6bbc9ace898e44ae57da46a324031adb"
+    )
     assert digits.images(np.arange(5), 32).shape == (5, 32, 32, 3)
 
 

@@ -54,9 +54,17 @@ def refused(cure, *args, **options):
 
 def test_class_folders(tmp_path):
     records = load_records(class_folders(tmp_path))
-    assert records.kind == "folder" and records.classes == ("cat", "dog") and records.n == records.n_units == 6
+    assert (
+        records.kind == "folder"
+        and records.classes == ("cat", "dog")
+        and records.n == records.n_units == 6
+    )
     assert records.labels.tolist() == [0, 0, 0, 1, 1, 1] and records.labels.dtype == np.int64
-    assert records.unit.tolist() == list(range(6)) and records.max_per_unit == 1 and records.usable.all()
+    assert (
+        records.unit.tolist() == list(range(6))
+        and records.max_per_unit == 1
+        and records.usable.all()
+    )
     images = records.images([5, 0], 12)
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images, [picture(12), picture(0)])
@@ -87,20 +95,35 @@ def test_declared_classes_make_other_labels_zero_slots(tmp_path):
 def test_metadata_table(tmp_path, kind):
     flat(tmp_path)
     rows = [
-        {"file_name": f"{i}.png", "class": "ab"[i % 2], "text": f'so, "{i}"', "patient": f"p{i // 2}"} for i in range(4)
+        {
+            "file_name": f"{i}.png",
+            "class": "ab"[i % 2],
+            "text": f'so, "{i}"',
+            "patient": f"p{i // 2}",
+        }
+        for i in range(4)
     ]
     if kind == "csv":
         lines = ["file_name,class,text,patient"] + [
-            f'{r["file_name"]},{r["class"]},"so, ""{i}""",{r["patient"]}' for i, r in enumerate(rows)
+            f'{r["file_name"]},{r["class"]},"so, ""{i}""",{r["patient"]}'
+            for i, r in enumerate(rows)
         ]
         write_table(tmp_path, lines, encoding="utf-8-sig")  # with a byte-order mark
     else:
         write_table(tmp_path, [json.dumps(r) for r in rows], "metadata.jsonl")
     records = load_records(tmp_path, unit="patient", caption_column="text", yes_public=True)
-    assert records.kind == "table" and records.classes == ("a", "b") and records.labels.tolist() == [0, 1, 0, 1]
-    assert records.unit.tolist() == [0, 0, 1, 1] and records.n_units == 2 and records.max_per_unit == 2
+    assert (
+        records.kind == "table"
+        and records.classes == ("a", "b")
+        and records.labels.tolist() == [0, 1, 0, 1]
+    )
+    assert (
+        records.unit.tolist() == [0, 0, 1, 1] and records.n_units == 2 and records.max_per_unit == 2
+    )
     assert records.unit_column == "patient" and records.captions[3] == 'so, "3"'
-    assert load_records(tmp_path / f"metadata.{kind}", labels="patient", yes_public=True).classes == ("p0", "p1")
+    assert load_records(
+        tmp_path / f"metadata.{kind}", labels="patient", yes_public=True
+    ).classes == ("p0", "p1")
     refused("no column 'nurse' for --unit", tmp_path, unit="nurse")
     refused("no column 'nurse' for --labels", tmp_path, labels="nurse")
     refused("no column 'nurse' for --captions", tmp_path, caption_column="nurse")
@@ -115,14 +138,21 @@ def test_one_person_under_two_spellings_is_one_unit():
 def test_units_for_class_folders(tmp_path):
     class_folders(tmp_path)
     refused("add metadata.csv with file_name and patient", tmp_path, unit="patient")
-    write_table(tmp_path, ["file_name,patient"] + [f"{c}/{i}.png,{i}" for c in ("cat", "dog") for i in range(3)])
+    write_table(
+        tmp_path,
+        ["file_name,patient"] + [f"{c}/{i}.png,{i}" for c in ("cat", "dog") for i in range(3)],
+    )
     records = load_records(tmp_path, unit="patient")
     assert records.classes == ("cat", "dog") and records.unit.tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_a_release_layout_reads_back(tmp_path):
     class_folders(tmp_path / "train")
-    rows = [json.dumps({"file_name": f"train/{c}/{i}.png", "label": c}) for c in ("cat", "dog") for i in range(3)]
+    rows = [
+        json.dumps({"file_name": f"train/{c}/{i}.png", "label": c})
+        for c in ("cat", "dog")
+        for i in range(3)
+    ]
     write_table(tmp_path, rows, "metadata.jsonl")
     records = load_records(tmp_path)
     assert records.n == 6 and records.classes == ("cat", "dog") and not records.facts.ignored
@@ -130,7 +160,10 @@ def test_a_release_layout_reads_back(tmp_path):
 
 def test_missing_cells_and_files_are_zero_slots(tmp_path):
     flat(tmp_path, 3)
-    write_table(tmp_path, ["file_name,label,who", "0.png,a,x", "1.png,,x", "2.png,b,", "9.png,b,y", "0.png,b,y"])
+    write_table(
+        tmp_path,
+        ["file_name,label,who", "0.png,a,x", "1.png,,x", "2.png,b,", "9.png,b,y", "0.png,b,y"],
+    )
     refused("3 of 5 records are bad", tmp_path, unit="who", classes=["a", "b"])
     records = load_records(tmp_path, unit="who", max_bad=0.6, classes=["a", "b"])
     assert records.facts.bad == {"missing label": 1, "missing unit": 1, "missing file": 1}
@@ -223,7 +256,9 @@ def test_links_out_are_not_followed(tmp_path):
     records = load_records(root)
     assert records.n == 7 and records.facts.ignored["symbolic link out of the folder"] == 1
     write_table(root, ["file_name,label", "cat/0.png,a", "cat/link.png,b", "cat/deep/s.png,b"])
-    assert load_records(root, max_bad=1, classes=["a", "b"]).facts.bad == {"symbolic link out of the folder": 2}
+    assert load_records(root, max_bad=1, classes=["a", "b"]).facts.bad == {
+        "symbolic link out of the folder": 2
+    }
 
 
 def test_a_file_that_changes_after_indexing_gives_zeros(tmp_path):
@@ -249,19 +284,31 @@ def test_an_array_that_changes_after_indexing_gives_zeros(tmp_path):
 
 
 def test_rearranged_records_are_the_same_ones(tmp_path):
-    for records in (load_records(class_folders(tmp_path)), load_records(save_npz(tmp_path), unit="unit")):
+    for records in (
+        load_records(class_folders(tmp_path)),
+        load_records(save_npz(tmp_path), unit="unit"),
+    ):
         order = np.random.default_rng(2).permutation(records.n)
         moved = records.rearranged(order)
         again = moved.rearranged(np.argsort(order))
         assert order[moved.reading_order].tolist() == list(range(records.n))
         for slot, old in enumerate(order):
-            assert moved.labels[slot] == records.labels[old] and moved.fingerprints[slot] == records.fingerprints[old]
+            assert (
+                moved.labels[slot] == records.labels[old]
+                and moved.fingerprints[slot] == records.fingerprints[old]
+            )
             np.testing.assert_array_equal(moved.images([slot], 12), records.images([old], 12))
             np.testing.assert_array_equal(moved.pixels(slot), records.pixels(old))
-        together = [{frozenset(np.flatnonzero(r.unit == u)) for u in range(r.n_units)} for r in (records, again)]
+        together = [
+            {frozenset(np.flatnonzero(r.unit == u)) for u in range(r.n_units)}
+            for r in (records, again)
+        ]
         assert together[0] == together[1] and moved.n_units == records.n_units
-        assert moved.unit[np.sort(np.unique(moved.unit, return_index=True)[1])].tolist() == list(range(moved.n_units))
-        assert again.digest(bytes(16)) == records.digest(bytes(16)) or records.unit_column  # units are renumbered
+        assert moved.unit[np.sort(np.unique(moved.unit, return_index=True)[1])].tolist() == list(
+            range(moved.n_units)
+        )
+        # units are renumbered
+        assert again.digest(bytes(16)) == records.digest(bytes(16)) or records.unit_column
 
 
 def save_npz(tmp_path):
@@ -289,14 +336,19 @@ def test_odd_names(tmp_path):
 
 
 def idx_bytes(array):
-    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    return (
+        b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    )
 
 
 def idx_pair(root, prefix="train", n=20, zipped=False, size=28, seed=0):
     root.mkdir(exist_ok=True)
     images = np.random.default_rng(seed).integers(0, 256, (n, size, size), dtype=np.uint8)
     labels = (np.arange(n) % 10).astype(np.uint8)
-    for name, array in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
+    for name, array in (
+        (f"{prefix}-images-idx3-ubyte", images),
+        (f"{prefix}-labels-idx1-ubyte", labels),
+    ):
         data = idx_bytes(array)
         (root / (name + ".gz" * zipped)).write_bytes(gzip.compress(data) if zipped else data)
     return images
@@ -315,7 +367,12 @@ def test_idx(tmp_path, zipped):
     np.testing.assert_array_equal(records.images([4], 28)[0, ..., 0], images[4])
     assert records.images([4], 64).shape == (1, 64, 64, 3)
     assert load_records(tmp_path, split="test", classes=records.classes).n == 7
-    assert load_records(tmp_path / f"t10k-labels-idx1-ubyte{'.gz' * zipped}", classes=records.classes).n == 7
+    assert (
+        load_records(
+            tmp_path / f"t10k-labels-idx1-ubyte{'.gz' * zipped}", classes=records.classes
+        ).n
+        == 7
+    )
     assert isinstance(records.array, np.memmap) != zipped
 
 
@@ -349,7 +406,11 @@ def test_npz(tmp_path, writer):
         classes=np.array(["no", "yes", "maybe"]),
     )
     records = load_records(path, yes_public=True)
-    assert records.kind == "npz" and records.classes == ("no", "yes", "maybe") and records.labels.tolist() == [0, 1] * 3
+    assert (
+        records.kind == "npz"
+        and records.classes == ("no", "yes", "maybe")
+        and records.labels.tolist() == [0, 1] * 3
+    )
     assert records.unit.tolist() == [0, 0, 0, 1, 1, 1] and records.unit_column == "unit"
     np.testing.assert_array_equal(records.images([5, 2], 16), images[[5, 2]])
     assert isinstance(records.array, np.memmap) == (writer is np.savez)
@@ -360,7 +421,13 @@ def test_npz_other_types_and_names(tmp_path):
     path = tmp_path / "x.npz"
     grey = np.full((4, 9, 9), 0.5)
     grey[1, 0, 0] = np.nan
-    np.savez(path, x_train=grey, y_train=np.array(["b", "a", "b", "a"]), x_test=grey[:2], y_test=np.array(["a", "b"]))
+    np.savez(
+        path,
+        x_train=grey,
+        y_train=np.array(["b", "a", "b", "a"]),
+        x_test=grey[:2],
+        y_test=np.array(["a", "b"]),
+    )
     records = load_records(path, max_bad=0.25)
     assert (
         records.facts.bad == {"not finite": 1}
@@ -371,7 +438,8 @@ def test_npz_other_types_and_names(tmp_path):
     np.savez(path, images=np.full((2, 3, 10, 10), 257 * 7, np.uint16), labels=[0, 1])
     assert (load_records(path, classes=["0", "1"]).images([0], 10) == 7).all()
     np.savez(path, images=np.zeros((2, 10, 10, 4), bool), labels=[0, 1])
-    assert (load_records(path, classes=["0", "1"]).images([0], 10) == 255).all()  # transparent: white
+    # transparent: white
+    assert (load_records(path, classes=["0", "1"]).images([0], 10) == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -407,7 +475,12 @@ def png(seed):
 def test_parquet_struct_and_bytes(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     names = {
-        "info": {"features": {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["no", "yes"]}}}
+        "info": {
+            "features": {
+                "image": {"_type": "Image"},
+                "label": {"_type": "ClassLabel", "names": ["no", "yes"]},
+            }
+        }
     }
     table = pa.table(
         {
@@ -427,7 +500,9 @@ def test_parquet_struct_and_bytes(tmp_path):
         and records.labels.tolist() == [0, 1, 0, 1, 0, 1, -1]
     )
     assert records.n_units == 4 and records.facts.bad == {"missing label": 1}
-    np.testing.assert_array_equal(records.images([5, 0, 3], 12), [picture(5), picture(0), picture(3)])
+    np.testing.assert_array_equal(
+        records.images([5, 0, 3], 12), [picture(5), picture(0), picture(3)]
+    )
     assert load_records(tmp_path, split="test").n == 2
     pq.write_table(
         pa.table({"img": [png(i) for i in range(3)] + [None], "class": ["b", "a", "b", "a"]}),
@@ -460,7 +535,11 @@ def test_describe(tmp_path):
     save(tmp_path / "cat" / "copy.png", 0)
     save(tmp_path / "owl" / "one.jpg", 50, size=40)
     summary = describe(load_records(tmp_path))
-    assert (summary.n, summary.usable, summary.few) == (8, 8, {"owl": 1}) and summary.class_counts == {"cat": 4, "dog": 3}
+    assert (summary.n, summary.usable, summary.few) == (
+        8,
+        8,
+        {"owl": 1},
+    ) and summary.class_counts == {"cat": 4, "dog": 3}
     assert summary.smallest == (12, 12) and summary.largest == (40, 40)
     assert summary.exact_duplicates == 1 and summary.n_units == 8 and summary.max_per_unit == 1
     assert any("fewer than 3 units are kept apart" in w for w in summary.warnings)

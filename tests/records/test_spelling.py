@@ -13,7 +13,18 @@ from sfumato.records.assemble import number_units
 from sfumato.records.spelling import loose, unit_value
 
 SAME = [
-    ["P01", "p01", "P\uff10\uff11", "P01\u200b", "\ufeffP01", "P\u00ad01", " P01\t", "P\u200f01", "P\ufe0f01", "P\U000e002001"],
+    [
+        "P01",
+        "p01",
+        "P\uff10\uff11",
+        "P01\u200b",
+        "\ufeffP01",
+        "P\u00ad01",
+        " P01\t",
+        "P\u200f01",
+        "P\ufe0f01",
+        "P\U000e002001",
+    ],
     ["Jo Ann", "Jo\u00a0Ann", "jo  ann", "Jo\u2003Ann", "JO\nANN", "Jo \u200bAnn"],
     ["Zo\u00eb", "Zoe\u0308", "ZOE\u0308", "zo\u00eb"],
     ["Stra\u00dfe", "STRASSE", "\uff33trasse"],
@@ -24,8 +35,14 @@ SAME = [
     ["10.5", "10.50", "010.5", "1.05E1", "105e-1"],
     ["-0.5", "-.5", "-0.50", "-5e-1"],
     ["12345678901234568", "1.2345678901234568e+16"],
-    ["I\u015eIL", "\u0131\u015f\u0131l", "i\u015fil", "\u0130\u015f\u0130l", "\u0130\u015f\u0130l".lower()],
-]  # fmt: skip
+    [
+        "I\u015eIL",
+        "\u0131\u015f\u0131l",
+        "i\u015fil",
+        "\u0130\u015f\u0130l",
+        "\u0130\u015f\u0130l".lower(),
+    ],
+]
 DOUBTFUL = [
     ["P01", "P1"],
     ["Zo\u00eb", "Zoe"],
@@ -58,7 +75,9 @@ def test_what_may_be_a_spelling_is_said_and_counts_as_different(spellings):
 def test_different_values_stay_apart_and_invisible_ones_are_missing():
     rules = [None] * 6
     units = number_units(["1", "10", "1.5", "15", None, "\u200b"], 6, rules)
-    assert units.number.tolist() == [0, 1, 2, 3, 4, 5] and rules == [None] * 4 + ["missing unit"] * 2
+    assert (
+        units.number.tolist() == [0, 1, 2, 3, 4, 5] and rules == [None] * 4 + ["missing unit"] * 2
+    )
     assert units.prints[4:] == (b"", b"") and len(set(units.prints)) == 5
     assert number_units(None, 3, [None] * 3).prints is None
 

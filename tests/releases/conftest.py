@@ -1,4 +1,6 @@
-"""What the tests of the release share: a made plan, the facts of a run, twenty images, one finished release."""
+"""What the tests of the release share: a made plan, the facts of a run, twenty images, one finished
+release.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ def price_once():
 def make_plan(**changes) -> dict:
     steps = changes.get("steps", STEPS)
     total = [
-        {"type": "poisson_gaussian", "sampling_rate": RATE, "noise_multiplier": SIGMA, "steps": steps},
+        {
+            "type": "poisson_gaussian",
+            "sampling_rate": RATE,
+            "noise_multiplier": SIGMA,
+            "steps": steps,
+        },
         {"type": "gaussian", "noise_multiplier": 20.0, "count": 1},
     ]
     plan = {

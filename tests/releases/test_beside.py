@@ -1,4 +1,6 @@
-"""What stands beside a token in a report: two public controls, finite numbers, plain pictures, and nothing under another name."""
+"""What stands beside a token in a report: two public controls, finite numbers, plain pictures, and
+nothing under another name.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def test_what_a_run_writes_passes():
         lambda body: body["pictures"].update(anchor=[]),
         lambda body: body["pictures"]["anchor"].append(png()),
         lambda body: body["pictures"]["anchor"].__setitem__(0, "no base64"),
-        lambda body: body["pictures"]["anchor"].__setitem__(0, base64.b64encode(b"no picture").decode()),
+        lambda body: body["pictures"]["anchor"].__setitem__(
+            0, base64.b64encode(b"no picture").decode()
+        ),
         lambda body: body.update(exact=1.0),
         lambda body: body.update(rows=[]),
     ],

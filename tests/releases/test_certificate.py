@@ -18,9 +18,17 @@ def test_certificate_carries_what_a_stranger_needs(kit, finished):
     assert claim["events"] == kit.plan()["events"]
     assert claim["epsilon"] == kit.plan()["epsilon"] and claim["delta"] == kit.delta
     assert len(claim["curve"]) == 64 and set(claim["attack_success"]) == {"0.001", "0.01", "0.1"}
-    assert claim["mu"]["delta_floor"] == 1e-9 and claim["accountant"]["second"]["epsilon"] > claim["epsilon"]
-    assert claim["mechanism"]["noise_stddev"] == kit.sigma * 0.5 and claim["mechanism"]["billed_steps"] == kit.steps
-    assert claim["audit"]["statement"].endswith("A passed audit does not prove differential privacy.")
+    assert (
+        claim["mu"]["delta_floor"] == 1e-9
+        and claim["accountant"]["second"]["epsilon"] > claim["epsilon"]
+    )
+    assert (
+        claim["mechanism"]["noise_stddev"] == kit.sigma * 0.5
+        and claim["mechanism"]["billed_steps"] == kit.steps
+    )
+    assert claim["audit"]["statement"].endswith(
+        "A passed audit does not prove differential privacy."
+    )
     assert claim["event_tree"]["of"][0] == {
         "event": "SelfComposed",
         "count": kit.steps,
@@ -34,11 +42,16 @@ def test_certificate_carries_what_a_stranger_needs(kit, finished):
         claim["adjacency"]["dp_accounting"] == "REPLACE_SPECIAL"
         and "replaced by nothing" in claim["adjacency"]["means"]
     )
-    assert claim["ledger"]["charges"] == [{"run": None, "epsilon": claim["epsilon"], "events": claim["events"]}]
+    assert claim["ledger"]["charges"] == [
+        {"run": None, "epsilon": claim["epsilon"], "events": claim["events"]}
+    ]
     assert claim["ledger"]["total_epsilon"] == claim["epsilon"] and claim["ledger"]["cap"] is None
     assert "class counts" in claim["not_public"] and "overlap" in claim["public_facts"]
     table = claim["k_table"]
-    assert table["1"] == claim["epsilon"] and 2 * table["1"] < table["2"] < table["3"] < table["5"] < table["10"]
+    assert (
+        table["1"] == claim["epsilon"]
+        and 2 * table["1"] < table["2"] < table["3"] < table["5"] < table["10"]
+    )
     assert set(claim["artefacts"]) == {
         p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()
     } - {"privacy.json", "SHA256SUMS"}
@@ -46,9 +59,20 @@ def test_certificate_carries_what_a_stranger_needs(kit, finished):
 
 def test_all_runs_on_the_images_are_stated(kit, tmp_path):
     events = kit.plan()["events"]
-    charges = [{"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")]
-    ledger = {**kit.ledger, "run": "bb", "charges": charges, "total_epsilon": 3.5, "cap": 4.0, "data_sets": 2}
-    out = write_release(kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger=ledger))
+    charges = [
+        {"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")
+    ]
+    ledger = {
+        **kit.ledger,
+        "run": "bb",
+        "charges": charges,
+        "total_epsilon": 3.5,
+        "cap": 4.0,
+        "data_sets": 2,
+    }
+    out = write_release(
+        kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger=ledger)
+    )
     assert "2 runs on images or units of this set" in (out / "PRIVACY.md").read_text()
     assert "epsilon 3.5 at the same delta" in (out / "PRIVACY.md").read_text()
     with pytest.raises(SfumatoError, match="all runs"):
@@ -57,7 +81,9 @@ def test_all_runs_on_the_images_are_stated(kit, tmp_path):
     assert "Restored ledger" not in (out / "PRIVACY.md").read_text()
     resets = [{"row": 4, "utc": "2026-01-01T00:00:00+00:00", "missing_rows": 3}]
     unbounded = {**ledger, "total_epsilon": None, "resets": resets}
-    out = write_release(kit.images(tmp_path / "u"), tmp_path / "third", **kit.facts(ledger=unbounded))
+    out = write_release(
+        kit.images(tmp_path / "u"), tmp_path / "third", **kit.facts(ledger=unbounded)
+    )
     assert "not bounded by any finite epsilon" in (out / "PRIVACY.md").read_text()
     assert "**Restored ledger.** 1 times an older copy" in (out / "PRIVACY.md").read_text()
     assert json.loads((out / "privacy.json").read_text())["ledger"]["resets"] == resets
@@ -65,14 +91,35 @@ def test_all_runs_on_the_images_are_stated(kit, tmp_path):
 
 def test_a_total_that_cannot_be_stated_is_not_stated_anywhere(kit, tmp_path):
     events = kit.plan()["events"]
-    charges = [{"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")]
-    facts = {"run": "bb", "charges": charges, "total_epsilon": None, "no_total": APART, "known_by_pixels": 1}
-    out = write_release(kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger={**kit.ledger, **facts}))
+    charges = [
+        {"run": run, "epsilon": kit.plan()["epsilon"], "events": events} for run in ("aa", "bb")
+    ]
+    facts = {
+        "run": "bb",
+        "charges": charges,
+        "total_epsilon": None,
+        "no_total": APART,
+        "known_by_pixels": 1,
+    }
+    out = write_release(
+        kit.images(tmp_path / "s"),
+        tmp_path / "release",
+        **kit.facts(ledger={**kit.ledger, **facts}),
+    )
     page, claim = (out / "PRIVACY.md").read_text(), json.loads((out / "privacy.json").read_text())
     assert (claim["ledger"]["total_epsilon"], claim["ledger"]["no_total"]) == (None, APART)
-    for text in (page, (out / "report.html").read_text(), " ".join(claim["conditions"]["not_covered"])):
-        assert APART in text and "Of 1 of the runs under ledger.charges, recorded by an earlier version" in text
-    assert f"No total can be stated of them, for {APART}" in page and "not bounded by any" not in page
+    for text in (
+        page,
+        (out / "report.html").read_text(),
+        " ".join(claim["conditions"]["not_covered"]),
+    ):
+        assert (
+            APART in text
+            and "Of 1 of the runs under ledger.charges, recorded by an earlier version" in text
+        )
+    assert (
+        f"No total can be stated of them, for {APART}" in page and "not bounded by any" not in page
+    )
 
 
 def test_group_table_matches_the_golden_one():
@@ -86,7 +133,10 @@ def test_group_table_matches_the_golden_one():
 def test_group_table_of_a_long_run_at_a_large_epsilon():
     long = (events.PoissonGaussian(1024 / 60000, 0.606, 700),)
     table = prices.record_groups(long, 1e-5, "zero-out", 10.0)
-    assert list(table) == ["1", "2", "3", "5", "10"] and 20 < table["2"] < table["3"] < table["5"] < table["10"]
+    assert (
+        list(table) == ["1", "2", "3", "5", "10"]
+        and 20 < table["2"] < table["3"] < table["5"] < table["10"]
+    )
 
 
 def test_group_sizes_that_would_fill_the_memory_are_left_out():
@@ -96,15 +146,24 @@ def test_group_sizes_that_would_fill_the_memory_are_left_out():
         events.PoissonGaussian(0.5, 1e6, 10**9),  # steps
     ):
         assert prices.record_groups((heavy,), 1e-5, "zero-out", 1e6) is None
-    some = prices.record_groups((events.PoissonGaussian(1024 / 60000, 0.4, 2_000),), 1e-5, "zero-out", 60.0)
+    some = prices.record_groups(
+        (events.PoissonGaussian(1024 / 60000, 0.4, 2_000),), 1e-5, "zero-out", 60.0
+    )
     assert 1 < len(some) < 5 and list(some) == ["1", "2", "3", "5", "10"][: len(some)]
 
 
-def test_a_release_whose_group_sizes_were_not_priced_verifies_and_says_so(kit, tmp_path, monkeypatch):
-    for steps, most in ((kit.steps + 1, 3), (kit.steps + 2, 0)):  # plans of their own: prices are kept for a session
-        monkeypatch.setattr(prices, "_cells", lambda events, k, most=most: 0 if k <= most else float("inf"))
+def test_a_release_whose_group_sizes_were_not_priced_verifies_and_says_so(
+    kit, tmp_path, monkeypatch
+):
+    # plans of their own: prices are kept for a session
+    for steps, most in ((kit.steps + 1, 3), (kit.steps + 2, 0)):
+        monkeypatch.setattr(
+            prices, "_cells", lambda events, k, most=most: 0 if k <= most else float("inf")
+        )
         plan = kit.plan(steps=steps)
-        out = write_release(kit.images(tmp_path / f"s{most}"), tmp_path / f"r{most}", **kit.facts(plan=plan))
+        out = write_release(
+            kit.images(tmp_path / f"s{most}"), tmp_path / f"r{most}", **kit.facts(plan=plan)
+        )
         table = json.loads((out / "privacy.json").read_text()).get("k_table", {})
         assert list(table) == (["1", "2", "3"] if most else []) and verify(out).ok
         for page in ("PRIVACY.md", "report.html"):
@@ -120,14 +179,22 @@ def test_settings_that_would_lie_are_refused(kit, tmp_path):
         (kit.facts(settings={**settings, "n": 30}), "20 of the 30 images"),
         (
             kit.facts(
-                settings={**settings, "class_shares": "noisy-histogram"}, plan=kit.plan(histogram_noise_multiplier=None)
+                settings={**settings, "class_shares": "noisy-histogram"},
+                plan=kit.plan(histogram_noise_multiplier=None),
             ),
             "did not pay",
         ),
         (kit.facts(conditions={"base_data": "see /home/alice/scans"}), "path of this machine"),
-        (kit.facts(public_metrics=[{"name": "fd", "value": 3.0, "public_data": ""}]), "public data"),
         (
-            kit.facts(plan=kit.plan(events=[{"type": "gaussian", "noise_multiplier": -1.0, "count": 1}], epsilon=1.0)),
+            kit.facts(public_metrics=[{"name": "fd", "value": 3.0, "public_data": ""}]),
+            "public data",
+        ),
+        (
+            kit.facts(
+                plan=kit.plan(
+                    events=[{"type": "gaussian", "noise_multiplier": -1.0, "count": 1}], epsilon=1.0
+                )
+            ),
             "priced",
         ),
     ]
@@ -144,17 +211,23 @@ def test_a_path_to_the_base_is_cut_to_its_name_and_extra_steps_are_billed(kit):
     more = [{**plan["events"][0], "steps": kit.steps + 6}, plan["events"][1]]
     rest = {
         k: v
-        for k, v in kit.facts(plan=plan, ledger={**kit.ledger, "events": more, "attempts": 2}).items()
+        for k, v in kit.facts(
+            plan=plan, ledger={**kit.ledger, "events": more, "attempts": 2}
+        ).items()
         if k != "artefacts"
     }
     claim = build_privacy_json(rest.pop("plan"), **rest)
     assert claim["conditions"]["base"] == "letters" and "alice" not in json.dumps(claim)
-    assert claim["mechanism"]["billed_steps"] == kit.steps + 6 and claim["epsilon"] > plan["epsilon"]
+    assert (
+        claim["mechanism"]["billed_steps"] == kit.steps + 6 and claim["epsilon"] > plan["epsilon"]
+    )
     assert "delta is not below 1/n" in claim["not_private"]["opt_ins"]
 
 
 def test_runs_on_other_images_of_a_unit_are_not_covered():
-    """The ledger knows a patient by the column's value: under another, or none, two runs without a common picture are in no total."""
+    """The ledger knows a patient by the column's value: under another, or none, two runs without a
+    common picture are in no total.
+    """
     said = set(certificate.not_covered("patient")) - set(certificate.not_covered("record"))
     assert len(said) == 1 and "other images of the same units" in said.pop()
 
@@ -188,7 +261,11 @@ def test_a_real_plan_makes_a_release(kit, tmp_path):
     out = write_release(
         kit.images(tmp_path / "s"),
         tmp_path / "r",
-        **kit.facts(plan=plan.to_json(), settings=settings, ledger={**kit.ledger, "events": plan.to_json()["events"]}),
+        **kit.facts(
+            plan=plan.to_json(),
+            settings=settings,
+            ledger={**kit.ledger, "events": plan.to_json()["events"]},
+        ),
     )
     claim = json.loads((out / "privacy.json").read_text())
     assert verify(out).ok and claim["epsilon"] == plan.epsilon

@@ -13,7 +13,14 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sfumato.errors import SfumatoError
-from sfumato.releases import build_privacy_json, finalise, folder, verify, write_draft, write_release
+from sfumato.releases import (
+    build_privacy_json,
+    finalise,
+    folder,
+    verify,
+    write_draft,
+    write_release,
+)
 from sfumato.releases.contents import check_safetensors
 
 
@@ -50,7 +57,10 @@ def test_parquet_release(kit, tmp_path):
         part = rows[shard::2]
         table = datasets.Dataset.from_dict(
             {
-                "image": [{"bytes": (source / "train" / r["file_name"]).read_bytes(), "path": None} for r in part],
+                "image": [
+                    {"bytes": (source / "train" / r["file_name"]).read_bytes(), "path": None}
+                    for r in part
+                ],
                 "label": [kit.classes.index(r["label"]) for r in part],
                 "prompt": [r["prompt"] for r in part],
                 "seed": [r["seed"] for r in part],
@@ -72,12 +82,15 @@ def test_lora_release(kit, tmp_path):
     source = tmp_path / "s"
     source.mkdir()
     safetensors.save_file(
-        {"unet.x.lora.down.weight": np.zeros((2, 2))}, str(source / "pytorch_lora_weights.safetensors")
+        {"unet.x.lora.down.weight": np.zeros((2, 2))},
+        str(source / "pytorch_lora_weights.safetensors"),
     )
     out = write_release(source, tmp_path / "release", **kit.facts(artefacts="model", settings=None))
     card = (out / "README.md").read_text()
     assert verify(out).ok and "load_lora_weights" in card
-    assert '"path/to/the/base", dtype=torch.float32)' in card, "bundled bases are stored in half precision"
+    assert '"path/to/the/base", dtype=torch.float32)' in card, (
+        "bundled bases are stored in half precision"
+    )
     assert not (out / "croissant.json").exists()
     (source / "model.bin").write_bytes(b"x")
     with pytest.raises(SfumatoError, match=r"model.bin is not on the list"):
@@ -88,10 +101,19 @@ def test_pipeline_release_forgets_where_it_was_read(kit, tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     (tmp_path / "s/model/unet").mkdir(parents=True)
     (tmp_path / "s/model/model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    (tmp_path / "s/model/unet/config.json").write_text('{"_name_or_path": "/home/alice/scans/base", "sample_size": 4}')
-    safetensors.save_file({"w": np.zeros(2)}, str(tmp_path / "s/model/unet/diffusion_pytorch_model.safetensors"))
-    out = write_release(tmp_path / "s", tmp_path / "release", **kit.facts(artefacts="model", settings=None))
-    assert json.loads((out / "model/unet/config.json").read_text()) == {"sample_size": 4} and verify(out).ok
+    (tmp_path / "s/model/unet/config.json").write_text(
+        '{"_name_or_path": "/home/alice/scans/base", "sample_size": 4}'
+    )
+    safetensors.save_file(
+        {"w": np.zeros(2)}, str(tmp_path / "s/model/unet/diffusion_pytorch_model.safetensors")
+    )
+    out = write_release(
+        tmp_path / "s", tmp_path / "release", **kit.facts(artefacts="model", settings=None)
+    )
+    assert (
+        json.loads((out / "model/unet/config.json").read_text()) == {"sample_size": 4}
+        and verify(out).ok
+    )
 
 
 def test_draft_then_finalise_in_place(kit, tmp_path):
@@ -112,8 +134,14 @@ def test_draft_then_finalise_in_place(kit, tmp_path):
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        (lambda top: shutil.copy(top / "train/cat/000000.png", top / "train/cat/000002.png"), "not the file that was"),
-        (lambda top: _edit(top / "train/metadata.jsonl", b'"seed": 3', b'"seed": 4'), "not the file that was"),
+        (
+            lambda top: shutil.copy(top / "train/cat/000000.png", top / "train/cat/000002.png"),
+            "not the file that was",
+        ),
+        (
+            lambda top: _edit(top / "train/metadata.jsonl", b'"seed": 3', b'"seed": 4'),
+            "not the file that was",
+        ),
         (lambda top: _drop(top), "added or taken away"),
     ],
 )
@@ -142,24 +170,47 @@ def _tensors(header: dict, body: bytes) -> bytes:
 
 
 ONE = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
-LORA = json.dumps({"r": 4, "target_modules": ["to_q", "to_out.0"], "bias": "none", "base_model": None})
+LORA = json.dumps(
+    {"r": 4, "target_modules": ["to_q", "to_out.0"], "bias": "none", "base_model": None}
+)
 LODA = json.dumps({"rank": 2, "scale": 2.0, "activation": "silu"})
 
 
 @pytest.mark.parametrize(
     ("data", "rule"),
     [
-        (_tensors({**ONE, "__metadata__": {"format": "pt", "lora_adapter_metadata": LORA}}, bytes(8)), None),
+        (
+            _tensors(
+                {**ONE, "__metadata__": {"format": "pt", "lora_adapter_metadata": LORA}}, bytes(8)
+            ),
+            None,
+        ),
         (_tensors({**ONE, "__metadata__": {"note": "ward 7"}}, bytes(8)), "metadata beside"),
         (_tensors({**ONE, "__metadata__": {"format": "Mr Smith"}}, bytes(8)), "metadata beside"),
         (
-            _tensors({**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "chest scan of Mr S"}'}}, bytes(8)),
+            _tensors(
+                {**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "chest scan of Mr S"}'}},
+                bytes(8),
+            ),
             "module name",
         ),
-        (_tensors({**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "/home/x"}'}}, bytes(8)), "module name"),
+        (
+            _tensors(
+                {**ONE, "__metadata__": {"lora_adapter_metadata": '{"a": "/home/x"}'}}, bytes(8)
+            ),
+            "module name",
+        ),
         (_tensors({**ONE, "__metadata__": {"loda": LODA}}, bytes(8)), None),
-        (_tensors({**ONE, "__metadata__": {"loda": '{"activation": "ward 7, bed 2"}'}}, bytes(8)), "module name"),
-        (_tensors({**ONE, "__metadata__": {"loda": '{"rank": "ward 7", "rank": 2}'}}, bytes(8)), "not a safetensors"),
+        (
+            _tensors(
+                {**ONE, "__metadata__": {"loda": '{"activation": "ward 7, bed 2"}'}}, bytes(8)
+            ),
+            "module name",
+        ),
+        (
+            _tensors({**ONE, "__metadata__": {"loda": '{"rank": "ward 7", "rank": 2}'}}, bytes(8)),
+            "not a safetensors",
+        ),
         (_tensors(ONE, bytes(9)), "belong to no tensor"),
         (_tensors({"a": {**ONE["a"], "data_offsets": [1, 9]}}, bytes(9)), "belong to no tensor"),
         (_tensors({**ONE, "b": ONE["a"]}, bytes(8)), "belong to no tensor"),
@@ -203,7 +254,11 @@ def test_only_columns_leave_in_parquet(kit, tmp_path):
         [
             (good, {"note": "ward 7"}, "metadata beside"),
             (good, {"huggingface": '{"info": {"features": {}, "x": 1}}'}, "metadata beside"),
-            (good, {"huggingface": '{"info": {"features": {"label": {"dtype": "Mr Smith"}}}}'}, "metadata beside"),
+            (
+                good,
+                {"huggingface": '{"info": {"features": {"label": {"dtype": "Mr Smith"}}}}'},
+                "metadata beside",
+            ),
             (good, {"huggingface": "["}, "metadata beside"),
             ({**good, "image": [{"bytes": png, "path": "smith.png"}]}, None, "by its number"),
             ({**good, "image": [{"bytes": png, "path": None, "name": "x"}]}, None, "another type"),
@@ -211,7 +266,9 @@ def test_only_columns_leave_in_parquet(kit, tmp_path):
         ]
     ):
         with pytest.raises(SfumatoError, match=rule):
-            write_release(made(str(number), columns, metadata), tmp_path / f"r{number}", **arguments)
+            write_release(
+                made(str(number), columns, metadata), tmp_path / f"r{number}", **arguments
+            )
 
 
 def _spoil_text_chunk(top):
@@ -229,7 +286,9 @@ def _spoil_time_chunk(top):
     path = top / "train/cat/000000.png"
     body = b"tIME" + bytes(7)
     data = path.read_bytes()
-    path.write_bytes(data[:33] + struct.pack(">I", 7) + body + struct.pack(">I", zlib.crc32(body)) + data[33:])
+    path.write_bytes(
+        data[:33] + struct.pack(">I", 7) + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
+    )
 
 
 def _spoil_table(**changes):
@@ -247,16 +306,23 @@ def _spoil_table(**changes):
     [
         (lambda top: (top / "run.key").write_text("x"), "not on the list"),
         (
-            lambda top: (top / "train/cat/scan_ward7.png").write_bytes((top / "train/cat/000000.png").read_bytes()),
+            lambda top: (top / "train/cat/scan_ward7.png").write_bytes(
+                (top / "train/cat/000000.png").read_bytes()
+            ),
             "not on the list",
         ),
         (lambda top: (top / ".hidden").write_text("x"), "not on the list"),
         (lambda top: (top / "train/cat/000002.png").unlink(), "missing or named twice"),
         (
-            lambda top: (top / "train/cat/000099.png").write_bytes((top / "train/cat/000000.png").read_bytes()),
+            lambda top: (top / "train/cat/000099.png").write_bytes(
+                (top / "train/cat/000000.png").read_bytes()
+            ),
             "no line",
         ),
-        (lambda top: os.symlink(top / "train/cat/000000.png", top / "train/cat/000100.png"), "is a link"),
+        (
+            lambda top: os.symlink(top / "train/cat/000000.png", top / "train/cat/000100.png"),
+            "is a link",
+        ),
         (lambda top: (top / "train/metadata.jsonl").unlink(), "exactly one metadata.jsonl"),
         (lambda top: shutil.rmtree(top / "train"), "at least one image"),
         (lambda top: (top / "SHA256SUMS").write_text(""), "finished release already"),
@@ -278,7 +344,9 @@ def test_a_source_with_anything_else_is_refused(kit, tmp_path, spoil, rule):
     assert {p.name for p in tmp_path.iterdir()} == {"s"}
 
 
-@pytest.mark.parametrize("name", ["evaluation/utility.json", "utility.json", "train/cat/utility.json"])
+@pytest.mark.parametrize(
+    "name", ["evaluation/utility.json", "utility.json", "train/cat/utility.json"]
+)
 def test_internal_evaluations_have_no_place_in_a_release(kit, tmp_path, name):
     """Scores against private data are no part of what epsilon covers."""
     source = kit.images(tmp_path / "s")

@@ -18,8 +18,14 @@ def test_the_certificate_says_the_total_and_the_verifier_checks_it(kit, clipping
     facts.pop("artefacts")
     made = build_privacy_json(facts.pop("plan"), **facts)
     m = made["mechanism"]
-    assert m["clipping"] == clipping and m["clip_groups"] == GROUPS and m["clip_norm_per_group"] == total / 5
-    assert m["sensitivity"] == pytest.approx(total) and m["noise_stddev"] == pytest.approx(kit.sigma * total)
+    assert (
+        m["clipping"] == clipping
+        and m["clip_groups"] == GROUPS
+        and m["clip_norm_per_group"] == total / 5
+    )
+    assert m["sensitivity"] == pytest.approx(total) and m["noise_stddev"] == pytest.approx(
+        kit.sigma * total
+    )
     assert all(ok for _, ok, _ in check_privacy(made))
     for change in (
         # Noise for one group's bound, although one unit fills them all.
@@ -41,5 +47,10 @@ def test_report_and_statement_say_it(kit, tmp_path):
     facts = kit.facts(plan=kit.plan(clipping="per-group", clip_groups=GROUPS))
     out = write_release(kit.images(tmp_path / "source"), tmp_path / "out", **facts)
     page = (out / "report.html").read_text("utf-8")
-    assert "per-group: 0.1 for each group, sensitivity 0.5 in total" in page and "all clipped in 25 groups" in page
-    assert "each of 25 groups of tensors to 0.1" in " ".join((out / "PRIVACY.md").read_text("utf-8").split())
+    assert (
+        "per-group: 0.1 for each group, sensitivity 0.5 in total" in page
+        and "all clipped in 25 groups" in page
+    )
+    assert "each of 25 groups of tensors to 0.1" in " ".join(
+        (out / "PRIVACY.md").read_text("utf-8").split()
+    )

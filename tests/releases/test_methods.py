@@ -1,4 +1,6 @@
-"""A release of every method, made by the real verbs, is priced again by the stand-alone verifier to the same epsilon."""
+"""A release of every method, made by the real verbs, is priced again by the stand-alone verifier to
+the same epsilon.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from sfumato.methods import METHODS
 from sfumato.privacy import accounting
 from sfumato.training import Performance
 
-# Between them: every clipping, the probe, a histogram, steps in reserve, and a relation that is not the default.
+# Between them: every clipping, the probe, a histogram, steps in reserve, and a relation that is not
+# the default.
 MORE = {
     "full": {"clipping": "per-group"},
     "attention": {"relation": "replace-one", "histogram": 4.0},
@@ -32,7 +35,9 @@ def test_every_method_is_here():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(MORE))
-def test_the_stand_alone_verifier_finds_the_same_epsilon(tiny_images, tiny_base, tmp_path, monkeypatch, method):
+def test_the_stand_alone_verifier_finds_the_same_epsilon(
+    tiny_images, tiny_base, tmp_path, monkeypatch, method
+):
     monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-3)
     fast = Performance(micro_batch=8, checkpoint_steps=1, precision="float32")
     settings = {
@@ -44,13 +49,26 @@ def test_the_stand_alone_verifier_finds_the_same_epsilon(tiny_images, tiny_base,
         fast = Performance(precision="float32")
     else:
         settings |= {"expected_batch_size": 8, "steps": 3, "noise_draws": 1}
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", epsilon=2.0, performance=fast, **settings, **MORE[method])
+    run = verbs.adapt(
+        tiny_images,
+        output=tmp_path / "run",
+        epsilon=2.0,
+        performance=fast,
+        **settings,
+        **MORE[method],
+    )
     release = verbs.release(verbs.export(run, tmp_path / "made"), out=tmp_path / "release")
     done = subprocess.run(
-        [sys.executable, "-I", "-B", "verify_privacy.py"], cwd=release, capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-B", "verify_privacy.py"],
+        cwd=release,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0 and "FAIL" not in done.stdout, done.stdout + done.stderr
-    stated, priced = re.search(r"ok    epsilon +([\d.]+), priced again ([\d.]+)", done.stdout).groups()
+    stated, priced = re.search(
+        r"ok    epsilon +([\d.]+), priced again ([\d.]+)", done.stdout
+    ).groups()
     claim = json.loads((release / "privacy.json").read_text())
     assert float(stated) == claim["epsilon"] and abs(float(stated) - float(priced)) <= 1e-3
     print(f"{method}: stated {stated}, priced again {priced}")

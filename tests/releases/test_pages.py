@@ -1,4 +1,6 @@
-"""Cards, statement and report: well formed, offline, and in words that claim no more than the numbers."""
+"""Cards, statement and report: well formed, offline, and in words that claim no more than the
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from sfumato.releases.cards import unit_phrase
 
 ROOM = Path(folder.__file__).parent
 AVOID = re.compile(
-    r"anonym|gdpr|cannot leak|safe to publish|guaranteed private|dp fid|\bpersons?\b|\bpatients?\b", re.IGNORECASE
+    r"anonym|gdpr|cannot leak|safe to publish|guaranteed private|dp fid|\bpersons?\b|\bpatients?\b",
+    re.IGNORECASE,
 )
 
 
@@ -42,12 +45,16 @@ def test_the_unit_is_called_what_it_is():
 
 def test_a_unit_column_is_named_and_has_no_group_table(kit, tmp_path):
     out = write_release(
-        kit.images(tmp_path / "s"), tmp_path / "r", **kit.facts(plan=kit.plan(unit="visit_id", max_per_unit=8))
+        kit.images(tmp_path / "s"),
+        tmp_path / "r",
+        **kit.facts(plan=kit.plan(unit="visit_id", max_per_unit=8)),
     )
     assert "k_table" not in json.loads((out / "privacy.json").read_text())
     text = (out / "PRIVACY.md").read_text()
     assert "visit_id" in text and verify(out).ok
-    assert "the number of units (1,000)" in text and "| At most per unit and step | 4 images |" in text
+    assert (
+        "the number of units (1,000)" in text and "| At most per unit and step | 4 images |" in text
+    )
 
 
 def test_report_is_well_formed_and_stays_offline(kit, finished):
@@ -73,10 +80,17 @@ def test_cards_have_front_matter_and_croissant_its_fields(finished):
     } <= set(front)
     assert front["size_categories"] == ["n<1K"]
     document = json.loads((finished / "croissant.json").read_text())
-    assert document["conformsTo"][0].endswith("croissant/1.1") and document["rai:hasSyntheticData"] is True
-    assert {"rai:personalSensitiveInformation", "rai:dataLimitations", "rai:dataUseCases"} <= set(document)
+    assert (
+        document["conformsTo"][0].endswith("croissant/1.1")
+        and document["rai:hasSyntheticData"] is True
+    )
+    assert {"rai:personalSensitiveInformation", "rai:dataLimitations", "rai:dataUseCases"} <= set(
+        document
+    )
 
 
 def test_the_room_never_reaches_private_rooms():
     for path in ROOM.glob("*.py"):
-        assert not re.search(r"sfumato[. ](import )?(records|methods|training)", path.read_text()), path.name
+        assert not re.search(
+            r"sfumato[. ](import )?(records|methods|training)", path.read_text()
+        ), path.name

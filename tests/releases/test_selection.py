@@ -14,7 +14,9 @@ from sfumato.releases.report import network
 from sfumato.releases.verify_privacy import check_privacy
 
 GROUPS = tuple(
-    f"mid_block.attentions.0.transformer_blocks.0.attn{a}.{p}" for a in (1, 2) for p in ("to_q", "to_k", "to_out.0")
+    f"mid_block.attentions.0.transformer_blocks.0.attn{a}.{p}"
+    for a in (1, 2)
+    for p in ("to_q", "to_k", "to_out.0")
 )
 SCORES = [3.5, -1.0, 20.0, 7.25, 0.0, 19.0]
 CHOSEN = [GROUPS[2], GROUPS[5]]
@@ -22,7 +24,12 @@ CHOSEN = [GROUPS[2], GROUPS[5]]
 
 def probed(kit, expected=200.0, **changes):
     probe = Probe(GROUPS, 2, "votes", 2, None, False, expected, 4, 6.0, 1.9)
-    event = {"type": "poisson_gaussian", "sampling_rate": expected / 1000, "noise_multiplier": 6.0, "steps": 1}
+    event = {
+        "type": "poisson_gaussian",
+        "sampling_rate": expected / 1000,
+        "noise_multiplier": 6.0,
+        "steps": 1,
+    }
     if expected == 1000:
         event = {"type": "gaussian", "noise_multiplier": 6.0, "count": 1}
     plan = kit.plan(method="saliency", rank=4, target_modules=list(GROUPS))
@@ -45,10 +52,20 @@ def holds(made):
 def test_the_certificate_names_event_noise_candidates_and_choice(kit, expected):
     made = certificate(probed(kit, expected))
     query = made["mechanism"]["one_shot"][0]
-    assert query["name"] == "saliency probe" and query["noise"] == 6.0 and query["sampling_rate"] == expected / 1000
-    assert query["sensitivity"] == 2**0.5 and query["noise_stddev"] >= 6 * 2**0.5 and query["candidates"] == 6
+    assert (
+        query["name"] == "saliency probe"
+        and query["noise"] == 6.0
+        and query["sampling_rate"] == expected / 1000
+    )
+    assert (
+        query["sensitivity"] == 2**0.5
+        and query["noise_stddev"] >= 6 * 2**0.5
+        and query["candidates"] == 6
+    )
     assert made["mechanism"]["billed_steps"] == kit.steps and made["selection"]["scores"] == SCORES
-    assert made["public_facts"]["target_modules"] == CHOSEN and made["public_facts"]["trainable"] == 77
+    assert (
+        made["public_facts"]["target_modules"] == CHOSEN and made["public_facts"]["trainable"] == 77
+    )
     assert holds(made)
 
 
@@ -72,7 +89,9 @@ def test_the_verifier_sees_every_change(kit):
 def test_a_probe_that_is_not_paid_for_or_not_finished_is_refused(kit):
     facts = probed(kit)
     with pytest.raises(SfumatoError, match="do not pay"):
-        unpaid = kit.plan(**{**facts["plan"], "events": facts["plan"]["events"][1:], "epsilon": None})
+        unpaid = kit.plan(
+            **{**facts["plan"], "events": facts["plan"]["events"][1:], "epsilon": None}
+        )
         certificate({**facts, "plan": unpaid})
     with pytest.raises(SfumatoError, match="not in the ledger"):
         certificate({**probed(kit), "conditions": {"selection": None}})
@@ -87,7 +106,9 @@ def test_a_free_choice_is_told_too(kit):
 
 
 def test_the_picture_has_a_cell_for_every_candidate():
-    drawn = network({"how": "private", "groups": list(GROUPS), "selected": CHOSEN, "scores": SCORES})
+    drawn = network(
+        {"how": "private", "groups": list(GROUPS), "selected": CHOSEN, "scores": SCORES}
+    )
     assert len({cell[:2] for cell in drawn["cells"]}) == 6 and len(drawn["rows"]) == 2
     assert [name for _, name in drawn["heads"]] == ["to_q", "to_k", "to_out.0"]
     assert [cell[4] for cell in drawn["cells"]] == [False, False, True, False, False, True]

@@ -45,7 +45,9 @@ def test_release_holds_exactly_its_files_and_verifies(finished):
         "train",
         "verify_privacy.py",
     }
-    assert (finished / "verify_privacy.py").read_bytes() == (ROOM / "verify_privacy.py").read_bytes()
+    assert (finished / "verify_privacy.py").read_bytes() == (
+        ROOM / "verify_privacy.py"
+    ).read_bytes()
     assert not list(finished.parent.glob(".*"))
 
 
@@ -58,7 +60,9 @@ def test_stand_alone_verifier_needs_no_sfumato(copy):
     assert bad.returncode == 1 and re.search(r"FAIL  epsilon ", bad.stdout)
     text = (ROOM / "verify_privacy.py").read_text()
     nodes = list(ast.walk(ast.parse(text)))
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
     assert ours == {"dp_accounting", "dp_accounting.pld"}
@@ -98,12 +102,18 @@ def test_extra_missing_and_linked_files_fail(copy):
         (lambda c: c["public_facts"].update(n_units=2000), "sums"),
         (lambda c: c["curve"][10].__setitem__(1, c["curve"][10][1] / 2), "curve"),
         (lambda c: c["mu"].update(value=c["mu"]["value"] * 0.95), "mu"),
-        (lambda c: c["attack_success"].update({"0.01": c["attack_success"]["0.01"] * 0.9}), "attack 0.01"),
+        (
+            lambda c: c["attack_success"].update({"0.01": c["attack_success"]["0.01"] * 0.9}),
+            "attack 0.01",
+        ),
         (lambda c: c["events"][0].update(noise_multiplier=float("nan")), "privacy.json"),
         (lambda c: c["k_table"].update({"5": float("nan")}), "privacy.json"),
         (lambda c: c["k_table"].update({"7": 0.1}), "k_table"),
         (lambda c: c["mu"].update(value=0.01, delta_floor=0.9), "privacy.json"),
-        (lambda c: (c["mu"].update(value=0.01), c.update(curve=[[50.0, 1e-9], [60.0, 1e-9]])), "mu"),
+        (
+            lambda c: (c["mu"].update(value=0.01), c.update(curve=[[50.0, 1e-9], [60.0, 1e-9]])),
+            "mu",
+        ),
         (lambda c: c["adjacency"].update(dp_accounting="REPLACE_ONE"), "statement"),
         (lambda c: c["public_facts"].update(n_units=None), "privacy.json"),
         (lambda c: c["ledger"]["charges"][0].update(epsilon=0.01), "all runs"),
@@ -140,7 +150,9 @@ def reword(path: Path, change) -> None:
     page.write_text(change(page.read_text()))
     digest = folder.hashlib.sha256(page.read_bytes()).hexdigest()
     rows = [line.split("  ") for line in (path / "SHA256SUMS").read_text().splitlines()]
-    (path / "SHA256SUMS").write_text("".join(f"{digest if n == page.name else d}  {n}\n" for d, n in rows))
+    (path / "SHA256SUMS").write_text(
+        "".join(f"{digest if n == page.name else d}  {n}\n" for d, n in rows)
+    )
     rewrite(path, lambda c: c["artefacts"].update({page.name: digest}))
 
 
@@ -151,7 +163,9 @@ def reword(path: Path, change) -> None:
         lambda page: page.replace("| one record ", "| one patient "),
         lambda page: page.replace("| zero-out:", "| replace-one:"),
         lambda page: re.sub(r"\((\S+), 1e-05\)-diff", "(0.1, 1e-05)-diff", page),
-        lambda page: re.sub(r"\| epsilon \| (\S+) \|", r"| epsilon | 0.1 |\n| epsilon | \1 |", page, count=1),
+        lambda page: re.sub(
+            r"\| epsilon \| (\S+) \|", r"| epsilon | 0.1 |\n| epsilon | \1 |", page, count=1
+        ),
         lambda page: re.sub(r"(\| epsilon \| \S+ \| )\S+", r"\g<1>0.2", page),
         lambda page: re.sub(r"\| 1 % \| \S+ %", "| 1 % | 1.00 %", page),
         lambda page: page + "The three runs together cost epsilon 1 at the same delta.\n",
@@ -167,22 +181,37 @@ def test_a_page_that_says_other_than_the_certificate_fails(copy, change):
 
 
 def test_two_readers_of_a_certificate_read_the_same(copy):
-    """A first "epsilon" for people, a second for the verifier; two hashes of one file; a file name that paints over verdicts."""
+    """A first "epsilon" for people, a second for the verifier; two hashes of one file; a file name
+    that paints over verdicts.
+    """
     rewrite(copy, lambda c: c)
     assert not failed(copy)
-    old, path = folder.hashlib.sha256((copy / "privacy.json").read_bytes()).hexdigest(), copy / "privacy.json"
+    old, path = (
+        folder.hashlib.sha256((copy / "privacy.json").read_bytes()).hexdigest(),
+        copy / "privacy.json",
+    )
     path.write_text('{"epsilon": 0.1, ' + path.read_text()[1:])
     sums = (copy / "SHA256SUMS").read_text()
-    (copy / "SHA256SUMS").write_text(sums.replace(old, folder.hashlib.sha256(path.read_bytes()).hexdigest()))
+    (copy / "SHA256SUMS").write_text(
+        sums.replace(old, folder.hashlib.sha256(path.read_bytes()).hexdigest())
+    )
     assert "privacy.json" in failed(copy)
     (copy / "SHA256SUMS").write_text("00  README.md\n" + sums)
     assert "files" in failed(copy)
     (copy / "SHA256SUMS").write_text(sums + "00  \x1b[2K\rPASS\n")
-    assert not [text for row in verify(copy).checks for text in (row[0], row[2]) if not text.isprintable()]
+    assert not [
+        text for row in verify(copy).checks for text in (row[0], row[2]) if not text.isprintable()
+    ]
 
 
 def test_a_large_delta_is_admitted(copy):
-    rewrite(copy, lambda c: (c["public_facts"].update(n_units=10**6), c["mechanism"].update(expected_batch_size=5e4)))
+    rewrite(
+        copy,
+        lambda c: (
+            c["public_facts"].update(n_units=10**6),
+            c["mechanism"].update(expected_batch_size=5e4),
+        ),
+    )
     assert "delta" in failed(copy)
 
 

@@ -1,4 +1,6 @@
-"""A new attempt is billed by what the ledger knows was started, whatever became of files and clocks; what it does not know is not sealed."""
+"""A new attempt is billed by what the ledger knows was started, whatever became of files and
+clocks; what it does not know is not sealed.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,28 @@ def dies_after(step):
 
 @pytest.fixture(scope="module")
 def died(tiny_images, tiny_base, tmp_path_factory):
-    """A run of 7 steps with checkpoints every 3, that died after step 4: it had begun the interval from 3 to 6."""
+    """A run of 7 steps with checkpoints every 3, that died after step 4: it had begun the interval
+    from 3 to 6.
+    """
     with pytest.MonkeyPatch.context() as patch:
         steady(patch)
         folder = tmp_path_factory.mktemp("runs") / "run"
         with pytest.raises(Killed):
             verbs.adapt(
-                tiny_images, output=folder, ledger=folder.parent / "book" / "ledger.sqlite", epsilon=4.0, delta=1e-2, base=str(tiny_base),
-                method="lora", method_options={"rank": 2}, expected_batch_size=8, steps=7, retry_fraction=1.0, progress=dies_after(4),
+                tiny_images,
+                output=folder,
+                ledger=folder.parent / "book" / "ledger.sqlite",
+                epsilon=4.0,
+                delta=1e-2,
+                base=str(tiny_base),
+                method="lora",
+                method_options={"rank": 2},
+                expected_batch_size=8,
+                steps=7,
+                retry_fraction=1.0,
+                progress=dies_after(4),
                 performance=Performance(micro_batch=8, checkpoint_steps=3, precision="float32"),
-            )  # fmt: skip
+            )
         return Run.open(folder)
 
 
@@ -66,7 +80,11 @@ def resume(run, images, **more):
 
 
 def intervals(run):
-    return [(note["attempt"], *note["interval"]) for note in run.ledger.bodies("NOTE") if "interval" in note]
+    return [
+        (note["attempt"], *note["interval"])
+        for note in run.ledger.bodies("NOTE")
+        if "interval" in note
+    ]
 
 
 def billed(run):
@@ -153,7 +171,9 @@ def test_an_attempt_that_began_no_step_costs_nothing(run, tiny_images, monkeypat
 
 
 def test_steps_of_another_process_are_not_missed(run, tiny_images, monkeypatch):
-    """A copy of the folder that begins an interval while this one reckons makes the bill too small."""
+    """A copy of the folder that begins an interval while this one reckons makes the bill
+    too small.
+    """
     right = attempts.reached
 
     def meanwhile(seen, attempt):
@@ -168,7 +188,9 @@ def test_steps_of_another_process_are_not_missed(run, tiny_images, monkeypatch):
 
 
 def test_the_attempt_before_runs_no_further(run, tiny_images):
-    """Its next interval is refused once a new attempt has begun: what it was billed for is all that it runs."""
+    """Its next interval is refused once a new attempt has begun: what it was billed for is all that
+    it runs.
+    """
     twin = Run.open(shutil.copytree(run.folder, run.folder.with_name("twin")), run.ledger_path)
     again(twin, tiny_images, 4)
     with pytest.raises(LedgerFault, match="another copy"):
@@ -189,7 +211,9 @@ def test_a_model_whose_last_interval_was_not_noted_is_not_sealed(run, tiny_image
 
 
 def test_an_attempt_of_an_older_version_is_billed_as_before_or_more(run, monkeypatch):
-    """It noted no intervals: one checkpoint interval beyond the last checkpoint, or everything where it ended with a model."""
+    """It noted no intervals: one checkpoint interval beyond the last checkpoint, or everything
+    where it ended with a model.
+    """
     begun = {"from_step": 0, "fingerprint": {"code": "old"}}
     notes = [{"checkpoint": 3, "attempt": 0, "sha256": "0"}]
     ledger = SimpleNamespace(bodies=lambda kind: {"ATTEMPT": [begun], "NOTE": notes}[kind])
@@ -201,7 +225,19 @@ def test_an_attempt_of_an_older_version_is_billed_as_before_or_more(run, monkeyp
     assert attempts.reached(old, 0) == 3
 
 
-@pytest.mark.parametrize("name", ["threads", "cpu", "processor", "world_size", "strategies", "environment", "torch_build", "micro_batch"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "threads",
+        "cpu",
+        "processor",
+        "world_size",
+        "strategies",
+        "environment",
+        "torch_build",
+        "micro_batch",
+    ],
+)
 def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch, name):
     if name == "threads":
         monkeypatch.setattr(fingerprint, "threads", lambda asked=None: 97)
@@ -214,7 +250,10 @@ def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch,
         begun = dict(run.ledger.bodies("ATTEMPT")[0])
         begun["fingerprint"] = {**begun["fingerprint"], name: "other"}
         real = run.ledger.bodies
-        monkeypatch.setattr("sfumato.privacy.ledger.ledger.RunLedger.bodies", lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind))
+        monkeypatch.setattr(
+            "sfumato.privacy.ledger.ledger.RunLedger.bodies",
+            lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind),
+        )
     else:
         other = {**fingerprint.numerics(), name: "other"}
         monkeypatch.setattr(fingerprint, "numerics", lambda: other)
@@ -224,9 +263,14 @@ def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch,
 
 def test_a_run_of_a_version_that_noted_less_is_no_free_replay(run, tiny_images, monkeypatch):
     begun = dict(run.ledger.bodies("ATTEMPT")[0])
-    begun["fingerprint"] = {k: begun["fingerprint"][k] for k in ("code", "versions", "precision", "engine")}
+    begun["fingerprint"] = {
+        k: begun["fingerprint"][k] for k in ("code", "versions", "precision", "engine")
+    }
     real = run.ledger.bodies
-    monkeypatch.setattr("sfumato.privacy.ledger.ledger.RunLedger.bodies", lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind))
+    monkeypatch.setattr(
+        "sfumato.privacy.ledger.ledger.RunLedger.bodies",
+        lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind),
+    )
     with pytest.raises(SfumatoError, match="threads.*--new-attempt"):
         execute.continue_run(run, records_of(tiny_images, run), False)
 

@@ -23,7 +23,12 @@ def coarse(monkeypatch):
 
 
 def body(*what, epsilon=1.0, relation="zero-out", delta=1e-5):
-    return {"events": events.to_json(what), "relation": relation, "delta": delta, "epsilon": epsilon}
+    return {
+        "events": events.to_json(what),
+        "relation": relation,
+        "delta": delta,
+        "epsilon": epsilon,
+    }
 
 
 def test_the_default_place(monkeypatch, tmp_path):
@@ -51,7 +56,9 @@ def test_runs_compose_and_are_not_added():
     assert both == accounting.epsilon_of([PoissonGaussian(0.05, 2.0, 800)], 1e-5, "zero-out", 1e-3)
     assert alone < both < 2 * alone
     mixed = budget.price([body(one, Gaussian(20.0)), body(Gaussian(20.0), Laplace(0.05))], False)
-    assert mixed == accounting.epsilon_of([one, Gaussian(20.0, 2), Laplace(0.05)], 1e-5, "zero-out", 1e-3)
+    assert mixed == accounting.epsilon_of(
+        [one, Gaussian(20.0, 2), Laplace(0.05)], 1e-5, "zero-out", 1e-3
+    )
 
 
 def test_after_a_release_the_renyi_figure_counts():
@@ -59,26 +66,42 @@ def test_after_a_release_the_renyi_figure_counts():
     assert budget.price(charges, True) > budget.price(charges, False)
     assert budget.price([body(Gaussian(2.0), relation="replace-one")] * 2, True) == math.inf
     assert budget.price([body(Gaussian(2.0), relation="replace-one")] * 2, False) < 10
-    assert budget.price([body(Gaussian(1e-3), epsilon=1e6)] * 2, False) == math.inf  # said at once, not after hours
+    # said at once, not after hours
+    assert budget.price([body(Gaussian(1e-3), epsilon=1e6)] * 2, False) == math.inf
 
 
 def test_standing_and_the_order_of_slots(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
     prints = [bytes([i]) * 32 for i in range(6)] + [b""]
     before = budget.standing(ledger, prints)
-    assert (before.runs, before.total, before.cap, before.remark, before.terms) == (0, 0.0, None, None, None)
+    assert (before.runs, before.total, before.cap, before.remark, before.terms) == (
+        0,
+        0.0,
+        None,
+        None,
+        None,
+    )
     assert sorted(before.order) == list(range(7))
     other = [prints[i] for i in (6, 3, 1, 5, 0, 2, 4)]
     after = budget.standing(ledger, other)
-    named = [[some[i] for i in known.order if some[i]] for some, known in ((other, after), (prints, before))]
+    named = [
+        [some[i] for i in known.order if some[i]]
+        for some, known in ((other, after), (prints, before))
+    ]
     assert named[0] == named[1], "names do not decide the order"
-    assert list(budget.standing(Ledger(tmp_path / "another.sqlite"), prints).order) != list(before.order)
+    assert list(budget.standing(Ledger(tmp_path / "another.sqlite"), prints).order) != list(
+        before.order
+    )
     RunLedger(ledger, "run").append("PLAN", {})
     charge = body(Gaussian(2.0), epsilon=1.99) | {"unit": "record"}
     ledger.charge("run", ledger.identify(prints[:1]), charge, budget.price)
     budget.set_cap(ledger, prints[:2], 5.0)
     known = budget.standing(ledger, prints)
-    assert known.runs == 1 and known.terms == {"unit": "record", "relation": "zero-out", "delta": 1e-5}
+    assert known.runs == 1 and known.terms == {
+        "unit": "record",
+        "relation": "zero-out",
+        "delta": 1e-5,
+    }
     assert known.remark.endswith("in 1 earlier run; the cap is 5")
 
 
@@ -101,13 +124,17 @@ def orders(prints, keys=300):
 
 @pytest.mark.parametrize("name", ["unusable", "copy"])
 def test_a_slot_s_place_is_random_whatever_it_holds(name):
-    """Else a neighbour's other records would move to other micro-batches: an unusable picture put last, a copy beside its original."""
+    """Else a neighbour's other records would move to other micro-batches: an unusable picture put
+    last, a copy beside its original.
+    """
     prints = [bytes([i]) * 32 for i in range(20)]
     prints[7] = b"" if name == "unusable" else prints[3]
     places = orders(prints)
     spread = np.sqrt((20**2 - 1) / 12 / len(places))
     assert abs(places[:, 7].mean() - 9.5) < 4 * spread
-    assert abs((abs(places[:, 7] - places[:, 3]) == 1).mean() - 2 / 20) < 4 * np.sqrt(0.1 * 0.9 / len(places))
+    assert abs((abs(places[:, 7] - places[:, 3]) == 1).mean() - 2 / 20) < 4 * np.sqrt(
+        0.1 * 0.9 / len(places)
+    )
 
 
 def test_nobody_else_changes_order_when_a_picture_becomes_unusable():

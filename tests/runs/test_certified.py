@@ -1,4 +1,6 @@
-"""Drafts and certificates beside the owner's ledger: what was edited after the ledger knew it is refused, whatever hashes say."""
+"""Drafts and certificates beside the owner's ledger: what was edited after the ledger knew it is
+refused, whatever hashes say.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,19 @@ def made(tiny_images, tiny_base, tmp_path_factory):
         top = tmp_path_factory.mktemp("made")
         for name in ("one", "two"):
             run = verbs.adapt(
-                tiny_images, output=top / name, ledger=top / "book" / "ledger.sqlite", epsilon=2.0, delta=1e-2, base=str(tiny_base),
-                method="lora", method_options={"rank": 1}, expected_batch_size=4, steps=2, noise_draws=1,
+                tiny_images,
+                output=top / name,
+                ledger=top / "book" / "ledger.sqlite",
+                epsilon=2.0,
+                delta=1e-2,
+                base=str(tiny_base),
+                method="lora",
+                method_options={"rank": 1},
+                expected_batch_size=4,
+                steps=2,
+                noise_draws=1,
                 performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-            )  # fmt: skip
+            )
             verbs.export(run, top / f"{name}-draft")
         verbs.release(top / "two-draft", out=top / "two-release")
     return top
@@ -59,7 +70,9 @@ def test_a_draft_and_a_release_as_they_were_made_are_confirmed(top):
     book = top / "book" / "ledger.sqlite"
     verbs.release(top / "one-draft", ledger=book, out=top / "one-release")
     for name in ("one", "two"):
-        said = certified.check_certificate(budget.existing_ledger(book), top / f"{name}-release" / "privacy.json")
+        said = certified.check_certificate(
+            budget.existing_ledger(book), top / f"{name}-release" / "privacy.json"
+        )
         assert not said.missing and f"of run {said.run}" in str(said)
         report = verbs.verify(top / f"{name}-release", book)
         assert report.ok and report.checks[-1][:2] == ("ledger", True)
@@ -71,7 +84,9 @@ def certificate(change):
 
 
 DRAFTS = {
-    "unit": certificate(lambda c: c.update(unit="patient", statement=c["statement"].replace("record", "patient"))),
+    "unit": certificate(
+        lambda c: c.update(unit="patient", statement=c["statement"].replace("record", "patient"))
+    ),
     "relation": certificate(lambda c: c.update(relation="add-remove")),
     "delta": certificate(lambda c: c.update(delta=1e-6)),
     "epsilon": certificate(lambda c: c.update(epsilon=0.1)),
@@ -79,10 +94,14 @@ DRAFTS = {
     "charges": certificate(lambda c: c["ledger"]["charges"].pop()),
     "total": certificate(lambda c: c["ledger"].update(total_epsilon=0.5)),
     "cap": certificate(lambda c: c["ledger"].update(cap=1.0)),
-    "resets": certificate(lambda c: c["ledger"].update(resets=[{"row": 1, "utc": "", "missing_rows": 1}])),
+    "resets": certificate(
+        lambda c: c["ledger"].update(resets=[{"row": 1, "utc": "", "missing_rows": 1}])
+    ),
     "attempts": certificate(lambda c: c["ledger"].update(attempts=7)),
     "opt-ins": certificate(lambda c: c["not_private"].update(internal_evaluations=["none"])),
-    "a file's hash": lambda draft: draft["files"].update({name: "0" * 64 for name in draft["files"]}),
+    "a file's hash": (
+        lambda draft: draft["files"].update({name: "0" * 64 for name in draft["files"]})
+    ),
     "another run": certificate(lambda c: c["ledger"].update(run="0011223344556677")),
     "no run": certificate(lambda c: c["ledger"].pop("run")),
     "a list as run": certificate(lambda c: c["ledger"].update(run=[1])),
@@ -93,7 +112,10 @@ DRAFTS = {
 def test_an_edited_draft_is_not_finished(top, what):
     draft, book = top / "two-draft", top / "book" / "ledger.sqlite"
     edit(draft / "synthesis.json", DRAFTS[what])
-    with pytest.raises(SfumatoError, match="not a draft that the ledger certified|does not know the run|cannot be read"):
+    with pytest.raises(
+        SfumatoError,
+        match="not a draft that the ledger certified|does not know the run|cannot be read",
+    ):
         verbs.release(draft, ledger=book)
     assert not (draft / "privacy.json").exists()
 
@@ -147,7 +169,9 @@ def test_an_edited_certificate_is_refused_by_show_and_by_verify(top):
 def test_what_is_no_certificate(top, text):
     (top / "privacy.json").write_text(text)
     with pytest.raises(SfumatoError, match="not a certificate"):
-        certified.check_certificate(budget.existing_ledger(top / "book" / "ledger.sqlite"), top / "privacy.json")
+        certified.check_certificate(
+            budget.existing_ledger(top / "book" / "ledger.sqlite"), top / "privacy.json"
+        )
 
 
 def test_a_row_without_the_certificates_hash_says_what_was_not_compared(top, monkeypatch):
@@ -156,7 +180,9 @@ def test_a_row_without_the_certificates_hash_says_what_was_not_compared(top, mon
     for row in book.chain.of("CERTIFY"):
         row.body.pop("certificate"), row.body.pop("files")
     path = top / "two-release" / "privacy.json"
-    assert "but the certificate's own hash was not compared" in str(certified.check_certificate(book, path))
+    assert "but the certificate's own hash was not compared" in str(
+        certified.check_certificate(book, path)
+    )
     edit(path, RELEASES["unit"])
     with pytest.raises(LedgerFault, match="another unit"):
         certified.check_certificate(book, path)
@@ -167,7 +193,9 @@ def test_a_certificate_that_the_ledger_never_certified(top):
     book = budget.existing_ledger(top / "book" / "ledger.sqlite")
     book.chain._by_run[next(row.run_id for row in book.chain.of("CERTIFY"))].clear()
     for row in list(book.chain.of("CERTIFY")):
-        book.chain._by_run[row.run_id] = [r for r in book.chain.of_run(row.run_id) if r.kind != "CERTIFY"]
+        book.chain._by_run[row.run_id] = [
+            r for r in book.chain.of_run(row.run_id) if r.kind != "CERTIFY"
+        ]
     with pytest.raises(LedgerFault, match="certified nothing of this run"):
         certified.check_certificate(book, top / "two-release" / "privacy.json")
 
@@ -186,6 +214,9 @@ def test_without_its_ledger_a_draft_is_finished_only_when_asked(top, made):
     finally:
         os.rename(made / "gone", made / "book")
     facts = json.loads((draft / "privacy.json").read_text())
-    assert NOT_COMPARED in facts["not_private"]["opt_ins"] and NOT_COMPARED in (draft / "PRIVACY.md").read_text()
+    assert (
+        NOT_COMPARED in facts["not_private"]["opt_ins"]
+        and NOT_COMPARED in (draft / "PRIVACY.md").read_text()
+    )
     # The note itself is no edit: where the ledger is found again, it holds the certificate.
     assert verbs.verify(draft, top / "book" / "ledger.sqlite").ok

@@ -16,7 +16,11 @@ from sfumato.privacy.plan import make_plan
 from sfumato.runs import budget
 from sfumato.runs.folder import Run, code_version
 
-OPTIONS = {"performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2}, "seed": 0, "x": (1, 2)}
+OPTIONS = {
+    "performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2},
+    "seed": 0,
+    "x": (1, 2),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,9 @@ def plan():
         )
 
 
-RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda key: "d")
+RECORDS = SimpleNamespace(
+    fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda key: "d"
+)
 
 
 @pytest.fixture
@@ -63,7 +69,15 @@ def run(plan, tmp_path, ledger):
 
 def test_a_new_run_is_private_and_opens_again(run, plan):
     files = {p.name for p in run.folder.iterdir()}
-    assert files == {"PRIVATE", "plan.json", "options.json", "run.key", "run.json", "ledger.head", "ledger.lock"}
+    assert files == {
+        "PRIVATE",
+        "plan.json",
+        "options.json",
+        "run.key",
+        "run.json",
+        "ledger.head",
+        "ledger.lock",
+    }
     assert run.folder.stat().st_mode & 0o077 == 0
     assert (run.folder / "run.key").stat().st_mode & 0o777 == 0o600
     again = Run.open(run.folder)
@@ -116,7 +130,9 @@ def test_altered_options_are_refused(run):
         Run.open(run.folder)
 
 
-@pytest.mark.parametrize("harm", ["{", "{}", "[]", "null", "[" * 100_000], ids=["cut", "empty", "list", "null", "deep"])
+@pytest.mark.parametrize(
+    "harm", ["{", "{}", "[]", "null", "[" * 100_000], ids=["cut", "empty", "list", "null", "deep"]
+)
 def test_a_plan_that_does_not_read(run, harm):
     (run.folder / "plan.json").write_text(harm)
     with pytest.raises(SfumatoError, match="does not read"):
@@ -184,8 +200,12 @@ def test_the_charge_is_the_plans_and_comes_first(run):
     salt = run.begin(RECORDS, 0)
     facts = run.ledger_facts()
     assert facts["events"] == json.loads((run.folder / "plan.json").read_text())["events"]
-    assert (facts["attempts"], facts["replays"]) == (1, 0) and facts["head"] == run.ledger.ledger.head
-    assert [c["run"] for c in facts["charges"]] == [run.id] and facts["total_epsilon"] == run.plan.epsilon
+    assert (facts["attempts"], facts["replays"]) == (1, 0) and facts[
+        "head"
+    ] == run.ledger.ledger.head
+    assert [c["run"] for c in facts["charges"]] == [run.id] and facts[
+        "total_epsilon"
+    ] == run.plan.epsilon
     assert run.ledger.bodies("ATTEMPT")[0]["salt"] == salt and len(salt) == 32
     with pytest.raises(SfumatoError, match="charged once"):
         run.charge(RECORDS)
@@ -220,5 +240,7 @@ def test_the_data_digest_is_keyed_and_secret(run, plan, tmp_path, ledger):
 
 
 def test_the_fingerprint_names_code_and_versions(run):
-    assert run.fingerprint["code"] == code_version() and {"torch", "diffusers"} <= set(run.fingerprint["versions"])
+    assert run.fingerprint["code"] == code_version() and {"torch", "diffusers"} <= set(
+        run.fingerprint["versions"]
+    )
     json.dumps(run.fingerprint)

@@ -1,4 +1,6 @@
-"""Inversion end to end on a tiny base: one run to a release, isolation, resume, shards, and what is left behind."""
+"""Inversion end to end on a tiny base: one run to a release, isolation, resume, shards, and what is
+left behind.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,8 @@ def test_a_folder_of_pictures_becomes_a_token_and_a_verified_release(artwork, ti
         facts = json.loads((tmp_path / name / "privacy.json").read_text())
         (query,) = facts["mechanism"]["one_shot"]
         assert (
-            query["noise_stddev"] >= plan.noise_multiplier * plan.clip_norm and facts["mechanism"]["billed_steps"] == 0
+            query["noise_stddev"] >= plan.noise_multiplier * plan.clip_norm
+            and facts["mechanism"]["billed_steps"] == 0
         )
     assert (tmp_path / "model" / "learned_embeds.safetensors").is_file()
     assert (
@@ -89,32 +92,51 @@ def test_a_folder_of_pictures_becomes_a_token_and_a_verified_release(artwork, ti
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, local_files_only=True)
     pipe.load_textual_inversion(tmp_path / "model")
     number = pipe.tokenizer.convert_tokens_to_ids("<artwork>")
-    assert torch.allclose(pipe.text_encoder.get_input_embeddings().weight[number], tokens["<artwork>"][0])
+    assert torch.allclose(
+        pipe.text_encoder.get_input_embeddings().weight[number], tokens["<artwork>"][0]
+    )
 
 
 def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path):
-    """The same noise, the same divisor: what is released differs by the missing unit's bounded vector over n, exactly."""
+    """The same noise, the same divisor: what is released differs by the missing unit's bounded
+    vector over n, exactly.
+    """
     from sfumato.privacy.mechanisms.mean import GRID
     from sfumato.privacy.random.keys import RunKey
     from sfumato.runs.prepared import rebuild
     from sfumato.training import open_latents
 
-    run = adapt(artwork, tiny_base, tmp_path / "run", keep_inversions=True, method_options=OPTIONS | {"shrink": False})
+    run = adapt(
+        artwork,
+        tiny_base,
+        tmp_path / "run",
+        keep_inversions=True,
+        method_options=OPTIONS | {"shrink": False},
+    )
     prepared, data = rebuild(run.plan, run.options), open_latents(run.folder / "cache")
-    geometry, plan, label = prepared.adaptation.inversion.geometry, run.plan, torch.zeros(1, dtype=torch.long)
+    geometry, plan, label = (
+        prepared.adaptation.inversion.geometry,
+        run.plan,
+        torch.zeros(1, dtype=torch.long),
+    )
     inverter = prepared.adaptation.inversion.inverter
-    rows = inverter.vectors(store.read_rows(run.folder, 24, inverter.geometry.dimensions), np.zeros(24, np.int64))
+    rows = inverter.vectors(
+        store.read_rows(run.folder, 24, inverter.geometry.dimensions), np.zeros(24, np.int64)
+    )
     row = geometry.coordinates(torch.from_numpy(rows[7:8]), label).numpy().astype(np.float64)
     released = []
     for _ in range(2):
-        vectors = inversion.release(run, prepared, data, RunKey(bytes(32)), 0, inversion.Work(keep=True))
+        vectors = inversion.release(
+            run, prepared, data, RunKey(bytes(32)), 0, inversion.Work(keep=True)
+        )
         released.append(geometry.coordinates(vectors, label).numpy())
         store.place_of(run.folder, 7).unlink(missing_ok=True)
     bounded = plan.aggregation.unit_rows(row, plan.clip_norm) * (plan.clip_norm / GRID)
     assert np.abs(bounded).max() > 1e-3
     assert np.allclose((released[0] - released[1]) * 24, bounded, atol=1e-5)
 
-    # A start that was to keep everything did not end, and the next was not to: nothing exact is left of it.
+    # A start that was to keep everything did not end, and the next was not to: nothing exact is
+    # left of it.
     assert (run.folder / "controls" / "one-image").exists()
     inversion.release(run, prepared, data, RunKey(bytes(32)), 0, inversion.Work())
     assert sorted(p.name for p in (run.folder / "controls").iterdir()) == ["anchor", "noise-only"]
@@ -127,18 +149,28 @@ def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
     for kept in (True, False):
         run = adapt(artwork, tiny_base, tmp_path / f"run-{kept}", keep_inversions=kept)
         verbs.synthesize(run, 12, tmp_path / f"pictures-{kept}", sampling=Sampling(steps=1))
-        rows = ("synthetic", "public_only", "noise_only", "one_image", "non_private") if kept else ("noise_only",)
-        found = evaluate.evaluate(run, tmp_path / f"pictures-{kept}", test=artwork, rows=rows, public_images=12)
+        rows = (
+            ("synthetic", "public_only", "noise_only", "one_image", "non_private")
+            if kept
+            else ("noise_only",)
+        )
+        found = evaluate.evaluate(
+            run, tmp_path / f"pictures-{kept}", test=artwork, rows=rows, public_images=12
+        )
         assert set(found.distances) == set(rows) and not found.utility
         assert all("FD-autoencoder" in figures for figures in found.distances.values())
     with pytest.raises(SfumatoError, match="--controls"):
         evaluate.evaluate(run, tmp_path / "pictures-False", test=artwork, rows=("non_private",))
-    other = adapt(artwork, tiny_base, tmp_path / "other", method="embedding", method_options={}, steps=1)
+    other = adapt(
+        artwork, tiny_base, tmp_path / "other", method="embedding", method_options={}, steps=1
+    )
     with pytest.raises(SfumatoError, match="--method inversion"):
         evaluate.evaluate(other, tmp_path / "pictures-True", test=artwork, rows=("noise_only",))
 
 
-def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(artwork, tiny_base, tmp_path):
+def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(
+    artwork, tiny_base, tmp_path
+):
     run = adapt(artwork, tiny_base, tmp_path / "run")
     verbs.export(run, tmp_path / "model")
     verbs.release(tmp_path / "model")
@@ -150,20 +182,34 @@ def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(artwork,
         facts = json.loads(json.dumps(good))
         change(facts, facts["mechanism"]["one_shot"][0])
         try:
-            return [name for name, passed, _ in [*check_privacy(facts), *check_facts(facts)] if not passed]
+            return [
+                name
+                for name, passed, _ in [*check_privacy(facts), *check_facts(facts)]
+                if not passed
+            ]
         except (ValueError, LookupError, TypeError):  # `verify` makes a failed check of it
             return ["unreadable"]
 
     assert failed(lambda facts, query: None) == []
-    assert "aggregation" in failed(lambda facts, query: query.update(noise_stddev=0.99 * query["noise_stddev"]))
-    assert "aggregation" in failed(lambda facts, query: query.update(sensitivity=0.5 * query["sensitivity"]))
+    assert "aggregation" in failed(
+        lambda facts, query: query.update(noise_stddev=0.99 * query["noise_stddev"])
+    )
+    assert "aggregation" in failed(
+        lambda facts, query: query.update(sensitivity=0.5 * query["sensitivity"])
+    )
     assert "events" in failed(lambda facts, query: query.update(noise=query["noise"] * 2))
     assert "events" in failed(lambda facts, query: facts["mechanism"].update(one_shot=[]))
     # The page that is signed says mechanism.noise_multiplier: it must be what is billed.
-    assert "aggregation" in failed(lambda facts, query: facts["mechanism"].update(noise_multiplier=100.0))
-    assert "aggregation" in failed(lambda facts, query: query.update(noise_stddev=100 * query["noise_stddev"]))
+    assert "aggregation" in failed(
+        lambda facts, query: facts["mechanism"].update(noise_multiplier=100.0)
+    )
+    assert "aggregation" in failed(
+        lambda facts, query: query.update(noise_stddev=100 * query["noise_stddev"])
+    )
     assert "aggregation" in failed(lambda facts, query: query.update(sampling_rate=0.01))
-    assert "aggregation" in failed(lambda facts, query: query.update(type="laplace", sampling_rate=0.5))
+    assert "aggregation" in failed(
+        lambda facts, query: query.update(type="laplace", sampling_rate=0.5)
+    )
     for query_says in (
         {"divisors": [True]},
         {"divisors": [24.0, 24.0]},
@@ -180,7 +226,9 @@ def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(artwork,
     assert "aggregation" in failed(hidden)
 
 
-def test_interrupted_and_sharded_runs_end_with_the_same_bytes(artwork, tiny_base, tmp_path, monkeypatch):
+def test_interrupted_and_sharded_runs_end_with_the_same_bytes(
+    artwork, tiny_base, tmp_path, monkeypatch
+):
     from sfumato.privacy.random.keys import RunKey
     from sfumato.training import Performance
 
@@ -198,7 +246,16 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(artwork, tiny_base
     real = inversion.invert
 
     def stopped(run, prepared, data, order, key, attempt, work, on_stage):
-        return real(run, prepared, data, order, key, attempt, replace(work, stop=lambda: next(calls)), on_stage)
+        return real(
+            run,
+            prepared,
+            data,
+            order,
+            key,
+            attempt,
+            replace(work, stop=lambda: next(calls)),
+            on_stage,
+        )
 
     monkeypatch.setattr("sfumato.runs.execute.invert", stopped)
     with pytest.raises(Interrupted):
@@ -211,7 +268,13 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(artwork, tiny_base
     again = verbs.adapt(artwork, output=tmp_path / "stopped", resume=True, keep_inversions=True)
     assert (again.model / "learned_embeds.safetensors").read_bytes() == wanted
 
-    first = adapt(artwork, tiny_base, tmp_path / "sharded", shard=(0, 2), performance=Performance(micro_batch=5))
+    first = adapt(
+        artwork,
+        tiny_base,
+        tmp_path / "sharded",
+        shard=(0, 2),
+        performance=Performance(micro_batch=5),
+    )
     assert not (first.folder / "model").exists()
     verbs.adapt(artwork, output=first.folder, resume=True, shard=(1, 2))
     assert len(list((first.folder / store.FOLDER).iterdir())) == 24
@@ -226,14 +289,24 @@ def test_a_second_noisy_sum_is_never_free(artwork, tiny_base, tmp_path):
 
     for steps in (0, -25):  # what a new attempt is billed by
         with pytest.raises(SfumatoError, match="checkpoint_steps"):
-            adapt(artwork, tiny_base, tmp_path / "run", shard=(3, 4), performance=Performance(checkpoint_steps=steps))
+            adapt(
+                artwork,
+                tiny_base,
+                tmp_path / "run",
+                shard=(3, 4),
+                performance=Performance(checkpoint_steps=steps),
+            )
     adapt(artwork, tiny_base, tmp_path / "run", shard=(3, 4))
     with pytest.raises(SfumatoError, match="retry reserve"):
         verbs.adapt(artwork, output=tmp_path / "run", resume=True, new_attempt=True)
 
 
-def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base, tmp_path, monkeypatch):
-    """Shards work side by side, whoever adds up works alone, and a shard that comes late finds the run finished."""
+def test_no_private_file_is_written_after_they_were_added_up(
+    artwork, tiny_base, tmp_path, monkeypatch
+):
+    """Shards work side by side, whoever adds up works alone, and a shard that comes late finds the
+    run finished.
+    """
     from sfumato.runs.lock import one_writer
 
     run = adapt(artwork, tiny_base, tmp_path / "run", shard=(0, 2))
@@ -250,7 +323,8 @@ def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base,
 
     def slow(path, reading):
         monkeypatch.setattr(page, "records_of", real)
-        verbs.adapt(artwork, output=run.folder, resume=True)  # while this shard reads, another process adds up
+        # while this shard reads, another process adds up
+        verbs.adapt(artwork, output=run.folder, resume=True)
         return real(path, reading)
 
     monkeypatch.setattr(page, "records_of", slow)
@@ -260,7 +334,9 @@ def test_no_private_file_is_written_after_they_were_added_up(artwork, tiny_base,
 
 
 def test_isolation_is_asked_for_the_rows_that_run(artwork, tiny_base, tmp_path, monkeypatch):
-    """However the measured memory wavers, and on every rank: what is checked is what the run's options say."""
+    """However the measured memory wavers, and on every rank: what is checked is what the run's
+    options say.
+    """
     from sfumato.methods.inversion.batch import Inverter
 
     checked, peaks = [], iter([2 << 30, 1 << 30, 4 << 30])
@@ -273,12 +349,21 @@ def test_isolation_is_asked_for_the_rows_that_run(artwork, tiny_base, tmp_path, 
 def test_one_token_a_class_with_person_units_and_several_vectors(tiny_images, tiny_base, tmp_path):
     options = OPTIONS | {"num_vectors": 2, "dimensions": 6}
     run = adapt(
-        tiny_images, tiny_base, tmp_path / "run", method_options=options, prompt="{class} circle", placeholder="<mark>"
+        tiny_images,
+        tiny_base,
+        tmp_path / "run",
+        method_options=options,
+        prompt="{class} circle",
+        placeholder="<mark>",
     )
     assert run.plan.aggregation.blocks == 3 and run.plan.trainable == 18
     assert run.plan.aggregation.divisors == (8.0, 8.0, 8.0)
-    found = {k: v for path in sorted(run.model.glob("*.safetensors")) for k, v in load_file(path).items()}
-    assert list(found) == ["<mark-0>", "<mark-1>", "<mark-2>"] and all(v.shape == (2, 16) for v in found.values())
+    found = {
+        k: v for path in sorted(run.model.glob("*.safetensors")) for k, v in load_file(path).items()
+    }
+    assert list(found) == ["<mark-0>", "<mark-1>", "<mark-2>"] and all(
+        v.shape == (2, 16) for v in found.values()
+    )
     verbs.export(run, tmp_path / "model")
     assert verbs.verify(verbs.release(tmp_path / "model")).ok
 
@@ -286,21 +371,34 @@ def test_one_token_a_class_with_person_units_and_several_vectors(tiny_images, ti
 def test_a_persons_pictures_are_one_unit(artwork, tiny_base, tmp_path):
     names = sorted(p.name for p in artwork.iterdir())
     (artwork / "metadata.csv").write_text(
-        "file_name,label,person\n" + "".join(f"{name},drawing,p{i // 3}\n" for i, name in enumerate(names))
+        "file_name,label,person\n"
+        + "".join(f"{name},drawing,p{i // 3}\n" for i, name in enumerate(names))
     )
     run = adapt(artwork, tiny_base, tmp_path / "run", unit="person", placeholder="<hand>")
-    assert run.plan.unit == "person" and run.plan.n_units == 8 and run.plan.aggregation.divisors == (8.0,)
+    assert (
+        run.plan.unit == "person"
+        and run.plan.n_units == 8
+        and run.plan.aggregation.divisors == (8.0,)
+    )
     verbs.export(run, tmp_path / "model")
     assert verbs.verify(verbs.release(tmp_path / "model")).ok
     statement = (tmp_path / "model" / "PRIVACY.md").read_text()
-    assert "any number, averaged before the bound" in statement and "1 noisy query is included" in statement
+    assert (
+        "any number, averaged before the bound" in statement
+        and "1 noisy query is included" in statement
+    )
 
 
 def test_the_papers_recipe_subsampled_is_priced_as_a_poisson_sample(artwork, tiny_base, tmp_path):
     run = adapt(
-        artwork, tiny_base, tmp_path / "run", expected_batch_size=12, relation="replace-one", keep_inversions=True,
+        artwork,
+        tiny_base,
+        tmp_path / "run",
+        expected_batch_size=12,
+        relation="replace-one",
+        keep_inversions=True,
         method_options={"inversion_steps": 2, "inversion_draws": 1, "aggregate": "unit"},
-    )  # fmt: skip
+    )
     (event,) = run.plan.events
     assert (event.sampling_rate, event.steps) == (0.5, 1) and run.plan.clip_norm == 1.0
     assert run.plan.aggregation.dimensions == 16 and not run.plan.aggregation.shrink
@@ -329,7 +427,15 @@ def test_a_unit_is_in_the_sample_with_all_of_its_images_or_none():
 
 
 def test_dp_sgd_on_one_token_runs_through_the_ordinary_loop(artwork, tiny_base, tmp_path):
-    run = adapt(artwork, tiny_base, tmp_path / "run", method="embedding", method_options={}, steps=2, clip_norm=1.0)
+    run = adapt(
+        artwork,
+        tiny_base,
+        tmp_path / "run",
+        method="embedding",
+        method_options={},
+        steps=2,
+        clip_norm=1.0,
+    )
     assert run.plan.aggregation is None and run.plan.trainable == 16
     assert list(load_file(run.model / "learned_embeds.safetensors")) == ["<artwork>"]
     verbs.synthesize(run, 2, tmp_path / "pictures", sampling=Sampling(steps=1))
@@ -347,9 +453,14 @@ def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tmp_path):
     assert poor.forecast.cosine < 0.75 and not poor.forecast.known and poor.forecast.needed > 24
     assert any("noise" in remark for remark in poor.remarks)
     public = verbs.plan(
-        artwork, epsilon=100.0, method="inversion", base=str(tiny_base), method_options=OPTIONS, prompt="{class}",
+        artwork,
+        epsilon=100.0,
+        method="inversion",
+        base=str(tiny_base),
+        method_options=OPTIONS,
+        prompt="{class}",
         public_data=make_tiny_images(tmp_path / "public", seed=9),
-    )  # fmt: skip
+    )
     assert public.forecast.known and public.plan.aggregation.subspace == "public"
     assert public.forecast.cosine > poor.forecast.cosine and public.estimate.seconds > 0
 
@@ -366,28 +477,48 @@ def test_public_images_place_the_anchor_and_are_not_needed_again(artwork, tiny_b
     token = load_file(done.model / "learned_embeds.safetensors")["<artwork>"]
     assert torch.isfinite(token).all() and not torch.allclose(token, run.start["anchor"])
     with pytest.raises(SfumatoError, match="--public-data is for"):
-        adapt(artwork, tiny_base, tmp_path / "other", public_data=public, method_options={"subspace": "none"})
+        adapt(
+            artwork,
+            tiny_base,
+            tmp_path / "other",
+            public_data=public,
+            method_options={"subspace": "none"},
+        )
 
 
 def test_a_private_picture_is_not_public(artwork, tiny_base, tmp_path):
-    """Their mean is released without noise: one picture of the private folder among them, under whatever name, is refused."""
+    """Their mean is released without noise: one picture of the private folder among them, under
+    whatever name, is refused.
+    """
     public = make_tiny_images(tmp_path / "public", seed=9)
     Image.open(artwork / "circle-000.png").save(public / "circle" / "another.png", compress_level=1)
     for path in (public, artwork):
         with pytest.raises(SfumatoError, match="among the private ones"):
             adapt(artwork, tiny_base, tmp_path / "run", public_data=path)
-    saliency = {"method": "saliency", "method_options": {"choose": "public"}, "unlabelled": True, "prompt": "circle"}
+    saliency = {
+        "method": "saliency",
+        "method_options": {"choose": "public"},
+        "unlabelled": True,
+        "prompt": "circle",
+    }
     with pytest.raises(SfumatoError, match="among the private ones"):
         adapt(artwork, tiny_base, tmp_path / "run", public_data=public, **saliency)
     assert not (tmp_path / "run").exists()
 
 
 def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, tmp_path):
-    """The whole way from files to private embeddings, with a picture that cannot be read in the other data set."""
+    """The whole way from files to private embeddings, with a picture that cannot be read in the
+    other data set.
+    """
     rows = {}
     records = load_records(artwork, unlabelled=True)
     prepared = prepare(
-        records, epsilon=4.0, method="inversion", base=str(tiny_base), method_options=OPTIONS, prompt="{class}"
+        records,
+        epsilon=4.0,
+        method="inversion",
+        base=str(tiny_base),
+        method_options=OPTIONS,
+        prompt="{class}",
     )
     for name in ("all", "without"):
         if name == "without":
@@ -398,15 +529,23 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
         from sfumato.training import build_latents
 
         data = build_latents(
-            tmp_path / name, records.n, lambda slots, r=records: r.load(slots, 16), lambda i: encode_images(prepared.base, i),
-            np.where(records.usable, records.labels, -1), records.unit, order=records.reading_order,
-        )  # fmt: skip
+            tmp_path / name,
+            records.n,
+            lambda slots, r=records: r.load(slots, 16),
+            lambda i: encode_images(prepared.base, i),
+            np.where(records.usable, records.labels, -1),
+            records.unit,
+            order=records.reading_order,
+        )
         inverter = prepared.adaptation.inversion.inverter
         rows[name] = [
-            inverter.invert(data, c, RunKey(bytes(32)))[0] for c in inversion.chunks(records.reading_order, 7)
+            inverter.invert(data, c, RunKey(bytes(32)))[0]
+            for c in inversion.chunks(records.reading_order, 7)
         ]
     gone = [
-        i for i in range(24) if not np.array_equal(np.concatenate(rows["all"])[i], np.concatenate(rows["without"])[i])
+        i
+        for i in range(24)
+        if not np.array_equal(np.concatenate(rows["all"])[i], np.concatenate(rows["without"])[i])
     ]
     assert len(gone) == 1 and not np.concatenate(rows["without"])[gone[0]].any()
 
@@ -420,7 +559,10 @@ def test_options_that_do_not_fit_are_refused(artwork, tiny_base, tmp_path):
         ({"method_options": {"dimensions": 17}}, "--dimensions 17"),
         ({"placeholder": "Circle"}, "placeholder"),
         ({"embedder": False}, "--no-embedder"),
-        ({"method": "lora", "method_options": {}, "shard": (0, 2), "unlabelled": True}, "--method inversion"),
+        (
+            {"method": "lora", "method_options": {}, "shard": (0, 2), "unlabelled": True},
+            "--method inversion",
+        ),
     ):
         with pytest.raises(SfumatoError, match=words):
             adapt(artwork, tiny_base, tmp_path / "run", **changes)

@@ -1,4 +1,6 @@
-"""Looks: whoever sees exact private scores leaves a row, and every later certificate of a run on these images says how often that was."""
+"""Looks: whoever sees exact private scores leaves a row, and every later certificate of a run on
+these images says how often that was.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,27 @@ def place(tiny_base, tiny_images, tmp_path_factory):
     for name in ("circle", "cross", "square"):
         (place / "held-out" / name).mkdir(parents=True)
         for i in range(4):
-            Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(place / "held-out" / name / f"{i}.png")
+            Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(
+                place / "held-out" / name / f"{i}.png"
+            )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         for name in "ab":
             verbs.adapt(
-                tiny_images, output=place / name, ledger=place / "ledger.sqlite", epsilon=8.0, delta=1e-3, base=str(tiny_base),
-                method="lora", method_options={"rank": 2}, steps=2,
-            )  # fmt: skip
-            verbs.synthesize(place / name, 12, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True)
+                tiny_images,
+                output=place / name,
+                ledger=place / "ledger.sqlite",
+                epsilon=8.0,
+                delta=1e-3,
+                base=str(tiny_base),
+                method="lora",
+                method_options={"rank": 2},
+                steps=2,
+            )
+            verbs.synthesize(
+                place / name, 12, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
+            )
         yield place
 
 
@@ -55,7 +68,13 @@ def site(place, tmp_path):
 
 def look(site, run="a", **said):
     run = Run.open(site / run, site / "ledger.sqlite")
-    said = {"test": site / "held-out", "classifiers": ("logistic",), "seeds": (0,), "steps": 2, "distances": False} | said
+    said = {
+        "test": site / "held-out",
+        "classifiers": ("logistic",),
+        "seeds": (0,),
+        "steps": 2,
+        "distances": False,
+    } | said
     return evaluate.evaluate(run, site / f"draft-{run.folder.name}", public_images=12, **said)
 
 
@@ -70,12 +89,16 @@ def certificate(folder) -> dict:
 def test_a_look_at_one_run_stands_in_the_release_of_another(site):
     look(site)
     look(site, seeds=(0, 1))
-    assert [row["what"] for row in rows(site)] == [["accuracy"]] * 2 and all(row["internal"] for row in rows(site))
+    assert [row["what"] for row in rows(site)] == [["accuracy"]] * 2 and all(
+        row["internal"] for row in rows(site)
+    )
     verbs.release(site / "draft-b", ledger=site / "ledger.sqlite")  # drafted before anybody looked
     assert certificate(site / "draft-b")["looks"]["exact"] == 2
     for name in ("privacy.json", "PRIVACY.md", "README.md", "report.html"):
         text = (site / "draft-b" / name).read_text()
-        assert "Chosen after 2 looks at exact private scores; the choice is not covered." in text, name
+        assert "Chosen after 2 looks at exact private scores; the choice is not covered." in text, (
+            name
+        )
     verbs.export(Run.open(site / "b", site / "ledger.sqlite"), site / "model")
     assert json.loads((site / "model" / DRAFT).read_text())["certificate"]["looks"]["exact"] == 2
     # The pictures that were looked at count as well: a run on them would carry the looks.
@@ -114,7 +137,9 @@ def test_every_way_to_exact_figures_is_a_look(site, tiny_images):
 
 def test_an_evaluation_of_before_counts(site):
     (site / "a" / "evaluation").mkdir()
-    (site / "a" / "evaluation" / "utility.json").write_text(json.dumps({"PRIVATE": "old", "utility": {}}))
+    (site / "a" / "evaluation" / "utility.json").write_text(
+        json.dumps({"PRIVATE": "old", "utility": {}})
+    )
     run = Run.open(site / "a", site / "ledger.sqlite")
     assert looks_of(run)["exact"] == 1
     look(site)
@@ -124,7 +149,22 @@ def test_an_evaluation_of_before_counts(site):
 def test_the_command_line_says_that_it_is_recorded(site, capsys):
     words = ["--ledger", str(site / "ledger.sqlite")]
     words = [str(site / "a"), str(site / "draft-a"), "--test", str(site / "held-out"), *words]
-    assert main(["evaluate", *words, "--classifiers", "logistic", "--seeds", "1", "--steps", "2", "--no-distances"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                *words,
+                "--classifiers",
+                "logistic",
+                "--seeds",
+                "1",
+                "--steps",
+                "2",
+                "--no-distances",
+            ]
+        )
+        == 0
+    )
     assert "row of the ledger" in capsys.readouterr().out and len(rows(site)) == 1
     assert main(["release", str(site / "draft-a"), "--ledger", str(site / "ledger.sqlite")]) == 0
     assert certificate(site / "draft-a")["looks"]["exact"] == 1
@@ -136,8 +176,11 @@ def test_what_only_the_ledger_knows_is_not_known_without_it(site):
     with pytest.raises(LedgerFault, match="leave --without-ledger out"):
         verbs.release(site / "draft-b", ledger=site / "ledger.sqlite", without_ledger=True)
     draft = json.loads((site / "draft-b" / DRAFT).read_text())
-    (site / "draft-b" / DRAFT).write_text(json.dumps(draft | {"ledger": str(site / "ledger.sqlite")}))
-    with pytest.raises(LedgerFault, match="leave --without-ledger out"):  # the one that the draft names
+    (site / "draft-b" / DRAFT).write_text(
+        json.dumps(draft | {"ledger": str(site / "ledger.sqlite")})
+    )
+    # the one that the draft names
+    with pytest.raises(LedgerFault, match="leave --without-ledger out"):
         verbs.release(site / "draft-b", without_ledger=True)
     (site / "draft-b" / DRAFT).write_text(json.dumps(draft | {"ledger": str(site / "gone.sqlite")}))
     verbs.release(site / "draft-b", without_ledger=True)
@@ -145,11 +188,17 @@ def test_what_only_the_ledger_knows_is_not_known_without_it(site):
     assert facts["looks"]["exact"] is None and facts["later_choices"].startswith("Not known")
     for name in ("README.md", "PRIVACY.md", "report.html"):
         text = (site / "draft-b" / name).read_text()
-        assert facts["looks"]["statement"] in text and facts["later_choices"] in text and "No look" not in text, name
+        assert (
+            facts["looks"]["statement"] in text
+            and facts["later_choices"] in text
+            and "No look" not in text
+        ), name
     report = verbs.verify(site / "draft-b", site / "ledger.sqlite")
     assert report.ok and "does not know of looks, and the ledger has 1 now" in report.checks[-1][2]
     # A figure where nobody asked is no figure.
-    assert not check_looks(facts | {"looks": looks_facts(0)}) and not check_looks({**facts, "later_choices": None})
+    assert not check_looks(facts | {"looks": looks_facts(0)}) and not check_looks(
+        {**facts, "later_choices": None}
+    )
 
 
 def test_the_ledger_knows_how_many_looks_there_were_at_the_release(site):
@@ -167,20 +216,39 @@ def test_the_ledger_knows_how_many_looks_there_were_at_the_release(site):
     # Whoever finishes it past the ledger leaves no row: then the looks that are missing are said.
     finalise(site / "draft-a")
     found = certified.check_certificate(book, site / "draft-a" / "privacy.json").missing
-    assert found == ("the ledger has 2 more looks than it says, some of them perhaps before this release, whose row is not known",)
+    assert found == (
+        (
+            "the ledger has 2 more looks than it says, some of them perhaps before this release,"
+            " whose row is not known"
+        ),
+    )
 
 
 def test_a_public_test_set_is_never_private_again(site, tiny_images):
-    """Exact figures of these images were seen, for nothing: a promise about them would be an empty one."""
+    """Exact figures of these images were seen, for nothing: a promise about them would be an empty
+    one.
+    """
     look(site, public_test=True)
     look(site, public_test=True, seeds=(1,))  # a real public test set is used as often as one likes
     ledger = budget.open_ledger(site / "ledger.sqlite")
     found = [row.body for row in ledger.chain.of("PUBLIC")]
     assert [body["count"] for body in found] == [12] and "--public-test" in found[0]["decided"]
     with pytest.raises(BudgetError, match="taken as public before"):
-        verbs.adapt(site / "held-out", output=site / "c", ledger=site / "ledger.sqlite", epsilon=8.0, delta=1e-3, steps=2)
+        verbs.adapt(
+            site / "held-out",
+            output=site / "c",
+            ledger=site / "ledger.sqlite",
+            epsilon=8.0,
+            delta=1e-3,
+            steps=2,
+        )
     assert not (site / "c").exists() and len(ledger.chain.of("CHARGE")) == 2
     verbs.export(Run.open(site / "b", site / "ledger.sqlite"), site / "model")
     verbs.export(Run.open(site / "a", site / "ledger.sqlite"), site / "judged")
-    said = [json.loads((site / name / DRAFT).read_text())["certificate"]["public_facts"]["public_inputs"] for name in ("model", "judged")]
+    said = [
+        json.loads((site / name / DRAFT).read_text())["certificate"]["public_facts"][
+            "public_inputs"
+        ]
+        for name in ("model", "judged")
+    ]
     assert [[entry["count"] for entry in entries] for entries in said] == [[], [12]]

@@ -1,4 +1,6 @@
-"""Before the charge the machine is asked whether one record moves the integer sum by its bound at most."""
+"""Before the charge the machine is asked whether one record moves the integer sum by its bound at
+most.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ from sfumato.runs.execute import check_gradients, check_neighbours
 def prepared(tiny_images, tiny_base):
     records = load_records(tiny_images, classes=["circle", "cross", "square"])
     return prepare(
-        records, epsilon=8.0, delta=1e-3, method="lora", base=str(tiny_base), method_options={"rank": 2}, steps=2, clip_norm=1e-3
+        records,
+        epsilon=8.0,
+        delta=1e-3,
+        method="lora",
+        base=str(tiny_base),
+        method_options={"rank": 2},
+        steps=2,
+        clip_norm=1e-3,
     )
 
 
@@ -26,22 +35,30 @@ def test_records_that_leave_each_other_alone_pass(prepared):
 
 
 def test_a_record_that_changes_the_others_is_refused(prepared, monkeypatch):
-    """A loss that couples the rows only where the loop computes it: the comparison with autograd does not see it."""
+    """A loss that couples the rows only where the loop computes it: the comparison with autograd
+    does not see it.
+    """
     right = prepared.adaptation.row_losses
 
     def coupled(batch):
-        sign = 1.0 if bool((batch.weight > 0).all()) else -1.0  # another record's presence turns every gradient round
+        # another record's presence turns every gradient round
+        sign = 1.0 if bool((batch.weight > 0).all()) else -1.0
         return right(batch) * sign
 
     object.__setattr__(prepared.adaptation, "row_losses", coupled)
     with pytest.raises(ModelError, match="gradients of others|more than its bound"):
         check_gradients(prepared, lambda stage: None)
-    assert not any(torch.is_grad_enabled() and p.grad is not None for p in prepared.adaptation.trainable.values())
+    assert not any(
+        torch.is_grad_enabled() and p.grad is not None
+        for p in prepared.adaptation.trainable.values()
+    )
 
 
 @pytest.mark.parametrize("micro_batch", [2, 12])
 def test_a_little_of_another_record_is_enough_to_refuse(prepared, micro_batch):
-    """Far less than the bound shows, in the run's own micro-batch, which may be longer than the check's least."""
+    """Far less than the bound shows, in the run's own micro-batch, which may be longer than the
+    check's least.
+    """
     right, sizes = prepared.adaptation.row_losses, []
 
     def coupled(batch):

@@ -1,4 +1,6 @@
-"""Before the charge: what follows it is priced and tried; what could not be released is refused, and nothing is spent or left behind."""
+"""Before the charge: what follows it is priced and tried; what could not be released is refused,
+and nothing is spent or left behind.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,11 @@ HARM = {
     "group table": (prices, "record_groups", TypeError("unsupported operand")),
     "curve": (accounting, "curve", OverflowError("too large")),
     "report": ("sfumato.releases.report", "render", KeyError("m")),
-    "certificate": (certificate, "mechanism", SfumatoError("the plan has a probe that its events do not pay for")),
+    "certificate": (
+        certificate,
+        "mechanism",
+        SfumatoError("the plan has a probe that its events do not pay for"),
+    ),
     "sampler": (preflight, "write_dataset", SfumatoError("pictures that are not finite")),
     "export": (preflight, "lay_out_model", ValueError("no such tensor")),
     "saving": (preflight, "_untrained", RuntimeError("weights share memory")),
@@ -58,17 +64,27 @@ HARM = {
 
 
 @pytest.mark.parametrize("what", HARM)
-def test_what_would_fail_after_the_charge_is_refused_before_it(tiny_images, settings, tmp_path, monkeypatch, ledger_of_the_test, what):
+def test_what_would_fail_after_the_charge_is_refused_before_it(
+    tiny_images, settings, tmp_path, monkeypatch, ledger_of_the_test, what
+):
     room, name, error = HARM[what]
 
     def fails(*_, **__):
         raise error
 
     instead = fails if error else lambda _: SimpleNamespace(free=1000)
-    monkeypatch.setattr(f"{room}.{name}" if isinstance(room, str) else room, *([] if isinstance(room, str) else [name]), instead)
+    monkeypatch.setattr(
+        f"{room}.{name}" if isinstance(room, str) else room,
+        *([] if isinstance(room, str) else [name]),
+        instead,
+    )
     with pytest.raises(MachineError if what == "disk" else SfumatoError) as refused:
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
-    assert "\n" not in str(refused.value) and not charged(ledger_of_the_test) and not (tmp_path / "run").exists()
+    assert (
+        "\n" not in str(refused.value)
+        and not charged(ledger_of_the_test)
+        and not (tmp_path / "run").exists()
+    )
 
 
 def test_the_prices_are_kept_and_read_again(tiny_images, settings, tmp_path, monkeypatch):
@@ -76,9 +92,17 @@ def test_the_prices_are_kept_and_read_again(tiny_images, settings, tmp_path, mon
     kept = json.loads((run.folder / PRICES).read_text())
     assert kept["events"] == run.plan.to_json()["events"] and kept["epsilon"] == run.plan.epsilon
     assert not (run.folder / preflight.TRIAL).exists()
-    monkeypatch.setattr(certificate, "prices_of", lambda **_: pytest.fail("they were priced before the charge"))
-    draft = json.loads((verbs.export(run, tmp_path / "out", keep_key=True) / "synthesis.json").read_text())["certificate"]
-    assert draft["curve"] == kept["curve"] and draft["k_table"] == kept["k_table"] and draft["mu"]["value"] == kept["mu"]
+    monkeypatch.setattr(
+        certificate, "prices_of", lambda **_: pytest.fail("they were priced before the charge")
+    )
+    draft = json.loads(
+        (verbs.export(run, tmp_path / "out", keep_key=True) / "synthesis.json").read_text()
+    )["certificate"]
+    assert (
+        draft["curve"] == kept["curve"]
+        and draft["k_table"] == kept["k_table"]
+        and draft["mu"]["value"] == kept["mu"]
+    )
 
 
 @pytest.mark.parametrize("harm", ["altered", "gone"])
@@ -87,15 +111,25 @@ def test_prices_that_were_altered_are_made_anew(tiny_images, settings, tmp_path,
     place = run.folder / PRICES
     kept = json.loads(place.read_text())
     place.unlink() if harm == "gone" else place.write_text(json.dumps(kept | {"mu": 0.01}))
-    draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())["certificate"]
+    draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())[
+        "certificate"
+    ]
     assert draft["mu"]["value"] == kept["mu"]
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "saliency", "embedding"])
 def test_a_trial_leaves_training_as_it_is(tiny_images, settings, tmp_path, monkeypatch, method):
     """Saving may merge adapters into a base: the trial does so on one of its own."""
-    asked = {**settings, "method": method, "steps": 1, "prompt": "a {class}", "embedder": True if method != "embedding" else None}
-    asked["method_options"] = {"keep": 3, "probe_units": 8, "probe_draws": 1, "rank": 2} if method == "saliency" else {}
+    asked = {
+        **settings,
+        "method": method,
+        "steps": 1,
+        "prompt": "a {class}",
+        "embedder": True if method != "embedding" else None,
+    }
+    asked["method_options"] = (
+        {"keep": 3, "probe_units": 8, "probe_draws": 1, "rank": 2} if method == "saliency" else {}
+    )
     seen = []
     right = preflight._try_model
 
@@ -110,7 +144,9 @@ def test_a_trial_leaves_training_as_it_is(tiny_images, settings, tmp_path, monke
     assert seen == [True] and run.model.exists()
 
 
-def test_a_base_that_only_its_own_scheduler_samples_is_taken(tiny_images, settings, tmp_path, monkeypatch):
+def test_a_base_that_only_its_own_scheduler_samples_is_taken(
+    tiny_images, settings, tmp_path, monkeypatch
+):
     right, asked = preflight.write_dataset, []
 
     def write(base, out, *, sampling, **more):
@@ -126,7 +162,9 @@ def test_a_base_that_only_its_own_scheduler_samples_is_taken(tiny_images, settin
 
 @pytest.mark.parametrize("batch", [24, 12])
 def test_every_unit_in_every_step_is_released(tiny_images, settings, tmp_path, batch):
-    """The default for up to 64 units: a draw of all of them is a plain Gaussian, for one record and for several that belong together."""
+    """The default for up to 64 units: a draw of all of them is a plain Gaussian, for one record and
+    for several that belong together.
+    """
     asked = settings | {"expected_batch_size": batch, "method": "attention", "method_options": {}}
     run = verbs.adapt(tiny_images, output=tmp_path / "run", **asked)
     folder = verbs.release(verbs.synthesize(run, 2, tmp_path / "out"))

@@ -1,4 +1,6 @@
-"""The probe end to end: sensitivity on neighbours, one run through the ledger, replay, and the free controls."""
+"""The probe end to end: sensitivity on neighbours, one run through the ledger, replay, and the free
+controls.
+"""
 
 from __future__ import annotations
 
@@ -67,16 +69,21 @@ def toy():
         x = (batch.mean + batch.std * batch.latent_noise + batch.noise).flatten(0, 1)
         return model(x).square().mean(1) * batch.weight.flatten()
 
-    weights = {n: m.weight for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    weights = {
+        n: m.weight for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))
+    }
     return model, weights, losses
 
 
 def latents(mean, label=None):
     n = len(mean)
     return LatentData(
-        mean, np.full(mean.shape, 0.1, np.float16), np.zeros(n, np.int64) if label is None else label,
-        np.arange(n), np.arange(n + 1),
-    )  # fmt: skip
+        mean,
+        np.full(mean.shape, 0.1, np.float16),
+        np.zeros(n, np.int64) if label is None else label,
+        np.arange(n),
+        np.arange(n + 1),
+    )
 
 
 def total(toy, probe, data, attempt=0, micro_batch=16):
@@ -97,7 +104,9 @@ PROBES = {
 
 @pytest.mark.parametrize("kind", PROBES)
 def test_no_neighbour_moves_the_scores_by_more_than_the_bound(toy, kind):
-    """125 random neighbours for each of four scores (500 together): one unit zeroed, replaced, planted huge, or made NaN."""
+    """125 random neighbours for each of four scores (500 together): one unit zeroed, replaced,
+    planted huge, or made NaN.
+    """
     score, votes, clip_norm, per_size = PROBES[kind]
     probe = Probe(tuple(toy[1]), 2, score, votes, clip_norm, per_size, 30.0, 2, 1.0, 1.0)
     rng = np.random.default_rng(len(kind))
@@ -121,12 +130,15 @@ def test_no_neighbour_moves_the_scores_by_more_than_the_bound(toy, kind):
         other, _ = total(toy, probe, latents(changed, label))
         moved = float((other - whole).double().norm()) * probe.grid
         # a changed unit is two zero-outs away, so at most twice the bound; in fact sqrt(2) of it
-        bound = probe.sensitivity * (1 if kind_of_change in (0, 2, 3, 4) or unit in (4,) else 2**0.5)
+        bound = probe.sensitivity * (
+            1 if kind_of_change in (0, 2, 3, 4) or unit in (4,) else 2**0.5
+        )
         if unit not in units:
             assert moved == 0
         assert moved <= bound, (unit, kind_of_change)
         moves.append(moved)
-    assert max(moves) > 0.3 * probe.sensitivity or kind == "per size"  # the test would see a bound that is too small
+    # the test would see a bound that is too small
+    assert max(moves) > 0.3 * probe.sensitivity or kind == "per size"
 
 
 def test_micro_batches_change_nothing(toy):
@@ -145,10 +157,15 @@ def test_the_probe_has_addresses_of_its_own(toy):
 @pytest.fixture(scope="module")
 def settings(tiny_base):
     return {
-        "epsilon": 4.0, "delta": 1e-2, "base": str(tiny_base), "method": "saliency", "expected_batch_size": 8, "steps": 3,
+        "epsilon": 4.0,
+        "delta": 1e-2,
+        "base": str(tiny_base),
+        "method": "saliency",
+        "expected_batch_size": 8,
+        "steps": 3,
         "method_options": {"rank": 2, "keep": 5, "probe_units": 16, "probe_draws": 2},
         "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-    }  # fmt: skip
+    }
 
 
 class Killed(BaseException):
@@ -156,14 +173,19 @@ class Killed(BaseException):
 
 
 def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch):
-    """Charged, then read, probed once, recorded; killed while training it resumes without a second look."""
+    """Charged, then read, probed once, recorded; killed while training it resumes without a second
+    look.
+    """
     looked = []
     original = execute.choose_matrices
 
     def choose(run, prepared, data, key, attempt):
         (began,) = run.ledger.bodies("ATTEMPT")
         assert key._secret == KEY.for_attempt(began["salt"])._secret and attempt == 0
-        assert run.ledger.charged_events() == run.plan.to_json()["events"] and len(run.plan.events) == 2
+        assert (
+            run.ledger.charged_events() == run.plan.to_json()["events"]
+            and len(run.plan.events) == 2
+        )
         looked.append(run.ledger.bodies("PROBE"))
         return original(run, prepared, data, key, attempt)
 
@@ -215,21 +237,37 @@ def test_a_death_before_the_record_replays_the_same_scores_and_may_not_pay_for_n
     assert run.ledger.bodies("PROBE") == kept and len(run.ledger.bodies("REPLAY")) == 1
 
 
-def test_a_new_attempt_after_the_probe_keeps_its_choice_and_the_release_tells_of_both(tiny_images, settings, tmp_path):
-    """One look for good: the retry draws fresh noise for training only, and every figure can be priced again."""
+def test_a_new_attempt_after_the_probe_keeps_its_choice_and_the_release_tells_of_both(
+    tiny_images, settings, tmp_path
+):
+    """One look for good: the retry draws fresh noise for training only, and every figure can be
+    priced again.
+    """
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "run", retry_fraction=1.0, progress=dies_at_once, **settings)
+        verbs.adapt(
+            tiny_images,
+            output=tmp_path / "run",
+            retry_fraction=1.0,
+            progress=dies_at_once,
+            **settings,
+        )
     (facts,) = Run.open(tmp_path / "run").ledger.bodies("PROBE")
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True, new_attempt=True)
     first, second = run.ledger.bodies("ATTEMPT")
-    assert first["salt"] != second["salt"] and run.ledger.bodies("PROBE") == [facts] and facts["attempt"] == 0
+    assert (
+        first["salt"] != second["salt"]
+        and run.ledger.bodies("PROBE") == [facts]
+        and facts["attempt"] == 0
+    )
     assert budget.price(run.group().charges, False) == run.plan.epsilon
     verbs.export(run, tmp_path / "model")
     out = verbs.release(tmp_path / "model")
     assert verbs.verify(out).ok, verbs.verify(out).checks
     told = json.loads((out / "privacy.json").read_text())
     assert told["selection"]["scores"] == facts["scores"] and told["ledger"]["run"] == run.id
-    assert told["ledger"]["charges"] == [{"run": run.id, "epsilon": run.plan.epsilon, "events": told["events"]}]
+    assert told["ledger"]["charges"] == [
+        {"run": run.id, "epsilon": run.plan.epsilon, "events": told["events"]}
+    ]
     assert [leaf["count"] for leaf in told["event_tree"]["of"]] == [1, 6]
 
 
@@ -240,7 +278,13 @@ def test_a_probe_is_recorded_once_and_by_the_newest_attempt_only(tmp_path):
     with pytest.raises(LedgerError, match="needs a ATTEMPT"):
         rows.append("PROBE", {"attempt": 0})
     events = [{"type": "gaussian", "noise_multiplier": 1.0, "count": 1}]
-    body = {"events": events, "unit": "record", "relation": "zero-out", "delta": 1e-5, "epsilon": 1.0}
+    body = {
+        "events": events,
+        "unit": "record",
+        "relation": "zero-out",
+        "delta": 1e-5,
+        "epsilon": 1.0,
+    }
     ledger.charge("a", ledger.identify([b"x"]), body, lambda charges, released: 1.0)
     rows.begin({"billed": 0}, expected=0, reserve=1)
     with pytest.raises(LedgerError, match="another copy"):
@@ -251,7 +295,9 @@ def test_a_probe_is_recorded_once_and_by_the_newest_attempt_only(tmp_path):
 
 
 def test_the_probe_of_another_attempt_has_another_sample_and_other_noise(toy):
-    """A copied run folder starts with other salt, so nothing of one probe can be subtracted from another."""
+    """A copied run folder starts with other salt, so nothing of one probe can be subtracted from
+    another.
+    """
     probe = Probe(tuple(toy[1]), 2, "votes", 2, None, False, 30.0, 2, 1.0, 1.0)
     keys = [KEY.for_attempt(salt * 32) for salt in "ab"]
     drawn = [poisson(key, STEP, 0, 1000, 0.5).tolist() for key in keys]
@@ -272,7 +318,9 @@ def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monke
 def prepared(tiny_images, settings, public=None, **options):
     records = inputs.load_records(tiny_images)
     said = {k: v for k, v in settings.items() if k != "epsilon"}
-    said |= {"method_options": settings["method_options"] | options} | ({"public_data": public} if public else {})
+    said |= {"method_options": settings["method_options"] | options} | (
+        {"public_data": public} if public else {}
+    )
     return inputs.prepare_as_asked(records, settings["epsilon"], said)
 
 
@@ -281,14 +329,19 @@ def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path)
     public = make_tiny_images(tmp_path / "public", per_class=2, seed=9)
     by_public = prepared(tiny_images, settings, public, choose="public")
     for found, how in ((by_chance, "random"), (by_public, "public")):
-        assert found.plan.probe is None and len(found.plan.events) == 1 and len(found.adaptation.targets) == 5
+        assert (
+            found.plan.probe is None
+            and len(found.plan.events) == 1
+            and len(found.adaptation.targets) == 5
+        )
         assert found.options["selection"]["how"] == how
         assert tuple(found.options["selection"]["selected"]) == found.adaptation.targets
         again = probing.rebuild(found.plan, found.options)
         assert again.adaptation.targets == found.adaptation.targets
     scores = by_public.options["selection"]["scores"]
     assert sum(scores) == pytest.approx(6 * 5)  # six public pictures with five votes each, no noise
-    assert prepared(tiny_images, settings, keep=1.0).plan.probe is None  # nothing to choose, nothing to pay
+    # nothing to choose, nothing to pay
+    assert prepared(tiny_images, settings, keep=1.0).plan.probe is None
     with pytest.raises(SfumatoError, match="needs --public-data"):
         prepared(tiny_images, settings, choose="public")
     with pytest.raises(SfumatoError, match="add one, or leave it out"):
@@ -300,7 +353,9 @@ def test_adapters_start_from_public_gradients_and_resume_with_them(tiny_images, 
     options = {"rank": 2, "adapter_init": "public", "freeze_a": True}
     said = settings | {"method": "lora", "method_options": options}
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "run", public_data=public, progress=dies_at_once, **said)
+        verbs.adapt(
+            tiny_images, output=tmp_path / "run", public_data=public, progress=dies_at_once, **said
+        )
     run = Run.open(tmp_path / "run")
     assert all(torch.allclose(v @ v.T, torch.eye(2), atol=1e-4) for v in run.start.values())
     assert verbs.adapt(tiny_images, output=tmp_path / "run", resume=True).model.is_dir()

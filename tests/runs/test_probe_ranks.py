@@ -1,4 +1,6 @@
-"""Two ranks ask the same units, add integers, and draw one noise: the same scores and the same choice as one."""
+"""Two ranks ask the same units, add integers, and draw one noise: the same scores and the same
+choice as one.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +42,20 @@ def launch(world: int, images: Path, base: Path, output: Path) -> dict:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(world)}
+    shared = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": str(world),
+    }
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     words = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(images), str(base), str(output)]
     started = [
-        subprocess.Popen(words, env={**os.environ, **shared, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            words,
+            env={**os.environ, **shared, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(world)
     ]
     for process in started:
@@ -56,4 +67,6 @@ def launch(world: int, images: Path, base: Path, output: Path) -> dict:
 
 @pytest.mark.slow
 def test_two_ranks_choose_as_one(tiny_images, tiny_base, tmp_path):
-    assert launch(1, tiny_images, tiny_base, tmp_path / "one") == launch(2, tiny_images, tiny_base, tmp_path / "two")
+    assert launch(1, tiny_images, tiny_base, tmp_path / "one") == launch(
+        2, tiny_images, tiny_base, tmp_path / "two"
+    )

@@ -11,21 +11,37 @@ from sfumato.privacy.ledger.ledger import Ledger, RunLedger
 from sfumato.releases import DRAFT
 from sfumato.runs import release
 
-BODY = {"events": [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}], "epsilon": 1.0, "unit": "record", "relation": "zero-out",
-        "delta": 1e-5}  # fmt: skip
+BODY = {
+    "events": [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}],
+    "epsilon": 1.0,
+    "unit": "record",
+    "relation": "zero-out",
+    "delta": 1e-5,
+}
 
 
 @pytest.fixture
 def finish(tmp_path, monkeypatch):
-    """`finishing.finish` on a draft of a run whose captions were charged and that was evaluated; pages are not written."""
+    """`finishing.finish` on a draft of a run whose captions were charged and that was evaluated;
+    pages are not written.
+    """
     book = Ledger(tmp_path / "ledger.sqlite")
     RunLedger(book, "run").append("PLAN", {})
     captions = book.public.caption_keys(["Jane Doe, melanoma", "cat"])
-    book.charge("run", book.identify([b"A" * 32]), BODY, lambda charges, released: 1.0, captions=captions)
+    book.charge(
+        "run", book.identify([b"A" * 32]), BODY, lambda charges, released: 1.0, captions=captions
+    )
     (tmp_path / "run" / "evaluation").mkdir(parents=True)
-    figures = {"utility": {"synthetic": [{"mean": 0.834567, "n_test": 120}]}, "distances": {"FD": 12.3456}}
+    figures = {
+        "utility": {"synthetic": [{"mean": 0.834567, "n_test": 120}]},
+        "distances": {"FD": 12.3456},
+    }
     (tmp_path / "run" / "evaluation" / "utility.json").write_text(json.dumps(figures))
-    draft = {"ledger": str(book.path), "run_folder": str(tmp_path / "run"), "certificate": {"ledger": {"run": "run"}}}
+    draft = {
+        "ledger": str(book.path),
+        "run_folder": str(tmp_path / "run"),
+        "certificate": {"ledger": {"run": "run"}},
+    }
     (tmp_path / DRAFT).write_text(json.dumps(draft))
     monkeypatch.setattr(release, "check_draft", lambda folder, ledger: None)
     monkeypatch.setattr(release, "looks_since", lambda folder, ledger: {})

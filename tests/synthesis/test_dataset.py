@@ -24,7 +24,9 @@ def base(tiny_base):
     return load_base(tiny_base)
 
 
-def write(base, out, n=7, sampling=None, seal=lambda folder, settings: None, shares=(1, 1, 1), **more):
+def write(
+    base, out, n=7, sampling=None, seal=lambda folder, settings: None, shares=(1, 1, 1), **more
+):
     return write_dataset(
         base,
         out,
@@ -54,7 +56,9 @@ def test_shares_are_met_to_one_image_and_any_prefix_is_fair():
     labels = class_of_each(1000, [0.5, 0.3, 0.2])
     assert np.bincount(labels).tolist() == [500, 300, 200]
     for n in (1, 7, 100):
-        assert np.abs(np.bincount(labels[:n], minlength=3) - n * np.array([0.5, 0.3, 0.2])).max() < 1.5
+        assert (
+            np.abs(np.bincount(labels[:n], minlength=3) - n * np.array([0.5, 0.3, 0.2])).max() < 1.5
+        )
     assert np.bincount(class_of_each(10, [2, 2]), minlength=2).tolist() == [5, 5]
     assert not (class_of_each(50, [0, 1, 0]) != 1).any()
 
@@ -103,14 +107,17 @@ def test_datasets_opens_what_was_written(base, tmp_path, monkeypatch, form):
     assert list(loaded) == ["train"] and len(loaded["train"]) == 7
     row, feature = loaded["train"][0], loaded["train"].features["label"]
     assert row["image"].size == (16, 16)
-    if form == "imagefolder":  # the finished release's README makes `datasets` read metadata.jsonl as well
+    # the finished release's README makes `datasets` read metadata.jsonl as well
+    if form == "imagefolder":
         assert feature.names == list(CLASSES)
         rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
     else:
         rows = list(loaded["train"])
     assert all(r["label"] in CLASSES and r["prompt"] == r["label"] for r in rows)
     assert sorted(r["seed"] for r in rows) == sorted(image_seed(0, i) for i in range(7))
-    assert settings["n"] == 7 and settings["shard"] == "0/1" and settings["class_shares"] == "uniform"
+    assert (
+        settings["n"] == 7 and settings["shard"] == "0/1" and settings["class_shares"] == "uniform"
+    )
     if form == "parquet":
         assert [p.name for p in (out / "data").iterdir()] == ["train-00000-of-00001.parquet"]
 

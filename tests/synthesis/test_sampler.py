@@ -1,4 +1,6 @@
-"""Generation: every image is its own, whoever computes it, and the pictures are those of diffusers' pipeline."""
+"""Generation: every image is its own, whoever computes it, and the pictures are those of diffusers'
+pipeline.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,20 @@ def close(a, b):
 
 
 @pytest.mark.parametrize(
-    "scheduler", ["DPMSolverMultistepScheduler", "EulerAncestralDiscreteScheduler", "DDPMScheduler", "DDIMScheduler"]
+    "scheduler",
+    [
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "DDPMScheduler",
+        "DDIMScheduler",
+    ],
 )
 def test_an_image_does_not_depend_on_its_batch(base, scheduler):
     sampling = Sampling(scheduler=scheduler, steps=3)
     together = draw(base, range(6), sampling)
     assert np.array_equal(together, draw(base, range(6), sampling))
-    assert np.array_equal(draw(base, [5, 0, 4, 3, 2, 1], sampling)[[1, 5, 4, 3, 2, 0]], together)  # same batch size
+    # same batch size
+    assert np.array_equal(draw(base, [5, 0, 4, 3, 2, 1], sampling)[[1, 5, 4, 3, 2, 0]], together)
     assert close(draw(base, [4], sampling)[0], together[4])
     assert not close(together[0], together[3])  # same class, another seed
     assert together.shape == (6, 16, 16, 3) and together.dtype == np.uint8
@@ -149,7 +158,9 @@ def test_pieces_come_in_order_and_do_not_depend_on_the_workers(base, monkeypatch
 def test_closing_the_iterator_stops_the_workers(base, two_threads, monkeypatch):
     monkeypatch.setattr(sampler, "PIECE", 1)
     before = threading.active_count()
-    running = pictures(base, CLASSES, np.arange(100) % 3, np.arange(100), Sampling(steps=50, batch=2))
+    running = pictures(
+        base, CLASSES, np.arange(100) % 3, np.arange(100), Sampling(steps=50, batch=2)
+    )
     next(running)
     running.close()
     assert threading.active_count() == before and torch.get_num_threads() == 2

@@ -98,7 +98,9 @@ def toy():
             clean = (batch.mean + batch.std * batch.latent_noise).flatten(0, 1).flatten(1)
             noise = batch.noise.flatten(0, 1).flatten(1)
             share = batch.time.flatten()[:, None] / 1000
-            error = model(clean * (1 - share) + noise * share + batch.label.flatten()[:, None]) - noise
+            error = (
+                model(clean * (1 - share) + noise * share + batch.label.flatten()[:, None]) - noise
+            )
             return error.pow(2).mean(1) * batch.weight.flatten() * scale
 
         return SimpleNamespace(

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from sfumato.errors import SfumatoError
-from sfumato.training import Performance, Recipe, State, latest_checkpoint, train, write_checkpoint, write_file
+from sfumato.training import (
+    Performance,
+    Recipe,
+    State,
+    latest_checkpoint,
+    train,
+    write_checkpoint,
+    write_file,
+)
 
 
 def state_of(adaptation, step=0):
@@ -50,7 +58,14 @@ def test_the_newest_two_are_kept_and_nothing_secret_is_in_them(toy, tmp_path, ke
     announced = []
     for _ in range(4):
         advance(state)
-        write_checkpoint(tmp_path, state, 1, key.id, "plan", lambda f: announced.append((f, len(os.listdir(tmp_path)))))
+        write_checkpoint(
+            tmp_path,
+            state,
+            1,
+            key.id,
+            "plan",
+            lambda f: announced.append((f, len(os.listdir(tmp_path)))),
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"step-00000{i}.{kind}" for i in (3, 4) for kind in ("json", "safetensors")
     ]
@@ -58,7 +73,13 @@ def test_the_newest_two_are_kept_and_nothing_secret_is_in_them(toy, tmp_path, ke
     assert (facts["step"], facts["attempt"], facts["key_id"]) == (4, 1, key.id)
     assert [f["step"] for f, _ in announced] == [1, 2, 3, 4] and announced[0][1] == 0
     assert announced[-1][0] == facts
-    assert {name.split("/")[0] for name in tensors} == {"weight", "average", "exp_avg", "exp_avg_sq", "step"}
+    assert {name.split("/")[0] for name in tensors} == {
+        "weight",
+        "average",
+        "exp_avg",
+        "exp_avg_sq",
+        "step",
+    }
     secret = bytes(range(32))
     for path in tmp_path.iterdir():
         assert secret not in path.read_bytes() and secret.hex().encode() not in path.read_bytes()
@@ -141,7 +162,11 @@ def test_a_crash_between_the_two_files_leaves_the_checkpoint_before(toy, tmp_pat
 
 
 def test_a_loop_cut_in_two_ends_with_the_same_bits(plan_for, toy, latents, key, tmp_path):
-    plan, data, recipe = plan_for(20, 8, steps=6, draws=2), latents(20), Recipe(learning_rate=4e-3, ema_decay=0.9)
+    plan, data, recipe = (
+        plan_for(20, 8, steps=6, draws=2),
+        latents(20),
+        Recipe(learning_rate=4e-3, ema_decay=0.9),
+    )
 
     def go(state, adaptation, stop_at):
         return train(

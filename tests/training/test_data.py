@@ -49,7 +49,9 @@ def test_another_records_pixels_change_nothing_here(latents, key):
     keep = [0, 1, 3, 4, 5]
     for name, value in vars(before).items():
         assert torch.equal(value[keep], getattr(after, name)[keep])
-    assert torch.equal(before.noise[2], after.noise[2]) and torch.equal(before.time[2], after.time[2])
+    assert torch.equal(before.noise[2], after.noise[2]) and torch.equal(
+        before.time[2], after.time[2]
+    )
     assert not after.weight[2].any()
 
 
@@ -109,15 +111,24 @@ def test_the_cache_holds_each_image_once_in_slot_order(tmp_path):
     again = open_latents(tmp_path / "cache")
     backwards = np.arange(11)[::-1].copy()
     other = build_latents(
-        tmp_path / "other", 11, lambda s: (images[s], s != 9), encode, np.arange(11) - 1, unit, order=backwards
+        tmp_path / "other",
+        11,
+        lambda s: (images[s], s != 9),
+        encode,
+        np.arange(11) - 1,
+        unit,
+        order=backwards,
     )
     np.testing.assert_array_equal(other.mean, again.mean)
     assert asked == list(range(11)) and built.n_units == 6 and built.latent_shape == (3, 1, 1)
     np.testing.assert_allclose(again.mean[:, :, 0, 0], images.mean((1, 2)) / 255, atol=1e-3)
     assert isinstance(again.mean, np.memmap)
-    assert again.label.tolist() == [-1, 0, 1, 2, 3, 4, 5, 6, 7, -1, 9]  # a picture that is gone weighs nothing
+    # a picture that is gone weighs nothing
+    assert again.label.tolist() == [-1, 0, 1, 2, 3, 4, 5, 6, 7, -1, 9]
     for number in range(6):
-        assert set(again.order[again.first[number] : again.first[number + 1]]) == set(np.flatnonzero(unit == number))
+        assert set(again.order[again.first[number] : again.first[number + 1]]) == set(
+            np.flatnonzero(unit == number)
+        )
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
@@ -127,4 +138,6 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     images = np.zeros((3, 4, 4, 3), np.uint8)
     with pytest.raises(SfumatoError, match="No space left"):
-        build_latents(tmp_path / "c", 3, lambda s: (images[s], s >= 0), encode, np.zeros(3, int), np.arange(3))
+        build_latents(
+            tmp_path / "c", 3, lambda s: (images[s], s >= 0), encode, np.zeros(3, int), np.arange(3)
+        )

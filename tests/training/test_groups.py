@@ -1,4 +1,6 @@
-"""Per-group clipping through the loop: what one unit moves, all groups together, and no group beyond its own share."""
+"""Per-group clipping through the loop: what one unit moves, all groups together, and no group
+beyond its own share.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,16 @@ def run(plan, adaptation, data, key, *, state=None, stop_at=99, engine="one-pass
     state = state or State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
     performance = Performance(micro_batch=3, engine=engine)
     loop.train(
-        plan, adaptation, data, key, attempt=0, recipe=Recipe(learning_rate=4e-3, ema_decay=0.9), performance=performance, state=state,
+        plan,
+        adaptation,
+        data,
+        key,
+        attempt=0,
+        recipe=Recipe(learning_rate=4e-3, ema_decay=0.9),
+        performance=performance,
+        state=state,
         on_step=lambda progress, _: progress.step < stop_at,
-    )  # fmt: skip
+    )
     return state
 
 
@@ -41,13 +50,18 @@ def sums(monkeypatch):
 
 def moved(plan, sums, names=None):
     (first, _), (second, _) = sums
-    return float(torch.cat([(first[n] - second[n]).flatten() for n in names or first]).norm()) * plan.rounding.step
+    return (
+        float(torch.cat([(first[n] - second[n]).flatten() for n in names or first]).norm())
+        * plan.rounding.step
+    )
 
 
 @pytest.mark.parametrize("rule", [PER_GROUP, NORMALISED], ids=["clipped", "normalised"])
 @pytest.mark.parametrize("engine", ["one-pass", "reference"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e3, float("nan")])
-def test_one_unit_moves_the_sum_by_at_most_the_total(plan_for, toy, latents, key, sums, rule, engine, scale):
+def test_one_unit_moves_the_sum_by_at_most_the_total(
+    plan_for, toy, latents, key, sums, rule, engine, scale
+):
     plan, data = plan_for(8, 8, steps=1, draws=2, **{"clip_norm": C, **rule}), latents(8)
     data.mean[3] *= np.float16(scale)
     gone = data.label.copy()
@@ -63,7 +77,8 @@ def test_one_unit_moves_the_sum_by_at_most_the_total(plan_for, toy, latents, key
     if np.isnan(scale):
         assert total == 0
     elif scale <= 1:  # beyond, tanh is flat and the first group's gradient with it
-        # One group's bound would not have been enough: the test would see noise for C / sqrt(2) only.
+        # One group's bound would not have been enough: the test would see noise for C / sqrt(2)
+        # only.
         assert total > 0.99 * plan.clip_norm
 
 
@@ -72,7 +87,8 @@ def test_both_engines_and_all_micro_batches_agree(plan_for, toy, latents, key, s
     plan, data = plan_for(8, 8, steps=1, draws=2, **{"clip_norm": 0.05, **rule}), latents(8)
     run(plan, toy(), data, key)
     run(plan, toy(), data, key, engine="reference")
-    assert moved(plan, sums) < 2e-4 * 8 * plan.clip_norm  # single precision, and a grid unit in each number
+    # single precision, and a grid unit in each number
+    assert moved(plan, sums) < 2e-4 * 8 * plan.clip_norm
 
 
 def test_one_group_of_all_is_the_flat_clip(plan_for, toy, latents, key, sums):
@@ -80,7 +96,12 @@ def test_one_group_of_all_is_the_flat_clip(plan_for, toy, latents, key, sums):
     plan = plan_for(8, 8, steps=1, clip_norm=0.05)
     run(plan, toy(), data, key)
     whole.clip_groups = {"all": [name for names in whole.clip_groups.values() for name in names]}
-    run(plan_for(8, 8, steps=1, clip_norm=0.05, clipping="per-group", clip_groups=1), whole, data, key)
+    run(
+        plan_for(8, 8, steps=1, clip_norm=0.05, clipping="per-group", clip_groups=1),
+        whole,
+        data,
+        key,
+    )
     assert sums[0][1] == sums[1][1] and moved(plan, sums) == 0
 
 
@@ -102,4 +123,6 @@ def test_a_resumed_loop_ends_with_the_same_bits(plan_for, toy, latents, key, tmp
     flat = run(plan_for(20, 8, steps=5, draws=2, clip_norm=0.05), toy(), data, key)
     for name, value in straight.tensors().items():
         assert torch.equal(value, state.tensors()[name]), name
-    assert any(not torch.equal(value, flat.tensors()[name]) for name, value in straight.tensors().items())
+    assert any(
+        not torch.equal(value, flat.tensors()[name]) for name, value in straight.tensors().items()
+    )

@@ -37,7 +37,18 @@ class Recorder:
             p.grad = None
 
 
-def run(plan, adaptation, data, key, *, optimizer=None, attempt=0, recipe=None, on_step=None, **performance):
+def run(
+    plan,
+    adaptation,
+    data,
+    key,
+    *,
+    optimizer=None,
+    attempt=0,
+    recipe=None,
+    on_step=None,
+    **performance,
+):
     recipe = recipe or Recipe(learning_rate=4e-3, ema_decay=0.5)
     state = State(adaptation.trainable, adaptation.learning_rate_factor, recipe)
     if optimizer is not None:
@@ -60,12 +71,18 @@ def weights(state):
     return torch.cat([p.detach().flatten() for p in state.trainable.values()])
 
 
-def clipped_sum(adaptation, data, key, units, draws=1, micro_batch=None, engine=Engine, clip_norm=C):
+def clipped_sum(
+    adaptation, data, key, units, draws=1, micro_batch=None, engine=Engine, clip_norm=C
+):
     """In float64, not in grid units."""
     batch = UnitBatch(data, np.asarray(units), key, 0, 0, draws, 1.5, 0.0)
     with engine(adaptation.model, adaptation.trainable) as opened:
         sums, norms = opened.clipped_sum(
-            adaptation.row_losses, batch, draws=draws, clip=flat(clip_norm).factors, micro_batch=micro_batch
+            adaptation.row_losses,
+            batch,
+            draws=draws,
+            clip=flat(clip_norm).factors,
+            micro_batch=micro_batch,
         )
     return torch.cat([v.flatten().double() for v in sums.values()]), norms
 
@@ -100,23 +117,33 @@ def test_one_unit_moves_the_sum_by_at_most_c(plan_for, toy, latents, key, pre_no
 
 
 def test_a_unit_that_is_gone_keeps_its_place(plan_for, toy, latents, key, pre_noise):
-    """Micro-batches are cut by drawn slot, whatever lies in it: else one unit less would put all others into other company."""
+    """Micro-batches are cut by drawn slot, whatever lies in it: else one unit less would put all
+    others into other company.
+    """
     plan, data, seen = plan_for(10, 10, steps=1), latents(10), []
     gone = data.label.copy()
     gone[1] = -1
     for held in (data, replace(data, label=gone)):
         adaptation, cuts = toy(), []
         right = adaptation.row_losses
-        adaptation.row_losses = lambda batch, right=right, cuts=cuts: cuts.append(batch.noise) or right(batch)
+        adaptation.row_losses = lambda batch, right=right, cuts=cuts: (
+            cuts.append(batch.noise) or right(batch)
+        )
         run(plan, adaptation, held, key)
         seen.append(cuts)
     assert [len(cut) for cut in seen[0]] == [len(cut) for cut in seen[1]]
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
 
-@pytest.mark.parametrize("rule", [{"clip_norm": C}, {"clipping": "normalised", "gamma": 0.01, "clip_norm": 1.0}])
-def test_one_unit_moves_the_sum_by_at_most_c_in_every_step(plan_for, toy, latents, key, monkeypatch, rule):
-    """Nothing of an earlier step or micro-batch is left in a later sum. The updates are equal, so only the unit differs."""
+@pytest.mark.parametrize(
+    "rule", [{"clip_norm": C}, {"clipping": "normalised", "gamma": 0.01, "clip_norm": 1.0}]
+)
+def test_one_unit_moves_the_sum_by_at_most_c_in_every_step(
+    plan_for, toy, latents, key, monkeypatch, rule
+):
+    """Nothing of an earlier step or micro-batch is left in a later sum. The updates are equal, so
+    only the unit differs.
+    """
     seen = []
 
     def keep(sums, key, step, attempt, *, multiplier, bound):
@@ -154,12 +181,20 @@ def test_a_unit_with_many_images_adds_no_more_than_c(toy, latents, key):
 
 
 def test_draws_are_averaged_inside_the_unit_before_the_clip(toy, latents, key):
-    """K draws make one gradient: with no clip in reach the norm is that of a mean, and one unit counts once."""
+    """K draws make one gradient: with no clip in reach the norm is that of a mean, and one unit
+    counts once.
+    """
     data, adaptation = latents(3), toy()
     total, norms = clipped_sum(adaptation, data, key, [1], draws=8, clip_norm=1e6)
-    reference, expected = clipped_sum(adaptation, data, key, [1], draws=8, clip_norm=1e6, engine=ReferenceEngine)
+    reference, expected = clipped_sum(
+        adaptation, data, key, [1], draws=8, clip_norm=1e6, engine=ReferenceEngine
+    )
     assert len(norms) == 1 and torch.allclose(total, reference, rtol=1e-4, atol=1e-7)
-    assert norms[0] == pytest.approx(float(expected[0]), rel=1e-5) == pytest.approx(float(total.norm()), rel=1e-5)
+    assert (
+        norms[0]
+        == pytest.approx(float(expected[0]), rel=1e-5)
+        == pytest.approx(float(total.norm()), rel=1e-5)
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -188,9 +223,11 @@ def test_micro_batches_change_neither_the_sum_nor_the_noise(plan_for, toy, laten
 
 
 def test_the_noise_has_the_declared_variance(plan_for, toy, latents, key):
-    """Zero gradients: (sigma C / B)^2 per coordinate, in the loop's own units of C; chi-square, two-sided, 1e-6.
+    """Zero gradients: (sigma C / B)^2 per coordinate, in the loop's own units of C; chi-square,
+    two-sided, 1e-6.
 
-    With 306,048 numbers noise of 99 % is found with probability 99.9 %."""
+    With 306,048 numbers noise of 99 % is found with probability 99.9 %.
+    """
     sigma, batch = 1.7, 5
     adaptation = toy(scale=0.0, width=3000)
     plan = plan_for(12, batch, steps=6, sigma=sigma, clip_norm=C, trainable=51_008)
@@ -209,7 +246,9 @@ def test_the_noise_has_the_declared_variance(plan_for, toy, latents, key):
     assert abs(float(torch.corrcoef(torch.stack([first, other]))[0, 1])) * count**0.5 < 5
 
 
-def test_the_divisor_is_the_expected_batch_not_the_drawn_one(plan_for, toy, latents, key, pre_noise, monkeypatch):
+def test_the_divisor_is_the_expected_batch_not_the_drawn_one(
+    plan_for, toy, latents, key, pre_noise, monkeypatch
+):
     """Nor anything else that is not public: the number of usable images, or whole units of it."""
     plan, data, spoilt = plan_for(12, 6.5, steps=1, clip_norm=C), latents(12), latents(12)
     spoilt.label[2:] = -1
@@ -218,14 +257,18 @@ def test_the_divisor_is_the_expected_batch_not_the_drawn_one(plan_for, toy, late
         adaptation = toy()
         recorder = Recorder(adaptation.trainable)
         run(plan, adaptation, held, key, optimizer=recorder)
-        assert torch.allclose(recorder.seen[0].double() * 6.5 * C, (pre_noise[-1] + 1).double() * plan.rounding.step)
+        assert torch.allclose(
+            recorder.seen[0].double() * 6.5 * C, (pre_noise[-1] + 1).double() * plan.rounding.step
+        )
 
 
 @pytest.mark.parametrize("kind", ["usual", "empty", "not finite", "no gradient", "copies"])
 def test_every_step_is_drawn_noised_and_counted_once_whatever_the_data_are(
     plan_for, toy, latents, key, monkeypatch, kind
 ):
-    """The same trace for all data: nothing that a record holds adds, drops or repeats a step, or sets its noise."""
+    """The same trace for all data: nothing that a record holds adds, drops or repeats a step, or
+    sets its noise.
+    """
     plan, data, trace = plan_for(30, 9, steps=6, draws=2, sigma=1.7, clip_norm=C), latents(30), []
     adaptation = toy(scale=0.0 if kind == "no gradient" else 1.0)
     if kind == "not finite":
@@ -261,7 +304,11 @@ def test_every_step_is_drawn_noised_and_counted_once_whatever_the_data_are(
     for step in range(6):
         units = [] if kind == "empty" else poisson(key, step, 0, 30, 0.3).tolist()
         expected += [("drawn", step, 0, 30, 0.3), ("gathered", units, step, 0, 2)]
-        expected += [("noised", step, 0, 1.7, plan.rounding.bound), ("updated",), ("told", step + 1)]
+        expected += [
+            ("noised", step, 0, 1.7, plan.rounding.bound),
+            ("updated",),
+            ("told", step + 1),
+        ]
     assert finished and trace == expected
 
 
@@ -271,10 +318,17 @@ def test_an_empty_draw_is_a_step_like_any_other(plan_for, toy, latents, key, mon
     adaptation = toy()
     before = {n: p.detach().clone() for n, p in adaptation.trainable.items()}
     state, finished = run(
-        plan_for(12, 3), adaptation, latents(12), key, on_step=lambda p, s: called.append(p.step) or True
+        plan_for(12, 3),
+        adaptation,
+        latents(12),
+        key,
+        on_step=lambda p, s: called.append(p.step) or True,
     )
     assert finished and called == [1, 2, 3] and state.step == 3
-    assert all(not torch.equal(before[n], p) and torch.isfinite(p).all() for n, p in adaptation.trainable.items())
+    assert all(
+        not torch.equal(before[n], p) and torch.isfinite(p).all()
+        for n, p in adaptation.trainable.items()
+    )
 
 
 def test_all_records_bad_is_a_step_like_any_other(plan_for, toy, latents, key):
@@ -307,9 +361,13 @@ def test_another_attempt_or_key_draws_anew(plan_for, toy, latents, key):
 
 
 def test_it_stops_at_a_step_boundary_when_asked(plan_for, toy, latents, key):
-    state, finished = run(plan_for(12, 4, steps=5), toy(), latents(12), key, on_step=lambda p, s: p.step < 2)
+    state, finished = run(
+        plan_for(12, 4, steps=5), toy(), latents(12), key, on_step=lambda p, s: p.step < 2
+    )
     assert not finished and state.step == 2
-    state, finished = run(plan_for(12, 4, steps=2), toy(), latents(12), key, on_step=lambda p, s: p.step < 2)
+    state, finished = run(
+        plan_for(12, 4, steps=2), toy(), latents(12), key, on_step=lambda p, s: p.step < 2
+    )
     assert finished
 
 
@@ -317,7 +375,15 @@ def test_rates_follow_logical_steps(plan_for, toy, latents, key):
     recipe = Recipe(learning_rate=1.0, warmup_steps=2, decay_from=0.5, ema_decay=0.9)
     adaptation = toy()
     recorder = Recorder(adaptation.trainable)
-    run(plan_for(12, 12, steps=4), adaptation, latents(12), key, optimizer=recorder, recipe=recipe, micro_batch=1)
+    run(
+        plan_for(12, 12, steps=4),
+        adaptation,
+        latents(12),
+        key,
+        optimizer=recorder,
+        recipe=recipe,
+        micro_batch=1,
+    )
     assert recorder.rates == [0.5, 1.0, 1.0, 0.5]
 
 
@@ -339,36 +405,62 @@ def test_the_average_forgets_the_start(toy):
 
 
 def test_a_plan_without_a_grid_or_for_fewer_numbers_does_not_train(plan_for, toy, latents, key):
-    with pytest.raises(SfumatoError, match="before sums were made of integers.*adapt into a new folder"):
+    with pytest.raises(
+        SfumatoError, match="before sums were made of integers.*adapt into a new folder"
+    ):
         run(replace(plan_for(12, 4), rounding=None), toy(), latents(12), key)
     with pytest.raises(SfumatoError, match="more numbers would train"):
         run(plan_for(12, 4, trainable=100), toy(), latents(12), key)
 
 
 def test_what_the_optimiser_gets_are_whole_numbers_of_the_grid(plan_for, toy, latents, key):
-    """So the low bits of a step say nothing: each released number is one that the noise alone could have made."""
+    """So the low bits of a step say nothing: each released number is one that the noise alone could
+    have made.
+    """
     plan, adaptation = plan_for(12, 8, steps=2, sigma=1.0, clip_norm=C), toy()
     recorder = Recorder(adaptation.trainable)
     run(plan, adaptation, latents(12), key, optimizer=recorder)
     units = torch.stack(recorder.seen).double() * (8 * C) / plan.rounding.step
     assert float((units - units.round()).abs().max()) <= float(units.abs().max()) * 2.0**-24
-    assert torch.equal((units.round() * plan.rounding.step / (8 * C)).float(), torch.stack(recorder.seen))
+    assert torch.equal(
+        (units.round() * plan.rounding.step / (8 * C)).float(), torch.stack(recorder.seen)
+    )
 
 
 def test_a_tensor_that_does_not_move_ends_the_run(plan_for, toy, latents, key):
     with pytest.raises(SfumatoError, match="did not move"):
-        run(plan_for(12, 4), toy(), latents(12), key, recipe=Recipe(learning_rate=0.0, ema_decay=0.9))
+        run(
+            plan_for(12, 4),
+            toy(),
+            latents(12),
+            key,
+            recipe=Recipe(learning_rate=0.0, ema_decay=0.9),
+        )
 
 
 def test_progress_carries_no_private_figure(plan_for, toy, latents, key):
     names = []
-    run(plan_for(12, 4), toy(), latents(12), key, on_step=lambda p, s: names.append(set(vars(p))) or True)
+    run(
+        plan_for(12, 4),
+        toy(),
+        latents(12),
+        key,
+        on_step=lambda p, s: names.append(set(vars(p))) or True,
+    )
     assert names[0] == {"step", "steps", "learning_rate", "rate", "remaining"}
 
 
-def test_a_callback_gets_public_numbers_and_noised_tensors_and_nothing_else(plan_for, toy, latents, key):
+def test_a_callback_gets_public_numbers_and_noised_tensors_and_nothing_else(
+    plan_for, toy, latents, key
+):
     given = []
-    run(plan_for(12, 4), toy(), latents(12), key, on_step=lambda *all, **more: given.append((all, more)) or True)
+    run(
+        plan_for(12, 4),
+        toy(),
+        latents(12),
+        key,
+        on_step=lambda *all, **more: given.append((all, more)) or True,
+    )
     for (progress, state, *others), more in given:
         assert not others and not more
         assert all(isinstance(value, (int, float)) for value in vars(progress).values())

@@ -27,7 +27,9 @@ def batch_of(units, draws, seed=0):
 
 
 def fake_base(predict, prediction_type):
-    base = around(lambda x, t, c: SimpleNamespace(sample=predict(x, t, c)), torch.linspace(0.999, 0.001, 1000))
+    base = around(
+        lambda x, t, c: SimpleNamespace(sample=predict(x, t, c)), torch.linspace(0.999, 0.001, 1000)
+    )
     base.scheduler.config.prediction_type = prediction_type
     return base
 
@@ -62,7 +64,9 @@ def test_rows_are_unit_major_weighted_and_told_the_right_prompt():
         asked.append(context)
         return torch.zeros_like(x)
 
-    losses = denoising_losses(fake_base(predict, "epsilon"), lambda label: label, torch.float32)(batch)
+    losses = denoising_losses(fake_base(predict, "epsilon"), lambda label: label, torch.float32)(
+        batch
+    )
     expected = batch.noise.pow(2).mean((2, 3, 4)) * batch.weight
     torch.testing.assert_close(losses, expected.flatten())
     assert asked[0].tolist() == torch.where(batch.drop, -1, batch.label).flatten().tolist()

@@ -1,4 +1,6 @@
-"""Two ranks do what one does: same draws, same noise once, equal replicas (privacy.md section 9)."""
+"""Two ranks do what one does: same draws, same noise once, equal replicas (privacy.md
+section 9).
+"""
 
 from __future__ import annotations
 
@@ -94,14 +96,23 @@ def free_port() -> int:
 def test_two_forked_ranks_are_one(tmp_path):
     """Usual batches, and rare ones where a rank's slice, or the whole draw, is often empty."""
     root = str(Path(__file__).parents[2])
-    jobs = [(name, rate, world, free_port()) for name, rate in (("usual", 0.3), ("rare", 0.02)) for world in (1, 2)]
+    jobs = [
+        (name, rate, world, free_port())
+        for name, rate in (("usual", 0.3), ("rare", 0.02))
+        for world in (1, 2)
+    ]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), json.dumps(jobs)],
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("usual", "rare"):
-        files = [tmp_path / f"{name}-{world}-{rank}.json" for world, rank in ((1, 0), (2, 0), (2, 1))]
+        files = [
+            tmp_path / f"{name}-{world}-{rank}.json" for world, rank in ((1, 0), (2, 0), (2, 1))
+        ]
         assert all(file.exists() for file in files), done.stderr[-2000:]
         alone, first, second = (json.loads(file.read_text()) for file in files)
         assert first == second

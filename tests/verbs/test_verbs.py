@@ -43,7 +43,8 @@ def steady_ground(monkeypatch):
 def same_draws(patch):
     patch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
     patch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)
-    patch.setattr("sfumato.privacy.ledger.secret.fresh_key", lambda: bytes(32))  # it decides the order of the slots
+    # it decides the order of the slots
+    patch.setattr("sfumato.privacy.ledger.secret.fresh_key", lambda: bytes(32))
 
 
 @pytest.fixture
@@ -127,8 +128,14 @@ def test_a_run_folder_is_complete_and_private(finished):
         "model",
         "metrics.jsonl",
     } <= names
-    rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5] and set(rows[0]) == {"step", "epsilon", "learning_rate"}
+    rows = [
+        json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5] and set(rows[0]) == {
+        "step",
+        "epsilon",
+        "learning_rate",
+    }
     assert rows[-1]["epsilon"] == finished.plan.epsilon <= 2.0
     assert finished.ledger.charged_events() == finished.plan.to_json()["events"]
     assert not list(finished.folder.glob("*.part"))
@@ -149,7 +156,9 @@ def test_no_secret_lies_outside_the_key_file(finished):
             assert secret not in blob and secret.hex().encode() not in blob, path.name
 
 
-def test_the_charge_is_durable_before_a_pixel_is_read_for_training(tiny_images, settings, tmp_path, monkeypatch):
+def test_the_charge_is_durable_before_a_pixel_is_read_for_training(
+    tiny_images, settings, tmp_path, monkeypatch
+):
     seen = []
     real = RecordSet.load
 
@@ -176,7 +185,9 @@ def test_a_charge_that_the_disk_refuses_reads_nothing(tiny_images, settings, tmp
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
 
 
-def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(tiny_images, settings, tmp_path, monkeypatch):
+def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
+    tiny_images, settings, tmp_path, monkeypatch
+):
     """Renamed, split, and stored in another lossless format: what was charged on them counts."""
 
     def dies(*_):
@@ -192,12 +203,19 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(tiny_images
         Image.open(picture).save(half / picture.parent.name / f"x{number}.bmp")
     said = []
     with pytest.raises(Killed):
-        verbs.adapt(half, output=tmp_path / "second", on_stage=said.append, **settings | {"delta": None})
+        verbs.adapt(
+            half, output=tmp_path / "second", on_stage=said.append, **settings | {"delta": None}
+        )
     second = Run.open(tmp_path / "second")
     assert any("have cost epsilon" in line and "in 1 earlier run" in line for line in said)
-    assert second.plan.delta == first.plan.delta, "only equal deltas add up, so the first one is taken"
+    assert second.plan.delta == first.plan.delta, (
+        "only equal deltas add up, so the first one is taken"
+    )
     total = second.ledger_facts()["total_epsilon"]
-    assert total > first.plan.epsilon and [c["run"] for c in second.ledger_facts()["charges"]] == [first.id, second.id]
+    assert total > first.plan.epsilon and [c["run"] for c in second.ledger_facts()["charges"]] == [
+        first.id,
+        second.id,
+    ]
     budget.set_cap(first.ledger.ledger, load_records(tiny_images).fingerprints, total + 0.1)
     with pytest.raises(SfumatoError, match="the cap on these images"):
         verbs.adapt(half, output=tmp_path / "third", **settings)
@@ -206,7 +224,9 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(tiny_images
     assert "in 2 earlier runs" in known and "the cap is" in known
 
 
-def test_a_death_between_charge_and_start_costs_nothing_twice(tiny_images, settings, tmp_path, monkeypatch):
+def test_a_death_between_charge_and_start_costs_nothing_twice(
+    tiny_images, settings, tmp_path, monkeypatch
+):
     def dies(*_, **__):
         raise Killed
 
@@ -239,14 +259,21 @@ def test_a_stopped_run_replays_to_the_same_bits(tiny_images, settings, finished,
     torch.manual_seed(1)
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
     assert same_weights(run, finished)
-    assert kinds(run) == [*KINDS, "REPLAY"] and run.ledger.bodies("REPLAY")[0] == {"attempt": 0, "from_step": 3}
+    assert kinds(run) == [*KINDS, "REPLAY"] and run.ledger.bodies("REPLAY")[0] == {
+        "attempt": 0,
+        "from_step": 3,
+    }
     assert run.ledger_facts()["events"] == finished.ledger_facts()["events"]
     assert run.ledger_facts()["replays"] == 1
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_a_killed_run_replays_to_the_same_bits(tiny_images, settings, finished, tmp_path, one_key, step):
-    """Step 1: before any checkpoint. Step 3: one step after the checkpoint at 2. Twice, to replay a replay."""
+def test_a_killed_run_replays_to_the_same_bits(
+    tiny_images, settings, finished, tmp_path, one_key, step
+):
+    """Step 1: before any checkpoint. Step 3: one step after the checkpoint at 2. Twice, to replay a
+    replay.
+    """
     run = crashed(tiny_images, settings, tmp_path / "run", step)
     assert not (run.folder / "model").exists()
     with pytest.raises(Killed):
@@ -267,7 +294,9 @@ def test_a_death_while_encoding_replays_to_the_same_bits(
     assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
 
 
-def test_a_death_while_saving_leaves_a_run_that_finishes(tiny_images, settings, finished, tmp_path, one_key):
+def test_a_death_while_saving_leaves_a_run_that_finishes(
+    tiny_images, settings, finished, tmp_path, one_key
+):
     def stage(name):
         if name == "saving":
             raise Killed
@@ -329,7 +358,9 @@ def test_a_checkpoint_that_the_ledger_does_not_know_is_refused(broken, tiny_imag
     with pytest.raises(SfumatoError, match="altered"):
         resume(broken, tiny_images)
     facts = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(facts | {"sha256": hashlib.sha256(blob).hexdigest()}))
+    path.with_suffix(".json").write_text(
+        json.dumps(facts | {"sha256": hashlib.sha256(blob).hexdigest()})
+    )
     with pytest.raises(SfumatoError, match="not the one that the ledger knows"):
         resume(broken, tiny_images)
 
@@ -353,7 +384,8 @@ def test_an_older_checkpoint_replays_the_same_draws(broken, tiny_images, tmp_pat
     for path in (twin.folder / "checkpoints").glob("step-000004.*"):
         path.unlink()
     first = resume(broken, tiny_images)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))  # here the twin is seen to be an older copy
+    # here the twin is seen to be an older copy
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))
     assert same_weights(first, resume(twin, tiny_images))
 
 
@@ -368,7 +400,10 @@ def test_a_new_attempt_is_paid_from_the_reserve(broken, tiny_images, tmp_path, m
         resume(broken, tiny_images, new_attempt=True, progress=dies_after(5))
     assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 2
     run = resume(broken, tiny_images, new_attempt=True)  # the third and last that the reserve pays
-    assert kinds(run) == [*KINDS, "ATTEMPT", "ATTEMPT", "ATTEMPT"] and run.ledger_facts()["attempts"] == 4
+    assert (
+        kinds(run) == [*KINDS, "ATTEMPT", "ATTEMPT", "ATTEMPT"]
+        and run.ledger_facts()["attempts"] == 4
+    )
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))
     assert not same_weights(run, resume(twin, tiny_images))  # fresh draws
 
@@ -378,7 +413,8 @@ def test_a_new_attempt_from_an_older_checkpoint_costs_all_that_ran(broken, tiny_
         path.unlink()
     with pytest.raises(Killed):
         resume(broken, tiny_images, new_attempt=True, progress=dies_after(3))
-    assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 4  # 2 to 4, and up to 6 that may have run
+    # 2 to 4, and up to 6 that may have run
+    assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 4
     shutil.rmtree(broken.folder / "checkpoints")
     with pytest.raises(SfumatoError, match="cannot be repeated"):
         resume(broken, tiny_images)
@@ -393,8 +429,12 @@ def test_without_a_reserve_there_is_no_new_attempt(tiny_images, settings, tmp_pa
     assert kinds(run) == KINDS
 
 
-def test_two_copies_that_end_one_attempt_with_other_numbers(broken, tiny_images, tmp_path, monkeypatch):
-    """The same noise on sums that were rounded otherwise, as on other hardware: only one of the two may be finished."""
+def test_two_copies_that_end_one_attempt_with_other_numbers(
+    broken, tiny_images, tmp_path, monkeypatch
+):
+    """The same noise on sums that were rounded otherwise, as on other hardware: only one of the two
+    may be finished.
+    """
     copy = Run.open(shutil.copytree(broken.folder, tmp_path / "copy"), broken.ledger_path)
     resume(broken, tiny_images)
     right = execute.train
@@ -422,8 +462,13 @@ def test_only_the_runs_own_model_leaves(finished, tmp_path, what):
     else:
         shutil.rmtree(run.folder / "model")
     before = kinds(run)
-    for leave in (lambda: verbs.synthesize(run, 2, tmp_path / "out"), lambda: verbs.export(run, tmp_path / "out")):
-        with pytest.raises(SfumatoError, match="not finished" if what == "another" else "not the model"):
+    for leave in (
+        lambda: verbs.synthesize(run, 2, tmp_path / "out"),
+        lambda: verbs.export(run, tmp_path / "out"),
+    ):
+        with pytest.raises(
+            SfumatoError, match="not finished" if what == "another" else "not the model"
+        ):
             leave()
     assert kinds(run) == before and not (tmp_path / "out").exists()
 
@@ -431,7 +476,9 @@ def test_only_the_runs_own_model_leaves(finished, tmp_path, what):
 def test_the_certificate_names_the_code_that_trained(finished, tmp_path, monkeypatch):
     run = copied(finished, tmp_path / "run")
     monkeypatch.setattr("sfumato.verbs.facts.code_version", lambda: "0+later")
-    draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())["certificate"]
+    draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())[
+        "certificate"
+    ]
     assert draft["code_version"] == "0+later" and draft["ledger"]["trained_by"] == ["0+test"]
 
 
@@ -463,7 +510,11 @@ def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, t
     """L17: what a run saves differs from the base in the trained tensors only."""
     options = settings | {"method": "attention", "method_options": {"blocks": "2"}, "steps": 1}
     run = verbs.adapt(tiny_images, output=tmp_path / "run", **options)
-    for part in ("vae/diffusion_pytorch_model", "text_encoder/model", "unet/diffusion_pytorch_model"):
+    for part in (
+        "vae/diffusion_pytorch_model",
+        "text_encoder/model",
+        "unet/diffusion_pytorch_model",
+    ):
         before, after = (load_file(f / f"{part}.safetensors") for f in (tiny_base, run.model))
         for name, value in before.items():
             trained = part.startswith("unet") and name.startswith("mid_block.attentions.0.")
@@ -472,7 +523,9 @@ def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, t
 
 def test_plan_prices_without_training(tiny_images, settings):
     report = verbs.plan(tiny_images, **settings)
-    assert report.plan.n_units == 24 and report.plan.classes == CLASSES and report.estimate.seconds > 0
+    assert (
+        report.plan.n_units == 24 and report.plan.classes == CLASSES and report.estimate.seconds > 0
+    )
     with pytest.raises(SfumatoError, match="delta"):
         verbs.plan(tiny_images, **settings | {"delta": 0.5})
 
@@ -485,16 +538,33 @@ def test_inspect_counts(tiny_images):
 def test_images_are_released_and_verified(finished, tmp_path, form):
     done = []
     folder = verbs.synthesize(
-        finished, 7, tmp_path / "out", sampling=Sampling(steps=2, batch=4), form=form, progress=done.append
+        finished,
+        7,
+        tmp_path / "out",
+        sampling=Sampling(steps=2, batch=4),
+        form=form,
+        progress=done.append,
     )
     assert sum(done) == 7 and kinds(finished)[-2:] == ["RELEASE", "CERTIFY"]
-    assert not (finished.folder / "run.key").exists()  # with it, anybody could take the noise off again
+    # with it, anybody could take the noise off again
+    assert not (finished.folder / "run.key").exists()
     verbs.release(folder)
     assert verbs.verify(folder).ok
     facts = json.loads((folder / "privacy.json").read_text())
-    assert facts["epsilon"] == finished.plan.epsilon and facts["delta"] == 1e-2 and facts["relation"] == "zero-out"
+    assert (
+        facts["epsilon"] == finished.plan.epsilon
+        and facts["delta"] == 1e-2
+        and facts["relation"] == "zero-out"
+    )
     names = {p.name for p in folder.rglob("*")}
-    assert not names & {"run.key", "ledger.sqlite", "cache", "checkpoints", "metrics.jsonl", "class_counts.json"}
+    assert not names & {
+        "run.key",
+        "ledger.sqlite",
+        "cache",
+        "checkpoints",
+        "metrics.jsonl",
+        "class_counts.json",
+    }
 
 
 @pytest.mark.parametrize(
@@ -539,7 +609,9 @@ def test_synthesis_refuses_before_it_writes_anything_down(finished, tmp_path):
 
 def test_declared_shares_are_met(finished, tmp_path):
     shares = {"circle": 0.0, "cross": 1.0, "square": 3.0}
-    folder = verbs.synthesize(finished, 8, tmp_path / "out", sampling=Sampling(steps=1), class_shares=shares)
+    folder = verbs.synthesize(
+        finished, 8, tmp_path / "out", sampling=Sampling(steps=1), class_shares=shares
+    )
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     assert [sum(r["label"] == c for r in rows) for c in CLASSES] == [0, 2, 6]
 
@@ -577,9 +649,13 @@ def test_the_release_row_comes_before_the_first_picture(finished, tmp_path, monk
     assert seen == [[*released, "RELEASE"]]
 
 
-def test_a_changed_base_is_noticed_at_synthesis(finished, tmp_path, tiny_base, settings, tiny_images):
+def test_a_changed_base_is_noticed_at_synthesis(
+    finished, tmp_path, tiny_base, settings, tiny_images
+):
     base = shutil.copytree(tiny_base, tmp_path / "base")
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"base": str(base), "steps": 1})
+    run = verbs.adapt(
+        tiny_images, output=tmp_path / "run", **settings | {"base": str(base), "steps": 1}
+    )
     (base / "scheduler" / "scheduler_config.json").write_text(
         (base / "scheduler" / "scheduler_config.json").read_text() + "\n"
     )
@@ -588,13 +664,26 @@ def test_a_changed_base_is_noticed_at_synthesis(finished, tmp_path, tiny_base, s
 
 
 def test_a_noisy_histogram_is_paid_for_and_used(tiny_images, settings, tmp_path):
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"steps": 1, "histogram": 2.0})
-    assert run.plan.to_json()["events"][0] == {"type": "gaussian", "noise_multiplier": 2.0, "count": 1}
+    run = verbs.adapt(
+        tiny_images, output=tmp_path / "run", **settings | {"steps": 1, "histogram": 2.0}
+    )
+    assert run.plan.to_json()["events"][0] == {
+        "type": "gaussian",
+        "noise_multiplier": 2.0,
+        "count": 1,
+    }
     noisy = np.array(json.loads((run.model / "class_counts.json").read_text()))
-    assert noisy.shape == (3,) and not np.array_equal(noisy, [8, 8, 8]) and np.abs(noisy - 8).max() < 15
+    assert (
+        noisy.shape == (3,)
+        and not np.array_equal(noisy, [8, 8, 8])
+        and np.abs(noisy - 8).max() < 15
+    )
     folder = verbs.synthesize(run, 6, tmp_path / "out", sampling=Sampling(steps=1))
-    assert json.loads((folder / "synthesis.json").read_text())["certificate"]["synthesis"]["class_shares"] == (
-        "noisy-histogram"
+    assert (
+        json.loads((folder / "synthesis.json").read_text())["certificate"]["synthesis"][
+            "class_shares"
+        ]
+        == "noisy-histogram"
     )
 
 
@@ -622,7 +711,9 @@ def test_methods_and_bases_have_one_line_each():
         "inversion",
         "embedding",
     }
-    assert all("\n" not in line and line for line in (*verbs.methods().values(), *verbs.bases().values()))
+    assert all(
+        "\n" not in line and line for line in (*verbs.methods().values(), *verbs.bases().values())
+    )
 
 
 def test_the_demo_takes_minutes_whatever_plans_propose_for_many_digits(tmp_path, monkeypatch):
@@ -632,4 +723,5 @@ def test_the_demo_takes_minutes_whatever_plans_propose_for_many_digits(tmp_path,
     monkeypatch.setattr(demo.verbs, "adapt", lambda records, **rest: asked.update(rest) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         demo.run_demo(output=tmp_path / "demo")
-    assert asked["steps"] * asked["expected_batch_size"] * asked["noise_draws"] < 70_000  # gradients
+    # gradients
+    assert asked["steps"] * asked["expected_batch_size"] * asked["noise_draws"] < 70_000

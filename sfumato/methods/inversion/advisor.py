@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import torch
 
 ASSUMED_SIGNAL = 0.4  # of the radius, where no public images say it: a cautious guess
-ENOUGH, NOISE = 0.75, 0.5  # cosines: what is worth having, and below what the answer is mostly noise
+# cosines: what is worth having, and below what the answer is mostly noise
+ENOUGH, NOISE = 0.75, 0.5
 
 
 @dataclass(frozen=True)
 class Forecast:
     """Expected quality of one class's released direction, as it differs from the anchor.
 
-    signal, noise: norms of the mean and of the noise on it, as shares of the clip norm. snr: their ratio. cosine: expected,
-    between what is released and the mean without noise. known: signal comes from public images and is no assumption.
-    needed: how many units a class would need for the cosine ENOUGH, None where it has them.
+    signal, noise: norms of the mean and of the noise on it, as shares of the clip norm. snr: their
+    ratio. cosine: expected, between what is released and the mean without noise. known: signal
+    comes from public images and is no assumption. needed: how many units a class would need for the
+    cosine ENOUGH, None where it has them.
     """
 
     signal: float
@@ -34,8 +36,9 @@ class Forecast:
             return None
         what = "mostly noise" if self.cosine < NOISE else "noticeably noisy"
         return (
-            f"the released direction will be {what} (expected cosine to the exact mean {self.cosine:.2f}): about {self.needed:,} units "
-            "a class, a larger epsilon or fewer --dimensions would do"
+            f"the released direction will be {what} (expected cosine to the exact mean"
+            f" {self.cosine:.2f}): about {self.needed:,} units a class, a larger epsilon or fewer"
+            " --dimensions would do"
         )
 
 
@@ -50,9 +53,10 @@ def forecast(
 ) -> Forecast:
     """The forecast for a class of `units` units (the divisor) with clip norm `radius`.
 
-    With m^2 = s^2 + (1 - s^2) / n, the squared norm of a mean of n vectors of which s is common, and noise of deviation t = sigma / n in
-    each of P coordinates, the cosine is m / sqrt(m^2 + P t^2). Where a public spectrum L_j is known and Wiener's filter is used,
-    it is sqrt(sum_j w_j L_j / sum_j L_j) with w_j = L_j / (L_j + t^2), which is never less.
+    With m^2 = s^2 + (1 - s^2) / n, the squared norm of a mean of n vectors of which s is common,
+    and noise of deviation t = sigma / n in each of P coordinates, the cosine is m / sqrt(m^2 + P
+    t^2). Where a public spectrum L_j is known and Wiener's filter is used, it is sqrt(sum_j w_j L_j
+    / sum_j L_j) with w_j = L_j / (L_j + t^2), which is never less.
     """
     common = ASSUMED_SIGNAL if signal is None else min(1.0, signal)
     shape = None if spectrum is None else (spectrum.double() / spectrum.double().sum()).tolist()

@@ -1,4 +1,6 @@
-"""From one embedding per image to one noisy mean per class: units first, then the bound, then noise once, then free clean-up."""
+"""From one embedding per image to one noisy mean per class: units first, then the bound, then noise
+once, then free clean-up.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,12 @@ from .geometry import Geometry
 UNITS = 1024  # bounded at once, so that memory does not grow with their number
 
 
-def vector_of(aggregation: Aggregation, geometry: Geometry, vectors: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """What images of classes `label` [n] say with their embeddings [n, V * D], float64 [n, P]: the residual's coordinates,
-    or, for unit vectors, the embedding itself."""
+def vector_of(
+    aggregation: Aggregation, geometry: Geometry, vectors: np.ndarray, label: np.ndarray
+) -> np.ndarray:
+    """What images of classes `label` [n] say with their embeddings [n, V * D], float64 [n, P]: the
+    residual's coordinates, or, for unit vectors, the embedding itself.
+    """
     if aggregation.rule == "unit":
         return vectors.astype(np.float64)
     residual = vectors.astype(np.float64) - geometry.anchor.numpy()[label]
@@ -25,9 +30,11 @@ def vector_of(aggregation: Aggregation, geometry: Geometry, vectors: np.ndarray,
 def unit_vectors(
     aggregation: Aggregation, vectors: np.ndarray, label: np.ndarray, owned: list[np.ndarray]
 ) -> np.ndarray:
-    """Units' means, float64 [U, blocks * P]: an image fills its own class's block only (`owned`: the images of each unit).
+    """Units' means, float64 [U, blocks * P]: an image fills its own class's block only (`owned`:
+    the images of each unit).
 
-    Images with label -1 or a vector that is not finite are left out of their unit's mean: a function of that unit alone.
+    Images with label -1 or a vector that is not finite are left out of their unit's mean: a
+    function of that unit alone.
     """
     out = np.zeros((len(owned), aggregation.blocks, aggregation.dimensions))
     for row, images in zip(out, owned):
@@ -38,9 +45,15 @@ def unit_vectors(
 
 
 def bounded_total(
-    aggregation: Aggregation, clip_norm: float, vectors: np.ndarray, label: np.ndarray, owned: list[np.ndarray]
+    aggregation: Aggregation,
+    clip_norm: float,
+    vectors: np.ndarray,
+    label: np.ndarray,
+    owned: list[np.ndarray],
 ) -> np.ndarray:
-    """The units' bounded vectors added up, int64 [blocks * P] in grid units; not yet noisy, so PRIVATE. Integers add exactly."""
+    """The units' bounded vectors added up, int64 [blocks * P] in grid units; not yet noisy, so
+    PRIVATE. Integers add exactly.
+    """
     total = np.zeros(aggregation.numbers, np.int64)
     for start in range(0, len(owned), UNITS):
         part = unit_vectors(aggregation, vectors, label, owned[start : start + UNITS])
@@ -49,25 +62,40 @@ def bounded_total(
 
 
 def add_noise_once(
-    aggregation: Aggregation, noise_multiplier: float, total: np.ndarray, key: RunKey, attempt: int, name: str = "sum"
+    aggregation: Aggregation,
+    noise_multiplier: float,
+    total: np.ndarray,
+    key: RunKey,
+    attempt: int,
+    name: str = "sum",
 ) -> np.ndarray:
-    """The noisy sum, int64, from the address (aggregate, STEP, attempt, name); billed as Gaussian(noise_multiplier)."""
+    """The noisy sum, int64, from the address (aggregate, STEP, attempt, name); billed as
+    Gaussian(noise_multiplier).
+    """
     stddev = aggregation.noise_stddev(noise_multiplier)
     return noisy_vector(total, stddev, key, step=STEP, attempt=attempt, name=name)
 
 
 def embeddings(
-    aggregation: Aggregation, geometry: Geometry, clip_norm: float, noise_multiplier: float, noisy: np.ndarray
+    aggregation: Aggregation,
+    geometry: Geometry,
+    clip_norm: float,
+    noise_multiplier: float,
+    noisy: np.ndarray,
 ) -> torch.Tensor:
-    """The released token vectors [blocks, V, D] from the noisy sum: post-processing, so it costs nothing.
+    """The released token vectors [blocks, V, D] from the noisy sum: post-processing, so it costs
+    nothing.
 
-    Divides by the public divisors and, with `shrink`, takes off what noise of known size adds: Wiener's filter where public
-    styles have shown how much each coordinate varies, else James and Stein's positive part. Unit vectors get the length of a
-    public word (the radius), which a mean of unit vectors has lost.
+    Divides by the public divisors and, with `shrink`, takes off what noise of known size adds:
+    Wiener's filter where public styles have shown how much each coordinate varies, else James and
+    Stein's positive part. Unit vectors get the length of a public word (the radius), which a mean
+    of unit vectors has lost.
     """
     blocks = noisy.astype(np.float64).reshape(aggregation.blocks, -1) * (clip_norm / GRID)
     mean = torch.from_numpy(blocks / np.asarray(aggregation.divisors)[:, None])
-    tau = torch.tensor([noise_multiplier * clip_norm / d for d in aggregation.divisors], dtype=torch.float64)[:, None]
+    tau = torch.tensor(
+        [noise_multiplier * clip_norm / d for d in aggregation.divisors], dtype=torch.float64
+    )[:, None]
     if aggregation.shrink and geometry.spectrum is not None:
         mean = mean * (geometry.spectrum.double() / (geometry.spectrum.double() + tau**2))
     elif aggregation.shrink and aggregation.dimensions > 2:

@@ -1,4 +1,6 @@
-"""Batched inversion: many embeddings learned in one pass of the frozen model, each a function of its own image alone."""
+"""Batched inversion: many embeddings learned in one pass of the frozen model, each a function of
+its own image alone.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,11 @@ TRAIN_TIMES = 1000
 class InversionRecipe:
     """How one image is inverted; public, the same for all, and without a word about privacy.
 
-    steps: at most so many, each on `draws` draws of (time, noise). step_size: of Adam, as a share of the radius that an
-    embedding may have. checks: draws of a fixed set on which a row's own average iterate is judged every `check_every` steps; it
-    stops for good when the loss has not fallen by `tolerance` (relative) since the last look. average: decay per step. stratified:
-    the times of a step's draws are spread evenly, so that none of them leaves a range of times out.
+    steps: at most so many, each on `draws` draws of (time, noise). step_size: of Adam, as a share
+    of the radius that an embedding may have. checks: draws of a fixed set on which a row's own
+    average iterate is judged every `check_every` steps; it stops for good when the loss has not
+    fallen by `tolerance` (relative) since the last look. average: decay per step. stratified: the
+    times of a step's draws are spread evenly, so that none of them leaves a range of times out.
     """
 
     steps: int = 80
@@ -52,7 +55,9 @@ class Chunk:
 
 
 def chunks(order: np.ndarray, rows: int) -> list[Chunk]:
-    """All images in `order`, `rows` at a time, the last chunk padded: no row's place depends on another image's content."""
+    """All images in `order`, `rows` at a time, the last chunk padded: no row's place depends on
+    another image's content.
+    """
     padded = np.full(-(-len(order) // rows) * rows, -1, np.int64)
     padded[: len(order)] = order
     return [Chunk(part) for part in padded.reshape(-1, rows)]
@@ -61,10 +66,11 @@ def chunks(order: np.ndarray, rows: int) -> list[Chunk]:
 class Inverter:
     """The frozen model with everything public around it; `invert` learns one chunk.
 
-    Isolation. A row's randomness is keyed by its own content, its Adam state is elementwise, its stop is a rule of its own loss,
-    the loss is a sum over rows, and nothing is clipped, scaled or normalised across rows. The number of rows is fixed and an
-    empty or stopped row is computed all the same, so that no kernel sees another shape: the bits of one row do not change when
-    another image is replaced by nothing. `self_check` asks the machine for just that.
+    Isolation. A row's randomness is keyed by its own content, its Adam state is elementwise, its
+    stop is a rule of its own loss, the loss is a sum over rows, and nothing is clipped, scaled or
+    normalised across rows. The number of rows is fixed and an empty or stopped row is computed all
+    the same, so that no kernel sees another shape: the bits of one row do not change when another
+    image is replaced by nothing. `self_check` asks the machine for just that.
     """
 
     def __init__(
@@ -82,14 +88,18 @@ class Inverter:
         now: dict[str, torch.Tensor] = {}  # the prompt embeddings of the pass at hand
 
         def for_each_draw(row: torch.Tensor) -> torch.Tensor:
-            """The prompt embedding of every row, once for each of its draws, in the objective's order.
+            """The prompt embedding of every row, once for each of its draws, in the objective's
+            order.
 
-            By expanding, since gradients of an index with repetitions are added in whatever order threads come.
+            By expanding, since gradients of an index with repetitions are added in whatever order
+            threads come.
             """
             rows = now["rows"]
             return rows[:, None].expand(-1, len(row) // len(rows), -1, -1).flatten(0, 1)
 
-        self.row_losses: Callable[[Batch], torch.Tensor] = denoising_losses(base, for_each_draw, precision)
+        self.row_losses: Callable[[Batch], torch.Tensor] = denoising_losses(
+            base, for_each_draw, precision
+        )
         self._now = now
 
     def with_recipe(self, recipe: InversionRecipe) -> Inverter:
@@ -98,8 +108,12 @@ class Inverter:
         other.recipe = recipe
         return other
 
-    def invert(self, data: LatentData, chunk: Chunk, key: RunKey, attempt: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """(coordinates float32 [J, P] from the class's anchor, steps taken int64 [J]); zeros for rows without a usable image."""
+    def invert(
+        self, data: LatentData, chunk: Chunk, key: RunKey, attempt: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(coordinates float32 [J, P] from the class's anchor, steps taken int64 [J]); zeros for
+        rows without a usable image.
+        """
         recipe, radius = self.recipe, self.geometry.radius
         rows = _Rows(data, chunk, key, attempt, self.latent_shape, recipe)
         z = torch.zeros(chunk.rows, self.geometry.dimensions)
@@ -111,7 +125,9 @@ class Inverter:
             if not active.any():
                 break
             leaf = z.clone().requires_grad_(True)
-            grad = torch.autograd.grad(self._losses(leaf, rows, rows.draws(step, recipe.draws)).sum(), leaf)[0]
+            grad = torch.autograd.grad(
+                self._losses(leaf, rows, rows.draws(step, recipe.draws)).sum(), leaf
+            )[0]
             first, second = first.lerp(grad, 0.1), second.lerp(grad * grad, 0.01)
             mean, square = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.99 ** (step + 1))
             moved = z - recipe.step_size * radius * mean / (square.sqrt() + 1e-12)
@@ -119,7 +135,10 @@ class Inverter:
             moved = moved * (radius / moved.norm(dim=1, keepdim=True).clamp_min(radius))
             decay = min(recipe.average, step / (step + 1))
             on = active[:, None]
-            z, average = torch.where(on, moved, z), torch.where(on, average.lerp(moved, 1 - decay), average)
+            z, average = (
+                torch.where(on, moved, z),
+                torch.where(on, average.lerp(moved, 1 - decay), average),
+            )
             taken += active
             if (step + 1) % recipe.check_every == 0 and step + 1 < recipe.steps:
                 with torch.no_grad():
@@ -130,15 +149,27 @@ class Inverter:
         return average.numpy(), taken.numpy()
 
     def vectors(self, z: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Coordinates [n, P] of images of classes `label` [n] -> their embeddings, float32 [n, V * D]."""
-        return self.geometry.embeddings(torch.from_numpy(z), torch.from_numpy(label)).flatten(1).numpy()
+        """Coordinates [n, P] of images of classes `label` [n] -> their embeddings, float32 [n, V *
+        D].
+        """
+        return (
+            self.geometry.embeddings(torch.from_numpy(z), torch.from_numpy(label))
+            .flatten(1)
+            .numpy()
+        )
 
-    def losses(self, data: LatentData, chunk: Chunk, key: RunKey, z: np.ndarray, draws: int = 64) -> np.ndarray:
-        """Denoising loss of given coordinates [J, P] on draws that inversion never used, float32 [J]: to compare recipes with."""
+    def losses(
+        self, data: LatentData, chunk: Chunk, key: RunKey, z: np.ndarray, draws: int = 64
+    ) -> np.ndarray:
+        """Denoising loss of given coordinates [J, P] on draws that inversion never used, float32
+        [J]: to compare recipes with.
+        """
         rows = _Rows(data, chunk, key, 0, self.latent_shape, self.recipe)
         with torch.no_grad():
             found = [
-                self._losses(torch.from_numpy(z), rows, rows.draws(-2 - i, 16)).view(chunk.rows, -1).mean(1)
+                self._losses(torch.from_numpy(z), rows, rows.draws(-2 - i, 16))
+                .view(chunk.rows, -1)
+                .mean(1)
                 for i in range(draws // 16)
             ]
         return torch.stack(found).mean(0).numpy()
@@ -151,7 +182,9 @@ class Inverter:
             self._now.clear()
 
     def self_check(self, rows: int) -> bool:
-        """Whether, on this machine, the bits of a row stay the same when another row's image is replaced by nothing."""
+        """Whether, on this machine, the bits of a row stay the same when another row's image is
+        replaced by nothing.
+        """
         rng = np.random.default_rng(0)
         mean = rng.standard_normal((rows, *self.latent_shape)).astype(np.float16)
         label = np.zeros(rows, np.int64)
@@ -162,7 +195,9 @@ class Inverter:
             changed = label.copy()
             if gone is not None:
                 changed[gone] = -1
-            data = LatentData(mean, np.full_like(mean, 0.1), changed, np.arange(rows), np.arange(rows + 1))
+            data = LatentData(
+                mean, np.full_like(mean, 0.1), changed, np.arange(rows), np.arange(rows + 1)
+            )
             found.append(short.invert(data, chunk, key)[0])
             if gone is not None and rows > 1:
                 kept = np.arange(rows) != gone
@@ -175,19 +210,32 @@ class _Rows:
     """The images of one chunk, and each row's own randomness."""
 
     def __init__(
-        self, data: LatentData, chunk: Chunk, key: RunKey, attempt: int, shape: tuple, recipe: InversionRecipe
+        self,
+        data: LatentData,
+        chunk: Chunk,
+        key: RunKey,
+        attempt: int,
+        shape: tuple,
+        recipe: InversionRecipe,
     ):
         slot, there = np.maximum(chunk.slots, 0), chunk.slots >= 0
         label = np.where(there, data.label[slot], -1)
-        self.usable, self.label = torch.from_numpy(label >= 0), torch.from_numpy(np.maximum(label, 0))
-        # A row without an image holds zeros, so that nothing of what stood there stays in the arithmetic.
+        self.usable, self.label = (
+            torch.from_numpy(label >= 0),
+            torch.from_numpy(np.maximum(label, 0)),
+        )
+        # A row without an image holds zeros, so that nothing of what stood there stays in the
+        # arithmetic.
         keep = (label >= 0).reshape(-1, 1, 1, 1)
         arrays = [
-            np.where(keep, np.asarray(a[slot], np.float32), 0.0).astype(np.float32) for a in (data.mean, data.std)
+            np.where(keep, np.asarray(a[slot], np.float32), 0.0).astype(np.float32)
+            for a in (data.mean, data.std)
         ]
         self.mean, self.std = map(torch.from_numpy, arrays)
         self.names = [
-            hashlib.sha256(a.tobytes() + b.tobytes() + int(c).to_bytes(8, "little", signed=True)).hexdigest()
+            hashlib.sha256(
+                a.tobytes() + b.tobytes() + int(c).to_bytes(8, "little", signed=True)
+            ).hexdigest()
             for a, b, c in zip(*arrays, label)
         ]
         self.key, self.attempt, self.shape, self.stratified = key, attempt, shape, recipe.stratified
@@ -195,12 +243,14 @@ class _Rows:
     def draws(self, number: int, k: int) -> Batch:
         """`k` draws of every row: of step `number`, or for numbers below zero of a set of its own.
 
-        Keyed by run key, number and the row's content, so neither its place nor who else is there matters. Times are
-        stratified over the k draws of one row.
+        Keyed by run key, number and the row's content, so neither its place nor who else is there
+        matters. Times are stratified over the k draws of one row.
         """
         rows, size = len(self.names), int(np.prod(self.shape))
         where = ("unit", STEP + 1 + (number if number >= 0 else (1 << 30) - number), self.attempt)
-        uniform = self.key.uniforms_for(*where, [f"{n}/choice" for n in self.names], 1 if self.stratified else k)
+        uniform = self.key.uniforms_for(
+            *where, [f"{n}/choice" for n in self.names], 1 if self.stratified else k
+        )
         normal = self.key.normals_for(*where, [f"{n}/normal" for n in self.names], 2 * k * size)
         u = (np.arange(k) + uniform) / k if self.stratified else uniform
         time = np.minimum((TRAIN_TIMES * u).astype(np.int64), TRAIN_TIMES - 1)

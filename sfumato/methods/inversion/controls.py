@@ -1,4 +1,6 @@
-"""Tokens to compare a released one with: those that no private image decides, and the exact ones, which never leave the run folder."""
+"""Tokens to compare a released one with: those that no private image decides, and the exact ones,
+which never leave the run folder.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ EXACT = ("non-private", "one-image")
 MARK = "PRIVATE"
 NOTE = """PRIVATE
 
-This token was computed from private images without noise. No epsilon covers it. It is here to be compared with (`sfumato evaluate`),
+This token was computed from private images without noise. No epsilon covers it. It is here to be
+compared with (`sfumato evaluate`),
 and no release takes it.
 """
 
@@ -31,42 +34,60 @@ and no release takes it.
 def public_tokens(
     aggregation: Aggregation, geometry: Geometry, clip_norm: float, noise_multiplier: float
 ) -> dict[str, torch.Tensor]:
-    """Token vectors [C, V, D] that need no private image: the anchor alone, and the same mechanism on a sum of nothing.
+    """Token vectors [C, V, D] that need no private image: the anchor alone, and the same mechanism
+    on a sum of nothing.
 
     The noise has the law of the released token's, and is another draw from a key that is public.
     """
     nothing = np.zeros(aggregation.numbers, np.int64)
-    noise = aggregate.add_noise_once(aggregation, noise_multiplier, nothing, PUBLIC_KEY, 0, "control")
+    noise = aggregate.add_noise_once(
+        aggregation, noise_multiplier, nothing, PUBLIC_KEY, 0, "control"
+    )
     every = torch.arange(aggregation.blocks)
     return {
         "anchor": geometry.embeddings(torch.zeros(aggregation.blocks, geometry.dimensions), every),
-        "noise-only": aggregate.embeddings(aggregation, geometry, clip_norm, noise_multiplier, noise),
+        "noise-only": aggregate.embeddings(
+            aggregation, geometry, clip_norm, noise_multiplier, noise
+        ),
     }
 
 
-def exact_tokens(geometry: Geometry, vectors: np.ndarray, label: np.ndarray, blocks: int) -> dict[str, torch.Tensor]:
-    """PRIVATE. Per class the exact mean of all embeddings (float32 [n, V * D], label int64 [n]), and the first usable image's
-    alone; the anchor for a class without images."""
+def exact_tokens(
+    geometry: Geometry, vectors: np.ndarray, label: np.ndarray, blocks: int
+) -> dict[str, torch.Tensor]:
+    """PRIVATE. Per class the exact mean of all embeddings (float32 [n, V * D], label int64 [n]),
+    and the first usable image's alone; the anchor for a class without images.
+    """
     own = [np.flatnonzero(label == c) for c in range(blocks)]
     anchor = geometry.anchor.numpy()
     rows = {
-        "non-private": [vectors[use].mean(0) if len(use) else anchor[c] for c, use in enumerate(own)],
+        "non-private": [
+            vectors[use].mean(0) if len(use) else anchor[c] for c, use in enumerate(own)
+        ],
         "one-image": [vectors[use[0]] if len(use) else anchor[c] for c, use in enumerate(own)],
     }
     shape = (blocks, geometry.vectors, -1)
     return {name: torch.from_numpy(np.stack(found)).view(shape) for name, found in rows.items()}
 
 
-def save_tokens(folder: Path, placeholders: Sequence[str], tokens: Mapping[str, torch.Tensor]) -> None:
-    """A folder for each; an exact one gets a file PRIVATE, which also keeps it out of any release."""
+def save_tokens(
+    folder: Path, placeholders: Sequence[str], tokens: Mapping[str, torch.Tensor]
+) -> None:
+    """A folder for each; an exact one gets a file PRIVATE, which also keeps it out of any
+    release.
+    """
     for name, vectors in tokens.items():
         save_embeds(folder / name, dict(zip(placeholders, vectors)))
         if name in EXACT:
             (folder / name / MARK).write_text(NOTE, encoding="utf-8")
 
 
-def distances(geometry: Geometry, tokens: Mapping[str, torch.Tensor]) -> dict[str, dict[str, float]]:
-    """For each token, as means over its classes: its distance from the anchor in radii, and its cosine with the anchor."""
+def distances(
+    geometry: Geometry, tokens: Mapping[str, torch.Tensor]
+) -> dict[str, dict[str, float]]:
+    """For each token, as means over its classes: its distance from the anchor in radii, and its
+    cosine with the anchor.
+    """
     anchor = geometry.anchor.double()
     found = {}
     for name, vectors in tokens.items():
@@ -92,14 +113,19 @@ def draw_beside(
     indices: np.ndarray,
     sampling: Sampling,
 ) -> dict[str, list[str]]:
-    """The same pictures (numbers `indices` of classes `labels`) with each token, as base64 of PNG files.
+    """The same pictures (numbers `indices` of classes `labels`) with each token, as base64 of PNG
+    files.
 
     `base` knows the placeholders already; afterwards it holds the last token.
     """
     found = {}
     for name, vectors in tokens.items():
         replace_embeds(base, dict(zip(placeholders, vectors)))
-        drawn = [image for _, part in pictures(base, prompts, labels, indices, sampling) for image in part]
+        drawn = [
+            image
+            for _, part in pictures(base, prompts, labels, indices, sampling)
+            for image in part
+        ]
         found[name] = [_png(image) for image in drawn]
     return found
 

@@ -1,4 +1,6 @@
-"""Where embeddings live: a public anchor, the axes of a public subspace, and a public radius. No private image has a say here."""
+"""Where embeddings live: a public anchor, the axes of a public subspace, and a public radius. No
+private image has a say here.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,20 @@ import torch
 from ...bases import Base, word_vectors
 from ...errors import SfumatoError
 
-REACH = 1.0  # radius without public images, as a share of the median distance of a word from the vocabulary's mean
+# radius without public images, as a share of the median distance of a word from the vocabulary's
+# mean
+REACH = 1.0
 FREE = 4.0  # how far an image's own embedding may go, as such a share
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """u = anchor + basis z. anchor [C, V * D] per class; basis [V * D, P], orthonormal columns; radius: most |z| may be.
+    """u = anchor + basis z. anchor [C, V * D] per class; basis [V * D, P], orthonormal columns;
+    radius: most |z| may be.
 
-    spectrum [P]: how much a style's mean coordinate varies between public styles (variance), None if unknown. signal: the norm of
-    such a mean as a share of the radius, None if unknown. vectors: V.
+    spectrum [P]: how much a style's mean coordinate varies between public styles (variance), None
+    if unknown. signal: the norm of such a mean as a share of the radius, None if unknown. vectors:
+    V.
     """
 
     anchor: torch.Tensor
@@ -50,7 +56,9 @@ class Geometry:
             "basis": self.basis,
             "radius": torch.tensor([self.radius], dtype=torch.float64),
             "spectrum": torch.zeros(0) if self.spectrum is None else self.spectrum,
-            "signal": torch.tensor([] if self.signal is None else [self.signal], dtype=torch.float64),
+            "signal": torch.tensor(
+                [] if self.signal is None else [self.signal], dtype=torch.float64
+            ),
         }
 
     @classmethod
@@ -67,17 +75,23 @@ class Geometry:
 
 
 def start_anchor(base: Base, initializers: Sequence[str | None], vectors: int) -> torch.Tensor:
-    """Token vectors [C, V * D] of public words; further vectors of a class start from the vocabulary's mean."""
+    """Token vectors [C, V * D] of public words; further vectors of a class start from the
+    vocabulary's mean.
+    """
     rest = word_vectors(base, None).repeat(vectors - 1)
     return torch.stack([torch.cat([word_vectors(base, word), rest]) for word in initializers])
 
 
 def whole_space(base: Base, anchor: torch.Tensor, vectors: int) -> Geometry:
-    """All axes around an anchor [C, V * D], and room enough: where an image's own embedding is looked for.
+    """All axes around an anchor [C, V * D], and room enough: where an image's own embedding is
+    looked for.
 
-    Learned here and projected later, it says more than one that was never let out of the subspace (docs/methods.md).
+    Learned here and projected later, it says more than one that was never let out of the subspace
+    (docs/methods.md).
     """
-    return Geometry(anchor, torch.eye(anchor.shape[1]), FREE * vectors**0.5 * word_spread(base), vectors)
+    return Geometry(
+        anchor, torch.eye(anchor.shape[1]), FREE * vectors**0.5 * word_spread(base), vectors
+    )
 
 
 def word_spread(base: Base) -> float:
@@ -87,9 +101,14 @@ def word_spread(base: Base) -> float:
 
 
 def from_vocabulary(
-    base: Base, initializers: Sequence[str | None], vectors: int, dimensions: int | None, radius: float | None = None
+    base: Base,
+    initializers: Sequence[str | None],
+    vectors: int,
+    dimensions: int | None,
+    radius: float | None = None,
 ) -> Geometry:
-    """Axes: the vocabulary's first `dimensions` principal components, for each vector its share; all axes for None.
+    """Axes: the vocabulary's first `dimensions` principal components, for each vector its share;
+    all axes for None.
 
     SfumatoError where that many do not exist or cannot be shared evenly.
     """
@@ -97,7 +116,9 @@ def from_vocabulary(
     width = table.shape[1]
     each = width if dimensions is None else dimensions // vectors
     if dimensions is not None and (dimensions % vectors or not 1 <= each <= width):
-        raise SfumatoError(f"--dimensions {dimensions}: a multiple of {vectors} and at most {vectors * width}")
+        raise SfumatoError(
+            f"--dimensions {dimensions}: a multiple of {vectors} and at most {vectors * width}"
+        )
     if dimensions is None:
         axes = torch.eye(width)
     else:
@@ -116,10 +137,12 @@ def from_public(
     anchor: torch.Tensor | None = None,
     radius: float | None = None,
 ) -> Geometry:
-    """Anchor, axes, radius and spectrum from embeddings [n, V * D] of public images, `style` [n] telling their kinds apart.
+    """Anchor, axes, radius and spectrum from embeddings [n, V * D] of public images, `style` [n]
+    telling their kinds apart.
 
-    The anchor is the mean over kinds. Axes are where kinds differ first, then where images do (the kinds' scatter, and a tenth of
-    that within them); with one kind the scatter within is all there is. The radius is the median norm of a residual.
+    The anchor is the mean over kinds. Axes are where kinds differ first, then where images do (the
+    kinds' scatter, and a tenth of that within them); with one kind the scatter within is all there
+    is. The radius is the median norm of a residual.
     """
     if not 1 <= dimensions <= vectors.shape[1]:
         raise SfumatoError(f"--dimensions {dimensions}: at most {vectors.shape[1]}")
@@ -137,9 +160,12 @@ def from_public(
     spectrum, signal = None, None
     if len(kinds) > 1:
         clipped = residual * (reach / residual.norm(dim=1, keepdim=True).clamp_min(reach))
-        found = torch.stack([clipped[torch.from_numpy(style == k)].mean(0) for k in np.unique(style)])
+        found = torch.stack(
+            [clipped[torch.from_numpy(style == k)].mean(0) for k in np.unique(style)]
+        )
         seen = found.square().sum(0) / (len(kinds) - 1)
-        # A private style may differ where the public ones agree: a quarter of what is seen is spread over all axes.
+        # A private style may differ where the public ones agree: a quarter of what is seen is
+        # spread over all axes.
         spectrum = (0.75 * seen + 0.25 * seen.mean()).float()
         signal = float(found.norm(dim=1).median() / reach)
     start = middle.float().repeat(classes, 1) if anchor is None else anchor

@@ -13,7 +13,8 @@ from .geometry import Geometry
 
 @dataclass
 class Inversion:
-    """What inverts (in the whole space), and how the embeddings are put together (in the public geometry).
+    """What inverts (in the whole space), and how the embeddings are put together (in the public
+    geometry).
 
     `vectors` [C, V, D]: the released ones, once there are any.
     """
@@ -27,7 +28,9 @@ class Inversion:
     vectors: torch.Tensor | None = None
 
     def aggregation(self, expected_units: float) -> Aggregation:
-        """The mechanism for so many units: classes count as equally large, whatever the private shares are."""
+        """The mechanism for so many units: classes count as equally large, whatever the private
+        shares are.
+        """
         blocks = len(self.placeholders)
         return Aggregation(
             self.rule,

@@ -1,4 +1,6 @@
-"""A hash-chained, append-only table of rows in one SQLite file: a row is durable before the call returns, and damage is seen."""
+"""A hash-chained, append-only table of rows in one SQLite file: a row is durable before the call
+returns, and damage is seen.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,21 @@ WAIT = 60.0  # seconds that a writer waits for the writers before it
 _COLUMNS = "seq, prev_hash, kind, run_id, attempt, utc, body, hash"
 _READ = {
     1: f"SELECT {_COLUMNS}, NULL, '' FROM entry WHERE seq >= ? ORDER BY seq",
-    2: f"SELECT {_COLUMNS}, mac, written FROM entry LEFT JOIN seal USING (seq) WHERE seq >= ? ORDER BY seq",
+    2: (
+        f"SELECT {_COLUMNS}, mac, written FROM entry LEFT JOIN seal USING (seq) WHERE seq >= ?"
+        " ORDER BY seq"
+    ),
 }
 _NETWORK = ("nfs", "cifs", "smb", "afs", "fuse.sshfs")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entry. `hash` is SHA-256 over the canonical JSON of the fields before it; `seq` decides the order.
+    """One entry. `hash` is SHA-256 over the canonical JSON of the fields before it; `seq` decides
+    the order.
 
-    `written` is the time (UTC), in the ledger alone: the time of a row of a run follows the sizes of drawn batches. `utc` is empty,
-    but in rows of format 1.
+    `written` is the time (UTC), in the ledger alone: the time of a row of a run follows the sizes
+    of drawn batches. `utc` is empty, but in rows of format 1.
     """
 
     seq: int
@@ -50,9 +56,13 @@ class Row:
 def canonical(value: object) -> str:
     """The one JSON text of a value; ValueError for what is not finite or not JSON."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        )
     except (TypeError, ValueError) as error:
-        raise ValueError("a ledger row holds finite numbers, text and lists only: remove what is not JSON") from error
+        raise ValueError(
+            "a ledger row holds finite numbers, text and lists only: remove what is not JSON"
+        ) from error
 
 
 def hash_of(row: Mapping) -> str:
@@ -62,13 +72,15 @@ def hash_of(row: Mapping) -> str:
 
 
 class Chain:
-    """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows verified when opened.
+    """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows
+    verified when opened.
 
-    A file of an older format is brought to the newest, with a row that says so. Notes of the newest row lie beside the file (`path`.head)
-    and in state folders, if there are any (`witness`), with the places of run folders, whose notes are asked too: an
-    older copy put back, a copy without its -wal file, and one of two copies that both went on are refused, unless
-    `restored`; `lost` then lists the (number, hash) that were noted. Where charges were made and no state folder knows of them, the next
-    transaction leaves a RESET row that says so. Raises LedgerError.
+    A file of an older format is brought to the newest, with a row that says so. Notes of the newest
+    row lie beside the file (`path`.head) and in state folders, if there are any (`witness`), with
+    the places of run folders, whose notes are asked too: an older copy put back, a copy without its
+    -wal file, and one of two copies that both went on are refused, unless `restored`; `lost` then
+    lists the (number, hash) that were noted. Where charges were made and no state folder knows of
+    them, the next transaction leaves a RESET row that says so. Raises LedgerError.
     """
 
     def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):
@@ -84,11 +96,15 @@ class Chain:
         self._unwitnessed = False
         with in_words():
             if not self.path.exists() and beside.read():
-                raise LedgerError(f"the ledger {self.path} is gone: put it back, with the files beside it")
+                raise LedgerError(
+                    f"the ledger {self.path} is gone: put it back, with the files beside it"
+                )
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self.db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
             if self.db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-                raise LedgerError("the ledger's disk has no working locks: keep it on a local disk (--ledger)")
+                raise LedgerError(
+                    "the ledger's disk has no working locks: keep it on a local disk (--ledger)"
+                )
             self.db.execute("PRAGMA synchronous=FULL")
             self._format = self._make_tables()
             self.refresh()
@@ -96,8 +112,9 @@ class Chain:
             self.lost = self._compare()
             if self.lost and not restored:
                 raise OlderCopy(
-                    "the ledger is an older copy, or not the one that was last written here: put the newest back, or, if it is "
-                    "gone, accept this one with `sfumato ledger reset`, which every later certificate shows"
+                    "the ledger is an older copy, or not the one that was last written here: put"
+                    " the newest back, or, if it is gone, accept this one with `sfumato ledger"
+                    " reset`, which every later certificate shows"
                 )
             if self._format < NEWEST:
                 self._upgrade()  # of before there were notes
@@ -107,7 +124,9 @@ class Chain:
                 self.key = mark_sealed(self.path, key)
 
     def _find_state(self) -> None:
-        """The notes in the state folders bear the name of the first row: copies of a ledger share them, wherever they lie."""
+        """The notes in the state folders bear the name of the first row: copies of a ledger share
+        them, wherever they lie.
+        """
         if not self._rows or self.state is not None:
             return
         for folder in state_folders():
@@ -151,18 +170,22 @@ class Chain:
             self.db.execute("COMMIT")
         if found is None:
             raise LedgerError(
-                "this file is not a ledger of sfumato, or it was altered, or a newer sfumato made it: name another with --ledger"
+                "this file is not a ledger of sfumato, or it was altered, or a newer sfumato made"
+                " it: name another with --ledger"
             )
         return found
 
     def _upgrade(self) -> None:
-        """From format 1: the rows are as they were, and from now on each has a code under the key."""
+        """From format 1: the rows are as they were, and from now on each has a code under
+        the key.
+        """
         with self.transaction():
             if (now := format_of(self.db)) != self._format:
                 raise LedgerError("another process upgraded the ledger just now: try again")
             make_tables(self.db, now)
             self.db.executemany(
-                "INSERT INTO seal VALUES (?, ?, ?)", [(row.seq, self.key.mac(row.hash, ""), "") for row in self._rows]
+                "INSERT INTO seal VALUES (?, ?, ?)",
+                [(row.seq, self.key.mac(row.hash, ""), "") for row in self._rows],
             )
             before, self._format = self._format, NEWEST
             self.append("NOTE", "", {"format": NEWEST, "before": before, "rows": len(self._rows)})
@@ -174,7 +197,9 @@ class Chain:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows known to this object, oldest first; `refresh` adds what other processes wrote."""
+        """All rows known to this object, oldest first; `refresh` adds what other processes
+        wrote.
+        """
         return self._rows
 
     @property
@@ -205,7 +230,9 @@ class Chain:
             self._by_run[row.run_id].pop()
 
     def refresh(self) -> None:
-        """Read and verify rows that are new in the file. LedgerError names the first damaged one."""
+        """Read and verify rows that are new in the file. LedgerError names the first
+        damaged one.
+        """
         with in_words():
             # Typed by hand: SQLite would hand out a damaged cell as whatever it now looks like.
             for *row, mac, written in self.db.execute(_READ[self._format], [len(self._rows)]):
@@ -213,19 +240,31 @@ class Chain:
                 try:
                     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
                     values["body"] = json.loads(values["body"])
-                    whole = (values["seq"], values["prev_hash"], values["hash"]) == (number, self.head, hash_of(values))
-                    whole = whole and isinstance(values["body"], dict) and canonical(values["body"]) == row[6]
+                    whole = (values["seq"], values["prev_hash"], values["hash"]) == (
+                        number,
+                        self.head,
+                        hash_of(values),
+                    )
+                    whole = (
+                        whole
+                        and isinstance(values["body"], dict)
+                        and canonical(values["body"]) == row[6]
+                    )
                 except (TypeError, ValueError, RecursionError):
                     whole = False
                 if not whole:
-                    raise LedgerError(f"the ledger is damaged at row {number}: put the newest whole copy back")
+                    raise LedgerError(
+                        f"the ledger is damaged at row {number}: put the newest whole copy back"
+                    )
                 if number == 0 and values["body"].get("key") != self.key.id:
                     raise LedgerError(
-                        "the ledger's key is not the one that it was made with: put ledger and key back together"
+                        "the ledger's key is not the one that it was made with: put ledger and key"
+                        " back together"
                     )
                 if self._format > 1 and not _same(mac, self.key.mac(values["hash"], str(written))):
                     raise LedgerError(
-                        f"row {number} of the ledger was not written under its key: put the newest whole copy back"
+                        f"row {number} of the ledger was not written under its key: put the newest"
+                        " whole copy back"
                     )
                 self._add(Row(**values, written=written))
 
@@ -246,14 +285,22 @@ class Chain:
             return self.db.execute(query, values).fetchall()
 
     def _say_unwitnessed(self) -> None:
-        """A RESET row where charges were made since the last such row, and nothing outside the ledger's folder knew of them."""
+        """A RESET row where charges were made since the last such row, and nothing outside the
+        ledger's folder knew of them.
+        """
         last = max((row.seq for row in self.of("RESET") if row.body.get("unwitnessed")), default=-1)
         if self._unwitnessed and any(row.seq > last for row in self.of("CHARGE")):
-            self.append("RESET", "", {"rows": len(self._rows), "missing": None, "noted": [], "unwitnessed": True})
+            self.append(
+                "RESET",
+                "",
+                {"rows": len(self._rows), "missing": None, "noted": [], "unwitnessed": True},
+            )
 
     @contextlib.contextmanager
     def transaction(self, *, resetting: bool = False) -> Iterator[None]:
-        """One writer at a time; what is appended inside is durable together on leaving, or, after an exception, not at all."""
+        """One writer at a time; what is appended inside is durable together on leaving, or, after
+        an exception, not at all.
+        """
         before = len(self._rows)
         try:
             with in_words():
@@ -273,7 +320,8 @@ class Chain:
         self._unwitnessed = False
         self._note()
         for row in self._rows[before:]:
-            if row.run_id in self._folders and row.kind != "PLAN":  # its folder has its name by then
+            # its folder has its name by then
+            if row.run_id in self._folders and row.kind != "PLAN":
                 for place in self._places:
                     place.add(row.run_id, self._folders[row.run_id].folder)
 
@@ -283,7 +331,13 @@ class Chain:
         if not runs:
             self.db.execute("COMMIT")
             return
-        last, head = (before - 1, self._rows[before - 1].hash if before else GENESIS), (len(self._rows) - 1, self.head)
+        last, head = (
+            (before - 1, self._rows[before - 1].hash if before else GENESIS),
+            (
+                len(self._rows) - 1,
+                self.head,
+            ),
+        )
         with contextlib.ExitStack() as stack:
             for run in runs:
                 stack.enter_context(self._folders[run].held())
@@ -306,7 +360,9 @@ class Chain:
         written = datetime.now(UTC).isoformat(timespec="seconds")
         row = Row(**values, hash=hash_of(values), written=written)
         *cells, _ = {**asdict(row), "body": canonical(row.body)}.values()
-        self.db.execute("INSERT INTO seal VALUES (?, ?, ?)", [row.seq, self.key.mac(row.hash, written), written])
+        self.db.execute(
+            "INSERT INTO seal VALUES (?, ?, ?)", [row.seq, self.key.mac(row.hash, written), written]
+        )
         self.db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", cells)
         self._add(row)
         return row

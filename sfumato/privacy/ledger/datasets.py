@@ -1,4 +1,6 @@
-"""Which images and units a ledger knows, by keyed hash; data sets that share one; and what was spent on them together."""
+"""Which images and units a ledger knows, by keyed hash; data sets that share one; and what was
+spent on them together.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,23 @@ IMAGES = "record"  # the word for the unit of runs that protect single images
 # Why no total is stated for a group, in the words of a certificate.
 MIXED = "some of these runs protect single images and some protect units of several images"
 APART = "these runs do not agree on which images are one unit"
-FOREIGN = "another owner's run, which the base or the public images come from, protects other units, or units that cannot be compared"
-UNKNOWN = "an earlier version of the ledger kept no units of some of these runs, so that nobody can say whether they are the same"
+FOREIGN = (
+    "another owner's run, which the base or the public images come from, protects other units, or"
+    " units that cannot be compared"
+)
+UNKNOWN = (
+    "an earlier version of the ledger kept no units of some of these runs, so that nobody can say"
+    " whether they are the same"
+)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images of one data set as keyed hashes: sorted (hmac, copies). `id` names the set; nothing of it leaves the ledger.
+    """The images of one data set as keyed hashes: sorted (hmac, copies). `id` names the set;
+    nothing of it leaves the ledger.
 
-    `traces`: sorted and each once, what else is known of the images (none where neither files nor units are); `listing` names the set
-    together with them.
+    `traces`: sorted and each once, what else is known of the images (none where neither files nor
+    units are); `listing` names the set together with them.
     """
 
     records: tuple[tuple[bytes, int], ...]
@@ -56,12 +65,14 @@ def listing_of(dataset: str, traces: Iterable[Trace]) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """Data sets that share images or units, and what was spent on them. `charges`: bodies of their CHARGE rows, oldest first, then what
-    the bases of these runs had cost other owners, who may have had the same images (`ancestor` in each).
+    """Data sets that share images or units, and what was spent on them. `charges`: bodies of their
+    CHARGE rows, oldest first, then what the bases of these runs had cost other owners, who may have
+    had the same images (`ancestor` in each).
 
-    `released`: whether something of these runs has left; `adaptive`: whether a later one was charged after that. `cap`: None
-    where none was set. `unclear`: why no total can be stated of the charges; None where it can. `looks`: how often somebody saw exact
-    figures of these images, or of a run on them.
+    `released`: whether something of these runs has left; `adaptive`: whether a later one was
+    charged after that. `cap`: None where none was set. `unclear`: why no total can be stated of the
+    charges; None where it can. `looks`: how often somebody saw exact figures of these images, or of
+    a run on them.
     """
 
     datasets: frozenset[str]
@@ -74,12 +85,16 @@ class Group:
 
     @property
     def terms(self) -> dict | None:
-        """Unit, relation and delta of the first charge; None before it. Relation and delta are those of every later one."""
+        """Unit, relation and delta of the first charge; None before it. Relation and delta are
+        those of every later one.
+        """
         return {name: self.charges[0][name] for name in TERMS} if self.charges else None
 
 
 def inherited_charges(charges: Sequence[Mapping]) -> list[dict]:
-    """What the bases of these charges had cost other owners, each run once: such a base may come from the same images."""
+    """What the bases of these charges had cost other owners, each run once: such a base may come
+    from the same images.
+    """
     own = {charge.get("run") for charge in charges}
     found: dict[str, dict] = {}
     for ancestor in (a for charge in charges for a in charge.get("lineage", ())):
@@ -90,16 +105,21 @@ def inherited_charges(charges: Sequence[Mapping]) -> list[dict]:
 
 
 class DataSets:
-    """The data sets of a chain: its OPEN, JOIN, CAP and CHARGE rows, and the tables of hashed images, files and units beside them."""
+    """The data sets of a chain: its OPEN, JOIN, CAP and CHARGE rows, and the tables of hashed
+    images, files and units beside them.
+    """
 
     def __init__(self, chain: Chain):
         self.chain = chain
         self._agree: dict[frozenset[str], bool] = {}
 
     def overlapping(self, manifest: Manifest) -> frozenset[str]:
-        """Data sets that hold one of these images, by pixels or by bytes, or one of these units; where set and listing are known, the
-        set itself: JOIN rows name the others."""
-        opened = {(row.body["dataset"], row.body.get("listing", "")) for row in self.chain.of("OPEN")}
+        """Data sets that hold one of these images, by pixels or by bytes, or one of these units;
+        where set and listing are known, the set itself: JOIN rows name the others.
+        """
+        opened = {
+            (row.body["dataset"], row.body.get("listing", "")) for row in self.chain.of("OPEN")
+        }
         own = {manifest.id} if manifest.id in {dataset for dataset, _ in opened} else set()
         if own and (not manifest.listing or (manifest.id, manifest.listing) in opened):
             return frozenset(own)
@@ -108,23 +128,35 @@ class DataSets:
         listings = self._holding("listing", "trace", "file", files, "AND file != x''")
         listings |= self._holding("listing", "trace", "unit", units, "AND unit != x''")
         found = {dataset for dataset, listing in opened if listing in listings}
-        # A set that is known shares the pixels that its JOIN rows name; only files and units may be new.
+        # A set that is known shares the pixels that its JOIN rows name; only files and units may be
+        # new.
         return (
-            frozenset(own or self._holding("dataset", "record", "hmac", {key for key, _ in manifest.records})) | found
+            frozenset(
+                own
+                or self._holding("dataset", "record", "hmac", {key for key, _ in manifest.records})
+            )
+            | found
         )
 
-    def _holding(self, wanted: str, table: str, column: str, keys: Collection[bytes], rest: str = "") -> set[str]:
+    def _holding(
+        self, wanted: str, table: str, column: str, keys: Collection[bytes], rest: str = ""
+    ) -> set[str]:
         found: set[str] = set()
         for start in range(0, len(keys := list(keys)), 500):
             part = keys[start : start + 500]
-            query = f"SELECT DISTINCT {wanted} FROM {table} WHERE {column} IN ({','.join('?' * len(part))}) {rest}"
+            query = (
+                f"SELECT DISTINCT {wanted} FROM {table} WHERE {column} IN"
+                f" ({','.join('?' * len(part))}) {rest}"
+            )
             found.update(name for (name,) in self.chain.read(query, part))
         return found
 
     def open(self, manifest: Manifest, overlapping: frozenset[str]) -> None:
         """Enter a data set, or a listing of one, that is not known yet; inside a transaction."""
         opened = [row.body for row in self.chain.of("OPEN") if row.body["dataset"] == manifest.id]
-        if opened and (not manifest.listing or any(b.get("listing") == manifest.listing for b in opened)):
+        if opened and (
+            not manifest.listing or any(b.get("listing") == manifest.listing for b in opened)
+        ):
             return
         named = {"listing": manifest.listing} if manifest.listing else {}
         self.chain.append("OPEN", "", {"dataset": manifest.id, **named})
@@ -132,15 +164,22 @@ class DataSets:
             rows = [(key, copies, manifest.id) for key, copies in manifest.records]
             self.chain.db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
         self.chain.db.executemany(
-            "INSERT INTO trace VALUES (?, ?, ?, ?)", [(manifest.listing, *trace) for trace in manifest.traces]
+            "INSERT INTO trace VALUES (?, ?, ?, ?)",
+            [(manifest.listing, *trace) for trace in manifest.traces],
         )
         if others := overlapping - {manifest.id}:
             self.chain.append("JOIN", "", {"dataset": manifest.id, "with": sorted(others)})
 
     def unclear(self, charges: Sequence[Mapping], coming: Manifest | None = None) -> str | None:
-        """Why no total can be stated for these bodies of CHARGE rows, of which the last may be about `coming`; None where it can."""
+        """Why no total can be stated for these bodies of CHARGE rows, of which the last may be
+        about `coming`; None where it can.
+        """
         own = [charge for charge in charges if "ancestor" not in charge]
-        if any(c["unit"] != IMAGES or c["relation"] != own[0]["relation"] for c in charges if "ancestor" in c):
+        if any(
+            c["unit"] != IMAGES or c["relation"] != own[0]["relation"]
+            for c in charges
+            if "ancestor" in c
+        ):
             return FOREIGN
         units = {charge["unit"] for charge in charges}
         if len(charges) < 2 or units == {IMAGES}:
@@ -151,7 +190,9 @@ class DataSets:
         if "" in listings:
             return UNKNOWN
         if listings not in self._agree:
-            runs = [self._traces(listing, coming) for listing in listings] if len(listings) > 1 else []
+            runs = (
+                [self._traces(listing, coming) for listing in listings] if len(listings) > 1 else []
+            )
             self._agree[listings] = same_units(runs)
         return None if self._agree[listings] else APART
 
@@ -161,7 +202,9 @@ class DataSets:
         return self.chain.read("SELECT picture, file, unit FROM trace WHERE listing = ?", [listing])
 
     def group(self, datasets: frozenset[str], before: int | None = None) -> Group:
-        """These data sets and all that share an image or a unit with them, directly or through others; as it was `before` that row."""
+        """These data sets and all that share an image or a unit with them, directly or through
+        others; as it was `before` that row.
+        """
 
         def rows(kind: str) -> list[Row]:
             return [row for row in self.chain.of(kind) if before is None or row.seq < before]
@@ -174,14 +217,20 @@ class DataSets:
         runs = {row.run_id for row in charged}
         # What a selection says has left as well.
         left = sorted(row.seq for row in rows("RELEASE") + rows("SELECT") if row.run_id in runs)
-        looks = [row for row in rows("LOOK") if row.run_id in runs or group.intersection(row.body["data"])]
+        looks = [
+            row
+            for row in rows("LOOK")
+            if row.run_id in runs or group.intersection(row.body["data"])
+        ]
         caps: dict[str, float] = {}
         for row in rows("CAP"):
             # Rows of format 1 have no such word: there the last one counted.
             raising = row.body.get("raise", True)
             for dataset in row.body["datasets"]:
                 caps[dataset] = (
-                    row.body["epsilon"] if raising else min(caps.get(dataset, math.inf), row.body["epsilon"])
+                    row.body["epsilon"]
+                    if raising
+                    else min(caps.get(dataset, math.inf), row.body["epsilon"])
                 )
         own = [{**row.body, "run": row.run_id} for row in charged]
         inherited = inherited_charges(own)
@@ -197,18 +246,26 @@ class DataSets:
         )
 
     def verify(self) -> None:
-        """LedgerError unless the tables of hashed images, files and units are those that the chain's OPEN rows name."""
+        """LedgerError unless the tables of hashed images, files and units are those that the
+        chain's OPEN rows name.
+        """
         held: dict[str, list[tuple[bytes, int]]] = {}
         traces: dict[str, list[Trace]] = {}
         with self.chain.snapshot():
             table = self.chain.read("SELECT hmac, copies, dataset FROM record ORDER BY hmac", [])
-            more = self.chain.read("SELECT listing, picture, file, unit FROM trace ORDER BY picture, file, unit", [])
+            more = self.chain.read(
+                "SELECT listing, picture, file, unit FROM trace ORDER BY picture, file, unit", []
+            )
         for key, copies, dataset in table:
             held.setdefault(dataset, []).append((key, copies))
         for listing, *trace in more:
             traces.setdefault(listing, []).append(tuple(trace))
         named = {row.body["dataset"] for row in self.chain.of("OPEN")}
-        listed = {row.body["listing"]: row.body["dataset"] for row in self.chain.of("OPEN") if "listing" in row.body}
+        listed = {
+            row.body["listing"]: row.body["dataset"]
+            for row in self.chain.of("OPEN")
+            if "listing" in row.body
+        }
         try:
             whole = set(held) == named and all(Manifest(tuple(v)).id == k for k, v in held.items())
             whole = whole and set(traces) == set(listed)
@@ -216,4 +273,6 @@ class DataSets:
         except (TypeError, AttributeError, OverflowError):
             whole = False
         if not whole:
-            raise LedgerError("the ledger's table of images is damaged: put the newest whole copy back")
+            raise LedgerError(
+                "the ledger's table of images is damaged: put the newest whole copy back"
+            )

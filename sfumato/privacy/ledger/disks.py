@@ -1,4 +1,6 @@
-"""On what file system a ledger lies: only local ones are known to keep their locks, and what was synced, for everybody who opens it."""
+"""On what file system a ledger lies: only local ones are known to keep their locks, and what was
+synced, for everybody who opens it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,15 @@ UNKNOWN = "unknown"
 
 
 def file_system(path: Path) -> str:
-    """Name of the file system that holds `path`, lower case; "unknown" where the machine does not say."""
+    """Name of the file system that holds `path`, lower case; "unknown" where the machine does not
+    say.
+    """
     place = path.resolve().parent
     holding = ("", UNKNOWN)
     for point, kind in _mounts():
         inside = place == Path(point) or Path(point) in place.parents
-        if inside and len(point) >= len(holding[0]):  # of two on one point the later one hides the other
+        # of two on one point the later one hides the other
+        if inside and len(point) >= len(holding[0]):
             holding = (point, kind.lower())
     return holding[1]
 
@@ -34,16 +39,21 @@ def _mounts() -> list[tuple[str, str]]:
     """(mount point, file system) of all mounts, in the order in which they were mounted."""
     try:
         lines = [
-            line.split(" ") for line in Path("/proc/self/mounts").read_text("utf-8", "surrogateescape").splitlines()
+            line.split(" ")
+            for line in Path("/proc/self/mounts").read_text("utf-8", "surrogateescape").splitlines()
         ]
         # Spaces, tabs, newlines and backslashes in a path are written as octal numbers.
         return [
-            (re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line[1]), line[2]) for line in lines if len(line) > 2
+            (re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line[1]), line[2])
+            for line in lines
+            if len(line) > 2
         ]
     except OSError:  # not Linux
         pass
     try:
-        found = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=10, check=True).stdout
+        found = subprocess.run(
+            ["/sbin/mount"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return re.findall(r"^.*? on (/.*) \(([^,)]+)", found, re.MULTILINE)

@@ -12,7 +12,9 @@ class LedgerError(ValueError):
 
 
 class LedgerOutOfReach(LedgerError):
-    """The disk, its permissions or another process stand in the way; the rows themselves may be whole."""
+    """The disk, its permissions or another process stand in the way; the rows themselves may be
+    whole.
+    """
 
 
 class OlderCopy(LedgerError):
@@ -29,10 +31,13 @@ def in_words() -> Iterator[None]:
         if isinstance(error, sqlite3.OperationalError):
             cure = "free space or wait for other runs, then try again"
             raise LedgerOutOfReach(f"the ledger cannot be used ({line}): {cure}") from error
-        raise LedgerError(f"the ledger cannot be used ({line}): put the newest whole copy back") from error
+        raise LedgerError(
+            f"the ledger cannot be used ({line}): put the newest whole copy back"
+        ) from error
     except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its message
         raise LedgerError("the ledger is damaged: put the newest whole copy back") from error
     except OSError as error:
         raise LedgerOutOfReach(
-            f"the ledger cannot be used ({error.strerror}): name another place with --ledger or SFUMATO_LEDGER"
+            f"the ledger cannot be used ({error.strerror}): name another place with --ledger or"
+            " SFUMATO_LEDGER"
         ) from error

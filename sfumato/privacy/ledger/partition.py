@@ -1,20 +1,24 @@
-"""Whether several runs mean the same by a unit: only then do their costs add up to one figure for a unit."""
+"""Whether several runs mean the same by a unit: only then do their costs add up to one figure for a
+unit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 Trace = tuple[bytes, bytes, bytes]
-"""One image of a run: keyed hashes of its pixels, of its file's bytes and of its unit's value; b"" for one that is not known."""
+"""One image of a run: keyed hashes of its pixels, of its file's bytes and of its unit's value; b""
+for one that is not known."""
 
 
 def same_units(runs: Sequence[Iterable[Trace]]) -> bool:
     """Whether no unit of one run is spread over two units of another.
 
-    Units of equal value are one, and so are units that hold one image in different runs, be it by pixels or by bytes. A total for a
-    unit is true where such a class has at most one unit in every run; where it has two, removing one real unit changes two
-    contributions of a run, whose price is for one. An image that stands in several units of one run is no sign of anything as long
-    as the other run's owners of it are among them.
+    Units of equal value are one, and so are units that hold one image in different runs, be it by
+    pixels or by bytes. A total for a unit is true where such a class has at most one unit in every
+    run; where it has two, removing one real unit changes two contributions of a run, whose price is
+    for one. An image that stands in several units of one run is no sign of anything as long as the
+    other run's owners of it are among them.
     """
     owners: dict[tuple[str, bytes], set[frozenset[bytes]]] = {}
     parent: dict[bytes, bytes] = {}

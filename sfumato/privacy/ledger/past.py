@@ -1,4 +1,6 @@
-"""The ledger's own past: copies that were put back, of the ledger or of a run folder, refused or accepted with a RESET row."""
+"""The ledger's own past: copies that were put back, of the ledger or of a run folder, refused or
+accepted with a RESET row.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from sfumato.privacy.ledger.witness import Head, RunNote, Seen
 
 
 def check_run(chain: Chain, run_id: str, folder: Path) -> None:
-    """LedgerError where a run folder knows rows that the ledger lacks, or lacks rows of its run that the ledger knows."""
+    """LedgerError where a run folder knows rows that the ledger lacks, or lacks rows of its run
+    that the ledger knows.
+    """
     note = RunNote(folder)
     if _judge(chain, run_id, note.read()) is None or not chain.of_run(run_id):
         return  # what is no run of this ledger cannot be accepted either: the caller says so
@@ -18,13 +22,15 @@ def check_run(chain: Chain, run_id: str, folder: Path) -> None:
         found = _judge(chain, run_id, note.read())
     if found == "ledger":
         raise OlderCopy(
-            f"the ledger lacks rows that {folder} has seen: it is an older copy or another one. Put the newest back, or, if "
-            f"it is gone, accept this one with `sfumato ledger reset {folder}`, which every later certificate shows"
+            f"the ledger lacks rows that {folder} has seen: it is an older copy or another one. Put"
+            " the newest back, or, if it is gone, accept this one with `sfumato ledger reset"
+            f" {folder}`, which every later certificate shows"
         )
     if found == "folder":
         raise OlderCopy(
-            f"{folder} is an older copy of its run: the ledger knows of later rows. Use the newest folder, or, if it is gone, "
-            f"accept this one with `sfumato ledger reset {folder}`, which every later certificate shows"
+            f"{folder} is an older copy of its run: the ledger knows of later rows. Use the newest"
+            f" folder, or, if it is gone, accept this one with `sfumato ledger reset {folder}`,"
+            " which every later certificate shows"
         )
 
 
@@ -46,19 +52,25 @@ def reset_ledger(chain: Chain) -> None:
     """Accept a ledger that lacks rows which were noted. LedgerError where it lacks none."""
     if not chain.lost:
         chain.close()
-        raise LedgerError("there is nothing to reset: this is the ledger that was last written here")
+        raise LedgerError(
+            "there is nothing to reset: this is the ledger that was last written here"
+        )
     with chain.transaction(resetting=True):
         chain.append("RESET", "", _lost(len(chain.rows), chain.lost))
 
 
 def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
-    """Accept a run folder and a ledger of which one is older than the other. LedgerError where neither is."""
+    """Accept a run folder and a ledger of which one is older than the other. LedgerError where
+    neither is.
+    """
     note = RunNote(folder)
     with note.held():
         seen = note.read()
         older = _judge(chain, run_id, seen)
         if older is None:
-            raise LedgerError(f"there is nothing to reset: {folder} and the ledger know the same rows of the run")
+            raise LedgerError(
+                f"there is nothing to reset: {folder} and the ledger know the same rows of the run"
+            )
         noted = [head for head in (seen.head, seen.coming) if head and not chain.holds(head)]
         with chain.transaction(resetting=True):
             facts = (
@@ -79,8 +91,10 @@ def _lost(had: int, noted: list[Head]) -> dict:
 
 
 def resets(chain: Chain) -> list[dict]:
-    """How often an older copy was accepted: row, day, how many rows are known to be missing (None: unknown), and of which run; and how
-    often nothing outside the ledger's folder knew of its charges (`unwitnessed`), so that a copy could not have been told."""
+    """How often an older copy was accepted: row, day, how many rows are known to be missing (None:
+    unknown), and of which run; and how often nothing outside the ledger's folder knew of its
+    charges (`unwitnessed`), so that a copy could not have been told.
+    """
     return [
         {"row": row.seq, "utc": (row.written or row.utc)[:10], "missing_rows": row.body["missing"]}
         | ({"run": row.body["run"], "older": row.body["older"]} if "run" in row.body else {})

@@ -1,7 +1,9 @@
-"""What may not come in as public, and what came in as public: an image, a caption, a weight is on one side for ever.
+"""What may not come in as public, and what came in as public: an image, a caption, a weight is on
+one side for ever.
 
-Nothing is kept but HMACs under the ledger's key. Public images and captions stand in a table of their own, in sets that rows of the
-chain name by a digest (`public:...` in PUBLIC rows, `caption:...` in CHARGE rows); tensors that a run made stand in its NOTE rows.
+Nothing is kept but HMACs under the ledger's key. Public images and captions stand in a table of
+their own, in sets that rows of the chain name by a digest (`public:...` in PUBLIC rows,
+`caption:...` in CHARGE rows); tensors that a run made stand in its NOTE rows.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ from sfumato.privacy.ledger.faults import LedgerError
 PUBLIC, CAPTION = "public:", "caption:"
 PART = 500  # values in one query
 EACH, MOST = 64, 1 << 17  # blocks noted of one tensor; of one model
-SHORT = 9  # bytes of a block's code: among 2^40 pairs of different blocks two share one with probability 2^-32
-WORDS = 3  # a caption of so many is found inside a longer text, too; shorter ones stand in ordinary prompts
+# bytes of a block's code: among 2^40 pairs of different blocks two share one with probability 2^-32
+SHORT = 9
+# a caption of so many is found inside a longer text, too; shorter ones stand in ordinary prompts
+WORDS = 3
 LONGEST = 400  # words of a text that are looked through for captions from each word on
 
 
 @dataclass(frozen=True)
 class PublicInput:
-    """Images that are taken as public. `decided`: what of the run they decided; `prints`, `files` as in `Ledger.identify`."""
+    """Images that are taken as public. `decided`: what of the run they decided; `prints`, `files`
+    as in `Ledger.identify`.
+    """
 
     decided: str
     prints: tuple[bytes, ...]
@@ -35,19 +41,27 @@ class PublicInput:
 
 
 def plain_words(text: str) -> str:
-    """A text without case, width, composed forms, punctuation, invisible signs and spacing: what two spellings of it share."""
+    """A text without case, width, composed forms, punctuation, invisible signs and spacing: what
+    two spellings of it share.
+    """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join("".join(map(_shown, folded)).split())
 
 
 def bare(text: str) -> str:
-    """The letters and digits of a text alone, without case, accents, signs and spacing; the Turkish dotless i is an i."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold()).replace("\u0131", "i")
+    """The letters and digits of a text alone, without case, accents, signs and spacing; the Turkish
+    dotless i is an i.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold()).replace(
+        "\u0131", "i"
+    )
     return "".join(sign for sign in folded if sign.isalnum())
 
 
 def _parts(text: str) -> dict[str, set[str]]:
-    """What a text may share with a caption, by the kind of key: itself, and the words in a row that stand in it."""
+    """What a text may share with a caption, by the kind of key: itself, and the words in a row that
+    stand in it.
+    """
     words = plain_words(text).split()
     found = {"caption": {" ".join(words)}, "bare": {bare(text)}, "part": set()}
     for start in range(len(words)):
@@ -61,13 +75,17 @@ def _parts(text: str) -> dict[str, set[str]]:
 
 
 def copies(texts: Iterable[str], captions: Iterable[str], beside: Iterable[str] = ()) -> int:
-    """How many of the texts are, or hold, one of the captions that says more than a text of `beside` (public words)."""
+    """How many of the texts are, or hold, one of the captions that says more than a text of
+    `beside` (public words).
+    """
     known = _kept(captions, beside)
     return sum(any(_parts(text)[kind] & known[kind] for kind in known) for text in texts)
 
 
 def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]:
-    """What is remembered of captions, by the kind of key: as words, bare, and bare where a longer text may hold them."""
+    """What is remembered of captions, by the kind of key: as words, bare, and bare where a longer
+    text may hold them.
+    """
     public, found = {"", *map(bare, beside)}, {"caption": set(), "bare": set(), "part": set()}
     for text in set(captions):
         signs, words = bare(text), plain_words(text)
@@ -81,7 +99,9 @@ def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]
 
 
 def _shown(sign: str) -> str:
-    """Letters, digits and their marks; nothing for a sign that nobody sees; a space for the rest."""
+    """Letters, digits and their marks; nothing for a sign that nobody sees; a space for the
+    rest.
+    """
     kind = unicodedata.category(sign)
     if kind == "Cf" or unicodedata.name(sign, "").startswith("VARIATION SELECTOR"):
         return ""
@@ -94,7 +114,9 @@ def set_id(keys: Iterable[bytes]) -> str:
 
 
 class PublicInputs:
-    """The two sides of a chain: what its runs were charged for or made, and what they took as public. `keyed`: `Ledger.keyed`."""
+    """The two sides of a chain: what its runs were charged for or made, and what they took as
+    public. `keyed`: `Ledger.keyed`.
+    """
 
     def __init__(self, chain: Chain, keyed: Callable[[bytes], bytes]):
         self.chain, self.keyed = chain, keyed
@@ -102,23 +124,34 @@ class PublicInputs:
     def named(self) -> set[str]:
         """Names of the sets that rows of the chain vouch for."""
         taken = {row.body["set"] for row in self.chain.of("PUBLIC")}
-        return taken | {row.body["captions"] for row in self.chain.of("CHARGE") if row.body.get("captions")}
+        return taken | {
+            row.body["captions"] for row in self.chain.of("CHARGE") if row.body.get("captions")
+        }
 
     def verify(self) -> None:
-        """LedgerError unless the table of public images and captions is the one that the rows name."""
+        """LedgerError unless the table of public images and captions is the one that the
+        rows name.
+        """
         held: dict[str, list[bytes]] = {}
         with self.chain.snapshot():
             table = self.chain.read("SELECT hmac, part FROM known", [])
         for key, part in table:
             held.setdefault(part, []).append(key)
         try:
-            whole = set(held) == self.named() and all(set_id(v) == k.partition(":")[2] for k, v in held.items())
+            whole = set(held) == self.named() and all(
+                set_id(v) == k.partition(":")[2] for k, v in held.items()
+            )
         except (TypeError, AttributeError):
             whole = False
         if not whole:
-            raise LedgerError("the ledger's table of public images and captions is damaged: put the newest whole copy back")
+            raise LedgerError(
+                "the ledger's table of public images and captions is damaged: put the newest whole"
+                " copy back"
+            )
 
-    def _held(self, keys: Iterable[bytes], table: str, column: str = "hmac", where: str = "1") -> int:
+    def _held(
+        self, keys: Iterable[bytes], table: str, column: str = "hmac", where: str = "1"
+    ) -> int:
         keys, found = list(dict.fromkeys(keys)), set()
         for start in range(0, len(keys), PART):
             part = keys[start : start + PART]
@@ -128,7 +161,9 @@ class PublicInputs:
         return len(found)
 
     def charged(self, images: Manifest) -> int:
-        """How many of these images, known by pixels or by their file's bytes, belong to a private data set of this ledger."""
+        """How many of these images, known by pixels or by their file's bytes, belong to a private
+        data set of this ledger.
+        """
         pictures = self._held(_pictures(images), "record")
         return max(pictures, self._held(_files(images), "trace", "file", "file != x''"))
 
@@ -138,19 +173,28 @@ class PublicInputs:
         return max(self._held(keys(images), "known", where=where) for keys in (_pictures, _files))
 
     def caption_keys(self, texts: Iterable[str], beside: Iterable[str] = ()) -> list[bytes]:
-        """Keyed hashes of captions; those that say no more than a text of `beside` (public words) are left out."""
+        """Keyed hashes of captions; those that say no more than a text of `beside` (public words)
+        are left out.
+        """
         return self._keys(_kept(texts, beside))
 
     def _keys(self, texts: Mapping[str, Iterable[str]]) -> list[bytes]:
         return [
-            self.keyed(kind.encode() + b"\0" + text.encode("utf-8", "surrogatepass")) for kind in sorted(texts) for text in sorted(texts[kind])
+            self.keyed(kind.encode() + b"\0" + text.encode("utf-8", "surrogatepass"))
+            for kind in sorted(texts)
+            for text in sorted(texts[kind])
         ]
 
     def captions(self, texts: Iterable[str], beside: Iterable[str] = ()) -> int:
-        """How many of these texts are, or hold, captions of a table that was charged; not counting words that are public (`beside`)."""
+        """How many of these texts are, or hold, captions of a table that was charged; not counting
+        words that are public (`beside`).
+        """
         public, where, found = set(map(bare, beside)), f"part LIKE '{CAPTION}%'", 0
         for text in texts:
-            asked = {kind: {part for part in parts if bare(part) not in public} for kind, parts in _parts(text).items()}
+            asked = {
+                kind: {part for part in parts if bare(part) not in public}
+                for kind, parts in _parts(text).items()
+            }
             found += self._held(self._keys(asked), "known", where=where) > 0
         return found
 
@@ -162,17 +206,25 @@ class PublicInputs:
         return self.keyed(b"block\0" + content)[:SHORT]
 
     def block_codes(self, made: Iterable[Sequence[bytes]], most: int = MOST) -> str:
-        """How what a run made stands in a NOTE row: codes of the content hashes of each tensor's blocks, `most` in all.
+        """How what a run made stands in a NOTE row: codes of the content hashes of each tensor's
+        blocks, `most` in all.
 
-        Where a tensor has more than `EACH`, or all together more than `most`, the key decides which: those with the smallest codes.
-        A tensor's second code comes after the first of all others.
+        Where a tensor has more than `EACH`, or all together more than `most`, the key decides
+        which: those with the smallest codes. A tensor's second code comes after the first of all
+        others.
         """
-        ranked = [pair for blocks in made for pair in enumerate(heapq.nsmallest(EACH, set(map(self._block_key, blocks))))]
+        ranked = [
+            pair
+            for blocks in made
+            for pair in enumerate(heapq.nsmallest(EACH, set(map(self._block_key, blocks))))
+        ]
         codes = {code for _, code in heapq.nsmallest(most, ranked)}
         return base64.b64encode(b"".join(sorted(codes))).decode("ascii")
 
     def makers(self, contents: Iterable[bytes]) -> dict[bytes, set[tuple[str, str]]]:
-        """Content hash -> the (run, what) that made it, for the blocks and tensors that runs of this ledger made."""
+        """Content hash -> the (run, what) that made it, for the blocks and tensors that runs of
+        this ledger made.
+        """
         noted = [row for row in self.chain.of("NOTE") if "made" in row.body]
         known = {self._block_key(content): content for content in contents} if noted else {}
         older = any("tensors" in row.body for row in noted)
@@ -187,23 +239,35 @@ class PublicInputs:
         return found
 
     def enter(self, run_id: str, inputs: Sequence[tuple[str, Manifest]]) -> None:
-        """A PUBLIC row for each (what they decided, images), and the images as a set; inside a transaction."""
+        """A PUBLIC row for each (what they decided, images), and the images as a set; inside a
+        transaction.
+        """
         for decided, images in inputs:
             keys = [*_pictures(images), *_files(images)]
             name, known = PUBLIC + set_id(keys), self.named()
             if name not in known:
                 self._insert(keys, name)
-            facts = {"what": "images", "decided": decided, "count": len(images.records), "digest": set_id(keys)}
+            facts = {
+                "what": "images",
+                "decided": decided,
+                "count": len(images.records),
+                "digest": set_id(keys),
+            }
             self.chain.append("PUBLIC", run_id, facts | {"set": name})
 
     def enter_once(self, run_id: str, decided: str, images: Manifest) -> None:
         """The same for a use that may come again; inside a transaction."""
         digest = set_id([*_pictures(images), *_files(images)])
-        if not any((row.body["digest"], row.body["decided"]) == (digest, decided) for row in self.chain.of("PUBLIC", run_id)):
+        if not any(
+            (row.body["digest"], row.body["decided"]) == (digest, decided)
+            for row in self.chain.of("PUBLIC", run_id)
+        ):
             self.enter(run_id, [(decided, images)])
 
     def enter_captions(self, keys: Sequence[bytes]) -> str | None:
-        """The set of a data set's captions, for its CHARGE row; None without any. Inside a transaction."""
+        """The set of a data set's captions, for its CHARGE row; None without any. Inside a
+        transaction.
+        """
         if not keys:
             return None
         name = CAPTION + set_id(keys)

@@ -17,7 +17,9 @@ _DAMAGED = "the ledger's key is damaged: put it back beside the ledger"
 
 @dataclass(frozen=True)
 class LedgerKey:
-    """32 secret bytes. `sealed`: rows under this key are authenticated, so a file without codes is none of its newest."""
+    """32 secret bytes. `sealed`: rows under this key are authenticated, so a file without codes is
+    none of its newest.
+    """
 
     secret: bytes
     sealed: bool = True
@@ -32,8 +34,11 @@ class LedgerKey:
         return hmac.digest(self.secret, value, "sha256")
 
     def mac(self, digest: str, written: str) -> bytes:
-        """The code of one row: of its hash, which covers the whole chain before it, and of its time."""
-        own = hmac.digest(self.secret, b"sfumato ledger: code of a row", "sha256")  # no image has a hash of this length
+        """The code of one row: of its hash, which covers the whole chain before it, and of its
+        time.
+        """
+        # no image has a hash of this length
+        own = hmac.digest(self.secret, b"sfumato ledger: code of a row", "sha256")
         return hmac.digest(own, f"{digest} {written}".encode("ascii"), "sha256")
 
 
@@ -43,17 +48,22 @@ def fresh_key() -> bytes:
 
 
 def load_key(path: Path) -> LedgerKey:
-    """The key in `path`.key, made on first use. LedgerError if missing beside a ledger, damaged or open to others."""
+    """The key in `path`.key, made on first use. LedgerError if missing beside a ledger, damaged or
+    open to others.
+    """
     place = path.with_name(path.name + ".key")
     with in_words():
         if not place.exists() and not path.exists():
             _write(place, LedgerKey(fresh_key()))
         if not place.exists():
             raise LedgerError(
-                "the ledger's key is gone, so no image would be recognised: put it back beside the ledger"
+                "the ledger's key is gone, so no image would be recognised: put it back beside the"
+                " ledger"
             )
         if stat.S_IMODE(place.stat().st_mode) & 0o077:
-            raise LedgerError("the ledger's key is readable by other users: set its mode to 0600 (chmod 600)")
+            raise LedgerError(
+                "the ledger's key is readable by other users: set its mode to 0600 (chmod 600)"
+            )
         text = place.read_bytes()
     try:
         first, *rest = text.decode("ascii").split("\n")
@@ -66,7 +76,9 @@ def load_key(path: Path) -> LedgerKey:
 
 
 def mark_sealed(path: Path, key: LedgerKey) -> LedgerKey:
-    """Note beside a ledger that was brought to format 2 that it must never be taken for an older one again."""
+    """Note beside a ledger that was brought to format 2 that it must never be taken for an older
+    one again.
+    """
     with in_words():
         _write(path.with_name(path.name + ".key"), LedgerKey(key.secret))
     return LedgerKey(key.secret)

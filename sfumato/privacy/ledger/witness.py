@@ -1,9 +1,11 @@
-"""Notes of a ledger's newest row, kept outside its file: an older copy put back disagrees with every note that outlived it.
+"""Notes of a ledger's newest row, kept outside its file: an older copy put back disagrees with
+every note that outlived it.
 
-One lies beside the ledger, one in the user's state folder and one in that of the account (which no $HOME moves), one in each run folder;
-in the state folders also where run folders are, so that a ledger put back is compared with theirs. A note may lag behind the ledger
-(a crash), and never leads it: it is written after the row is durable, or, in a run folder, before and after, so that the next row alone may
-be missing.
+One lies beside the ledger, one in the user's state folder and one in that of the account (which no
+$HOME moves), one in each run folder; in the state folders also where run folders are, so that a
+ledger put back is compared with theirs. A note may lag behind the ledger (a crash), and never leads
+it: it is written after the row is durable, or, in a run folder, before and after, so that the next
+row alone may be missing.
 """
 
 from __future__ import annotations
@@ -25,15 +27,22 @@ ACCOUNT_HOME = "SFUMATO_ACCOUNT_HOME"  # for tests, which leave the home of whoe
 
 
 def state_folder() -> Path | None:
-    """$XDG_STATE_HOME/sfumato or ~/.local/state/sfumato, made when missing; None without a home folder that can be written."""
+    """$XDG_STATE_HOME/sfumato or ~/.local/state/sfumato, made when missing; None without a home
+    folder that can be written.
+    """
     try:
-        return _made(Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state").absolute() / "sfumato")
+        return _made(
+            Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state").absolute()
+            / "sfumato"
+        )
     except RuntimeError:
         return None
 
 
 def account_home() -> Path | None:
-    """The home folder that the system's list of accounts has for this process, whatever $HOME says; None where it is not there."""
+    """The home folder that the system's list of accounts has for this process, whatever $HOME says;
+    None where it is not there.
+    """
     try:
         home = Path(os.environ.get(ACCOUNT_HOME) or pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # a container's user that no list knows
@@ -42,7 +51,9 @@ def account_home() -> Path | None:
 
 
 def state_folders() -> list[Path]:
-    """Where notes are kept away from the ledger, made when missing: by the environment, and by the account; each once."""
+    """Where notes are kept away from the ledger, made when missing: by the environment, and by the
+    account; each once.
+    """
     home = account_home()
     places = [state_folder(), home and _made(home / ".local" / "state" / "sfumato")]
     return list({place.resolve(): place for place in places if place}.values())
@@ -63,7 +74,9 @@ class HeadNote:
         self.path = path
 
     def read(self) -> Head | None:
-        """None where there is none, or where a power cut left it empty; LedgerError for what is no note."""
+        """None where there is none, or where a power cut left it empty; LedgerError for what is no
+        note.
+        """
         try:
             text = self.path.read_bytes()
             if not text.strip(b"\0"):
@@ -73,16 +86,22 @@ class HeadNote:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise LedgerError(f"{self.path} does not read: compare the ledger with a backup") from error
+            raise LedgerError(
+                f"{self.path} does not read: compare the ledger with a backup"
+            ) from error
 
     def write(self, head: Head) -> None:
-        """Whole or not at all, and not synced: the row itself is durable, and an older note is no alarm. Best effort."""
+        """Whole or not at all, and not synced: the row itself is durable, and an older note is no
+        alarm. Best effort.
+        """
         with contextlib.suppress(OSError):
             _replace(self.path, f"{head[0]} {head[1]}\n", synced=False)
 
 
 class RunFolders:
-    """Where the runs of a ledger are, a line each beside its note in a state folder. Best effort, like the note."""
+    """Where the runs of a ledger are, a line each beside its note in a state folder. Best effort,
+    like the note.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -102,22 +121,31 @@ class RunFolders:
         entry = run_id, str(folder.absolute())
         if entry not in self.read():
             with contextlib.suppress(OSError, UnicodeEncodeError):
-                with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+                with open(
+                    os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                    "a",
+                    encoding="utf-8",
+                ) as file:
                     file.write(json.dumps(entry) + "\n")
 
     def seen(self) -> list[Seen]:
         """What the folders know that are still there and still hold their run."""
         found = []
         for run_id, folder in self.read():
-            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # a damaged folder is refused when its run is opened
-                if json.loads((Path(folder) / "run.json").read_text("utf-8"))["id"] == run_id and (known := RunNote(Path(folder)).read()):
+            # a damaged folder is refused when its run is opened
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                if json.loads((Path(folder) / "run.json").read_text("utf-8"))["id"] == run_id and (
+                    known := RunNote(Path(folder)).read()
+                ):
                     found.append(known)
         return found
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run folder knows: the ledger's newest row when the run last wrote, and the row that was then about to be written."""
+    """What a run folder knows: the ledger's newest row when the run last wrote, and the row that
+    was then about to be written.
+    """
 
     head: Head
     coming: Head | None
@@ -131,7 +159,9 @@ class RunNote:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else writes the note or a row of this run meanwhile. LedgerOutOfReach if the folder does not take it."""
+        """Nobody else writes the note or a row of this run meanwhile. LedgerOutOfReach if the
+        folder does not take it.
+        """
         try:
             gate = os.open(self.folder / "ledger.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -149,16 +179,23 @@ class RunNote:
             if not text.strip("\0"):
                 return None
             (number, digest), coming = json.loads(text)
-            return Seen((int(number), str(digest)), None if coming is None else (int(coming[0]), str(coming[1])))
+            return Seen(
+                (int(number), str(digest)),
+                None if coming is None else (int(coming[0]), str(coming[1])),
+            )
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _disk(error) from error
         except (ValueError, LookupError, TypeError) as error:
-            raise LedgerError(f"{RUN_NOTE} of the run does not read: put the run folder's own back") from error
+            raise LedgerError(
+                f"{RUN_NOTE} of the run does not read: put the run folder's own back"
+            ) from error
 
     def announce(self, head: Head, coming: Head) -> None:
-        """Before the row `coming` is committed after `head`; durable on return. LedgerOutOfReach if the disk does not take it."""
+        """Before the row `coming` is committed after `head`; durable on return. LedgerOutOfReach if
+        the disk does not take it.
+        """
         try:
             _replace(self.folder / RUN_NOTE, json.dumps([head, coming]) + "\n", synced=True)
         except OSError as error:
@@ -171,12 +208,16 @@ class RunNote:
 
 
 def _disk(error: OSError) -> LedgerOutOfReach:
-    return LedgerOutOfReach(f"the run folder cannot be used ({error.strerror}): free space or set its permissions")
+    return LedgerOutOfReach(
+        f"the run folder cannot be used ({error.strerror}): free space or set its permissions"
+    )
 
 
 def _replace(path: Path, text: str, synced: bool) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+    with open(
+        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii"
+    ) as file:
         file.write(text)
         file.flush()
         if synced:

@@ -1,4 +1,6 @@
-"""Aggregation: what one unit adds to a noisy mean of embeddings, as integers of bounded norm (DPAgg-TI, arXiv 2411.14639, made sound)."""
+"""Aggregation: what one unit adds to a noisy mean of embeddings, as integers of bounded norm
+(DPAgg-TI, arXiv 2411.14639, made sound).
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ STEP = (1 << 40) + 1
 class Aggregation:
     """One noisy sum over all units of vectors with a block for each class. All of it is public.
 
-    rule: "clip" (a unit's vector of residuals from the public anchor is scaled down to the plan's clip norm C) or "unit" (its
-    embedding itself is scaled to norm 1: the paper's). blocks: classes; dimensions: numbers of a block; subspace: where their
-    axes come from; vectors: token vectors per class; shrink: whether known noise is taken off afterwards; divisors: what each
-    block is divided by, public. ValueError for fields that contradict each other.
+    rule: "clip" (a unit's vector of residuals from the public anchor is scaled down to the plan's
+    clip norm C) or "unit" (its embedding itself is scaled to norm 1: the paper's). blocks: classes;
+    dimensions: numbers of a block; subspace: where their axes come from; vectors: token vectors per
+    class; shrink: whether known noise is taken off afterwards; divisors: what each block is divided
+    by, public. ValueError for fields that contradict each other.
     """
 
     rule: str
@@ -37,7 +40,10 @@ class Aggregation:
         if self.rule not in RULES:
             raise ValueError(f"unknown rule of aggregation: use one of {', '.join(RULES)}")
         if self.subspace not in SUBSPACES or (self.rule == "unit" and self.subspace != "none"):
-            raise ValueError("the subspace is none, vocabulary or public; unit vectors are taken in the whole space")
+            raise ValueError(
+                "the subspace is none, vocabulary or public; unit vectors are taken in the whole"
+                " space"
+            )
         for name in ("blocks", "dimensions", "vectors"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -57,10 +63,12 @@ class Aggregation:
         return math.ceil(noise_multiplier * GRID)
 
     def unit_rows(self, vectors: np.ndarray, clip_norm: float) -> np.ndarray:
-        """Vectors float [U, numbers] of U units -> int64 [U, numbers] in grid units, each row's L2 norm <= GRID exactly.
+        """Vectors float [U, numbers] of U units -> int64 [U, numbers] in grid units, each row's L2
+        norm <= GRID exactly.
 
-        One grid unit stands for clip_norm / GRID. Rows are rounded towards zero, which never raises a norm, and then checked
-        in integers, so no rounding of floating point can carry a unit over the bound. A row that is not finite adds zero.
+        One grid unit stands for clip_norm / GRID. Rows are rounded towards zero, which never raises
+        a norm, and then checked in integers, so no rounding of floating point can carry a unit over
+        the bound. A row that is not finite adds zero.
         """
         v = np.array(vectors, np.float64)
         if v.ndim != 2 or v.shape[1] != self.numbers:
@@ -71,7 +79,8 @@ class Aggregation:
         norm = np.linalg.norm(v, axis=1, keepdims=True)
         wanted = GRID / np.where(norm > 0, norm, 1.0)
         if self.rule == "clip":
-            # A clip norm near the least number that there is must not make 0 * infinity, which no integer stands for.
+            # A clip norm near the least number that there is must not make 0 * infinity, which no
+            # integer stands for.
             most = min(GRID / clip_norm, np.finfo(np.float64).max)
             with np.errstate(over="ignore"):
                 wanted = np.minimum(wanted, largest * most)
@@ -98,4 +107,9 @@ class Aggregation:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )

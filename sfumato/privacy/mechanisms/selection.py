@@ -1,4 +1,6 @@
-"""Selection among runs by noisy accuracies: what one held-out unit adds is a vector of integers of bounded norm, and their sum gets noise once."""
+"""Selection among runs by noisy accuracies: what one held-out unit adds is a vector of integers of
+bounded norm, and their sum gets noise once.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,13 @@ STEP, NAME = (1 << 40) + 2, "selection"
 
 @dataclass(frozen=True)
 class Selection:
-    """One noisy sum over all held-out units of how right each of `candidates` classifiers is. All of it is public.
+    """One noisy sum over all held-out units of how right each of `candidates` classifiers is. All
+    of it is public.
 
-    A unit adds, for each candidate, its share of right answers less one half, in [-1/2, 1/2]: with nothing in a unit's place
-    (zero-out) that is a change of at most 1/2 each, hence sqrt(candidates) / 2 in L2, half of what shares in [0, 1] would take.
-    n_units: held-out units, unreadable ones included; noise_multiplier = stddev / sensitivity. ValueError out of range.
+    A unit adds, for each candidate, its share of right answers less one half, in [-1/2, 1/2]: with
+    nothing in a unit's place (zero-out) that is a change of at most 1/2 each, hence
+    sqrt(candidates) / 2 in L2, half of what shares in [0, 1] would take. n_units: held-out units,
+    unreadable ones included; noise_multiplier = stddev / sensitivity. ValueError out of range.
     """
 
     candidates: int
@@ -36,28 +40,42 @@ class Selection:
 
     @property
     def sensitivity(self) -> int:
-        """The largest L2 norm of what one unit adds, in grid units, rounded up: HALF * sqrt(candidates)."""
+        """The largest L2 norm of what one unit adds, in grid units, rounded up: HALF *
+        sqrt(candidates).
+        """
         return math.isqrt(HALF * HALF * self.candidates - 1) + 1
 
     @property
     def noise_stddev(self) -> int:
-        """Standard deviation of the noise on each sum in grid units, rounded up: never below noise_multiplier * sensitivity."""
+        """Standard deviation of the noise on each sum in grid units, rounded up: never below
+        noise_multiplier * sensitivity.
+        """
         return math.ceil(Fraction(self.noise_multiplier) * self.sensitivity)
 
     def contributions(self, right: np.ndarray, images: np.ndarray) -> np.ndarray:
         """What each unit adds, int64 [U, candidates] in grid units, every entry in [-HALF, HALF].
 
-        right: int [U, candidates], a unit's images that a candidate names rightly; images: int [U], its readable images. A unit
-        without any adds zeros. Rounded towards zero in integers, which never raises a norm. ValueError for impossible counts.
+        right: int [U, candidates], a unit's images that a candidate names rightly; images: int [U],
+        its readable images. A unit without any adds zeros. Rounded towards zero in integers, which
+        never raises a norm. ValueError for impossible counts.
         """
         right, images = np.asarray(right, np.int64), np.asarray(images, np.int64)
-        if right.shape != (len(images), self.candidates) or (right < 0).any() or (right > images[:, None]).any():
-            raise ValueError("right answers are counted for each unit and candidate, and there are no more than images")
+        if (
+            right.shape != (len(images), self.candidates)
+            or (right < 0).any()
+            or (right > images[:, None]).any()
+        ):
+            raise ValueError(
+                "right answers are counted for each unit and candidate, and there are no more than"
+                " images"
+            )
         margin = (2 * right - images[:, None]) * HALF
         return np.sign(margin) * (np.abs(margin) // np.maximum(images, 1)[:, None])
 
     def total(self, right: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """The sum over all units, int64 [candidates] in grid units; PRIVATE until there is noise on it."""
+        """The sum over all units, int64 [candidates] in grid units; PRIVATE until there is noise on
+        it.
+        """
         return self.contributions(right, images).sum(0)
 
     def accuracies(self, noisy: np.ndarray) -> tuple[float, ...]:
@@ -70,6 +88,8 @@ class Selection:
         return self.noise_stddev / (2 * HALF * self.n_units)
 
     def standard_error(self, accuracy: float) -> float:
-        """Of an accuracy as an estimate for other units: noise and the draw of the held-out units together."""
+        """Of an accuracy as an estimate for other units: noise and the draw of the held-out units
+        together.
+        """
         inside = min(max(accuracy, 0.0), 1.0)
         return math.sqrt(self.noise_error**2 + inside * (1 - inside) / self.n_units)

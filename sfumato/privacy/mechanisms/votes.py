@@ -1,4 +1,6 @@
-"""Probing: what one unit says about which matrices matter, as integers of bounded norm (DP-SAPF, arXiv 2605.30312, made sound)."""
+"""Probing: what one unit says about which matrices matter, as integers of bounded norm (DP-SAPF,
+arXiv 2605.30312, made sound).
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,23 @@ import torch
 SCORES = ("votes", "squares")
 VOTE = 1 << 10  # grid units of one vote
 SQUARE = 1 << 20  # grid units of the bound on a unit's squares
-# The probe's address in the key schedule: a step that training never has, so its sample and draws are its own.
+# The probe's address in the key schedule: a step that training never has, so its sample and draws
+# are its own.
 STEP = 1 << 40
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One noisy ranking of `groups` of matrices, of which the `keep` best are trained. All of it is public.
+    """One noisy ranking of `groups` of matrices, of which the `keep` best are trained. All of it is
+    public.
 
-    score: "votes" (a unit names its `votes` groups of largest gradient norm) or "squares" (squared gradient norm per group of
-    the unit's gradient over all groups together, scaled to norm 1, or with `clip_norm` C_s clipped to it). per_size: norms are
-    divided by the root of a group's size first. expected_batch_size: mean of the Poisson sample, n_units for all units.
-    noise_draws: K, averaged before anything else. noise_multiplier: noise sd / sensitivity; noise_before: the training noise
-    multiplier that the plan would have without the probe. Both are None until a plan has set them. ValueError for bad fields.
+    score: "votes" (a unit names its `votes` groups of largest gradient norm) or "squares" (squared
+    gradient norm per group of the unit's gradient over all groups together, scaled to norm 1, or
+    with `clip_norm` C_s clipped to it). per_size: norms are divided by the root of a group's size
+    first. expected_batch_size: mean of the Poisson sample, n_units for all units. noise_draws: K,
+    averaged before anything else. noise_multiplier: noise sd / sensitivity; noise_before: the
+    training noise multiplier that the plan would have without the probe. Both are None until a plan
+    has set them. ValueError for bad fields.
     """
 
     groups: tuple[str, ...]
@@ -41,18 +47,25 @@ class Probe:
     def __post_init__(self):
         if self.score not in SCORES:
             raise ValueError(f"unknown probe score: use one of {', '.join(SCORES)}")
-        if len(set(self.groups)) != len(self.groups) or not all(isinstance(name, str) for name in self.groups):
+        if len(set(self.groups)) != len(self.groups) or not all(
+            isinstance(name, str) for name in self.groups
+        ):
             raise ValueError("the probe's groups are texts, each once: name every matrix in full")
         if not _is_count(self.keep) or not self.keep < len(self.groups):
             raise ValueError(
-                f"a probe keeps between 1 and {len(self.groups) - 1} of its groups: keeping all needs none"
+                f"a probe keeps between 1 and {len(self.groups) - 1} of its groups: keeping all"
+                " needs none"
             )
         if (self.votes is None) != (self.score == "squares"):
             raise ValueError("votes belong to the score 'votes', which needs their number")
         if self.votes is not None and not (_is_count(self.votes) and self.votes < len(self.groups)):
             raise ValueError("a unit votes for at least one group and not for all")
-        if self.clip_norm is not None and (self.score != "squares" or not _is_positive(self.clip_norm)):
-            raise ValueError("the probe's clip norm belongs to the score 'squares' and is a finite number > 0")
+        if self.clip_norm is not None and (
+            self.score != "squares" or not _is_positive(self.clip_norm)
+        ):
+            raise ValueError(
+                "the probe's clip norm belongs to the score 'squares' and is a finite number > 0"
+            )
         if not _is_count(self.noise_draws) or not isinstance(self.per_size, bool):
             raise ValueError("the probe averages at least one draw")
         for name in ("expected_batch_size", "noise_multiplier", "noise_before"):
@@ -62,7 +75,9 @@ class Probe:
 
     @property
     def sensitivity(self) -> float:
-        """L2 bound on one unit's scores under zero-out: sqrt(votes), or C_s^2 (1 when normalised), never C_s."""
+        """L2 bound on one unit's scores under zero-out: sqrt(votes), or C_s^2 (1 when normalised),
+        never C_s.
+        """
         return math.sqrt(self.votes) if self.score == "votes" else (self.clip_norm or 1.0) ** 2
 
     @property
@@ -72,30 +87,39 @@ class Probe:
 
     @property
     def noise_stddev(self) -> int:
-        """Standard deviation of the noise on the summed scores in grid units, rounded up (exactly: no float product is)."""
+        """Standard deviation of the noise on the summed scores in grid units, rounded up (exactly:
+        no float product is).
+        """
         square = self.votes * VOTE**2 if self.score == "votes" else SQUARE**2
         return math.isqrt(math.ceil(Fraction(self.noise_multiplier) ** 2 * square) - 1) + 1
 
     def unit_scores(self, squares: torch.Tensor) -> torch.Tensor:
-        """Squared gradient norms [B, M] of B units -> int64 [B, M] scores in grid units, each row's L2 norm <= sensitivity / grid.
+        """Squared gradient norms [B, M] of B units -> int64 [B, M] scores in grid units, each row's
+        L2 norm <= sensitivity / grid.
 
-        The bound holds whatever the numbers are: votes are counted, and shares are made from the very squares they are shares of
-        and rounded towards zero, so that their sum is at most the bound and their L2 norm at most their sum. A unit whose
-        squares are not finite, negative, or all zero adds exactly zero.
+        The bound holds whatever the numbers are: votes are counted, and shares are made from the
+        very squares they are shares of and rounded towards zero, so that their sum is at most the
+        bound and their L2 norm at most their sum. A unit whose squares are not finite, negative, or
+        all zero adds exactly zero.
         """
         squares = squares.detach().to(torch.float64)
         total = squares.sum(1, keepdim=True)
         sound = torch.isfinite(total) & (total > 0) & (squares >= 0).all(1, keepdim=True)
         squares = torch.where(sound, squares, 0.0)
         if self.score == "votes":
-            # stable: equal norms are told apart by the group's place, so exactly `votes` groups are named
+            # stable: equal norms are told apart by the group's place, so exactly `votes` groups are
+            # named
             named = torch.argsort(squares, dim=1, descending=True, stable=True)[:, : self.votes]
-            return torch.zeros_like(squares, dtype=torch.int64).scatter_(1, named, VOTE) * (squares > 0)
+            return torch.zeros_like(squares, dtype=torch.int64).scatter_(1, named, VOTE) * (
+                squares > 0
+            )
         bound = total if self.clip_norm is None else total.clamp_min(self.clip_norm**2)
         return (squares / torch.where(sound, bound, 1.0) * SQUARE).floor().to(torch.int64)
 
     def best(self, scores: list[float]) -> tuple[str, ...]:
-        """The `keep` groups of highest score, ties by place, in the order of `groups`: post-processing of noisy scores."""
+        """The `keep` groups of highest score, ties by place, in the order of `groups`:
+        post-processing of noisy scores.
+        """
         if len(scores) != len(self.groups):
             raise ValueError("one score per group is needed")
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: self.keep]
@@ -120,4 +144,9 @@ def _is_count(value: object) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )

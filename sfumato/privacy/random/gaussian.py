@@ -1,19 +1,25 @@
-"""The discrete Gaussian of any width, drawn with integers only: no floating-point number decides anything here.
+"""The discrete Gaussian of any width, drawn with integers only: no floating-point number decides
+anything here.
 
-The law. x = k_1 x_1 + ... + k_m x_m, k_1 = 1, each x_i from the discrete Gaussian on Z whose weights are exp(-x^2 / (2 b)). The base
-variance b is rational, its distribution function a table. The sum's variance is s^2 = b (1 + k_2^2 + ... + k_m^2) (convolution:
-Peikert, eprint 2010/088; Micciancio and Walter, eprint 2017/259).
+The law. x = k_1 x_1 + ... + k_m x_m, k_1 = 1, each x_i from the discrete Gaussian on Z whose
+weights are exp(-x^2 / (2 b)). The base variance b is rational, its distribution function a table.
+The sum's variance is s^2 = b (1 + k_2^2 + ... + k_m^2) (convolution: Peikert, eprint 2010/088;
+Micciancio and Walter, eprint 2017/259).
 
-How close it is to D(s), the discrete Gaussian of variance s^2. Write S^2 = b (1 + k_2^2 + ... + k_{i-1}^2) for the variance before
-factor k = k_i joins, and v = S^2 b / (S^2 + k^2 b). The weight of x in the next sum is, up to a constant and by completing the square,
-exp(-x^2 / (2 (S^2 + k^2 b))) times the sum over z in Z of exp(-(z - c)^2 / (2 v)), with a centre c that depends on x. By Poisson's
-summation formula that sum is sqrt(2 pi v) (1 + e), |e| <= E(v) = 2 sum_{j >= 1} exp(-2 pi^2 j^2 v). Every factor here has v >= 4, checked
-with exact fractions, and E(4) < 2^-112. So each factor costs at most (1 + 2^-112) / (1 - 2^-112) in the ratio of the two laws, both ways
-and at every x, the tail included: with at most 5 factors every probability is within exp(+-2^-108) of D(s)'s. Pointwise ratios are
-what privacy needs (docs/privacy.md proves the price); a bound on total variation would not do.
+How close it is to D(s), the discrete Gaussian of variance s^2. Write S^2 = b (1 + k_2^2 + ... +
+k_{i-1}^2) for the variance before factor k = k_i joins, and v = S^2 b / (S^2 + k^2 b). The weight
+of x in the next sum is, up to a constant and by completing the square, exp(-x^2 / (2 (S^2 + k^2
+b))) times the sum over z in Z of exp(-(z - c)^2 / (2 v)), with a centre c that depends on x. By
+Poisson's summation formula that sum is sqrt(2 pi v) (1 + e), |e| <= E(v) = 2 sum_{j >= 1} exp(-2
+pi^2 j^2 v). Every factor here has v >= 4, checked with exact fractions, and E(4) < 2^-112. So each
+factor costs at most (1 + 2^-112) / (1 - 2^-112) in the ratio of the two laws, both ways and at
+every x, the tail included: with at most 5 factors every probability is within exp(+-2^-108) of
+D(s)'s. Pointwise ratios are what privacy needs (docs/privacy.md proves the price); a bound on total
+variation would not do.
 
-The base is exact to any number of digits: a word of 63 uniform bits is compared with the first 63 bits of the distribution function,
-and where these are equal (less than once in 2^47 numbers) or the table ends, more words and more digits are drawn until they differ.
+The base is exact to any number of digits: a word of 63 uniform bits is compared with the first 63
+bits of the distribution function, and where these are equal (less than once in 2^47 numbers) or the
+table ends, more words and more digits are drawn until they differ.
 """
 
 from __future__ import annotations
@@ -25,10 +31,12 @@ from functools import lru_cache
 
 import numpy as np
 
-SMOOTHING = 4  # the least conditional variance of a convolution step: 2 sum exp(-8 pi^2 j^2) < 2^-112
+# the least conditional variance of a convolution step: 2 sum exp(-8 pi^2 j^2) < 2^-112
+SMOOTHING = 4
 LARGEST = 1 << 100  # variance: 5 terms are enough
 BITS = 63  # of a word: one more is the sign
-_WIDEST = 4096  # standard deviation up to which a table is made: its 40,000 entries stay in the second cache
+# standard deviation up to which a table is made: its 40,000 entries stay in the second cache
+_WIDEST = 4096
 _STEPS = 64  # tables hold base variances in steps of 1 / 2^64
 _BUCKETS = 16  # bits of a word that say where in the table to look
 
@@ -36,16 +44,19 @@ MoreWords = Callable[[int, int], Iterator[int]]
 
 
 class DiscreteGaussian:
-    """A sampler of the discrete Gaussian on Z with variance in [variance, variance (1 + 2^-60)]; see the module for the law.
+    """A sampler of the discrete Gaussian on Z with variance in [variance, variance (1 + 2^-60)];
+    see the module for the law.
 
-    variance: the wanted one, a fraction >= 4 of at most 2^100. `base` is b, `factors` are k_1..k_m; `terms` = m words are used a number.
-    Raises ValueError for another variance.
+    variance: the wanted one, a fraction >= 4 of at most 2^100. `base` is b, `factors` are k_1..k_m;
+    `terms` = m words are used a number. Raises ValueError for another variance.
     """
 
     def __init__(self, variance: Fraction):
         variance = Fraction(variance)
         if not SMOOTHING <= variance <= LARGEST:
-            raise ValueError("the noise needs a variance from 4 to 2^100 grid units: choose another grid")
+            raise ValueError(
+                "the noise needs a variance from 4 to 2^100 grid units: choose another grid"
+            )
         self.factors, self.base = _convolution(variance)
         self.variance = self.base * sum(k * k for k in self.factors)
         self._table = _Table(self.base)
@@ -58,7 +69,8 @@ class DiscreteGaussian:
     def draw(self, words: np.ndarray, more: MoreWords) -> np.ndarray:
         """One integer for each row of words, uint64 [n, terms] -> int64 [n] (modulo 2^64).
 
-        more(i, j): further words for row i's term j, asked for when its word cannot tell; they must come from a stream of their own.
+        more(i, j): further words for row i's term j, asked for when its word cannot tell; they must
+        come from a stream of their own.
         """
         total = np.zeros(len(words), dtype=np.int64)
         for term, factor in enumerate(self.factors):
@@ -76,7 +88,9 @@ def discrete_gaussian(variance: Fraction) -> DiscreteGaussian:
 
 
 def _convolution(variance: Fraction) -> tuple[tuple[int, ...], Fraction]:
-    """(factors, base variance): the fewest terms, then the smallest table, with every conditional variance >= 4."""
+    """(factors, base variance): the fewest terms, then the smallest table, with every conditional
+    variance >= 4.
+    """
     if variance <= _WIDEST**2:
         return (1,), _round_up(variance)
     terms, width = 2, _WIDEST
@@ -122,7 +136,9 @@ def _round_up(value: Fraction) -> Fraction:
 
 
 class _Table:
-    """The distribution function of |x|, x from the discrete Gaussian of one variance: P(|x| <= m) to 63 bits, rounded down."""
+    """The distribution function of |x|, x from the discrete Gaussian of one variance: P(|x| <= m)
+    to 63 bits, rounded down.
+    """
 
     def __init__(self, variance: Fraction):
         self.variance = variance
@@ -132,13 +148,20 @@ class _Table:
         self.thresholds = np.array(found, dtype=np.uint64)
         edges = np.arange(1 << _BUCKETS, dtype=np.uint64) << np.uint64(BITS - _BUCKETS)
         self.first = np.searchsorted(self.thresholds, edges, side="left")
-        # From `crowded` on a bucket may hold more than one threshold, and the whole table is searched.
+        # From `crowded` on a bucket may hold more than one threshold, and the whole table is
+        # searched.
         second = self.thresholds[np.minimum(self.first + 1, len(found) - 1)]
-        full = (second >> np.uint64(BITS - _BUCKETS) == np.arange(1 << _BUCKETS, dtype=np.uint64)).nonzero()[0]
-        self.crowded = np.uint64(int(full[0]) if len(full) else (1 << _BUCKETS) - 1) << np.uint64(64 - _BUCKETS)
+        full = (
+            second >> np.uint64(BITS - _BUCKETS) == np.arange(1 << _BUCKETS, dtype=np.uint64)
+        ).nonzero()[0]
+        self.crowded = np.uint64(int(full[0]) if len(full) else (1 << _BUCKETS) - 1) << np.uint64(
+            64 - _BUCKETS
+        )
 
     def _thresholds(self, bits: int) -> list[int] | None:
-        """Every floor(2^63 P(|x| <= m)) until the last cell is reached; None if `bits` do not decide one of them."""
+        """Every floor(2^63 P(|x| <= m)) until the last cell is reached; None if `bits` do not
+        decide one of them.
+        """
         lower, error, total = cumulative(self.variance, bits)
         found: list[int] = []
         for weight in lower:
@@ -153,7 +176,9 @@ class _Table:
         return None
 
     def signed(self, words: np.ndarray, more: Callable[[int], Iterator[int]]) -> np.ndarray:
-        """uint64 [n] -> int64 [n] of the base's law: the lowest bit of a word is the sign, 63 bits the magnitude."""
+        """uint64 [n] -> int64 [n] of the base's law: the lowest bit of a word is the sign, 63 bits
+        the magnitude.
+        """
         uniform = words >> np.uint64(1)
         value = self.first.take((words >> np.uint64(64 - _BUCKETS)).view(np.int64))
         threshold = self.thresholds.take(value)
@@ -186,12 +211,14 @@ class _Table:
 
 
 def cumulative(variance: Fraction, bits: int) -> tuple[list[int], int, int]:
-    """(lower, error, total): W_m = 1 + 2 sum_{1 <= j <= m} exp(-j^2 / (2 variance)) in fixed point, and a bound on W_infinity.
+    """(lower, error, total): W_m = 1 + 2 sum_{1 <= j <= m} exp(-j^2 / (2 variance)) in fixed point,
+    and a bound on W_infinity.
 
-    In units of 2^-w, w = bits + 64: lower[m] <= W_m <= lower[m] + error, and lower[-1] <= W_infinity <= total, and
-    total - lower[-1] + error is below 2^-bits of the whole. Every product below is rounded down, so all errors have one sign. With
-    a = exp(-1 / (2 variance)) at most 2 units low, a^2 is at most 5 low, the odd powers a^(2j+1) at most 2 + 6 j, the weights
-    exp(-j^2 / (2 variance)) at most 3 j^2, and the sums at most 2 (m + 1)^3.
+    In units of 2^-w, w = bits + 64: lower[m] <= W_m <= lower[m] + error, and lower[-1] <=
+    W_infinity <= total, and total - lower[-1] + error is below 2^-bits of the whole. Every product
+    below is rounded down, so all errors have one sign. With a = exp(-1 / (2 variance)) at most 2
+    units low, a^2 is at most 5 low, the odd powers a^(2j+1) at most 2 + 6 j, the weights exp(-j^2 /
+    (2 variance)) at most 3 j^2, and the sums at most 2 (m + 1)^3.
     """
     digits = bits + 64
     odd = _exp_minus(1 / (2 * variance), digits)

@@ -1,7 +1,9 @@
-"""The run key: every secret random number of a run comes from 32 bytes of the operating system and its address.
+"""The run key: every secret random number of a run comes from 32 bytes of the operating system and
+its address.
 
-Two worlds never meet: the public experiment seed drives initialisation and synthesis, the run key drives sampling, noise and
-per-unit draws. No global generator (Python, numpy, torch) is read or written here.
+Two worlds never meet: the public experiment seed drives initialisation and synthesis, the run key
+drives sampling, noise and per-unit draws. No global generator (Python, numpy, torch) is read or
+written here.
 """
 
 from __future__ import annotations
@@ -33,12 +35,19 @@ def _uniform(words: np.ndarray) -> np.ndarray:
 
 
 def _normal(words: np.ndarray) -> np.ndarray:
-    """uint64 [..., 2m] -> float64 standard normals [..., 2m] (Box-Muller); elements 2i and 2i+1 come from words 2i and 2i+1."""
-    pairs = (words >> np.uint64(11)).astype(np.float64).reshape(*words.shape[:-1], words.shape[-1] // 2, 2)
+    """uint64 [..., 2m] -> float64 standard normals [..., 2m] (Box-Muller); elements 2i and 2i+1
+    come from words 2i and 2i+1.
+    """
+    pairs = (
+        (words >> np.uint64(11))
+        .astype(np.float64)
+        .reshape(*words.shape[:-1], words.shape[-1] // 2, 2)
+    )
     radius = np.log((pairs[..., 0] + 1.0) * 2.0**-53)  # argument in (0, 1]: never log 0
     radius *= -2.0
     np.sqrt(radius, out=radius)
-    # cos a = 2 / (1 + t^2) - 1 and sin a = 2 t / (1 + t^2) with t = tan(a / 2): one vectorised function instead of two slow ones.
+    # cos a = 2 / (1 + t^2) - 1 and sin a = 2 t / (1 + t^2) with t = tan(a / 2): one vectorised
+    # function instead of two slow ones.
     half = np.tan(pairs[..., 1] * (np.pi * 2.0**-53))
     share = 2.0 / (1.0 + half * half)
     np.multiply(radius, share - 1.0, out=pairs[..., 0])
@@ -48,9 +57,11 @@ def _normal(words: np.ndarray) -> np.ndarray:
 
 
 class Stream:
-    """One ChaCha20 keystream; consecutive calls continue it, a call of odd size drops half a pair of normals.
+    """One ChaCha20 keystream; consecutive calls continue it, a call of odd size drops half a pair
+    of normals.
 
-    start: how many words of the stream are passed over (its blocks are counted, so this costs nothing).
+    start: how many words of the stream are passed over (its blocks are counted, so this costs
+    nothing).
     """
 
     __slots__ = ("_cipher",)
@@ -75,7 +86,9 @@ class Stream:
         return _uniform(self.words(n))
 
     def normal(self, n: int) -> np.ndarray:
-        """`n` standard normals, float64 [n]; uses 2 * ceil(n / 2) words, so a shorter draw is a prefix of a longer one."""
+        """`n` standard normals, float64 [n]; uses 2 * ceil(n / 2) words, so a shorter draw is a
+        prefix of a longer one.
+        """
         if n <= _CHUNK:
             return _normal(self.words(n + n % 2))[:n]
         out = np.empty(n)
@@ -88,8 +101,8 @@ class Stream:
 class RunKey:
     """32 secret bytes; as sensitive as the data, because key + any noisy output = the exact sum.
 
-    `id` (16 hex digits: the first 8 bytes of SHA-256("id" + key)) is the only thing derived from the key that may be published.
-    Raises ValueError unless given exactly 32 bytes.
+    `id` (16 hex digits: the first 8 bytes of SHA-256("id" + key)) is the only thing derived from
+    the key that may be published. Raises ValueError unless given exactly 32 bytes.
     """
 
     __slots__ = ("_secret", "id")
@@ -120,17 +133,22 @@ class RunKey:
             text = path.read_bytes()
         except OSError as error:
             raise ValueError(
-                f"the run key cannot be read ({error.strerror}): resume needs the private run folder"
+                f"the run key cannot be read ({error.strerror}): resume needs the private run"
+                " folder"
             ) from error
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-            raise ValueError("the run key is readable by other users: set its mode to 0600 (chmod 600)")
+            raise ValueError(
+                "the run key is readable by other users: set its mode to 0600 (chmod 600)"
+            )
         try:
             return cls(bytes.fromhex(text.decode("ascii").strip()))
         except (UnicodeDecodeError, ValueError) as error:
             raise ValueError("the run key is damaged: start a new run") from error
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the key to `path` with mode 0600; ValueError if the file exists (a key is never overwritten)."""
+        """Write the key to `path` with mode 0600; ValueError if the file exists (a key is never
+        overwritten).
+        """
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
@@ -141,9 +159,11 @@ class RunKey:
             os.fsync(file.fileno())
 
     def for_attempt(self, salt: str) -> RunKey:
-        """The key of one attempt, from this key and fresh random bytes (hex) that the ledger has recorded; `id` stays.
+        """The key of one attempt, from this key and fresh random bytes (hex) that the ledger has
+        recorded; `id` stays.
 
-        A copied run folder draws other bytes for its next attempt, so no two attempts ever share noise.
+        A copied run folder draws other bytes for its next attempt, so no two attempts ever share
+        noise.
         """
         key = RunKey(hmac.digest(self._secret, b"attempt" + bytes.fromhex(salt), "sha256"))
         key.id = self.id
@@ -156,7 +176,9 @@ class RunKey:
 
     @staticmethod
     def erase(path: str | os.PathLike) -> None:
-        """Overwrite the key's file, sync, and remove it; nothing if it is gone. Best effort: an SSD may keep old blocks."""
+        """Overwrite the key's file, sync, and remove it; nothing if it is gone. Best effort: an SSD
+        may keep old blocks.
+        """
         try:
             handle = os.open(path, os.O_WRONLY)
         except FileNotFoundError:
@@ -171,37 +193,63 @@ class RunKey:
     def _prefix(self, purpose: str, step: int, attempt: int) -> tuple[str, str]:
         """The canonical JSON address, cut where the name goes."""
         if purpose not in PURPOSES:
-            raise ValueError(f"unknown purpose for the run key: use one of {', '.join(sorted(PURPOSES))}")
+            raise ValueError(
+                f"unknown purpose for the run key: use one of {', '.join(sorted(PURPOSES))}"
+            )
         step, attempt = _counter(step, "step"), _counter(attempt, "attempt")
-        return f'{{"attempt":{attempt},"name":', f',"purpose":"{purpose}","step":{step},"version":{FORMAT_VERSION}}}'
+        return (
+            f'{{"attempt":{attempt},"name":',
+            f',"purpose":"{purpose}","step":{step},"version":{FORMAT_VERSION}}}',
+        )
 
     def _subkey(self, prefix: tuple[str, str], name: str) -> bytes:
-        return hmac.digest(self._secret, f"{prefix[0]}{json.dumps(name)}{prefix[1]}".encode(), "sha256")
+        return hmac.digest(
+            self._secret, f"{prefix[0]}{json.dumps(name)}{prefix[1]}".encode(), "sha256"
+        )
 
-    def stream(self, purpose: str, step: int, attempt: int, name: str = "", start: int = 0) -> Stream:
-        """The keystream of one address, from its word `start` on. Rank, world size, device and time are never part of it.
+    def stream(
+        self, purpose: str, step: int, attempt: int, name: str = "", start: int = 0
+    ) -> Stream:
+        """The keystream of one address, from its word `start` on. Rank, world size, device and time
+        are never part of it.
 
-        purpose: sample, noise, ties, unit, select, histogram or aggregate; name: tensor name for noise, unit number for unit.
-        Raises ValueError for another purpose or a negative counter.
+        purpose: sample, noise, ties, unit, select, histogram or aggregate; name: tensor name for
+        noise, unit number for unit. Raises ValueError for another purpose or a negative counter.
         """
-        return Stream(self._subkey(self._prefix(purpose, step, attempt), str(name)), _counter(start, "start"))
+        return Stream(
+            self._subkey(self._prefix(purpose, step, attempt), str(name)), _counter(start, "start")
+        )
 
-    def words_for(self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int) -> np.ndarray:
-        """uint64 [len(names), count]; row i equals `stream(purpose, step, attempt, names[i]).words(count)`."""
+    def words_for(
+        self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int
+    ) -> np.ndarray:
+        """uint64 [len(names), count]; row i equals `stream(purpose, step, attempt,
+        names[i]).words(count)`.
+        """
         prefix, size = self._prefix(purpose, step, attempt), 8 * count
         zeros = _ZEROS[:size] if count <= _CHUNK else bytes(size)
         parts = [
-            Cipher(ChaCha20(self._subkey(prefix, str(name)), _NONCE), mode=None).encryptor().update(zeros)
+            Cipher(ChaCha20(self._subkey(prefix, str(name)), _NONCE), mode=None)
+            .encryptor()
+            .update(zeros)
             for name in names
         ]
         return np.frombuffer(b"".join(parts), dtype="<u8").reshape(len(parts), count)
 
-    def normals_for(self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int) -> np.ndarray:
-        """Standard normals, float64 [len(names), count]; row i equals `stream(..., names[i]).normal(count)`."""
+    def normals_for(
+        self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int
+    ) -> np.ndarray:
+        """Standard normals, float64 [len(names), count]; row i equals `stream(...,
+        names[i]).normal(count)`.
+        """
         return _normal(self.words_for(purpose, step, attempt, names, count + count % 2))[:, :count]
 
-    def uniforms_for(self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int) -> np.ndarray:
-        """Uniforms in [0, 1), float64 [len(names), count]; row i equals `stream(..., names[i]).uniform(count)`."""
+    def uniforms_for(
+        self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int
+    ) -> np.ndarray:
+        """Uniforms in [0, 1), float64 [len(names), count]; row i equals `stream(...,
+        names[i]).uniform(count)`.
+        """
         return _uniform(self.words_for(purpose, step, attempt, names, count))
 
 

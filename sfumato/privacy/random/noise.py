@@ -1,8 +1,11 @@
-"""Noise on sums: discrete Gaussian integers, added to integers on a public grid, for training and for one-shot queries alike.
+"""Noise on sums: discrete Gaussian integers, added to integers on a public grid, for training and
+for one-shot queries alike.
 
-No floating-point number takes part, so no low bit of one says anything. What is released costs what a continuous Gaussian mechanism
-does: the variance of the integers is that of the billed Gaussian plus 4, and the accountant adds a share for the ratio between
-the two laws. docs/privacy.md has the proof, in any dimension and under Poisson sampling; sfumato/privacy/random/gaussian.py draws the integers.
+No floating-point number takes part, so no low bit of one says anything. What is released costs what
+a continuous Gaussian mechanism does: the variance of the integers is that of the billed Gaussian
+plus 4, and the accountant adds a share for the ratio between the two laws. docs/privacy.md has the
+proof, in any dimension and under Poisson sampling; sfumato/privacy/random/gaussian.py draws the
+integers.
 """
 
 from __future__ import annotations
@@ -26,16 +29,25 @@ _PART = 1 << 14  # integers drawn at a time; stays in cache
 
 
 def add_integer_noise(
-    sums: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, *, multiplier: float, bound: int
+    sums: Mapping[str, torch.Tensor],
+    key: RunKey,
+    step: int,
+    attempt: int,
+    *,
+    multiplier: float,
+    bound: int,
 ) -> dict[str, torch.Tensor]:
-    """Integer sums + independent discrete Gaussian noise in every coordinate, int64, same shapes and devices; once per logical step.
+    """Integer sums + independent discrete Gaussian noise in every coordinate, int64, same shapes
+    and devices; once per logical step.
 
-    sums: int64, in grid units; bound: the L2 norm in grid units by which one unit can move all of them together; multiplier: noise
-    sd / sensitivity, as the plan's event has it. The variance is (multiplier * bound)^2 + 4, or above it by less than 1 part in
-    2^60 (`variance_of`). Number i of a tensor is made of the i-th words of the stream (noise, step, attempt, its name), so neither
-    order, chunks, shards nor ranks change it. Billed as Gaussian(multiplier), or Poisson-sampled. Nothing here looks at the sums, so
-    nothing can stop because of them: the addition is modulo 2^64, which is post-processing (the plan keeps the sums and 40 sd
-    below 2^63). Raises ValueError for tensors that are not int64, an empty mapping, or noise that int64 does not hold.
+    sums: int64, in grid units; bound: the L2 norm in grid units by which one unit can move all of
+    them together; multiplier: noise sd / sensitivity, as the plan's event has it. The variance is
+    (multiplier * bound)^2 + 4, or above it by less than 1 part in 2^60 (`variance_of`). Number i of
+    a tensor is made of the i-th words of the stream (noise, step, attempt, its name), so neither
+    order, chunks, shards nor ranks change it. Billed as Gaussian(multiplier), or Poisson-sampled.
+    Nothing here looks at the sums, so nothing can stop because of them: the addition is modulo
+    2^64, which is post-processing (the plan keeps the sums and 40 sd below 2^63). Raises ValueError
+    for tensors that are not int64, an empty mapping, or noise that int64 does not hold.
     """
     if any(value.dtype != torch.int64 for value in sums.values()):
         raise ValueError("noise is added to integer sums only: round them to the plan's grid first")
@@ -45,23 +57,32 @@ def add_integer_noise(
 def add_noise(
     sum: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, stddev: float
 ) -> dict[str, torch.Tensor]:
-    """Float sums of any origin, rounded to a public grid, + noise of sd `stddev` drawn on that grid, float32; once per step.
+    """Float sums of any origin, rounded to a public grid, + noise of sd `stddev` drawn on that
+    grid, float32; once per step.
 
-    The grid's step is a power of two, above stddev 2^-41 and at most stddev 2^-40. Numbers are rounded to the nearest step, cut off
-    at 2^61 steps, and one that is no number counts as 0: each a function of that number alone. Between neighbours this adds at
-    most sqrt(P) steps to the L2 distance of P numbers, so that the sensitivity to bill is C + sqrt(P) stddev 2^-40; the error of
-    the float sum itself is the caller's to bound. Training adds integers instead (`add_integer_noise`). Raises ValueError for a
-    stddev that is not finite and > 0 or an empty mapping.
+    The grid's step is a power of two, above stddev 2^-41 and at most stddev 2^-40. Numbers are
+    rounded to the nearest step, cut off at 2^61 steps, and one that is no number counts as 0: each
+    a function of that number alone. Between neighbours this adds at most sqrt(P) steps to the L2
+    distance of P numbers, so that the sensitivity to bill is C + sqrt(P) stddev 2^-40; the error of
+    the float sum itself is the caller's to bound. Training adds integers instead
+    (`add_integer_noise`). Raises ValueError for a stddev that is not finite and > 0 or an empty
+    mapping.
     """
     if not math.isfinite(stddev) or not 1e-280 < stddev < 1e280:
         raise ValueError("the noise needs a finite standard deviation > 0: take it from the plan")
     grid = 2.0 ** (math.frexp(stddev)[1] - 1 - _FINE)
     whole = {}
     for name, value in sum.items():
-        steps = (value.detach().to(torch.float64) * (1 / grid)).nan_to_num(0.0).clamp(-(2.0**61), 2.0**61)
+        steps = (
+            (value.detach().to(torch.float64) * (1 / grid))
+            .nan_to_num(0.0)
+            .clamp(-(2.0**61), 2.0**61)
+        )
         whole[name] = steps.round().to(torch.int64)
     noisy = _add(whole, key, step, attempt, variance_of(1.0, Fraction(stddev) / Fraction(grid)))
-    return {name: (value.to(torch.float64) * grid).to(torch.float32) for name, value in noisy.items()}
+    return {
+        name: (value.to(torch.float64) * grid).to(torch.float32) for name, value in noisy.items()
+    }
 
 
 def noisy_histogram(
@@ -73,55 +94,76 @@ def noisy_histogram(
     step: int = 0,
     attempt: int = 0,
 ) -> np.ndarray:
-    """Class counts + discrete Gaussian noise of sd noise_multiplier * max_per_unit records, float64 [classes], may be negative.
+    """Class counts + discrete Gaussian noise of sd noise_multiplier * max_per_unit records, float64
+    [classes], may be negative.
 
-    Counts are integers in steps of 1/1024 record, and only integers / 1024 come out (exact in float64). Sensitivity under zero-out
-    is 1 record, since a record falls in one class; a unit of m records moves the counts by at most m in L2, hence the scale.
-    Billed as Gaussian(noise_multiplier). Call once per (key, step, attempt): the same address gives the same noise. Raises
-    ValueError for negative or non-integer counts.
+    Counts are integers in steps of 1/1024 record, and only integers / 1024 come out (exact in
+    float64). Sensitivity under zero-out is 1 record, since a record falls in one class; a unit of m
+    records moves the counts by at most m in L2, hence the scale. Billed as
+    Gaussian(noise_multiplier). Call once per (key, step, attempt): the same address gives the same
+    noise. Raises ValueError for negative or non-integer counts.
     """
     if not math.isfinite(noise_multiplier) or noise_multiplier <= 0:
         raise ValueError("histogram noise_multiplier must be a finite number > 0: try 25")
-    if isinstance(max_per_unit, bool) or not isinstance(max_per_unit, (int, np.integer)) or max_per_unit < 1:
+    if (
+        isinstance(max_per_unit, bool)
+        or not isinstance(max_per_unit, (int, np.integer))
+        or max_per_unit < 1
+    ):
         raise ValueError("max_per_unit must be an integer >= 1: the most records one unit owns")
     exact = np.asarray(counts)
     if exact.ndim != 1 or exact.dtype.kind not in "iu" or (exact.size and int(exact.min()) < 0):
         raise ValueError("a histogram needs non-negative integer counts, one per class")
     variance = variance_of(noise_multiplier, int(max_per_unit) * GRID)
-    return (exact.astype(np.int64) * GRID + _integers(variance, exact.size, key, "histogram", step, attempt, "")) / GRID
+    return (
+        exact.astype(np.int64) * GRID
+        + _integers(variance, exact.size, key, "histogram", step, attempt, "")
+    ) / GRID
 
 
-def noisy_scores(totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int) -> np.ndarray:
-    """Summed integer scores + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in grid units), int64 [M].
+def noisy_scores(
+    totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int
+) -> np.ndarray:
+    """Summed integer scores + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in
+    grid units), int64 [M].
 
     Billed as Gaussian(stddev / sensitivity), or Poisson-sampled. Call once per address.
     """
     return _noisy(totals, stddev, key, "select", step, attempt, "scores")
 
 
-def noisy_vector(totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int, name: str) -> np.ndarray:
-    """Summed integer vectors + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in grid units), int64 [D].
+def noisy_vector(
+    totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int, name: str
+) -> np.ndarray:
+    """Summed integer vectors + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in
+    grid units), int64 [D].
 
-    Billed as Gaussian(stddev / L2 sensitivity), or Poisson-sampled. Call once per address. Raises ValueError for totals that are
-    not integers or an sd that is not.
+    Billed as Gaussian(stddev / L2 sensitivity), or Poisson-sampled. Call once per address. Raises
+    ValueError for totals that are not integers or an sd that is not.
     """
     return _noisy(totals, stddev, key, "aggregate", step, attempt, name)
 
 
 def variance_of(multiplier: float | Fraction, bound: int | Fraction) -> Fraction:
-    """(multiplier * bound)^2 + 4, exactly: the variance of integer noise billed as Gaussian(multiplier), in squared grid units.
+    """(multiplier * bound)^2 + 4, exactly: the variance of integer noise billed as
+    Gaussian(multiplier), in squared grid units.
 
-    The 4 pays for discreteness: the integers' law is, in ratio, that of the continuous Gaussian mechanism of sd multiplier * bound
-    followed by a rounding of each number to a random integer, discrete Gaussian of variance 4 around it (docs/privacy.md). Raises
-    ValueError unless multiplier is finite and > 0, bound >= 1, and the standard deviation below 2^50.
+    The 4 pays for discreteness: the integers' law is, in ratio, that of the continuous Gaussian
+    mechanism of sd multiplier * bound followed by a rounding of each number to a random integer,
+    discrete Gaussian of variance 4 around it (docs/privacy.md). Raises ValueError unless multiplier
+    is finite and > 0, bound >= 1, and the standard deviation below 2^50.
     """
     if isinstance(multiplier, bool) or not math.isfinite(multiplier) or multiplier <= 0:
         raise ValueError("the noise needs a finite multiplier > 0: take it from the plan")
     if isinstance(bound, bool) or not isinstance(bound, (int, Fraction)) or bound < 1:
-        raise ValueError("the noise needs the bound on a unit in grid units, at least 1: take it from the plan")
+        raise ValueError(
+            "the noise needs the bound on a unit in grid units, at least 1: take it from the plan"
+        )
     variance = (Fraction(multiplier) * bound) ** 2 + SMOOTHING
     if variance > LARGEST:
-        raise ValueError("the noise does not fit in 64-bit integers: take a coarser grid or less noise")
+        raise ValueError(
+            "the noise does not fit in 64-bit integers: take a coarser grid or less noise"
+        )
     return variance
 
 
@@ -134,23 +176,40 @@ def _add(
     noisy = {}
     for name, value in sums.items():
         drawn = _integers(variance, value.numel(), key, "noise", step, attempt, name)
-        noisy[name] = torch.from_numpy(drawn).reshape(value.shape).to(value.device).add_(value.detach())
+        noisy[name] = (
+            torch.from_numpy(drawn).reshape(value.shape).to(value.device).add_(value.detach())
+        )
     return noisy
 
 
 def _noisy(
-    totals: Sequence[int], stddev: int, key: RunKey, purpose: str, step: int, attempt: int, name: str
+    totals: Sequence[int],
+    stddev: int,
+    key: RunKey,
+    purpose: str,
+    step: int,
+    attempt: int,
+    name: str,
 ) -> np.ndarray:
     exact = np.asarray(totals)
     if exact.ndim != 1 or exact.dtype.kind not in "iu":
         raise ValueError("noise is added to a list of integers: one total per group or coordinate")
     if isinstance(stddev, bool) or not isinstance(stddev, int) or stddev < 1:
         raise ValueError("this noise needs an integer standard deviation >= 1 in grid units")
-    return exact.astype(np.int64) + _integers(variance_of(1.0, stddev), exact.size, key, purpose, step, attempt, name)
+    return exact.astype(np.int64) + _integers(
+        variance_of(1.0, stddev), exact.size, key, purpose, step, attempt, name
+    )
 
 
 def _integers(
-    variance: Fraction, size: int, key: RunKey, purpose: str, step: int, attempt: int, name: str, start: int = 0
+    variance: Fraction,
+    size: int,
+    key: RunKey,
+    purpose: str,
+    step: int,
+    attempt: int,
+    name: str,
+    start: int = 0,
 ) -> np.ndarray:
     """The noise of numbers start, start + 1, ... of one address, int64 [size]."""
     sampler = discrete_gaussian(variance)
@@ -165,5 +224,7 @@ def _integers(
     for at in range(0, size, _PART):
         count = min(_PART, size - at)
         words = stream.words(count * sampler.terms).reshape(count, sampler.terms)
-        drawn[at : at + count] = sampler.draw(words, lambda i, term, at=start + at: more(at + i, term))
+        drawn[at : at + count] = sampler.draw(
+            words, lambda i, term, at=start + at: more(at + i, term)
+        )
     return drawn

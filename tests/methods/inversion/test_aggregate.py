@@ -19,7 +19,15 @@ def geometry(p=8, classes=1, spectrum=None):
 
 
 def rule(blocks=1, p=8, shrink=False, n=40.0, kind="clip"):
-    return Aggregation(kind, blocks, p, 1, "vocabulary" if kind == "clip" else "none", shrink, (n / blocks,) * blocks)
+    return Aggregation(
+        kind,
+        blocks,
+        p,
+        1,
+        "vocabulary" if kind == "clip" else "none",
+        shrink,
+        (n / blocks,) * blocks,
+    )
 
 
 def test_units_are_averaged_before_the_bound_and_fill_only_their_classes():
@@ -27,7 +35,10 @@ def test_units_are_averaged_before_the_bound_and_fill_only_their_classes():
     vectors[4] = np.nan
     label = np.array([0, 1, 0, -1, 1])
     rows = aggregate.unit_vectors(
-        rule(2), vectors, label, [np.array([0, 2]), np.array([1, 4]), np.array([3]), np.array([], int)]
+        rule(2),
+        vectors,
+        label,
+        [np.array([0, 2]), np.array([1, 4]), np.array([3]), np.array([], int)],
     )
     assert np.allclose(rows[0, :8], (vectors[0] + vectors[2]) / 2) and not rows[0, 8:].any()
     assert np.allclose(rows[1, 8:], vectors[1]) and not rows[1, :8].any()
@@ -35,7 +46,9 @@ def test_units_are_averaged_before_the_bound_and_fill_only_their_classes():
 
 
 def test_no_unit_moves_the_total_by_more_than_the_bound():
-    """500 neighbours: a unit of several images in several classes is emptied, or filled with anything."""
+    """500 neighbours: a unit of several images in several classes is emptied, or filled with
+    anything.
+    """
     rng = np.random.default_rng(0)
     vectors, label = 5 * rng.standard_normal((60, 8)), rng.integers(0, 3, 60)
     owned = [np.arange(3 * u, 3 * u + 3) for u in range(20)]
@@ -57,7 +70,10 @@ def test_no_unit_moves_the_total_by_more_than_the_bound():
 def test_measured_noise_is_what_is_claimed():
     own, clip_norm, sigma = rule(40, 8, n=40.0 * 25), 2.0, 3.7306
     noisy = aggregate.add_noise_once(own, sigma, np.zeros(own.numbers, np.int64), KEY, 0)
-    mean = aggregate.embeddings(own, geometry(classes=40), clip_norm, sigma, noisy)[:, 0, :8].double() - 0.5
+    mean = (
+        aggregate.embeddings(own, geometry(classes=40), clip_norm, sigma, noisy)[:, 0, :8].double()
+        - 0.5
+    )
     claimed = sigma * clip_norm / 25
     assert abs(float(mean.std()) / claimed - 1) < 0.12  # 320 numbers
     other = aggregate.add_noise_once(own, sigma, np.zeros(own.numbers, np.int64), KEY, 0, "control")
@@ -66,16 +82,24 @@ def test_measured_noise_is_what_is_claimed():
 
 def test_without_noise_the_mean_comes_out():
     vectors = np.random.default_rng(1).standard_normal((40, 8)) * 0.1
-    total = aggregate.bounded_total(rule(), 2.0, vectors, np.zeros(40, int), [np.array([i]) for i in range(40)])
+    total = aggregate.bounded_total(
+        rule(), 2.0, vectors, np.zeros(40, int), [np.array([i]) for i in range(40)]
+    )
     mean = aggregate.embeddings(rule(), geometry(), 2.0, 0.0, total)
     assert np.allclose(mean[0, 0, :8] - 0.5, vectors.mean(0), atol=1e-5) and torch.equal(
         mean[0, 0, 8:], torch.full((8,), 0.5)
     )
 
 
-@pytest.mark.parametrize("spectrum", [None, torch.tensor([1.0, 0.5, 0.1, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])])
+@pytest.mark.parametrize(
+    "spectrum", [None, torch.tensor([1.0, 0.5, 0.1, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])]
+)
 def test_shrinking_brings_the_answer_nearer(spectrum):
-    rng, errors, cosines = np.random.default_rng(2), {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
+    rng, errors, cosines = (
+        np.random.default_rng(2),
+        {True: 0.0, False: 0.0},
+        {True: 0.0, False: 0.0},
+    )
     scale = np.full(8, 0.3) if spectrum is None else spectrum.numpy() ** 0.5
     for trial in range(60):
         truth = rng.standard_normal(8) * scale
@@ -83,7 +107,10 @@ def test_shrinking_brings_the_answer_nearer(spectrum):
         for shrink in (True, False):
             own = rule(shrink=shrink)
             noisy = aggregate.add_noise_once(own, 10.0, total, KEY, trial)
-            got = (aggregate.embeddings(own, geometry(spectrum=spectrum), 2.0, 10.0, noisy)[0, 0, :8] - 0.5).numpy()
+            got = (
+                aggregate.embeddings(own, geometry(spectrum=spectrum), 2.0, 10.0, noisy)[0, 0, :8]
+                - 0.5
+            ).numpy()
             errors[shrink] += np.square(got - truth).sum()
             cosines[shrink] += got @ truth / max(np.linalg.norm(got) * np.linalg.norm(truth), 1e-12)
     assert errors[True] < 0.9 * errors[False]
@@ -96,7 +123,9 @@ def test_unit_vectors_come_back_at_the_length_of_a_word():
     place = Geometry(torch.full((1, 16), 0.25), torch.eye(16), 2.0, 1)
     said = aggregate.vector_of(own, place, z, np.zeros(4, int))
     assert np.allclose(said, z)
-    total = aggregate.bounded_total(own, 1.0, said, np.zeros(4, int), [np.array([i]) for i in range(4)])
+    total = aggregate.bounded_total(
+        own, 1.0, said, np.zeros(4, int), [np.array([i]) for i in range(4)]
+    )
     out = aggregate.embeddings(own, place, 1.0, 0.0, total)
     wanted = (said / np.linalg.norm(said, axis=1, keepdims=True)).mean(0)
     assert abs(float(out.norm()) - 2.0) < 1e-5

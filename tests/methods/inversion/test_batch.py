@@ -30,15 +30,24 @@ def inverter(tiny_base):
 def latents(n=J, seed=0):
     rng = np.random.default_rng(seed)
     mean = rng.standard_normal((n, 4, 8, 8)).astype(np.float16)
-    return LatentData(mean, np.full_like(mean, 0.1), np.zeros(n, np.int64), np.arange(n), np.arange(n + 1))
+    return LatentData(
+        mean, np.full_like(mean, 0.1), np.zeros(n, np.int64), np.arange(n), np.arange(n + 1)
+    )
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tolerance", [-1.0, 0.02])
 def test_dropping_one_record_leaves_every_other_bit(inverter, tiny_base, precision, tolerance):
-    """Also where rows stop at different steps, and whatever stands in the row that is dropped: huge, NaN or infinite."""
+    """Also where rows stop at different steps, and whatever stands in the row that is dropped:
+    huge, NaN or infinite.
+    """
     inverter = Inverter(
-        load_base(tiny_base), PROMPTS, ["<s>"], inverter.geometry, replace(RECIPE, tolerance=tolerance), precision
+        load_base(tiny_base),
+        PROMPTS,
+        ["<s>"],
+        inverter.geometry,
+        replace(RECIPE, tolerance=tolerance),
+        precision,
     )
     data, chunk = latents(), Chunk(np.arange(J))
     whole, steps = inverter.invert(data, chunk, KEY)
@@ -48,7 +57,10 @@ def test_dropping_one_record_leaves_every_other_bit(inverter, tiny_base, precisi
         label[gone] = -1
         other, other_steps = inverter.invert(replace(data, label=label), chunk, KEY)
         kept = np.arange(J) != gone
-        assert other[kept].tobytes() == whole[kept].tobytes() and (steps[kept] == other_steps[kept]).all()
+        assert (
+            other[kept].tobytes() == whole[kept].tobytes()
+            and (steps[kept] == other_steps[kept]).all()
+        )
         assert not other[gone].any() and other_steps[gone] == 0
     for strange in (np.nan, np.inf, 6e4):
         mean = data.mean.copy()
@@ -59,7 +71,9 @@ def test_dropping_one_record_leaves_every_other_bit(inverter, tiny_base, precisi
 
 
 def test_the_number_of_threads_leaves_no_bit_to_chance(inverter):
-    """Threads that share one row must not add its draws in the order in which they happen to come."""
+    """Threads that share one row must not add its draws in the order in which they happen
+    to come.
+    """
     many, data, found = inverter.with_recipe(replace(RECIPE, steps=2, draws=24)), latents(13), set()
     try:
         torch.set_num_threads(8)

@@ -1,4 +1,6 @@
-"""Anchor, axes and radius come from public things alone, and coordinates stand for the vectors they came from."""
+"""Anchor, axes and radius come from public things alone, and coordinates stand for the vectors they
+came from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def test_axes_are_orthonormal_and_the_anchor_is_the_public_word(tiny_base, vecto
     base = load_base(tiny_base)
     geometry = from_vocabulary(base, ["circle", None], vectors, dimensions)
     assert geometry.dimensions == (dimensions or 16 * vectors) and geometry.radius > 0
-    assert torch.allclose(geometry.basis.T @ geometry.basis, torch.eye(geometry.dimensions), atol=1e-5)
+    assert torch.allclose(
+        geometry.basis.T @ geometry.basis, torch.eye(geometry.dimensions), atol=1e-5
+    )
     label = torch.tensor([0, 1])
     start = geometry.embeddings(torch.zeros(2, geometry.dimensions), label)
     assert start.shape == (2, vectors, 16)
@@ -35,7 +39,9 @@ def test_public_styles_give_the_axes_in_which_they_differ():
     geometry = from_public(vectors, style, 1, 2, 1)
     inside = geometry.basis.double().T[:, [4, 9]]
     assert torch.linalg.matrix_norm(inside) > 1.4  # of sqrt(2): the plane of the two axes
-    assert 0.7 < geometry.signal <= 1 and geometry.spectrum.shape == (2,) and 1 < geometry.radius < 10
+    assert (
+        0.7 < geometry.signal <= 1 and geometry.spectrum.shape == (2,) and 1 < geometry.radius < 10
+    )
     same = Geometry.from_tensors(geometry.tensors(), 1)
     assert (
         same.radius == geometry.radius

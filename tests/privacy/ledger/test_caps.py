@@ -1,4 +1,6 @@
-"""Caps: of all that were set on images that belong together the smallest wins, in every order; only a raise that says so is one."""
+"""Caps: of all that were set on images that belong together the smallest wins, in every order; only
+a raise that says so is one.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ books = itertools.count()
 
 
 class Model:
-    """What must hold, said another way: a union of pictures, and the smallest cap that was ever set since the last raise on them."""
+    """What must hold, said another way: a union of pictures, and the smallest cap that was ever set
+    since the last raise on them.
+    """
 
     def __init__(self):
         self.groups: list[tuple[set, list]] = []
@@ -85,7 +89,9 @@ def test_the_smallest_cap_wins_in_every_order(tmp_path_factory, commands):
 
 
 def test_a_join_and_a_larger_set_never_raise(tmp_path):
-    """The orders of the issue by hand: A at 1, B at 5; a set that holds both; a cap on the larger set; a raise of B alone."""
+    """The orders of the issue by hand: A at 1, B at 5; a set that holds both; a cap on the larger
+    set; a raise of B alone.
+    """
     a, b, c = (tmp_path / name for name in "abc")
     for folder, order in ((a, "A B AB"), (b, "B A AB"), (c, "AB A B")):
         book = Ledger(folder / "ledger.sqlite")
@@ -100,4 +106,6 @@ def test_a_join_and_a_larger_set_never_raise(tmp_path):
     book.set_cap(book.identify(IMAGES[:1]), 1.0)
     book.set_cap(book.identify(IMAGES[1:2]), 5.0)
     book.set_cap(book.identify(IMAGES[1:2]), 7.0, raising=True)
-    assert book.group(book.identify(IMAGES[:2])).cap == 1.0, "a raise of B is none of A, joined or not"
+    assert book.group(book.identify(IMAGES[:2])).cap == 1.0, (
+        "a raise of B is none of A, joined or not"
+    )

@@ -1,4 +1,6 @@
-"""On what file systems a ledger is kept: known local ones, or, by the owner's recorded leave, another."""
+"""On what file systems a ledger is kept: known local ones, or, by the owner's recorded leave,
+another.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,41 @@ from sfumato.privacy.ledger import disks
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.ledger import Ledger, RunLedger
 
-REMOTE = ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "lustre", "gpfs", "afs", "virtiofs", "fuse.sshfs",
-          "fuse.rclone", "fuse.glusterfs", "fuse", "webdav", "afpfs", "somethingfs", "unknown"]  # fmt: skip
-LOCAL = ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuse.fuse-overlayfs", "apfs", "ntfs3", "fuseblk", "vfat", "exfat"]
+REMOTE = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "afs",
+    "virtiofs",
+    "fuse.sshfs",
+    "fuse.rclone",
+    "fuse.glusterfs",
+    "fuse",
+    "webdav",
+    "afpfs",
+    "somethingfs",
+    "unknown",
+]
+LOCAL = [
+    "ext4",
+    "xfs",
+    "btrfs",
+    "zfs",
+    "tmpfs",
+    "overlay",
+    "fuse.fuse-overlayfs",
+    "apfs",
+    "ntfs3",
+    "fuseblk",
+    "vfat",
+    "exfat",
+]
 
 
 @pytest.fixture
@@ -66,30 +100,63 @@ def test_a_ledger_that_moved_to_a_network_disk_is_refused(tmp_path, lies_on):
 def mounts(monkeypatch, tmp_path, text: str):
     (tmp_path / "mounts").write_text(text)
     real = disks.Path
-    monkeypatch.setattr(disks, "Path", lambda p: real(tmp_path / "mounts" if p == "/proc/self/mounts" else p))
+    monkeypatch.setattr(
+        disks, "Path", lambda p: real(tmp_path / "mounts" if p == "/proc/self/mounts" else p)
+    )
 
 
 def test_the_deepest_and_last_mount_counts(monkeypatch, tmp_path):
-    """A space in a mount point, one mount over another, a name that only begins alike, a link into another disk."""
+    """A space in a mount point, one mount over another, a name that only begins alike, a link into
+    another disk.
+    """
     top = tmp_path / "my disk"
     (top / "far").mkdir(parents=True)
     (tmp_path / "my").mkdir()
     (tmp_path / "link.sqlite").symlink_to(top / "far" / "ledger.sqlite")
     escaped = str(top).replace(" ", "\\040")
-    mounts(monkeypatch, tmp_path, f"/dev/a / ext4 rw 0 0\nx {tmp_path}/my cifs rw 0 0\ns:/ {escaped} xfs rw 0 0\n"
-           f"s:/ {escaped}/far xfs rw 0 0\ns:/ {escaped}/far nfs4 rw 0 0\n")  # fmt: skip
-    found = {name: disks.file_system(path) for name, path in {
-        "top": tmp_path / "l", "my": tmp_path / "my" / "l", "disk": top / "l", "far": top / "far" / "l", "new": top / "far" / "new" / "l",
-        "link": tmp_path / "link.sqlite"}.items()}  # fmt: skip
-    assert found == {"top": "ext4", "my": "cifs", "disk": "xfs", "far": "nfs4", "new": "nfs4", "link": "nfs4"}
+    mounts(
+        monkeypatch,
+        tmp_path,
+        f"/dev/a / ext4 rw 0 0\nx {tmp_path}/my cifs rw 0 0\ns:/ {escaped} xfs rw 0 0\n"
+        f"s:/ {escaped}/far xfs rw 0 0\ns:/ {escaped}/far nfs4 rw 0 0\n",
+    )
+    found = {
+        name: disks.file_system(path)
+        for name, path in {
+            "top": tmp_path / "l",
+            "my": tmp_path / "my" / "l",
+            "disk": top / "l",
+            "far": top / "far" / "l",
+            "new": top / "far" / "new" / "l",
+            "link": tmp_path / "link.sqlite",
+        }.items()
+    }
+    assert found == {
+        "top": "ext4",
+        "my": "cifs",
+        "disk": "xfs",
+        "far": "nfs4",
+        "new": "nfs4",
+        "link": "nfs4",
+    }
 
 
 def test_where_the_kernel_tells_nothing_mount_is_asked(monkeypatch, tmp_path):
     real = disks.Path
-    monkeypatch.setattr(disks, "Path", lambda p: real(tmp_path / "none" if p == "/proc/self/mounts" else p))
-    said = "/dev/disk3s1 on / (apfs, local, journaled)\n//me@server/share on /Volumes/my share (smbfs, nodev, nosuid)\n"
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
-    assert disks.file_system(Path("/x")) == "apfs" and disks.file_system(Path("/Volumes/my share/l")) == "smbfs"
+    monkeypatch.setattr(
+        disks, "Path", lambda p: real(tmp_path / "none" if p == "/proc/self/mounts" else p)
+    )
+    said = (
+        "/dev/disk3s1 on / (apfs, local, journaled)\n//me@server/share on /Volumes/my share (smbfs,"
+        " nodev, nosuid)\n"
+    )
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, said, "")
+    )
+    assert (
+        disks.file_system(Path("/x")) == "apfs"
+        and disks.file_system(Path("/Volumes/my share/l")) == "smbfs"
+    )
 
     def missing(*_, **__):
         raise FileNotFoundError

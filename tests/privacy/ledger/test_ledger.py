@@ -37,7 +37,9 @@ def charge(ledger, images, run="run", epsilon=1.0, price=added, **terms):
 
 
 def begin(ledger, run="run", expected=0, billed=0, reserve=0, salt="00"):
-    return RunLedger(ledger, run).begin({"billed": billed, "salt": salt}, expected=expected, reserve=reserve)
+    return RunLedger(ledger, run).begin(
+        {"billed": billed, "salt": salt}, expected=expected, reserve=reserve
+    )
 
 
 @pytest.fixture
@@ -62,18 +64,27 @@ def test_rows_are_chained_and_read_back(ledger, path):
     assert again.rows == ledger.rows and again.head == ledger.head
     assert [row.seq for row in again.rows] == list(range(6))
     assert kinds(again) == ["NOTE", "PLAN", "OPEN", "CHARGE", "ATTEMPT", "RELEASE"]
-    assert again.rows[3].body["dataset"] == ledger.identify([B, A]).id and again.rows[4].attempt == 0
+    assert (
+        again.rows[3].body["dataset"] == ledger.identify([B, A]).id and again.rows[4].attempt == 0
+    )
     run = RunLedger(again, "run")
-    assert run.charged_events() == EVENTS and run.attempts == 1 and run.bodies("RELEASE") == [{"kind": "images"}]
+    assert (
+        run.charged_events() == EVENTS
+        and run.attempts == 1
+        and run.bodies("RELEASE") == [{"kind": "images"}]
+    )
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_a_row_is_synced_before_the_call_returns(ledger):
-    """FULL: SQLite syncs the write-ahead log at every commit; less, and a power cut forgets what was charged."""
+    """FULL: SQLite syncs the write-ahead log at every commit; less, and a power cut forgets what
+    was charged.
+    """
     (mode,), (synced,) = (
-        ledger.chain.db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
+        ledger.chain.db.execute(f"PRAGMA {name}").fetchone()
+        for name in ("journal_mode", "synchronous")
     )
     assert mode == "wal" and synced == 2
 
@@ -123,14 +134,17 @@ def test_only_finite_json_is_written(ledger, bad):
 
 @pytest.mark.parametrize("images", [[A, B], [B, A], [A], [B, B, C]])
 def test_the_same_images_add_up_however_they_come(ledger, images):
-    """In another order, split, doubled or beside others: one common picture makes one group, for ever."""
+    """In another order, split, doubled or beside others: one common picture makes one group, for
+    ever.
+    """
     manifest = ledger.identify([A, B])
     ledger.set_cap(manifest, 2.5)
     charge(ledger, [A, B], "one")
     row = charge(ledger, images, "two")
     assert (row.body["total"], row.body["cap"]) == (2.0, 2.5)
     with pytest.raises(
-        OverBudget, match="cap on these images is epsilon 2.5; 2 earlier charges and this run come to 3"
+        OverBudget,
+        match="cap on these images is epsilon 2.5; 2 earlier charges and this run come to 3",
     ):
         charge(ledger, images, "three")
     assert len(ledger.group(manifest).charges) == 2 and len(ledger.groups()) == 1
@@ -181,7 +195,10 @@ def test_other_images_of_a_unit_and_other_pixels_of_a_file_add_up(ledger):
     ledger.set_cap(ledger.identify([A], [b"f" * 32]), 2.5)
     charge(ledger, [B], "alone")
     with_file = ledger.identify([C], [b"f" * 32])
-    assert ledger.group(with_file).cap == 2.5 and ledger.group(ledger.identify([C], [b"g" * 32])).cap is None
+    assert (
+        ledger.group(with_file).cap == 2.5
+        and ledger.group(ledger.identify([C], [b"g" * 32])).cap is None
+    )
     RunLedger(ledger, "decoded").append("PLAN", {})
     body = {"events": EVENTS, "epsilon": 2.0, **TERMS}
     assert ledger.charge("decoded", with_file, body, added).body["cap"] == 2.5
@@ -205,7 +222,9 @@ def test_a_total_is_stated_where_the_runs_mean_the_same_units(ledger, first, sec
         row = by_patient(ledger, run, images, units)
     assert row.body["total"] == total
     group = ledger.datasets.group(frozenset({row.body["dataset"]}))
-    assert (group.unclear is None) == (total is not None) and len(group.charges) == (1 if total == 1.0 else 2)
+    assert (group.unclear is None) == (total is not None) and len(group.charges) == (
+        1 if total == 1.0 else 2
+    )
 
 
 @pytest.mark.parametrize("order", ["cap first", "cap later", "cap on the other"])
@@ -234,7 +253,9 @@ def test_images_and_patients_have_no_total_in_either_order(ledger):
 def test_a_third_set_may_take_a_total_away(ledger):
     assert by_patient(ledger, "one", "ab", "pq").body["total"] == 1.0
     assert by_patient(ledger, "two", "cd", "rs").body["total"] == 1.0
-    assert by_patient(ledger, "three", "ac", "uu").body["total"] == 3.0, "u is p and r, each once in its run"
+    assert by_patient(ledger, "three", "ac", "uu").body["total"] == 3.0, (
+        "u is p and r, each once in its run"
+    )
     assert by_patient(ledger, "four", "ab", "vv").body["total"] is None
     assert ledger.group(ledger.identify([b"d" * 32])).unclear is not None
 
@@ -370,7 +391,12 @@ def test_ledger_and_key_belong_together(ledger, path, tmp_path):
     with pytest.raises(LedgerError, match="readable by other users"):
         Ledger(path)
     key.chmod(0o600)
-    for text, error in ((b"00" * 32, "not the one"), (b"zz", "damaged"), (b"00", "damaged"), (b"\xff", "damaged")):
+    for text, error in (
+        (b"00" * 32, "not the one"),
+        (b"zz", "damaged"),
+        (b"00", "damaged"),
+        (b"\xff", "damaged"),
+    ):
         key.write_bytes(text)
         with pytest.raises(LedgerError, match=error):
             Ledger(path)
@@ -532,7 +558,8 @@ CHILD = """
     for i in range(rounds):
         run = f"{name}-{i}"
         RunLedger(ledger, run).append("PLAN", {})
-        body = {"events": [{"type": "gaussian"}], "epsilon": 1.0, "unit": "record", "relation": "r", "delta": 1e-5}
+        price = {"events": [{"type": "gaussian"}], "epsilon": 1.0, "delta": 1e-5}
+        body = price | {"unit": "record", "relation": "r"}
         try:
             ledger.charge(run, ledger.identify([b"x" * 32]), body, lambda c, r: float(len(c)))
         except OverBudget:
@@ -552,10 +579,14 @@ def test_writers_land_exactly_on_the_cap(path):
     ledger = Ledger(path)
     ledger.set_cap(ledger.identify([b"x" * 32]), 40.0)
     writers = [start(path, f"w{i}", 1000) for i in range(8)]
-    told = [line for w in writers for line in w.communicate(timeout=300)[0].split() if line != "ready"]
+    told = [
+        line for w in writers for line in w.communicate(timeout=300)[0].split() if line != "ready"
+    ]
     assert all(w.returncode == 0 for w in writers)
     again = Ledger(path)
-    assert len(again.group(again.identify([b"x" * 32])).charges) == 40 == len(set(told)) == len(told)
+    assert (
+        len(again.group(again.identify([b"x" * 32])).charges) == 40 == len(set(told)) == len(told)
+    )
 
 
 def test_killed_writers_leave_whole_chains_and_every_word_is_charged(path):
@@ -583,7 +614,8 @@ def test_the_identity_of_a_data_set_is_computed_once(ledger):
     started = time.process_time()
     RunLedger(ledger, "run").append("PLAN", {})
     ledger.charge("run", manifest, {"events": EVENTS, "epsilon": 1.0, **TERMS}, added)
-    assert time.process_time() - started < 5.0  # 0.02 s; 30 s when each row asked for the identity again
+    # 0.02 s; 30 s when each row asked for the identity again
+    assert time.process_time() - started < 5.0
     assert ledger.group(manifest).datasets == {manifest.id}
 
 

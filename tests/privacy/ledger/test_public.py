@@ -1,4 +1,6 @@
-"""What was charged cannot come in as public, and what came in as public cannot be charged: images, captions, weights."""
+"""What was charged cannot come in as public, and what came in as public cannot be charged: images,
+captions, weights.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +47,18 @@ def ledger(tmp_path):
 
 def test_an_image_is_on_one_side_for_ever(ledger):
     charge(ledger, "first", [A, B], public=[C])
-    assert [ledger.public.charged(ledger.identify(images)) for images in ([A, C, D], [C, D])] == [1, 0]
+    assert [ledger.public.charged(ledger.identify(images)) for images in ([A, C, D], [C, D])] == [
+        1,
+        0,
+    ]
     with pytest.raises(OverBudget, match="1 images that are taken as public were charged"):
         charge(ledger, "second", [D], public=[C, B])
     for images in ([C], [D, C]):
         with pytest.raises(OverBudget, match="1 of these images were taken as public before"):
             charge(ledger, f"third-{len(images)}", images)
-    assert [row.run_id for row in ledger.chain.of("CHARGE")] == ["first"], "nothing was charged for a refusal"
+    assert [row.run_id for row in ledger.chain.of("CHARGE")] == ["first"], (
+        "nothing was charged for a refusal"
+    )
     charge(ledger, "fourth", [D], public=[C])  # the same public images again
     assert ledger.public.taken(ledger.identify([C])) == 1
     again = Ledger(ledger.path)
@@ -65,8 +72,14 @@ def test_the_row_tells_no_image_and_is_bound_to_its_table(ledger):
     rows = ledger.chain.of("PUBLIC", "run")
     assert len(rows) == 1
     row = rows[0]
-    assert {k: row.body[k] for k in ("what", "count", "decided")} == {"what": "images", "count": 2, "decided": HOW}
-    assert row.seq < ledger.chain.of("CHARGE")[0].seq, "it stands before anything is read for training"
+    assert {k: row.body[k] for k in ("what", "count", "decided")} == {
+        "what": "images",
+        "count": 2,
+        "decided": HOW,
+    }
+    assert row.seq < ledger.chain.of("CHARGE")[0].seq, (
+        "it stands before anything is read for training"
+    )
     told = "\n".join(ledger.export())
     for secret in (B, ledger.keyed(B), ledger.public.caption_keys(["a red coat"])[0]):
         assert secret.hex() not in told
@@ -85,19 +98,36 @@ def test_public_images_make_no_group(ledger):
     assert [len(group.charges) for group in ledger.groups()] == [1, 1]
 
 
-SPELLINGS = ("A red  Coat", "a RED coat.", "ａ ｒｅｄ ｃｏａｔ", "a re\u200bd coat", "a-red-coat", "a red coat\ufe0f\u00ad")
+SPELLINGS = (
+    "A red  Coat",
+    "a RED coat.",
+    "ａ ｒｅｄ ｃｏａｔ",
+    "a re\u200bd coat",
+    "a-red-coat",
+    "a red coat\ufe0f\u00ad",
+)
 
 
 @pytest.mark.parametrize("text", SPELLINGS)
 def test_a_caption_is_known_in_any_spelling(ledger, text):
     charge(ledger, "run", [A], captions=["a red coat", "", "Müller", "cat"])
-    assert ledger.public.captions([text]) == 1 and ledger.public.captions(["a blue coat", "coat", ""]) == 0
+    assert (
+        ledger.public.captions([text]) == 1
+        and ledger.public.captions(["a blue coat", "coat", ""]) == 0
+    )
     assert ledger.public.captions(["mu\u0308ller"]) == 1 and ledger.public.captions(["muller"]) == 1
-    assert ledger.public.captions(["cat"]) == 1 and ledger.public.captions(["cat"], beside=["Cat"]) == 0
+    assert (
+        ledger.public.captions(["cat"]) == 1
+        and ledger.public.captions(["cat"], beside=["Cat"]) == 0
+    )
 
 
 def test_words_are_what_spellings_share():
-    assert plain_words("  Naïve\tCAFÉ!") == "naïve café" and plain_words("?!") == "" and plain_words("Straße") == "strasse"
+    assert (
+        plain_words("  Naïve\tCAFÉ!") == "naïve café"
+        and plain_words("?!") == ""
+        and plain_words("Straße") == "strasse"
+    )
 
 
 def blocks(n, start=0):
@@ -107,15 +137,21 @@ def blocks(n, start=0):
 def test_weights_are_known_by_their_maker(ledger):
     charge(ledger, "run", [A])
     made = blocks(40)
-    RunLedger(ledger, "run").append("NOTE", {"made": "model", "blocks": ledger.public.block_codes([made[:30], made[30:]])})
+    RunLedger(ledger, "run").append(
+        "NOTE", {"made": "model", "blocks": ledger.public.block_codes([made[:30], made[30:]])}
+    )
     assert ledger.public.makers([*made, C]) == {content: {("run", "model")} for content in made}
     # Rows of earlier versions hold one hash of a whole tensor.
-    RunLedger(ledger, "run").append("NOTE", {"made": "checkpoint", "tensors": [ledger.public.tensor_key(B)]})
+    RunLedger(ledger, "run").append(
+        "NOTE", {"made": "checkpoint", "tensors": [ledger.public.tensor_key(B)]}
+    )
     assert ledger.public.makers({B: "unet.weight", C: "other"}) == {B: {("run", "checkpoint")}}
 
 
 def test_of_a_large_tensor_the_key_decides_which_blocks_are_noted(ledger, tmp_path):
-    """Nobody without the key knows which blocks to edit, and no tensor is left out for another's sake."""
+    """Nobody without the key knows which blocks to edit, and no tensor is left out for another's
+    sake.
+    """
     large, small = blocks(1000), [[content] for content in blocks(200, 5000)]
     charge(ledger, "run", [A])
 
@@ -126,14 +162,24 @@ def test_of_a_large_tensor_the_key_decides_which_blocks_are_noted(ledger, tmp_pa
 
     mine = noted(ledger)
     assert len(mine & set(large)) == EACH and {c for (c,) in small} <= mine
-    assert noted(ledger, 201) == {c for (c,) in small} | (noted(ledger, 201) & set(large)) and len(noted(ledger, 201)) == 201
+    assert (
+        noted(ledger, 201) == {c for (c,) in small} | (noted(ledger, 201) & set(large))
+        and len(noted(ledger, 201)) == 201
+    )
     other = noted(Ledger(tmp_path / "other" / "other.sqlite"))
     assert len(mine & other & set(large)) < EACH // 2
 
 
 def foreign(run="theirs", epsilon=2.0, **terms):
     cost = {"run": run, "epsilon": epsilon, "events": EVENTS, **TERMS, **terms}
-    return {"run": run, "owner": "another owner", "through": "base", "epsilon": epsilon, **TERMS, "charges": [cost]}
+    return {
+        "run": run,
+        "owner": "another owner",
+        "through": "base",
+        "epsilon": epsilon,
+        **TERMS,
+        "charges": [cost],
+    }
 
 
 def test_what_a_base_has_cost_others_is_in_the_total(ledger):
@@ -141,17 +187,26 @@ def test_what_a_base_has_cost_others_is_in_the_total(ledger):
     # A later run on these images composes with it as well, once, whatever its own base is.
     assert charge(ledger, "second", [A, B], lineage=[foreign()]).body["total"] == 4.0
     group = ledger.group(ledger.identify([A]))
-    assert [c["run"] for c in group.charges] == ["first", "second", "theirs"] and group.adaptive and group.terms == TERMS
+    assert (
+        [c["run"] for c in group.charges] == ["first", "second", "theirs"]
+        and group.adaptive
+        and group.terms == TERMS
+    )
     assert charge(ledger, "apart", [D]).body["total"] == 1.0
     ledger.set_cap(ledger.identify([C]), 2.5)
     with pytest.raises(OverBudget, match="come to 3.000"):
         charge(ledger, "third", [C], lineage=[foreign()])
 
 
-@pytest.mark.parametrize("terms", [{"unit": "patient"}, {"relation": "replace-one"}, {"unit": None}])
+@pytest.mark.parametrize(
+    "terms", [{"unit": "patient"}, {"relation": "replace-one"}, {"unit": None}]
+)
 def test_another_unit_or_relation_gives_no_total(ledger, terms):
     assert charge(ledger, "same", [C], lineage=[foreign()], price=budget.price).body["total"] > 1.0
-    assert charge(ledger, "run", [A], lineage=[foreign(**terms)], price=budget.price).body["total"] is None
+    assert (
+        charge(ledger, "run", [A], lineage=[foreign(**terms)], price=budget.price).body["total"]
+        is None
+    )
     group = ledger.group(ledger.identify([A]))
     assert group.unclear == FOREIGN and budget.cost(group) == math.inf
     ledger.set_cap(ledger.identify([B]), 50)
@@ -182,7 +237,8 @@ def test_a_caption_is_found_however_it_is_spelt_and_inside_a_longer_text(ledger)
     charge(ledger, "first", [A], captions=said)
     same = ["E.ve c1", "EVE C 1!", "CTscan3left", "dont ışıl", "DONT IŞIL", "dón't isil", "A  dog."]
     held = ["x Eve c 1", "photo of: eve (c.1) at night", "my CTscan3 left arm"]
-    free = ["", "Eve c", "a dog on a mat", "left CT-scan 3", "Eve c 12"]  # two words stand in ordinary prompts
+    # two words stand in ordinary prompts
+    free = ["", "Eve c", "a dog on a mat", "left CT-scan 3", "Eve c 12"]
     for count in (ledger.public.captions, lambda texts: copies(texts, said)):
         assert [count([text]) for text in same + held + free] == [1] * 10 + [0] * 5
         assert count(same + free) == len(same)
@@ -196,4 +252,6 @@ def test_captions_of_older_ledgers_are_found(ledger, monkeypatch):
     monkeypatch.setattr(ledger.public, "caption_keys", lambda texts, beside=(): [old])
     charge(ledger, "first", [A], captions=["Eve, c 1"])
     monkeypatch.undo()
-    assert [ledger.public.captions([text]) for text in ("eve c 1", "a photo of Eve: c-1!", "evec1")] == [1, 1, 0]
+    assert [
+        ledger.public.captions([text]) for text in ("eve c 1", "a photo of Eve: c-1!", "evec1")
+    ] == [1, 1, 0]

@@ -1,4 +1,6 @@
-"""The ledger's own past: copies that were put back, of the ledger, of its whole folder, or of a run folder, are seen and may be accepted."""
+"""The ledger's own past: copies that were put back, of the ledger, of its whole folder, or of a run
+folder, are seen and may be accepted.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ import pytest
 
 from sfumato.privacy.ledger.faults import LedgerError, LedgerOutOfReach
 from sfumato.privacy.ledger.ledger import Ledger, RunLedger
-from sfumato.privacy.ledger.witness import ACCOUNT_HOME, RunNote, account_home, state_folder, state_folders
+from sfumato.privacy.ledger.witness import (
+    ACCOUNT_HOME,
+    RunNote,
+    account_home,
+    state_folder,
+    state_folders,
+)
 
 EVENTS = [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}]
 BODY = {"events": EVENTS, "epsilon": 1.0, "unit": "record", "relation": "zero-out", "delta": 1e-5}
@@ -26,7 +34,9 @@ def added(charges, released):
 @pytest.fixture
 def place(tmp_path):
     (tmp_path / "run").mkdir()
-    return SimpleNamespace(path=tmp_path / "book" / "ledger.sqlite", run=tmp_path / "run", top=tmp_path)
+    return SimpleNamespace(
+        path=tmp_path / "book" / "ledger.sqlite", run=tmp_path / "run", top=tmp_path
+    )
 
 
 def begun(place, run="one", folder=None) -> RunLedger:
@@ -49,7 +59,9 @@ def kept(folder, to):
 
 
 def test_the_whole_ledger_folder_restored_is_seen_by_the_state_folder(place):
-    """Database, key and the note beside it, all of one older day: only the note elsewhere knows better."""
+    """Database, key and the note beside it, all of one older day: only the note elsewhere knows
+    better.
+    """
     begun(place).ledger.close()
     restore = kept(place.path.parent, place.top / "backup")
     other = Ledger(place.path)
@@ -88,8 +100,12 @@ def test_a_moved_ledger_goes_on(place):
 
 
 @pytest.mark.parametrize("later", [1, 2])
-def test_a_ledger_that_was_accepted_is_accepted_for_the_rows_that_were_known_to_be_lost(place, later):
-    """The reset names the newest lost row; a run folder that saw an older lost one says so for itself."""
+def test_a_ledger_that_was_accepted_is_accepted_for_the_rows_that_were_known_to_be_lost(
+    place, later
+):
+    """The reset names the newest lost row; a run folder that saw an older lost one says so for
+    itself.
+    """
     begun(place).ledger.close()
     restore = kept(place.path.parent, place.top / "backup")
     after = opened(place)
@@ -118,7 +134,9 @@ def test_a_restored_ledger_is_seen_by_a_run_folder_alone(place):
     restore()
     shutil.rmtree(state_folder())
     book = Ledger(place.path)
-    with pytest.raises(LedgerError, match="the ledger lacks rows that .* has seen.*sfumato ledger reset"):
+    with pytest.raises(
+        LedgerError, match="the ledger lacks rows that .* has seen.*sfumato ledger reset"
+    ):
         RunLedger(book, "one", place.run)
     with pytest.raises(LedgerError, match="not know this run"):
         book.reset_run("another", place.run)
@@ -131,7 +149,10 @@ def test_a_restored_ledger_is_seen_by_a_run_folder_alone(place):
         book.reset_run("one", place.run)
 
 
-@pytest.mark.parametrize("later", [("NOTE", {"checkpoint": 2, "attempt": 0}), ("REPLAY", {"attempt": 0}), ("RELEASE", {})])
+@pytest.mark.parametrize(
+    "later",
+    [("NOTE", {"checkpoint": 2, "attempt": 0}), ("REPLAY", {"attempt": 0}), ("RELEASE", {})],
+)
 def test_a_run_folder_alone_restored_is_seen(place, later):
     """One row later is enough."""
     rows = begun(place)
@@ -183,7 +204,8 @@ def test_a_death_around_a_commit_is_no_alarm(place, monkeypatch, at):
     with pytest.raises(Died):
         rows.append("NOTE", {"checkpoint": 1, "attempt": 0})
     monkeypatch.undo()
-    os.environ["XDG_STATE_HOME"] = str(place.top / "other-state")  # the test's own went with the undo
+    # the test's own went with the undo
+    os.environ["XDG_STATE_HOME"] = str(place.top / "other-state")
     try:
         again = opened(place)
         assert len(again.bodies("NOTE")) == (at == "committed")
@@ -194,7 +216,9 @@ def test_a_death_around_a_commit_is_no_alarm(place, monkeypatch, at):
 
 
 def test_what_a_crash_left_as_coming_is_not_taken_for_another_row(place, monkeypatch):
-    """A copy of the folder made between announce and commit knows one row; it does not excuse the next."""
+    """A copy of the folder made between announce and commit knows one row; it does not excuse the
+    next.
+    """
     rows, real = begun(place), RunNote.announce
 
     def announce(note, *heads):
@@ -213,7 +237,10 @@ def test_what_a_crash_left_as_coming_is_not_taken_for_another_row(place, monkeyp
 def test_a_full_disk_in_the_run_folder_stops_the_row(place, monkeypatch):
     rows = begun(place)
     before = len(rows.ledger.rows)
-    monkeypatch.setattr("sfumato.privacy.ledger.witness.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        "sfumato.privacy.ledger.witness.os.replace",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")),
+    )
     with pytest.raises(LedgerOutOfReach, match="run folder cannot be used .No space left"):
         rows.append("NOTE", {"checkpoint": 1, "attempt": 0})
     monkeypatch.undo()
@@ -224,11 +251,16 @@ def test_a_full_disk_in_the_run_folder_stops_the_row(place, monkeypatch):
 def test_a_note_that_a_power_cut_emptied_is_no_alarm(place, text):
     rows = begun(place)
     rows.ledger.close()
-    for note in (rows.ledger.chain.state, place.path.with_name("ledger.sqlite.head"), place.run / "ledger.head"):
+    for note in (
+        rows.ledger.chain.state,
+        place.path.with_name("ledger.sqlite.head"),
+        place.run / "ledger.head",
+    ):
         note.write_text(text)
     opened(place).append("NOTE", {"checkpoint": 1, "attempt": 0})
     assert json.loads((place.run / "ledger.head").read_text())[0][0] == 6
-    assert [row["missing_rows"] for row in Ledger(place.path).resets] == [None]  # but that no note was there is said
+    # but that no note was there is said
+    assert [row["missing_rows"] for row in Ledger(place.path).resets] == [None]
 
 
 @pytest.mark.parametrize("text", ["x", "[1]", "[[0, 1], 2]", "{}", "\xff"])
@@ -241,7 +273,10 @@ def test_a_note_of_a_run_that_does_not_read_is_refused(place, text):
 
 def test_without_a_home_there_is_no_state_note(place, monkeypatch):
     monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setattr("sfumato.privacy.ledger.witness.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.setattr(
+        "sfumato.privacy.ledger.witness.Path.home",
+        lambda: (_ for _ in ()).throw(RuntimeError("no home")),
+    )
     rows = begun(place)
     assert rows.ledger.chain.state is None
     opened(place).append("NOTE", {"checkpoint": 1, "attempt": 0})
@@ -282,7 +317,9 @@ def another_run(place, name="two"):
 
 
 def test_another_home_does_not_hide_what_the_account_has_noted(place, monkeypatch):
-    """sudo, cron and containers come with another HOME; the list of accounts still says whose notes to read."""
+    """sudo, cron and containers come with another HOME; the list of accounts still says whose notes
+    to read.
+    """
     monkeypatch.setenv(ACCOUNT_HOME, str(place.top))
     begun(place).ledger.close()
     restore = kept(place.path.parent, place.top / "backup")
@@ -291,17 +328,25 @@ def test_another_home_does_not_hide_what_the_account_has_noted(place, monkeypatc
     monkeypatch.setenv("XDG_STATE_HOME", str(place.top / "another"))
     with pytest.raises(LedgerError, match="older copy"):
         Ledger(place.path)
-    assert state_folders() == [place.top / "another" / "sfumato", place.top / ".local" / "state" / "sfumato"]
+    assert state_folders() == [
+        place.top / "another" / "sfumato",
+        place.top / ".local" / "state" / "sfumato",
+    ]
     monkeypatch.setenv(ACCOUNT_HOME, str(place.top / "gone"))
     assert account_home() is None and len(state_folders()) == 1
     monkeypatch.delenv(ACCOUNT_HOME)
-    monkeypatch.setattr("sfumato.privacy.ledger.witness.pwd.getpwuid", lambda uid: SimpleNamespace(pw_dir=str(place.top)))
+    monkeypatch.setattr(
+        "sfumato.privacy.ledger.witness.pwd.getpwuid",
+        lambda uid: SimpleNamespace(pw_dir=str(place.top)),
+    )
     monkeypatch.setenv("HOME", str(place.top / "another"))
     assert account_home() == place.top
 
 
 def test_run_folders_that_outlived_the_ledger_are_asked(place):
-    """The note is as old as the ledger, say restored with it; where run folders are was written down."""
+    """The note is as old as the ledger, say restored with it; where run folders are was written
+    down.
+    """
     begun(place).ledger.close()
     head = next(state_folder().glob("*.head"))
     old, restore = head.read_text(), kept(place.path.parent, place.top / "backup")

@@ -23,7 +23,12 @@ def test_no_row_exceeds_the_grid_whatever_it_holds(rule, clip_norm):
     rng = np.random.default_rng(0)
     for scale in (1e-300, 1e-9, 1.0, clip_norm, 1e150, 1e308):
         vectors = scale * rng.standard_normal((40, 32)).clip(-1, 1)
-        vectors[3], vectors[4, 7], vectors[5, 1], vectors[6] = 0, np.nan, np.inf, np.eye(32)[5] * scale
+        vectors[3], vectors[4, 7], vectors[5, 1], vectors[6] = (
+            0,
+            np.nan,
+            np.inf,
+            np.eye(32)[5] * scale,
+        )
         rows = rule.unit_rows(vectors, clip_norm)
         assert max(exact_square(row) for row in rows) <= GRID**2
         assert not rows[3].any() and not rows[4].any() and not rows[5].any()
@@ -35,7 +40,8 @@ def test_short_vectors_pass_and_long_ones_keep_their_direction():
     rows = CLIP.unit_rows(vectors, 0.5)
     assert rows[0, 3] == GRID // 2 and np.abs(rows[0]).sum() == GRID // 2
     assert rows[1, :2].tolist() == [int(0.6 * GRID), int(0.8 * GRID)]
-    assert UNIT.unit_rows(vectors, 1.0)[0, 3] == GRID  # the paper's rule makes every embedding one long
+    # the paper's rule makes every embedding one long
+    assert UNIT.unit_rows(vectors, 1.0)[0, 3] == GRID
 
 
 def test_the_array_given_is_left_alone():
@@ -67,9 +73,16 @@ def test_noise_is_never_below_what_is_billed():
 def test_json_round_trip_and_refusals():
     assert Aggregation.from_json(CLIP.to_json()) == CLIP
     for change in (
-        {"rule": "mean"}, {"subspace": "private"}, {"dimensions": 0}, {"blocks": 1.0}, {"shrink": 1}, {"divisors": (1.0,)},
-        {"divisors": (1.0, 0.0)}, {"divisors": (1.0, float("nan"))}, {"rule": "unit"},
-    ):  # fmt: skip
+        {"rule": "mean"},
+        {"subspace": "private"},
+        {"dimensions": 0},
+        {"blocks": 1.0},
+        {"shrink": 1},
+        {"divisors": (1.0,)},
+        {"divisors": (1.0, 0.0)},
+        {"divisors": (1.0, float("nan"))},
+        {"rule": "unit"},
+    ):
         with pytest.raises(ValueError):
             replace(CLIP, **change)
     for body in ({}, [], {**CLIP.to_json(), "more": 1}, {**CLIP.to_json(), "divisors": 3}):

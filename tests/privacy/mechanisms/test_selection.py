@@ -1,4 +1,6 @@
-"""Selection by noisy accuracies: one unit moves the sums by at most the sensitivity, whatever it holds, and the noise is what is billed."""
+"""Selection by noisy accuracies: one unit moves the sums by at most the sensitivity, whatever it
+holds, and the noise is what is billed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def test_a_unit_moves_the_sums_by_at_most_the_sensitivity(candidates):
     whole = mechanism.total(right, images)
     for out in range(len(images)):
         kept = np.arange(len(images)) != out
-        moved = whole - mechanism.total(right[kept], images[kept])  # with nothing in its place the sum lacks just its row
+        # with nothing in its place the sum lacks just its row
+        moved = whole - mechanism.total(right[kept], images[kept])
         assert int((moved * moved).sum()) <= mechanism.sensitivity**2
         zeroed = mechanism.total(np.where(kept[:, None], right, 0), np.where(kept, images, 0))
         assert np.array_equal(whole - moved, zeroed)
@@ -57,21 +60,41 @@ def test_counts_that_cannot_be_are_refused():
 
 
 def test_the_noise_is_what_is_billed():
-    """Its deviation in units of what one unit can add is the multiplier, and independent between candidates."""
+    """Its deviation in units of what one unit can add is the multiplier, and independent between
+    candidates.
+    """
     mechanism = Selection(40, 500, 1.7)
     assert mechanism.noise_stddev >= 1.7 * mechanism.sensitivity > mechanism.noise_stddev - 1
-    drawn = np.array([
-        noisy_vector(np.zeros(40, int), mechanism.noise_stddev, RunKey.generate(), step=STEP, attempt=0, name=NAME) for _ in range(250)
-    ])  # fmt: skip
+    drawn = np.array(
+        [
+            noisy_vector(
+                np.zeros(40, int),
+                mechanism.noise_stddev,
+                RunKey.generate(),
+                step=STEP,
+                attempt=0,
+                name=NAME,
+            )
+            for _ in range(250)
+        ]
+    )
     assert drawn.std() == pytest.approx(1.7 * mechanism.sensitivity, rel=0.03)
-    assert abs(np.corrcoef(drawn.T) - np.eye(40)).max() < 0.35 and abs(drawn.mean()) < 0.05 * mechanism.noise_stddev
+    assert (
+        abs(np.corrcoef(drawn.T) - np.eye(40)).max() < 0.35
+        and abs(drawn.mean()) < 0.05 * mechanism.noise_stddev
+    )
     accuracies = np.array([mechanism.accuracies(row) for row in drawn])
     assert accuracies.std() == pytest.approx(mechanism.noise_error, rel=0.03)
 
 
 def test_without_noise_the_accuracies_are_the_shares():
     mechanism = Selection(2, 6, 1.0)
-    total = mechanism.total(np.array([[1, 0], [2, 1], [3, 3], [0, 0], [4, 0], [0, 0]]), np.array([1, 2, 3, 0, 4, 5]))
+    total = mechanism.total(
+        np.array([[1, 0], [2, 1], [3, 3], [0, 0], [4, 0], [0, 0]]), np.array([1, 2, 3, 0, 4, 5])
+    )
     # The unit without images counts as half right.
     assert mechanism.accuracies(total) == pytest.approx(((4 + 0.5) / 6, (0.5 + 1 + 0.5) / 6))
-    assert mechanism.standard_error(0.5) > mechanism.noise_error and mechanism.standard_error(1.7) == mechanism.noise_error
+    assert (
+        mechanism.standard_error(0.5) > mechanism.noise_error
+        and mechanism.standard_error(1.7) == mechanism.noise_error
+    )

@@ -1,4 +1,6 @@
-"""The probe's spec: bounded integer scores whatever the gradients are, exact noise, and a choice that is post-processing."""
+"""The probe's spec: bounded integer scores whatever the gradients are, exact noise, and a choice
+that is post-processing.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,17 @@ def norm(scores: torch.Tensor, probe: Probe) -> torch.Tensor:
 
 def test_the_sensitivity_is_the_square_of_the_clip_norm_and_the_root_of_the_votes():
     assert VOTES.sensitivity == 2.0 and SQUARES.sensitivity == 1.0 and CLIPPED.sensitivity == 4.0
-    assert VOTES.noise_stddev * VOTES.grid >= 3.0 * 2 and CLIPPED.noise_stddev * CLIPPED.grid >= 3.0 * 4
+    assert (
+        VOTES.noise_stddev * VOTES.grid >= 3.0 * 2
+        and CLIPPED.noise_stddev * CLIPPED.grid >= 3.0 * 4
+    )
     for probe in (VOTES, SQUARES, CLIPPED):
         assert probe.sensitivity / probe.grid >= 1024  # privacy.md asks for at least so fine a grid
 
 
-@pytest.mark.parametrize("probe", [VOTES, replace(VOTES, votes=7), SQUARES, CLIPPED], ids=lambda p: p.score)
+@pytest.mark.parametrize(
+    "probe", [VOTES, replace(VOTES, votes=7), SQUARES, CLIPPED], ids=lambda p: p.score
+)
 def test_no_unit_exceeds_the_bound_whatever_its_gradient(probe):
     rng = np.random.default_rng(0)
     rows = [10.0 ** rng.uniform(-300, 300, len(GROUPS)) for _ in range(500)]
@@ -52,7 +59,13 @@ def test_no_unit_exceeds_the_bound_whatever_its_gradient(probe):
 def test_a_broken_unit_adds_exactly_zero_and_spoils_no_other(probe):
     good = torch.rand(6, len(GROUPS), dtype=torch.float64) + 0.1
     spoilt = good.clone()
-    spoilt[1, 3], spoilt[2, :], spoilt[3, 0], spoilt[4, 5], spoilt[5] = math.nan, math.inf, -1.0, 1.7e308, 0.0
+    spoilt[1, 3], spoilt[2, :], spoilt[3, 0], spoilt[4, 5], spoilt[5] = (
+        math.nan,
+        math.inf,
+        -1.0,
+        1.7e308,
+        0.0,
+    )
     spoilt[4, 6] = 1.7e308  # the sum overflows
     scores = probe.unit_scores(spoilt)
     assert torch.equal(scores[0], probe.unit_scores(good)[0]) and not scores[1:].any()
@@ -67,11 +80,17 @@ def test_votes_go_to_the_largest_norms_once_each_ties_by_place():
 
 def test_squares_are_shares_or_clipped():
     squares = torch.zeros(2, 12, dtype=torch.float64)
-    squares[0, :2], squares[1, :2] = torch.tensor([9.0, 27.0]).double(), torch.tensor([0.25, 0.75]).double()
+    squares[0, :2], squares[1, :2] = (
+        torch.tensor([9.0, 27.0]).double(),
+        torch.tensor([0.25, 0.75]).double(),
+    )
     shares = SQUARES.unit_scores(squares)[:, :2] * SQUARES.grid
     assert torch.allclose(shares.double(), torch.tensor([[0.25, 0.75]] * 2).double(), atol=1e-5)
-    clipped = CLIPPED.unit_scores(squares)[:, :2] * CLIPPED.grid  # norm 6 is clipped to 2, norm 1 stays
-    assert torch.allclose(clipped.double(), torch.tensor([[1.0, 3.0], [0.25, 0.75]]).double(), atol=1e-5)
+    # norm 6 is clipped to 2, norm 1 stays
+    clipped = CLIPPED.unit_scores(squares)[:, :2] * CLIPPED.grid
+    assert torch.allclose(
+        clipped.double(), torch.tensor([[1.0, 3.0], [0.25, 0.75]]).double(), atol=1e-5
+    )
 
 
 def test_the_noise_has_the_law_that_is_billed():
@@ -116,12 +135,25 @@ def test_json_there_and_back():
 @pytest.mark.parametrize(
     "change",
     [
-        {"score": "entropy"}, {"keep": 12}, {"keep": 0}, {"keep": 1.0}, {"votes": None}, {"votes": 12}, {"votes": 0},
-        {"clip_norm": 1.0}, {"groups": ("a", "a")}, {"noise_draws": 0}, {"noise_multiplier": 0.0}, {"per_size": 1},
-        {"noise_multiplier": math.inf}, {"expected_batch_size": 0.0}, {"expected_batch_size": None},
-        {"score": "squares"}, {"score": "squares", "votes": None, "clip_norm": -1.0},
+        {"score": "entropy"},
+        {"keep": 12},
+        {"keep": 0},
+        {"keep": 1.0},
+        {"votes": None},
+        {"votes": 12},
+        {"votes": 0},
+        {"clip_norm": 1.0},
+        {"groups": ("a", "a")},
+        {"noise_draws": 0},
+        {"noise_multiplier": 0.0},
+        {"per_size": 1},
+        {"noise_multiplier": math.inf},
+        {"expected_batch_size": 0.0},
+        {"expected_batch_size": None},
+        {"score": "squares"},
+        {"score": "squares", "votes": None, "clip_norm": -1.0},
     ],
-)  # fmt: skip
+)
 def test_contradictions_are_refused(change):
     with pytest.raises(ValueError):
         replace(VOTES, **change)

@@ -1,4 +1,6 @@
-"""The run key: addresses are independent, draws are reproducible, and no global generator is touched."""
+"""The run key: addresses are independent, draws are reproducible, and no global generator is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def test_derivation_is_the_documented_one():
 
     address = b'{"attempt":2,"name":"a\\"b","purpose":"noise","step":7,"version":1}'
     subkey = hmac.new(bytes(range(32)), address, hashlib.sha256).digest()
-    keystream = Cipher(algorithms.ChaCha20(subkey, bytes(16)), mode=None).encryptor().update(bytes(80))
+    keystream = (
+        Cipher(algorithms.ChaCha20(subkey, bytes(16)), mode=None).encryptor().update(bytes(80))
+    )
     assert KEY.stream("noise", 7, 2, 'a"b').words(10).tobytes() == keystream
     assert KEY.id == hashlib.sha256(b"id" + bytes(range(32))).hexdigest()[:16]
 
@@ -71,7 +75,10 @@ def test_shorter_draws_are_prefixes_and_even_calls_continue():
 @pytest.mark.parametrize("count", [1, 16, 513])
 def test_batches_equal_single_streams(count):
     names = ["0", "17", "x"]
-    normals, uniforms = KEY.normals_for("unit", 4, 1, names, count), KEY.uniforms_for("unit", 4, 1, names, count)
+    normals, uniforms = (
+        KEY.normals_for("unit", 4, 1, names, count),
+        KEY.uniforms_for("unit", 4, 1, names, count),
+    )
     for row, name in enumerate(names):
         assert (normals[row] == KEY.stream("unit", 4, 1, name).normal(count)).all()
         assert (uniforms[row] == KEY.stream("unit", 4, 1, name).uniform(count)).all()

@@ -1,4 +1,6 @@
-"""Noise: integers of the claimed variance, one stream per address, on every path that adds it; nothing of a float's low bits."""
+"""Noise: integers of the claimed variance, one stream per address, on every path that adds it;
+nothing of a float's low bits.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,17 @@ ADDERS = {  # each: zeros of this shape -> noise in standard deviations
     "integers": lambda zeros, step: {
         name: value.double() / 2500
         for name, value in noise.add_integer_noise(
-            {name: value.long() for name, value in zeros.items()}, KEY, step, 0, multiplier=2.5, bound=1000
+            {name: value.long() for name, value in zeros.items()},
+            KEY,
+            step,
+            0,
+            multiplier=2.5,
+            bound=1000,
         ).items()
     },
-    "floats": lambda zeros, step: {k: v.double() / 2.5 for k, v in noise.add_noise(zeros, KEY, step, 0, 2.5).items()},
+    "floats": lambda zeros, step: {
+        k: v.double() / 2.5 for k, v in noise.add_noise(zeros, KEY, step, 0, 2.5).items()
+    },
 }
 
 
@@ -32,17 +41,24 @@ def test_standard_deviation_and_independence_between_tensors_and_steps(way):
     for value in (*first.values(), *second.values()):
         assert value.shape == (300, 400) and abs(value.std().item() - 1) < 0.01
         assert stats.kstest(value.numpy().ravel(), "norm").pvalue > 1e-4
-        beyond = (value.abs() > 3).sum().item()  # 324 of 120,000 expected; no clamp, and no thin tail
+        # 324 of 120,000 expected; no clamp, and no thin tail
+        beyond = (value.abs() > 3).sum().item()
         assert abs(beyond - 324) < 5 * 324**0.5 and value.abs().max() > 4
-    flat = np.stack([first["a"].numpy().ravel(), first["b"].numpy().ravel(), second["a"].numpy().ravel()])
+    flat = np.stack(
+        [first["a"].numpy().ravel(), first["b"].numpy().ravel(), second["a"].numpy().ravel()]
+    )
     assert np.abs(np.corrcoef(flat) - np.eye(3)).max() < 0.015
-    shifted = np.corrcoef(flat[0][:-1], flat[0][1:])[0, 1], np.corrcoef(flat[0][:-2], flat[0][2:])[0, 1]
+    shifted = (
+        np.corrcoef(flat[0][:-1], flat[0][1:])[0, 1],
+        np.corrcoef(flat[0][:-2], flat[0][2:])[0, 1],
+    )
     assert np.abs(shifted).max() < 0.015  # neighbours, and neighbours' neighbours
 
 
 def test_integers_of_the_exact_variance():
     assert noise.variance_of(1.5, 1000) == 1500**2 + 4
-    assert noise.variance_of(0.1, 10) == (Fraction(0.1) * 10) ** 2 + 4  # the double nearest to 0.1, not 1/10
+    # the double nearest to 0.1, not 1/10
+    assert noise.variance_of(0.1, 10) == (Fraction(0.1) * 10) ** 2 + 4
     zeros = {"w": torch.zeros(1_000_000, dtype=torch.int64)}
     for multiplier, bound in ((0.2, 3), (1.0, 50), (1.0, 40_000), (9.814, 3_000_000)):
         values = noise.add_integer_noise(zeros, KEY, 0, 0, multiplier=multiplier, bound=bound)["w"]
@@ -55,10 +71,16 @@ def test_noise_is_added_to_the_sum_and_is_independent_of_tensor_order():
     total = {"a": torch.tensor([7, -7, 1 << 40]), "b": torch.ones(2, 2, dtype=torch.int64)}
     zeros = {name: torch.zeros_like(value) for name, value in total.items()}
     noisy = noise.add_integer_noise(total, KEY, 5, 1, multiplier=2.0, bound=300)
-    alone = noise.add_integer_noise(dict(reversed(zeros.items())), KEY, 5, 1, multiplier=2.0, bound=300)
-    assert list(noisy) == ["a", "b"] and all((noisy[name] == total[name] + alone[name]).all() for name in noisy)
+    alone = noise.add_integer_noise(
+        dict(reversed(zeros.items())), KEY, 5, 1, multiplier=2.0, bound=300
+    )
+    assert list(noisy) == ["a", "b"] and all(
+        (noisy[name] == total[name] + alone[name]).all() for name in noisy
+    )
     assert total["a"].tolist() == [7, -7, 1 << 40]  # the input stays as it was
-    scalar = noise.add_integer_noise({"s": torch.tensor(1)}, KEY, 0, 0, multiplier=1.0, bound=9)["s"]
+    scalar = noise.add_integer_noise({"s": torch.tensor(1)}, KEY, 0, 0, multiplier=1.0, bound=9)[
+        "s"
+    ]
     assert scalar.shape == () and scalar.dtype == torch.int64
 
 
@@ -87,12 +109,16 @@ def test_a_golden_vector_holds_on_every_machine():
     }
     zeros = {"layer.weight": torch.zeros(8, dtype=torch.int64)}
     for (multiplier, bound), expected in cases.items():
-        values = noise.add_integer_noise(zeros, KEY, 3, 1, multiplier=multiplier, bound=bound)["layer.weight"]
+        values = noise.add_integer_noise(zeros, KEY, 3, 1, multiplier=multiplier, bound=bound)[
+            "layer.weight"
+        ]
         assert values.tolist() == expected
 
 
 def test_a_tie_asks_a_stream_of_its_own(monkeypatch):
-    """A word equal to a threshold's digits goes on with the words of (ties, step, attempt, purpose/name/offset/term)."""
+    """A word equal to a threshold's digits goes on with the words of (ties, step, attempt,
+    purpose/name/offset/term).
+    """
     variance, asked = noise.variance_of(1.0, 100), []
     table = gaussian.discrete_gaussian(variance)._table
     real = RunKey.stream
@@ -116,7 +142,9 @@ def test_a_tie_asks_a_stream_of_its_own(monkeypatch):
 def test_the_addition_is_modulo_and_nothing_looks_at_the_sums():
     edge = {"w": torch.full((64,), 2**63 - 1)}
     noisy = noise.add_integer_noise(edge, KEY, 0, 0, multiplier=1.0, bound=10)["w"]
-    plain = noise.add_integer_noise({"w": torch.zeros(64, dtype=torch.int64)}, KEY, 0, 0, multiplier=1.0, bound=10)["w"]
+    plain = noise.add_integer_noise(
+        {"w": torch.zeros(64, dtype=torch.int64)}, KEY, 0, 0, multiplier=1.0, bound=10
+    )["w"]
     assert ((noisy - edge["w"]) == plain).all() and (noisy < 0).any()
 
 
@@ -124,7 +152,11 @@ def test_global_seed_does_not_reach_the_noise():
     draws = []
     for seed in (0, 1):
         torch.manual_seed(seed), np.random.seed(seed)
-        draws.append(noise.add_integer_noise({"a": torch.zeros(8).long()}, KEY, 0, 0, multiplier=1.0, bound=99)["a"])
+        draws.append(
+            noise.add_integer_noise(
+                {"a": torch.zeros(8).long()}, KEY, 0, 0, multiplier=1.0, bound=99
+            )["a"]
+        )
         assert torch.initial_seed() == seed
     assert (draws[0] == draws[1]).all()
 
@@ -136,12 +168,18 @@ def test_noise_without_a_size_is_refused(stddev):
     with pytest.raises(ValueError):
         noise.add_noise({}, KEY, 0, 0, 1.0)
     with pytest.raises(ValueError):
-        noise.add_integer_noise({"a": torch.zeros(2).long()}, KEY, 0, 0, multiplier=stddev, bound=10)
+        noise.add_integer_noise(
+            {"a": torch.zeros(2).long()}, KEY, 0, 0, multiplier=stddev, bound=10
+        )
 
 
 def test_integer_noise_refuses():
     whole = {"a": torch.zeros(2, dtype=torch.int64)}
-    for sums, multiplier, bound in (({}, 1.0, 10), ({"a": torch.zeros(2)}, 1.0, 10), ({"a": whole["a"].int()}, 1.0, 9)):
+    for sums, multiplier, bound in (
+        ({}, 1.0, 10),
+        ({"a": torch.zeros(2)}, 1.0, 10),
+        ({"a": whole["a"].int()}, 1.0, 9),
+    ):
         with pytest.raises(ValueError):
             noise.add_integer_noise(sums, KEY, 0, 0, multiplier=multiplier, bound=bound)
     for multiplier, bound in ((True, 9), (1.0, 0), (1.0, 2.5), (1.0, True), (10.0, 1 << 57)):
@@ -151,7 +189,9 @@ def test_integer_noise_refuses():
 
 def test_float_sums_come_out_on_a_public_grid():
     stddev, step = 0.7, 2.0**-41
-    total = {"w": torch.randn(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)}
+    total = {
+        "w": torch.randn(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    }
     plain = noise.add_noise({"w": torch.zeros(4000)}, KEY, 1, 0, stddev)["w"].double()
     noisy = noise.add_noise(total, KEY, 1, 0, stddev)["w"]
     assert noisy.dtype == torch.float32
@@ -159,7 +199,9 @@ def test_float_sums_come_out_on_a_public_grid():
     assert torch.allclose(noisy.double() - plain, total["w"], atol=1e-6)
     tiny = noise.add_noise({"w": torch.full((4000,), 0.4 * step)}, KEY, 1, 0, stddev)["w"].double()
     assert (tiny == plain).all()  # less than half a step is nothing
-    odd = noise.add_noise({"w": torch.tensor([float("nan"), float("inf"), -1e30, 1e30])}, KEY, 1, 0, stddev)["w"]
+    odd = noise.add_noise(
+        {"w": torch.tensor([float("nan"), float("inf"), -1e30, 1e30])}, KEY, 1, 0, stddev
+    )["w"]
     assert odd.isfinite().all() and odd[0].abs() < 10 * stddev and (odd[1:].abs() > 1e5).all()
 
 
@@ -169,11 +211,14 @@ def test_histogram_noise():
     assert stats.kstest((noisy - 5) / 10, "norm").pvalue > 1e-4
     wide = noise.noisy_histogram([0] * 5000, 10.0, KEY, max_per_unit=4)
     assert abs(wide.std() / 40 - 1) < 0.05
-    assert (noise.noisy_histogram([1, 2], 1.0, KEY) == noise.noisy_histogram(np.array([1, 2]), 1.0, KEY)).all()
+    assert (
+        noise.noisy_histogram([1, 2], 1.0, KEY) == noise.noisy_histogram(np.array([1, 2]), 1.0, KEY)
+    ).all()
 
 
 @pytest.mark.parametrize(
-    "counts, sigma, units", [([1.5], 1, 1), ([-1], 1, 1), ([1], 0, 1), ([1], float("nan"), 1), ([1], 1, 0)]
+    "counts, sigma, units",
+    [([1.5], 1, 1), ([-1], 1, 1), ([1], 0, 1), ([1], float("nan"), 1), ([1], 1, 0)],
 )
 def test_histogram_refuses(counts, sigma, units):
     with pytest.raises(ValueError):
@@ -196,7 +241,9 @@ def test_noise_on_a_vector():
 
 @pytest.mark.parametrize("one_shot", ["histogram", "scores", "vector"])
 def test_one_shot_noise_holds_its_smoothing_variance(one_shot):
-    """At an sd of one grid unit the 4 units of variance that pay for discreteness are most of what there is."""
+    """At an sd of one grid unit the 4 units of variance that pay for discreteness are most of what
+    there is.
+    """
     zeros = [0] * 400_000
     if one_shot == "histogram":
         values = noise.noisy_histogram(zeros, 1 / noise.GRID, KEY) * noise.GRID

@@ -17,7 +17,8 @@ def test_rate_and_size_variance():
     for step in range(steps):
         included[step, poisson(KEY, step, 0, n, q)] = 1
     assert abs(included.mean() - q) < 5 * np.sqrt(q * (1 - q) / included.size)
-    assert abs(included.sum(1).var() / (n * q * (1 - q)) - 1) < 0.15  # fixed-size batches would give 0
+    # fixed-size batches would give 0
+    assert abs(included.sum(1).var() / (n * q * (1 - q)) - 1) < 0.15
     assert np.abs(included.mean(0) - q).max() < 5 * np.sqrt(q * (1 - q) / steps)
     centred = included - q
     assert abs((centred[1:] * centred[:-1]).mean()) < 1e-3  # one step says nothing about the next
@@ -45,7 +46,9 @@ def test_edges():
     assert poisson(KEY, 0, 0, 10, 1.0).tolist() == list(range(10))
     assert poisson(KEY, 0, 0, 10, 1e-12).size == 0  # the empty batch is a batch
     words = KEY.stream("sample", 0, 0).words(10)
-    assert poisson(KEY, 0, 0, 10, 0.5).tolist() == [i for i, word in enumerate(words.tolist()) if word < 2**63]
+    assert poisson(KEY, 0, 0, 10, 0.5).tolist() == [
+        i for i, word in enumerate(words.tolist()) if word < 2**63
+    ]
 
 
 @pytest.mark.parametrize("n, q", [(10, 0.0), (10, 1.1), (10, float("nan")), (0, 0.5), (2.0, 0.5)])
