@@ -21,7 +21,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 
 from measure import clock, machine, prepare_process, say
 
@@ -75,6 +74,7 @@ def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -
     import torch
 
     from sfumato.gradients import Engine
+    from sfumato.planning.facts import PublicFacts
     from sfumato.planning.prepare import prepare
     from sfumato.privacy.random.keys import RunKey
     from sfumato.privacy.random.noise import add_integer_noise
@@ -82,7 +82,7 @@ def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -
     from sfumato.training.dummy import made_up_batch
     from sfumato.verbs.demo import demo_prompts
 
-    records = SimpleNamespace(n_units=60_000, classes=tuple("0123456789"), unit_column=None)
+    records = PublicFacts(n_units=60_000, classes=tuple("0123456789"))
     prepared = prepare(
         records, epsilon=10, delta=1e-5, base=base, method=method, noise_draws=draws,
         performance=Performance(precision=args.precision), **demo_prompts(base),

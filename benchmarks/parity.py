@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from types import SimpleNamespace
 
 import torch
 
 from sfumato.gradients import Engine, ReferenceEngine
+from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.privacy.clipping import flat
 from sfumato.training.dummy import made_up_batch
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--base", default="glyphs")
     parser.add_argument("--units", type=int, default=5)
     args = parser.parse_args()
-    records = SimpleNamespace(n_units=60_000, classes=tuple("0123456789"), unit_column=None)
+    records = PublicFacts(n_units=60_000, classes=tuple("0123456789"))
     for method in ("full", "attention", "lora"):
         for draws in (1, 4):
             prepared = prepare(

@@ -37,7 +37,7 @@ from sfumato.bases import load_base
 from sfumato.cli import main
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods.prompts import choose_prompts
-from sfumato.planning.prepare import prepare
+from sfumato.planning.inputs import prepare_as_asked
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger import chain
 from sfumato.records import describe, load_records
@@ -533,15 +533,14 @@ def private_caption(kit) -> str:
     )
     records = load_records(root, caption_column="text")
     said = {
-        "epsilon": 4.0,
         "delta": 1e-2,
         "base": str(kit.base),
         "prompt": {"a": "a picture of a cross", "b": "a square"},
         "embedder": False,
     }
-    allowed = prepare(records, **said, allow_caption_prompts=True)
+    allowed = prepare_as_asked(records, 4.0, said | {"allow_caption_prompts": True})
     assert any("caption" in words for words in allowed.options["statements"]["opt_ins"])
-    return outcome(lambda: str(prepare(records, **said)))
+    return outcome(lambda: str(prepare_as_asked(records, 4.0, said)))
 
 
 def lone_class(kit) -> str:

@@ -15,14 +15,15 @@ from ..compute import ranks
 from ..errors import DataError, SfumatoError
 from ..methods import TOKEN_METHODS
 from ..privacy.ledger.ledger import Ledger
-from ..privacy.ledger.public import PublicInput
+from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
 from ..records import RecordSet, is_flat, load_records
 from ..runs import budget
 from ..runs.inversion import Work, with_public_style
 from ..runs.prepared import Prepared
 from ..runs.probe import with_public
-from .prepare import CAPTIONS_SAID, prepare
+from .facts import PublicFacts
+from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
 from .provenance import trace_base, trace_images
 
 Source = str | Path | RecordSet
@@ -45,14 +46,14 @@ READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled
 # would start a run from exact figures of private images that nobody pays for.
 INTERNAL = ("start", "scores")
 INTERNAL_OF_METHODS = ("start", "selected")
-ASKED = (*READING, "public_data")
+ASKED = (*READING, "public_data", "allow_caption_prompts")
 
 
 def split(options: dict) -> tuple[dict, dict]:
     """Options of `plan` and `adapt` as (reading, preparing). SfumatoError for one that there is
     not, or that is handed over inside only.
     """
-    known = {*ASKED, *inspect.signature(prepare).parameters} - {"records", "epsilon", *INTERNAL}
+    known = {*ASKED, *inspect.signature(prepare).parameters} - {"facts", "epsilon", *INTERNAL}
     for name in options:
         if name not in known:
             like = difflib.get_close_matches(name, known, 1)
@@ -77,7 +78,7 @@ def prepare_as_asked(
     where there is none yet. Raises SfumatoError (exit code 10 for images, 11 for a base, 12 for
     private images that were public before).
     """
-    said = {k: v for k, v in preparing.items() if k != "public_data"}
+    said = {k: v for k, v in preparing.items() if k not in ASKED}
     public, base = preparing.get("public_data"), said.get("base", "glyphs")
     ancestors = _on_book(ledger, lambda book: _of_base(book, base, records))
     inputs: list[PublicInput] = []
@@ -95,15 +96,9 @@ def prepare_as_asked(
             if inverts
             else with_public(said, public)
         )
-    prepared = prepare(records, epsilon=epsilon, **said)
-    copied = _on_book(ledger, lambda book: _charged_captions(prepared, records.classes, book))
-    if copied and not said.get("allow_caption_prompts"):
-        raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions of images that were charged"
-            " before, or hold one, and they are published: word them anew, or allow it by name"
-            " (--allow-caption-prompts, recorded)"
-        )
-    options = _with_opt_in(prepared.options, CAPTIONS_SAID) if copied else prepared.options
+    prepared = prepare(PublicFacts.of(records), epsilon=epsilon, **said)
+    allowed = bool(preparing.get("allow_caption_prompts"))
+    options = _with_captions(prepared.options, records, allowed, ledger)
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)
 
 
@@ -151,17 +146,39 @@ def _images(public: RecordSet, inverts: bool, said: dict) -> PublicInput:
     return PublicInput(" and ".join(decided), public.fingerprints, public.marks["files"])
 
 
-def _charged_captions(prepared: Prepared, classes: tuple[str, ...], book: Ledger | None) -> int:
-    words = prepared.options["prompts"]
+def _with_captions(
+    options: dict, records: RecordSet, allowed: bool, ledger: str | Path | None
+) -> dict:
+    """A plan's options, with an opt-in where words that are published stand as captions of these
+    records, or of images that the ledger has charged. SfumatoError where that is not `allowed`.
+    """
+    words = options["prompts"]
     texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
-    texts.append(prepared.options["statements"]["tuning"] or "")  # it is published, too
-    return 0 if book is None else book.public.captions(texts, classes)
+    texts.append(options["statements"]["tuning"] or "")
 
+    def charged(book: Ledger | None) -> int:
+        return 0 if book is None else book.public.captions(texts, records.classes)
 
-def _with_opt_in(options: dict, sentence: str) -> dict:
+    own = copies(texts, records.captions or (), records.classes)
+    _require_own_words(own, "in the private table", allowed)
+    before = _on_book(ledger, charged)
+    _require_own_words(before, "of images that were charged before", allowed)
+    if not own and not before:
+        return options
     statements = options["statements"]
-    kept = [text for text in statements["opt_ins"] if text != sentence]
-    return options | {"statements": statements | {"opt_ins": [*kept, sentence]}}
+    opt_ins = list(statements["opt_ins"])
+    last = [] if before else [text for text in opt_ins if text == DOUBTFUL_SAID]
+    opt_ins = [text for text in opt_ins if text not in last] + [CAPTIONS_SAID] + last
+    return options | {"statements": statements | {"opt_ins": opt_ins}}
+
+
+def _require_own_words(copied: int, where: str, allowed: bool) -> None:
+    if copied and not allowed:
+        raise SfumatoError(
+            f"{copied} of the prompts or --init texts stand as captions {where}, or hold one, and"
+            " they are published: word them anew, or allow it by name (--allow-caption-prompts,"
+            " recorded)"
+        )
 
 
 def require_inversion(inverts: bool, work: Work) -> None:

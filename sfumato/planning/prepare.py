@@ -14,14 +14,13 @@ import safetensors.torch
 import torch
 
 from ..bases import bundled_bases, load_base
-from ..errors import DataError, SfumatoError
+from ..errors import SfumatoError
 from ..methods import METHODS, TOKEN_METHODS, Adaptation
 from ..methods.prompts import TOKEN, choose_prompts
-from ..privacy.ledger.public import copies
 from ..privacy.plan import make_plan
-from ..records import FEW
 from ..runs.prepared import Prepared, seeded
 from ..training import Performance, Recipe
+from .facts import PublicFacts, require_clear_units, require_list
 
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 # units from which a schedule of minutes gives way to one of most of an hour on two cores
@@ -57,7 +56,7 @@ def default_ema_decay(steps: int) -> float:
 
 
 def prepare(
-    records,
+    facts: PublicFacts,
     *,
     epsilon: float,
     delta: float | None = None,
@@ -79,7 +78,6 @@ def prepare(
     histogram: float | None = None,
     retry_fraction: float = 0.0,
     allow_large_delta: bool = False,
-    allow_caption_prompts: bool = False,
     allow_doubtful_units: bool = False,
     recipe: Recipe | None = None,
     performance: Performance | None = None,
@@ -90,12 +88,15 @@ def prepare(
 ) -> Prepared:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
-    Uses of `records` only its public facts (number of units, classes, name of the unit column), and
-    refuses prompts that stand as captions in it, and a class list that was read off the data with
-    classes of few units (`RecordSet.few`). `tuning`: what the certificate says of how settings were
-    chosen; no caption may stand in it. `start`, `scores`: how adapters start and what the choice of
-    matrices rests on, where public images said so (`probing.with_public`). Raises SfumatoError.
+    `facts`: all that the plan may know of the private records. A class list that was read off the
+    data is refused where it has classes of few units. Whether a prompt or `tuning` (what the
+    certificate says of how settings were chosen) stands as a caption beside the records is checked
+    where these are at hand (`inputs.prepare_as_asked`). `start`, `scores`: how adapters start and
+    what the choice of matrices rests on, where public images said so (`runs.probe.with_public`).
+    Raises SfumatoError; and TypeError for anything but `PublicFacts`, since records would do.
     """
+    if type(facts) is not PublicFacts:
+        raise TypeError("a plan follows from public facts alone: give PublicFacts.of(records)")
     if method not in METHODS:
         raise SfumatoError(
             f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)"
@@ -103,30 +104,21 @@ def prepare(
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
-    _require_list(records)
-    doubtful = require_clear_units(records, allow_doubtful_units)
+    require_list(facts)
+    doubtful = require_clear_units(facts, allow_doubtful_units)
     recipe, performance = recipe or Recipe(), performance or Performance()
     opened = load_base(base)
     if method in TOKEN_METHODS:
         embedder, placeholder = True if embedder is None else embedder, placeholder or TOKEN
-        init = dict.fromkeys(records.classes, initializer) if initializer else init
+        init = dict.fromkeys(facts.classes, initializer) if initializer else init
     prompts = choose_prompts(
         opened,
-        records.classes,
+        facts.classes,
         prompt=prompt,
         init=init,
         embedder=embedder,
         placeholder=placeholder,
     )
-    copied = copies(
-        (*prompts.texts, tuning or ""), getattr(records, "captions", None) or (), records.classes
-    )
-    if copied and not allow_caption_prompts:
-        raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions in the private table, or"
-            " hold one, and they are published: word them anew, or allow it by name"
-            " (--allow-caption-prompts, recorded)"
-        )
     precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
     try:
         public = {"start": start} if start else {}
@@ -143,13 +135,13 @@ def prepare(
             "--relation add-remove would keep n secret, which plan and release print: use zero-out,"
             " same noise"
         )
-    if records.unit_column == "record":
+    if facts.unit_column == "record":
         # Plan and certificate would then promise one image, whose loss moves its unit's gradient by
         # up to 2 C.
         raise SfumatoError(
             "a unit column cannot be called 'record', the word for single images: rename the column"
         )
-    if records.unit_column and histogram is not None and max_per_unit is None:
+    if facts.unit_column and histogram is not None and max_per_unit is None:
         raise SfumatoError(
             "a histogram over units needs --max-per-unit, a public bound on the images counted per"
             " unit"
@@ -161,7 +153,7 @@ def prepare(
         "steps": steps,
         "noise_draws": noise_draws,
     }
-    schedule = default_schedule(records.n_units, epsilon) | {
+    schedule = default_schedule(facts.n_units, epsilon) | {
         k: v for k, v in chosen.items() if v is not None
     }
     if recipe.ema_decay is None:
@@ -173,7 +165,7 @@ def prepare(
                 "--method inversion has no training steps: --inversion-steps and --inversion-draws"
                 " say how one image is inverted"
             )
-        schedule = {"expected_batch_size": expected_batch_size or records.n_units, "steps": 1}
+        schedule = {"expected_batch_size": expected_batch_size or facts.n_units, "steps": 1}
         schedule["noise_draws"] = inverting.inverter.recipe.draws
         aggregation, clip_norm = (
             inverting.aggregation(float(schedule["expected_batch_size"])),
@@ -182,25 +174,25 @@ def prepare(
     probe = adaptation.probe
     if probe is not None:
         probe = dataclasses.replace(
-            probe, expected_batch_size=min(probe.expected_batch_size, float(records.n_units))
+            probe, expected_batch_size=min(probe.expected_batch_size, float(facts.n_units))
         )
     try:
         plan = make_plan(
             method=method,
-            unit=records.unit_column or "record",
-            n_units=records.n_units,
+            unit=facts.unit_column or "record",
+            n_units=facts.n_units,
             # Never read off the data: a declared bound, or what one training step can look at.
             max_per_unit=(
                 1
-                if not records.unit_column
+                if not facts.unit_column
                 else schedule["noise_draws"]
                 if max_per_unit is None
                 else max_per_unit
             ),
-            classes=records.classes,
+            classes=facts.classes,
             prompts=prompts.prompts,
             epsilon=epsilon,
-            delta=min(1e-5, records.n_units**-1.5) if delta is None else delta,
+            delta=min(1e-5, facts.n_units**-1.5) if delta is None else delta,
             **schedule,
             clip_norm=None if clipping.endswith("normalised") else clip_norm,
             clipping=clipping,
@@ -242,44 +234,11 @@ def prepare(
             None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest()
         ),
         "statements": {
-            "opt_ins": (
-                [CLASSES_FOUND] * getattr(records, "classes_found", False)
-                + [CAPTIONS_SAID] * bool(copied)
-                + [DOUBTFUL_SAID] * bool(doubtful)
-            ),
+            "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
             "tuning": tuning,
         },
     }
     return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
-
-
-def require_clear_units(records, allowed: bool) -> int:
-    """How many values of the unit column may be a spelling of another's, 0 without a column.
-    DataError for any that are not `allowed`.
-    """
-    doubtful = getattr(getattr(records, "facts", None), "doubtful", 0) if records.unit_column else 0
-    if doubtful and not allowed:
-        raise DataError(
-            f"{doubtful} units of {records.unit_column!r} may be spellings of one another (accents,"
-            " signs, spaces, leading zeros, letters that look alike), and a person under two"
-            " values is not protected as one: give one person one value, or say that all are"
-            " different (--allow-doubtful-units, recorded)"
-        )
-    return doubtful
-
-
-def _require_list(records) -> None:
-    """DataError where the class list is neither declared nor common enough: a class dropped by a
-    count would move with one unit.
-    """
-    few = getattr(records, "few", None)
-    if few:
-        raise DataError(
-            f"{len(few)} of the {len(few) + len(records.classes)} classes read off the data have"
-            f" fewer than {FEW} units, whose presence the names would tell: declare the public list"
-            " (--classes a,b,c), or say that the one which `sfumato inspect` shows is public"
-            " (--yes-public)"
-        )
 
 
 def _selection(

@@ -159,7 +159,7 @@ def check_events(mechanism, events):
     training = "poisson_gaussian", mechanism["sampling_rate"], mechanism["noise_multiplier"]
     unpaid = Counter({training: billed})
     for query in mechanism["one_shot"]:
-        rate = query["sampling_rate"] if query["type"] == "poisson_gaussian" else None
+        rate = query["sampling_rate"] if query["type"].startswith("poisson") else None
         unpaid[query["type"], rate, query["noise"]] += 1
     for event in events:
         noise = event.get("noise_multiplier", event.get("epsilon"))

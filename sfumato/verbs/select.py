@@ -16,7 +16,7 @@ import numpy as np
 from ..bases import load_base
 from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
-from ..planning.prepare import require_clear_units
+from ..planning.facts import PublicFacts, require_clear_units
 from ..privacy import accounting
 from ..privacy import events as dp_events
 from ..privacy.ledger.chain import canonical
@@ -137,7 +137,7 @@ def select(
         records = load_records(
             data, classes=list(classes), labels=labels, unit=unit, max_bad=max_bad
         )
-    doubtful = require_clear_units(records, allow_doubtful_units)
+    doubtful = require_clear_units(PublicFacts.of(records), allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(
             "the held-out images have other classes than the runs: read them with the runs'"

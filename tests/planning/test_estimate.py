@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from torch import nn
 
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, peak_bytes, self_check
 from sfumato.planning.estimate import estimate, fit_to_memory
+from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.privacy import accounting
 from sfumato.privacy.clipping import flat
@@ -26,9 +25,9 @@ def coarse_prices(monkeypatch):
 
 
 def ready(tiny_base, **more):
-    records = SimpleNamespace(n_units=200, classes=CLASSES, unit_column=None, max_per_unit=7)
+    facts = PublicFacts(n_units=200, classes=CLASSES)
     more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3} | more
-    return prepare(records, base=str(tiny_base), **more)
+    return prepare(facts, base=str(tiny_base), **more)
 
 
 def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):

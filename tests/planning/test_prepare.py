@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +13,12 @@ from sfumato.bases import load_base
 from sfumato.errors import DataError, SfumatoError
 from sfumato.methods import LEARNING_RATES
 from sfumato.methods.prompts import choose_prompts
-from sfumato.planning import prepare as module
+from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import (
     CLASSES_FOUND,
     DOUBTFUL_SAID,
     default_schedule,
     prepare,
-    require_clear_units,
 )
 from sfumato.privacy import accounting
 from sfumato.runs.prepared import rebuild, shares_of
@@ -39,7 +39,7 @@ def base(tiny_base):
 
 
 def records(n=200, unit_column=None, classes=CLASSES):
-    return SimpleNamespace(n_units=n, classes=classes, unit_column=unit_column, max_per_unit=7)
+    return PublicFacts(n_units=n, classes=classes, unit_column=unit_column)
 
 
 def ready(tiny_base, **more):
@@ -110,28 +110,6 @@ def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
     assert plan.prompts == CLASSES and plan.unit == "record" and plan.max_per_unit == 1
 
 
-def test_a_plan_follows_from_public_facts_alone(tiny_base):
-    """Two sets that agree in what is public make the same plan and options, whatever else they
-    hold.
-    """
-    made = []
-    for other in (0, 1):
-        held = records()
-        held.n, held.max_per_unit, held.unit = 200 + other, 7 + other, np.arange(200) // (1 + other)
-        held.labels, held.usable = np.full(200, other), np.arange(200) % 7 != other
-        held.captions = tuple("a square" if other else "a circle" for _ in range(200))
-        held.source, held.facts = (
-            f"/home/{other}",
-            SimpleNamespace(bad={"decode": other}, sizes=None),
-        )
-        made.append(
-            prepare(
-                held, base=str(tiny_base), epsilon=2.0, delta=1e-3, expected_batch_size=20, steps=3
-            )
-        )
-    assert made[0].plan == made[1].plan and made[0].options == made[1].options
-
-
 def test_the_most_images_of_a_unit_are_never_read_off_the_data(tiny_base):
     made = prepare(
         records(unit_column="patient"),
@@ -172,8 +150,6 @@ def test_the_same_options_make_the_same_start_again(tiny_base):
 
 
 def test_another_base_is_refused(tiny_base, tiny_base_epsilon):
-    from dataclasses import replace
-
     made = ready(tiny_base)
     with pytest.raises(SfumatoError, match="its hash differs"):
         rebuild(replace(made.plan, base=str(tiny_base_epsilon)), made.options)
@@ -229,10 +205,6 @@ def test_shares_of_a_noisy_histogram():
     )
 
 
-def test_nothing_here_looks_at_a_pixel():
-    assert not hasattr(module, "RecordSet") and not hasattr(module, "load_records")
-
-
 def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_base):
     rates = {}
     for method in ("attention", "lora", "saliency", "loda"):
@@ -260,8 +232,7 @@ def test_the_average_looks_back_further_in_a_long_run(tiny_base):
 
 def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
     said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
-    some = records(classes=CLASSES[:2])
-    some.few, some.classes_found = {CLASSES[2]: 2}, True
+    some = replace(records(classes=CLASSES[:2]), few=1, classes_found=True)
     with pytest.raises(
         SfumatoError, match="1 of the 3 classes read off the data have fewer than 3 units"
     ) as caught:
@@ -272,16 +243,15 @@ def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
         and "--yes-public" in str(caught.value)
     )
     assert CLASSES[2] not in str(caught.value)
-    some.few = {}
+    some = replace(some, few=0)
     assert CLASSES_FOUND in prepare(some, **said).options["statements"]["opt_ins"]
-    some.classes_found = False
+    some = replace(some, classes_found=False)
     assert not prepare(some, **said).options["statements"]["opt_ins"]
 
 
 def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_base):
-    known = {"facts": SimpleNamespace(doubtful=2)}
     said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
-    doubtful = SimpleNamespace(**vars(records(unit_column="patient")), **known)
+    doubtful = replace(records(unit_column="patient"), doubtful=2)
     with pytest.raises(
         DataError,
         match=(
@@ -291,4 +261,3 @@ def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_b
         prepare(doubtful, **said)
     opt_ins = prepare(doubtful, **said, allow_doubtful_units=True).options["statements"]["opt_ins"]
     assert opt_ins == [DOUBTFUL_SAID]
-    assert require_clear_units(SimpleNamespace(unit_column=None, **known), False) == 0

@@ -20,6 +20,7 @@ from sfumato import verbs
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods.inversion import store
+from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.privacy import accounting
 from sfumato.records import load_records
@@ -513,7 +514,7 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
     rows = {}
     records = load_records(artwork, unlabelled=True)
     prepared = prepare(
-        records,
+        PublicFacts.of(records),
         epsilon=4.0,
         method="inversion",
         base=str(tiny_base),

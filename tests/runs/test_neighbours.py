@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sfumato.errors import ModelError
+from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.records import load_records
 from sfumato.runs.execute import check_gradients, check_neighbours
@@ -19,7 +20,7 @@ from sfumato.runs.execute import check_gradients, check_neighbours
 def prepared(tiny_images, tiny_base):
     records = load_records(tiny_images, classes=["circle", "cross", "square"])
     return prepare(
-        records,
+        PublicFacts.of(records),
         epsilon=8.0,
         delta=1e-3,
         method="lora",

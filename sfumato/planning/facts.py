@@ -1,0 +1,78 @@
+"""Everything that a plan may know of the private records, as a type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import DataError
+from ..records import FEW, RecordSet
+
+
+@dataclass(frozen=True, slots=True)
+class PublicFacts:
+    """What the owner declares public by planning a run; whatever else records hold stays behind.
+
+    `prepare` takes this in place of the records, so that neither plan nor options nor estimates
+    can follow from a pixel, a label, a caption, or a slot that cannot be used.
+
+    Attributes:
+        n_units: Units of privacy, usable or not; slots where the unit is one record. Public under
+            zero-out.
+        classes: The class list.
+        unit_column: Name of the column that names the units; None where the unit is one record.
+        classes_found: Whether the class list was read off the data.
+        few: How many classes were found that have fewer than `FEW` units and are not in
+            `classes`. Any refuses the plan, so no plan follows from it.
+        doubtful: How many values of the unit column may be another spelling of another's. Any
+            refuses the plan unless the owner allows it, and the plan then says so.
+    """
+
+    n_units: int
+    classes: tuple[str, ...]
+    unit_column: str | None = None
+    classes_found: bool = False
+    few: int = 0
+    doubtful: int = 0
+
+    @classmethod
+    def of(cls, records: RecordSet) -> PublicFacts:
+        """The public facts of private records: the one place where they are read off."""
+        return cls(
+            n_units=records.n_units,
+            classes=records.classes,
+            unit_column=records.unit_column,
+            classes_found=records.classes_found,
+            few=len(records.few),
+            doubtful=records.facts.doubtful if records.unit_column else 0,
+        )
+
+
+def require_list(facts: PublicFacts) -> None:
+    """The class list is declared, or common enough.
+
+    Raises:
+        DataError: A class was dropped by a count, which would move with one unit.
+    """
+    if facts.few:
+        raise DataError(
+            f"{facts.few} of the {facts.few + len(facts.classes)} classes read off the data have"
+            f" fewer than {FEW} units, whose presence the names would tell: declare the public list"
+            " (--classes a,b,c), or say that the one which `sfumato inspect` shows is public"
+            " (--yes-public)"
+        )
+
+
+def require_clear_units(facts: PublicFacts, allowed: bool) -> int:
+    """How many values of the unit column may be another spelling of another's.
+
+    Raises:
+        DataError: There are some and they are not `allowed`.
+    """
+    if facts.doubtful and not allowed:
+        raise DataError(
+            f"{facts.doubtful} units of {facts.unit_column!r} may be spellings of one another"
+            " (accents, signs, spaces, leading zeros, letters that look alike), and a person under"
+            " two values is not protected as one: give one person one value, or say that all are"
+            " different (--allow-doubtful-units, recorded)"
+        )
+    return facts.doubtful
