@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 from ..errors import SfumatoError
+from ..privacy.ledger.notes import Audited
 from ..runs.folder import AUDIT, Run, code_version, dependency_versions
 from ..runs.prepared import rebuild
 from ..training import write_file
@@ -76,7 +77,7 @@ def audit_run(
     )
     blob = json.dumps(body, indent=1, allow_nan=False).encode()
     write_file(run.folder / AUDIT, blob)
-    run.record("NOTE", {"audit": hashlib.sha256(blob).hexdigest(), "passed": body["passed"]})
+    run.record(Audited(audit=hashlib.sha256(blob).hexdigest(), passed=body["passed"]))
     return body
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..privacy.ledger.ledger import Ledger, RunLedger
+from ..privacy.ledger.ledger import Ledger
+from ..privacy.ledger.runs import RunLedger
 from ..records import load_records
 from .finding import Finding, Notes
 

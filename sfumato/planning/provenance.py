@@ -16,7 +16,9 @@ from pathlib import Path
 from ..bases import bundled_bases, contents_of_files, resolve_base, weight_files
 from ..errors import ModelError, SfumatoError
 from ..privacy.ledger.datasets import TERMS, inherited_charges
+from ..privacy.ledger.entries import Certified, Charged, Released
 from ..privacy.ledger.ledger import Ledger
+from ..privacy.ledger.notes import CheckpointMade, ModelMade
 from ..releases import fitting_certificate
 from ..runs.attempts import model_digest
 
@@ -108,38 +110,36 @@ def _of_older_rows(folder: Path, book: Ledger) -> list[tuple[str, str, str]]:
     """(file, run, what) for checkpoint files and whole models that are known by the hashes of rows
     without tensors.
     """
-    notes = [
-        row
-        for row in book.chain.of("NOTE")
-        if "made" not in row.body and {"sha256", "model"} & set(row.body)
-    ]
+    checkpoints = [(r, n) for r, n in book.chain.entered(CheckpointMade) if n.made is None]
+    made = [(r, n) for r, n in book.chain.entered(ModelMade) if n.made is None]
     files = (
         {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)}
-        if notes
+        if checkpoints or made
         else {}
     )
     found = [
-        (files[n.body["sha256"]], n.run_id, "checkpoint")
-        for n in notes
-        if n.body.get("sha256") in files
+        (files[note.sha256], row.run_id, "checkpoint")
+        for row, note in checkpoints
+        if note.sha256 in files
     ]
-    models = {n.body["model"]: n.run_id for n in notes if "model" in n.body}
+    models = {note.model: row.run_id for row, note in made}
     return found + (
         [("model", models[d], "model")] if models and (d := model_digest(folder)) in models else []
     )
 
 
 def _exported(book: Ledger, run: str) -> bool:
-    return any(row.body.get("kind") == "model" for row in book.chain.of("RELEASE", run))
+    return any(released.sort == "model" for released in book.chain.entries(Released, run))
 
 
 def _ours(book: Ledger, run: str, through: str) -> dict:
     """An ancestor of this ledger: its costs are in the group if it shares images; beside it what
     its own bases had cost others.
     """
-    charge, certified = book.chain.of("CHARGE", run)[0].body, book.chain.of("CERTIFY", run)
+    charge = book.chain.entries(Charged, run)[0].to_body()
+    certified = book.chain.entries(Certified, run)
     facts = {name: charge[name] for name in ("epsilon", *TERMS)}
-    draft = certified[-1].body["draft"] if certified else None
+    draft = certified[-1].draft if certified else None
     inherited = [
         {k: v for k, v in c.items() if k != "ancestor"} for c in inherited_charges([charge])
     ]

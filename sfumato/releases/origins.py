@@ -6,20 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sfumato.privacy.ledger.entries import TakenAsPublic
+
 DECLARED = "public data, by the operator's declaration"
 
 
-def public_inputs(rows: Iterable[Mapping]) -> list[dict]:
-    """Bodies of PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an
+def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict]:
+    """PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an
     image, and the ledger knows it.
     """
-    return [{name: row[name] for name in ("what", "count", "digest", "decided")} for row in rows]
+    said = ("what", "count", "digest", "decided")
+    return [{name: getattr(row, name) for name in said} for row in rows]
 
 
-def public_in_words(rows: Iterable[Mapping]) -> list[str]:
+def public_in_words(rows: Iterable[TakenAsPublic]) -> list[str]:
     """A sentence for each set of public images."""
     return [
-        f"The {row['count']:,} public images that decided {row['decided']}: the guarantee is"
+        f"The {row.count:,} public images that decided {row.decided}: the guarantee is"
         " conditional on their being public; what the run says of them is exact."
         for row in rows
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from sfumato.privacy.ledger.entries import Charge, Selected
 from sfumato.privacy.mechanisms.selection import HALF, Selection
 
 KEY_KEPT = (
@@ -84,26 +85,29 @@ def check_looks(certificate: Mapping) -> bool:
     )
 
 
-def choice_facts(run: str, select: Mapping, charge: Mapping, number: str) -> dict:
+def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dict:
     """An entry of `selections` of privacy.json: what a choice by noisy accuracies says of `run`.
 
-    select, charge: bodies of the SELECT row and of its CHARGE row; number: the id under which the
-    ledger charged it.
+    select, charge: the SELECT row and its CHARGE row; number: the id under which the ledger charged
+    it.
     """
-    place = select["runs"].index(run)
-    mechanism = Selection(len(select["runs"]), select["held_out_units"], select["noise_multiplier"])
+    place = select.runs.index(run)
+    mechanism = Selection(len(select.runs), select.held_out_units, select.noise_multiplier)
     entry = {
         "id": number,
-        "runs": len(select["runs"]),
-        "chosen": select["chosen"] == run,
-        "accuracy": select["accuracies"][place],
-        "standard_error": select["standard_errors"][place],
-        **{name: charge[name] for name in ("epsilon", "delta", "unit", "relation", "events")},
-        "held_out_units": select["held_out_units"],
+        "runs": len(select.runs),
+        "chosen": select.chosen == run,
+        "accuracy": select.accuracies[place],
+        "standard_error": select.standard_errors[place],
+        **{
+            name: getattr(charge, name)
+            for name in ("epsilon", "delta", "unit", "relation", "events")
+        },
+        "held_out_units": select.held_out_units,
         "grid": 2 * HALF,
         "sensitivity": mechanism.sensitivity,
         "noise_stddev": mechanism.noise_stddev,
-        "composes": select["composes"][place],
+        "composes": select.composes[place],
     }
     return entry | {"statement": choice_statement(entry)}
 

@@ -16,6 +16,8 @@ import torch
 from ..bases import made_contents, made_contents_of_files, weights_of_base
 from ..errors import LedgerFault, MachineError
 from ..methods import Adaptation
+from ..privacy.ledger.entries import Attempt
+from ..privacy.ledger.notes import Aggregated, CheckpointMade, Interval, Made, ModelMade
 from ..privacy.ledger.public import MOST
 from .folder import Run
 
@@ -32,7 +34,7 @@ def begin_interval(run: Run, attempt: int, step: int) -> int:
     """
     every = run.options["performance"]["checkpoint_steps"]
     end = min(step - step % every + every, run.plan.steps)
-    run.record("NOTE", {"interval": [step, end], "attempt": attempt})
+    run.record(Interval(interval=[step, end], attempt=attempt))
     return end
 
 
@@ -44,30 +46,36 @@ def reached(run: Run, attempt: int) -> int:
     checkpoint that it noted, or all steps where it ended with a model. Of an inversion: its one
     sum, always.
     """
-    steps, begun = run.plan.steps, run.ledger.bodies("ATTEMPT")[attempt]
-    notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
-    ends = [note["interval"][1] for note in notes if "interval" in note]
-    checkpoints = [note["checkpoint"] for note in notes if "checkpoint" in note]
+    steps, begun = run.plan.steps, run.ledger.entries(Attempt)[attempt]
+    ends = [end for _, end in _intervals(run, attempt)]
+    checkpoints = _checkpoints(run, attempt)
+    ended = any(model.attempt == attempt for model in run.ledger.entries(ModelMade))
     # An inversion's one noisy sum takes no steps that could be noted one by one: a second one is
     # never free.
-    if run.plan.aggregation is not None or any("model" in note for note in notes):
+    if run.plan.aggregation is not None or ended:
         return steps
-    if not ends and "threads" not in begun["fingerprint"]:
-        ends = [
-            max([begun["from_step"], *checkpoints]) + run.options["performance"]["checkpoint_steps"]
-        ]
-    return min(max([begun["from_step"], *ends, *checkpoints]), steps)
+    if not ends and "threads" not in begun.fingerprint:
+        last = max([begun.from_step, *checkpoints])
+        ends = [last + run.options["performance"]["checkpoint_steps"]]
+    return min(max([begun.from_step, *ends, *checkpoints]), steps)
+
+
+def _intervals(run: Run, attempt: int) -> list[Sequence[int]]:
+    return [n.interval for n in run.ledger.entries(Interval) if n.attempt == attempt]
+
+
+def _checkpoints(run: Run, attempt: int) -> list[int]:
+    return [n.checkpoint for n in run.ledger.entries(CheckpointMade) if n.attempt == attempt]
 
 
 def _ended(run: Run, attempt: int) -> bool:
     """Whether the ledger knows that the attempt began and ended its last step (an inversion: its
     one sum).
     """
-    notes = [note for note in run.ledger.bodies("NOTE") if note.get("attempt") == attempt]
     if run.plan.aggregation is not None:
-        return any("aggregated" in note for note in notes)
-    begun = any(note.get("interval", (0, 0))[1] == run.plan.steps for note in notes)
-    return begun and any(note.get("checkpoint") == run.plan.steps for note in notes)
+        return any(note.attempt == attempt for note in run.ledger.entries(Aggregated))
+    begun = any(end == run.plan.steps for _, end in _intervals(run, attempt))
+    return begun and run.plan.steps in _checkpoints(run, attempt)
 
 
 def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] = ()) -> None:
@@ -84,21 +92,16 @@ def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] =
             "the ledger has no note of this attempt's last step, so its model cannot be finished:"
             " --resume --new-attempt"
         )
-    run.record(
-        "NOTE",
-        {
-            "model": model_digest(folder),
-            "attempt": attempt,
-            **note_weights(run, "model", folder, public),
-        },
-    )
+    made = note_weights(run, "model", folder, public)
+    digest = model_digest(folder)
+    run.record(ModelMade(made=made.made, blocks=made.blocks, model=digest, attempt=attempt))
 
 
 def require_sealed(run: Run) -> None:
     """LedgerFault unless the run's model is one that the ledger knows; SfumatoError if training has
     not ended.
     """
-    if model_digest(run.model) not in [note.get("model") for note in run.ledger.bodies("NOTE")]:
+    if model_digest(run.model) not in [made.model for made in run.ledger.entries(ModelMade)]:
         raise LedgerFault(
             f"{run.folder / 'model'} is not the model that the ledger knows: put the run's own back"
         )
@@ -116,7 +119,7 @@ def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
     return frozenset(content for made in made_contents(frozen) for content in made)
 
 
-def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = ()) -> dict:
+def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = ()) -> Made:
     """What a NOTE row says of weights that a run made (`what`: model, control): keyed codes of the
     blocks of the safetensors files at `place`, less what is `public` and what the run's base holds
     already.
@@ -125,7 +128,7 @@ def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = (
     return keyed_contents(run, what, made_contents_of_files(place, before), MOST)
 
 
-def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> dict:
+def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> Made:
     """The same for a checkpoint: its weights and their averages. There are many checkpoints, so
     fewer codes of each.
     """
@@ -138,9 +141,9 @@ def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> dict:
     return keyed_contents(run, "checkpoint", made_contents(state, before), MOST_OF_CHECKPOINT)
 
 
-def keyed_contents(run: Run, what: str, made: Iterable[Sequence[bytes]], most: int) -> dict:
+def keyed_contents(run: Run, what: str, made: Iterable[Sequence[bytes]], most: int) -> Made:
     """What a NOTE row says of blocks that a run made."""
-    return {"made": what, "blocks": run.ledger.ledger.public.block_codes(made, most)}
+    return Made(made=what, blocks=run.ledger.ledger.public.block_codes(made, most))
 
 
 @lru_cache(maxsize=1)

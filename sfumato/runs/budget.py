@@ -17,8 +17,10 @@ from ..errors import BudgetError, LedgerFault, MachineError, SfumatoError
 from ..privacy import accounting
 from ..privacy import events as dp_events
 from ..privacy.events import PoissonGaussian
+from ..privacy.ledger.charges import OverBudget
+from ..privacy.ledger.datasets import Group
 from ..privacy.ledger.faults import LedgerError, LedgerOutOfReach, OlderCopy
-from ..privacy.ledger.ledger import Group, Ledger, OverBudget
+from ..privacy.ledger.ledger import Ledger
 
 VARIABLE = "SFUMATO_LEDGER"
 FILE = "ledger.sqlite"

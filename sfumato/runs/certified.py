@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import LedgerFault, SfumatoError
+from ..privacy.ledger.chain import E
 from ..privacy.ledger.datasets import UNKNOWN
+from ..privacy.ledger.entries import Attempt, Certified, Charged, OnDisk, Planned, Replayed
 from ..privacy.ledger.ledger import Ledger
+from ..privacy.ledger.notes import Finished
 from ..releases import (
     DRAFT,
     NOT_COMPARED,
@@ -76,7 +79,7 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
         if not book.chain.of_run(run):
             raise LedgerFault(f"the ledger {place} does not know the run of this draft: {cure}")
         if hashlib.sha256(blob).hexdigest() not in [
-            row.body.get("draft") for row in book.chain.of("CERTIFY", run)
+            certified.draft for certified in book.chain.entries(Certified, run)
         ]:
             raise LedgerFault(
                 f"{DRAFT} is not a draft that the ledger certified: it was altered, or `sfumato"
@@ -129,7 +132,9 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
         entries = facts["entries"]
         found = _compare(ledger, claim)
         certified = [
-            row.body for row in ledger.chain.of("CERTIFY", found.run) if row.seq >= entries
+            certified
+            for row, certified in ledger.chain.entered(Certified, found.run)
+            if row.seq >= entries
         ]
         found = replace(found, missing=tuple(_compare_since(ledger, claim)))
         own, files = certificate_digest(claim), files_digest(claim["artefacts"])
@@ -144,9 +149,9 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
             "the ledger certified nothing of this run after that row: the certificate is not one of"
             " its own"
         )
-    if any((body.get("certificate"), body.get("files")) == (own, files) for body in certified):
+    if any((row.certificate, row.files) == (own, files) for row in certified):
         return found
-    if all("certificate" in body for body in certified):
+    if all(row.certificate is not None for row in certified):
         raise LedgerFault(
             "the certificate or its files are not what the ledger certified: they were altered"
         )
@@ -185,31 +190,27 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
             "the certificate names a row that this ledger lacks: it is an older copy or another"
             " ledger"
         )
-    rows = (
-        [row for row in ledger.chain.of_run(run) if row.seq < entries]
-        if isinstance(run, str)
-        else []
-    )
-    bodies = {
-        kind: [row.body for row in rows if row.kind == kind]
-        for kind in ("PLAN", "CHARGE", "ATTEMPT", "REPLAY")
-    }
-    if not bodies["CHARGE"]:
+
+    def before(sort: type[E]) -> list[E]:
+        known = ledger.chain.entered(sort, run) if isinstance(run, str) else []
+        return [entry for row, entry in known if row.seq < entries]
+
+    if not before(Charged):
         raise _altered("charges")
-    own = bodies["CHARGE"][0]
-    group = ledger.datasets.group(frozenset({own["dataset"]}), entries)
+    own = before(Charged)[0]
+    group = ledger.datasets.group(frozenset({own.dataset}), entries)
     charges = [
         {name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges
     ]
-    if own["events"] != claim["events"] or (facts["charges"], facts["data_sets"]) != (
+    if own.events != claim["events"] or (facts["charges"], facts["data_sets"]) != (
         charges,
         len(group.datasets),
     ):
         raise _altered("charges")
     for name in TERMS:
-        if name in own and own[name] != claim[name]:
+        if getattr(own, name) not in (None, claim[name]):
             raise _altered(name)
-    if not math.isclose(claim["epsilon"], own["epsilon"], rel_tol=0, abs_tol=1e-3 + 1e-9):
+    if not math.isclose(claim["epsilon"], own.epsilon, rel_tol=0, abs_tol=1e-3 + 1e-9):
         raise _altered("epsilon")
     resets = [
         {k: v for k, v in known.items() if k != "utc"}
@@ -218,13 +219,13 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     ]
     said = [{k: v for k, v in known.items() if k != "utc"} for known in facts["resets"]]
     disks = sorted(
-        {row.body["file_system"] for row in ledger.chain.of("DISK") if row.seq < entries}
+        {disk.file_system for row, disk in ledger.chain.entered(OnDisk) if row.seq < entries}
     )
     pairs = {
         "cap": (facts["cap"], group.cap),
-        "attempts": (facts["attempts"], len(bodies["ATTEMPT"])),
-        "replays": (facts["replays"], len(bodies["REPLAY"])),
-        "run key": (facts["run_key_id"], bodies["PLAN"][-1].get("key_id")),
+        "attempts": (facts["attempts"], len(before(Attempt))),
+        "replays": (facts["replays"], len(before(Replayed))),
+        "run key": (facts["run_key_id"], before(Planned)[-1].key_id),
         "resets": (said, resets),
         "file systems": (facts.get("file_systems", []), disks),
         "reason for no total": (facts.get("no_total", group.unclear), group.unclear),
@@ -232,7 +233,7 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     for name, (here, there) in pairs.items():
         if here != there:
             raise _altered(name)
-    total = budget.cost(group) if len(charges) > 1 else own["epsilon"]
+    total = budget.cost(group) if len(charges) > 1 else own.epsilon
     # certified by an earlier version, which took its units for the same
     if group.unclear == UNKNOWN and "no_total" not in facts:
         total = budget.price(group.charges, group.adaptive)
@@ -247,7 +248,7 @@ def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
     happened; what it cannot know, in words.
     """
     entries, run = claim["ledger"]["entries"], claim["ledger"]["run"]
-    own = frozenset({ledger.chain.of("CHARGE", run)[0].body["dataset"]})
+    own = frozenset({ledger.chain.entries(Charged, run)[0].dataset})
     told, now = claim.get("looks", {"exact": 0})["exact"], ledger.datasets.group(own).looks
     if told is None:
         if NOT_COMPARED not in claim["not_private"]["opt_ins"]:
@@ -275,8 +276,9 @@ def _released_at(ledger: Ledger, claim: dict) -> int | None:
     LedgerFault for another one's.
     """
     own = certificate_digest(claim)
-    noted = [row for row in ledger.chain.of("NOTE", "") if row.body.get("certificate") == own]
-    found = [row.seq for row in noted if row.body["released"] == release_digest(claim)]
+    known = ledger.chain.entered(Finished, "")
+    noted = [(row, note) for row, note in known if note.certificate == own]
+    found = [row.seq for row, note in noted if note.released == release_digest(claim)]
     if noted and not found:
         raise LedgerFault(
             "the certificate is not one that the ledger noted when it was released: it was altered"

@@ -21,6 +21,8 @@ from ..errors import DataError, Interrupted, LedgerFault, MachineError, ModelErr
 from ..gradients import Engine, ReferenceEngine, self_check
 from ..methods.inversion.controls import EXACT
 from ..privacy.clipping import equal_shares, per_group
+from ..privacy.ledger.entries import Attempt, Charged, Released, Replayed
+from ..privacy.ledger.notes import CheckpointMade
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
@@ -196,8 +198,16 @@ def train_run(
 
     def announce(facts: dict) -> None:
         # The ledger knows a checkpoint's hash first: what lies on disk later is this file or none.
-        known = {"checkpoint": facts["step"], "attempt": attempt, "sha256": facts["sha256"]}
-        run.record("NOTE", known | note_state(run, state.tensors()))
+        made = note_state(run, state.tensors())
+        run.record(
+            CheckpointMade(
+                made=made.made,
+                blocks=made.blocks,
+                checkpoint=facts["step"],
+                attempt=attempt,
+                sha256=facts["sha256"],
+            )
+        )
 
     def start_interval() -> int:
         return ranks.on_first_rank(lambda: begin_interval(run, attempt, state.step))
@@ -250,7 +260,7 @@ def _note_exact_tokens(run: Run) -> None:
     """
     for name in EXACT:
         if (run.folder / CONTROLS / name).is_dir():
-            run.record("NOTE", note_weights(run, "control", run.folder / CONTROLS / name))
+            run.record(note_weights(run, "control", run.folder / CONTROLS / name))
 
 
 @contextlib.contextmanager
@@ -357,15 +367,15 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
     seen = len(ledger.rows)
     if run.plan.aggregation is None:
         require_grid(run.plan)
-    charges, attempts = ledger.bodies("CHARGE"), ledger.bodies("ATTEMPT")
+    charges, attempts = ledger.entries(Charged), ledger.entries(Attempt)
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")
-    if run.data_digest(records) != charges[0]["data"]:
+    if run.data_digest(records) != charges[0].data:
         raise DataError("the private images are not those of the run: resume with the same data")
     if not attempts:
         # it died between charge and start: no pixel was read
         return Start(0, run.begin(records, 0))
-    last = attempts[-1]
+    last, number = attempts[-1], len(attempts) - 1
     found = latest_checkpoint(run.folder / "checkpoints")
     if found is not None and (
         found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id
@@ -374,22 +384,18 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
             "the checkpoint belongs to another run: put the run's own checkpoints back"
         )
     step = found[0]["step"] if found else 0
-    noted = [note for note in ledger.bodies("NOTE") if "checkpoint" in note]
-    if (
-        found
-        and found[0]["sha256"]
-        not in [note["sha256"] for note in noted if note["checkpoint"] == step][-1:]
-    ):
+    noted = [made.sha256 for made in ledger.entries(CheckpointMade) if made.checkpoint == step]
+    if found and found[0]["sha256"] not in noted[-1:]:
         raise LedgerFault(
             "the newest checkpoint is not the one that the ledger knows: put the run's own back"
         )
     if not new_attempt:
-        if step < last["from_step"]:
+        if step < last.from_step:
             raise SfumatoError(
                 "the checkpoint that this attempt started from is gone, so its draws cannot be"
                 " repeated; use --new-attempt"
             )
-        now, then = run.fingerprint, last["fingerprint"]
+        now, then = run.fingerprint, last.fingerprint
         # What an older version did not note counts as changed: nobody knows whether it is the same.
         if changed := [
             name for name in {**then, **now} if name not in then or now.get(name) != then[name]
@@ -398,21 +404,21 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
                 f"a free replay needs the same {', '.join(changed)} as when the run started; "
                 "--new-attempt continues with fresh noise, paid from the plan's retry reserve"
             )
-        if ledger.bodies("RELEASE"):
+        if ledger.entries(Released):
             raise SfumatoError(
                 "something of this run was released already: a replay is not free; use"
                 " --new-attempt"
             )
-        run.record("REPLAY", {"attempt": last["attempt"], "from_step": step})
-        return Start(last["attempt"], last["salt"], found)
+        run.record(Replayed(attempt=number, from_step=step))
+        return Start(number, last.salt, found)
     if run.plan.probe is not None and run.selected is None:
         raise SfumatoError(
             "the run stopped before its probe was recorded, and the retry reserve pays for training"
             " steps only: --resume without --new-attempt, or adapt into a new folder"
         )
     # All that the last attempt may have run after the checkpoint we go on from is billed again.
-    billed = max(reached(run, last["attempt"]) - step, 0)
-    attempt = last["attempt"] + 1
+    billed = max(reached(run, number) - step, 0)
+    attempt = number + 1
     return Start(
         attempt, run.begin(records, attempt, from_step=step, billed=billed, seen=seen), found
     )

@@ -21,10 +21,22 @@ from ..compute import fingerprint as machine
 from ..compute import ranks
 from ..errors import LedgerFault, MachineError, SfumatoError
 from ..privacy import events as dp_events
-from ..privacy.ledger.datasets import inherited_charges
+from ..privacy.ledger.datasets import Group, inherited_charges
+from ..privacy.ledger.entries import (
+    Attempt,
+    Certified,
+    Charge,
+    Charged,
+    Entry,
+    Planned,
+    Probed,
+    Replayed,
+)
 from ..privacy.ledger.faults import LedgerError
-from ..privacy.ledger.ledger import Group, Ledger, RunLedger
+from ..privacy.ledger.ledger import Ledger
+from ..privacy.ledger.notes import Audited
 from ..privacy.ledger.public import PublicInput
+from ..privacy.ledger.runs import RunLedger
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..releases import certificate_digest, drafted_files, files_digest
@@ -140,15 +152,14 @@ class Run:
             key.save(temporary / "run.key")
             known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}
             write_file(temporary / "run.json", json.dumps(known, indent=1).encode())
-            facts = {
-                "digest": plan.digest,
-                "epsilon": plan.epsilon,
-                "delta": plan.delta,
-                "key_id": key.id,
-            }
-            RunLedger(ledger, known["id"], temporary).append(
-                "PLAN", facts | {"options": options_digest(options)}
+            planned = Planned(
+                digest=plan.digest,
+                epsilon=plan.epsilon,
+                delta=plan.delta,
+                key_id=key.id,
+                options=options_digest(options),
             )
+            RunLedger(ledger, known["id"], temporary).enter(planned)
             temporary.rename(folder)
             ledger.chain.watch(known["id"], folder)
         except OSError as error:
@@ -204,14 +215,18 @@ class Run:
                 f"the ledger {self.ledger_path} of this run is gone: put it back, or say --ledger"
                 " PATH"
             )
-        planned = self.ledger.bodies("PLAN")
+        planned = self.ledger.entries(Planned)
         if not planned:
             raise LedgerFault(
                 f"the ledger does not know the run {self.folder}: it is another one, or an older"
                 " copy"
             )
-        known = (planned[-1]["digest"], planned[-1]["options"], planned[-1]["key_id"])
-        if known != (self.plan.digest, options_digest(self.options), self.key_id):
+        last = planned[-1]
+        if (last.digest, last.options, last.key_id) != (
+            self.plan.digest,
+            options_digest(self.options),
+            self.key_id,
+        ):
             raise LedgerFault(
                 f"{self.folder}: plan.json and options.json are not those that the ledger knows:"
                 " put them back"
@@ -240,12 +255,16 @@ class Run:
         """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before
         or without one.
         """
-        noted = self.ledger.bodies("PROBE")
+        noted = self.ledger.entries(Probed)
         if noted and self.plan.probe is not None:
-            facts = {
-                name: noted[-1][name] for name in ("selected", "scores", "targets", "trainable")
+            return {
+                "how": "private",
+                "groups": list(self.plan.probe.groups),
+                "selected": noted[-1].selected,
+                "scores": noted[-1].scores,
+                "targets": noted[-1].targets,
+                "trainable": noted[-1].trainable,
             }
-            return {"how": "private", "groups": list(self.plan.probe.groups), **facts}
         return self.options.get("selection")
 
     @property
@@ -279,7 +298,7 @@ class Run:
         """The record of `sfumato audit` on this run, as the ledger knows it; None without one;
         SfumatoError if it was altered.
         """
-        noted = [note["audit"] for note in self.ledger.bodies("NOTE") if "audit" in note]
+        noted = [audited.audit for audited in self.ledger.entries(Audited)]
         if not noted:
             return None
         try:
@@ -317,9 +336,9 @@ class Run:
             "head": ledger.ledger.head,
             "entries": len(ledger.ledger.rows),
             "attempts": ledger.attempts,
-            "replays": len(ledger.bodies("REPLAY")),
+            "replays": len(ledger.entries(Replayed)),
             "trained_by": sorted(
-                {body["fingerprint"]["code"] for body in ledger.bodies("ATTEMPT")}
+                {attempt.fingerprint["code"] for attempt in ledger.entries(Attempt)}
             ),
             "events": ledger.charged_events() or dp_events.to_json(self.plan.events),
             "run": self.id,
@@ -345,8 +364,8 @@ class Run:
         """The runs that base and public images come from, as the certificate names them; none
         before the charge.
         """
-        charges = self.ledger.bodies("CHARGE")
-        return lineage_in_words(charges[0].get("lineage", []), self.group()) if charges else []
+        charges = self.ledger.entries(Charged)
+        return lineage_in_words(charges[0].lineage or [], self.group()) if charges else []
 
     def group(self) -> Group:
         """The data sets that share images with this run's, and what was spent on them."""
@@ -365,9 +384,8 @@ class Run:
             known = book.group(manifest)
         except ValueError as error:
             raise budget.in_words(error) from error
-        own = {"run": self.id, "listing": manifest.listing, **self._cost()} | (
-            {"lineage": list(ancestors)} if ancestors else {}
-        )
+        asked = Charge(**self._cost(), lineage=list(ancestors) or None)
+        own = {"run": self.id, "listing": manifest.listing, **asked.to_body()}
         charges = (*known.charges, own, *inherited_charges([own]))
         return replace(
             known,
@@ -409,10 +427,10 @@ class Run:
             **machine.numerics(),
         }
 
-    def record(self, kind: str, body: dict) -> None:
+    def record(self, entry: Entry) -> None:
         """One more ledger row, durable on return; SfumatoError if the disk does not take it."""
         try:
-            self.ledger.append(kind, body)
+            self.ledger.enter(entry)
         except ValueError as error:
             raise budget.in_words(error) from error
 
@@ -427,26 +445,28 @@ class Run:
         some of them were public before.
         """
         ledger = self.ledger.ledger
-        body = {
+        asked = Charge(
             **self._cost(),
-            "plan": self.plan.digest,
-            "data": self.data_digest(records),
-            **self._priced(),
-        }
-        body |= {"lineage": list(ancestors)} if ancestors else {}
+            plan=self.plan.digest,
+            data=self.data_digest(records),
+            prices=self._priced(),
+            lineage=list(ancestors) or None,
+        )
         captions = ledger.public.caption_keys(
             getattr(records, "captions", None) or (), self.plan.classes
         )
         try:
             images = ledger.identify(records.fingerprints, **records.marks)
-            ledger.charge(self.id, images, body, budget.price, public=public, captions=captions)
+            ledger.charge(
+                self.id, images, asked.to_body(), budget.price, public=public, captions=captions
+            )
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def _priced(self) -> dict:
+    def _priced(self) -> str | None:
         """The hash of the certificate's prices, where they were kept (`preflight`)."""
         place = self.folder / PRICES
-        return {"prices": hashlib.sha256(place.read_bytes()).hexdigest()} if place.exists() else {}
+        return hashlib.sha256(place.read_bytes()).hexdigest() if place.exists() else None
 
     def certify(self, draft: Path, keep_key: bool) -> None:
         """Note the certificate that was just written, and erase the run key: whoever has it can
@@ -455,11 +475,15 @@ class Run:
         A finished run needs no key any more. Erasing is best effort on disks that keep old blocks.
         """
         blob = draft.read_bytes()
-        body = {"draft": hashlib.sha256(blob).hexdigest(), "key_kept": keep_key}
         # A release holds the certificate and the files, and no draft: what is compared with it
         # later.
-        body |= {"certificate": certificate_digest(json.loads(blob)["certificate"])}
-        self.record("CERTIFY", body | {"files": files_digest(drafted_files(draft.parent))})
+        certified = Certified(
+            draft=hashlib.sha256(blob).hexdigest(),
+            key_kept=keep_key,
+            certificate=certificate_digest(json.loads(blob)["certificate"]),
+            files=files_digest(drafted_files(draft.parent)),
+        )
+        self.record(certified)
         if not keep_key:
             try:
                 RunKey.erase(self.folder / "run.key")
@@ -487,15 +511,17 @@ class Run:
         `seen`: how many rows of the run `billed` follows from; LedgerFault where there are more by
         now.
         """
-        body = {
-            "from_step": from_step,
-            "billed": billed,
-            "salt": RunKey.fresh_salt(),
-            "data": self.data_digest(records),
-            "fingerprint": self.fingerprint,
-        }
+        begun = Attempt(
+            from_step=from_step,
+            billed=billed,
+            salt=RunKey.fresh_salt(),
+            data=self.data_digest(records),
+            fingerprint=self.fingerprint,
+        )
         try:
-            self.ledger.begin(body, expected=attempt, reserve=self.plan.retry_steps, seen=seen)
+            self.ledger.begin(
+                begun.to_body(), expected=attempt, reserve=self.plan.retry_steps, seen=seen
+            )
         except ValueError as error:
             raise budget.in_words(error) from error
-        return body["salt"]
+        return begun.salt

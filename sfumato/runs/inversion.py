@@ -26,6 +26,7 @@ from ..methods.inversion.controls import PUBLIC_KEY
 from ..methods.inversion.geometry import from_public, start_anchor, whole_space
 from ..methods.inversion.method import PUBLIC_DIMENSIONS
 from ..methods.prompts import TOKEN, choose_prompts
+from ..privacy.ledger.notes import Aggregated
 from ..privacy.mechanisms.mean import STEP
 from ..privacy.random.keys import RunKey
 from ..privacy.random.sampling import poisson
@@ -133,10 +134,8 @@ def release(
     vectors = aggregate.embeddings(
         aggregation, geometry, plan.clip_norm, plan.noise_multiplier, noisy
     )
-    run.record(
-        "NOTE",
-        {"aggregated": hashlib.sha256(vectors.numpy().tobytes()).hexdigest(), "attempt": attempt},
-    )
+    digest = hashlib.sha256(vectors.numpy().tobytes()).hexdigest()
+    run.record(Aggregated(aggregated=digest, attempt=attempt))
     # exact ones of a start that was to keep them, and then did not end
     store.remove(run.folder, CONTROLS)
     tokens = controls.public_tokens(aggregation, geometry, plan.clip_norm, plan.noise_multiplier)

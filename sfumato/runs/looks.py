@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, SfumatoError
+from ..privacy.ledger.entries import Charged, Looked, Selected
 from ..privacy.ledger.ledger import Ledger
 from ..releases import DRAFT, choice_facts, looks_facts
 from . import budget
@@ -32,10 +33,10 @@ def record_look(run: Run, what: Sequence[str], *seen: RecordSet, rows: Sequence[
     SfumatoError, and nothing may be computed, where the ledger does not take it.
     """
     ledger = run.ledger.ledger
-    body = {"what": list(what), "rows": list(rows), "internal": True}
+    look = Looked(what=list(what), rows=list(rows), internal=True)
     try:
         manifests = [ledger.identify(records.fingerprints, **records.marks) for records in seen]
-        run.ledger.look(manifests, body)
+        run.ledger.look(manifests, look)
     except ValueError as error:
         raise budget.in_words(error) from error
 
@@ -93,10 +94,10 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
     if not place.exists() or not isinstance(run_id, str):
         return {}
     known = budget.open_ledger(place)
-    charged = known.chain.of("CHARGE", run_id)
+    charged = known.chain.entries(Charged, run_id)
     if not charged:
         return {}
-    now = known.datasets.group(frozenset({charged[0].body["dataset"]})).looks
+    now = known.datasets.group(frozenset({charged[0].dataset})).looks
     choices = selections_of(known, run_id)
     listed = {charge.get("run") for charge in facts["ledger"].get("charges", ())}
     if any(choice["composes"] and choice["id"] not in listed for choice in choices):
@@ -112,7 +113,7 @@ def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> lis
     first; as it was `before` that row.
     """
     return [
-        choice_facts(run_id, row.body, ledger.chain.of("CHARGE", row.run_id)[0].body, row.run_id)
-        for row in ledger.chain.of("SELECT")
-        if run_id in row.body["runs"] and (before is None or row.seq < before)
+        choice_facts(run_id, choice, ledger.chain.entries(Charged, row.run_id)[0], row.run_id)
+        for row, choice in ledger.chain.entered(Selected)
+        if run_id in choice.runs and (before is None or row.seq < before)
     ]

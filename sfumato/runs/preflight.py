@@ -20,6 +20,7 @@ from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import TOKEN_METHODS
 from ..methods.inversion.controls import public_tokens
+from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..releases import prices_of, try_certificate, try_files
@@ -232,7 +233,7 @@ def kept_prices(run: Run) -> dict | None:
     """The prices that were made before the charge; None for a run from before they were kept, or
     where the file is not the charged one.
     """
-    noted = [body.get("prices") for body in run.ledger.bodies("CHARGE")]
+    noted = [charge.prices for charge in run.ledger.entries(Charged)]
     try:
         blob = (run.folder / PRICES).read_bytes()
     except OSError:

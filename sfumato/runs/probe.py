@@ -19,6 +19,7 @@ from ..gradients.scores import gradient_squares
 from ..methods import METHODS, Prompts
 from ..methods.prompts import choose_prompts
 from ..methods.starting import right_vectors
+from ..privacy.ledger.entries import Probed
 from ..privacy.mechanisms.votes import STEP, Probe
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_scores
@@ -57,15 +58,14 @@ def choose_matrices(
     scores, selected = release_scores(probe, total, key, attempt)
     chosen = rebuild(plan, run.options, selected, run.start)
     trainable = chosen.adaptation.most_trainable
-    facts = {
-        "attempt": attempt,
-        "scores": scores,
-        "selected": list(selected),
-        "trainable": trainable,
-    }
-    ranks.on_first_rank(
-        lambda: run.record("PROBE", facts | {"targets": list(chosen.adaptation.targets)})
+    probed = Probed(
+        attempt=attempt,
+        scores=scores,
+        selected=list(selected),
+        targets=list(chosen.adaptation.targets),
+        trainable=trainable,
     )
+    ranks.on_first_rank(lambda: run.record(probed))
     return chosen
 
 

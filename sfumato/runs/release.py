@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LedgerFault, SfumatoError
+from ..privacy.ledger.entries import Charged
 from ..privacy.ledger.ledger import Ledger
+from ..privacy.ledger.notes import Finished
 from ..releases import DRAFT, certificate_digest, finalise, release_digest
 from . import budget
 from .certified import check_draft, require_gone
@@ -83,20 +85,20 @@ def _noted(book: Ledger | None) -> Callable[[dict], None]:
 
     def note(certificate: dict) -> None:
         run, told = certificate["ledger"]["run"], certificate["looks"]["exact"]
-        body = {
-            "released": release_digest(certificate),
-            "certificate": certificate_digest(certificate),
-            "run": run,
-        }
+        finished = Finished(
+            released=release_digest(certificate),
+            certificate=certificate_digest(certificate),
+            run=run,
+        )
         try:
             with book.chain.transaction():
-                own = frozenset({book.chain.of("CHARGE", run)[0].body["dataset"]})
+                own = frozenset({book.chain.entries(Charged, run)[0].dataset})
                 if book.datasets.group(own).looks > told:
                     raise LedgerFault(
                         "somebody looked at exact scores while this release was made: release"
                         " again, and it says so"
                     )
-                book.chain.append("NOTE", "", body)
+                book.chain.enter(finished)
         except ValueError as error:
             raise budget.in_words(error) from error
 

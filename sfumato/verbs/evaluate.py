@@ -374,7 +374,7 @@ def _non_private_base(run: Run, seed: int = 0) -> Base:
     folder.mkdir(parents=True)
     public = frozen_contents(prepared.adaptation)
     prepared.adaptation.save(folder)
-    run.record("NOTE", note_weights(run, "control", folder, public))
+    run.record(note_weights(run, "control", folder, public))
     return open_adapted(folder, lambda: original_base(plan))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..bases import Base, open_adapted
+from ..privacy.ledger.entries import TakenAsPublic
+from ..privacy.ledger.notes import Audited
 from ..runs.folder import Run, code_version
 from ..runs.inversion import exact_controls
 from ..runs.looks import looks_of, selections_of
@@ -42,8 +44,8 @@ def _certificate_facts(
             "selections": selections_of(run.ledger.ledger, run.id),
             "key_kept": keep_key,
             "audit": run.audit,
-            "audits_failed": sum(note.get("passed") is False for note in run.ledger.bodies("NOTE")),
-            "public_inputs": run.ledger.bodies("PUBLIC"),
+            "audits_failed": sum(not audited.passed for audited in run.ledger.entries(Audited)),
+            "public_inputs": run.ledger.entries(TakenAsPublic),
             "lineage": run.lineage,
             **run.options["statements"],
         },

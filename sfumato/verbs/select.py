@@ -19,8 +19,10 @@ from ..evaluation import Classifier, train_classifier
 from ..planning.facts import PublicFacts, require_clear_units
 from ..privacy import accounting
 from ..privacy import events as dp_events
-from ..privacy.ledger.chain import canonical
-from ..privacy.ledger.ledger import Ledger, RunLedger
+from ..privacy.ledger.entries import Charge, Charged, Planned, Selected
+from ..privacy.ledger.ledger import Ledger
+from ..privacy.ledger.rows import canonical
+from ..privacy.ledger.runs import RunLedger
 from ..privacy.mechanisms.selection import NAME, STEP, Selection
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_vector
@@ -165,23 +167,23 @@ def select(
     noisy = _ask(mechanism, judges, [c.resolution for c in candidates], records)
     accuracies = mechanism.accuracies(noisy)
     chosen = int(np.argmax(noisy))
-    group = book.datasets.group(frozenset({charge.body["dataset"]}))
+    group = book.datasets.group(frozenset({charge.dataset}))
     inside = {body["run"] for body in group.charges}
     composes = tuple(
-        c.run in inside if book.chain.of("CHARGE", c.run) else None for c in candidates
+        c.run in inside if book.chain.of(Charged.KIND, c.run) else None for c in candidates
     )
     errors = tuple(mechanism.standard_error(value) for value in accuracies)
-    facts = {
-        "runs": [c.run for c in candidates],
-        "chosen": candidates[chosen].run,
-        "accuracies": list(accuracies),
-        "standard_errors": list(errors),
-        "held_out_units": records.n_units,
-        "noise_multiplier": event.noise_multiplier,
-        "composes": list(composes),
-    }
+    selected = Selected(
+        runs=[c.run for c in candidates],
+        chosen=candidates[chosen].run,
+        accuracies=list(accuracies),
+        standard_errors=list(errors),
+        held_out_units=records.n_units,
+        noise_multiplier=event.noise_multiplier,
+        composes=list(composes),
+    )
     try:
-        own.append("SELECT", facts)
+        own.enter(selected)
     except ValueError as error:
         raise budget.in_words(error) from error
     return SelectionReport(
@@ -198,7 +200,7 @@ def select(
         records.n_units,
         event.noise_multiplier,
         composes,
-        charge.body["total"],
+        charge.total,
         own.run_id,
     )
 
@@ -277,7 +279,7 @@ def _charge(
     epsilon: float,
     runs: list[str],
     doubtful: int,
-):
+) -> Charged:
     ledger = own.ledger
     plan = {
         "kind": "selection",
@@ -287,20 +289,20 @@ def _charge(
         "n_units": records.n_units,
     }
     digest = hashlib.sha256(canonical(plan).encode("ascii")).hexdigest()
-    body = {
-        "events": dp_events.to_json((event,)),
+    asked = Charge(
+        events=dp_events.to_json((event,)),
         **terms,
-        "epsilon": epsilon,
-        "max_per_unit": 1,
-        "plan": digest,
-        "kind": "selection",
-    }
-    body |= {"doubtful_units": doubtful} if doubtful else {}
+        epsilon=epsilon,
+        max_per_unit=1,
+        plan=digest,
+        sort="selection",
+        doubtful_units=doubtful or None,
+    )
     try:
-        own.append("PLAN", plan | {"digest": digest})
-        return ledger.charge(
-            own.run_id, ledger.identify(records.fingerprints, **records.marks), body, budget.price
-        )
+        own.enter(Planned.of_body(plan | {"digest": digest}))
+        images = ledger.identify(records.fingerprints, **records.marks)
+        row = ledger.charge(own.run_id, images, asked.to_body(), budget.price)
+        return Charged.of_body(row.body)
     except ValueError as error:
         raise budget.in_words(error) from error
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..bases import make_scheduler, open_adapted
 from ..errors import MachineError, SfumatoError
+from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
@@ -66,7 +67,7 @@ def synthesize(
         )
     check_request(Path(output), n, shares, form, shard, sampling)
     make_scheduler(base, sampling.scheduler)
-    run.record("RELEASE", {"kind": "images", "n": n, "seed": sampling.seed})
+    run.record(Released(sort="images", n=n, seed=sampling.seed))
 
     def seal(folder: Path, settings: dict) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
@@ -109,7 +110,7 @@ def export(
     if output.exists():
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
     require_sealed(run)
-    run.record("RELEASE", {"kind": "model"})
+    run.record(Released(sort="model"))
     temporary = output.with_name(f".{output.name}.part")
     try:
         lay_out_model(run.model, temporary)

@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from sfumato.cli import main
-from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.records import load_records
 
 

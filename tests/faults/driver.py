@@ -22,7 +22,9 @@ from PIL import Image
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.notes import CheckpointMade
 from sfumato.privacy.plan import make_plan
 from sfumato.releases import build_privacy_json, consistency, finalise, folder, write_draft
 from sfumato.runs import budget
@@ -97,13 +99,11 @@ def life(top: Path, tell) -> None:
         state.step = step
 
         def announce(facts: dict) -> None:
-            run.record(
-                "NOTE", {"checkpoint": facts["step"], "attempt": 0, "sha256": facts["sha256"]}
-            )
+            run.record(CheckpointMade(checkpoint=facts["step"], attempt=0, sha256=facts["sha256"]))
 
         write_checkpoint(run.folder / "checkpoints", state, 0, run.key_id, PLAN.digest, announce)
         tell("NOTE")
-    run.record("RELEASE", {"kind": "images"})
+    run.record(Released(sort="images"))
     made = top / "made"
     (made / "train" / "a").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(made / "train" / "a" / "000000.png")

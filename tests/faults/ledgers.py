@@ -20,7 +20,9 @@ from pathlib import Path
 
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.chain import Chain
-from sfumato.privacy.ledger.ledger import Ledger, OverBudget, RunLedger
+from sfumato.privacy.ledger.charges import OverBudget
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.runs import budget
 
 TERMS = {"unit": "record", "relation": "zero-out", "delta": 1e-5}

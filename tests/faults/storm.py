@@ -28,7 +28,8 @@ from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.chain import Chain
-from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.privacy.ledger.witness import RunNote
 from sfumato.records import load_records
 from sfumato.releases import build_privacy_json, consistency, folder

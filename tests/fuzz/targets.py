@@ -254,7 +254,7 @@ def certificates(place: Path) -> Target:
 
 
 def ledgers(place: Path) -> Target:
-    from sfumato.privacy.ledger.ledger import RunLedger
+    from sfumato.privacy.ledger.runs import RunLedger
     from sfumato.runs import budget
 
     path = place / "book" / "ledger.sqlite"

@@ -14,6 +14,7 @@ from sfumato import verbs
 from sfumato.compute import fingerprint, ranks
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.notes import Interval
 from sfumato.runs import attempts, execute
 from sfumato.runs.folder import Run
 from sfumato.training import Performance
@@ -178,7 +179,7 @@ def test_steps_of_another_process_are_not_missed(run, tiny_images, monkeypatch):
 
     def meanwhile(seen, attempt):
         found = right(seen, attempt)
-        Run.open(run.folder, run.ledger_path).record("NOTE", {"interval": [6, 7], "attempt": 0})
+        Run.open(run.folder, run.ledger_path).record(Interval(interval=[6, 7], attempt=0))
         return found
 
     monkeypatch.setattr(execute, "reached", meanwhile)

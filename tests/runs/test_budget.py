@@ -13,7 +13,8 @@ import pytest
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting, events
 from sfumato.privacy.events import Gaussian, Laplace, PoissonGaussian
-from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.runs import budget
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
 from sfumato.runs import budget
@@ -192,7 +193,11 @@ def test_a_missing_or_open_key_is_refused(run):
 def test_the_charge_is_the_plans_and_comes_first(run):
     with pytest.raises(SfumatoError, match="not charged"):
         run.require_charge()
-    for early in (lambda: run.begin(RECORDS, 0), lambda: run.record("RELEASE", {}), run.group):
+    for early in (
+        lambda: run.begin(RECORDS, 0),
+        lambda: run.record(Released(sort="model")),
+        run.group,
+    ):
         with pytest.raises(SfumatoError, match="charge"):
             early()
     run.charge(RECORDS)

@@ -20,7 +20,8 @@ from sfumato.gradients import scores as scores_module
 from sfumato.methods.targets import PROJECTIONS, grouped, matching_modules
 from sfumato.planning import inputs
 from sfumato.privacy import accounting
-from sfumato.privacy.ledger.ledger import Ledger, LedgerError, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger, LedgerError
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.privacy.mechanisms.votes import STEP, Probe
 from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.random.sampling import poisson

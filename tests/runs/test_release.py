@@ -7,7 +7,8 @@ import json
 import pytest
 
 from sfumato.errors import SfumatoError
-from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.releases import DRAFT
 from sfumato.runs import release
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from sfumato import verbs
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.random.keys import RunKey
 from sfumato.records import RecordSet, load_records
 from sfumato.runs import budget, execute
@@ -373,7 +374,7 @@ def test_another_runs_checkpoint_is_refused(broken, finished, tiny_images):
 
 
 def test_a_replay_after_a_release_is_refused(broken, tiny_images):
-    broken.record("RELEASE", {"kind": "images"})
+    broken.record(Released(sort="images"))
     with pytest.raises(SfumatoError, match="released already"):
         resume(broken, tiny_images)
 

@@ -5,70 +5,25 @@ returns, and damage is seen.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
+from sfumato.privacy.ledger.entries import Charged, Entry, Reset
 from sfumato.privacy.ledger.faults import LedgerError, OlderCopy, in_words
 from sfumato.privacy.ledger.formats import NEWEST, format_of, make_tables
+from sfumato.privacy.ledger.notes import Upgraded
+from sfumato.privacy.ledger.rows import GENESIS, READ, Row, canonical, hash_of, whole_row
 from sfumato.privacy.ledger.secret import LedgerKey, mark_sealed
 from sfumato.privacy.ledger.witness import Head, HeadNote, RunFolders, RunNote, state_folders
 
-GENESIS = "0" * 64
 WAIT = 60.0  # seconds that a writer waits for the writers before it
-_COLUMNS = "seq, prev_hash, kind, run_id, attempt, utc, body, hash"
-_READ = {
-    1: f"SELECT {_COLUMNS}, NULL, '' FROM entry WHERE seq >= ? ORDER BY seq",
-    2: (
-        f"SELECT {_COLUMNS}, mac, written FROM entry LEFT JOIN seal USING (seq) WHERE seq >= ?"
-        " ORDER BY seq"
-    ),
-}
-_NETWORK = ("nfs", "cifs", "smb", "afs", "fuse.sshfs")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry. `hash` is SHA-256 over the canonical JSON of the fields before it; `seq` decides
-    the order.
-
-    `written` is the time (UTC), in the ledger alone: the time of a row of a run follows the sizes
-    of drawn batches. `utc` is empty, but in rows of format 1.
-    """
-
-    seq: int
-    prev_hash: str
-    kind: str
-    run_id: str
-    attempt: int | None
-    utc: str
-    body: dict
-    hash: str
-    written: str = ""
-
-
-def canonical(value: object) -> str:
-    """The one JSON text of a value; ValueError for what is not finite or not JSON."""
-    try:
-        return json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "a ledger row holds finite numbers, text and lists only: remove what is not JSON"
-        ) from error
-
-
-def hash_of(row: Mapping) -> str:
-    """SHA-256, hex, over the canonical JSON of a row without its `hash` and `written`."""
-    covered = {k: v for k, v in row.items() if k not in ("hash", "written")}
-    return hashlib.sha256(canonical(covered).encode("ascii")).hexdigest()
+E = TypeVar("E", bound=Entry)
 
 
 class Chain:
@@ -149,7 +104,7 @@ class Chain:
     def holds(self, head: Head) -> bool:
         """Whether a noted row is in the chain, or was given up by a RESET row."""
         number, digest = head
-        given_up = (row.body["noted"] for row in self.of("RESET"))
+        given_up = (reset.noted for reset in self.entries(Reset))
         return (number < len(self._rows) and self._rows[number].hash == digest) or any(
             digest in old for old in given_up
         )
@@ -188,12 +143,12 @@ class Chain:
                 [(row.seq, self.key.mac(row.hash, ""), "") for row in self._rows],
             )
             before, self._format = self._format, NEWEST
-            self.append("NOTE", "", {"format": NEWEST, "before": before, "rows": len(self._rows)})
+            self.enter(Upgraded(format=NEWEST, before=before, rows=len(self._rows)))
 
     @property
     def old_rows(self) -> int:
         """How many rows were written in format 1, before rows had codes."""
-        return next((row.body["rows"] for row in self.of("NOTE", "") if "before" in row.body), 0)
+        return next((upgrade.rows for upgrade in self.entries(Upgraded, "")), 0)
 
     @property
     def rows(self) -> list[Row]:
@@ -212,6 +167,18 @@ class Chain:
         if run_id is None:
             return list(self._by_kind.get(kind, ()))
         return [row for row in self.of_run(run_id) if row.kind == kind]
+
+    def entries(self, sort: type[E], run_id: str | None = None) -> list[E]:
+        """What rows of one sort say, of one run or of all, oldest first, as far as known."""
+        return [entry for _, entry in self.entered(sort, run_id)]
+
+    def entered(self, sort: type[E], run_id: str | None = None) -> list[tuple[Row, E]]:
+        """The same, each beside its row."""
+        return [
+            (row, sort.of_body(row.body))
+            for row in self.of(sort.KIND, run_id)
+            if sort.is_in(row.kind, row.body)
+        ]
 
     def of_run(self, run_id: str) -> list[Row]:
         """All rows of one run, oldest first, as far as known."""
@@ -234,39 +201,8 @@ class Chain:
         damaged one.
         """
         with in_words():
-            # Typed by hand: SQLite would hand out a damaged cell as whatever it now looks like.
-            for *row, mac, written in self.db.execute(_READ[self._format], [len(self._rows)]):
-                number = len(self._rows)
-                try:
-                    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-                    values["body"] = json.loads(values["body"])
-                    whole = (values["seq"], values["prev_hash"], values["hash"]) == (
-                        number,
-                        self.head,
-                        hash_of(values),
-                    )
-                    whole = (
-                        whole
-                        and isinstance(values["body"], dict)
-                        and canonical(values["body"]) == row[6]
-                    )
-                except (TypeError, ValueError, RecursionError):
-                    whole = False
-                if not whole:
-                    raise LedgerError(
-                        f"the ledger is damaged at row {number}: put the newest whole copy back"
-                    )
-                if number == 0 and values["body"].get("key") != self.key.id:
-                    raise LedgerError(
-                        "the ledger's key is not the one that it was made with: put ledger and key"
-                        " back together"
-                    )
-                if self._format > 1 and not _same(mac, self.key.mac(values["hash"], str(written))):
-                    raise LedgerError(
-                        f"row {number} of the ledger was not written under its key: put the newest"
-                        " whole copy back"
-                    )
-                self._add(Row(**values, written=written))
+            for cells in self.db.execute(READ[self._format], [len(self._rows)]):
+                self._add(whole_row(cells, len(self._rows), self.head, self.key, self._format))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -288,13 +224,10 @@ class Chain:
         """A RESET row where charges were made since the last such row, and nothing outside the
         ledger's folder knew of them.
         """
-        last = max((row.seq for row in self.of("RESET") if row.body.get("unwitnessed")), default=-1)
-        if self._unwitnessed and any(row.seq > last for row in self.of("CHARGE")):
-            self.append(
-                "RESET",
-                "",
-                {"rows": len(self._rows), "missing": None, "noted": [], "unwitnessed": True},
-            )
+        said = [row.seq for row, reset in self.entered(Reset) if reset.unwitnessed]
+        last = max(said, default=-1)
+        if self._unwitnessed and any(row.seq > last for row in self.of(Charged.KIND)):
+            self.enter(Reset(rows=len(self._rows), missing=None, noted=(), unwitnessed=True))
 
     @contextlib.contextmanager
     def transaction(self, *, resetting: bool = False) -> Iterator[None]:
@@ -346,6 +279,10 @@ class Chain:
             for run in runs:
                 self._folders[run].confirm(head)
 
+    def enter(self, entry: Entry, run_id: str = "", attempt: int | None = None) -> Row:
+        """`append` of a typed entry."""
+        return self.append(entry.KIND, run_id, entry.to_body(), attempt)
+
     def append(self, kind: str, run_id: str, body: Mapping, attempt: int | None = None) -> Row:
         """Add one row; inside `transaction` only. ValueError for numbers that are not finite."""
         values = {
@@ -376,7 +313,3 @@ class Chain:
     def close(self) -> None:
         """Close the file."""
         self.db.close()
-
-
-def _same(found: object, mac: bytes) -> bool:
-    return isinstance(found, bytes) and hmac.compare_digest(found, mac)

@@ -10,9 +10,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from sfumato.privacy.ledger.chain import Chain, Row
+from sfumato.privacy.ledger.chain import Chain, E
+from sfumato.privacy.ledger.entries import (
+    Capped,
+    Charged,
+    Joined,
+    Looked,
+    Opened,
+    Released,
+    Selected,
+)
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.partition import Trace, same_units
+from sfumato.privacy.ledger.rows import Row
 
 TERMS = ("unit", "relation", "delta")
 SAME = ("relation", "delta")  # of all charges that compose
@@ -117,9 +127,7 @@ class DataSets:
         """Data sets that hold one of these images, by pixels or by bytes, or one of these units;
         where set and listing are known, the set itself: JOIN rows name the others.
         """
-        opened = {
-            (row.body["dataset"], row.body.get("listing", "")) for row in self.chain.of("OPEN")
-        }
+        opened = {(known.dataset, known.listing or "") for known in self.chain.entries(Opened)}
         own = {manifest.id} if manifest.id in {dataset for dataset, _ in opened} else set()
         if own and (not manifest.listing or (manifest.id, manifest.listing) in opened):
             return frozenset(own)
@@ -153,13 +161,11 @@ class DataSets:
 
     def open(self, manifest: Manifest, overlapping: frozenset[str]) -> None:
         """Enter a data set, or a listing of one, that is not known yet; inside a transaction."""
-        opened = [row.body for row in self.chain.of("OPEN") if row.body["dataset"] == manifest.id]
-        if opened and (
-            not manifest.listing or any(b.get("listing") == manifest.listing for b in opened)
-        ):
+        opened = [own for own in self.chain.entries(Opened) if own.dataset == manifest.id]
+        known = {own.listing for own in opened}
+        if opened and (not manifest.listing or manifest.listing in known):
             return
-        named = {"listing": manifest.listing} if manifest.listing else {}
-        self.chain.append("OPEN", "", {"dataset": manifest.id, **named})
+        self.chain.enter(Opened(dataset=manifest.id, listing=manifest.listing or None))
         if not opened:
             rows = [(key, copies, manifest.id) for key, copies in manifest.records]
             self.chain.db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
@@ -168,7 +174,7 @@ class DataSets:
             [(manifest.listing, *trace) for trace in manifest.traces],
         )
         if others := overlapping - {manifest.id}:
-            self.chain.append("JOIN", "", {"dataset": manifest.id, "with": sorted(others)})
+            self.chain.enter(Joined(dataset=manifest.id, others=sorted(others)))
 
     def unclear(self, charges: Sequence[Mapping], coming: Manifest | None = None) -> str | None:
         """Why no total can be stated for these bodies of CHARGE rows, of which the last may be
@@ -206,32 +212,30 @@ class DataSets:
         others; as it was `before` that row.
         """
 
-        def rows(kind: str) -> list[Row]:
-            return [row for row in self.chain.of(kind) if before is None or row.seq < before]
+        def earlier(row: Row) -> bool:
+            return before is None or row.seq < before
+
+        def rows(sort: type[E]) -> list[tuple[Row, E]]:
+            return [pair for pair in self.chain.entered(sort) if earlier(pair[0])]
 
         group = set(datasets)
-        joined = [{row.body["dataset"], *row.body["with"]} for row in rows("JOIN")]
+        joined = [{joined.dataset, *joined.others} for _, joined in rows(Joined)]
         while more := {d for sets in joined if sets & group for d in sets} - group:
             group |= more
-        charged = [row for row in rows("CHARGE") if row.body["dataset"] in group]
+        charged = [row for row, charge in rows(Charged) if charge.dataset in group]
         runs = {row.run_id for row in charged}
         # What a selection says has left as well.
-        left = sorted(row.seq for row in rows("RELEASE") + rows("SELECT") if row.run_id in runs)
+        gone = [*self.chain.of(Released.KIND), *self.chain.of(Selected.KIND)]
+        left = sorted(row.seq for row in gone if row.run_id in runs and earlier(row))
         looks = [
-            row
-            for row in rows("LOOK")
-            if row.run_id in runs or group.intersection(row.body["data"])
+            row for row, look in rows(Looked) if row.run_id in runs or group.intersection(look.data)
         ]
         caps: dict[str, float] = {}
-        for row in rows("CAP"):
-            # Rows of format 1 have no such word: there the last one counted.
-            raising = row.body.get("raise", True)
-            for dataset in row.body["datasets"]:
-                caps[dataset] = (
-                    row.body["epsilon"]
-                    if raising
-                    else min(caps.get(dataset, math.inf), row.body["epsilon"])
-                )
+        for _, cap in rows(Capped):
+            counts_alone = cap.raising is None or cap.raising
+            for dataset in cap.datasets:
+                before_it = math.inf if counts_alone else caps.get(dataset, math.inf)
+                caps[dataset] = min(before_it, cap.epsilon)
         own = [{**row.body, "run": row.run_id} for row in charged]
         inherited = inherited_charges(own)
         charges = (*own, *inherited)
@@ -260,12 +264,9 @@ class DataSets:
             held.setdefault(dataset, []).append((key, copies))
         for listing, *trace in more:
             traces.setdefault(listing, []).append(tuple(trace))
-        named = {row.body["dataset"] for row in self.chain.of("OPEN")}
-        listed = {
-            row.body["listing"]: row.body["dataset"]
-            for row in self.chain.of("OPEN")
-            if "listing" in row.body
-        }
+        opened = self.chain.entries(Opened)
+        named = {known.dataset for known in opened}
+        listed = {known.listing: known.dataset for known in opened if known.listing is not None}
         try:
             whole = set(held) == named and all(Manifest(tuple(v)).id == k for k, v in held.items())
             whole = whole and set(traces) == set(listed)

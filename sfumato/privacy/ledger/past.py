@@ -4,9 +4,11 @@ accepted with a RESET row.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sfumato.privacy.ledger.chain import Chain
+from sfumato.privacy.ledger.entries import Reset
 from sfumato.privacy.ledger.faults import LedgerError, OlderCopy
 from sfumato.privacy.ledger.witness import Head, RunNote, Seen
 
@@ -56,7 +58,7 @@ def reset_ledger(chain: Chain) -> None:
             "there is nothing to reset: this is the ledger that was last written here"
         )
     with chain.transaction(resetting=True):
-        chain.append("RESET", "", _lost(len(chain.rows), chain.lost))
+        chain.enter(_lost(len(chain.rows), chain.lost))
 
 
 def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
@@ -73,21 +75,18 @@ def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
             )
         noted = [head for head in (seen.head, seen.coming) if head and not chain.holds(head)]
         with chain.transaction(resetting=True):
-            facts = (
-                _lost(len(chain.rows), noted)
-                if older == "ledger"
-                else {"rows": len(chain.rows), "missing": 0, "noted": []}
-            )
-            chain.append("RESET", "", facts | {"run": run_id, "older": older})
+            had = len(chain.rows)
+            lost = _lost(had, noted) if older == "ledger" else Reset(rows=had, missing=0, noted=())
+            chain.enter(replace(lost, run=run_id, older=older))
         head = (len(chain.rows) - 1, chain.head)
         note.announce(head, head)
 
 
-def _lost(had: int, noted: list[Head]) -> dict:
+def _lost(had: int, noted: list[Head]) -> Reset:
     number = max(number for number, _ in noted)
     # A chain that is as long but another one has lost nobody knows how many.
     missing = number + 1 - had if number >= had else None
-    return {"rows": had, "missing": missing, "noted": [digest for _, digest in noted]}
+    return Reset(rows=had, missing=missing, noted=[digest for _, digest in noted])
 
 
 def resets(chain: Chain) -> list[dict]:
@@ -96,8 +95,8 @@ def resets(chain: Chain) -> list[dict]:
     charges (`unwitnessed`), so that a copy could not have been told.
     """
     return [
-        {"row": row.seq, "utc": (row.written or row.utc)[:10], "missing_rows": row.body["missing"]}
-        | ({"run": row.body["run"], "older": row.body["older"]} if "run" in row.body else {})
-        | ({"unwitnessed": True} if row.body.get("unwitnessed") else {})
-        for row in chain.of("RESET")
+        {"row": row.seq, "utc": (row.written or row.utc)[:10], "missing_rows": reset.missing}
+        | ({} if reset.run is None else {"run": reset.run, "older": reset.older})
+        | ({"unwitnessed": True} if reset.unwitnessed else {})
+        for row, reset in chain.entered(Reset)
     ]

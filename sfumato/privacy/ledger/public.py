@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.datasets import Manifest
+from sfumato.privacy.ledger.entries import Charged, TakenAsPublic
 from sfumato.privacy.ledger.faults import LedgerError
+from sfumato.privacy.ledger.notes import Made
 
 PUBLIC, CAPTION = "public:", "caption:"
 PART = 500  # values in one query
@@ -123,10 +125,8 @@ class PublicInputs:
 
     def named(self) -> set[str]:
         """Names of the sets that rows of the chain vouch for."""
-        taken = {row.body["set"] for row in self.chain.of("PUBLIC")}
-        return taken | {
-            row.body["captions"] for row in self.chain.of("CHARGE") if row.body.get("captions")
-        }
+        taken = {images.set for images in self.chain.entries(TakenAsPublic)}
+        return taken | {own.captions for own in self.chain.entries(Charged) if own.captions}
 
     def verify(self) -> None:
         """LedgerError unless the table of public images and captions is the one that the
@@ -225,17 +225,17 @@ class PublicInputs:
         """Content hash -> the (run, what) that made it, for the blocks and tensors that runs of
         this ledger made.
         """
-        noted = [row for row in self.chain.of("NOTE") if "made" in row.body]
+        noted = self.chain.entered(Made)
         known = {self._block_key(content): content for content in contents} if noted else {}
-        older = any("tensors" in row.body for row in noted)
+        older = any(made.tensors for _, made in noted)
         whole = {self.tensor_key(content): content for content in contents} if older else {}
         found: dict[bytes, set[tuple[str, str]]] = {}
-        for row in noted:
-            codes = base64.b64decode(row.body.get("blocks", ""))
+        for row, made in noted:
+            codes = base64.b64decode(made.blocks or "")
             here = (known.get(codes[i : i + SHORT]) for i in range(0, len(codes), SHORT))
-            for content in (*here, *(whole.get(key) for key in row.body.get("tensors", ()))):
-                if content is not None:
-                    found.setdefault(content, set()).add((row.run_id, row.body["made"]))
+            for content in (*here, *(whole.get(key) for key in made.tensors or ())):
+                if content is not None and made.made is not None:
+                    found.setdefault(content, set()).add((row.run_id, made.made))
         return found
 
     def enter(self, run_id: str, inputs: Sequence[tuple[str, Manifest]]) -> None:
@@ -247,21 +247,20 @@ class PublicInputs:
             name, known = PUBLIC + set_id(keys), self.named()
             if name not in known:
                 self._insert(keys, name)
-            facts = {
-                "what": "images",
-                "decided": decided,
-                "count": len(images.records),
-                "digest": set_id(keys),
-            }
-            self.chain.append("PUBLIC", run_id, facts | {"set": name})
+            entry = TakenAsPublic(
+                what="images",
+                decided=decided,
+                count=len(images.records),
+                digest=set_id(keys),
+                set=name,
+            )
+            self.chain.enter(entry, run_id)
 
     def enter_once(self, run_id: str, decided: str, images: Manifest) -> None:
         """The same for a use that may come again; inside a transaction."""
         digest = set_id([*_pictures(images), *_files(images)])
-        if not any(
-            (row.body["digest"], row.body["decided"]) == (digest, decided)
-            for row in self.chain.of("PUBLIC", run_id)
-        ):
+        taken = self.chain.entries(TakenAsPublic, run_id)
+        if not any((images.digest, images.decided) == (digest, decided) for images in taken):
             self.enter(run_id, [(decided, images)])
 
     def enter_captions(self, keys: Sequence[bytes]) -> str | None:

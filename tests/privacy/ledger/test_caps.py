@@ -10,8 +10,10 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfumato.privacy.ledger.charges import OverBudget
 from sfumato.privacy.ledger.faults import LedgerError
-from sfumato.privacy.ledger.ledger import Ledger, OverBudget, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 
 EVENTS = [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}]
 TERMS = {"unit": "record", "relation": "zero-out", "delta": 1e-5}

@@ -11,7 +11,8 @@ import pytest
 
 from sfumato.privacy.ledger import disks
 from sfumato.privacy.ledger.faults import LedgerError
-from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 
 REMOTE = [
     "nfs",

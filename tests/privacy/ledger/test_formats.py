@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.privacy.ledger.chain import canonical, hash_of
+from sfumato.privacy.ledger.charges import OverBudget
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.formats import SCHEMAS
-from sfumato.privacy.ledger.ledger import Ledger, OverBudget, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.rows import canonical, hash_of
+from sfumato.privacy.ledger.runs import RunLedger
 
 # written by sfumato 0.1.0 as of commit c6fe880: 20 rows, three runs, two caps
 OLD = Path(__file__).parent / "format1"

@@ -16,9 +16,11 @@ import time
 
 import pytest
 
-from sfumato.privacy.ledger.chain import hash_of
+from sfumato.privacy.ledger.charges import OverBudget
 from sfumato.privacy.ledger.faults import LedgerError
-from sfumato.privacy.ledger.ledger import Ledger, OverBudget, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.rows import hash_of
+from sfumato.privacy.ledger.runs import RunLedger
 
 EVENTS = [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}]
 TERMS = {"unit": "record", "relation": "zero-out", "delta": 1e-5}
@@ -551,7 +553,9 @@ def test_what_is_no_ledger_and_no_place_for_one(tmp_path):
 
 CHILD = """
     import sys
-    from sfumato.privacy.ledger.ledger import Ledger, OverBudget, RunLedger
+    from sfumato.privacy.ledger.charges import OverBudget
+    from sfumato.privacy.ledger.ledger import Ledger
+    from sfumato.privacy.ledger.runs import RunLedger
     path, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
     print("ready", flush=True)
     ledger, done = Ledger(path), 0

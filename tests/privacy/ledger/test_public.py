@@ -12,9 +12,11 @@ import sqlite3
 import pytest
 
 from sfumato.privacy.events import Gaussian, to_json
+from sfumato.privacy.ledger.charges import OverBudget
 from sfumato.privacy.ledger.datasets import FOREIGN
-from sfumato.privacy.ledger.ledger import Ledger, LedgerError, OverBudget, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger, LedgerError
 from sfumato.privacy.ledger.public import EACH, MOST, SHORT, PublicInput, copies, plain_words
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.runs import budget
 
 A, B, C, D = (bytes([n]) * 32 for n in range(1, 5))

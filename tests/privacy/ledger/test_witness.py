@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from sfumato.privacy.ledger.faults import LedgerError, LedgerOutOfReach
-from sfumato.privacy.ledger.ledger import Ledger, RunLedger
+from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.privacy.ledger.witness import (
     ACCOUNT_HOME,
     RunNote,
