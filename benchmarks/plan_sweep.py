@@ -30,7 +30,14 @@ from sfumato.privacy import accounting
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import CLIPPINGS, Plan, make_plan
-from sfumato.releases import certificate, consistency, prices, verify_privacy
+from sfumato.releases import (
+    CertificateFacts,
+    LedgerFacts,
+    certificate,
+    consistency,
+    prices,
+    verify_privacy,
+)
 from sfumato.releases.trial import try_certificate
 
 LOOP = ("attention", "full", "lora", "loda", "embedding")
@@ -189,7 +196,7 @@ def kept(
     return call
 
 
-def facts_of(plan: Plan) -> dict:
+def facts_of(plan: Plan) -> CertificateFacts:
     """What a run of this plan would have its certificate built from."""
     said = {
         "head": "0" * 64,
@@ -199,10 +206,10 @@ def facts_of(plan: Plan) -> dict:
         "run": "00",
         "trained_by": ["0"],
     }
-    conditions = {}
+    selection = None
     if plan.probe is not None:
         scores = [0.0] * len(plan.probe.groups)
-        conditions["selection"] = {
+        selection = {
             "how": "private",
             "groups": list(plan.probe.groups),
             "scores": scores,
@@ -210,13 +217,13 @@ def facts_of(plan: Plan) -> dict:
             "targets": [],
             "trainable": plan.trainable,
         }
-    return {
-        "plan": plan.to_json(),
-        "ledger": said,
-        "run_key_id": "0",
-        "code_version": "0",
-        "conditions": conditions,
-    }
+    return CertificateFacts(
+        plan=plan.to_json(),
+        ledger=LedgerFacts(**said),
+        run_key_id="0",
+        code_version="0",
+        selection=selection,
+    )
 
 
 def try_plan(arguments: dict) -> tuple[str, str]:
@@ -230,7 +237,7 @@ def try_plan(arguments: dict) -> tuple[str, str]:
         try_certificate(facts)
     except SfumatoError as error:
         return "failed", str(error)
-    return "released", "; ".join(certificate.build_privacy_json(**facts).get("left_out", []))
+    return "released", "; ".join(certificate.build_privacy_json(facts).get("left_out", []))
 
 
 def sweep(plans: int, seed: int, until: Callable[[], bool] = lambda: False) -> dict:

@@ -386,15 +386,12 @@ def same_picture(kit) -> str:
 
 
 def same_person(kit) -> str:
-    from sfumato.releases import build_privacy_json
+    from sfumato.releases import CertificateFacts, LedgerFacts, build_privacy_json
 
     plan = verbs.plan(kit.images, base=str(kit.base), epsilon=4.0, delta=1e-2).plan
-    facts = build_privacy_json(
-        plan.to_json(),
-        ledger={"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0},
-        run_key_id="0",
-        code_version="0",
-    )
+    ledger = LedgerFacts(head="ab" * 32, entries=1, attempts=1, replays=0)
+    known = CertificateFacts(plan=plan.to_json(), ledger=ledger, run_key_id="0", code_version="0")
+    facts = build_privacy_json(known)
     promise = facts["statement"] + json.dumps(facts["mechanism"]) + json.dumps(facts["k_table"])
     assert "person" not in promise and "unit of privacy: record" in facts["statement"]
     assert facts["k_table"]["10"] > facts["k_table"]["5"] > facts["epsilon"]

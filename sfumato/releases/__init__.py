@@ -8,6 +8,7 @@ from sfumato.releases.beside import MOST_PICTURES
 from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest, release_digest
 from sfumato.releases.contents import DRAFT, SUMS
+from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.releases.folder import (
     CERTIFICATE,
     drafted_files,
@@ -23,7 +24,9 @@ from sfumato.releases.verify import VerifyReport, verify
 
 __all__ = [
     "CERTIFICATE",
+    "CertificateFacts",
     "DRAFT",
+    "LedgerFacts",
     "MOST_PICTURES",
     "NOT_COMPARED",
     "SUMS",

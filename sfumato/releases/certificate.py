@@ -7,12 +7,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy import accounting
 from sfumato.releases.audited import audit_facts
+from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.releases.figures import PAGES, RELATIONS
 from sfumato.releases.mechanism import mechanism
 from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
@@ -63,36 +65,19 @@ NOT_PUBLIC = (
 _LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
 
 
-def build_privacy_json(
-    plan: dict,
-    *,
-    ledger: dict,
-    run_key_id: str,
-    code_version: str,
-    conditions: dict | None = None,
-    settings: dict | None = None,
-    prices: dict | None = None,
-) -> dict:
+def build_privacy_json(facts: CertificateFacts, settings: Mapping | None = None) -> dict:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
-    `plan` is `Plan.to_json()`. `ledger` has `head` (hex), `entries`, `attempts`, `replays`,
-    `trained_by` (code versions) and, where more was billed than planned, `events` (the total, as in
-    `events.to_json`); also `run`, and of all runs on overlapping images `charges` (run, epsilon,
-    events), `total_epsilon` (None: not bounded), `cap`, `data_sets`, `resets` (older copies that
-    were accepted), `file_systems` (of the ledger, not known to be local), `no_total` (why no total
-    can be stated) and `known_by_pixels` (how many of the charges are of an earlier version).
-    `conditions` may have `base`, `base_digest`, `base_licence`, `base_data`, `not_covered` (more
-    sentences), `opt_ins`, `not_private`, `tuning`, `selection` (which matrices were chosen to
-    train, and how: `Run.selection`), `audit` (`Run.audit`), `audits_failed` (how many said no),
-    `public_inputs` (bodies of PUBLIC rows), `lineage` (`Run.lineage`), `looks`
-    (`statements.looks_facts`), `selections` (choices among runs by noisy accuracies) and `key_kept`
-    (the run key outlives this). `settings` are the public settings of synthesis. `prices`: those of
-    `prices_of` that were made before the charge; used where they are of these very events, else
-    made anew. Raises SfumatoError when the plan's epsilon is not the price of its events, or when a
-    text names a path of this machine.
+    Args:
+        facts: What it is built from.
+        settings: The public settings of synthesis; none for a model.
+
+    Raises:
+        SfumatoError: The plan's epsilon is not the price of its events, or a text names a path of
+            this machine.
     """
-    conditions, settings = dict(conditions or {}), dict(settings or {})
-    events = [dict(event) for event in ledger.get("events") or plan["events"]]
+    plan, ledger, settings = facts.plan, facts.ledger, dict(settings or {})
+    events = [dict(event) for event in ledger.events or plan["events"]]
     relation, delta, unit = plan["relation"], float(plan["delta"]), plan["unit"]
     asked = {
         "events": events,
@@ -100,6 +85,7 @@ def build_privacy_json(
         "relation": relation,
         "grid": float(plan.get("grid") or GRID),
     }
+    prices = facts.prices
     if not prices or any(prices[name] != value for name, value in (asked | {"unit": unit}).items()):
         try:
             prices = prices_of(**asked, unit=unit)
@@ -115,7 +101,7 @@ def build_privacy_json(
         raise SfumatoError(
             "the ledger bills less than the plan; a release needs the ledger of its own run"
         )
-    if plan.get("probe") and not conditions.get("selection"):
+    if plan.get("probe") and not facts.selection:
         raise SfumatoError(
             "the plan paid for a probe whose scores are not in the ledger; finish the run first"
         )
@@ -154,61 +140,58 @@ def build_privacy_json(
         "attack_success": prices["attack_success"],
         "max_per_unit": plan.get("max_per_unit", 1),
         "public_facts": {
-            **_public_facts(plan, settings, conditions.get("selection")),
-            "public_inputs": public_inputs(conditions.get("public_inputs", ())),
+            **_public_facts(plan, settings, facts.selection),
+            "public_inputs": public_inputs(facts.public_inputs),
         },
         "mechanism": mechanism(plan, events),
         "synthesis": settings,
         "not_public": list(NOT_PUBLIC),
         "ledger": (
-            _ledger(ledger, run_key_id, events, epsilon)
-            | {"key_kept": bool(conditions.get("key_kept"))}
+            _ledger(ledger, facts.run_key_id, events, epsilon) | {"key_kept": facts.key_kept}
         ),
-        "looks": conditions.get("looks") or looks_facts(0),
-        "selections": list(conditions.get("selections", ())),
+        "looks": facts.looks or looks_facts(0),
+        "selections": list(facts.selections),
         "figures_on": list(PAGES),
         "tuning": (
-            conditions.get("tuning")
+            facts.tuning
             or (
                 "No search over settings on the private data is recorded in this run's ledger; "
                 "runs outside it are not covered."
             )
         ),
         "not_private": {
-            "internal_evaluations": list(conditions.get("not_private", ())),
-            "opt_ins": _opt_ins(plan, conditions),
+            "internal_evaluations": list(facts.not_private),
+            "opt_ins": _opt_ins(facts),
         },
         "audit": audit_facts(
-            conditions.get("audit"),
-            (code_version, *ledger.get("trained_by", ())),
-            conditions.get("audits_failed", 0),
+            facts.audit,
+            (facts.code_version, *(ledger.trained_by or ())),
+            facts.audits_failed,
         ),
         "conditions": {
             "trust_model": (
                 "central: one operator holds the data and runs the mechanism; whoever reads the"
                 " release may know every other unit and have unlimited computing power"
             ),
-            "base": _base_name(conditions.get("base") or plan.get("base")),
-            "base_digest": conditions.get("base_digest") or plan.get("base_digest"),
-            "base_licence": conditions.get("base_licence"),
-            "base_data": (
-                conditions.get("base_data") or base_in_words(conditions.get("lineage", ()))
-            ),
-            "lineage": [dict(ancestor) for ancestor in conditions.get("lineage", ())],
+            "base": _base_name(facts.base or plan.get("base")),
+            "base_digest": facts.base_digest or plan.get("base_digest"),
+            "base_licence": facts.base_licence,
+            "base_data": facts.base_data or base_in_words(facts.lineage),
+            "lineage": [dict(ancestor) for ancestor in facts.lineage],
             "not_covered": [
                 *not_covered(unit),
                 *([] if plan.get("rounding") or plan.get("aggregation") else [FLOATING]),
                 *_unknown(ledger),
-                *public_in_words(conditions.get("public_inputs", ())),
-                *conditions.get("not_covered", ()),
+                *public_in_words(facts.public_inputs),
+                *facts.not_covered,
             ],
         },
-        "code_version": code_version,
+        "code_version": facts.code_version,
         "verify": "python verify_privacy.py",
         "curve": prices["curve"],
     }
-    if conditions.get("selection"):
-        certificate["selection"] = conditions["selection"]
+    if facts.selection:
+        certificate["selection"] = facts.selection
     for name in ("k_table", "left_out"):
         if prices[name]:
             certificate[name] = prices[name]
@@ -263,30 +246,32 @@ def event_tree(events: list[dict]) -> dict:
     return {"event": "Composed", "of": leaves}
 
 
-def _ledger(ledger: dict, run_key_id: str, events: list[dict], epsilon: float) -> dict:
+def _ledger(ledger: LedgerFacts, run_key_id: str, events: list[dict], epsilon: float) -> dict:
     """The run's rows and all that was charged on its images; a run without a shared ledger stands
     alone.
     """
-    alone = [{"run": ledger.get("run"), "epsilon": epsilon, "events": events}]
+    alone = {"run": ledger.run, "epsilon": epsilon, "events": events}
     return {
-        **{
-            k: ledger.get(k)
-            for k in ("head", "entries", "attempts", "replays", "run", "trained_by")
-        },
+        "head": ledger.head,
+        "entries": ledger.entries,
+        "attempts": ledger.attempts,
+        "replays": ledger.replays,
+        "run": ledger.run,
+        "trained_by": ledger.trained_by,
         "run_key_id": run_key_id,
-        "charges": ledger.get("charges") or alone,
-        "total_epsilon": ledger.get("total_epsilon", epsilon),
-        "no_total": ledger.get("no_total"),
-        "cap": ledger.get("cap"),
-        "data_sets": ledger.get("data_sets", 1),
-        "resets": ledger.get("resets", []),
-        "file_systems": ledger.get("file_systems", []),
+        "charges": list(ledger.charges) or [alone],
+        "total_epsilon": ledger.total_epsilon if ledger.charges else epsilon,
+        "no_total": ledger.no_total,
+        "cap": ledger.cap,
+        "data_sets": ledger.data_sets,
+        "resets": list(ledger.resets),
+        "file_systems": list(ledger.file_systems),
     }
 
 
-def _unknown(ledger: dict) -> list[str]:
+def _unknown(ledger: LedgerFacts) -> list[str]:
     """What the ledger cannot say of the charges on these images."""
-    reason, old = ledger.get("no_total"), ledger.get("known_by_pixels", 0)
+    reason, old = ledger.no_total, ledger.known_by_pixels
     said = (
         [f"What all runs under ledger.charges cost together: no total is stated, for {reason}."]
         if reason
@@ -300,7 +285,7 @@ def not_covered(unit: str) -> list[str]:
     return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES]), LATER]
 
 
-def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
+def _public_facts(plan: Mapping, settings: Mapping, selection: Mapping | None) -> dict:
     """The facts of privacy.json that the operator declares public; n counts slots or units, not
     files that decode.
     """
@@ -336,9 +321,10 @@ def _public_facts(plan: dict, settings: dict, selection: dict | None) -> dict:
     }
 
 
-def _opt_ins(plan: dict, conditions: dict) -> list[str]:
-    opt_ins = [*(plan.get("opt_ins") or ()), *conditions.get("opt_ins", ())]
-    opt_ins += [KEY_KEPT] * bool(conditions.get("key_kept"))
+def _opt_ins(facts: CertificateFacts) -> list[str]:
+    plan = facts.plan
+    opt_ins = [*(plan.get("opt_ins") or ()), *facts.opt_ins]
+    opt_ins += [KEY_KEPT] * facts.key_kept
     if plan.get("n_units") and plan["delta"] >= 1 / plan["n_units"]:
         opt_ins.append(LARGE_DELTA)
     return opt_ins

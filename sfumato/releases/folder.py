@@ -17,6 +17,7 @@ from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
+from sfumato.releases.facts import CertificateFacts
 from sfumato.releases.statements import unasked
 from sfumato.releases.verify import all_checks
 
@@ -28,18 +29,13 @@ PAGES = ("README.md", "PRIVACY.md", "report.html", "croissant.json", VERIFIER)
 
 def write_draft(
     folder: Path,
+    facts: CertificateFacts,
     *,
-    plan: dict,
-    ledger: dict,
-    run_key_id: str,
     artefacts: str,
-    code_version: str,
-    conditions: dict | None = None,
     settings: dict | None = None,
     controls: dict | None = None,
     place: str | None = None,
     run_folder: str | None = None,
-    prices: dict | None = None,
 ) -> dict:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves;
     returns the certificate.
@@ -47,21 +43,13 @@ def write_draft(
     It holds the hash of every file that is there now, so that a release can hold no other.
 
     `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n,
-    resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts. The other
-    arguments are those of `build_privacy_json`; `artefacts` is "images" or "model". `controls`:
-    what the report shows beside a token (`beside.check_beside`). `place`, `run_folder`: where
-    ledger and run are, for `release` alone; nothing of a draft but its certificate leaves.
+    resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts. `artefacts` is
+    "images" or "model". `controls`: what the report shows beside a token (`beside.check_beside`).
+    `place`, `run_folder`: where ledger and run are, for `release` alone; nothing of a draft but its
+    certificate leaves.
     """
     check_beside(controls)
-    certificate = build_privacy_json(
-        plan,
-        ledger=ledger,
-        run_key_id=run_key_id,
-        code_version=code_version,
-        conditions=conditions,
-        settings=settings,
-        prices=prices,
-    )
+    certificate = build_privacy_json(facts, settings)
     draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
     draft |= ({} if controls is None else {"controls": controls}) | (
         {} if place is None else {"ledger": place}
@@ -145,13 +133,9 @@ def finalise(
 def write_release(
     source: Path,
     out: Path,
+    facts: CertificateFacts,
     *,
-    plan: dict,
-    ledger: dict,
-    run_key_id: str,
     artefacts: str,
-    code_version: str,
-    conditions: dict | None = None,
     settings: dict | None = None,
     title: str | None = None,
     licence: str = "other",
@@ -166,14 +150,7 @@ def write_release(
     no place in a release, when `out` exists, when the result does not verify, or when the disk is
     full; then no part of `out` exists.
     """
-    certificate = build_privacy_json(
-        plan,
-        ledger=ledger,
-        run_key_id=run_key_id,
-        code_version=code_version,
-        conditions=conditions,
-        settings=settings,
-    )
+    certificate = build_privacy_json(facts, settings)
     return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
 
 

@@ -5,6 +5,7 @@ one-shot queries.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy.clipping import equal_shares
@@ -50,7 +51,7 @@ PROBE_SCORES = {
 }
 
 
-def mechanism(plan: dict, events: list[dict]) -> dict:
+def mechanism(plan: Mapping, events: list[dict]) -> dict:
     """How the noise was made, in the words of the loop contract; rate and noise must equal those of
     the events.
     """
@@ -124,7 +125,7 @@ AGGREGATION_RULES = {
 }
 
 
-def aggregated(plan: dict, events: list[dict]) -> dict:
+def aggregated(plan: Mapping, events: list[dict]) -> dict:
     """The same for one noisy sum of embeddings: nothing trains, and the whole cost is one-shot."""
     own, sigma, rate = plan["aggregation"], plan["noise_multiplier"], plan["sampling_rate"]
     kind = "gaussian" if rate == 1 else "poisson_gaussian"
@@ -196,7 +197,7 @@ def aggregated(plan: dict, events: list[dict]) -> dict:
     }
 
 
-def _take_probe(plan: dict, events: list[dict]) -> tuple[dict | None, list[dict]]:
+def _take_probe(plan: Mapping, events: list[dict]) -> tuple[dict | None, list[dict]]:
     """The plan's probe as a query of the certificate, and the events without its own (once; a
     second one stays).
     """

@@ -10,6 +10,7 @@ from sfumato.errors import SfumatoError
 from sfumato.releases import cards, consistency, report, verify_privacy
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import Contents, inspect_source
+from sfumato.releases.facts import CertificateFacts
 
 KINDS = {
     "images": Contents("images", [], "imagefolder", "metadata.jsonl"),
@@ -17,14 +18,13 @@ KINDS = {
 }
 
 
-def try_certificate(facts: dict) -> None:
-    """Build the certificate of `facts` (the arguments of `build_privacy_json`), write every page
-    and run every check of `verify` on them.
+def try_certificate(facts: CertificateFacts) -> None:
+    """Build the certificate of `facts`, write every page and run every check of `verify` on them.
 
     Nothing is written to disk. SfumatoError, with the check that fails, where the release of such a
     run would be refused.
     """
-    certificate = build_privacy_json(**facts)
+    certificate = build_privacy_json(facts)
     failed = [
         (name, detail)
         for part in (verify_privacy.check_privacy, consistency.check_facts, _check_pages)

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,16 +20,14 @@ from ..compute import fingerprint as machine
 from ..compute import ranks
 from ..errors import LedgerFault, MachineError, SfumatoError
 from ..privacy import events as dp_events
-from ..privacy.ledger.datasets import Group, inherited_charges
+from ..privacy.ledger.datasets import Group
 from ..privacy.ledger.entries import (
     Attempt,
     Certified,
     Charge,
-    Charged,
     Entry,
     Planned,
     Probed,
-    Replayed,
 )
 from ..privacy.ledger.faults import LedgerError
 from ..privacy.ledger.ledger import Ledger
@@ -87,30 +84,6 @@ def dependency_versions() -> dict[str, str]:
             "Pillow",
         )
     }
-
-
-def lineage_in_words(ancestors: Sequence[dict], group: Group) -> list[dict]:
-    """Ancestors as the certificate names them; `counted`: whether the total of `group` holds their
-    cost.
-    """
-    counted = {charge["run"] for charge in group.charges}
-    said = (
-        "run",
-        "owner",
-        "through",
-        "epsilon",
-        "delta",
-        "unit",
-        "relation",
-        "head",
-        "draft",
-        "certificate",
-    )
-    return [
-        {name: a[name] for name in said if a.get(name) is not None}
-        | {"counted": a["run"] in counted}
-        for a in ancestors
-    ]
 
 
 @dataclass(frozen=True)
@@ -222,11 +195,8 @@ class Run:
                 " copy"
             )
         last = planned[-1]
-        if (last.digest, last.options, last.key_id) != (
-            self.plan.digest,
-            options_digest(self.options),
-            self.key_id,
-        ):
+        own = (self.plan.digest, options_digest(self.options), self.key_id)
+        if (last.digest, last.options, last.key_id) != own:
             raise LedgerFault(
                 f"{self.folder}: plan.json and options.json are not those that the ledger knows:"
                 " put them back"
@@ -323,50 +293,6 @@ class Run:
             )
         return self.folder / "model"
 
-    def ledger_facts(self, records=None, ancestors: Sequence[dict] = ()) -> dict:
-        """What the certificate says of the ledger, in the words of privacy.json; before the charge,
-        with `records`, what it will say.
-        """
-        ledger, group = (
-            self.ledger,
-            (self.group() if records is None else self.group_with(records, ancestors)),
-        )
-        total = budget.cost(group) if len(group.charges) > 1 else self.plan.epsilon
-        return {
-            "head": ledger.ledger.head,
-            "entries": len(ledger.ledger.rows),
-            "attempts": ledger.attempts,
-            "replays": len(ledger.entries(Replayed)),
-            "trained_by": sorted(
-                {attempt.fingerprint["code"] for attempt in ledger.entries(Attempt)}
-            ),
-            "events": ledger.charged_events() or dp_events.to_json(self.plan.events),
-            "run": self.id,
-            "charges": [
-                {name: charge[name] for name in ("run", "epsilon", "events")}
-                for charge in group.charges
-            ],
-            "total_epsilon": total if math.isfinite(total) else None,
-            "no_total": group.unclear,
-            # Charged before the ledger kept files and units: of those runs it knows pictures by
-            # their pixels alone.
-            "known_by_pixels": sum(
-                "listing" not in charge and "ancestor" not in charge for charge in group.charges
-            ),
-            "cap": group.cap,
-            "data_sets": len(group.datasets),
-            "resets": ledger.ledger.resets,
-            "file_systems": ledger.ledger.file_systems,
-        }
-
-    @property
-    def lineage(self) -> list[dict]:
-        """The runs that base and public images come from, as the certificate names them; none
-        before the charge.
-        """
-        charges = self.ledger.entries(Charged)
-        return lineage_in_words(charges[0].lineage or [], self.group()) if charges else []
-
     def group(self) -> Group:
         """The data sets that share images with this run's, and what was spent on them."""
         try:
@@ -374,28 +300,8 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def group_with(self, records, ancestors: Sequence[dict] = ()) -> Group:
-        """The group that a charge on these records, with these ancestors, would make, with that
-        charge in it.
-        """
-        book = self.ledger.ledger
-        try:
-            manifest = book.identify(records.fingerprints, **records.marks)
-            known = book.group(manifest)
-        except ValueError as error:
-            raise budget.in_words(error) from error
-        asked = Charge(**self._cost(), lineage=list(ancestors) or None)
-        own = {"run": self.id, "listing": manifest.listing, **asked.to_body()}
-        charges = (*known.charges, own, *inherited_charges([own]))
-        return replace(
-            known,
-            datasets=known.datasets | {manifest.id},
-            charges=charges,
-            adaptive=known.adaptive or known.released or bool(ancestors),
-            unclear=book.datasets.unclear(charges, manifest),
-        )
-
-    def _cost(self) -> dict:
+    def cost(self) -> dict:
+        """What the whole planned run costs, and in which terms."""
         plan = self.plan
         terms = {
             name: getattr(plan, name)
@@ -446,7 +352,7 @@ class Run:
         """
         ledger = self.ledger.ledger
         asked = Charge(
-            **self._cost(),
+            **self.cost(),
             plan=self.plan.digest,
             data=self.data_digest(records),
             prices=self._priced(),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, SfumatoError
+from ..privacy.ledger.datasets import Group
 from ..privacy.ledger.entries import Charged, Looked, Selected
 from ..privacy.ledger.ledger import Ledger
 from ..releases import DRAFT, choice_facts, looks_facts
@@ -61,11 +62,11 @@ def record_public(run: Run, records: RecordSet) -> None:
         )
 
 
-def looks_of(run: Run, records=None) -> dict:
+def looks_of(run: Run, charged: Group | None = None) -> dict:
     """What the certificate says of exact figures that were seen of this run, its images, or other
     runs on them.
 
-    Before the charge, with `records`, what it will say.
+    Before the charge, of the group that it would make (`facts.group_with`).
     """
     # Before looks had rows, an evaluation left its file alone.
     old = [
@@ -73,7 +74,7 @@ def looks_of(run: Run, records=None) -> dict:
         for p in (run.folder / "evaluation").glob("*.json")
         if '"in_ledger"' not in p.read_text("utf-8", "replace")
     ]
-    group = run.group() if records is None else run.group_with(records)
+    group = run.group() if charged is None else charged
     return looks_facts(group.looks + len(old))
 
 

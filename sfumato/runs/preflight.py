@@ -23,7 +23,7 @@ from ..methods.inversion.controls import public_tokens
 from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
-from ..releases import prices_of, try_certificate, try_files
+from ..releases import CertificateFacts, prices_of, try_certificate, try_files
 from ..synthesis.dataset import write_dataset
 from ..synthesis.sampler import Sampling
 from ..training import KEEP, write_file
@@ -40,7 +40,7 @@ def preflight(
     run: Run,
     prepared: Prepared,
     images: int,
-    facts: dict,
+    facts: CertificateFacts,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> None:
     """Price every field of the certificate, keep the prices in the run folder, and try what comes
@@ -54,11 +54,8 @@ def preflight(
     """
     on_stage("trying what follows the charge")
     try:
-        facts = facts | {
-            "prices": keep_prices(run),
-            "conditions": facts["conditions"] | _choice(prepared),
-        }
-        try_certificate({name: value for name, value in facts.items() if name != "place"})
+        choice = _choice(prepared) or facts.selection
+        try_certificate(replace(facts, prices=keep_prices(run), selection=choice))
         _try_noise(prepared)
         _try_model(run, prepared, images)
     except SfumatoError:
@@ -92,15 +89,15 @@ def keep_prices(run: Run) -> dict:
     return prices
 
 
-def _choice(prepared: Prepared) -> dict:
+def _choice(prepared: Prepared) -> dict | None:
     """A choice of matrices in the place of the one that only the run's probe can make."""
     probe = prepared.plan.probe
     if probe is None:
-        return {}
+        return None
     scores = [0.0] * len(probe.groups)
     facts = {"selected": list(probe.best(scores)), "scores": scores}
     facts |= {"targets": list(prepared.adaptation.targets), "trainable": prepared.plan.trainable}
-    return {"selection": {"how": "private", "groups": list(probe.groups), **facts}}
+    return {"how": "private", "groups": list(probe.groups), **facts}
 
 
 def _try_noise(prepared: Prepared) -> None:

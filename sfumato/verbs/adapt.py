@@ -21,14 +21,15 @@ from ..planning.inputs import (
 )
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
+from ..releases import CertificateFacts
 from ..runs import budget
 from ..runs.execute import check_gradients, continue_run, open_run, train_run
+from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.inversion import Work
 from ..runs.lock import one_writer
 from ..runs.prepared import rebuild
 from ..training import Progress
-from .facts import _certificate_facts
 
 
 def adapt(
@@ -116,8 +117,8 @@ def adapt(
         prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
         check_gradients(prepared, on_stage)
 
-        def facts_of(run: Run, records) -> dict:
-            return _certificate_facts(run, records, prepared.ancestors)
+        def facts_of(run: Run, records) -> CertificateFacts:
+            return certificate_facts(run, records, prepared.ancestors)
 
         start = ranks.on_first_rank(
             lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage)

@@ -16,12 +16,13 @@ from ..errors import MachineError, SfumatoError
 from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, write_draft
 from ..runs.attempts import require_sealed
+from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.inversion import Drawing, public_side, report_controls
 from ..runs.preflight import lay_out_model
 from ..runs.prepared import shares_of
 from ..synthesis.dataset import Sampling, check_request, write_dataset
-from .facts import _certificate_facts, adapted_base
+from .facts import adapted_base
 
 
 def synthesize(
@@ -72,8 +73,15 @@ def synthesize(
     def seal(folder: Path, settings: dict) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
         beside = report_controls(public, run.model, drawing)
-        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
-        write_draft(folder, **facts, artefacts="images", settings=settings, controls=beside)
+        write_draft(
+            folder,
+            certificate_facts(run, keep_key=keep_key),
+            artefacts="images",
+            settings=settings,
+            controls=beside,
+            place=str(run.ledger_path),
+            run_folder=str(run.folder),
+        )
 
     write_dataset(
         base,
@@ -115,8 +123,14 @@ def export(
     try:
         lay_out_model(run.model, temporary)
         beside = report_controls(public_side(run), run.model)
-        facts = _certificate_facts(run, keep_key=keep_key) | {"run_folder": str(run.folder)}
-        write_draft(temporary, **facts, artefacts="model", settings={}, controls=beside)
+        write_draft(
+            temporary,
+            certificate_facts(run, keep_key=keep_key),
+            artefacts="model",
+            controls=beside,
+            place=str(run.ledger_path),
+            run_folder=str(run.folder),
+        )
         temporary.rename(output)
     except OSError as error:
         raise MachineError(

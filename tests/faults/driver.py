@@ -26,7 +26,15 @@ from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.ledger.notes import CheckpointMade
 from sfumato.privacy.plan import make_plan
-from sfumato.releases import build_privacy_json, consistency, finalise, folder, write_draft
+from sfumato.releases import (
+    CertificateFacts,
+    LedgerFacts,
+    build_privacy_json,
+    consistency,
+    finalise,
+    folder,
+    write_draft,
+)
 from sfumato.runs import budget
 from sfumato.runs.folder import Run
 from sfumato.training import Recipe, State, latest_checkpoint, write_checkpoint
@@ -71,12 +79,13 @@ def made_plan():
 
 
 PLAN = made_plan()
-CLAIM = build_privacy_json(
-    PLAN.to_json(),
-    ledger={"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0},
+FACTS = CertificateFacts(
+    plan=PLAN.to_json(),
+    ledger=LedgerFacts(head="ab" * 32, entries=1, attempts=1, replays=0),
     run_key_id="0",
     code_version="0",
 )
+CLAIM = build_privacy_json(FACTS)
 folder.build_privacy_json = lambda *_, **__: CLAIM  # pricing takes seconds and writes nothing
 folder.verify_privacy.check_privacy = lambda facts: []
 consistency.check_facts = lambda facts: []
@@ -109,15 +118,7 @@ def life(top: Path, tell) -> None:
     Image.new("RGB", (8, 8)).save(made / "train" / "a" / "000000.png")
     row = {"file_name": "train/a/000000.png", "label": "a", "prompt": "a", "seed": 1}
     (made / "metadata.jsonl").write_text(json.dumps(row) + "\n")
-    write_draft(
-        made,
-        plan=PLAN.to_json(),
-        ledger={},
-        run_key_id="0",
-        artefacts="images",
-        code_version="0",
-        settings={"n": 1},
-    )
+    write_draft(made, FACTS, artefacts="images", settings={"n": 1})
     run.certify(made / "synthesis.json", keep_key=False)
     tell("CERTIFY")
     finalise(made, top / "release")

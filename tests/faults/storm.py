@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -32,7 +33,13 @@ from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.privacy.ledger.witness import RunNote
 from sfumato.records import load_records
-from sfumato.releases import build_privacy_json, consistency, folder
+from sfumato.releases import (
+    CertificateFacts,
+    LedgerFacts,
+    build_privacy_json,
+    consistency,
+    folder,
+)
 from sfumato.runs import execute
 from sfumato.runs.folder import Run
 from sfumato.runs.prepared import rebuild
@@ -191,9 +198,11 @@ class Ground:
             **settings,
         )
         base = adapted_base(run)
-        facts = {"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0}
+        known = LedgerFacts(head="ab" * 32, entries=1, attempts=1, replays=0)
         certificate = build_privacy_json(
-            run.plan.to_json(), ledger=facts, run_key_id="0", code_version="0"
+            CertificateFacts(
+                plan=run.plan.to_json(), ledger=known, run_key_id="0", code_version="0"
+            )
         )
         prepared = rebuild(run.plan, run.options, None, run.start)
         self.settings = settings
@@ -205,10 +214,9 @@ class Ground:
         synthesize.adapted_base = lambda *_: base
         # Pricing takes seconds, writes nothing, and is another test's matter.
 
-        def claimed(*_, ledger: dict, run_key_id: str, **__) -> dict:
-            return certificate | {
-                "ledger": certificate["ledger"] | ledger | {"run_key_id": run_key_id}
-            }
+        def claimed(facts: CertificateFacts, settings=None) -> dict:
+            own = {"run_key_id": facts.run_key_id}
+            return certificate | {"ledger": certificate["ledger"] | asdict(facts.ledger) | own}
 
         folder.build_privacy_json = claimed
         folder.verify_privacy.check_privacy = lambda facts: []

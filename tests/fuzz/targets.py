@@ -221,12 +221,13 @@ def plans(place: Path) -> Target:
 
 def certificates(place: Path) -> Target:
     from sfumato.errors import SfumatoError
-    from sfumato.releases import build_privacy_json, verify
+    from sfumato.releases import CertificateFacts, LedgerFacts, build_privacy_json, verify
     from sfumato.runs import budget, certified
 
     plan = _plan()
-    known = {"head": "ab" * 32, "entries": 1, "attempts": 1, "replays": 0}
-    facts = build_privacy_json(plan.to_json(), ledger=known, run_key_id="0", code_version="0")
+    known = LedgerFacts(head="ab" * 32, entries=1, attempts=1, replays=0)
+    said = CertificateFacts(plan=plan.to_json(), ledger=known, run_key_id="0", code_version="0")
+    facts = build_privacy_json(said)
     text = json.dumps(facts | {"artefacts": {}}).encode()
     book = budget.open_ledger(place / "book" / "ledger.sqlite")
     release = place / "release"

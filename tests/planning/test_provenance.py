@@ -22,9 +22,11 @@ from sfumato.methods import METHODS, Prompts
 from sfumato.planning import provenance
 from sfumato.planning.provenance import require_public_place
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.notes import Made
 from sfumato.records import load_records
 from sfumato.runs import budget, certified
 from sfumato.runs.attempts import frozen_contents
+from sfumato.runs.facts import lineage
 from sfumato.runs.folder import Run
 from sfumato.synthesis.dataset import Sampling
 from sfumato.training import Performance
@@ -392,7 +394,7 @@ def test_the_control_of_an_exported_run_stays_private(world, tiny_base, tmp_path
 def test_models_of_older_ledgers_are_known_by_their_files(world, tiny_base, tmp_path, monkeypatch):
     """Rows of before hold a hash of the whole model and of each checkpoint's file."""
     monkeypatch.setattr("sfumato.runs.attempts.made_contents_of_files", lambda *_: [])
-    monkeypatch.setattr("sfumato.runs.attempts.keyed_contents", lambda *_: {})
+    monkeypatch.setattr("sfumato.runs.attempts.keyed_contents", lambda *_: Made())
     run = adapt(world / "public", tiny_base, tmp_path / "older", ledger=tmp_path / "ledger.sqlite")
     assert not any("tensors" in note for note in run.ledger.bodies("NOTE"))
     (newest,) = sorted((run.folder / "checkpoints").glob("*.safetensors"))[-1:]
@@ -531,7 +533,7 @@ def test_an_exported_adapter_goes_on(world, tmp_path):
     verbs.export(run, tmp_path / "out")
     second = adapt(world / "q", tmp_path / "out", tmp_path / "second", **said)
     verbs.release(tmp_path / "out")
-    assert [a["run"] for a in second.lineage] == [run.id]
+    assert [a["run"] for a in lineage(second)] == [run.id]
     images = verbs.synthesize(second, 3, tmp_path / "drawn", sampling=Sampling(steps=1))
     assert verbs.verify(verbs.release(images)).ok
     (tmp_path / "lone").mkdir()

@@ -14,7 +14,15 @@ import pytest
 from PIL import Image
 
 from sfumato.privacy import accounting, events
-from sfumato.releases import build_privacy_json, consistency, folder, prices, write_release
+from sfumato.releases import (
+    CertificateFacts,
+    LedgerFacts,
+    build_privacy_json,
+    consistency,
+    folder,
+    prices,
+    write_release,
+)
 
 SIGMA, RATE, STEPS, DELTA = 2.0, 0.05, 60, 1e-5
 CLASSES = ("cat", "dog")
@@ -24,10 +32,12 @@ LEDGER = {"head": "ab" * 32, "entries": 3, "attempts": 1, "replays": 0}
 @pytest.fixture(scope="session", autouse=True)
 def price_once():
     """Certificates are priced once for each set of facts."""
-    priced = cache(lambda text: build_privacy_json(**json.loads(text)))
+    known: dict[str, dict] = {}
 
-    def build(plan, **rest):
-        return json.loads(json.dumps(priced(json.dumps({"plan": plan, **rest}))))
+    def build(facts, settings=None):
+        text = repr((facts, settings))
+        known[text] = known.get(text) or build_privacy_json(facts, settings)
+        return json.loads(json.dumps(known[text]))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder, "build_privacy_json", build)
@@ -87,7 +97,10 @@ def make_plan(**changes) -> dict:
     return plan
 
 
-def facts(**changes) -> dict:
+def facts(
+    plan: dict | None = None, ledger: dict = LEDGER, conditions: dict | None = None, **changes
+) -> dict:
+    """Arguments of `write_draft` and `write_release`; `changes` of the facts or of the others."""
     settings = {
         "scheduler": "DPMSolverMultistepScheduler",
         "steps": 20,
@@ -97,16 +110,16 @@ def facts(**changes) -> dict:
         "resolution": 8,
         "class_shares": "uniform",
     }
-    return {
-        "plan": make_plan(),
-        "ledger": LEDGER,
-        "run_key_id": "0123456789abcdef",
-        "artefacts": "images",
-        "code_version": "0.1.0",
-        "conditions": {"base_data": "public glyphs"},
-        "settings": settings,
-        **changes,
-    }
+    said = {"run_key_id": "0123456789abcdef", "code_version": "0.1.0"}
+    said |= {"base_data": "public glyphs"} if conditions is None else conditions
+    said |= {name: changes.pop(name) for name in ("code_version", "prices") if name in changes}
+    own = CertificateFacts(plan=plan or make_plan(), ledger=LedgerFacts(**ledger), **said)
+    return {"facts": own, "artefacts": "images", "settings": settings, **changes}
+
+
+def certificate(arguments: dict) -> dict:
+    """The certificate that `write_draft` would make with these arguments."""
+    return build_privacy_json(arguments["facts"], arguments["settings"])
 
 
 def make_images(top: Path, table: str = "train/metadata.jsonl", n: int = 20) -> Path:
@@ -150,6 +163,7 @@ def kit() -> SimpleNamespace:
     return SimpleNamespace(
         plan=make_plan,
         facts=facts,
+        certificate=certificate,
         images=make_images,
         classes=CLASSES,
         ledger=LEDGER,

@@ -10,7 +10,7 @@ from sfumato.errors import SfumatoError
 from sfumato.privacy import events
 from sfumato.privacy.ledger.datasets import APART
 from sfumato.privacy.plan import make_plan as make_real_plan
-from sfumato.releases import build_privacy_json, certificate, prices, verify, write_release
+from sfumato.releases import certificate, prices, verify, write_release
 
 
 def test_certificate_carries_what_a_stranger_needs(kit, finished):
@@ -209,14 +209,9 @@ def test_settings_that_would_lie_are_refused(kit, tmp_path):
 def test_a_path_to_the_base_is_cut_to_its_name_and_extra_steps_are_billed(kit):
     plan = kit.plan(base="/home/alice/bases/letters", delta=0.002, unit="visit_id")
     more = [{**plan["events"][0], "steps": kit.steps + 6}, plan["events"][1]]
-    rest = {
-        k: v
-        for k, v in kit.facts(
-            plan=plan, ledger={**kit.ledger, "events": more, "attempts": 2}
-        ).items()
-        if k != "artefacts"
-    }
-    claim = build_privacy_json(rest.pop("plan"), **rest)
+    claim = kit.certificate(
+        kit.facts(plan=plan, ledger={**kit.ledger, "events": more, "attempts": 2})
+    )
     assert claim["conditions"]["base"] == "letters" and "alice" not in json.dumps(claim)
     assert (
         claim["mechanism"]["billed_steps"] == kit.steps + 6 and claim["epsilon"] > plan["epsilon"]
@@ -271,9 +266,5 @@ def test_a_real_plan_makes_a_release(kit, tmp_path):
     assert verify(out).ok and claim["epsilon"] == plan.epsilon
     assert claim["mechanism"]["billed_steps"] == kit.steps + plan.retry_steps
     with pytest.raises(SfumatoError, match="bills less"):
-        build_privacy_json(
-            plan.to_json(),
-            ledger={**kit.ledger, "events": plan.to_json()["events"][:1]},
-            run_key_id="",
-            code_version="",
-        )
+        less = {**kit.ledger, "events": plan.to_json()["events"][:1]}
+        kit.certificate(kit.facts(plan=plan.to_json(), ledger=less))

@@ -14,7 +14,6 @@ from PIL import Image, PngImagePlugin
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import (
-    build_privacy_json,
     finalise,
     folder,
     verify,
@@ -380,7 +379,7 @@ class FullDisk:
 def test_a_failing_disk_leaves_no_release_and_the_draft_whole(kit, tmp_path, monkeypatch, in_place):
     source = kit.images(tmp_path / "s", n=4)
     arguments = kit.facts(settings=None)
-    claim = build_privacy_json(**{k: v for k, v in arguments.items() if k != "artefacts"})
+    claim = kit.certificate(arguments)
     monkeypatch.setattr(folder, "build_privacy_json", lambda *a, **k: claim)
     monkeypatch.setattr(folder.verify_privacy, "check_privacy", lambda facts: [])
     monkeypatch.setattr("sfumato.releases.consistency.check_facts", lambda facts: [])

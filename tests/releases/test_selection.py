@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -40,8 +41,7 @@ def probed(kit, expected=200.0, **changes):
 
 
 def certificate(facts):
-    facts.pop("artefacts")
-    return build_privacy_json(facts.pop("plan"), **facts)
+    return build_privacy_json(facts["facts"], facts["settings"])
 
 
 def holds(made):
@@ -88,13 +88,12 @@ def test_the_verifier_sees_every_change(kit):
 
 def test_a_probe_that_is_not_paid_for_or_not_finished_is_refused(kit):
     facts = probed(kit)
+    plan = facts["facts"].plan
+    unpaid = kit.plan(**{**plan, "events": plan["events"][1:], "epsilon": None})
     with pytest.raises(SfumatoError, match="do not pay"):
-        unpaid = kit.plan(
-            **{**facts["plan"], "events": facts["plan"]["events"][1:], "epsilon": None}
-        )
-        certificate({**facts, "plan": unpaid})
+        certificate({**facts, "facts": replace(facts["facts"], plan=unpaid)})
     with pytest.raises(SfumatoError, match="not in the ledger"):
-        certificate({**probed(kit), "conditions": {"selection": None}})
+        certificate({**facts, "facts": replace(facts["facts"], selection=None)})
 
 
 def test_a_free_choice_is_told_too(kit):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from sfumato import verbs
 from sfumato.compute import fingerprint, ranks
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import Interval
 from sfumato.runs import attempts, execute
 from sfumato.runs.folder import Run
@@ -119,10 +121,10 @@ def test_steps_that_cannot_be_noted_are_not_run(run, tiny_images, monkeypatch):
     monkeypatch.setattr(execute, "train", lambda *_, **__: ran.append(1))
     right = Run.record
 
-    def full(self, kind, body):
-        if "interval" in body:
+    def full(self, entry):
+        if isinstance(entry, Interval):
             raise LedgerFault("the disk is full")
-        right(self, kind, body)
+        right(self, entry)
 
     monkeypatch.setattr(Run, "record", full)
     with pytest.raises(LedgerFault):
@@ -215,15 +217,28 @@ def test_an_attempt_of_an_older_version_is_billed_as_before_or_more(run, monkeyp
     """It noted no intervals: one checkpoint interval beyond the last checkpoint, or everything
     where it ended with a model.
     """
-    begun = {"from_step": 0, "fingerprint": {"code": "old"}}
+    begun = {"from_step": 0, "billed": 0, "salt": "", "data": "", "fingerprint": {"code": "old"}}
     notes = [{"checkpoint": 3, "attempt": 0, "sha256": "0"}]
-    ledger = SimpleNamespace(bodies=lambda kind: {"ATTEMPT": [begun], "NOTE": notes}[kind])
+
+    def entries(sort):
+        bodies = {"ATTEMPT": [begun], "NOTE": notes}[sort.KIND]
+        return [sort.of_body(body) for body in bodies if sort.is_in(sort.KIND, body)]
+
+    ledger = SimpleNamespace(entries=entries)
     old = SimpleNamespace(plan=run.plan, options=run.options, ledger=ledger)
     assert attempts.reached(old, 0) == 6
     notes.append({"model": "0", "attempt": 0})
     assert attempts.reached(old, 0) == 7
     notes[:] = []
     assert attempts.reached(old, 0) == 3
+
+
+def noted_instead(monkeypatch, run, attempt: Attempt) -> None:
+    real = run.ledger.entries
+    monkeypatch.setattr(
+        "sfumato.privacy.ledger.runs.RunLedger.entries",
+        lambda self, sort: [attempt] if sort is Attempt else real(sort),
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,13 +263,9 @@ def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch,
             execute.continue_run(run, records_of(tiny_images, run), False)
         return
     elif name in ("micro_batch", "strategies"):
-        begun = dict(run.ledger.bodies("ATTEMPT")[0])
-        begun["fingerprint"] = {**begun["fingerprint"], name: "other"}
-        real = run.ledger.bodies
-        monkeypatch.setattr(
-            "sfumato.privacy.ledger.ledger.RunLedger.bodies",
-            lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind),
-        )
+        begun = run.ledger.entries(Attempt)[0]
+        other = {**begun.fingerprint, name: "other"}
+        noted_instead(monkeypatch, run, replace(begun, fingerprint=other))
     else:
         other = {**fingerprint.numerics(), name: "other"}
         monkeypatch.setattr(fingerprint, "numerics", lambda: other)
@@ -263,15 +274,9 @@ def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch,
 
 
 def test_a_run_of_a_version_that_noted_less_is_no_free_replay(run, tiny_images, monkeypatch):
-    begun = dict(run.ledger.bodies("ATTEMPT")[0])
-    begun["fingerprint"] = {
-        k: begun["fingerprint"][k] for k in ("code", "versions", "precision", "engine")
-    }
-    real = run.ledger.bodies
-    monkeypatch.setattr(
-        "sfumato.privacy.ledger.ledger.RunLedger.bodies",
-        lambda self, kind: [begun] if kind == "ATTEMPT" else real(kind),
-    )
+    begun = run.ledger.entries(Attempt)[0]
+    less = {k: begun.fingerprint[k] for k in ("code", "versions", "precision", "engine")}
+    noted_instead(monkeypatch, run, replace(begun, fingerprint=less))
     with pytest.raises(SfumatoError, match="threads.*--new-attempt"):
         execute.continue_run(run, records_of(tiny_images, run), False)
 

@@ -15,6 +15,7 @@ from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
 from sfumato.runs import budget
+from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run, code_version
 
 OPTIONS = {
@@ -203,14 +204,11 @@ def test_the_charge_is_the_plans_and_comes_first(run):
     run.charge(RECORDS)
     run.require_charge()
     salt = run.begin(RECORDS, 0)
-    facts = run.ledger_facts()
-    assert facts["events"] == json.loads((run.folder / "plan.json").read_text())["events"]
-    assert (facts["attempts"], facts["replays"]) == (1, 0) and facts[
-        "head"
-    ] == run.ledger.ledger.head
-    assert [c["run"] for c in facts["charges"]] == [run.id] and facts[
-        "total_epsilon"
-    ] == run.plan.epsilon
+    facts = ledger_facts(run)
+    assert facts.events == json.loads((run.folder / "plan.json").read_text())["events"]
+    assert (facts.attempts, facts.replays) == (1, 0) and facts.head == run.ledger.ledger.head
+    assert [c["run"] for c in facts.charges] == [run.id]
+    assert facts.total_epsilon == run.plan.epsilon
     assert run.ledger.bodies("ATTEMPT")[0]["salt"] == salt and len(salt) == 32
     with pytest.raises(SfumatoError, match="charged once"):
         run.charge(RECORDS)
@@ -220,8 +218,8 @@ def test_a_second_run_on_the_same_images_adds_up_to_the_cap(run, plan, tmp_path,
     run.charge(RECORDS)
     second = Run.create(tmp_path / "second", plan, OPTIONS, ledger)
     second.charge(RECORDS)
-    together = second.ledger_facts()["total_epsilon"]
-    assert plan.epsilon < together < 2 * plan.epsilon and len(second.ledger_facts()["charges"]) == 2
+    together = ledger_facts(second).total_epsilon
+    assert plan.epsilon < together < 2 * plan.epsilon and len(ledger_facts(second).charges) == 2
     budget.set_cap(ledger, RECORDS.fingerprints, together)
     third = Run.create(tmp_path / "third", plan, OPTIONS, ledger)
     with pytest.raises(SfumatoError, match=f"the cap on these images is epsilon {together:g}"):

@@ -15,6 +15,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy.ledger.datasets import APART, MIXED
 from sfumato.records import load_records
 from sfumato.runs import budget, execute
+from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run
 from sfumato.training import Performance
 
@@ -69,8 +70,8 @@ def pictures(tiny_images):
 
 
 def total(run):
-    facts = run.ledger_facts()
-    return len(facts["charges"]), facts["total_epsilon"], facts["no_total"]
+    facts = ledger_facts(run)
+    return len(facts.charges), facts.total_epsilon, facts.no_total
 
 
 def test_another_partition_has_no_total_and_is_refused_under_a_cap(charge, pictures, tmp_path):

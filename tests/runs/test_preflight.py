@@ -24,7 +24,7 @@ def steady_ground(monkeypatch):
     monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
-    monkeypatch.setattr("sfumato.verbs.facts.code_version", lambda: "0+test")
+    monkeypatch.setattr("sfumato.runs.facts.code_version", lambda: "0+test")
 
 
 @pytest.fixture

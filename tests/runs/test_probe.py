@@ -27,9 +27,9 @@ from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.random.sampling import poisson
 from sfumato.runs import budget, execute
 from sfumato.runs import probe as probing
+from sfumato.runs.facts import certificate_facts
 from sfumato.runs.folder import Run
 from sfumato.training import LatentData, Performance, UnitBatch
-from sfumato.verbs.facts import _certificate_facts
 
 torch.set_num_threads(1)
 KEY = RunKey(bytes(range(32)))
@@ -212,7 +212,7 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
     held = load_file(run.model / "pytorch_lora_weights.safetensors")
     adapted = {name.removeprefix("unet.").rpartition(".lora")[0] for name in held}
     assert adapted == set(facts["selected"])  # L24: selected = adapted, to_out.0 included
-    public = _certificate_facts(run)["conditions"]["selection"]
+    public = certificate_facts(run).selection
     assert public["how"] == "private" and public["scores"] == facts["scores"]
     assert json.loads((run.folder / "plan.json").read_text())["probe"]["keep"] == 5
 

@@ -21,6 +21,7 @@ from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.random.keys import RunKey
 from sfumato.records import RecordSet, load_records
 from sfumato.runs import budget, execute
+from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run
 from sfumato.synthesis.dataset import Sampling
 from sfumato.training import Performance
@@ -212,8 +213,8 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     assert second.plan.delta == first.plan.delta, (
         "only equal deltas add up, so the first one is taken"
     )
-    total = second.ledger_facts()["total_epsilon"]
-    assert total > first.plan.epsilon and [c["run"] for c in second.ledger_facts()["charges"]] == [
+    total = ledger_facts(second).total_epsilon
+    assert total > first.plan.epsilon and [c["run"] for c in ledger_facts(second).charges] == [
         first.id,
         second.id,
     ]
@@ -264,8 +265,8 @@ def test_a_stopped_run_replays_to_the_same_bits(tiny_images, settings, finished,
         "attempt": 0,
         "from_step": 3,
     }
-    assert run.ledger_facts()["events"] == finished.ledger_facts()["events"]
-    assert run.ledger_facts()["replays"] == 1
+    assert ledger_facts(run).events == ledger_facts(finished).events
+    assert ledger_facts(run).replays == 1
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -402,8 +403,7 @@ def test_a_new_attempt_is_paid_from_the_reserve(broken, tiny_images, tmp_path, m
     assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 2
     run = resume(broken, tiny_images, new_attempt=True)  # the third and last that the reserve pays
     assert (
-        kinds(run) == [*KINDS, "ATTEMPT", "ATTEMPT", "ATTEMPT"]
-        and run.ledger_facts()["attempts"] == 4
+        kinds(run) == [*KINDS, "ATTEMPT", "ATTEMPT", "ATTEMPT"] and ledger_facts(run).attempts == 4
     )
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))
     assert not same_weights(run, resume(twin, tiny_images))  # fresh draws
@@ -476,7 +476,7 @@ def test_only_the_runs_own_model_leaves(finished, tmp_path, what):
 
 def test_the_certificate_names_the_code_that_trained(finished, tmp_path, monkeypatch):
     run = copied(finished, tmp_path / "run")
-    monkeypatch.setattr("sfumato.verbs.facts.code_version", lambda: "0+later")
+    monkeypatch.setattr("sfumato.runs.facts.code_version", lambda: "0+later")
     draft = json.loads((verbs.export(run, tmp_path / "out") / "synthesis.json").read_text())[
         "certificate"
     ]

@@ -1,0 +1,130 @@
+"""What the certificate of a run is built from: before the charge, and after the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..privacy import events as dp_events
+from ..privacy.ledger.datasets import Group, inherited_charges
+from ..privacy.ledger.entries import Attempt, Charge, Charged, Replayed, TakenAsPublic
+from ..privacy.ledger.notes import Audited
+from ..releases import CertificateFacts, LedgerFacts
+from . import budget
+from .folder import Run, code_version
+from .inversion import exact_controls
+from .looks import looks_of, selections_of
+from .preflight import kept_prices
+
+if TYPE_CHECKING:
+    from ..records import RecordSet
+
+
+def certificate_facts(
+    run: Run,
+    records: RecordSet | None = None,
+    ancestors: Sequence[dict] = (),
+    *,
+    keep_key: bool = False,
+) -> CertificateFacts:
+    """What the certificate of a run says.
+
+    Args:
+        run: The run.
+        records: Before the charge, the images that it will be charged for: then the facts are as
+            if it were. None for a run that is charged.
+        ancestors: Before the charge, the runs that base and public images come from.
+        keep_key: Whether the run key outlives the certificate.
+    """
+    internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json"))
+    charged = None if records is None else group_with(run, records, ancestors)
+    return CertificateFacts(
+        plan=run.plan.to_json(),
+        ledger=ledger_facts(run, charged),
+        prices=kept_prices(run),
+        run_key_id=run.key_id,
+        code_version=code_version(),
+        base=run.plan.base,
+        base_digest=run.plan.base_digest,
+        not_private=internal + exact_controls(run),
+        selection=run.selection,
+        looks=looks_of(run, charged),
+        selections=selections_of(run.ledger.ledger, run.id),
+        key_kept=keep_key,
+        audit=run.audit,
+        audits_failed=sum(not audited.passed for audited in run.ledger.entries(Audited)),
+        public_inputs=run.ledger.entries(TakenAsPublic),
+        lineage=lineage(run),
+        **run.options["statements"],
+    )
+
+
+def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
+    """What the certificate says of the ledger; before the charge, of the group that it would make
+    (`group_with`).
+    """
+    rows, group = run.ledger, run.group() if charged is None else charged
+    total = budget.cost(group) if len(group.charges) > 1 else run.plan.epsilon
+    said = ("run", "epsilon", "events")
+    return LedgerFacts(
+        head=rows.ledger.head,
+        entries=len(rows.ledger.rows),
+        attempts=rows.attempts,
+        replays=len(rows.entries(Replayed)),
+        trained_by=sorted({attempt.fingerprint["code"] for attempt in rows.entries(Attempt)}),
+        events=rows.charged_events() or dp_events.to_json(run.plan.events),
+        run=run.id,
+        charges=[{name: charge[name] for name in said} for charge in group.charges],
+        total_epsilon=total if math.isfinite(total) else None,
+        no_total=group.unclear,
+        # Charged before the ledger kept files and units: of those runs it knows pictures by their
+        # pixels alone.
+        known_by_pixels=sum(
+            "listing" not in charge and "ancestor" not in charge for charge in group.charges
+        ),
+        cap=group.cap,
+        data_sets=len(group.datasets),
+        resets=rows.ledger.resets,
+        file_systems=rows.ledger.file_systems,
+    )
+
+
+def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict] = ()) -> Group:
+    """The group that a charge on these records, with these ancestors, would make, with that charge
+    in it.
+    """
+    book = run.ledger.ledger
+    try:
+        manifest = book.identify(records.fingerprints, **records.marks)
+        known = book.group(manifest)
+    except ValueError as error:
+        raise budget.in_words(error) from error
+    asked = Charge(**run.cost(), lineage=list(ancestors) or None)
+    own = {"run": run.id, "listing": manifest.listing, **asked.to_body()}
+    charges = (*known.charges, own, *inherited_charges([own]))
+    return replace(
+        known,
+        datasets=known.datasets | {manifest.id},
+        charges=charges,
+        adaptive=known.adaptive or known.released or bool(ancestors),
+        unclear=book.datasets.unclear(charges, manifest),
+    )
+
+
+def lineage(run: Run) -> list[dict]:
+    """The runs that base and public images come from, as the certificate names them; none before
+    the charge. `counted`: whether the total holds their cost.
+    """
+    charges = run.ledger.entries(Charged)
+    if not charges:
+        return []
+    counted = {charge["run"] for charge in run.group().charges}
+    said = ("run", "owner", "through", "epsilon", "delta", "unit", "relation")
+    said += ("head", "draft", "certificate")
+    return [
+        {name: a[name] for name in said if a.get(name) is not None}
+        | {"counted": a["run"] in counted}
+        for a in charges[0].lineage or ()
+    ]
