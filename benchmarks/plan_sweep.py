@@ -30,6 +30,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import CLIPPINGS, Plan, make_plan
+from sfumato.privacy.request import Request
 from sfumato.releases import (
     CertificateFacts,
     LedgerFacts,
@@ -229,7 +230,7 @@ def facts_of(plan: Plan) -> CertificateFacts:
 def try_plan(arguments: dict) -> tuple[str, str]:
     """("released", left out), ("refused" before the charge, why) or ("failed" after it, why)."""
     try:
-        plan = make_plan(**arguments)
+        plan = make_plan(Request(**arguments))
     except ValueError as error:
         return "refused", str(error)
     facts = facts_of(plan)

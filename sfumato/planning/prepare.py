@@ -18,6 +18,7 @@ from ..errors import SfumatoError
 from ..methods import METHODS, TOKEN_METHODS, Adaptation
 from ..methods.prompts import TOKEN, choose_prompts
 from ..privacy.plan import make_plan
+from ..privacy.request import Request
 from ..runs.prepared import Prepared, seeded
 from ..training import Performance, Recipe
 from .facts import PublicFacts, require_clear_units, require_list
@@ -177,7 +178,7 @@ def prepare(
             probe, expected_batch_size=min(probe.expected_batch_size, float(facts.n_units))
         )
     try:
-        plan = make_plan(
+        request = Request(
             method=method,
             unit=facts.unit_column or "record",
             n_units=facts.n_units,
@@ -215,6 +216,7 @@ def prepare(
             probe_share=adaptation.probe_share,
             aggregation=aggregation,
         )
+        plan = make_plan(request)
     except ValueError as error:
         raise SfumatoError(str(error)) from error
     options = {

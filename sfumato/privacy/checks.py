@@ -5,12 +5,9 @@ plan itself.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from sfumato.privacy import accounting
-
-if TYPE_CHECKING:
-    from sfumato.privacy.plan import Plan
+from sfumato.privacy.fields import Fields
 
 
 def large_delta(n_units: int) -> str:
@@ -27,7 +24,12 @@ def is_number(value: object) -> bool:
     return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def check_numbers(plan: Plan) -> None:
+def is_count(value: object, least: int = 1) -> bool:
+    """An int of `least` or more; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, int) and value >= least
+
+
+def check_numbers(plan: Fields) -> None:
     """ValueError unless every number of the plan lies in its range."""
     counts = dict.fromkeys(("n_units", "max_per_unit", "steps", "noise_draws"), 1)
     counts |= dict.fromkeys(("retry_steps", "trainable", "warmup_steps"), 0)
@@ -68,7 +70,7 @@ def check_numbers(plan: Plan) -> None:
         raise ValueError("the plan's epsilon must be a finite number: make the plan again")
 
 
-def check_words(plan: Plan) -> None:
+def check_words(plan: Fields) -> None:
     """ValueError unless every text of the plan is one, and the public lists fit together."""
     for name in ("method", "unit"):
         if not isinstance(getattr(plan, name), str) or not getattr(plan, name):
@@ -93,7 +95,7 @@ def check_words(plan: Plan) -> None:
         raise ValueError("one public prompt per class is needed: give as many prompts as classes")
 
 
-def check_aggregation(plan: Plan) -> None:
+def check_aggregation(plan: Fields) -> None:
     """ValueError unless a plan of one noisy sum says nothing of training."""
     rule, blocks = plan.aggregation.rule, plan.aggregation.blocks
     if plan.steps != 1 or plan.retry_steps or plan.probe is not None or plan.clipping != "flat":

@@ -7,77 +7,31 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
 from sfumato.privacy import accounting, checks, clipping, events
 from sfumato.privacy.events import Event
+from sfumato.privacy.fields import Fields
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.pricing import events_of, main_event, one_shot_events, price_after, probe_event
+from sfumato.privacy.request import GAMMAS, Request
 from sfumato.privacy.rounding import Rounding
 
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
-# The constants of the papers: one of a whole gradient (arXiv 2206.07136), one of a single matrix's
-# (arXiv 2605.30312).
-GAMMAS = {"normalised": 0.01, "per-group-normalised": 1e-4}
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 # fields that a plan which does not use them leaves out
 _LATER = ("probe", "clip_groups", "aggregation", "rounding")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run may do and what it costs; every field here counts as public. Made by `make_plan`,
-    never by hand.
+class Plan(Fields):
+    """What a run may do and what it costs. Made by `make_plan`, never by hand.
 
-    unit: "record" or the unit column; n_units: slots; expected_batch_size: the divisor B;
-    noise_draws: K; noise_multiplier: noise sd / sensitivity; retry_steps: further steps billed for
-    resumes; epsilon: the composed cost, rounded up to 3 decimals; probe: the noisy ranking that
-    decides what trains; trainable is then the most that can be chosen, and target_modules are the
-    candidates. clip_norm: what one unit adds at most, all groups together; clip_groups: how many
-    groups share it equally, None for one clip. aggregation: the run is one noisy sum of embeddings
-    (one "step" over all units, or a Poisson sample) and no training. rounding: the grid of the
-    training sums; None for an aggregation, and for plans from before there was one, which train no
-    more. Raises ValueError when the fields contradict each other, the events above all.
+    Raises ValueError when the fields contradict each other, the events above all.
     """
-
-    method: str
-    unit: str
-    relation: str
-    n_units: int
-    max_per_unit: int
-    classes: tuple[str, ...]
-    prompts: tuple[str, ...]
-    epsilon_target: float
-    delta: float
-    sampling_rate: float
-    expected_batch_size: float
-    steps: int
-    noise_draws: int
-    clip_norm: float
-    clipping: str
-    gamma: float | None
-    noise_multiplier: float
-    histogram_noise_multiplier: float | None
-    retry_steps: int
-    events: tuple[Event, ...]
-    epsilon: float
-    base: str
-    base_digest: str
-    trainable: int
-    learning_rate: float
-    warmup_steps: int
-    ema_decay: float
-    target_modules: tuple[str, ...]
-    rank: int | None
-    grid: float
-    opt_ins: tuple[str, ...] = ()
-    probe: Probe | None = None
-    clip_groups: int | None = None
-    aggregation: Aggregation | None = None
-    rounding: Rounding | None = None
 
     def __post_init__(self):
         checks.check_numbers(self)
@@ -244,151 +198,55 @@ class Plan:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def make_plan(
-    *,
-    method: str,
-    unit: str,
-    n_units: int,
-    max_per_unit: int,
-    classes: Sequence[str],
-    prompts: Sequence[str],
-    epsilon: float,
-    delta: float,
-    expected_batch_size: float,
-    steps: int,
-    noise_draws: int,
-    clip_norm: float | None,
-    base: str,
-    base_digest: str,
-    trainable: int,
-    learning_rate: float,
-    clipping: str = "flat",
-    clip_groups: int | None = None,
-    gamma: float | None = None,
-    relation: str = "zero-out",
-    histogram_noise_multiplier: float | None = None,
-    retry_fraction: float = 0.0,
-    warmup_steps: int = 0,
-    ema_decay: float = 0.0,
-    target_modules: Sequence[str] = (),
-    rank: int | None = None,
-    grid: float | None = None,
-    allow_large_delta: bool = False,
-    probe: Probe | None = None,
-    probe_share: float = 0.02,
-    aggregation: Aggregation | None = None,
-) -> Plan:
-    """Validate, list every event, solve for the training noise on the composed cost, and freeze it
-    all.
+def make_plan(request: Request) -> Plan:
+    """List every event, solve for the training noise on the composed cost, and freeze it all.
 
-    retry_fraction: share of steps billed on top, so that a run may be resumed (retry_steps = its
-    ceiling in steps). grid: default 1e-4, 1e-3 above epsilon 20. clip_norm: None with normalised
-    clipping, per group or not; clip_groups: the number of groups of per-group clipping. delta >= 1
-    / n_units needs allow_large_delta=True, which is recorded as the opt-in "large-delta". probe: a
-    ranking to pay for; where it has no noise multiplier it gets the least with which training needs
-    at most `probe_share` more noise than without it. Raises ValueError (rule and cure in one line)
-    for bad input or a target that cannot be met. Calibration after composing everything: arXiv
-    2207.04380 (PLD); K draws averaged before one clip: arXiv 2210.09929.
+    Calibration after composing everything: arXiv 2207.04380 (PLD); K draws averaged before one
+    clip: arXiv 2210.09929.
+
+    Args:
+        request: What is asked for.
+
+    Raises:
+        ValueError: Bad input, or a target that cannot be met; rule and cure in one line.
     """
-    epsilon, delta = accounting.check_epsilon(epsilon), accounting.check_delta(delta)
-    if isinstance(n_units, bool) or not isinstance(n_units, int) or n_units < 1:
-        raise ValueError("n_units must be an integer >= 1: it is the public number of units")
-    if not checks.is_number(expected_batch_size) or not 0 < expected_batch_size <= n_units:
-        raise ValueError(
-            f"expected_batch_size must lie above 0 and at most n_units ({n_units}): lower it"
-        )
-    if not checks.is_number(retry_fraction) or not 0 <= retry_fraction <= 1:
-        raise ValueError(
-            "retry_fraction must lie in [0, 1]: 0.05 pays for one resume every twentieth of the run"
-        )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError("steps must be an integer >= 1")
-    if clipping in GAMMAS:
-        clip_norm = 1.0 if clip_norm is None else clip_norm
-        gamma = GAMMAS[clipping] if gamma is None else gamma
-    elif clip_norm is None:
-        raise ValueError(f"{clipping} clipping needs a clip_norm: try 1.0")
-    if delta >= 1 / n_units and not allow_large_delta:
-        raise ValueError(checks.large_delta(n_units))
-    if histogram_noise_multiplier is not None and not (
-        checks.is_number(histogram_noise_multiplier) and histogram_noise_multiplier > 0
-    ):
-        raise ValueError(
-            "histogram_noise_multiplier must be a finite number > 0: try 25, or leave the"
-            " histogram out"
-        )
-    rate, total = expected_batch_size / n_units, steps + math.ceil(steps * retry_fraction)
-    draft = partial(
-        Plan,
-        method=method,
-        unit=unit,
-        relation=relation,
-        n_units=n_units,
-        max_per_unit=max_per_unit,
-        classes=tuple(classes),
-        prompts=tuple(prompts),
-        epsilon_target=epsilon,
-        delta=delta,
-        sampling_rate=rate,
-        expected_batch_size=expected_batch_size,
-        steps=steps,
-        noise_draws=noise_draws,
-        clip_norm=clip_norm,
-        clipping=clipping,
-        gamma=gamma,
-        clip_groups=clip_groups,
-        histogram_noise_multiplier=histogram_noise_multiplier,
-        retry_steps=total - steps,
-        base=base,
-        base_digest=base_digest,
-        trainable=trainable,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        ema_decay=ema_decay,
-        target_modules=tuple(target_modules),
-        rank=rank,
-        aggregation=aggregation,
-        opt_ins=("large-delta",) if delta >= 1 / n_units else (),
-        grid=(
-            (accounting.CERTIFICATE_GRID if epsilon <= 20 else accounting.PLANNING_GRID)
-            if grid is None
-            else grid
-        ),
-    )
+    asked, draft = request, partial(Plan, **request.terms())
+    rate, total = asked.sampling_rate, asked.steps + asked.retry_steps
+    last = partial(main_event, asked.aggregation is not None, rate, steps=total)
     # Calibration takes seconds, so every other rule is checked first, on a plan without a price.
-    tried = probe and replace(probe, noise_multiplier=probe.noise_multiplier or 1.0)
-    one_shot = one_shot_events(histogram_noise_multiplier, tried, n_units)
-    last = partial(main_event, aggregation is not None, rate, steps=total)
+    tried = asked.probe and replace(
+        asked.probe, noise_multiplier=asked.probe.noise_multiplier or 1.0
+    )
+    one_shot = one_shot_events(asked.histogram_noise_multiplier, tried, asked.n_units)
     checked = draft(noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, last(1.0)))
-    if aggregation is None:
-        draft = partial(draft, rounding=Rounding.of(checked.clip().sensitivity, trainable))
-    if probe is not None:
-        if not checks.is_number(probe_share) or not 0 < probe_share <= 1:
-            raise ValueError(
-                "probe_share must lie in (0, 1]: 0.02 lets the training noise rise by 2 %"
-            )
-        others = one_shot_events(histogram_noise_multiplier, None, n_units)
-        before = accounting.calibrate(others, rate, total, epsilon, delta, relation, checked.grid)
-        probe = replace(probe, noise_before=before)
-        if probe.noise_multiplier is None:
-            training = last(before * (1 + probe_share))
-            noise = accounting.calibrate_probe(
-                others,
-                partial(probe_event, probe, n_units),
-                training,
-                epsilon,
-                delta,
-                relation,
-                checked.grid,
-            )
-            probe = replace(probe, noise_multiplier=noise)
-        one_shot, draft = (
-            one_shot_events(histogram_noise_multiplier, probe, n_units),
-            partial(draft, probe=probe),
-        )
+    if asked.aggregation is None:
+        rounding = Rounding.of(checked.clip().sensitivity, asked.trainable)
+        draft = partial(draft, rounding=rounding)
+    if asked.probe is not None:
+        probe = _calibrated_probe(asked, asked.probe, checked.grid, last)
+        one_shot = one_shot_events(asked.histogram_noise_multiplier, probe, asked.n_units)
+        draft = partial(draft, probe=probe)
     noise_multiplier = accounting.calibrate(
-        one_shot, rate, total, epsilon, delta, relation, checked.grid
+        one_shot, rate, total, checked.epsilon_target, asked.delta, asked.relation, checked.grid
     )
     all_events = (*one_shot, last(noise_multiplier))
-    reached = accounting.epsilon_of(all_events, delta, relation, checked.grid)
+    reached = accounting.epsilon_of(all_events, asked.delta, asked.relation, checked.grid)
     return draft(noise_multiplier=noise_multiplier, epsilon=reached, events=all_events)
+
+
+def _calibrated_probe(
+    asked: Request, probe: Probe, grid: float, last: Callable[[float], Event]
+) -> Probe:
+    """The probe with its noise, and with the noise that training would need without it."""
+    terms = (asked.epsilon, asked.delta, asked.relation, grid)
+    others = one_shot_events(asked.histogram_noise_multiplier, None, asked.n_units)
+    total = asked.steps + asked.retry_steps
+    before = accounting.calibrate(others, asked.sampling_rate, total, *terms)
+    probe = replace(probe, noise_before=before)
+    if probe.noise_multiplier is not None:
+        return probe
+    event = partial(probe_event, probe, asked.n_units)
+    training = last(before * (1 + asked.probe_share))
+    return replace(
+        probe, noise_multiplier=accounting.calibrate_probe(others, event, training, *terms)
+    )

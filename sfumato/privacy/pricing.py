@@ -8,17 +8,14 @@ import math
 from bisect import bisect_left
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Event, Gaussian, PoissonGaussian
+from sfumato.privacy.fields import Fields
 from sfumato.privacy.mechanisms.votes import Probe
 
-if TYPE_CHECKING:
-    from sfumato.privacy.plan import Plan
 
-
-def events_of(plan: Plan) -> tuple[Event, ...]:
+def events_of(plan: Fields) -> tuple[Event, ...]:
     """Every event that the plan's fields stand for, training or aggregation last."""
     last = main_event(
         plan.aggregation is not None,
@@ -58,7 +55,7 @@ def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
     return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
 
 
-def price_after(plan: Plan, steps: int) -> float:
+def price_after(plan: Fields, steps: int) -> float:
     """An upper estimate of epsilon after `steps` of the plan's paid training steps, from a table
     made once per plan.
     """

@@ -26,6 +26,7 @@ from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.ledger.notes import CheckpointMade
 from sfumato.privacy.plan import make_plan
+from sfumato.privacy.request import Request
 from sfumato.releases import (
     CertificateFacts,
     LedgerFacts,
@@ -55,26 +56,28 @@ shim.fault_seen.restype = ctypes.c_long
 def made_plan():
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     return make_plan(
-        method="lora",
-        unit="record",
-        n_units=100,
-        max_per_unit=1,
-        classes=("a",),
-        prompts=("a",),
-        epsilon=2.0,
-        delta=1e-3,
-        expected_batch_size=10,
-        steps=3,
-        noise_draws=1,
-        clip_norm=0.5,
-        base="base",
-        base_digest="0" * 64,
-        trainable=10,
-        learning_rate=1e-3,
-        warmup_steps=0,
-        ema_decay=0.9,
-        target_modules=("all",),
-        rank=None,
+        Request(
+            method="lora",
+            unit="record",
+            n_units=100,
+            max_per_unit=1,
+            classes=("a",),
+            prompts=("a",),
+            epsilon=2.0,
+            delta=1e-3,
+            expected_batch_size=10,
+            steps=3,
+            noise_draws=1,
+            clip_norm=0.5,
+            base="base",
+            base_digest="0" * 64,
+            trainable=10,
+            learning_rate=1e-3,
+            warmup_steps=0,
+            ema_decay=0.9,
+            target_modules=("all",),
+            rank=None,
+        )
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 from sfumato.privacy.plan import Plan, make_plan
+from sfumato.privacy.request import Request
 
 GIVEN = {
     "method": "attention",
@@ -37,7 +38,7 @@ GIVEN = {
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(**GIVEN, histogram_noise_multiplier=25.0, retry_fraction=0.05)
+    return make_plan(Request(**GIVEN, histogram_noise_multiplier=25.0, retry_fraction=0.05))
 
 
 def test_everything_is_composed_and_the_target_is_met(plan):
@@ -85,7 +86,7 @@ def test_live_price_errs_upwards_and_ends_at_the_plan(plan):
 
 
 def test_live_price_without_much_noise():
-    plan = make_plan(**GIVEN | {"epsilon": 10.0, "grid": 1e-2})
+    plan = make_plan(Request(**GIVEN | {"epsilon": 10.0, "grid": 1e-2}))
     assert plan.epsilon_after(0) == 0.0
     for steps in (1, 2, 4, 5, 9, 17, 60, 350):
         events = (PoissonGaussian(0.05, plan.noise_multiplier, steps),)
@@ -166,18 +167,20 @@ def test_other_json_is_refused(plan, edit):
 )
 def test_bad_input_gets_one_line(change, words):
     with pytest.raises(ValueError, match=words) as caught:
-        make_plan(**GIVEN | change)
+        make_plan(Request(**GIVEN | change))
     assert "\n" not in str(caught.value)
 
 
 def test_large_delta_is_recorded():
-    plan = make_plan(**GIVEN | {"delta": 1e-3}, allow_large_delta=True)
+    plan = make_plan(Request(**GIVEN | {"delta": 1e-3}, allow_large_delta=True))
     assert plan.opt_ins == ("large-delta",)
-    assert make_plan(**GIVEN, allow_large_delta=True).opt_ins == ()  # not needed, so not used
+    assert (
+        make_plan(Request(**GIVEN, allow_large_delta=True)).opt_ins == ()
+    )  # not needed, so not used
 
 
 def test_normalised_clipping_has_sensitivity_one():
-    plan = make_plan(**GIVEN | {"clipping": "normalised", "clip_norm": None})
+    plan = make_plan(Request(**GIVEN | {"clipping": "normalised", "clip_norm": None}))
     assert plan.signal_bound == 1.0 and plan.gamma == 0.01 and plan.clip().kind == "normalised"
 
 
@@ -185,9 +188,11 @@ def test_normalised_clipping_takes_no_clip_norm():
     """A C that the clip ignored and the noise used would make the noise too small by 1 / C."""
     for clip_norm in (0.5, 2.0):
         with pytest.raises(ValueError, match="sensitivity 1"):
-            make_plan(**GIVEN | {"clipping": "normalised", "clip_norm": clip_norm})
+            make_plan(Request(**GIVEN | {"clipping": "normalised", "clip_norm": clip_norm}))
 
 
 def test_replace_one_needs_twice_the_noise():
-    plan = make_plan(**GIVEN | {"relation": "replace-one", "expected_batch_size": 2000, "steps": 1})
+    plan = make_plan(
+        Request(**GIVEN | {"relation": "replace-one", "expected_batch_size": 2000, "steps": 1})
+    )
     assert plan.noise_multiplier == pytest.approx(2 * 3.7306, rel=1e-3)

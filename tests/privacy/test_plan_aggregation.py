@@ -13,6 +13,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.plan import Plan, make_plan
+from sfumato.privacy.request import Request
 
 AGGREGATION = Aggregation("clip", 2, 16, 1, "vocabulary", True, (75.0, 75.0))
 
@@ -38,7 +39,7 @@ def plan(**changes) -> Plan:
         "aggregation": AGGREGATION,
         "grid": 1e-3,
     }
-    return make_plan(**given | changes)
+    return make_plan(Request(**given | changes))
 
 
 def test_all_units_are_one_gaussian_at_the_analytic_sigma():

@@ -12,6 +12,7 @@ import pytest
 
 from sfumato.privacy.events import PoissonGaussian
 from sfumato.privacy.plan import Plan, make_plan
+from sfumato.privacy.request import Request
 
 FIELDS = {
     "method": "lora",
@@ -99,12 +100,12 @@ def test_made_plans():
         if k not in ("sampling_rate", "noise_multiplier", "retry_steps", "events", "epsilon_target")
     }
     given |= {"epsilon": 1.0, "grid": 1e-2}
-    plan = make_plan(**given | CLIPPED)
-    normalised = make_plan(**given | NORMALISED | {"clip_norm": None, "gamma": None})
+    plan = make_plan(Request(**given | CLIPPED))
+    normalised = make_plan(Request(**given | NORMALISED | {"clip_norm": None, "gamma": None}))
     assert (
         plan.noise_multiplier == normalised.noise_multiplier
         and plan.clip().sensitivity == pytest.approx(0.5)
     )
     assert (normalised.clip_norm, normalised.gamma, normalised.clip_groups) == (1.0, 1e-4, 7)
     with pytest.raises(ValueError, match="needs a clip_norm"):
-        make_plan(**given | CLIPPED | {"clip_norm": None})
+        make_plan(Request(**given | CLIPPED | {"clip_norm": None}))

@@ -14,6 +14,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import Plan, make_plan
+from sfumato.privacy.request import Request
 
 GROUPS = tuple(f"m{i}" for i in range(128))
 
@@ -53,7 +54,7 @@ def plan(**changes) -> Plan:
         "grid": 1e-3,
         "probe": probe(),
     }
-    return make_plan(**fields | changes)
+    return make_plan(Request(**fields | changes))
 
 
 @pytest.fixture(scope="module")

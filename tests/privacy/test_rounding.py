@@ -11,6 +11,7 @@ from fractions import Fraction
 import pytest
 
 from sfumato.privacy.plan import make_plan
+from sfumato.privacy.request import Request
 from sfumato.privacy.rounding import SLACK, Rounding
 
 from .test_plan import GIVEN
@@ -50,7 +51,7 @@ def test_the_bound_that_noise_is_counted_in_has_rho_in_it(sensitivity, trainable
 def test_the_grid_does_not_follow_noise_steps_or_the_number_of_units():
     """It would change with the price or the people, and stands beside neither."""
     grids = {
-        make_plan(**GIVEN | changes).rounding
+        make_plan(Request(**GIVEN | changes)).rounding
         for changes in ({}, {"epsilon": 1.5}, {"steps": 30}, {"n_units": 5000, "delta": 1e-5})
     }
     assert len(grids) == 1

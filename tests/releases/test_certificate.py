@@ -10,6 +10,7 @@ from sfumato.errors import SfumatoError
 from sfumato.privacy import events
 from sfumato.privacy.ledger.datasets import APART
 from sfumato.privacy.plan import make_plan as make_real_plan
+from sfumato.privacy.request import Request
 from sfumato.releases import certificate, prices, verify, write_release
 
 
@@ -229,28 +230,30 @@ def test_runs_on_other_images_of_a_unit_are_not_covered():
 
 def test_a_real_plan_makes_a_release(kit, tmp_path):
     plan = make_real_plan(
-        method="lora",
-        unit="visit_id",
-        n_units=1000,
-        max_per_unit=4,
-        classes=kit.classes,
-        prompts=kit.plan()["prompts"],
-        epsilon=2.0,
-        delta=kit.delta,
-        expected_batch_size=50,
-        steps=kit.steps,
-        noise_draws=2,
-        clip_norm=None,
-        clipping="normalised",
-        gamma=0.01,
-        base="letters",
-        base_digest="cd" * 32,
-        trainable=99,
-        learning_rate=1e-3,
-        rank=4,
-        grid=1e-3,
-        histogram_noise_multiplier=20.0,
-        retry_fraction=0.1,
+        Request(
+            method="lora",
+            unit="visit_id",
+            n_units=1000,
+            max_per_unit=4,
+            classes=kit.classes,
+            prompts=kit.plan()["prompts"],
+            epsilon=2.0,
+            delta=kit.delta,
+            expected_batch_size=50,
+            steps=kit.steps,
+            noise_draws=2,
+            clip_norm=None,
+            clipping="normalised",
+            gamma=0.01,
+            base="letters",
+            base_digest="cd" * 32,
+            trainable=99,
+            learning_rate=1e-3,
+            rank=4,
+            grid=1e-3,
+            histogram_noise_multiplier=20.0,
+            retry_fraction=0.1,
+        )
     )
     settings = {**kit.facts()["settings"], "class_shares": "noisy-histogram"}
     out = write_release(

@@ -14,6 +14,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
+from sfumato.privacy.request import Request
 from sfumato.runs import budget
 from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run, code_version
@@ -31,26 +32,28 @@ def plan():
         patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         return make_plan(
-            method="full",
-            unit="record",
-            n_units=100,
-            max_per_unit=1,
-            classes=("a", "b"),
-            prompts=("a", "b"),
-            epsilon=2.0,
-            delta=1e-3,
-            expected_batch_size=10,
-            steps=3,
-            noise_draws=1,
-            clip_norm=0.5,
-            base="base",
-            base_digest="0" * 64,
-            trainable=10,
-            learning_rate=1e-3,
-            warmup_steps=0,
-            ema_decay=0.9,
-            target_modules=("all",),
-            rank=None,
+            Request(
+                method="full",
+                unit="record",
+                n_units=100,
+                max_per_unit=1,
+                classes=("a", "b"),
+                prompts=("a", "b"),
+                epsilon=2.0,
+                delta=1e-3,
+                expected_batch_size=10,
+                steps=3,
+                noise_draws=1,
+                clip_norm=0.5,
+                base="base",
+                base_digest="0" * 64,
+                trainable=10,
+                learning_rate=1e-3,
+                warmup_steps=0,
+                ema_decay=0.9,
+                target_modules=("all",),
+                rank=None,
+            )
         )
 
 
