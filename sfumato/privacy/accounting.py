@@ -9,15 +9,16 @@ except to guess where a search should start.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Any, cast
 
 import dp_accounting
 import numpy as np
 from absl import logging as absl_logging
 from dp_accounting import NeighboringRelation, pld, rdp
-from scipy.optimize import brentq
+from scipy import optimize
 from scipy.special import log_ndtr
 
 from sfumato.privacy.events import Event, Gaussian, Laplace, PoissonGaussian
@@ -73,7 +74,7 @@ def check_epsilon(epsilon: float) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """RDP warns for each order it leaves out; the answer stays valid."""
     before = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)
@@ -227,7 +228,7 @@ def calibrate(
     low, high = bracket
     if low == high:
         return low
-    noise = brentq(lambda value: cost(value, coarse) - target, low, high, xtol=2e-5, rtol=1e-6)
+    noise = _root(lambda value: cost(value, coarse) - target, low, high, xtol=2e-5, rtol=1e-6)
 
     # The coarse grid errs upwards, so its answer is a little high; Newton steps in logarithms on
     # the fine grid bring it back.
@@ -249,7 +250,7 @@ def calibrate(
 def calibrate_probe(
     other_events: Sequence[Event],
     probe: Callable[[float], Event],
-    training: PoissonGaussian,
+    training: Event,
     epsilon: float,
     delta: float,
     relation: str = "zero-out",
@@ -317,7 +318,13 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
         high *= 2.0
     if gaussian_delta(low, epsilon) >= delta:
         return low
-    return float(brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, low, high, xtol=1e-12))
+    return _root(lambda mu: float(gaussian_delta(mu, epsilon)) - delta, low, high, xtol=1e-12)
+
+
+def _root(function: Callable[[float], float], low: float, high: float, **tolerance: float) -> float:
+    """Where the function is 0 (Brent's method)."""
+    solve = cast(Callable[..., Any], optimize.brentq)
+    return float(solve(function, low, high, **tolerance))
 
 
 def curve(
@@ -369,7 +376,7 @@ def attack_success(
     """
     pairs = np.array(curve(events, relation, 400, grid=grid, floor=1e-10))
     epsilon, delta = pairs[:, 0], pairs[:, 1]
-    bounds = {}
+    bounds: dict[str, float] = {}
     for rate in rates:
         first = np.exp(np.minimum(epsilon, 700.0)) * rate + delta
         second = 1.0 - np.exp(-epsilon) * (1.0 - delta - rate)

@@ -31,7 +31,7 @@ def is_count(value: object, least: int = 1) -> bool:
 
 def check_numbers(plan: Fields) -> None:
     """ValueError unless every number of the plan lies in its range."""
-    counts = dict.fromkeys(("n_units", "max_per_unit", "steps", "noise_draws"), 1)
+    counts: dict[str, int] = dict.fromkeys(("n_units", "max_per_unit", "steps", "noise_draws"), 1)
     counts |= dict.fromkeys(("retry_steps", "trainable", "warmup_steps"), 0)
     if plan.rank is not None:
         counts["rank"] = 1
@@ -97,16 +97,18 @@ def check_words(plan: Fields) -> None:
 
 def check_aggregation(plan: Fields) -> None:
     """ValueError unless a plan of one noisy sum says nothing of training."""
-    rule, blocks = plan.aggregation.rule, plan.aggregation.blocks
+    own = plan.aggregation
+    if own is None:
+        return
     if plan.steps != 1 or plan.retry_steps or plan.probe is not None or plan.clipping != "flat":
         raise ValueError(
             "an aggregation is one noisy sum: no steps, no retry reserve, no probe, flat clipping"
         )
-    if blocks != len(plan.classes) or plan.trainable != plan.aggregation.numbers:
+    if own.blocks != len(plan.classes) or plan.trainable != own.numbers:
         raise ValueError(
             "the aggregation has one block for each class, and its numbers are what is learned"
         )
     if plan.rounding is not None:
         raise ValueError("an aggregation has a grid of its own: leave the rounding out")
-    if rule == "unit" and plan.clip_norm != 1.0:
+    if own.rule == "unit" and plan.clip_norm != 1.0:
         raise ValueError("unit vectors have norm 1: leave clip_norm out")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 
 def _number(value: float, name: str, cure: str) -> float:
@@ -91,20 +92,20 @@ _TYPES = {"poisson_gaussian": PoissonGaussian, "gaussian": Gaussian, "laplace": 
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 
 
-def to_json(events: Iterable[Event]) -> list[dict]:
+def to_json(events: Iterable[Event]) -> list[dict[str, Any]]:
     """Events -> plain objects such as {"type": "gaussian", "noise_multiplier": 20.0, "count": 1},
     in order.
     """
     return [{"type": _NAMES[type(event)], **asdict(event)} for event in events]
 
 
-def from_json(items: Iterable[Mapping]) -> tuple[Event, ...]:
+def from_json(items: Iterable[Mapping[str, Any]]) -> tuple[Event, ...]:
     """The inverse of `to_json`; ValueError for an unknown type, a missing or unknown field, or a
     number out of range.
     """
-    events = []
+    events: list[Event] = []
     for item in items:
-        kind = _TYPES.get(item.get("type")) if isinstance(item, Mapping) else None
+        kind = _TYPES.get(str(item.get("type"))) if isinstance(item, Mapping) else None
         if kind is None:
             raise ValueError(f"unknown event type: use one of {', '.join(_TYPES)}")
         body = {name: value for name, value in item.items() if name != "type"}

@@ -10,13 +10,21 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from sfumato.privacy import accounting, checks, clipping, events
 from sfumato.privacy.events import Event
 from sfumato.privacy.fields import Fields
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
-from sfumato.privacy.pricing import events_of, main_event, one_shot_events, price_after, probe_event
+from sfumato.privacy.pricing import (
+    events_of,
+    main_event,
+    one_shot_events,
+    own_event,
+    price_after,
+    probe_event,
+)
 from sfumato.privacy.request import GAMMAS, Request
 from sfumato.privacy.rounding import Rounding
 
@@ -97,7 +105,7 @@ class Plan(Fields):
     @property
     def probe_event(self) -> Event | None:
         """What the probe costs, or None."""
-        return self.probe and probe_event(self.probe, self.n_units, self.probe.noise_multiplier)
+        return None if self.probe is None else own_event(self.probe, self.n_units)
 
     @property
     def signal_bound(self) -> float:
@@ -152,7 +160,7 @@ class Plan(Fields):
             )
         return epsilon
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
         body = {**asdict(self), "events": events.to_json(self.events)}
         # What a plan does not use is left out, so that plans from before it was known keep their
@@ -167,7 +175,7 @@ class Plan(Fields):
         )
 
     @classmethod
-    def from_json(cls, body: Mapping) -> Plan:
+    def from_json(cls, body: Mapping[str, Any]) -> Plan:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
         if not isinstance(body, Mapping) or {*body, *_LATER} != {
             field.name for field in fields(cls)

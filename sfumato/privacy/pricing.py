@@ -44,7 +44,7 @@ def one_shot_events(
     there are any.
     """
     paid = () if histogram is None else (Gaussian(histogram),)
-    return paid if probe is None else (*paid, probe_event(probe, n_units, probe.noise_multiplier))
+    return paid if probe is None else (*paid, own_event(probe, n_units))
 
 
 def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
@@ -53,6 +53,13 @@ def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
     """
     rate = probe.expected_batch_size / n_units
     return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
+
+
+def own_event(probe: Probe, n_units: int) -> Event:
+    """What a probe costs with its own noise, which a plan has set."""
+    if probe.noise_multiplier is None:
+        raise ValueError("the probe has no noise multiplier: make the plan again")
+    return probe_event(probe, n_units, probe.noise_multiplier)
 
 
 def price_after(plan: Fields, steps: int) -> float:
@@ -71,8 +78,10 @@ def _price_table(
 ) -> tuple[list[int], list[float]]:
     """Prices of the first t steps at 17 values of t from 0 to all, spaced evenly in sqrt(t)."""
     *one_shot, training = all_events
+    if not isinstance(training, PoissonGaussian):
+        raise ValueError("only training has a price by steps")
     at = sorted({math.ceil(training.steps * (i / 16) ** 2) for i in range(17)})
-    cost = []
+    cost: list[float] = []
     for steps in at:
         spent = (
             [PoissonGaussian(training.sampling_rate, training.noise_multiplier, steps)]

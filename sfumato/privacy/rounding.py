@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 # rho of every plan: measured with benchmarks/sensitivity.py and benchmarks/integer_sums.py. It
 # costs 0.8 % more noise.
@@ -80,12 +81,12 @@ class Rounding:
                 " n_units, or ask for less noise"
             )
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, body: Mapping) -> Rounding:
+    def from_json(cls, body: Mapping[str, Any]) -> Rounding:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
         if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
             raise ValueError("this is not a rounding of this version: make the plan again")

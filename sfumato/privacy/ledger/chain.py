@@ -8,11 +8,11 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sfumato.privacy.ledger.entries import Charged, Entry, Reset
 from sfumato.privacy.ledger.faults import LedgerError, OlderCopy, in_words
@@ -38,7 +38,7 @@ class Chain:
     them, the next transaction leaves a RESET row that says so. Raises LedgerError.
     """
 
-    def __init__(self, path: str | os.PathLike, key: LedgerKey, *, restored: bool = False):
+    def __init__(self, path: str | os.PathLike[str], key: LedgerKey, *, restored: bool = False):
         self.path, self.key = Path(path), key
         beside = HeadNote(self.path.with_name(self.path.name + ".head"))
         self._notes = [beside]
@@ -135,7 +135,7 @@ class Chain:
         the key.
         """
         with self.transaction():
-            if (now := format_of(self.db)) != self._format:
+            if (now := format_of(self.db)) != self._format or now is None:
                 raise LedgerError("another process upgraded the ledger just now: try again")
             make_tables(self.db, now)
             self.db.executemany(
@@ -205,7 +205,7 @@ class Chain:
                 self._add(whole_row(cells, len(self._rows), self.head, self.key, self._format))
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> Generator[None, None, None]:
         """All reading inside sees the file at one moment, whatever other processes write."""
         with in_words():
             self.db.execute("BEGIN")
@@ -215,7 +215,7 @@ class Chain:
             finally:
                 self.db.execute("COMMIT")
 
-    def read(self, query: str, values: Sequence) -> list[tuple]:
+    def read(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """What a query of the record table finds."""
         with in_words():
             return self.db.execute(query, values).fetchall()
@@ -230,7 +230,7 @@ class Chain:
             self.enter(Reset(rows=len(self._rows), missing=None, noted=(), unwitnessed=True))
 
     @contextlib.contextmanager
-    def transaction(self, *, resetting: bool = False) -> Iterator[None]:
+    def transaction(self, *, resetting: bool = False) -> Generator[None, None, None]:
         """One writer at a time; what is appended inside is durable together on leaving, or, after
         an exception, not at all.
         """
@@ -283,9 +283,11 @@ class Chain:
         """`append` of a typed entry."""
         return self.append(entry.KIND, run_id, entry.to_body(), attempt)
 
-    def append(self, kind: str, run_id: str, body: Mapping, attempt: int | None = None) -> Row:
+    def append(
+        self, kind: str, run_id: str, body: Mapping[str, Any], attempt: int | None = None
+    ) -> Row:
         """Add one row; inside `transaction` only. ValueError for numbers that are not finite."""
-        values = {
+        values: dict[str, Any] = {
             "seq": len(self._rows),
             "prev_hash": self.head,
             "kind": kind,

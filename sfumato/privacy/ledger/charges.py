@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.datasets import SAME, DataSets, Group, Manifest, inherited_charges
@@ -13,7 +14,7 @@ from sfumato.privacy.ledger.order import require_before
 from sfumato.privacy.ledger.public import PublicInputs
 from sfumato.privacy.ledger.rows import Row
 
-Price = Callable[[list[dict], bool], float]
+Price = Callable[[list[dict[str, Any]], bool], float]
 
 
 class OverBudget(LedgerError):
@@ -37,7 +38,7 @@ class Charges:
         self,
         run_id: str,
         manifest: Manifest,
-        body: Mapping,
+        body: Mapping[str, Any],
         price: Price,
         *,
         public: Sequence[tuple[str, Manifest]] = (),
@@ -52,7 +53,8 @@ class Charges:
         later ones were chosen after a release.
         """
         events = body.get("events")
-        if not (isinstance(events, list) and events and all(isinstance(e, dict) for e in events)):
+        listed = cast(list[Any], events) if isinstance(events, list) else []
+        if not (listed and all(isinstance(event, dict) for event in listed)):
             raise ValueError("a CHARGE row lists its events: give events.to_json(plan.events)")
         self.verify_records()  # a damaged table would forget images that were charged
         while True:
@@ -104,7 +106,9 @@ class Charges:
                 " --public-test), and nothing can protect them any more: leave them out"
             )
 
-    def _fitting(self, group: Group, body: dict, price: Price, manifest: Manifest) -> float | None:
+    def _fitting(
+        self, group: Group, body: dict[str, Any], price: Price, manifest: Manifest
+    ) -> float | None:
         """What the group will have cost; None where that cannot be stated or is not finite.
         OverBudget if it must not be.
         """

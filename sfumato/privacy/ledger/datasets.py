@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sfumato.privacy.ledger.chain import Chain, E
 from sfumato.privacy.ledger.entries import (
@@ -86,7 +87,7 @@ class Group:
     """
 
     datasets: frozenset[str]
-    charges: tuple[dict, ...]
+    charges: tuple[dict[str, Any], ...]
     cap: float | None
     released: bool
     adaptive: bool
@@ -94,19 +95,19 @@ class Group:
     looks: int = 0
 
     @property
-    def terms(self) -> dict | None:
+    def terms(self) -> dict[str, Any] | None:
         """Unit, relation and delta of the first charge; None before it. Relation and delta are
         those of every later one.
         """
         return {name: self.charges[0][name] for name in TERMS} if self.charges else None
 
 
-def inherited_charges(charges: Sequence[Mapping]) -> list[dict]:
+def inherited_charges(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the bases of these charges had cost other owners, each run once: such a base may come
     from the same images.
     """
     own = {charge.get("run") for charge in charges}
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for ancestor in (a for charge in charges for a in charge.get("lineage", ())):
         for charge in ancestor["charges"]:
             if charge["run"] not in own:
@@ -128,7 +129,7 @@ class DataSets:
         where set and listing are known, the set itself: JOIN rows name the others.
         """
         opened = {(known.dataset, known.listing or "") for known in self.chain.entries(Opened)}
-        own = {manifest.id} if manifest.id in {dataset for dataset, _ in opened} else set()
+        own: set[str] = {manifest.id} & {dataset for dataset, _ in opened}
         if own and (not manifest.listing or (manifest.id, manifest.listing) in opened):
             return frozenset(own)
         files = {file for _, file, _ in manifest.traces} - {b""}
@@ -176,7 +177,9 @@ class DataSets:
         if others := overlapping - {manifest.id}:
             self.chain.enter(Joined(dataset=manifest.id, others=sorted(others)))
 
-    def unclear(self, charges: Sequence[Mapping], coming: Manifest | None = None) -> str | None:
+    def unclear(
+        self, charges: Sequence[Mapping[str, Any]], coming: Manifest | None = None
+    ) -> str | None:
         """Why no total can be stated for these bodies of CHARGE rows, of which the last may be
         about `coming`; None where it can.
         """
@@ -205,7 +208,8 @@ class DataSets:
     def _traces(self, listing: str, coming: Manifest | None) -> Iterable[Trace]:
         if coming is not None and coming.listing == listing:
             return coming.traces
-        return self.chain.read("SELECT picture, file, unit FROM trace WHERE listing = ?", [listing])
+        query = "SELECT picture, file, unit FROM trace WHERE listing = ?"
+        return [(picture, file, unit) for picture, file, unit in self.chain.read(query, [listing])]
 
     def group(self, datasets: frozenset[str], before: int | None = None) -> Group:
         """These data sets and all that share an image or a unit with them, directly or through
@@ -262,8 +266,8 @@ class DataSets:
             )
         for key, copies, dataset in table:
             held.setdefault(dataset, []).append((key, copies))
-        for listing, *trace in more:
-            traces.setdefault(listing, []).append(tuple(trace))
+        for listing, picture, file, unit in more:
+            traces.setdefault(listing, []).append((picture, file, unit))
         opened = self.chain.entries(Opened)
         named = {known.dataset for known in opened}
         listed = {known.listing: known.dataset for known in opened if known.listing is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 
 
 class LedgerError(ValueError):
@@ -22,7 +22,7 @@ class OlderCopy(LedgerError):
 
 
 @contextlib.contextmanager
-def in_words() -> Iterator[None]:
+def in_words() -> Generator[None, None, None]:
     """SQLite's and the system's errors as LedgerError, without paths or values."""
     try:
         yield

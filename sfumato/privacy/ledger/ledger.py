@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sfumato.privacy.ledger import past
 from sfumato.privacy.ledger.chain import Chain
@@ -26,6 +27,7 @@ from sfumato.privacy.ledger.faults import LedgerError, OlderCopy
 from sfumato.privacy.ledger.formats import NEWEST
 from sfumato.privacy.ledger.notes import Begun
 from sfumato.privacy.ledger.order import EXPORTED
+from sfumato.privacy.ledger.partition import Trace
 from sfumato.privacy.ledger.public import PublicInput, PublicInputs
 from sfumato.privacy.ledger.rows import Row, canonical
 from sfumato.privacy.ledger.secret import load_key
@@ -49,7 +51,11 @@ class Ledger:
     """
 
     def __init__(
-        self, path: str | os.PathLike, *, restored: bool = False, allow_file_system: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        restored: bool = False,
+        allow_file_system: bool = False,
     ):
         self.path = path = Path(path).absolute()
         self.file_system = file_system(path)
@@ -107,7 +113,7 @@ class Ledger:
         return self.chain.key.id
 
     @property
-    def resets(self) -> list[dict]:
+    def resets(self) -> list[dict[str, Any]]:
         """How often an older copy was accepted: row, day, how many rows are known to be missing
         (None: unknown), and of which run.
         """
@@ -168,7 +174,7 @@ class Ledger:
                 known[kind, value] = self.keyed(kind + value)[:SHORT]
             return known[kind, value] if value else b""
 
-        traces = set()
+        traces: set[Trace] = set()
         for slot, key in enumerate(keyed):
             file, unit = (
                 short(b"file", files[slot] if files else b""),
@@ -198,7 +204,7 @@ class Ledger:
         self,
         run_id: str,
         manifest: Manifest,
-        body: Mapping,
+        body: Mapping[str, Any],
         price: Price,
         *,
         public: Sequence[PublicInput] = (),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.entries import Reset
@@ -69,7 +70,7 @@ def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
     with note.held():
         seen = note.read()
         older = _judge(chain, run_id, seen)
-        if older is None:
+        if older is None or seen is None:
             raise LedgerError(
                 f"there is nothing to reset: {folder} and the ledger know the same rows of the run"
             )
@@ -89,7 +90,7 @@ def _lost(had: int, noted: list[Head]) -> Reset:
     return Reset(rows=had, missing=missing, noted=[digest for _, digest in noted])
 
 
-def resets(chain: Chain) -> list[dict]:
+def resets(chain: Chain) -> list[dict[str, Any]]:
     """How often an older copy was accepted: row, day, how many rows are known to be missing (None:
     unknown), and of which run; and how often nothing outside the ledger's folder knew of its
     charges (`unwitnessed`), so that a copy could not have been told.

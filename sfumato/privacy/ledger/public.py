@@ -65,7 +65,7 @@ def _parts(text: str) -> dict[str, set[str]]:
     stand in it.
     """
     words = plain_words(text).split()
-    found = {"caption": {" ".join(words)}, "bare": {bare(text)}, "part": set()}
+    found: dict[str, set[str]] = {"caption": {" ".join(words)}, "bare": {bare(text)}, "part": set()}
     for start in range(len(words)):
         run = ""
         for end in range(start, min(len(words), start + LONGEST)):
@@ -88,7 +88,8 @@ def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]
     """What is remembered of captions, by the kind of key: as words, bare, and bare where a longer
     text may hold them.
     """
-    public, found = {"", *map(bare, beside)}, {"caption": set(), "bare": set(), "part": set()}
+    public = {"", *map(bare, beside)}
+    found: dict[str, set[str]] = {"caption": set(), "bare": set(), "part": set()}
     for text in set(captions):
         signs, words = bare(text), plain_words(text)
         if signs in public:
@@ -152,7 +153,8 @@ class PublicInputs:
     def _held(
         self, keys: Iterable[bytes], table: str, column: str = "hmac", where: str = "1"
     ) -> int:
-        keys, found = list(dict.fromkeys(keys)), set()
+        keys = list(dict.fromkeys(keys))
+        found: set[bytes] = set()
         for start in range(0, len(keys), PART):
             part = keys[start : start + PART]
             marks = ",".join("?" * len(part))

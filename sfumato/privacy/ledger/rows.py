@@ -9,6 +9,7 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.secret import LedgerKey
@@ -40,7 +41,7 @@ class Row:
     run_id: str
     attempt: int | None
     utc: str
-    body: dict
+    body: dict[str, Any]
     hash: str
     written: str = ""
 
@@ -57,24 +58,26 @@ def canonical(value: object) -> str:
         ) from error
 
 
-def hash_of(row: Mapping) -> str:
+def hash_of(row: Mapping[str, Any]) -> str:
     """SHA-256, hex, over the canonical JSON of a row without its `hash` and `written`."""
     covered = {k: v for k, v in row.items() if k not in ("hash", "written")}
     return hashlib.sha256(canonical(covered).encode("ascii")).hexdigest()
 
 
-def whole_row(cells: Sequence, number: int, head: str, key: LedgerKey, form: int) -> Row:
+def whole_row(cells: Sequence[Any], number: int, head: str, key: LedgerKey, form: int) -> Row:
     """The row that was read as number `number` from a file of format `form`, after the row whose
     hash is `head`. LedgerError where it is damaged, or was not written under the key.
     """
     *row, mac, written = cells
+    values: dict[str, Any] = {}
     # Typed by hand: SQLite would hand out a damaged cell as whatever it now looks like.
     try:
-        values = dict(zip(COLUMNS, row, strict=True))
+        values.update(zip(COLUMNS, row, strict=True))
         values["body"] = json.loads(values["body"])
         here = (values["seq"], values["prev_hash"], values["hash"])
         whole = here == (number, head, hash_of(values))
-        whole = whole and isinstance(values["body"], dict) and canonical(values["body"]) == row[6]
+        whole = whole and isinstance(values["body"], dict)
+        whole = whole and canonical(cast(object, values["body"])) == row[6]
     except (TypeError, ValueError, RecursionError):
         whole = False
     if not whole:

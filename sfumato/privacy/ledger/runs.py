@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sfumato.privacy.ledger import past
 from sfumato.privacy.ledger.chain import E
@@ -41,7 +42,7 @@ class RunLedger:
         self.ledger.chain.refresh()
         return tuple(self.ledger.chain.of_run(self.run_id))
 
-    def bodies(self, kind: str) -> list[dict]:
+    def bodies(self, kind: str) -> list[dict[str, Any]]:
         """The bodies of the run's rows of one kind, oldest first."""
         self.ledger.chain.refresh()
         return [row.body for row in self.ledger.chain.of(kind, self.run_id)]
@@ -56,7 +57,7 @@ class RunLedger:
         """Starts so far; the next attempt's number."""
         return len(self.bodies("ATTEMPT"))
 
-    def charged_events(self) -> list[dict]:
+    def charged_events(self) -> list[dict[str, Any]]:
         """The events charged for this run, in the JSON form of `events.to_json`."""
         return [dict(event) for charge in self.entries(Charged) for event in charge.events]
 
@@ -70,7 +71,7 @@ class RunLedger:
         """`append` of a typed entry."""
         return self.append(entry.KIND, entry.to_body())
 
-    def append(self, kind: str, body: Mapping) -> Row:
+    def append(self, kind: str, body: Mapping[str, Any]) -> Row:
         """One more row, durable on return. LedgerError out of order; a charge goes through
         `Ledger.charge`.
         """
@@ -122,7 +123,9 @@ class RunLedger:
             ledger.public.enter_once(self.run_id, decided, images)
             return True
 
-    def begin(self, body: Mapping, *, expected: int, reserve: int, seen: int | None = None) -> Row:
+    def begin(
+        self, body: Mapping[str, Any], *, expected: int, reserve: int, seen: int | None = None
+    ) -> Row:
         """The ATTEMPT row of attempt number `expected`; `body["billed"]` steps come out of the
         run's `reserve` of steps.
 

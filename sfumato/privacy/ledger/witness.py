@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class RunFolders:
 
     def read(self) -> list[tuple[str, str]]:
         """(run, folder) of each line that reads."""
-        found = []
+        found: list[tuple[str, str]] = []
         with contextlib.suppress(OSError, UnicodeDecodeError):
             for line in self.path.read_text("utf-8").splitlines():
                 with contextlib.suppress(ValueError, TypeError):
@@ -130,7 +130,7 @@ class RunFolders:
 
     def seen(self) -> list[Seen]:
         """What the folders know that are still there and still hold their run."""
-        found = []
+        found: list[Seen] = []
         for run_id, folder in self.read():
             # a damaged folder is refused when its run is opened
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
@@ -158,7 +158,7 @@ class RunNote:
         self.folder = folder
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None, None, None]:
         """Nobody else writes the note or a row of this run meanwhile. LedgerOutOfReach if the
         folder does not take it.
         """

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,18 +93,20 @@ class Aggregation:
                 return rows
             v[over] *= 1 - 2.0**-40
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
         return {**asdict(self), "divisors": list(self.divisors)}
 
     @classmethod
-    def from_json(cls, body: Mapping) -> Aggregation:
+    def from_json(cls, body: Mapping[str, Any]) -> Aggregation:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
         if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
             raise ValueError("this is not an aggregation of this version: make the plan again")
-        if not isinstance(body["divisors"], (list, tuple)):
+        divisors: Any = body["divisors"]
+        if not isinstance(divisors, (list, tuple)):
             raise ValueError("the aggregation's divisors must be a list")
-        return cls(**{**body, "divisors": tuple(body["divisors"])})
+        own: dict[str, Any] = {**body, "divisors": tuple(cast(Sequence[float], divisors))}
+        return cls(**own)
 
 
 def _is_positive(value: object) -> bool:

@@ -5,9 +5,10 @@ arXiv 2605.30312, made sound).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from typing import Any, cast
 
 import torch
 
@@ -78,7 +79,7 @@ class Probe:
         """L2 bound on one unit's scores under zero-out: sqrt(votes), or C_s^2 (1 when normalised),
         never C_s.
         """
-        return math.sqrt(self.votes) if self.score == "votes" else (self.clip_norm or 1.0) ** 2
+        return (self.clip_norm or 1.0) ** 2 if self.votes is None else math.sqrt(self.votes)
 
     @property
     def grid(self) -> float:
@@ -90,7 +91,9 @@ class Probe:
         """Standard deviation of the noise on the summed scores in grid units, rounded up (exactly:
         no float product is).
         """
-        square = self.votes * VOTE**2 if self.score == "votes" else SQUARE**2
+        if self.noise_multiplier is None:
+            raise ValueError("the probe has no noise yet: make the plan first")
+        square = SQUARE**2 if self.votes is None else self.votes * VOTE**2
         return math.isqrt(math.ceil(Fraction(self.noise_multiplier) ** 2 * square) - 1) + 1
 
     def unit_scores(self, squares: torch.Tensor) -> torch.Tensor:
@@ -125,18 +128,20 @@ class Probe:
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: self.keep]
         return tuple(self.groups[i] for i in sorted(order))
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
         return {**asdict(self), "groups": list(self.groups)}
 
     @classmethod
-    def from_json(cls, body: Mapping) -> Probe:
+    def from_json(cls, body: Mapping[str, Any]) -> Probe:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
         if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
             raise ValueError("this is not a probe of this version: make the plan again")
-        if not isinstance(body["groups"], (list, tuple)):
+        groups: Any = body["groups"]
+        if not isinstance(groups, (list, tuple)):
             raise ValueError("the probe's groups must be a list")
-        return cls(**{**body, "groups": tuple(body["groups"])})
+        own: dict[str, Any] = {**body, "groups": tuple(cast(Sequence[str], groups))}
+        return cls(**own)
 
 
 def _is_count(value: object) -> bool:

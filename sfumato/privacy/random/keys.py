@@ -125,7 +125,7 @@ class RunKey:
         return cls(os.urandom(KEY_BYTES))
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> RunKey:
+    def load(cls, path: str | os.PathLike[str]) -> RunKey:
         """The key kept at `path`; ValueError if missing, damaged or readable by other users."""
         path = Path(path)
         try:
@@ -145,7 +145,7 @@ class RunKey:
         except (UnicodeDecodeError, ValueError) as error:
             raise ValueError("the run key is damaged: start a new run") from error
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the key to `path` with mode 0600; ValueError if the file exists (a key is never
         overwritten).
         """
@@ -175,7 +175,7 @@ class RunKey:
         return os.urandom(16).hex()
 
     @staticmethod
-    def erase(path: str | os.PathLike) -> None:
+    def erase(path: str | os.PathLike[str]) -> None:
         """Overwrite the key's file, sync, and remove it; nothing if it is gone. Best effort: an SSD
         may keep old blocks.
         """

@@ -71,7 +71,7 @@ def add_noise(
     if not math.isfinite(stddev) or not 1e-280 < stddev < 1e280:
         raise ValueError("the noise needs a finite standard deviation > 0: take it from the plan")
     grid = 2.0 ** (math.frexp(stddev)[1] - 1 - _FINE)
-    whole = {}
+    whole: dict[str, torch.Tensor] = {}
     for name, value in sum.items():
         steps = (
             (value.detach().to(torch.float64) * (1 / grid))
@@ -173,7 +173,7 @@ def _add(
     """Noise of this variance on int64 tensors, each from the stream of its name."""
     if not sums:
         raise ValueError("there is no tensor to add noise to: choose at least one trainable tensor")
-    noisy = {}
+    noisy: dict[str, torch.Tensor] = {}
     for name, value in sums.items():
         drawn = _integers(variance, value.numel(), key, "noise", step, attempt, name)
         noisy[name] = (
