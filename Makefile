@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 100000000000
 export MALLOC_TOP_PAD_ = 268435456
 
-.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint docs wheel-check bases clean
+.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint types docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -62,8 +62,12 @@ storm: setup
 test-end-to-end: setup
 	.venv/bin/python -m pytest -q -m end_to_end
 
-# Style, and the walls between the rooms (pyproject.toml, tool.importlinter).
-lint: setup
+# Types of privacy/ and gradients/, strict (pyproject.toml, tool.basedpyright). Node comes with the package.
+types: setup
+	.venv/bin/python -m basedpyright
+
+# Style, types, and the walls between the rooms (pyproject.toml, tool.importlinter).
+lint: setup types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check --quiet .
 	.venv/bin/lint-imports

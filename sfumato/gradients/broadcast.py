@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ ATTRIBUTES = frozenset(
 )
 
 
+Refuse = Callable[[str], NoReturn]
+
+
 @dataclass(eq=False)
 class Table:
     """A broadcast parameter: attribute `attr` of `module`, the caller's `name`."""
@@ -45,7 +49,9 @@ class Table:
 
 
 @contextlib.contextmanager
-def placed(tables: list[Table], records: int, draws: int) -> Iterator[dict[str, Tensor]]:
+def placed(
+    tables: list[Table], records: int, draws: int
+) -> Generator[dict[str, Tensor], None, None]:
     """Put one leaf [records, *shape] in the place of every table, for reads as attributes; yields
     name -> leaf.
 
@@ -56,7 +62,7 @@ def placed(tables: list[Table], records: int, draws: int) -> Iterator[dict[str, 
     leaves: dict[str, Tensor] = {}
     try:
         for table in tables:
-            p = table.module._parameters[table.attr]
+            p = table.module.get_parameter(table.attr)
             leaf = leaves[table.name] = (
                 p.detach().contiguous().expand(records, *p.shape).requires_grad_()
             )
@@ -93,12 +99,14 @@ class Rowwise(Tensor):
         return self
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         raw = getattr(func, "__name__", str(func))
         name = raw.strip("_")
         if name in FACTS or (raw == "__get__" and func.__self__.__name__ in ATTRIBUTES):
-            return super().__torch_function__(func, types, args, kwargs)
+            return cast(Any, super().__torch_function__(func, types, args, kwargs))
         if raw == "__get__":
             name = func.__self__.__name__
         first = args[0] if args else None
@@ -109,7 +117,7 @@ class Rowwise(Tensor):
         if name in ELEMENTWISE or name in JOINS:
             return _meet(func, args, kwargs, mine, refuse, join=name in JOINS)
         if name == "setitem" and not isinstance(first, Rowwise):
-            return _assign(*args, refuse)
+            return _assign(args[0], args[1], args[2], refuse)
         if not isinstance(first, Rowwise) or any(
             isinstance(t, Rowwise) for t in _tensors(args[1:])
         ):
@@ -118,14 +126,14 @@ class Rowwise(Tensor):
             return _wrap(func(first.copies, *args[1:], **kwargs), first)
         view = VIEWS.get(name)
         if view is None:
-            refuse("has no rule")
+            return refuse("has no rule")
         try:
             return _wrap(view(first.copies, *args[1:], **kwargs), first)
         except (TypeError, IndexError, RuntimeError) as error:
             refuse(f"failed: {error}")
 
 
-def _refuse(label: str, function: str, why: str) -> None:
+def _refuse(label: str, function: str, why: str) -> NoReturn:
     raise ValueError(f"{label} was used in `{function}`, which {why}; freeze it")
 
 
@@ -137,21 +145,29 @@ def _in_place(raw: str) -> bool:
     )
 
 
-def _tensors(values) -> Iterator[Tensor]:
+def _tensors(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, (tuple, list)):
-            yield from _tensors(value)
+            yield from _tensors(cast(Iterable[Any], value))
 
 
-def _wrap(copies, like: Rowwise):
+def _wrap(copies: Any, like: Rowwise) -> Any:
     if isinstance(copies, Tensor):
         return Rowwise.of(copies, like.draws, like.label)
     return type(copies)(Rowwise.of(t, like.draws, like.label) for t in copies)
 
 
-def _meet(func, args: tuple, kwargs: dict, mine: Rowwise, refuse, *, join: bool):
+def _meet(
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    mine: Rowwise,
+    refuse: Refuse,
+    *,
+    join: bool,
+) -> Any:
     """Apply an elementwise function or a join to row tensors and Rowwise ones side by side."""
     every = [
         t
@@ -163,7 +179,7 @@ def _meet(func, args: tuple, kwargs: dict, mine: Rowwise, refuse, *, join: bool)
         if join:
             refuse("joins it to no row tensor")
         width = max(t.dim() for t in every)
-        values = {
+        values: dict[int, Tensor] = {
             id(t): t.copies.reshape(len(t.copies), *(1,) * (width - t.dim()), *t.shape)
             for t in every
         }
@@ -185,16 +201,17 @@ def _meet(func, args: tuple, kwargs: dict, mine: Rowwise, refuse, *, join: bool)
             id(t): _rows(t, rows, width, dtype, refuse) for t in every if isinstance(t, Rowwise)
         }
 
-    def swap(value):
+    def swap(value: Any) -> Any:
         if isinstance(value, (tuple, list)):
-            return type(value)(swap(v) for v in value)
+            kind: Any = type(cast(object, value))
+            return kind(swap(v) for v in cast(Iterable[Any], value))
         return values.get(id(value), value) if isinstance(value, Tensor) else value
 
     out = func(*swap(args), **{k: swap(v) for k, v in kwargs.items()})
     return out if plain else _wrap(out, mine)
 
 
-def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse) -> Tensor:
+def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse: Refuse) -> Tensor:
     """The copies as a row tensor [rows, ...] of `width` dimensions."""
     copies, records = table.copies, len(table.copies)
     if rows not in (records, records * table.draws):
@@ -215,16 +232,20 @@ def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse) -> 
     return copies
 
 
-def _assign(target: Tensor, index, value: Rowwise, refuse) -> None:
+def _assign(target: Tensor, index: Any, value: Rowwise, refuse: Refuse) -> None:
     """`target[:, ...] = value`, in rows that stay where they are."""
-    index = index if isinstance(index, tuple) else (index,)
+    index = _as_tuple(index)
     if isinstance(target, Rowwise) or not index or index[0] != slice(None) or not _basic(index[1:]):
         refuse("does not keep all rows; write target[:, ...] = value")
     part = target[index]
     target[index] = _rows(value, part.shape[0], part.dim(), target.dtype, refuse)
 
 
-def _basic(index: tuple) -> bool:
+def _as_tuple(index: Any) -> tuple[Any, ...]:
+    return cast(tuple[Any, ...], index) if isinstance(index, tuple) else (index,)
+
+
+def _basic(index: tuple[Any, ...]) -> bool:
     return all(
         i is None or i is Ellipsis or (isinstance(i, (int, slice)) and not isinstance(i, bool))
         for i in index
@@ -241,25 +262,32 @@ def _dim(t: Tensor, dim: int, extra: int = 0) -> int:
     return dim % own + 1
 
 
-def _getitem(t: Tensor, index) -> Tensor:
-    index = index if isinstance(index, tuple) else (index,)
+def _getitem(t: Tensor, index: Any) -> Tensor:
+    index = _as_tuple(index)
     if not _basic(index):
         raise TypeError("only None, slices and whole numbers may index it")
     return t[(slice(None), *index)]
 
 
-def _reshape(t: Tensor, *shape) -> Tensor:
-    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+def _reshape(t: Tensor, *shape: Any) -> Tensor:
+    shape = _spread(shape)
     return t.reshape(len(t), *shape)
 
 
-def _expand(t: Tensor, *sizes) -> Tensor:
-    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+def _spread(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Sizes given one by one, or as one tuple or list."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        return tuple(cast(Iterable[Any], sizes[0]))
+    return sizes
+
+
+def _expand(t: Tensor, *sizes: Any) -> Tensor:
+    sizes = _spread(sizes)
     own = t.reshape(len(t), *(1,) * (len(sizes) - t.dim() + 1), *t.shape[1:])
     return own.expand(len(t), *sizes)
 
 
-VIEWS = {
+VIEWS: dict[str, Callable[..., Any]] = {
     "getitem": _getitem,
     "unsqueeze": lambda t, dim: t.unsqueeze(_dim(t, dim, 1)),
     "view": _reshape,

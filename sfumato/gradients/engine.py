@@ -32,7 +32,7 @@ class Tap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer
+        ctx: Any, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer
     ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.step, ctx.layer = step, layer
@@ -40,7 +40,7 @@ class Tap(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
         with torch.autocast(g.device.type, enabled=False):
             ctx.step.arrive(ctx.layer, x, g)
@@ -181,7 +181,14 @@ class Engine:
             self._busy = False
         return sums.named(), torch.cat(norms)
 
-    def _micro(self, row_losses, part, draws: int, clip, sums: Sums) -> Tensor:
+    def _micro(
+        self,
+        row_losses: Callable[[Any], Tensor],
+        part: Any,
+        draws: int,
+        clip: Callable[[Tensor], Tensor],
+        sums: Sums,
+    ) -> Tensor:
         records = len(part)
         step = self._step = Step(self._layout, self._strategy, records, draws, sums.slack)
         with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
@@ -197,7 +204,8 @@ class Engine:
                 losses.sum() / draws, [self._anchor, *leaves.values()], allow_unused=True
             )
         step.collecting = False
-        self.strategies = {layer.weight: way for layer, way in step.ways.items()}
+        ways = step.ways or {}
+        self.strategies = {name: way for layer, way in ways.items() if (name := layer.weight)}
         for name, grad in zip(leaves, grads[1:], strict=True):
             if grad is not None:
                 step.broadcast(name, grad)
@@ -212,12 +220,12 @@ class Engine:
         with torch.no_grad(), torch.autocast(self._layout.device.type, enabled=False):
             return step.finish(clip, finite, sums)
 
-    def _tap(self, layer: Layer):
+    def _tap(self, layer: Layer) -> Callable[..., Any]:
         needs_input = layer.weight is not None
         embeds, norm = isinstance(layer.module, nn.Embedding), isinstance(layer.module, NORMS[1:])
         dims = 1 if embeds else 4 if isinstance(layer.module, nn.Conv2d) else 2
 
-        def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> Tensor | None:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Any:
             step = self._step
             if step is None or not torch.is_grad_enabled():
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -40,8 +40,10 @@ def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -
             profile.stop()
     # The public table has totals only; the peak needs the single allocations, in their order in
     # time.
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
+    single: Any = profile.profiler
+    events = [e for e in single.kineto_results.events() if e.name() == "[memory]"]
+    held: int = 0
+    peak: int = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
@@ -49,7 +51,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -
 
 
 @contextlib.contextmanager
-def _silence():
+def _silence() -> Generator[None, None, None]:
     """Nothing on the process's standard error: the profiler's native code announces itself
     there.
     """

@@ -5,6 +5,7 @@ anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,9 +26,16 @@ class Layer:
     """
 
     path: str
-    module: nn.Module
+    module: Any  # one of the layers with a rule (`rules.Weighted`)
     weight: str | None = None
     bias: str | None = None
+
+    @property
+    def own_weight(self) -> str:
+        """The weight's name, where the layer is known to train one."""
+        if self.weight is None:
+            raise RuntimeError(f"{self.path}: its weight is frozen")
+        return self.weight
 
 
 def find_layers(
@@ -90,7 +98,7 @@ def find_layers(
 
 def _names(trainable: dict[str, nn.Parameter]) -> dict[int, str]:
     names: dict[int, str] = {}
-    devices = set()
+    devices: set[torch.device] = set()
     for name, p in trainable.items():
         if not isinstance(p, nn.Parameter):
             raise ValueError(f"{name}: not a torch.nn.Parameter")

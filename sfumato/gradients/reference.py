@@ -197,7 +197,7 @@ def self_check(
             "self-check: the engine's per-record norms differ from one-at-a-time autograd"
         )
     whole = float(torch.stack([torch.linalg.vector_norm(t) for t in sums.values()]).norm())
-    dead = []
+    dead: list[str] = []
     for name, right in sums.items():
         size = float(torch.linalg.vector_norm(right))
         if float(torch.linalg.vector_norm(got[name] - right)) > tolerance * max(size, 1e-4 * whole):

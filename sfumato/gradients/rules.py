@@ -9,11 +9,16 @@ functions are pure.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# One of the layers with a rule. Any, because torch types what they have in common (weight, bias,
+# eps) as `Tensor | Module`.
+Weighted = Any
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 # Where tokens cancel to less than this share of their sum of norms, that share stands for the norm
@@ -60,7 +65,8 @@ def conv_padding(module: nn.Conv2d) -> tuple[int, int]:
         return (0, 0)
     if module.padding == "same":
         return (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
-    return tuple(module.padding)
+    up, left = module.padding
+    return (int(up), int(left))
 
 
 def pointwise(module: nn.Conv2d) -> bool:
@@ -70,7 +76,7 @@ def pointwise(module: nn.Conv2d) -> bool:
     )
 
 
-def columns(module: nn.Module, x: Tensor, records: int) -> Tensor:
+def columns(module: Weighted, x: Tensor, records: int) -> Tensor:
     """Inputs of a Linear or Conv2d as [B, n, d], one line per product with the weight (a
     convolution's patches).
     """
@@ -84,7 +90,7 @@ def columns(module: nn.Module, x: Tensor, records: int) -> Tensor:
     return channels_to_records(x.flatten(2), records)
 
 
-def output_columns(module: nn.Module, g: Tensor, records: int) -> Tensor:
+def output_columns(module: Weighted, g: Tensor, records: int) -> Tensor:
     """Output gradients of a Linear or Conv2d as [B, n, p]; with `columns`, dL/dW of a record is G^T
     X.
     """
@@ -93,12 +99,12 @@ def output_columns(module: nn.Module, g: Tensor, records: int) -> Tensor:
     return channels_to_records(g.flatten(2), records)
 
 
-def positions(module: nn.Module, g: Tensor, records: int) -> int:
+def positions(module: Weighted, g: Tensor, records: int) -> int:
     """n, positions per record of one call of a Linear or Conv2d."""
     return g.numel() // (records * (g.shape[-1] if isinstance(module, nn.Linear) else g.shape[1]))
 
 
-def unfolded(module: nn.Module, positions: int) -> int:
+def unfolded(module: Weighted, positions: int) -> int:
     """Numbers of a record's patches if a kept gradient is made from them; 0 where it is made in
     another way.
     """
@@ -108,7 +114,7 @@ def unfolded(module: nn.Module, positions: int) -> int:
     return patches if patches <= PATCH_ROOM else 0
 
 
-def keep_weight(module: nn.Module, x: Tensor, g: Tensor, out: Tensor, *, first: bool) -> None:
+def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: bool) -> None:
     """Write (first call) or add the per-record weight gradients into `out` [B, p, d]."""
     records = out.shape[0]
     if (
@@ -149,7 +155,7 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
         )[1]
 
 
-def sums_in_place(module: nn.Module, device: torch.device) -> bool:
+def sums_in_place(module: Weighted, device: torch.device) -> bool:
     """Whether a convolution's own kernel adds up plain products, as a bound on their rounding
     needs: on a CPU it is direct, while cuDNN may choose a Winograd or Fourier transform.
     """
@@ -163,19 +169,19 @@ def gram(t: Tensor) -> Tensor:
     return torch.bmm(t, t.transpose(1, 2))
 
 
-def sliding(module: nn.Module) -> bool:
+def sliding(module: Weighted) -> bool:
     """Whether the layer is a convolution whose kernel visits every pixel."""
     return isinstance(module, nn.Conv2d) and not pointwise(module) and module.stride == (1, 1)
 
 
-def input_gram(module: nn.Module, x: Tensor, records: int) -> Tensor:
+def input_gram(module: Weighted, x: Tensor, records: int) -> Tensor:
     """Gram [B, n, n] of a layer's inputs (of the patches, for a convolution)."""
     if not sliding(module):
         return gram(columns(module, x, records))
     # Patches overlap: a patch's inner product is a sum of kernel-area many pixel products. So the
     # pixels' Gram is made once, laid into that of the padded image, and added to itself under every
     # shift of the kernel: an offset there.
-    rows, channels, height, width = x.shape
+    rows, _, height, width = x.shape
     draws, (high, wide), (up, left) = rows // records, module.kernel_size, conv_padding(module)
     products = gram(channels_to_records(x.flatten(2), records)).view(
         records, draws, height, width, draws, height, width
@@ -201,13 +207,13 @@ def input_gram(module: nn.Module, x: Tensor, records: int) -> Tensor:
     return patches[:, :, :, :out_width, :, :, :out_width].reshape(records, n, n)
 
 
-def output_gram(module: nn.Module, g: Tensor, records: int) -> Tensor:
+def output_gram(module: Weighted, g: Tensor, records: int) -> Tensor:
     """Gram [B, n, n] of the gradients at a layer's output."""
     return gram(output_columns(module, g, records))
 
 
 def gram_work(
-    module: nn.Module, shape: torch.Size, positions: int, records: int, sharing: int = 1
+    module: Weighted, shape: torch.Size, positions: int, records: int, sharing: int = 1
 ) -> int:
     """Multiply-adds of both Grams per record, inputs of `shape`; `sharing` layers use the same
     input's Gram.
@@ -219,7 +225,7 @@ def gram_work(
     return pixels * pixels * shape[1] + positions * positions * (p + module.weight[0, 0].numel())
 
 
-def gram_terms(module: nn.Module) -> tuple[int, int]:
+def gram_terms(module: Weighted) -> tuple[int, int]:
     """Most roundings in a row in one entry of the input's Gram and of the output's, as `input_gram`
     and `output_gram` make them.
     """
@@ -292,19 +298,19 @@ def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device):
+def full_precision(device: torch.device) -> Generator[None, None, None]:
     """No TF32 in convolutions: the sum must have the norms that were measured."""
     if device.type != "cuda":
         yield
         return
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
     with cudnn.flags(
         cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False
     ):
         yield
 
 
-def norm_weight(module: nn.Module, x: Tensor, g: Tensor, records: int, eps: float) -> Tensor:
+def norm_weight(module: Weighted, x: Tensor, g: Tensor, records: int, eps: float) -> Tensor:
     """Per-record gradient [B, p] of a normalisation's weight, from the input recomputed without its
     affine part.
     """
@@ -319,7 +325,7 @@ def norm_weight(module: nn.Module, x: Tensor, g: Tensor, records: int, eps: floa
     return sum_positions(module, normal * g, records)
 
 
-def sum_positions(module: nn.Module, g: Tensor, records: int) -> Tensor:
+def sum_positions(module: Weighted, g: Tensor, records: int) -> Tensor:
     """Sum over all positions and draws of a record: [R, ...] -> [B, p]. The gradient of a bias."""
     if isinstance(module, nn.Linear):
         return rows_to_records(g, records).sum(1)

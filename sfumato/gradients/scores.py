@@ -4,7 +4,7 @@ noise happen here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,11 +57,20 @@ def gradient_squares(
         yield _squares([layers[name] for name in weights], weights, row_losses, part, draws)
 
 
-def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tensor:
-    records, met = len(part), {layer: [] for layer in layers}
+def _squares(
+    layers: list[Layer],
+    weights: Mapping[str, nn.Parameter],
+    row_losses: Callable[[Any], Tensor],
+    part: Any,
+    draws: int,
+) -> Tensor:
+    records = len(part)
+    met: dict[Layer, list[tuple[Tensor, Tensor, int]]] = {layer: [] for layer in layers}
 
-    def keep(layer: Layer):
-        def hook(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> None:
+    def keep(layer: Layer) -> Callable[..., None]:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
+        ) -> None:
             x = args[0] if args else next(iter(kwargs.values()))
             if x.shape[0] not in (records, records * draws):
                 raise ValueError(
@@ -110,7 +119,7 @@ def _squares(layers: list[Layer], weights, row_losses, part, draws: int) -> Tens
 
 
 def _layer_squares(
-    layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], grads: Iterator, records: int
+    layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], grads: Iterator[Any], records: int
 ) -> Tensor:
     """[B] squared norms of one weight's per-record gradient, summed over the layer's calls before
     the norm.
@@ -119,10 +128,11 @@ def _layer_squares(
     if any(g is None for _, g in pairs):
         raise RuntimeError(f"{layer.path}: its output does not reach the losses")
     wide = torch.float64 if layer.module.weight.dtype == torch.float64 else torch.float32
-    square, room = [], max(1, ROOM // layer.module.weight.numel())
+    square: list[Tensor] = []
+    room = max(1, ROOM // layer.module.weight.numel())
     for start in range(0, records, room):
         some = slice(start, min(start + room, records))
-        total = 0
+        total: Any = 0
         for x, g in pairs:
             rows = slice(some.start * x.shape[0] // records, some.stop * x.shape[0] // records)
             inputs = rules.columns(layer.module, x[rows].to(wide), some.stop - some.start)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Step:
         """One call of one layer in the forward pass; only shapes are looked at."""
         if self.ways is not None or not isinstance(layer.module, (nn.Linear, nn.Conv2d)):
             return  # decided before, or a layer with one way only
-        users = self._users.setdefault(x, [])
+        users: list[Layer] = cast(Any, self._users).setdefault(x, [])
         users.append(layer)
         n = rules.positions(layer.module, out, self.records)
         self._calls.setdefault(layer, []).append((x.shape, n, users))
@@ -63,7 +64,7 @@ class Step:
         self.collecting = True
         if self.ways is not None:
             return
-        work = []
+        work: list[Work] = []
         for layer, calls in self._calls.items():
             n = sum(positions for _, positions, _ in calls)
             shape, _, users = calls[0]
@@ -95,14 +96,14 @@ class Step:
         wide = g.to(dtype)
         if layer.bias is not None:
             self._vector(layer.bias, rules.sum_positions(module, wide, self.records))
-        if layer.weight is None:
+        if layer.weight is None or x is None:
             return
         if isinstance(module, rules.NORMS):
             eps = module.eps if module.eps is not None else torch.finfo(x.dtype).eps
             self._vector(
                 layer.weight, rules.norm_weight(module, x.to(dtype), wide, self.records, eps)
             )
-        elif self.ways.get(layer) == "keep":
+        elif self._way(layer) == "keep":
             rows = module.weight.shape[0]
             first = layer.weight not in self.kept
             if first:  # while the backward pass frees activations: it raises the peak by nothing
@@ -164,10 +165,10 @@ class Step:
             held, rules.norms([gradients for _, gradients in held]), strict=True
         ):
             squares[group] += norms.square()
-        grams: dict[tuple, Tensor] = {}
+        grams: dict[tuple[Any, ...], Tensor] = {}
         doubtful: list[tuple[Layer, Tensor, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
-            group = layout.group[layer.weight]
+            group = layout.group[layer.own_weight]
             if isinstance(layer.module, nn.Embedding):
                 ids = torch.cat(
                     [x.reshape(self.records, x.numel() // self.records) for x, _ in pairs], 1
@@ -180,7 +181,7 @@ class Step:
                 )
                 square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
                 squares[group].index_add_(0, cells // layer.module.num_embeddings, square)
-            elif self.ways.get(layer) == "lean":
+            elif self._way(layer) == "lean":
                 for some, made in self._made(layer):
                     squares[group, some] += rules.norms([made])[0].square()
             else:
@@ -194,7 +195,7 @@ class Step:
         self._passed = torch.zeros(2, *squares.shape, dtype=torch.float64, device=layout.device)
         self._sizes: dict[Layer, Tensor] = {}
         for layer, square, _, (sizes, inputs) in doubtful:
-            group = layout.group[layer.weight]
+            group = layout.group[layer.own_weight]
             squares[group] += square
             if not self._remade(layer):
                 p, numbers = layer.module.weight.shape[0], layer.module.weight.numel()
@@ -229,11 +230,15 @@ class Step:
         """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too
         long products.
         """
-        if isinstance(layer.module, nn.Embedding) or self.ways.get(layer) == "lean":
+        if isinstance(layer.module, nn.Embedding) or self._way(layer) == "lean":
             return True
         records = min(self.records, LOT)
         terms = self._few(layer) * self._positions(layer) + records * len(self.pairs[layer]) + 2
         return not close_enough(terms, records, self.slack)
+
+    def _way(self, layer: Layer) -> str | None:
+        """How the norms of a layer's weight are computed; None where it has one way only."""
+        return (self.ways or {}).get(layer)
 
     def _rows(self, t: Tensor) -> Tensor:
         """[R, ...] -> [B, R / B, ...]"""
@@ -250,7 +255,7 @@ class Step:
         return torch.cat([x for x, _ in both], 1), torch.cat([g for _, g in both], 1)
 
     def _grams(
-        self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple, Tensor]
+        self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple[Any, ...], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Gram matrices [B, n, n] of inputs and of output gradients, over all calls of the
         layer.
@@ -261,7 +266,8 @@ class Step:
                 [rules.columns(layer.module, x.to(dtype), self.records) for x, _ in pairs],
                 [rules.output_columns(layer.module, g.to(dtype), self.records) for _, g in pairs],
             )
-            return tuple(rules.gram(torch.cat(side, 1)) for side in sides)
+            inputs, outputs = (rules.gram(torch.cat(side, 1)) for side in sides)
+            return inputs, outputs
         x, g = pairs[0]
         # queries, keys and values share their input: its Gram is made once (the tensors live until
         # the step ends)
@@ -314,7 +320,9 @@ class Step:
         layers = list(self._sizes)
         if not layers:
             return
-        weights = torch.stack([factors[:, self.layout.group[layer.weight]] for layer in layers], 1)
+        weights = torch.stack(
+            [factors[:, self.layout.group[layer.own_weight]] for layer in layers], 1
+        )
         sizes = torch.stack([self._sizes[layer] for layer in layers], 1)
         # a rejected record's sizes may be anything: it adds zeros. Products are made in grid units:
         # what underflows there is `step` times as much, if that is more; what overflows there, or
@@ -340,7 +348,7 @@ class Step:
                 self._products(layer, factor, *each, reject)
                 for each in zip(lots, many, strict=True)
             )
-            sums.add_products(sums.weight(layer.weight), made)
+            sums.add_products(sums.weight(layer.own_weight), made)
 
     def _longest(self, layer: Layer) -> int:
         """Positions of a record in the longest call of a Linear or Conv2d."""
@@ -356,7 +364,7 @@ class Step:
         whole = bool(together) and rules.sums_in_place(layer.module, factor.device)
         passes = -(-len(factor) // (together or self._few(layer)))
         cuts = [i * len(factor) // passes for i in range(passes + 1)]  # as even as possible
-        products = []
+        products: list[Tensor] = []
         for x, g in self.pairs[layer]:
             x, g = (
                 self._masked(self._rows(t)[lot], reject if reject is None else reject[lot])
@@ -393,7 +401,10 @@ class Step:
             factor = factors[:, layout.group[name]]
             squares += sums.add_rows(sums.weight(name).view(-1), kept.flatten(1), factor, sign)
         for layer in [layer for layer in self.pairs if self._remade(layer)]:
-            total, factor = sums.weight(layer.weight), factors[:, layout.group[layer.weight]]
+            total, factor = (
+                sums.weight(layer.own_weight),
+                factors[:, layout.group[layer.own_weight]],
+            )
             if layer in self._cells:
                 squares += sums.add_cells(total, *self._cells[layer], factor, sign)
                 continue

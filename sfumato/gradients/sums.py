@@ -98,7 +98,8 @@ class Sums:
         """name -> sum in the parameter's shape, in the order of `trainable`; zeros where nothing
         was added.
         """
-        layout, sums = self._layout, {}
+        layout = self._layout
+        sums: dict[str, Tensor] = {}
         for name, shape in layout.shapes.items():
             held = self.vectors[layout.span[name]] if name in layout.span else self.weight(name)
             sums[name] = held.view(shape)
@@ -168,7 +169,7 @@ class Sums:
         """What a gradient is divided by to be scaled and counted in grid units; infinity for a
         record that adds nothing.
         """
-        return (self.grid.step / factors).to(dtype)
+        return (self.step / factors).to(dtype)
 
 
 def over(grid: Grid, squares: Tensor, passed: Tensor) -> Tensor:
@@ -208,6 +209,7 @@ def lengths(
     usable = (sizes < 1e30).all(1, keepdim=True) & (share > 0)  # false for what is not a number
     wish = (costs / sizes.square().clamp_min(1e-300)).pow(1 / 3)
     fit = torch.ones_like(sizes, dtype=torch.bool)
+    many = torch.zeros_like(sizes)
     for _ in range(2):  # what no record fits into leaves its share to the others
         low, high = torch.zeros_like(share), 2 * (longest / wish).amax(1, keepdim=True)
         for _ in range(40):
