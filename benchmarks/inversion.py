@@ -390,7 +390,7 @@ def wall(said):
                 method="inversion",
                 base=said.base,
                 prompt=said.prompt.replace("<artwork>", "{class}"),
-                method_options=options,
+                **options,
             )
         )
     yield {"n": len(pictures), "seconds": seconds, "cpu_seconds": cpu}

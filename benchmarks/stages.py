@@ -64,8 +64,8 @@ def adapt(
     from private_sets import words as words_of
 
     from sfumato import verbs
+    from sfumato.options import Recipe
     from sfumato.runs.folder import Run, code_version
-    from sfumato.training import Recipe
 
     where, begun = folder / "run", (folder / "run").exists()
     if (where / "model").exists():
@@ -156,7 +156,7 @@ def public(
 
 
 def sampling_of(scheduler: str, steps: int, guidance: float, seed: int):
-    from sfumato.synthesis.dataset import Sampling
+    from sfumato.options import Sampling
 
     return Sampling(scheduler=scheduler, steps=steps, guidance_scale=guidance, seed=seed)
 

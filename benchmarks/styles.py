@@ -225,7 +225,7 @@ def dp_sgd(said, private, epsilon: float):
     from safetensors.torch import load_file
 
     import sfumato
-    from sfumato.training import Recipe
+    from sfumato.options import Recipe
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "artwork").mkdir()
@@ -254,7 +254,8 @@ def draw(said, token, subjects: list[str]):
     import numpy as np
 
     from sfumato.bases import load_base, load_embeds, save_embeds
-    from sfumato.synthesis.sampler import Sampling, pictures
+    from sfumato.options import Sampling
+    from sfumato.synthesis.sampler import pictures
 
     base = load_base(said.base)
     with tempfile.TemporaryDirectory() as folder:

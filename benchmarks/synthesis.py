@@ -160,7 +160,8 @@ def own_side(base, args: argparse.Namespace, guidance: float):
     """A function that draws the same batch by sfumato's sampler."""
     import numpy as np
 
-    from sfumato.synthesis.sampler import Sampling, pictures
+    from sfumato.options import Sampling
+    from sfumato.synthesis.sampler import pictures
 
     sampling = Sampling(
         scheduler=SCHEDULER, steps=args.steps, guidance_scale=guidance, batch=args.batch

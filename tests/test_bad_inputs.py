@@ -36,15 +36,17 @@ from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.cli import main
 from sfumato.errors import Interrupted, SfumatoError
+from sfumato.methods import Lora
 from sfumato.methods.prompts import choose_prompts
+from sfumato.options import Performance
 from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger import chain
 from sfumato.records import describe, load_records
 from sfumato.records.decode import decode
 from sfumato.runs import budget, execute
 from sfumato.runs.prepared import original_base
-from sfumato.training import Performance
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
@@ -53,8 +55,7 @@ DAMAGED, FOREIGN = "truncated or damaged", "not a readable PNG, JPEG, WebP or BM
 SETTINGS = {
     "epsilon": 2.0,
     "delta": 1e-2,
-    "method": "lora",
-    "method_options": {"rank": 2},
+    "method": Lora(rank=2),
     "expected_batch_size": 4,
     "steps": 3,
     "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
@@ -539,9 +540,9 @@ def private_caption(kit) -> str:
         "prompt": {"a": "a picture of a cross", "b": "a square"},
         "embedder": False,
     }
-    allowed = prepare(records, **said, allow_caption_prompts=True)
+    allowed = prepare(records, task_of(**said, allow_caption_prompts=True)[2])
     assert any("caption" in words for words in allowed.options["statements"]["opt_ins"])
-    return outcome(lambda: str(prepare(records, **said)))
+    return outcome(lambda: str(prepare(records, task_of(**said)[2])))
 
 
 def lone_class(kit) -> str:

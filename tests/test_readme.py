@@ -179,8 +179,8 @@ def test_tables_of_methods_and_bases_are_complete():
 
 def test_defaults_are_those_of_the_code():
     from sfumato.methods.adaptation import ADAPTER_LEARNING_RATE, LEARNING_RATE
+    from sfumato.options import Performance, Recipe
     from sfumato.planning.prepare import default_ema_decay, prepare
-    from sfumato.training import Performance, Recipe
 
     known = {
         field.name: field.default

@@ -12,8 +12,9 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ..methods import Adaptation
-from ..training import Batch, LatentData, Performance, build_latents
+from ..methods.adaptation import Adaptation
+from ..options import Performance
+from ..training import Batch, LatentData, build_latents
 from .finding import Finding, Notes
 from .subject import Subject, changed, clipped, key_of, made_up_plan
 from .watch import watch

@@ -12,10 +12,11 @@ from pathlib import Path
 from .. import verbs
 from ..bases.tiny import make_tiny_base, make_tiny_images
 from ..errors import SfumatoError
+from ..methods import Lora
 from .finding import Finding, Notes
 from .taint import OPTIONS
 
-START = {"method_options": {"rank": 2, "adapter_init": "public"}}
+START = {"method": Lora(rank=2, adapter_init="public")}
 
 
 def closed(seed: int) -> Finding:

@@ -12,7 +12,8 @@ import torch
 
 from ..bases import load_base
 from ..bases.tiny import CLASSES, make_tiny_base
-from ..methods import METHODS, Adaptation, Prompts
+from ..methods import METHODS, Given, Prompts
+from ..methods.adaptation import Adaptation
 from . import conduct, embeddings, replay
 from .finding import Finding
 from .subject import Subject, changed, clipped, made_up_plan
@@ -54,7 +55,8 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         opened = load_base(base)
-        made = METHODS[method](opened, PROMPTS, precision=torch.float32, **OPTIONS.get(method, {}))
+        given = Given(PROMPTS, torch.float32)
+        made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)
     wake(made)
     plan = made_up_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
     shape = opened.latent_shape

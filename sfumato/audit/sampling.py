@@ -9,10 +9,11 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ..methods import Adaptation
+from ..methods.adaptation import Adaptation
+from ..options import Performance
 from ..privacy.random.keys import RunKey
 from ..privacy.random.sampling import poisson
-from ..training import Batch, LatentData, Performance
+from ..training import Batch, LatentData
 from .finding import Finding, Notes
 from .statistics import chi_square_p, normal_p, rate_seen
 from .subject import Subject, key_of, made_up_plan

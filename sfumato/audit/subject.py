@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from ..bases import around
-from ..methods import Adaptation
+from ..methods.adaptation import Adaptation
+from ..options import Performance, Recipe
 from ..privacy.events import PoissonGaussian
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.rounding import Rounding
-from ..training import LatentData, Performance, Recipe, denoising_losses
+from ..training import LatentData, denoising_losses
 from . import models
 
 

@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 from .. import verbs
 from ..bases.tiny import CLASSES, make_tiny_base, make_tiny_images
+from ..methods import Lora
+from ..options import Performance, Sampling
 from ..releases import DRAFT
-from ..synthesis.dataset import Sampling
-from ..training import Performance, open_latents
+from ..training import open_latents
 from .finding import Finding, Notes
 
 # Few steps with much noise, because they are priced in a moment. No histogram: class counts are
@@ -28,8 +29,7 @@ OPTIONS = {
     "delta": 1e-3,
     "steps": 2,
     "expected_batch_size": 6,
-    "method": "lora",
-    "method_options": {"rank": 2},
+    "method": Lora(rank=2),
     "classes": CLASSES,
     "max_bad": 1.0,
     "performance": Performance(micro_batch=4, precision="float32"),

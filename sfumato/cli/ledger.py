@@ -9,7 +9,8 @@ import typer
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from .options import AllowFileSystem, Images, Ledger, options, reading
+from ..options import Reading
+from .options import AllowFileSystem, Images, Ledger, options
 
 app = typer.Typer(
     name="ledger",
@@ -20,7 +21,7 @@ app = typer.Typer(
 
 
 @app.command()
-@options(reading=reading)
+@options(reading=(Reading,))
 def show(
     reading: dict,
     images: Annotated[
@@ -83,7 +84,7 @@ def show(
 
 
 @app.command()
-@options(reading=reading)
+@options(reading=(Reading,))
 def cap(
     images: Images,
     reading: dict,

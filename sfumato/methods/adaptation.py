@@ -12,29 +12,8 @@ from torch import nn
 from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
 from ..privacy.mechanisms.votes import Probe
 from ..training.objective import Batch, denoising_losses
-from .inversion.handover import Inversion
-
-LEARNING_RATE = 4e-3  # of weights
-# B starts at zero beside a small A: at the rate of weights adapters hardly move
-ADAPTER_LEARNING_RATE = 0.04
-TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per
-    class, or empty; `initializers`: the public look-alike that each placeholder starts from (None:
-    the vocabulary's mean).
-    """
-
-    prompts: tuple[str, ...]
-    placeholders: tuple[str, ...] = ()
-    initializers: tuple[str | None, ...] = ()
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All words that are published: prompts, and what the tokens in them start from."""
-        return (*self.prompts, *(text for text in self.initializers if text))
+from .interface import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
+from .inversion.handover import Handover
 
 
 @dataclass(frozen=True)
@@ -64,7 +43,7 @@ class Adaptation:
     probe: Probe | None = None
     probe_share: float = 0.02
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    inversion: Inversion | None = None
+    inversion: Handover | None = None
 
     @property
     def most_trainable(self) -> int:
@@ -107,12 +86,11 @@ class Adaptation:
 
 def adaptation(
     base: Base,
-    prompts: Prompts,
+    given: Given,
     trainable: dict[str, nn.Parameter],
     targets: list[str],
     save: Callable[[Base, Path], None],
-    precision: torch.dtype,
-    learning_rate: float = LEARNING_RATE,
+    learning_rate: float,
 ) -> Adaptation:
     """Join a method's choice of denoiser tensors with the conditioning embedder, if there
     is one.
@@ -121,7 +99,7 @@ def adaptation(
     named = {f"unet.{name}": tensor for name, tensor in trainable.items()}
     for tensor in trainable.values():
         tensor.requires_grad_(True)
-    empty = embed_prompts(base, [""])
+    prompts, empty = given.prompts, embed_prompts(base, [""])
     factors: dict[str, float] = {}
 
     if prompts.placeholders:
@@ -149,7 +127,7 @@ def adaptation(
     return Adaptation(
         model,
         named,
-        denoising_losses(base, embed, precision),
+        denoising_losses(base, embed, given.precision),
         denoising_losses(base, embed, torch.float32),
         save_all,
         tuple(targets),

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..bases import Base, name_placeholders, unknown_words
 from ..errors import SfumatoError
-from . import Prompts
+
+if TYPE_CHECKING:
+    from ..bases import Base
 
 TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per
+    class, or empty; `initializers`: the public look-alike that each placeholder starts from (None:
+    the vocabulary's mean).
+    """
+
+    prompts: tuple[str, ...]
+    placeholders: tuple[str, ...] = ()
+    initializers: tuple[str | None, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All words that are published: prompts, and what the tokens in them start from."""
+        return (*self.prompts, *(text for text in self.initializers if text))
 
 
 def choose_prompts(
@@ -29,6 +49,8 @@ def choose_prompts(
     class's own words if known, else the vocabulary's mean). `placeholder`: the token's name,
     numbered where there are several classes.
     """
+    from ..bases import name_placeholders, unknown_words
+
     given = (
         dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
     )

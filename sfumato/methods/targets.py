@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 # Names for many suffixes; of a set, those that a denoiser has are meant.
@@ -53,6 +55,8 @@ def matching_modules(unet: nn.Module, suffixes: Sequence[str]) -> list[str]:
 
     Raises SfumatoError naming the suffix or set that matches nothing.
     """
+    from torch import nn
+
     names = [n for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     chosen: dict[str, None] = {}
     for suffix in suffixes:

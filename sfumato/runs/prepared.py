@@ -13,10 +13,11 @@ import torch
 
 from ..bases import Base, load_base
 from ..errors import ModelError
-from ..methods import METHODS, Adaptation, Prompts
+from ..methods import METHODS, Given, Prompts
+from ..methods.adaptation import Adaptation
+from ..options import Performance, Recipe
 from ..privacy.ledger.public import PublicInput
 from ..privacy.plan import Plan
-from ..training import Performance, Recipe
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,19 @@ def rebuild(
         tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"])
     )
     with seeded(options["seed"]):
-        adaptation = METHODS[plan.method](
-            base,
-            prompts,
-            precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
-            **options["method_options"],
-            **({"selected": selected} if selected else {}),
-            **({"start": start} if start else {}),
-        )
+        own = dict(options["method_options"])
+        # public images' choice stands with the method's options, a probe's in the ledger
+        selected = own.pop("selected", None) or selected or None
+        given = Given(prompts, dtype_of(performance), start or None, selected)
+        adaptation = METHODS[plan.method](**own).apply(base, given)
     return Prepared(
         base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {})
     )
+
+
+def dtype_of(performance: Performance) -> torch.dtype:
+    """The precision in torch's terms."""
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
 
 
 @contextlib.contextmanager

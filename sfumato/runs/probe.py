@@ -16,14 +16,16 @@ from ..bases import Base, embed_prompts, encode_images, load_base
 from ..compute import ranks
 from ..errors import SfumatoError
 from ..gradients.scores import gradient_squares
-from ..methods import METHODS, Prompts
+from ..methods import Given, Method, Prompts, PublicAnswers, Saliency
+from ..methods.low_rank import LowRank
 from ..methods.prompts import choose_prompts
 from ..methods.starting import right_vectors
+from ..options import Prompting, Recipe
 from ..privacy.mechanisms.votes import STEP, Probe
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_scores
 from ..privacy.random.sampling import poisson
-from ..training import Batch, LatentData, Recipe, UnitBatch, build_latents, denoising_losses
+from ..training import Batch, LatentData, UnitBatch, build_latents, denoising_losses
 from ..training.dummy import made_up_batch
 from .folder import Run
 from .prepared import Prepared, original_base, rebuild
@@ -243,28 +245,27 @@ def public_batch(data: LatentData, slots: np.ndarray, draws: int, g: torch.Gener
     )
 
 
-def with_public(preparing: Mapping, public) -> dict:
-    """`prepare`'s options, completed by what a RecordSet of public images says: the choice of
-    matrices, or how adapters start.
-    """
-    said = dict(preparing)
-    method, options = said.get("method", "attention"), dict(said.get("method_options") or {})
-    choosing, starting = options.get("choose") == "public", options.get("adapter_init") == "public"
+def public_answers(
+    method: Method, base: str, prompting: Prompting, seed: int, public
+) -> PublicAnswers:
+    """What public images say: the choice of matrices, or how adapters start. Nothing is charged."""
+    choosing = isinstance(method, Saliency) and method.choose == "public"
+    starting = isinstance(method, LowRank) and method.adapter_init == "public"
     if not choosing and not starting:
         raise SfumatoError(
             "--public-data is for --choose public and for --adapter-init public: add one, or leave"
             " it out"
         )
-    base = said.get("base", "glyphs")
-    plain = {"choose": "private"} if choosing else {}
+    plain: dict = {"choose": "private"} if choosing else {}
     plain |= {"adapter_init": "gaussian"} if starting else {}
-    draft = METHODS[method](load_base(base), Prompts(("",)), **options | plain)
+    # the draft changes its base: the pictures are looked at with another
+    given = Given(Prompts(("",)), torch.bfloat16)
+    draft = replace(method, **plain).apply(load_base(base), given)
     if not public.usable.any():
         raise SfumatoError("--public-data holds no usable image")
     matrices = [m for members in draft.groups.values() for m in members] or list(draft.targets)
-    look = look_at_public(
-        load_base(base), public, matrices, prompt=said.get("prompt"), seed=said.get("seed", 0)
-    )
+    look = look_at_public(load_base(base), public, matrices, prompt=prompting.prompt, seed=seed)
+    selected = scores = None
     if choosing:
         if draft.probe is None:
             raise SfumatoError(
@@ -273,8 +274,7 @@ def with_public(preparing: Mapping, public) -> dict:
         total = draft.probe.unit_scores(
             by_group(look.squares, look.sizes, draft.groups, draft.probe)
         ).sum(0)
-        options["selected"] = list(draft.probe.best(total.tolist()))
-        said["scores"] = [float(value) * draft.probe.grid for value in total]
-    if starting:
-        said["start"] = {name: right_vectors(g, draft.rank) for name, g in look.gradients.items()}
-    return said | {"method_options": options}
+        selected = list(draft.probe.best(total.tolist()))
+        scores = [float(value) * draft.probe.grid for value in total]
+    start = {n: right_vectors(g, draft.rank) for n, g in look.gradients.items()} if starting else {}
+    return PublicAnswers(start, selected, scores)

@@ -17,7 +17,8 @@ from PIL import Image
 
 from ..bases import Base, make_scheduler
 from ..errors import MachineError, SfumatoError
-from .sampler import Sampling, image_seed, pictures
+from ..options import Sampling
+from .sampler import image_seed, pictures
 
 PARQUET_ROWS = 50_000
 

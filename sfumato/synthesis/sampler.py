@@ -8,34 +8,18 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..bases import Base, decode_latents, embed_prompts, make_denoiser, make_scheduler
 from ..errors import SfumatoError
+from ..options import Sampling
 
 # Pictures that are computed together. On a small denoiser two pieces on one core each are faster
 # than one piece on two cores, because no layer waits for the slower core; below about this size
 # Python takes a share of the time.
 PIECE = 256
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Public settings of synthesis. scheduler: any diffusers scheduler's class name. guidance_scale
-    1 means none.
-
-    eta-like randomness belongs to the scheduler; every random number of image i comes from
-    hash(seed, i). `batch` pictures are in work at a time, in pieces of at most `PIECE`.
-    """
-
-    scheduler: str = "DPMSolverMultistepScheduler"
-    steps: int = 10
-    guidance_scale: float = 1.0
-    seed: int = 0
-    batch: int = 512
 
 
 def image_seed(seed: int, index: int) -> int:

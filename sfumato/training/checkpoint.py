@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 
 from ..errors import MachineError, SfumatoError
-from .recipe import Recipe
+from ..options import Recipe
 
 KEEP = 2
 

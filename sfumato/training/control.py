@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..options import Recipe
 from .checkpoint import State
 from .data import LatentData
 from .objective import Batch
-from .recipe import Recipe
 
 
 def train_without_privacy(

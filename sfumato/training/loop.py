@@ -12,13 +12,13 @@ import torch
 from ..compute import ranks
 from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
+from ..options import Performance, Recipe
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import add_integer_noise
 from ..privacy.random.sampling import poisson
 from .checkpoint import State
 from .data import LatentData, UnitBatch
-from .recipe import Performance, Recipe
 
 
 @dataclass(frozen=True)

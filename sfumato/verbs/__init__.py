@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .adapt import adapt
+from .adapt import adapt, resume
 from .listings import bases, methods
 from .plan import PlanReport, inspect, plan
 from .release import release, verify
@@ -17,6 +17,7 @@ __all__ = [
     "methods",
     "plan",
     "release",
+    "resume",
     "synthesize",
     "verify",
 ]

@@ -14,11 +14,11 @@ from .. import verbs
 from ..bases import load_base
 from ..errors import SfumatoError
 from ..evaluation import train_classifier
+from ..options import Recipe, Sampling
 from ..privacy.plan import Plan
 from ..records import bundled_digits
 from ..runs.looks import record_look
-from ..synthesis.dataset import Sampling
-from ..training import Progress, Recipe
+from ..training import Progress
 from .evaluate import draw, images_of, non_private_base, public_base
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

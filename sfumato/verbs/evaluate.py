@@ -28,14 +28,15 @@ from ..evaluation import (
     utility,
 )
 from ..evaluation.page import as_text, few, page
-from ..methods import TOKEN_METHODS
+from ..methods import METHODS
 from ..methods.inversion.controls import cosine
+from ..options import Sampling
 from ..records import RecordSet, is_flat, load_records
 from ..runs.attempts import frozen_contents, note_weights
 from ..runs.folder import Run
 from ..runs.looks import record_look, record_public
 from ..runs.prepared import original_base, rebuild
-from ..synthesis.dataset import Sampling, class_of_each, pictures
+from ..synthesis.dataset import class_of_each, pictures
 from ..training import State, open_latents, train_without_privacy, write_file
 
 CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
@@ -320,7 +321,7 @@ def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     tokens |= {
         row: (other.model, other.options["prompts"]["placeholders"])
         for row, other in others.items()
-        if other.plan.method in TOKEN_METHODS
+        if METHODS[other.plan.method].learns_tokens
     }
     found = {row: read_embeds(*place).double().flatten(1) for row, place in tokens.items()}
     return {

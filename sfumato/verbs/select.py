@@ -16,6 +16,7 @@ import numpy as np
 from ..bases import load_base
 from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
+from ..options import Sampling
 from ..planning.prepare import require_clear_units
 from ..privacy import accounting
 from ..privacy import events as dp_events
@@ -29,7 +30,6 @@ from ..releases import CERTIFICATE, DRAFT
 from ..runs import budget
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
-from ..synthesis.dataset import Sampling
 from .evaluate import draw, images_of
 from .facts import adapted_base
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from ..bases import make_scheduler, open_adapted
 from ..errors import MachineError, SfumatoError
+from ..options import Sampling
 from ..releases import DRAFT, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
 from ..runs.inversion import Drawing, public_side, report_controls
 from ..runs.preflight import lay_out_model
 from ..runs.prepared import shares_of
-from ..synthesis.dataset import Sampling, check_request, write_dataset
+from ..synthesis.dataset import check_request, write_dataset
 from .facts import _certificate_facts, adapted_base
 
 

@@ -11,10 +11,9 @@ import pytest
 
 from sfumato.cli import main, shell
 from sfumato.cli.live import LiveLine, clock
-from sfumato.cli.options import pairs
 from sfumato.cli.plan import about
-from sfumato.cli.preparing import prompts, ratio_or_count
-from sfumato.cli.synthesize import shard_of, shares_of
+from sfumato.cli.synthesize import shares_of
+from sfumato.options.parse import pairs, prompts, ratio_or_count, shard
 
 VERBS = (
     "inspect",
@@ -198,7 +197,7 @@ def test_small_parsers():
     assert prompts(["a=x", "b=y"]) == {"a": "x", "b": "y"}
     assert [ratio_or_count(word) for word in ("0.3", "1.0", "30%", "38")] == [0.3, 1.0, 0.3, 38]
     assert isinstance(ratio_or_count("1"), int)
-    assert shard_of("1/4") == (1, 4)
+    assert shard("1/4") == (1, 4)
     assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]
     assert [about(0.2), about(600), about(7200)] == ["about 1 s", "about 10 min", "about 2.0 h"]

@@ -21,13 +21,14 @@ import torch
 from PIL import Image
 
 from sfumato.errors import SfumatoError
+from sfumato.options import Recipe
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
 from sfumato.releases import build_privacy_json, consistency, finalise, folder, write_draft
 from sfumato.runs import budget
 from sfumato.runs.folder import Run
-from sfumato.training import Recipe, State, latest_checkpoint, write_checkpoint
+from sfumato.training import State, latest_checkpoint, write_checkpoint
 
 OFF, COUNT, FAIL, TEAR, KILL = range(5)
 STATES = ("nothing", "PLAN", "CHARGE", "ATTEMPT", "NOTE", "RELEASE", "CERTIFY")

@@ -26,6 +26,8 @@ import torch
 from sfumato import verbs
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.ledger import Ledger, RunLedger
@@ -36,7 +38,7 @@ from sfumato.runs import execute
 from sfumato.runs.folder import Run
 from sfumato.runs.prepared import rebuild
 from sfumato.synthesis import sampler
-from sfumato.training import Performance, State, UnitBatch, checkpoint, latest_checkpoint
+from sfumato.training import State, UnitBatch, checkpoint, latest_checkpoint
 from sfumato.verbs.facts import adapted_base
 from tests.conftest import make_tiny_base, make_tiny_images
 
@@ -44,8 +46,7 @@ KILL, TEAR = 4, 3
 WRITE, SYNC, RENAME = 1, 2, 4
 SETTINGS = {
     "delta": 1e-2,
-    "method": "lora",
-    "method_options": {"rank": 1},
+    "method": Lora(rank=1),
     "expected_batch_size": 4,
     "steps": 3,
     "noise_draws": 1,

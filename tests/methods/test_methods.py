@@ -10,7 +10,7 @@ import torch
 from sfumato.bases import LODA_FILE, LORA_FILE, embed_prompts, load_base, open_adapted
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import METHODS, Given, Prompts
 from sfumato.privacy.clipping import flat
 from sfumato.training import Batch
 
@@ -25,7 +25,7 @@ TOKENS = Prompts(
 def made(tiny_base, method, prompts=PLAIN, seed=0, **options):
     base = load_base(tiny_base)
     torch.manual_seed(seed)
-    return base, METHODS[method](base, prompts, precision=torch.float32, **options)
+    return base, METHODS[method](**options).apply(base, Given(prompts, torch.float32))
 
 
 def wake(adaptation):

@@ -7,17 +7,19 @@ import torch
 
 from sfumato.bases import load_base, lora_inputs
 from sfumato.errors import SfumatoError
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import METHODS, Given, Lora, Prompts, Saliency
 from sfumato.methods.starting import right_vectors
 from sfumato.methods.targets import PROJECTIONS, grouped, how_many, matching_modules
 
 PLAIN = Prompts(("circle", "cross", "square"))
 
 
-def made(tiny_base, seed=0, **options):
+def made(tiny_base, seed=0, selected=None, **options):
     base = load_base(tiny_base)
     torch.manual_seed(seed)
-    return base, METHODS["saliency"](base, PLAIN, precision=torch.float32, rank=3, **options)
+    return base, Saliency(**{"rank": 3} | options).apply(
+        base, Given(PLAIN, torch.float32, selected=selected)
+    )
 
 
 def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
@@ -131,8 +133,8 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
                 for n in names
             }
         torch.manual_seed(0)
-        adapted = METHODS[method](
-            base, PLAIN, rank=2, target_modules=targets, adapter_init=how, start=start
+        adapted = METHODS[method](rank=2, target_modules=targets, adapter_init=how).apply(
+            base, Given(PLAIN, torch.bfloat16, start)
         )
         name = next(n for n in adapted.trainable if "lora_A" in n or "down.weight" in n)
         rows = adapted.trainable[name].detach().flatten(1)
@@ -147,7 +149,9 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
 
 def test_more_directions_than_there_are_is_refused(tiny_base):
     with pytest.raises(SfumatoError, match="lower --rank"):
-        METHODS["lora"](load_base(tiny_base), PLAIN, rank=20, adapter_init="orthonormal")
+        Lora(rank=20, adapter_init="orthonormal").apply(
+            load_base(tiny_base), Given(PLAIN, torch.bfloat16)
+        )
 
 
 def test_right_vectors_are_where_the_gradient_lies():

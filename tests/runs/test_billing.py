@@ -13,10 +13,11 @@ import pytest
 from sfumato import verbs
 from sfumato.compute import fingerprint, ranks
 from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.runs import attempts, execute
 from sfumato.runs.folder import Run
-from sfumato.training import Performance
 
 
 def steady(patch):
@@ -58,8 +59,7 @@ def died(tiny_images, tiny_base, tmp_path_factory):
                 epsilon=4.0,
                 delta=1e-2,
                 base=str(tiny_base),
-                method="lora",
-                method_options={"rank": 2},
+                method=Lora(rank=2),
                 expected_batch_size=8,
                 steps=7,
                 retry_fraction=1.0,

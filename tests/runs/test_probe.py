@@ -17,8 +17,11 @@ from sfumato.bases import load_base
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import SfumatoError
 from sfumato.gradients import scores as scores_module
+from sfumato.methods import Lora, Saliency
 from sfumato.methods.targets import PROJECTIONS, grouped, matching_modules
+from sfumato.options import Performance
 from sfumato.planning import inputs
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.ledger import Ledger, LedgerError, RunLedger
 from sfumato.privacy.mechanisms.votes import STEP, Probe
@@ -27,7 +30,7 @@ from sfumato.privacy.random.sampling import poisson
 from sfumato.runs import budget, execute
 from sfumato.runs import probe as probing
 from sfumato.runs.folder import Run
-from sfumato.training import LatentData, Performance, UnitBatch
+from sfumato.training import LatentData, UnitBatch
 from sfumato.verbs.facts import _certificate_facts
 
 torch.set_num_threads(1)
@@ -160,10 +163,9 @@ def settings(tiny_base):
         "epsilon": 4.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "saliency",
+        "method": Saliency(rank=2, keep=5, probe_units=16, probe_draws=2),
         "expected_batch_size": 8,
         "steps": 3,
-        "method_options": {"rank": 2, "keep": 5, "probe_units": 16, "probe_draws": 2},
         "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
     }
 
@@ -317,11 +319,10 @@ def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monke
 
 def prepared(tiny_images, settings, public=None, **options):
     records = inputs.load_records(tiny_images)
-    said = {k: v for k, v in settings.items() if k != "epsilon"}
-    said |= {"method_options": settings["method_options"] | options} | (
-        {"public_data": public} if public else {}
-    )
-    return inputs.prepare_as_asked(records, settings["epsilon"], said)
+    method = replace(settings["method"], **options)
+    said = {k: v for k, v in settings.items() if k not in ("ledger", "output")}
+    _, _, task = task_of(**said | {"method": method})
+    return inputs.prepare_as_asked(records, task, public)
 
 
 def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path):
@@ -351,7 +352,9 @@ def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path)
 def test_adapters_start_from_public_gradients_and_resume_with_them(tiny_images, settings, tmp_path):
     public = make_tiny_images(tmp_path / "public", per_class=2, seed=9)
     options = {"rank": 2, "adapter_init": "public", "freeze_a": True}
-    said = settings | {"method": "lora", "method_options": options}
+    said = settings | {
+        "method": Lora(**options),
+    }
     with pytest.raises(Killed):
         verbs.adapt(
             tiny_images, output=tmp_path / "run", public_data=public, progress=dies_at_once, **said

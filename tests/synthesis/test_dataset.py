@@ -12,9 +12,10 @@ from PIL import Image
 
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
+from sfumato.options import Sampling
 from sfumato.synthesis import dataset
 from sfumato.synthesis.dataset import class_of_each, folder_names, shard_indices, write_dataset
-from sfumato.synthesis.sampler import Sampling, image_seed
+from sfumato.synthesis.sampler import image_seed
 
 CLASSES = ("circle", "cross", "square")
 

@@ -12,8 +12,9 @@ import torch
 
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
+from sfumato.options import Sampling
 from sfumato.synthesis import sampler
-from sfumato.synthesis.sampler import Sampling, image_seed, pictures
+from sfumato.synthesis.sampler import image_seed, pictures
 
 CLASSES = ("circle", "cross", "square")
 

@@ -11,8 +11,9 @@ from scipy import stats
 
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine
+from sfumato.options import Performance, Recipe
 from sfumato.privacy.clipping import ROUNDING, flat
-from sfumato.training import Performance, Recipe, State, UnitBatch, loop
+from sfumato.training import State, UnitBatch, loop
 
 C = 0.5
 

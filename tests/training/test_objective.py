@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sfumato.bases import around
-from sfumato.training import Batch, Recipe, denoising_losses
+from sfumato.options import Recipe
+from sfumato.training import Batch, denoising_losses
 
 
 def batch_of(units, draws, seed=0):

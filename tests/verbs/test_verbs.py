@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 
 from sfumato import verbs
 from sfumato.errors import Interrupted, SfumatoError
+from sfumato.methods import Attention, Lora
+from sfumato.options import Performance, Sampling
 from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.records import RecordSet, load_records
 from sfumato.runs import budget, execute
 from sfumato.runs.folder import Run
-from sfumato.synthesis.dataset import Sampling
-from sfumato.training import Performance
 
 CLASSES = ("circle", "cross", "square")
 KINDS = ["PLAN", "CHARGE", "ATTEMPT"]
@@ -59,8 +59,7 @@ def settings(tiny_base):
         "epsilon": 2.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "expected_batch_size": 8,
         "steps": 5,
         "noise_draws": 2,
@@ -508,7 +507,7 @@ def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_
 
 def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, tiny_base):
     """L17: what a run saves differs from the base in the trained tensors only."""
-    options = settings | {"method": "attention", "method_options": {"blocks": "2"}, "steps": 1}
+    options = settings | {"method": Attention(blocks="2"), "steps": 1}
     run = verbs.adapt(tiny_images, output=tmp_path / "run", **options)
     for part in (
         "vae/diffusion_pytorch_model",

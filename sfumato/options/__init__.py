@@ -1,0 +1,28 @@
+"""Every option there is, declared once: flags, arguments of Python, defaults and docs follow.
+
+Nothing here loads torch, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from .declare import Declared, Options, declared, option
+from .gather import gather, takes
+from .privacy import Execution, Privacy, Prompting, Reading, Schedule
+from .training import Performance, Recipe, Sampling
+
+__all__ = [
+    "Declared",
+    "Execution",
+    "Options",
+    "Performance",
+    "Privacy",
+    "Prompting",
+    "Reading",
+    "Recipe",
+    "Sampling",
+    "Schedule",
+    "declared",
+    "gather",
+    "option",
+    "takes",
+]
