@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from .declare import Declared, Options, declared, option
 from .gather import gather, takes
+from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .training import Performance, Recipe, Sampling
 
 __all__ = [
     "Declared",
+    "CLASSIFIERS",
     "Execution",
+    "Judging",
     "Options",
     "Performance",
     "Privacy",
@@ -21,6 +24,7 @@ __all__ = [
     "Recipe",
     "Sampling",
     "Schedule",
+    "Selecting",
     "declared",
     "gather",
     "option",

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import numbers
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -71,6 +72,22 @@ class Declared:
     def choices(self) -> tuple:
         """The values of a Literal, else nothing."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
+
+    @property
+    def type(self) -> str:
+        """The type in words, for help."""
+        if self.choices:
+            text = " | ".join(repr(choice) for choice in self.choices)
+        else:
+            named = getattr(self.kind, "__name__", None) if not typing.get_args(self.kind) else None
+            text = named or re.sub(r"\b(typing|collections\.abc)\.", "", str(self.kind))
+        return f"{text} | None" if self.optional else text
+
+    @property
+    def refused(self) -> str:
+        """What is accepted, as the refusal of anything else says."""
+        limits = [f"at least {self.least:g}"] if self.least is not None else []
+        return " and ".join(limits + ([f"at most {self.most:g}"] if self.most is not None else []))
 
     @property
     def line(self) -> str:

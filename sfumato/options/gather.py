@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -58,47 +59,53 @@ def unknown(name: str, known: list[str]) -> str:
 
 
 def takes(**groups: type[Options] | tuple[type[Options], ...]) -> Callable[[F], F]:
-    """Let `help()` and editors show a verb's options: in its signature and under "Options"."""
+    """Let `help()` and editors show a verb's options, in its signature and in its docstring.
+
+    Args:
+        groups: Name of a group -> its class; the methods' classes come as one tuple.
+    """
 
     def decorate(verb: F) -> F:
-        own = [
-            parameter
-            for parameter in inspect.signature(verb).parameters.values()
+        plain = inspect.signature(verb)
+        shown = {
+            name: parameter
+            for name, parameter in plain.parameters.items()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
-        shown, lines, seen = [], [], {p.name for p in own}
+        }
+        lines: list[str] = []
         for group, kinds in groups.items():
-            for kind in kinds if isinstance(kinds, tuple) else (kinds,):
-                lines.append(f"\n    {group} ({kind.__name__}):")
+            several = kinds if isinstance(kinds, tuple) else (kinds,)
+            for kind in several:
+                lines += _described(group, kind)
                 for one in declared(kind):
-                    lines.append(f"        {one.name}: {one.line}")
-                    if one.name not in seen:
-                        seen.add(one.name)
-                        note = inspect.get_annotations(kind).get(one.name, "Any")
-                        shown.append(
-                            inspect.Parameter(
-                                one.name,
-                                inspect.Parameter.KEYWORD_ONLY,
-                                default=one.default,
-                                annotation=note,
-                            )
-                        )
-            if group not in seen and not isinstance(kinds, tuple):
-                seen.add(group)
-                shown.append(
-                    inspect.Parameter(
-                        group,
-                        inspect.Parameter.KEYWORD_ONLY,
-                        default=None,
-                        annotation=f"{kinds.__name__} | None",
-                    )
-                )
-        verb.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*own, *shown], return_annotation=inspect.signature(verb).return_annotation
+                    known = shown.get(one.name)
+                    same = known is None or known.default == one.default
+                    # where methods differ, None stands for the method's own
+                    shown[one.name] = _keyword(one.name, one.default if same else None, one.type)
+            if not isinstance(kinds, tuple):
+                shown.setdefault(group, _keyword(group, None, f"{kinds.__name__} | None"))
+        verb.__signature__ = plain.replace(  # type: ignore[attr-defined]
+            parameters=list(shown.values())
         )
-        text = inspect.getdoc(verb) or ""
         head = "\n\nOptions, as keywords or as one object for a group:\n"
-        verb.__doc__ = text + head + "\n".join(lines)
+        verb.__doc__ = (inspect.getdoc(verb) or "") + head + "\n".join(lines)
         return verb
 
     return decorate
+
+
+def _keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _described(group: str, kind: type[Options]) -> list[str]:
+    """The options of a class for a docstring; nothing for one without options."""
+    lines = []
+    for one in declared(kind):
+        text = f"{one.name} ({one.type}): {one.line}"
+        inner = " " * 12
+        lines += textwrap.wrap(text, 96, initial_indent=" " * 8, subsequent_indent=inner)
+        if one.refused:
+            lines.append(f"{inner}SfumatoError unless {one.refused}.")
+    return [f"\n    {group} ({kind.__name__}):", *lines] if lines else []

@@ -84,3 +84,16 @@ def shard(text: str) -> tuple[int, int]:
     if not slash or not first.isdecimal() or not count.isdecimal() or not int(first) < int(count):
         raise SfumatoError(f"--shard {text}: write I/N with I from 0 to N-1, such as 0/4")
     return int(first), int(count)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def count(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SfumatoError(f"{text}: write a whole number") from error

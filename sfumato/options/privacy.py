@@ -85,11 +85,11 @@ class Privacy(Options):
                 "--relation add-remove would keep n secret, which plan and release print: use"
                 " zero-out, same noise"
             )
+        super().__post_init__()
         for name in ("epsilon", "delta"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
-        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,6 @@ def check_request(
     shares: Sequence[float],
     form: str,
     shard: tuple[int, int],
-    sampling: Sampling,
 ) -> None:
     """SfumatoError for a request that cannot be met, before anything is written down or
     computed.
@@ -136,8 +135,6 @@ def check_request(
     class_of_each(1, shares)
     if form not in ("imagefolder", "parquet"):
         raise SfumatoError(f"--form {form}: choose imagefolder or parquet")
-    if sampling.steps < 1 or sampling.batch < 1:
-        raise SfumatoError("--steps and --batch must be at least 1")
     if not len(shard_indices(n, shard)):
         raise SfumatoError(
             f"--shard {shard[0]}/{shard[1]} of {n} pictures is empty: ask for fewer shards"

@@ -53,8 +53,8 @@ def adapt(
     allow_file_system: bool = False,
     resume: bool = False,
     new_attempt: bool = False,
-    progress: Callable[[Progress, Plan], None] = _nothing,
-    on_stage: Callable[[str], None] = _nothing,
+    progress: Callable[[Progress, Plan], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
     **options: Unpack[AdaptOptions],
 ) -> Run:
     """Adapt a public base to private images under differential privacy.
@@ -97,6 +97,7 @@ def adapt(
         return _resume(
             images, output, ledger, allow_file_system, new_attempt, progress, on_stage, rest
         )
+    progress, on_stage = progress or _nothing, on_stage or _nothing
     if new_attempt:
         raise SfumatoError(
             "--new-attempt goes with --resume: it continues a run with fresh, paid draws"
@@ -144,8 +145,8 @@ def resume(
     new_attempt: bool = False,
     ledger: str | Path | None = None,
     allow_file_system: bool = False,
-    progress: Callable[[Progress, Plan], None] = _nothing,
-    on_stage: Callable[[str], None] = _nothing,
+    progress: Callable[[Progress, Plan], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
     **options: Unpack[ResumeOptions],
 ) -> Run:
     """Continue the run in `output` from its last checkpoint.
@@ -181,11 +182,12 @@ def _resume(
     ledger: str | Path | None,
     allow_file_system: bool,
     new_attempt: bool,
-    progress: Callable[[Progress, Plan], None],
-    on_stage: Callable[[str], None],
+    progress: Callable[[Progress, Plan], None] | None,
+    on_stage: Callable[[str], None] | None,
     options: Mapping[str, Any],
 ) -> Run:
-    found = gather(OF_A_RESUME, options)
+    progress, on_stage = progress or _nothing, on_stage or _nothing
+    found = gather(OF_A_RESUME, options, ("new_attempt", "ledger"))
     reading, execution = found["reading"], found["execution"]
     ranks.start(fingerprint.numerics)
     if allow_file_system:

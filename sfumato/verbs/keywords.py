@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
-from ..options import Execution, Performance, Privacy, Prompting, Reading, Recipe, Schedule
+from ..options import (
+    Execution,
+    Judging,
+    Performance,
+    Privacy,
+    Prompting,
+    Reading,
+    Recipe,
+    Sampling,
+    Schedule,
+    Selecting,
+)
 
 
 class ReadingFields(TypedDict, total=False):
@@ -85,6 +96,16 @@ class ExecutionFields(TypedDict, total=False):
     controls: bool
 
 
+class SamplingFields(TypedDict, total=False):
+    """Fields of `sfumato.Sampling`."""
+
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    seed: int
+    batch: int
+
+
 class MethodFields(TypedDict, total=False):
     """Fields of the methods' classes: each belongs to some of them."""
 
@@ -114,6 +135,30 @@ class MethodFields(TypedDict, total=False):
     shrink: bool | None
     inversion_steps: int | None
     inversion_draws: int | None
+
+
+class JudgingFields(TypedDict, total=False):
+    """Fields of `sfumato.Judging`."""
+
+    classifiers: Sequence[str]
+    seeds: int | Sequence[int]
+    steps: int | None
+    public_images: int | None
+    distances: bool | None
+
+
+class SelectingFields(TypedDict, total=False):
+    """Fields of `sfumato.Selecting`."""
+
+    epsilon: float | None
+    delta: float | None
+    relation: Literal["zero-out", "replace-one"]
+    allow_doubtful_units: bool
+    classifier: Literal["logistic", "cnn", "resnet", "wrn"]
+    steps: int | None
+    images: int
+    sampler_steps: int
+    seed: int
 
 
 class PlanOptions(
@@ -147,3 +192,22 @@ class ResumeOptions(ReadingFields, ExecutionFields, total=False):
 
     reading: Reading
     execution: Execution
+
+
+class SynthesizeOptions(SamplingFields, total=False):
+    """All keywords of `synthesize`."""
+
+    sampling: Sampling
+
+
+class EvaluateOptions(JudgingFields, total=False):
+    """All keywords of `evaluate`."""
+
+    judging: Judging
+
+
+class SelectOptions(ReadingFields, SelectingFields, total=False):
+    """All keywords of `select`."""
+
+    reading: Reading
+    selecting: Selecting

@@ -139,8 +139,6 @@ def test_parquet_parts_of_all_shards_have_names_of_their_own(base, tmp_path, mon
         ({"form": "tar"}, "--form tar"),
         ({"shard": (2, 2)}, "--shard"),
         ({"n": 2, "shard": (2, 3)}, "empty"),
-        ({"sampling": Sampling(steps=0)}, "at least 1"),
-        ({"sampling": Sampling(batch=0)}, "at least 1"),
         ({"shares": (0, 0, 0)}, "class shares"),
     ],
 )
