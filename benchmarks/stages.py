@@ -72,17 +72,23 @@ def adapt(
         done = Run.open(where)
     else:
         del asked["data_sha256"], asked["base_digest"]
-        done = verbs.adapt(
-            first(read(data, "train", Path(source)), private),
-            output=where,
-            # public pictures: the user's own ledger is not for them
-            ledger=folder / "ledger.sqlite",
-            resume=begun,
-            base=base,
-            recipe=Recipe(**recipe),
-            seed=run,
-            on_stage=say,
-            **{**asked, **words_of(data, words), **options},
+        images, ledger = first(read(data, "train", Path(source)), private), folder / "ledger.sqlite"
+        own = asked.pop("method_options") | options.get("method_options", {})
+        rest = {name: value for name, value in options.items() if name != "method_options"}
+        done = (
+            verbs.resume(images, where, ledger=ledger, on_stage=say)
+            if begun
+            else verbs.adapt(
+                images,
+                output=where,
+                # public pictures: the user's own ledger is not for them
+                ledger=ledger,
+                base=base,
+                recipe=Recipe(**recipe),
+                seed=run,
+                on_stage=say,
+                **{**asked, **words_of(data, words), **own, **rest},
+            )
         )
     plan = done.plan
     facts = {

@@ -39,7 +39,13 @@ def test_the_command_line_starts_without_heavy_modules():
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 assert node.module.split(".")[0] in light, path.name
             if isinstance(node, ast.ImportFrom) and node.level == 2:
-                assert node.module == "errors", path.name
+                # what loads no torch either, as the next test sees
+                assert node.module in ("errors", "options", "methods", "planning.task"), path.name
+
+
+def test_declaring_options_and_methods_loads_no_torch():
+    program = "import sys, sfumato.cli.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_package_has_no_loose_files():

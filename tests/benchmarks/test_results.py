@@ -202,7 +202,7 @@ def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, mon
     whole = json.loads((Path(folder) / "adapt.json").read_text())
     more = json.loads(asked)
     more["options"] = {
-        "rank": 2,
+        "method_options": {"rank": 2},
         "clipping": "normalised",
         "prompt": "a picture of a {class}",
     }

@@ -22,7 +22,7 @@ SCRIPT = """
     from sfumato.compute import ranks as parallel
     from sfumato.privacy import accounting
     from sfumato.privacy.random.keys import RunKey
-    from sfumato.training import Performance
+    from sfumato.options import Performance
 
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))

@@ -24,7 +24,8 @@ SCRIPT = """
     from sfumato.privacy.clipping import flat
     from sfumato.privacy.random.keys import RunKey
     from sfumato.privacy.rounding import Rounding
-    from sfumato.training import LatentData, Performance, Recipe, State, loop
+    from sfumato.options import Performance, Recipe
+    from sfumato.training import LatentData, State, loop
 
     def rank_of(rate):
         torch.set_num_threads(1)
