@@ -23,8 +23,7 @@ class Full(Method):
     name = "full"
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        from ..bases import save_pipeline
-        from .adaptation import adaptation
+        from .adaptation import adaptation, save_whole
 
         everything = dict(base.denoiser.named_parameters())
-        return adaptation(base, given, everything, ["all"], save_pipeline, self.learning_rate)
+        return adaptation(base, given, everything, ["all"], save_whole, self.learning_rate)

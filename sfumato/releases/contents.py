@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from sfumato.bases import component_folders
 from sfumato.errors import SfumatoError
 
 DRAFT = "synthesis.json"
@@ -27,7 +28,7 @@ MODEL = (
     r"learned_embeds(-\d{3})?\.safetensors",
     r"model/model_index\.json",
     (
-        r"model/(unet|vae|text_encoder|tokenizer|scheduler|feature_extractor)/"
+        rf"model/({'|'.join(component_folders())}|feature_extractor)/"
         r"([\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|config\.json|scheduler_config\.json|tokenizer\.json|"
         r"preprocessor_config\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt)"
     ),
