@@ -7,7 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato.bases import LODA_FILE, LORA_FILE, embed_prompts, load_base, open_adapted
+from sfumato.bases import (
+    LODA_FILE,
+    LORA_FILE,
+    load_base,
+    open_adapted,
+)
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
 from sfumato.methods import METHODS, Given, Prompts
@@ -174,7 +179,7 @@ def predict(base, prompts):
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         x = torch.randn(len(prompts), 4, 8, 8, generator=g)
-        return base.unet(x, torch.tensor(300), embed_prompts(base, prompts)).sample
+        return base.unet(x, torch.tensor(300), base.condition(prompts)).sample
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
@@ -192,11 +197,7 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     train_a_little(adaptation)
     tokens = adaptation.trainable.get("tokens.weight")
     if tokens is not None:
-        from sfumato.bases import write_embeddings
-
-        write_embeddings(
-            base, base.tokenizer.convert_tokens_to_ids(list(prompts.placeholders)), tokens.detach()
-        )
+        base.write_embeddings(base.token_ids(prompts.placeholders), tokens.detach())
     expected = predict(base, prompts.prompts)
     assert all(torch.equal(p, frozen[n]) for n, p in base.vae.named_parameters())
     assert all(torch.equal(p, rest[n]) for n, p in base.unet.named_parameters() if n in rest)

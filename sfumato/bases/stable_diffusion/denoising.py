@@ -19,8 +19,8 @@ def make_denoise(unet: Any) -> Denoise:
     `memory` is a dict of the caller's, empty at first: one for each `text`, used for all its steps.
     Keys and values of the prompts stay in it, so that they are computed once. The prediction is
     that of `unet` itself, to the last bit; a denoiser with any other than the plain attention
-    that `StableDiffusion.load` gives small bases is called as it is. Weights are shared with `unet`, which
-    is left alone.
+    that `StableDiffusion.load` gives small bases is called as it is. Weights are shared with
+    `unet`, which is left alone.
     """
     keeps = _is_plain(unet)
     if keeps:
