@@ -16,7 +16,7 @@ from .embeds import (
     save_embeds,
     word_vectors,
 )
-from .files import weight_files
+from .files import COMPONENT_SETTINGS, weight_files
 from .interface import Base, BaseInfo, TextBase
 from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
 from .open import (
@@ -32,6 +32,7 @@ from .open import (
 from .stable_diffusion import around
 
 __all__ = [
+    "COMPONENT_SETTINGS",
     "EMBEDS_FILE",
     "FAMILIES",
     "LODA_FILE",

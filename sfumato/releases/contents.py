@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sfumato.bases import component_folders
+from sfumato.bases import COMPONENT_SETTINGS, component_folders
 from sfumato.errors import SfumatoError
 
 DRAFT = "synthesis.json"
@@ -29,8 +29,7 @@ MODEL = (
     r"model/model_index\.json",
     (
         rf"model/({'|'.join(component_folders())}|feature_extractor)/"
-        r"([\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|config\.json|scheduler_config\.json|tokenizer\.json|"
-        r"preprocessor_config\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt)"
+        rf"([\w.-]+\.safetensors(\.index\.json)?|{'|'.join(map(re.escape, COMPONENT_SETTINGS))})"
     ),
 )
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
