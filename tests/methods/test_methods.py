@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -17,7 +19,8 @@ from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
 from sfumato.methods import METHODS, Given, Prompts
 from sfumato.privacy.clipping import flat
-from sfumato.training import Batch
+from sfumato.training import Batch, Recipe
+from sfumato.training.checkpoint import State
 
 PLAIN = Prompts(("circle", "cross", "square"))
 TOKENS = Prompts(
@@ -124,6 +127,29 @@ def test_what_trains(tiny_base):
         "unet.mid_block",
         "unet.up_blocks.0",
     }
+
+
+# Of the first version of `Base`, before a family said its own prefix: number of tensors in a
+# checkpoint, and SHA-256 of their names in order with the groups that they are clipped in.
+NAMES = {
+    "attention": (210, "783a6ab6ea17cf03"),
+    "lora": (130, "fc9848dade1f410d"),
+    "saliency": (130, "fc9848dade1f410d"),
+    "loda": (66, "751d936089649ffa"),
+    "full": (418, "52c48420e9497732"),
+    "embedding": (2, "227cfb8c7f41dcb0"),
+}
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_the_names_in_checkpoints_stay(tiny_base, method):
+    """Run folders go on, and noise keeps its addresses, only under the names they began with."""
+    _, adaptation = made(tiny_base, method, TOKENS)
+    state = State(adaptation.trainable, adaptation.learning_rate_factor, Recipe(learning_rate=1.0))
+    names = list(state.tensors())
+    said = json.dumps([names, adaptation.clip_groups])
+    assert (len(names), hashlib.sha256(said.encode()).hexdigest()[:16]) == NAMES[method]
+    assert names[0].startswith(("weight/unet.", "weight/tokens.weight"))
 
 
 @pytest.mark.parametrize("freeze_a", [False, True])
