@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import ModelError
+from ..errors import ModelError, SfumatoError
 from .interface import Base
 from .weights import check_weights
 
@@ -18,8 +18,17 @@ LORA_NAME = "default"
 _INPUTS = (".lora_A.weight", ".lora.down.weight", ".lora_down.weight")
 
 
+def require_adapters(base: Base) -> None:
+    """SfumatoError for a family whose pipelines have no file format for adapters."""
+    if not base.adapters:
+        raise SfumatoError(
+            f"a {base.family} base has no file format for adapters: use --method full or attention"
+        )
+
+
 def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float) -> None:
     """Put a peft LoRA of `rank` on the named denoiser modules (full names); B starts at zero."""
+    require_adapters(base)
     from peft import LoraConfig
 
     config = LoraConfig(

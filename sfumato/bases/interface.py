@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ModelError
-
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction"]
 Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict], torch.Tensor]
@@ -77,6 +75,8 @@ class Base(ABC):
     # Name of the denoiser in checkpoints, ledger notes and the addresses of noise. Never changed:
     # a run folder goes on only with the names that it started with.
     prefix: ClassVar[str]
+    # Whether the family's pipelines load adapters (`as_pipeline`, `write_lora`).
+    adapters: ClassVar[bool] = False
 
     info: BaseInfo
 
@@ -118,6 +118,10 @@ class Base(ABC):
     @abstractmethod
     def denoiser(self) -> nn.Module:
         """What predicts noise or velocity: the model that methods train."""
+
+    def learnable(self) -> dict[str, nn.Parameter]:
+        """The denoiser's tensors by name, but for those that no loss depends on."""
+        return dict(self.denoiser.named_parameters())
 
     @property
     @abstractmethod
@@ -227,20 +231,16 @@ class Base(ABC):
         """Write the whole base in half precision, as a folder that `load_base` opens."""
 
     def as_pipeline(self) -> Any:
-        """The base as a diffusers pipeline that shares its modules and loads adapters.
-
-        Raises:
-            ModelError: Where the family has no pipeline that does.
+        """The base as a diffusers pipeline that shares its modules; of families with
+        `adapters`.
         """
-        raise ModelError(f"adapters have no file format for {self.family}: train weights instead")
+        raise NotImplementedError
 
     def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
-        """Write LoRA `layers` (diffusers' names -> tensors) as this family's pipelines load them.
-
-        Raises:
-            ModelError: As `as_pipeline`.
+        """Write LoRA `layers` (diffusers' names -> tensors) as the family's pipelines load them; of
+        families with `adapters`.
         """
-        raise ModelError(f"adapters have no file format for {self.family}: train weights instead")
+        raise NotImplementedError
 
 
 class TextBase(Base):

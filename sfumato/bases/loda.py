@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import ModelError, SfumatoError
+from .adapters import require_adapters
 from .interface import Base
 from .weights import check_weights
 
@@ -103,6 +104,7 @@ def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activa
     """Put a branch beside each named module of the denoiser (full names); ModelError for one that
     cannot have it.
     """
+    require_adapters(base)
     if activation not in ACTIVATIONS:
         raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
     for name in targets:

@@ -34,6 +34,11 @@ class UNetNames:
 
     denoiser: nn.Module
 
+    def learnable(self) -> dict[str, nn.Parameter]:
+        # A bias of keys adds the same to all of a query's scores, and the softmax takes it out.
+        named = self.denoiser.named_parameters()
+        return {name: tensor for name, tensor in named if not name.endswith("to_k.bias")}
+
     def blocks(self) -> list[str]:
         return attention_blocks(self.denoiser)
 

@@ -35,7 +35,7 @@ class Attention(Method):
         chosen = block_range(base.blocks(), self.blocks)
         trainable = {
             name: tensor
-            for name, tensor in base.denoiser.named_parameters()
+            for name, tensor in base.learnable().items()
             if any(name.startswith(block + ".") for block in chosen)
         }
         return adaptation(base, given, trainable, chosen, save_whole, self.learning_rate)

@@ -44,6 +44,7 @@ class StableDiffusion(UNetNames, TextBase):
     }
     optional: ClassVar = ("safety_checker", "feature_extractor", "image_encoder")
     prefix: ClassVar = "unet"
+    adapters: ClassVar = True
 
     info: BaseInfo
     unet: Any
