@@ -13,9 +13,8 @@ import sfumato
 from sfumato.bases import FAMILIES, base_info, load_base
 from sfumato.errors import ModelError, SfumatoError
 from sfumato.gradients import self_check
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import Given, Prompts
 from sfumato.runs.folder import Run
-from sfumato.synthesis.dataset import Sampling
 from sfumato.training.dummy import made_up_batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -93,7 +92,7 @@ def test_dp_sgd_trains_it_and_what_is_saved_draws(family, pixels, pictures, tmp_
         if not torch.allclose(p, q, atol=1e-3)
     ]
     assert len(changed) > len(list(before.denoiser.parameters())) / 2
-    release = sfumato.synthesize(run, 3, tmp_path / "release", sampling=Sampling(steps=3))
+    release = sfumato.synthesize(run, 3, tmp_path / "release", sampling=sfumato.Sampling(steps=3))
     sfumato.release(release)
     assert sfumato.verify(release).ok
     assert len(list(release.rglob("*.png"))) >= 3
@@ -101,7 +100,7 @@ def test_dp_sgd_trains_it_and_what_is_saved_draws(family, pixels, pictures, tmp_
 
 def test_the_loss_of_every_record_is_clipped_alone(family, pixels):
     """Both engines agree on gradients of single records, and no tensor goes without one."""
-    made = METHODS["full"](load_base(pixels), Prompts(("picture",)), precision=torch.float32)
+    made = sfumato.Full().apply(load_base(pixels), Given(Prompts(("picture",)), torch.float32))
 
     class Prepared:
         plan = type("Plan", (), {"noise_draws": 2, "classes": ("picture",)})

@@ -71,7 +71,7 @@ def write_dataset(
     uniform, declared or noisy-histogram. `seal(folder, settings)` puts the certificate beside the
     pictures before the folder appears.
     """
-    check_request(out, n, shares, form, shard, sampling)
+    check_request(out, n, shares, form, shard)
     base.sampler(sampling.scheduler, sampling.steps)
     labels = class_of_each(n, shares)
     indices = shard_indices(n, shard)

@@ -18,8 +18,9 @@ from sfumato.bases import (
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
 from sfumato.methods import METHODS, Given, Prompts
+from sfumato.options import Recipe
 from sfumato.privacy.clipping import flat
-from sfumato.training import Batch, Recipe
+from sfumato.training import Batch
 from sfumato.training.checkpoint import State
 
 PLAIN = Prompts(("circle", "cross", "square"))
