@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def test_what_the_family_cannot_do_is_refused_before_anything_is_charged(
 def test_it_does_not_pretend_to_know_classes(family, pixels, tiny_images, tmp_path):
     with pytest.raises(SfumatoError, match="3 classes: give images of one class"):
         sfumato.plan(tiny_images, base=str(pixels), yes_public=True, **OPTIONS)
+
+
+def test_the_page_shows_the_family_as_it_is():
+    page = (EXAMPLES.parent / "docs" / "extending.md").read_text("utf-8")
+    (shown,) = re.findall(
+        r"^```python\n(\"\"\"A model family.*?)^```$", page, re.DOTALL | re.MULTILINE
+    )
+    assert shown == (EXAMPLES / "family.py").read_text("utf-8")
 
 
 def test_without_the_line_in_the_table_the_folder_is_refused(pixels):

@@ -33,8 +33,8 @@ class Loda(LowRank):
     rank: int = option(4, "Rank of the adapters.", least=1)
     target_modules: Sequence[str] = option(
         ("residual",),
-        "Ends of module names, or attention, feed-forward, residual (conv1, conv2),"
-        " convolutions: what is adapted.",
+        "Ends of module names, or attention, feed-forward, residual, convolutions: what is"
+        " adapted.",
         metavar="A,B,..",
         parse=parse.modules,
     )

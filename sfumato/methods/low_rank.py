@@ -26,8 +26,8 @@ class LowRank(Method):
     alpha: float | None = option(None, "Of the adapters: scale * rank (default: the rank).")
     target_modules: Sequence[str] = option(
         ("attention",),
-        "Ends of module names, or attention, feed-forward, convolutions: what is adapted, or what"
-        " saliency chooses from.",
+        "Ends of module names, or attention, feed-forward, residual, convolutions: what is"
+        " adapted, or what saliency chooses from.",
         metavar="A,B,..",
         parse=parse.modules,
     )
