@@ -124,12 +124,11 @@ class Judge:
 
     def known(self, base) -> list[str]:
         """Subjects of held-out private pictures that the base has words for."""
-        from sfumato.bases import unknown_words
 
         return [
             s
             for s in self.subjects[-3 * HELD_OUT :]
-            if not unknown_words(base, [s]) and len(s.split()) <= 2
+            if not base.unknown_words([s]) and len(s.split()) <= 2
         ]
 
     def __call__(self, drawn) -> dict:

@@ -516,9 +516,7 @@ def prompts(text: str):
         def run() -> str:
             opened = load_base(kit.base)
             chosen = choose_prompts(opened, ["a"], prompt={"a": text}, embedder=False)
-            opened and __import__("sfumato.bases", fromlist=["x"]).embed_prompts(
-                opened, chosen.prompts
-            )
+            opened.condition(chosen.prompts)
             return f"read as {chosen.prompts[0]!r}"
 
         return outcome(run)

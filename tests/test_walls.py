@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,17 +65,71 @@ def test_every_room_says_what_is_in_it():
             assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
 
 
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod")
+
+
+def words_of(source: str) -> list[tuple[int, str]]:
+    """(line, word) for all that a file's code says, docstrings and comments left out: names of
+    variables, attributes, arguments, functions, classes and modules, and the text of strings.
+    """
+    tree = ast.parse(source)
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
+    }
+    found, line = [], 1
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", line)
+        for _, value in ast.iter_fields(node):
+            values = value if isinstance(value, list) else [value]
+            if id(node) not in docs:
+                found += [(line, text) for text in values if isinstance(text, str)]
+    return found
+
+
+def names_of_parts(source: str) -> list[tuple[int, str]]:
+    """Where a file's code names a part of a model family, alone or within a longer name."""
+    word = re.compile(rf"(?<![a-zA-Z])({'|'.join(PARTS)})(?![a-zA-Z])")
+    return [(line, text) for line, text in words_of(source) if word.search(text)]
+
+
 def test_only_bases_names_the_parts_of_a_model_family():
     """Another family has other parts: the rest of the house asks the base for its denoiser, shapes,
     words and losses.
     """
-    parts = {"unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod"}
     for path in sorted((ROOT / "sfumato").rglob("*.py")):
-        if path.parts[len(ROOT.parts) + 1] == "bases":
-            continue
-        found = [
-            node
-            for node in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(node, ast.Attribute) and node.attr in parts
-        ]
-        assert not found, f"{path.relative_to(ROOT)}:{found[0].lineno} names {found[0].attr}"
+        if path.parts[len(ROOT.parts) + 1] != "bases":
+            found = names_of_parts(path.read_text("utf-8"))
+            assert not found, f"{path.relative_to(ROOT)}:{found[0][0]} names {found[0][1]!r}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "base.unet",
+        "unet = 1",
+        'model = {"unet": base}',
+        'name = f"unet.{target}"',
+        "def f(vae): pass",
+        "f(text_encoder=1)",
+        "from x import tokenizer",
+        "def old_unet(): pass",
+        "lambda tokenizer: 1",
+        'pattern = r"model/(unet|vae)/"',
+        "scheduler.alphas_cumprod[0]",
+        "getattr(base, 'text_encoder')",
+        "for unet in x: pass",
+        "class vae: pass",
+        "global unet",
+    ],
+)
+def test_the_wall_of_parts_sees_every_way_to_name_one(line):
+    assert names_of_parts(line)
+
+
+def test_the_wall_of_parts_leaves_prose_alone():
+    assert not names_of_parts('"""The unet."""\n# its vae\nx = "unets vaecation"')

@@ -121,7 +121,7 @@ def keep_weight(module: nn.Module, x: Tensor, g: Tensor, out: Tensor, *, first: 
         draws = x.shape[0] // records
         for i in range(records):
             rows = slice(i * draws, (i + 1) * draws)
-            grad = conv_weight_grad(module, x[rows], g[rows]).view_as(out[i])
+            grad = conv_weight_grad(module, x[rows], g[rows]).reshape(out[i].shape)
             out[i] = grad if first else out[i] + grad
         return
     inputs, grads = columns(module, x, records), output_columns(module, g, records)

@@ -29,14 +29,13 @@ class Attention(Method):
     )
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        from ..bases import save_pipeline
-        from .adaptation import adaptation
-        from .targets import attention_blocks, block_range
+        from .adaptation import adaptation, save_whole
+        from .targets import block_range
 
-        chosen = block_range(attention_blocks(base.denoiser), self.blocks)
+        chosen = block_range(base.blocks(), self.blocks)
         trainable = {
             name: tensor
-            for name, tensor in base.denoiser.named_parameters()
+            for name, tensor in base.learnable().items()
             if any(name.startswith(block + ".") for block in chosen)
         }
-        return adaptation(base, given, trainable, chosen, save_pipeline, self.learning_rate)
+        return adaptation(base, given, trainable, chosen, save_whole, self.learning_rate)

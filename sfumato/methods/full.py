@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Full(Method):
-    """Train every tensor of the denoiser; autoencoder and text encoder stay frozen.
+    """Train every tensor of the denoiser that can learn; autoencoder and text encoder stay frozen.
 
     The baseline: the best published quality at low resolution, at the price of noise that grows
     with the square root of all its parameters. Saves a pipeline folder.
@@ -23,8 +23,6 @@ class Full(Method):
     name = "full"
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        from ..bases import save_pipeline
-        from .adaptation import adaptation
+        from .adaptation import adaptation, save_whole
 
-        everything = dict(base.denoiser.named_parameters())
-        return adaptation(base, given, everything, ["all"], save_pipeline, self.learning_rate)
+        return adaptation(base, given, base.learnable(), ["all"], save_whole, self.learning_rate)

@@ -32,8 +32,9 @@ class Loda(LowRank):
 
     rank: int = option(4, "Rank of the adapters.", least=1)
     target_modules: Sequence[str] = option(
-        ("conv1", "conv2"),
-        "Ends of module names, or attention, feed-forward, convolutions: what is adapted.",
+        ("residual",),
+        "Ends of module names, or attention, feed-forward, residual, convolutions: what is"
+        " adapted.",
         metavar="A,B,..",
         parse=parse.modules,
     )
@@ -42,12 +43,12 @@ class Loda(LowRank):
     )
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        from ..bases import add_loda, branches, remove_loda, save_loda, save_pipeline
+        from ..bases import add_loda, branches, remove_loda, save_loda
         from .adaptation import adaptation
         from .starting import start_inputs
         from .targets import matching_modules
 
-        targets = matching_modules(base.denoiser, self.target_modules)
+        targets = matching_modules(base, self.target_modules)
         scale = (self.rank if self.alpha is None else self.alpha) / self.rank
         add_loda(base, targets, self.rank, scale, self.activation)
         found = branches(base.denoiser)
@@ -64,7 +65,7 @@ class Loda(LowRank):
                     if self.activation == "identity":
                         branch.merge()
                 remove_loda(base)
-                save_pipeline(base, folder)
+                base.save(folder)
 
         made = adaptation(base, given, trainable, targets, save, self.learning_rate)
         return replace(made, rank=self.rank)

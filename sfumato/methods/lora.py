@@ -28,4 +28,4 @@ class Lora(LowRank):
     def apply(self, base: Base, given: Given) -> Adaptation:
         from .targets import matching_modules
 
-        return self.adapters(base, given, matching_modules(base.denoiser, self.target_modules))
+        return self.adapters(base, given, matching_modules(base, self.target_modules))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import SfumatoError
 from ..options import option, parse
 from .interface import ADAPTER_LEARNING_RATE, Given, Method
-from .targets import PROJECTIONS
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -26,9 +25,9 @@ class LowRank(Method):
     rank: int = option(8, "Rank of the adapters.", least=1)
     alpha: float | None = option(None, "Of the adapters: scale * rank (default: the rank).")
     target_modules: Sequence[str] = option(
-        PROJECTIONS,
-        "Ends of module names, or attention, feed-forward, convolutions: what is adapted, or what"
-        " saliency chooses from.",
+        ("attention",),
+        "Ends of module names, or attention, feed-forward, residual, convolutions: what is"
+        " adapted, or what saliency chooses from.",
         metavar="A,B,..",
         parse=parse.modules,
     )
@@ -39,7 +38,7 @@ class LowRank(Method):
 
     def adapters(self, base: Base, given: Given, targets: Sequence[str]) -> Adaptation:
         """LoRA on exactly `targets` (full names)."""
-        from ..bases import add_lora, lora_inputs, save_lora, save_pipeline
+        from ..bases import add_lora, lora_inputs, save_lora
         from .adaptation import adaptation
         from .starting import start_inputs
 
@@ -59,7 +58,7 @@ class LowRank(Method):
             if given.prompts.placeholders:
                 base.denoiser.fuse_lora()
                 base.denoiser.unload_lora()
-                save_pipeline(base, folder)
+                base.save(folder)
 
         made = adaptation(base, given, trainable, list(targets), save, self.learning_rate)
         return replace(made, rank=self.rank)

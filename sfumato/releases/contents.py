@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from sfumato.bases import COMPONENT_SETTINGS, component_folders
 from sfumato.errors import SfumatoError
 
 DRAFT = "synthesis.json"
@@ -27,9 +28,8 @@ MODEL = (
     r"learned_embeds(-\d{3})?\.safetensors",
     r"model/model_index\.json",
     (
-        r"model/(unet|vae|text_encoder|tokenizer|scheduler|feature_extractor)/"
-        r"([\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|config\.json|scheduler_config\.json|tokenizer\.json|"
-        r"preprocessor_config\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt)"
+        rf"model/({'|'.join(component_folders())}|feature_extractor)/"
+        rf"([\w.-]+\.safetensors(\.index\.json)?|{'|'.join(map(re.escape, COMPONENT_SETTINGS))})"
     ),
 )
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from ..bases import encode_images
 from ..compute import ranks
 from ..errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, self_check
@@ -295,7 +294,7 @@ def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
         cache,
         records.n,
         images,
-        lambda images: encode_images(prepared.base, images),
+        prepared.base.encode,
         np.where(records.usable, records.labels, -1),
         records.unit,
         order=records.reading_order,

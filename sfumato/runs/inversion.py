@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..bases import Base, encode_images, load_base, read_embeds
+from ..bases import Base, load_base, read_embeds
 from ..compute import ranks
 from ..errors import Interrupted, SfumatoError
 from ..gradients import peak_bytes
@@ -354,7 +354,7 @@ def public_embeddings(
             Path(folder),
             len(use),
             lambda slots: public.load(use[slots], base.resolution),
-            lambda images: encode_images(base, images),
+            base.encode,
             np.zeros(len(use), np.int64),
             np.arange(len(use)),
         )

@@ -152,7 +152,7 @@ def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
     scheduler does in 50 steps.
     """
     plan, last = prepared.plan, None
-    own = Sampling(scheduler=type(base.scheduler).__name__, steps=50)
+    own = Sampling(scheduler=base.own_sampler, steps=50)
     for sampling in (Sampling(), own):
         try:
             write_dataset(

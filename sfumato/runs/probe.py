@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..bases import Base, embed_prompts, encode_images, load_base
+from ..bases import Base, load_base
 from ..compute import ranks
 from ..errors import SfumatoError
 from ..gradients.scores import gradient_squares
@@ -48,7 +48,15 @@ def choose_matrices(
     units = units[ranks.rank() :: ranks.world_size()]
     recipe = prepared.recipe
     batch = UnitBatch(
-        data, units, key, STEP, attempt, probe.noise_draws, recipe.time_bias, recipe.caption_dropout
+        data,
+        units,
+        key,
+        STEP,
+        attempt,
+        probe.noise_draws,
+        recipe.time_bias,
+        recipe.caption_dropout,
+        prepared.base.times,
     )
     # As many rows in one pass as a step of training has.
     micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // probe.noise_draws)
@@ -132,7 +140,7 @@ def plain_losses(base: Base, prompts: Sequence[str], precision: torch.dtype):
     """The base's own training objective with fixed prompts, one per label; -1 is the empty
     prompt.
     """
-    table = torch.cat([embed_prompts(base, list(prompts)), embed_prompts(base, [""])])
+    table = torch.cat([base.condition(list(prompts)), base.condition([""])])
     return denoising_losses(base, lambda label: table[label], precision)
 
 
@@ -208,10 +216,12 @@ def look_at_public(
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(
             Path(folder), len(use), lambda slots: records.load(use[slots], base.resolution),
-            lambda images: encode_images(base, images), records.labels[use], np.arange(len(use)),
+            base.encode, records.labels[use], np.arange(len(use)),
         )  # fmt: skip
         for begin in range(0, len(use), 64):
-            part = public_batch(data, np.arange(begin, min(begin + 64, len(use))), draws, g)
+            part = public_batch(
+                data, np.arange(begin, min(begin + 64, len(use))), draws, base.times, g
+            )
             squares.extend(gradient_squares(base.denoiser, weights, losses, part, draws=draws))
             for p in weights.values():
                 p.requires_grad_(True)
@@ -222,13 +232,15 @@ def look_at_public(
     return PublicLook(torch.cat(squares), {n: t / len(use) for n, t in totals.items()})
 
 
-def public_batch(data: LatentData, slots: np.ndarray, draws: int, g: torch.Generator) -> Batch:
+def public_batch(
+    data: LatentData, slots: np.ndarray, draws: int, times: int, g: torch.Generator
+) -> Batch:
     """`draws` draws of each image from a public generator, diffusion times as in training's default
     recipe.
     """
     shape = (len(slots), draws, *data.latent_shape)
     label = torch.from_numpy(data.label[slots])[:, None].expand(-1, draws)
-    time = 1000 * torch.rand(shape[:2], generator=g) ** (1 / Recipe().time_bias)
+    time = times * torch.rand(shape[:2], generator=g) ** (1 / Recipe().time_bias)
     mean, std = (
         torch.from_numpy(np.asarray(a[slots], np.float32))[:, None].expand(shape)
         for a in (data.mean, data.std)
@@ -239,7 +251,7 @@ def public_batch(data: LatentData, slots: np.ndarray, draws: int, g: torch.Gener
         label,
         torch.randn(shape, generator=g),
         torch.randn(shape, generator=g),
-        time.long().clamp(max=999),
+        time.long().clamp(max=times - 1),
         torch.zeros(shape[:2], dtype=torch.bool),
         torch.ones(shape[:2]),
     )

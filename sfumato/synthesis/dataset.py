@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..bases import Base, make_scheduler
+from ..bases import Base
 from ..errors import MachineError, SfumatoError
 from ..options import Sampling
 from .sampler import image_seed, pictures
@@ -72,7 +72,7 @@ def write_dataset(
     pictures before the folder appears.
     """
     check_request(out, n, shares, form, shard)
-    make_scheduler(base, sampling.scheduler)
+    base.sampler(sampling.scheduler, sampling.steps)
     labels = class_of_each(n, shares)
     indices = shard_indices(n, shard)
     folders = folder_names(classes)

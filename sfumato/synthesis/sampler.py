@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from ..bases import Base, decode_latents, embed_prompts, make_denoiser, make_scheduler
+from ..bases import Base
 from ..errors import SfumatoError
 from ..options import Sampling
 
@@ -73,10 +73,10 @@ class Sampler:
 
     def __init__(self, base: Base, prompts: Sequence[str], sampling: Sampling):
         self.base, self.sampling = base, sampling
-        self.denoise = make_denoiser(base)
+        self.denoise = base.make_denoise()
         with torch.no_grad():
             # the empty prompt, for guidance, comes last
-            self.text = embed_prompts(base, [*prompts, ""])
+            self.text = base.condition([*prompts, ""])
         self.stopped = threading.Event()
 
     @torch.no_grad()
@@ -85,12 +85,7 @@ class Sampler:
         threads may call it.
         """
         base, sampling = self.base, self.sampling
-        scheduler = make_scheduler(base, sampling.scheduler)
-        scheduler.set_timesteps(sampling.steps)
-        if "Ancestral" in sampling.scheduler:
-            # Cosine schedules begin at sigma 20,000: in single precision the first ancestral step
-            # is the root of a negative.
-            scheduler.sigmas = scheduler.sigmas.double()
+        scheduler = base.sampler(sampling.scheduler, sampling.steps)
         generators = [
             torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices
         ]
@@ -125,4 +120,4 @@ class Sampler:
                 f"{sampling.scheduler} with {sampling.steps} steps gives pictures that are not"
                 " finite on this base: take more steps or another --scheduler"
             )
-        return decode_latents(base, latents)
+        return base.decode(latents)

@@ -84,6 +84,7 @@ def train(
                 plan.noise_draws,
                 recipe.time_bias,
                 recipe.caption_dropout,
+                adaptation.base.times,
             )
             sums, _ = engine.clipped_sum(
                 adaptation.row_losses,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import verbs
-from ..bases import load_base
+from ..bases import base_info
 from ..errors import SfumatoError
 from ..evaluation import train_classifier
 from ..options import Recipe, Sampling
@@ -125,7 +125,7 @@ def run_demo(
             *([private] if controls else []),
             rows=("synthetic", "public_only"),
         )
-        resolution = load_base(base).resolution
+        resolution = base_info(base).resolution
         test_images, test_labels = test.images(range(test.n), resolution), test.labels
 
         def accuracy(images, labels) -> float:

@@ -16,7 +16,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import Base, add_placeholders, encode_images, load_base, open_adapted, read_embeds
+from ..bases import Base, base_info, open_adapted, read_embeds
 from ..errors import DataError, SfumatoError
 from ..evaluation import (
     Comparison,
@@ -122,7 +122,7 @@ def evaluate(
     if "real" in rows and train is None:
         raise SfumatoError("the row 'real' needs --train, the private images themselves")
     others = _beside(run, beside)
-    classes, resolution = run.plan.classes, load_base(run.plan.base).resolution
+    classes, resolution = run.plan.classes, base_info(run.plan.base).resolution
     test = records_of(test, classes, "test")
     train = None if train is None else records_of(train, classes, "train")
     _record(
@@ -251,7 +251,7 @@ def public_base(run: Run) -> Base:
     base = original_base(run.plan)
     words = run.options["prompts"]
     if words["placeholders"]:
-        add_placeholders(base, words["placeholders"], words["initializers"])
+        base.add_tokens(words["placeholders"], words["initializers"])
     return base
 
 
@@ -349,7 +349,7 @@ def latents_of(base: Base) -> Extractor:
 
     def function(images: np.ndarray) -> np.ndarray:
         parts = [
-            encode_images(base, images[i : i + 256])[0].flatten(1).numpy()
+            base.encode(images[i : i + 256])[0].flatten(1).numpy()
             for i in range(0, len(images), 256)
         ]
         return np.concatenate(parts)

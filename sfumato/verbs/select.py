@@ -14,7 +14,7 @@ from typing import Unpack
 
 import numpy as np
 
-from ..bases import load_base
+from ..bases import base_info
 from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
 from ..options import Reading, Sampling, Selecting, gather, takes
@@ -217,7 +217,7 @@ def _candidate(run: Run | str | Path, ledger, asked: Selecting) -> Candidate:
         require_sealed(run)
         sampling = Sampling(steps=asked.sampler_steps, seed=asked.seed)
         return Candidate(
-            str(run.folder), run.id, tuple(run.plan.classes), load_base(run.plan.base).resolution,
+            str(run.folder), run.id, tuple(run.plan.classes), base_info(run.plan.base).resolution,
             lambda: draw(adapted_base(run), run.plan.prompts, asked.images, sampling),
         )  # fmt: skip
     folder = Path(run)

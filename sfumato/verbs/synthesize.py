@@ -12,7 +12,7 @@ from typing import Unpack
 
 import numpy as np
 
-from ..bases import make_scheduler, open_adapted
+from ..bases import open_adapted
 from ..errors import MachineError, SfumatoError
 from ..options import Sampling, gather, takes
 from ..releases import DRAFT, write_draft
@@ -86,7 +86,7 @@ def synthesize(
             "noisy-histogram",
         )
     check_request(Path(output), n, shares, form, shard)
-    make_scheduler(base, sampling.scheduler)
+    base.sampler(sampling.scheduler, sampling.steps)
     run.record("RELEASE", {"kind": "images", "n": n, "seed": sampling.seed})
 
     def seal(folder: Path, settings: dict) -> None:

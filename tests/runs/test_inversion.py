@@ -515,7 +515,6 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
         if name == "without":
             (artwork / "cross-003.png").write_bytes(b"no picture")
             records = load_records(artwork, unlabelled=True, max_bad=1.0)
-        from sfumato.bases import encode_images
         from sfumato.privacy.random.keys import RunKey
         from sfumato.training import build_latents
 
@@ -523,7 +522,7 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
             tmp_path / name,
             records.n,
             lambda slots, r=records: r.load(slots, 16),
-            lambda i: encode_images(prepared.base, i),
+            lambda i: prepared.base.encode(i),
             np.where(records.usable, records.labels, -1),
             records.unit,
             order=records.reading_order,

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from sfumato import verbs
+from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import BudgetError, DataError, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Performance
@@ -16,7 +17,7 @@ from sfumato.planning.prepare import CLASSES_FOUND
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.datasets import APART, MIXED
 from sfumato.records import load_records
-from sfumato.runs import budget, execute
+from sfumato.runs import budget
 from sfumato.runs.folder import Run
 
 
@@ -33,7 +34,7 @@ def charge(tiny_base, tmp_path, monkeypatch):
     def stop(*_):
         raise Charged
 
-    monkeypatch.setattr(execute, "encode_images", stop)
+    monkeypatch.setattr(latents, "encode", stop)
     settings = {
         "epsilon": 2.0,
         "delta": 1e-2,

@@ -15,10 +15,11 @@ from torch import nn
 from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.bases.tiny import make_tiny_images
+from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
 from sfumato.gradients import scores as scores_module
 from sfumato.methods import Lora, Saliency
-from sfumato.methods.targets import PROJECTIONS, grouped, matching_modules
+from sfumato.methods.targets import grouped, matching_modules
 from sfumato.options import Performance
 from sfumato.planning import inputs
 from sfumato.planning.task import task_of
@@ -92,7 +93,7 @@ def latents(mean, label=None):
 def total(toy, probe, data, attempt=0, micro_batch=16):
     model, weights, losses = toy
     units = poisson(KEY, STEP, attempt, N, probe.expected_batch_size / N)
-    batch = UnitBatch(data, units, KEY, STEP, attempt, probe.noise_draws, 1.0, 0.0)
+    batch = UnitBatch(data, units, KEY, STEP, attempt, probe.noise_draws, 1.0, 0.0, 1000)
     groups = {name: (name,) for name in probe.groups}
     return probing.total_scores(probe, groups, losses, weights, model, batch, micro_batch), units
 
@@ -372,9 +373,10 @@ def dies_at_once(now, plan):
 
 
 def test_scores_follow_their_groups(tiny_base):
-    unet = load_base(tiny_base).unet
-    matrices = matching_modules(unet, PROJECTIONS)
-    groups = grouped(matrices, "layer")
+    base = load_base(tiny_base)
+    unet = base.denoiser
+    matrices = matching_modules(base, PROJECTIONS)
+    groups = grouped(base, matrices, "layer")
     sizes = {name: unet.get_submodule(name).weight.numel() for name in matrices}
     probe = Probe(tuple(groups), 2, "squares", None, None, False, 5.0, 1)
     squares = torch.rand(3, len(matrices))

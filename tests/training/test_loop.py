@@ -76,7 +76,7 @@ def clipped_sum(
     adaptation, data, key, units, draws=1, micro_batch=None, engine=Engine, clip_norm=C
 ):
     """In float64, not in grid units."""
-    batch = UnitBatch(data, np.asarray(units), key, 0, 0, draws, 1.5, 0.0)
+    batch = UnitBatch(data, np.asarray(units), key, 0, 0, draws, 1.5, 0.0, 1000)
     with engine(adaptation.model, adaptation.trainable) as opened:
         sums, norms = opened.clipped_sum(
             adaptation.row_losses,

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfumato import verbs
+from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Attention, Lora
 from sfumato.options import Performance, Sampling
@@ -192,7 +193,7 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     def dies(*_):
         raise Killed
 
-    monkeypatch.setattr(execute, "encode_images", dies)
+    monkeypatch.setattr(latents, "encode", dies)
     with pytest.raises(Killed):
         verbs.adapt(tiny_images, output=tmp_path / "first", **settings)
     first = Run.open(tmp_path / "first")
@@ -285,11 +286,11 @@ def test_a_killed_run_replays_to_the_same_bits(
 def test_a_death_while_encoding_replays_to_the_same_bits(
     tiny_images, settings, finished, tmp_path, one_key, monkeypatch
 ):
-    real = execute.encode_images
-    monkeypatch.setattr(execute, "encode_images", lambda *_: (_ for _ in ()).throw(Killed()))
+    real = latents.encode
+    monkeypatch.setattr(latents, "encode", lambda *_: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
-    monkeypatch.setattr(execute, "encode_images", real)
+    monkeypatch.setattr(latents, "encode", real)
     assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
 
 

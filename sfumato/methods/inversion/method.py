@@ -86,9 +86,9 @@ class Inversion(Method):
         def save(folder: Path) -> None:
             save_embeds(folder, dict(zip(found.placeholders, found.vectors)))
 
-        model = nn.ModuleDict({"unet": base.denoiser})
+        model = nn.ModuleDict({base.prefix: base.denoiser})
         losses = inverter.row_losses
-        return Adaptation(model, {}, losses, losses, save, (), inversion=found)
+        return Adaptation(base, model, {}, losses, losses, save, (), inversion=found)
 
     def recipe(self) -> InversionRecipe:
         """How one image is inverted."""

@@ -59,8 +59,8 @@ class Saliency(LowRank):
 
         from ..targets import grouped, how_many, matching_modules
 
-        candidates = matching_modules(base.denoiser, self.target_modules)
-        groups = grouped(candidates, self.granularity)
+        candidates = matching_modules(base, self.target_modules)
+        groups = grouped(base, candidates, self.granularity)
         count, probe, selected = how_many(self.keep, len(groups)), None, given.selected
         if selected is None and count < len(groups):
             if self.choose == "public":

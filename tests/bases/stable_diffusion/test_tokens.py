@@ -7,14 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.bases import (
-    PromptEncoder,
-    add_placeholders,
-    as_pipeline,
-    embed_prompts,
-    load_base,
-    save_pipeline,
-)
+from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
 
 WORDS = ("<class-0>", "<class-1>", "<class-10>")
@@ -29,7 +22,7 @@ def base(tiny_base):
 def test_one_new_id_each_started_from_its_look_alike(base):
     before = len(base.tokenizer)
     table = base.text_encoder.get_input_embeddings().weight.detach().clone()
-    ids = add_placeholders(base, WORDS, ("circle", None, "small letter"))
+    ids = base.add_tokens(WORDS, ("circle", None, "small letter"))
     assert ids == [before, before + 1, before + 2]
     for word, number in zip(WORDS, ids):
         assert base.tokenizer(word, add_special_tokens=False).input_ids == [number]
@@ -47,30 +40,28 @@ def test_one_new_id_each_started_from_its_look_alike(base):
 
 
 def test_a_word_that_exists_is_refused(base):
-    add_placeholders(base, WORDS[:1], (None,))
+    base.add_tokens(WORDS[:1], (None,))
     with pytest.raises(SfumatoError, match="already has a token"):
-        add_placeholders(base, WORDS[:1], (None,))
+        base.add_tokens(WORDS[:1], (None,))
 
 
 def test_training_sees_what_the_saved_pipeline_computes(base, tmp_path):
     from diffusers import StableDiffusionPipeline
 
-    from sfumato.bases import write_embeddings
-
-    ids = add_placeholders(base, WORDS, ("circle", "cross", None))
-    encoder = PromptEncoder(base, PROMPTS, ids)
+    ids = base.add_tokens(WORDS, ("circle", "cross", None))
+    encoder = base.token_encoder(PROMPTS, ids)
     with torch.no_grad():
         encoder.tokens.weight += torch.randn(
             encoder.tokens.weight.shape, generator=torch.Generator().manual_seed(0)
         )
     labels = torch.tensor([2, 0, 1, 0])
     seen = encoder(labels).detach()
-    write_embeddings(base, ids, encoder.tokens.weight.detach())
-    assert torch.allclose(seen, embed_prompts(base, [PROMPTS[i] for i in labels]), atol=1e-6)
-    theirs, _ = as_pipeline(base).encode_prompt([PROMPTS[i] for i in labels], "cpu", 1, False)
+    base.write_embeddings(ids, encoder.tokens.weight.detach())
+    assert torch.allclose(seen, base.condition([PROMPTS[i] for i in labels]), atol=1e-6)
+    theirs, _ = base.as_pipeline().encode_prompt([PROMPTS[i] for i in labels], "cpu", 1, False)
     assert torch.allclose(seen, theirs, atol=1e-6)
 
-    save_pipeline(base, tmp_path / "saved", torch.float32)
+    base.as_pipeline().save_pretrained(tmp_path / "saved")
     saved = StableDiffusionPipeline.from_pretrained(tmp_path / "saved", local_files_only=True)
     assert [saved.tokenizer(w, add_special_tokens=False).input_ids for w in WORDS] == [
         [i] for i in ids
@@ -78,14 +69,12 @@ def test_training_sees_what_the_saved_pipeline_computes(base, tmp_path):
     theirs, _ = saved.encode_prompt([PROMPTS[i] for i in labels], "cpu", 1, False)
     assert torch.allclose(seen, theirs, atol=1e-6)
     again = load_base(tmp_path / "saved")
-    assert torch.allclose(
-        embed_prompts(again, PROMPTS), encoder(torch.arange(3)).detach(), atol=1e-6
-    )
+    assert torch.allclose(again.condition(PROMPTS), encoder(torch.arange(3)).detach(), atol=1e-6)
 
 
 def test_gradients_reach_the_rows_in_use_and_nothing_else(base):
-    ids = add_placeholders(base, WORDS, (None, None, None))
-    encoder = PromptEncoder(base, PROMPTS, ids)
+    ids = base.add_tokens(WORDS, (None, None, None))
+    encoder = base.token_encoder(PROMPTS, ids)
     encoder(torch.tensor([2, 2])).square().sum().backward()
     grad = encoder.tokens.weight.grad
     assert grad[2].any() and not grad[:2].any()
@@ -95,19 +84,19 @@ def test_gradients_reach_the_rows_in_use_and_nothing_else(base):
 
 
 def test_the_hook_is_gone_after_an_error(base):
-    ids = add_placeholders(base, WORDS, (None, None, None))
-    encoder = PromptEncoder(base, PROMPTS, ids)
+    ids = base.add_tokens(WORDS, (None, None, None))
+    encoder = base.token_encoder(PROMPTS, ids)
     with pytest.raises(IndexError):
         encoder(torch.tensor([7]))
     assert not base.text_encoder.get_input_embeddings()._forward_hooks
 
 
 def test_every_prompt_must_hold_its_own_placeholder_once(base):
-    ids = add_placeholders(base, WORDS[:2], (None, None))
+    ids = base.add_tokens(WORDS[:2], (None, None))
     for prompts in (
         ("circle", "<class-1>"),
         ("<class-1>", "<class-0>"),
         ("<class-0> <class-0>", "<class-1>"),
     ):
         with pytest.raises(SfumatoError, match="exactly once"):
-            PromptEncoder(base, prompts, ids)
+            base.token_encoder(prompts, ids)

@@ -5,24 +5,24 @@ projections are kept.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from .pipeline import Base
+from ..interface import Denoise
 
 
-def make_denoiser(base: Base) -> Callable[..., torch.Tensor]:
+def make_denoise(unet: Any) -> Denoise:
     """denoise(latents [B, C, h, w], t, text [B, L, D], memory) -> prediction float32 [B, C, h, w];
     for any thread.
 
     `memory` is a dict of the caller's, empty at first: one for each `text`, used for all its steps.
     Keys and values of the prompts stay in it, so that they are computed once. The prediction is
-    that of `base.unet` itself, to the last bit; a denoiser with any other than the plain attention
-    that `load_base` gives small bases is called as it is. Weights are shared with the base, which
-    is left alone.
+    that of `unet` itself, to the last bit; a denoiser with any other than the plain attention
+    that `StableDiffusion.load` gives small bases is called as it is. Weights are shared with
+    `unet`, which is left alone.
     """
-    unet, keeps = base.unet, _is_plain(base.unet)
+    keeps = _is_plain(unet)
     if keeps:
         unet = copy.deepcopy(unet, {id(p): p for p in unet.parameters()})
         unet.set_attn_processor(_PlainAttention())

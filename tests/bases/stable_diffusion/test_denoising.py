@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from sfumato.bases import add_lora, embed_prompts, load_base, make_denoiser
+from sfumato.bases import add_lora, load_base
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def predictions(base, steps=(900, 500, 100)):
     """What the sampler's denoiser and the plain call predict at the same places, and the memory
     that was kept.
     """
-    text = embed_prompts(base, ["circle", "cross", "square"])
+    text = base.condition(["circle", "cross", "square"])
     generator = torch.Generator().manual_seed(0)
-    denoise, memory, pairs = make_denoiser(base), {}, []
+    denoise, memory, pairs = base.make_denoise(), {}, []
     for t in steps:
         latents = torch.randn(3, 4, 8, 8, generator=generator)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -70,11 +70,11 @@ def test_other_attention_is_left_as_it_is(base, case):
 
 def test_weights_are_shared(base):
     before = predictions(base)[0]
-    denoise = make_denoiser(base)
+    denoise = base.make_denoise()
     with torch.no_grad():
         base.unet.conv_out.weight.zero_()
         base.unet.conv_out.bias.zero_()
-    text = embed_prompts(base, ["circle"])
+    text = base.condition(["circle"])
     assert (
         before[0][0].any() and not denoise(torch.ones(1, 4, 8, 8), torch.tensor(5), text, {}).any()
     )

@@ -9,10 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sfumato.bases import (
-    VectorEncoder,
-    as_pipeline,
     check_placeholders,
-    embed_prompts,
     embeds_files,
     load_base,
     load_embeds,
@@ -27,7 +24,7 @@ def test_diffusers_loads_the_file_and_sees_the_same_prompt(tiny_base, tmp_path, 
     base = load_base(tiny_base)
     before = base.text_encoder.get_input_embeddings().weight.clone()
     prompts, words = ("a picture <s> circle", "<s2> square"), ("<s>", "<s2>")
-    encoder = VectorEncoder(base, prompts, words, vectors)
+    encoder = base.vector_encoder(prompts, words, vectors)
     rows = torch.randn(4, vectors, 16, generator=torch.Generator().manual_seed(0))
     rows[2:] = rows[:2]
     seen = encoder(rows, torch.tensor([0, 1, 0, 1]))
@@ -39,8 +36,8 @@ def test_diffusers_loads_the_file_and_sees_the_same_prompt(tiny_base, tmp_path, 
         "learned_embeds-001.safetensors",
     ]
     load_embeds(base, tmp_path)
-    assert torch.allclose(embed_prompts(base, prompts), seen[:2], atol=1e-5)
-    pipe = as_pipeline(base)
+    assert torch.allclose(base.condition(prompts), seen[:2], atol=1e-5)
+    pipe = base.as_pipeline()
     theirs, _ = pipe.encode_prompt(list(prompts), "cpu", 1, False)
     assert torch.allclose(theirs, seen[:2], atol=1e-5)
     assert torch.equal(base.text_encoder.get_input_embeddings().weight[: len(before)], before)
@@ -57,7 +54,7 @@ def test_one_token_is_one_file_that_a_fresh_pipeline_opens_by_folder(tiny_base, 
 
 
 def test_gradients_reach_each_row_alone(tiny_base):
-    encoder = VectorEncoder(load_base(tiny_base), ("a <s> circle",), ("<s>",))
+    encoder = load_base(tiny_base).vector_encoder(("a <s> circle",), ("<s>",), 1)
     rows = torch.zeros(3, 1, 16, requires_grad=True)
     encoder(rows, torch.zeros(3, dtype=torch.long))[1].square().sum().backward()
     assert rows.grad[1].abs().sum() > 0 and not rows.grad[0].any() and not rows.grad[2].any()
@@ -67,9 +64,9 @@ def test_bad_prompts_and_placeholders_are_refused(tiny_base, tmp_path):
     base = load_base(tiny_base)
     for prompt in ("a circle", "<s> and <s>"):
         with pytest.raises(SfumatoError, match="exactly once"):
-            VectorEncoder(base, (prompt,), ("<s>",))
+            base.vector_encoder((prompt,), ("<s>",), 1)
     with pytest.raises(SfumatoError, match="longer"):
-        VectorEncoder(base, ("a picture of a <s> circle",), ("<s>",), vectors=3)
+        base.vector_encoder(("a picture of a <s> circle",), ("<s>",), vectors=3)
     for word in ("circle", "<S>", "<a b>", "s"):
         with pytest.raises(SfumatoError, match="placeholder"):
             check_placeholders(base, [word])

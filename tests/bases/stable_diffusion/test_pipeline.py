@@ -9,17 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.bases import (
-    bundled_bases,
-    decode_latents,
-    embed_prompts,
-    encode_images,
-    folder_digest,
-    load_base,
-    make_scheduler,
-    tokenize,
-    unknown_words,
-)
+from sfumato.bases import bundled_bases, folder_digest, load_base
 from sfumato.errors import SfumatoError
 
 
@@ -269,30 +259,29 @@ def test_the_digest_sees_every_byte_and_name_but_not_the_card(copy):
 
 def test_latents_are_those_of_the_pipeline_one_image_at_a_time(base):
     images = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), np.uint8)
-    mean, std = encode_images(base, images)
+    mean, std = base.encode(images)
     assert mean.shape == std.shape == (5, 4, 8, 8) and (std > 0).all()
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     expected = base.vae.encode(pixels).latent_dist.mean * base.vae.config.scaling_factor
     assert (mean - expected).abs().max() < 0.05 * expected.abs().max()
-    alone = torch.cat([encode_images(base, images[i : i + 1])[0] for i in range(5)])
+    alone = torch.cat([base.encode(images[i : i + 1])[0] for i in range(5)])
     assert (mean - alone).abs().max() < 0.02 * expected.abs().max()
-    decoded = decode_latents(base, mean)
+    decoded = base.decode(mean)
     assert decoded.shape == (5, 16, 16, 3) and decoded.dtype == np.uint8
 
 
 def test_prompts_are_embedded_as_the_pipeline_does(base):
-    from sfumato.bases import as_pipeline
 
     prompts = ["a picture of a circle", "cross", ""]
-    own = embed_prompts(base, prompts)
-    theirs, _ = as_pipeline(base).encode_prompt(prompts, "cpu", 1, False)
+    own = base.condition(prompts)
+    theirs, _ = base.as_pipeline().encode_prompt(prompts, "cpu", 1, False)
     assert torch.equal(own, theirs)
 
 
 def test_long_prompts_and_unknown_words(base):
     with pytest.raises(SfumatoError, match="longer than the base's 8 tokens"):
-        tokenize(base, ["circle " * 9])
-    assert unknown_words(base, ["a circle", "a zebra of cross"]) == ["zebra"]
+        base.condition(["circle " * 9])
+    assert base.unknown_words(["a circle", "a zebra of cross"]) == ["zebra"]
 
 
 def test_a_scheduler_by_name_keeps_the_bases_schedule(base):
@@ -302,7 +291,7 @@ def test_a_scheduler_by_name_keeps_the_bases_schedule(base):
         "EulerAncestralDiscreteScheduler",
         "DDPMScheduler",
     ):
-        made = make_scheduler(base, name)
+        made = base.sampler(name, 4)
         assert type(made).__name__ == name and made.config.prediction_type == "v_prediction"
         assert torch.equal(made.alphas_cumprod, base.scheduler.alphas_cumprod)
     for name in (
@@ -313,7 +302,7 @@ def test_a_scheduler_by_name_keeps_the_bases_schedule(base):
         "SchedulerMixin",
     ):
         with pytest.raises(SfumatoError, match="choose one of"):
-            make_scheduler(base, name)
+            base.sampler(name, 4)
 
 
 @pytest.mark.parametrize("name", ("glyphs", "letters", "icons"))

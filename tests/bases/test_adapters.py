@@ -9,9 +9,16 @@ import textwrap
 import pytest
 import torch
 
-from sfumato.bases import LORA_FILE, add_lora, load_base, load_lora, save_lora, save_pipeline
+from sfumato.bases import (
+    LORA_FILE,
+    add_lora,
+    load_base,
+    load_lora,
+    save_lora,
+)
+from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
-from sfumato.methods.targets import PROJECTIONS, matching_modules
+from sfumato.methods.targets import matching_modules
 
 BLOCKER = """
     import os, sys
@@ -52,7 +59,7 @@ def adapted(tiny_base):
     """A base with a LoRA whose B is not zero, and what its denoiser then says."""
     base = load_base(tiny_base)
     torch.manual_seed(0)
-    add_lora(base, matching_modules(base.unet, PROJECTIONS), 2, 4.0)
+    add_lora(base, matching_modules(base, PROJECTIONS), 2, 4.0)
     with torch.no_grad():
         for name, p in base.unet.named_parameters():
             if "lora_B" in name:
@@ -89,7 +96,7 @@ def test_a_pipeline_is_saved_in_half_precision_safetensors(tiny_base, tmp_path):
     from safetensors.torch import load_file
 
     base = load_base(tiny_base)
-    save_pipeline(base, tmp_path / "out")
+    base.save(tmp_path / "out")
     kinds = {p.suffix for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert kinds <= {".json", ".safetensors", ".txt"}
     state = load_file(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
@@ -103,7 +110,7 @@ def test_a_pipeline_is_saved_in_half_precision_safetensors(tiny_base, tmp_path):
 @pytest.mark.slow
 def test_lora_and_pipeline_load_where_sfumato_cannot_be_imported(adapted, tiny_base, tmp_path):
     save_lora(adapted, tmp_path / "lora")
-    save_pipeline(load_base(tiny_base), tmp_path / "pipe")
+    load_base(tiny_base).save(tmp_path / "pipe")
     out = alone(
         """
         pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
@@ -118,5 +125,5 @@ def test_lora_and_pipeline_load_where_sfumato_cannot_be_imported(adapted, tiny_b
         tmp_path / "lora",
         tmp_path / "pipe",
     )
-    adapters = len(matching_modules(load_base(tiny_base).unet, PROJECTIONS))
+    adapters = len(matching_modules(load_base(tiny_base), PROJECTIONS))
     assert out.split("\n")[:2] == [str(adapters), "(1, 16, 16, 3)"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import ModelError
-from .pipeline import Base
+from ..errors import ModelError, SfumatoError
+from .interface import Base
 from .weights import check_weights
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -19,8 +18,17 @@ LORA_NAME = "default"
 _INPUTS = (".lora_A.weight", ".lora.down.weight", ".lora_down.weight")
 
 
+def require_adapters(base: Base) -> None:
+    """SfumatoError for a family whose pipelines have no file format for adapters."""
+    if not base.adapters:
+        raise SfumatoError(
+            f"a {base.family} base has no file format for adapters: use --method full or attention"
+        )
+
+
 def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float) -> None:
     """Put a peft LoRA of `rank` on the named denoiser modules (full names); B starts at zero."""
+    require_adapters(base)
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -30,33 +38,27 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
         target_modules=list(target_modules),
         lora_dropout=0.0,
     )
-    base.unet.add_adapter(config, adapter_name=LORA_NAME)
+    base.denoiser.add_adapter(config, adapter_name=LORA_NAME)
 
 
 def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
     """Adapted module's full name -> its A, in the order of the model."""
     ending = f".lora_A.{LORA_NAME}.weight"
     return {
-        n.removesuffix(ending): p for n, p in base.unet.named_parameters() if n.endswith(ending)
+        n.removesuffix(ending): p for n, p in base.denoiser.named_parameters() if n.endswith(ending)
     }
 
 
 def save_lora(base: Base, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors`, which `pipe.load_lora_weights(folder)` opens."""
-    from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
     layers = convert_state_dict_to_diffusers(
-        get_peft_model_state_dict(base.unet, adapter_name=LORA_NAME)
+        get_peft_model_state_dict(base.denoiser, adapter_name=LORA_NAME)
     )
-    config = base.unet.peft_config[LORA_NAME]
-    StableDiffusionPipeline.save_lora_weights(
-        folder,
-        unet_lora_layers=layers,
-        unet_lora_adapter_metadata=_plain(config.to_dict()),
-        safe_serialization=True,
-    )
+    config = base.denoiser.peft_config[LORA_NAME]
+    base.write_lora(folder, layers, _plain(config.to_dict()))
 
 
 def _plain(config: dict) -> dict:
@@ -70,7 +72,7 @@ def load_lora(base: Base, folder: Path) -> None:
     if not (folder / LORA_FILE).is_file():
         raise ModelError(f"no {LORA_FILE} in {folder}")
     check_weights(folder / LORA_FILE)
-    pipe = as_pipeline(base)
+    pipe = base.as_pipeline()
     try:
         with safe_open(folder / LORA_FILE, "pt") as file:
             if not all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys()):
@@ -80,7 +82,9 @@ def load_lora(base: Base, folder: Path) -> None:
         pipe.load_lora_weights(
             folder, weight_name=LORA_FILE, use_safetensors=True, adapter_name="sfumato"
         )
-        held = [n for n, _ in base.unet.named_parameters() if n.endswith(".lora_A.sfumato.weight")]
+        held = [
+            n for n, _ in base.denoiser.named_parameters() if n.endswith(".lora_A.sfumato.weight")
+        ]
         if not named or len(held) != named:
             raise ValueError("adapters for modules that this base does not have")
         pipe.fuse_lora()
@@ -96,36 +100,4 @@ def load_lora(base: Base, folder: Path) -> None:
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelError(f"{LORA_FILE} does not fit this base: {reason}") from error
-    base.unet.requires_grad_(False)
-
-
-def as_pipeline(base: Base):
-    """The base as a diffusers StableDiffusionPipeline (shares its modules)."""
-    from diffusers import StableDiffusionPipeline
-
-    return StableDiffusionPipeline(
-        base.vae,
-        base.text_encoder,
-        base.tokenizer,
-        base.unet,
-        base.scheduler,
-        None,
-        None,
-        requires_safety_checker=False,
-    )
-
-
-def save_pipeline(base: Base, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the whole pipeline as safetensors in half precision."""
-    pipe = as_pipeline(base)
-    halves = {n: copy.deepcopy(getattr(pipe, n)).to(dtype) for n in ("unet", "vae", "text_encoder")}
-    type(pipe)(
-        halves["vae"],
-        halves["text_encoder"],
-        base.tokenizer,
-        halves["unet"],
-        base.scheduler,
-        None,
-        None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder, safe_serialization=True)
+    base.denoiser.requires_grad_(False)
