@@ -72,6 +72,8 @@ def task_of(
     privacy = found["privacy"]
     bound = type(chosen).own_bound
     if bound and privacy.clip_norm is not None:
+        if getattr(chosen, bound) not in (None, privacy.clip_norm):
+            raise SfumatoError(f"{bound} and clip_norm mean the same here: give one of them")
         chosen = replace(chosen, **{bound: privacy.clip_norm})
         found["privacy"] = replace(privacy, clip_norm=None)
     reading, execution = found.pop("reading"), found.pop("execution")
