@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from .verbs.adapt import adapt, resume
     from .verbs.evaluate import evaluate
+    from .verbs.ledger import ledger
     from .verbs.plan import inspect, plan
     from .verbs.release import release, verify
     from .verbs.select import select
@@ -43,6 +44,7 @@ _HOMES = {
     "evaluate": "verbs.evaluate",
     "export": "verbs.synthesize",
     "inspect": "verbs.plan",
+    "ledger": "verbs.ledger",
     "plan": "verbs.plan",
     "release": "verbs.release",
     "resume": "verbs.adapt",
@@ -93,6 +95,7 @@ __all__ = [
     "evaluate",
     "export",
     "inspect",
+    "ledger",
     "plan",
     "release",
     "resume",

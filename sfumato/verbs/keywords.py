@@ -211,3 +211,9 @@ class SelectOptions(ReadingFields, SelectingFields, total=False):
 
     reading: Reading
     selecting: Selecting
+
+
+class LedgerOptions(ReadingFields, total=False):
+    """All keywords of `ledger`."""
+
+    reading: Reading
