@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 import psutil
 
+from ..compute.memory import peak_bytes
 from ..errors import SfumatoError
 from ..gradients import Engine, fitting_records
 from ..privacy.clipping import flat
@@ -61,6 +62,7 @@ def fit_to_memory(prepared: Prepared) -> Prepared:
                 plan.noise_draws,
                 performance.memory_budget,
                 most,
+                peak_bytes,
             )
         else:
             engine.clipped_sum(

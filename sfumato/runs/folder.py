@@ -17,8 +17,8 @@ from pathlib import Path
 
 import safetensors.torch
 
+from ..compute import device, ranks
 from ..compute import fingerprint as machine
-from ..compute import ranks
 from ..errors import LedgerFault, MachineError, SfumatoError
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import inherited_charges
@@ -403,7 +403,7 @@ class Run:
             "engine": how["engine"],
             "micro_batch": how.get("micro_batch"),
             "strategies": self.options.get("strategies"),
-            "threads": machine.threads(how.get("threads")),
+            "threads": device.threads(how.get("threads")),
             "world_size": ranks.world_size(),
             "machines": ranks.machines(),
             **machine.numerics(),
