@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from ..errors import DataError, Interrupted, LedgerFault, MachineError, ModelErr
 from ..gradients import Engine, ReferenceEngine, self_check
 from ..methods.inversion.controls import EXACT
 from ..privacy.clipping import equal_shares, per_group
+from ..privacy.files import lock
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
@@ -275,7 +275,7 @@ def _device_errors(state: State, plan: Plan) -> Iterator[None]:
 def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     with open(run.folder / "cache.lock", "a+") as turn:
         # of shards that start together one encodes, and the others wait
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        lock(turn)
         if not (run.folder / "cache" / "done").exists():
             _write_cache(run.folder / "cache", prepared, records, on_stage)
 
