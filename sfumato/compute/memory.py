@@ -1,14 +1,21 @@
-"""How much memory a piece of work takes at its peak."""
+"""How much memory a piece of work, or this process, takes at its peak."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 
+import psutil
 import torch
 
 from .device import device as our_device
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -> int:
@@ -56,3 +63,11 @@ def _silence():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def peak_resident() -> int:
+    """Most bytes of memory that this process has had at once since it began."""
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes

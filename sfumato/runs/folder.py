@@ -172,9 +172,9 @@ class Run:
                 f"{folder} is not a run folder: make one with `sfumato adapt ... -o {folder}`"
             )
         try:
-            plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
-            options = json.loads((folder / "options.json").read_text())
-            known = json.loads((folder / "run.json").read_text())
+            plan = Plan.from_json(json.loads((folder / "plan.json").read_text("utf-8")))
+            options = json.loads((folder / "options.json").read_text("utf-8"))
+            known = json.loads((folder / "run.json").read_text("utf-8"))
             if not isinstance(options, dict) or not all(
                 isinstance(known[k], str) for k in ("id", "key_id", "ledger")
             ):
