@@ -1,6 +1,4 @@
-"""What surrounds every verb: memory settings, silence of foreign libraries, and errors as one line
-each.
-"""
+"""What surrounds every verb: silence of foreign libraries, and errors as one line each."""
 
 from __future__ import annotations
 
@@ -13,15 +11,6 @@ from collections.abc import Sequence
 from ..errors import MachineError, SfumatoError
 
 INTERNAL_ERROR, INTERRUPTED_ELSEWHERE, BROKEN_PIPE = 70, 130, 141
-
-# glibc gives big blocks back to the kernel at every free and gets them zeroed at every allocation;
-# a training step on the CPU does that thousands of times. Keeping the memory makes it about twice
-# as fast.
-MALLOC = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",  # nothing is fetched at run time
@@ -67,7 +56,6 @@ EXPLAINED = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; docs/cli.md lists them."""
     if argv is None:
-        _keep_memory()
         argv = sys.argv[1:]
     debug, words = _normalise(argv)
     _silence(debug)
@@ -168,25 +156,3 @@ def _silence(debug: bool) -> None:
 
         warnings.simplefilter("ignore")
         logging.getLogger("absl").setLevel(logging.ERROR)
-
-
-def _keep_memory() -> None:
-    """Start the process once more with glibc's memory settings, which are read only at the start of
-    a process.
-
-    SFUMATO_MALLOC=0 in the environment opts out.
-    """
-    if os.environ.get("SFUMATO_MALLOC") == "0" or all(name in os.environ for name in MALLOC):
-        return
-    try:
-        glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, ValueError, OSError):
-        glibc = False
-    if glibc and sys.executable:
-        # The flag ends the matter even where a wrapper drops the variables.
-        environment = {
-            **os.environ,
-            **{n: os.environ.get(n, v) for n, v in MALLOC.items()},
-            "SFUMATO_MALLOC": "0",
-        }
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

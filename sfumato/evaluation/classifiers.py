@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.compute.allocator import keep_memory
 from sfumato.compute.device import device as our_device
 from sfumato.compute.device import mixed_precision, quick_precision
 from sfumato.errors import SfumatoError
@@ -108,6 +109,7 @@ def train_classifier(
     if steps < 1:
         raise SfumatoError("steps must be at least 1")
 
+    keep_memory()
     device = device or our_device()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=generator).numpy()

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..compute import ranks
+from ..compute.allocator import keep_memory
 from ..compute.device import use_threads
 from ..errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, self_check
@@ -168,6 +169,7 @@ def train_run(
     """Encode, learn and save; `work` says what of an inversion is to be done now."""
     plan, performance, attempt = run.plan, prepared.performance, start.attempt
     key = run.key.for_attempt(start.salt)
+    keep_memory()
     use_threads(performance.threads)
     ranks.on_first_rank(run.require_charge)
     ranks.on_first_rank(lambda: _encode(run, prepared, records, on_stage))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..bases import Base
+from ..compute.allocator import keep_memory
 from ..compute.device import threads as threads_now
 from ..compute.device import use_threads
 from ..errors import SfumatoError
@@ -45,6 +46,7 @@ def pictures(
     which others share its piece (up to the rounding of batched kernels), nor on the number of
     workers. Raises SfumatoError where pictures are not finite.
     """
+    keep_memory()
     size = min(sampling.batch, PIECE)
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
     threads = threads_now()
