@@ -21,6 +21,13 @@ KINDS = {"aggregation", "probe"}  # fields of a plan of which one kind of method
 FLAGS = {"errors", "options", "methods", "planning.task"}
 TOP = {"__init__.py", "__main__.py", "errors.py"}
 PARAMETERS = 12
+ONE_PLATFORM = set(
+    "fcntl msvcrt pwd grp resource winreg termios os.getuid os.geteuid os.getgid os.fork"
+    " os.register_at_fork os.posix_fallocate os.statvfs os.sysconf os.mkfifo os.killpg os.setsid"
+    " os.O_DIRECTORY os.O_NOFOLLOW os.O_NONBLOCK os.O_BINARY os.getloadavg os.sched_getaffinity"
+    " signal.SIGKILL signal.SIGHUP signal.SIGPROF signal.SIGALRM signal.setitimer"
+    " signal.ITIMER_PROF ctypes.windll errno.EDQUOT".split()
+)
 
 
 def floors(root: Path) -> list[str]:
@@ -183,6 +190,20 @@ def _strings(node: ast.expr) -> set[str]:
     """A string, or the strings of a tuple, list or set."""
     nodes = node.elts if isinstance(node, (ast.Tuple, ast.List, ast.Set)) else [node]
     return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def one_platform_only(root: Path) -> list[str]:
+    """Modules and names that POSIX or Windows alone has, said plainly: `getattr(os, name, ...)` and
+    `hasattr` know that there are others.
+    """
+    found = []
+    for path, tree in sources(root):
+        for node in ast.walk(tree):
+            names = imported(node) & ONE_PLATFORM
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                names |= {f"{node.value.id}.{node.attr}"} & ONE_PLATFORM
+            found += [f"{place(root, path, node)} needs {name}" for name in sorted(names)]
+    return found
 
 
 def sources(root: Path) -> Iterator[tuple[Path, ast.Module]]:

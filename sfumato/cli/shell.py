@@ -78,17 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        # The system's own words only: a file name may itself be private.
-        cure = (
-            "; free some space or choose another disk"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else ""
-        )
-        return _fail(
-            f"the system refused: {error.strerror or type(error).__name__}{cure}",
-            MachineError.exit_code,
-            debug,
-        )
+        return _fail(_refused(error), MachineError.exit_code, debug)
     except MemoryError:
         return _fail(
             "this machine has too little memory for it: close other programs",
@@ -113,6 +103,15 @@ def _fail(message: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     print("sfumato: " + " ".join(message.split()), file=sys.stderr)
     return code
+
+
+def _refused(error: OSError) -> str:
+    """What the system says, in its own words only: a file name may itself be private."""
+    said = error.strerror or type(error).__name__
+    if "usable temporary directory" in said:
+        return "there is no folder for temporary files: set TMPDIR to one that can be written"
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return f"the system refused: {said}" + "; free some space or choose another disk" * full
 
 
 def _usage(error) -> str:
