@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-FAMILY_PARTS = {"unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod"}
+FAMILY_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod")
 DEVICES = {"cpu", "cuda"}
 METHODS = {"full", "attention", "lora", "loda", "embedding", "saliency", "inversion"}
 KINDS = {"aggregation", "probe"}  # fields of a plan of which one kind of method alone has each
@@ -89,14 +90,40 @@ def unnamed_rooms(root: Path) -> list[str]:
 
 
 def family_parts(root: Path) -> list[str]:
-    """Only bases/ names the parts of a model family: another family has other parts."""
+    """Only bases/ names the parts of a model family, alone or within a longer name: another family
+    has other parts, so the rest of the house asks the base for its denoiser, shapes, words and
+    losses.
+    """
+    word = re.compile(rf"(?<![a-zA-Z])({'|'.join(FAMILY_PARTS)})(?![a-zA-Z])")
     return [
-        f"{place(root, path, node)} names {node.attr}"
+        f"{place(root, path)}:{line} names {text!r}"
         for path, tree in sources(root)
         if room(root, path) != "bases"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr in FAMILY_PARTS
+        for line, text in _words(tree)
+        if word.search(text)
     ]
+
+
+def _words(tree: ast.Module) -> list[tuple[int, str]]:
+    """(line, word) for all that a file's code says, docstrings and comments left out: names of
+    variables, attributes, arguments, functions, classes and modules, and the text of strings.
+    """
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
+    }
+    found, line = [], 1
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", line)
+        for _, value in ast.iter_fields(node):
+            values = value if isinstance(value, list) else [value]
+            if id(node) not in docs:
+                found += [(line, text) for text in values if isinstance(text, str)]
+    return found
 
 
 def devices(root: Path) -> list[str]:
