@@ -24,8 +24,9 @@ COMMANDS = {
     "bases": FOREIGN,
     "inspect {images}": (*MODELS, *PRICES),
     "ledger cap {images} 5": MODELS,
-    "ledger show {images}": MODELS,
-    "verify {release}": MODELS,
+    # these two ask the families of bases which folders a pipeline has, and so load torch
+    "ledger show {images}": FOREIGN,
+    "verify {release}": FOREIGN,
     "adapt {images} --epsilon 0": MODELS,
 }
 
