@@ -642,7 +642,7 @@ def stranger(uid: int | None):
             " from pathlib import Path;print(budget.default_path(Path('run')));"
             " sys.exit(main(['inspect', 'd']))"
         )
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SFUMATO_MALLOC": "0"}
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [sys.executable, "-B", "-c", code],
             cwd=here,

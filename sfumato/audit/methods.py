@@ -12,6 +12,7 @@ import torch
 
 from ..bases import load_base
 from ..bases.tiny import CLASSES, make_tiny_base
+from ..compute.device import seeded
 from ..methods import METHODS, Given, Prompts
 from ..methods.adaptation import Adaptation
 from . import conduct, embeddings, replay
@@ -52,8 +53,7 @@ def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
 
 def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
     """A method on the pipeline in `base`, in single precision, with a plan without a price."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         opened = load_base(base)
         given = Given(PROMPTS, torch.float32)
         made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)

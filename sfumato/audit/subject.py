@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..bases import around
+from ..compute.device import seeded
 from ..methods.adaptation import Adaptation
 from ..options import Performance, Recipe
 from ..privacy.events import PoissonGaussian
@@ -133,8 +134,7 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
     """A denoiser of `family` and a trainable table of class tokens, with the package's own
     objective.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         denoiser = (models.FAMILIES | {"wide": models.Wide})[family]()
         tokens = nn.Embedding(models.LABELS, models.WIDTH)
         with torch.no_grad():

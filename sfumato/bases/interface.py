@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..compute.device import mixed_precision
+
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction"]
 Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict], torch.Tensor]
@@ -192,7 +194,7 @@ class Base(ABC):
 
         @torch.no_grad()
         def denoise(latents, time, condition, memory):
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision(torch.bfloat16, latents):
                 return self.predict(latents, time, condition).float()
 
         return denoise

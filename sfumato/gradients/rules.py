@@ -133,7 +133,7 @@ def keep_weight(module: nn.Module, x: Tensor, g: Tensor, out: Tensor, *, first: 
 
 def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
     """The ordinary weight gradient [p, c, h, w] of a convolution, summed over the rows."""
-    with full_precision(g.device):
+    with full_precision(g):
         return torch.ops.aten.convolution_backward(
             g,
             x,
@@ -149,11 +149,12 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
         )[1]
 
 
-def sums_in_place(module: nn.Module, device: torch.device) -> bool:
-    """Whether a convolution's own kernel adds up plain products, as a bound on their rounding
-    needs: on a CPU it is direct, while cuDNN may choose a Winograd or Fourier transform.
+def sums_in_place(module: nn.Module, on: Tensor) -> bool:
+    """Whether a convolution's own kernel, where the tensor `on` is, adds up plain products, as a
+    bound on their rounding needs: on a CPU it is direct, while cuDNN may choose a Winograd or
+    Fourier transform.
     """
-    return isinstance(module, nn.Conv2d) and not pointwise(module) and device.type == "cpu"
+    return isinstance(module, nn.Conv2d) and not pointwise(module) and on.is_cpu
 
 
 def gram(t: Tensor) -> Tensor:
@@ -292,9 +293,9 @@ def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device):
+def full_precision(on: Tensor):
     """No TF32 in convolutions: the sum must have the norms that were measured."""
-    if device.type != "cuda":
+    if not on.is_cuda:
         yield
         return
     cudnn = torch.backends.cudnn

@@ -5,7 +5,7 @@ on their way into a plan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,14 +16,14 @@ from ..options import Execution, Reading
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput
 from ..privacy.plan import Plan
-from ..records import RecordSet, is_flat, load_records
+from ..records import RecordSet, is_flat
 from ..runs import budget, inversion, probe
 from ..runs.prepared import Prepared
 from .prepare import CAPTIONS_SAID, prepare
 from .provenance import trace_base, trace_images
+from .reading import Source, records_of
 from .task import Task
 
-Source = str | Path | RecordSet
 T = TypeVar("T")
 
 
@@ -168,8 +168,3 @@ def as_planned(reading: Reading, plan: Plan) -> Reading:
     classes = list(plan.classes) if reading.classes is None else reading.classes
     most = 1.0 if reading.max_bad == Reading.max_bad else reading.max_bad
     return replace(reading, classes=classes, max_bad=most, yes_public=False)
-
-
-def records_of(path: Source, reading: Reading) -> RecordSet:
-    """The private images, read."""
-    return path if isinstance(path, RecordSet) else load_records(path, **asdict(reading))

@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 
 from ..bases import Base, bundled_bases, load_base
+from ..compute.device import precision, seeded
 from ..errors import DataError, SfumatoError
 from ..methods import Given, Prompts
 from ..methods.adaptation import Adaptation
@@ -20,7 +21,7 @@ from ..options import Privacy
 from ..privacy.ledger.public import copies
 from ..privacy.plan import Plan, make_plan
 from ..records import FEW
-from ..runs.prepared import Prepared, dtype_of, seeded
+from ..runs.prepared import Prepared
 from .task import Task
 
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
@@ -88,7 +89,10 @@ def prepare(records, task: Task) -> Prepared:
             " (--allow-caption-prompts, recorded)"
         )
     given = Given(
-        prompts, dtype_of(task.performance), task.public.start or None, task.public.selected
+        prompts,
+        precision(task.performance.precision),
+        task.public.start or None,
+        task.public.selected,
     )
     with seeded(task.seed):
         adaptation = method.apply(opened, given)

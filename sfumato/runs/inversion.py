@@ -17,8 +17,9 @@ import torch
 
 from ..bases import Base, load_base, read_embeds
 from ..compute import ranks
+from ..compute.device import use_threads
+from ..compute.memory import peak_bytes
 from ..errors import Interrupted, SfumatoError
-from ..gradients import peak_bytes
 from ..methods import PublicAnswers
 from ..methods.inversion import aggregate, controls, store
 from ..methods.inversion.advisor import Forecast, forecast
@@ -221,8 +222,7 @@ def check_isolation(prepared: Prepared, on_stage) -> None:
     they are, on this machine.
     """
     on_stage("checking on made-up pictures that no image moves another")
-    if prepared.performance.threads:
-        torch.set_num_threads(prepared.performance.threads)  # kernels may differ with their number
+    use_threads(prepared.performance.threads)  # kernels may differ with their number
     if not prepared.adaptation.inversion.inverter.self_check(prepared.performance.micro_batch):
         raise SfumatoError(
             "on this machine an image's embedding depends on which others are inverted with it, so"

@@ -14,6 +14,7 @@ import torch
 
 from ..bases import Base, load_base
 from ..compute import ranks
+from ..compute.device import precision as precision_of
 from ..errors import SfumatoError
 from ..gradients.scores import gradient_squares
 from ..methods import Given, Method, Prompts, PublicAnswers, Saliency
@@ -130,9 +131,7 @@ def looking_at(prepared: Prepared) -> tuple:
             words["initializers"] or [""] * len(words["prompts"]),
         )
     ]
-    precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[
-        prepared.performance.precision
-    ]
+    precision = precision_of(prepared.performance.precision)
     return plain_losses(base, prompts, precision), weights, base.denoiser
 
 

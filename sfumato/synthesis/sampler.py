@@ -13,6 +13,9 @@ import numpy as np
 import torch
 
 from ..bases import Base
+from ..compute.allocator import keep_memory
+from ..compute.device import threads as threads_now
+from ..compute.device import use_threads
 from ..errors import SfumatoError
 from ..options import Sampling
 
@@ -43,15 +46,16 @@ def pictures(
     which others share its piece (up to the rounding of batched kernels), nor on the number of
     workers. Raises SfumatoError where pictures are not finite.
     """
+    keep_memory()
     size = min(sampling.batch, PIECE)
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
-    threads = torch.get_num_threads()
+    threads = threads_now()
     workers = max(1, min(sampling.batch // size, threads, len(pieces)))
     sampler = Sampler(base, prompts, sampling)
     # A worker sets the number of threads for itself, but torch has settings that are common to all:
     # hence the end.
     pool = ThreadPoolExecutor(
-        workers, "sampler", initializer=torch.set_num_threads, initargs=(threads // workers,)
+        workers, "sampler", initializer=use_threads, initargs=(threads // workers,)
     )
     running: deque[tuple[np.ndarray, Future]] = deque()
     try:
@@ -65,7 +69,7 @@ def pictures(
     finally:
         sampler.stopped.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        use_threads(threads)
 
 
 class Sampler:

@@ -4,7 +4,6 @@ out.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from .. import verbs
 from ..bases import base_info
+from ..compute.memory import peak_resident
 from ..errors import SfumatoError
 from ..evaluation import train_classifier
 from ..options import Recipe, Sampling
@@ -155,6 +155,6 @@ def run_demo(
         "delta": run.plan.delta,
         "accuracy": scores,
         "seconds": round(time.monotonic() - started, 1),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": round(peak_resident() / 2**20),
         "release": str(folder),
     }

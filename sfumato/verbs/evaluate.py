@@ -396,7 +396,7 @@ def _sampling_of(release: Path) -> dict[str, Any]:
     for name in ("privacy.json", "synthesis.json"):
         path = release / name
         if path.exists():
-            body = json.loads(path.read_text())
+            body = json.loads(path.read_text("utf-8"))
             made = body.get("certificate", body).get("synthesis", {})
             return {
                 "scheduler": made["scheduler"],

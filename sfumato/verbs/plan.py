@@ -1,4 +1,4 @@
-"""`inspect` and `plan`: what lies in a folder, and what a run on it would promise and cost."""
+"""`plan`: what a run on the images in a folder would promise and cost; nothing is charged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Unpack
 from ..errors import SfumatoError
 from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
-from ..options import Execution, Reading, gather, takes
+from ..options import Execution, takes
 from ..planning.estimate import Estimate, estimate
 from ..planning.inputs import (
     Source,
@@ -21,10 +21,9 @@ from ..planning.inputs import (
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
-from ..records import Summary, describe
 from ..runs import budget
 from ..runs.inversion import expectation
-from .keywords import PlanOptions, ReadingFields
+from .keywords import PlanOptions
 
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
@@ -39,27 +38,6 @@ class PlanReport:
     estimate: Estimate
     remarks: tuple[str, ...]
     forecast: Forecast | None = None
-
-
-@takes(reading=Reading)
-def inspect(
-    images: Source, *, reading: Reading | None = None, **options: Unpack[ReadingFields]
-) -> Summary:
-    """What is in a folder of private images.
-
-    Args:
-        images: Class folders, a folder with metadata.csv or .jsonl, parquet, idx or npz.
-        reading: The options below as one object.
-        options: Fields of `Reading`.
-
-    Returns:
-        Counts, sizes, bad files, duplicates. Everything in it is private: keep it on this machine.
-
-    Raises:
-        SfumatoError: Images that cannot be read, or options that there are not.
-    """
-    said = {"reading": reading} if reading is not None else {}
-    return describe(records_of(images, gather({"reading": Reading}, said | options)["reading"]))
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))

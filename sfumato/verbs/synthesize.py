@@ -82,7 +82,7 @@ def synthesize(
         shares, source = [class_shares[c] for c in plan.classes], "declared"
     elif counts.exists():
         shares, source = (
-            shares_of(plan, np.array(json.loads(counts.read_text()))),
+            shares_of(plan, np.array(json.loads(counts.read_text("utf-8")))),
             "noisy-histogram",
         )
     check_request(Path(output), n, shares, form, shard)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -232,22 +231,6 @@ def test_notes_stay_above_the_live_line(monkeypatch, capsys):
     with LiveLine() as line:
         line.stage("note: as it is")
     assert capsys.readouterr().err.endswith("note: as it is\n")
-
-
-def test_the_process_starts_again_with_the_memory_settings(monkeypatch):
-    calls = []
-    monkeypatch.setattr(os, "execve", lambda *words: calls.append(words))
-    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
-    for name in (*shell.MALLOC, "SFUMATO_MALLOC"):
-        monkeypatch.delenv(name, raising=False)
-    shell._keep_memory()
-    ((program, words, environment),) = calls
-    assert program == words[0] == sys.executable and words[1:] == sys.orig_argv[1:]
-    assert all(environment[name] == value for name, value in shell.MALLOC.items())
-    assert environment["SFUMATO_MALLOC"] == "0", "the second start must not start a third"
-    monkeypatch.setenv("SFUMATO_MALLOC", "0")
-    shell._keep_memory()
-    assert len(calls) == 1
 
 
 def test_the_command_exists_and_help_loads_nothing_heavy():

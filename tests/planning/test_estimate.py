@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
+from sfumato.compute.memory import peak_bytes
 from sfumato.errors import SfumatoError
-from sfumato.gradients import Engine, peak_bytes, self_check
+from sfumato.gradients import Engine, self_check
 from sfumato.options import Performance, Recipe
 from sfumato.planning.estimate import estimate, fit_to_memory
 from sfumato.planning.prepare import prepare

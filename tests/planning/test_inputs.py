@@ -4,8 +4,8 @@ decide.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
+from importlib import import_module
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_exact_figures_cannot_be_handed_in_as_public_ones(
         raise AssertionError("the images were read")
 
     for page in ("plan", "adapt"):
-        monkeypatch.setattr(sys.modules[f"sfumato.verbs.{page}"], "records_of", read)
+        monkeypatch.setattr(import_module(f"sfumato.verbs.{page}"), "records_of", read)
     with pytest.raises(SfumatoError, match="no option|does not go with --resume") as found:
         if verb == "plan":
             verbs.plan(tmp_path, epsilon=1.0, **said)

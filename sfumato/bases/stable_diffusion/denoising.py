@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...compute.device import mixed_precision
 from ..interface import Denoise
 
 
@@ -32,7 +33,7 @@ def make_denoise(unet: Any) -> Denoise:
         latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict
     ) -> torch.Tensor:
         more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(torch.bfloat16, latents):
             return unet(latents, t, text, **more).sample.float()
 
     return denoise

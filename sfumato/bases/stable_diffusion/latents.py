@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...compute.device import mixed_precision
 from ..pixels import from_bytes, to_bytes
 
 
@@ -16,7 +17,7 @@ def encode(vae: Any, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     each.
     """
     pixels = from_bytes(images)
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision(torch.bfloat16, pixels):
         posterior = vae.encode(pixels).latent_dist
     scale = vae.config.scaling_factor
     return posterior.mean.float() * scale, posterior.std.float() * scale
@@ -25,6 +26,6 @@ def encode(vae: Any, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.no_grad()
 def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
     """Scaled latents [B, C, h, w] -> uint8 pictures [B, R, R, 3]."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision(torch.bfloat16, latents):
         pixels = vae.decode(latents / vae.config.scaling_factor).sample
     return to_bytes(pixels)
