@@ -97,6 +97,9 @@ def test_dp_sgd_trains_it_and_what_is_saved_draws(family, pixels, pictures, tmp_
     sfumato.release(release)
     assert sfumato.verify(release).ok
     assert len(list(release.rglob("*.png"))) >= 3
+    export = sfumato.export(run, tmp_path / "export")
+    sfumato.release(export)
+    assert "DDPMPipeline.from_pretrained" in (export / "README.md").read_text()
 
 
 def test_the_loss_of_every_record_is_clipped_alone(family, pixels):

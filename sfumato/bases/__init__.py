@@ -26,6 +26,7 @@ from .open import (
     component_folders,
     load_base,
     open_adapted,
+    pipeline_class,
     resolve_base,
     weights_of_base,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "made_contents_of_files",
     "name_placeholders",
     "open_adapted",
+    "pipeline_class",
     "read_embeds",
     "remove_loda",
     "replace_embeds",

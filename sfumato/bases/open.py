@@ -130,6 +130,12 @@ def weights_of_base(name_or_path: str | Path) -> frozenset[bytes]:
     return found | blocks_of_files(bundled_bases()[_origin(folder)]) if _added(folder) else found
 
 
+def pipeline_class(folder: Path) -> str | None:
+    """The diffusers class of a pipeline folder, if it is one of a known family."""
+    kind = check_settings(folder / INDEX_FILE).get("_class_name")
+    return kind if isinstance(kind, str) and kind in FAMILIES else None
+
+
 def component_folders() -> list[str]:
     """Names of all folders that pipelines of the known families are made of."""
     return sorted({name for family in FAMILIES.values() for name in family.components})
