@@ -2,12 +2,6 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-# glibc returns large freed blocks to the kernel, which must zero them again at the next allocation. A CPU training
-# step allocates thousands of them; keeping the memory in the process makes training about twice as fast.
-export MALLOC_MMAP_MAX_ = 0
-export MALLOC_TRIM_THRESHOLD_ = 100000000000
-export MALLOC_TOP_PAD_ = 268435456
-
 .PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint types docs wheel-check bases clean
 
 

@@ -74,19 +74,19 @@ def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -
     import torch
 
     from sfumato.gradients import Engine
+    from sfumato.options import Performance
     from sfumato.planning.facts import PublicFacts
     from sfumato.planning.prepare import prepare
+    from sfumato.planning.task import task_of
     from sfumato.privacy.random.keys import RunKey
     from sfumato.privacy.random.noise import add_integer_noise
-    from sfumato.training import Performance
     from sfumato.training.dummy import made_up_batch
     from sfumato.verbs.demo import demo_prompts
 
     records = PublicFacts(n_units=60_000, classes=tuple("0123456789"))
     prepared = prepare(
-        records, epsilon=10, delta=1e-5, base=base, method=method, noise_draws=draws,
-        performance=Performance(precision=args.precision), **demo_prompts(base),
-    )  # fmt: skip
+        records, task_of(epsilon=10, delta=1e-5, base=base, method=method, noise_draws=draws,
+        performance=Performance(precision=args.precision), **demo_prompts(base))[2])  # fmt: skip
     plan, adaptation, units = prepared.plan, prepared.adaptation, args.rows // draws
     batch, key = made_up_batch(prepared, units), RunKey(bytes(32))
     given = {"draws": draws, "clip": plan.clip().factors, "micro_batch": units}

@@ -101,12 +101,9 @@ class Bench:
         import numpy as np
         import torch
 
-        from sfumato.bases import encode_images
         from sfumato.training import LatentData
 
-        parts = [
-            encode_images(self.base, pictures[i : i + 256]) for i in range(0, len(pictures), 256)
-        ]
+        parts = [self.base.encode(pictures[i : i + 256]) for i in range(0, len(pictures), 256)]
         mean, std = (torch.cat(p).half().numpy() for p in zip(*parts))
         n = len(pictures)
         return LatentData(mean, std, np.zeros(n, np.int64), np.arange(n), np.arange(n + 1))
@@ -390,7 +387,7 @@ def wall(said):
                 method="inversion",
                 base=said.base,
                 prompt=said.prompt.replace("<artwork>", "{class}"),
-                method_options=options,
+                **options,
             )
         )
     yield {"n": len(pictures), "seconds": seconds, "cpu_seconds": cpu}

@@ -86,6 +86,7 @@ def integer_sums(subject: Subject, data, key: RunKey) -> dict[str, torch.Tensor]
         plan.noise_draws,
         recipe.time_bias,
         recipe.caption_dropout,
+        adaptation.base.times,
     )
     with Engine(adaptation.model, adaptation.trainable) as engine:
         how = {

@@ -225,9 +225,8 @@ def child(
 ) -> None:
     """One private run in a process of its own; the last line on stdout is one JSON object."""
     from sfumato import verbs
+    from sfumato.options import Recipe, Sampling
     from sfumato.records import bundled_digits
-    from sfumato.synthesis.dataset import Sampling
-    from sfumato.training import Recipe
     from sfumato.verbs.demo import demo_prompts
 
     started, options = time.process_time(), method_options or {}
@@ -243,7 +242,7 @@ def child(
         delta=1e-5,
         base=base,
         method=method,
-        method_options=options,
+        **options,
         steps=sizes["steps"],
         expected_batch_size=sizes["expected_batch_size"],
         clipping=clipping,
@@ -300,8 +299,8 @@ def base_pictures(base: str, n: int):
     for.
     """
     from sfumato.bases import load_base
+    from sfumato.options import Sampling
     from sfumato.records import RecordSet
-    from sfumato.synthesis.dataset import Sampling
     from sfumato.verbs.demo import demo_prompts
     from sfumato.verbs.evaluate import draw
 

@@ -234,7 +234,7 @@ def losses(model: nn.Module, text: int | None, dtype: torch.dtype) -> Callable[[
 def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     """The bundled base `glyphs` (latents 4 x 8 x 8) under sfumato's own methods and row losses."""
     from sfumato.bases import load_base
-    from sfumato.methods import METHODS
+    from sfumato.methods import METHODS, Given
     from sfumato.methods.prompts import choose_prompts
     from sfumato.training.dummy import made_up_batch
     from sfumato.verbs.demo import demo_prompts
@@ -244,7 +244,7 @@ def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     base, classes = load_base("glyphs"), tuple("0123456789")
     torch.manual_seed(0)
     prompts = choose_prompts(base, classes, **demo_prompts("glyphs"))
-    adaptation = METHODS[method](base, prompts, precision=DTYPES[dtype], **options)
+    adaptation = METHODS[method](**options).apply(base, Given(prompts, DTYPES[dtype]))
     adaptation.model.train()
     wake(adaptation.trainable)
     facts = SimpleNamespace(base=base, plan=SimpleNamespace(noise_draws=draws, classes=classes))

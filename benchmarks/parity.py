@@ -17,6 +17,7 @@ import torch
 from sfumato.gradients import Engine, ReferenceEngine
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
 from sfumato.privacy.clipping import flat
 from sfumato.training.dummy import made_up_batch
 from sfumato.verbs.demo import demo_prompts
@@ -34,12 +35,14 @@ def main() -> None:
         for draws in (1, 4):
             prepared = prepare(
                 records,
-                epsilon=1,
-                delta=1e-5,
-                base=args.base,
-                method=method,
-                noise_draws=draws,
-                **demo_prompts(args.base),
+                task_of(
+                    epsilon=1,
+                    delta=1e-5,
+                    base=args.base,
+                    method=method,
+                    noise_draws=draws,
+                    **demo_prompts(args.base),
+                )[2],
             )
             adaptation = prepared.adaptation
             if method == "lora":  # B starts at zero, which would hide A's gradient

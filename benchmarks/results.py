@@ -233,9 +233,9 @@ def adaptation(
 
     from sfumato.bases import load_base
     from sfumato.errors import SfumatoError
-    from sfumato.methods import LEARNING_RATES
+    from sfumato.methods import METHODS as KINDS
+    from sfumato.options import Recipe
     from sfumato.planning.prepare import default_ema_decay, default_schedule
-    from sfumato.training import Recipe
 
     for option, given, known in (
         ("recipe", args.recipe, {field.name for field in fields(Recipe)}),
@@ -252,7 +252,7 @@ def adaptation(
     rate = (
         args.learning_rate
         or args.recipe.get("learning_rate")
-        or LEARNING_RATES[KNOWN[method]["method"]]
+        or KINDS[KNOWN[method]["method"]].learning_rate
     )
     decay = args.recipe.get("ema_decay")
     decay = default_ema_decay(schedule["steps"]) if decay is None else decay
@@ -275,7 +275,7 @@ def adaptation(
 
 
 def synthesis(args: argparse.Namespace) -> dict:
-    from sfumato.synthesis.dataset import Sampling
+    from sfumato.options import Sampling
 
     sampling = Sampling(steps=args.sampler_steps, guidance_scale=args.guidance)
     return {

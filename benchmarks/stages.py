@@ -64,25 +64,31 @@ def adapt(
     from private_sets import words as words_of
 
     from sfumato import verbs
+    from sfumato.options import Recipe
     from sfumato.runs.folder import Run, code_version
-    from sfumato.training import Recipe
 
     where, begun = folder / "run", (folder / "run").exists()
     if (where / "model").exists():
         done = Run.open(where)
     else:
         del asked["data_sha256"], asked["base_digest"]
-        done = verbs.adapt(
-            first(read(data, "train", Path(source)), private),
-            output=where,
-            # public pictures: the user's own ledger is not for them
-            ledger=folder / "ledger.sqlite",
-            resume=begun,
-            base=base,
-            recipe=Recipe(**recipe),
-            seed=run,
-            on_stage=say,
-            **{**asked, **words_of(data, words), **options},
+        images, ledger = first(read(data, "train", Path(source)), private), folder / "ledger.sqlite"
+        own = asked.pop("method_options") | options.get("method_options", {})
+        rest = {name: value for name, value in options.items() if name != "method_options"}
+        done = (
+            verbs.resume(images, where, ledger=ledger, on_stage=say)
+            if begun
+            else verbs.adapt(
+                images,
+                output=where,
+                # public pictures: the user's own ledger is not for them
+                ledger=ledger,
+                base=base,
+                recipe=Recipe(**recipe),
+                seed=run,
+                on_stage=say,
+                **{**asked, **words_of(data, words), **own, **rest},
+            )
         )
     plan = done.plan
     facts = {
@@ -156,7 +162,7 @@ def public(
 
 
 def sampling_of(scheduler: str, steps: int, guidance: float, seed: int):
-    from sfumato.synthesis.dataset import Sampling
+    from sfumato.options import Sampling
 
     return Sampling(scheduler=scheduler, steps=steps, guidance_scale=guidance, seed=seed)
 

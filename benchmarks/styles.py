@@ -124,12 +124,11 @@ class Judge:
 
     def known(self, base) -> list[str]:
         """Subjects of held-out private pictures that the base has words for."""
-        from sfumato.bases import unknown_words
 
         return [
             s
             for s in self.subjects[-3 * HELD_OUT :]
-            if not unknown_words(base, [s]) and len(s.split()) <= 2
+            if not base.unknown_words([s]) and len(s.split()) <= 2
         ]
 
     def __call__(self, drawn) -> dict:
@@ -225,7 +224,7 @@ def dp_sgd(said, private, epsilon: float):
     from safetensors.torch import load_file
 
     import sfumato
-    from sfumato.training import Recipe
+    from sfumato.options import Recipe
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "artwork").mkdir()
@@ -254,7 +253,8 @@ def draw(said, token, subjects: list[str]):
     import numpy as np
 
     from sfumato.bases import load_base, load_embeds, save_embeds
-    from sfumato.synthesis.sampler import Sampling, pictures
+    from sfumato.options import Sampling
+    from sfumato.synthesis.sampler import pictures
 
     base = load_base(said.base)
     with tempfile.TemporaryDirectory() as folder:

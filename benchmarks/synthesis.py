@@ -130,11 +130,10 @@ def pipeline_side(base, args: argparse.Namespace, guidance: float, dtype):
     """A function that draws one batch by the plain pipeline: float64 [batch, R, R, 3], 0 to 255."""
     import torch
 
-    from sfumato.bases import as_pipeline, make_scheduler
     from sfumato.synthesis.sampler import image_seed
 
-    pipe = copy.deepcopy(as_pipeline(base)).to(dtype)
-    pipe.scheduler = make_scheduler(base, SCHEDULER)
+    pipe = copy.deepcopy(base.as_pipeline()).to(dtype)
+    pipe.scheduler = base.sampler(SCHEDULER, 1)
     pipe.set_progress_bar_config(disable=True)
     shape = base.latent_shape
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(args.batch)]
@@ -160,7 +159,8 @@ def own_side(base, args: argparse.Namespace, guidance: float):
     """A function that draws the same batch by sfumato's sampler."""
     import numpy as np
 
-    from sfumato.synthesis.sampler import Sampling, pictures
+    from sfumato.options import Sampling
+    from sfumato.synthesis.sampler import pictures
 
     sampling = Sampling(
         scheduler=SCHEDULER, steps=args.steps, guidance_scale=guidance, batch=args.batch

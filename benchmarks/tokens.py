@@ -116,9 +116,9 @@ def measured(said) -> Iterator[dict]:
 
     from sfumato import verbs
     from sfumato.bases import load_base
+    from sfumato.options import Recipe
     from sfumato.records import bundled_digits
     from sfumato.runs.inversion import expectation, public_side
-    from sfumato.training import Recipe
     from sfumato.verbs import evaluate
     from sfumato.verbs.facts import adapted_base
 
@@ -160,9 +160,7 @@ def measured(said) -> Iterator[dict]:
 
                 given = {name: value for name, value in chosen.items() if value is not None}
                 given |= {"inversion_steps": 2, "inversion_draws": 1} if said.quick else {}
-                run, minutes = adapted(
-                    "inversion", method="inversion", method_options=given, controls=True
-                )
+                run, minutes = adapted("inversion", method="inversion", **given, controls=True)
                 others = {}
                 if number == 0:
                     for row, name in EXACT.items():
@@ -179,9 +177,7 @@ def measured(said) -> Iterator[dict]:
                         **steady,
                     )
                 if said.lora:
-                    others["DP-LoRA"] = adapted(
-                        "lora", method="lora", method_options={"rank": 4}, **steady
-                    )
+                    others["DP-LoRA"] = adapted("lora", method="lora", rank=4, **steady)
                 cosines = evaluate.token_cosines(
                     run, {name: other for name, (other, _) in others.items()}
                 )
@@ -232,7 +228,7 @@ class Judge:
         }
 
     def sampling(self, seed: int):
-        from sfumato.synthesis.dataset import Sampling
+        from sfumato.options import Sampling
 
         return Sampling(steps=self.sampler_steps, seed=seed)
 

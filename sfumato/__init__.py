@@ -1,33 +1,104 @@
-"""Differentially private adaptation of diffusion models: a folder of private images in, a release
-out.
+"""Differentially private adaptation of diffusion models: private images in, a release out.
 
-`inspect`, `plan`, `adapt`, `synthesize`, `evaluate`, `select`, `release`, `verify`: the verbs of
-the command line, as functions.
+The verbs of the command line are functions here, and their options are classes:
+
+    import sfumato
+
+    sfumato.plan("./scans", epsilon=4, method="lora", rank=4)
+    run = sfumato.adapt("./scans", output="run", epsilon=4, method=sfumato.Lora(rank=4))
+    sfumato.synthesize(run, 10_000, "release")
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .errors import CheckFailed, Interrupted, SfumatoError
 
 if TYPE_CHECKING:
-    from .verbs import adapt, export, inspect, plan, release, synthesize, verify
+    from .methods import Attention, Embedding, Full, Inversion, Loda, Lora, Saliency
+    from .options import (
+        Execution,
+        Judging,
+        Performance,
+        Privacy,
+        Prompting,
+        Reading,
+        Recipe,
+        Sampling,
+        Schedule,
+        Selecting,
+    )
+    from .verbs.adapt import adapt, resume
     from .verbs.evaluate import evaluate
+    from .verbs.ledger import ledger
+    from .verbs.plan import inspect, plan
+    from .verbs.release import release, verify
     from .verbs.select import select
+    from .verbs.synthesize import export, synthesize
 
-_VERBS = ("inspect", "plan", "adapt", "synthesize", "export", "release", "verify")
+# Name -> its module. Verbs load torch and diffusers; a plain `import sfumato` stays instant.
+_HOMES = {
+    "adapt": "verbs.adapt",
+    "evaluate": "verbs.evaluate",
+    "export": "verbs.synthesize",
+    "inspect": "verbs.plan",
+    "ledger": "verbs.ledger",
+    "plan": "verbs.plan",
+    "release": "verbs.release",
+    "resume": "verbs.adapt",
+    "select": "verbs.select",
+    "synthesize": "verbs.synthesize",
+    "verify": "verbs.release",
+    "Attention": "methods",
+    "Embedding": "methods",
+    "Full": "methods",
+    "Inversion": "methods",
+    "Loda": "methods",
+    "Lora": "methods",
+    "Saliency": "methods",
+    "Execution": "options",
+    "Judging": "options",
+    "Performance": "options",
+    "Privacy": "options",
+    "Prompting": "options",
+    "Reading": "options",
+    "Recipe": "options",
+    "Sampling": "options",
+    "Schedule": "options",
+    "Selecting": "options",
+}
 
 __all__ = [
+    "Attention",
     "CheckFailed",
+    "Embedding",
+    "Execution",
+    "Full",
     "Interrupted",
+    "Inversion",
+    "Judging",
+    "Loda",
+    "Lora",
+    "Performance",
+    "Privacy",
+    "Prompting",
+    "Reading",
+    "Recipe",
+    "Saliency",
+    "Sampling",
+    "Schedule",
+    "Selecting",
     "SfumatoError",
     "adapt",
     "evaluate",
     "export",
     "inspect",
+    "ledger",
     "plan",
     "release",
+    "resume",
     "select",
     "synthesize",
     "verify",
@@ -35,17 +106,6 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    # Verbs load torch and diffusers; a plain `import sfumato` stays instant.
-    if name == "evaluate":
-        from .verbs.evaluate import evaluate
-
-        return evaluate
-    if name == "select":
-        from .verbs.select import select
-
-        return select
-    if name in _VERBS:
-        from . import verbs
-
-        return getattr(verbs, name)
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module 'sfumato' has no attribute {name!r}")

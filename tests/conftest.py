@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Before any foreign import: no hub, no chatter, and no re-exec of the test process by the command
-# line's main().
+# Before any foreign import: no hub and no chatter.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-os.environ.setdefault("SFUMATO_MALLOC", "0")
 # The account's home, where ledgers are noted too, is that of whoever runs the tests: a folder that
 # is not there is asked instead.
 os.environ["SFUMATO_ACCOUNT_HOME"] = "/nonexistent/home-of-the-tests"
@@ -19,6 +17,9 @@ os.environ["SFUMATO_ACCOUNT_HOME"] = "/nonexistent/home-of-the-tests"
 import pytest
 
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer
+from sfumato.compute.allocator import keep_memory
+
+keep_memory()  # as the verbs do: tests that train without one take less time, too
 
 __all__ = ["CLASSES", "WORDS", "make_tiny_base", "make_tiny_images", "make_tiny_tokenizer"]
 

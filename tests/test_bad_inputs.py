@@ -36,15 +36,17 @@ from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.cli import main
 from sfumato.errors import Interrupted, SfumatoError
+from sfumato.methods import Lora
 from sfumato.methods.prompts import choose_prompts
+from sfumato.options import Performance
 from sfumato.planning.inputs import prepare_as_asked
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger import chain
 from sfumato.records import describe, load_records
 from sfumato.records.decode import decode
 from sfumato.runs import budget, execute
 from sfumato.runs.prepared import original_base
-from sfumato.training import Performance
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
@@ -53,8 +55,7 @@ DAMAGED, FOREIGN = "truncated or damaged", "not a readable PNG, JPEG, WebP or BM
 SETTINGS = {
     "epsilon": 2.0,
     "delta": 1e-2,
-    "method": "lora",
-    "method_options": {"rank": 2},
+    "method": Lora(rank=2),
     "expected_batch_size": 4,
     "steps": 3,
     "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
@@ -512,9 +513,7 @@ def prompts(text: str):
         def run() -> str:
             opened = load_base(kit.base)
             chosen = choose_prompts(opened, ["a"], prompt={"a": text}, embedder=False)
-            opened and __import__("sfumato.bases", fromlist=["x"]).embed_prompts(
-                opened, chosen.prompts
-            )
+            opened.condition(chosen.prompts)
             return f"read as {chosen.prompts[0]!r}"
 
         return outcome(run)
@@ -535,9 +534,9 @@ def private_caption(kit) -> str:
         "prompt": {"a": "a picture of a cross", "b": "a square"},
         "embedder": False,
     }
-    allowed = prepare_as_asked(records, 4.0, said | {"allow_caption_prompts": True})
+    allowed = prepare_as_asked(records, task_of(**said, epsilon=4.0, allow_caption_prompts=True)[2])
     assert any("caption" in words for words in allowed.options["statements"]["opt_ins"])
-    return outcome(lambda: str(prepare_as_asked(records, 4.0, said)))
+    return outcome(lambda: str(prepare_as_asked(records, task_of(**said, epsilon=4.0)[2])))
 
 
 def lone_class(kit) -> str:
@@ -639,7 +638,7 @@ def stranger(uid: int | None):
             " from pathlib import Path;print(budget.default_path(Path('run')));"
             " sys.exit(main(['inspect', 'd']))"
         )
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SFUMATO_MALLOC": "0"}
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [sys.executable, "-B", "-c", code],
             cwd=here,

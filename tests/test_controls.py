@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from sfumato import verbs
 from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.methods import Embedding, Inversion, Lora
 from sfumato.methods.inversion import store
+from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
-from sfumato.synthesis.dataset import Sampling
 from sfumato.verbs import evaluate
 
 torch.set_num_threads(1)
@@ -52,10 +53,9 @@ def artwork(tiny_images, tmp_path_factory):
 
 
 def adapted(artwork, base, output, **changes):
-    said = {"epsilon": 4.0, "method": "inversion", "base": str(base), "prompt": "a {class} picture"}
-    return verbs.adapt(
-        artwork / "private", output=output, **{**said, "method_options": OPTIONS, **changes}
-    )
+    said = {"epsilon": 4.0, "base": str(base), "prompt": "a {class} picture"}
+    method = {"method": Inversion(**OPTIONS)}
+    return verbs.adapt(artwork / "private", output=output, **{**said, **method, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,7 @@ def place(steady_ground, artwork, tiny_base, tmp_path_factory):
         tiny_base,
         place / "run-embedding",
         ledger=ledger,
-        method="embedding",
-        method_options={},
+        method=Embedding(),
         steps=2,
         clip_norm=1.0,
     )
@@ -279,7 +278,7 @@ def test_runs_that_do_not_compare_are_refused(
     place, artwork, tiny_base, tiny_base_epsilon, tmp_path, steady_ground
 ):
     ledger = place / "ledger.sqlite"
-    said = {"method": "embedding", "method_options": {}, "steps": 1, "clip_norm": 1.0}
+    said = {"method": Embedding(), "steps": 1, "clip_norm": 1.0}
     other = adapted(artwork, tiny_base_epsilon, tmp_path / "base", ledger=ledger, **said)
     turned = tmp_path / "turned"
     shutil.copytree(artwork / "test", turned / "private")
@@ -297,8 +296,7 @@ def test_runs_that_do_not_compare_are_refused(
             artwork,
             tiny_base,
             tmp_path / "lora",
-            method="lora",
-            method_options={},
+            method=Lora(),
             controls=True,
             unlabelled=True,
         )
@@ -353,9 +351,8 @@ def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(
         tiny_images,
         output=tmp_path / "run",
         epsilon=4.0,
-        method="inversion",
+        method=Inversion(**options),
         base=str(tiny_base),
-        method_options=options,
         prompt="{class} circle",
     )
     for shard in (0, 1):

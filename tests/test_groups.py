@@ -10,12 +10,13 @@ import torch
 from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.cli.plan import sections
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import METHODS, Given, Prompts, Saliency
+from sfumato.options import Performance
 from sfumato.planning.estimate import Estimate
 from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
-from sfumato.training import Performance, latest_checkpoint, loop
+from sfumato.training import latest_checkpoint, loop
 
 torch.set_num_threads(1)
 PLAIN = Prompts(("circle", "cross", "square"))
@@ -41,7 +42,7 @@ TOKENS = Prompts(
 def test_groups_are_a_partition_by_matrix_block_or_module(
     tiny_base, method, options, count, prompts
 ):
-    adapted = METHODS[method](load_base(tiny_base), prompts, **options)
+    adapted = METHODS[method](**options).apply(load_base(tiny_base), given(prompts))
     groups = adapted.clip_groups
     names = [name for members in groups.values() for name in members]
     assert sorted(names) == sorted(adapted.trainable) and len(groups) == adapted.clip_group_count
@@ -57,12 +58,16 @@ def test_groups_are_a_partition_by_matrix_block_or_module(
 @pytest.mark.parametrize("granularity", ["matrix", "block"])
 def test_the_count_is_known_before_the_probe_has_chosen(tiny_base, granularity):
     options = {"keep": 3, "granularity": granularity}
-    before = METHODS["saliency"](load_base(tiny_base), TOKENS, **options)
+    before = Saliency(**options).apply(load_base(tiny_base), given(TOKENS))
     assert before.probe is not None and before.clip_group_count == 4 < len(before.clip_groups)
-    after = METHODS["saliency"](
-        load_base(tiny_base), TOKENS, selected=list(before.groups)[:3], **options
+    after = Saliency(**options).apply(
+        load_base(tiny_base), given(TOKENS, selected=list(before.groups)[:3])
     )
     assert after.clip_group_count == len(after.clip_groups) == 4
+
+
+def given(prompts, **more):
+    return Given(prompts, torch.bfloat16, **more)
 
 
 class Killed(BaseException):
@@ -86,13 +91,12 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
         "epsilon": 4.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "saliency",
+        "method": Saliency(rank=2, keep=5, probe_units=16, probe_draws=2),
         "expected_batch_size": 8,
         "steps": 3,
         "embedder": True,
         "prompt": "a picture of a {class}",
         "clipping": "per-group",
-        "method_options": {"rank": 2, "keep": 5, "probe_units": 16, "probe_draws": 2},
         "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
     }
 

@@ -19,11 +19,11 @@ from PIL import Image, PngImagePlugin
 
 from sfumato import verbs
 from sfumato.cli import main
+from sfumato.methods import Saliency
+from sfumato.options import Performance, Sampling
 from sfumato.privacy import accounting
 from sfumato.records import bounded, load_records
 from sfumato.runs.folder import Run
-from sfumato.synthesis.dataset import Sampling
-from sfumato.training import Performance
 
 MARKERS = 50
 
@@ -66,9 +66,8 @@ def artefacts(marked, tiny_base, tmp_path_factory):
             epsilon=4.0,
             delta=1e-2,
             base=str(tiny_base),
-            method="saliency",
+            method=Saliency(keep=5, probe_units=8, probe_draws=1, rank=2),
             unit="patient",
-            method_options={"keep": 5, "probe_units": 8, "probe_draws": 1, "rank": 2},
             caption_column="caption",
             classes=["a", "b"],
             expected_batch_size=8,

@@ -178,9 +178,9 @@ def test_tables_of_methods_and_bases_are_complete():
 
 
 def test_defaults_are_those_of_the_code():
-    from sfumato.methods.adaptation import ADAPTER_LEARNING_RATE, LEARNING_RATE
-    from sfumato.planning.prepare import default_ema_decay, prepare
-    from sfumato.training import Performance, Recipe
+    from sfumato.methods.interface import ADAPTER_LEARNING_RATE, LEARNING_RATE
+    from sfumato.options import Performance, Recipe
+    from sfumato.planning.prepare import CLIP_NORM, default_ema_decay
 
     known = {
         field.name: field.default
@@ -189,7 +189,7 @@ def test_defaults_are_those_of_the_code():
     }
     known |= {"learning_rate": LEARNING_RATE, "adapter_learning_rate": ADAPTER_LEARNING_RATE}
     known["ema_decay"] = default_ema_decay(100)
-    known["clip_norm"] = inspect.signature(prepare).parameters["clip_norm"].default
+    known["clip_norm"] = CLIP_NORM
     rows = re.findall(
         r"^\| `(\w+)` \| ([\d.]+) \|",
         (ROOT / "docs" / "methods.md").read_text("utf-8"),

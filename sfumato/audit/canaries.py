@@ -12,9 +12,12 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ..methods import Adaptation
-from ..training import Batch, LatentData, Performance, build_latents
+from ..bases import around
+from ..methods.adaptation import Adaptation
+from ..options import Performance
+from ..training import Batch, LatentData, build_latents
 from .finding import Finding, Notes
+from .models import ALPHAS
 from .subject import Subject, changed, clipped, key_of, made_up_plan
 from .watch import watch
 
@@ -62,14 +65,16 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
     [STEPS, canaries].
     """
     count, seen = len(inside), []
-    unet = nn.ModuleDict({name: nn.Embedding(count, 1) for name in ("left", "right")})
-    model = nn.ModuleDict({"unet": unet})
+    tables = nn.ModuleDict({name: nn.Embedding(count, 1) for name in ("left", "right")})
+    base = around(tables, ALPHAS, (1, 1, 2))
+    model = nn.ModuleDict({base.prefix: tables})
 
     def losses(batch: Batch) -> torch.Tensor:
         label, weight = batch.label.flatten(), batch.weight.flatten()
-        return 10 * (unet["left"](label) + unet["right"](label))[:, 0] * weight
+        return 10 * (tables["left"](label) + tables["right"](label))[:, 0] * weight
 
     adaptation = Adaptation(
+        base,
         model,
         dict(model.named_parameters()),
         losses,

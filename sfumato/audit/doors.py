@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import verbs
+from ..bases import weight_files
 from ..bases.tiny import make_tiny_base, make_tiny_images
 from ..errors import SfumatoError
+from ..methods import Lora
 from .finding import Finding, Notes
 from .taint import OPTIONS
 
-START = {"method_options": {"rank": 2, "adapter_init": "public"}}
+START = {"method": Lora(rank=2, adapter_init="public")}
 
 
 def closed(seed: int) -> Finding:
@@ -38,7 +40,7 @@ def closed(seed: int) -> Finding:
         charged = len(run.ledger.ledger.chain.of("CHARGE"))
         copy = shutil.copytree(base, folder / "copy")
         weights = next(run.model.glob("*.safetensors"))
-        shutil.copy(weights, copy / "unet" / "of-a-run.safetensors")
+        shutil.copy(weights, weight_files(copy)[0].with_name("of-a-run.safetensors"))
         mixed = shutil.copytree(r, folder / "mixed")
         shutil.copy(next(p.rglob("*.png")), next(mixed.rglob("*.png")).with_name("another.png"))
 

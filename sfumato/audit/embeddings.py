@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..bases import Base
-from ..methods import METHODS, Prompts
+from ..methods import Given, Inversion, Prompts
 from ..methods.inversion import aggregate
 from ..methods.inversion.batch import Chunk
 from ..privacy.mechanisms.mean import GRID, Aggregation
@@ -124,9 +124,7 @@ def on_tiny(base: Base, prompts: Prompts, seed: int) -> Iterator[Finding]:
     """The method `inversion` on a tiny base: isolation, and its bound from latents to the noisy
     sum.
     """
-    made = METHODS["inversion"](
-        base, prompts, dimensions=4, inversion_draws=1, precision=torch.float32
-    )
+    made = Inversion(dimensions=4, inversion_draws=1).apply(base, Given(prompts, torch.float32))
     own = made.inversion
     plan = SimpleNamespace(
         aggregation=own.aggregation(6.0), clip_norm=own.clip_norm, noise_multiplier=2.0

@@ -90,7 +90,15 @@ def many(subject: Subject, seed: int, units: int) -> Batch:
     data, recipe = latents(subject, kinds + 1, seed), subject.recipe
     key, draws = key_of(seed, subject.name), subject.plan.noise_draws
     made = UnitBatch(
-        data, np.arange(kinds + 1), key, 0, 0, draws, recipe.time_bias, recipe.caption_dropout
+        data,
+        np.arange(kinds + 1),
+        key,
+        0,
+        0,
+        draws,
+        recipe.time_bias,
+        recipe.caption_dropout,
+        subject.adaptation.base.times,
     )[0 : kinds + 1]
     noise = made.noise.clone()
     for unit, scale in ((2, 1e-6), (4, 1e6), (5, 1e12), (6, float("nan")), (7, float("inf"))):

@@ -12,7 +12,9 @@ import torch
 
 from ..bases import load_base
 from ..bases.tiny import CLASSES, make_tiny_base
-from ..methods import METHODS, Adaptation, Prompts
+from ..compute.device import seeded
+from ..methods import METHODS, Given, Prompts
+from ..methods.adaptation import Adaptation
 from . import conduct, embeddings, replay
 from .finding import Finding
 from .subject import Subject, changed, clipped, made_up_plan
@@ -51,10 +53,10 @@ def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
 
 def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
     """A method on the pipeline in `base`, in single precision, with a plan without a price."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         opened = load_base(base)
-        made = METHODS[method](opened, PROMPTS, precision=torch.float32, **OPTIONS.get(method, {}))
+        given = Given(PROMPTS, torch.float32)
+        made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)
     wake(made)
     plan = made_up_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
     shape = opened.latent_shape

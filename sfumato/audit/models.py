@@ -15,6 +15,7 @@ SHAPE = (2, 2, 2)  # of a latent
 SIZE = math.prod(SHAPE)
 LABELS = 4
 WIDTH = 8
+ALPHAS = torch.linspace(0.999, 0.01, 1000)  # of every diffusion time
 
 
 class Denoiser(nn.Module):
@@ -28,7 +29,7 @@ class Denoiser(nn.Module):
         self.register_buffer("seen", torch.zeros(2))  # nothing may ever change it
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> SimpleNamespace:
-        hidden = self.time(time[:, None].to(x.dtype) / 1000) + context.mean(1)
+        hidden = self.time(time[:, None].to(x.dtype) / len(ALPHAS)) + context.mean(1)
         return SimpleNamespace(sample=self.body(x, hidden).view(x.shape))
 
 

@@ -152,7 +152,7 @@ def probe(
     subject = made_up("attention", n_units=6, expected_batch_size=6.0)
     matrices = {
         name: module.weight
-        for name, module in subject.adaptation.model["unet"].named_modules()
+        for name, module in subject.adaptation.base.denoiser.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "time"
     }
     if len(matrices) != MATRICES:
@@ -203,6 +203,7 @@ def _total(probe: Probe, subject: Subject, matrices: dict, data, key: RunKey) ->
         probe.noise_draws,
         recipe.time_bias,
         recipe.caption_dropout,
+        subject.adaptation.base.times,
     )
     losses = subject.adaptation.row_losses
-    return total_scores(probe, groups, losses, matrices, subject.adaptation.model["unet"], batch, 2)
+    return total_scores(probe, groups, losses, matrices, subject.adaptation.base.denoiser, batch, 2)

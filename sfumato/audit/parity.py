@@ -30,8 +30,17 @@ def norms(
     for draws in (1, 3):
         now = subject.with_plan(noise_draws=draws)
         data = latents(now, units, seed)
+        times = subject.adaptation.base.times
         batch = UnitBatch(
-            data, np.arange(units), key, 0, 0, draws, recipe.time_bias, recipe.caption_dropout
+            data,
+            np.arange(units),
+            key,
+            0,
+            0,
+            draws,
+            recipe.time_bias,
+            recipe.caption_dropout,
+            times,
         )
         own = [own_gradient(now, data, key, u) for u in range(units)]
         right = torch.stack(

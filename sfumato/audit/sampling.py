@@ -9,11 +9,14 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ..methods import Adaptation
+from ..bases import around
+from ..methods.adaptation import Adaptation
+from ..options import Performance
 from ..privacy.random.keys import RunKey
 from ..privacy.random.sampling import poisson
-from ..training import Batch, LatentData, Performance
+from ..training import Batch, LatentData
 from .finding import Finding, Notes
+from .models import ALPHAS
 from .statistics import chi_square_p, normal_p, rate_seen
 from .subject import Subject, key_of, made_up_plan
 from .watch import watch
@@ -40,11 +43,9 @@ def drawn_by_loop(
     are counted at the first of them.
     """
     content = np.arange(units) if content is None else np.asarray(content)
-    model, found = (
-        nn.ModuleDict({"unet": nn.Linear(1, 1, bias=False)}),
-        np.zeros((steps, units), np.uint8),
-    )
-    weight, now = model["unet"], [0]
+    weight, now = nn.Linear(1, 1, bias=False), [0]
+    base = around(weight, ALPHAS, (1, 1, 2))
+    model, found = nn.ModuleDict({base.prefix: weight}), np.zeros((steps, units), np.uint8)
 
     def losses(batch: Batch) -> torch.Tensor:
         high, low = (
@@ -54,7 +55,9 @@ def drawn_by_loop(
         return weight(torch.ones(batch.label.numel(), 1)).square().flatten()
 
     parts = tuple(model.named_parameters())
-    adaptation = Adaptation(model, dict(parts), losses, losses, lambda folder: None, ("weight",))
+    adaptation = Adaptation(
+        base, model, dict(parts), losses, losses, lambda folder: None, ("weight",)
+    )
     plan = made_up_plan(n_units=units, expected_batch_size=rate * units, steps=steps)
     subject = Subject(
         "counting", plan, adaptation, (1, 1, 2), performance=Performance(micro_batch=64)

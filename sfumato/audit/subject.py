@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from ..bases import around
-from ..methods import Adaptation
+from ..compute.device import seeded
+from ..methods.adaptation import Adaptation
+from ..options import Performance, Recipe
 from ..privacy.events import PoissonGaussian
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.rounding import Rounding
-from ..training import LatentData, Performance, Recipe, denoising_losses
+from ..training import LatentData, denoising_losses
 from . import models
 
 
@@ -132,23 +134,23 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
     """A denoiser of `family` and a trainable table of class tokens, with the package's own
     objective.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        unet = (models.FAMILIES | {"wide": models.Wide})[family]()
+    with seeded(seed):
+        denoiser = (models.FAMILIES | {"wide": models.Wide})[family]()
         tokens = nn.Embedding(models.LABELS, models.WIDTH)
         with torch.no_grad():
             tokens.weight.mul_(0.3)
-    model = nn.ModuleDict({"unet": unet, "tokens": tokens})
+    base = around(denoiser, models.ALPHAS, models.SHAPE)
+    model = nn.ModuleDict({base.prefix: denoiser, "tokens": tokens})
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    alphas = torch.linspace(0.999, 0.01, 1000)
-    base = around(unet, alphas)
 
     def embed(label: torch.Tensor) -> torch.Tensor:
         return tokens(label.clamp(min=0))[:, None] * (label >= 0)[:, None, None]
 
     losses = denoising_losses(base, embed, torch.float32)
-    targets = tuple(sorted({name.split(".")[1] for name in trainable if name.startswith("unet.")}))
-    adaptation = Adaptation(model, trainable, losses, losses, lambda folder: None, targets)
+    targets = tuple(
+        sorted({name.split(".")[1] for name in trainable if name.startswith(f"{base.prefix}.")})
+    )
+    adaptation = Adaptation(base, model, trainable, losses, losses, lambda folder: None, targets)
     groups = len(adaptation.clip_groups)
     made = made_up_plan(**plan)
     numbers = sum(p.numel() for p in trainable.values())

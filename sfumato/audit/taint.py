@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 from .. import verbs
 from ..bases.tiny import CLASSES, make_tiny_base, make_tiny_images
+from ..methods import Lora
+from ..options import Performance, Sampling
 from ..releases import DRAFT
-from ..synthesis.dataset import Sampling
-from ..training import Performance, open_latents
+from ..training import open_latents
 from .finding import Finding, Notes
 
 # Few steps with much noise, because they are priced in a moment. No histogram: class counts are
@@ -28,8 +29,7 @@ OPTIONS = {
     "delta": 1e-3,
     "steps": 2,
     "expected_batch_size": 6,
-    "method": "lora",
-    "method_options": {"rank": 2},
+    "method": Lora(rank=2),
     "classes": CLASSES,
     "max_bad": 1.0,
     "performance": Performance(micro_batch=4, precision="float32"),
@@ -91,12 +91,15 @@ def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], 
     ledger, output = folder.with_suffix(".ledger"), folder.with_suffix(".release")
     run = verbs.adapt(images, output=folder, base=base, ledger=ledger, **OPTIONS)
     release = verbs.synthesize(run, 5, output, sampling=Sampling(steps=1, batch=5))
-    draft, data = json.loads((release / DRAFT).read_text()), open_latents(run.folder / "cache")
+    draft, data = (
+        json.loads((release / DRAFT).read_text("utf-8")),
+        open_latents(run.folder / "cache"),
+    )
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
     facts: dict[str, Any] = {
         "the plan": run.plan.to_json(),
         "an option": run.options,
-        "the public log": (run.folder / "metrics.jsonl").read_text(),
+        "the public log": (run.folder / "metrics.jsonl").read_text("utf-8"),
         "the number of units": data.n_units,
         "the certificate": _plain(draft["certificate"]),
         "the number of pictures per class": sorted(

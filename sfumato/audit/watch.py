@@ -131,6 +131,7 @@ def own_gradient(
         plan.noise_draws,
         recipe.time_bias,
         recipe.caption_dropout,
+        adaptation.base.times,
     )
     required = {name: p.requires_grad for name, p in adaptation.trainable.items()}
     try:

@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
+from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora
+from .checks import folder_digest
 from .contents import contents_of_files, made_contents, made_contents_of_files
-from .denoising import make_denoiser
-from .exported import load_base, weights_of_base
-from .files import weight_files
-from .latents import decode_latents, embed_prompts, encode_images, tokenize, unknown_words
-from .loda import (
-    LODA_FILE,
-    LoDA,
-    add_loda,
-    branches,
-    load_loda,
-    open_adapted,
-    remove_loda,
-    save_loda,
-)
-from .pipeline import Base, around, bundled_bases, folder_digest, make_scheduler, resolve_base
-from .saving import (
-    LORA_FILE,
-    add_lora,
-    as_pipeline,
-    load_lora,
-    lora_inputs,
-    save_lora,
-    save_pipeline,
-)
-from .tokens import PromptEncoder, add_placeholders, name_placeholders, write_embeddings
-from .vectors import (
+from .embeds import (
     EMBEDS_FILE,
-    VectorEncoder,
     check_placeholders,
     embeds_files,
     load_embeds,
+    name_placeholders,
     read_embeds,
     replace_embeds,
     save_embeds,
     word_vectors,
 )
+from .files import COMPONENT_SETTINGS, weight_files
+from .interface import Base, BaseInfo, TextBase
+from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
+from .open import (
+    FAMILIES,
+    base_info,
+    bundled_bases,
+    component_folders,
+    load_base,
+    open_adapted,
+    pipeline_class,
+    resolve_base,
+    weights_of_base,
+)
+from .stable_diffusion import around
 
 __all__ = [
+    "COMPONENT_SETTINGS",
     "EMBEDS_FILE",
+    "FAMILIES",
     "LODA_FILE",
     "LORA_FILE",
     "Base",
+    "BaseInfo",
     "LoDA",
-    "PromptEncoder",
-    "VectorEncoder",
+    "TextBase",
     "add_loda",
     "add_lora",
-    "add_placeholders",
     "around",
-    "as_pipeline",
+    "base_info",
     "branches",
     "bundled_bases",
     "check_placeholders",
+    "component_folders",
     "contents_of_files",
-    "decode_latents",
-    "embed_prompts",
     "embeds_files",
-    "encode_images",
     "folder_digest",
     "load_base",
     "load_embeds",
@@ -69,10 +60,9 @@ __all__ = [
     "lora_inputs",
     "made_contents",
     "made_contents_of_files",
-    "make_denoiser",
-    "make_scheduler",
     "name_placeholders",
     "open_adapted",
+    "pipeline_class",
     "read_embeds",
     "remove_loda",
     "replace_embeds",
@@ -80,11 +70,7 @@ __all__ = [
     "save_embeds",
     "save_loda",
     "save_lora",
-    "save_pipeline",
-    "tokenize",
-    "unknown_words",
     "weight_files",
     "weights_of_base",
     "word_vectors",
-    "write_embeddings",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..compute.device import on_host
 from ..errors import ModelError
 from .files import weight_files
 
@@ -27,7 +28,7 @@ def content_of(tensor: torch.Tensor) -> bytes | None:
     """How rows of earlier versions know a tensor: SHA-256 of its numbers in half precision; None
     for one that says too little.
     """
-    flat = tensor.detach().to("cpu", torch.float32).flatten()
+    flat = on_host(tensor, torch.float32).flatten()
     if (
         flat.numel() < FEWEST
         or not torch.is_floating_point(tensor)
@@ -45,9 +46,7 @@ def blocks_of(tensor: torch.Tensor) -> Iterator[bytes]:
         return
     # Plus zero: it makes minus zeros zeros.
     flat = (
-        (tensor.detach().to("cpu", torch.float32).flatten().to(torch.float16) + 0.0)
-        .numpy()
-        .view(np.uint16)
+        (on_host(tensor, torch.float32).flatten().to(torch.float16) + 0.0).numpy().view(np.uint16)
     )
     size = LARGE_BLOCK if len(flat) >= LARGE else min(BLOCK, len(flat))
     whole, tail = (

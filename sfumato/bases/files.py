@@ -14,6 +14,18 @@ from .weights import check_settings
 READ = {".safetensors", ".json", ".txt", ".md"}  # what a component is made of
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 INDEX = ".index.json"
+# What a pipeline's components are saved as, beside their weights and the weights' index.
+COMPONENT_SETTINGS = (
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 def base_files(folder: Path) -> list[Path]:

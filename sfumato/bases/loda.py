@@ -5,7 +5,7 @@ al., arXiv 2406.05257).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import ModelError, SfumatoError
-from .pipeline import Base, load_pipeline
-from .saving import load_lora
-from .vectors import embeds_files, load_embeds
+from .adapters import require_adapters
+from .interface import Base
 from .weights import check_weights
 
 LODA_FILE = "loda_weights.safetensors"
@@ -96,21 +95,24 @@ class LoDA(nn.Module):
             self.merged = False
 
 
-def branches(unet: nn.Module) -> dict[str, LoDA]:
+def branches(denoiser: nn.Module) -> dict[str, LoDA]:
     """Host name -> branch, in the order of the model."""
-    return {name: module for name, module in unet.named_modules() if isinstance(module, LoDA)}
+    return {name: module for name, module in denoiser.named_modules() if isinstance(module, LoDA)}
 
 
 def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activation: str) -> None:
     """Put a branch beside each named module of the denoiser (full names); ModelError for one that
     cannot have it.
     """
+    require_adapters(base)
     if activation not in ACTIVATIONS:
         raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
     for name in targets:
         try:
             put_module(
-                base.unet, name, LoDA(base.unet.get_submodule(name), rank, scale, activation)
+                base.denoiser,
+                name,
+                LoDA(base.denoiser.get_submodule(name), rank, scale, activation),
             )
         except ValueError as error:
             raise ModelError(f"{name}: {error}") from error
@@ -124,11 +126,9 @@ def save_loda(base: Base, folder: Path) -> None:
     JSON text `loda` with rank, scale and activation. `load_loda` opens it; docs/methods.md says how
     to do so by hand.
     """
-    found = branches(base.unet)
+    found = branches(base.denoiser)
     first = next(iter(found.values()))
     if first.activation == "identity":
-        from diffusers import StableDiffusionPipeline
-
         layers = {}
         for name, branch in found.items():
             layers[f"{name}.lora_A.weight"] = branch.down.weight.detach().contiguous()
@@ -136,9 +136,7 @@ def save_loda(base: Base, folder: Path) -> None:
             layers[f"{name}.lora_B.weight"] = (
                 (branch.scale * branch.up.weight).detach().contiguous()
             )
-        StableDiffusionPipeline.save_lora_weights(
-            folder, unet_lora_layers=layers, safe_serialization=True
-        )
+        base.write_lora(folder, layers)
         return
     tensors = {}
     for name, branch in found.items():
@@ -162,7 +160,7 @@ def load_loda(base: Base, folder: Path) -> None:
             {name.removesuffix(".down.weight") for name in tensors if name.endswith(".down.weight")}
         )
         add_loda(base, targets, int(facts["rank"]), float(facts["scale"]), facts["activation"])
-        found = branches(base.unet)
+        found = branches(base.denoiser)
         if set(tensors) != {f"{name}.{part}.weight" for name in found for part in ("down", "up")}:
             raise ValueError("missing or unknown tensors")
         with torch.no_grad():
@@ -182,31 +180,16 @@ def load_loda(base: Base, folder: Path) -> None:
         RuntimeError,
     ) as error:
         raise ModelError(f"{LODA_FILE} does not fit this base: {error}") from error
-    base.unet.requires_grad_(False)
+    base.denoiser.requires_grad_(False)
 
 
 def remove_loda(base: Base) -> None:
     """Put the hosts back in their branches' places, as they are (merged or not)."""
-    for name, branch in branches(base.unet).items():
-        put_module(base.unet, name, branch.host)
+    for name, branch in branches(base.denoiser).items():
+        put_module(base.denoiser, name, branch.host)
 
 
 def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Replace the submodule `name` (full name, list entries included)."""
     parent, _, leaf = name.rpartition(".")
     model.get_submodule(parent)._modules[leaf] = module
-
-
-def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
-    """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into
-    `original()` (a LoRA is merged: it samples faster).
-    """
-    whole = (folder / "model_index.json").exists()
-    base = load_pipeline(folder) if whole else original()
-    if (folder / LODA_FILE).exists():
-        load_loda(base, folder)
-    elif embeds_files(folder):
-        load_embeds(base, folder)
-    elif not whole:
-        load_lora(base, folder)
-    return base

@@ -16,7 +16,6 @@ def make_tiny_base(folder: Path, prediction_type: str = "v_prediction", seed: in
     """Write a randomly initialised StableDiffusionPipeline folder: 16x16 RGB, latents 4x8x8, under
     1 MB.
     """
-    import torch
     from diffusers import (
         AutoencoderKL,
         DDPMScheduler,
@@ -25,8 +24,9 @@ def make_tiny_base(folder: Path, prediction_type: str = "v_prediction", seed: in
     )
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    from ..compute.device import seeded
+
+    with seeded(seed):
         tokenizer = make_tiny_tokenizer()
         vae = AutoencoderKL(
             block_out_channels=(4, 8),

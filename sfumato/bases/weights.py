@@ -21,12 +21,14 @@ _COUNTS = (
 )
 
 
-def check_weights(path: Path) -> None:
-    """ModelError unless the header is small and true: every tensor once, end to end, nothing
-    beside, floats only.
-
-    I64 is let through for position numbers, which some text encoders store. The tensors themselves
+def check_weights(path: Path) -> dict[str, dict]:
+    """The header of a safetensors file: tensor -> its type, shape and place; the tensors themselves
     are not read.
+
+    Raises:
+        ModelError: Unless the header is small and true: every tensor once, end to end, nothing
+            beside, floats only. I64 is let through for position numbers, which some text encoders
+            store.
     """
     try:
         with path.open("rb") as stream:
@@ -50,6 +52,7 @@ def check_weights(path: Path) -> None:
             raise ValueError("tensors that overlap or leave gaps")
         if spans[-1][1] != whole - 8 - length:
             raise ValueError("it is cut, or longer than its tensors")
+        return header
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # Only our own words: a library's may quote the file.
         reason = str(error) if type(error) is ValueError else "it does not read"

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from ..options import Judging, parse
 from .live import LiveLine
-from .options import Ledger
+from .options import Ledger, options
 
 if TYPE_CHECKING:
     from ..verbs.evaluate import Evaluation
 
 
+@options(judging=(Judging,))
 def evaluate(
     run: Annotated[
         Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`; the figures stay in it.")
@@ -22,6 +24,7 @@ def evaluate(
     test: Annotated[
         Path, Option("--test", help="Held-out real images, not part of the private set.")
     ],
+    judging: dict,
     train: Annotated[
         Path | None, Option("--train", help="The private images, for the row `real`.")
     ] = None,
@@ -41,13 +44,6 @@ def evaluate(
             help="Another run on the same images, as a row of its own (repeatable).",
         ),
     ] = None,
-    classifiers: Annotated[
-        str, Option("--classifiers", metavar="A,B,..", help="Of logistic, cnn, resnet, wrn.")
-    ] = "logistic,cnn,resnet,wrn",
-    seeds: Annotated[int, Option("--seeds", min=1, help="How many seeds, from 0.")] = 3,
-    steps: Annotated[
-        int | None, Option("--steps", min=1, help="Training steps of each classifier.")
-    ] = None,
     ledger: Ledger = None,
     public_test: Annotated[
         bool,
@@ -59,9 +55,6 @@ def evaluate(
             ),
         ),
     ] = False,
-    distances: Annotated[
-        bool, Option("--distances/--no-distances", help="Frechet and kernel distance, coverage.")
-    ] = True,
 ) -> None:
     """Train on synthetic, test on real: every classifier with mean and spread, beside the control
     rows. PRIVATE.
@@ -80,20 +73,13 @@ def evaluate(
             release,
             test=test,
             train=train,
-            rows=_list(rows),
-            beside=[Run.open(other, ledger) for other in beside or ()],
-            classifiers=_list(classifiers),
-            seeds=range(seeds),
-            steps=steps,
-            distances=distances,
+            rows=parse.listed(rows),
+            beside=beside or (),
             public_test=public_test,
             on_stage=line.stage,
+            **judging,
         )
     show(found, run)
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def show(found: Evaluation, run: Path) -> None:

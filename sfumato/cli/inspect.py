@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import options as shared
+from ..options import Reading
 from .options import Images, options
 
 
-@options(reading=shared.reading)
+@options(reading=(Reading,))
 def inspect(images: Images, reading: dict) -> None:
     """What is in a folder of private images: counts, sizes, bad files, duplicates. Local only.
 

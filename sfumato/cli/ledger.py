@@ -9,7 +9,8 @@ import typer
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from .options import AllowFileSystem, Images, Ledger, options, reading
+from ..options import Reading
+from .options import AllowFileSystem, Images, Ledger, options
 
 app = typer.Typer(
     name="ledger",
@@ -20,7 +21,7 @@ app = typer.Typer(
 
 
 @app.command()
-@options(reading=reading)
+@options(reading=(Reading,))
 def show(
     reading: dict,
     images: Annotated[
@@ -44,46 +45,46 @@ def show(
     sfumato ledger show ./scans
     sfumato ledger show --against release/privacy.json
     """
-    from ..runs import budget, certified
+    from ..verbs.ledger import ledger as spent
 
-    book = budget.existing_ledger(ledger, allow_file_system=allow_file_system)
+    found = spent(
+        images, path=ledger, against=against, allow_file_system=allow_file_system, **reading
+    )
     if images is not None:
-        records = _records(images, reading)
-        known = budget.standing(book, records.fingerprints, **records.marks)
-        print(known.remark or "nothing was ever charged on these images, and they have no cap")
+        print(found.remark or "nothing was ever charged on these images, and they have no cap")
         return
     if against is not None:
-        print(f"{against.name}: {certified.check_certificate(book, against)}; the ledger holds it")
-    for number, group in enumerate(book.groups(), 1):
-        total = f"epsilon {budget.cost(group):.3f}" if not group.unclear else "no total"
+        print(f"{against.name}: {found.certificate}; the ledger holds it")
+    for number, group in enumerate(found.groups, 1):
+        total = "no total" if group.epsilon is None else f"epsilon {group.epsilon:.3f}"
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
         print(
-            f"group {number}: {total} in {counted(len(group.charges), 'run')}, {cap}, "
-            f"{counted(len(group.datasets), 'data set')}"
+            f"group {number}: {total} in {counted(len(group.runs), 'run')}, {cap}, "
+            f"{counted(group.data_sets, 'data set')}"
             + (f"; {group.unclear}" if group.unclear else "")
         )
-        for charge in group.charges:
+        for charge in group.runs:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
-    for kind in book.file_systems:
+    for kind in found.file_systems:
         print(f"kept on {kind}, which is not known to be a local disk")
-    for again in book.resets:
+    for again in found.resets:
         what = (
             "no state folder here knew of its charges"
             if again.get("unwitnessed")
             else "an older copy was accepted"
         )
         print(f"row {again['row']}: RESET at {again['utc']}, {what}")
-    if book.chain.state is None:
+    if not found.witnessed:
         print(
             "no home folder for a second note of the newest row: an older copy of the whole folder"
             " shows against run folders alone"
         )
-    print(f"{len(book.rows)} rows, head {book.head}, {book.path}")
+    print(f"{found.rows} rows, head {found.head}, {found.path}")
 
 
 @app.command()
-@options(reading=reading)
+@options(reading=(Reading,))
 def cap(
     images: Images,
     reading: dict,
@@ -105,17 +106,20 @@ def cap(
     sfumato ledger cap ./scans 8
     sfumato ledger cap ./scans 10 --raise
     """
-    from ..runs import budget
+    from ..verbs.ledger import ledger as spent
 
-    book = budget.open_ledger(ledger or budget.default_path(), allow_file_system=allow_file_system)
-    records = _records(images, reading)
-    before = budget.set_cap(book, records.fingerprints, epsilon, raising=raising, **records.marks)
-    print(
-        f"cap {epsilon:g} on {sum(map(bool, records.fingerprints)):,} images"
-        + (f", before {before:g}" if before else "")
+    found = spent(
+        images,
+        path=ledger,
+        cap=epsilon,
+        raising=raising,
+        allow_file_system=allow_file_system,
+        **reading,
     )
-    if known := budget.standing(book, records.fingerprints, **records.marks).remark:
-        print(known)
+    before = f", before {found.before:g}" if found.before else ""
+    print(f"cap {epsilon:g} on {found.images:,} images{before}")
+    if found.remark:
+        print(found.remark)
 
 
 @app.command()
@@ -176,9 +180,3 @@ def export(
 def counted(n: int, name: str) -> str:
     """ "1 run", "2 runs"."""
     return f"{n} {name}" if n == 1 else f"{n} {name}s"
-
-
-def _records(images: Path, reading: dict):
-    from ..records import load_records
-
-    return load_records(images, **reading)

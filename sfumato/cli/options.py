@@ -1,20 +1,18 @@
-"""What several verbs share: positional arguments, the group of reading options, and how a verb
-takes a group.
-"""
+"""Flags from classes of options, and the arguments that several verbs share."""
 
 from __future__ import annotations
 
-import csv
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from ..errors import SfumatoError
+from ..options import Declared, Options, declared, option
 
-READ, PRIVACY = "Reading", "Privacy"
+PRIVACY, METHOD = "Privacy", "Method"
 
 Images = Annotated[
     Path,
@@ -26,8 +24,6 @@ Images = Annotated[
 Output = Annotated[
     Path, Option("--output", "-o", "--output-dir", help="A new folder; an existing one is refused.")
 ]
-
-
 Ledger = Annotated[
     Path | None,
     Option(
@@ -39,7 +35,6 @@ Ledger = Annotated[
         ),
     ),
 ]
-
 AllowFileSystem = Annotated[
     bool,
     Option(
@@ -53,35 +48,46 @@ AllowFileSystem = Annotated[
 ]
 
 
-def options(**groups: Callable[..., dict]) -> Callable:
-    """Give a command all options of its groups; each group arrives as one dict under its
-    keyword.
+@dataclass(frozen=True)
+class Start(Options):
+    """What a run starts from."""
+
+    panel = METHOD
+
+    method: str | None = option(None, "See `sfumato methods` (default attention).")
+    base: str | None = option(
+        None,
+        "Bundled base (see `sfumato bases`; default glyphs) or a StableDiffusionPipeline folder.",
+        flags=("--base", "--pretrained-model-name-or-path"),
+        metavar="NAME|FOLDER",
+    )
+    public_data: str | None = option(None, "Images that need no protection.", metavar="IMAGES")
+    seed: int | None = option(None, "Public: how adapters start. It never reaches the noise.")
+
+
+def options(**groups: tuple[type[Options], ...]) -> Callable:
+    """Give a command the flags of classes of options; what was said of a group arrives as one dict
+    under its keyword, and what was not said is not in it.
     """
 
     def decorate(command: Callable) -> Callable:
-        members = {
-            name: inspect.signature(group, eval_str=True).parameters
-            for name, group in groups.items()
-        }
-        own = {
-            n: p
-            for n, p in inspect.signature(command, eval_str=True).parameters.items()
-            if n not in groups
-        }
+        known = {group: _merged(kinds) for group, kinds in groups.items()}
+        own = [
+            parameter
+            for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+            if name not in groups
+        ]
 
         def run(**values: Any) -> Any:
-            split = {
-                name: groups[name](**{k: values.pop(k) for k in found})
-                for name, found in members.items()
+            said = {
+                group: _said(found, {n: values.pop(n) for n in found})
+                for group, found in known.items()
             }
-            return command(**values, **split)
+            return command(**values, **said)
 
-        parameters = [
-            p.replace(kind=p.KEYWORD_ONLY)
-            for found in (own, *members.values())
-            for p in found.values()
-        ]
-        run.__signature__ = inspect.Signature(parameters)
+        flags = [_parameter(*one) for found in known.values() for one in found.values()]
+        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *flags)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         return run
@@ -89,103 +95,62 @@ def options(**groups: Callable[..., dict]) -> Callable:
     return decorate
 
 
-def reading(
-    *,
-    labels: Annotated[
-        str | None,
-        Option("--labels", metavar="COLUMN", rich_help_panel=READ, help="Column of the class."),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        Option(
-            "--classes",
-            metavar="A,B,..",
-            rich_help_panel=READ,
-            help=(
-                "The public list of classes (a name with a comma in double quotes); default: those"
-                " found."
-            ),
-        ),
-    ] = None,
-    yes_public: Annotated[
-        bool,
-        Option(
-            "--yes-public",
-            rich_help_panel=READ,
-            help=(
-                "The classes found are public, as `inspect` shows them, however few units have one."
-                " Recorded."
-            ),
-        ),
-    ] = False,
-    caption_column: Annotated[
-        str | None,
-        Option(
-            "--caption-column",
-            "--captions",
-            metavar="COLUMN",
-            rich_help_panel=READ,
-            help="Column of the captions.",
-        ),
-    ] = None,
-    unit: Annotated[
-        str | None,
-        Option(
-            "--unit",
-            metavar="COLUMN",
-            rich_help_panel=READ,
-            help="Column of the patient or person who is protected.",
-        ),
-    ] = None,
-    max_bad: Annotated[
-        float | None,
-        Option(
-            "--max-bad",
-            rich_help_panel=READ,
-            help="Share of unreadable images that is accepted (default 0.01).",
-        ),
-    ] = None,
-    unlabelled: Annotated[
-        bool,
-        Option(
-            "--unlabelled", rich_help_panel=READ, help="There are no classes: all images are one."
-        ),
-    ] = False,
-) -> dict:
-    """Arguments of `records.load_records`."""
-    listed = None if classes is None else names(classes)
-    given = {
-        "labels": labels,
-        "classes": listed,
-        "caption_column": caption_column,
-        "unit": unit,
-        "max_bad": max_bad,
-    }
-    flags = {"unlabelled": unlabelled, "yes_public": yes_public}
-    return {k: v for k, v in given.items() if v is not None} | {k: v for k, v in flags.items() if v}
+def _merged(kinds: tuple[type[Options], ...]) -> dict[str, tuple[Declared, str, str]]:
+    """Name -> option, panel and help; an option of methods says which, and their defaults."""
+    found: dict[str, list[tuple[Declared, type[Options]]]] = {}
+    for kind in kinds:
+        for one in declared(kind):
+            found.setdefault(one.name, []).append((one, kind))
+    merged = {}
+    for name, members in found.items():
+        one, kind = members[0]
+        text, owners = one.line, [getattr(k, "name", "") for _, k in members]
+        if owners[0]:
+            defaults = [member.said_default for member, _ in members]
+            if len(set(defaults)) > 1:
+                each = "; ".join(f"{o} {d[9:-1]}" for o, d in zip(owners, defaults, strict=True))
+                text = f"{one.help[:-1]} (default {each})."
+            text = f"{', '.join(owners)}: {text}"
+        merged[name] = (one, kind.panel, text)
+    return merged
 
 
-def names(listed: str) -> list[str]:
-    """Names between commas; one that holds a comma stands in double quotes."""
-    try:
-        (found,) = csv.reader([listed], skipinitialspace=True, strict=True)
-    except (csv.Error, ValueError) as error:
-        raise SfumatoError(
-            '--classes does not read: write a,b or "a, with a comma",b on one line'
-        ) from error
-    return [name.strip() for name in found if name.strip()]
+def _parameter(one: Declared, panel: str, text: str) -> inspect.Parameter:
+    kind, default = _kind(one)
+    names = one.flags or (one.flag,)
+    if kind == (bool | None):
+        names = (f"{names[0]}/--no-{names[0][2:]}",)
+    limits = {} if one.parse else {"min": one.least, "max": one.most}
+    said = Option(*names, metavar=one.metavar, rich_help_panel=panel, help=text, **limits)
+    return inspect.Parameter(
+        one.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, said],
+    )
 
 
-def pairs(flag: str, words: Sequence[str]) -> dict[str, str]:
-    """CLASS=TEXT words as a mapping; SfumatoError for a word without "=" or a class named twice."""
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name.strip() or not text.strip():
-            raise SfumatoError(f"{flag} {word!r}: write CLASS=TEXT")
-        if name.strip() in found:
-            raise SfumatoError(
-                f"{flag} names the class {name.strip()!r} twice: give one text per class"
-            )
-        found[name.strip()] = text.strip()
+def _kind(one: Declared) -> tuple[Any, Any]:
+    """The type that the command line reads, and what stands for "not said"."""
+    if one.default is False:
+        return bool, False
+    if one.repeated:
+        return list[str] | None, None
+    if one.parse:
+        return str | None, None
+    if one.words:
+        return Literal[tuple(one.words)] | None, None
+    return one.kind | None, None
+
+
+def _said(known: dict[str, tuple[Declared, str, str]], values: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in values.items():
+        one = known[name][0]
+        # A flag that was not raised is as good as not given; --no-embedder says something.
+        if value is None or value == [] or (value is False and one.default is False):
+            continue
+        if one.parse:
+            value = one.parse(value)
+        found[name] = one.words[value] if one.words else value
     return found

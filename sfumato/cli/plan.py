@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from ..errors import SfumatoError
+from ..options import Reading
 from . import inverting
-from . import options as shared
-from . import preparing as training
+from .adapt import OF_A_PLAN
 from .live import about
-from .options import PRIVACY, Images, Ledger, options
+from .options import Images, Ledger, options
 
 if TYPE_CHECKING:
     from ..verbs import PlanReport
@@ -24,16 +25,11 @@ RELATIONS = {
 }
 
 
-@options(reading=shared.reading, preparing=training.preparing, tokens=inverting.tokens)
+@options(reading=(Reading,), asked=OF_A_PLAN)
 def plan(
     images: Images,
     reading: dict,
-    preparing: dict,
-    tokens: dict,
-    epsilon: Annotated[
-        float,
-        Option("--epsilon", rich_help_panel=PRIVACY, help="The promise: 1 is strong, 10 is weak."),
-    ],
+    asked: dict,
     ledger: Ledger = None,
     as_json: Annotated[
         bool, Option("--json", help="Print one JSON object instead of the table.")
@@ -47,15 +43,12 @@ def plan(
     sfumato plan ./scans --epsilon 4 --method saliency --keep 0.3
     sfumato plan ./scans --epsilon 4 --json > plan.json
     """
+    if asked.get("epsilon") is None:
+        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+
     from .. import verbs
 
-    report = verbs.plan(
-        images,
-        epsilon=epsilon,
-        ledger=ledger,
-        **reading,
-        **inverting.with_tokens(training.arguments(preparing), tokens),
-    )
+    report = verbs.plan(images, ledger=ledger, **reading, **asked)
     if as_json:
         body = {
             "plan": report.plan.to_json(),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from ..options import Reading, Selecting
 from .live import LiveLine
-from .options import PRIVACY, Ledger
+from .options import Ledger, options
 
 if TYPE_CHECKING:
     from ..verbs.select import SelectionReport
 
 
+@options(reading=(Reading,), selecting=(Selecting,))
 def select(
     runs: Annotated[
         list[Path],
@@ -27,57 +29,8 @@ def select(
         Path,
         Option("--data", help="Held-out private images with labels, read like those of `adapt`."),
     ],
-    epsilon: Annotated[
-        float,
-        Option(
-            "--epsilon",
-            rich_help_panel=PRIVACY,
-            help="What the answer may cost the held-out units.",
-        ),
-    ],
-    delta: Annotated[
-        float | None,
-        Option(
-            "--delta",
-            rich_help_panel=PRIVACY,
-            help="Default: that of earlier charges on these images, else min(1e-5, n^-1.5).",
-        ),
-    ] = None,
-    relation: Annotated[
-        Literal["zero-out", "replace-one"],
-        Option("--relation", rich_help_panel=PRIVACY, help="As for `adapt`."),
-    ] = "zero-out",
-    unit: Annotated[
-        str | None,
-        Option(
-            "--unit", metavar="COLUMN", help="Column of the patient or person who is protected."
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None, Option("--labels", metavar="COLUMN", help="Column of the class.")
-    ] = None,
-    max_bad: Annotated[
-        float, Option("--max-bad", help="Share of unreadable images that is accepted.")
-    ] = 0.01,
-    allow_doubtful_units: Annotated[
-        bool,
-        Option(
-            "--allow-doubtful-units",
-            rich_help_panel=PRIVACY,
-            help="As for `adapt`; the ledger records it.",
-        ),
-    ] = False,
-    classifier: Annotated[
-        Literal["logistic", "cnn", "resnet", "wrn"],
-        Option("--classifier", help="What is trained on each run's pictures."),
-    ] = "cnn",
-    steps: Annotated[
-        int | None, Option("--steps", min=1, help="Training steps of each classifier.")
-    ] = None,
-    images: Annotated[
-        int, Option("--images", min=10, help="Pictures drawn from a run folder.")
-    ] = 5000,
-    seed: Annotated[int, Option("--seed", help="Public: of pictures and classifiers.")] = 0,
+    reading: dict,
+    selecting: dict,
     ledger: Ledger = None,
     as_json: Annotated[
         bool, Option("--json", help="Print one JSON object instead of the table.")
@@ -93,23 +46,7 @@ def select(
     from ..verbs.select import select as choose
 
     with LiveLine() as line:
-        found = choose(
-            runs,
-            data=data,
-            epsilon=epsilon,
-            delta=delta,
-            relation=relation,
-            unit=unit,
-            labels=labels,
-            max_bad=max_bad,
-            allow_doubtful_units=allow_doubtful_units,
-            classifier=classifier,
-            steps=steps,
-            images=images,
-            seed=seed,
-            ledger=ledger,
-            on_stage=line.stage,
-        )
+        found = choose(runs, data=data, ledger=ledger, on_stage=line.stage, **reading, **selecting)
     print(json.dumps(found.to_json(), indent=2)) if as_json else show(found)
 
 

@@ -1,6 +1,4 @@
-"""What surrounds every verb: memory settings, silence of foreign libraries, and errors as one line
-each.
-"""
+"""What surrounds every verb: silence of foreign libraries, and errors as one line each."""
 
 from __future__ import annotations
 
@@ -13,15 +11,6 @@ from collections.abc import Sequence
 from ..errors import MachineError, SfumatoError
 
 INTERNAL_ERROR, INTERRUPTED_ELSEWHERE, BROKEN_PIPE = 70, 130, 141
-
-# glibc gives big blocks back to the kernel at every free and gets them zeroed at every allocation;
-# a training step on the CPU does that thousands of times. Keeping the memory makes it about twice
-# as fast.
-MALLOC = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",  # nothing is fetched at run time
@@ -67,7 +56,6 @@ EXPLAINED = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; docs/cli.md lists them."""
     if argv is None:
-        _keep_memory()
         argv = sys.argv[1:]
     debug, words = _normalise(argv)
     _silence(debug)
@@ -90,17 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        # The system's own words only: a file name may itself be private.
-        cure = (
-            "; free some space or choose another disk"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else ""
-        )
-        return _fail(
-            f"the system refused: {error.strerror or type(error).__name__}{cure}",
-            MachineError.exit_code,
-            debug,
-        )
+        return _fail(_refused(error), MachineError.exit_code, debug)
     except MemoryError:
         return _fail(
             "this machine has too little memory for it: close other programs",
@@ -125,6 +103,15 @@ def _fail(message: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     print("sfumato: " + " ".join(message.split()), file=sys.stderr)
     return code
+
+
+def _refused(error: OSError) -> str:
+    """What the system says, in its own words only: a file name may itself be private."""
+    said = error.strerror or type(error).__name__
+    if "usable temporary directory" in said:
+        return "there is no folder for temporary files: set TMPDIR to one that can be written"
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return f"the system refused: {said}" + "; free some space or choose another disk" * full
 
 
 def _usage(error) -> str:
@@ -168,25 +155,3 @@ def _silence(debug: bool) -> None:
 
         warnings.simplefilter("ignore")
         logging.getLogger("absl").setLevel(logging.ERROR)
-
-
-def _keep_memory() -> None:
-    """Start the process once more with glibc's memory settings, which are read only at the start of
-    a process.
-
-    SFUMATO_MALLOC=0 in the environment opts out.
-    """
-    if os.environ.get("SFUMATO_MALLOC") == "0" or all(name in os.environ for name in MALLOC):
-        return
-    try:
-        glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, ValueError, OSError):
-        glibc = False
-    if glibc and sys.executable:
-        # The flag ends the matter even where a wrapper drops the variables.
-        environment = {
-            **os.environ,
-            **{n: os.environ.get(n, v) for n, v in MALLOC.items()},
-            "SFUMATO_MALLOC": "0",
-        }
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from ..errors import SfumatoError
+from ..options import Sampling, parse
 from .live import LiveLine
-from .options import Ledger, Output, pairs
+from .options import Ledger, Output, options
 
 RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`.")]
 
@@ -26,22 +27,12 @@ KeepKey = Annotated[
 ]
 
 
+@options(sampling=(Sampling,))
 def synthesize(
     run: RunFolder,
     output: Output,
     n: Annotated[int, Option("-n", "--number", min=1, help="How many pictures.")],
-    scheduler: Annotated[
-        str, Option("--scheduler", help="Any diffusers scheduler.")
-    ] = "DPMSolverMultistepScheduler",
-    steps: Annotated[
-        int, Option("--steps", "--num-inference-steps", min=1, help="Of the scheduler.")
-    ] = 10,
-    guidance_scale: Annotated[
-        float,
-        Option("--guidance-scale", help="1 means none; above 1, adapt with --caption-dropout."),
-    ] = 1.0,
-    seed: Annotated[int, Option("--seed", help="Public: image i has the seed hash(seed, i).")] = 0,
-    batch: Annotated[int, Option("--batch", min=1, help="Pictures at a time.")] = 512,
+    sampling: dict,
     shard: Annotated[
         str, Option("--shard", metavar="I/N", help="Only every N-th picture, from I (0 to N-1).")
     ] = "0/1",
@@ -76,16 +67,12 @@ def synthesize(
     sfumato synthesize run -n 100000 -o part-3 --shard 3/8 --form parquet
     sfumato synthesize run -n 5000 -o release --class-shares benign=.8,malignant=.2
     """
-    part, shares = shard_of(shard), None if class_shares is None else shares_of(class_shares)
-    if not math.isfinite(guidance_scale):
-        raise SfumatoError(
-            f"--guidance-scale {guidance_scale}: must be a finite number, 1 for none"
-        )
+    part, shares = parse.shard(shard), None if class_shares is None else shares_of(class_shares)
+    drawn = Sampling(**sampling)
     if output.exists():
         raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
 
     from .. import verbs
-    from ..synthesis.dataset import Sampling
 
     done, wanted = 0, len(range(part[0], n, part[1]))
     with LiveLine() as line:
@@ -95,12 +82,11 @@ def synthesize(
             done += more
             line.say(f"{done:,} of {wanted:,} pictures", force=done == wanted)
 
-        sampling = Sampling(scheduler, steps, guidance_scale, seed, batch)
         folder = verbs.synthesize(
             run,
             n,
             output,
-            sampling=sampling,
+            sampling=drawn,
             class_shares=shares,
             form=form,
             shard=part,
@@ -128,18 +114,10 @@ def export(
     print(f"next: sfumato release {output}")
 
 
-def shard_of(text: str) -> tuple[int, int]:
-    """ "i/n" as two numbers, 0 <= i < n."""
-    first, slash, count = text.partition("/")
-    if not slash or not first.isdecimal() or not count.isdecimal() or not int(first) < int(count):
-        raise SfumatoError(f"--shard {text}: write I/N with I from 0 to N-1, such as 0/4")
-    return int(first), int(count)
-
-
 def shares_of(words: list[str]) -> dict[str, float]:
     """ "a=.5,b=.5" as class shares: finite, not negative, not all zero."""
     found = {}
-    for name, text in pairs(
+    for name, text in parse.pairs(
         "--class-shares", [part for word in words for part in word.split(",")]
     ).items():
         try:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from .device import device
+
 # Switches of the numerical libraries: another kernel, another order of summation. Where threads are
 # put changes nothing, and how many there are is asked of torch.
 SWITCHES = re.compile(
@@ -42,13 +44,6 @@ PROCESSOR = (
 )
 
 
-def threads(asked: int | None = None) -> int:
-    """Threads inside one operation: those asked for, or torch's choice. Sums over them are rounded
-    in another order.
-    """
-    return asked or torch.get_num_threads()
-
-
 def numerics() -> dict:
     """Processor, device, platform, torch's build and switches, as JSON; equal on two starts where
     both give the same bits.
@@ -56,7 +51,7 @@ def numerics() -> dict:
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "processor": _digest(processor()),
-        "device": "cpu",
+        "device": device().type,
         "platform": [platform.system(), platform.machine(), *platform.libc_ver()],
         "torch_build": _digest(torch.__config__.show()),
         "torch_switches": {

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.compute.allocator import keep_memory
+from sfumato.compute.device import device as our_device
+from sfumato.compute.device import mixed_precision, quick_precision
 from sfumato.errors import SfumatoError
 from sfumato.evaluation.networks import NAMES, build
 
@@ -79,7 +82,7 @@ def train_classifier(
     seed: int = 0,
     steps: int | None = None,
     augment: bool = True,
-    device: str = "cpu",
+    device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
     """Train `name` ("logistic", "cnn", "resnet" or "wrn") on uint8 `images` [N, R, R, 3] and int
@@ -87,8 +90,9 @@ def train_classifier(
 
     A tenth of the images, drawn by `seed`, is held out; the checkpoint with the best accuracy on it
     is returned, so that no real image takes part in any choice. `classes` is their number or their
-    names. `steps` are batches of 128; `progress(step, steps)` is called after each. All randomness
-    comes from the public `seed`; torch's and numpy's global states are neither read nor written.
+    names. `steps` are batches of 128; `progress(step, steps)` is called after each. `device`: where
+    to train, by default where everything is. All randomness comes from the public `seed`; torch's
+    and numpy's global states are neither read nor written.
     Threads are torch's own setting.
 
     Raises SfumatoError for arrays of another shape, labels out of range, fewer than 10 images, or
@@ -105,6 +109,8 @@ def train_classifier(
     if steps < 1:
         raise SfumatoError("steps must be at least 1")
 
+    keep_memory()
+    device = device or our_device()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=generator).numpy()
     held = order[: max(1, round(HELD_OUT * len(order)))]
@@ -117,7 +123,7 @@ def train_classifier(
 
     network = build(name, pixels.shape[1], count, generator).to(device)
     network = network.to(memory_format=torch.channels_last)
-    fast = name != "logistic" and _fast_bfloat16(shift.device)
+    precision = torch.float32 if name == "logistic" else quick_precision(shift)
     candidate = Classifier(name, count, grey, shift, scale, network, 0.0, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE[name], weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -131,7 +137,7 @@ def train_classifier(
         x = (pixels[rows].float() - shift) / scale
         if augment and name != "logistic":
             x = random_affine(x, generator)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=fast):
+        with mixed_precision(precision, x):
             logits = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), targets[rows], label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
@@ -194,17 +200,6 @@ def _channels(images: np.ndarray, grey: bool) -> Tensor:
     if grey:
         return torch.from_numpy(images.mean(-1, dtype=np.float32).round().astype(np.uint8)[:, None])
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is quicker than float32; on processors without the instructions it is much
-    slower.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    # older torch cannot say; then float32, which is right everywhere
-    read = getattr(torch.cpu, "get_capabilities", dict)
-    return bool(read().get("avx512_bf16", False))
 
 
 def _checked_images(images: np.ndarray) -> np.ndarray:

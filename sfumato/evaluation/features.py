@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sfumato.compute.device import device
 from sfumato.errors import SfumatoError
 from sfumato.evaluation.classifiers import Classifier
 
@@ -78,7 +79,7 @@ def load_torchscript_extractor(
     if (mean is None) != (std is None):
         raise SfumatoError("give both mean and std, or neither")
     try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()
+        module = torch.jit.load(str(path), map_location=device()).eval()
     except RuntimeError as error:
         raise SfumatoError(
             f"{path.name} cannot be loaded as TorchScript: {str(error).splitlines()[0]}"

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.compute.device import device
+
 NAMES = ("logistic", "cnn", "resnet", "wrn")
 
 
@@ -136,7 +138,7 @@ def build(name: str, channels: int, classes: int, generator: torch.Generator) ->
             )
         else:
             raise ValueError(f"unknown classifier {name!r}; choose from {', '.join(NAMES)}")
-    network = network.to_empty(device="cpu")
+    network = network.to_empty(device=device())
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)

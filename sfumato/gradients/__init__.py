@@ -5,7 +5,7 @@ against.
 from __future__ import annotations
 
 from .engine import Engine
-from .memory import fitting_records, peak_bytes
+from .memory import fitting_records
 from .reference import ReferenceEngine, self_check
 
-__all__ = ["Engine", "ReferenceEngine", "fitting_records", "peak_bytes", "self_check"]
+__all__ = ["Engine", "ReferenceEngine", "fitting_records", "self_check"]

@@ -42,8 +42,7 @@ class Tap(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
-        with torch.autocast(g.device.type, enabled=False):
-            ctx.step.arrive(ctx.layer, x, g)
+        ctx.step.arrive(ctx.layer, x, g)
         return (g if ctx.needs_input_grad[0] else None), None, None, None, None
 
 
@@ -193,6 +192,7 @@ class Engine:
         step = self._step = Step(self._layout, self._strategy, records, draws, sums.slack)
         with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
             losses = check_losses(row_losses(part), records, draws)
+            check_precision(self._anchor)  # row_losses may have left mixed precision on
             if not losses.requires_grad:
                 raise RuntimeError(
                     "the losses do not depend on any tapped layer: no trainable tensor was reached"
@@ -217,7 +217,7 @@ class Engine:
                 " weight is read past the module"
             )
         finite = torch.isfinite(losses.detach()).view(records, draws).all(1)
-        with torch.no_grad(), torch.autocast(self._layout.device.type, enabled=False):
+        with torch.no_grad():
             return step.finish(clip, finite, sums)
 
     def _tap(self, layer: Layer) -> Callable[..., Any]:
@@ -251,11 +251,7 @@ class Engine:
         if self._busy:
             raise RuntimeError("clipped_sum was called from within row_losses")
         check_counts(draws, micro_batch)
-        if not _full_precision():
-            raise ValueError(
-                "float32 matmul precision must be 'highest': sums must have the norms that were"
-                " measured"
-            )
+        check_precision(self._anchor)
         owned = [
             (x.module, attr, name)
             for x in self._layers
@@ -279,6 +275,25 @@ class Engine:
                 )
             if p.grad is not None:
                 raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
+
+
+def check_precision(on: Tensor) -> None:
+    """Raise ValueError unless float32 products on that tensor's device are made in float32.
+
+    Mixed precision belongs into `row_losses`, around the model alone: under it the sums would not
+    have the norms that were measured. A product tells whether it is on.
+    """
+    if not _full_precision():
+        raise ValueError(
+            "float32 matmul precision must be 'highest': sums must have the norms that were"
+            " measured"
+        )
+    with torch.no_grad():
+        one = torch.ones(1, 1, device=on.device)
+        if torch.mm(one, one).dtype != one.dtype:
+            raise ValueError(
+                "mixed precision is on around the sums: switch it on inside row_losses alone"
+            )
 
 
 def _full_precision() -> bool:

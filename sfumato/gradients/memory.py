@@ -1,10 +1,8 @@
-"""How much memory a clipped sum takes, and how many records fit into a budget."""
+"""How many records fit into a memory budget."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,55 +14,6 @@ from .engine import Engine
 MARGIN = 0.02
 
 
-def peak_bytes(work: Callable[[], object], device: torch.device | str = "cpu") -> int:
-    """Most bytes that torch's allocator held at once while `work` ran, above what it held
-    before.
-    """
-    device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    profile = torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    )
-    with _silence():
-        profile.start()
-    try:
-        work()
-    finally:
-        with _silence():
-            profile.stop()
-    # The public table has totals only; the peak needs the single allocations, in their order in
-    # time.
-    single: Any = profile.profiler
-    events = [e for e in single.kineto_results.events() if e.name() == "[memory]"]
-    held: int = 0
-    peak: int = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-@contextlib.contextmanager
-def _silence() -> Generator[None, None, None]:
-    """Nothing on the process's standard error: the profiler's native code announces itself
-    there.
-    """
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def fitting_records(
     engine: Engine,
     row_losses: Callable[[Any], Tensor],
@@ -72,9 +21,11 @@ def fitting_records(
     draws: int,
     budget: int,
     most: int,
+    peak_bytes: Callable[[Callable[[], object], torch.device], int],
 ) -> int:
     """Records (1 to `most`) whose forward and backward pass, and the sums, fit into `budget` bytes.
 
+    `peak_bytes(work, device)` measures the most bytes that `work` holds at once on the device.
     Weights and the optimiser come on top. Measured on SYNTHETIC records of the shapes of the real
     ones, so the answer depends on the model and on public settings only. The peak is the largest of
     several phases, each linear in the records, so the bytes per record at a smaller size bound

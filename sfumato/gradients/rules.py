@@ -127,7 +127,7 @@ def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: b
         draws = x.shape[0] // records
         for i in range(records):
             rows = slice(i * draws, (i + 1) * draws)
-            grad = conv_weight_grad(module, x[rows], g[rows]).view_as(out[i])
+            grad = conv_weight_grad(module, x[rows], g[rows]).reshape(out[i].shape)
             out[i] = grad if first else out[i] + grad
         return
     inputs, grads = columns(module, x, records), output_columns(module, g, records)
@@ -139,7 +139,7 @@ def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: b
 
 def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
     """The ordinary weight gradient [p, c, h, w] of a convolution, summed over the rows."""
-    with full_precision(g.device):
+    with full_precision(g):
         return torch.ops.aten.convolution_backward(
             g,
             x,
@@ -155,11 +155,12 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
         )[1]
 
 
-def sums_in_place(module: Weighted, device: torch.device) -> bool:
-    """Whether a convolution's own kernel adds up plain products, as a bound on their rounding
-    needs: on a CPU it is direct, while cuDNN may choose a Winograd or Fourier transform.
+def sums_in_place(module: Weighted, on: Tensor) -> bool:
+    """Whether a convolution's own kernel, where the tensor `on` is, adds up plain products, as a
+    bound on their rounding needs: on a CPU it is direct, while cuDNN may choose a Winograd or
+    Fourier transform.
     """
-    return isinstance(module, nn.Conv2d) and not pointwise(module) and device.type == "cpu"
+    return isinstance(module, nn.Conv2d) and not pointwise(module) and on.is_cpu
 
 
 def gram(t: Tensor) -> Tensor:
@@ -298,9 +299,9 @@ def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Generator[None, None, None]:
+def full_precision(on: Tensor) -> Generator[None, None, None]:
     """No TF32 in convolutions: the sum must have the norms that were measured."""
-    if device.type != "cuda":
+    if not on.is_cuda:
         yield
         return
     cudnn: Any = torch.backends.cudnn

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from . import rules
-from .engine import check_counts, check_losses
+from .engine import check_counts, check_losses, check_precision
 from .owners import Layer, find_layers
 
 ROOM = 2**24  # numbers of per-record gradients held at once
@@ -91,6 +91,7 @@ def _squares(
             p.requires_grad_(True)
         with torch.enable_grad():
             losses = check_losses(row_losses(part), records, draws)
+            check_precision(losses)
             # Checkpointing calls layers again in the backward pass; these calls are no further
             # ones.
             calls = {layer: tuple(met[layer]) for layer in layers}
@@ -110,7 +111,7 @@ def _squares(
             hook.remove()
         for name, p in weights.items():
             p.requires_grad_(before[name])
-    with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
+    with torch.no_grad():
         found = torch.stack(
             [_layer_squares(layer, calls[layer], grads, records) for layer in layers], 1
         )

@@ -361,7 +361,7 @@ class Step:
         of others in float64.
         """
         factor = factor[lot].to(self.layout.dtype if together else torch.float64)
-        whole = bool(together) and rules.sums_in_place(layer.module, factor.device)
+        whole = bool(together) and rules.sums_in_place(layer.module, factor)
         passes = -(-len(factor) // (together or self._few(layer)))
         cuts = [i * len(factor) // passes for i in range(passes + 1)]  # as even as possible
         products: list[Tensor] = []

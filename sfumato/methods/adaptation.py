@@ -9,49 +9,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..bases import Base, PromptEncoder, add_placeholders, embed_prompts, write_embeddings
+from ..bases import Base
 from ..privacy.mechanisms.votes import Probe
 from ..training.objective import Batch, denoising_losses
-from .inversion.handover import Inversion
-
-LEARNING_RATE = 4e-3  # of weights
-# B starts at zero beside a small A: at the rate of weights adapters hardly move
-ADAPTER_LEARNING_RATE = 0.04
-TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per
-    class, or empty; `initializers`: the public look-alike that each placeholder starts from (None:
-    the vocabulary's mean).
-    """
-
-    prompts: tuple[str, ...]
-    placeholders: tuple[str, ...] = ()
-    initializers: tuple[str | None, ...] = ()
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All words that are published: prompts, and what the tokens in them start from."""
-        return (*self.prompts, *(text for text in self.initializers if text))
+from .interface import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
+from .inversion.handover import Handover
 
 
 @dataclass(frozen=True)
 class Adaptation:
     """One method applied to one base.
 
-    `model` holds every module that trains, `trainable` its tensors by name, `row_losses` the
-    objective and `exact_losses` the same in single precision (for self-checks), `learning_rate`
-    what the method trains at unless told otherwise, `learning_rate_factor` exceptions to the common
-    rate, `targets` the adapted modules' full names, `save(folder)` writes what may leave, `rank`
-    that of the adapters. `probe` is a ranking of `groups` (name -> matrices) to be paid for before
-    training (None: nothing left to choose), with at most `probe_share` more training noise; until
-    it is made, all candidates are adapted. What is chosen as one is also clipped as one, where
-    clipping is per group (`clip_groups`). `inversion`: nothing trains in the loop, embeddings of
-    single images are put together instead.
+    `base` is what is adapted. `model` holds every module that trains, `trainable` its tensors by
+    name, `row_losses` the objective and `exact_losses` the same in single precision (for self-
+    checks), `learning_rate` what the method trains at unless told otherwise, `learning_rate_factor`
+    exceptions to the common rate, `targets` the adapted modules' full names, `save(folder)` writes
+    what may leave, `rank` that of the adapters. `probe` is a ranking of `groups` (name -> matrices)
+    to be paid for before training (None: nothing left to choose), with at most `probe_share` more
+    training noise; until it is made, all candidates are adapted. What is chosen as one is also
+    clipped as one, where clipping is per group (`clip_groups`). `inversion`: nothing trains in the
+    loop, embeddings of single images are put together instead.
     """
 
+    base: Base
     model: nn.Module
     trainable: dict[str, nn.Parameter]
     row_losses: Callable[[Batch], torch.Tensor]
@@ -64,7 +44,7 @@ class Adaptation:
     probe: Probe | None = None
     probe_share: float = 0.02
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    inversion: Inversion | None = None
+    inversion: Handover | None = None
 
     @property
     def most_trainable(self) -> int:
@@ -86,9 +66,12 @@ class Adaptation:
         (saliency), an adapted matrix, an attention block; tensors of no target go by module, which
         makes the class tokens a group of their own.
         """
-        owner = {f"unet.{target}.": target for target in self.targets}
+        prefix = self.base.prefix
+        owner = {f"{prefix}.{target}.": target for target in self.targets}
         owner |= {
-            f"unet.{matrix}.": group for group, members in self.groups.items() for matrix in members
+            f"{prefix}.{matrix}.": group
+            for group, members in self.groups.items()
+            for matrix in members
         }
         found: dict[str, list[str]] = {}
         for name in self.trainable:
@@ -107,26 +90,25 @@ class Adaptation:
 
 def adaptation(
     base: Base,
-    prompts: Prompts,
+    given: Given,
     trainable: dict[str, nn.Parameter],
     targets: list[str],
     save: Callable[[Base, Path], None],
-    precision: torch.dtype,
-    learning_rate: float = LEARNING_RATE,
+    learning_rate: float,
 ) -> Adaptation:
     """Join a method's choice of denoiser tensors with the conditioning embedder, if there
     is one.
     """
-    model = nn.ModuleDict({"unet": base.denoiser})
-    named = {f"unet.{name}": tensor for name, tensor in trainable.items()}
+    model = nn.ModuleDict({base.prefix: base.denoiser})
+    named = {f"{base.prefix}.{name}": tensor for name, tensor in trainable.items()}
     for tensor in trainable.values():
         tensor.requires_grad_(True)
-    empty = embed_prompts(base, [""])
+    prompts, empty = given.prompts, base.condition([""])
     factors: dict[str, float] = {}
 
     if prompts.placeholders:
-        ids = add_placeholders(base, prompts.placeholders, prompts.initializers)
-        encoder = PromptEncoder(base, prompts.prompts, ids)
+        ids = base.add_tokens(prompts.placeholders, prompts.initializers)
+        encoder = base.token_encoder(prompts.prompts, ids)
         model["tokens"] = encoder.tokens
         named["tokens.weight"] = encoder.tokens.weight
         factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
@@ -136,23 +118,29 @@ def adaptation(
             return torch.where((label < 0)[:, None, None], empty.to(context.dtype), context)
 
     else:
-        table = torch.cat([embed_prompts(base, prompts.prompts), empty])
+        table = torch.cat([base.condition(prompts.prompts), empty])
 
         def embed(label: torch.Tensor) -> torch.Tensor:
             return table[label]  # -1 is the last row, the empty prompt
 
     def save_all(folder: Path) -> None:
         if prompts.placeholders:
-            write_embeddings(base, ids, encoder.tokens.weight.detach())
+            base.write_embeddings(ids, encoder.tokens.weight.detach())
         save(base, folder)
 
     return Adaptation(
+        base,
         model,
         named,
-        denoising_losses(base, embed, precision),
+        denoising_losses(base, embed, given.precision),
         denoising_losses(base, embed, torch.float32),
         save_all,
         tuple(targets),
         learning_rate,
         factors,
     )
+
+
+def save_whole(base: Base, folder: Path) -> None:
+    """Save the base with what was trained in it."""
+    base.save(folder)

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..bases import Base, save_pipeline
-from .adaptation import Adaptation, Prompts, adaptation
-from .targets import attention_blocks, block_range
+from ..options import option
+from .interface import Given, Method
+
+if TYPE_CHECKING:
+    from ..bases import Base
+    from .adaptation import Adaptation
 
 
-def attention(
-    base: Base,
-    prompts: Prompts,
-    *,
-    blocks: str | None = None,
-    precision: torch.dtype = torch.bfloat16,
-) -> Adaptation:
+@dataclass(frozen=True)
+class Attention(Method):
     """Train whole attention blocks: norms, projections, self- and cross-attention, feed-forward
     (section 3).
 
-    `blocks` is a 1-based range in the order down, mid, up (the paper trains "9-" of 16 on ImageNet
-    bases). With placeholders the conditioning embedder trains under the same clip. Saves a pipeline
-    folder.
+    Blocks are counted in the order down, mid, up (the paper trains "9-" of 16 on ImageNet bases).
+    With placeholders the conditioning embedder trains under the same clip. Saves a pipeline folder.
     """
-    chosen = block_range(attention_blocks(base.denoiser), blocks)
-    trainable = {
-        name: tensor
-        for name, tensor in base.denoiser.named_parameters()
-        if any(name.startswith(block + ".") for block in chosen)
-    }
-    return adaptation(base, prompts, trainable, chosen, save_pipeline, precision)
+
+    name = "attention"
+
+    blocks: str | None = option(
+        None, "Range of attention blocks, from 1 (default: all).", metavar="9-"
+    )
+
+    def apply(self, base: Base, given: Given) -> Adaptation:
+        from .adaptation import adaptation, save_whole
+        from .targets import block_range
+
+        chosen = block_range(base.blocks(), self.blocks)
+        trainable = {
+            name: tensor
+            for name, tensor in base.learnable().items()
+            if any(name.startswith(block + ".") for block in chosen)
+        }
+        return adaptation(base, given, trainable, chosen, save_whole, self.learning_rate)

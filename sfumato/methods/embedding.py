@@ -4,30 +4,40 @@ ordinary loop.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..bases import Base, save_embeds
 from ..errors import SfumatoError
-from .adaptation import Adaptation, Prompts, adaptation
+from .interface import Given, Method
+
+if TYPE_CHECKING:
+    from ..bases import Base
+    from .adaptation import Adaptation
 
 
-def embedding(
-    base: Base, prompts: Prompts, *, precision: torch.dtype = torch.bfloat16
-) -> Adaptation:
+@dataclass(frozen=True)
+class Embedding(Method):
     """Train one shared token vector per class and nothing else, by DP-SGD.
 
     Saves `learned_embeds.safetensors`, one token for each class, as `inversion` does.
     """
-    if not prompts.placeholders:
-        raise SfumatoError(
-            "--method embedding trains a token in place of {class}: leave --no-embedder out"
-        )
 
-    def save(base: Base, folder: Path) -> None:
-        rows = base.word_vectors
-        ids = base.token_ids(prompts.placeholders)
-        save_embeds(folder, {word: rows[i][None] for word, i in zip(prompts.placeholders, ids)})
+    name = "embedding"
+    learns_tokens = True
 
-    return adaptation(base, prompts, {}, [], save, precision)
+    def apply(self, base: Base, given: Given) -> Adaptation:
+        from ..bases import save_embeds
+        from .adaptation import adaptation
+
+        words = given.prompts.placeholders
+        if not words:
+            raise SfumatoError(
+                "--method embedding trains a token in place of {class}: leave --no-embedder out"
+            )
+
+        def save(base: Base, folder: Path) -> None:
+            rows = base.word_vectors
+            save_embeds(folder, {w: rows[i][None] for w, i in zip(words, base.token_ids(words))})
+
+        return adaptation(base, given, {}, [], save, self.learning_rate)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..bases import Base, save_pipeline
-from .adaptation import Adaptation, Prompts, adaptation
+from .interface import Given, Method
+
+if TYPE_CHECKING:
+    from ..bases import Base
+    from .adaptation import Adaptation
 
 
-def full(base: Base, prompts: Prompts, *, precision: torch.dtype = torch.bfloat16) -> Adaptation:
-    """Train every tensor of the denoiser; autoencoder and text encoder stay frozen.
+@dataclass(frozen=True)
+class Full(Method):
+    """Train every tensor of the denoiser that can learn; autoencoder and text encoder stay frozen.
 
     The baseline: the best published quality at low resolution, at the price of noise that grows
     with the square root of all its parameters. Saves a pipeline folder.
     """
-    return adaptation(
-        base, prompts, dict(base.denoiser.named_parameters()), ["all"], save_pipeline, precision
-    )
+
+    name = "full"
+
+    def apply(self, base: Base, given: Given) -> Adaptation:
+        from .adaptation import adaptation, save_whole
+
+        return adaptation(base, given, base.learnable(), ["all"], save_whole, self.learning_rate)

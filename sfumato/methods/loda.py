@@ -4,53 +4,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import torch
+from ..options import option, parse
+from .interface import Given
+from .low_rank import LowRank
 
-from ..bases import Base, add_loda, branches, remove_loda, save_loda, save_pipeline
-from .adaptation import ADAPTER_LEARNING_RATE, Adaptation, Prompts, adaptation
-from .starting import start_inputs
-from .targets import matching_modules
+if TYPE_CHECKING:
+    from ..bases import Base
+    from .adaptation import Adaptation
 
 
-def loda(
-    base: Base,
-    prompts: Prompts,
-    *,
-    rank: int = 4,
-    alpha: float | None = None,
-    target_modules: Sequence[str] = ("conv1", "conv2"),
-    activation: str = "identity",
-    freeze_a: bool = False,
-    adapter_init: str = "gaussian",
-    start: Mapping[str, torch.Tensor] | None = None,
-    precision: torch.dtype = torch.bfloat16,
-) -> Adaptation:
+@dataclass(frozen=True)
+class Loda(LowRank):
     """y = W0 x + (alpha / rank) U g(D x), D with the host's kernel, stride and padding, U at zero.
 
-    `alpha` defaults to `rank`. activation: g, "identity" (mergeable, saved as an ordinary LoRA
-    file) or "silu", "tanh", "gelu" (saved as `loda_weights.safetensors`, which stays a branch).
-    `freeze_a`: D, which holds most of the numbers, stays. The paper published no code: the form is
-    ours, after its description as a non-linear kin of LoRA.
+    activation: g, "identity" (mergeable, saved as an ordinary LoRA file) or "silu", "tanh", "gelu"
+    (saved as `loda_weights.safetensors`, which stays a branch). `freeze_a`: D, which holds most of
+    the numbers, stays. The paper published no code: the form is ours, after its description as a
+    non-linear kin of LoRA.
     """
-    targets = matching_modules(base.denoiser, target_modules)
-    add_loda(base, targets, rank, (rank if alpha is None else alpha) / rank, activation)
-    found = branches(base.denoiser)
-    start_inputs({name: branch.down.weight for name, branch in found.items()}, adapter_init, start)
-    trainable = {f"{name}.up.weight": branch.up.weight for name, branch in found.items()}
-    if not freeze_a:
-        trainable |= {f"{name}.down.weight": branch.down.weight for name, branch in found.items()}
 
-    def save(base: Base, folder) -> None:
-        save_loda(base, folder)
-        if prompts.placeholders:
-            for branch in branches(base.denoiser).values():
-                if activation == "identity":
-                    branch.merge()
-            remove_loda(base)
-            save_pipeline(base, folder)
+    name = "loda"
 
-    made = adaptation(base, prompts, trainable, targets, save, precision, ADAPTER_LEARNING_RATE)
-    return replace(made, rank=rank)
+    rank: int = option(4, "Rank of the adapters.", least=1)
+    target_modules: Sequence[str] = option(
+        ("residual",),
+        "Ends of module names, or attention, feed-forward, residual, convolutions: what is"
+        " adapted.",
+        metavar="A,B,..",
+        parse=parse.modules,
+    )
+    activation: Literal["identity", "silu", "tanh", "gelu"] = option(
+        "identity", "Between the halves of an adapter (identity: mergeable)."
+    )
+
+    def apply(self, base: Base, given: Given) -> Adaptation:
+        from ..bases import add_loda, branches, remove_loda, save_loda
+        from .adaptation import adaptation
+        from .starting import start_inputs
+        from .targets import matching_modules
+
+        targets = matching_modules(base, self.target_modules)
+        scale = (self.rank if self.alpha is None else self.alpha) / self.rank
+        add_loda(base, targets, self.rank, scale, self.activation)
+        found = branches(base.denoiser)
+        inputs = {name: branch.down.weight for name, branch in found.items()}
+        start_inputs(inputs, self.adapter_init, given.start)
+        trainable = {f"{name}.up.weight": branch.up.weight for name, branch in found.items()}
+        if not self.freeze_a:
+            trainable |= {f"{name}.down.weight": weight for name, weight in inputs.items()}
+
+        def save(base: Base, folder: Path) -> None:
+            save_loda(base, folder)
+            if given.prompts.placeholders:
+                for branch in branches(base.denoiser).values():
+                    if self.activation == "identity":
+                        branch.merge()
+                remove_loda(base)
+                base.save(folder)
+
+        made = adaptation(base, given, trainable, targets, save, self.learning_rate)
+        return replace(made, rank=self.rank)

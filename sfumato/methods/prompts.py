@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..bases import Base, name_placeholders, unknown_words
 from ..errors import SfumatoError
-from . import Prompts
+
+if TYPE_CHECKING:
+    from ..bases import Base
 
 TOKEN = "<artwork>"  # the word that a token method teaches, unless another is named
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per
+    class, or empty; `initializers`: the public look-alike that each placeholder starts from (None:
+    the vocabulary's mean).
+    """
+
+    prompts: tuple[str, ...]
+    placeholders: tuple[str, ...] = ()
+    initializers: tuple[str | None, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All words that are published: prompts, and what the tokens in them start from."""
+        return (*self.prompts, *(text for text in self.initializers if text))
 
 
 def choose_prompts(
@@ -29,6 +49,11 @@ def choose_prompts(
     class's own words if known, else the vocabulary's mean). `placeholder`: the token's name,
     numbered where there are several classes.
     """
+    from ..bases import name_placeholders
+
+    if base.info.condition == "none":
+        return _unprompted(classes, prompt, init, embedder)
+
     given = (
         dict(prompt) if isinstance(prompt, Mapping) else {c: prompt or "{class}" for c in classes}
     )
@@ -43,7 +68,7 @@ def choose_prompts(
             raise SfumatoError(
                 "--prompt holds control characters: a prompt is one line of plain text"
             )
-    strange = [c for c in classes if "{class}" in given[c] and unknown_words(base, [c.lower()])]
+    strange = [c for c in classes if "{class}" in given[c] and base.unknown_words([c.lower()])]
     if embedder is None:
         embedder = bool(strange or init)
     if not embedder:
@@ -56,3 +81,18 @@ def choose_prompts(
     texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
     start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
     return Prompts(texts, placeholders, start)
+
+
+def _unprompted(classes: Sequence[str], prompt, init, embedder: bool | None) -> Prompts:
+    """Prompts of a base that is told nothing: the one class's name, which no picture follows."""
+    if len(classes) > 1:
+        raise SfumatoError(
+            f"this base draws without being told what, and there are {len(classes)} classes: give"
+            " images of one class, or a base that reads prompts"
+        )
+    if prompt is not None or init or embedder:
+        raise SfumatoError(
+            "this base is told nothing: leave --prompt, --init and class tokens out, or take a"
+            " base that reads prompts"
+        )
+    return Prompts(tuple(classes))

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
 
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
-# Names for many suffixes; of a set, those that a denoiser has are meant.
-SETS = {
-    "attention": PROJECTIONS,
-    "feed-forward": ("ff.net.0.proj", "ff.net.2"),
-    "convolutions": ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
-}
+if TYPE_CHECKING:
+    from ..bases import Base
+
 GRANULARITIES = ("matrix", "layer", "block")
-
-
-def attention_blocks(unet: nn.Module) -> list[str]:
-    """Full names of the attention blocks in the order down, mid, up, by number."""
-    found = [n for n, _ in unet.named_modules() if re.search(r"(^|\.)attentions\.\d+$", n)]
-    place = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-
-    def order(name: str) -> tuple:
-        parts = name.split(".")
-        return (place[parts[0]], [int(p) for p in parts if p.isdigit()])
-
-    return sorted(found, key=order)
 
 
 def block_range(blocks: Sequence[str], wanted: str | None) -> list[str]:
     """The blocks of a 1-based range such as "9-" or "2-5" (DP-LDM counts so); all for None."""
+    if not blocks:
+        raise SfumatoError("this denoiser has no attention blocks: use --method full")
     if wanted is None:
         return list(blocks)
     match = re.fullmatch(r"(\d+)(-(\d*))?", wanted)
@@ -47,16 +32,18 @@ def block_range(blocks: Sequence[str], wanted: str | None) -> list[str]:
     return list(blocks[first - 1 : last])
 
 
-def matching_modules(unet: nn.Module, suffixes: Sequence[str]) -> list[str]:
+def matching_modules(base: Base, suffixes: Sequence[str]) -> list[str]:
     """Full names of the Linear and Conv2d modules whose name ends in one of `suffixes`, at a dot;
-    or is in a set of SETS.
+    or is in a set of `base.targets`.
 
     Raises SfumatoError naming the suffix or set that matches nothing.
     """
-    names = [n for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    from torch import nn
+
+    names = [n for n, m in base.denoiser.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     chosen: dict[str, None] = {}
     for suffix in suffixes:
-        meant = SETS.get(suffix, (suffix,))
+        meant = base.targets.get(suffix, (suffix,))
         hits = [n for n in names if any(n == end or n.endswith("." + end) for end in meant)]
         if not hits:
             raise SfumatoError(
@@ -66,21 +53,16 @@ def matching_modules(unet: nn.Module, suffixes: Sequence[str]) -> list[str]:
     return [n for n in names if n in chosen]
 
 
-def grouped(matrices: Sequence[str], granularity: str) -> dict[str, tuple[str, ...]]:
+def grouped(base: Base, matrices: Sequence[str], granularity: str) -> dict[str, tuple[str, ...]]:
     """Group name -> full names of its matrices, in order: each matrix alone, by layer (one
     attention, one feed-forward, one residual block), or by whole attention or residual block.
     """
     if granularity not in GRANULARITIES:
         raise SfumatoError(f"--granularity {granularity}: choose {', '.join(GRANULARITIES)}")
+    group_of = {"matrix": str, "layer": base.layer_of, "block": base.block_of}[granularity]
     found: dict[str, list[str]] = {}
     for name in matrices:
-        group = name
-        if granularity == "layer":
-            group = re.sub(r"\.(to_out\.0|net\.0\.proj|net\.2|[^.]+)$", "", name)
-        elif granularity == "block":
-            block = re.match(r".*?\b(attentions|resnets|downsamplers|upsamplers)\.\d+", name)
-            group = block[0] if block else name.rpartition(".")[0] or name
-        found.setdefault(group, []).append(name)
+        found.setdefault(group_of(name), []).append(name)
     return {group: tuple(members) for group, members in found.items()}
 
 

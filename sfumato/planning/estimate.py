@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 
 import psutil
 
+from ..compute.allocator import keep_memory
+from ..compute.memory import peak_bytes
 from ..errors import SfumatoError
 from ..gradients import Engine, fitting_records
 from ..privacy.clipping import flat
@@ -61,6 +63,7 @@ def fit_to_memory(prepared: Prepared) -> Prepared:
                 plan.noise_draws,
                 performance.memory_budget,
                 most,
+                peak_bytes,
             )
         else:
             engine.clipped_sum(
@@ -84,6 +87,7 @@ def _engine(prepared: Prepared) -> Engine:
 
 def estimate(prepared: Prepared) -> Estimate:
     """Time one or two micro-batches of made-up pictures and multiply by the plan's steps."""
+    keep_memory()
     prepared = fit_to_memory(prepared)
     plan = prepared.plan
     if prepared.adaptation.inversion is not None:

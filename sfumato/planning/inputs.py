@@ -4,102 +4,80 @@ on their way into a plan.
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from ..compute import ranks
 from ..errors import DataError, SfumatoError
-from ..methods import TOKEN_METHODS
+from ..methods import Inversion, Method, PublicAnswers
+from ..options import Execution, Reading
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
-from ..records import RecordSet, is_flat, load_records
-from ..runs import budget
-from ..runs.inversion import Work, with_public_style
+from ..records import RecordSet, is_flat
+from ..runs import budget, inversion, probe
 from ..runs.prepared import Prepared
-from ..runs.probe import with_public
 from .facts import PublicFacts
 from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
 from .provenance import trace_base, trace_images
+from .reading import Source, records_of
+from .task import Task
 
-Source = str | Path | RecordSet
 T = TypeVar("T")
 
 
-def on_terms(preparing: dict, known: budget.Standing) -> dict:
-    """Options with the delta that these images were charged at before, if none is asked for: only
+def on_terms(task: Task, known: budget.Standing) -> Task:
+    """The task with the delta that these images were charged at before, if none is asked for: only
     equal ones add up.
     """
-    if preparing.get("delta") is None and known.terms is not None:
-        return preparing | {"delta": known.terms["delta"]}
-    return preparing
-
-
-READING = ("labels", "caption_column", "unit", "classes", "max_bad", "unlabelled", "yes_public")
-
-
-# What public images decided, or the probe: it is handed over inside, and a caller who could name it
-# would start a run from exact figures of private images that nobody pays for.
-INTERNAL = ("start", "scores")
-INTERNAL_OF_METHODS = ("start", "selected")
-ASKED = (*READING, "public_data", "allow_caption_prompts")
-
-
-def split(options: dict) -> tuple[dict, dict]:
-    """Options of `plan` and `adapt` as (reading, preparing). SfumatoError for one that there is
-    not, or that is handed over inside only.
-    """
-    known = {*ASKED, *inspect.signature(prepare).parameters} - {"facts", "epsilon", *INTERNAL}
-    for name in options:
-        if name not in known:
-            like = difflib.get_close_matches(name, known, 1)
-            raise SfumatoError(
-                f"there is no option {name!r} here"
-                + (f": did you mean {like[0]!r}?" if like else "")
-            )
-    if inside := sorted(set(options.get("method_options") or ()).intersection(INTERNAL_OF_METHODS)):
-        raise SfumatoError(
-            f"method_options takes no {inside[0]!r}: give public_data, and what it says decides"
-        )
-    reading = {k: options[k] for k in READING if options.get(k) is not None}
-    return reading, {k: v for k, v in options.items() if k not in READING}
+    if task.privacy.delta is None and known.terms is not None:
+        return replace(task, privacy=replace(task.privacy, delta=known.terms["delta"]))
+    return task
 
 
 def prepare_as_asked(
-    records: RecordSet, epsilon: float, preparing: dict, ledger: str | Path | None = None
+    records: RecordSet,
+    task: Task,
+    public: Source | None = None,
+    ledger: str | Path | None = None,
 ) -> Prepared:
     """`prepare` with everything that is taken as public looked at first: images, base and words.
 
-    `ledger`: the owner's, whose private images, weights and captions no public input may be; None
-    where there is none yet. Raises SfumatoError (exit code 10 for images, 11 for a base, 12 for
-    private images that were public before).
+    Args:
+        records: The private images.
+        task: What is asked.
+        public: Images that need no protection.
+        ledger: The owner's, whose private images, weights and captions no public input may be;
+            None where there is none yet.
+
+    Raises:
+        SfumatoError: Exit code 10 for images, 11 for a base, 12 for private images that were
+            public before.
     """
-    said = {k: v for k, v in preparing.items() if k not in ASKED}
-    public, base = preparing.get("public_data"), said.get("base", "glyphs")
-    ancestors = _on_book(ledger, lambda book: _of_base(book, base, records))
+    ancestors = _on_book(ledger, lambda book: _of_base(book, task.base, records))
     inputs: list[PublicInput] = []
     if public is not None:
-        inverts = said.get("method") == "inversion"
         place = Path(public.source if isinstance(public, RecordSet) else public)
         ancestors += _on_book(ledger, lambda book: trace_images(place, book, DataError))
-        reading = unlabelled_if_flat(public, {}, said) if inverts else {}
-        public = records_of(public, {"yes_public": True} | reading)
-        _require_apart(public, records)
-        _on_book(ledger, lambda book: _require_uncharged(public, book))
-        inputs.append(_images(public, inverts, said))
-        said = (
-            with_public_style(said, public, records.classes)
-            if inverts
-            else with_public(said, public)
-        )
-    prepared = prepare(PublicFacts.of(records), epsilon=epsilon, **said)
-    allowed = bool(preparing.get("allow_caption_prompts"))
+        reading = unlabelled_if_flat(public, Reading(), task.method)
+        images = records_of(public, replace(reading, yes_public=True))
+        _require_apart(images, records)
+        _on_book(ledger, lambda book: _require_uncharged(images, book))
+        inputs.append(_images(images, task.method))
+        task = replace(task, public=_answers(task, images, records.classes))
+    prepared = prepare(PublicFacts.of(records), task)
+    allowed = task.privacy.allow_caption_prompts
     options = _with_captions(prepared.options, records, allowed, ledger)
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)
+
+
+def _answers(task: Task, public: RecordSet, classes: tuple[str, ...]) -> PublicAnswers:
+    said = (task.method, task.base, task.prompting, task.seed, public)
+    if isinstance(task.method, Inversion):
+        return inversion.public_answers(*said, classes)
+    return probe.public_answers(*said)
 
 
 def _on_book(place: str | Path | None, ask: Callable[[Ledger | None], T]) -> T:
@@ -138,12 +116,14 @@ def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
         )
 
 
-def _images(public: RecordSet, inverts: bool, said: dict) -> PublicInput:
-    options = said.get("method_options") or {}
-    decided = ["the anchor, the axes and the radius of the inversion"] * inverts
-    decided += ["which matrices train"] * (options.get("choose") == "public")
-    decided += ["where the adapters start"] * (options.get("adapter_init") == "public")
-    return PublicInput(" and ".join(decided), public.fingerprints, public.marks["files"])
+def _images(public: RecordSet, method: Method) -> PublicInput:
+    decided = {
+        "the anchor, the axes and the radius of the inversion": isinstance(method, Inversion),
+        "which matrices train": getattr(method, "choose", None) == "public",
+        "where the adapters start": getattr(method, "adapter_init", None) == "public",
+    }
+    words = " and ".join(text for text, is_so in decided.items() if is_so)
+    return PublicInput(words, public.fingerprints, public.marks["files"])
 
 
 def _with_captions(
@@ -181,34 +161,27 @@ def _require_own_words(copied: int, where: str, allowed: bool) -> None:
         )
 
 
-def require_inversion(inverts: bool, work: Work) -> None:
-    if (work.shard is not None or work.keep or work.controls) and not inverts:
+def require_inversion(inverts: bool, execution: Execution) -> None:
+    """SfumatoError for what only an inversion can do."""
+    if execution != Execution() and not inverts:
         raise SfumatoError(
             "--shard, --keep-inversions and --controls of adapt go with --method inversion"
         )
 
 
-def unlabelled_if_flat(path: Source, reading: dict, preparing: Mapping) -> dict:
+def unlabelled_if_flat(path: Source, reading: Reading, method: Method | type[Method]) -> Reading:
     """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into
     folders.
     """
-    if (
-        preparing.get("method") not in TOKEN_METHODS
-        or isinstance(path, RecordSet)
-        or "labels" in reading
-    ):
+    if not method.learns_tokens or isinstance(path, RecordSet) or reading.labels is not None:
         return reading
-    return {"unlabelled": True} | reading if is_flat(Path(path)) else reading
+    return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
 
 
-def as_planned(reading: dict, plan: Plan) -> dict:
+def as_planned(reading: Reading, plan: Plan) -> Reading:
     """How a run's own images are read again: with the plan's class list, however that was found.
     Whether they are the same is for the run's digest to say.
     """
-    return {"classes": list(plan.classes), "max_bad": 1.0} | {
-        k: v for k, v in reading.items() if k != "yes_public"
-    }
-
-
-def records_of(path: Source, reading: dict) -> RecordSet:
-    return path if isinstance(path, RecordSet) else load_records(path, **reading)
+    classes = list(plan.classes) if reading.classes is None else reading.classes
+    most = 1.0 if reading.max_bad == Reading.max_bad else reading.max_bad
+    return replace(reading, classes=classes, max_bad=most, yes_public=False)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 
-from ..bases import bundled_bases, load_base
+from ..bases import Base, bundled_bases, load_base
+from ..compute.device import precision, seeded
 from ..errors import SfumatoError
-from ..methods import METHODS, TOKEN_METHODS, Adaptation
+from ..methods import Given, Prompts
+from ..methods.adaptation import Adaptation
 from ..methods.prompts import TOKEN, choose_prompts
-from ..privacy.plan import make_plan
+from ..options import Privacy
+from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
-from ..runs.prepared import Prepared, seeded
-from ..training import Performance, Recipe
+from ..runs.prepared import Prepared
 from .facts import PublicFacts, require_clear_units, require_list
+from .task import Task
 
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 # units from which a schedule of minutes gives way to one of most of an hour on two cores
+CLIP_NORM = 0.05  # of one unit, where the method has no rule of its own
 MANY = 8192
 DOUBTFUL_SAID = (
     "values of the unit column that may be spellings of one another count as different units, on"
@@ -56,155 +58,141 @@ def default_ema_decay(steps: int) -> float:
     return 0.95 if steps >= 100 else 0.9
 
 
-def prepare(
-    facts: PublicFacts,
-    *,
-    epsilon: float,
-    delta: float | None = None,
-    method: str = "attention",
-    base: str = "glyphs",
-    method_options: Mapping[str, Any] | None = None,
-    prompt: str | Mapping[str, str] | None = None,
-    init: Mapping[str, str] | None = None,
-    embedder: bool | None = None,
-    placeholder: str | None = None,
-    initializer: str | None = None,
-    expected_batch_size: int | None = None,
-    steps: int | None = None,
-    noise_draws: int | None = None,
-    clip_norm: float = 0.05,
-    clipping: str = "flat",
-    relation: str = "zero-out",
-    max_per_unit: int | None = None,
-    histogram: float | None = None,
-    retry_fraction: float = 0.0,
-    allow_large_delta: bool = False,
-    allow_doubtful_units: bool = False,
-    recipe: Recipe | None = None,
-    performance: Performance | None = None,
-    seed: int = 0,
-    tuning: str | None = None,
-    start: Mapping[str, torch.Tensor] | None = None,
-    scores: Sequence[float] | None = None,
-) -> Prepared:
+def prepare(facts: PublicFacts, task: Task) -> Prepared:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
-    `facts`: all that the plan may know of the private records. A class list that was read off the
-    data is refused where it has classes of few units. Whether a prompt or `tuning` (what the
-    certificate says of how settings were chosen) stands as a caption beside the records is checked
-    where these are at hand (`inputs.prepare_as_asked`). `start`, `scores`: how adapters start and
-    what the choice of matrices rests on, where public images said so (`runs.probe.with_public`).
-    Raises SfumatoError; and TypeError for anything but `PublicFacts`, since records would do.
+    Args:
+        facts: All that the plan may know of the private records. A class list that was read off
+            the data is refused where it has classes of few units. Whether a prompt stands as a
+            caption beside the records is checked where these are at hand
+            (`inputs.prepare_as_asked`).
+        task: What is asked; the recipe's open fields are decided here.
+
+    Raises:
+        SfumatoError: A target that cannot be met, or options that do not fit together.
+        TypeError: Anything but `PublicFacts`, since records would do.
     """
     if type(facts) is not PublicFacts:
         raise TypeError("a plan follows from public facts alone: give PublicFacts.of(records)")
-    if method not in METHODS:
-        raise SfumatoError(
-            f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)"
-        )
-    for name, value in (("epsilon", epsilon), ("delta", delta)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
+    privacy, schedule, method = task.privacy, task.schedule, task.method
+    if privacy.epsilon is None:
+        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
     require_list(facts)
-    doubtful = require_clear_units(facts, allow_doubtful_units)
-    recipe, performance = recipe or Recipe(), performance or Performance()
-    opened = load_base(base)
-    if method in TOKEN_METHODS:
-        embedder, placeholder = True if embedder is None else embedder, placeholder or TOKEN
-        init = dict.fromkeys(facts.classes, initializer) if initializer else init
-    prompts = choose_prompts(
-        opened,
-        facts.classes,
-        prompt=prompt,
-        init=init,
-        embedder=embedder,
-        placeholder=placeholder,
+    doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
+    opened = load_base(task.base)
+    prompts = prompts_for(opened, facts.classes, task)
+    given = Given(
+        prompts,
+        precision(task.performance.precision),
+        task.public.start or None,
+        task.public.selected,
     )
-    precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision]
-    try:
-        public = {"start": start} if start else {}
-        with seeded(seed):
-            adaptation = METHODS[method](
-                opened, prompts, precision=precision, **(method_options or {}), **public
-            )
-    except TypeError as error:
+    with seeded(task.seed):
+        adaptation = method.apply(opened, given)
+    _require_units(facts, privacy)
+    recipe = task.recipe
+    if recipe.learning_rate is None:
+        recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
+    asked = default_schedule(facts.n_units, privacy.epsilon) | schedule.given()
+    if recipe.ema_decay is None:
+        recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(asked["steps"]))
+    task = dataclasses.replace(task, recipe=recipe)
+    plan = _plan(facts, task, opened, adaptation, prompts, asked)
+    statements = {
+        "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
+        "tuning": privacy.tuning,
+    }
+    options = options_of(task, prompts, adaptation) | {"statements": statements}
+    start = dict(task.public.start)
+    return Prepared(opened, adaptation, plan, recipe, task.performance, options, start)
+
+
+def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:
+    """Public prompts and tokens per class, as the method needs them."""
+    asked, tokens = task.prompting, task.method.learns_tokens
+    for name in ("placeholder", "initializer"):
+        if getattr(asked, name) is not None and not tokens:
+            raise SfumatoError(f"--{name}-token goes with --method inversion or embedding")
+    if asked.initializer is not None and asked.init is not None:
         raise SfumatoError(
-            f"--method {method} does not take one of the options given: {error}"
-        ) from error
-    if relation == "add-remove":
-        raise SfumatoError(
-            "--relation add-remove would keep n secret, which plan and release print: use zero-out,"
-            " same noise"
+            "--initializer-token is for all classes and --init for each: give one of the two"
         )
+    return choose_prompts(
+        base,
+        classes,
+        prompt=asked.prompt,
+        init=dict.fromkeys(classes, asked.initializer) if asked.initializer else asked.init,
+        embedder=True if tokens and asked.embedder is None else asked.embedder,
+        placeholder=(asked.placeholder or TOKEN) if tokens else None,
+    )
+
+
+def _require_units(facts: PublicFacts, privacy: Privacy) -> None:
     if facts.unit_column == "record":
         # Plan and certificate would then promise one image, whose loss moves its unit's gradient by
         # up to 2 C.
         raise SfumatoError(
             "a unit column cannot be called 'record', the word for single images: rename the column"
         )
-    if facts.unit_column and histogram is not None and max_per_unit is None:
+    if facts.unit_column and privacy.histogram is not None and privacy.max_per_unit is None:
         raise SfumatoError(
             "a histogram over units needs --max-per-unit, a public bound on the images counted per"
             " unit"
         )
-    if recipe.learning_rate is None:
-        recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
-    chosen = {
-        "expected_batch_size": expected_batch_size,
-        "steps": steps,
-        "noise_draws": noise_draws,
-    }
-    schedule = default_schedule(facts.n_units, epsilon) | {
-        k: v for k, v in chosen.items() if v is not None
-    }
-    if recipe.ema_decay is None:
-        recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(schedule["steps"]))
+
+
+def _plan(
+    facts: PublicFacts,
+    task: Task,
+    opened: Base,
+    adaptation: Adaptation,
+    prompts: Prompts,
+    schedule: dict,
+) -> Plan:
+    """Compose the mechanisms that the method asks for and calibrate the noise."""
+    privacy, recipe, clipping = task.privacy, task.recipe, task.privacy.clipping
+    clip_norm = CLIP_NORM if privacy.clip_norm is None else privacy.clip_norm
     inverting, aggregation = adaptation.inversion, None
     if inverting is not None:
-        if steps is not None or noise_draws is not None or retry_fraction or clipping != "flat":
+        own = task.schedule
+        if own.steps or own.noise_draws or privacy.retry_fraction or clipping != "flat":
             raise SfumatoError(
                 "--method inversion has no training steps: --inversion-steps and --inversion-draws"
                 " say how one image is inverted"
             )
-        schedule = {"expected_batch_size": expected_batch_size or facts.n_units, "steps": 1}
+        schedule = {"expected_batch_size": own.expected_batch_size or facts.n_units, "steps": 1}
         schedule["noise_draws"] = inverting.inverter.recipe.draws
-        aggregation, clip_norm = (
-            inverting.aggregation(float(schedule["expected_batch_size"])),
-            inverting.clip_norm,
-        )
+        aggregation = inverting.aggregation(float(schedule["expected_batch_size"]))
+        clip_norm = inverting.clip_norm
     probe = adaptation.probe
     if probe is not None:
         probe = dataclasses.replace(
             probe, expected_batch_size=min(probe.expected_batch_size, float(facts.n_units))
         )
+    # Never read off the data: a declared bound, or what one training step can look at.
+    of_unit = schedule["noise_draws"] if privacy.max_per_unit is None else privacy.max_per_unit
+    n, delta = facts.n_units, privacy.delta
     try:
         request = Request(
-            method=method,
+            method=task.method.name,
             unit=facts.unit_column or "record",
-            n_units=facts.n_units,
-            # Never read off the data: a declared bound, or what one training step can look at.
-            max_per_unit=(
-                1
-                if not facts.unit_column
-                else schedule["noise_draws"]
-                if max_per_unit is None
-                else max_per_unit
-            ),
+            n_units=n,
+            max_per_unit=of_unit if facts.unit_column else 1,
             classes=facts.classes,
             prompts=prompts.prompts,
-            epsilon=epsilon,
-            delta=min(1e-5, facts.n_units**-1.5) if delta is None else delta,
+            epsilon=privacy.epsilon,
+            delta=min(1e-5, n**-1.5) if delta is None else delta,
             **schedule,
             clip_norm=None if clipping.endswith("normalised") else clip_norm,
             clipping=clipping,
             clip_groups=adaptation.clip_group_count if clipping.startswith("per-group") else None,
-            relation=relation,
-            histogram_noise_multiplier=histogram,
-            retry_fraction=retry_fraction,
-            allow_large_delta=allow_large_delta,
+            relation=privacy.relation,
+            histogram_noise_multiplier=privacy.histogram,
+            retry_fraction=privacy.retry_fraction,
+            allow_large_delta=privacy.allow_large_delta,
             # A path is kept whole, so that the run can be resumed from anywhere; the certificate
             # shows its last part only.
-            base=str(base) if base in bundled_bases() else str(Path(base).resolve()),
+            base=task.base if task.base in bundled_bases() else str(Path(task.base).resolve()),
             base_digest=opened.digest,
             trainable=adaptation.most_trainable,
             learning_rate=recipe.learning_rate,
@@ -216,31 +204,33 @@ def prepare(
             probe_share=adaptation.probe_share,
             aggregation=aggregation,
         )
-        plan = make_plan(request)
+        return make_plan(request)
     except ValueError as error:
         raise SfumatoError(str(error)) from error
-    options = {
-        "method_options": dict(method_options or {}),
+
+
+def options_of(task: Task, prompts: Prompts, adaptation: Adaptation) -> dict:
+    """What a run keeps of the task beside its plan, to be built again from (`runs.prepared`)."""
+    start, public = task.public.start, task.public
+    selected = {} if public.selected is None else {"selected": list(public.selected)}
+    own = task.method.given() | selected
+    return {
+        "method_options": own,
         "prompts": {
             "prompts": list(prompts.prompts),
             "placeholders": list(prompts.placeholders),
             "initializers": list(prompts.initializers),
         },
-        "recipe": asdict(recipe),
-        "performance": asdict(performance),
-        "seed": seed,
+        "recipe": asdict(task.recipe),
+        "performance": asdict(task.performance),
+        "seed": task.seed,
         "selection": (
-            None if probe is not None else _selection(adaptation, method_options or {}, scores)
+            None if adaptation.probe is not None else _selection(adaptation, own, public.scores)
         ),
         "start": (
             None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest()
         ),
-        "statements": {
-            "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
-            "tuning": tuning,
-        },
     }
-    return Prepared(opened, adaptation, plan, recipe, performance, options, dict(start or {}))
 
 
 def _selection(

@@ -7,8 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 # Contributions end a little inside the bound, so that the rounding of norms and sums in single
 # precision (measured: a few 1e-5 at worst) cannot carry them over it.
@@ -37,6 +39,8 @@ class Clip:
         0, and its gradient must then be replaced by zeros, because 0 * inf is not 0. Raises
         ValueError for a narrower dtype.
         """
+        import torch  # here: whoever only prices or verifies a plan starts without it
+
         if norms.dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"clipping needs norms in float32 or float64, not {norms.dtype}: accumulate them"

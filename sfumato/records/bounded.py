@@ -8,10 +8,10 @@ stays 1-stable.
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -23,11 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MachineError
+from . import limits
 from .decode import BadImage
+from .limits import CRASHED, MEMORY
+from .watch import Watch
 from .worker import (
     FOUND,
     HEAD,
-    MEMORY,
     PARQUET,
     PICTURE,
     PIXELS,
@@ -47,8 +49,8 @@ BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads s
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
 # Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
 AHEAD, HELD = 16, 32 * 2**20
-TOO_LONG, CRASHED = "takes too long to decode", "crashes the decoder"
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
+# Without SYSTEMROOT no process starts on Windows.
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _START = (
     "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from sfumato.records.worker import"
@@ -124,6 +126,8 @@ def _ask(
     """(slot, request, answer or broken rule) of every slot; at most `ahead` requests wait for their
     answers.
     """
+    if not limits.kept_inside():
+        ahead = 1  # whoever watches must know which request the process is at
     with _LOCK:
         process = _ONE
         waiting: deque[tuple[int, bytes]] = deque()
@@ -226,34 +230,42 @@ class _Process:
 
     def __init__(self) -> None:
         self.child: subprocess.Popen | None = None
+        self.watch: Watch | None = None
 
     def send(self, kind: int, data: bytes, seconds: float) -> None:
         if self.child is None:
             self._start()
+        if not limits.kept_inside():
+            self.watch = Watch(self.child, seconds)
         try:
             for part in (HEAD.pack(kind, seconds, len(data)) + data[:4096], data[4096:]):
                 view = memoryview(part)
                 while view:
                     view = view[os.write(self.child.stdin.fileno(), view) :]
-        except BrokenPipeError:  # `receive` will say why
-            pass
+        except OSError as error:
+            # A pipe without a reader, as POSIX and Windows say it; `receive` will tell why.
+            if error.errno not in (errno.EPIPE, errno.EINVAL):
+                raise
 
     def receive(self) -> bytes:
         head = self._read(SIZE.size)
         answer = self._read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else None
-        if answer is None or len(answer) != SIZE.unpack(head)[0]:
-            status = self.child.wait()
+        rule = self._unwatch()
+        if rule or answer is None or len(answer) != SIZE.unpack(head)[0]:
+            rule = rule or limits.broken_rule(self.child.wait())
             self.stop()
-            if status == -signal.SIGPROF:
-                raise _Died(TOO_LONG)
-            raise _Died(
-                None if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP) else CRASHED
-            )
+            raise _Died(rule)
         return answer
+
+    def _unwatch(self) -> str | None:
+        watch, self.watch = self.watch, None
+        return watch.stop() if watch else None
 
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
-        command = [sys.executable, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
+        # A virtual environment's python.exe only starts another, which nobody would watch.
+        python = sys._base_executable if sys.platform == "win32" else sys.executable
+        command = [python, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
         environment = {
             name: os.environ[name] for name in _KEPT if name in os.environ
         } | _ENVIRONMENT
@@ -267,6 +279,7 @@ class _Process:
                 env=environment,
                 # Ctrl-C is for us: a run that stops at a step boundary still reads pictures
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
             greeting = self._read(len(READY))
         except OSError as error:
@@ -289,6 +302,7 @@ class _Process:
 
     def stop(self) -> None:
         """End the process; the next request starts another."""
+        self._unwatch()
         if self.child is not None:
             self.child.kill()
             self.child.wait()
@@ -309,5 +323,6 @@ def _after_fork() -> None:
     _LOCK, _ONE = threading.Lock(), _Process()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(lambda: _ONE.stop())

@@ -12,6 +12,13 @@ from ..errors import DataError
 from .decode import MAX_BYTES, BadImage
 
 READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
+# A pipe that lies here as a file would be waited for. Windows has neither flag, nor such pipes.
+_READING = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 # pictures we do not decode: they keep a slot, so that an undecodable patient does not change n
 OTHER_PICTURES = {
     ".gif",
@@ -57,9 +64,8 @@ def read_below(root: Path, name: str) -> bytes:
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()):
             raise BadImage(LINK_OUT)
-        # Not blocking, for a pipe that lies here as a file would wait for ever; and what counts is
-        # what the stream gives.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as stream:
+        # What counts is what the stream gives, not what lay there a moment ago.
+        with open(os.open(path, _READING), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise BadImage("missing file")
             data = stream.read(MAX_BYTES + 1)

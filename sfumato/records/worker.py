@@ -1,5 +1,5 @@
 """The decoder's own process: encoded pictures in on stdin, what they hold out on stdout, under
-limits that it cannot raise.
+limits that it cannot raise (limits.py).
 
 A file that takes too long, takes too much memory or crashes a C library ends this process and
 nothing else; `bounded.py` starts it, reads its answers and knows which file it was.
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
 import struct
 import sys
 from pathlib import Path
 
 from ..errors import DataError
-from . import decode, parquet, tables
+from . import decode, limits, parquet, tables
 
-MEMORY = 1536 * 2**20  # bytes of addresses for the whole process
 READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
@@ -27,35 +24,24 @@ FOUND = struct.Struct("<II?32s64s")  # width, height, whether it had EXIF, finge
 SIDE = struct.Struct("<I")
 SHAPE = struct.Struct("<II")  # height, width before the pixels that are handed over
 PICTURE, TABLE, PARQUET, PIXELS = range(4)
-TOO_MUCH = b"takes too much memory"
+TOO_MUCH = limits.TOO_MUCH.encode("ascii")
 
 
 def main() -> None:
     """Answer requests until stdin ends. A timer of processor time is set anew for each; its signal
     ends the process.
     """
-    for what, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_AS, MEMORY),
-    ):
-        hard = resource.getrlimit(what)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
-            resource.setrlimit(what, (most, most))
-        except (ValueError, OSError):  # a system without this limit: the others stay
-            continue
+    limits.limit_process()
     taken, out = sys.stdin.buffer, sys.stdout.fileno()
     os.write(out, READY)
     while head := taken.read(HEAD.size):
         kind, seconds, length = HEAD.unpack(head)
-        # Not the clock on the wall, which would blame a file for what else the machine does.
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+        limits.limit_time(seconds)
         try:
             answer = (_picture, _table, _parquet, _pixels)[kind](taken.read(length))
         except MemoryError:
             answer = TOO_MUCH
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        limits.limit_time(0)
         _write(out, SIZE.pack(len(answer)) + answer)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from sfumato.bases import COMPONENT_SETTINGS, component_folders, pipeline_class
 from sfumato.errors import SfumatoError
 
 DRAFT = "synthesis.json"
@@ -27,9 +28,8 @@ MODEL = (
     r"learned_embeds(-\d{3})?\.safetensors",
     r"model/model_index\.json",
     (
-        r"model/(unet|vae|text_encoder|tokenizer|scheduler|feature_extractor)/"
-        r"([\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|config\.json|scheduler_config\.json|tokenizer\.json|"
-        r"preprocessor_config\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt)"
+        rf"model/({'|'.join(component_folders())}|feature_extractor)/"
+        rf"([\w.-]+\.safetensors(\.index\.json)?|{'|'.join(map(re.escape, COMPONENT_SETTINGS))})"
     ),
 )
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
@@ -53,8 +53,8 @@ PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 @dataclass
 class Contents:
-    """What a source folder holds: relative paths in order, and, for images, how many of
-    each class.
+    """What a source folder holds: relative paths in order; for images, how many of each class; for
+    a model, the diffusers class that opens it.
     """
 
     kind: str
@@ -63,6 +63,7 @@ class Contents:
     metadata: str | None = None
     per_class: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[bytes]] = field(default_factory=dict)
+    pipeline: str = "StableDiffusionPipeline"
 
     @property
     def n(self) -> int:
@@ -278,6 +279,8 @@ def _check_model(folder: Path, found: Contents) -> None:
         raise SfumatoError(
             "model/ has no model_index.json, so diffusers cannot open it; save the pipeline again"
         )
+    if found.layout == "pipeline":
+        found.pipeline = pipeline_class(folder / "model") or found.pipeline
     for name in weights:
         check_safetensors(folder / name, name)
 

@@ -15,7 +15,7 @@ import torch
 
 from ..bases import made_contents, made_contents_of_files, weights_of_base
 from ..errors import LedgerFault, MachineError
-from ..methods import Adaptation
+from ..methods.adaptation import Adaptation
 from ..privacy.ledger.entries import Attempt
 from ..privacy.ledger.notes import Aggregated, CheckpointMade, Interval, Made, ModelMade
 from ..privacy.ledger.public import MOST

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import re
 import shutil
@@ -15,12 +14,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from ..bases import encode_images
 from ..compute import ranks
+from ..compute.allocator import keep_memory
+from ..compute.device import use_threads
 from ..errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, self_check
 from ..methods.inversion.controls import EXACT
 from ..privacy.clipping import equal_shares, per_group
+from ..privacy.files import lock
 from ..privacy.ledger.entries import Attempt, Charged, Released, Replayed
 from ..privacy.ledger.notes import CheckpointMade
 from ..privacy.plan import Plan
@@ -170,8 +171,8 @@ def train_run(
     """Encode, learn and save; `work` says what of an inversion is to be done now."""
     plan, performance, attempt = run.plan, prepared.performance, start.attempt
     key = run.key.for_attempt(start.salt)
-    if performance.threads:
-        torch.set_num_threads(performance.threads)
+    keep_memory()
+    use_threads(performance.threads)
     ranks.on_first_rank(run.require_charge)
     ranks.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
     data = open_latents(run.folder / "cache")
@@ -286,7 +287,7 @@ def _device_errors(state: State, plan: Plan) -> Iterator[None]:
 def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
     with open(run.folder / "cache.lock", "a+") as turn:
         # of shards that start together one encodes, and the others wait
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        lock(turn)
         if not (run.folder / "cache" / "done").exists():
             _write_cache(run.folder / "cache", prepared, records, on_stage)
 
@@ -305,7 +306,7 @@ def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
         cache,
         records.n,
         images,
-        lambda images: encode_images(prepared.base, images),
+        prepared.base.encode,
         np.where(records.usable, records.labels, -1),
         records.unit,
         order=records.reading_order,

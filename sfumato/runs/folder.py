@@ -16,8 +16,8 @@ from pathlib import Path
 
 import safetensors.torch
 
+from ..compute import device, ranks
 from ..compute import fingerprint as machine
-from ..compute import ranks
 from ..errors import LedgerFault, MachineError, SfumatoError
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group
@@ -156,9 +156,9 @@ class Run:
                 f"{folder} is not a run folder: make one with `sfumato adapt ... -o {folder}`"
             )
         try:
-            plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
-            options = json.loads((folder / "options.json").read_text())
-            known = json.loads((folder / "run.json").read_text())
+            plan = Plan.from_json(json.loads((folder / "plan.json").read_text("utf-8")))
+            options = json.loads((folder / "options.json").read_text("utf-8"))
+            known = json.loads((folder / "run.json").read_text("utf-8"))
             if not isinstance(options, dict) or not all(
                 isinstance(known[k], str) for k in ("id", "key_id", "ledger")
             ):
@@ -327,7 +327,7 @@ class Run:
             "engine": how["engine"],
             "micro_batch": how.get("micro_batch"),
             "strategies": self.options.get("strategies"),
-            "threads": machine.threads(how.get("threads")),
+            "threads": device.threads(how.get("threads")),
             "world_size": ranks.world_size(),
             "machines": ranks.machines(),
             **machine.numerics(),

@@ -8,31 +8,33 @@ import hashlib
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..bases import Base, encode_images, load_base, read_embeds
+from ..bases import Base, load_base, read_embeds
 from ..compute import ranks
+from ..compute.device import use_threads
+from ..compute.memory import peak_bytes
 from ..errors import Interrupted, SfumatoError
-from ..gradients import peak_bytes
+from ..methods import PublicAnswers
 from ..methods.inversion import aggregate, controls, store
 from ..methods.inversion.advisor import Forecast, forecast
 from ..methods.inversion.batch import Chunk, InversionRecipe, Inverter, chunks
 from ..methods.inversion.controls import PUBLIC_KEY
 from ..methods.inversion.geometry import from_public, start_anchor, whole_space
-from ..methods.inversion.method import PUBLIC_DIMENSIONS
+from ..methods.inversion.method import PUBLIC_DIMENSIONS, Inversion
 from ..methods.prompts import TOKEN, choose_prompts
+from ..options import Prompting, Sampling
 from ..privacy.ledger.notes import Aggregated
 from ..privacy.mechanisms.mean import STEP
 from ..privacy.random.keys import RunKey
 from ..privacy.random.sampling import poisson
 from ..releases import MOST_PICTURES
 from ..synthesis.dataset import class_of_each, shard_indices
-from ..synthesis.sampler import Sampling
 from ..training import LatentData, build_latents
 from .folder import Run
 from .looks import record_look
@@ -219,8 +221,7 @@ def check_isolation(prepared: Prepared, on_stage) -> None:
     they are, on this machine.
     """
     on_stage("checking on made-up pictures that no image moves another")
-    if prepared.performance.threads:
-        torch.set_num_threads(prepared.performance.threads)  # kernels may differ with their number
+    use_threads(prepared.performance.threads)  # kernels may differ with their number
     if not prepared.adaptation.inversion.inverter.self_check(prepared.performance.micro_batch):
         raise SfumatoError(
             "on this machine an image's embedding depends on which others are inverted with it, so"
@@ -292,50 +293,34 @@ def _timed(inverter: Inverter, rows: int, steps: int) -> float:
     return time.perf_counter() - started
 
 
-def with_public_style(preparing: Mapping, public, classes: tuple[str, ...]) -> dict:
-    """`prepare`'s options with a geometry learned from public images (a RecordSet; its classes are
-    kinds of style).
-    """
-    said, options = dict(preparing), dict(preparing.get("method_options") or {})
-    if options.get("subspace", "public") != "public" or options.get("aggregate", "clip") != "clip":
+def public_answers(
+    method: Inversion, base: str, prompting: Prompting, seed: int, public, classes: tuple[str, ...]
+) -> PublicAnswers:
+    """A geometry learned from public images (a RecordSet; its classes are kinds of style)."""
+    if method.subspace not in (None, "public") or method.aggregate != "clip":
         raise SfumatoError("--public-data is for --subspace public: leave one of the two out")
     if not public.usable.any():
         raise SfumatoError("--public-data holds no usable image")
-    base = load_base(said.get("base", "glyphs"))
+    opened = load_base(base)
+    init = dict.fromkeys(classes, prompting.initializer) if prompting.initializer else None
     prompts = choose_prompts(
-        base,
+        opened,
         classes,
-        prompt=said.get("prompt"),
-        init=(
-            dict.fromkeys(classes, said["initializer"])
-            if said.get("initializer")
-            else said.get("init")
-        ),
+        prompt=prompting.prompt,
+        init=init or prompting.init,
         embedder=True,
-        placeholder=said.get("placeholder") or TOKEN,
+        placeholder=prompting.placeholder or TOKEN,
     )
     if len(set(prompts.initializers)) > 1:
         raise SfumatoError(
             "--subspace public has one anchor for all classes: use --subspace vocabulary with class"
             " tokens"
         )
-    vectors = options.get("num_vectors", 1)
-    recipe = InversionRecipe(
-        **{
-            k: options[f"inversion_{k}"]
-            for k in ("steps", "draws")
-            if options.get(f"inversion_{k}") is not None
-        }
-    )
-    found, kind = public_embeddings(
-        base, public, prompts, vectors, recipe, seed=said.get("seed", 0)
-    )
-    width = found.shape[1]
-    size = options.pop("dimensions", None) or min(vectors * PUBLIC_DIMENSIONS, width)
-    geometry = from_public(
-        found, kind, len(classes), size, vectors, radius=options.pop("radius", None)
-    )
-    return said | {"method_options": options | {"subspace": "public"}, "start": geometry.tensors()}
+    vectors = method.num_vectors
+    found, kind = public_embeddings(opened, public, prompts, vectors, method.recipe(), seed=seed)
+    size = method.dimensions or min(vectors * PUBLIC_DIMENSIONS, found.shape[1])
+    geometry = from_public(found, kind, len(classes), size, vectors, radius=method.radius)
+    return PublicAnswers(geometry.tensors())
 
 
 def public_embeddings(
@@ -368,7 +353,7 @@ def public_embeddings(
             Path(folder),
             len(use),
             lambda slots: public.load(use[slots], base.resolution),
-            lambda images: encode_images(base, images),
+            base.encode,
             np.zeros(len(use), np.int64),
             np.arange(len(use)),
         )

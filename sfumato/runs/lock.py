@@ -4,11 +4,11 @@ folder.
 
 from __future__ import annotations
 
-import fcntl
 import signal
 
 from ..compute import ranks
 from ..errors import SfumatoError
+from ..privacy.files import lock
 from .folder import Run
 
 
@@ -51,14 +51,14 @@ class one_writer:
     def _lock(self) -> None:
         # Whoever adds up must be alone: a shard that still works would write private files after
         # they were deleted.
-        wanted = {"active.lock": fcntl.LOCK_EX if self.shard is None else fcntl.LOCK_SH}
+        wanted = {"active.lock": self.shard is not None}  # name -> whether it is shared
         if self.shard is not None:
-            wanted[f"active-{self.shard[0]}-{self.shard[1]}.lock"] = fcntl.LOCK_EX
-        for name, how in wanted.items():
+            wanted[f"active-{self.shard[0]}-{self.shard[1]}.lock"] = False
+        for name, shared in wanted.items():
             self.handles.append(open(self.run.folder / name, "a+"))
             try:
-                fcntl.flock(self.handles[-1], how | fcntl.LOCK_NB)
-            except OSError as error:
+                lock(self.handles[-1], shared=shared, wait=False)
+            except BlockingIOError as error:
                 raise SfumatoError(
                     "another process is working in this run folder: wait for it"
                 ) from error

@@ -18,14 +18,14 @@ import torch
 
 from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted
 from ..errors import MachineError, ModelError, SfumatoError
-from ..methods import TOKEN_METHODS
+from ..methods import METHODS
 from ..methods.inversion.controls import public_tokens
+from ..options import Sampling
 from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..releases import CertificateFacts, prices_of, try_certificate, try_files
 from ..synthesis.dataset import write_dataset
-from ..synthesis.sampler import Sampling
 from ..training import KEEP, write_file
 from .folder import PRICES, Run
 from .inversion import Drawing, report_controls
@@ -123,7 +123,7 @@ def _try_model(run: Run, prepared: Prepared, images: int) -> None:
         base = open_adapted(folder / "model", lambda: original_base(plan))
         _try_sampler(base, prepared, folder / "images")
         try_files(folder / "images", "images")
-        if plan.method in TOKEN_METHODS and prepared.adaptation.inversion is not None:
+        if METHODS[plan.method].learns_tokens and prepared.adaptation.inversion is not None:
             report_controls(
                 prepared,
                 folder / "model",
@@ -150,7 +150,7 @@ def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
     scheduler does in 50 steps.
     """
     plan, last = prepared.plan, None
-    own = Sampling(scheduler=type(base.scheduler).__name__, steps=50)
+    own = Sampling(scheduler=base.own_sampler, steps=50)
     for sampling in (Sampling(), own):
         try:
             write_dataset(

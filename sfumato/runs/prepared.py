@@ -4,7 +4,6 @@ again from the run's own files.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,11 +11,13 @@ import numpy as np
 import torch
 
 from ..bases import Base, load_base
+from ..compute.device import precision, seeded
 from ..errors import ModelError
-from ..methods import METHODS, Adaptation, Prompts
+from ..methods import METHODS, Given, Prompts
+from ..methods.adaptation import Adaptation
+from ..options import Performance, Recipe
 from ..privacy.ledger.public import PublicInput
 from ..privacy.plan import Plan
-from ..training import Performance, Recipe
 
 
 @dataclass(frozen=True)
@@ -68,28 +69,14 @@ def rebuild(
         tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"])
     )
     with seeded(options["seed"]):
-        adaptation = METHODS[plan.method](
-            base,
-            prompts,
-            precision={"bfloat16": torch.bfloat16, "float32": torch.float32}[performance.precision],
-            **options["method_options"],
-            **({"selected": selected} if selected else {}),
-            **({"start": start} if start else {}),
-        )
+        own = dict(options["method_options"])
+        # public images' choice stands with the method's options, a probe's in the ledger
+        selected = own.pop("selected", None) or selected or None
+        given = Given(prompts, precision(performance.precision), start or None, selected)
+        adaptation = METHODS[plan.method](**own).apply(base, given)
     return Prepared(
         base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {})
     )
-
-
-@contextlib.contextmanager
-def seeded(seed: int):
-    """torch's global generator under the public seed, and as the caller had it afterwards.
-
-    The seed decides how adapters start, never a draw that protects anyone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:

@@ -12,19 +12,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..bases import Base, embed_prompts, encode_images, load_base
+from ..bases import Base, load_base
 from ..compute import ranks
+from ..compute.device import precision as precision_of
 from ..errors import SfumatoError
 from ..gradients.scores import gradient_squares
-from ..methods import METHODS, Prompts
+from ..methods import Given, Method, Prompts, PublicAnswers, Saliency
+from ..methods.low_rank import LowRank
 from ..methods.prompts import choose_prompts
 from ..methods.starting import right_vectors
+from ..options import Prompting, Recipe
 from ..privacy.ledger.entries import Probed
 from ..privacy.mechanisms.votes import STEP, Probe
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_scores
 from ..privacy.random.sampling import poisson
-from ..training import Batch, LatentData, Recipe, UnitBatch, build_latents, denoising_losses
+from ..training import Batch, LatentData, UnitBatch, build_latents, denoising_losses
 from ..training.dummy import made_up_batch
 from .folder import Run
 from .prepared import Prepared, original_base, rebuild
@@ -47,7 +50,15 @@ def choose_matrices(
     units = units[ranks.rank() :: ranks.world_size()]
     recipe = prepared.recipe
     batch = UnitBatch(
-        data, units, key, STEP, attempt, probe.noise_draws, recipe.time_bias, recipe.caption_dropout
+        data,
+        units,
+        key,
+        STEP,
+        attempt,
+        probe.noise_draws,
+        recipe.time_bias,
+        recipe.caption_dropout,
+        prepared.base.times,
     )
     # As many rows in one pass as a step of training has.
     micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // probe.noise_draws)
@@ -120,9 +131,7 @@ def looking_at(prepared: Prepared) -> tuple:
             words["initializers"] or [""] * len(words["prompts"]),
         )
     ]
-    precision = {"bfloat16": torch.bfloat16, "float32": torch.float32}[
-        prepared.performance.precision
-    ]
+    precision = precision_of(prepared.performance.precision)
     return plain_losses(base, prompts, precision), weights, base.denoiser
 
 
@@ -130,7 +139,7 @@ def plain_losses(base: Base, prompts: Sequence[str], precision: torch.dtype):
     """The base's own training objective with fixed prompts, one per label; -1 is the empty
     prompt.
     """
-    table = torch.cat([embed_prompts(base, list(prompts)), embed_prompts(base, [""])])
+    table = torch.cat([base.condition(list(prompts)), base.condition([""])])
     return denoising_losses(base, lambda label: table[label], precision)
 
 
@@ -206,10 +215,12 @@ def look_at_public(
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(
             Path(folder), len(use), lambda slots: records.load(use[slots], base.resolution),
-            lambda images: encode_images(base, images), records.labels[use], np.arange(len(use)),
+            base.encode, records.labels[use], np.arange(len(use)),
         )  # fmt: skip
         for begin in range(0, len(use), 64):
-            part = public_batch(data, np.arange(begin, min(begin + 64, len(use))), draws, g)
+            part = public_batch(
+                data, np.arange(begin, min(begin + 64, len(use))), draws, base.times, g
+            )
             squares.extend(gradient_squares(base.denoiser, weights, losses, part, draws=draws))
             for p in weights.values():
                 p.requires_grad_(True)
@@ -220,13 +231,15 @@ def look_at_public(
     return PublicLook(torch.cat(squares), {n: t / len(use) for n, t in totals.items()})
 
 
-def public_batch(data: LatentData, slots: np.ndarray, draws: int, g: torch.Generator) -> Batch:
+def public_batch(
+    data: LatentData, slots: np.ndarray, draws: int, times: int, g: torch.Generator
+) -> Batch:
     """`draws` draws of each image from a public generator, diffusion times as in training's default
     recipe.
     """
     shape = (len(slots), draws, *data.latent_shape)
     label = torch.from_numpy(data.label[slots])[:, None].expand(-1, draws)
-    time = 1000 * torch.rand(shape[:2], generator=g) ** (1 / Recipe().time_bias)
+    time = times * torch.rand(shape[:2], generator=g) ** (1 / Recipe().time_bias)
     mean, std = (
         torch.from_numpy(np.asarray(a[slots], np.float32))[:, None].expand(shape)
         for a in (data.mean, data.std)
@@ -237,34 +250,33 @@ def public_batch(data: LatentData, slots: np.ndarray, draws: int, g: torch.Gener
         label,
         torch.randn(shape, generator=g),
         torch.randn(shape, generator=g),
-        time.long().clamp(max=999),
+        time.long().clamp(max=times - 1),
         torch.zeros(shape[:2], dtype=torch.bool),
         torch.ones(shape[:2]),
     )
 
 
-def with_public(preparing: Mapping, public) -> dict:
-    """`prepare`'s options, completed by what a RecordSet of public images says: the choice of
-    matrices, or how adapters start.
-    """
-    said = dict(preparing)
-    method, options = said.get("method", "attention"), dict(said.get("method_options") or {})
-    choosing, starting = options.get("choose") == "public", options.get("adapter_init") == "public"
+def public_answers(
+    method: Method, base: str, prompting: Prompting, seed: int, public
+) -> PublicAnswers:
+    """What public images say: the choice of matrices, or how adapters start. Nothing is charged."""
+    choosing = isinstance(method, Saliency) and method.choose == "public"
+    starting = isinstance(method, LowRank) and method.adapter_init == "public"
     if not choosing and not starting:
         raise SfumatoError(
             "--public-data is for --choose public and for --adapter-init public: add one, or leave"
             " it out"
         )
-    base = said.get("base", "glyphs")
-    plain = {"choose": "private"} if choosing else {}
+    plain: dict = {"choose": "private"} if choosing else {}
     plain |= {"adapter_init": "gaussian"} if starting else {}
-    draft = METHODS[method](load_base(base), Prompts(("",)), **options | plain)
+    # the draft changes its base: the pictures are looked at with another
+    given = Given(Prompts(("",)), torch.bfloat16)
+    draft = replace(method, **plain).apply(load_base(base), given)
     if not public.usable.any():
         raise SfumatoError("--public-data holds no usable image")
     matrices = [m for members in draft.groups.values() for m in members] or list(draft.targets)
-    look = look_at_public(
-        load_base(base), public, matrices, prompt=said.get("prompt"), seed=said.get("seed", 0)
-    )
+    look = look_at_public(load_base(base), public, matrices, prompt=prompting.prompt, seed=seed)
+    selected = scores = None
     if choosing:
         if draft.probe is None:
             raise SfumatoError(
@@ -273,8 +285,7 @@ def with_public(preparing: Mapping, public) -> dict:
         total = draft.probe.unit_scores(
             by_group(look.squares, look.sizes, draft.groups, draft.probe)
         ).sum(0)
-        options["selected"] = list(draft.probe.best(total.tolist()))
-        said["scores"] = [float(value) * draft.probe.grid for value in total]
-    if starting:
-        said["start"] = {name: right_vectors(g, draft.rank) for name, g in look.gradients.items()}
-    return said | {"method_options": options}
+        selected = list(draft.probe.best(total.tolist()))
+        scores = [float(value) * draft.probe.grid for value in total]
+    start = {n: right_vectors(g, draft.rank) for n, g in look.gradients.items()} if starting else {}
+    return PublicAnswers(start, selected, scores)

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..bases import Base, make_scheduler
+from ..bases import Base
 from ..errors import MachineError, SfumatoError
-from .sampler import Sampling, image_seed, pictures
+from ..options import Sampling
+from .sampler import image_seed, pictures
 
 PARQUET_ROWS = 50_000
 
@@ -70,8 +71,8 @@ def write_dataset(
     uniform, declared or noisy-histogram. `seal(folder, settings)` puts the certificate beside the
     pictures before the folder appears.
     """
-    check_request(out, n, shares, form, shard, sampling)
-    make_scheduler(base, sampling.scheduler)
+    check_request(out, n, shares, form, shard)
+    base.sampler(sampling.scheduler, sampling.steps)
     labels = class_of_each(n, shares)
     indices = shard_indices(n, shard)
     folders = folder_names(classes)
@@ -125,7 +126,6 @@ def check_request(
     shares: Sequence[float],
     form: str,
     shard: tuple[int, int],
-    sampling: Sampling,
 ) -> None:
     """SfumatoError for a request that cannot be met, before anything is written down or
     computed.
@@ -135,8 +135,6 @@ def check_request(
     class_of_each(1, shares)
     if form not in ("imagefolder", "parquet"):
         raise SfumatoError(f"--form {form}: choose imagefolder or parquet")
-    if sampling.steps < 1 or sampling.batch < 1:
-        raise SfumatoError("--steps and --batch must be at least 1")
     if not len(shard_indices(n, shard)):
         raise SfumatoError(
             f"--shard {shard[0]}/{shard[1]} of {n} pictures is empty: ask for fewer shards"

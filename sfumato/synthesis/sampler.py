@@ -8,34 +8,21 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..bases import Base, decode_latents, embed_prompts, make_denoiser, make_scheduler
+from ..bases import Base
+from ..compute.allocator import keep_memory
+from ..compute.device import threads as threads_now
+from ..compute.device import use_threads
 from ..errors import SfumatoError
+from ..options import Sampling
 
 # Pictures that are computed together. On a small denoiser two pieces on one core each are faster
 # than one piece on two cores, because no layer waits for the slower core; below about this size
 # Python takes a share of the time.
 PIECE = 256
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Public settings of synthesis. scheduler: any diffusers scheduler's class name. guidance_scale
-    1 means none.
-
-    eta-like randomness belongs to the scheduler; every random number of image i comes from
-    hash(seed, i). `batch` pictures are in work at a time, in pieces of at most `PIECE`.
-    """
-
-    scheduler: str = "DPMSolverMultistepScheduler"
-    steps: int = 10
-    guidance_scale: float = 1.0
-    seed: int = 0
-    batch: int = 512
 
 
 def image_seed(seed: int, index: int) -> int:
@@ -59,15 +46,16 @@ def pictures(
     which others share its piece (up to the rounding of batched kernels), nor on the number of
     workers. Raises SfumatoError where pictures are not finite.
     """
+    keep_memory()
     size = min(sampling.batch, PIECE)
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
-    threads = torch.get_num_threads()
+    threads = threads_now()
     workers = max(1, min(sampling.batch // size, threads, len(pieces)))
     sampler = Sampler(base, prompts, sampling)
     # A worker sets the number of threads for itself, but torch has settings that are common to all:
     # hence the end.
     pool = ThreadPoolExecutor(
-        workers, "sampler", initializer=torch.set_num_threads, initargs=(threads // workers,)
+        workers, "sampler", initializer=use_threads, initargs=(threads // workers,)
     )
     running: deque[tuple[np.ndarray, Future]] = deque()
     try:
@@ -81,7 +69,7 @@ def pictures(
     finally:
         sampler.stopped.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        use_threads(threads)
 
 
 class Sampler:
@@ -89,10 +77,10 @@ class Sampler:
 
     def __init__(self, base: Base, prompts: Sequence[str], sampling: Sampling):
         self.base, self.sampling = base, sampling
-        self.denoise = make_denoiser(base)
+        self.denoise = base.make_denoise()
         with torch.no_grad():
             # the empty prompt, for guidance, comes last
-            self.text = embed_prompts(base, [*prompts, ""])
+            self.text = base.condition([*prompts, ""])
         self.stopped = threading.Event()
 
     @torch.no_grad()
@@ -101,12 +89,7 @@ class Sampler:
         threads may call it.
         """
         base, sampling = self.base, self.sampling
-        scheduler = make_scheduler(base, sampling.scheduler)
-        scheduler.set_timesteps(sampling.steps)
-        if "Ancestral" in sampling.scheduler:
-            # Cosine schedules begin at sigma 20,000: in single precision the first ancestral step
-            # is the root of a negative.
-            scheduler.sigmas = scheduler.sigmas.double()
+        scheduler = base.sampler(sampling.scheduler, sampling.steps)
         generators = [
             torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices
         ]
@@ -141,4 +124,4 @@ class Sampler:
                 f"{sampling.scheduler} with {sampling.steps} steps gives pictures that are not"
                 " finite on this base: take more steps or another --scheduler"
             )
-        return decode_latents(base, latents)
+        return base.decode(latents)

@@ -7,15 +7,12 @@ from .control import train_without_privacy
 from .data import LatentData, UnitBatch, build_latents, open_latents
 from .loop import Progress, require_grid, train
 from .objective import Batch, denoising_losses
-from .recipe import Performance, Recipe
 
 __all__ = [
     "KEEP",
     "Batch",
     "LatentData",
-    "Performance",
     "Progress",
-    "Recipe",
     "State",
     "UnitBatch",
     "build_latents",

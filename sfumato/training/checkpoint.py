@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load, save
 
 from ..errors import MachineError, SfumatoError
-from .recipe import Recipe
+from ..options import Recipe
+from ..privacy.files import sync_folder
 
 KEEP = 2
 
@@ -118,7 +119,7 @@ def latest_checkpoint(folder: Path) -> tuple[dict, dict[str, torch.Tensor]] | No
     if not files:
         return None
     try:
-        facts = json.loads(files[-1].read_text())
+        facts = json.loads(files[-1].read_text("utf-8"))
         blob = files[-1].with_suffix(".safetensors").read_bytes()
         whole = len(blob) == facts["bytes"] and hashlib.sha256(blob).hexdigest() == facts["sha256"]
     except (OSError, ValueError, KeyError) as error:
@@ -147,8 +148,4 @@ def write_file(path: Path, content: bytes) -> None:
         raise MachineError(
             f"cannot write {path.name}: {error.strerror}; free some space or choose another disk"
         ) from error
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

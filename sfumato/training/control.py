@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..options import Recipe
 from .checkpoint import State
 from .data import LatentData
 from .objective import Batch
-from .recipe import Recipe
 
 
 def train_without_privacy(
@@ -39,7 +39,15 @@ def train_without_privacy(
             for name, p in adaptation.trainable.items()
         }
         for start in range(0, batch, micro_batch):
-            part = _draw(data, units[start : start + micro_batch], draws, recipe, rng, g)
+            part = _draw(
+                data,
+                units[start : start + micro_batch],
+                draws,
+                adaptation.base.times,
+                recipe,
+                rng,
+                g,
+            )
             with torch.enable_grad():
                 loss = adaptation.row_losses(part).sum() / (batch * draws)
                 found = torch.autograd.grad(
@@ -58,7 +66,9 @@ def train_without_privacy(
         state.update_average(recipe.ema_decay)
 
 
-def _draw(data: LatentData, units, draws: int, recipe: Recipe, rng, g: torch.Generator) -> Batch:
+def _draw(
+    data: LatentData, units, draws: int, times: int, recipe: Recipe, rng, g: torch.Generator
+) -> Batch:
     owned = (data.first[units + 1] - data.first[units])[:, None]
     image = data.order[
         data.first[units][:, None] + (rng.random((len(units), draws)) * owned).astype(np.int64)
@@ -72,7 +82,9 @@ def _draw(data: LatentData, units, draws: int, recipe: Recipe, rng, g: torch.Gen
         label=torch.from_numpy(np.maximum(label, 0)),
         latent_noise=torch.randn(shape, generator=g),
         noise=torch.randn(shape, generator=g),
-        time=torch.from_numpy((1000 * u ** (1 / recipe.time_bias)).astype(np.int64).clip(0, 999)),
+        time=torch.from_numpy(
+            (times * u ** (1 / recipe.time_bias)).astype(np.int64).clip(0, times - 1)
+        ),
         drop=torch.from_numpy(rng.random((len(units), draws)) < recipe.caption_dropout),
         weight=torch.from_numpy((label >= 0).astype(np.float32)),
     )

@@ -135,7 +135,7 @@ class UnitBatch:
     draws: int
     time_bias: float
     caption_dropout: float
-    train_times: int = 1000
+    times: int
 
     def __len__(self) -> int:
         return len(self.units)
@@ -156,9 +156,7 @@ class UnitBatch:
         image = self.data.order[place]
         # Times are stratified over the K draws of one unit: their joint law depends on nobody else.
         u = (np.arange(k) + uniform[:, :1]) / k
-        time = np.minimum(
-            (self.train_times * u ** (1 / self.time_bias)).astype(np.int64), self.train_times - 1
-        )
+        time = np.minimum((self.times * u ** (1 / self.time_bias)).astype(np.int64), self.times - 1)
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
         return Batch(

@@ -22,7 +22,7 @@ def made_up_batch(prepared, units: int, seed: int = 0) -> Batch:
         .contiguous(),
         latent_noise=torch.randn(shape, generator=g),
         noise=torch.randn(shape, generator=g),
-        time=torch.randint(0, 1000, (units, k), generator=g),
+        time=torch.randint(0, prepared.base.times, (units, k), generator=g),
         drop=torch.zeros(units, k, dtype=torch.bool),
         weight=torch.ones(units, k),
     )

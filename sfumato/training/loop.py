@@ -12,13 +12,13 @@ import torch
 from ..compute import ranks
 from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
+from ..options import Performance, Recipe
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import add_integer_noise
 from ..privacy.random.sampling import poisson
 from .checkpoint import State
 from .data import LatentData, UnitBatch
-from .recipe import Performance, Recipe
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def train(
                 plan.noise_draws,
                 recipe.time_bias,
                 recipe.caption_dropout,
+                adaptation.base.times,
             )
             sums, _ = engine.clipped_sum(
                 adaptation.row_losses,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..bases import Base
+from ..compute.device import mixed_precision
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def denoising_losses(
         noise, time = batch.noise.flatten(0, 1), batch.time.flatten()
         noisy, target = base.corrupt(latent, noise, time)
         label = torch.where(batch.drop, -1, batch.label).flatten()
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        with mixed_precision(precision, noisy):
             predicted = base.predict(noisy, time, prompt_embeddings(label))
         return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
 

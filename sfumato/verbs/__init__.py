@@ -1,12 +1,37 @@
-"""What a person does with sfumato: a page for each verb."""
+"""What a person does with sfumato: a page for each verb.
+
+A page is loaded when its verb is asked for: whoever looks into a folder or verifies a release does
+not wait for torch.
+"""
 
 from __future__ import annotations
 
-from .adapt import adapt
-from .listings import bases, methods
-from .plan import PlanReport, inspect, plan
-from .release import release, verify
-from .synthesize import export, synthesize
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .adapt import adapt, resume
+    from .inspect import inspect
+    from .listings import bases, methods
+    from .plan import PlanReport, plan
+    from .release import release, verify
+    from .synthesize import export, synthesize
+
+_PAGES = {
+    "PlanReport": "plan",
+    "adapt": "adapt",
+    "bases": "listings",
+    "export": "synthesize",
+    "inspect": "inspect",
+    "methods": "listings",
+    "plan": "plan",
+    "release": "release",
+    "resume": "adapt",
+    "synthesize": "synthesize",
+    "verify": "release",
+}
 
 __all__ = [
     "PlanReport",
@@ -17,6 +42,26 @@ __all__ = [
     "methods",
     "plan",
     "release",
+    "resume",
     "synthesize",
     "verify",
 ]
+
+
+class _Pages(ModuleType):
+    """This package: `verbs.plan` is the verb, also where its page of the same name was loaded
+    first.
+    """
+
+    def __getattr__(self, name: str):
+        if name not in _PAGES:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{self.__name__}.{_PAGES[name]}"), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and name in _PAGES:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Pages

@@ -1,13 +1,15 @@
-"""`adapt`: a public base learns from private images, under the plan's budget."""
+"""`adapt` and `resume`: a public base learns from private images, under the plan's budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
+from ..methods import METHODS, Method
+from ..options import Execution, Reading, declared, gather, takes
 from ..planning.estimate import fit_to_memory
 from ..planning.inputs import (
     Source,
@@ -16,9 +18,9 @@ from ..planning.inputs import (
     prepare_as_asked,
     records_of,
     require_inversion,
-    split,
     unlabelled_if_flat,
 )
+from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..releases import CertificateFacts
@@ -30,99 +32,208 @@ from ..runs.inversion import Work
 from ..runs.lock import one_writer
 from ..runs.prepared import rebuild
 from ..training import Progress
+from .keywords import AdaptOptions, ResumeOptions
+
+OF_A_RESUME: dict[str, Any] = {"reading": Reading, "execution": Execution}
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
+@takes(**GROUPS, method=tuple(METHODS.values()))
 def adapt(
-    path: Source,
+    images: Source,
     *,
     output: str | Path,
-    epsilon: float | None = None,
+    method: str | Method = "attention",
+    base: str = "glyphs",
+    public_data: Source | None = None,
+    seed: int = 0,
+    ledger: str | Path | None = None,
+    allow_file_system: bool = False,
     resume: bool = False,
+    new_attempt: bool = False,
+    progress: Callable[[Progress, Plan], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+    **options: Unpack[AdaptOptions],
+) -> Run:
+    """Adapt a public base to private images under differential privacy.
+
+    Everything private stays in `output`. On SIGTERM or Ctrl-C the run stops at a step boundary and
+    raises Interrupted; `resume` goes on.
+
+    Args:
+        images: The private images, as for `inspect`.
+        output: The run folder, a new one.
+        method: Name of a method (`methods()`), or its options, such as `Lora(rank=4)`.
+        base: A bundled base (`bases()`), or a folder in the diffusers format.
+        public_data: Images that need no protection, for `choose="public"`, `adapter_init="public"`
+            and `subspace="public"`.
+        seed: Public: how adapters start. It never reaches the noise.
+        ledger: The owner's ledger of all that was spent (default: $SFUMATO_LEDGER, or in the data
+            folder).
+        allow_file_system: Keep the ledger also on what is not known to be a local disk, which
+            certificates show.
+        resume: The same as the verb `resume`, which takes no option of a plan.
+        new_attempt: With `resume`: see there.
+        progress: Called after every step with where training stands, and the plan.
+        on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
+        options: Fields of the option classes, or whole objects; `epsilon` is required.
+
+    Returns:
+        The run; `run.plan` says what it cost.
+
+    Raises:
+        SfumatoError: Options that contradict each other, before anything is opened; data, bases,
+            ledgers and budgets that do not allow the run, before anything is charged.
+        Interrupted: It was stopped, or the device failed; nothing is lost.
+    """
+    if resume:
+        if own := _of_a_new_run(method, base, public_data, seed, options):
+            raise SfumatoError(
+                f"{own} does not go with --resume: the run keeps its own plan and options"
+            )
+        rest = cast(Any, options)
+        return _resume(
+            images, output, ledger, allow_file_system, new_attempt, progress, on_stage, rest
+        )
+    progress, on_stage = progress or _nothing, on_stage or _nothing
+    if new_attempt:
+        raise SfumatoError(
+            "--new-attempt goes with --resume: it continues a run with fresh, paid draws"
+        )
+    reading, execution, task = task_of(method, base, seed, **options)
+    if task.privacy.epsilon is None:
+        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+    require_inversion(task.method.name == "inversion", execution)
+    ranks.start(fingerprint.numerics)
+    records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    place = ledger or budget.default_path(Path(output))
+    # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
+    known = ranks.on_first_rank(
+        lambda: budget.standing(
+            budget.open_ledger(place, allow_file_system=allow_file_system),
+            records.fingerprints,
+            **records.marks,
+            unit=records.unit_column or "record",
+        )
+    )
+    # Slots in the order of keyed hashes: what a file is called decides nothing.
+    records = records.rearranged(known.order)
+    prepared = prepare_as_asked(records, on_terms(task, known), public_data, place)
+    for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
+        on_stage(f"note: {remark}")
+    prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
+    check_gradients(prepared, on_stage)
+
+    def facts_of(run: Run, records) -> CertificateFacts:
+        return certificate_facts(run, records, prepared.ancestors)
+
+    start = ranks.on_first_rank(
+        lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage)
+    )
+    run = ranks.on_first_rank(lambda: Run.open(output, place))
+    with one_writer(run, execution.shard):
+        return train_run(run, prepared, records, start, progress, on_stage, _work(execution))
+
+
+@takes(**OF_A_RESUME)
+def resume(
+    images: Source,
+    output: str | Path,
+    *,
     new_attempt: bool = False,
     ledger: str | Path | None = None,
     allow_file_system: bool = False,
-    shard: tuple[int, int] | None = None,
-    keep_inversions: bool = False,
-    controls: bool = False,
-    progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
-    on_stage: Callable[[str], None] = lambda stage: None,
-    **options: Any,
+    progress: Callable[[Progress, Plan], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+    **options: Unpack[ResumeOptions],
 ) -> Run:
-    """Adapt a public base to private images under differential privacy; everything private stays in
-    `output`.
+    """Continue the run in `output` from its last checkpoint.
 
-    With `resume`, continue the run in `output` from its last checkpoint: as a free replay of the
-    same random draws if data, code, versions and checkpoint are the same, otherwise refused;
-    `new_attempt` then pays for fresh draws from the plan's retry reserve (`retry_fraction`). On
-    SIGTERM or Ctrl-C the run stops at a step boundary and raises Interrupted. `ledger`: the owner's
-    ledger of all that was spent (default `sfumato.runs.budget.default_path`, or the run's own);
-    `allow_file_system`: also on what is not known to be a local disk, which certificates show. Of
-    an inversion: `shard` (i, k) inverts every k-th chunk and ends, the others follow with `resume`,
-    and a last `resume` without a shard adds up; `keep_inversions` leaves the private embeddings of
-    single images in the run folder, `controls` the exact mean and one image's embedding alone, as
-    tokens to compare with (`evaluate`). Both are PRIVATE and stay there. Other options as in
-    `sfumato.planning.prepare.prepare` and `records.load_records`.
+    A free replay of the same random draws if data, code, versions and checkpoint are the same;
+    otherwise it is refused. After shards of an inversion, the last call without a shard adds up.
+
+    Args:
+        images: The run's own private images.
+        output: The run folder.
+        new_attempt: Pay for fresh draws from the plan's retry reserve (`retry_fraction`).
+        ledger: Where the run's ledger is, if it was moved.
+        allow_file_system: As for `adapt`.
+        progress: As for `adapt`.
+        on_stage: As for `adapt`.
+        options: Fields of `Reading` and `Execution`, or whole objects.
+
+    Returns:
+        The run.
+
+    Raises:
+        SfumatoError: A finished run, other images, a replay that would not be the same.
+        Interrupted: It was stopped again.
     """
-    reading, preparing = split(options)
+    return _resume(
+        images, output, ledger, allow_file_system, new_attempt, progress, on_stage, options
+    )
+
+
+def _resume(
+    images: Source,
+    output: str | Path,
+    ledger: str | Path | None,
+    allow_file_system: bool,
+    new_attempt: bool,
+    progress: Callable[[Progress, Plan], None] | None,
+    on_stage: Callable[[str], None] | None,
+    options: Mapping[str, Any],
+) -> Run:
+    progress, on_stage = progress or _nothing, on_stage or _nothing
+    found = gather(OF_A_RESUME, options, ("new_attempt", "ledger"))
+    reading, execution = found["reading"], found["execution"]
     ranks.start(fingerprint.numerics)
-    work = Work(shard, keep_inversions, controls)
-    if resume:
-        if allow_file_system:
-            place = ledger or budget.ledger_of_run(output)
-            ranks.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
-        run = ranks.on_first_rank(lambda: Run.open(output, ledger))
-        if (run.folder / "model").exists():
-            raise SfumatoError(
-                f"{run.folder} is finished: synthesize from it, or adapt into a new folder"
-            )
-        require_inversion(run.plan.aggregation is not None, work)
-        reading = as_planned(
-            unlabelled_if_flat(path, reading, {"method": run.plan.method}), run.plan
+    if allow_file_system:
+        place = ledger or budget.ledger_of_run(output)
+        ranks.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
+    run = ranks.on_first_rank(lambda: Run.open(output, ledger))
+    if (run.folder / "model").exists():
+        raise SfumatoError(
+            f"{run.folder} is finished: synthesize from it, or adapt into a new folder"
         )
-        records = records_of(path, reading)
-        known = ranks.on_first_rank(
-            lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
-        )
-        records = records.rearranged(known.order)
-        with one_writer(run, shard):
-            # Inside, so that a probe recorded by the process before us is seen.
-            selected = ranks.on_first_rank(lambda: run.selected)
-            prepared = rebuild(run.plan, run.options, selected, run.start)
-            check_gradients(prepared, on_stage)
-            start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
-            return train_run(run, prepared, records, start, progress, on_stage, work)
-    else:
-        if epsilon is None:
-            raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
-        require_inversion(preparing.get("method") == "inversion", work)
-        records = records_of(path, unlabelled_if_flat(path, reading, preparing))
-        place = ledger or budget.default_path(Path(output))
-        # The ledger lies on the first rank's machine; an error while opening it must reach every
-        # rank.
-        known = ranks.on_first_rank(
-            lambda: budget.standing(
-                budget.open_ledger(place, allow_file_system=allow_file_system),
-                records.fingerprints,
-                **records.marks,
-                unit=records.unit_column or "record",
-            )
-        )
-        # Slots in the order of keyed hashes: what a file is called decides nothing.
-        records = records.rearranged(known.order)
-        prepared = prepare_as_asked(records, epsilon, on_terms(preparing, known), place)
-        for remark in ([known.remark] if known.remark else []) + list(
-            remarks_on(prepared, records)
-        ):
-            on_stage(f"note: {remark}")
-        prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
+    require_inversion(run.plan.aggregation is not None, execution)
+    reading = unlabelled_if_flat(images, reading, METHODS[run.plan.method])
+    records = records_of(images, as_planned(reading, run.plan))
+    known = ranks.on_first_rank(
+        lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
+    )
+    records = records.rearranged(known.order)
+    with one_writer(run, execution.shard):
+        # Inside, so that a probe recorded by the process before us is seen.
+        selected = ranks.on_first_rank(lambda: run.selected)
+        prepared = rebuild(run.plan, run.options, selected, run.start)
         check_gradients(prepared, on_stage)
+        start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
+        return train_run(run, prepared, records, start, progress, on_stage, _work(execution))
 
-        def facts_of(run: Run, records) -> CertificateFacts:
-            return certificate_facts(run, records, prepared.ancestors)
 
-        start = ranks.on_first_rank(
-            lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage)
-        )
-        run = ranks.on_first_rank(lambda: Run.open(output, place))
-        with one_writer(run, shard):
-            return train_run(run, prepared, records, start, progress, on_stage, work)
+def _work(execution: Execution) -> Work:
+    return Work(execution.shard, execution.keep_inversions, execution.controls)
+
+
+def _of_a_new_run(
+    method: str | Method,
+    base: str,
+    public_data: Source | None,
+    seed: int,
+    options: Mapping[str, Any],
+) -> str | None:
+    """The flag of an option that only a new run takes, if one was given."""
+    said = {
+        "method": method != "attention",
+        "base": base != "glyphs",
+        "public_data": public_data is not None,
+        "seed": seed != 0,
+    }
+    own = {one.name for kind in OF_A_RESUME.values() for one in declared(kind)}
+    rest = [n for n, v in options.items() if n not in own | set(OF_A_RESUME) and v is not None]
+    found = [*(name for name, given in said.items() if given), *rest]
+    return "--" + found[0].replace("_", "-") if found else None

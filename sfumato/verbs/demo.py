@@ -4,21 +4,21 @@ out.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import verbs
-from ..bases import load_base
+from ..bases import base_info
+from ..compute.memory import peak_resident
 from ..errors import SfumatoError
 from ..evaluation import train_classifier
+from ..options import Recipe, Sampling
 from ..privacy.plan import Plan
 from ..records import bundled_digits
 from ..runs.looks import record_look
-from ..synthesis.dataset import Sampling
-from ..training import Progress, Recipe
+from ..training import Progress
 from .evaluate import draw, images_of, non_private_base, public_base
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -125,7 +125,7 @@ def run_demo(
             *([private] if controls else []),
             rows=("synthetic", "public_only"),
         )
-        resolution = load_base(base).resolution
+        resolution = base_info(base).resolution
         test_images, test_labels = test.images(range(test.n), resolution), test.labels
 
         def accuracy(images, labels) -> float:
@@ -155,6 +155,6 @@ def run_demo(
         "delta": run.plan.delta,
         "accuracy": scores,
         "seconds": round(time.monotonic() - started, 1),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": round(peak_resident() / 2**20),
         "release": str(folder),
     }

@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import Base, add_placeholders, encode_images, load_base, open_adapted, read_embeds
+from ..bases import Base, base_info, open_adapted, read_embeds
 from ..errors import DataError, SfumatoError
 from ..evaluation import (
     Comparison,
@@ -28,17 +28,18 @@ from ..evaluation import (
     utility,
 )
 from ..evaluation.page import as_text, few, page
-from ..methods import TOKEN_METHODS
+from ..methods import METHODS
 from ..methods.inversion.controls import cosine
+from ..options import Judging, Sampling, gather, takes
 from ..records import RecordSet, is_flat, load_records
 from ..runs.attempts import frozen_contents, note_weights
 from ..runs.folder import Run
 from ..runs.looks import record_look, record_public
 from ..runs.prepared import original_base, rebuild
-from ..synthesis.dataset import Sampling, class_of_each, pictures
+from ..synthesis.dataset import class_of_each, pictures
 from ..training import State, open_latents, train_without_privacy, write_file
+from .keywords import EvaluateOptions
 
-CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
 # rows that are functions of private images, whatever they are tested on
 EXACT = ("one_image", "non_private", "real")
 ROWS = ("synthetic", "public_only", "noise_only", "one_image", "non_private", "real")
@@ -66,6 +67,7 @@ class Evaluation:
     cosines: dict[str, float] = field(default_factory=dict)
 
 
+@takes(judging=Judging)
 def evaluate(
     run: Run | str | Path,
     release: str | Path,
@@ -74,36 +76,44 @@ def evaluate(
     train: str | Path | RecordSet | None = None,
     rows: Sequence[str] = ("synthetic", "public_only"),
     beside: Sequence[Run | str | Path] = (),
-    classifiers: Sequence[str] = CLASSIFIERS,
-    seeds: int | Sequence[int] = 3,
-    steps: int | None = None,
-    public_images: int | None = None,
-    distances: bool = True,
     public_test: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
+    **options: Unpack[EvaluateOptions],
 ) -> Evaluation:
     """Every classifier on every row, with mean and spread over seeds; selection on held-out
     synthetic pictures only.
 
-    rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot), "non_private"
-    (same recipe, no clipping, no noise; needs the run's cache) and "real" (needs `train`, the
-    private images themselves). After an inversion also "noise_only" and "one_image"; its exact rows
-    need `adapt` with `controls`. With one class there is nothing to classify: distances only, in
-    the latents of the base's autoencoder. seeds: of the classifiers, or how many of them (0, 1,
-    ...). beside: other runs on the same images and base, a row each, drawn with the same sampler
-    and seeds: DP-SGD on one embedding (`adapt` with method "embedding") beside an inversion, say.
-    Each was charged to the ledger as a run of its own. Exact figures are a look: a row of the
-    ledger, written before the first of them is computed, which every later certificate of a run on
-    these images (the run's and the test's) counts. `public_test`: the test images are public, so
-    that only rows that are functions of private images are a look; a PUBLIC row, so that no run is
-    charged for them later; DataError where the ledger knows one of them as private. Writes
+    Exact figures are a look: a row of the ledger, written before the first of them is computed,
+    which every later certificate of a run on these images (the run's and the test's) counts. Writes
     `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the
-    release.
+    release. With one class there is nothing to classify: distances only, in the latents of the
+    base's autoencoder.
+
+    Args:
+        run: A finished run, or its folder.
+        release: A folder of `synthesize`.
+        test: Held-out real images, not part of the private set.
+        train: The private images themselves, for the row "real".
+        rows: "synthetic" (the release), "public_only" (the base as it came, zero-shot),
+            "non_private" (same recipe, no clipping, no noise; needs the run's cache) and "real".
+            After an inversion also "noise_only" and "one_image"; its exact rows need `adapt` with
+            `controls`.
+        beside: Other runs on the same images and base, a row each, drawn with the same sampler and
+            seeds. Each was charged to the ledger as a run of its own.
+        public_test: The test images are public, so that only rows that are functions of private
+            images are a look; a PUBLIC row, so that no run is charged for them later.
+        on_stage: Called with a line for every row that begins.
+        options: Fields of `Judging`, or one as `judging`.
+
+    Returns:
+        Accuracies, distances, cosines. PRIVATE.
+
+    Raises:
+        SfumatoError: Rows that there are not, or that need what is missing.
+        DataError: `public_test` with an image that the ledger knows as private.
     """
+    how = gather({"judging": Judging}, options)["judging"]
     run = run if isinstance(run, Run) else Run.open(run)
-    seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not seeds:
-        raise SfumatoError("--seeds 0: at least one classifier is needed")
     for row in rows:
         if row not in ROWS:
             raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")
@@ -112,10 +122,12 @@ def evaluate(
     if "real" in rows and train is None:
         raise SfumatoError("the row 'real' needs --train, the private images themselves")
     others = _beside(run, beside)
-    classes, resolution = run.plan.classes, load_base(run.plan.base).resolution
+    classes, resolution = run.plan.classes, base_info(run.plan.base).resolution
     test = records_of(test, classes, "test")
     train = None if train is None else records_of(train, classes, "train")
-    _record(run, others, rows, test, train if "real" in rows else None, distances, public_test)
+    _record(
+        run, others, rows, test, train if "real" in rows else None, how.with_distances, public_test
+    )
     held_out = images_of(test, classes, resolution, "test")
     results: dict[str, list[UtilityRow]] = {}
     figures: dict[str, dict] = {}
@@ -126,11 +138,11 @@ def evaluate(
         on_stage(f"evaluating {row}")
         if row in others:
             images, labels = _draw_as(
-                Path(release), _adapted(others[row]), others[row], public_images
+                Path(release), _adapted(others[row]), others[row], how.public_images
             )
         else:
             images, labels = _row_images(
-                row, run, Path(release), train, classes, resolution, public_images
+                row, run, Path(release), train, classes, resolution, how.public_images
             )
         counts[row] = len(images)
         if row != "real":
@@ -141,15 +153,17 @@ def evaluate(
                 labels,
                 *held_out,
                 len(classes),
-                classifiers=tuple(classifiers),
-                seeds=tuple(seeds),
-                steps=steps,
+                classifiers=tuple(how.classifiers),
+                seeds=how.of_seeds,
+                steps=how.steps,
             )
-        if distances:
+        if how.with_distances:
             if extractor is None:
                 # Features of a classifier trained on the synthetic pictures: no second use of real
                 # labels.
-                first = train_classifier("cnn", images, labels, len(classes), seed=0, steps=steps)
+                first = train_classifier(
+                    "cnn", images, labels, len(classes), seed=0, steps=how.steps
+                )
                 extractor = classifier_features(first, f"cnn-on-{row}")
             number = min(len(images), len(held_out[0]), 5000)
             figures[row] = _plain(compare(extractor, held_out[0][:number], images[:number]))
@@ -237,7 +251,7 @@ def public_base(run: Run) -> Base:
     base = original_base(run.plan)
     words = run.options["prompts"]
     if words["placeholders"]:
-        add_placeholders(base, words["placeholders"], words["initializers"])
+        base.add_tokens(words["placeholders"], words["initializers"])
     return base
 
 
@@ -320,7 +334,7 @@ def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     tokens |= {
         row: (other.model, other.options["prompts"]["placeholders"])
         for row, other in others.items()
-        if other.plan.method in TOKEN_METHODS
+        if METHODS[other.plan.method].learns_tokens
     }
     found = {row: read_embeds(*place).double().flatten(1) for row, place in tokens.items()}
     return {
@@ -335,7 +349,7 @@ def latents_of(base: Base) -> Extractor:
 
     def function(images: np.ndarray) -> np.ndarray:
         parts = [
-            encode_images(base, images[i : i + 256])[0].flatten(1).numpy()
+            base.encode(images[i : i + 256])[0].flatten(1).numpy()
             for i in range(0, len(images), 256)
         ]
         return np.concatenate(parts)
@@ -382,7 +396,7 @@ def _sampling_of(release: Path) -> dict[str, Any]:
     for name in ("privacy.json", "synthesis.json"):
         path = release / name
         if path.exists():
-            body = json.loads(path.read_text())
+            body = json.loads(path.read_text("utf-8"))
             made = body.get("certificate", body).get("synthesis", {})
             return {
                 "scheduler": made["scheduler"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..bases import bundled_bases
 from ..methods import METHODS
 
 
@@ -16,6 +15,8 @@ def methods() -> dict[str, str]:
 
 def bases() -> dict[str, str]:
     """Name -> one line for each bundled base: the first of its model card's text."""
+    from ..bases import bundled_bases  # here: the methods are named without torch
+
     found = {}
     for name, folder in bundled_bases().items():
         lines = (

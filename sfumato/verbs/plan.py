@@ -1,28 +1,31 @@
-"""`inspect` and `plan`: what lies in a folder, and what a run on it would promise and cost; nothing
-is charged.
-"""
+"""`plan`: what a run on the images in a folder would promise and cost; nothing is charged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from ..errors import SfumatoError
+from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
+from ..options import Execution, takes
 from ..planning.estimate import Estimate, estimate
 from ..planning.inputs import (
     Source,
     on_terms,
     prepare_as_asked,
     records_of,
-    split,
     unlabelled_if_flat,
 )
+from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
-from ..records import Summary, describe
 from ..runs import budget
 from ..runs.inversion import expectation
+from .keywords import PlanOptions
+
+OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
 
 @dataclass(frozen=True)
@@ -37,29 +40,39 @@ class PlanReport:
     forecast: Forecast | None = None
 
 
-def inspect(path: Source, **reading: Any) -> Summary:
-    """What is in a folder of private images. Everything in the answer is private: keep it on this
-    machine.
-
-    `reading`: labels, unit, caption_column, classes, max_bad, unlabelled, yes_public as in
-    `records.load_records`.
-    """
-    return describe(records_of(path, reading))
-
-
+@takes(**OF_A_PLAN, method=tuple(METHODS.values()))
 def plan(
-    path: Source, *, epsilon: float, ledger: str | Path | None = None, **options: Any
+    images: Source,
+    *,
+    method: str | Method = "attention",
+    base: str = "glyphs",
+    public_data: Source | None = None,
+    seed: int = 0,
+    ledger: str | Path | None = None,
+    **options: Unpack[PlanOptions],
 ) -> PlanReport:
-    """Mechanism, noise, steps, time, memory and expected signal-to-noise, before a pixel is read
-    for training.
+    """Mechanism, noise, time, memory and expected signal, before a pixel is read for training.
 
-    epsilon: the target. ledger: as in `adapt`; it is looked at, never made. Other options as in
-    `sfumato.planning.prepare.prepare` and `records.load_records`; `public_data`, images that need
-    no protection, for `choose="public"` and `adapter_init="public"`. Raises SfumatoError where the
-    target cannot be met, saying what would.
+    Args:
+        images: The private images, as for `inspect`.
+        method: Name of a method (`methods()`), or its options, such as `Lora(rank=4)`.
+        base: A bundled base (`bases()`), or a folder in the diffusers format.
+        public_data: Images that need no protection, for `choose="public"`, `adapter_init="public"`
+            and `subspace="public"`.
+        seed: Public: how adapters start. It never reaches the noise.
+        ledger: As for `adapt`; it is looked at, never made.
+        options: Fields of the option classes, or whole objects; `epsilon` is required.
+
+    Returns:
+        The plan, time and memory here, remarks, and of an inversion what it will be worth.
+
+    Raises:
+        SfumatoError: A target that cannot be met, saying what would; options that contradict.
     """
-    reading, preparing = split(options)
-    records = records_of(path, unlabelled_if_flat(path, reading, preparing))
+    reading, _, task = task_of(method, base, seed, **options)
+    if task.privacy.epsilon is None:
+        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+    records = records_of(images, unlabelled_if_flat(images, reading, task.method))
     place, remarks = Path(ledger or budget.default_path()), ()
     if place.exists():
         known = budget.standing(
@@ -68,9 +81,9 @@ def plan(
             **records.marks,
             unit=records.unit_column or "record",
         )
-        preparing = on_terms(preparing, known)
+        task = on_terms(task, known)
         remarks = (known.remark,) if known.remark else ()
-    prepared = prepare_as_asked(records, epsilon, preparing, place if place.exists() else None)
+    prepared = prepare_as_asked(records, task, public_data, place if place.exists() else None)
     expected = None if prepared.adaptation.inversion is None else expectation(prepared)
     remarks += remarks_on(prepared, records)
     return PlanReport(prepared.plan, estimate(prepared), remarks, expected)

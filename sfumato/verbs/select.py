@@ -8,14 +8,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from ..bases import load_base
+from ..bases import base_info
 from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
+from ..options import Reading, Sampling, Selecting, gather, takes
 from ..planning.facts import PublicFacts, require_clear_units
 from ..privacy import accounting
 from ..privacy import events as dp_events
@@ -31,13 +33,12 @@ from ..releases import CERTIFICATE, DRAFT
 from ..runs import budget
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
-from ..synthesis.dataset import Sampling
 from .evaluate import draw, images_of
 from .facts import adapted_base
+from .keywords import SelectOptions
 
 # slots in one pass; fixed by slot alone, so that no unit's content moves another's answer
 BATCH = 500
-IMAGES = 5000  # drawn from a run that is given as its folder
 
 
 @dataclass(frozen=True)
@@ -88,41 +89,45 @@ class SelectionReport:
         }
 
 
+@takes(reading=Reading, selecting=Selecting)
 def select(
     runs: Sequence[Run | str | Path],
     *,
     data: str | Path | RecordSet,
-    epsilon: float,
-    delta: float | None = None,
-    relation: str = "zero-out",
-    labels: str | None = None,
-    unit: str | None = None,
-    max_bad: float = 0.01,
-    allow_doubtful_units: bool = False,
-    classifier: str = "cnn",
-    steps: int | None = None,
-    images: int = IMAGES,
-    sampler_steps: int = 10,
-    seed: int = 0,
     ledger: str | Path | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
+    **options: Unpack[SelectOptions],
 ) -> SelectionReport:
-    """Train `classifier` on each candidate's synthetic pictures and ask all of them, once and
+    """Train a classifier on each candidate's synthetic pictures and ask all of them, once and
     noisily, about held-out private units.
 
-    runs: run folders (of each, `images` pictures are drawn by `sampler_steps` steps) or folders of
-    `synthesize`, finished or not. data: held-out private images with their labels, read as in
-    `records.load_records`. The one mechanism is a Gaussian one on the sum of what the units add
-    (`privacy.selection`); epsilon, delta: its promise for the held-out units (default delta: the
-    one that these images were charged at, else min(1e-5, n^-1.5)). It is charged on the held-out
-    images' group before one of them is judged: where they share an image or unit with a training
-    set, costs add up there; else each unit is in one set only. The result is a SELECT row and
-    stands in later certificates of the candidates; it is no look. Raises SfumatoError; nothing is
-    charged then unless the message says so.
+    The one mechanism is a Gaussian one on the sum of what the units add
+    (`privacy.mechanisms.selection`). It is charged on the held-out images' group before one of them
+    is judged: where they share an image or unit with a training set, costs add up there; else each
+    unit is in one set only. The result is a SELECT row and stands in later certificates of the
+    candidates; it is no look.
+
+    Args:
+        runs: Run folders (of each, pictures are drawn) or folders of `synthesize`, finished or not.
+        data: Held-out private images with their labels.
+        ledger: Where the runs' ledger is, if it was moved.
+        on_stage: Called with a line for every stage that begins.
+        options: Fields of `Reading` and `Selecting`, or whole objects; `epsilon` is required.
+
+    Returns:
+        Noisy accuracies, the choice, and what it cost.
+
+    Raises:
+        SfumatoError: Runs that cannot be compared, a promise that cannot be met; nothing is charged
+            then unless the message says so.
     """
+    found = gather({"reading": Reading, "selecting": Selecting}, options, ("data", "ledger"))
+    reading, asked = found["reading"], found["selecting"]
+    if asked.epsilon is None:
+        raise SfumatoError("--epsilon is required: it is what the answer may cost")
     if not runs:
         raise SfumatoError("there is nothing to choose from: name at least one run")
-    candidates = [_candidate(run, ledger, images, sampler_steps, seed) for run in runs]
+    candidates = [_candidate(run, ledger, asked) for run in runs]
     classes = candidates[0].classes
     for other in candidates:
         if other.classes != classes or len(classes) < 2:
@@ -136,10 +141,9 @@ def select(
             )
     records = data
     if not isinstance(data, RecordSet):
-        records = load_records(
-            data, classes=list(classes), labels=labels, unit=unit, max_bad=max_bad
-        )
-    doubtful = require_clear_units(PublicFacts.of(records), allow_doubtful_units)
+        listed = list(classes) if reading.classes is None else reading.classes
+        records = load_records(data, **asdict(replace(reading, classes=listed)))
+    doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(
             "the held-out images have other classes than the runs: read them with the runs'"
@@ -149,15 +153,19 @@ def select(
     known = budget.standing(
         book, records.fingerprints, **records.marks, unit=records.unit_column or "record"
     )
-    terms = _terms(records, delta, relation, known.terms)
-    event, spent = _price(epsilon, terms)
+    terms = _terms(records, asked.delta, asked.relation, known.terms)
+    event, spent = _price(asked.epsilon, terms)
     mechanism = Selection(len(candidates), records.n_units, event.noise_multiplier)
     judges = []
     for candidate in candidates:
         on_stage(f"training a classifier on pictures of {candidate.name}")
         judges.append(
             train_classifier(
-                classifier, *candidate.pictures(), len(classes), seed=seed, steps=steps
+                asked.classifier,
+                *candidate.pictures(),
+                len(classes),
+                seed=asked.seed,
+                steps=asked.steps,
             )
         )
     own = RunLedger(book, os.urandom(8).hex())
@@ -205,16 +213,14 @@ def select(
     )
 
 
-def _candidate(
-    run: Run | str | Path, ledger, images: int, sampler_steps: int, seed: int
-) -> Candidate:
+def _candidate(run: Run | str | Path, ledger, asked: Selecting) -> Candidate:
     if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
         run = run if isinstance(run, Run) else Run.open(run, ledger)
         require_sealed(run)
-        sampling = Sampling(steps=sampler_steps, seed=seed)
+        sampling = Sampling(steps=asked.sampler_steps, seed=asked.seed)
         return Candidate(
-            str(run.folder), run.id, tuple(run.plan.classes), load_base(run.plan.base).resolution,
-            lambda: draw(adapted_base(run), run.plan.prompts, images, sampling),
+            str(run.folder), run.id, tuple(run.plan.classes), base_info(run.plan.base).resolution,
+            lambda: draw(adapted_base(run), run.plan.prompts, asked.images, sampling),
         )  # fmt: skip
     folder = Path(run)
     try:
@@ -256,8 +262,6 @@ def _terms(records: RecordSet, delta: float | None, relation: str, known: dict |
         delta = known["delta"] if known else min(1e-5, records.n_units**-1.5)
     if not (isinstance(delta, (int, float)) and 0 < delta < 1):
         raise SfumatoError(f"--delta {delta}: a number above 0 and below 1")
-    if relation not in ("zero-out", "replace-one"):
-        raise SfumatoError(f"--relation {relation}: use zero-out or replace-one")
     return {"unit": records.unit_column or "record", "relation": relation, "delta": float(delta)}
 
 

@@ -8,11 +8,13 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from ..bases import make_scheduler, open_adapted
+from ..bases import open_adapted
 from ..errors import MachineError, SfumatoError
+from ..options import Sampling, gather, takes
 from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, write_draft
 from ..runs.attempts import require_sealed
@@ -21,16 +23,17 @@ from ..runs.folder import Run
 from ..runs.inversion import Drawing, public_side, report_controls
 from ..runs.preflight import lay_out_model
 from ..runs.prepared import shares_of
-from ..synthesis.dataset import Sampling, check_request, write_dataset
+from ..synthesis.dataset import check_request, write_dataset
 from .facts import adapted_base
+from .keywords import SynthesizeOptions
 
 
+@takes(sampling=Sampling)
 def synthesize(
     run: Run | str | Path,
     n: int,
     output: str | Path,
     *,
-    sampling: Sampling | None = None,
     class_shares: Mapping[str, float] | None = None,
     ledger: str | Path | None = None,
     keep_key: bool = False,
@@ -38,19 +41,37 @@ def synthesize(
     shard: tuple[int, int] = (0, 1),
     controls: bool = True,
     progress: Callable[[int], None] = lambda done: None,
+    **options: Unpack[SynthesizeOptions],
 ) -> Path:
     """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their
     certificate.
 
-    Class shares are uniform, declared in `class_shares`, or the noisy histogram that the plan paid
-    for. Form is "imagefolder" or "parquet". Image i's seed is a hash of the public seed and i, so
-    shards (i, k) fit together. `ledger`: where the run's ledger is, if it was moved. The run's
-    secret key is erased then, unless `keep_key`. controls: after an inversion, draw a few pictures
-    more for the report, with tokens that no private image decides.
+    Args:
+        run: A finished run, or its folder.
+        n: How many pictures.
+        output: A new folder.
+        class_shares: Declared shares of the classes, scaled to sum to 1; they count as public.
+            Default: uniform, or the noisy histogram that the plan paid for.
+        ledger: Where the run's ledger is, if it was moved.
+        keep_key: Do not erase the run's secret key afterwards.
+        form: "imagefolder" or "parquet".
+        shard: (i, k): only every k-th picture, from i. Image i's seed is a hash of the public seed
+            and i, so shards fit together.
+        controls: After an inversion, draw a few pictures more for the report, with tokens that no
+            private image decides.
+        progress: Called with the number of pictures that were just written.
+        options: Fields of `Sampling`, or one as `sampling`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SfumatoError: An unfinished run, an existing folder, options that there are not.
     """
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     require_sealed(run)
-    plan, source, sampling = run.plan, "uniform", sampling or Sampling()
+    plan, source = run.plan, "uniform"
+    sampling = gather({"sampling": Sampling}, options)["sampling"]
     public = public_side(run)
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
@@ -63,11 +84,11 @@ def synthesize(
         shares, source = [class_shares[c] for c in plan.classes], "declared"
     elif counts.exists():
         shares, source = (
-            shares_of(plan, np.array(json.loads(counts.read_text()))),
+            shares_of(plan, np.array(json.loads(counts.read_text("utf-8")))),
             "noisy-histogram",
         )
-    check_request(Path(output), n, shares, form, shard, sampling)
-    make_scheduler(base, sampling.scheduler)
+    check_request(Path(output), n, shares, form, shard)
+    base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
 
     def seal(folder: Path, settings: dict) -> None:

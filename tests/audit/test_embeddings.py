@@ -9,6 +9,7 @@ import pytest
 
 from sfumato import verbs
 from sfumato.audit import embeddings, on_run, oneshot
+from sfumato.methods import Inversion
 from sfumato.methods.inversion import batch
 from sfumato.privacy.mechanisms.mean import GRID, Aggregation
 from sfumato.privacy.random import noise
@@ -22,12 +23,11 @@ def run(tiny_base, tiny_images, tmp_path_factory):
         output=folder / "run",
         ledger=folder / "ledger.sqlite",
         base=str(tiny_base),
-        method="inversion",
+        method=Inversion(dimensions=4, inversion_steps=2, inversion_draws=1),
         epsilon=4.0,
         delta=1e-3,
         prompt="a {class} circle",
         expected_batch_size=12,
-        method_options={"dimensions": 4, "inversion_steps": 2, "inversion_draws": 1},
     )
 
 

@@ -13,9 +13,10 @@ from sfumato import verbs
 from sfumato.audit import Settings, on_run
 from sfumato.cli import main
 from sfumato.errors import AuditFailed, SfumatoError
+from sfumato.methods import Saliency
+from sfumato.options import Performance
 from sfumato.releases import DRAFT, audited, finalise
 from sfumato.runs.folder import Run, code_version
-from sfumato.training import Performance
 
 SOME = ["M3", "B", "H"]
 
@@ -28,14 +29,7 @@ def run(tiny_base, tiny_images, tmp_path_factory):
         output=folder / "run",
         ledger=folder / "ledger.sqlite",
         base=str(tiny_base),
-        method="saliency",
-        method_options={
-            "keep": 2,
-            "rank": 2,
-            "probe_units": 8,
-            "probe_draws": 1,
-            "probe_noise": 80.0,
-        },
+        method=Saliency(keep=2, rank=2, probe_units=8, probe_draws=1, probe_noise=80.0),
         epsilon=0.2,
         delta=1e-3,
         steps=2,

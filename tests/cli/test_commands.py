@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -11,10 +10,9 @@ import pytest
 
 from sfumato.cli import main, shell
 from sfumato.cli.live import LiveLine, clock
-from sfumato.cli.options import pairs
 from sfumato.cli.plan import about
-from sfumato.cli.preparing import prompts, ratio_or_count
-from sfumato.cli.synthesize import shard_of, shares_of
+from sfumato.cli.synthesize import shares_of
+from sfumato.options.parse import pairs, prompts, ratio_or_count, shard
 
 VERBS = (
     "inspect",
@@ -198,7 +196,7 @@ def test_small_parsers():
     assert prompts(["a=x", "b=y"]) == {"a": "x", "b": "y"}
     assert [ratio_or_count(word) for word in ("0.3", "1.0", "30%", "38")] == [0.3, 1.0, 0.3, 38]
     assert isinstance(ratio_or_count("1"), int)
-    assert shard_of("1/4") == (1, 4)
+    assert shard("1/4") == (1, 4)
     assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]
     assert [about(0.2), about(600), about(7200)] == ["about 1 s", "about 10 min", "about 2.0 h"]
@@ -233,22 +231,6 @@ def test_notes_stay_above_the_live_line(monkeypatch, capsys):
     with LiveLine() as line:
         line.stage("note: as it is")
     assert capsys.readouterr().err.endswith("note: as it is\n")
-
-
-def test_the_process_starts_again_with_the_memory_settings(monkeypatch):
-    calls = []
-    monkeypatch.setattr(os, "execve", lambda *words: calls.append(words))
-    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
-    for name in (*shell.MALLOC, "SFUMATO_MALLOC"):
-        monkeypatch.delenv(name, raising=False)
-    shell._keep_memory()
-    ((program, words, environment),) = calls
-    assert program == words[0] == sys.executable and words[1:] == sys.orig_argv[1:]
-    assert all(environment[name] == value for name, value in shell.MALLOC.items())
-    assert environment["SFUMATO_MALLOC"] == "0", "the second start must not start a third"
-    monkeypatch.setenv("SFUMATO_MALLOC", "0")
-    shell._keep_memory()
-    assert len(calls) == 1
 
 
 def test_the_command_exists_and_help_loads_nothing_heavy():

@@ -11,43 +11,39 @@ from pathlib import Path
 import pytest
 
 from sfumato.cli import main
-from sfumato.cli.inverting import with_tokens
 from sfumato.errors import SfumatoError
+from sfumato.methods import Inversion, Lora
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 
 
 def test_options_become_arguments():
-    said = with_tokens(
-        {"method": "inversion", "clip_norm": 0.3, "method_options": {}},
-        {
-            "placeholder_token": "<ink>",
-            "initializer_token": "filled",
-            "num_vectors": 2,
-            "aggregate": "clip",
-            "shrink": False,
-        },
+    _, _, task = task_of(
+        method="inversion",
+        clip_norm=0.3,
+        placeholder="<ink>",
+        initializer="filled",
+        num_vectors=2,
+        aggregate="clip",
+        shrink=False,
     )
-    assert said == {
-        "method": "inversion",
-        "placeholder": "<ink>",
-        "initializer": "filled",
-        "method_options": {"num_vectors": 2, "aggregate": "clip", "shrink": False, "radius": 0.3},
-    }
-    plain = {"method": "lora", "clip_norm": 0.3, "method_options": {"rank": 2}}
-    assert with_tokens(plain, {}) == plain
+    assert task.method == Inversion(num_vectors=2, shrink=False, radius=0.3)
+    assert (task.prompting.placeholder, task.prompting.initializer) == ("<ink>", "filled")
+    assert task.privacy.clip_norm is None  # it is the radius
+    _, _, task = task_of(method=Lora(rank=2), clip_norm=0.3)
+    assert task.method == Lora(rank=2) and task.privacy.clip_norm == 0.3
 
 
 @pytest.mark.parametrize(
     "method, given",
     [
-        ("lora", {"placeholder_token": "<a>"}),
         ("embedding", {"dimensions": 3}),
         ("attention", {"shrink": True}),
     ],
 )
 def test_options_of_other_methods_are_refused(method, given):
-    with pytest.raises(SfumatoError, match="goes with --method"):
-        with_tokens({"method": method, "method_options": {}}, given)
+    with pytest.raises(SfumatoError, match="does not go with --method"):
+        task_of(method=method, **given)
 
 
 @pytest.fixture

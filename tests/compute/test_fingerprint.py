@@ -34,10 +34,6 @@ def test_where_threads_are_put_is_no_difference(monkeypatch):
     assert fingerprint.numerics() == before
 
 
-def test_threads_asked_for_count_and_torchs_own_where_none_are():
-    assert fingerprint.threads(3) == 3 and fingerprint.threads() == torch.get_num_threads()
-
-
 def test_denormals_and_matmul_precision_are_seen():
     before = fingerprint.numerics()
     precision = torch.get_float32_matmul_precision()

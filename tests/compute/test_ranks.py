@@ -29,7 +29,7 @@ SCRIPT = """
     sfumato.privacy.ledger.secret.fresh_key = lambda: bytes(32)
     sfumato.runs.folder.code_version = lambda: "0+test"
     from sfumato import verbs
-    from sfumato.training import Performance
+    from sfumato.options import Performance
     images, base, output = sys.argv[1:]
     verbs.adapt(images, output=output, base=base, epsilon=2.0, delta=1e-2, method="lora", expected_batch_size=8, steps=3,
                 performance=Performance(micro_batch=4, precision="float32", checkpoint_steps=2))

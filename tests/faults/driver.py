@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from sfumato.errors import SfumatoError
+from sfumato.options import Recipe
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
@@ -38,7 +39,7 @@ from sfumato.releases import (
 )
 from sfumato.runs import budget
 from sfumato.runs.folder import Run
-from sfumato.training import Recipe, State, latest_checkpoint, write_checkpoint
+from sfumato.training import State, latest_checkpoint, write_checkpoint
 
 OFF, COUNT, FAIL, TEAR, KILL = range(5)
 STATES = ("nothing", "PLAN", "CHARGE", "ATTEMPT", "NOTE", "RELEASE", "CERTIFY")

@@ -27,6 +27,8 @@ import torch
 from sfumato import verbs
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.ledger import Ledger
@@ -44,7 +46,7 @@ from sfumato.runs import execute
 from sfumato.runs.folder import Run
 from sfumato.runs.prepared import rebuild
 from sfumato.synthesis import sampler
-from sfumato.training import Performance, State, UnitBatch, checkpoint, latest_checkpoint
+from sfumato.training import State, UnitBatch, checkpoint, latest_checkpoint
 from sfumato.verbs.facts import adapted_base
 from tests.conftest import make_tiny_base, make_tiny_images
 
@@ -52,8 +54,7 @@ KILL, TEAR = 4, 3
 WRITE, SYNC, RENAME = 1, 2, 4
 SETTINGS = {
     "delta": 1e-2,
-    "method": "lora",
-    "method_options": {"rank": 1},
+    "method": Lora(rank=1),
     "expected_batch_size": 4,
     "steps": 3,
     "noise_draws": 1,
@@ -110,7 +111,7 @@ POINTS = {
     "charge.durable": (Ledger, "charge", "after", die, None, 1),
     "attempt.before": (RunLedger, "begin", "before", die, None, 1),
     "attempt.durable": (RunLedger, "begin", "after", die, None, 1),
-    "encode": ("sfumato.runs.execute", "encode_images", "after", die, None, 1),
+    "encode": ("sfumato.bases.stable_diffusion.latents", "encode", "after", die, None, 1),
     "step.sampled": ("sfumato.training.loop", "poisson", "after", die, None, STEPS),
     "step.microbatch": (UnitBatch, "__getitem__", "after", die, None, STEPS),
     "step.summed": (Engine, "clipped_sum", "after", die, None, STEPS),

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 
 from sfumato import verbs
 from sfumato.gradients import Engine
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
-from sfumato.training import Performance, State, UnitBatch
+from sfumato.training import State, UnitBatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -54,8 +56,7 @@ def settings(tiny_base):
         "epsilon": 2.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "expected_batch_size": 8,
         "steps": 3,
         "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),

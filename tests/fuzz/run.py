@@ -22,7 +22,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-os.environ.update(SFUMATO_ACCOUNT_HOME="/nonexistent/home-of-the-tests", SFUMATO_MALLOC="0")
+os.environ.update(SFUMATO_ACCOUNT_HOME="/nonexistent/home-of-the-tests")
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", DIFFUSERS_VERBOSITY="error")
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

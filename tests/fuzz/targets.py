@@ -93,7 +93,7 @@ def weights(place: Path) -> Target:
     from safetensors.torch import load, load_file
 
     from sfumato.bases import LORA_FILE, load_base
-    from sfumato.bases.saving import add_lora, load_lora, save_lora
+    from sfumato.bases.adapters import add_lora, load_lora, save_lora
     from sfumato.bases.weights import check_weights
     from sfumato.errors import ModelError
     from sfumato.releases.contents import check_safetensors

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sfumato.gradients import Engine, ReferenceEngine, step
+from sfumato.gradients.rules import conv_weight_grad, keep_weight
 
 from .helpers import (
     STRATEGIES,
@@ -166,3 +167,19 @@ def test_draws_average_before_the_norm():
 
     case = Case(layer, dict(layer.named_parameters()), rows, torch.arange(3), 2)
     assert_exact_norms(case, torch.zeros(3).double(), 4 * x.norm(dim=1))
+
+
+def test_a_convolution_in_any_memory_layout():
+    """Attention leaves channels last, and a concatenation cuts its gradient into slices: PyTorch
+    then lays the weight's gradient out in another order.
+    """
+    g = torch.Generator().manual_seed(0)
+    module = nn.Conv2d(16, 16, 3, padding=1)
+    x = torch.randn(4, 16, 16, 16, generator=g).contiguous(memory_format=torch.channels_last)
+    grad = torch.randn(4, 24, 16, 16, generator=g)[:, :16]
+    assert not conv_weight_grad(module, x[:2], grad[:2]).is_contiguous()
+    found = torch.empty(2, *module.weight.flatten(1).shape)
+    keep_weight(module, x, grad, found, first=True)
+    for record, rows in enumerate((slice(0, 2), slice(2, 4))):
+        (right,) = torch.autograd.grad(module(x[rows]), module.weight, grad[rows])
+        assert torch.allclose(found[record], right.flatten(1), rtol=1e-4, atol=1e-4)

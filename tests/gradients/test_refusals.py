@@ -178,6 +178,28 @@ def test_refused_rows_and_losses():
     assert all(torch.equal(again[k], fresh[k]) for k in fresh)
 
 
+def test_mixed_precision_around_the_sums_is_refused():
+    """The sums would not have the norms that were measured; inside row_losses it is welcome."""
+    case = mlp()
+    with Engine(case.model, case.trainable) as engine:
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="row_losses"):
+            engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
+        left_on = torch.autocast("cpu", torch.bfloat16)
+
+        def losses(part):
+            found = case.rows(part)
+            left_on.__enter__()
+            return found
+
+        try:
+            with pytest.raises(ValueError, match="row_losses"):
+                engine.clipped_sum(losses, case.records, clip=torch.ones_like)
+        finally:
+            left_on.__exit__(None, None, None)
+        sums, _ = engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
+    assert all(torch.isfinite(value).all() for value in sums.values())
+
+
 def test_reentrant_checkpointing_is_refused():
     case = mlp()
     model, trainable, batch = case.model, case.trainable, case.records

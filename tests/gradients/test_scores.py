@@ -115,6 +115,12 @@ def test_what_has_no_rule_is_refused():
         list(gradient_squares(model, weights | {"u": model.unused.weight}, losses, x))
 
 
+def test_mixed_precision_around_the_scores_is_refused():
+    model, weights, losses, x = setting(1)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="row_losses"):
+        list(gradient_squares(model, weights, losses, x))
+
+
 def test_an_output_changed_in_place_is_noticed():
     model, weights, _, x = setting(1)
 

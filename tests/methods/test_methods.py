@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from sfumato.bases import LODA_FILE, LORA_FILE, embed_prompts, load_base, open_adapted
+from sfumato.bases import (
+    LODA_FILE,
+    LORA_FILE,
+    load_base,
+    open_adapted,
+)
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import METHODS, Given, Prompts
+from sfumato.options import Recipe
 from sfumato.privacy.clipping import flat
 from sfumato.training import Batch
+from sfumato.training.checkpoint import State
 
 PLAIN = Prompts(("circle", "cross", "square"))
 TOKENS = Prompts(
@@ -25,7 +34,7 @@ TOKENS = Prompts(
 def made(tiny_base, method, prompts=PLAIN, seed=0, **options):
     base = load_base(tiny_base)
     torch.manual_seed(seed)
-    return base, METHODS[method](base, prompts, precision=torch.float32, **options)
+    return base, METHODS[method](**options).apply(base, Given(prompts, torch.float32))
 
 
 def wake(adaptation):
@@ -121,6 +130,29 @@ def test_what_trains(tiny_base):
     }
 
 
+# Of the first version of `Base`, before a family said its own prefix: number of tensors in a
+# checkpoint, and SHA-256 of their names in order with the groups that they are clipped in.
+NAMES = {
+    "attention": (210, "783a6ab6ea17cf03"),
+    "lora": (130, "fc9848dade1f410d"),
+    "saliency": (130, "fc9848dade1f410d"),
+    "loda": (66, "751d936089649ffa"),
+    "full": (418, "52c48420e9497732"),
+    "embedding": (2, "227cfb8c7f41dcb0"),
+}
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_the_names_in_checkpoints_stay(tiny_base, method):
+    """Run folders go on, and noise keeps its addresses, only under the names they began with."""
+    _, adaptation = made(tiny_base, method, TOKENS)
+    state = State(adaptation.trainable, adaptation.learning_rate_factor, Recipe(learning_rate=1.0))
+    names = list(state.tensors())
+    said = json.dumps([names, adaptation.clip_groups])
+    assert (len(names), hashlib.sha256(said.encode()).hexdigest()[:16]) == NAMES[method]
+    assert names[0].startswith(("weight/unet.", "weight/tokens.weight"))
+
+
 @pytest.mark.parametrize("freeze_a", [False, True])
 def test_lora_adapts_exactly_its_targets(tiny_base, freeze_a):
     base, lora = made(tiny_base, "lora", rank=3, freeze_a=freeze_a)
@@ -174,7 +206,7 @@ def predict(base, prompts):
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         x = torch.randn(len(prompts), 4, 8, 8, generator=g)
-        return base.unet(x, torch.tensor(300), embed_prompts(base, prompts)).sample
+        return base.unet(x, torch.tensor(300), base.condition(prompts)).sample
 
 
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
@@ -192,11 +224,7 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     train_a_little(adaptation)
     tokens = adaptation.trainable.get("tokens.weight")
     if tokens is not None:
-        from sfumato.bases import write_embeddings
-
-        write_embeddings(
-            base, base.tokenizer.convert_tokens_to_ids(list(prompts.placeholders)), tokens.detach()
-        )
+        base.write_embeddings(base.token_ids(prompts.placeholders), tokens.detach())
     expected = predict(base, prompts.prompts)
     assert all(torch.equal(p, frozen[n]) for n, p in base.vae.named_parameters())
     assert all(torch.equal(p, rest[n]) for n, p in base.unet.named_parameters() if n in rest)

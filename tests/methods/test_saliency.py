@@ -6,18 +6,21 @@ import pytest
 import torch
 
 from sfumato.bases import load_base, lora_inputs
+from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import METHODS, Given, Lora, Prompts, Saliency
 from sfumato.methods.starting import right_vectors
-from sfumato.methods.targets import PROJECTIONS, grouped, how_many, matching_modules
+from sfumato.methods.targets import grouped, how_many, matching_modules
 
 PLAIN = Prompts(("circle", "cross", "square"))
 
 
-def made(tiny_base, seed=0, **options):
+def made(tiny_base, seed=0, selected=None, **options):
     base = load_base(tiny_base)
     torch.manual_seed(seed)
-    return base, METHODS["saliency"](base, PLAIN, precision=torch.float32, rank=3, **options)
+    return base, Saliency(**{"rank": 3} | options).apply(
+        base, Given(PLAIN, torch.float32, selected=selected)
+    )
 
 
 def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
@@ -37,7 +40,7 @@ def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
 
 
 def test_every_selected_matrix_gets_its_adapter_to_out_included(tiny_base):
-    candidates = matching_modules(load_base(tiny_base).unet, PROJECTIONS)
+    candidates = matching_modules(load_base(tiny_base), PROJECTIONS)
     chosen = [m for m in candidates if m.endswith("to_out.0")] + candidates[:1]
     base, adapted = made(tiny_base, keep=len(chosen), selected=chosen)
     assert adapted.probe is None and set(adapted.targets) == set(chosen) == set(lora_inputs(base))
@@ -48,7 +51,7 @@ def test_every_selected_matrix_gets_its_adapter_to_out_included(tiny_base):
 @pytest.mark.parametrize(("granularity", "groups"), [("matrix", 32), ("layer", 8), ("block", 4)])
 def test_granularity(tiny_base, granularity, groups):
     base = load_base(tiny_base)
-    found = grouped(matching_modules(base.unet, PROJECTIONS), granularity)
+    found = grouped(base, matching_modules(base, PROJECTIONS), granularity)
     assert len(found) == groups and all(
         m.startswith(g) for g, members in found.items() for m in members
     )
@@ -58,15 +61,15 @@ def test_granularity(tiny_base, granularity, groups):
 
 
 def test_named_sets_include_convolutions_and_feed_forward(tiny_base):
-    unet = load_base(tiny_base).unet
+    base = load_base(tiny_base)
     for name, end in (
         ("attention", "to_out.0"),
         ("feed-forward", "ff.net.2"),
         ("convolutions", "conv_shortcut"),
     ):
-        assert any(m.endswith(end) for m in matching_modules(unet, [name]))
-    every = matching_modules(unet, ["attention", "feed-forward", "convolutions"])
-    groups = grouped(every, "block")
+        assert any(m.endswith(end) for m in matching_modules(base, [name]))
+    every = matching_modules(base, ["attention", "feed-forward", "convolutions"])
+    groups = grouped(base, every, "block")
     assert {g.split(".")[-2] for g in groups} == {
         "attentions",
         "resnets",
@@ -74,7 +77,7 @@ def test_named_sets_include_convolutions_and_feed_forward(tiny_base):
         "upsamplers",
     }
     assert sum(map(len, groups.values())) == len(every) == len(set(every))
-    layers = grouped(every, "layer")
+    layers = grouped(base, every, "layer")
     assert any(g.endswith(".ff") for g in layers) and any(g.endswith("attn2") for g in layers)
     _, adapted = made(tiny_base, target_modules=["attention", "convolutions"], keep=0.5)
     assert any("conv1" in g for g in adapted.probe.groups) and any(
@@ -125,14 +128,14 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
         base, start = load_base(tiny_base), None
         targets = {"lora": ["to_q"], "loda": ["mid_block.resnets.0.conv1"]}[method]
         if how == "public":
-            names = matching_modules(base.unet, targets)
+            names = matching_modules(base, targets)
             start = {
                 n: right_vectors(torch.randn_like(base.unet.get_submodule(n).weight), 2)
                 for n in names
             }
         torch.manual_seed(0)
-        adapted = METHODS[method](
-            base, PLAIN, rank=2, target_modules=targets, adapter_init=how, start=start
+        adapted = METHODS[method](rank=2, target_modules=targets, adapter_init=how).apply(
+            base, Given(PLAIN, torch.bfloat16, start)
         )
         name = next(n for n in adapted.trainable if "lora_A" in n or "down.weight" in n)
         rows = adapted.trainable[name].detach().flatten(1)
@@ -147,7 +150,9 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
 
 def test_more_directions_than_there_are_is_refused(tiny_base):
     with pytest.raises(SfumatoError, match="lower --rank"):
-        METHODS["lora"](load_base(tiny_base), PLAIN, rank=20, adapter_init="orthonormal")
+        Lora(rank=20, adapter_init="orthonormal").apply(
+            load_base(tiny_base), Given(PLAIN, torch.bfloat16)
+        )
 
 
 def test_right_vectors_are_where_the_gradient_lies():

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from torch import nn
 
 from sfumato.bases import load_base
+from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
-from sfumato.methods.targets import PROJECTIONS, attention_blocks, block_range, matching_modules
+from sfumato.methods.targets import block_range, matching_modules
 
 
 @pytest.fixture(scope="module")
-def unet(tiny_base):
-    return load_base(tiny_base).unet
-
-
-def test_blocks_are_counted_down_mid_up(unet):
-    blocks = attention_blocks(unet)
-    assert blocks == [
-        "down_blocks.1.attentions.0",
-        "mid_block.attentions.0",
-        "up_blocks.0.attentions.0",
-        "up_blocks.0.attentions.1",
-    ]
-
-
-def test_numbers_are_ordered_as_numbers():
-    class Many(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up_blocks = nn.ModuleList(nn.Module() for _ in range(12))
-            for block in self.up_blocks:
-                block.attentions = nn.ModuleList([nn.Identity()])
-
-    assert attention_blocks(Many())[-2:] == [
-        "up_blocks.10.attentions.0",
-        "up_blocks.11.attentions.0",
-    ]
+def base(tiny_base):
+    return load_base(tiny_base)
 
 
 @pytest.mark.parametrize(
@@ -53,16 +29,21 @@ def test_ranges_refused(wanted):
         block_range("abcd", wanted)
 
 
-def test_every_suffix_matches_at_a_dot_to_out_included(unet):
-    found = matching_modules(unet, PROJECTIONS)
-    blocks = len(attention_blocks(unet))
+def test_a_denoiser_without_attention_is_refused():
+    with pytest.raises(SfumatoError, match="no attention blocks"):
+        block_range([], None)
+
+
+def test_every_suffix_matches_at_a_dot_to_out_included(base):
+    found = matching_modules(base, PROJECTIONS)
+    blocks = len(base.blocks())
     for suffix in PROJECTIONS:
         assert sum(name.endswith("." + suffix) for name in found) == 2 * blocks
     assert len(found) == len(set(found)) == 8 * blocks
-    assert matching_modules(unet, ["proj_in"]) and len(matching_modules(unet, ["conv_in"])) == 1
+    assert matching_modules(base, ["proj_in"]) and len(matching_modules(base, ["conv_in"])) == 1
 
 
 @pytest.mark.parametrize("suffix", ["to_out", "o_q", "attn1", "", "norm1"])
-def test_a_suffix_without_a_match_is_refused_by_name(unet, suffix):
+def test_a_suffix_without_a_match_is_refused_by_name(base, suffix):
     with pytest.raises(SfumatoError, match="--target-modules"):
-        matching_modules(unet, ["to_q", suffix])
+        matching_modules(base, ["to_q", suffix])

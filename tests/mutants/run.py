@@ -106,7 +106,6 @@ def preload() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "DIFFUSERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
-        "SFUMATO_MALLOC": "0",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }.items():

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from sfumato.compute.memory import peak_bytes
 from sfumato.errors import SfumatoError
-from sfumato.gradients import Engine, peak_bytes, self_check
+from sfumato.gradients import Engine, self_check
+from sfumato.options import Performance, Recipe
 from sfumato.planning.estimate import estimate, fit_to_memory
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.clipping import flat
-from sfumato.training import Performance, Recipe
 from sfumato.training.dummy import made_up_batch
 
 CLASSES = ("circle", "cross", "square")
@@ -27,7 +29,7 @@ def coarse_prices(monkeypatch):
 def ready(tiny_base, **more):
     facts = PublicFacts(n_units=200, classes=CLASSES)
     more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3} | more
-    return prepare(facts, base=str(tiny_base), **more)
+    return prepare(facts, task_of(base=str(tiny_base), **more)[2])
 
 
 def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):

@@ -15,6 +15,7 @@ from sfumato.planning import estimate as estimating
 from sfumato.planning import inputs
 from sfumato.planning.facts import PublicFacts, require_clear_units, require_list
 from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.records import RecordSet
 from sfumato.records.recordset import Facts
@@ -64,8 +65,9 @@ def all_that_is_said(tiny_base, monkeypatch):
 
     def said(records: RecordSet) -> bytes:
         estimating.time.perf_counter = itertools.count().__next__
-        asked = {"base": str(tiny_base), "delta": 1e-3, "steps": 3, "max_per_unit": 4}
-        prepared = inputs.prepare_as_asked(records, 2.0, asked)
+        asked = {"base": str(tiny_base), "epsilon": 2.0, "delta": 1e-3}
+        task = task_of(**asked, steps=3, max_per_unit=4)[2]
+        prepared = inputs.prepare_as_asked(records, task)
         found = estimating.estimate(prepared)
         fitted = estimating.fit_to_memory(prepared)
         parts = prepared.plan.to_json(), prepared.options, fitted.options, asdict(found)
@@ -113,9 +115,9 @@ def test_a_plan_takes_public_facts_and_nothing_that_looks_like_them(tiny_base):
 
     for other in (private_set(0), SimpleNamespace(**asdict(PublicFacts(40, CLASSES)))):
         with pytest.raises(TypeError, match="PublicFacts.of"):
-            prepare(other, epsilon=2.0, base=str(tiny_base))
+            prepare(other, task_of(epsilon=2.0, base=str(tiny_base))[2])
     with pytest.raises(TypeError, match="PublicFacts.of"):
-        prepare(More(40, CLASSES), epsilon=2.0, base=str(tiny_base))
+        prepare(More(40, CLASSES), task_of(epsilon=2.0, base=str(tiny_base))[2])
     with pytest.raises(AttributeError):
         object.__setattr__(PublicFacts(40, CLASSES), "labels", [0])
 

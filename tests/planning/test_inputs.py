@@ -4,26 +4,27 @@ decide.
 
 from __future__ import annotations
 
-import inspect
-import sys
+from dataclasses import fields
+from importlib import import_module
 
 import pytest
 import torch
 
 from sfumato import verbs
 from sfumato.errors import SfumatoError
-from sfumato.methods import METHODS
-from sfumato.planning.inputs import INTERNAL, INTERNAL_OF_METHODS
-from sfumato.planning.prepare import prepare
+from sfumato.methods import METHODS, PublicAnswers
+from sfumato.options import declared
+from sfumato.planning.task import GROUPS
 
 ROWS = {"to_q": torch.ones(2, 8)}
 EXACT = [
     {"start": ROWS},
     {"scores": [3.0, 1.0]},
-    {"method": "saliency", "method_options": {"choose": "public", "selected": ["to_q"]}},
-    {"method": "saliency", "method_options": {"selected": ["to_q"]}},
-    {"method": "lora", "method_options": {"adapter_init": "public", "start": ROWS}},
-    {"method": "inversion", "method_options": {"subspace": "public", "start": ROWS}},
+    {"public": PublicAnswers(selected=["to_q"])},
+    {"method": "saliency", "choose": "public", "selected": ["to_q"]},
+    {"method": "saliency", "selected": ["to_q"]},
+    {"method": "lora", "adapter_init": "public", "start": ROWS},
+    {"method": "inversion", "subspace": "public", "start": ROWS},
 ]
 
 
@@ -38,8 +39,8 @@ def test_exact_figures_cannot_be_handed_in_as_public_ones(
         raise AssertionError("the images were read")
 
     for page in ("plan", "adapt"):
-        monkeypatch.setattr(sys.modules[f"sfumato.verbs.{page}"], "records_of", read)
-    with pytest.raises(SfumatoError, match="no option|takes no") as found:
+        monkeypatch.setattr(import_module(f"sfumato.verbs.{page}"), "records_of", read)
+    with pytest.raises(SfumatoError, match="no option|does not go with --resume") as found:
         if verb == "plan":
             verbs.plan(tmp_path, epsilon=1.0, **said)
         else:
@@ -53,19 +54,13 @@ def test_exact_figures_cannot_be_handed_in_as_public_ones(
     )
 
 
-def test_every_tensor_or_list_that_prepare_and_methods_take_from_inside_is_on_the_lists():
+def test_no_option_class_holds_what_is_handed_over_from_inside():
     """A new hand-over of tensors or scores must be put where callers cannot reach it."""
-    inside = {
-        n
-        for n, p in inspect.signature(prepare).parameters.items()
-        if "Tensor" in str(p.annotation) or n == "scores"
-    }
-    assert inside == set(INTERNAL)
-    for method in METHODS.values():
-        taken = inspect.signature(method).parameters
-        assert {
-            n for n, p in taken.items() if "Tensor" in str(p.annotation) or n == "selected"
-        } <= set(INTERNAL_OF_METHODS)
+    inside = {field.name for field in fields(PublicAnswers)}
+    assert inside == {"start", "selected", "scores"}
+    for kind in (*GROUPS.values(), *METHODS.values()):
+        for one in declared(kind):
+            assert one.name not in inside and "Tensor" not in str(one.kind), (kind, one.name)
 
 
 def test_a_misspelt_option_is_named_with_the_one_that_was_meant(tmp_path):

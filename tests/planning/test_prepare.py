@@ -11,8 +11,9 @@ import torch
 
 from sfumato.bases import load_base
 from sfumato.errors import DataError, SfumatoError
-from sfumato.methods import LEARNING_RATES
+from sfumato.methods import METHODS, Attention, Lora
 from sfumato.methods.prompts import choose_prompts
+from sfumato.options import Recipe
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import (
     CLASSES_FOUND,
@@ -20,9 +21,9 @@ from sfumato.planning.prepare import (
     default_schedule,
     prepare,
 )
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.runs.prepared import rebuild, shares_of
-from sfumato.training import Recipe
 
 CLASSES = ("circle", "cross", "square")
 
@@ -42,9 +43,13 @@ def records(n=200, unit_column=None, classes=CLASSES):
     return PublicFacts(n_units=n, classes=classes, unit_column=unit_column)
 
 
+def task(**asked):
+    return task_of(**asked)[2]
+
+
 def ready(tiny_base, **more):
     more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3} | more
-    return prepare(records(), base=str(tiny_base), **more)
+    return prepare(records(), task(base=str(tiny_base), **more))
 
 
 def test_known_words_are_their_own_prompts(base):
@@ -98,7 +103,10 @@ def test_the_default_schedule_fits_the_data():
 
 
 def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
-    made = ready(tiny_base, method="lora", method_options={"rank": 3})
+    made = ready(
+        tiny_base,
+        method=Lora(rank=3),
+    )
     plan = made.plan
     assert 0 < plan.epsilon <= 2.0 and plan.recompute() == pytest.approx(plan.epsilon, abs=1e-3)
     assert (
@@ -113,26 +121,21 @@ def test_the_plan_meets_its_target_and_names_what_trains(tiny_base):
 def test_the_most_images_of_a_unit_are_never_read_off_the_data(tiny_base):
     made = prepare(
         records(unit_column="patient"),
-        epsilon=2.0,
-        delta=1e-3,
-        base=str(tiny_base),
-        steps=2,
-        noise_draws=2,
+        task_of(epsilon=2.0, delta=1e-3, base=str(tiny_base), steps=2, noise_draws=2)[2],
     )
     assert made.plan.unit == "patient" and made.plan.max_per_unit == 2
     with pytest.raises(SfumatoError, match="--max-per-unit"):
         prepare(
             records(unit_column="patient"),
-            epsilon=2.0,
-            delta=1e-3,
-            base=str(tiny_base),
-            histogram=10.0,
+            task_of(epsilon=2.0, delta=1e-3, base=str(tiny_base), histogram=10.0)[2],
         )
 
 
 def test_no_unit_column_may_pass_for_single_records(tiny_base):
     with pytest.raises(SfumatoError, match="rename the column"):
-        prepare(records(unit_column="record"), base=str(tiny_base), epsilon=2.0, delta=1e-3)
+        prepare(
+            records(unit_column="record"), task_of(base=str(tiny_base), epsilon=2.0, delta=1e-3)[2]
+        )
 
 
 def test_the_same_options_make_the_same_start_again(tiny_base):
@@ -166,12 +169,17 @@ def test_another_base_is_refused(tiny_base, tiny_base_epsilon):
         ({"delta": float("nan")}, "--delta"),
         ({"delta": 0.1}, "delta must be below 1 / n_units"),
         ({"method": "magic"}, "--method magic"),
-        ({"method": "full", "method_options": {"rank": 3}}, "does not take"),
-        ({"method": "attention", "method_options": {"blocks": "9-"}}, "--blocks"),
-        ({"steps": 0}, "steps"),
-        ({"steps": -1}, "steps"),
-        ({"noise_draws": 0}, "noise_draws"),
-        ({"expected_batch_size": 0}, "expected_batch_size|sampling_rate"),
+        ({"method": "full", "rank": 3}, "--rank does not go with --method full"),
+        (
+            {
+                "method": Attention(blocks="9-"),
+            },
+            "--blocks",
+        ),
+        ({"steps": 0}, "--steps 0: must be at least 1"),
+        ({"steps": -1}, "--steps"),
+        ({"noise_draws": 0}, "--noise-draws"),
+        ({"expected_batch_size": 0}, "--expected-batch-size"),
         ({"expected_batch_size": 1000}, "expected_batch_size|sampling_rate"),
         ({"clip_norm": -1.0}, "clip_norm"),
         ({"histogram": 0.1}, "one-shot events alone"),
@@ -184,7 +192,9 @@ def test_bad_words(tiny_base, more, match):
     with pytest.raises(SfumatoError, match=match) as caught:
         prepare(
             records(),
-            **({"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 3} | more),
+            task_of(**({"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 3} | more))[
+                2
+            ],
         )
     assert "\n" not in str(caught.value)
 
@@ -209,9 +219,9 @@ def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_
     rates = {}
     for method in ("attention", "lora", "saliency", "loda"):
         options = {"keep": 3, "choose": "random"} if method == "saliency" else {}
-        made = ready(tiny_base, method=method, method_options=options, embedder=True)
+        made = ready(tiny_base, method=METHODS[method](**options), embedder=True)
         rates[method] = made.recipe.learning_rate
-        assert rates[method] == LEARNING_RATES[method]
+        assert rates[method] == METHODS[method].learning_rate
         assert made.plan.learning_rate == made.options["recipe"]["learning_rate"] == rates[method]
         assert made.adaptation.learning_rate_factor["tokens.weight"] * rates[
             method
@@ -236,7 +246,7 @@ def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
     with pytest.raises(
         SfumatoError, match="1 of the 3 classes read off the data have fewer than 3 units"
     ) as caught:
-        prepare(some, **said)
+        prepare(some, task_of(**said)[2])
     assert (
         caught.value.exit_code == 10
         and "--classes" in str(caught.value)
@@ -244,9 +254,9 @@ def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
     )
     assert CLASSES[2] not in str(caught.value)
     some = replace(some, few=0)
-    assert CLASSES_FOUND in prepare(some, **said).options["statements"]["opt_ins"]
+    assert CLASSES_FOUND in prepare(some, task_of(**said)[2]).options["statements"]["opt_ins"]
     some = replace(some, classes_found=False)
-    assert not prepare(some, **said).options["statements"]["opt_ins"]
+    assert not prepare(some, task_of(**said)[2]).options["statements"]["opt_ins"]
 
 
 def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_base):
@@ -258,6 +268,8 @@ def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_b
             "2 units of 'patient' may be spellings of one another.*--allow-doubtful-units, recorded"
         ),
     ):
-        prepare(doubtful, **said)
-    opt_ins = prepare(doubtful, **said, allow_doubtful_units=True).options["statements"]["opt_ins"]
+        prepare(doubtful, task_of(**said)[2])
+    opt_ins = prepare(doubtful, task_of(**said, allow_doubtful_units=True)[2]).options[
+        "statements"
+    ]["opt_ins"]
     assert opt_ins == [DOUBTFUL_SAID]

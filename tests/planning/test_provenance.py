@@ -18,7 +18,8 @@ from sfumato import verbs
 from sfumato.bases import load_base, made_contents, weights_of_base
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import BudgetError, DataError, ModelError, SfumatoError
-from sfumato.methods import METHODS, Prompts
+from sfumato.methods import Given, Inversion, Lora, Prompts, Saliency
+from sfumato.options import Performance, Sampling
 from sfumato.planning import provenance
 from sfumato.planning.provenance import require_public_place
 from sfumato.privacy import accounting
@@ -28,8 +29,6 @@ from sfumato.runs import budget, certified
 from sfumato.runs.attempts import frozen_contents
 from sfumato.runs.facts import lineage
 from sfumato.runs.folder import Run
-from sfumato.synthesis.dataset import Sampling
-from sfumato.training import Performance
 from sfumato.verbs import evaluate
 
 torch.set_num_threads(1)
@@ -51,8 +50,7 @@ def adapt(images, base, output, **more):
         "epsilon": 2.0,
         "delta": 1e-3,
         "base": str(base),
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "embedder": True,
         "steps": 2,
         "expected_batch_size": 8,
@@ -77,7 +75,7 @@ def world(tmp_path_factory, tiny_base):
         tiny_base,
         place / "run",
         public_data=make_tiny_images(place / "old", 2, seed=9),
-        method_options={"rank": 2, "adapter_init": "public"},
+        method=Lora(rank=2, adapter_init="public"),
     )
     verbs.export(kept, place / "out")
     hidden = adapt(place / "p", tiny_base, place / "hidden")
@@ -90,8 +88,7 @@ def plan(world, **more):
     said = {
         "epsilon": 2.0,
         "delta": 1e-3,
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "steps": 2,
         "expected_batch_size": 8,
         "classes": ["circle", "cross", "square"],
@@ -148,14 +145,12 @@ FORMS = (as_they_are, as_arrays, as_parquet, stored_anew, one_among_many)
 )
 def test_charged_images_are_not_public(world, tiny_base, tmp_path, form, use):
     options = {
-        "start": {"method_options": {"rank": 2, "adapter_init": "public"}},
+        "start": {"method": Lora(rank=2, adapter_init="public")},
         "choice": {
-            "method": "saliency",
-            "method_options": {"rank": 2, "choose": "public", "keep": 3},
+            "method": Saliency(rank=2, choose="public", keep=3),
         },
         "inversion": {
-            "method": "inversion",
-            "method_options": {},
+            "method": Inversion(),
             "steps": None,
             "expected_batch_size": None,
         },
@@ -217,7 +212,7 @@ def test_nothing_below_a_private_mark_is_public(world, tiny_base, tmp_path):
             world,
             base=str(tiny_base),
             public_data=marked / "inner" / "images",
-            method_options={"adapter_init": "public"},
+            method=Lora(adapter_init="public"),
         )
     for base in (
         world / "run",
@@ -367,7 +362,7 @@ def test_parts_of_an_exported_and_of_another_run_are_told_apart(world, tmp_path)
 def test_what_does_not_train_is_nobodys(tiny_base, frozen):
     """Adapters that start from the public seed and stay as they are, are the same in every run."""
     opened = load_base(tiny_base)
-    made = METHODS["lora"](opened, Prompts(("a",)), rank=4, freeze_a=frozen)
+    made = Lora(rank=4, freeze_a=frozen).apply(opened, Given(Prompts(("a",)), torch.bfloat16))
     inputs = [(n, p) for n, p in opened.unet.named_parameters() if ".lora_A." in n]
     contents = {c for blocks in made_contents(inputs) for c in blocks}
     assert (

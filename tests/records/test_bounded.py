@@ -22,6 +22,7 @@ from sfumato.errors import DataError, MachineError
 from sfumato.records import bounded, load_records
 from sfumato.records.decode import BadImage, decode, fingerprint
 from sfumato.records.folder import read_below
+from sfumato.records.limits import TOO_LONG
 
 RNG = np.random.default_rng(0)
 
@@ -67,7 +68,7 @@ def test_a_picture_that_takes_too_long_is_a_zero_slot_and_costs_the_others_nothi
     files[11] = slow_picture()
     started = time.monotonic()
     seen = looked(files)
-    assert seen.pop(11) == bounded.TOO_LONG and time.monotonic() - started < 60
+    assert seen.pop(11) == TOO_LONG and time.monotonic() - started < 60
     assert len(seen) == 29 and all(isinstance(found, bounded.Seen) for found in seen.values())
 
 

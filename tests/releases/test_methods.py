@@ -13,19 +13,19 @@ import pytest
 
 from sfumato import verbs
 from sfumato.methods import METHODS
+from sfumato.options import Performance
 from sfumato.privacy import accounting
-from sfumato.training import Performance
 
 # Between them: every clipping, the probe, a histogram, steps in reserve, and a relation that is not
 # the default.
 MORE = {
     "full": {"clipping": "per-group"},
     "attention": {"relation": "replace-one", "histogram": 4.0},
-    "lora": {"method_options": {"rank": 2}, "retry_fraction": 0.5, "clipping": "normalised"},
-    "saliency": {"method_options": {"rank": 2, "keep": 3, "probe_units": 16, "probe_draws": 1}},
-    "loda": {"method_options": {"rank": 2}, "clipping": "per-group-normalised"},
+    "lora": {"rank": 2, "retry_fraction": 0.5, "clipping": "normalised"},
+    "saliency": {"rank": 2, "keep": 3, "probe_units": 16, "probe_draws": 1},
+    "loda": {"rank": 2, "clipping": "per-group-normalised"},
     "embedding": {},
-    "inversion": {"method_options": {"inversion_steps": 2, "inversion_draws": 1, "dimensions": 4}},
+    "inversion": {"inversion_steps": 2, "inversion_draws": 1, "dimensions": 4},
 }
 
 

@@ -14,12 +14,13 @@ import pytest
 from sfumato import verbs
 from sfumato.compute import fingerprint, ranks
 from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import Interval
 from sfumato.runs import attempts, execute
 from sfumato.runs.folder import Run
-from sfumato.training import Performance
 
 
 def steady(patch):
@@ -61,8 +62,7 @@ def died(tiny_images, tiny_base, tmp_path_factory):
                 epsilon=4.0,
                 delta=1e-2,
                 base=str(tiny_base),
-                method="lora",
-                method_options={"rank": 2},
+                method=Lora(rank=2),
                 expected_batch_size=8,
                 steps=7,
                 retry_fraction=1.0,

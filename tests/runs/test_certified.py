@@ -13,10 +13,11 @@ import pytest
 from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.releases.certificate import NOT_COMPARED
 from sfumato.runs import budget, certified
-from sfumato.training import Performance
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,7 @@ def made(tiny_images, tiny_base, tmp_path_factory):
                 epsilon=2.0,
                 delta=1e-2,
                 base=str(tiny_base),
-                method="lora",
-                method_options={"rank": 1},
+                method=Lora(rank=1),
                 expected_batch_size=4,
                 steps=2,
                 noise_draws=1,

@@ -19,13 +19,15 @@ from safetensors.torch import load_file
 from sfumato import verbs
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import Interrupted, SfumatoError
+from sfumato.methods import Embedding, Inversion, Lora, Saliency
 from sfumato.methods.inversion import store
+from sfumato.options import Sampling
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.records import load_records
 from sfumato.runs import inversion
-from sfumato.synthesis.dataset import Sampling
 
 torch.set_num_threads(1)
 OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
@@ -51,9 +53,8 @@ def artwork(tmp_path, tiny_images):
 def adapt(path, base, output, **changes):
     options = {
         "epsilon": 4.0,
-        "method": "inversion",
+        "method": Inversion(**OPTIONS),
         "base": str(base),
-        "method_options": OPTIONS,
         "prompt": "a {class} picture",
     }
     return verbs.adapt(path, output=output, **options | changes)
@@ -112,7 +113,7 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
         tiny_base,
         tmp_path / "run",
         keep_inversions=True,
-        method_options=OPTIONS | {"shrink": False},
+        method=Inversion(**OPTIONS, shrink=False),
     )
     prepared, data = rebuild(run.plan, run.options), open_latents(run.folder / "cache")
     geometry, plan, label = (
@@ -162,9 +163,7 @@ def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
         assert all("FD-autoencoder" in figures for figures in found.distances.values())
     with pytest.raises(SfumatoError, match="--controls"):
         evaluate.evaluate(run, tmp_path / "pictures-False", test=artwork, rows=("non_private",))
-    other = adapt(
-        artwork, tiny_base, tmp_path / "other", method="embedding", method_options={}, steps=1
-    )
+    other = adapt(artwork, tiny_base, tmp_path / "other", method=Embedding(), steps=1)
     with pytest.raises(SfumatoError, match="--method inversion"):
         evaluate.evaluate(other, tmp_path / "pictures-True", test=artwork, rows=("noise_only",))
 
@@ -230,8 +229,8 @@ def test_a_certificate_with_less_noise_or_another_bound_does_not_verify(
 def test_interrupted_and_sharded_runs_end_with_the_same_bytes(
     artwork, tiny_base, tmp_path, monkeypatch
 ):
+    from sfumato.options import Performance
     from sfumato.privacy.random.keys import RunKey
-    from sfumato.training import Performance
 
     key = RunKey(bytes(range(32)))
     monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: key)
@@ -286,7 +285,7 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(
 
 
 def test_a_second_noisy_sum_is_never_free(artwork, tiny_base, tmp_path):
-    from sfumato.training import Performance
+    from sfumato.options import Performance
 
     for steps in (0, -25):  # what a new attempt is billed by
         with pytest.raises(SfumatoError, match="checkpoint_steps"):
@@ -353,7 +352,7 @@ def test_one_token_a_class_with_person_units_and_several_vectors(tiny_images, ti
         tiny_images,
         tiny_base,
         tmp_path / "run",
-        method_options=options,
+        method=Inversion(**options),
         prompt="{class} circle",
         placeholder="<mark>",
     )
@@ -398,7 +397,7 @@ def test_the_papers_recipe_subsampled_is_priced_as_a_poisson_sample(artwork, tin
         expected_batch_size=12,
         relation="replace-one",
         keep_inversions=True,
-        method_options={"inversion_steps": 2, "inversion_draws": 1, "aggregate": "unit"},
+        method=Inversion(inversion_steps=2, inversion_draws=1, aggregate="unit"),
     )
     (event,) = run.plan.events
     assert (event.sampling_rate, event.steps) == (0.5, 1) and run.plan.clip_norm == 1.0
@@ -432,8 +431,7 @@ def test_dp_sgd_on_one_token_runs_through_the_ordinary_loop(artwork, tiny_base, 
         artwork,
         tiny_base,
         tmp_path / "run",
-        method="embedding",
-        method_options={},
+        method=Embedding(),
         steps=2,
         clip_norm=1.0,
     )
@@ -446,9 +444,8 @@ def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tmp_path):
     poor = verbs.plan(
         artwork,
         epsilon=0.5,
-        method="inversion",
+        method=Inversion(**(OPTIONS | {"dimensions": 16})),
         base=str(tiny_base),
-        method_options=OPTIONS | {"dimensions": 16},
         prompt="{class}",
     )
     assert poor.forecast.cosine < 0.75 and not poor.forecast.known and poor.forecast.needed > 24
@@ -456,9 +453,8 @@ def test_plan_says_what_the_answer_will_be_worth(artwork, tiny_base, tmp_path):
     public = verbs.plan(
         artwork,
         epsilon=100.0,
-        method="inversion",
+        method=Inversion(**OPTIONS),
         base=str(tiny_base),
-        method_options=OPTIONS,
         prompt="{class}",
         public_data=make_tiny_images(tmp_path / "public", seed=9),
     )
@@ -483,7 +479,7 @@ def test_public_images_place_the_anchor_and_are_not_needed_again(artwork, tiny_b
             tiny_base,
             tmp_path / "other",
             public_data=public,
-            method_options={"subspace": "none"},
+            method=Inversion(subspace="none"),
         )
 
 
@@ -497,8 +493,7 @@ def test_a_private_picture_is_not_public(artwork, tiny_base, tmp_path):
         with pytest.raises(SfumatoError, match="among the private ones"):
             adapt(artwork, tiny_base, tmp_path / "run", public_data=path)
     saliency = {
-        "method": "saliency",
-        "method_options": {"choose": "public"},
+        "method": Saliency(choose="public"),
         "unlabelled": True,
         "prompt": "circle",
     }
@@ -515,17 +510,12 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
     records = load_records(artwork, unlabelled=True)
     prepared = prepare(
         PublicFacts.of(records),
-        epsilon=4.0,
-        method="inversion",
-        base=str(tiny_base),
-        method_options=OPTIONS,
-        prompt="{class}",
+        task_of(epsilon=4.0, method=Inversion(**OPTIONS), base=str(tiny_base), prompt="{class}")[2],
     )
     for name in ("all", "without"):
         if name == "without":
             (artwork / "cross-003.png").write_bytes(b"no picture")
             records = load_records(artwork, unlabelled=True, max_bad=1.0)
-        from sfumato.bases import encode_images
         from sfumato.privacy.random.keys import RunKey
         from sfumato.training import build_latents
 
@@ -533,7 +523,7 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
             tmp_path / name,
             records.n,
             lambda slots, r=records: r.load(slots, 16),
-            lambda i: encode_images(prepared.base, i),
+            lambda i: prepared.base.encode(i),
             np.where(records.usable, records.labels, -1),
             records.unit,
             order=records.reading_order,
@@ -555,13 +545,13 @@ def test_options_that_do_not_fit_are_refused(artwork, tiny_base, tmp_path):
     for changes, words in (
         ({"steps": 3}, "no training steps"),
         ({"retry_fraction": 0.1}, "no training steps"),
-        ({"method_options": {"aggregate": "unit", "dimensions": 4}}, "paper's recipe"),
-        ({"method_options": {"subspace": "public"}}, "--public-data"),
-        ({"method_options": {"dimensions": 17}}, "--dimensions 17"),
+        ({"method": Inversion(aggregate="unit", dimensions=4)}, "paper's recipe"),
+        ({"method": Inversion(subspace="public")}, "--public-data"),
+        ({"method": Inversion(dimensions=17)}, "--dimensions 17"),
         ({"placeholder": "Circle"}, "placeholder"),
         ({"embedder": False}, "--no-embedder"),
         (
-            {"method": "lora", "method_options": {}, "shard": (0, 2), "unlabelled": True},
+            {"method": Lora(), "shard": (0, 2), "unlabelled": True},
             "--method inversion",
         ),
     ):

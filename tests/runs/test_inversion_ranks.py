@@ -22,14 +22,14 @@ SCRIPT = """
     from sfumato.compute import ranks as parallel
     from sfumato.privacy import accounting
     from sfumato.privacy.random.keys import RunKey
-    from sfumato.training import Performance
+    from sfumato.options import Performance
 
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))
     RunKey.fresh_salt = lambda: "00" * 16
     images, base, output = sys.argv[1:]
     run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="inversion", prompt="a {class} circle",
-                      method_options={"dimensions": 4, "inversion_steps": 2, "inversion_draws": 1},
+                      dimensions=4, inversion_steps=2, inversion_draws=1,
                       performance=Performance(micro_batch=5, precision="float32"))
     if parallel.world_size() > 1:
         torch.distributed.barrier()

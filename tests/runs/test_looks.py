@@ -15,13 +15,14 @@ from PIL import Image
 from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import BudgetError, DataError, LedgerFault
+from sfumato.methods import Lora
+from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, looks_facts
 from sfumato.releases.statements import check_looks
 from sfumato.runs import budget, certified
 from sfumato.runs.folder import Run
 from sfumato.runs.looks import looks_of
-from sfumato.synthesis.dataset import Sampling
 from sfumato.verbs import evaluate
 
 torch.set_num_threads(1)
@@ -49,8 +50,7 @@ def place(tiny_base, tiny_images, tmp_path_factory):
                 epsilon=8.0,
                 delta=1e-3,
                 base=str(tiny_base),
-                method="lora",
-                method_options={"rank": 2},
+                method=Lora(rank=2),
                 steps=2,
             )
             verbs.synthesize(

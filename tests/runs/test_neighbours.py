@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from sfumato.errors import ModelError
+from sfumato.methods import Lora
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
 from sfumato.records import load_records
 from sfumato.runs.execute import check_gradients, check_neighbours
 
@@ -21,13 +23,14 @@ def prepared(tiny_images, tiny_base):
     records = load_records(tiny_images, classes=["circle", "cross", "square"])
     return prepare(
         PublicFacts.of(records),
-        epsilon=8.0,
-        delta=1e-3,
-        method="lora",
-        base=str(tiny_base),
-        method_options={"rank": 2},
-        steps=2,
-        clip_norm=1e-3,
+        task_of(
+            epsilon=8.0,
+            delta=1e-3,
+            method=Lora(rank=2),
+            base=str(tiny_base),
+            steps=2,
+            clip_norm=1e-3,
+        )[2],
     )
 
 

@@ -9,15 +9,17 @@ import shutil
 import pytest
 
 from sfumato import verbs
+from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import BudgetError, DataError, SfumatoError
+from sfumato.methods import Lora
+from sfumato.options import Performance
 from sfumato.planning.prepare import CLASSES_FOUND
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.datasets import APART, MIXED
 from sfumato.records import load_records
-from sfumato.runs import budget, execute
+from sfumato.runs import budget
 from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run
-from sfumato.training import Performance
 
 
 class Charged(BaseException):
@@ -33,13 +35,12 @@ def charge(tiny_base, tmp_path, monkeypatch):
     def stop(*_):
         raise Charged
 
-    monkeypatch.setattr(execute, "encode_images", stop)
+    monkeypatch.setattr(latents, "encode", stop)
     settings = {
         "epsilon": 2.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "expected_batch_size": 8,
         "steps": 3,
         "performance": Performance(micro_batch=8, precision="float32"),

@@ -12,11 +12,12 @@ import pytest
 
 from sfumato import verbs
 from sfumato.errors import MachineError, SfumatoError
+from sfumato.methods import Attention, Lora
+from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.releases import certificate, prices, verify
 from sfumato.runs import preflight
 from sfumato.runs.folder import PRICES
-from sfumato.training import Performance
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +34,7 @@ def settings(tiny_base):
         "epsilon": 4.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "expected_batch_size": 8,
         "steps": 2,
         "performance": Performance(micro_batch=8, precision="float32"),
@@ -127,9 +127,8 @@ def test_a_trial_leaves_training_as_it_is(tiny_images, settings, tmp_path, monke
         "prompt": "a {class}",
         "embedder": True if method != "embedding" else None,
     }
-    asked["method_options"] = (
-        {"keep": 3, "probe_units": 8, "probe_draws": 1, "rank": 2} if method == "saliency" else {}
-    )
+    if method == "saliency":
+        asked |= {"keep": 3, "probe_units": 8, "probe_draws": 1, "rank": 2}
     seen = []
     right = preflight._try_model
 
@@ -165,7 +164,10 @@ def test_every_unit_in_every_step_is_released(tiny_images, settings, tmp_path, b
     """The default for up to 64 units: a draw of all of them is a plain Gaussian, for one record and
     for several that belong together.
     """
-    asked = settings | {"expected_batch_size": batch, "method": "attention", "method_options": {}}
+    asked = settings | {
+        "expected_batch_size": batch,
+        "method": Attention(),
+    }
     run = verbs.adapt(tiny_images, output=tmp_path / "run", **asked)
     folder = verbs.release(verbs.synthesize(run, 2, tmp_path / "out"))
     table = json.loads((folder / "privacy.json").read_text())["k_table"]

@@ -15,10 +15,14 @@ from torch import nn
 from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.bases.tiny import make_tiny_images
+from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
 from sfumato.gradients import scores as scores_module
-from sfumato.methods.targets import PROJECTIONS, grouped, matching_modules
+from sfumato.methods import Lora, Saliency
+from sfumato.methods.targets import grouped, matching_modules
+from sfumato.options import Performance
 from sfumato.planning import inputs
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.ledger import Ledger, LedgerError
 from sfumato.privacy.ledger.runs import RunLedger
@@ -29,7 +33,7 @@ from sfumato.runs import budget, execute
 from sfumato.runs import probe as probing
 from sfumato.runs.facts import certificate_facts
 from sfumato.runs.folder import Run
-from sfumato.training import LatentData, Performance, UnitBatch
+from sfumato.training import LatentData, UnitBatch
 
 torch.set_num_threads(1)
 KEY = RunKey(bytes(range(32)))
@@ -90,7 +94,7 @@ def latents(mean, label=None):
 def total(toy, probe, data, attempt=0, micro_batch=16):
     model, weights, losses = toy
     units = poisson(KEY, STEP, attempt, N, probe.expected_batch_size / N)
-    batch = UnitBatch(data, units, KEY, STEP, attempt, probe.noise_draws, 1.0, 0.0)
+    batch = UnitBatch(data, units, KEY, STEP, attempt, probe.noise_draws, 1.0, 0.0, 1000)
     groups = {name: (name,) for name in probe.groups}
     return probing.total_scores(probe, groups, losses, weights, model, batch, micro_batch), units
 
@@ -161,10 +165,9 @@ def settings(tiny_base):
         "epsilon": 4.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "saliency",
+        "method": Saliency(rank=2, keep=5, probe_units=16, probe_draws=2),
         "expected_batch_size": 8,
         "steps": 3,
-        "method_options": {"rank": 2, "keep": 5, "probe_units": 16, "probe_draws": 2},
         "performance": Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
     }
 
@@ -318,11 +321,10 @@ def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monke
 
 def prepared(tiny_images, settings, public=None, **options):
     records = inputs.load_records(tiny_images)
-    said = {k: v for k, v in settings.items() if k != "epsilon"}
-    said |= {"method_options": settings["method_options"] | options} | (
-        {"public_data": public} if public else {}
-    )
-    return inputs.prepare_as_asked(records, settings["epsilon"], said)
+    method = replace(settings["method"], **options)
+    said = {k: v for k, v in settings.items() if k not in ("ledger", "output")}
+    _, _, task = task_of(**said | {"method": method})
+    return inputs.prepare_as_asked(records, task, public)
 
 
 def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path):
@@ -352,7 +354,9 @@ def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path)
 def test_adapters_start_from_public_gradients_and_resume_with_them(tiny_images, settings, tmp_path):
     public = make_tiny_images(tmp_path / "public", per_class=2, seed=9)
     options = {"rank": 2, "adapter_init": "public", "freeze_a": True}
-    said = settings | {"method": "lora", "method_options": options}
+    said = settings | {
+        "method": Lora(**options),
+    }
     with pytest.raises(Killed):
         verbs.adapt(
             tiny_images, output=tmp_path / "run", public_data=public, progress=dies_at_once, **said
@@ -370,9 +374,10 @@ def dies_at_once(now, plan):
 
 
 def test_scores_follow_their_groups(tiny_base):
-    unet = load_base(tiny_base).unet
-    matrices = matching_modules(unet, PROJECTIONS)
-    groups = grouped(matrices, "layer")
+    base = load_base(tiny_base)
+    unet = base.denoiser
+    matrices = matching_modules(base, PROJECTIONS)
+    groups = grouped(base, matrices, "layer")
     sizes = {name: unet.get_submodule(name).weight.numel() for name in matrices}
     probe = Probe(tuple(groups), 2, "squares", None, None, False, 5.0, 1)
     squares = torch.rand(3, len(matrices))

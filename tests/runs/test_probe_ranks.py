@@ -23,14 +23,14 @@ SCRIPT = """
     from sfumato.compute import ranks as parallel
     from sfumato.privacy import accounting
     from sfumato.privacy.random.keys import RunKey
-    from sfumato.training import Performance
+    from sfumato.options import Performance
 
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))
     RunKey.fresh_salt = lambda: "00" * 16
     images, base, output = sys.argv[1:]
     run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="saliency", expected_batch_size=8,
-                      steps=2, method_options={"keep": 5, "probe_units": 12, "probe_draws": 2, "rank": 2},
+                      steps=2, keep=5, probe_units=12, probe_draws=2, rank=2,
                       performance=Performance(micro_batch=8, precision="float32"))
     if parallel.world_size() > 1:
         torch.distributed.barrier()

@@ -12,9 +12,10 @@ from PIL import Image
 
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
+from sfumato.options import Sampling
 from sfumato.synthesis import dataset
 from sfumato.synthesis.dataset import class_of_each, folder_names, shard_indices, write_dataset
-from sfumato.synthesis.sampler import Sampling, image_seed
+from sfumato.synthesis.sampler import image_seed
 
 CLASSES = ("circle", "cross", "square")
 
@@ -138,8 +139,6 @@ def test_parquet_parts_of_all_shards_have_names_of_their_own(base, tmp_path, mon
         ({"form": "tar"}, "--form tar"),
         ({"shard": (2, 2)}, "--shard"),
         ({"n": 2, "shard": (2, 3)}, "empty"),
-        ({"sampling": Sampling(steps=0)}, "at least 1"),
-        ({"sampling": Sampling(batch=0)}, "at least 1"),
         ({"shares": (0, 0, 0)}, "class shares"),
     ],
 )

@@ -12,8 +12,9 @@ import torch
 
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
+from sfumato.options import Sampling
 from sfumato.synthesis import sampler
-from sfumato.synthesis.sampler import Sampling, image_seed, pictures
+from sfumato.synthesis.sampler import image_seed, pictures
 
 CLASSES = ("circle", "cross", "square")
 
@@ -99,12 +100,11 @@ def test_pictures_that_are_not_finite_are_no_pictures(base):
 
 def test_the_sampler_is_the_pipelines_own(base):
     """The pictures are those of diffusers' own pipeline from the same latents."""
-    from sfumato.bases import as_pipeline, make_scheduler
 
     sampling = Sampling(steps=4, guidance_scale=2.0)
     own = draw(base, [0, 1], sampling)
-    pipe = as_pipeline(base)
-    pipe.scheduler = make_scheduler(base, sampling.scheduler)
+    pipe = base.as_pipeline()
+    pipe.scheduler = base.sampler(sampling.scheduler, sampling.steps)
     pipe.set_progress_bar_config(disable=True)
     seeds = [torch.Generator().manual_seed(image_seed(0, i)) for i in (0, 1)]
     latents = torch.stack([torch.randn(4, 8, 8, generator=g) for g in seeds])
@@ -167,10 +167,10 @@ def test_closing_the_iterator_stops_the_workers(base, two_threads, monkeypatch):
 
 
 def test_the_error_of_a_worker_reaches_the_caller(base, two_threads, monkeypatch):
-    def broken(base, latents):
+    def broken(latents):
         raise SfumatoError("no decoder today")
 
-    monkeypatch.setattr(sampler, "decode_latents", broken)
+    monkeypatch.setattr(base, "decode", broken)
     with pytest.raises(SfumatoError, match="no decoder today"):
         draw(base, range(4))
     assert torch.get_num_threads() == 2

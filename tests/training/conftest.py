@@ -104,6 +104,7 @@ def toy():
             return error.pow(2).mean(1) * batch.weight.flatten() * scale
 
         return SimpleNamespace(
+            base=SimpleNamespace(times=1000),
             model=model,
             trainable=dict(model.named_parameters()),
             row_losses=row_losses,

@@ -10,15 +10,8 @@ import pytest
 import torch
 
 from sfumato.errors import SfumatoError
-from sfumato.training import (
-    Performance,
-    Recipe,
-    State,
-    latest_checkpoint,
-    train,
-    write_checkpoint,
-    write_file,
-)
+from sfumato.options import Performance, Recipe
+from sfumato.training import State, latest_checkpoint, train, write_checkpoint, write_file
 
 
 def state_of(adaptation, step=0):

@@ -16,7 +16,7 @@ from sfumato.training import UnitBatch, build_latents, open_latents
 
 
 def batch_of(data, units, key, *, step=0, attempt=0, draws=2, time_bias=1.5, dropout=0.0):
-    return UnitBatch(data, np.asarray(units), key, step, attempt, draws, time_bias, dropout)
+    return UnitBatch(data, np.asarray(units), key, step, attempt, draws, time_bias, dropout, 1000)
 
 
 def same(a, b):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from sfumato.errors import SfumatoError
-from sfumato.training import Performance, Recipe, State, latest_checkpoint, loop, write_checkpoint
+from sfumato.options import Performance, Recipe
+from sfumato.training import State, latest_checkpoint, loop, write_checkpoint
 
 C = 0.5
 PER_GROUP = {"clipping": "per-group", "clip_groups": 2}

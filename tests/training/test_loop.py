@@ -11,8 +11,9 @@ from scipy import stats
 
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine
+from sfumato.options import Performance, Recipe
 from sfumato.privacy.clipping import ROUNDING, flat
-from sfumato.training import Performance, Recipe, State, UnitBatch, loop
+from sfumato.training import State, UnitBatch, loop
 
 C = 0.5
 
@@ -75,7 +76,7 @@ def clipped_sum(
     adaptation, data, key, units, draws=1, micro_batch=None, engine=Engine, clip_norm=C
 ):
     """In float64, not in grid units."""
-    batch = UnitBatch(data, np.asarray(units), key, 0, 0, draws, 1.5, 0.0)
+    batch = UnitBatch(data, np.asarray(units), key, 0, 0, draws, 1.5, 0.0, 1000)
     with engine(adaptation.model, adaptation.trainable) as opened:
         sums, norms = opened.clipped_sum(
             adaptation.row_losses,

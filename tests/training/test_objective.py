@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sfumato.bases import around
-from sfumato.training import Batch, Recipe, denoising_losses
+from sfumato.options import Recipe
+from sfumato.training import Batch, denoising_losses
 
 
 def batch_of(units, draws, seed=0):
@@ -26,10 +27,17 @@ def batch_of(units, draws, seed=0):
     )
 
 
+class Predicting(torch.nn.Module):
+    def __init__(self, predict):
+        super().__init__()
+        self.predict = predict
+
+    def forward(self, x, t, c):
+        return SimpleNamespace(sample=self.predict(x, t, c))
+
+
 def fake_base(predict, prediction_type):
-    base = around(
-        lambda x, t, c: SimpleNamespace(sample=predict(x, t, c)), torch.linspace(0.999, 0.001, 1000)
-    )
+    base = around(Predicting(predict), torch.linspace(0.999, 0.001, 1000), (2, 4, 4))
     base.scheduler.config.prediction_type = prediction_type
     return base
 

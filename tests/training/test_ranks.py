@@ -24,7 +24,8 @@ SCRIPT = """
     from sfumato.privacy.clipping import flat
     from sfumato.privacy.random.keys import RunKey
     from sfumato.privacy.rounding import Rounding
-    from sfumato.training import LatentData, Performance, Recipe, State, loop
+    from sfumato.options import Performance, Recipe
+    from sfumato.training import LatentData, State, loop
 
     def rank_of(rate):
         torch.set_num_threads(1)
@@ -44,7 +45,7 @@ SCRIPT = """
         rounding = Rounding.of(0.5, 300)
         plan = SimpleNamespace(clip=lambda: flat(0.5), rounding=rounding, trainable=300, n_units=n, sampling_rate=rate, steps=26, noise_draws=2,
                                noise_multiplier=0.7, expected_batch_size=12)
-        adaptation = SimpleNamespace(model=model, trainable=dict(model.named_parameters()), row_losses=row_losses)
+        adaptation = SimpleNamespace(base=SimpleNamespace(times=1000), model=model, trainable=dict(model.named_parameters()), row_losses=row_losses)
         state = State(adaptation.trainable, {}, Recipe(learning_rate=4e-3, ema_decay=0.9))
         loop.train(plan, adaptation, data, RunKey(bytes(range(32))), attempt=0, recipe=Recipe(learning_rate=4e-3, ema_decay=0.9),
                    performance=Performance(micro_batch=5), state=state, on_step=lambda p, s: True)

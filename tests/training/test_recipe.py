@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sfumato.errors import SfumatoError
-from sfumato.training import Performance
+from sfumato.options import Performance
 
 
 @pytest.mark.parametrize("name", ["micro_batch", "memory_budget", "threads", "checkpoint_steps"])

@@ -17,6 +17,8 @@ from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import BudgetError, SfumatoError
 from sfumato.evaluation import train_classifier
+from sfumato.methods import Lora
+from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.privacy.mechanisms.selection import Selection
 from sfumato.records import load_records
@@ -25,7 +27,6 @@ from sfumato.releases.consistency import check_facts
 from sfumato.releases.verify_privacy import check_privacy
 from sfumato.runs import budget
 from sfumato.runs.looks import looks_since
-from sfumato.synthesis.dataset import Sampling
 from sfumato.verbs import select as model_selection
 from sfumato.verbs.select import right_answers, select
 
@@ -56,8 +57,7 @@ def place(tiny_base, tiny_images, tmp_path_factory):
                 epsilon=8.0,
                 delta=1e-3,
                 base=str(tiny_base),
-                method="lora",
-                method_options={"rank": 2},
+                method=Lora(rank=2),
                 steps=2,
             )
             verbs.synthesize(

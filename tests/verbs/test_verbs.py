@@ -15,7 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfumato import verbs
+from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import Interrupted, SfumatoError
+from sfumato.methods import Attention, Lora
+from sfumato.options import Performance, Sampling
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.random.keys import RunKey
@@ -23,8 +26,6 @@ from sfumato.records import RecordSet, load_records
 from sfumato.runs import budget, execute
 from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run
-from sfumato.synthesis.dataset import Sampling
-from sfumato.training import Performance
 
 CLASSES = ("circle", "cross", "square")
 KINDS = ["PLAN", "CHARGE", "ATTEMPT"]
@@ -61,8 +62,7 @@ def settings(tiny_base):
         "epsilon": 2.0,
         "delta": 1e-2,
         "base": str(tiny_base),
-        "method": "lora",
-        "method_options": {"rank": 2},
+        "method": Lora(rank=2),
         "expected_batch_size": 8,
         "steps": 5,
         "noise_draws": 2,
@@ -195,7 +195,7 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     def dies(*_):
         raise Killed
 
-    monkeypatch.setattr(execute, "encode_images", dies)
+    monkeypatch.setattr(latents, "encode", dies)
     with pytest.raises(Killed):
         verbs.adapt(tiny_images, output=tmp_path / "first", **settings)
     first = Run.open(tmp_path / "first")
@@ -288,11 +288,11 @@ def test_a_killed_run_replays_to_the_same_bits(
 def test_a_death_while_encoding_replays_to_the_same_bits(
     tiny_images, settings, finished, tmp_path, one_key, monkeypatch
 ):
-    real = execute.encode_images
-    monkeypatch.setattr(execute, "encode_images", lambda *_: (_ for _ in ()).throw(Killed()))
+    real = latents.encode
+    monkeypatch.setattr(latents, "encode", lambda *_: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
-    monkeypatch.setattr(execute, "encode_images", real)
+    monkeypatch.setattr(latents, "encode", real)
     assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
 
 
@@ -509,7 +509,7 @@ def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_
 
 def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, tiny_base):
     """L17: what a run saves differs from the base in the trained tensors only."""
-    options = settings | {"method": "attention", "method_options": {"blocks": "2"}, "steps": 1}
+    options = settings | {"method": Attention(blocks="2"), "steps": 1}
     run = verbs.adapt(tiny_images, output=tmp_path / "run", **options)
     for part in (
         "vae/diffusion_pytorch_model",

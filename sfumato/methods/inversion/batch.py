@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ...bases import Base, VectorEncoder
+from ...bases import TextBase
 from ...privacy.mechanisms.mean import STEP
 from ...privacy.random.keys import RunKey
 from ...training.data import LatentData
 from ...training.objective import Batch, denoising_losses
 from .geometry import Geometry
-
-TRAIN_TIMES = 1000
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Inverter:
 
     def __init__(
         self,
-        base: Base,
+        base: TextBase,
         prompts: Sequence[str],
         placeholders: Sequence[str],
         geometry: Geometry,
@@ -83,8 +81,8 @@ class Inverter:
         precision: torch.dtype = torch.bfloat16,
     ):
         self.geometry, self.recipe = geometry, recipe
-        self.encoder = VectorEncoder(base, prompts, placeholders, geometry.vectors)
-        self.latent_shape = base.latent_shape
+        self.encoder = base.vector_encoder(prompts, placeholders, geometry.vectors)
+        self.latent_shape, self.times = base.latent_shape, base.times
         now: dict[str, torch.Tensor] = {}  # the prompt embeddings of the pass at hand
 
         def for_each_draw(row: torch.Tensor) -> torch.Tensor:
@@ -115,7 +113,7 @@ class Inverter:
         rows without a usable image.
         """
         recipe, radius = self.recipe, self.geometry.radius
-        rows = _Rows(data, chunk, key, attempt, self.latent_shape, recipe)
+        rows = _Rows(data, chunk, key, attempt, self.latent_shape, self.times, recipe)
         z = torch.zeros(chunk.rows, self.geometry.dimensions)
         first, second, average = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
         active, taken = rows.usable.clone(), torch.zeros(chunk.rows, dtype=torch.int64)
@@ -164,7 +162,7 @@ class Inverter:
         """Denoising loss of given coordinates [J, P] on draws that inversion never used, float32
         [J]: to compare recipes with.
         """
-        rows = _Rows(data, chunk, key, 0, self.latent_shape, self.recipe)
+        rows = _Rows(data, chunk, key, 0, self.latent_shape, self.times, self.recipe)
         with torch.no_grad():
             found = [
                 self._losses(torch.from_numpy(z), rows, rows.draws(-2 - i, 16))
@@ -216,6 +214,7 @@ class _Rows:
         key: RunKey,
         attempt: int,
         shape: tuple,
+        times: int,
         recipe: InversionRecipe,
     ):
         slot, there = np.maximum(chunk.slots, 0), chunk.slots >= 0
@@ -238,7 +237,8 @@ class _Rows:
             ).hexdigest()
             for a, b, c in zip(*arrays, label)
         ]
-        self.key, self.attempt, self.shape, self.stratified = key, attempt, shape, recipe.stratified
+        self.key, self.attempt, self.shape, self.times = key, attempt, shape, times
+        self.stratified = recipe.stratified
 
     def draws(self, number: int, k: int) -> Batch:
         """`k` draws of every row: of step `number`, or for numbers below zero of a set of its own.
@@ -253,7 +253,7 @@ class _Rows:
         )
         normal = self.key.normals_for(*where, [f"{n}/normal" for n in self.names], 2 * k * size)
         u = (np.arange(k) + uniform) / k if self.stratified else uniform
-        time = np.minimum((TRAIN_TIMES * u).astype(np.int64), TRAIN_TIMES - 1)
+        time = np.minimum((self.times * u).astype(np.int64), self.times - 1)
         noise = torch.from_numpy(normal.astype(np.float32)).view(rows, 2, k, *self.shape)
         spread = (rows, k, *self.shape)
         return Batch(

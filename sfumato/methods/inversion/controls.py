@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from ...bases import Base, replace_embeds, save_embeds
+from ...options import Sampling
 from ...privacy.mechanisms.mean import Aggregation
 from ...privacy.random.keys import RunKey
-from ...synthesis.sampler import Sampling, pictures
+from ...synthesis.sampler import pictures
 from . import aggregate
 from .geometry import Geometry
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...bases import Base, word_vectors
+from ...bases import TextBase, word_vectors
 from ...errors import SfumatoError
 
 # radius without public images, as a share of the median distance of a word from the vocabulary's
@@ -74,7 +74,7 @@ class Geometry:
         )
 
 
-def start_anchor(base: Base, initializers: Sequence[str | None], vectors: int) -> torch.Tensor:
+def start_anchor(base: TextBase, initializers: Sequence[str | None], vectors: int) -> torch.Tensor:
     """Token vectors [C, V * D] of public words; further vectors of a class start from the
     vocabulary's mean.
     """
@@ -82,7 +82,7 @@ def start_anchor(base: Base, initializers: Sequence[str | None], vectors: int) -
     return torch.stack([torch.cat([word_vectors(base, word), rest]) for word in initializers])
 
 
-def whole_space(base: Base, anchor: torch.Tensor, vectors: int) -> Geometry:
+def whole_space(base: TextBase, anchor: torch.Tensor, vectors: int) -> Geometry:
     """All axes around an anchor [C, V * D], and room enough: where an image's own embedding is
     looked for.
 
@@ -94,14 +94,14 @@ def whole_space(base: Base, anchor: torch.Tensor, vectors: int) -> Geometry:
     )
 
 
-def word_spread(base: Base) -> float:
+def word_spread(base: TextBase) -> float:
     """Median distance of a word from the vocabulary's mean."""
     table = base.word_vectors.float()
     return float((table - table.mean(0)).norm(dim=1).median())
 
 
 def from_vocabulary(
-    base: Base,
+    base: TextBase,
     initializers: Sequence[str | None],
     vectors: int,
     dimensions: int | None,

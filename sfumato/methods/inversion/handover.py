@@ -12,7 +12,7 @@ from .geometry import Geometry
 
 
 @dataclass
-class Inversion:
+class Handover:
     """What inverts (in the whole space), and how the embeddings are put together (in the public
     geometry).
 

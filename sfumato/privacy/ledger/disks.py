@@ -4,6 +4,7 @@ synced, for everybody who opens it.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import subprocess
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 LOCAL = frozenset(
     "ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs nilfs2 ufs "  # Linux and BSD
     "tmpfs ramfs overlay aufs fuse-overlayfs fuse.fuse-overlayfs "  # memory and containers
-    "apfs hfs ntfs ntfs3 fuseblk vfat msdos exfat".split()
+    "apfs hfs ntfs ntfs3 refs fat fat32 fuseblk vfat msdos exfat".split()
 )
 UNKNOWN = "unknown"
+_REMOTE = 4  # GetDriveTypeW's word for a drive of another machine
 
 
 def file_system(path: Path) -> str:
@@ -21,6 +23,8 @@ def file_system(path: Path) -> str:
     say.
     """
     place = path.resolve().parent
+    if hasattr(ctypes, "windll"):
+        return _volume(place)
     holding = ("", UNKNOWN)
     for point, kind in _mounts():
         inside = place == Path(point) or Path(point) in place.parents
@@ -33,6 +37,23 @@ def file_system(path: Path) -> str:
 def is_local(kind: str) -> bool:
     """Whether the file system of this name is one of a machine's own disks, or of its memory."""
     return kind in LOCAL
+
+
+def _volume(place: Path) -> str:
+    """File system of the Windows volume that holds `place`, which need not be there yet; "network
+    drive" for a share of another machine, whatever lies beneath it.
+    """
+    windows, root, kind = (
+        ctypes.windll.kernel32,
+        ctypes.create_unicode_buffer(261),
+        ctypes.create_unicode_buffer(261),
+    )
+    if not windows.GetVolumePathNameW(str(place), root, len(root)):
+        return UNKNOWN
+    if windows.GetDriveTypeW(root) == _REMOTE:
+        return "network drive"
+    found = windows.GetVolumeInformationW(root, None, 0, None, None, None, kind, len(kind))
+    return kind.value.lower() if found and kind.value else UNKNOWN
 
 
 def _mounts() -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ under a cap. Charge before read, cap check and charge in one transaction, no ref
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sfumato.privacy.files import lock
 from sfumato.privacy.ledger import past
 from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.charges import Charges, Price
@@ -70,7 +70,7 @@ class Ledger:
                 " SFUMATO_LEDGER"
             ) from error
         try:
-            fcntl.flock(gate, fcntl.LOCK_EX)  # key and first row appear together
+            lock(gate)  # key and first row appear together
             self.chain = Chain(path, load_key(path), restored=restored)
             self.datasets = DataSets(self.chain)
             self.public = PublicInputs(self.chain, self.keyed)

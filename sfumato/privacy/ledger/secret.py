@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.privacy.files import BINARY, open_to_others
 from sfumato.privacy.ledger.faults import LedgerError, in_words
 
 _MARK = "format 2"  # the second line of a key whose ledger has authenticated rows
@@ -60,7 +60,7 @@ def load_key(path: Path) -> LedgerKey:
                 "the ledger's key is gone, so no image would be recognised: put it back beside the"
                 " ledger"
             )
-        if stat.S_IMODE(place.stat().st_mode) & 0o077:
+        if open_to_others(place):
             raise LedgerError(
                 "the ledger's key is readable by other users: set its mode to 0600 (chmod 600)"
             )
@@ -87,8 +87,10 @@ def mark_sealed(path: Path, key: LedgerKey) -> LedgerKey:
 def _write(place: Path, key: LedgerKey) -> None:
     part = place.with_name(place.name + ".part")
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(
+        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600), "wb"
+    ) as file:
         file.write(f"{key.secret.hex()}\n{_MARK}\n".encode("ascii"))
         file.flush()
         os.fsync(file.fileno())
-    os.rename(part, place)
+    os.replace(part, place)

@@ -11,14 +11,13 @@ row alone may be missing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import pwd
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.privacy.files import BINARY, listed_home, lock, sync_folder
 from sfumato.privacy.ledger.faults import LedgerError, LedgerOutOfReach
 
 Head = tuple[int, str]  # number and hash of a row
@@ -43,11 +42,8 @@ def account_home() -> Path | None:
     """The home folder that the system's list of accounts has for this process, whatever $HOME says;
     None where it is not there.
     """
-    try:
-        home = Path(os.environ.get(ACCOUNT_HOME) or pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:  # a container's user that no list knows
-        return None
-    return home if home.is_absolute() and home.is_dir() else None
+    home = Path(os.environ[ACCOUNT_HOME]) if os.environ.get(ACCOUNT_HOME) else listed_home()
+    return home if home and home.is_absolute() and home.is_dir() else None
 
 
 def state_folders() -> list[Path]:
@@ -122,7 +118,7 @@ class RunFolders:
         if entry not in self.read():
             with contextlib.suppress(OSError, UnicodeEncodeError):
                 with open(
-                    os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                    os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o600),
                     "a",
                     encoding="utf-8",
                 ) as file:
@@ -167,7 +163,7 @@ class RunNote:
         except OSError as error:
             raise _disk(error) from error
         try:
-            fcntl.flock(gate, fcntl.LOCK_EX)
+            lock(gate)
             yield
         finally:
             os.close(gate)
@@ -216,7 +212,7 @@ def _disk(error: OSError) -> LedgerOutOfReach:
 def _replace(path: Path, text: str, synced: bool) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}")
     with open(
-        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii"
+        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o600), "w", encoding="ascii"
     ) as file:
         file.write(text)
         file.flush()
@@ -224,8 +220,4 @@ def _replace(path: Path, text: str, synced: bool) -> None:
             os.fsync(file.fileno())
     os.replace(part, path)
     if synced:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)

@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 SCORES = ("votes", "squares")
 VOTE = 1 << 10  # grid units of one vote
@@ -105,6 +106,8 @@ class Probe:
         bound and their L2 norm at most their sum. A unit whose squares are not finite, negative, or
         all zero adds exactly zero.
         """
+        import torch  # here: whoever only prices or verifies a plan starts without it
+
         squares = squares.detach().to(torch.float64)
         total = squares.sum(1, keepdim=True)
         sound = torch.isfinite(total) & (total > 0) & (squares >= 0).all(1, keepdim=True)

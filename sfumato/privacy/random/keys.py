@@ -12,13 +12,14 @@ import hashlib
 import hmac
 import json
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+from sfumato.privacy.files import BINARY, open_to_others
 
 FORMAT_VERSION = 1
 KEY_BYTES = 32
@@ -129,14 +130,13 @@ class RunKey:
         """The key kept at `path`; ValueError if missing, damaged or readable by other users."""
         path = Path(path)
         try:
-            mode = path.stat().st_mode
-            text = path.read_bytes()
+            text, shared = path.read_bytes(), open_to_others(path)
         except OSError as error:
             raise ValueError(
                 f"the run key cannot be read ({error.strerror}): resume needs the private run"
                 " folder"
             ) from error
-        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        if shared:
             raise ValueError(
                 "the run key is readable by other users: set its mode to 0600 (chmod 600)"
             )
@@ -150,7 +150,7 @@ class RunKey:
         overwritten).
         """
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
         except FileExistsError as error:
             raise ValueError("a run key exists here already: use a new run folder") from error
         with os.fdopen(handle, "wb") as file:
@@ -180,7 +180,7 @@ class RunKey:
         may keep old blocks.
         """
         try:
-            handle = os.open(path, os.O_WRONLY)
+            handle = os.open(path, os.O_WRONLY | BINARY)
         except FileNotFoundError:
             return
         try:

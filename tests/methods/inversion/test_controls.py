@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from sfumato.bases import load_base, load_embeds, save_embeds
 from sfumato.methods.inversion import controls
 from sfumato.methods.inversion.geometry import Geometry
+from sfumato.options import Sampling
 from sfumato.privacy.mechanisms.mean import Aggregation
-from sfumato.synthesis.dataset import Sampling
 
 
 def geometry(p=8, classes=1, width=16):

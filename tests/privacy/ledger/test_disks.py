@@ -164,3 +164,38 @@ def test_where_the_kernel_tells_nothing_mount_is_asked(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert disks.file_system(Path("/x")) == "unknown" and not disks.is_local("unknown")
+
+
+class Windows:
+    """kernel32 with one volume of a kind, on a drive of a kind."""
+
+    def __init__(self, kind: str, drive: int = 3, known: bool = True):
+        self.kernel32, self.kind, self.drive, self.known = self, kind, drive, known
+
+    def GetVolumePathNameW(self, path, root, size):
+        root.value = "C:\\"
+        return int(self.known)
+
+    def GetDriveTypeW(self, root):
+        return self.drive
+
+    def GetVolumeInformationW(self, root, *rest):
+        rest[-2].value = self.kind
+        return int(bool(self.kind))
+
+
+@pytest.mark.parametrize(
+    "volume, kind, local",
+    [
+        (Windows("NTFS"), "ntfs", True),
+        (Windows("ReFS"), "refs", True),
+        (Windows("exFAT"), "exfat", True),
+        (Windows("NTFS", drive=4), "network drive", False),
+        (Windows(""), "unknown", False),
+        (Windows("NTFS", known=False), "unknown", False),
+    ],
+)
+def test_a_windows_volume_says_what_it_is(monkeypatch, tmp_path, volume, kind, local):
+    monkeypatch.setattr(disks.ctypes, "windll", volume, raising=False)
+    assert disks.file_system(tmp_path / "ledger.sqlite") == kind
+    assert disks.is_local(kind) is local

@@ -337,7 +337,7 @@ def test_another_home_does_not_hide_what_the_account_has_noted(place, monkeypatc
     assert account_home() is None and len(state_folders()) == 1
     monkeypatch.delenv(ACCOUNT_HOME)
     monkeypatch.setattr(
-        "sfumato.privacy.ledger.witness.pwd.getpwuid",
+        "sfumato.privacy.files.pwd.getpwuid",
         lambda uid: SimpleNamespace(pw_dir=str(place.top)),
     )
     monkeypatch.setenv("HOME", str(place.top / "another"))

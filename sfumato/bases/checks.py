@@ -1,0 +1,134 @@
+"""A pipeline folder, checked before a library opens anything in it; and the facts that its files
+tell without their weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+from ..errors import ModelError
+from .files import base_files, check_kinds, weight_files
+from .interface import Base, Prediction
+from .weights import check_extent, check_settings, check_weights
+
+INDEX_FILE = "model_index.json"
+CODE = {"auto_map", "custom_pipelines", "trust_remote_code"}
+
+
+def check_folder(folder: Path, index: dict, family: type[Base]) -> None:
+    """ModelError unless `folder` is a pipeline of this family as its `index` says, made of
+    safetensors and plain settings alone.
+    """
+    check_kinds(folder, set(family.components))
+    for path in weight_files(folder):
+        check_weights(path)
+    models = {name for name, cls in family.components.items() if name != "tokenizer"}
+    for path in (p for p in base_files(folder) if p.name.endswith("config.json")):
+        if path.parent.name in models:
+            check_extent(path)
+        if CODE & set(check_settings(path)):
+            raise ModelError(
+                f"{path.relative_to(folder)} of {folder} asks for code of its own: sfumato runs"
+                " none of it"
+            )
+        if "transformers_weights" in check_settings(path):
+            raise ModelError(
+                f"{path.relative_to(folder)} of {folder} names another file for its weights: save"
+                " the base again"
+            )
+    _check_components(folder, index, family)
+
+
+def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
+    for name, value in index.items():
+        if name.startswith("_") or not isinstance(value, list):
+            continue
+        library, cls = (value + [None, None])[:2]
+        if cls is None or name in family.optional:
+            continue
+        if not isinstance(cls, str) or not isinstance(library, str):
+            raise ModelError(
+                f"{folder} names no class for its component {name}: fetch the base again"
+            )
+        if name not in family.components or library not in ("diffusers", "transformers"):
+            raise ModelError(
+                f"{folder} has a component {name} ({library}.{cls}) that sfumato does not know"
+            )
+        allowed = family.components[name]
+        if allowed is not None and cls not in allowed:
+            raise ModelError(
+                f"{name} of {folder} is a {cls}; sfumato takes {' or '.join(sorted(allowed))}"
+            )
+        if allowed is None and not (library == "diffusers" and cls.endswith("Scheduler")):
+            raise ModelError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
+    for name in family.components:
+        if not (folder / name).is_dir() or name not in index:
+            raise ModelError(
+                f"{folder} has no {name}: a {index['_class_name']} folder holds"
+                f" {', '.join(family.components)}"
+            )
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, in name order."""
+    digest = hashlib.sha256()
+    for path in (p for p in base_files(folder) if p.name != "README.md"):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def facts_of_files(folder: Path) -> dict:
+    """The fields of `BaseInfo` that are the same for all families: licence, parameters, size, and
+    how to compute the digest.
+    """
+    # A component may hold its weights twice, in two precisions: a tensor's name counts once.
+    tensors = {
+        (path.parent, name): math.prod(entry["shape"])
+        for path in weight_files(folder)
+        for name, entry in check_weights(path).items()
+        if entry["dtype"] != "I64"
+    }
+    return {
+        "folder": folder,
+        "licence": _licence(folder / "README.md"),
+        "parameters": sum(tensors.values()),
+        "size": sum(path.stat().st_size for path in base_files(folder)),
+        "digest_of": lambda: folder_digest(folder),
+    }
+
+
+def _licence(card: Path) -> str | None:
+    """`license:` in the head of a model card; None where there is none that reads."""
+    try:
+        lines = card.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    head = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
+    said = [line.partition(":")[2].strip() for line in head if line.startswith("license:")]
+    return said[0] if said and said[0] and said[0].isprintable() and len(said[0]) < 100 else None
+
+
+def prediction_of(folder: Path) -> Prediction:
+    """What the denoiser of a pipeline with a diffusers scheduler predicts; ModelError for what is
+    neither noise nor velocity.
+    """
+    settings = check_settings(folder / "scheduler" / "scheduler_config.json")
+    kind = settings.get("prediction_type", "epsilon")
+    if kind not in ("epsilon", "v_prediction"):
+        raise ModelError(
+            f"{folder} predicts {str(kind)[:60]}; sfumato takes epsilon or v_prediction"
+        )
+    return kind
+
+
+def whole(path: Path, settings: dict, name: str, default: int) -> int:
+    """A count from a model's settings; ModelError where it is none."""
+    value = settings.get(name, default)
+    if type(value) is not int or value < 1:
+        raise ModelError(
+            f"{path.parent.name}/{path.name}: {name} is no number above 0: fetch the base again"
+        )
+    return value

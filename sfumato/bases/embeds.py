@@ -1,0 +1,119 @@
+"""Tokens of one's own: their names, and their vectors on disk as any diffusers tool reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..errors import SfumatoError
+from .interface import TextBase
+from .weights import check_weights
+
+EMBEDS = "learned_embeds"
+EMBEDS_FILE = f"{EMBEDS}.safetensors"
+
+
+def name_placeholders(base: TextBase, wanted: str | None, count: int, ours: str) -> tuple[str, ...]:
+    """Names of `count` new tokens: <class-0>, <class-1>, ..., or `wanted`, numbered where there are
+    several.
+
+    A base that was adapted before may have our own names (these, or `ours`) already: then
+    <class2-0>, <artwork2> and so on. A name of the user's own stays as it is, and is refused later
+    if the base has it.
+    """
+    first = wanted or "<class>"
+    for again in range(1, 1000):
+        word = first if again == 1 else f"{first.removesuffix('>')}{again}>"
+        found = (
+            (word,)
+            if wanted and count == 1
+            else tuple(f"{word.removesuffix('>')}-{i}>" for i in range(count))
+        )
+        if wanted not in (None, ours) or not any(map(base.has_token, found)):
+            return found
+    raise SfumatoError(
+        "the base has all names of class tokens already: name another with --placeholder-token"
+    )
+
+
+def word_vectors(base: TextBase, word: str | None) -> torch.Tensor:
+    """The mean token embedding of a text's tokens, of the whole vocabulary for None:
+    float32 [D].
+    """
+    table, ids = base.word_vectors, base.tokens_of(word) if word else []
+    return (table[ids] if ids else table).mean(0).float()
+
+
+def check_placeholders(base: TextBase, placeholders: Sequence[str]) -> None:
+    """SfumatoError for a placeholder that the base knows, or that its tokenizer would write in
+    another way.
+    """
+    for word in placeholders:
+        if base.has_token(word):
+            raise SfumatoError(f"the base already has a token {word}: choose another placeholder")
+        if word != word.lower() or any(c.isspace() for c in word) or len(word) < 2:
+            raise SfumatoError(
+                f"the placeholder {word!r}: small letters without spaces, such as <artwork>"
+            )
+
+
+def save_embeds(folder: Path, vectors: dict[str, torch.Tensor]) -> None:
+    """Write placeholder -> float32 [V, D] as `learned_embeds.safetensors`; several get a numbered
+    file each.
+
+    `pipe.load_textual_inversion(folder)`, or with the file's name, opens each: the format holds one
+    token a file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (word, value) in enumerate(vectors.items()):
+        name = EMBEDS_FILE if len(vectors) == 1 else f"{EMBEDS}-{i:03d}.safetensors"
+        save_file(
+            {word: value.detach().float().contiguous()}, folder / name, metadata={"format": "pt"}
+        )
+
+
+def embeds_files(folder: Path) -> list[Path]:
+    """The files that `save_embeds` wrote, in order."""
+    return sorted(folder.glob(f"{EMBEDS}*.safetensors"))
+
+
+def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
+    """What `save_embeds` wrote, float32 [C, V, D] in the order of `placeholders`; SfumatoError if
+    one is missing.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for path in embeds_files(folder):
+        check_weights(path)
+        found |= load_file(path)
+    missing = [word for word in placeholders if word not in found]
+    if missing:
+        raise SfumatoError(f"no token {missing[0]} in {folder}: it belongs to another run")
+    return torch.stack([found[word] for word in placeholders])
+
+
+def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
+    """Give tokens that the base was taught (`load_embeds`) other vectors float32 [V, D] of the same
+    number.
+    """
+    for word, value in vectors.items():
+        words = [word, *(f"{word}_{i}" for i in range(1, len(value)))]
+        base.write_embeddings(base.token_ids(words), value)
+
+
+def load_embeds(base: TextBase, folder: Path) -> None:
+    """Add the tokens of `save_embeds` to the base, by diffusers' own loader; SfumatoError if they
+    do not fit it.
+    """
+    pipe = base.as_pipeline()
+    for path in embeds_files(folder):
+        check_weights(path)
+        try:
+            pipe.load_textual_inversion(str(path), use_safetensors=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise SfumatoError(
+                f"{path.name} does not fit this base: {str(error).splitlines()[0][:200]}"
+            ) from error
+    base.freeze_text()

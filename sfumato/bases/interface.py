@@ -1,0 +1,312 @@
+"""What a public model is to the rest of the package: `BaseInfo`, `Base`, and `TextBase` for bases
+that are told what to draw.
+
+A model family is a subclass of `Base` in a folder of its own and a line of `open.FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..compute.device import mixed_precision
+
+Condition = Literal["none", "class", "text"]
+Prediction = Literal["epsilon", "v_prediction"]
+Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class BaseInfo:
+    """What a base is, read from its folder's settings and the headers of its weight files.
+
+    Attributes:
+        name: As the user gave it: a bundled name or a path.
+        family: The model family, such as "stable-diffusion".
+        folder: Where the files lie.
+        resolution: Side of a picture, in pixels.
+        latent_shape: (channels, height, width) of what the denoiser sees of one picture.
+        condition: What the denoiser is told: nothing, a class, or a text.
+        prediction: What it predicts: the noise, or the velocity (Salimans and Ho, arXiv
+            2202.00512).
+        licence: As the folder's model card states it; None where it does not.
+        parameters: Numbers in all weights, frozen ones included.
+        size: Bytes of all files.
+        digest_of: Computes `digest`.
+    """
+
+    name: str
+    family: str
+    folder: Path
+    resolution: int
+    latent_shape: tuple[int, int, int]
+    condition: Condition
+    prediction: Prediction
+    licence: str | None
+    parameters: int
+    size: int
+    digest_of: Callable[[], str] = field(repr=False, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names and contents of the files, computed when it is first asked for."""
+        return self.digest_of()
+
+
+class Base(ABC):
+    """A public model that methods adapt; one subclass per model family.
+
+    Latents are float32 [R, C, h, w] with the shape `info.latent_shape`; a diffusion time is an
+    integer from 0 to `times - 1`, and a larger one means more noise. No function of a base couples
+    two rows: what it computes for a picture depends on that picture alone.
+    """
+
+    family: ClassVar[str]
+    # Component folders that a pipeline must have -> the classes it may name; None: any scheduler.
+    components: ClassVar[Mapping[str, Collection[str] | None]]
+    # Component folders that may lie beside them and are not opened.
+    optional: ClassVar[Collection[str]] = ()
+    # Name of the denoiser in checkpoints, ledger notes and the addresses of noise. Never changed:
+    # a run folder goes on only with the names that it started with.
+    prefix: ClassVar[str]
+    # Whether the family's pipelines load adapters (`as_pipeline`, `write_lora`).
+    adapters: ClassVar[bool] = False
+
+    info: BaseInfo
+
+    @classmethod
+    @abstractmethod
+    def read_info(cls, name: str, folder: Path) -> BaseInfo:
+        """Describe the base in `folder`, whose files have been checked, without reading weights.
+
+        Raises:
+            ModelError: For settings that this package cannot adapt.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, info: BaseInfo) -> Base:
+        """Open the base on the CPU, in single precision, frozen.
+
+        Raises:
+            ModelError: For weights that are missing, do not fit, or are not finite.
+        """
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def digest(self) -> str:
+        return self.info.digest
+
+    @property
+    def resolution(self) -> int:
+        return self.info.resolution
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        return self.info.latent_shape
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """What predicts noise or velocity: the model that methods train."""
+
+    def learnable(self) -> dict[str, nn.Parameter]:
+        """The denoiser's tensors by name, but for those that no loss depends on."""
+        return dict(self.denoiser.named_parameters())
+
+    @property
+    @abstractmethod
+    def times(self) -> int:
+        """Number of diffusion times."""
+
+    @property
+    @abstractmethod
+    def own_sampler(self) -> str:
+        """Class name of the scheduler that the base came with."""
+
+    @abstractmethod
+    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures to latents: a public function of one picture at a time.
+
+        Args:
+            images: uint8 [B, R, R, 3].
+
+        Returns:
+            Mean and standard deviation of the latent's posterior, float32 [B, C, h, w] each, so
+            that it can be sampled anew in every draw. The deviation is zero where latents are
+            pixels.
+        """
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents [B, C, h, w] to pictures, uint8 [B, R, R, 3]."""
+
+    @abstractmethod
+    def condition(self, prompts: Sequence[str]) -> torch.Tensor:
+        """What the denoiser is told under each prompt, float32 with one row per prompt.
+
+        The empty prompt is the unconditional one. Of a class-conditional base a prompt is the name
+        of one of its classes; an unconditional base is told nothing.
+        """
+
+    @abstractmethod
+    def corrupt(
+        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy latents, and what the denoiser is to predict of them.
+
+        Args:
+            latent: [R, C, h, w].
+            noise: Standard normal, [R, C, h, w].
+            time: int64 [R].
+
+        Returns:
+            Two tensors [R, C, h, w].
+        """
+
+    @abstractmethod
+    def predict(
+        self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """The denoiser's prediction [R, C, h, w] for `noisy` at `time`, given rows of
+        `condition`.
+        """
+
+    def make_denoise(self) -> Denoise:
+        """The denoiser as a sampler calls it, from any thread.
+
+        Returns:
+            denoise(latents [B, C, h, w], time, condition [B, ...], memory) -> prediction float32
+            [B, C, h, w]. `memory` is a dict of the caller's, empty at first and one for each
+            condition: a family may keep in it what does not change from step to step.
+        """
+
+        @torch.no_grad()
+        def denoise(latents, time, condition, memory):
+            with mixed_precision(torch.bfloat16, latents):
+                return self.predict(latents, time, condition).float()
+
+        return denoise
+
+    @abstractmethod
+    def sampler(self, name: str, steps: int) -> Any:
+        """A diffusers scheduler by class name, with the base's noise schedule and `steps` steps.
+
+        Raises:
+            SfumatoError: For a scheduler that does not fit the base.
+        """
+
+    @abstractmethod
+    def blocks(self) -> list[str]:
+        """Full names of the denoiser's attention blocks, in the family's order."""
+
+    @property
+    @abstractmethod
+    def targets(self) -> Mapping[str, Sequence[str]]:
+        """Name of a set of layers -> the endings of their names: "attention" and "residual" are
+        where LoRA and LoDA go by default.
+        """
+
+    @abstractmethod
+    def layer_of(self, matrix: str) -> str:
+        """The layer that a matrix belongs to: one attention, one feed-forward, one residual
+        block.
+        """
+
+    @abstractmethod
+    def block_of(self, matrix: str) -> str:
+        """The attention or residual block that a matrix belongs to."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the whole base in half precision, as a folder that `load_base` opens."""
+
+    def as_pipeline(self) -> Any:
+        """The base as a diffusers pipeline that shares its modules; of families with
+        `adapters`.
+        """
+        raise NotImplementedError
+
+    def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
+        """Write LoRA `layers` (diffusers' names -> tensors) as the family's pipelines load them; of
+        families with `adapters`.
+        """
+        raise NotImplementedError
+
+
+class TextBase(Base):
+    """A base that reads prompts, and can be taught tokens of one's own."""
+
+    @property
+    @abstractmethod
+    def word_vectors(self) -> torch.Tensor:
+        """One row for every token of the vocabulary, [V, D], without a gradient."""
+
+    @abstractmethod
+    def token_ids(self, words: Sequence[str]) -> list[int]:
+        """Rows of `word_vectors` for words that are tokens of their own."""
+
+    @abstractmethod
+    def tokens_of(self, text: str) -> list[int]:
+        """Rows of `word_vectors` for the tokens of a text."""
+
+    @abstractmethod
+    def has_token(self, word: str) -> bool:
+        """Whether the vocabulary holds `word` as a token."""
+
+    @abstractmethod
+    def unknown_words(self, prompts: Sequence[str]) -> list[str]:
+        """Words that the vocabulary does not hold whole, so that the base was never taught
+        them.
+        """
+
+    @abstractmethod
+    def add_tokens(self, words: Sequence[str], initializers: Sequence[str | None]) -> list[int]:
+        """Add `words` to the vocabulary; each starts from its initializer's embedding.
+
+        Args:
+            words: New tokens.
+            initializers: For each a text whose tokens' embeddings are averaged (a public
+                look-alike); None starts from the mean over the vocabulary.
+
+        Returns:
+            The new token ids.
+
+        Raises:
+            SfumatoError: If a token exists already.
+        """
+
+    @abstractmethod
+    def write_embeddings(self, ids: Sequence[int], rows: torch.Tensor) -> None:
+        """Put `rows` [len(ids), D] into the table of `word_vectors`."""
+
+    @abstractmethod
+    def token_encoder(self, prompts: Sequence[str], ids: Sequence[int]) -> nn.Module:
+        """Labels int64 [B] -> conditions [B, ...], with one trainable vector per class.
+
+        The module's `tokens`, an Embedding [classes, D], holds the vectors; each stands in for the
+        token `ids[class]` in `prompts[class]`.
+        """
+
+    @abstractmethod
+    def vector_encoder(
+        self, prompts: Sequence[str], placeholders: Sequence[str], vectors: int
+    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Vectors [B, V, D] and labels int64 [B] -> conditions [B, ...], every row with vectors of
+        its own at its prompt's placeholder.
+        """
+
+    @abstractmethod
+    def freeze_text(self) -> None:
+        """Leave nothing of what reads prompts that requires a gradient."""

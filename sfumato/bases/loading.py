@@ -1,0 +1,72 @@
+"""Opening the parts of a checked pipeline folder by their own libraries."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ModelError
+from .weights import check_settings
+
+SAFE = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+
+
+@contextlib.contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turn whatever a foreign loader raises into one line that says which folder and why."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"the base {folder} does not load: {reason}") from error
+
+
+def read_models(folder: Path, classes: Mapping[str, type]) -> dict[str, nn.Module]:
+    """Component name -> model, in single precision on the CPU, frozen, in evaluation mode.
+
+    Raises:
+        ModelError: For a model that lacks weights.
+    """
+    models, missing = {}, []
+    for name, cls in classes.items():
+        models[name], found = cls.from_pretrained(folder / name, dtype=torch.float32, **SAFE)
+        missing += found["missing_keys"]
+    # A loader would fill these with random numbers and say so only in its log.
+    if missing:
+        raise ModelError(
+            f"the base {folder} is incomplete: it has no weights for {min(missing)} ({len(missing)}"
+            " such)"
+        )
+    for model in models.values():
+        model.requires_grad_(False).eval()
+    return models
+
+
+def read_scheduler(folder: Path) -> Any:
+    """The diffusers scheduler that the pipeline's index names."""
+    import diffusers
+
+    cls = getattr(diffusers, check_settings(folder / "model_index.json")["scheduler"][1])
+    return cls.from_pretrained(folder / "scheduler", local_files_only=True)
+
+
+def require_finite(folder: Path, models: Mapping[str, nn.Module]) -> None:
+    """ModelError for weights that are not finite."""
+    for name, model in models.items():
+        if not all(torch.isfinite(p).all() for p in model.parameters()):
+            raise ModelError(f"{name} of {folder} holds weights that are not finite")
+
+
+def require_schedule(folder: Path, scheduler: Any, times: int) -> None:
+    """ModelError for a scheduler without a variance-preserving schedule of `times` times."""
+    if len(getattr(scheduler, "alphas_cumprod", ())) != times:
+        raise ModelError(
+            f"the scheduler of {folder} has no variance-preserving schedule of {times} times"
+        )

@@ -1,0 +1,205 @@
+"""From a name or a folder to a base: which family it is of, everything checked before weights are
+read, and what `sfumato export` wrote found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ModelError, SfumatoError
+from .adapters import LORA_FILE, load_lora
+from .checks import INDEX_FILE, check_folder, folder_digest
+from .contents import blocks_of_files
+from .embeds import embeds_files, load_embeds
+from .interface import Base, BaseInfo
+from .loda import LODA_FILE, load_loda
+from .stable_diffusion import StableDiffusion
+from .weights import check_settings
+
+# The pipeline class that a folder's index names -> its family.
+FAMILIES: dict[str, type[Base]] = {
+    "StableDiffusionPipeline": StableDiffusion,
+}
+BUNDLED = Path(__file__).parent.parent / "data" / "bases"
+CERTIFICATES = ("privacy.json", "synthesis.json")
+
+
+def base_info(name_or_path: str | Path) -> BaseInfo:
+    """What a base is, its folder checked; of the weights only the headers are read.
+
+    Args:
+        name_or_path: A bundled base's name, a pipeline folder, or a folder of `sfumato export`: its
+            pipeline, or its LoRA or tokens on the base that they name.
+
+    Raises:
+        SfumatoError: Where there is no such base.
+        ModelError: For a folder that is no pipeline of a known family, holds pickled weights, asks
+            for custom code, or has components that cannot be adapted; and where adapters were made
+            for a base that is not bundled: only its last name is known, so it cannot be found.
+    """
+    folder = resolve_base(name_or_path)
+    added = _added(folder)
+    if not added:
+        return _checked(str(name_or_path), folder)[1]
+    info = _checked(_origin(folder), bundled_bases()[_origin(folder)])[1]
+
+    def digest() -> str:
+        found = hashlib.sha256(info.digest.encode())
+        for path in added:
+            found.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return found.hexdigest()
+
+    return replace(info, name=str(name_or_path), folder=folder, digest_of=digest)
+
+
+def load_base(name_or_path: str | Path) -> Base:
+    """Open a base; its digest is that of the files as they were when it was opened.
+
+    Args:
+        name_or_path: As in `base_info`.
+
+    Raises:
+        SfumatoError: As `base_info`.
+        ModelError: As `base_info`, and for weights that are missing, do not fit, or are not finite.
+    """
+    folder = resolve_base(name_or_path)
+    if not _added(folder):
+        return load_pipeline(name_or_path)
+    origin = _origin(folder)
+    base = open_adapted(folder, lambda: load_pipeline(origin))
+    base.info = base_info(name_or_path)
+    _ = base.digest  # computed now: a file may be exchanged later
+    return base
+
+
+def load_pipeline(name_or_path: str | Path) -> Base:
+    """Open a bundled base by name or a pipeline folder, without adapters; errors as `load_base`."""
+    family, info = _checked(str(name_or_path), resolve_base(name_or_path))
+    base = family.load(info)
+    _ = base.digest
+    return base
+
+
+def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
+    """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into
+    `original()` (a LoRA is merged: it samples faster).
+    """
+    whole = (folder / INDEX_FILE).exists()
+    base = load_pipeline(folder) if whole else original()
+    if (folder / LODA_FILE).exists():
+        load_loda(base, folder)
+    elif embeds_files(folder):
+        load_embeds(base, folder)
+    elif not whole:
+        load_lora(base, folder)
+    return base
+
+
+def bundled_bases() -> dict[str, Path]:
+    """Name -> folder of the bases that come with sfumato."""
+    return {p.parent.name: p.parent for p in sorted(BUNDLED.glob(f"*/{INDEX_FILE}"))}
+
+
+def resolve_base(name_or_path: str | Path) -> Path:
+    """The folder of a bundled base's name or of a path (of an exported pipeline, the folder
+    inside); SfumatoError if there is neither.
+    """
+    bundled = bundled_bases()
+    if str(name_or_path) in bundled:
+        return bundled[str(name_or_path)]
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        names = ", ".join(bundled) or "none"
+        raise SfumatoError(
+            f"no base at {folder}: give a {_kinds()} folder or a bundled name ({names})"
+        )
+    inner = folder / "model"
+    return (
+        inner if (inner / INDEX_FILE).is_file() and not (folder / INDEX_FILE).exists() else folder
+    )
+
+
+def weights_of_base(name_or_path: str | Path) -> frozenset[bytes]:
+    """Contents (`blocks_of_files`) of all weights that a base is made of."""
+    folder = resolve_base(name_or_path)
+    found = blocks_of_files(folder)
+    return found | blocks_of_files(bundled_bases()[_origin(folder)]) if _added(folder) else found
+
+
+def pipeline_class(folder: Path) -> str | None:
+    """The diffusers class of a pipeline folder, if it is one of a known family."""
+    kind = check_settings(folder / INDEX_FILE).get("_class_name")
+    return kind if isinstance(kind, str) and kind in FAMILIES else None
+
+
+def component_folders() -> list[str]:
+    """Names of all folders that pipelines of the known families are made of."""
+    return sorted({name for family in FAMILIES.values() for name in family.components})
+
+
+def _checked(name: str, folder: Path) -> tuple[type[Base], BaseInfo]:
+    """The family of a pipeline folder and what the base is."""
+    index_file = folder / INDEX_FILE
+    if not index_file.is_file():
+        raise ModelError(f"{folder} is not a pipeline folder: it has no {INDEX_FILE}")
+    index = check_settings(index_file)
+    kind = index.get("_class_name")
+    if kind == "StableDiffusionXLPipeline" or "text_encoder_2" in index:
+        raise ModelError(
+            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
+            " bases with one (SD 1.x and 2.x)"
+        )
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts {_kinds()} folders")
+    check_folder(folder, index, family)
+    return family, family.read_info(name, folder)
+
+
+def _kinds() -> str:
+    return " or ".join(FAMILIES)
+
+
+def _added(folder: Path) -> list[Path]:
+    """Files of adapters or tokens where there is no pipeline."""
+    if (folder / INDEX_FILE).exists():
+        return []
+    return [
+        path
+        for path in (folder / LORA_FILE, folder / LODA_FILE, *embeds_files(folder))
+        if path.is_file()
+    ]
+
+
+def _origin(folder: Path) -> str:
+    """Name of the bundled base that an adapter's certificate names, with the digest that it
+    names.
+    """
+    if (folder / LODA_FILE).exists():
+        raise ModelError(
+            f"{folder} holds branches that do not merge into weights, and no method goes on from"
+            " them: take its base"
+        )
+    for name in CERTIFICATES:
+        try:
+            facts = json.loads((folder / name).read_text("utf-8"))
+            said = facts.get("certificate", facts)["conditions"]
+            base, digest = said["base"], said["base_digest"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(
+                f"{name} in {folder} does not read: fetch the release again"
+            ) from error
+        if base in bundled_bases() and folder_digest(bundled_bases()[base]) == digest:
+            return base
+        break
+    raise ModelError(
+        f"{folder} holds an adapter alone, and the base it was made for is not one that comes with"
+        " sfumato: merge it into that base with diffusers (load_lora_weights, fuse_lora,"
+        " save_pretrained) and name the pipeline"
+    )

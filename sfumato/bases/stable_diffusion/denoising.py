@@ -1,0 +1,87 @@
+"""The denoiser as the sampler calls it: prompts do not change from step to step, so their
+projections are kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from ...compute.device import mixed_precision
+from ..interface import Denoise
+
+
+def make_denoise(unet: Any) -> Denoise:
+    """denoise(latents [B, C, h, w], t, text [B, L, D], memory) -> prediction float32 [B, C, h, w];
+    for any thread.
+
+    `memory` is a dict of the caller's, empty at first: one for each `text`, used for all its steps.
+    Keys and values of the prompts stay in it, so that they are computed once. The prediction is
+    that of `unet` itself, to the last bit; a denoiser with any other than the plain attention
+    that `StableDiffusion.load` gives small bases is called as it is. Weights are shared with
+    `unet`, which is left alone.
+    """
+    keeps = _is_plain(unet)
+    if keeps:
+        unet = copy.deepcopy(unet, {id(p): p for p in unet.parameters()})
+        unet.set_attn_processor(_PlainAttention())
+
+    @torch.no_grad()
+    def denoise(
+        latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict
+    ) -> torch.Tensor:
+        more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
+        with mixed_precision(torch.bfloat16, latents):
+            return unet(latents, t, text, **more).sample.float()
+
+    return denoise
+
+
+def _is_plain(unet) -> bool:
+    """Whether `_PlainAttention` does all that the denoiser's own attention does."""
+    from diffusers.models.attention_processor import Attention, AttnProcessor
+
+    layers = [m for m in unet.modules() if hasattr(m, "processor")]
+    return len(layers) == len(unet.attn_processors) and all(
+        type(layer) is Attention
+        and type(layer.processor) is AttnProcessor
+        and layer.spatial_norm is None
+        and layer.group_norm is None
+        and not layer.norm_cross
+        and not layer.residual_connection
+        and layer.rescale_output_factor == 1
+        for layer in layers
+    )
+
+
+class _PlainAttention:
+    """softmax(q k^T / sqrt(d)) v over heads, as diffusers' AttnProcessor, with keys and values of
+    prompts in `memory`.
+    """
+
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        temb=None,
+        memory=None,
+    ):
+        query = attn.head_to_batch_dim(attn.to_q(hidden_states))
+        if encoder_hidden_states is None:
+            key, value = self.project(attn, hidden_states)
+        else:
+            if attn not in memory:
+                memory[attn] = self.project(attn, encoder_hidden_states)
+            key, value = memory[attn]
+        weights = attn.get_attention_scores(query, key, attention_mask)
+        return attn.to_out[0](attn.batch_to_head_dim(torch.bmm(weights, value)))
+
+    @staticmethod
+    def project(attn, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return attn.head_to_batch_dim(attn.to_k(context)), attn.head_to_batch_dim(
+            attn.to_v(context)
+        )

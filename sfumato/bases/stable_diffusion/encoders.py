@@ -1,0 +1,117 @@
+"""Text conditions with trainable vectors in the place of tokens: one per class, or one set per
+row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import SfumatoError
+from .prompts import tokenize, tokens_of
+
+
+class PromptEncoder(nn.Module):
+    """Prompt embeddings per record, with gradients reaching one trainable vector per class.
+
+    `tokens` is an Embedding [classes, D]; its row is put in place of the class's placeholder in the
+    class's prompt. The text encoder stays frozen. This is DP-LDM's conditioning embedder (arXiv
+    2305.15759, section 3) in the form of textual inversion.
+    """
+
+    def __init__(
+        self, text_encoder: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[int]
+    ):
+        super().__init__()
+        self.text_encoder = text_encoder
+        table = text_encoder.get_input_embeddings().weight
+        self.tokens = nn.Embedding.from_pretrained(table[list(ids)].clone(), freeze=False)
+        written = tokenize(tokenizer, prompts)
+        here = written == torch.tensor(list(ids))[:, None]
+        if not (here.sum(1) == 1).all():
+            raise SfumatoError("every class's prompt must hold its own placeholder exactly once")
+        self.register_buffer("ids", written, persistent=False)
+        self.register_buffer("position", here.int().argmax(1), persistent=False)
+
+    def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels int64 [B] -> prompt embeddings [B, L, D]."""
+        vectors, position = self.tokens(labels), self.position[labels]
+        rows = torch.arange(len(labels))
+
+        def put_in(_module, _inputs, embedded):
+            embedded = embedded.clone()
+            embedded[rows, position] = vectors.to(embedded.dtype)
+            return embedded
+
+        hook = self.text_encoder.get_input_embeddings().register_forward_hook(put_in)
+        try:
+            return self.text_encoder(self.ids[labels]).last_hidden_state
+        finally:
+            hook.remove()
+
+
+class VectorEncoder:
+    """Prompt embeddings in which every row has vectors of its own at its prompt's placeholder
+    (textual inversion).
+
+    The text encoder is frozen and its vocabulary as it was: the vectors take the place of as many
+    padding tokens. Rows do not touch each other. Raises SfumatoError for a prompt without exactly
+    one placeholder, or too long with it.
+    """
+
+    def __init__(
+        self,
+        text_encoder: Any,
+        tokenizer: Any,
+        prompts: Sequence[str],
+        placeholders: Sequence[str],
+        vectors: int = 1,
+    ):
+        self.text_encoder, self.vectors = text_encoder, vectors
+        self.width = text_encoder.get_input_embeddings().weight.shape[1]
+        found = [_ids(tokenizer, text, word, vectors) for text, word in zip(prompts, placeholders)]
+        self.ids = torch.tensor([ids for ids, _ in found])
+        self.first = torch.tensor([first for _, first in found])
+
+    def __call__(self, vectors: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Vectors [B, V, D] and labels int64 [B] -> prompt embeddings [B, L, D]."""
+        rows = torch.arange(len(label))[:, None]
+        places = self.first[label][:, None] + torch.arange(self.vectors)
+
+        def put_in(_module, _inputs, embedded):
+            return embedded.index_put((rows, places), vectors.to(embedded.dtype))
+
+        hook = self.text_encoder.get_input_embeddings().register_forward_hook(put_in)
+        try:
+            return self.text_encoder(self.ids[label]).last_hidden_state
+        finally:
+            hook.remove()
+
+
+def _ids(tokenizer: Any, prompt: str, placeholder: str, vectors: int) -> tuple[list[int], int]:
+    """Token ids of the whole length with padding where the vectors go, and the place of the first
+    of them.
+    """
+    longest = tokenizer.model_max_length
+    parts = prompt.split(placeholder)
+    if len(parts) != 2:
+        raise SfumatoError(
+            f"the prompt {prompt!r} must hold {placeholder} exactly once: that is where the"
+            " vectors go"
+        )
+    before, after = (tokens_of(tokenizer, part) for part in parts)
+    ids = [
+        tokenizer.bos_token_id,
+        *before,
+        *[tokenizer.pad_token_id] * vectors,
+        *after,
+        tokenizer.eos_token_id,
+    ]
+    if len(ids) > longest:
+        raise SfumatoError(
+            f"the prompt {prompt!r} is longer than the base's {longest} tokens: shorten it"
+        )
+    return ids + [tokenizer.pad_token_id] * (longest - len(ids)), 1 + len(before)

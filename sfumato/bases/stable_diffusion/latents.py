@@ -1,0 +1,31 @@
+"""Pictures to latents and back: public functions of one picture at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...compute.device import mixed_precision
+from ..pixels import from_bytes, to_bytes
+
+
+@torch.no_grad()
+def encode(vae: Any, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 [B, R, R, 3] -> mean and standard deviation of the scaled latents, float32 [B, C, h, w]
+    each.
+    """
+    pixels = from_bytes(images)
+    with mixed_precision(torch.bfloat16, pixels):
+        posterior = vae.encode(pixels).latent_dist
+    scale = vae.config.scaling_factor
+    return posterior.mean.float() * scale, posterior.std.float() * scale
+
+
+@torch.no_grad()
+def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
+    """Scaled latents [B, C, h, w] -> uint8 pictures [B, R, R, 3]."""
+    with mixed_precision(torch.bfloat16, latents):
+        pixels = vae.decode(latents / vae.config.scaling_factor).sample
+    return to_bytes(pixels)

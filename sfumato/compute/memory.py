@@ -1,0 +1,73 @@
+"""How much memory a piece of work, or this process, takes at its peak."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+import psutil
+import torch
+
+from .device import device as our_device
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -> int:
+    """Most bytes that torch's allocator for `device` (default: ours) held at once while `work` ran,
+    above what it held before.
+    """
+    device = device or our_device()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    profile = torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    )
+    with _silence():
+        profile.start()
+    try:
+        work()
+    finally:
+        with _silence():
+            profile.stop()
+    # The public table has totals only; the peak needs the single allocations, in their order in
+    # time.
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+@contextlib.contextmanager
+def _silence():
+    """Nothing on the process's standard error: the profiler's native code announces itself
+    there.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def peak_resident() -> int:
+    """Most bytes of memory that this process has had at once since it began."""
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes

@@ -1,0 +1,1 @@
+"""DP-SAPF: what a private probe ranks highest trains, and nothing else."""

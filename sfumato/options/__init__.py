@@ -1,0 +1,32 @@
+"""Every option there is, declared once: flags, arguments of Python, defaults and docs follow.
+
+Nothing here loads torch, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from .declare import Declared, Options, declared, option
+from .gather import gather, takes
+from .judging import CLASSIFIERS, Judging, Selecting
+from .privacy import Execution, Privacy, Prompting, Reading, Schedule
+from .training import Performance, Recipe, Sampling
+
+__all__ = [
+    "Declared",
+    "CLASSIFIERS",
+    "Execution",
+    "Judging",
+    "Options",
+    "Performance",
+    "Privacy",
+    "Prompting",
+    "Reading",
+    "Recipe",
+    "Sampling",
+    "Schedule",
+    "Selecting",
+    "declared",
+    "gather",
+    "option",
+    "takes",
+]

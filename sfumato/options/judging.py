@@ -1,0 +1,74 @@
+"""How pictures are judged: the classifiers of `evaluate`, and what `select` asks and pays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import SfumatoError
+from . import parse
+from .declare import Options, option
+
+CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
+
+
+@dataclass(frozen=True)
+class Judging(Options):
+    """What is trained on the pictures, and how often."""
+
+    panel = "Judging"
+
+    classifiers: Sequence[str] = option(
+        CLASSIFIERS,
+        "Of logistic, cnn, resnet, wrn.",
+        metavar="A,B,..",
+        parse=parse.listed,
+    )
+    seeds: int | Sequence[int] = option(
+        3, "How many seeds, from 0; in Python also a list of them.", parse=parse.count
+    )
+    steps: int | None = option(None, "Training steps of each classifier.", least=1)
+    public_images: int | None = option(
+        None, "Pictures of every row that is drawn (default: as many as the release has).", least=1
+    )
+    distances: bool | None = option(None, "Frechet and kernel distance, coverage (default: on).")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.of_seeds:
+            raise SfumatoError("--seeds 0: at least one classifier is needed")
+        for name in self.classifiers:
+            if name not in CLASSIFIERS:
+                raise SfumatoError(f"--classifiers {name}: choose {', '.join(CLASSIFIERS)}")
+
+    @property
+    def of_seeds(self) -> tuple[int, ...]:
+        """The seeds one by one."""
+        return tuple(range(self.seeds) if isinstance(self.seeds, int) else self.seeds)
+
+    @property
+    def with_distances(self) -> bool:
+        """Whether distances are computed."""
+        return self.distances is not False
+
+
+@dataclass(frozen=True)
+class Selecting(Options):
+    """What a choice among runs asks of the held-out units, and what it may cost them."""
+
+    panel = "Selection"
+
+    epsilon: float | None = option(None, "What the answer may cost the held-out units.")
+    delta: float | None = option(
+        None, "Default: that of earlier charges on these images, else min(1e-5, n^-1.5)."
+    )
+    relation: Literal["zero-out", "replace-one"] = option("zero-out", "Adjacency, as for `adapt`.")
+    allow_doubtful_units: bool = option(False, "As for `adapt`; the ledger records it.")
+    classifier: Literal["logistic", "cnn", "resnet", "wrn"] = option(
+        "cnn", "What is trained on each run's pictures."
+    )
+    steps: int | None = option(None, "Training steps of each classifier.", least=1)
+    images: int = option(5000, "Pictures drawn from a run folder.", least=10)
+    sampler_steps: int = option(10, "Steps of the sampler for these pictures.", least=1)
+    seed: int = option(0, "Public: of pictures and classifiers.")

@@ -1,0 +1,99 @@
+"""What stands on the command line, made into values; SfumatoError for what does not read."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+
+from ..errors import SfumatoError
+
+
+def names(listed: str) -> list[str]:
+    """Names between commas; one that holds a comma stands in double quotes."""
+    try:
+        (found,) = csv.reader([listed], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise SfumatoError(
+            '--classes does not read: write a,b or "a, with a comma",b on one line'
+        ) from error
+    return [name.strip() for name in found if name.strip()]
+
+
+def pairs(flag: str, words: Sequence[str]) -> dict[str, str]:
+    """CLASS=TEXT words as a mapping; SfumatoError for a word without "=" or a class named twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name.strip() or not text.strip():
+            raise SfumatoError(f"{flag} {word!r}: write CLASS=TEXT")
+        if name.strip() in found:
+            raise SfumatoError(
+                f"{flag} names the class {name.strip()!r} twice: give one text per class"
+            )
+        found[name.strip()] = text.strip()
+    return found
+
+
+def prompts(words: Sequence[str]) -> str | dict[str, str]:
+    """One template with {class}, or a text per class."""
+    if len(words) == 1 and ("=" not in words[0] or "{class}" in words[0].partition("=")[0]):
+        if "{class}" not in words[0]:
+            raise SfumatoError(
+                f"--prompt {words[0]!r}: put {{class}} where the class goes, or write CLASS=TEXT"
+                " for each"
+            )
+        return words[0]
+    return pairs("--prompt", words)
+
+
+def inits(words: Sequence[str]) -> dict[str, str]:
+    """CLASS=TEXT of --init."""
+    return pairs("--init", words)
+
+
+def modules(listed: str) -> tuple[str, ...]:
+    """Names of modules between commas."""
+    return tuple(name.strip() for name in listed.split(","))
+
+
+def ratio_or_count(word: str) -> float | int:
+    """0.3, 1.0 or 30% as a ratio, 38 as a count."""
+    try:
+        if word.endswith("%"):
+            return float(word[:-1]) / 100
+        return int(word) if word.isdigit() else float(word)
+    except ValueError as error:
+        raise SfumatoError(
+            f"--keep {word}: write a ratio such as 0.3, or a count such as 38"
+        ) from error
+
+
+def size(words: str) -> int:
+    """Bytes of "800MB", "4 GB", "1.5GiB" (1 GB is taken as 2^30 bytes)."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([MG])i?B?", words.strip(), re.IGNORECASE)
+    count = float(found[1]) * 2 ** (20 if found[2] in "mM" else 30) if found else 0
+    if count < 2**20:
+        raise SfumatoError(f"--memory-budget {words!r}: give a size such as 800MB or 4GB")
+    return int(count)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """ "i/n" as two numbers, 0 <= i < n."""
+    first, slash, count = text.partition("/")
+    if not slash or not first.isdecimal() or not count.isdecimal() or not int(first) < int(count):
+        raise SfumatoError(f"--shard {text}: write I/N with I from 0 to N-1, such as 0/4")
+    return int(first), int(count)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def count(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SfumatoError(f"{text}: write a whole number") from error

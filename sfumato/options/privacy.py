@@ -1,0 +1,167 @@
+"""What the private images are, what is promised for them, and what is said of them in public."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import SfumatoError
+from . import parse
+from .declare import Options, option
+
+
+@dataclass(frozen=True)
+class Reading(Options):
+    """How the private images are read."""
+
+    panel = "Reading"
+
+    labels: str | None = option(None, "Column of the class.", metavar="COLUMN")
+    classes: Sequence[str] | None = option(
+        None,
+        "The public list of classes (a name with a comma in double quotes); default: those found.",
+        metavar="A,B,..",
+        parse=parse.names,
+    )
+    yes_public: bool | Sequence[str] = option(
+        False,
+        "The classes found are public, as `inspect` shows them, however few units have one."
+        " Recorded.",
+    )
+    caption_column: str | None = option(
+        None,
+        "Column of the captions.",
+        flags=("--caption-column", "--captions"),
+        metavar="COLUMN",
+    )
+    unit: str | None = option(
+        None, "Column of the patient or person who is protected.", metavar="COLUMN"
+    )
+    max_bad: float = option(0.01, "Share of unreadable images that is accepted.")
+    unlabelled: bool = option(False, "There are no classes: all images are one.")
+
+
+@dataclass(frozen=True)
+class Privacy(Options):
+    """What is promised, and what bounds a unit."""
+
+    panel = "Privacy"
+
+    epsilon: float | None = option(None, "The promise: 1 is strong, 10 is weak.")
+    delta: float | None = option(None, "Default: the smaller of 1e-5 and n ** -1.5.")
+    relation: Literal["zero-out", "replace-one"] = option(
+        "zero-out", "Adjacency: what neighbouring data sets are."
+    )
+    histogram: float | None = option(
+        None, "Pay for class shares: noise multiplier of a histogram.", metavar="SIGMA"
+    )
+    max_per_unit: int | None = option(None, "Public bound on images a unit counts with.", least=1)
+    retry_fraction: float = option(
+        0.0, "Steps paid on top, for --new-attempt.", flags=("--retry-reserve",), metavar="SHARE"
+    )
+    clip_norm: float | None = option(
+        None, "Clip of one unit (default 0.05; inversion: the public radius)."
+    )
+    clipping: Literal["flat", "normalised", "per-group", "per-group-normalised"] = option(
+        "flat", "Clipping rule."
+    )
+    allow_large_delta: bool = option(False, "Accept delta >= 1/n; recorded in the release.")
+    allow_caption_prompts: bool = option(
+        False, "Accept prompts that are, or hold, private captions; recorded."
+    )
+    allow_doubtful_units: bool = option(
+        False,
+        "Values of --unit that may be spellings of one another are different units; recorded.",
+    )
+    tuning: str | None = option(
+        None, "What the certificate says of how settings were chosen.", metavar="TEXT"
+    )
+
+    def __post_init__(self) -> None:
+        if str(self.relation) == "add-remove":
+            raise SfumatoError(
+                "--relation add-remove would keep n secret, which plan and release print: use"
+                " zero-out, same noise"
+            )
+        super().__post_init__()
+        for name in ("epsilon", "delta"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
+
+
+@dataclass(frozen=True)
+class Schedule(Options):
+    """How many noised steps of how many units."""
+
+    panel = "Schedule"
+
+    expected_batch_size: int | None = option(
+        None, "Poisson mean of units per step (default: by data size and epsilon).", least=1
+    )
+    steps: int | None = option(
+        None,
+        "Noised steps (default: by data size and epsilon).",
+        flags=("--steps", "--max-train-steps"),
+        least=1,
+    )
+    noise_draws: int | None = option(
+        None, "K diffusion draws per unit, averaged before its clip (default: 1 to 4).", least=1
+    )
+
+
+@dataclass(frozen=True)
+class Prompting(Options):
+    """What the classes are called in public, and their tokens."""
+
+    panel = "Prompts and tokens"
+
+    prompt: str | Mapping[str, str] | None = option(
+        None,
+        "Template with {class}, or one text per class, repeated (default: the class's name).",
+        metavar="TEXT|CLASS=TEXT",
+        parse=parse.prompts,
+        repeated=True,
+    )
+    init: Mapping[str, str] | None = option(
+        None,
+        "Public look-alike a class's own token starts from; repeat.",
+        metavar="CLASS=TEXT",
+        parse=parse.inits,
+        repeated=True,
+    )
+    embedder: bool | None = option(
+        None, "A trainable token per class (default: for unknown words)."
+    )
+    placeholder: str | None = option(
+        None,
+        "inversion, embedding: name of the token (default <artwork>); numbered per class.",
+        flags=("--placeholder-token",),
+    )
+    initializer: str | None = option(
+        None,
+        "inversion, embedding: public words that all tokens start from: the anchor.",
+        flags=("--initializer-token",),
+    )
+
+
+@dataclass(frozen=True)
+class Execution(Options):
+    """What of an inversion is done now, and what stays in the run folder."""
+
+    panel = "Running an inversion"
+
+    shard: tuple[int, int] | None = option(
+        None,
+        "Inversion: only every N-th chunk, from I; a last --resume adds up.",
+        metavar="I/N",
+        parse=parse.shard,
+    )
+    keep_inversions: bool = option(
+        False, "Leave the private embeddings of single images in the run folder."
+    )
+    controls: bool = option(
+        False, "Inversion: leave the exact mean and one image's token in the run folder. PRIVATE."
+    )

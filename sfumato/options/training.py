@@ -1,0 +1,116 @@
+"""How to train (`Recipe`), at what speed (`Performance`), and how to draw pictures (`Sampling`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import SfumatoError
+from . import parse
+from .declare import Options, option
+
+
+@dataclass(frozen=True)
+class Recipe(Options):
+    """How to train.
+
+    Public choices; they act on noised gradients only, so none of them costs privacy.
+    """
+
+    panel = "Training"
+
+    learning_rate: float | None = option(
+        None, "Of Adam, on gradients in units of the clip norm (default: the method's own)."
+    )
+    warmup_steps: int = option(3, "Linear rise.", flags=("--lr-warmup-steps",), least=0)
+    decay_from: float = option(
+        0.3, "Share of the steps after which the rate falls linearly to zero.", least=0, most=1
+    )
+    ema_decay: float | None = option(
+        None, "Average of the weights, per step (default: 0.9, or 0.95 from 100 steps on)."
+    )
+    time_bias: float = option(
+        1.5, "Diffusion times are u ** (1 / bias): more than 1 looks more at noisy times."
+    )
+    caption_dropout: float = option(
+        0.0, "Share of empty prompts, for guidance above 1.", least=0, most=1
+    )
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Learning rate of logical step `step` (from 0) of `steps`."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        start = self.decay_from * steps
+        fall = 1.0 if step < start else (steps - step) / max(1.0, steps - start)
+        return self.learning_rate * rise * fall
+
+
+@dataclass(frozen=True)
+class Performance(Options):
+    """What changes time and memory and nothing else.
+
+    memory_budget counts activations, gradients and sums of one pass; weights and optimiser come on
+    top. The same precision must be kept on resume. checkpoint_steps decides what a new attempt is
+    billed.
+    """
+
+    panel = "Time and memory (no effect on privacy)"
+
+    micro_batch: int | None = option(
+        None, "Units in one pass (default: what fits).", flags=("--micro-batch-size",)
+    )
+    memory_budget: int = option(
+        2**30,
+        "Memory for one pass, beside weights and optimiser: 800MB, 4GB (default 1GB)."
+        " It decides the microbatch.",
+        parse=parse.size,
+    )
+    precision: Literal["bfloat16", "float32"] = option(
+        "bfloat16",
+        "Autocast of the denoiser.",
+        flags=("--mixed-precision",),
+        words={"no": "float32", "bf16": "bfloat16"},
+    )
+    threads: int | None = option(None, "CPU threads.")
+    checkpoint_steps: int = option(
+        25, "Steps between checkpoints.", flags=("--checkpointing-steps",)
+    )
+    engine: Literal["one-pass", "reference"] = option(
+        "one-pass", "How gradients per unit are found."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("micro_batch", "memory_budget", "threads", "checkpoint_steps"):
+            value, may_miss = getattr(self, name), name in ("micro_batch", "threads")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (value is None and may_miss) and not (whole and value >= 1):
+                raise SfumatoError(
+                    f"{name} of the performance options is {value!r}: an integer of at least 1"
+                )
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Sampling(Options):
+    """Public settings of synthesis.
+
+    eta-like randomness belongs to the scheduler; every random number of image i comes from
+    hash(seed, i). `batch` pictures are in work at a time.
+    """
+
+    panel = "Sampling"
+
+    scheduler: str = option("DPMSolverMultistepScheduler", "Any diffusers scheduler.")
+    steps: int = option(
+        10, "Of the scheduler.", flags=("--steps", "--num-inference-steps"), least=1
+    )
+    guidance_scale: float = option(1.0, "1 means none; above 1, adapt with --caption-dropout.")
+    seed: int = option(0, "Public: image i has the seed hash(seed, i).")
+    batch: int = option(512, "Pictures at a time.", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.guidance_scale):
+            raise SfumatoError(
+                f"--guidance-scale {self.guidance_scale}: must be a finite number, 1 for none"
+            )

@@ -1,0 +1,106 @@
+"""All that is asked of a run, as one object made of option classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import SfumatoError
+from ..methods import METHODS, Attention, Method, PublicAnswers
+from ..options import (
+    Execution,
+    Performance,
+    Privacy,
+    Prompting,
+    Reading,
+    Recipe,
+    Schedule,
+    declared,
+    gather,
+)
+from ..options.gather import make
+
+GROUPS = {
+    "reading": Reading,
+    "privacy": Privacy,
+    "schedule": Schedule,
+    "prompting": Prompting,
+    "recipe": Recipe,
+    "performance": Performance,
+    "execution": Execution,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is asked to do: a base, a method, and the classes of options.
+
+    seed: public; how adapters start. It never reaches the noise.
+    """
+
+    method: Method = Attention()
+    base: str = "glyphs"
+    privacy: Privacy = Privacy()
+    schedule: Schedule = Schedule()
+    prompting: Prompting = Prompting()
+    recipe: Recipe = Recipe()
+    performance: Performance = Performance()
+    seed: int = 0
+    public: PublicAnswers = PublicAnswers()
+
+
+def task_of(
+    method: str | Method = "attention", base: str = "glyphs", seed: int = 0, **keywords: Any
+) -> tuple[Reading, Execution, Task]:
+    """A verb's arguments as objects.
+
+    Args:
+        method: Name of a method, or its options.
+        base: Name of a bundled base or a folder.
+        seed: Public.
+        keywords: Groups of options by name, and fields of groups and of the method.
+
+    Raises:
+        SfumatoError: An unknown method or option, one said twice, or one that does not go with the
+            method.
+    """
+    chosen = _method(method, keywords)
+    own = {one.name for one in declared(type(chosen))} if isinstance(method, str) else set()
+    verbs = ("method", "base", "public_data", "seed", *own)
+    found = gather(GROUPS, {k: v for k, v in keywords.items() if k not in own}, verbs)
+    privacy = found["privacy"]
+    bound = type(chosen).own_bound
+    if bound and privacy.clip_norm is not None:
+        if getattr(chosen, bound) not in (None, privacy.clip_norm):
+            raise SfumatoError(f"{bound} and clip_norm mean the same here: give one of them")
+        chosen = replace(chosen, **{bound: privacy.clip_norm})
+        found["privacy"] = replace(privacy, clip_norm=None)
+    reading, execution = found.pop("reading"), found.pop("execution")
+    return reading, execution, Task(chosen, str(base), **found, seed=seed)
+
+
+def _method(method: str | Method, keywords: Mapping[str, Any]) -> Method:
+    if isinstance(method, Method):
+        kind = type(method)
+    elif method in METHODS:
+        kind = METHODS[method]
+    else:
+        raise SfumatoError(
+            f"--method {method}: choose {', '.join(METHODS)} (`sfumato methods` explains them)"
+        )
+    names = {one.name for one in declared(kind)}
+    shared = {one.name for group in GROUPS.values() for one in declared(group)}
+    others = {one.name: one for other in METHODS.values() for one in declared(other)}
+    for name, value in keywords.items():
+        if name in others and name not in names | shared and value is not None:
+            taken = ", ".join(one.flag for one in declared(kind)) or "none"
+            raise SfumatoError(
+                f"{others[name].flag} does not go with --method {kind.name}, whose own options are:"
+                f" {taken}"
+            )
+        if isinstance(method, Method) and name in names:
+            raise SfumatoError(f"{name} is said twice: in {kind.__name__}(...) and as a keyword")
+    if isinstance(method, Method):
+        return method
+    return make(kind, {name: keywords[name] for name in names & set(keywords)})

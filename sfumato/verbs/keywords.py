@@ -1,0 +1,219 @@
+"""The verbs' options as types for a checker; a test holds them to the option classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
+
+from ..options import (
+    Execution,
+    Judging,
+    Performance,
+    Privacy,
+    Prompting,
+    Reading,
+    Recipe,
+    Sampling,
+    Schedule,
+    Selecting,
+)
+
+
+class ReadingFields(TypedDict, total=False):
+    """Fields of `sfumato.Reading`."""
+
+    labels: str | None
+    classes: Sequence[str] | None
+    yes_public: bool | Sequence[str]
+    caption_column: str | None
+    unit: str | None
+    max_bad: float
+    unlabelled: bool
+
+
+class PrivacyFields(TypedDict, total=False):
+    """Fields of `sfumato.Privacy`."""
+
+    epsilon: float | None
+    delta: float | None
+    relation: Literal["zero-out", "replace-one"]
+    histogram: float | None
+    max_per_unit: int | None
+    retry_fraction: float
+    clip_norm: float | None
+    clipping: Literal["flat", "normalised", "per-group", "per-group-normalised"]
+    allow_large_delta: bool
+    allow_caption_prompts: bool
+    allow_doubtful_units: bool
+    tuning: str | None
+
+
+class ScheduleFields(TypedDict, total=False):
+    """Fields of `sfumato.Schedule`."""
+
+    expected_batch_size: int | None
+    steps: int | None
+    noise_draws: int | None
+
+
+class PromptingFields(TypedDict, total=False):
+    """Fields of `sfumato.Prompting`."""
+
+    prompt: str | Mapping[str, str] | None
+    init: Mapping[str, str] | None
+    embedder: bool | None
+    placeholder: str | None
+    initializer: str | None
+
+
+class RecipeFields(TypedDict, total=False):
+    """Fields of `sfumato.Recipe`."""
+
+    learning_rate: float | None
+    warmup_steps: int
+    decay_from: float
+    ema_decay: float | None
+    time_bias: float
+    caption_dropout: float
+
+
+class PerformanceFields(TypedDict, total=False):
+    """Fields of `sfumato.Performance`."""
+
+    micro_batch: int | None
+    memory_budget: int
+    precision: Literal["bfloat16", "float32"]
+    threads: int | None
+    checkpoint_steps: int
+    engine: Literal["one-pass", "reference"]
+
+
+class ExecutionFields(TypedDict, total=False):
+    """Fields of `sfumato.Execution`."""
+
+    shard: tuple[int, int] | None
+    keep_inversions: bool
+    controls: bool
+
+
+class SamplingFields(TypedDict, total=False):
+    """Fields of `sfumato.Sampling`."""
+
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    seed: int
+    batch: int
+
+
+class MethodFields(TypedDict, total=False):
+    """Fields of the methods' classes: each belongs to some of them."""
+
+    blocks: str | None
+    rank: int
+    alpha: float | None
+    target_modules: Sequence[str]
+    freeze_a: bool
+    adapter_init: Literal["gaussian", "orthonormal", "public"]
+    activation: Literal["identity", "silu", "tanh", "gelu"]
+    keep: float | int
+    choose: Literal["private", "public", "random"]
+    granularity: Literal["matrix", "layer", "block"]
+    score: Literal["votes", "squares"]
+    votes: int | None
+    probe_clip: float | None
+    per_size: bool
+    probe_units: int
+    probe_draws: int
+    probe_share: float
+    probe_noise: float | None
+    num_vectors: int
+    aggregate: Literal["clip", "unit"]
+    subspace: Literal["vocabulary", "public", "none"] | None
+    dimensions: int | None
+    radius: float | None
+    shrink: bool | None
+    inversion_steps: int | None
+    inversion_draws: int | None
+
+
+class JudgingFields(TypedDict, total=False):
+    """Fields of `sfumato.Judging`."""
+
+    classifiers: Sequence[str]
+    seeds: int | Sequence[int]
+    steps: int | None
+    public_images: int | None
+    distances: bool | None
+
+
+class SelectingFields(TypedDict, total=False):
+    """Fields of `sfumato.Selecting`."""
+
+    epsilon: float | None
+    delta: float | None
+    relation: Literal["zero-out", "replace-one"]
+    allow_doubtful_units: bool
+    classifier: Literal["logistic", "cnn", "resnet", "wrn"]
+    steps: int | None
+    images: int
+    sampler_steps: int
+    seed: int
+
+
+class PlanOptions(
+    ReadingFields,
+    PrivacyFields,
+    ScheduleFields,
+    PromptingFields,
+    RecipeFields,
+    PerformanceFields,
+    MethodFields,
+    total=False,
+):
+    """All keywords of `plan`: single fields, or whole objects."""
+
+    reading: Reading
+    privacy: Privacy
+    schedule: Schedule
+    prompting: Prompting
+    recipe: Recipe
+    performance: Performance
+
+
+class AdaptOptions(PlanOptions, ExecutionFields, total=False):
+    """All keywords of `adapt`."""
+
+    execution: Execution
+
+
+class ResumeOptions(ReadingFields, ExecutionFields, total=False):
+    """All keywords of `resume`."""
+
+    reading: Reading
+    execution: Execution
+
+
+class SynthesizeOptions(SamplingFields, total=False):
+    """All keywords of `synthesize`."""
+
+    sampling: Sampling
+
+
+class EvaluateOptions(JudgingFields, total=False):
+    """All keywords of `evaluate`."""
+
+    judging: Judging
+
+
+class SelectOptions(ReadingFields, SelectingFields, total=False):
+    """All keywords of `select`."""
+
+    reading: Reading
+    selecting: Selecting
+
+
+class LedgerOptions(ReadingFields, total=False):
+    """All keywords of `ledger`."""
+
+    reading: Reading

@@ -1,0 +1,121 @@
+"""`ledger`: what was ever spent on the owner's images, and the cap on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Unpack
+
+from ..errors import SfumatoError
+from ..options import Reading, gather, takes
+from ..records import load_records
+from ..runs import budget, certified
+from .keywords import LedgerOptions
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Runs on images that belong together. epsilon: of all of them; None where no total can be
+    stated, and `unclear` says why. runs: what each was charged (run, epsilon, delta, unit,
+    relation). looks: how often exact figures of these images were seen.
+    """
+
+    epsilon: float | None
+    cap: float | None
+    runs: tuple[dict, ...]
+    data_sets: int
+    unclear: str | None
+    looks: int
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """A ledger whose whole chain was verified.
+
+    groups: what was spent, images that share one together. remark: one line about the images that
+    were asked for; None if nothing is known of them. certificate: what the ledger says of one.
+    before: the cap that a new one replaced. resets: older copies that were accepted.
+    """
+
+    path: Path
+    rows: int
+    head: str
+    groups: tuple[Spent, ...]
+    remark: str | None = None
+    certificate: str | None = None
+    before: float | None = None
+    images: int | None = None
+    file_systems: tuple[str, ...] = ()
+    resets: tuple[dict, ...] = ()
+    witnessed: bool = True
+
+
+@takes(reading=Reading)
+def ledger(
+    images: str | Path | None = None,
+    *,
+    path: str | Path | None = None,
+    against: str | Path | None = None,
+    cap: float | None = None,
+    raising: bool = False,
+    allow_file_system: bool = False,
+    **options: Unpack[LedgerOptions],
+) -> LedgerReport:
+    """Runs, epsilon and cap of every group of images that share one, the chain verified.
+
+    Args:
+        images: Private images; their own standing, or the ones that a cap is set on.
+        path: The ledger (default: $SFUMATO_LEDGER, or in your data folder).
+        against: privacy.json of a release: is it the certificate that the ledger knows?
+        cap: The most that all runs on `images` may ever cost together. Of several caps on images
+            that belong together the smallest wins.
+        raising: Allow a cap above the one there is; it is recorded, and every later certificate
+            shows the new one.
+        allow_file_system: Also on what is not known to be a local disk; it is recorded.
+        options: Fields of `Reading`, or one as `reading`.
+
+    Returns:
+        The report.
+
+    Raises:
+        SfumatoError: No ledger there, a damaged or older one, a certificate that it does not know,
+            a cap without images.
+    """
+    reading = gather({"reading": Reading}, options, ("path", "against", "cap"))["reading"]
+    if cap is not None and images is None:
+        raise SfumatoError("a cap is on images: name them")
+    if cap is None:
+        book = budget.existing_ledger(path, allow_file_system=allow_file_system)
+    else:
+        place = path or budget.default_path()
+        book = budget.open_ledger(place, allow_file_system=allow_file_system)
+    remark = before = count = None
+    if images is not None:
+        records = load_records(images, **asdict(reading))
+        count = sum(map(bool, records.fingerprints))
+        if cap is not None:
+            known = records.fingerprints
+            before = budget.set_cap(book, known, cap, raising=raising, **records.marks)
+        remark = budget.standing(book, records.fingerprints, **records.marks).remark
+    certificate = None
+    if against is not None:
+        certificate = str(certified.check_certificate(book, Path(against)))
+    return LedgerReport(
+        Path(book.path),
+        len(book.rows),
+        book.head,
+        tuple(map(_spent, book.groups())),
+        remark,
+        certificate,
+        before,
+        count,
+        tuple(book.file_systems),
+        tuple(book.resets),
+        book.chain.state is not None,
+    )
+
+
+def _spent(group) -> Spent:
+    total = None if group.unclear else budget.cost(group)
+    runs = tuple(dict(charge) for charge in group.charges)
+    return Spent(total, group.cap, runs, len(group.datasets), group.unclear, group.looks)
