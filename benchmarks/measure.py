@@ -87,7 +87,7 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> tuple[Any, int]:
 
     On a CPU from the profiler's allocation events, which slow `run` down: never time the same call.
     """
-    from sfumato.gradients import peak_bytes as peak
+    from sfumato.compute.memory import peak_bytes as peak
 
     gc.collect()
     results = []
