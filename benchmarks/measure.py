@@ -87,11 +87,13 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> tuple[Any, int]:
 
     On a CPU from the profiler's allocation events, which slow `run` down: never time the same call.
     """
-    from sfumato.gradients import peak_bytes as peak
+    import torch
+
+    from sfumato.compute.memory import peak_bytes as peak
 
     gc.collect()
     results = []
-    most = peak(lambda: results.append(run()), device)
+    most = peak(lambda: results.append(run()), torch.device(device))
     return results[0], most
 
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     )
     from .verbs.adapt import adapt, resume
     from .verbs.evaluate import evaluate
+    from .verbs.inspect import inspect
     from .verbs.ledger import ledger
-    from .verbs.plan import inspect, plan
+    from .verbs.plan import plan
     from .verbs.release import release, verify
     from .verbs.select import select
     from .verbs.synthesize import export, synthesize
@@ -43,7 +44,7 @@ _HOMES = {
     "adapt": "verbs.adapt",
     "evaluate": "verbs.evaluate",
     "export": "verbs.synthesize",
-    "inspect": "verbs.plan",
+    "inspect": "verbs.inspect",
     "ledger": "verbs.ledger",
     "plan": "verbs.plan",
     "release": "verbs.release",

@@ -1,36 +1,86 @@
-"""The public model: the only room that knows diffusers, transformers and peft by name."""
+"""The public model: the only room that knows diffusers, transformers and peft by name.
+
+A part is loaded when it is asked for: whoever verifies a release does not wait for torch.
+"""
 
 from __future__ import annotations
 
-from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora
-from .checks import folder_digest
-from .contents import contents_of_files, made_contents, made_contents_of_files
-from .embeds import (
-    EMBEDS_FILE,
-    check_placeholders,
-    embeds_files,
-    load_embeds,
-    name_placeholders,
-    read_embeds,
-    replace_embeds,
-    save_embeds,
-    word_vectors,
-)
-from .files import COMPONENT_SETTINGS, weight_files
-from .interface import Base, BaseInfo, TextBase
-from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
-from .open import (
-    FAMILIES,
-    base_info,
-    bundled_bases,
-    component_folders,
-    load_base,
-    open_adapted,
-    pipeline_class,
-    resolve_base,
-    weights_of_base,
-)
-from .stable_diffusion import around
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora
+    from .checks import folder_digest
+    from .contents import contents_of_files, made_contents, made_contents_of_files
+    from .embeds import (
+        EMBEDS_FILE,
+        check_placeholders,
+        embeds_files,
+        load_embeds,
+        name_placeholders,
+        read_embeds,
+        replace_embeds,
+        save_embeds,
+        word_vectors,
+    )
+    from .files import COMPONENT_SETTINGS, weight_files
+    from .interface import Base, BaseInfo, TextBase
+    from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
+    from .open import (
+        FAMILIES,
+        base_info,
+        bundled_bases,
+        component_folders,
+        load_base,
+        open_adapted,
+        pipeline_class,
+        resolve_base,
+        weights_of_base,
+    )
+    from .stable_diffusion import around
+
+_HOMES = {
+    "Base": "interface",
+    "BaseInfo": "interface",
+    "COMPONENT_SETTINGS": "files",
+    "EMBEDS_FILE": "embeds",
+    "FAMILIES": "open",
+    "LODA_FILE": "loda",
+    "LORA_FILE": "adapters",
+    "LoDA": "loda",
+    "TextBase": "interface",
+    "add_loda": "loda",
+    "add_lora": "adapters",
+    "around": "stable_diffusion",
+    "base_info": "open",
+    "branches": "loda",
+    "bundled_bases": "open",
+    "check_placeholders": "embeds",
+    "component_folders": "open",
+    "contents_of_files": "contents",
+    "embeds_files": "embeds",
+    "folder_digest": "checks",
+    "load_base": "open",
+    "load_embeds": "embeds",
+    "load_loda": "loda",
+    "load_lora": "adapters",
+    "lora_inputs": "adapters",
+    "made_contents": "contents",
+    "made_contents_of_files": "contents",
+    "name_placeholders": "embeds",
+    "open_adapted": "open",
+    "pipeline_class": "open",
+    "read_embeds": "embeds",
+    "remove_loda": "loda",
+    "replace_embeds": "embeds",
+    "resolve_base": "open",
+    "save_embeds": "embeds",
+    "save_loda": "loda",
+    "save_lora": "adapters",
+    "weight_files": "files",
+    "weights_of_base": "open",
+    "word_vectors": "embeds",
+}
 
 __all__ = [
     "COMPONENT_SETTINGS",
@@ -74,3 +124,9 @@ __all__ = [
     "weights_of_base",
     "word_vectors",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

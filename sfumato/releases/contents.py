@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sfumato.bases import COMPONENT_SETTINGS, component_folders, pipeline_class
+from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
 
 DRAFT = "synthesis.json"
@@ -21,16 +21,6 @@ IMAGES = (
     r"train/[^/]+/\d{6,}\.png",
     r"(train/)?metadata\.jsonl",
     r"data/train-\d{5}-of-\d{5}\.parquet",
-)
-MODEL = (
-    r"pytorch_lora_weights\.safetensors",
-    r"loda_weights\.safetensors",
-    r"learned_embeds(-\d{3})?\.safetensors",
-    r"model/model_index\.json",
-    (
-        rf"model/({'|'.join(component_folders())}|feature_extractor)/"
-        rf"([\w.-]+\.safetensors(\.index\.json)?|{'|'.join(map(re.escape, COMPONENT_SETTINGS))})"
-    ),
 )
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
 MAX_HEADER = 100_000_000  # bytes, as in the format's own reader
@@ -49,6 +39,21 @@ WIDTH = {
 }
 SETTINGS = ("lora_adapter_metadata", "loda")  # JSON in the header of a safetensors file
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
+
+def model_files() -> tuple[str, ...]:
+    """Patterns of the files that a model's release may hold: adapters, tokens, a pipeline."""
+    from sfumato.bases import component_folders  # loads torch, which pictures do not need
+
+    folders = "|".join((*component_folders(), "feature_extractor"))
+    settings = "|".join(map(re.escape, COMPONENT_SETTINGS))
+    return (
+        r"pytorch_lora_weights\.safetensors",
+        r"loda_weights\.safetensors",
+        r"learned_embeds(-\d{3})?\.safetensors",
+        r"model/model_index\.json",
+        rf"model/({folders})/([\w.-]+\.safetensors(\.index\.json)?|{settings})",
+    )
 
 
 @dataclass
@@ -90,7 +95,7 @@ def inspect_source(
         raise SfumatoError(f"a release holds 'images' or 'model', not {kind!r}")
     if not folder.is_dir():
         raise SfumatoError(f"{folder.name} is not a folder: make one with `sfumato synthesize`")
-    rules = [re.compile(rule) for rule in (IMAGES if kind == "images" else MODEL)]
+    rules = [re.compile(rule) for rule in (IMAGES if kind == "images" else model_files())]
     files = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -280,6 +285,8 @@ def _check_model(folder: Path, found: Contents) -> None:
             "model/ has no model_index.json, so diffusers cannot open it; save the pipeline again"
         )
     if found.layout == "pipeline":
+        from sfumato.bases import pipeline_class
+
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
     for name in weights:
         check_safetensors(folder / name, name)

@@ -364,15 +364,14 @@ def test_other_pictures_than_fashions_are_refused(programs, tmp_path, side, most
 
 
 def test_words_are_those_that_the_base_knows(programs):
-    from sfumato.bases import bundled_bases, load_base, unknown_words
+    from sfumato.bases import bundled_bases, load_base
 
     words = programs.private_sets.words
     garments = words("fashion-mnist", "icons")
     assert set(garments["init"]) == set(programs.private_sets.CLASSES)
     assert "icons" in bundled_bases()
-    assert not unknown_words(
-        load_base("icons"), [garments["prompt"].replace("{class},", ""), *garments["init"].values()]
-    )
+    said = [garments["prompt"].replace("{class},", ""), *garments["init"].values()]
+    assert not load_base("icons").unknown_words(said)
     assert words("mnist", "letters")["init"]["0"] == "o"
     assert words("fashion-mnist", "garments") == garments
     assert words("mnist", "icons") == words("fashion-mnist", "glyphs") == {}

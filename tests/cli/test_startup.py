@@ -24,9 +24,8 @@ COMMANDS = {
     "bases": FOREIGN,
     "inspect {images}": (*MODELS, *PRICES),
     "ledger cap {images} 5": MODELS,
-    # these two ask the families of bases which folders a pipeline has, and so load torch
-    "ledger show {images}": FOREIGN,
-    "verify {release}": FOREIGN,
+    "ledger show {images}": MODELS,
+    "verify {release}": MODELS,
     "adapt {images} --epsilon 0": MODELS,
 }
 

@@ -37,10 +37,10 @@ def test_names_of_icons_say_the_garment(name, kind):
 
 
 def test_every_garment_has_an_outline_and_a_word_of_the_icons_base():
-    from sfumato.bases import bundled_bases, load_base, unknown_words
+    from sfumato.bases import bundled_bases, load_base
 
     assert garments.KINDS.keys() == PATTERNS.keys()
-    assert not unknown_words(load_base(str(bundled_bases()["icons"])), list(garments.KINDS))
+    assert not load_base(str(bundled_bases()["icons"])).unknown_words(list(garments.KINDS))
 
 
 @pytest.mark.parametrize("kind", PATTERNS)
