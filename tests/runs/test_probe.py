@@ -29,6 +29,7 @@ from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.privacy.mechanisms.votes import STEP, Probe
 from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.random.sampling import poisson
+from sfumato.records import load_records
 from sfumato.runs import budget, execute
 from sfumato.runs import probe as probing
 from sfumato.runs.facts import certificate_facts
@@ -320,7 +321,7 @@ def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monke
 
 
 def prepared(tiny_images, settings, public=None, **options):
-    records = inputs.load_records(tiny_images)
+    records = load_records(tiny_images)
     method = replace(settings["method"], **options)
     said = {k: v for k, v in settings.items() if k not in ("ledger", "output")}
     _, _, task = task_of(**said | {"method": method})
