@@ -24,6 +24,7 @@ from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
+from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.verbs import evaluate
 
 torch.set_num_threads(1)
@@ -200,15 +201,8 @@ def test_exact_controls_put_into_a_release_by_hand_are_refused(place, tmp_path):
     with pytest.raises(SfumatoError, match="PRIVATE is not on the list"):
         facts = json.loads((place / "token-draft" / DRAFT).read_text())["certificate"]
         plan = json.loads((place / "run" / "plan.json").read_text())
-        write_release(
-            exact,
-            tmp_path / "out",
-            plan=plan,
-            ledger=facts["ledger"],
-            run_key_id="0" * 16,
-            artefacts="model",
-            code_version="0",
-        )
+        said = CertificateFacts(plan, LedgerFacts(**facts["ledger"]), "0" * 16, "0")
+        write_release(exact, tmp_path / "out", said, artefacts="model")
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
     shutil.copy(exact / "learned_embeds.safetensors", run / "model" / "learned_embeds.safetensors")

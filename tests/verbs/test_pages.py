@@ -19,9 +19,9 @@ FIRST = {
 def test_a_verb_is_no_page(first):
     code = (
         f"{FIRST[first]}\n"
-        "import sfumato, sys\n"
+        "import importlib, sfumato\n"
         "from sfumato import verbs\n"
-        "page = sys.modules['sfumato.verbs.plan']\n"
+        "page = importlib.import_module('sfumato.verbs.plan')\n"
         "assert verbs.plan is verbs.plan is sfumato.plan is page.plan\n"
         "for name in verbs.__all__: assert getattr(verbs, name).__name__ == name, name\n"
         "assert not hasattr(verbs, 'no_verb')"
