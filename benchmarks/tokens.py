@@ -116,9 +116,10 @@ def measured(said) -> Iterator[dict]:
 
     from sfumato import verbs
     from sfumato.bases import load_base
+    from sfumato.methods.inversion.cost import expectation
     from sfumato.options import Recipe
     from sfumato.records import bundled_digits
-    from sfumato.runs.inversion import expectation, public_side
+    from sfumato.runs.prepared import public_side
     from sfumato.verbs import evaluate
     from sfumato.verbs.facts import adapted_base
 

@@ -36,7 +36,7 @@ from sfumato import verbs
 from sfumato.bases import load_base
 from sfumato.cli import main
 from sfumato.errors import Interrupted, SfumatoError
-from sfumato.methods import Lora
+from sfumato.methods import Lora, dpsgd
 from sfumato.methods.prompts import choose_prompts
 from sfumato.options import Performance
 from sfumato.planning.inputs import prepare_as_asked
@@ -45,7 +45,7 @@ from sfumato.privacy import accounting
 from sfumato.privacy.ledger import chain
 from sfumato.records import describe, load_records
 from sfumato.records.decode import decode
-from sfumato.runs import budget, execute
+from sfumato.runs import budget
 from sfumato.runs.prepared import original_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -744,21 +744,19 @@ def stopped(kit) -> str:
 def device_error(kit) -> str:
     import torch
 
-    real = execute.train
+    real = dpsgd.train
 
     def train(*words, state, **more) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    kit.patch.setattr(execute, "train", train)
+    kit.patch.setattr(dpsgd, "train", train)
     told = outcome(
         lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS))
     )
-    kit.patch.setattr(
-        execute, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug"))
-    )
+    kit.patch.setattr(dpsgd, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         verbs.adapt(kit.images, output=kit.tmp / "run", resume=True)
-    kit.patch.setattr(execute, "train", real)
+    kit.patch.setattr(dpsgd, "train", real)
     assert verbs.adapt(kit.images, output=kit.tmp / "run", resume=True).model.exists()
     assert issubclass(Interrupted, SfumatoError)
     return told

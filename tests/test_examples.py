@@ -14,7 +14,7 @@ import sfumato
 from sfumato.bases import FAMILIES, base_info, load_base
 from sfumato.errors import ModelError, SfumatoError
 from sfumato.gradients import self_check
-from sfumato.methods import Given, Prompts
+from sfumato.methods import METHODS, Given, Prompts, Trained
 from sfumato.runs.folder import Run
 from sfumato.training.dummy import made_up_batch
 
@@ -152,3 +152,51 @@ def test_the_page_shows_the_family_as_it_is():
 def test_without_the_line_in_the_table_the_folder_is_refused(pixels):
     with pytest.raises(ModelError, match="is a DDPMPipeline: sfumato adapts"):
         base_info(pixels)
+
+
+@pytest.fixture
+def bias(monkeypatch):
+    """What `examples/method.py` defines, in a table of methods that ends with the test."""
+    monkeypatch.setitem(METHODS, "bias", None)
+    return runpy.run_path(str(EXAMPLES / "method.py"))["Bias"]
+
+
+def test_a_method_of_ones_own_goes_from_images_to_a_verified_release(
+    bias, tiny_base, tiny_images, tmp_path
+):
+    asked = OPTIONS | {"method": "bias", "base": str(tiny_base), "yes_public": True}
+    report = sfumato.plan(tiny_images, **asked)
+    assert report.plan.method == "bias" and report.estimate.seconds > 0
+    run = sfumato.adapt(tiny_images, output=tmp_path / "run", **asked)
+    before, after = (
+        dict(load_base(place).denoiser.named_parameters()) for place in (tiny_base, run.model)
+    )
+    moved = {name for name, p in before.items() if not torch.allclose(p, after[name], atol=2e-3)}
+    assert moved and all(name.endswith(".bias") for name in moved)
+    trained = sum(p.numel() for name, p in before.items() if name.endswith(".bias"))
+    assert run.plan.trainable == trained < sum(p.numel() for p in before.values()) / 20
+    for place in (
+        sfumato.synthesize(run, 3, tmp_path / "pictures", steps=2, keep_key=True),
+        sfumato.export(run, tmp_path / "model"),
+    ):
+        assert sfumato.verify(sfumato.release(place)).ok
+
+
+def test_its_options_are_declared_like_all_others(bias, tiny_base):
+    assert issubclass(bias, Trained)
+    given = Given(Prompts(("a",)), torch.float32)
+    some, every = (
+        set(bias(norms=norms).apply(load_base(tiny_base), given).trainable)
+        for norms in (False, True)
+    )
+    assert some < every and not any(".norm" in name for name in some)
+    with pytest.raises(SfumatoError, match="does not go with --method bias"):
+        sfumato.plan("nowhere", epsilon=1.0, method="bias", blocks="9-")
+
+
+def test_the_page_shows_the_method_as_it_is():
+    page = (EXAMPLES.parent / "docs" / "extending.md").read_text("utf-8")
+    (shown,) = re.findall(
+        r"^```python\n(\"\"\"A method of one.*?)^```$", page, re.DOTALL | re.MULTILINE
+    )
+    assert shown == (EXAMPLES / "method.py").read_text("utf-8")

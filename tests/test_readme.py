@@ -178,9 +178,10 @@ def test_tables_of_methods_and_bases_are_complete():
 
 
 def test_defaults_are_those_of_the_code():
-    from sfumato.methods.interface import ADAPTER_LEARNING_RATE, LEARNING_RATE
+    from sfumato.methods.given import ADAPTER_LEARNING_RATE, LEARNING_RATE
+    from sfumato.methods.trained import CLIP_NORM
     from sfumato.options import Performance, Recipe
-    from sfumato.planning.prepare import CLIP_NORM, default_ema_decay
+    from sfumato.planning.prepare import default_ema_decay
 
     known = {
         field.name: field.default

@@ -77,10 +77,10 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
         base,
         model,
         dict(model.named_parameters()),
-        losses,
-        losses,
         lambda folder: None,
         ("left", "right"),
+        row_losses=losses,
+        exact_losses=losses,
     )
     names = tuple(f"canary {i}" for i in range(count))
     plan = made_up_plan(

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from ..bases import Base
-from ..methods import Given, Inversion, Prompts
+from ..methods import Given, Inversion, Prepared, Prompts
 from ..methods.inversion import aggregate
 from ..methods.inversion.batch import Chunk
 from ..privacy.mechanisms.mean import GRID, Aggregation
 from ..privacy.random.keys import RunKey
-from ..runs.prepared import Prepared
 from ..training import LatentData
 from .finding import Finding, Notes
 from .oneshot import NUMBERS, OneShot, neighbours
@@ -68,7 +67,7 @@ def inversion(prepared: Prepared, images: int = 4) -> OneShot:
     """A run's inverter, bound and noise together, from latents to the noisy sum; for M1 alone (two
     steps an image).
     """
-    plan, inverting = prepared.plan, prepared.adaptation.inversion
+    plan, inverting = prepared.plan, prepared.adaptation
     inverter = inverting.inverter
     short = inverter.with_recipe(replace(inverter.recipe, steps=2, check_every=1, checks=2))
     own, rng = plan.aggregation, np.random.default_rng(5)
@@ -114,7 +113,7 @@ def isolation(prepared: Prepared) -> Finding:
     own size.
     """
     notes, rows = Notes(), prepared.performance.micro_batch
-    holds = prepared.adaptation.inversion.inverter.self_check(rows)
+    holds = prepared.adaptation.inverter.self_check(rows)
     notes.numbers = 2 * rows
     notes.expect(holds, "an image's embedding depends on which others are inverted with it")
     return notes.finding("M1", f"isolation, {rows} rows", sees="one bit of one embedding")
@@ -125,9 +124,8 @@ def on_tiny(base: Base, prompts: Prompts, seed: int) -> Iterator[Finding]:
     sum.
     """
     made = Inversion(dimensions=4, inversion_draws=1).apply(base, Given(prompts, torch.float32))
-    own = made.inversion
     plan = SimpleNamespace(
-        aggregation=own.aggregation(6.0), clip_norm=own.clip_norm, noise_multiplier=2.0
+        aggregation=made.aggregation(6.0), clip_norm=made.clip_norm, noise_multiplier=2.0
     )
     prepared = SimpleNamespace(
         plan=plan, adaptation=made, performance=SimpleNamespace(micro_batch=5)

@@ -40,11 +40,11 @@ def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
     """
     with tempfile.TemporaryDirectory() as folder:
         base = make_tiny_base(Path(folder) / "tiny")
-        for name in METHODS:
-            if name == "inversion":  # no loop: its own two checks
+        for name, method in METHODS.items():
+            if not method.takes_steps:  # no loop: two checks of its own
                 yield from embeddings.on_tiny(load_base(base), PROMPTS, seed)
                 continue
-            subject = on_tiny(name, base, KINDS[name])
+            subject = on_tiny(name, base, KINDS.get(name, "flat"))
             yield replay.sensitivity(subject, seed, units=3 if quick else 5, brief=True)
             yield conduct.changed_set(subject, seed)
             if not quick:

@@ -12,7 +12,9 @@ from dataclasses import replace
 from functools import cache
 
 from ..errors import SfumatoError
+from ..methods import METHODS
 from ..privacy.ledger.notes import Audited
+from ..privacy.plan import Plan
 from ..runs.folder import AUDIT, Run, code_version, dependency_versions
 from ..runs.prepared import rebuild
 from ..training import write_file
@@ -83,8 +85,13 @@ def audit_run(
 
 def checks_of(run: Run) -> dict[str, Check]:
     """The checks of this run's mechanisms, by name."""
-    if run.plan.aggregation is not None:
-        return of_aggregation(run)
+    return of_steps(run) if METHODS[run.plan.method].takes_steps else of_aggregation(run)
+
+
+def of_steps(run: Run) -> dict[str, Check]:
+    """The checks of a run that trains in steps: its loop, its model, its sampler and its
+    queries.
+    """
     exact, own = subjects(run)
     plan, queries = run.plan, one_shots(run)
 
@@ -217,19 +224,25 @@ def one_shots(run: Run) -> list[oneshot.OneShot]:
     """The run's queries that its plan pays for once, with their own noise multipliers and
     bounds.
     """
-    plan, found = run.plan, []
-    if plan.aggregation is not None:
-        found.append(
-            embeddings.aggregation(plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier)
-        )
-    if plan.histogram_noise_multiplier is not None:
-        found.append(oneshot.histogram(plan.max_per_unit, plan.histogram_noise_multiplier))
-    if plan.probe is not None:
-        asked = plan.probe
-        votes = None if asked.votes is None else min(asked.votes, oneshot.MATRICES - 1)
-        found.append(
-            oneshot.probe(
-                asked.score, votes=votes, clip_norm=asked.clip_norm, sigma=asked.noise_multiplier
-            )
-        )
-    return found
+    plan = run.plan
+    return [ask(plan) for name, ask in QUERIES.items() if getattr(plan, name) is not None]
+
+
+def _probe(plan: Plan) -> oneshot.OneShot:
+    asked = plan.probe
+    votes = None if asked.votes is None else min(asked.votes, oneshot.MATRICES - 1)
+    return oneshot.probe(
+        asked.score, votes=votes, clip_norm=asked.clip_norm, sigma=asked.noise_multiplier
+    )
+
+
+# a plan's field -> the query that is paid for where it is set
+QUERIES: dict[str, Callable[[Plan], oneshot.OneShot]] = {
+    "aggregation": lambda plan: embeddings.aggregation(
+        plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier
+    ),
+    "histogram_noise_multiplier": lambda plan: oneshot.histogram(
+        plan.max_per_unit, plan.histogram_noise_multiplier
+    ),
+    "probe": _probe,
+}

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..methods.saliency.probe import release_scores, total_scores
 from ..privacy.mechanisms.votes import STEP, Probe
 from ..privacy.random.keys import RunKey
 from ..runs.execute import noisy_class_counts
-from ..runs.probe import release_scores, total_scores
 from ..training import UnitBatch
 from .finding import Finding, Notes
 from .noise import integer_tests, shape_tests

@@ -56,7 +56,13 @@ def drawn_by_loop(
 
     parts = tuple(model.named_parameters())
     adaptation = Adaptation(
-        base, model, dict(parts), losses, losses, lambda folder: None, ("weight",)
+        base,
+        model,
+        dict(parts),
+        lambda folder: None,
+        ("weight",),
+        row_losses=losses,
+        exact_losses=losses,
     )
     plan = made_up_plan(n_units=units, expected_batch_size=rate * units, steps=steps)
     subject = Subject(

@@ -150,7 +150,15 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
     targets = tuple(
         sorted({name.split(".")[1] for name in trainable if name.startswith(f"{base.prefix}.")})
     )
-    adaptation = Adaptation(base, model, trainable, losses, losses, lambda folder: None, targets)
+    adaptation = Adaptation(
+        base,
+        model,
+        trainable,
+        lambda folder: None,
+        targets,
+        row_losses=losses,
+        exact_losses=losses,
+    )
     groups = len(adaptation.clip_groups)
     made = made_up_plan(**plan)
     numbers = sum(p.numel() for p in trainable.values())

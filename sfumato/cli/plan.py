@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from ..errors import SfumatoError
+from ..methods import METHODS
 from ..options import Reading
-from . import inverting
 from .adapt import OF_A_PLAN
 from .live import about
 from .options import Images, Ledger, options
@@ -92,68 +92,17 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     """The plan in words: (heading, rows of (name, value))."""
     plan, guess = report.plan, report.estimate
     unit = "one image" if plan.unit == "record" else f"all images with the same {plan.unit!r}"
-    clip = (
-        f"norm {plan.clip_norm:g}"
-        if plan.gamma is None
-        else f"normalised to 1, gamma {plan.gamma:g}"
-    )
-    if plan.clip_groups is None:
-        clip += ", one per unit over all trainable numbers"
-    else:
-        clip += (
-            f" in total: {plan.clip_groups} groups of {plan.clip().bounds[0]:.4g} each, a clip for"
-            " every unit and group"
-        )
     promise = [
         ("epsilon", f"{plan.epsilon:.3f} of at most {plan.epsilon_target:g}"),
         ("delta", f"{plan.delta:.3g}"),
         ("unit", unit),
         ("relation", f"{plan.relation}: {RELATIONS[plan.relation]}"),
     ]
-    if plan.aggregation is not None:
-        return [
-            ("Promise", promise),
-            ("Mechanism", inverting.mechanism_rows(plan)),
-            ("Work", inverting.work_rows(report)),
-            ("Declared public by this plan", _public(plan)),
-        ]
-    mechanism = [
-        (
-            "training",
-            f"Poisson-sampled Gaussian, {plan.steps:,} steps" + _retries(plan.retry_steps),
-        ),
-        ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
-        (
-            "sampling rate q",
-            (
-                f"{plan.sampling_rate:.6g} ({plan.expected_batch_size:g} of {plan.n_units:,} units"
-                " a step, on average)"
-            ),
-        ),
-        ("clip", clip),
-        ("noise draws K", f"{plan.noise_draws} averaged inside the unit"),
-        ("class histogram", _histogram(plan.histogram_noise_multiplier)),
-        *_probe(plan),
-    ]
-    signal = guess.signal_bound / guess.noise_norm if guess.noise_norm else float("inf")
-    work = [
-        (
-            "method",
-            f"{plan.method} on base {plan.base}" + (f", rank {plan.rank}" if plan.rank else ""),
-        ),
-        ("trains", f"{'at most ' if plan.probe else ''}{plan.trainable:,} numbers"),
-        ("time here", about(guess.seconds)),
-        ("memory here", f"about {guess.peak_bytes / 2**30:.1f} GB"),
-        ("noise norm a step", f"{guess.noise_norm:.4g} on the mean gradient"),
-        (
-            "signal norm a step",
-            f"at most {guess.signal_bound:.4g} (signal-to-noise at most {signal:.2g})",
-        ),
-    ]
+    kind = METHODS[plan.method]
     return [
         ("Promise", promise),
-        ("Mechanism", mechanism),
-        ("Work", work),
+        ("Mechanism", kind.mechanism_rows(plan)),
+        ("Work", kind.work_rows(plan, guess, report.forecast, about(guess.seconds))),
         ("Declared public by this plan", _public(plan)),
     ]
 
@@ -166,40 +115,3 @@ def _public(plan) -> list[tuple[str, str]]:
         ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
     ]
     return rows + ([("opted in to", ", ".join(plan.opt_ins))] if plan.opt_ins else [])
-
-
-def _retries(steps: int) -> str:
-    return f" and {steps:,} in reserve for a new attempt" if steps else ""
-
-
-def _histogram(sigma: float | None) -> str:
-    return (
-        "none: class shares are uniform or declared"
-        if sigma is None
-        else f"Gaussian, noise multiplier {sigma:g}"
-    )
-
-
-def _probe(plan) -> list[tuple[str, str]]:
-    """The probe in words, and what it costs training."""
-    probe = plan.probe
-    if probe is None:
-        return []
-    who = (
-        "all units"
-        if probe.expected_batch_size == plan.n_units
-        else f"{probe.expected_batch_size:g} units on average"
-    )
-    what = f"{probe.votes} votes each" if probe.votes else "squared gradient norms"
-    rise = plan.noise_multiplier / probe.noise_before - 1
-    return [
-        ("saliency probe", f"{who}, {what}, for {probe.keep} of {len(probe.groups)} candidates"),
-        (
-            "its noise multiplier",
-            f"{probe.noise_multiplier:g} at sensitivity {probe.sensitivity:.4g}",
-        ),
-        (
-            "sigma without it",
-            f"{probe.noise_before:.4f}, with it {plan.noise_multiplier:.4f} ({100 * rise:+.1f} %)",
-        ),
-    ]

@@ -8,18 +8,22 @@ from __future__ import annotations
 from .attention import Attention
 from .embedding import Embedding
 from .full import Full
-from .interface import Given, Method, PublicAnswers
+from .given import Given, PublicAnswers
+from .interface import Method, Prepared
 from .inversion.method import Inversion
 from .loda import Loda
 from .lora import Lora
 from .prompts import Prompts
 from .saliency.method import Saliency
+from .trained import Trained
 
 METHODS: dict[str, type[Method]] = {
     kind.name: kind for kind in (Attention, Lora, Saliency, Loda, Full, Inversion, Embedding)
 }
+DEFAULT = Attention.name
 
 __all__ = [
+    "DEFAULT",
     "METHODS",
     "Attention",
     "Embedding",
@@ -29,7 +33,9 @@ __all__ = [
     "Loda",
     "Lora",
     "Method",
+    "Prepared",
     "Prompts",
     "PublicAnswers",
     "Saliency",
+    "Trained",
 ]

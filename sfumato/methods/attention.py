@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..options import option
-from .interface import Given, Method
+from .given import Given
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Attention(Method):
+class Attention(Trained):
     """Train whole attention blocks: norms, projections, self- and cross-attention, feed-forward
     (section 3).
 

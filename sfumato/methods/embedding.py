@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
-from .interface import Given, Method
+from .given import Given
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Embedding(Method):
+class Embedding(Trained):
     """Train one shared token vector per class and nothing else, by DP-SGD.
 
     Saves `learned_embeds.safetensors`, one token for each class, as `inversion` does.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .interface import Given, Method
+from .given import Given
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Full(Method):
+class Full(Trained):
     """Train every tensor of the denoiser that can learn; autoencoder and text encoder stay frozen.
 
     The baseline: the best published quality at low resolution, at the price of noise that grows

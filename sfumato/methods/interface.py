@@ -1,50 +1,84 @@
-"""What a method is: a frozen class of options that knows how to adapt a base."""
+"""What a method is: a frozen class of options that knows what it asks of private data and how it
+learns from them. Nobody outside this room asks which method it is.
+
+Most methods train by DP-SGD and extend `trained.Trained`, which answers everything here but
+`apply`. The hooks are in the order in which a run comes to them.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from ..options import Options
+from ..options import Execution, Options, Performance, Privacy, Prompting, Recipe, Schedule
+from .given import LEARNING_RATE, Drawing, Given, PublicAnswers, PublicImages
 
 if TYPE_CHECKING:
     import torch
 
     from ..bases import Base
-    from .adaptation import Adaptation
-    from .prompts import Prompts
+    from ..privacy.ledger.public import PublicInput
+    from ..privacy.mechanisms.mean import Aggregation
+    from ..privacy.mechanisms.votes import Probe
+    from ..privacy.plan import Plan
+    from ..privacy.random.keys import RunKey
+    from .adaptation import Adapted
+    from .workspace import Workspace
 
-LEARNING_RATE = 4e-3  # of weights
-# B starts at zero beside a small A: at the rate of weights adapters hardly move
-ADAPTER_LEARNING_RATE = 0.04
-TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a method was given beside its options: prompts, and public or paid answers.
-
-    start: tensors by module that adapters or a geometry start from, as public images said.
-    selected: groups of matrices that a probe or public images chose.
-    """
-
-    prompts: Prompts
-    precision: torch.dtype
-    start: Mapping[str, torch.Tensor] | None = None
-    selected: Sequence[str] | None = None
+A = TypeVar("A", bound="Adapted")
 
 
 @dataclass(frozen=True)
-class PublicAnswers:
-    """What public images decided before the plan: how adapters or a geometry start, which groups of
-    matrices train, and the scores that this rests on. No caller can name them.
+class Mechanisms:
+    """What a method asks of private data; the plan calibrates its noise and pays for it.
+
+    schedule: expected units a step, steps, and draws a unit. clip_norm: the most that a unit adds
+    to a sum. clip_groups: how many groups of tensors share it, where it is shared. probe: a noisy
+    ranking before training, for at most `probe_share` more training noise. aggregation: one noisy
+    sum, in place of training.
     """
 
-    start: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    selected: Sequence[str] | None = None
-    scores: Sequence[float] | None = None
+    schedule: Schedule
+    clip_norm: float
+    clip_groups: int | None = None
+    probe: Probe | None = None
+    probe_share: float = 0.02
+    aggregation: Aggregation | None = None
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[A]):
+    """A base with a method applied to it, and the plan that pays for what it will learn.
+
+    options: what the run keeps of its task, to be prepared again from. start: public tensors that
+    adapters or a geometry began with. public_inputs: what was taken as public beside the plan's own
+    facts. ancestors: runs that base and public images come from.
+    """
+
+    method: Method
+    base: Base
+    adaptation: A
+    plan: Plan
+    recipe: Recipe
+    performance: Performance
+    options: dict
+    start: dict[str, torch.Tensor] = field(default_factory=dict)
+    public_inputs: tuple[PublicInput, ...] = ()
+    ancestors: tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run will take on this machine: seconds, and bytes at its peak."""
+
+    seconds: float
+    peak_bytes: int
+
+
+Rows = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +87,10 @@ class Method(Options):
 
     name: on the command line and in plans. learning_rate: of Adam, unless told otherwise.
     learns_tokens: whether tokens are all that it learns. own_bound: the option that --clip-norm
-    means, where a unit is bounded by a rule of the method.
+    means, where a unit is bounded by a rule of the method. takes_steps: whether what it pays for
+    are steps of training, billed and resumed one by one; otherwise an attempt is one noisy sum.
+    compares: whether its report shows tokens beside the released one (`controls`). control_rows:
+    rows of an evaluation that it leaves in the run folder, by the folder inside `controls/`.
     """
 
     panel = "Method"
@@ -61,9 +98,12 @@ class Method(Options):
     learning_rate: ClassVar[float] = LEARNING_RATE
     learns_tokens: ClassVar[bool] = False
     own_bound: ClassVar[str | None] = None
+    takes_steps: ClassVar[bool] = True
+    compares: ClassVar[bool] = False
+    control_rows: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
-    def apply(self, base: Base, given: Given) -> Adaptation:
+    def apply(self, base: Base, given: Given) -> Adapted:
         """Apply the method to a base: what trains, and the loss per record.
 
         Args:
@@ -73,3 +113,199 @@ class Method(Options):
         Raises:
             SfumatoError: Options that do not fit each other, the base or the prompts.
         """
+
+    # Before the plan: public images, and what is asked of private ones.
+
+    @property
+    @abstractmethod
+    def public_purposes(self) -> tuple[str, ...]:
+        """What public images decide under these options, in words; empty for nothing."""
+
+    @abstractmethod
+    def public_answers(
+        self,
+        base: str,
+        prompting: Prompting,
+        seed: int,
+        public: PublicImages,
+        classes: tuple[str, ...],
+    ) -> PublicAnswers:
+        """What public images say. Nothing is charged.
+
+        Args:
+            base: Name or folder of the base.
+            prompting: What the classes are called.
+            seed: Public.
+            public: The images.
+            classes: The private data's public list of classes.
+
+        Raises:
+            SfumatoError: Options under which public images decide nothing, or none of use.
+        """
+
+    @abstractmethod
+    def mechanisms(
+        self,
+        adapted: Any,
+        privacy: Privacy,
+        asked: Schedule,
+        schedule: Schedule,
+        n_units: int,
+    ) -> Mechanisms:
+        """What is asked of private data.
+
+        Args:
+            adapted: What `apply` returned.
+            privacy: The promise and its bounds.
+            asked: The schedule as it was asked for.
+            schedule: The same with every field decided by data size and epsilon.
+            n_units: How many units there are, which is public.
+
+        Raises:
+            SfumatoError: Options that this mechanism does not have.
+        """
+
+    def selection(self, adapted: Any, scores: Sequence[float] | None) -> dict | None:
+        """What a certificate says of a choice of what trains that cost nothing; None without one.
+
+        Args:
+            adapted: What `apply` returned.
+            scores: Of public images, if they chose.
+        """
+        return None
+
+    # The plan's estimate and remarks.
+
+    @abstractmethod
+    def fit_to_memory(self, prepared: Prepared) -> Prepared:
+        """The same with the microbatch decided by the memory budget, from the model and public
+        settings alone.
+
+        Raises:
+            SfumatoError: A layer that the engine has no rule for.
+        """
+
+    @abstractmethod
+    def estimate(self, prepared: Prepared) -> Work:
+        """Time and memory on this machine, measured on dummy data; `prepared` fits to memory."""
+
+    def forecast(self, prepared: Prepared) -> Any:
+        """What the answer will be worth, where that can be said beforehand; else None."""
+        return None
+
+    def remarks(self, prepared: Prepared) -> list[str]:
+        """What will not pay, from public numbers alone: one line each."""
+        return []
+
+    @classmethod
+    @abstractmethod
+    def mechanism_rows(cls, plan: Plan) -> Rows:
+        """The plan's mechanisms in words: (name, value) each."""
+
+    @classmethod
+    @abstractmethod
+    def work_rows(cls, plan: Plan, estimate: Any, forecast: Any, time: str) -> Rows:
+        """What is learnt, time and memory, and signal beside noise, in words.
+
+        Args:
+            plan: The plan.
+            estimate: `planning.estimate.Estimate`.
+            forecast: What `forecast` returned.
+            time: The estimate's seconds in words.
+        """
+
+    # Before the charge: all that can fail is tried.
+
+    @abstractmethod
+    def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+        """Ask this machine, on dummy data, what the proof takes from it.
+
+        Raises:
+            SfumatoError: A base, an option or a machine for which the promise would not hold.
+        """
+
+    @classmethod
+    def check_execution(cls, execution: Execution) -> None:
+        """SfumatoError for options of execution that the method has no use for."""
+
+    def trial_selection(self, prepared: Prepared) -> dict | None:
+        """A choice in the place of the one that only the run's own probe can make; None without a
+        probe.
+        """
+        return None
+
+    def try_noise(self, plan: Plan, key: RunKey) -> None:
+        """Noise of queries that are asked once, on sums of nothing with a key that is thrown
+        away.
+        """
+
+    @abstractmethod
+    def untrained(self, prepared: Prepared) -> Adapted:
+        """What would be saved if nothing were learnt: an adaptation of its own, since saving may
+        change the base.
+        """
+
+    @abstractmethod
+    def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+        """The most that the method keeps on disk beside cached latents and the model, in bytes."""
+
+    # The run.
+
+    @abstractmethod
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Adapted | None:
+        """Learn from the private data, by the plan's mechanisms alone.
+
+        Args:
+            prepared: What was planned; not changed, except for the tensors that train.
+            workspace: What of the run may be touched.
+
+        Returns:
+            What was learnt, whose `save` writes what may leave; None where there is more to do
+            before anything can be saved (one of several shards).
+
+        Raises:
+            Interrupted: It was stopped, or the device failed; a resume goes on.
+        """
+
+    @classmethod
+    @abstractmethod
+    def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
+        """Whether the ledger's notes of an attempt say that its last step was begun and ended.
+
+        Args:
+            plan: The run's plan.
+            noted: The attempt's notes of one sort (`privacy.ledger.notes`).
+        """
+
+    @classmethod
+    def require_resumable(cls, plan: Plan) -> None:
+        """SfumatoError for a run that cannot go on, replay or not."""
+
+    @classmethod
+    def require_retry(cls, plan: Plan, selected: Sequence[str] | None) -> None:
+        """SfumatoError where a new attempt would ask for what the retry reserve does not pay.
+
+        Args:
+            plan: The run's plan.
+            selected: What its probe has chosen; None before it has.
+        """
+
+    # Afterwards: what is shown beside the answer.
+
+    def report_controls(
+        self, prepared: Prepared, model: Path, drawing: Drawing | None = None
+    ) -> dict | None:
+        """What a report shows beside what was learnt, from released and public numbers alone, so
+        that it may leave; None for nothing.
+
+        Args:
+            prepared: From plan, options and public start alone.
+            model: Folder of what was learnt.
+            drawing: Which pictures to draw with each control, if any.
+        """
+        return None
+
+    @classmethod
+    def exact_left(cls, folder: Path) -> list[str]:
+        """How a certificate calls what a run has left in its folder without noise."""
+        return []

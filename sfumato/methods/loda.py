@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..options import option, parse
-from .interface import Given
+from .given import Given
 from .low_rank import LowRank
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .interface import Given
+from .given import Given
 from .low_rank import LowRank
 
 if TYPE_CHECKING:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import SfumatoError
-from ..options import option, parse
-from .interface import ADAPTER_LEARNING_RATE, Given, Method
+from ..options import Prompting, option, parse
+from .given import ADAPTER_LEARNING_RATE, Given, PublicAnswers, PublicImages
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ..bases import Base
     from .adaptation import Adaptation
+    from .public import PublicLook
 
 
 @dataclass(frozen=True)
-class LowRank(Method):
+class LowRank(Trained):
     """Options of every method that trains adapters of low rank."""
 
     learning_rate = ADAPTER_LEARNING_RATE
@@ -35,6 +37,55 @@ class LowRank(Method):
     adapter_init: Literal["gaussian", "orthonormal", "public"] = option(
         "gaussian", "How the other half starts; public: as --public-data say."
     )
+
+    @property
+    def public_purposes(self) -> tuple[str, ...]:
+        return ("where the adapters start",) if self.adapter_init == "public" else ()
+
+    def public_answers(
+        self,
+        base: str,
+        prompting: Prompting,
+        seed: int,
+        public: PublicImages,
+        classes: tuple[str, ...],
+    ) -> PublicAnswers:
+        """How adapters start, from gradients of the base on public images."""
+        if not self.public_purposes:
+            return super().public_answers(base, prompting, seed, public, classes)
+        import torch
+
+        from ..bases import load_base
+        from .prompts import Prompts
+        from .public import look_at_public
+        from .starting import right_vectors
+
+        # the draft changes its base: the pictures are looked at with another
+        given = Given(Prompts(("",)), torch.bfloat16)
+        draft = self.undecided().apply(load_base(base), given)
+        if not public.usable.any():
+            raise SfumatoError("--public-data holds no usable image")
+        matrices, opened = self.candidates(draft), load_base(base)
+        look = look_at_public(opened, public, matrices, prompt=prompting.prompt, seed=seed)
+        selected, scores = self.choice(draft, look)
+        starting = self.adapter_init == "public"
+        grads = look.gradients.items() if starting else ()
+        start = {name: right_vectors(g, self.rank) for name, g in grads}
+        return PublicAnswers(start, selected, scores)
+
+    def undecided(self) -> LowRank:
+        """The same options before public images have decided anything."""
+        return replace(self, adapter_init="gaussian") if self.adapter_init == "public" else self
+
+    def candidates(self, draft: Adaptation) -> list[str]:
+        """The matrices whose gradients are asked for."""
+        return list(draft.targets)
+
+    def choice(
+        self, draft: Adaptation, look: PublicLook
+    ) -> tuple[list[str] | None, list[float] | None]:
+        """What public images choose among them, and by which scores."""
+        return None, None
 
     def adapters(self, base: Base, given: Given, targets: Sequence[str]) -> Adaptation:
         """LoRA on exactly `targets` (full names)."""

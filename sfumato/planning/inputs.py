@@ -11,14 +11,13 @@ from typing import TypeVar
 
 from ..compute import ranks
 from ..errors import DataError, SfumatoError
-from ..methods import Inversion, Method, PublicAnswers
-from ..options import Execution, Reading
+from ..methods import Method, Prepared
+from ..options import Reading
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
 from ..records import RecordSet, is_flat
-from ..runs import budget, inversion, probe
-from ..runs.prepared import Prepared
+from ..runs import budget
 from .facts import PublicFacts
 from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
 from .provenance import trace_base, trace_images
@@ -66,18 +65,14 @@ def prepare_as_asked(
         _require_apart(images, records)
         _on_book(ledger, lambda book: _require_uncharged(images, book))
         inputs.append(_images(images, task.method))
-        task = replace(task, public=_answers(task, images, records.classes))
+        answers = task.method.public_answers(
+            task.base, task.prompting, task.seed, images, records.classes
+        )
+        task = replace(task, public=answers)
     prepared = prepare(PublicFacts.of(records), task)
     allowed = task.privacy.allow_caption_prompts
     options = _with_captions(prepared.options, records, allowed, ledger)
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)
-
-
-def _answers(task: Task, public: RecordSet, classes: tuple[str, ...]) -> PublicAnswers:
-    said = (task.method, task.base, task.prompting, task.seed, public)
-    if isinstance(task.method, Inversion):
-        return inversion.public_answers(*said, classes)
-    return probe.public_answers(*said)
 
 
 def _on_book(place: str | Path | None, ask: Callable[[Ledger | None], T]) -> T:
@@ -117,12 +112,7 @@ def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
 
 
 def _images(public: RecordSet, method: Method) -> PublicInput:
-    decided = {
-        "the anchor, the axes and the radius of the inversion": isinstance(method, Inversion),
-        "which matrices train": getattr(method, "choose", None) == "public",
-        "where the adapters start": getattr(method, "adapter_init", None) == "public",
-    }
-    words = " and ".join(text for text, is_so in decided.items() if is_so)
+    words = " and ".join(method.public_purposes)
     return PublicInput(words, public.fingerprints, public.marks["files"])
 
 
@@ -158,14 +148,6 @@ def _require_own_words(copied: int, where: str, allowed: bool) -> None:
             f"{copied} of the prompts or --init texts stand as captions {where}, or hold one, and"
             " they are published: word them anew, or allow it by name (--allow-caption-prompts,"
             " recorded)"
-        )
-
-
-def require_inversion(inverts: bool, execution: Execution) -> None:
-    """SfumatoError for what only an inversion can do."""
-    if execution != Execution() and not inverts:
-        raise SfumatoError(
-            "--shard, --keep-inversions and --controls of adapt go with --method inversion"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,17 @@ import safetensors.torch
 from ..bases import Base, bundled_bases, load_base
 from ..compute.device import precision, seeded
 from ..errors import SfumatoError
-from ..methods import Given, Prompts
-from ..methods.adaptation import Adaptation
+from ..methods import Given, Prepared, Prompts
+from ..methods.adaptation import Adapted
 from ..methods.prompts import TOKEN, choose_prompts
-from ..options import Privacy
+from ..options import Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
-from ..runs.prepared import Prepared
 from .facts import PublicFacts, require_clear_units, require_list
 from .task import Task
 
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 # units from which a schedule of minutes gives way to one of most of an hour on two cores
-CLIP_NORM = 0.05  # of one unit, where the method has no rule of its own
 MANY = 8192
 DOUBTFUL_SAID = (
     "values of the unit column that may be spellings of one another count as different units, on"
@@ -74,7 +72,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared:
     """
     if type(facts) is not PublicFacts:
         raise TypeError("a plan follows from public facts alone: give PublicFacts.of(records)")
-    privacy, schedule, method = task.privacy, task.schedule, task.method
+    privacy, method = task.privacy, task.method
     if privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
     require_list(facts)
@@ -88,23 +86,23 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared:
         task.public.selected,
     )
     with seeded(task.seed):
-        adaptation = method.apply(opened, given)
+        adapted = method.apply(opened, given)
     _require_units(facts, privacy)
     recipe = task.recipe
     if recipe.learning_rate is None:
-        recipe = dataclasses.replace(recipe, learning_rate=adaptation.learning_rate)
-    asked = default_schedule(facts.n_units, privacy.epsilon) | schedule.given()
+        recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)
+    filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | task.schedule.given())
     if recipe.ema_decay is None:
-        recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(asked["steps"]))
+        recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(filled.steps))
     task = dataclasses.replace(task, recipe=recipe)
-    plan = _plan(facts, task, opened, adaptation, prompts, asked)
+    plan = _plan(facts, task, opened, adapted, prompts, filled)
     statements = {
         "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
         "tuning": privacy.tuning,
     }
-    options = options_of(task, prompts, adaptation) | {"statements": statements}
+    options = options_of(task, prompts, adapted) | {"statements": statements}
     start = dict(task.public.start)
-    return Prepared(opened, adaptation, plan, recipe, task.performance, options, start)
+    return Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
 
 
 def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:
@@ -145,32 +143,16 @@ def _plan(
     facts: PublicFacts,
     task: Task,
     opened: Base,
-    adaptation: Adaptation,
+    adapted: Adapted,
     prompts: Prompts,
-    schedule: dict,
+    schedule: Schedule,
 ) -> Plan:
     """Compose the mechanisms that the method asks for and calibrate the noise."""
-    privacy, recipe, clipping = task.privacy, task.recipe, task.privacy.clipping
-    clip_norm = CLIP_NORM if privacy.clip_norm is None else privacy.clip_norm
-    inverting, aggregation = adaptation.inversion, None
-    if inverting is not None:
-        own = task.schedule
-        if own.steps or own.noise_draws or privacy.retry_fraction or clipping != "flat":
-            raise SfumatoError(
-                "--method inversion has no training steps: --inversion-steps and --inversion-draws"
-                " say how one image is inverted"
-            )
-        schedule = {"expected_batch_size": own.expected_batch_size or facts.n_units, "steps": 1}
-        schedule["noise_draws"] = inverting.inverter.recipe.draws
-        aggregation = inverting.aggregation(float(schedule["expected_batch_size"]))
-        clip_norm = inverting.clip_norm
-    probe = adaptation.probe
-    if probe is not None:
-        probe = dataclasses.replace(
-            probe, expected_batch_size=min(probe.expected_batch_size, float(facts.n_units))
-        )
+    privacy, recipe = task.privacy, task.recipe
+    asks = task.method.mechanisms(adapted, privacy, task.schedule, schedule, facts.n_units)
+    drawn = asks.schedule
     # Never read off the data: a declared bound, or what one training step can look at.
-    of_unit = schedule["noise_draws"] if privacy.max_per_unit is None else privacy.max_per_unit
+    of_unit = drawn.noise_draws if privacy.max_per_unit is None else privacy.max_per_unit
     n, delta = facts.n_units, privacy.delta
     try:
         request = Request(
@@ -182,10 +164,12 @@ def _plan(
             prompts=prompts.prompts,
             epsilon=privacy.epsilon,
             delta=min(1e-5, n**-1.5) if delta is None else delta,
-            **schedule,
-            clip_norm=None if clipping.endswith("normalised") else clip_norm,
-            clipping=clipping,
-            clip_groups=adaptation.clip_group_count if clipping.startswith("per-group") else None,
+            expected_batch_size=drawn.expected_batch_size,
+            steps=drawn.steps,
+            noise_draws=drawn.noise_draws,
+            clip_norm=None if privacy.clipping.endswith("normalised") else asks.clip_norm,
+            clipping=privacy.clipping,
+            clip_groups=asks.clip_groups,
             relation=privacy.relation,
             histogram_noise_multiplier=privacy.histogram,
             retry_fraction=privacy.retry_fraction,
@@ -194,22 +178,22 @@ def _plan(
             # shows its last part only.
             base=task.base if task.base in bundled_bases() else str(Path(task.base).resolve()),
             base_digest=opened.digest,
-            trainable=adaptation.most_trainable,
+            trainable=adapted.most_trainable,
             learning_rate=recipe.learning_rate,
             warmup_steps=recipe.warmup_steps,
             ema_decay=recipe.ema_decay,
-            target_modules=adaptation.targets,
-            rank=adaptation.rank,
-            probe=probe,
-            probe_share=adaptation.probe_share,
-            aggregation=aggregation,
+            target_modules=adapted.targets,
+            rank=adapted.rank,
+            probe=asks.probe,
+            probe_share=asks.probe_share,
+            aggregation=asks.aggregation,
         )
         return make_plan(request)
     except ValueError as error:
         raise SfumatoError(str(error)) from error
 
 
-def options_of(task: Task, prompts: Prompts, adaptation: Adaptation) -> dict:
+def options_of(task: Task, prompts: Prompts, adapted: Adapted) -> dict:
     """What a run keeps of the task beside its plan, to be built again from (`runs.prepared`)."""
     start, public = task.public.start, task.public
     selected = {} if public.selected is None else {"selected": list(public.selected)}
@@ -224,32 +208,8 @@ def options_of(task: Task, prompts: Prompts, adaptation: Adaptation) -> dict:
         "recipe": asdict(task.recipe),
         "performance": asdict(task.performance),
         "seed": task.seed,
-        "selection": (
-            None if adaptation.probe is not None else _selection(adaptation, own, public.scores)
-        ),
+        "selection": task.method.selection(adapted, public.scores),
         "start": (
             None if not start else hashlib.sha256(safetensors.torch.save(dict(start))).hexdigest()
         ),
-    }
-
-
-def _selection(
-    adaptation: Adaptation, method_options: Mapping, scores: Sequence[float] | None
-) -> dict | None:
-    """What the certificate says of a choice of matrices that cost nothing; None for methods that
-    choose none.
-    """
-    if not adaptation.groups:
-        return None
-    chosen = [
-        group for group, members in adaptation.groups.items() if members[0] in adaptation.targets
-    ]
-    how = (
-        "all" if len(chosen) == len(adaptation.groups) else method_options.get("choose", "private")
-    )
-    return {
-        "how": how,
-        "groups": list(adaptation.groups),
-        "selected": chosen,
-        "scores": scores and list(scores),
     }

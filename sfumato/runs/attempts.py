@@ -15,9 +15,10 @@ import torch
 
 from ..bases import made_contents, made_contents_of_files, weights_of_base
 from ..errors import LedgerFault, MachineError
-from ..methods.adaptation import Adaptation
+from ..methods import METHODS
+from ..methods.adaptation import Adapted
 from ..privacy.ledger.entries import Attempt
-from ..privacy.ledger.notes import Aggregated, CheckpointMade, Interval, Made, ModelMade
+from ..privacy.ledger.notes import CheckpointMade, Interval, Made, ModelMade
 from ..privacy.ledger.public import MOST
 from .folder import Run
 
@@ -43,16 +44,15 @@ def reached(run: Run, attempt: int) -> int:
     are certain where none was started.
 
     An attempt of a version that noted no intervals: one checkpoint interval beyond the last
-    checkpoint that it noted, or all steps where it ended with a model. Of an inversion: its one
-    sum, always.
+    checkpoint that it noted, or all steps where it ended with a model. Of a method without steps:
+    its one sum, always.
     """
     steps, begun = run.plan.steps, run.ledger.entries(Attempt)[attempt]
     ends = [end for _, end in _intervals(run, attempt)]
     checkpoints = _checkpoints(run, attempt)
     ended = any(model.attempt == attempt for model in run.ledger.entries(ModelMade))
-    # An inversion's one noisy sum takes no steps that could be noted one by one: a second one is
-    # never free.
-    if run.plan.aggregation is not None or ended:
+    # One noisy sum takes no steps that could be noted one by one: a second one is never free.
+    if ended or not METHODS[run.plan.method].takes_steps:
         return steps
     if not ends and "threads" not in begun.fingerprint:
         last = max([begun.from_step, *checkpoints])
@@ -69,13 +69,12 @@ def _checkpoints(run: Run, attempt: int) -> list[int]:
 
 
 def _ended(run: Run, attempt: int) -> bool:
-    """Whether the ledger knows that the attempt began and ended its last step (an inversion: its
-    one sum).
-    """
-    if run.plan.aggregation is not None:
-        return any(note.attempt == attempt for note in run.ledger.entries(Aggregated))
-    begun = any(end == run.plan.steps for _, end in _intervals(run, attempt))
-    return begun and run.plan.steps in _checkpoints(run, attempt)
+    """Whether the ledger knows that the attempt began and ended its last step."""
+
+    def noted(kind: type) -> list:
+        return [note for note in run.ledger.entries(kind) if note.attempt == attempt]
+
+    return METHODS[run.plan.method].ended(run.plan, noted)
 
 
 def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] = ()) -> None:
@@ -107,7 +106,7 @@ def require_sealed(run: Run) -> None:
         )
 
 
-def frozen_contents(adaptation: Adaptation) -> frozenset[bytes]:
+def frozen_contents(adaptation: Adapted) -> frozenset[bytes]:
     """Contents of what does not train, such as adapters that start from the public seed and stay
     so.
     """

@@ -2,135 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 
 from ..compute import ranks
 from ..compute.allocator import keep_memory
 from ..compute.device import use_threads
-from ..errors import DataError, Interrupted, LedgerFault, MachineError, ModelError, SfumatoError
-from ..gradients import Engine, ReferenceEngine, self_check
-from ..methods.inversion.controls import EXACT
-from ..privacy.clipping import equal_shares, per_group
+from ..errors import DataError, LedgerFault, MachineError, SfumatoError
+from ..methods import METHODS, Prepared
+from ..methods.adaptation import Adapted
+from ..options import Execution
 from ..privacy.files import lock
 from ..privacy.ledger.entries import Attempt, Charged, Released, Replayed
 from ..privacy.ledger.notes import CheckpointMade
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
-from ..training import (
-    Progress,
-    State,
-    build_latents,
-    latest_checkpoint,
-    open_latents,
-    require_grid,
-    train,
-    write_checkpoint,
-    write_file,
-)
-from ..training.dummy import made_up_batch
+from ..training import build_latents, latest_checkpoint, open_latents, write_file
 from . import budget
-from .attempts import begin_interval, frozen_contents, note_state, note_weights, reached, seal_model
+from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
-from .inversion import CONTROLS, Work, check_isolation, invert
-from .lock import StopFlag
 from .preflight import preflight
-from .prepared import Prepared
-from .probe import check_scores, choose_matrices
-
-# Records that a machine is asked about where the run's passes are shorter.
-FEWEST = 3
-
-
-def check_gradients(prepared: Prepared, on_stage) -> None:
-    """The engine against one-at-a-time autograd on made-up pictures, before the charge
-    (L18, L19).
-    """
-    adaptation = prepared.adaptation
-    if adaptation.inversion is not None:
-        check_isolation(prepared, on_stage)
-        return
-    on_stage("checking the gradients on made-up pictures")
-    try:
-        dead = self_check(
-            adaptation.model,
-            adaptation.trainable,
-            adaptation.exact_losses,
-            made_up_batch(prepared, 2),
-            prepared.plan.noise_draws,
-            groups=(
-                None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values())
-            ),
-        )
-        check_neighbours(prepared)
-        if prepared.plan.probe is not None:
-            check_scores(prepared)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"this base cannot be adapted by this method: {error}") from error
-    if dead:
-        raise ModelError(
-            f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
-        )
-
-
-def check_neighbours(prepared: Prepared) -> None:
-    """Ask this machine, with made-up records in the run's own micro-batch, what the proof of the
-    sums takes from torch's kernels.
-
-    Taking out the first, the middle or the last record must leave every other record's gradient
-    norm as it is, bit by bit, and move the integer sum by its bound at most. RuntimeError if it
-    does not.
-    """
-    plan, adaptation = prepared.plan, prepared.adaptation
-    groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
-    clip = plan.clip()
-    # a probe will choose among them: the same bound, shared by all
-    if groups is not None and len(groups) != plan.clip_groups:
-        clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
-    one_pass = prepared.performance.engine == "one-pass"
-    units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
-    batch, settings = (
-        made_up_batch(prepared, units),
-        {
-            "draws": plan.noise_draws,
-            "clip": clip.factors,
-        },
-    )
-    kind = Engine if one_pass else ReferenceEngine
-    with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
-
-        def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            some = replace(batch, weight=weight)
-            sums, norms = engine.clipped_sum(
-                adaptation.row_losses, some, rounding=plan.rounding, **settings
-            )
-            return torch.cat([value.flatten() for value in sums.values()]), norms
-
-        whole, norms = total(batch.weight)
-        for unit in sorted({0, units // 2, units - 1}):
-            weight, others = batch.weight.clone(), torch.arange(units) != unit
-            weight[unit] = 0
-            less, left = total(weight)
-            if not torch.equal(norms[others], left[others]):
-                raise RuntimeError(
-                    "taking one record out changes the gradients of others on this machine, so no"
-                    " clip bounds them: try one thread (OMP_NUM_THREADS=1), --micro-batch-size 1 or"
-                    " --engine reference"
-                )
-            if float((whole - less).double().norm()) > plan.rounding.bound:
-                raise RuntimeError(
-                    "one record moves the sum by more than its bound on this machine"
-                )
+from .workspace import RunWorkspace
 
 
 @dataclass(frozen=True)
@@ -166,122 +65,43 @@ def open_run(
 
 
 def train_run(
-    run, prepared: Prepared, records, start: Start, progress, on_stage, work: Work | None = None
+    run: Run, prepared: Prepared, records, start: Start, execution: Execution, tell, on_stage
 ) -> Run:
-    """Encode, learn and save; `work` says what of an inversion is to be done now."""
-    plan, performance, attempt = run.plan, prepared.performance, start.attempt
-    key = run.key.for_attempt(start.salt)
+    """Encode, let the method learn, and save.
+
+    Args:
+        run: Charged and begun.
+        prepared: Its base and method.
+        records: Its private images.
+        start: Where the attempt begins.
+        execution: What is to be done now.
+        tell: Takes where training stands after every step, and the plan.
+        on_stage: Takes a line for every stage.
+
+    Returns:
+        The run; without a model where there is more to do, after one of several shards.
+    """
     keep_memory()
-    use_threads(performance.threads)
+    use_threads(prepared.performance.threads)
     ranks.on_first_rank(run.require_charge)
     ranks.on_first_rank(lambda: _encode(run, prepared, records, on_stage))
-    data = open_latents(run.folder / "cache")
-    if plan.aggregation is not None:
-        # its one step: a new attempt pays for the sum again
-        ranks.on_first_rank(lambda: begin_interval(run, attempt, 0))
-        with StopFlag() as stop:
-            work = replace(work or Work(), stop=lambda: stop.asked)
-            found = invert(run, prepared, data, records.reading_order, key, attempt, work, on_stage)
-        if found is not None:
-            ranks.on_first_rank(lambda: _note_exact_tokens(run))
-            ranks.on_first_rank(lambda: _save(run, found, records, attempt))
-        return run
-    if plan.probe is not None and ranks.on_first_rank(lambda: run.selected) is None:
-        on_stage("probing which matrices matter")
-        prepared = choose_matrices(run, prepared, data, key, attempt)
-    state = State(
-        prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe
+    workspace = RunWorkspace(
+        data=open_latents(run.folder / "cache"),
+        order=records.reading_order,
+        key=run.key.for_attempt(start.salt),
+        attempt=start.attempt,
+        folder=run.folder,
+        execution=execution,
+        checkpoint=start.checkpoint,
+        selected=ranks.on_first_rank(lambda: run.selected),
+        on_stage=on_stage,
+        run=run,
+        tell=tell,
     )
-    if start.checkpoint is not None:
-        facts, tensors = start.checkpoint
-        state.restore(tensors, facts["step"])
-    stop, metrics = StopFlag(), run.folder / "metrics.jsonl"
-
-    def announce(facts: dict) -> None:
-        # The ledger knows a checkpoint's hash first: what lies on disk later is this file or none.
-        made = note_state(run, state.tensors())
-        run.record(
-            CheckpointMade(
-                made=made.made,
-                blocks=made.blocks,
-                checkpoint=facts["step"],
-                attempt=attempt,
-                sha256=facts["sha256"],
-            )
-        )
-
-    def start_interval() -> int:
-        return ranks.on_first_rank(lambda: begin_interval(run, attempt, state.step))
-
-    def on_step(now: Progress, state: State) -> bool:
-        nonlocal end
-        stopping = ranks.any_rank(stop.asked)
-        if ranks.rank() == 0:
-            with open(metrics, "a", encoding="utf-8") as table:
-                row = {
-                    "step": now.step,
-                    "epsilon": plan.epsilon_after(now.step),
-                    "learning_rate": now.learning_rate,
-                }
-                table.write(json.dumps(row) + "\n")
-            if now.step % performance.checkpoint_steps == 0 or stopping or now.step == plan.steps:
-                write_checkpoint(
-                    run.folder / "checkpoints", state, attempt, key.id, plan.digest, announce
-                )
-            progress(now, plan)
-        if now.step == end and not stopping and now.step < plan.steps:
-            end = start_interval()
-        return not stopping
-
-    on_stage("training")
-    end = start_interval() if state.step < plan.steps else state.step
-    with stop, _device_errors(state, plan):
-        finished = train(
-            plan,
-            prepared.adaptation,
-            data,
-            key,
-            attempt=attempt,
-            recipe=prepared.recipe,
-            performance=performance,
-            state=state,
-            on_step=on_step,
-        )
-    if not finished:
-        raise Interrupted(f"stopped at step {state.step} of {plan.steps}; continue with --resume")
-    on_stage("saving")
-    state.use_average()
-    ranks.on_first_rank(lambda: _save(run, prepared, records, attempt))
+    learnt = prepared.method.fit(prepared, workspace)
+    if learnt is not None:
+        ranks.on_first_rank(lambda: _save(run, learnt, records, start.attempt))
     return run
-
-
-def _note_exact_tokens(run: Run) -> None:
-    """Tokens of an inversion without noise, where they are kept to be compared with, as weights
-    that are nobody's public base.
-    """
-    for name in EXACT:
-        if (run.folder / CONTROLS / name).is_dir():
-            run.record(note_weights(run, "control", run.folder / CONTROLS / name))
-
-
-@contextlib.contextmanager
-def _device_errors(state: State, plan: Plan) -> Iterator[None]:
-    """Out of memory and device errors end the attempt (L5): no batch is cut, drawn again or left
-    out.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, MemoryError) or type(error).__name__ in (
-            "OutOfMemoryError",
-            "AcceleratorError",
-        )
-        if not known and not re.match(r"CUDA error|.*DefaultCPUAllocator", str(error)):
-            raise
-        raise Interrupted(
-            f"the device failed in step {state.step + 1} of {plan.steps}; continue with --resume,"
-            " and if it was memory after making room for it"
-        ) from error
 
 
 def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
@@ -319,14 +139,14 @@ def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
     write_file(cache / "done", b"")
 
 
-def _save(run: Run, prepared: Prepared, records, attempt: int) -> None:
+def _save(run: Run, learnt: Adapted, records, attempt: int) -> None:
     plan, key, temporary = run.plan, run.key, run.folder / "model.part"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
         # before saving, which may merge adapters into the base
-        public = frozen_contents(prepared.adaptation)
-        prepared.adaptation.save(temporary)
+        public = frozen_contents(learnt)
+        learnt.save(temporary)
         if plan.histogram_noise_multiplier is not None:
             counts = noisy_class_counts(records, plan, key)
             write_file(temporary / "class_counts.json", json.dumps(counts.tolist()).encode())
@@ -364,10 +184,9 @@ def bounded_counts(records, plan: Plan) -> np.ndarray:
 
 def continue_run(run: Run, records, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
-    ledger = run.ledger
+    ledger, method = run.ledger, METHODS[run.plan.method]
     seen = len(ledger.rows)
-    if run.plan.aggregation is None:
-        require_grid(run.plan)
+    method.require_resumable(run.plan)
     charges, attempts = ledger.entries(Charged), ledger.entries(Attempt)
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")
@@ -412,11 +231,7 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
             )
         run.record(Replayed(attempt=number, from_step=step))
         return Start(number, last.salt, found)
-    if run.plan.probe is not None and run.selected is None:
-        raise SfumatoError(
-            "the run stopped before its probe was recorded, and the retry reserve pays for training"
-            " steps only: --resume without --new-attempt, or adapt into a new folder"
-        )
+    method.require_retry(run.plan, run.selected)
     # All that the last attempt may have run after the checkpoint we go on from is billed again.
     billed = max(reached(run, number) - step, 0)
     attempt = number + 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..methods import METHODS
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group, inherited_charges
 from ..privacy.ledger.entries import Attempt, Charge, Charged, Replayed, TakenAsPublic
@@ -14,7 +15,6 @@ from ..privacy.ledger.notes import Audited
 from ..releases import CertificateFacts, LedgerFacts
 from . import budget
 from .folder import Run, code_version
-from .inversion import exact_controls
 from .looks import looks_of, selections_of
 from .preflight import kept_prices
 
@@ -48,7 +48,7 @@ def certificate_facts(
         code_version=code_version(),
         base=run.plan.base,
         base_digest=run.plan.base_digest,
-        not_private=internal + exact_controls(run),
+        not_private=internal + METHODS[run.plan.method].exact_left(run.folder),
         selection=run.selection,
         looks=looks_of(run, charged),
         selections=selections_of(run.ledger.ledger, run.id),

@@ -226,7 +226,7 @@ class Run:
         or without one.
         """
         noted = self.ledger.entries(Probed)
-        if noted and self.plan.probe is not None:
+        if noted:
             return {
                 "how": "private",
                 "groups": list(self.plan.probe.groups),
@@ -240,11 +240,8 @@ class Run:
     @property
     def selected(self) -> tuple[str, ...] | None:
         """What the plan's own probe has chosen; None before it has, or without a probe."""
-        return (
-            tuple(self.selection["selected"])
-            if self.plan.probe is not None and self.selection
-            else None
-        )
+        noted = self.ledger.entries(Probed)
+        return tuple(noted[-1].selected) if noted else None
 
     @property
     def start(self) -> dict:

@@ -14,23 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted
 from ..errors import MachineError, ModelError, SfumatoError
-from ..methods import METHODS
-from ..methods.inversion.controls import public_tokens
+from ..methods import Prepared
+from ..methods.given import Drawing
 from ..options import Sampling
 from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..releases import CertificateFacts, prices_of, try_certificate, try_files
 from ..synthesis.dataset import write_dataset
-from ..training import KEEP, write_file
+from ..training import write_file
 from .folder import PRICES, Run
-from .inversion import Drawing, report_controls
-from .prepared import Prepared, original_base, rebuild, shares_of
-from .probe import release_scores
+from .prepared import original_base, shares_of
 
 TRIAL = "trial"  # a folder inside the run's, removed at once
 MARGIN = 64 << 20  # bytes for what is small: ledger, metrics, pages
@@ -54,7 +51,7 @@ def preflight(
     """
     on_stage("trying what follows the charge")
     try:
-        choice = _choice(prepared) or facts.selection
+        choice = prepared.method.trial_selection(prepared) or facts.selection
         try_certificate(replace(facts, prices=keep_prices(run), selection=choice))
         _try_noise(prepared)
         _try_model(run, prepared, images)
@@ -89,17 +86,6 @@ def keep_prices(run: Run) -> dict:
     return prices
 
 
-def _choice(prepared: Prepared) -> dict | None:
-    """A choice of matrices in the place of the one that only the run's probe can make."""
-    probe = prepared.plan.probe
-    if probe is None:
-        return None
-    scores = [0.0] * len(probe.groups)
-    facts = {"selected": list(probe.best(scores)), "scores": scores}
-    facts |= {"targets": list(prepared.adaptation.targets), "trainable": prepared.plan.trainable}
-    return {"how": "private", "groups": list(probe.groups), **facts}
-
-
 def _try_noise(prepared: Prepared) -> None:
     """One-shot noise on sums of nothing, with a key of its own that is thrown away."""
     plan, key = prepared.plan, RunKey.generate()
@@ -108,14 +94,15 @@ def _try_noise(prepared: Prepared) -> None:
         noisy_histogram(
             nothing, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit
         )
-    if plan.probe is not None:
-        release_scores(plan.probe, torch.zeros(len(plan.probe.groups), dtype=torch.int64), key, 0)
+    prepared.method.try_noise(plan, key)
 
 
 def _try_model(run: Run, prepared: Prepared, images: int) -> None:
-    plan = prepared.plan
+    plan, method = prepared.plan, prepared.method
+    # as they will be read again: what a resume builds from is tried, too
+    kept = replace(prepared, options=run.options, start=run.start)
     with scratch(run.folder) as folder:
-        _untrained(run, prepared).adaptation.save(folder / "model")
+        method.untrained(kept).save(folder / "model")
         size = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file())
         require_room(run.folder, room_needed(prepared, images, size))
         lay_out_model(folder / "model", folder / "export")
@@ -123,26 +110,8 @@ def _try_model(run: Run, prepared: Prepared, images: int) -> None:
         base = open_adapted(folder / "model", lambda: original_base(plan))
         _try_sampler(base, prepared, folder / "images")
         try_files(folder / "images", "images")
-        if METHODS[plan.method].learns_tokens and prepared.adaptation.inversion is not None:
-            report_controls(
-                prepared,
-                folder / "model",
-                Drawing(base, 1, shares_of(plan, None), (0, 1), Sampling()),
-            )
-
-
-def _untrained(run: Run, prepared: Prepared) -> Prepared:
-    """What would be saved if training changed nothing: an adaptation of its own, since saving may
-    merge adapters into the base.
-    """
-    plan, probe = prepared.plan, prepared.plan.probe
-    chosen = None if probe is None else probe.best([0.0] * len(probe.groups))
-    made = rebuild(plan, run.options, chosen, run.start)
-    if (inversion := made.adaptation.inversion) is not None:
-        inversion.vectors = public_tokens(
-            plan.aggregation, inversion.geometry, plan.clip_norm, plan.noise_multiplier
-        )["noise-only"]
-    return made
+        drawing = Drawing(base, 1, shares_of(plan, None), (0, 1), Sampling())
+        method.report_controls(prepared, folder / "model", drawing)
 
 
 def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
@@ -191,18 +160,10 @@ def lay_out_model(model: Path, folder: Path) -> None:
 
 
 def room_needed(prepared: Prepared, images: int, model_bytes: int) -> int:
-    """Bytes that a run writes at most: latents, checkpoints, embeddings of single images, the model
-    twice.
-    """
-    plan, base = prepared.plan, prepared.base
-    latents = 2 * 2 * images * math.prod(base.latent_shape)
-    state = sum(4 * 4 * p.numel() for p in prepared.adaptation.trainable.values())
-    single = (
-        0
-        if plan.aggregation is None
-        else 4 * images * prepared.adaptation.inversion.inverter.geometry.dimensions
-    )
-    return latents + (KEEP + 1) * state + single + 2 * model_bytes + MARGIN
+    """Bytes that a run writes at most: latents, what the method keeps, the model twice."""
+    latents = 2 * 2 * images * math.prod(prepared.base.latent_shape)
+    kept = prepared.method.scratch_bytes(prepared, images)
+    return latents + kept + 2 * model_bytes + MARGIN
 
 
 def require_room(folder: Path, needed: int) -> None:

@@ -1,54 +1,26 @@
-"""What a run is executed with: a base with a method applied to it, and the plan that pays; built
-again from the run's own files.
-"""
+"""What a run is executed with, built again from its own files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..bases import Base, load_base
-from ..compute.device import precision, seeded
-from ..errors import ModelError
-from ..methods import METHODS, Given, Prompts
-from ..methods.adaptation import Adaptation
-from ..options import Performance, Recipe
-from ..privacy.ledger.public import PublicInput
+from ..methods import METHODS, Method
+from ..methods.interface import Prepared
+from ..methods.prepared import original_base, prepare_again
 from ..privacy.plan import Plan
+from .folder import Run
+
+__all__ = ["method_of", "original_base", "public_side", "rebuild", "shares_of"]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A base with a method applied to it, and the plan that pays for its training. `start`: public
-    rows adapters began with.
-
-    `public_inputs`: what was taken as public beside the plan's own facts; `ancestors`: runs that
-    base and public images come from.
-    """
-
-    base: Base
-    adaptation: Adaptation
-    plan: Plan
-    recipe: Recipe
-    performance: Performance
-    options: dict
-    start: dict[str, torch.Tensor] = field(default_factory=dict)
-    public_inputs: tuple[PublicInput, ...] = ()
-    ancestors: tuple[dict, ...] = ()
-
-
-def original_base(plan: Plan) -> Base:
-    """The public base that the plan names; SfumatoError if it has changed since."""
-    base = load_base(plan.base)
-    if base.digest != plan.base_digest:
-        raise ModelError(
-            f"the base {plan.base} is not the one of the plan (its hash differs): put the original"
-            " back"
-        )
-    return base
+def method_of(plan: Plan, options: dict) -> Method:
+    """The run's method with its own options."""
+    own = {name: v for name, v in options["method_options"].items() if name != "selected"}
+    return METHODS[plan.method](**own)
 
 
 def rebuild(
@@ -56,27 +28,21 @@ def rebuild(
     options: dict,
     selected: Sequence[str] | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
-) -> Prepared:
+) -> Prepared[Any]:
     """The same base and adaptation again, from a run's own plan and options; SfumatoError if the
     base has changed.
 
     selected: what the plan's probe has chosen, if it has; start: as in `prepare`.
     """
-    base = original_base(plan)
-    performance = Performance(**options["performance"])
-    words = options["prompts"]
-    prompts = Prompts(
-        tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"])
-    )
-    with seeded(options["seed"]):
-        own = dict(options["method_options"])
-        # public images' choice stands with the method's options, a probe's in the ledger
-        selected = own.pop("selected", None) or selected or None
-        given = Given(prompts, precision(performance.precision), start or None, selected)
-        adaptation = METHODS[plan.method](**own).apply(base, given)
-    return Prepared(
-        base, adaptation, plan, Recipe(**options["recipe"]), performance, options, dict(start or {})
-    )
+    return prepare_again(method_of(plan, options), plan, options, selected, start)
+
+
+def public_side(run: Run) -> Prepared[Any] | None:
+    """What a run was prepared with, from its plan and public start alone, for a method whose report
+    shows controls; None for another.
+    """
+    shows = METHODS[run.plan.method].compares
+    return rebuild(run.plan, run.options, None, run.start) if shows else None
 
 
 def shares_of(plan: Plan, counts: np.ndarray | None) -> list[float]:

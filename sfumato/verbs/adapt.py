@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
-from ..methods import METHODS, Method
+from ..methods import DEFAULT, METHODS, Method
 from ..options import Execution, Reading, declared, gather, takes
 from ..planning.estimate import fit_to_memory
 from ..planning.inputs import (
@@ -17,7 +17,6 @@ from ..planning.inputs import (
     on_terms,
     prepare_as_asked,
     records_of,
-    require_inversion,
     unlabelled_if_flat,
 )
 from ..planning.task import GROUPS, task_of
@@ -25,10 +24,9 @@ from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..releases import CertificateFacts
 from ..runs import budget
-from ..runs.execute import check_gradients, continue_run, open_run, train_run
+from ..runs.execute import continue_run, open_run, train_run
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
-from ..runs.inversion import Work
 from ..runs.lock import one_writer
 from ..runs.prepared import rebuild
 from ..training import Progress
@@ -106,7 +104,7 @@ def adapt(
     reading, execution, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
-    require_inversion(task.method.name == "inversion", execution)
+    task.method.check_execution(execution)
     ranks.start(fingerprint.numerics)
     records = records_of(images, unlabelled_if_flat(images, reading, task.method))
     place = ledger or budget.default_path(Path(output))
@@ -125,7 +123,7 @@ def adapt(
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
     prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
-    check_gradients(prepared, on_stage)
+    prepared.method.check(prepared, on_stage)
 
     def facts_of(run: Run, records) -> CertificateFacts:
         return certificate_facts(run, records, prepared.ancestors)
@@ -135,7 +133,7 @@ def adapt(
     )
     run = ranks.on_first_rank(lambda: Run.open(output, place))
     with one_writer(run, execution.shard):
-        return train_run(run, prepared, records, start, progress, on_stage, _work(execution))
+        return train_run(run, prepared, records, start, execution, progress, on_stage)
 
 
 @takes(**OF_A_RESUME)
@@ -199,8 +197,9 @@ def _resume(
         raise SfumatoError(
             f"{run.folder} is finished: synthesize from it, or adapt into a new folder"
         )
-    require_inversion(run.plan.aggregation is not None, execution)
-    reading = unlabelled_if_flat(images, reading, METHODS[run.plan.method])
+    method = METHODS[run.plan.method]
+    method.check_execution(execution)
+    reading = unlabelled_if_flat(images, reading, method)
     records = records_of(images, as_planned(reading, run.plan))
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
@@ -210,13 +209,9 @@ def _resume(
         # Inside, so that a probe recorded by the process before us is seen.
         selected = ranks.on_first_rank(lambda: run.selected)
         prepared = rebuild(run.plan, run.options, selected, run.start)
-        check_gradients(prepared, on_stage)
+        prepared.method.check(prepared, on_stage)
         start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
-        return train_run(run, prepared, records, start, progress, on_stage, _work(execution))
-
-
-def _work(execution: Execution) -> Work:
-    return Work(execution.shard, execution.keep_inversions, execution.controls)
+        return train_run(run, prepared, records, start, execution, progress, on_stage)
 
 
 def _of_a_new_run(
@@ -228,7 +223,7 @@ def _of_a_new_run(
 ) -> str | None:
     """The flag of an option that only a new run takes, if one was given."""
     said = {
-        "method": method != "attention",
+        "method": method != DEFAULT,
         "base": base != "glyphs",
         "public_data": public_data is not None,
         "seed": seed != 0,

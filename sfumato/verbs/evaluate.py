@@ -43,14 +43,8 @@ from .keywords import EvaluateOptions
 # rows that are functions of private images, whatever they are tested on
 EXACT = ("one_image", "non_private", "real")
 ROWS = ("synthetic", "public_only", "noise_only", "one_image", "non_private", "real")
-# Tokens that an inversion leaves in its run folder to be compared with: row -> folder of
-# `controls/`.
-CONTROLS = {
-    "public_only": "anchor",
-    "noise_only": "noise-only",
-    "one_image": "one-image",
-    "non_private": "non-private",
-}
+# rows that nothing but a method's own controls can give
+CONTROLS_ALONE = frozenset({"noise_only", "one_image"})
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def evaluate(
     for row in rows:
         if row not in ROWS:
             raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")
-    if run.plan.aggregation is None and {"noise_only", "one_image"} & set(rows):
+    if CONTROLS_ALONE.intersection(rows).difference(METHODS[run.plan.method].control_rows):
         raise SfumatoError("--rows noise_only and one_image are controls of --method inversion")
     if "real" in rows and train is None:
         raise SfumatoError("the row 'real' needs --train, the private images themselves")
@@ -217,7 +211,7 @@ def _row_images(
         return images_of(release, classes, resolution, "train")
     if row == "real":
         return images_of(train, classes, resolution, "train")
-    if run.plan.aggregation is not None:
+    if row in METHODS[run.plan.method].control_rows:
         base = _control_base(run, row)
     elif row == "public_only":
         base = public_base(run)
@@ -265,7 +259,7 @@ def control_base(run: Run, row: str) -> Base:
 
 
 def _control_base(run: Run, row: str) -> Base:
-    folder = run.folder / "controls" / CONTROLS[row]
+    folder = run.folder / "controls" / METHODS[run.plan.method].control_rows[row]
     if not folder.exists():
         raise SfumatoError(
             f"the row {row} needs a token that is not kept by default: adapt with --controls"
@@ -318,19 +312,21 @@ def token_cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
 
 
 def _has_exact_mean(run: Run) -> bool:
-    return run.plan.aggregation is not None and (run.folder / "controls" / "non-private").exists()
+    rows = METHODS[run.plan.method].control_rows
+    return "non_private" in rows and (run.folder / "controls" / rows["non_private"]).exists()
 
 
 def _cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
     folder = run.folder / "controls"
     if not _has_exact_mean(run):
         return {}
-    words = run.options["prompts"]["placeholders"]
+    words, kept = run.options["prompts"]["placeholders"], METHODS[run.plan.method].control_rows
     anchor, exact = (
-        read_embeds(folder / name, words).double().flatten(1) for name in ("anchor", "non-private")
+        read_embeds(folder / kept[row], words).double().flatten(1)
+        for row in ("public_only", "non_private")
     )
     tokens = {"synthetic": (run.model, words)}
-    tokens |= {row: (folder / CONTROLS[row], words) for row in ("noise_only", "one_image")}
+    tokens |= {row: (folder / kept[row], words) for row in ("noise_only", "one_image")}
     tokens |= {
         row: (other.model, other.options["prompts"]["placeholders"])
         for row, other in others.items()

@@ -22,7 +22,6 @@ from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..runs import budget
-from ..runs.inversion import expectation
 from .keywords import PlanOptions
 
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
@@ -84,6 +83,6 @@ def plan(
         task = on_terms(task, known)
         remarks = (known.remark,) if known.remark else ()
     prepared = prepare_as_asked(records, task, public_data, place if place.exists() else None)
-    expected = None if prepared.adaptation.inversion is None else expectation(prepared)
     remarks += remarks_on(prepared, records)
-    return PlanReport(prepared.plan, estimate(prepared), remarks, expected)
+    hope = prepared.method.forecast(prepared)
+    return PlanReport(prepared.plan, estimate(prepared), remarks, hope)

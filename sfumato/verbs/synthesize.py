@@ -14,15 +14,15 @@ import numpy as np
 
 from ..bases import open_adapted
 from ..errors import MachineError, SfumatoError
+from ..methods.given import Drawing
 from ..options import Sampling, gather, takes
 from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
-from ..runs.inversion import Drawing, public_side, report_controls
 from ..runs.preflight import lay_out_model
-from ..runs.prepared import shares_of
+from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import check_request, write_dataset
 from .facts import adapted_base
 from .keywords import SynthesizeOptions
@@ -93,7 +93,7 @@ def synthesize(
 
     def seal(folder: Path, settings: dict) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
-        beside = report_controls(public, run.model, drawing)
+        beside = public and public.method.report_controls(public, run.model, drawing)
         write_draft(
             folder,
             certificate_facts(run, keep_key=keep_key),
@@ -143,7 +143,8 @@ def export(
     temporary = output.with_name(f".{output.name}.part")
     try:
         lay_out_model(run.model, temporary)
-        beside = report_controls(public_side(run), run.model)
+        public = public_side(run)
+        beside = public and public.method.report_controls(public, run.model)
         write_draft(
             temporary,
             certificate_facts(run, keep_key=keep_key),

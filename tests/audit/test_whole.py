@@ -13,7 +13,7 @@ import torch
 from sfumato.audit import conduct, doors, replay, taint
 from sfumato.audit.methods import KINDS, on_tiny
 from sfumato.methods import METHODS
-from sfumato.planning import inputs
+from sfumato.planning import inputs, reading
 
 from . import helpers as bugs
 
@@ -57,14 +57,14 @@ def test_no_record_changes_what_is_published():
 
 @pytest.mark.slow
 def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
-    real, counts = inputs.load_records, []
+    real, counts = reading.load_records, []
 
     def spying(path, **reading):
         records = real(path, **reading)
         counts[:] = np.bincount(records.labels[records.usable], minlength=3).tolist()
         return records
 
-    monkeypatch.setattr(inputs, "load_records", spying)
+    monkeypatch.setattr(reading, "load_records", spying)
     page = sys.modules["sfumato.verbs.synthesize"]
     monkeypatch.setattr(
         page, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts]

@@ -119,7 +119,7 @@ POINTS = {
     "step.noised": ("sfumato.training.loop", "add_integer_noise", "after", die, None, STEPS),
     "step.optimised": (torch.optim.Adam, "step", "after", die, None, STEPS),
     "step.ema": (State, "update_average", "after", die, None, STEPS),
-    "step.counted": ("sfumato.runs.execute", "write_checkpoint", "before", die, None, STEPS),
+    "step.counted": ("sfumato.runs.workspace", "write_checkpoint", "before", die, None, STEPS),
     "ckpt.half-written": (
         checkpoint,
         "write_file",

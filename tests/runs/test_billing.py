@@ -14,12 +14,12 @@ import pytest
 from sfumato import verbs
 from sfumato.compute import device, fingerprint, ranks
 from sfumato.errors import LedgerFault, SfumatoError
-from sfumato.methods import Lora
+from sfumato.methods import Lora, dpsgd
 from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import Interval
-from sfumato.runs import attempts, execute
+from sfumato.runs import attempts, execute, workspace
 from sfumato.runs.folder import Run
 
 
@@ -100,7 +100,7 @@ def again(run, images, step):
 
 
 def test_every_interval_is_noted_before_its_steps(run, tiny_images, monkeypatch):
-    right, seen = execute.train, []
+    right, seen = dpsgd.train, []
 
     def train(plan, *rest, state, on_step, **more):
         def step(now, state):
@@ -110,7 +110,7 @@ def test_every_interval_is_noted_before_its_steps(run, tiny_images, monkeypatch)
         seen.append((state.step, intervals(run)[-1][1:]))
         return right(plan, *rest, state=state, on_step=step, **more)
 
-    monkeypatch.setattr(execute, "train", train)
+    monkeypatch.setattr(dpsgd, "train", train)
     resume(run, tiny_images)
     assert seen == [(3, (3, 6)), (4, (3, 6)), (5, (3, 6)), (6, (3, 6)), (7, (6, 7))]
     assert intervals(run) == [(0, 0, 3), (0, 3, 6), (0, 3, 6), (0, 6, 7)]
@@ -118,7 +118,7 @@ def test_every_interval_is_noted_before_its_steps(run, tiny_images, monkeypatch)
 
 def test_steps_that_cannot_be_noted_are_not_run(run, tiny_images, monkeypatch):
     ran = []
-    monkeypatch.setattr(execute, "train", lambda *_, **__: ran.append(1))
+    monkeypatch.setattr(dpsgd, "train", lambda *_, **__: ran.append(1))
     right = Run.record
 
     def full(self, entry):
@@ -156,7 +156,7 @@ def test_a_folder_that_takes_no_checkpoint_hides_nothing(run, tiny_images, monke
     def refuses(*_, **__):
         raise SfumatoError("cannot write step-000006.safetensors")
 
-    monkeypatch.setattr(execute, "write_checkpoint", refuses)
+    monkeypatch.setattr(workspace, "write_checkpoint", refuses)
     with pytest.raises(SfumatoError, match="cannot write"):
         resume(run, tiny_images, new_attempt=True)
     with pytest.raises(SfumatoError, match="cannot write"):
@@ -165,7 +165,7 @@ def test_a_folder_that_takes_no_checkpoint_hides_nothing(run, tiny_images, monke
 
 
 def test_an_attempt_that_began_no_step_costs_nothing(run, tiny_images, monkeypatch):
-    monkeypatch.setattr(execute, "train", lambda *_, **__: pytest.fail("no step was to run"))
+    monkeypatch.setattr(dpsgd, "train", lambda *_, **__: pytest.fail("no step was to run"))
     monkeypatch.setattr(execute, "_encode", lambda *_: (_ for _ in ()).throw(Killed))
     for _ in range(2):
         with pytest.raises(Killed):
@@ -201,14 +201,14 @@ def test_the_attempt_before_runs_no_further(run, tiny_images):
 
 
 def test_a_model_without_a_note_of_its_last_step_is_not_sealed(run, tiny_images, monkeypatch):
-    monkeypatch.setattr(execute, "write_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(workspace, "write_checkpoint", lambda *_, **__: None)
     with pytest.raises(LedgerFault, match="last step"):
         resume(run, tiny_images)
     assert not (run.folder / "model").exists()
 
 
 def test_a_model_whose_last_interval_was_not_noted_is_not_sealed(run, tiny_images, monkeypatch):
-    monkeypatch.setattr(execute, "begin_interval", lambda run, attempt, step: run.plan.steps)
+    monkeypatch.setattr(workspace, "begin_interval", lambda run, attempt, step: run.plan.steps)
     with pytest.raises(LedgerFault, match="last step"):
         resume(run, tiny_images)
 

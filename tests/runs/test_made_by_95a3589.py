@@ -63,7 +63,9 @@ def sort_of(kind: str, body: dict) -> type[Entry]:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.runs.facts.code_version", lambda: "0+test")
-    return shutil.copytree(MADE, tmp_path / "made")
+    made = shutil.copytree(MADE, tmp_path / "made")
+    (made / "book" / "ledger.sqlite.key").chmod(0o600)  # a checkout does not keep it
+    return made
 
 
 def opened(world: Path, name: str) -> Run:

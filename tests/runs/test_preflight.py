@@ -58,7 +58,7 @@ HARM = {
     ),
     "sampler": (preflight, "write_dataset", SfumatoError("pictures that are not finite")),
     "export": (preflight, "lay_out_model", ValueError("no such tensor")),
-    "saving": (preflight, "_untrained", RuntimeError("weights share memory")),
+    "saving": ("sfumato.methods.Lora", "untrained", RuntimeError("weights share memory")),
     "disk": (shutil, "disk_usage", None),
 }
 

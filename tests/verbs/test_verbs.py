@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sfumato import verbs
 from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import Interrupted, SfumatoError
-from sfumato.methods import Attention, Lora
+from sfumato.methods import Attention, Lora, dpsgd
 from sfumato.options import Performance, Sampling
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
@@ -438,14 +438,14 @@ def test_two_copies_that_end_one_attempt_with_other_numbers(
     """
     copy = Run.open(shutil.copytree(broken.folder, tmp_path / "copy"), broken.ledger_path)
     resume(broken, tiny_images)
-    right = execute.train
+    right = dpsgd.train
 
     def otherwise(plan, adaptation, *rest, state, **more):
         done = right(plan, adaptation, *rest, state=state, **more)
         next(iter(state.average.values())).add_(1e-6)
         return done
 
-    monkeypatch.setattr(execute, "train", otherwise)
+    monkeypatch.setattr(dpsgd, "train", otherwise)
     with pytest.raises(SfumatoError, match="older copy of its run|the same noise"):
         resume(copy, tiny_images)
     assert not (copy.folder / "model").exists()
@@ -494,14 +494,14 @@ def test_two_processes_in_one_folder(broken, tiny_images):
 
 
 def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
+    monkeypatch.setattr(dpsgd, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
     with pytest.raises(SfumatoError, match="never gets a gradient"):
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
 
     def differs(*_, groups):
         raise RuntimeError("self-check: the engine's norms differ")
 
-    monkeypatch.setattr(execute, "self_check", differs)
+    monkeypatch.setattr(dpsgd, "self_check", differs)
     with pytest.raises(SfumatoError, match="cannot be adapted"):
         verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
@@ -580,8 +580,6 @@ def test_models_are_exported_and_released(tiny_images, settings, finished, tmp_p
     run = finished
     if options != {"method": "lora"}:
         changed = settings | options | {"steps": 1}
-        if options["method"] == "attention":
-            changed["method_options"] = {}
         run = verbs.adapt(tiny_images, output=tmp_path / "run", **changed)
     folder = verbs.export(run, tmp_path / "model")
     verbs.release(folder)

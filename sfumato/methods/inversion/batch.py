@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,22 +83,19 @@ class Inverter:
         self.geometry, self.recipe = geometry, recipe
         self.encoder = base.vector_encoder(prompts, placeholders, geometry.vectors)
         self.latent_shape, self.times = base.latent_shape, base.times
-        now: dict[str, torch.Tensor] = {}  # the prompt embeddings of the pass at hand
+        self.base, self.precision = base, precision
 
-        def for_each_draw(row: torch.Tensor) -> torch.Tensor:
-            """The prompt embedding of every row, once for each of its draws, in the objective's
-            order.
+    def row_losses(self, batch: Batch, words: torch.Tensor) -> torch.Tensor:
+        """Denoising loss of every draw, [J * K], with an embedding of each row, [J, L, D].
 
-            By expanding, since gradients of an index with repetitions are added in whatever order
-            threads come.
-            """
-            rows = now["rows"]
-            return rows[:, None].expand(-1, len(row) // len(rows), -1, -1).flatten(0, 1)
+        It stands with each of the row's draws by expanding, since gradients of an index with
+        repetitions are added in whatever order threads come.
+        """
 
-        self.row_losses: Callable[[Batch], torch.Tensor] = denoising_losses(
-            base, for_each_draw, precision
-        )
-        self._now = now
+        def for_each_draw(draw: torch.Tensor) -> torch.Tensor:
+            return words[:, None].expand(-1, len(draw) // len(words), -1, -1).flatten(0, 1)
+
+        return denoising_losses(self.base, for_each_draw, self.precision)(batch)
 
     def with_recipe(self, recipe: InversionRecipe) -> Inverter:
         """The same model and geometry under another recipe."""
@@ -173,11 +170,8 @@ class Inverter:
         return torch.stack(found).mean(0).numpy()
 
     def _losses(self, z: torch.Tensor, rows: _Rows, batch: Batch) -> torch.Tensor:
-        self._now["rows"] = self.encoder(self.geometry.embeddings(z, rows.label), rows.label)
-        try:
-            return self.row_losses(batch)
-        finally:
-            self._now.clear()
+        words = self.encoder(self.geometry.embeddings(z, rows.label), rows.label)
+        return self.row_losses(batch, words)
 
     def self_check(self, rows: int) -> bool:
         """Whether, on this machine, the bits of a row stay the same when another row's image is

@@ -23,6 +23,7 @@ from .geometry import Geometry
 
 PUBLIC_KEY = RunKey(bytes(32))  # the draws that anybody may repeat
 EXACT = ("non-private", "one-image")
+FOLDER = "controls"
 MARK = "PRIVATE"
 NOTE = """PRIVATE
 

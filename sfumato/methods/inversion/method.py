@@ -4,24 +4,27 @@ al., arXiv 2411.14639).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import SfumatoError
-from ...options import option
-from ..interface import Given, Method
+from ...options import Privacy, Prompting, Schedule, option
+from ..given import Drawing, Given, PublicAnswers, PublicImages
+from ..interface import Mechanisms, Method, Prepared, Rows, Work
 
 if TYPE_CHECKING:
     from ...bases import Base
-    from ..adaptation import Adaptation
+    from ...privacy.plan import Plan
+    from ..workspace import Workspace
+    from .adaptation import Inverting
+    from .advisor import Forecast
     from .batch import InversionRecipe
     from .geometry import Geometry
 
 # axes of the vocabulary for one vector: fewer would cut off what no public image speaks for
 DIMENSIONS = 64
-# axes of public images, which come sorted by how much styles differ along them
-PUBLIC_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,14 @@ class Inversion(Method):
     name = "inversion"
     learns_tokens = True
     own_bound = "radius"
+    takes_steps = False
+    compares = True
+    control_rows = {
+        "public_only": "anchor",
+        "noise_only": "noise-only",
+        "one_image": "one-image",
+        "non_private": "non-private",
+    }
 
     num_vectors: int = option(1, "Vectors of one token.", least=1)
     aggregate: Literal["clip", "unit"] = option(
@@ -59,14 +70,13 @@ class Inversion(Method):
     inversion_steps: int | None = option(None, "Steps of one image, at most (default 80).", least=1)
     inversion_draws: int | None = option(None, "Draws of one step (default 4).", least=1)
 
-    def apply(self, base: Base, given: Given) -> Adaptation:
+    def apply(self, base: Base, given: Given) -> Inverting:
         from torch import nn
 
         from ...bases import check_placeholders, save_embeds
-        from ..adaptation import Adaptation
+        from .adaptation import Inverting
         from .batch import Inverter
         from .geometry import whole_space
-        from .handover import Handover
 
         words = given.prompts.placeholders
         if not words:
@@ -80,15 +90,20 @@ class Inversion(Method):
         inverter = Inverter(
             base, given.prompts.prompts, words, space, self.recipe(), given.precision
         )
-        shrunk = self.aggregate == "clip" if self.shrink is None else self.shrink
-        found = Handover(inverter, geometry, tuple(words), self.aggregate, subspace, shrunk)
-
-        def save(folder: Path) -> None:
-            save_embeds(folder, dict(zip(found.placeholders, found.vectors)))
-
-        model = nn.ModuleDict({base.prefix: base.denoiser})
-        losses = inverter.row_losses
-        return Adaptation(base, model, {}, losses, losses, save, (), inversion=found)
+        anchor = geometry.anchor.view(len(words), self.num_vectors, -1)
+        return Inverting(
+            base,
+            nn.ModuleDict({base.prefix: base.denoiser}),
+            {},
+            lambda folder: save_embeds(folder, dict(zip(words, anchor))),
+            (),
+            inverter=inverter,
+            geometry=geometry,
+            placeholders=tuple(words),
+            rule=self.aggregate,
+            subspace=subspace,
+            shrink=self.aggregate == "clip" if self.shrink is None else self.shrink,
+        )
 
     def recipe(self) -> InversionRecipe:
         """How one image is inverted."""
@@ -130,3 +145,153 @@ class Inversion(Method):
         axes = None if subspace == "none" else self.dimensions or most
         initializers = given.prompts.initializers
         return from_vocabulary(base, initializers, self.num_vectors, axes, self.radius)
+
+    @property
+    def public_purposes(self) -> tuple[str, ...]:
+        return ("the anchor, the axes and the radius of the inversion",)
+
+    def public_answers(
+        self,
+        base: str,
+        prompting: Prompting,
+        seed: int,
+        public: PublicImages,
+        classes: tuple[str, ...],
+    ) -> PublicAnswers:
+        """A geometry learned from public images, whose classes are kinds of style."""
+        from ...bases import load_base
+        from ..prompts import TOKEN, choose_prompts
+        from .public import public_geometry
+
+        if self.subspace not in (None, "public") or self.aggregate != "clip":
+            raise SfumatoError("--public-data is for --subspace public: leave one of the two out")
+        if not public.usable.any():
+            raise SfumatoError("--public-data holds no usable image")
+        opened = load_base(base)
+        init = dict.fromkeys(classes, prompting.initializer) if prompting.initializer else None
+        prompts = choose_prompts(
+            opened,
+            classes,
+            prompt=prompting.prompt,
+            init=init or prompting.init,
+            embedder=True,
+            placeholder=prompting.placeholder or TOKEN,
+        )
+        geometry = public_geometry(
+            opened,
+            public,
+            prompts,
+            self.num_vectors,
+            self.recipe(),
+            dimensions=self.dimensions,
+            radius=self.radius,
+            seed=seed,
+        )
+        return PublicAnswers(geometry.tensors())
+
+    def mechanisms(
+        self,
+        adapted: Inverting,
+        privacy: Privacy,
+        asked: Schedule,
+        schedule: Schedule,
+        n_units: int,
+    ) -> Mechanisms:
+        """One noisy sum of all units' embeddings, or of a sample's."""
+        steps = asked.steps or asked.noise_draws or privacy.retry_fraction
+        if steps or privacy.clipping != "flat":
+            raise SfumatoError(
+                "--method inversion has no training steps: --inversion-steps and --inversion-draws"
+                " say how one image is inverted"
+            )
+        units = asked.expected_batch_size or n_units
+        once = Schedule(units, 1, adapted.inverter.recipe.draws)
+        return Mechanisms(once, adapted.clip_norm, aggregation=adapted.aggregation(float(units)))
+
+    def fit_to_memory(self, prepared: Prepared) -> Prepared:
+        from .cost import fit_rows
+
+        return fit_rows(prepared)
+
+    def estimate(self, prepared: Prepared) -> Work:
+        import psutil
+
+        from .cost import expected_seconds
+
+        seconds = expected_seconds(prepared)
+        return Work(seconds, int(psutil.Process().memory_info().rss))
+
+    def forecast(self, prepared: Prepared) -> Forecast:
+        from .cost import expectation
+
+        return expectation(prepared)
+
+    def remarks(self, prepared: Prepared) -> list[str]:
+        said = self.forecast(prepared).remark
+        return [said] if said else []
+
+    @classmethod
+    def mechanism_rows(cls, plan: Plan) -> Rows:
+        from .words import mechanism_rows
+
+        return mechanism_rows(plan)
+
+    @classmethod
+    def work_rows(cls, plan: Plan, estimate: Any, forecast: Forecast, time: str) -> Rows:
+        from .words import work_rows
+
+        return work_rows(plan, estimate.peak_bytes, forecast, time)
+
+    def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+        """One image replaced by nothing leaves the bits of all others as they are, on this
+        machine.
+        """
+        from ...compute.device import use_threads
+
+        on_stage("checking on made-up pictures that no image moves another")
+        performance, inverter = prepared.performance, prepared.adaptation.inverter
+        use_threads(performance.threads)  # kernels may differ with their number
+        if not inverter.self_check(performance.micro_batch):
+            raise SfumatoError(
+                "on this machine an image's embedding depends on which others are inverted with it,"
+                " so the promise would not hold: try --micro-batch-size 1 or --mixed-precision no"
+            )
+
+    def untrained(self, prepared: Prepared) -> Inverting:
+        """With the tokens that the mechanism gives for a sum of nothing."""
+        from ..prepared import prepare_again
+        from .controls import public_tokens
+
+        plan = prepared.plan
+        made = prepare_again(self, plan, prepared.options, None, prepared.start).adaptation
+        found = public_tokens(
+            plan.aggregation, made.geometry, plan.clip_norm, plan.noise_multiplier
+        )
+        return made.with_vectors(found["noise-only"])
+
+    def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+        return 4 * images * prepared.adaptation.inverter.geometry.dimensions
+
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Inverting | None:
+        from .fit import fit
+
+        return fit(prepared, workspace)
+
+    @classmethod
+    def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
+        from ...privacy.ledger.notes import Aggregated
+
+        return bool(noted(Aggregated))
+
+    def report_controls(
+        self, prepared: Prepared, model: Path, drawing: Drawing | None = None
+    ) -> dict:
+        from .report import report_controls
+
+        return report_controls(prepared, model, drawing)
+
+    @classmethod
+    def exact_left(cls, folder: Path) -> list[str]:
+        from .controls import EXACT, FOLDER
+
+        return ["exact-controls"] * (folder / FOLDER / EXACT[0]).exists()

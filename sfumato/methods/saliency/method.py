@@ -4,18 +4,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from ...errors import SfumatoError
-from ...options import option, parse
-from ..interface import Given
+from ...options import Privacy, Schedule, option, parse
+from ..given import Given
+from ..interface import Mechanisms, Prepared, Rows, Work
 from ..low_rank import LowRank
 
 if TYPE_CHECKING:
     from ...bases import Base
     from ...privacy.mechanisms.votes import Probe
-    from ..adaptation import Adaptation
+    from ...privacy.plan import Plan
+    from ...privacy.random.keys import RunKey
+    from ..public import PublicLook
+    from ..workspace import Workspace
+    from .adaptation import Ranked
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,11 @@ class Saliency(LowRank):
     probe_share: float = option(0.02, "Rise of training's sigma that the probe may cost.")
     probe_noise: float | None = option(None, "Or its noise multiplier.", metavar="SIGMA")
 
-    def apply(self, base: Base, given: Given) -> Adaptation:
+    def apply(self, base: Base, given: Given) -> Ranked:
         import torch
 
         from ..targets import grouped, how_many, matching_modules
+        from .adaptation import Ranked
 
         candidates = matching_modules(base, self.target_modules)
         groups = grouped(base, candidates, self.granularity)
@@ -81,7 +88,8 @@ class Saliency(LowRank):
             m for m in candidates if selected is None or any(m in groups[g] for g in selected)
         ]
         adapted = self.adapters(base, given, chosen)
-        return replace(adapted, probe=probe, probe_share=self.probe_share, groups=groups)
+        as_it_is = {one.name: getattr(adapted, one.name) for one in fields(adapted)}
+        return Ranked(**as_it_is, groups=groups, probe=probe)
 
     def probe(self, groups: tuple[str, ...], count: int) -> Probe:
         """The noisy ranking of `groups` that the plan is asked to pay for."""
@@ -101,3 +109,137 @@ class Saliency(LowRank):
             )
         except ValueError as error:
             raise SfumatoError(f"--method saliency: {error}") from error
+
+    # Public images may choose.
+
+    @property
+    def public_purposes(self) -> tuple[str, ...]:
+        chosen = ("which matrices train",) if self.choose == "public" else ()
+        return (*chosen, *super().public_purposes)
+
+    def undecided(self) -> LowRank:
+        plain = super().undecided()
+        return replace(plain, choose="private") if self.choose == "public" else plain
+
+    def candidates(self, draft: Ranked) -> list[str]:
+        return [matrix for members in draft.groups.values() for matrix in members]
+
+    def choice(
+        self, draft: Ranked, look: PublicLook
+    ) -> tuple[list[str] | None, list[float] | None]:
+        from .probe import by_group
+
+        if self.choose != "public":
+            return None, None
+        if draft.probe is None:
+            raise SfumatoError(
+                "--choose public: all candidates are kept, so there is nothing to choose"
+            )
+        squares = by_group(look.squares, look.sizes, draft.groups, draft.probe)
+        total = draft.probe.unit_scores(squares).sum(0)
+        scores = [float(value) * draft.probe.grid for value in total]
+        return list(draft.probe.best(total.tolist())), scores
+
+    def selection(self, adapted: Ranked, scores: Sequence[float] | None) -> dict | None:
+        if adapted.probe is not None:
+            return None
+        chosen = [name for name, members in adapted.groups.items() if members[0] in adapted.targets]
+        return {
+            "how": "all" if len(chosen) == len(adapted.groups) else self.choose,
+            "groups": list(adapted.groups),
+            "selected": chosen,
+            "scores": scores and list(scores),
+        }
+
+    # The probe: planned, priced in time, tried, asked.
+
+    def mechanisms(
+        self,
+        adapted: Ranked,
+        privacy: Privacy,
+        asked: Schedule,
+        schedule: Schedule,
+        n_units: int,
+    ) -> Mechanisms:
+        found, probe = super().mechanisms(adapted, privacy, asked, schedule, n_units), adapted.probe
+        if probe is not None:
+            units = min(probe.expected_batch_size, float(n_units))
+            probe = replace(probe, expected_batch_size=units)
+        return replace(found, probe=probe, probe_share=self.probe_share)
+
+    def estimate(self, prepared: Prepared) -> Work:
+        from ..dpsgd import estimate
+
+        probe = prepared.plan.probe
+        if probe is None:
+            return estimate(prepared)
+        passes = probe.expected_batch_size * probe.noise_draws / prepared.plan.noise_draws
+        return estimate(prepared, further_units=passes)
+
+    def remarks(self, prepared: Prepared) -> list[str]:
+        from .words import remarks
+
+        return super().remarks(prepared) + remarks(prepared.plan)
+
+    @classmethod
+    def mechanism_rows(cls, plan: Plan) -> Rows:
+        from .words import rows
+
+        return super().mechanism_rows(plan) + rows(plan)
+
+    @classmethod
+    def trains(cls, plan: Plan) -> str:
+        return ("" if plan.probe is None else "at most ") + super().trains(plan)
+
+    def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+        from ..dpsgd import check_gradients
+        from .probe import check_scores
+
+        asks = prepared.plan.probe is not None
+        check_gradients(prepared, on_stage, *([check_scores] if asks else []))
+
+    def trial_selection(self, prepared: Prepared) -> dict | None:
+        probe = prepared.plan.probe
+        if probe is None:
+            return None
+        scores = [0.0] * len(probe.groups)
+        return {
+            "how": "private",
+            "groups": list(probe.groups),
+            "selected": list(probe.best(scores)),
+            "scores": scores,
+            "targets": list(prepared.adaptation.targets),
+            "trainable": prepared.plan.trainable,
+        }
+
+    def try_noise(self, plan: Plan, key: RunKey) -> None:
+        import torch
+
+        from .probe import release_scores
+
+        if plan.probe is not None:
+            nothing = torch.zeros(len(plan.probe.groups), dtype=torch.int64)
+            release_scores(plan.probe, nothing, key, 0)
+
+    def untrained(self, prepared: Prepared) -> Ranked:
+        from ..prepared import prepare_again
+
+        plan = prepared.plan
+        chosen = plan.probe and plan.probe.best([0.0] * len(plan.probe.groups))
+        return prepare_again(self, plan, prepared.options, chosen, prepared.start).adaptation
+
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Ranked:
+        from .probe import choose_matrices
+
+        if prepared.plan.probe is not None and workspace.selected is None:
+            workspace.on_stage("probing which matrices matter")
+            prepared = choose_matrices(prepared, workspace)
+        return super().fit(prepared, workspace)
+
+    @classmethod
+    def require_retry(cls, plan: Plan, selected: Sequence[str] | None) -> None:
+        if plan.probe is not None and selected is None:
+            raise SfumatoError(
+                "the run stopped before its probe was recorded, and the retry reserve pays for"
+                " training steps only: --resume without --new-attempt, or adapt into a new folder"
+            )

@@ -99,10 +99,10 @@ def test_self_check_finds_a_model_that_couples_rows(inverter):
     assert inverter.self_check(4) and inverter.self_check(1)
     coupled = inverter.with_recipe(inverter.recipe)
     plain = coupled.row_losses
-    coupled.row_losses = lambda batch: plain(batch) * (1 + 1e-3 * batch.mean.mean())
+    coupled.row_losses = lambda batch, words: plain(batch, words) * (1 + 1e-3 * batch.mean.mean())
     assert not coupled.self_check(4)
     dead = inverter.with_recipe(inverter.recipe)
-    dead.row_losses = lambda batch: plain(batch) * 0
+    dead.row_losses = lambda batch, words: plain(batch, words) * 0
     assert not dead.self_check(4)
 
 

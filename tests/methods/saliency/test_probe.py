@@ -19,6 +19,7 @@ from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
 from sfumato.gradients import scores as scores_module
 from sfumato.methods import Lora, Saliency
+from sfumato.methods.saliency import probe as probing
 from sfumato.methods.targets import grouped, matching_modules
 from sfumato.options import Performance
 from sfumato.planning import inputs
@@ -30,10 +31,10 @@ from sfumato.privacy.mechanisms.votes import STEP, Probe
 from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.random.sampling import poisson
 from sfumato.records import load_records
-from sfumato.runs import budget, execute
-from sfumato.runs import probe as probing
+from sfumato.runs import budget
 from sfumato.runs.facts import certificate_facts
 from sfumato.runs.folder import Run
+from sfumato.runs.prepared import rebuild
 from sfumato.training import LatentData, UnitBatch
 
 torch.set_num_threads(1)
@@ -182,9 +183,10 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
     look.
     """
     looked = []
-    original = execute.choose_matrices
+    original = probing.choose_matrices
 
-    def choose(run, prepared, data, key, attempt):
+    def choose(prepared, workspace):
+        run, key, attempt = workspace.run, workspace.key, workspace.attempt
         (began,) = run.ledger.bodies("ATTEMPT")
         assert key._secret == KEY.for_attempt(began["salt"])._secret and attempt == 0
         assert (
@@ -192,12 +194,12 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
             and len(run.plan.events) == 2
         )
         looked.append(run.ledger.bodies("PROBE"))
-        return original(run, prepared, data, key, attempt)
+        return original(prepared, workspace)
 
     def dies(now, plan):
         raise Killed
 
-    monkeypatch.setattr(execute, "choose_matrices", choose)
+    monkeypatch.setattr(probing, "choose_matrices", choose)
     with pytest.raises(Killed):
         verbs.adapt(tiny_images, output=tmp_path / "run", progress=dies, **settings)
     assert looked == [[]]
@@ -340,7 +342,7 @@ def test_random_and_public_choices_cost_nothing(tiny_images, settings, tmp_path)
         )
         assert found.options["selection"]["how"] == how
         assert tuple(found.options["selection"]["selected"]) == found.adaptation.targets
-        again = probing.rebuild(found.plan, found.options)
+        again = rebuild(found.plan, found.options)
         assert again.adaptation.targets == found.adaptation.targets
     scores = by_public.options["selection"]["scores"]
     assert sum(scores) == pytest.approx(6 * 5)  # six public pictures with five votes each, no noise

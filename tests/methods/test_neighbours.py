@@ -11,11 +11,11 @@ import torch
 
 from sfumato.errors import ModelError
 from sfumato.methods import Lora
+from sfumato.methods.dpsgd import check_gradients, check_neighbours
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
 from sfumato.records import load_records
-from sfumato.runs.execute import check_gradients, check_neighbours
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Two ranks share the chunks, one adds them up: the same token as one process makes."""
+"""Two ranks ask the same units, add integers, and draw one noise: the same scores and the same
+choice as one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.bases import embeds_files
 from sfumato.runs.folder import Run
 
 SCRIPT = """
@@ -28,21 +29,21 @@ SCRIPT = """
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))
     RunKey.fresh_salt = lambda: "00" * 16
     images, base, output = sys.argv[1:]
-    run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="inversion", prompt="a {class} circle",
-                      dimensions=4, inversion_steps=2, inversion_draws=1,
-                      performance=Performance(micro_batch=5, precision="float32"))
+    run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="saliency", expected_batch_size=8,
+                      steps=2, keep=5, probe_units=12, probe_draws=2, rank=2,
+                      performance=Performance(micro_batch=8, precision="float32"))
     if parallel.world_size() > 1:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 """
 
 
-def launch(world: int, images: Path, base: Path, output: Path) -> list[bytes]:
+def launch(world: int, images: Path, base: Path, output: Path) -> dict:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
         "OMP_NUM_THREADS": "1",
         "WORLD_SIZE": str(world),
     }
@@ -60,10 +61,12 @@ def launch(world: int, images: Path, base: Path, output: Path) -> list[bytes]:
     for process in started:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err[-2000:]
-    return [path.read_bytes() for path in embeds_files(Run.open(output).model)]
+    (probe,) = Run.open(output).ledger.bodies("PROBE")
+    return probe
 
 
 @pytest.mark.slow
-def test_two_ranks_release_what_one_does(tiny_images, tiny_base, tmp_path):
-    one, two = (launch(n, tiny_images, tiny_base, tmp_path / f"run-{n}") for n in (1, 2))
-    assert len(one) == 3 and one == two
+def test_two_ranks_choose_as_one(tiny_images, tiny_base, tmp_path):
+    assert launch(1, tiny_images, tiny_base, tmp_path / "one") == launch(
+        2, tiny_images, tiny_base, tmp_path / "two"
+    )

@@ -8,7 +8,6 @@ import json
 import shutil
 import stat
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,14 +19,16 @@ from sfumato import verbs
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Embedding, Inversion, Lora, Saliency
-from sfumato.methods.inversion import store
-from sfumato.options import Sampling
+from sfumato.methods.inversion import cost, store
+from sfumato.methods.inversion import fit as inversion
+from sfumato.options import Execution, Sampling
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
+from sfumato.privacy.random.keys import RunKey
 from sfumato.records import load_records
-from sfumato.runs import inversion
+from sfumato.runs.workspace import RunWorkspace
 
 torch.set_num_threads(1)
 OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
@@ -99,12 +100,28 @@ def test_a_folder_of_pictures_becomes_a_token_and_a_verified_release(artwork, ti
     )
 
 
+def workspace(run, data, **execution):
+    """An attempt of its own at a run, under a key that anybody knows."""
+    return RunWorkspace(
+        data=data,
+        order=np.arange(len(data.label)),
+        key=RunKey(bytes(32)),
+        attempt=0,
+        folder=run.folder,
+        execution=Execution(**execution),
+        checkpoint=None,
+        selected=None,
+        on_stage=lambda stage: None,
+        run=run,
+        tell=lambda now, plan: None,
+    )
+
+
 def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path):
     """The same noise, the same divisor: what is released differs by the missing unit's bounded
     vector over n, exactly.
     """
     from sfumato.privacy.mechanisms.mean import GRID
-    from sfumato.privacy.random.keys import RunKey
     from sfumato.runs.prepared import rebuild
     from sfumato.training import open_latents
 
@@ -117,20 +134,18 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
     )
     prepared, data = rebuild(run.plan, run.options), open_latents(run.folder / "cache")
     geometry, plan, label = (
-        prepared.adaptation.inversion.geometry,
+        prepared.adaptation.geometry,
         run.plan,
         torch.zeros(1, dtype=torch.long),
     )
-    inverter = prepared.adaptation.inversion.inverter
+    inverter = prepared.adaptation.inverter
     rows = inverter.vectors(
         store.read_rows(run.folder, 24, inverter.geometry.dimensions), np.zeros(24, np.int64)
     )
     row = geometry.coordinates(torch.from_numpy(rows[7:8]), label).numpy().astype(np.float64)
     released = []
     for _ in range(2):
-        vectors = inversion.release(
-            run, prepared, data, RunKey(bytes(32)), 0, inversion.Work(keep=True)
-        )
+        vectors = inversion.release(prepared, workspace(run, data, keep_inversions=True))
         released.append(geometry.coordinates(vectors, label).numpy())
         store.place_of(run.folder, 7).unlink(missing_ok=True)
     bounded = plan.aggregation.unit_rows(row, plan.clip_norm) * (plan.clip_norm / GRID)
@@ -140,7 +155,7 @@ def test_a_missing_file_is_a_zero_and_nothing_else(artwork, tiny_base, tmp_path)
     # A start that was to keep everything did not end, and the next was not to: nothing exact is
     # left of it.
     assert (run.folder / "controls" / "one-image").exists()
-    inversion.release(run, prepared, data, RunKey(bytes(32)), 0, inversion.Work())
+    inversion.release(prepared, workspace(run, data))
     assert sorted(p.name for p in (run.folder / "controls").iterdir()) == ["anchor", "noise-only"]
     assert not (run.folder / store.FOLDER).exists()
 
@@ -230,7 +245,6 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(
     artwork, tiny_base, tmp_path, monkeypatch
 ):
     from sfumato.options import Performance
-    from sfumato.privacy.random.keys import RunKey
 
     key = RunKey(bytes(range(32)))
     monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: key)
@@ -245,22 +259,13 @@ def test_interrupted_and_sharded_runs_end_with_the_same_bytes(
     calls = iter([False, True])
     real = inversion.invert
 
-    def stopped(run, prepared, data, order, key, attempt, work, on_stage):
-        return real(
-            run,
-            prepared,
-            data,
-            order,
-            key,
-            attempt,
-            replace(work, stop=lambda: next(calls)),
-            on_stage,
-        )
+    def stopped(prepared, workspace, stopping):
+        return real(prepared, workspace, lambda: next(calls))
 
-    monkeypatch.setattr("sfumato.runs.execute.invert", stopped)
+    monkeypatch.setattr(inversion, "invert", stopped)
     with pytest.raises(Interrupted):
         adapt(artwork, tiny_base, tmp_path / "stopped", **more)
-    monkeypatch.setattr("sfumato.runs.execute.invert", real)
+    monkeypatch.setattr(inversion, "invert", real)
     left = tmp_path / "stopped" / store.FOLDER
     assert len(list(left.iterdir())) == 10
     torn = sorted(left.iterdir())[0]
@@ -340,7 +345,7 @@ def test_isolation_is_asked_for_the_rows_that_run(artwork, tiny_base, tmp_path, 
     from sfumato.methods.inversion.batch import Inverter
 
     checked, peaks = [], iter([2 << 30, 1 << 30, 4 << 30])
-    monkeypatch.setattr(inversion, "peak_bytes", lambda work: next(peaks))
+    monkeypatch.setattr(cost, "peak_bytes", lambda work: next(peaks))
     monkeypatch.setattr(Inverter, "self_check", lambda self, rows: checked.append(rows) or True)
     run = adapt(artwork, tiny_base, tmp_path / "run", shard=(3, 4))
     assert checked == [run.options["performance"]["micro_batch"]]
@@ -412,7 +417,6 @@ def test_the_papers_recipe_subsampled_is_priced_as_a_poisson_sample(artwork, tin
 
 
 def test_a_unit_is_in_the_sample_with_all_of_its_images_or_none():
-    from sfumato.privacy.random.keys import RunKey
     from sfumato.training import LatentData
 
     unit = np.random.default_rng(0).permutation(np.arange(60) % 20)
@@ -516,7 +520,6 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
         if name == "without":
             (artwork / "cross-003.png").write_bytes(b"no picture")
             records = load_records(artwork, unlabelled=True, max_bad=1.0)
-        from sfumato.privacy.random.keys import RunKey
         from sfumato.training import build_latents
 
         data = build_latents(
@@ -528,7 +531,7 @@ def test_one_picture_replaced_by_nothing_moves_no_other_bit(artwork, tiny_base, 
             records.unit,
             order=records.reading_order,
         )
-        inverter = prepared.adaptation.inversion.inverter
+        inverter = prepared.adaptation.inverter
         rows[name] = [
             inverter.invert(data, c, RunKey(bytes(32)))[0]
             for c in inversion.chunks(records.reading_order, 7)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..verbs import PlanReport
+from ...privacy.plan import Plan
+from .advisor import Forecast
 
 
-def mechanism_rows(plan) -> list[tuple[str, str]]:
+def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
     """The one noisy sum in words."""
     own = plan.aggregation
     who = (
@@ -43,20 +41,15 @@ def mechanism_rows(plan) -> list[tuple[str, str]]:
     ]
 
 
-def work_rows(report: PlanReport) -> list[tuple[str, str]]:
+def work_rows(plan: Plan, peak_bytes: int, forecast: Forecast, time: str) -> list[tuple[str, str]]:
     """Time, and what the answer will be worth."""
-    from .live import about
-
-    plan, guess, hope = report.plan, report.estimate, report.forecast
+    hope, own = forecast, plan.aggregation
     source = "public images" if hope.known else "an assumption; --public-data would say"
     return [
         ("method", f"{plan.method} on base {plan.base}"),
-        (
-            "learns",
-            f"{plan.aggregation.vectors} vector(s) for each of {plan.aggregation.blocks} class(es)",
-        ),
-        ("time here", "at most " + about(guess.seconds)),
-        ("memory here", f"about {guess.peak_bytes / 2**30:.1f} GB"),
+        ("learns", f"{own.vectors} vector(s) for each of {own.blocks} class(es)"),
+        ("time here", "at most " + time),
+        ("memory here", f"about {peak_bytes / 2**30:.1f} GB"),
         ("expected signal", f"{hope.signal:.2f} of the clip norm ({source})"),
         ("expected noise", f"{hope.noise:.2f} of the clip norm: signal-to-noise {hope.snr:.2g}"),
         ("expected cosine", f"{hope.cosine:.2f} between the released direction and the exact mean"),

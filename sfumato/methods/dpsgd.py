@@ -1,0 +1,272 @@
+"""DP-SGD around any adaptation: what a machine is asked beforehand, time and memory, and the steps
+with their checkpoints (Abadi et al., arXiv 1607.00133).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+
+import psutil
+import torch
+
+from ..compute import ranks
+from ..compute.memory import peak_bytes
+from ..errors import Interrupted, ModelError, SfumatoError
+from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
+from ..privacy.clipping import equal_shares, flat, per_group
+from ..privacy.plan import Plan
+from ..training import KEEP, Progress, State, train
+from ..training.dummy import made_up_batch
+from .adaptation import Adaptation
+from .interface import Prepared, Work
+from .workspace import Workspace
+
+# Records that a machine is asked about where the run's passes are shorter.
+FEWEST = 3
+# Rows in one pass beyond which a CPU gains a tenth at most, and the demo would not stay under 3 GB.
+MOST_ROWS = 256
+
+
+def check_gradients(
+    prepared: Prepared[Adaptation],
+    on_stage: Callable[[str], None],
+    further: Callable[[Prepared[Adaptation]], None] = lambda prepared: None,
+) -> None:
+    """The engine against one-at-a-time autograd on dummy data, before the charge (L18, L19).
+
+    Args:
+        prepared: With the microbatch that will run.
+        on_stage: Takes a line for every stage.
+        further: What else is asked of this machine; raises RuntimeError or ValueError.
+
+    Raises:
+        ModelError: The base cannot be adapted by the method on this machine.
+    """
+    adaptation = prepared.adaptation
+    on_stage("checking the gradients on made-up pictures")
+    try:
+        dead = self_check(
+            adaptation.model,
+            adaptation.trainable,
+            adaptation.exact_losses,
+            made_up_batch(prepared, 2),
+            prepared.plan.noise_draws,
+            groups=(
+                None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values())
+            ),
+        )
+        check_neighbours(prepared)
+        further(prepared)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"this base cannot be adapted by this method: {error}") from error
+    if dead:
+        raise ModelError(
+            f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
+        )
+
+
+def check_neighbours(prepared: Prepared[Adaptation]) -> None:
+    """Ask this machine, with made-up records in the run's own micro-batch, what the proof of the
+    sums takes from torch's kernels.
+
+    Taking out the first, the middle or the last record must leave every other record's gradient
+    norm as it is, bit by bit, and move the integer sum by its bound at most. RuntimeError if it
+    does not.
+    """
+    plan, adaptation = prepared.plan, prepared.adaptation
+    groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
+    clip = plan.clip()
+    # a probe will choose among them: the same bound, shared by all
+    if groups is not None and len(groups) != plan.clip_groups:
+        clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
+    one_pass = prepared.performance.engine == "one-pass"
+    units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
+    batch, settings = (
+        made_up_batch(prepared, units),
+        {
+            "draws": plan.noise_draws,
+            "clip": clip.factors,
+        },
+    )
+    kind = Engine if one_pass else ReferenceEngine
+    with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
+
+        def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            some = replace(batch, weight=weight)
+            sums, norms = engine.clipped_sum(
+                adaptation.row_losses, some, rounding=plan.rounding, **settings
+            )
+            return torch.cat([value.flatten() for value in sums.values()]), norms
+
+        whole, norms = total(batch.weight)
+        for unit in sorted({0, units // 2, units - 1}):
+            weight, others = batch.weight.clone(), torch.arange(units) != unit
+            weight[unit] = 0
+            less, left = total(weight)
+            if not torch.equal(norms[others], left[others]):
+                raise RuntimeError(
+                    "taking one record out changes the gradients of others on this machine, so no"
+                    " clip bounds them: try one thread (OMP_NUM_THREADS=1), --micro-batch-size 1 or"
+                    " --engine reference"
+                )
+            if float((whole - less).double().norm()) > plan.rounding.bound:
+                raise RuntimeError(
+                    "one record moves the sum by more than its bound on this machine"
+                )
+
+
+def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
+    """The same with the micro-batch decided by the memory budget, and the engine's strategies noted
+    in the options.
+
+    Both follow from the model and public settings. A micro-batch that was asked for stays; the
+    reference engine takes one unit at a time. SfumatoError for a layer that the engine has no rule
+    for.
+    """
+    plan, adaptation, performance = prepared.plan, prepared.adaptation, prepared.performance
+    units = performance.micro_batch
+    with _engine(prepared) as engine:
+        if performance.engine != "one-pass":
+            units = units or 1
+        elif units is None:
+            # A Poisson draw seldom exceeds its mean by a quarter; when it does, it is cut up.
+            most = max(
+                1, min(MOST_ROWS // plan.noise_draws, round(1.25 * plan.expected_batch_size))
+            )
+            units = fitting_records(
+                engine,
+                adaptation.row_losses,
+                lambda records: made_up_batch(prepared, records),
+                plan.noise_draws,
+                performance.memory_budget,
+                most,
+                peak_bytes,
+            )
+        else:
+            engine.clipped_sum(
+                adaptation.row_losses,
+                made_up_batch(prepared, 1),
+                draws=plan.noise_draws,
+                clip=flat(1.0).factors,
+            )
+        strategies = dict(sorted(Counter(engine.strategies.values()).items()))
+    performance = replace(performance, micro_batch=units)
+    options = prepared.options | {"performance": asdict(performance), "strategies": strategies}
+    return replace(prepared, performance=performance, options=options)
+
+
+def _engine(prepared: Prepared[Adaptation]) -> Engine:
+    try:
+        return Engine(prepared.adaptation.model, prepared.adaptation.trainable)
+    except ValueError as error:
+        raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
+
+
+def estimate(prepared: Prepared[Adaptation], further_units: float = 0.0) -> Work:
+    """Time one or two micro-batches of made-up pictures and multiply by the plan's steps.
+
+    Args:
+        prepared: With its microbatch decided.
+        further_units: Gradients of units beside those of the steps, as many draws each.
+    """
+    plan = prepared.plan
+    units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
+    batch = made_up_batch(prepared, units)
+    process = psutil.Process()
+    with _engine(prepared) as engine:
+        seconds = []
+        for _ in range(2):
+            started = time.perf_counter()
+            engine.clipped_sum(
+                prepared.adaptation.row_losses,
+                batch,
+                draws=plan.noise_draws,
+                clip=flat(1.0).factors,
+                micro_batch=units,
+            )
+            seconds.append(time.perf_counter() - started)
+    per_unit = min(seconds) / units
+    noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
+    total = plan.steps * (plan.expected_batch_size * per_unit + noise) + further_units * per_unit
+    copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
+    return Work(float(total), int(process.memory_info().rss + copies))
+
+
+def checkpoint_bytes(adaptation: Adaptation) -> int:
+    """Bytes of the checkpoints that a run keeps at most, and of one that is being written."""
+    return (KEEP + 1) * sum(4 * 4 * p.numel() for p in adaptation.trainable.values())
+
+
+def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
+    """Train to the plan's last step, from the attempt's checkpoint on; the averaged weights are
+    then those that `save` writes.
+
+    Raises:
+        Interrupted: Somebody stopped it, or the device failed.
+    """
+    plan, adaptation = prepared.plan, prepared.adaptation
+    every = prepared.performance.checkpoint_steps
+    state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
+    if workspace.checkpoint is not None:
+        facts, tensors = workspace.checkpoint
+        state.restore(tensors, facts["step"])
+
+    def start_interval() -> int:
+        return ranks.on_first_rank(lambda: workspace.begin(state.step))
+
+    def on_step(now: Progress, state: State) -> bool:
+        nonlocal end
+        stopping = ranks.any_rank(stop.asked)
+        if ranks.rank() == 0:
+            workspace.log(now)
+            if now.step % every == 0 or stopping or now.step == plan.steps:
+                workspace.keep(state)
+            workspace.progress(now)
+        if now.step == end and not stopping and now.step < plan.steps:
+            end = start_interval()
+        return not stopping
+
+    workspace.on_stage("training")
+    end = start_interval() if state.step < plan.steps else state.step
+    with workspace.stoppable() as stop, _device_errors(state, plan):
+        finished = train(
+            plan,
+            adaptation,
+            workspace.data,
+            workspace.key,
+            attempt=workspace.attempt,
+            recipe=prepared.recipe,
+            performance=prepared.performance,
+            state=state,
+            on_step=on_step,
+        )
+    if not finished:
+        raise Interrupted(f"stopped at step {state.step} of {plan.steps}; continue with --resume")
+    workspace.on_stage("saving")
+    state.use_average()
+    return adaptation
+
+
+@contextlib.contextmanager
+def _device_errors(state: State, plan: Plan) -> Iterator[None]:
+    """Out of memory and device errors end the attempt (L5): no batch is cut, drawn again or left
+    out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, MemoryError) or type(error).__name__ in (
+            "OutOfMemoryError",
+            "AcceleratorError",
+        )
+        if not known and not re.match(r"CUDA error|.*DefaultCPUAllocator", str(error)):
+            raise
+        raise Interrupted(
+            f"the device failed in step {state.step + 1} of {plan.steps}; continue with --resume,"
+            " and if it was memory after making room for it"
+        ) from error

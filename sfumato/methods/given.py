@@ -1,0 +1,74 @@
+"""What a method is given beside its own options: prompts, and what a probe or the public said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..bases import Base
+    from ..options import Sampling
+    from .prompts import Prompts
+
+LEARNING_RATE = 4e-3  # of weights
+# B starts at zero beside a small A: at the rate of weights adapters hardly move
+ADAPTER_LEARNING_RATE = 0.04
+TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a method was given beside its options: prompts, and public or paid answers.
+
+    start: tensors by module that adapters or a geometry start from, as public images said.
+    selected: groups of matrices that a probe or public images chose.
+    """
+
+    prompts: Prompts
+    precision: torch.dtype
+    start: Mapping[str, torch.Tensor] | None = None
+    selected: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class PublicAnswers:
+    """What public images decided before the plan: how adapters or a geometry start, which groups of
+    matrices train, and the scores that this rests on. No caller can name them.
+    """
+
+    start: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    selected: Sequence[str] | None = None
+    scores: Sequence[float] | None = None
+
+
+class PublicImages(Protocol):
+    """Images that need no protection, as a method may look at them.
+
+    usable: bool [n]; labels: int64 [n], a place in classes or -1.
+    """
+
+    usable: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def load(self, slots: np.ndarray, resolution: int) -> Any:
+        """(pictures uint8 [s, R, R, 3], whether each could be read) of the images `slots` [s]."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The first pictures of a data set once more, for its report.
+
+    base: it was taught what the run released. n: pictures in all, in class shares `shares`. shard:
+    (i, k), which part is at hand. sampling: how they are drawn.
+    """
+
+    base: Base
+    n: int
+    shares: Sequence[float]
+    shard: tuple[int, int]
+    sampling: Sampling

@@ -1,0 +1,84 @@
+"""How many images are inverted in one pass, how long all of them take, and what the answer will be
+worth.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from ...compute import ranks
+from ...compute.memory import peak_bytes
+from ...training import LatentData
+from ..interface import Prepared
+from .adaptation import Inverting
+from .advisor import Forecast, forecast
+from .batch import Chunk, Inverter
+from .controls import PUBLIC_KEY
+
+MOST_ROWS = 256  # in one pass; more gains little on a CPU
+
+
+def fit_rows(prepared: Prepared[Inverting]) -> Prepared[Inverting]:
+    """The same with the rows of a chunk decided: what was asked for, else what the memory budget
+    holds, evenly shared.
+
+    Measured once, on the first rank, so that all ranks check and run with the same.
+    """
+    if prepared.performance.micro_batch is not None:
+        return prepared
+    rows = ranks.on_first_rank(lambda: _fitting_rows(prepared))
+    performance = replace(prepared.performance, micro_batch=rows)
+    options = prepared.options | {
+        "performance": prepared.options["performance"] | {"micro_batch": rows}
+    }
+    return replace(prepared, performance=performance, options=options)
+
+
+def _fitting_rows(prepared: Prepared[Inverting]) -> int:
+    plan, inverter = prepared.plan, prepared.adaptation.inverter
+    most = max(1, MOST_ROWS // inverter.recipe.draws)
+    probe = min(4, most)
+    peak = peak_bytes(lambda: _timed(inverter, probe, steps=1))
+    fitting = max(1, min(most, int(probe * prepared.performance.memory_budget / max(peak, 1))))
+    return math.ceil(plan.n_units / math.ceil(plan.n_units / fitting))
+
+
+def expected_seconds(prepared: Prepared[Inverting]) -> float:
+    """Time of the whole inversion at most, from two steps on made-up pictures."""
+    inverter, rows = prepared.adaptation.inverter, prepared.performance.micro_batch
+    _timed(inverter, rows, steps=1)
+    step = _timed(inverter, rows, steps=2) / 2
+    return step * inverter.recipe.steps * math.ceil(prepared.plan.n_units / rows)
+
+
+def expectation(prepared: Prepared[Inverting]) -> Forecast:
+    """The advisor's answer for this plan."""
+    plan, geometry = prepared.plan, prepared.adaptation.geometry
+    return forecast(
+        noise_multiplier=plan.noise_multiplier,
+        units=min(plan.aggregation.divisors),
+        dimensions=plan.aggregation.dimensions,
+        signal=geometry.signal if plan.aggregation.rule == "clip" else None,
+        spectrum=geometry.spectrum if plan.aggregation.shrink else None,
+    )
+
+
+def _timed(inverter: Inverter, rows: int, steps: int) -> float:
+    short = inverter.with_recipe(replace(inverter.recipe, steps=steps))
+    mean = (
+        np.random.default_rng(0).standard_normal((rows, *inverter.latent_shape)).astype(np.float16)
+    )
+    made_up = LatentData(
+        mean,
+        np.full_like(mean, 0.1),
+        np.zeros(rows, np.int64),
+        np.arange(rows),
+        np.arange(rows + 1),
+    )
+    started = time.perf_counter()
+    short.invert(made_up, Chunk(np.arange(rows)), PUBLIC_KEY)
+    return time.perf_counter() - started

@@ -1,0 +1,62 @@
+"""A method applied once more to a plan's own base, from what a run keeps of its task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..bases import Base, load_base
+from ..compute.device import precision, seeded
+from ..errors import ModelError
+from ..options import Performance, Recipe
+from ..privacy.plan import Plan
+from .given import Given
+from .interface import Method, Prepared
+from .prompts import Prompts
+
+
+def original_base(plan: Plan) -> Base:
+    """The public base that the plan names; SfumatoError if it has changed since."""
+    base = load_base(plan.base)
+    if base.digest != plan.base_digest:
+        raise ModelError(
+            f"the base {plan.base} is not the one of the plan (its hash differs): put the original"
+            " back"
+        )
+    return base
+
+
+def prepare_again(
+    method: Method,
+    plan: Plan,
+    options: dict,
+    selected: Sequence[str] | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
+) -> Prepared[Any]:
+    """The same base and adaptation again, from a run's own plan and options.
+
+    Args:
+        method: The run's method with its own options.
+        plan: The run's plan.
+        options: What the run keeps of its task.
+        selected: What the plan's probe has chosen, if it has.
+        start: Public tensors that adapters or a geometry began with.
+
+    Raises:
+        SfumatoError: The base has changed.
+    """
+    base = original_base(plan)
+    performance = Performance(**options["performance"])
+    words = options["prompts"]
+    prompts = Prompts(
+        tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"])
+    )
+    # public images' choice stands with the method's options, a probe's in the ledger
+    selected = options["method_options"].get("selected") or selected or None
+    with seeded(options["seed"]):
+        given = Given(prompts, precision(performance.precision), start or None, selected)
+        adapted = method.apply(base, given)
+    recipe = Recipe(**options["recipe"])
+    return Prepared(method, base, adapted, plan, recipe, performance, options, dict(start or {}))

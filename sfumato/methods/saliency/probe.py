@@ -1,0 +1,165 @@
+"""The probe: which matrices the private images would change most, asked once, noisily and paid
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ...compute import ranks
+from ...compute.device import precision as precision_of
+from ...gradients.scores import gradient_squares
+from ...privacy.ledger.entries import Probed
+from ...privacy.mechanisms.votes import STEP, Probe
+from ...privacy.random.keys import RunKey
+from ...privacy.random.noise import noisy_scores
+from ...privacy.random.sampling import poisson
+from ...training import Batch, UnitBatch
+from ...training.dummy import made_up_batch
+from ..interface import Prepared
+from ..prepared import original_base, prepare_again
+from ..public import plain_losses
+from ..workspace import Workspace
+from .adaptation import Ranked
+
+
+def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepared[Ranked]:
+    """Run the plan's probe on the private latents, record its noisy scores in the ledger, and adapt
+    what they choose.
+
+    The units, their draws and the noise have addresses of their own in the attempt's schedule
+    (`privacy.mechanisms.votes.STEP`), so a replay gives the same scores; once recorded they are
+    never computed again. Only the noisy scores outlive this function.
+    """
+    plan, probe = prepared.plan, prepared.plan.probe
+    key, attempt = workspace.key, workspace.attempt
+    units = poisson(key, STEP, attempt, plan.n_units, probe.expected_batch_size / plan.n_units)
+    units = units[ranks.rank() :: ranks.world_size()]
+    recipe, draws = prepared.recipe, probe.noise_draws
+    batch = UnitBatch(
+        workspace.data,
+        units,
+        key,
+        STEP,
+        attempt,
+        draws,
+        recipe.time_bias,
+        recipe.caption_dropout,
+        prepared.base.times,
+    )
+    # As many rows in one pass as a step of training has.
+    micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // draws)
+    total = total_scores(
+        probe, prepared.adaptation.groups, *looking_at(prepared), batch, micro_batch
+    )
+    ranks.sum_over_ranks({"scores": total})
+    scores, selected = release_scores(probe, total, key, attempt)
+    chosen = prepare_again(prepared.method, plan, prepared.options, selected, prepared.start)
+    probed = Probed(
+        attempt=attempt,
+        scores=scores,
+        selected=list(selected),
+        targets=list(chosen.adaptation.targets),
+        trainable=chosen.adaptation.most_trainable,
+    )
+    ranks.on_first_rank(lambda: workspace.note(probed))
+    return chosen
+
+
+def total_scores(
+    probe: Probe,
+    groups: Mapping[str, Sequence[str]],
+    losses,
+    weights: Mapping,
+    model,
+    batch,
+    micro_batch: int,
+) -> torch.Tensor:
+    """The units' bounded scores added up, int64 [groups] in grid units; not yet noisy, so PRIVATE.
+    Integers add exactly.
+    """
+    total, sizes = (
+        torch.zeros(len(probe.groups), dtype=torch.int64),
+        {name: w.numel() for name, w in weights.items()},
+    )
+    for squares in gradient_squares(
+        model, weights, losses, batch, draws=probe.noise_draws, micro_batch=micro_batch
+    ):
+        total += probe.unit_scores(by_group(squares, sizes, groups, probe)).sum(0)
+    return total
+
+
+def release_scores(
+    probe: Probe, total: torch.Tensor, key: RunKey, attempt: int
+) -> tuple[list[float], tuple[str, ...]]:
+    """Noise once on the summed scores (grid units), then everything is post-processing: noisy
+    scores and the best groups.
+    """
+    noisy = noisy_scores(total.numpy(), probe.noise_stddev, key, step=STEP, attempt=attempt)
+    scores = [float(value) * probe.grid for value in noisy]
+    return scores, probe.best(noisy.tolist())
+
+
+def looking_at(
+    prepared: Prepared[Ranked],
+) -> tuple[Callable[[Batch], torch.Tensor], dict[str, torch.Tensor], nn.Module]:
+    """Row losses, candidate weights by name, and the model, of the public base without any adapter
+    in it.
+    """
+    base = original_base(prepared.plan)
+    matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
+    weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
+    words = prepared.options["prompts"]
+    # A class token of one's own starts from public words: the probe reads those in its place.
+    prompts = [
+        text.replace(mark, word or "") if mark else text
+        for text, mark, word in zip(
+            words["prompts"],
+            words["placeholders"] or [""] * len(words["prompts"]),
+            words["initializers"] or [""] * len(words["prompts"]),
+        )
+    ]
+    precision = precision_of(prepared.performance.precision)
+    return plain_losses(base, prompts, precision), weights, base.denoiser
+
+
+def by_group(
+    squares: torch.Tensor,
+    sizes: Mapping[str, int],
+    groups: Mapping[str, Sequence[str]],
+    probe: Probe,
+):
+    """Squares per matrix [B, matrices], in the order of `sizes` -> per group [B, groups], by its
+    size if the probe says so.
+    """
+    place = {name: i for i, name in enumerate(sizes)}
+    columns = []
+    for group in probe.groups:
+        column = squares[:, [place[matrix] for matrix in groups[group]]].sum(1)
+        columns.append(
+            column / sum(sizes[matrix] for matrix in groups[group]) if probe.per_size else column
+        )
+    return torch.stack(columns, 1)
+
+
+def check_scores(prepared: Prepared[Ranked]) -> None:
+    """The scores' engine against one-at-a-time autograd on made-up pictures; RuntimeError where
+    they differ.
+    """
+    exact = replace(prepared, performance=replace(prepared.performance, precision="float32"))
+    losses, weights, model = looking_at(exact)
+    batch, draws = made_up_batch(prepared, 2), prepared.plan.noise_draws
+    (squares,) = gradient_squares(model, weights, losses, batch, draws=draws)
+    for p in weights.values():
+        p.requires_grad_(True)
+    for i in range(2):
+        grads = torch.autograd.grad(losses(batch[i : i + 1]).mean(), list(weights.values()))
+        right = torch.stack([g.double().square().sum() for g in grads])
+        if not (squares[i] - right).abs().max() <= 1e-3 * right.max():
+            raise RuntimeError(
+                "self-check: the probe's squared norms differ from one-at-a-time autograd"
+            )

@@ -1,0 +1,181 @@
+"""What every method does that trains by DP-SGD: all of `Method` but `apply`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SfumatoError
+from ..options import Execution, Privacy, Prompting, Schedule
+from .given import PublicAnswers, PublicImages
+from .interface import Mechanisms, Method, Prepared, Rows, Work
+
+if TYPE_CHECKING:
+    from ..privacy.plan import Plan
+    from .adaptation import Adaptation
+    from .workspace import Workspace
+
+CLIP_NORM = 0.05  # of one unit, unless told otherwise
+FEW_UNITS = 100
+MOST_NOISE = 20  # times the largest possible signal of a step
+
+
+@dataclass(frozen=True)
+class Trained(Method):
+    """Poisson-sampled, clipped and noised steps on what `apply` says trains."""
+
+    @property
+    def public_purposes(self) -> tuple[str, ...]:
+        return ()
+
+    def public_answers(
+        self,
+        base: str,
+        prompting: Prompting,
+        seed: int,
+        public: PublicImages,
+        classes: tuple[str, ...],
+    ) -> PublicAnswers:
+        raise SfumatoError(
+            "--public-data is for --choose public and for --adapter-init public: add one, or leave"
+            " it out"
+        )
+
+    def mechanisms(
+        self,
+        adapted: Adaptation,
+        privacy: Privacy,
+        asked: Schedule,
+        schedule: Schedule,
+        n_units: int,
+    ) -> Mechanisms:
+        clip_norm = CLIP_NORM if privacy.clip_norm is None else privacy.clip_norm
+        shared = privacy.clipping.startswith("per-group")
+        return Mechanisms(schedule, clip_norm, adapted.clip_group_count if shared else None)
+
+    def fit_to_memory(self, prepared: Prepared) -> Prepared:
+        from .dpsgd import fit_to_memory
+
+        return fit_to_memory(prepared)
+
+    def estimate(self, prepared: Prepared) -> Work:
+        from .dpsgd import estimate
+
+        return estimate(prepared)
+
+    def remarks(self, prepared: Prepared) -> list[str]:
+        plan, found = prepared.plan, []
+        ratio = plan.noise_norm_expected() / plan.signal_bound
+        if ratio > MOST_NOISE:
+            found.append(
+                f"the noise is {ratio:.0f} times the largest possible signal per step: expect"
+                " little to be learnt"
+            )
+        if plan.n_units < FEW_UNITS:
+            found.append(
+                f"{plan.n_units} units cannot teach a model anything that each of them may deny:"
+                " bring some hundred, or take --method inversion"
+            )
+        return found
+
+    @classmethod
+    def mechanism_rows(cls, plan: Plan) -> Rows:
+        clip = (
+            f"norm {plan.clip_norm:g}"
+            if plan.gamma is None
+            else f"normalised to 1, gamma {plan.gamma:g}"
+        )
+        if plan.clip_groups is None:
+            clip += ", one per unit over all trainable numbers"
+        else:
+            clip += (
+                f" in total: {plan.clip_groups} groups of {plan.clip().bounds[0]:.4g} each, a clip"
+                " for every unit and group"
+            )
+        reserve = f" and {plan.retry_steps:,} in reserve for a new attempt"
+        histogram = plan.histogram_noise_multiplier
+        return [
+            (
+                "training",
+                f"Poisson-sampled Gaussian, {plan.steps:,} steps"
+                + (reserve if plan.retry_steps else ""),
+            ),
+            ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
+            (
+                "sampling rate q",
+                f"{plan.sampling_rate:.6g} ({plan.expected_batch_size:g} of {plan.n_units:,} units"
+                " a step, on average)",
+            ),
+            ("clip", clip),
+            ("noise draws K", f"{plan.noise_draws} averaged inside the unit"),
+            (
+                "class histogram",
+                "none: class shares are uniform or declared"
+                if histogram is None
+                else f"Gaussian, noise multiplier {histogram:g}",
+            ),
+        ]
+
+    @classmethod
+    def trains(cls, plan: Plan) -> str:
+        """How much trains, in words."""
+        return f"{plan.trainable:,} numbers"
+
+    @classmethod
+    def work_rows(cls, plan: Plan, estimate: Any, forecast: Any, time: str) -> Rows:
+        signal = (
+            estimate.signal_bound / estimate.noise_norm if estimate.noise_norm else float("inf")
+        )
+        rank = f", rank {plan.rank}" if plan.rank else ""
+        return [
+            ("method", f"{plan.method} on base {plan.base}{rank}"),
+            ("trains", cls.trains(plan)),
+            ("time here", time),
+            ("memory here", f"about {estimate.peak_bytes / 2**30:.1f} GB"),
+            ("noise norm a step", f"{estimate.noise_norm:.4g} on the mean gradient"),
+            (
+                "signal norm a step",
+                f"at most {estimate.signal_bound:.4g} (signal-to-noise at most {signal:.2g})",
+            ),
+        ]
+
+    def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+        from .dpsgd import check_gradients
+
+        check_gradients(prepared, on_stage)
+
+    @classmethod
+    def check_execution(cls, execution: Execution) -> None:
+        if execution != Execution():
+            raise SfumatoError(
+                "--shard, --keep-inversions and --controls of adapt go with --method inversion"
+            )
+
+    def untrained(self, prepared: Prepared) -> Adaptation:
+        from .prepared import prepare_again
+
+        return prepare_again(self, prepared.plan, prepared.options, None, prepared.start).adaptation
+
+    def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+        from .dpsgd import checkpoint_bytes
+
+        return checkpoint_bytes(prepared.adaptation)
+
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Adaptation:
+        from .dpsgd import fit
+
+        return fit(prepared, workspace)
+
+    @classmethod
+    def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
+        from ..privacy.ledger.notes import CheckpointMade, Interval
+
+        begun = any(note.interval[1] == plan.steps for note in noted(Interval))
+        return begun and any(note.checkpoint == plan.steps for note in noted(CheckpointMade))
+
+    @classmethod
+    def require_resumable(cls, plan: Plan) -> None:
+        from ..training import require_grid
+
+        require_grid(plan)

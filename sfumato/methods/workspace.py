@@ -1,0 +1,100 @@
+"""What of a run a method may touch: its latents, its keyed draws, a scratch folder and the ledger's
+notes. No path to a private file leads through it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..options import Execution
+from ..privacy.ledger.entries import Entry
+from ..privacy.random.keys import RunKey
+from ..training import LatentData, Progress, State
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Stop(Protocol):
+    """Whether somebody has asked the run to stop at the next boundary."""
+
+    asked: bool
+
+
+@dataclass(frozen=True)
+class Workspace(ABC):
+    """One attempt at a run, as its method sees it.
+
+    data: cached latents, labels and units. order: int64 [n], slots in the source's own order, which
+    no image's content moves. key, attempt: the address of every draw. folder: the run's own, where
+    intermediate files go. execution: what is done now and what stays. checkpoint: (facts, tensors)
+    to go on from. selected: what the plan's probe has chosen, once the ledger knows it. on_stage:
+    takes a line for every stage.
+
+    What writes into the ledger is for the first rank alone, and durable on return; a method that
+    cannot note a step does not run it.
+    """
+
+    data: LatentData
+    order: np.ndarray
+    key: RunKey
+    attempt: int
+    folder: Path
+    execution: Execution
+    checkpoint: tuple[Mapping[str, Any], dict[str, torch.Tensor]] | None
+    selected: Sequence[str] | None
+    on_stage: Callable[[str], None]
+
+    @abstractmethod
+    def note(self, entry: Entry) -> None:
+        """One more row of the run in the ledger.
+
+        Args:
+            entry: What it says; it is known to all who may read the ledger.
+        """
+
+    @abstractmethod
+    def note_weights(self, what: str, place: Path) -> None:
+        """Note the contents of files of weights, so that they never pass for a public base.
+
+        Args:
+            what: "control", say.
+            place: Their folder.
+        """
+
+    @abstractmethod
+    def look(self, what: Sequence[str]) -> None:
+        """Note that somebody will see exact figures of the run's own images.
+
+        Args:
+            what: Kinds of figures.
+        """
+
+    @abstractmethod
+    def begin(self, step: int) -> int:
+        """Note that the steps from `step` on are begun, before they are; returns where the interval
+        ends. A later attempt is billed up to there.
+        """
+
+    @abstractmethod
+    def keep(self, state: State) -> None:
+        """Write a checkpoint; the ledger knows its hash before the file has its name."""
+
+    @abstractmethod
+    def stoppable(self) -> AbstractContextManager[Stop]:
+        """Within it signals ask the method to stop at its next boundary."""
+
+    @abstractmethod
+    def log(self, now: Progress) -> None:
+        """One row of the run's metrics."""
+
+    @abstractmethod
+    def progress(self, now: Progress) -> None:
+        """Tell the caller where training stands."""

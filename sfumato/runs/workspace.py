@@ -1,0 +1,72 @@
+"""A run as its method may touch it: what the workspace of `methods/` asks for, from folder, ledger
+and lock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..methods.workspace import Workspace
+from ..privacy.ledger.entries import Entry
+from ..privacy.ledger.notes import CheckpointMade
+from ..privacy.plan import Plan
+from ..training import Progress, State, write_checkpoint
+from .attempts import begin_interval, note_state, note_weights
+from .folder import Run
+from .lock import StopFlag
+from .looks import record_look
+
+
+@dataclass(frozen=True)
+class RunWorkspace(Workspace):
+    """One attempt at `run`. tell: takes where training stands after every step, and the plan."""
+
+    run: Run
+    tell: Callable[[Progress, Plan], None]
+
+    def note(self, entry: Entry) -> None:
+        self.run.record(entry)
+
+    def note_weights(self, what: str, place: Path) -> None:
+        self.run.record(note_weights(self.run, what, place))
+
+    def look(self, what: Sequence[str]) -> None:
+        record_look(self.run, what)
+
+    def begin(self, step: int) -> int:
+        return begin_interval(self.run, self.attempt, step)
+
+    def keep(self, state: State) -> None:
+        def announce(facts: dict) -> None:
+            # The ledger knows a checkpoint's hash first: what lies on disk later is this file or
+            # none.
+            made = note_state(self.run, state.tensors())
+            known = CheckpointMade(
+                made=made.made,
+                blocks=made.blocks,
+                checkpoint=facts["step"],
+                attempt=self.attempt,
+                sha256=facts["sha256"],
+            )
+            self.run.record(known)
+
+        place, plan = self.folder / "checkpoints", self.run.plan
+        write_checkpoint(place, state, self.attempt, self.key.id, plan.digest, announce)
+
+    def stoppable(self) -> StopFlag:
+        return StopFlag()
+
+    def log(self, now: Progress) -> None:
+        row = {
+            "step": now.step,
+            "epsilon": self.run.plan.epsilon_after(now.step),
+            "learning_rate": now.learning_rate,
+        }
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as table:
+            table.write(json.dumps(row) + "\n")
+
+    def progress(self, now: Progress) -> None:
+        self.tell(now, self.run.plan)
