@@ -199,9 +199,13 @@ def test_exact_controls_put_into_a_release_by_hand_are_refused(place, tmp_path):
     with pytest.raises(SfumatoError, match=DRAFT):
         verbs.release(exact)
     with pytest.raises(SfumatoError, match="PRIVATE is not on the list"):
-        facts = json.loads((place / "token-draft" / DRAFT).read_text())["certificate"]
         plan = json.loads((place / "run" / "plan.json").read_text())
-        said = CertificateFacts(plan, LedgerFacts(**facts["ledger"]), "0" * 16, "0")
+        said = CertificateFacts(
+            plan=plan,
+            ledger=LedgerFacts(head="0" * 64, entries=1, attempts=1, replays=0),
+            run_key_id="0" * 16,
+            code_version="0",
+        )
         write_release(exact, tmp_path / "out", said, artefacts="model")
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
