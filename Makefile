@@ -32,7 +32,7 @@ audit: setup
 
 # The same from new seeds and with 100 more neighbours for each model, for the night.
 audit-fresh: setup
-	.venv/bin/python -m sfumato.audit --fresh --more 100
+	.venv/bin/python -m sfumato.auditing --fresh --more 100
 
 # 10,000 spoilt files of every format that is read: none may crash, hang over 10 s or take over 2 GB. The last line is JSON.
 fuzz: setup

@@ -39,8 +39,8 @@ from measure import machine, prepare_process
 from rows import append
 from scipy import stats
 
-from sfumato.audit.subject import Subject, key_of, latents, made_up, zeroed
-from sfumato.audit.watch import watch
+from sfumato.auditing.subject import Subject, key_of, latents, made_up, zeroed
+from sfumato.auditing.watch import watch
 from sfumato.gradients import Engine
 from sfumato.privacy.random.keys import RunKey, Stream
 from sfumato.privacy.random.noise import variance_of

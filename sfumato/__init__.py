@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .errors import CheckFailed, Interrupted, SfumatoError
 
 if TYPE_CHECKING:
+    from .auditing.verb import audit
     from .methods import Attention, Embedding, Full, Inversion, Loda, Lora, Saliency
     from .options import (
         Execution,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # Name -> its module. Verbs load torch and diffusers; a plain `import sfumato` stays instant.
 _HOMES = {
     "adapt": "verbs.adapt",
+    "audit": "auditing.verb",
     "evaluate": "verbs.evaluate",
     "export": "verbs.synthesize",
     "inspect": "verbs.inspect",
@@ -93,6 +95,7 @@ __all__ = [
     "Selecting",
     "SfumatoError",
     "adapt",
+    "audit",
     "evaluate",
     "export",
     "inspect",

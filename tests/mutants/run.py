@@ -208,7 +208,7 @@ def audit(checks: list[str]) -> dict:
     """Checks of the audit ("audit M1"), in the words of `Watch`: a finding that did not pass is an
     assertion, a crash is none.
     """
-    from sfumato.audit import Settings, run_checks
+    from sfumato.auditing import Settings, run_checks
 
     outcomes, failure = {}, None
     for check in checks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sfumato.audit import sampling
+from sfumato.auditing import sampling
 from sfumato.gradients import Engine
 from sfumato.privacy.clipping import Clip
 from sfumato.privacy.mechanisms.votes import Probe

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.audit import conduct, doors, replay, taint
-from sfumato.audit.methods import KINDS, on_tiny
+from sfumato.auditing import conduct, doors, replay, taint
+from sfumato.auditing.methods import KINDS, on_tiny
 from sfumato.methods import METHODS
 from sfumato.planning import inputs, reading
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sfumato.audit import CHECKS, Finding, Settings, __main__, checks, report, run_checks
+from sfumato.auditing import CHECKS, Finding, Settings, __main__, checks, report, run_checks
 
 
 def finding(check="M1", passed=True, numbers=3, detail="", alpha=0.0):

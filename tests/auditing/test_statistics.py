@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sfumato.audit import statistics
-from sfumato.audit.canaries import lower_bound, refutation, score, separation, simulated
+from sfumato.auditing import statistics
+from sfumato.auditing.canaries import lower_bound, refutation, score, separation, simulated
 
 RNG = np.random.default_rng(0)
 

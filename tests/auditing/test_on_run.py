@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from sfumato import verbs
-from sfumato.audit import Settings, on_run
+from sfumato.auditing import Settings, on_run
 from sfumato.cli import main
 from sfumato.errors import AuditFailed, SfumatoError
 from sfumato.methods import Saliency
@@ -112,7 +112,7 @@ def test_an_altered_record_is_noticed(bare):
 
 
 def test_a_failure_is_recorded_and_ends_with_15(bare, monkeypatch, capsys):
-    from sfumato.audit import sampling
+    from sfumato.auditing import sampling
 
     monkeypatch.setattr(sampling, "poisson", lambda k, t, a, n, q: range(0, n, 3))
     assert main(["audit", str(bare.folder), "--ledger", str(bare.ledger_path), "--only", "B"]) == 15

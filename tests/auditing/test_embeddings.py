@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sfumato import verbs
-from sfumato.audit import embeddings, on_run, oneshot
+from sfumato.auditing import embeddings, on_run, oneshot
 from sfumato.methods import Inversion
 from sfumato.methods.inversion import batch
 from sfumato.privacy.mechanisms.mean import GRID, Aggregation
@@ -77,7 +77,7 @@ def test_an_image_that_moves_another_is_seen(run, monkeypatch):
 
 
 def test_the_tiny_base_of_every_audit_passes(tiny_base):
-    from sfumato.audit.methods import PROMPTS, load_base
+    from sfumato.auditing.methods import PROMPTS, load_base
 
     isolated, bounded = embeddings.on_tiny(load_base(tiny_base), PROMPTS, 0)
     assert isolated.passed and bounded.passed, (isolated, bounded)

@@ -1,6 +1,4 @@
-"""`python -m sfumato.audit`: the checks of the installed package on made-up models, all or some by
-name.
-"""
+"""`python -m sfumato.auditing`: the checks of the package on dummy models, all or some by name."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ QUIET = {
 
 def main(argv: list[str] | None = None) -> int:
     """Print one row for each finding; the exit code is 0 if all passed and 15 if one failed."""
-    parser = argparse.ArgumentParser(prog="python -m sfumato.audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sfumato.auditing", description=__doc__)
     parser.add_argument(
         "--only", nargs="+", metavar="CHECK", help="names of checks (default: all; see --list)"
     )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.audit import canaries, conduct, large, noise, oneshot, replay, run_checks, sampling
-from sfumato.audit.subject import key_of, made_up
+from sfumato.auditing import canaries, conduct, large, noise, oneshot, replay, run_checks, sampling
+from sfumato.auditing.subject import key_of, made_up
 
 from . import helpers as bugs
 
@@ -174,7 +174,7 @@ def test_groups_clipped_to_the_whole_bound_each_are_found(monkeypatch):
 
 
 def test_losses_that_know_their_batch_are_found(monkeypatch):
-    from sfumato.audit import subject
+    from sfumato.auditing import subject
 
     real = subject.denoising_losses
 
