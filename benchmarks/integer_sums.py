@@ -5,7 +5,7 @@ checkout's in floats.
     python benchmarks/integer_sums.py --old /somewhere/old          # some minutes on one core
     python benchmarks/integer_sums.py --old /somewhere/old --methods attention --draws 4 --rounds 15
 
-Both engines take turns on the same model and the same made-up records in one process, so that a
+Both engines take turns on the same model and the same dummy records in one process, so that a
 busy machine slows both. One JSON line per base, method and K: medians of processor seconds of the
 clipped sum of `units` records (forward and backward pass included) and of the noise, old and new;
 the ratio of a step of the plan's expected batch size, which is `batch` / `units` sums and one
@@ -40,7 +40,7 @@ def main() -> None:
         "--draws", type=lambda text: [int(k) for k in text.split(",")], default=[4, 1]
     )
     parser.add_argument(
-        "--rows", type=int, default=256, help="records x draws of a sum, which is one micro-batch"
+        "--rows", type=int, default=256, help="records x draws of a sum, which is one microbatch"
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
@@ -80,7 +80,7 @@ def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -
     from sfumato.planning.task import task_of
     from sfumato.privacy.random.keys import RunKey
     from sfumato.privacy.random.noise import add_integer_noise
-    from sfumato.training.dummy import made_up_batch
+    from sfumato.training.dummy import dummy_batch
     from sfumato.verbs.demo import demo_prompts
 
     records = PublicFacts(n_units=60_000, classes=tuple("0123456789"))
@@ -88,7 +88,7 @@ def measure(old, base: str, method: str, draws: int, args: argparse.Namespace) -
         records, task_of(epsilon=10, delta=1e-5, base=base, method=method, noise_draws=draws,
         performance=Performance(precision=args.precision), **demo_prompts(base))[2])  # fmt: skip
     plan, adaptation, units = prepared.plan, prepared.adaptation, args.rows // draws
-    batch, key = made_up_batch(prepared, units), RunKey(bytes(32))
+    batch, key = dummy_batch(prepared, units), RunKey(bytes(32))
     given = {"draws": draws, "clip": plan.clip().factors, "micro_batch": units}
     seconds = {name: [] for name in ("old sum", "new sum", "old noise", "new noise")}
     ways = {}

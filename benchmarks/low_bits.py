@@ -219,7 +219,7 @@ def measure(sigma: float, trials: int, family: str = "linear", seed: int = 0) ->
         "noise_multiplier": sigma,
         "clip_norm": CLIP,
     }
-    subject = made_up(family, **plan).with_performance(micro_batch=UNITS)
+    subject = dummy_subject(family, **plan).with_performance(micro_batch=UNITS)
     plan, key = subject.plan, NoiseOf(bytes(range(32)))
     both = latents(subject, UNITS, seed)
     data = zeroed(both, [UNITS - 1]), both

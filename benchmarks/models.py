@@ -1,5 +1,5 @@
 """What is measured: denoisers with random weights and fixed seeds, their trainable sets, and a
-batch of made-up records.
+batch of dummy records.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def assemble(
     for tensor in tensors.values():
         tensor.requires_grad_(True)
     text = getattr(model.config, "cross_attention_dim", None)
-    batch = made_up(records, draws, model.config.sample_size, text, device)
+    batch = dummy_records(records, draws, model.config.sample_size, text, device)
     return Case(
         name,
         model,
@@ -199,7 +199,7 @@ def wake(tensors: dict[str, nn.Parameter]) -> None:
             nn.init.normal_(tensor, std=0.05)
 
 
-def made_up(records: int, draws: int, size: int, text: int | None, device: str) -> Batch:
+def dummy_records(records: int, draws: int, size: int, text: int | None, device: str) -> Batch:
     """Random latents, times and conditions; the draws of a record share its condition."""
     g = torch.Generator().manual_seed(1)
     shape = (records, draws, 4, size, size)
@@ -236,7 +236,7 @@ def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     from sfumato.bases import load_base
     from sfumato.methods import METHODS, Given
     from sfumato.methods.prompts import choose_prompts
-    from sfumato.training.dummy import made_up_batch
+    from sfumato.training.dummy import dummy_batch
     from sfumato.verbs.demo import demo_prompts
 
     method = "lora" if trainable.startswith("lora") else {"whole": "full"}.get(trainable, trainable)
@@ -248,7 +248,7 @@ def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     adaptation.model.train()
     wake(adaptation.trainable)
     facts = SimpleNamespace(base=base, plan=SimpleNamespace(noise_draws=draws, classes=classes))
-    batch = made_up_batch(facts, records)
+    batch = dummy_batch(facts, records)
     exact = adaptation.exact_losses
     return Case(
         "base", adaptation.model, adaptation.trainable, adaptation.row_losses, exact, batch, draws

@@ -2,7 +2,7 @@
 [--base glyphs]`.
 
 Prints one JSON line per method and number of draws: the relative difference of the clipped sums
-(largest over tensors, and of the whole vector) and of the norms, in single precision on made-up
+(largest over tensors, and of the whole vector) and of the norms, in single precision on dummy
 latents, with a clip norm at the median so that clipping acts; and whether an empty batch gives
 exactly zero.
 """
@@ -19,7 +19,7 @@ from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
 from sfumato.privacy.clipping import flat
-from sfumato.training.dummy import made_up_batch
+from sfumato.training.dummy import dummy_batch
 from sfumato.verbs.demo import demo_prompts
 
 
@@ -49,7 +49,7 @@ def main() -> None:
                 for name, tensor in adaptation.trainable.items():
                     if "lora_B" in name:
                         torch.nn.init.normal_(tensor, std=0.05)
-            batch = made_up_batch(prepared, args.units)
+            batch = dummy_batch(prepared, args.units)
             with ReferenceEngine(adaptation.model, adaptation.trainable) as engine:
                 _, norms = engine.clipped_sum(
                     adaptation.exact_losses, batch, draws=draws, clip=torch.ones_like

@@ -47,7 +47,7 @@ def sfumato(case: Case, clip_norm: float) -> Run:
 
 
 def reference(case: Case, clip_norm: float) -> Run:
-    """One record at a time through plain autograd ("micro-batch 1")."""
+    """One record at a time through plain autograd ("microbatch 1")."""
     from sfumato.gradients import ReferenceEngine
 
     return _engine(ReferenceEngine(case.model, case.trainable), case, clip_norm)

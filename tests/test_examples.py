@@ -16,7 +16,7 @@ from sfumato.errors import ModelError, SfumatoError
 from sfumato.gradients import self_check
 from sfumato.methods import METHODS, Given, Prompts, Trained
 from sfumato.runs.folder import Run
-from sfumato.training.dummy import made_up_batch
+from sfumato.training.dummy import dummy_batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -110,7 +110,7 @@ def test_the_loss_of_every_record_is_clipped_alone(family, pixels):
         plan = type("Plan", (), {"noise_draws": 2, "classes": ("picture",)})
         base = made.base
 
-    batch = made_up_batch(Prepared, 3)
+    batch = dummy_batch(Prepared, 3)
     assert self_check(made.model, made.trainable, made.exact_losses, batch, 2) == []
 
 

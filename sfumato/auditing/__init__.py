@@ -1,5 +1,5 @@
 """The audit: replay on neighbours, statistics of noise and draws, canaries; on the code that runs,
-with made-up data.
+with dummy data.
 """
 
 from __future__ import annotations

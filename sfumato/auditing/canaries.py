@@ -18,7 +18,7 @@ from ..options import Performance
 from ..training import Batch, LatentData, build_latents
 from .finding import Finding, Notes
 from .models import ALPHAS
-from .subject import Subject, changed, clipped, key_of, made_up_plan
+from .subject import Subject, changed, clipped, dummy_plan, key_of
 from .watch import watch
 
 CANARIES = 4000
@@ -83,7 +83,7 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
         exact_losses=losses,
     )
     names = tuple(f"canary {i}" for i in range(count))
-    plan = made_up_plan(
+    plan = dummy_plan(
         n_units=count,
         expected_batch_size=RATE * count,
         steps=STEPS,

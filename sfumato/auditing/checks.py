@@ -1,4 +1,4 @@
-"""The list of checks on made-up models, by name, and how they are run one after the other."""
+"""The list of checks on dummy models, by name, and how they are run one after the other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from . import (
 )
 from .finding import Finding
 from .models import FAMILIES
-from .subject import key_of, made_up
+from .subject import dummy_subject, key_of
 
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
 # Every family and every clipping at least once: for a first answer within seconds.
@@ -42,7 +42,7 @@ FEW = (
 
 @dataclass(frozen=True)
 class Settings:
-    """seed: of all made-up data and keys. alpha: how often correct code fails a check. quick: fewer
+    """seed: of all dummy data and keys. alpha: how often correct code fails a check. quick: fewer
     models. more: further random neighbours for each model of M1.
     """
 
@@ -64,7 +64,7 @@ def m1(now: Settings) -> Iterator[Finding]:
     paired replay on neighbours.
     """
     for family, kind in _models(now):
-        yield replay.sensitivity(made_up(family, kind), now.seed, more=now.more)
+        yield replay.sensitivity(dummy_subject(family, kind), now.seed, more=now.more)
     for mechanism in (*oneshot.mechanisms(), *embeddings.mechanisms()):
         yield oneshot.neighbours(mechanism, now.seed)
 
@@ -75,7 +75,7 @@ def m2(now: Settings) -> Iterator[Finding]:
     for family, kind in (
         FEW if now.quick else [(f, k) for k in ("flat", "per-group") for f in FAMILIES]
     ):
-        yield parity.norms(made_up(family, kind), now.seed)
+        yield parity.norms(dummy_subject(family, kind), now.seed)
 
 
 def m3(now: Settings) -> Iterator[Finding]:
@@ -85,19 +85,19 @@ def m3(now: Settings) -> Iterator[Finding]:
         if now.quick
         else [(f, "flat") for f in FAMILIES] + [("linear", k) for k in CLIPPINGS[1:]]
     ):
-        yield conduct.changed_set(made_up(family, kind), now.seed)
+        yield conduct.changed_set(dummy_subject(family, kind), now.seed)
 
 
 def m4(now: Settings) -> Iterator[Finding]:
     """Empty, single and broken batches are noised once, counted and leave no other trace."""
     for kind in CLIPPINGS[:2] if now.quick else CLIPPINGS:
-        yield conduct.course(made_up("linear", kind), now.seed, now.alpha)
+        yield conduct.course(dummy_subject("linear", kind), now.seed, now.alpha)
 
 
 def m6(now: Settings) -> Iterator[Finding]:
-    """Micro-batches change time and memory only."""
+    """Microbatches change time and memory only."""
     for family, kind in _models(now):
-        yield replay.micro_batches(made_up(family, kind), now.seed)
+        yield replay.micro_batches(dummy_subject(family, kind), now.seed)
 
 
 def m8(now: Settings) -> Iterator[Finding]:
@@ -109,21 +109,21 @@ def m8(now: Settings) -> Iterator[Finding]:
         ("convolution", "flat", large.GONE),
     ):
         for way in parity.STRATEGIES[1:] if now.quick else parity.STRATEGIES:
-            yield large.integer_sums(made_up(family, kind), now.seed, way, gone)
+            yield large.integer_sums(dummy_subject(family, kind), now.seed, way, gone)
 
 
 def a(now: Settings) -> Iterator[Finding]:
     """Noise has the declared size and shape in every tensor."""
     for kind in CLIPPINGS:
-        yield noise.size_and_shape(made_up("wide", kind), now.seed, now.alpha)
+        yield noise.size_and_shape(dummy_subject("wide", kind), now.seed, now.alpha)
 
 
 def a2(now: Settings) -> Iterator[Finding]:
     """Noise and draws come from the run key alone, and are independent over steps, tensors,
     attempts and keys.
     """
-    yield noise.independence(made_up("wide"), now.seed, now.alpha)
-    yield noise.independence(made_up("attention", "per-group"), now.seed, now.alpha)
+    yield noise.independence(dummy_subject("wide"), now.seed, now.alpha)
+    yield noise.independence(dummy_subject("attention", "per-group"), now.seed, now.alpha)
     yield sampling.keyed(now.seed)
 
 
@@ -161,7 +161,7 @@ def e(now: Settings) -> Iterator[Finding]:
 
 
 def m_methods(now: Settings) -> Iterator[Finding]:
-    """M1, M3 and M6 of every real method, on a made-up pipeline (needs diffusers)."""
+    """M1, M3 and M6 of every real method, on a dummy pipeline (needs diffusers)."""
     yield from methods.every_method(now.seed, now.quick)
 
 

@@ -1,5 +1,5 @@
 """M7: what a ledger has charged, or a run has made, comes in by no public door; what was public is
-never charged. On a made-up pipeline.
+never charged. On a dummy pipeline.
 """
 
 from __future__ import annotations

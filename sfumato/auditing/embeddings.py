@@ -1,5 +1,5 @@
-"""M1 and H for the sum of embeddings: the bound and the noise on made-up vectors, and a run's own
-inverter on made-up latents.
+"""M1 and H for the sum of embeddings: the bound and the noise on dummy vectors, and a run's own
+inverter on dummy latents.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def mechanisms() -> list[OneShot]:
 
 
 def aggregation(rule: str, clip_norm: float = 0.37, sigma: float = 2.0) -> OneShot:
-    """The bounded sum of made-up embeddings: units of several images in several classes, some huge,
+    """The bounded sum of dummy embeddings: units of several images in several classes, some huge,
     infinite or no number.
     """
     rng = np.random.default_rng(3)

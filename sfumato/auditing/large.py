@@ -16,7 +16,7 @@ from .subject import Subject, key_of, latents
 
 UNITS, MICRO, CLIP = 65_536, 4_096, 1e-3
 OTHERS = 64  # every so many are not the same unit again
-GONE = (1, 131 * OTHERS)  # one of the many, and one of huge gradient in another micro-batch
+GONE = (1, 131 * OTHERS)  # one of the many, and one of huge gradient in another microbatch
 
 
 def integer_sums(
@@ -27,7 +27,7 @@ def integer_sums(
 
     All sums are computed whole by the engine, `way` naming how, as the loop asks for them;
     distances are taken in whole numbers. And a unit moves the sum over all by exactly what it moves
-    that of its own micro-batch alone by: nothing is lost beside a large total. Most units are
+    that of its own microbatch alone by: nothing is lost beside a large total. Most units are
     duplicates of one, so that the sum grows with their number; every 64th is another, of a gradient
     that is usual, tiny, huge or no number.
     """
@@ -72,7 +72,7 @@ def integer_sums(
             )
             notes.expect(
                 moved == difference(total(own), total(own, unit - first)),
-                f"{here} adds what other micro-batches decide",
+                f"{here} adds what other microbatches decide",
             )
             notes.expect(share > 0.9, f"{here} adds {share:.3g} of its bound only")
     return notes.finding(

@@ -1,4 +1,4 @@
-"""METHODS: sensitivity, changed set and micro-batches of every method of the package, on a made-up
+"""METHODS: sensitivity, changed set and microbatches of every method of the package, on a dummy
 pipeline of a few thousand numbers.
 """
 
@@ -17,7 +17,7 @@ from ..methods import METHODS, Given, Prompts
 from ..methods.adaptation import Adaptation
 from . import conduct, embeddings, replay
 from .finding import Finding
-from .subject import Subject, changed, clipped, made_up_plan
+from .subject import Subject, changed, clipped, dummy_plan
 
 # Class tokens of one's own train beside the method's tensors, under the same clip.
 PROMPTS = Prompts(
@@ -58,7 +58,7 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
         given = Given(PROMPTS, torch.float32)
         made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)
     wake(made)
-    plan = made_up_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
+    plan = dummy_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
     shape = opened.latent_shape
     fields = {"trainable": made.most_trainable, **clipped(plan, kind, len(made.clip_groups))}
     return Subject(f"{method} on a tiny base, {kind}", changed(plan, **fields), made, shape)

@@ -86,7 +86,7 @@ def distinct_integers(count: int, sd: float) -> float:
 
 
 def _loud(subject: Subject, units: int) -> Subject:
-    """Everyone drawn, in several micro-batches, with noise of the size that runs have."""
+    """Everyone drawn, in several microbatches, with noise of the size that runs have."""
     sigma = subject.plan.noise_multiplier if subject.plan.noise_multiplier > 0.1 else SIGMA
     plan = {
         "n_units": units,

@@ -1,4 +1,4 @@
-"""The audit of one run: its plan, its model, its sampler and its queries, on made-up latents.
+"""The audit of one run: its plan, its model, its sampler and its queries, on dummy latents.
 Nothing private is opened.
 """
 
@@ -32,7 +32,7 @@ from . import (
 )
 from .checks import CHECKS, Check, Settings, run_checks
 from .finding import Finding
-from .subject import Subject, changed, key_of, made_up
+from .subject import Subject, changed, dummy_subject, key_of
 
 SKIPPED = (
     (
@@ -55,7 +55,7 @@ def audit_run(
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> dict:
-    """Check the run's mechanisms on made-up data; write `audit.json` into its folder and its hash
+    """Check the run's mechanisms on dummy data; write `audit.json` into its folder and its hash
     into the ledger.
 
     Opens the plan, the options, the public base and the ledger: neither images, latents,
@@ -124,7 +124,9 @@ def of_steps(run: Run) -> dict[str, Check]:
         )
         yield first
         if not report.enough(first):
-            wide = made_up("wide", plan.clipping).with_plan(noise_multiplier=plan.noise_multiplier)
+            wide = dummy_subject("wide", plan.clipping).with_plan(
+                noise_multiplier=plan.noise_multiplier
+            )
             yield noise.size_and_shape(wide, now.seed, now.alpha)
 
     def b(now: Settings) -> Iterator[Finding]:

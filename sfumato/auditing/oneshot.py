@@ -23,9 +23,9 @@ from ..training import UnitBatch
 from .finding import Finding, Notes
 from .noise import integer_tests, shape_tests
 from .statistics import noise_seen
-from .subject import Subject, key_of, latents, made_up, made_up_plan, zeroed
+from .subject import Subject, dummy_plan, dummy_subject, key_of, latents, zeroed
 
-MATRICES = 5  # that the made-up probe ranks
+MATRICES = 5  # that the dummy probe ranks
 NUMBERS = 40_000  # so that noise 3 % off shows
 
 
@@ -92,7 +92,7 @@ def noise(mechanism: OneShot, seed: int, alpha: float) -> Finding:
 
 
 def mechanisms() -> list[OneShot]:
-    """Every one-shot query that the package has, on made-up data, with sensitivities other
+    """Every one-shot query that the package has, on dummy data, with sensitivities other
     than 1.
     """
     return [
@@ -115,7 +115,7 @@ def histogram(most: int, sigma: float) -> OneShot:
 
     def release(data, key: RunKey) -> np.ndarray:
         labels, classes = data
-        plan = made_up_plan(max_per_unit=most, classes=classes, prompts=classes)
+        plan = dummy_plan(max_per_unit=most, classes=classes, prompts=classes)
         return noisy_class_counts(labels, replace_histogram(plan, sigma), key)
 
     units = [0, 0, 0, 0, 0, 1, 2, 2, 3] if most > 1 else list(range(9))
@@ -146,17 +146,17 @@ def replace_histogram(plan, sigma: float):
 def probe(
     score: str, *, votes: int | None = None, clip_norm: float | None = None, sigma: float = 2.0
 ) -> OneShot:
-    """The ranking of a made-up denoiser's matrices. Adversarial units: latents of every scale, Inf
+    """The ranking of a dummy denoiser's matrices. Adversarial units: latents of every scale, Inf
     and NaN, several draws.
     """
-    subject = made_up("attention", n_units=6, expected_batch_size=6.0)
+    subject = dummy_subject("attention", n_units=6, expected_batch_size=6.0)
     matrices = {
         name: module.weight
         for name, module in subject.adaptation.base.denoiser.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "time"
     }
     if len(matrices) != MATRICES:
-        raise RuntimeError("the made-up probe has other matrices than it should")
+        raise RuntimeError("the dummy probe has other matrices than it should")
     sensitivity = float(votes) ** 0.5 if score == "votes" else (clip_norm or 1.0) ** 2
 
     def asked(groups: tuple[str, ...]) -> Probe:

@@ -1,5 +1,5 @@
 """U, before the loop and between runs: what one unit decides of the class list, and what several
-runs mean by a unit. On made-up data.
+runs mean by a unit. On dummy data.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _copied(data: LatentData, to: int, source: int) -> LatentData:
 
 
 def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
-    """M6: micro-batches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the
+    """M6: microbatches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the
     same numbers; and a step gives it the same whether others came before it or not (at learning
     rate 0): nothing is left over.
     """
@@ -181,7 +181,7 @@ def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
             apart = float((value - whole).norm()) / size_of
             notes.expect(
                 apart <= 2e-5 + units * _grid(now, whole) / size_of,
-                f"micro-batches of {size['micro_batch']} change the sum by {apart:.2g}, K={draws}",
+                f"microbatches of {size['micro_batch']} change the sum by {apart:.2g}, K={draws}",
             )
     now = subject.with_plan(n_units=units, expected_batch_size=units / 2)
     now, data = (

@@ -18,7 +18,7 @@ from ..training import Batch, LatentData
 from .finding import Finding, Notes
 from .models import ALPHAS
 from .statistics import chi_square_p, normal_p, rate_seen
-from .subject import Subject, key_of, made_up_plan
+from .subject import Subject, dummy_plan, key_of
 from .watch import watch
 
 LAGS = (1, 2, 3, 5, 10, 20)
@@ -64,7 +64,7 @@ def drawn_by_loop(
         row_losses=losses,
         exact_losses=losses,
     )
-    plan = made_up_plan(n_units=units, expected_batch_size=rate * units, steps=steps)
+    plan = dummy_plan(n_units=units, expected_batch_size=rate * units, steps=steps)
     subject = Subject(
         "counting", plan, adaptation, (1, 1, 2), performance=Performance(micro_batch=64)
     )

@@ -1,4 +1,4 @@
-"""What is audited: a plan without a price, a model with its losses, and made-up latents. Nothing
+"""What is audited: a plan without a price, a model with its losses, and dummy latents. Nothing
 here is private.
 """
 
@@ -88,14 +88,14 @@ def clipped(plan: Plan, kind: str, groups: int) -> dict:
     return fields | ({"clip_groups": groups if per_group else None})
 
 
-def made_up_plan(**changes) -> Plan:
+def dummy_plan(**changes) -> Plan:
     """Nine units, half of them in a step on average; the divisor is no whole number, so that
     rounding it would show.
     """
     units, batch = changes.pop("n_units", 9), changes.pop("expected_batch_size", 4.5)
     sigma, steps = changes.pop("noise_multiplier", 0.01), changes.pop("steps", 1000)
     fields = {
-        "method": "made-up",
+        "method": "dummy",
         "unit": "record",
         "relation": "zero-out",
         "n_units": units,
@@ -116,7 +116,7 @@ def made_up_plan(**changes) -> Plan:
         "retry_steps": 0,
         "events": (PoissonGaussian(batch / units, sigma, steps),),
         "epsilon": 0.0,
-        "base": "made-up",
+        "base": "dummy",
         "base_digest": "",
         "trainable": 1,
         "learning_rate": 1e-3,
@@ -130,7 +130,7 @@ def made_up_plan(**changes) -> Plan:
     return replace(plan, rounding=Rounding.of(plan.clip().sensitivity, plan.trainable))
 
 
-def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **plan) -> Subject:
+def dummy_subject(family: str = "linear", clipping: str = "flat", seed: int = 0, **plan) -> Subject:
     """A denoiser of `family` and a trainable table of class tokens, with the package's own
     objective.
     """
@@ -160,7 +160,7 @@ def made_up(family: str = "linear", clipping: str = "flat", seed: int = 0, **pla
         exact_losses=losses,
     )
     groups = len(adaptation.clip_groups)
-    made = made_up_plan(**plan)
+    made = dummy_plan(**plan)
     numbers = sum(p.numel() for p in trainable.values())
     made = changed(made, trainable=numbers, **clipped(made, clipping, groups))
     return Subject(f"{clipping}, {family}", made, adaptation, models.SHAPE)
@@ -193,5 +193,5 @@ def zeroed(data: LatentData, units) -> LatentData:
 
 
 def key_of(seed: int, name: str) -> RunKey:
-    """A run key for made-up data, from a public seed: it protects nobody."""
+    """A run key for dummy data, from a public seed: it protects nobody."""
     return RunKey(hashlib.sha256(f"audit {seed} {name}".encode()).digest())

@@ -1,5 +1,5 @@
 """M5: nothing that is published, constant or counted depends on one record. Whole runs on
-neighbours, on a made-up pipeline.
+neighbours, on a dummy pipeline.
 """
 
 from __future__ import annotations

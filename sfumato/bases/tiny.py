@@ -1,4 +1,4 @@
-"""A made-up pipeline of a few thousand random numbers, and pictures to go with it: for audits and
+"""A dummy pipeline of a few thousand random numbers, and pictures to go with it: for audits and
 tests.
 """
 

@@ -1,4 +1,4 @@
-"""What a run will take on this machine: measured on made-up pictures before anything is charged."""
+"""What a run will take on this machine: measured on dummy images before anything is charged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..methods import Prepared
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take on this machine: measured on made-up pictures, then multiplied. Bytes,
+    """What a run will take on this machine: measured on dummy images, then multiplied. Bytes,
     seconds.
 
     `noise_norm` is the expected norm of the noise on the mean gradient, or on the mean that is

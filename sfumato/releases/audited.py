@@ -13,7 +13,7 @@ def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -
     """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all
     code that trained or releases, and how many audits of the run ever failed.
 
-    Findings are about made-up data, so all of them may be published.
+    Findings are about dummy data, so all of them may be published.
     """
     if record is None:
         return {"run": False, "statement": f"None was run on this release. {NO_PROOF}"}

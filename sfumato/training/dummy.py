@@ -7,7 +7,7 @@ import torch
 from .objective import Batch
 
 
-def made_up_batch(prepared, units: int, seed: int = 0) -> Batch:
+def dummy_batch(prepared, units: int, seed: int = 0) -> Batch:
     """A batch of random latents in the shapes of the plan: for self-checks and timing, never
     private.
     """

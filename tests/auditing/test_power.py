@@ -18,31 +18,31 @@ ALPHA = 1e-6
 
 
 def m1(family="linear", kind="flat"):
-    return replay.sensitivity(made_up(family, kind), 0, units=5, brief=True)
+    return replay.sensitivity(dummy_subject(family, kind), 0, units=5, brief=True)
 
 
 def m3():
-    return conduct.changed_set(made_up("linear"), 0)
+    return conduct.changed_set(dummy_subject("linear"), 0)
 
 
 def m4():
-    return conduct.course(made_up("linear"), 0, ALPHA)
+    return conduct.course(dummy_subject("linear"), 0, ALPHA)
 
 
 def m6():
-    return replay.micro_batches(made_up("linear"), 0)
+    return replay.micro_batches(dummy_subject("linear"), 0)
 
 
 def m8():
-    return large.integer_sums(made_up("convolution"), 0, "ghost", units=16_384)
+    return large.integer_sums(dummy_subject("convolution"), 0, "ghost", units=16_384)
 
 
 def a(kind="flat"):
-    return noise.size_and_shape(made_up("wide", kind), 0, ALPHA)
+    return noise.size_and_shape(dummy_subject("wide", kind), 0, ALPHA)
 
 
 def a2():
-    return noise.independence(made_up("attention"), 0, ALPHA)
+    return noise.independence(dummy_subject("attention"), 0, ALPHA)
 
 
 def a2_draws():
@@ -203,9 +203,9 @@ def test_alarms_of_correct_code_are_as_rare_as_they_say():
     query = mechanism("histogram, 1 per unit")
     for seed in range(30):
         found = [
-            noise.size_and_shape(made_up("attention"), seed, alpha, least=2000),
-            noise.independence(made_up("attention"), seed, alpha),
-            conduct.course(made_up("linear"), seed, alpha),
+            noise.size_and_shape(dummy_subject("attention"), seed, alpha, least=2000),
+            noise.independence(dummy_subject("attention"), seed, alpha),
+            conduct.course(dummy_subject("linear"), seed, alpha),
             oneshot.noise(query, seed, alpha),
         ]
         draws = sampling.drawn_by_sampler(key_of(seed, "alarms"), 500, 0.3, 100)

@@ -1,4 +1,4 @@
-"""METHODS, M5 and M7, on a made-up pipeline: real methods and whole runs. Slow, because they load
+"""METHODS, M5 and M7, on a dummy pipeline: real methods and whole runs. Slow, because they load
 diffusers and price plans.
 """
 

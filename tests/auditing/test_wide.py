@@ -15,7 +15,7 @@ def test_noise_of_many_numbers_has_its_declared_size_at_every_step():
     """Declared is sigma C (1 + rho): nearly a hundredth more than sigma C, which many
     numbers show.
     """
-    finding = conduct.course(made_up("wide"), seed=0, alpha=1e-6, steps=2)
+    finding = conduct.course(dummy_subject("wide"), seed=0, alpha=1e-6, steps=2)
     assert finding.passed, finding.detail
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks of inversion run on a tiny base and made-up packs, and the reserved packs are
+"""The benchmarks of inversion run on a tiny base and dummy packs, and the reserved packs are
 chosen by their rule.
 """
 
@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture
 def programs(monkeypatch):
-    """The modules `inversion` and `packs` of the folder, with made-up pictures in place of npm
+    """The modules `inversion` and `packs` of the folder, with dummy images in place of npm
     packages.
     """
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -86,7 +86,7 @@ def test_killed_there_it_goes_on_to_the_same_bits(
 
             def fatal(*args, **kwargs):
                 answer = real(*args, **kwargs)
-                # Checks and measurements on made-up pictures, before anything is charged, do not
+                # Checks and measurements on dummy images, before anything is charged, do not
                 # count.
                 calls[0] += (tmp_path / "run" / "cache" / "done").exists()
                 if calls[0] == 2:

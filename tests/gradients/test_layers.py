@@ -1,5 +1,5 @@
 """Every layer kind against one-at-a-time autograd: norms and clipped sums, all strategies, draws
-and micro-batches.
+and microbatches.
 """
 
 from __future__ import annotations

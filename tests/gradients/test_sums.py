@@ -127,7 +127,7 @@ def test_a_product_is_rounded_once_to_the_plans_grid_however_large_it_is():
 
 @pytest.mark.parametrize("way", STRATEGIES)
 def test_micro_batches_add_up_to_the_last_unit(way):
-    """No micro-batch changes a bit of another: whatever fallback a hostile record needs ends with
+    """No microbatch changes a bit of another: whatever fallback a hostile record needs ends with
     its own.
     """
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ def test_a_record_that_changes_the_others_is_refused(prepared, monkeypatch):
 
 @pytest.mark.parametrize("micro_batch", [2, 12])
 def test_a_little_of_another_record_is_enough_to_refuse(prepared, micro_batch):
-    """Far less than the bound shows, in the run's own micro-batch, which may be longer than the
+    """Far less than the bound shows, in the run's own microbatch, which may be longer than the
     check's least.
     """
     right, sizes = prepared.adaptation.row_losses, []

@@ -1,4 +1,4 @@
-"""What a run will take: the micro-batch that fits, and the time, on made-up pictures."""
+"""What a run will take: the microbatch that fits, and the time, on dummy images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.clipping import flat
-from sfumato.training.dummy import made_up_batch
+from sfumato.training.dummy import dummy_batch
 
 CLASSES = ("circle", "cross", "square")
 
@@ -32,9 +32,9 @@ def ready(tiny_base, **more):
     return prepare(facts, task_of(base=str(tiny_base), **more)[2])
 
 
-def test_the_made_up_batch_fits_the_base_and_passes_the_check(tiny_base):
+def test_the_dummy_batch_fits_the_base_and_passes_the_check(tiny_base):
     made = ready(tiny_base, noise_draws=3, embedder=True)
-    batch = made_up_batch(made, 4)
+    batch = dummy_batch(made, 4)
     assert batch.noise.shape == (4, 3, 4, 8, 8) and len(batch) == 4
     adaptation = made.adaptation
     assert (
@@ -63,7 +63,7 @@ def test_the_micro_batch_fits_the_budget(tiny_base, budget):
     with Engine(adaptation.model, adaptation.trainable) as engine:
 
         def peak(units):
-            batch = made_up_batch(made, units)
+            batch = dummy_batch(made, units)
             return peak_bytes(
                 lambda: engine.clipped_sum(
                     adaptation.row_losses, batch, draws=2, clip=flat(1.0).factors

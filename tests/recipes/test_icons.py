@@ -1,4 +1,4 @@
-"""Icon captions, selection, rendering and drawing, on two made-up packs."""
+"""Icon captions, selection, rendering and drawing, on two dummy packs."""
 
 from __future__ import annotations
 

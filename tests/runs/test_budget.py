@@ -125,7 +125,7 @@ def orders(prints, keys=300):
 
 @pytest.mark.parametrize("name", ["unusable", "copy"])
 def test_a_slot_s_place_is_random_whatever_it_holds(name):
-    """Else a neighbour's other records would move to other micro-batches: an unusable picture put
+    """Else a neighbour's other records would move to other microbatches: an unusable picture put
     last, a copy beside its original.
     """
     prints = [bytes([i]) * 32 for i in range(20)]

@@ -118,7 +118,7 @@ def test_one_unit_moves_the_sum_by_at_most_c(plan_for, toy, latents, key, pre_no
 
 
 def test_a_unit_that_is_gone_keeps_its_place(plan_for, toy, latents, key, pre_noise):
-    """Micro-batches are cut by drawn slot, whatever lies in it: else one unit less would put all
+    """Microbatches are cut by drawn slot, whatever lies in it: else one unit less would put all
     others into other company.
     """
     plan, data, seen = plan_for(10, 10, steps=1), latents(10), []
@@ -142,7 +142,7 @@ def test_a_unit_that_is_gone_keeps_its_place(plan_for, toy, latents, key, pre_no
 def test_one_unit_moves_the_sum_by_at_most_c_in_every_step(
     plan_for, toy, latents, key, monkeypatch, rule
 ):
-    """Nothing of an earlier step or micro-batch is left in a later sum. The updates are equal, so
+    """Nothing of an earlier step or microbatch is left in a later sum. The updates are equal, so
     only the unit differs.
     """
     seen = []

@@ -222,7 +222,7 @@ def around(
     )
     parameters = sum(p.numel() for p in denoiser.parameters())
     info = BaseInfo(
-        name="made-up",
+        name="dummy",
         family=StableDiffusion.family,
         folder=Path("."),
         resolution=latent_shape[-1],
