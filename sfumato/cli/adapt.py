@@ -1,4 +1,4 @@
-"""`sfumato adapt`: the private training run, with its live line."""
+"""`sfumato adapt`: the private training run, with its progress line."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ def adapt(
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
     resume: Annotated[
-        bool, Option("--resume", help="Continue the run in -o as a free replay of the same draws.")
+        bool,
+        Option("--resume", help="Continue the run in -o: the same random draws, at no extra cost."),
     ] = False,
     new_attempt: Annotated[
         bool,
-        Option("--new-attempt", help="With --resume: fresh draws, paid from --retry-reserve."),
+        Option(
+            "--new-attempt", help="With --resume: fresh random draws, paid from --retry-reserve."
+        ),
     ] = False,
 ) -> None:
-    """Adapt a public base to private images; everything private stays in the run folder.
+    """Adapt a public base to private images. Everything private stays in the run folder.
 
     \b
     sfumato adapt ./scans --epsilon 4 -o run
@@ -57,7 +60,9 @@ def adapt(
     """
     # Before the seconds that loading takes: a typing mistake should not cost them.
     if output.exists() and not resume:
-        raise SfumatoError(f"{output} exists: name a new run folder, or continue it with --resume")
+        raise SfumatoError(
+            f"{output} already exists: name a new run folder, or continue that run with --resume"
+        )
     if asked.get("epsilon") is None and not resume:
         raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
 
@@ -81,13 +86,16 @@ def adapt(
         )
     if (shard := execution.get("shard")) is not None:
         print(
-            f"{run.folder}: shard {shard[0]}/{shard[1]} is inverted. When all are: sfumato adapt"
-            f" {images} -o {run.folder} --resume"
+            f"{run.folder}: shard {shard[0]}/{shard[1]} is inverted. When all shards are, run:"
+            f" sfumato adapt {images} -o {run.folder} --resume"
         )
     elif ranks.rank() == 0:
         print(
-            f"{run.folder}: epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}. The folder"
-            " is PRIVATE."
+            f"{run.folder}: finished at epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}."
+            " This folder is PRIVATE: keep it on this machine."
         )
-        print(f"next: sfumato synthesize {run.folder} -n 10000 -o release")
-        print(f"before it, where the certificate is to state an audit: sfumato audit {run.folder}")
+        token = METHODS[run.plan.method].learns_tokens
+        print(f"next: sfumato synthesize {run.folder} -n {100 if token else 10000} -o release")
+        if token:
+            print(f"or, for the token itself: sfumato export {run.folder} -o token")
+        print(f"optional, before that: sfumato audit {run.folder} (certificates state the result)")

@@ -1,4 +1,4 @@
-"""`sfumato audit`: do the mechanisms do what the plan says, on dummy data."""
+"""`sfumato audit`: whether the mechanisms do what the plan says, on dummy data."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ def audit(
     run: Annotated[
         Path | None,
         Argument(
-            metavar="[RUN]", help="Folder of `sfumato adapt`; without it, the package itself."
+            metavar="[RUN]", help="Run folder; without one, the installed package is audited."
         ),
     ] = None,
     only: Annotated[
-        str | None, Option("--only", metavar="A,B,..", help="Names of checks (default: all).")
+        str | None,
+        Option("--only", metavar="A,B,..", help="Names of the checks to run (default: all)."),
     ] = None,
     quick: Annotated[
         bool, Option("--quick", help="Fewer dummy models (without a run only).")
     ] = False,
     fresh: Annotated[
-        bool, Option("--fresh", help="New seeds instead of the fixed ones; they are printed.")
+        bool, Option("--fresh", help="New seeds instead of the fixed ones; printed.")
     ] = False,
     seed: Annotated[int, Option("--seed", min=0, help="Seed of all dummy data and keys.")] = 0,
     ledger: Ledger = None,
 ) -> None:
-    """Replay the mechanisms on dummy neighbours, measure noise and draws, send canaries. Exit
-    code 15 if a check fails.
+    """Test on dummy data whether the mechanisms do what the plan says. Exit code 15 if not.
 
-    With RUN: the run's own plan, model, precision and sampling rate. No image, latent, weight or
-    key of the run is opened. The result goes to RUN/audit.json; certificates made after it state
-    it.
+    Neighbouring data sets are replayed, noise and sampling are measured, canaries are inserted.
+    With RUN, the run's own plan, model, precision and sampling rate are used; none of its images,
+    latents, weights or keys is opened. The result is written to RUN/audit.json, and later
+    certificates state it.
 
     \b
     sfumato audit

@@ -1,4 +1,4 @@
-"""`sfumato evaluate`: what the pictures are worth, for the owner's eyes."""
+"""`sfumato evaluate`: what the images are worth, for the owner's eyes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ if TYPE_CHECKING:
 
 @options(judging=(Judging,))
 def evaluate(
-    run: Annotated[
-        Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`; the figures stay in it.")
-    ],
+    run: Annotated[Path, Argument(metavar="RUN", help="Run folder; the figures stay in it.")],
     release: Annotated[Path, Argument(metavar="RELEASE", help="Folder of `sfumato synthesize`.")],
     test: Annotated[
         Path, Option("--test", help="Held-out real images, not part of the private set.")
     ],
     judging: dict,
     train: Annotated[
-        Path | None, Option("--train", help="The private images, for the row `real`.")
+        Path | None, Option("--train", help="The private images themselves, for the row `real`.")
     ] = None,
     rows: Annotated[
         str,
         Option(
             "--rows",
             metavar="A,B,..",
-            help="Of synthetic, public_only, noise_only, one_image, non_private, real.",
+            help="Any of synthetic, public_only, noise_only, one_image, non_private, real.",
         ),
     ] = "synthetic,public_only",
     beside: Annotated[
@@ -41,7 +39,7 @@ def evaluate(
         Option(
             "--beside",
             metavar="RUN2",
-            help="Another run on the same images, as a row of its own (repeatable).",
+            help="Another run on the same images, as its own row (repeatable).",
         ),
     ] = None,
     ledger: Ledger = None,
@@ -50,14 +48,14 @@ def evaluate(
         Option(
             "--public-test",
             help=(
-                "The test images are public: their figures are no look at private scores. Images"
-                " that the ledger knows are refused."
+                "The test images are public, so this is not a look at private scores. Images that"
+                " the ledger knows are refused."
             ),
         ),
     ] = False,
 ) -> None:
-    """Train on synthetic, test on real: every classifier with mean and spread, beside the control
-    rows. PRIVATE.
+    """Train classifiers on synthetic images and test them on real ones, beside control rows. The
+    figures are PRIVATE, and the ledger records each evaluation as a look.
 
     \b
     sfumato evaluate run release --test ./held-out
@@ -80,6 +78,15 @@ def evaluate(
             **judging,
         )
     show(found, run)
+    print(f"PRIVATE: no epsilon covers these figures. They stay in {run / 'evaluation'}.")
+    print(f"open {run / 'evaluation' / 'page.html'} to see the images of each row side by side")
+    if public_test:
+        print("the test images are public: only the rows one_image, non_private and real are looks")
+    else:
+        print(
+            "this was a look at exact private scores: later certificates count it. To choose among"
+            " runs for a paid epsilon instead: `sfumato select`"
+        )
 
 
 def show(found: Evaluation, run: Path) -> None:
@@ -90,7 +97,7 @@ def show(found: Evaluation, run: Path) -> None:
     names = [row.classifier for row in next(iter(found.utility.values()), [])]
     table = Table(
         "trained on",
-        "pictures",
+        "images",
         *names,
         title="Accuracy on real images, percent",
         title_justify="left",
@@ -106,22 +113,31 @@ def show(found: Evaluation, run: Path) -> None:
     if found.utility:
         console.print(table)
     if found.distances:
-        columns = list(next(iter(found.distances.values())))
-        table = Table(
-            "pictures", *columns, title="Distances to the real images", title_justify="left"
-        )
-        for row, figures in found.distances.items():
-            table.add_row(
-                row, *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in figures.values())
-            )
+        cells_of = {row: cells_of_distances(own) for row, own in found.distances.items()}
+        columns = list(next(iter(cells_of.values())))
+        features = next(iter(next(iter(found.distances.values())))).partition("-")[2]
+        title = f"Distances to the real images (features: {features})"
+        table = Table("images of", *columns, title=title, title_justify="left")
+        for row, own in cells_of.items():
+            table.add_row(row, *own.values())
         console.print(table)
     if found.cosines:
         table = Table("token", "cosine to the exact mean, from the public anchor")
         for row, value in found.cosines.items():
             table.add_row(row, f"{value:.2f}")
         console.print(table)
-    print(f"PRIVATE: covered by no epsilon; kept in {run / 'evaluation'}, never in the release.")
-    print(
-        "a look at exact private scores is a row of the ledger, and later certificates count it; a"
-        " paid way: `sfumato select`"
-    )
+
+
+def cells_of_distances(figures: dict) -> dict[str, str]:
+    """Column -> text, for the figures of one row of `Evaluation.distances`."""
+    cells: dict[str, str] = {}
+    for name, value in figures.items():
+        if name.startswith("FD"):
+            cells["Frechet"] = f"{value:.4g}"
+        elif name.startswith("KD"):
+            spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
+            cells["kernel"] = f"{value['mean']:.3g}{spread}"
+        else:
+            shares = ("precision", "recall", "density", "coverage")
+            cells |= {share: f"{value[share]:.2f}" for share in shares}
+    return cells

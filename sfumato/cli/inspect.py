@@ -8,7 +8,7 @@ from .options import Images, options
 
 @options(reading=(Reading,))
 def inspect(images: Images, reading: dict) -> None:
-    """What is in a folder of private images: counts, sizes, bad files, duplicates. Local only.
+    """What is in a folder of private images: layout, counts, sizes, bad files, duplicates. Local.
 
     \b
     sfumato inspect ./scans
@@ -18,4 +18,4 @@ def inspect(images: Images, reading: dict) -> None:
 
     for line in verbs.inspect(images, **reading).lines():
         print(line)
-    print("These figures are exact and covered by no epsilon: keep them on this machine.")
+    print("These figures are exact and no epsilon covers them: keep them on this machine.")

@@ -15,7 +15,7 @@ from .options import AllowFileSystem, Images, Ledger, options
 app = typer.Typer(
     name="ledger",
     no_args_is_help=True,
-    help="What was ever spent on these images, under any name and in any run, and the cap on it.",
+    help="Everything ever spent on your images, over all runs and folders, and the cap on it.",
     rich_markup_mode="rich",
 )
 
@@ -32,13 +32,13 @@ def show(
         Option(
             "--against",
             metavar="PRIVACY.JSON",
-            help="Is this certificate the one that the ledger knows?",
+            help="Check a release's privacy.json against the ledger.",
         ),
     ] = None,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
 ) -> None:
-    """Runs, epsilon and cap of every group of images that share one, the chain verified.
+    """Runs, epsilon and cap for each group of data sets that share an image. Verifies the chain.
 
     \b
     sfumato ledger show
@@ -51,10 +51,10 @@ def show(
         images, path=ledger, against=against, allow_file_system=allow_file_system, **reading
     )
     if images is not None:
-        print(found.remark or "nothing was ever charged on these images, and they have no cap")
+        print(found.remark or "no run was ever charged on these images, and they have no cap")
         return
     if against is not None:
-        print(f"{against.name}: {found.certificate}; the ledger holds it")
+        print(f"{against.name}: {found.certificate}; the ledger knows this certificate")
     for number, group in enumerate(found.groups, 1):
         total = "no total" if group.epsilon is None else f"epsilon {group.epsilon:.3f}"
         cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
@@ -67,7 +67,7 @@ def show(
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
     for kind in found.file_systems:
-        print(f"kept on {kind}, which is not known to be a local disk")
+        print(f"stored on {kind}, which is not known to be a local disk")
     for again in found.resets:
         what = (
             "no state folder here knew of its charges"
@@ -77,8 +77,8 @@ def show(
         print(f"row {again['row']}: RESET at {again['utc']}, {what}")
     if not found.witnessed:
         print(
-            "no home folder for a second note of the newest row: an older copy of the whole folder"
-            " shows against run folders alone"
+            "no home folder to note the newest row in: if an older copy of the whole ledger folder"
+            " is put back, only run folders can reveal it"
         )
     print(f"{found.rows} rows, head {found.head}, {found.path}")
 
@@ -89,18 +89,18 @@ def cap(
     images: Images,
     reading: dict,
     epsilon: Annotated[
-        float, Argument(help="The most that all runs on these images may cost together.")
+        float, Argument(help="The largest total epsilon of all runs on these images.")
     ],
     raising: Annotated[
         bool,
-        Option("--raise", help="Give these images, and all sets that share one, a higher cap."),
+        Option("--raise", help="Allow a higher cap than the current one; recorded."),
     ] = False,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
 ) -> None:
-    """Cap what these images may ever cost. A run that would go over it is refused. Of several caps
-    on images that belong together the smallest wins; raising it is recorded, and every later
-    certificate shows the new one.
+    """Cap the total epsilon of these images. A run that would exceed it is refused. Of several caps
+    on images that belong together the smallest counts. Raising a cap is recorded, and every later
+    certificate shows it.
 
     \b
     sfumato ledger cap ./scans 8
@@ -116,7 +116,7 @@ def cap(
         allow_file_system=allow_file_system,
         **reading,
     )
-    before = f", before {found.before:g}" if found.before else ""
+    before = f", previously {found.before:g}" if found.before else ""
     print(f"cap {epsilon:g} on {found.images:,} images{before}")
     if found.remark:
         print(found.remark)
@@ -126,19 +126,22 @@ def cap(
 def reset(
     runs: Annotated[
         list[Path] | None,
-        Argument(metavar="[RUN]...", help="Run folders that are, or have seen, the newer copy."),
+        Argument(
+            metavar="[RUN]...",
+            help="Run folders that saw the newer copy, or are older copies themselves.",
+        ),
     ] = None,
     ledger: Ledger = None,
 ) -> None:
-    """Accept an older copy of the ledger, or of a run folder, put back because the newest is gone.
-    It is recorded, and every later certificate shows it.
+    """Accept an older copy of the ledger or of a run folder because the newest one is lost.
+    Recorded; every later certificate shows it.
 
     \b
     sfumato ledger reset
     sfumato ledger reset ./run
 
-    What was charged stays charged. Charges in the rows that are lost are not known any more: do not
-    use those images again.
+    What was charged stays charged. Charges in lost rows are unknown from now on: do not use those
+    images again.
     """
     from ..runs import budget
 
@@ -149,17 +152,17 @@ def reset(
             if facts.get("older") == "folder"
             else f"{known} rows are missing"
         )
-        print(f"row {facts['row']}: RESET, {whose}; every later certificate says so")
+        print(f"row {facts['row']}: RESET, {whose}; every later certificate shows it")
 
 
 @app.command()
 def export(
     output: Annotated[
-        Path | None, Option("--output", "-o", help="A new file; default: standard output.")
+        Path | None, Option("--output", "-o", help="A new file (default: standard output).")
     ] = None,
     ledger: Ledger = None,
 ) -> None:
-    """The whole chain as JSON lines, for an auditor: no image, name or hash of an image is in it.
+    """The whole chain as JSON lines, for an auditor. It holds no image, file name or image hash.
 
     \b
     sfumato ledger export -o ledger.jsonl
@@ -172,7 +175,7 @@ def export(
         print(text, end="")
         return
     if output.exists():
-        raise SfumatoError(f"{output} exists: name a new file (nothing is overwritten)")
+        raise SfumatoError(f"{output} already exists: name a new file (nothing is overwritten)")
     output.write_text(text, encoding="ascii")
     print(f"{output}: {len(book.rows)} rows, head {book.head}")
 

@@ -1,6 +1,13 @@
-"""`sfumato methods` and `sfumato bases`: what there is, one line each."""
+"""`sfumato methods` and `sfumato bases`: what there is to choose from."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..bases import BaseInfo
+
+HEADS = ("base", "image", "parameters", "on disk", "prompted by", "licence")
 
 
 def methods() -> None:
@@ -11,22 +18,41 @@ def methods() -> None:
     """
     from .. import verbs
 
-    show(verbs.methods())
+    found = verbs.methods()
+    width = max((len(name) for name in found), default=0)
+    for name, line in found.items():
+        print(f"{name:<{width}}  {line}")
 
 
 def bases() -> None:
-    """The bundled public bases, one line each. Any StableDiffusionPipeline folder serves as well.
+    """The bundled public bases: image size, parameters, disk space, licence, and where they are.
+
+    Any StableDiffusionPipeline folder serves as well: --base FOLDER.
 
     \b
     sfumato bases
     """
     from .. import verbs
+    from ..bases import base_info
 
-    show(verbs.bases())
+    lines = verbs.bases()
+    facts = {name: base_info(name) for name in lines}
+    rows = [HEADS, *(row(info) for info in facts.values())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for place, cells in enumerate(rows):
+        print("  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip())
+        if place:
+            print(f"    {lines[cells[0]]}")
+            print(f"    {facts[cells[0]].folder}")
 
 
-def show(found: dict[str, str]) -> None:
-    """Name and line, aligned."""
-    width = max((len(name) for name in found), default=0)
-    for name, line in found.items():
-        print(f"{name:<{width}}  {line}")
+def row(info: BaseInfo) -> tuple[str, ...]:
+    """One base's cells under HEADS."""
+    return (
+        info.name,
+        f"{info.resolution}x{info.resolution} px",
+        f"{info.parameters / 1e6:.1f} million",
+        f"{info.size / 1e6:.1f} MB",
+        {"none": "nothing", "class": "class", "text": "text"}[info.condition],
+        info.licence or "not stated",
+    )

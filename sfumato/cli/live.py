@@ -1,4 +1,4 @@
-"""The live line of a running adaptation and of synthesis, on stderr."""
+"""The progress line of adaptation and synthesis, on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sfumato plan`: the whole bargain on one page, before a pixel is read for training."""
+"""`sfumato plan`: guarantee, cost and expected signal on one page, before anything is spent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plan(
         bool, Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
-    """Mechanism, noise, steps, time, memory and expected signal, before anything is spent.
+    """Guarantee, noise, time, memory and expected signal of a run, before anything is spent.
 
     \b
     sfumato plan ./scans --epsilon 4
@@ -85,7 +85,9 @@ def show(report: PlanReport) -> None:
     console = Console()
     console.print(table)
     for remark in report.remarks:
-        console.print(Text("! " + remark, style="yellow"))
+        console.print(Text("! " + remark, style="yellow"), soft_wrap=True)
+    if report.refused is None:
+        print("nothing is spent yet; next: sfumato adapt with the same options and -o run")
 
 
 def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -1,4 +1,4 @@
-"""`sfumato release` and `sfumato verify`: finish what leaves, and check what arrived."""
+"""`sfumato release` and `sfumato verify`: finish a release folder, and check one."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def release(
             "--output",
             "-o",
             "--output-dir",
-            help="A new folder; default: finish the folder in place.",
+            help="A new folder (default: finish FOLDER in place).",
         ),
     ] = None,
-    title: Annotated[str | None, Option("--title", help="Public title on the cards.")] = None,
+    title: Annotated[str | None, Option("--title", help="Public title of the release.")] = None,
     license: Annotated[
-        str, Option("--license", "--licence", help="Licence you give the release.")
+        str, Option("--license", "--licence", help="Licence that you give the release.")
     ] = "other",
     require_audit: Annotated[
         bool,
         Option(
             "--require-audit",
-            help="Refuse (exit code 15) unless the run passed `sfumato audit` before.",
+            help="Refuse (exit code 15) unless the run passed `sfumato audit` first.",
         ),
     ] = False,
     ledger: Ledger = None,
@@ -42,13 +42,13 @@ def release(
         Option(
             "--without-ledger",
             help=(
-                "The ledger is gone: the draft is not compared with it. Recorded; refused where it"
-                " is there."
+                "The ledger is lost: do not compare the draft with it. Recorded in the certificate;"
+                " refused if the ledger is there."
             ),
         ),
     ] = False,
 ) -> None:
-    """Cards, privacy statement, certificate, report, verifier and hashes: a folder to hand over.
+    """Finish a folder to hand over: cards, privacy statement, certificate, report, hashes.
 
     \b
     sfumato release release
@@ -63,16 +63,19 @@ def release(
     finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
     if without_ledger:
         print(
-            "not compared with the ledger: that this draft is the one which was certified, and what"
-            " it says of unit and cost;"
+            "without the ledger, nobody checked that this draft, its unit and its cost are the ones"
+            " that were certified"
         )
         print(
-            "how many looks at exact scores there were, and later choices among runs, are not"
-            " known, and the certificate says so"
+            "the number of looks at exact scores and later choices among runs are unknown, and the"
+            " certificate states that"
         )
     for line in weaknesses(json.loads((finished / "privacy.json").read_text("utf-8"))):
         print(line)
-    print(f"{finished}: finished; open {finished / 'report.html'}")
+    print(
+        f"{finished}: finished; read {finished / 'PRIVACY.md'} (the page to sign) and"
+        f" {finished / 'report.html'} before you hand it over"
+    )
     print(f"next: sfumato verify {finished}")
 
 
@@ -82,13 +85,13 @@ def weaknesses(facts: dict) -> list[str]:
     audit, looks = facts.get("audit", {}), facts.get("looks", {}).get("exact")
     if audit.get("run") and not audit.get("passed"):
         said.append(
-            "WARNING: the run's audit FAILED, and the certificate says so: find out why before you"
-            " hand this over"
+            "WARNING: the run's audit FAILED, and the certificate states it: find out why before"
+            " you hand this over"
         )
     if looks:
         said.append(
-            f"note: PRIVACY.md says that it was chosen after {looks}"
-            f" {'look' if looks == 1 else 'looks'} at exact private scores"
+            f"note: PRIVACY.md states {looks} {'look' if looks == 1 else 'looks'} at exact private"
+            " scores before this release"
         )
     said += [
         f"note: PRIVACY.md lists a weakening: {sentence}"
@@ -99,19 +102,18 @@ def weaknesses(facts: dict) -> list[str]:
 
 def verify(
     folder: Annotated[
-        Path, Argument(metavar="RELEASE", help="A finished release, yours or a stranger's.")
+        Path, Argument(metavar="RELEASE", help="A finished release, your own or one you received.")
     ],
     ledger: Annotated[
         Path | None,
         Option(
             "--ledger",
             metavar="FILE",
-            help="Compare it with your ledger too, if it is your own release.",
+            help="Also compare it with your ledger, if the release is your own.",
         ),
     ] = None,
 ) -> None:
-    """Check every hash and price epsilon again from privacy.json alone. Exit code 1 if a check
-    fails.
+    """Check every hash and compute epsilon again from privacy.json. Exit code 1 if a check fails.
 
     \b
     sfumato verify release
@@ -125,7 +127,7 @@ def verify(
     if not report.ok:
         first = report.failed[0][0]
         raise CheckFailed(
-            f"{len(report.failed)} of {len(report.checks)} checks failed, first {first!r}: do not"
-            " rely on it"
+            f"{len(report.failed)} of {len(report.checks)} checks failed, the first is {first!r}:"
+            " do not rely on this release"
         )
     print(f"PASS: {len(report.checks)} checks")

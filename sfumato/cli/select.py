@@ -1,4 +1,4 @@
-"""`sfumato select`: which run is best on held-out private images, for a price."""
+"""`sfumato select`: which run is best on held-out private images, for a paid epsilon."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def select(
         bool, Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
-    """Noisy accuracies of runs on held-out private units, and the best: charged before a picture is
-    judged, and no look.
+    """Choose the best of several runs by noisy accuracy on held-out private images, for a paid
+    epsilon. Charged before an image is scored; not a look.
 
     \b
     sfumato select run-1 run-2 run-3 --data ./held-out --epsilon 0.5
@@ -68,12 +68,12 @@ def show(found: SelectionReport) -> None:
     Console().print(table)
     print(
         f"cost: epsilon {found.epsilon:.3f} at delta {found.delta:.3g} for {found.n_units:,}"
-        f" held-out units ({found.unit}, {found.relation}); noise alone:"
+        f" held-out units ({found.unit}, {found.relation}); standard error of the noise alone:"
         f" {100 * found.noise_error:.2f} points"
     )
     if any(found.composes):
         total = (
             "not bounded" if found.total_epsilon is None else f"epsilon {found.total_epsilon:.3f}"
         )
-        print(f"held-out and training images belong to one group: costs add up, to {total} in all")
-    print("the choice is covered and may be told; later certificates of these runs state it")
+        print(f"held-out and training images share units, so their costs add up: {total} in total")
+    print("the guarantee covers this choice; later certificates of these runs state it")

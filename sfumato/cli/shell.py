@@ -27,29 +27,33 @@ QUIET = {
 # same name.
 EXPLAINED = {
     "--max-grad-norm": (
-        "it clips whole batches elsewhere, and here every unit is clipped by itself: use"
+        "elsewhere it clips the gradient of a whole batch; here each unit is clipped by itself: use"
         " --clip-norm"
     ),
     "--train-batch-size": (
-        "it counts images per device elsewhere: use --expected-batch-size (the global Poisson mean)"
+        "elsewhere it counts images per device: use --expected-batch-size (the global Poisson mean)"
         " and --micro-batch-size (units in one forward pass)"
     ),
     "--resolution": (
-        "the base fixes the picture size and images are fitted to it: choose another --base"
+        "the base fixes the image size and images are resized to it: choose another --base"
     ),
     "--gradient-accumulation-steps": (
-        "a logical step is cut up by --micro-batch-size, which changes no result"
+        "--micro-batch-size splits a logical step and changes no result: use that"
     ),
     "--num-train-epochs": "Poisson sampling has steps and no epochs: use --steps",
     "--train-data-dir": "name the images first: sfumato adapt PATH",
     "--dataset-name": "name the images first, as a local folder or file: sfumato adapt PATH",
-    "--resume-from-checkpoint": "the newest whole checkpoint is taken: use --resume",
-    "--random-flip": "pictures are used as they are",
-    "--report-to": "training figures are private; they stay in the run folder",
+    "--resume-from-checkpoint": "the newest complete checkpoint is used: give --resume",
+    "--random-flip": "there is no augmentation: leave it out",
+    "--report-to": "training figures are private and stay in the run folder: leave it out",
     "--push-to-hub": (
         "sfumato uploads nothing: finish with `sfumato release` and hand over the folder yourself"
     ),
-    "--noise-multiplier": "it is solved for from --epsilon and --delta",
+    "--noise-multiplier": "the noise is computed from --epsilon and --delta: give these",
+    "--lr": "use --learning-rate",
+    "--dry-run": "use `sfumato plan`, which spends nothing",
+    "--batch-size": "use --expected-batch-size (the global Poisson mean)",
+    "--epochs": "Poisson sampling has steps and no epochs: use --steps",
 }
 
 
@@ -81,12 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_refused(error), MachineError.exit_code, debug)
     except MemoryError:
         return _fail(
-            "this machine has too little memory for it: close other programs",
+            "out of memory: close other programs, or give a smaller --memory-budget",
             MachineError.exit_code,
             debug,
         )
     except KeyboardInterrupt:
-        return _fail("stopped by the keyboard", INTERRUPTED_ELSEWHERE, debug)
+        return _fail("interrupted from the keyboard", INTERRUPTED_ELSEWHERE, debug)
     except Exception as error:
         # An exception's text can quote pixels or captions, so only its kind is shown.
         advice = "" if debug else "; --debug shows where (its traceback may contain private data)"
@@ -99,7 +103,7 @@ def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         import traceback
 
-        print("sfumato: this traceback may contain private data; do not share it", file=sys.stderr)
+        print("sfumato: this traceback may contain private data: do not share it", file=sys.stderr)
         traceback.print_exc()
     print("sfumato: " + " ".join(message.split()), file=sys.stderr)
     return code
@@ -109,9 +113,9 @@ def _refused(error: OSError) -> str:
     """What the system says, in its own words only: a file name may itself be private."""
     said = error.strerror or type(error).__name__
     if "usable temporary directory" in said:
-        return "there is no folder for temporary files: set TMPDIR to one that can be written"
+        return "no writable folder for temporary files: set TMPDIR to one"
     full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    return f"the system refused: {said}" + "; free some space or choose another disk" * full
+    return f"the operating system refused: {said}" + "; free some space or use another disk" * full
 
 
 def _usage(error) -> str:
@@ -122,8 +126,8 @@ def _usage(error) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "sfumato"
     # a bare `sfumato` has shown the help page
-    words = error.format_message().strip().rstrip(".") or "name a verb"
-    return f"{words}; `{path} --help` shows what there is"
+    words = error.format_message().strip().rstrip(".") or "no verb given"
+    return f"{words}; see `{path} --help`"
 
 
 def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:

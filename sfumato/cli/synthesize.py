@@ -13,15 +13,15 @@ from ..options import Sampling, parse
 from .live import LiveLine
 from .options import Ledger, Output, options
 
-RunFolder = Annotated[Path, Argument(metavar="RUN", help="Folder of `sfumato adapt`.")]
+RunFolder = Annotated[Path, Argument(metavar="RUN", help="Run folder of `sfumato adapt`.")]
 
 KeepKey = Annotated[
     bool,
     Option(
         "--keep-key",
         help=(
-            "Do not erase the run's secret key: with it, anybody takes the noise off the adapted"
-            " weights."
+            "Do not erase the run's secret key. Whoever has the key can remove the noise from the"
+            " adapted weights."
         ),
     ),
 ]
@@ -31,10 +31,10 @@ KeepKey = Annotated[
 def synthesize(
     run: RunFolder,
     output: Output,
-    n: Annotated[int, Option("-n", "--number", min=1, help="How many pictures.")],
+    n: Annotated[int, Option("-n", "--number", min=1, help="How many images.")],
     sampling: dict,
     shard: Annotated[
-        str, Option("--shard", metavar="I/N", help="Only every N-th picture, from I (0 to N-1).")
+        str, Option("--shard", metavar="I/N", help="Only every N-th image, from I (0 to N-1).")
     ] = "0/1",
     class_shares: Annotated[
         list[str] | None,
@@ -42,8 +42,8 @@ def synthesize(
             "--class-shares",
             metavar="A=.5,B=.5",
             help=(
-                "Declared shares, scaled to sum to 1; they count as public. Default: uniform or"
-                " paid for."
+                "Class shares that you declare; public, scaled to sum to 1 (default: uniform, or"
+                " the paid histogram)."
             ),
         ),
     ] = None,
@@ -54,13 +54,13 @@ def synthesize(
         bool,
         Option(
             "--controls/--no-controls",
-            help="After an inversion: ten pictures more for each public control, for the report.",
+            help="After an inversion: ten more images per public control, for the report.",
         ),
     ] = True,
     ledger: Ledger = None,
     keep_key: KeepKey = False,
 ) -> None:
-    """Labelled synthetic pictures from an adapted model; no private image is in reach.
+    """Draw labelled synthetic images from an adapted model. No private image is opened.
 
     \b
     sfumato synthesize run -n 10000 -o release
@@ -70,7 +70,7 @@ def synthesize(
     part, shares = parse.shard(shard), None if class_shares is None else shares_of(class_shares)
     drawn = Sampling(**sampling)
     if output.exists():
-        raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+        raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
 
     from .. import verbs
 
@@ -80,7 +80,7 @@ def synthesize(
         def progress(more: int) -> None:
             nonlocal done
             done += more
-            line.say(f"{done:,} of {wanted:,} pictures", force=done == wanted)
+            line.say(f"{done:,} of {wanted:,} images", force=done == wanted)
 
         folder = verbs.synthesize(
             run,
@@ -95,14 +95,14 @@ def synthesize(
             keep_key=keep_key,
             progress=progress,
         )
-    print(f"{folder}: {wanted:,} pictures")
+    print(f"{folder}: {wanted:,} images")
     print(f"next: sfumato release {folder}")
 
 
 def export(
     run: RunFolder, output: Output, ledger: Ledger = None, keep_key: KeepKey = False
 ) -> None:
-    """The adapted model itself, as diffusers opens it, in a new folder ready for `sfumato release`.
+    """Write the adapted model itself (pipeline, LoRA or token) as diffusers loads it.
 
     \b
     sfumato export run -o model-release
@@ -125,7 +125,9 @@ def shares_of(words: list[str]) -> dict[str, float]:
         except ValueError:
             found[name] = math.nan
         if not (math.isfinite(found[name]) and found[name] >= 0):
-            raise SfumatoError(f"--class-shares {name}={text}: a share is a number of at least 0")
+            raise SfumatoError(
+                f"--class-shares {name}={text}: a share must be a number of at least 0"
+            )
     if sum(found.values()) <= 0:
-        raise SfumatoError("--class-shares are all zero: give at least one class a share above 0")
+        raise SfumatoError("--class-shares are all 0: give at least one class a share above 0")
     return found

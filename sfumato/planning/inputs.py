@@ -21,7 +21,7 @@ from ..runs import budget
 from .facts import PublicFacts
 from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
 from .provenance import trace_base, trace_images
-from .reading import Source, records_of
+from .reading import Source, flat_as_one_class, records_of
 from .task import Task
 
 T = TypeVar("T")
@@ -155,9 +155,7 @@ def unlabelled_if_flat(path: Source, reading: Reading, method: Method | type[Met
     """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into
     folders.
     """
-    if not method.learns_tokens or isinstance(path, RecordSet) or reading.labels is not None:
-        return reading
-    return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
+    return flat_as_one_class(path, reading) if method.learns_tokens else reading
 
 
 def as_planned(reading: Reading, plan: Plan) -> Reading:

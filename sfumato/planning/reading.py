@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from ..errors import DataError
 from ..options import Reading
-from ..records import RecordSet, load_records
+from ..records import RecordSet, is_flat, load_records
 
 Source = str | Path | RecordSet
 
@@ -14,3 +15,36 @@ Source = str | Path | RecordSet
 def records_of(path: Source, reading: Reading) -> RecordSet:
     """The private images, read."""
     return path if isinstance(path, RecordSet) else load_records(path, **asdict(reading))
+
+
+def flat_as_one_class(path: Source, reading: Reading) -> Reading:
+    """A plain folder of images is read as one class where no label column is named."""
+    if isinstance(path, RecordSet) or reading.labels is not None:
+        return reading
+    return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
+
+
+def look_at(path: Source, reading: Reading) -> tuple[RecordSet, Reading, str | None]:
+    """Read for looking at, and for the ledger: what `adapt` would refuse to train on is read, too.
+
+    Returns:
+        The records; how they were read; why `adapt` would refuse them, None if it would not.
+
+    Raises:
+        SfumatoError: Options that do not fit, or images that cannot be read in any way.
+    """
+    reading = flat_as_one_class(path, reading)
+    try:
+        return records_of(path, reading), reading, None
+    except DataError as error:
+        refused = error
+    widest = replace(reading, max_bad=1.0)
+    ways = [widest]
+    if reading.labels is None and reading.classes is None and reading.yes_public is False:
+        ways.append(replace(widest, unlabelled=True))
+    for way in ways:
+        try:
+            return records_of(path, way), way, str(refused)
+        except DataError:
+            continue
+    raise refused

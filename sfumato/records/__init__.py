@@ -7,6 +7,7 @@ from __future__ import annotations
 from .assemble import FEW
 from .digits import bundled_digits
 from .folder import is_flat
+from .layout import layout_of
 from .load import load_records
 from .recordset import Facts, RecordSet
 from .summary import Summary, describe, spelling
@@ -19,6 +20,7 @@ __all__ = [
     "bundled_digits",
     "describe",
     "is_flat",
+    "layout_of",
     "load_records",
     "spelling",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .assemble import FEW
+from .layout import layout_of
 from .recordset import RecordSet
 
 MOST_FEW = 50  # classes of few units that are shown by name
@@ -36,6 +37,7 @@ class Summary:
     max_per_unit: int
     columns: tuple[str, ...]
     warnings: tuple[str, ...]
+    layout: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The summary as short lines for a terminal."""
@@ -43,11 +45,10 @@ class Summary:
             f"{self.n_units:,} units by {self.unit_column!r}, at most {self.max_per_unit} records"
             " each"
         )
+        classes = f"{len(self.class_counts)} class{'es' * (len(self.class_counts) != 1)}"
         out = [
-            (
-                f"{self.n:,} records, {self.usable:,} usable, {len(self.class_counts)} classes"
-                f" ({self.kind})"
-            ),
+            f"{self.n:,} records, {self.usable:,} usable, {classes}",
+            *self.layout,
             (
                 unit
                 if self.unit_column
@@ -78,9 +79,9 @@ class Summary:
         return out + [f"note: {warning}" for warning in self.warnings]
 
 
-def describe(records: RecordSet) -> Summary:
+def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = False) -> Summary:
     """Count what is in `records`. LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never
-    for a release.
+    for a release. `labels`, `unlabelled`: as `load_records` was given them.
     """
     facts, usable = records.facts, records.usable
     counts = np.bincount(
@@ -122,6 +123,7 @@ def describe(records: RecordSet) -> Summary:
         max_per_unit=records.max_per_unit,
         columns=facts.columns,
         warnings=tuple(_warnings(records, counts, exact, len(slots))),
+        layout=tuple(layout_of(records, labels, unlabelled)),
     )
 
 

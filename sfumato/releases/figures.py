@@ -68,9 +68,9 @@ def _claim(c: dict) -> list[tuple[str, str | None]]:
     return [
         (UNIT, unit_phrase(c)),
         (RELATION, f"{c['relation']}: {RELATIONS[c['relation']]}"),
+        ("All runs on these images", together if len(ledger["charges"]) > 1 else None),
         ("epsilon", number(c["epsilon"], 6)),
         ("delta", number(c["delta"], 6)),
-        ("All runs on these images", together if len(ledger["charges"]) > 1 else None),
         (
             "Slots in the data" if of_records else "Units in the data",
             None if facts["n_units"] is None else number(facts["n_units"]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
 from ..errors import SfumatoError
 from ..options import Reading, gather, takes
-from ..records import load_records
+from ..planning.reading import look_at
 from ..runs import budget, certified
 from .keywords import LedgerOptions
 
@@ -83,7 +83,7 @@ def ledger(
     """
     reading = gather({"reading": Reading}, options, ("path", "against", "cap"))["reading"]
     if cap is not None and images is None:
-        raise SfumatoError("a cap is on images: name them")
+        raise SfumatoError("a cap belongs to images: name their folder")
     if cap is None:
         book = budget.existing_ledger(path, allow_file_system=allow_file_system)
     else:
@@ -91,7 +91,7 @@ def ledger(
         book = budget.open_ledger(place, allow_file_system=allow_file_system)
     remark = before = count = None
     if images is not None:
-        records = load_records(images, **asdict(reading))
+        records, _, _ = look_at(images, reading)
         count = sum(map(bool, records.fingerprints))
         if cap is not None:
             known = records.fingerprints

@@ -9,7 +9,7 @@ from ..methods import METHODS
 
 
 def methods() -> dict[str, str]:
-    """Name -> one line for each method."""
+    """Name -> one line for each method: the first paragraph of its module."""
     return {name: _first_line(function) for name, function in METHODS.items()}
 
 
@@ -31,4 +31,5 @@ def bases() -> dict[str, str]:
 def _first_line(function: Callable) -> str:
     import sys
 
-    return (sys.modules[function.__module__].__doc__ or "").strip().splitlines()[0]
+    text = sys.modules[function.__module__].__doc__ or ""
+    return " ".join(text.strip().partition("\n\n")[0].split())

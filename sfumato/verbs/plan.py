@@ -18,6 +18,7 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
+from ..planning.refusal import refusal
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
@@ -30,13 +31,14 @@ OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Executio
 @dataclass(frozen=True)
 class PlanReport:
     """A plan, what it will take here, and remarks for the person who reads it; of an inversion also
-    what it will be worth.
+    what it will be worth. `refused`: why the ledger would not let `adapt` run it, None if it would.
     """
 
     plan: Plan
     estimate: Estimate
     remarks: tuple[str, ...]
     forecast: Forecast | None = None
+    refused: str | None = None
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))
@@ -72,10 +74,11 @@ def plan(
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
     records = records_of(images, unlabelled_if_flat(images, reading, task.method))
-    place, remarks = Path(ledger or budget.default_path()), ()
+    place, book, remarks = Path(ledger or budget.default_path()), None, ()
     if place.exists():
+        book = budget.open_ledger(place)
         known = budget.standing(
-            budget.open_ledger(place),
+            book,
             records.fingerprints,
             **records.marks,
             unit=records.unit_column or "record",

@@ -44,7 +44,7 @@ def test_what_was_spent_and_a_cap(charged, tiny_images, ledger_of_the_test):
 
 
 def test_bad_requests_in_one_line(tmp_path, ledger_of_the_test):
-    with pytest.raises(SfumatoError, match="a cap is on images"):
+    with pytest.raises(SfumatoError, match="a cap belongs to images"):
         sfumato.ledger(cap=3.0)
     with pytest.raises(SfumatoError):
         sfumato.ledger(path=tmp_path / "none.sqlite")

@@ -29,7 +29,10 @@ def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("noise multiplier sigma", f"{plan.noise_multiplier:.4f}"),
         ("divided by", f"{own.divisors[0]:g} for each class, public"),
-        ("afterwards", "known noise is taken off (free)" if own.shrink else "nothing"),
+        (
+            "afterwards",
+            "shrinkage by the known noise level, at no cost" if own.shrink else "nothing",
+        ),
         (
             "class histogram",
             (

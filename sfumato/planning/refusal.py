@@ -1,0 +1,30 @@
+"""Whether the ledger would refuse a plan: the rule of the charge, asked before it."""
+
+from __future__ import annotations
+
+from ..privacy import events
+from ..privacy.ledger.ledger import Ledger, OverBudget
+from ..records import RecordSet
+from ..runs import budget
+from ..runs.prepared import Prepared
+
+
+def refusal(book: Ledger, records: RecordSet, prepared: Prepared) -> str | None:
+    """Why `adapt` would be refused: the cap on these images, or terms that do not add up with those
+    of earlier runs; None if it would be charged.
+    """
+    plan = prepared.plan
+    terms = ("unit", "relation", "delta", "epsilon", "max_per_unit")
+    body = {name: getattr(plan, name) for name in terms}
+    body["events"] = events.to_json(plan.events)
+    if prepared.ancestors:
+        body["lineage"] = list(prepared.ancestors)
+    manifest = book.identify(records.fingerprints, **records.marks)
+    body["listing"] = manifest.listing
+    try:
+        book._fitting(book.group(manifest), body, budget.price, manifest)
+    except OverBudget as error:
+        return str(error)
+    except ValueError as error:
+        raise budget.in_words(error) from error
+    return None
