@@ -64,7 +64,7 @@ def adapt(
             f"{output} already exists: name a new run folder, or continue that run with --resume"
         )
     if asked.get("epsilon") is None and not resume:
-        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
 
     from .. import verbs
     from ..compute import fingerprint, ranks

@@ -55,7 +55,7 @@ def demo(
     for part in ("run", "release"):
         if (output / part).exists():
             raise SfumatoError(
-                f"{output} holds a demo already: remove it or name another folder with -o"
+                f"{output} holds a demo already: remove it, or name another folder with -o"
             )
 
     from ..verbs.demo import run_demo

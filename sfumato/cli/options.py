@@ -18,12 +18,10 @@ Images = Annotated[
     Path,
     Argument(
         metavar="IMAGES",
-        help="Class folders, folder with metadata.csv or .jsonl, parquet, idx or npz.",
+        help="Class folders, a flat folder, one with metadata.csv or .jsonl, parquet, idx or npz.",
     ),
 ]
-Output = Annotated[
-    Path, Option("--output", "-o", "--output-dir", help="A new folder; an existing one is refused.")
-]
+Output = Annotated[Path, Option("--output", "-o", "--output-dir", help="A new folder.")]
 Ledger = Annotated[
     Path | None,
     Option(
@@ -31,7 +29,7 @@ Ledger = Annotated[
         metavar="FILE",
         rich_help_panel=PRIVACY,
         help=(
-            "Your ledger of all that was spent (default: $SFUMATO_LEDGER, or in your data folder)."
+            "Your ledger of everything spent (default: $SFUMATO_LEDGER, or in your data folder)."
         ),
     ),
 ]
@@ -41,8 +39,8 @@ AllowFileSystem = Annotated[
         "--allow-file-system",
         rich_help_panel=PRIVACY,
         help=(
-            "Keep the ledger on what is not known to be a local disk. It is recorded, and every"
-            " later certificate shows it."
+            "Accept a ledger that is not on a known local disk. Recorded; every later certificate"
+            " shows it."
         ),
     ),
 ]
@@ -62,7 +60,7 @@ class Start(Options):
         metavar="NAME|FOLDER",
     )
     public_data: str | None = option(None, "Images that need no protection.", metavar="IMAGES")
-    seed: int | None = option(None, "Public: how adapters start. It never reaches the noise.")
+    seed: int | None = option(None, "Public seed: how adapters start. It never reaches the noise.")
 
 
 def options(**groups: tuple[type[Options], ...]) -> Callable:

@@ -44,7 +44,7 @@ def plan(
     sfumato plan ./scans --epsilon 4 --json > plan.json
     """
     if asked.get("epsilon") is None:
-        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
 
     from .. import verbs
 

@@ -38,7 +38,7 @@ def gather(
         fields = {one.name: left.pop(one.name) for one in declared(kind) if one.name in left}
         if whole is not None and fields:
             name = next(iter(fields))
-            raise SfumatoError(f"{name} is said twice, as {name} and in {group}: give one of them")
+            raise SfumatoError(f"{name} is given twice, as {name} and in {group}: give one of them")
         found[group] = whole if whole is not None else make(kind, fields)
     if left:
         known = [*own, *groups, *(one.name for kind in groups.values() for one in declared(kind))]

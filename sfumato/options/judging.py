@@ -21,23 +21,25 @@ class Judging(Options):
 
     classifiers: Sequence[str] = option(
         CLASSIFIERS,
-        "Of logistic, cnn, resnet, wrn.",
+        "Any of logistic, cnn, resnet, wrn.",
         metavar="A,B,..",
         parse=parse.listed,
     )
     seeds: int | Sequence[int] = option(
-        3, "How many seeds, from 0; in Python also a list of them.", parse=parse.count
+        3, "Number of seeds, from 0; in Python also a list of seeds.", parse=parse.count
     )
     steps: int | None = option(None, "Training steps of each classifier.", least=1)
     public_images: int | None = option(
-        None, "Pictures of every row that is drawn (default: as many as the release has).", least=1
+        None, "Images drawn per control row (default: as many as the release has).", least=1
     )
-    distances: bool | None = option(None, "Frechet and kernel distance, coverage (default: on).")
+    distances: bool | None = option(
+        None, "Frechet and kernel distance, precision, recall, density, coverage (default: on)."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.of_seeds:
-            raise SfumatoError("--seeds 0: at least one classifier is needed")
+            raise SfumatoError("--seeds 0: give at least 1")
         for name in self.classifiers:
             if name not in CLASSIFIERS:
                 raise SfumatoError(f"--classifiers {name}: choose {', '.join(CLASSIFIERS)}")
@@ -59,16 +61,16 @@ class Selecting(Options):
 
     panel = "Selection"
 
-    epsilon: float | None = option(None, "What the answer may cost the held-out units.")
+    epsilon: float | None = option(None, "Privacy budget spent on the held-out units.")
     delta: float | None = option(
         None, "Default: that of earlier charges on these images, else min(1e-5, n^-1.5)."
     )
     relation: Literal["zero-out", "replace-one"] = option("zero-out", "Adjacency, as for `adapt`.")
-    allow_doubtful_units: bool = option(False, "As for `adapt`; the ledger records it.")
+    allow_doubtful_units: bool = option(False, "As for `adapt`; recorded in the ledger.")
     classifier: Literal["logistic", "cnn", "resnet", "wrn"] = option(
-        "cnn", "What is trained on each run's pictures."
+        "cnn", "Classifier trained on each run's images."
     )
     steps: int | None = option(None, "Training steps of each classifier.", least=1)
-    images: int = option(5000, "Pictures drawn from a run folder.", least=10)
-    sampler_steps: int = option(10, "Steps of the sampler for these pictures.", least=1)
-    seed: int = option(0, "Public: of pictures and classifiers.")
+    images: int = option(5000, "Images drawn from each run folder.", least=10)
+    sampler_steps: int = option(10, "Sampler steps for these images.", least=1)
+    seed: int = option(0, "Public seed of images and classifiers.")

@@ -15,7 +15,7 @@ def names(listed: str) -> list[str]:
         (found,) = csv.reader([listed], skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:
         raise SfumatoError(
-            '--classes does not read: write a,b or "a, with a comma",b on one line'
+            '--classes cannot be parsed: write a,b or "a, with a comma",b on one line'
         ) from error
     return [name.strip() for name in found if name.strip()]
 
@@ -40,8 +40,8 @@ def prompts(words: Sequence[str]) -> str | dict[str, str]:
     if len(words) == 1 and ("=" not in words[0] or "{class}" in words[0].partition("=")[0]):
         if "{class}" not in words[0]:
             raise SfumatoError(
-                f"--prompt {words[0]!r}: put {{class}} where the class goes, or write CLASS=TEXT"
-                " for each"
+                f"--prompt {words[0]!r}: put {{class}} in place of the class, or give CLASS=TEXT"
+                " for each class"
             )
         return words[0]
     return pairs("--prompt", words)

@@ -18,29 +18,28 @@ class Reading(Options):
 
     panel = "Reading"
 
-    labels: str | None = option(None, "Column of the class.", metavar="COLUMN")
+    labels: str | None = option(None, "Column that holds the class.", metavar="COLUMN")
     classes: Sequence[str] | None = option(
         None,
-        "The public list of classes (a name with a comma in double quotes); default: those found.",
+        "Public list of classes (put a name with a comma in double quotes); default: those found.",
         metavar="A,B,..",
         parse=parse.names,
     )
     yes_public: bool | Sequence[str] = option(
         False,
-        "The classes found are public, as `inspect` shows them, however few units have one."
-        " Recorded.",
+        "Declare the classes that `inspect` shows public, however few units they have. Recorded.",
     )
     caption_column: str | None = option(
         None,
-        "Column of the captions.",
+        "Column that holds the captions.",
         flags=("--caption-column", "--captions"),
         metavar="COLUMN",
     )
     unit: str | None = option(
-        None, "Column of the patient or person who is protected.", metavar="COLUMN"
+        None, "Column that identifies the protected patient or person.", metavar="COLUMN"
     )
-    max_bad: float = option(0.01, "Share of unreadable images that is accepted.")
-    unlabelled: bool = option(False, "There are no classes: all images are one.")
+    max_bad: float = option(0.01, "Largest accepted share of unusable images.")
+    unlabelled: bool = option(False, "No classes: read all images as one class.")
 
 
 @dataclass(frozen=True)
@@ -49,41 +48,44 @@ class Privacy(Options):
 
     panel = "Privacy"
 
-    epsilon: float | None = option(None, "The promise: 1 is strong, 10 is weak.")
+    epsilon: float | None = option(None, "Privacy budget of the run: 1 is strong, 10 is weak.")
     delta: float | None = option(None, "Default: the smaller of 1e-5 and n ** -1.5.")
     relation: Literal["zero-out", "replace-one"] = option(
-        "zero-out", "Adjacency: what neighbouring data sets are."
+        "zero-out", "Adjacency: how neighbouring data sets differ."
     )
     histogram: float | None = option(
-        None, "Pay for class shares: noise multiplier of a histogram.", metavar="SIGMA"
+        None, "Spend budget on class shares: noise multiplier of their histogram.", metavar="SIGMA"
     )
-    max_per_unit: int | None = option(None, "Public bound on images a unit counts with.", least=1)
+    max_per_unit: int | None = option(None, "Public bound on the images counted per unit.", least=1)
     retry_fraction: float = option(
-        0.0, "Steps paid on top, for --new-attempt.", flags=("--retry-reserve",), metavar="SHARE"
+        0.0,
+        "Share of extra steps paid in advance, for --new-attempt.",
+        flags=("--retry-reserve",),
+        metavar="SHARE",
     )
     clip_norm: float | None = option(
-        None, "Clip of one unit (default 0.05; inversion: the public radius)."
+        None, "Clip norm of one unit (default 0.05; inversion: the public radius)."
     )
     clipping: Literal["flat", "normalised", "per-group", "per-group-normalised"] = option(
         "flat", "Clipping rule."
     )
     allow_large_delta: bool = option(False, "Accept delta >= 1/n; recorded in the release.")
     allow_caption_prompts: bool = option(
-        False, "Accept prompts that are, or hold, private captions; recorded."
+        False, "Accept prompts that are, or contain, private captions; recorded."
     )
     allow_doubtful_units: bool = option(
         False,
-        "Values of --unit that may be spellings of one another are different units; recorded.",
+        "Confirm that similar values of --unit are different units; recorded.",
     )
     tuning: str | None = option(
-        None, "What the certificate says of how settings were chosen.", metavar="TEXT"
+        None, "How the settings were chosen, as stated in the certificate.", metavar="TEXT"
     )
 
     def __post_init__(self) -> None:
         if str(self.relation) == "add-remove":
             raise SfumatoError(
-                "--relation add-remove would keep n secret, which plan and release print: use"
-                " zero-out, same noise"
+                "--relation add-remove would keep n secret, but plan and release publish n: use"
+                " zero-out, which needs the same noise"
             )
         super().__post_init__()
         for name in ("epsilon", "delta"):
@@ -99,16 +101,20 @@ class Schedule(Options):
     panel = "Schedule"
 
     expected_batch_size: int | None = option(
-        None, "Poisson mean of units per step (default: by data size and epsilon).", least=1
+        None,
+        "Expected units per step under Poisson sampling (default: by data size and epsilon).",
+        least=1,
     )
     steps: int | None = option(
         None,
-        "Noised steps (default: by data size and epsilon).",
+        "Training steps (default: by data size and epsilon).",
         flags=("--steps", "--max-train-steps"),
         least=1,
     )
     noise_draws: int | None = option(
-        None, "K diffusion draws per unit, averaged before its clip (default: 1 to 4).", least=1
+        None,
+        "K noise-and-time draws per unit, averaged before the clip (default: 1 to 4).",
+        least=1,
     )
 
 
@@ -120,29 +126,29 @@ class Prompting(Options):
 
     prompt: str | Mapping[str, str] | None = option(
         None,
-        "Template with {class}, or one text per class, repeated (default: the class's name).",
+        "Template with {class}, or CLASS=TEXT, repeated (default: the class name).",
         metavar="TEXT|CLASS=TEXT",
         parse=parse.prompts,
         repeated=True,
     )
     init: Mapping[str, str] | None = option(
         None,
-        "Public look-alike a class's own token starts from; repeat.",
+        "Public words that the token of a class starts from; repeat per class.",
         metavar="CLASS=TEXT",
         parse=parse.inits,
         repeated=True,
     )
     embedder: bool | None = option(
-        None, "A trainable token per class (default: for unknown words)."
+        None, "Train a token per class (default: only for words that the base does not know)."
     )
     placeholder: str | None = option(
         None,
-        "inversion, embedding: name of the token (default <artwork>); numbered per class.",
+        "inversion, embedding: name of the token (default <artwork>), numbered per class.",
         flags=("--placeholder-token",),
     )
     initializer: str | None = option(
         None,
-        "inversion, embedding: public words that all tokens start from: the anchor.",
+        "inversion, embedding: public words that all tokens start from (the anchor).",
         flags=("--initializer-token",),
     )
 
@@ -155,13 +161,13 @@ class Execution(Options):
 
     shard: tuple[int, int] | None = option(
         None,
-        "Inversion: only every N-th chunk, from I; a last --resume adds up.",
+        "Invert only every N-th chunk, from I; a last run with --resume adds up.",
         metavar="I/N",
         parse=parse.shard,
     )
     keep_inversions: bool = option(
-        False, "Leave the private embeddings of single images in the run folder."
+        False, "Keep the private embeddings of single images in the run folder."
     )
     controls: bool = option(
-        False, "Inversion: leave the exact mean and one image's token in the run folder. PRIVATE."
+        False, "Keep the exact mean and the token of one image in the run folder. PRIVATE."
     )

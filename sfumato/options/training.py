@@ -21,20 +21,21 @@ class Recipe(Options):
     panel = "Training"
 
     learning_rate: float | None = option(
-        None, "Of Adam, on gradients in units of the clip norm (default: the method's own)."
+        None, "Learning rate of Adam, on gradients in units of the clip norm (default: by method)."
     )
-    warmup_steps: int = option(3, "Linear rise.", flags=("--lr-warmup-steps",), least=0)
+    warmup_steps: int = option(3, "Steps of linear warm-up.", flags=("--lr-warmup-steps",), least=0)
     decay_from: float = option(
         0.3, "Share of the steps after which the rate falls linearly to zero.", least=0, most=1
     )
     ema_decay: float | None = option(
-        None, "Average of the weights, per step (default: 0.9, or 0.95 from 100 steps on)."
+        None,
+        "Decay of the weights' moving average, per step (default: 0.9, or 0.95 from 100 steps).",
     )
     time_bias: float = option(
-        1.5, "Diffusion times are u ** (1 / bias): more than 1 looks more at noisy times."
+        1.5, "Diffusion times are u ** (1 / bias): above 1, noisier times are drawn more often."
     )
     caption_dropout: float = option(
-        0.0, "Share of empty prompts, for guidance above 1.", least=0, most=1
+        0.0, "Share of prompts left empty, needed for --guidance-scale above 1.", least=0, most=1
     )
 
     def rate_at(self, step: int, steps: int) -> float:
@@ -57,17 +58,19 @@ class Performance(Options):
     panel = "Time and memory (no effect on privacy)"
 
     micro_batch: int | None = option(
-        None, "Units in one pass (default: what fits).", flags=("--micro-batch-size",)
+        None,
+        "Units per forward and backward pass (default: as many as fit).",
+        flags=("--micro-batch-size",),
     )
     memory_budget: int = option(
         2**30,
-        "Memory for one pass, beside weights and optimiser: 800MB, 4GB (default 1GB)."
-        " It decides the microbatch.",
+        "Memory of one pass, on top of weights and optimiser: 800MB, 4GB (default 1GB)."
+        " It sets the microbatch size.",
         parse=parse.size,
     )
     precision: Literal["bfloat16", "float32"] = option(
         "bfloat16",
-        "Autocast of the denoiser.",
+        "Precision of the denoiser (autocast).",
         flags=("--mixed-precision",),
         words={"no": "float32", "bf16": "bfloat16"},
     )
@@ -76,7 +79,7 @@ class Performance(Options):
         25, "Steps between checkpoints.", flags=("--checkpointing-steps",)
     )
     engine: Literal["one-pass", "reference"] = option(
-        "one-pass", "How gradients per unit are found."
+        "one-pass", "How per-unit gradients are computed."
     )
 
     def __post_init__(self) -> None:
@@ -85,7 +88,8 @@ class Performance(Options):
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (value is None and may_miss) and not (whole and value >= 1):
                 raise SfumatoError(
-                    f"{name} of the performance options is {value!r}: an integer of at least 1"
+                    f"{name} of the performance options is {value!r}: must be an integer of at"
+                    " least 1"
                 )
         super().__post_init__()
 
@@ -100,13 +104,17 @@ class Sampling(Options):
 
     panel = "Sampling"
 
-    scheduler: str = option("DPMSolverMultistepScheduler", "Any diffusers scheduler.")
-    steps: int = option(
-        10, "Of the scheduler.", flags=("--steps", "--num-inference-steps"), least=1
+    scheduler: str = option(
+        "DPMSolverMultistepScheduler", "Any diffusers scheduler, by class name."
     )
-    guidance_scale: float = option(1.0, "1 means none; above 1, adapt with --caption-dropout.")
-    seed: int = option(0, "Public: image i has the seed hash(seed, i).")
-    batch: int = option(512, "Pictures at a time.", least=1)
+    steps: int = option(
+        10, "Steps of the scheduler.", flags=("--steps", "--num-inference-steps"), least=1
+    )
+    guidance_scale: float = option(
+        1.0, "Classifier-free guidance: 1 is none; above 1 needs `adapt --caption-dropout`."
+    )
+    seed: int = option(0, "Public seed: image i has the seed hash(seed, i).")
+    batch: int = option(512, "Images drawn at a time.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

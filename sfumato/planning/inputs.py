@@ -96,8 +96,8 @@ def _require_apart(public: RecordSet, records: RecordSet) -> None:
     both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
     if both:
         raise SfumatoError(
-            f"{both} images of --public-data are among the private ones, and nothing would protect"
-            " them: an image is one or the other"
+            f"{both} images of --public-data are also among the private images, where nothing would"
+            " protect them: remove them from one of the two"
         )
 
 
@@ -106,8 +106,8 @@ def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
     both = 0 if images is None else book.public.charged(images)
     if both:
         raise DataError(
-            f"{both} images of --public-data were charged as private in this ledger, and what a run"
-            " learns of them here would leave unprotected: take them out"
+            f"{both} images of --public-data were charged as private in this ledger, and nothing"
+            " would protect them here: remove them from --public-data"
         )
 
 

@@ -74,7 +74,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared:
         raise TypeError("a plan follows from public facts alone: give PublicFacts.of(records)")
     privacy, method = task.privacy, task.method
     if privacy.epsilon is None:
-        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     require_list(facts)
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
     opened = load_base(task.base)
@@ -110,10 +110,10 @@ def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:
     asked, tokens = task.prompting, task.method.learns_tokens
     for name in ("placeholder", "initializer"):
         if getattr(asked, name) is not None and not tokens:
-            raise SfumatoError(f"--{name}-token goes with --method inversion or embedding")
+            raise SfumatoError(f"--{name}-token requires --method inversion or embedding")
     if asked.initializer is not None and asked.init is not None:
         raise SfumatoError(
-            "--initializer-token is for all classes and --init for each: give one of the two"
+            "--initializer-token sets all classes and --init each class: give one of the two"
         )
     return choose_prompts(
         base,
@@ -130,11 +130,11 @@ def _require_units(facts: PublicFacts, privacy: Privacy) -> None:
         # Plan and certificate would then promise one image, whose loss moves its unit's gradient by
         # up to 2 C.
         raise SfumatoError(
-            "a unit column cannot be called 'record', the word for single images: rename the column"
+            "a unit column cannot be named 'record', which means single images: rename the column"
         )
     if facts.unit_column and privacy.histogram is not None and privacy.max_per_unit is None:
         raise SfumatoError(
-            "a histogram over units needs --max-per-unit, a public bound on the images counted per"
+            "--histogram with --unit needs --max-per-unit, a public bound on the images counted per"
             " unit"
         )
 

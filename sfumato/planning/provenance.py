@@ -24,7 +24,7 @@ from ..runs.attempts import model_digest
 
 MARK = "PRIVATE"
 OURS, ANOTHERS = "this ledger", "another owner"
-CURE = "`sfumato export` the run, and take the model of that folder"
+CURE = "`sfumato export` the run and use the model in that folder"
 
 
 def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> None:
@@ -54,9 +54,9 @@ def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> No
         )
     if found:
         raise error(
-            f"{flag} {path} lies below a folder marked PRIVATE, or holds one: what is in a run"
-            " folder is never public; `sfumato export` or `sfumato synthesize` from the run and"
-            " take that folder"
+            f"{flag} {path} is inside a folder marked PRIVATE, or contains one: nothing in a run"
+            " folder is public; run `sfumato export` or `sfumato synthesize` and use the folder"
+            " that it writes"
         )
 
 
@@ -100,7 +100,7 @@ def _exported_makers(folder: Path, book: Ledger) -> list[str]:
         if not any(run in exported and what != "control" for run, what in makers):
             run, what = sorted(makers)[0]
             raise ModelError(
-                f"--base {folder}: {name} is in a {what} of run {run}, which was never exported:"
+                f"--base {folder}: {name} is part of a {what} of run {run}, which was not exported:"
                 f" {CURE}"
             )
     return sorted(exported)

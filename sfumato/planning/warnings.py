@@ -18,27 +18,27 @@ def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
             ", ..." if len(plan.classes) > MOST_NAMES else ""
         )
         remarks.append(
-            f"the class list was read off the data and will be published ({names}): declare it with"
-            " --classes"
+            f"the class list was read from the data and will be published ({names}): declare"
+            " it with --classes, or rename the classes"
         )
     if records.unit_column:
         remarks += spelling(records)
     remarks += prepared.method.remarks(prepared)
     if plan.delta >= 1 / plan.n_units:
-        remarks.append("delta is not below 1/n: such a run may publish somebody outright")
+        remarks.append("delta is not below 1/n: such a run could publish one unit outright")
     if plan.unit == "record":
         remarks.append(
-            "the unit is one image: where several show the same person, name the column that says"
-            " so (--unit)"
+            "the unit is one image: if several images show the same person, name the column that"
+            " identifies the person with --unit"
         )
     return tuple(remarks)
 
 
 def _on_ancestor(run: Mapping) -> str:
     what = "the base was adapted" if run["through"] == "base" else "the public images were drawn"
-    why = "that the two share an image or unit cannot be ruled out, so its cost is added"
+    why = "the two may share an image or unit, so its cost is added"
     if not run["charges"]:
-        why = "its cost is in the total where the two share an image"
+        why = "its cost is in the total if the two share an image"
     return (
         f"{what} by run {run['run']} of {run['owner']} (epsilon {run['epsilon']:.3g}, unit"
         f" {run['unit']!r}): {why}"

@@ -70,7 +70,7 @@ def _twin(path: Path, one: str, other: str) -> Path:
     for candidate in (name, stem, stem + ".gz"):
         if (path.parent / candidate).is_file():
             return path.parent / candidate
-    raise DataError(f"idx pair is not complete: put {stem} beside {path.name}")
+    raise DataError(f"incomplete idx pair: put {stem} beside {path.name}")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -88,7 +88,9 @@ def read_idx(path: Path) -> np.ndarray:
         with open(path, "rb") as stream:
             shape, offset = _idx_header(stream.read(64), path.name)
         if path.stat().st_size != offset + math.prod(shape):
-            raise DataError(f"{path.name} is cut or too long for its idx header: copy it again")
+            raise DataError(
+                f"{path.name} is shorter or longer than its idx header states: copy it again"
+            )
         return np.memmap(path, np.uint8, "r", offset, shape)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
@@ -100,7 +102,7 @@ def parse_idx(data: bytes, name: str) -> np.ndarray:
     """The uint8 array in the bytes of one idx file. Raises DataError for a wrong or cut file."""
     shape, offset = _idx_header(data[:64], name)
     if len(data) != offset + math.prod(shape):
-        raise DataError(f"{name} is cut or too long for its idx header: copy it again")
+        raise DataError(f"{name} is shorter or longer than its idx header states: copy it again")
     return np.frombuffer(data, np.uint8, offset=offset).reshape(shape)
 
 
@@ -192,8 +194,8 @@ def check_expansion(packed: int, unpacked: int) -> None:
     """
     if unpacked > max(PLENTY, MOST_EXPANSION * packed):
         raise DataError(
-            f"the file grows more than {MOST_EXPANSION} times when it is unpacked: if that is"
-            " right, store it uncompressed"
+            f"the file grows more than {MOST_EXPANSION} times when decompressed: if that is"
+            " correct, store it uncompressed"
         )
 
 
@@ -234,7 +236,7 @@ def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = np.moveaxis(images, 1, -1)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3, 4)):
         raise DataError(
-            "array `images` has a wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]"
+            "array `images` has the wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]"
         )
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]

@@ -40,7 +40,7 @@ def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tup
         return classes
     found = {name for name in names if name is not None}
     if not found:
-        raise DataError("no record has a label: fill the label column, or say --unlabelled")
+        raise DataError("no record has a label: fill the label column, or use --unlabelled")
     return tuple(
         sorted(
             found,
@@ -154,7 +154,7 @@ def judge(
         raise SfumatoError("the class list is empty: give --classes a,b,c")
     if n == 0:
         raise DataError(
-            "empty: there is no record here; give class folders, metadata.csv with its images,"
+            "no records found: give class folders, metadata.csv with its images,"
             " parquet, idx or npz"
         )
     usable = np.array([rule is None for rule in rules])

@@ -175,7 +175,7 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
             process.stop()
             raise
     if found == CRASHED.encode("ascii"):
-        raise DataError(f"{files[0].name} crashes its reader: write it again")
+        raise DataError(f"{files[0].name} crashes its reader: save it again")
     if found:
         cure = "write smaller row groups" if parquet else "leave out columns that are not needed"
         limit = f"{MEMORY / 2**30:.1f} GB" if found == TOO_MUCH else f"{seconds:.0f} s"
@@ -284,12 +284,12 @@ class _Process:
             greeting = self._read(len(READY))
         except OSError as error:
             raise MachineError(
-                f"no process can be started to decode images ({error.strerror})"
+                f"cannot start a process to decode images ({error.strerror})"
             ) from error
         if greeting != READY:
             self.stop()
             raise MachineError(
-                "the process that decodes images does not start: install sfumato and Pillow again"
+                "the process that decodes images does not start: reinstall sfumato and Pillow"
             )
 
     def _read(self, size: int) -> bytes:

@@ -84,7 +84,7 @@ def split_folder(root: Path, split: str) -> Path:
     if folders and all(f.lower() in SPLITS for f in folders):
         if split not in folders:
             raise DataError(
-                f"the folder holds the splits {', '.join(folders)} and no {split!r}: name one of"
+                f"the folder holds the splits {', '.join(folders)} but no {split!r}: give one of"
                 " them as the path"
             )
         return root / split
@@ -106,11 +106,11 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
     if not folders:
         if loose:
             raise DataError(
-                "images without classes: put them in one folder per class, "
-                "add metadata.csv (file_name,label), or say --unlabelled"
+                "a flat folder of images has no classes: make one folder per class, "
+                "add metadata.csv (file_name,label), or use --unlabelled"
             )
         raise DataError(
-            "empty folder: no images here; give class folders, metadata.csv with its images,"
+            "the folder holds no images: give class folders, metadata.csv with its images,"
             " parquet, idx or npz"
         )
     if loose:

@@ -53,14 +53,14 @@ def load_records(
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
-        raise SfumatoError("--max-bad is a share of the records: give a number from 0 to 1")
+        raise SfumatoError("--max-bad must be a share of the records: give a number from 0 to 1")
     if split not in ("train", "test"):
-        raise SfumatoError(f"split is 'train' or 'test', not {split!r}")
+        raise SfumatoError(f"split {split!r}: choose 'train' or 'test'")
     if unlabelled and labels is not None:
-        raise SfumatoError("a label column and --unlabelled exclude each other: choose one")
+        raise SfumatoError("--labels and --unlabelled exclude each other: give one of them")
     if yes_public is not False and classes is not None:
         raise SfumatoError(
-            "--classes declares the list, and --yes-public the one that is found: choose one"
+            "--classes declares a class list, --yes-public accepts the one found: give one of them"
         )
     if not root.exists():
         raise SfumatoError(f"no such file or folder: {str(path)!r}")
@@ -94,7 +94,7 @@ def _load(root: Path, split: str, options: dict) -> RecordSet:
         return _from_parquet(root, files, options)
     if root.is_file():
         raise DataError(
-            f"{root.name!r} is no csv, jsonl, parquet, idx or npz file: "
+            f"{root.name!r} is not a csv, jsonl, parquet, idx or npz file: "
             "give one of these, or a folder (unpack archives first)"
         )
     return _from_folder(root, split, options)
@@ -146,7 +146,7 @@ def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet
         ]
         if not names or not all(parts):
             raise DataError(
-                f"{table.name} has no column label or class: name one with --labels, or say"
+                f"{table.name} has no column label or class: name one with --labels, or use"
                 " --unlabelled"
             )
         listed["labels"] = [part[0] for part in parts]
@@ -198,7 +198,7 @@ def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
         raise DataError(
-            "the parquet file has no column label or class: name one with --labels, or say"
+            "the parquet file has no column label or class: name one with --labels, or use"
             " --unlabelled"
         )
     label_column = options["labels"] or next(
@@ -273,8 +273,8 @@ def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
         return said
     if sorted(said) != sorted(classes):
         raise SfumatoError(
-            "the classes confirmed are not those found, word for word: declare a list of your own"
-            " with --classes"
+            "the classes in yes_public are not exactly those found: declare your own list with"
+            " --classes"
         )
     return True
 
@@ -288,7 +288,7 @@ def _labels(
         )
         if len(classes) != 1:
             raise SfumatoError(
-                "--unlabelled goes with one class at most: leave --classes out, or name one"
+                "--unlabelled takes at most one class: leave --classes out, or name one"
             )
         return np.zeros(n, np.int64), classes
     if n == 0:
@@ -311,8 +311,7 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
             check_size(images.shape[2], images.shape[1])
         except BadImage as bad:
             raise DataError(
-                f"images of {images.shape[2]}x{images.shape[1]} pixels are refused by rule:"
-                f" {bad.rule}"
+                f"images of {images.shape[2]}x{images.shape[1]} pixels are not accepted: {bad.rule}"
             ) from None
     lists = {
         what: _vector(found, options[what] or name, n, options[what] is not None)
@@ -320,7 +319,7 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
     }
     if lists["labels"] is None and not options["unlabelled"]:
         raise DataError(
-            "there is no array `labels` beside the images: add one, name it with --labels, or say"
+            "there is no array `labels` beside the images: add one, name it with --labels, or use"
             " --unlabelled"
         )
     if (

@@ -163,7 +163,7 @@ def _image_column(schema) -> str:
             return name
     if len(able) != 1:
         raise DataError(
-            "the parquet file has no clear image column: name it `image`, as bytes or a struct of"
-            " bytes and path"
+            "the parquet file has no unambiguous image column: name it `image`, as bytes or a"
+            " struct of bytes and path"
         )
     return able[0]

@@ -52,12 +52,12 @@ class Summary:
             (
                 unit
                 if self.unit_column
-                else "privacy unit: one record (name a column with --unit for patient or person)"
+                else "privacy unit: one record (to protect a patient or person, use --unit COLUMN)"
             ),
             (
                 f"sizes {self.smallest[0]}x{self.smallest[1]} to"
-                f" {self.largest[0]}x{self.largest[1]} px; EXIF in {self.exif:,} files (is"
-                " stripped)"
+                f" {self.largest[0]}x{self.largest[1]} px; EXIF in {self.exif:,} files"
+                " (will be stripped)"
             ),
             (
                 f"{self.exact_duplicates:,} exact duplicates, {self.near_duplicates:,} look-alikes"
@@ -66,13 +66,13 @@ class Summary:
         ]
         out += [f"class {name!r}: {count:,}" for name, count in self.class_counts.items()]
         few = [
-            f"class {name!r} is kept apart: {count:,} unit{'s' * (count != 1)}"
+            f"class {name!r} is set apart: only {count:,} unit{'s' * (count != 1)}"
             for name, count in self.few.items()
         ]
-        out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are kept apart"] * (
+        out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are set apart"] * (
             len(few) > MOST_FEW
         )
-        out += [f"zero slots, {rule}: {count:,}" for rule, count in self.bad.items()]
+        out += [f"unusable, {rule}: {count:,}" for rule, count in self.bad.items()]
         out += [f"left out, {reason}: {count:,}" for reason, count in self.ignored.items()]
         if self.columns:
             out.append("columns: " + ", ".join(repr(name) for name in self.columns))
@@ -159,14 +159,14 @@ def spelling(records: RecordSet) -> list[str]:
     facts, out = records.facts, []
     if facts.respelt:
         out.append(
-            f"{facts.respelt:,} spellings in {records.unit_column!r} (case, width, spaces,"
-            " invisible signs) count as another's unit"
+            f"{facts.respelt:,} values of {records.unit_column!r} differ from another only in case,"
+            " width, spaces or invisible characters and count as the same unit"
         )
     if facts.doubtful:
         out.append(
-            f"{facts.doubtful:,} units of {records.unit_column!r} might be spellings of one another"
-            " (accents, punctuation, leading zeros, letters of another script) and count as"
-            " different ones: give one person one value, or say that all are different"
+            f"{facts.doubtful:,} values of {records.unit_column!r} may be spellings of one another"
+            " (accents, punctuation, leading zeros, letters of another script) but count as"
+            " different units: give each person one value, or confirm that all are different"
             " (--allow-doubtful-units)"
         )
     return out
@@ -175,25 +175,26 @@ def spelling(records: RecordSet) -> list[str]:
 def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
     if records.few:
         yield (
-            f"classes of fewer than {FEW} units are kept apart, for their names would tell of these"
-            " units: declare the public list with --classes, or this one with --yes-public"
+            f"classes of fewer than {FEW} units are set apart, because a published class name would"
+            " reveal that such a unit exists: declare the public class list with --classes, or"
+            " declare the one found public with --yes-public"
         )
     yield from spelling(records)
     for name, count in zip(records.classes, counts, strict=True):
         if count <= 1:
             held = "one record" if count else "no usable record"
             yield (
-                f"class {name!r} has {held}: its images will be the public model's, and its name"
-                " counts as public"
+                f"class {name!r} has {held}: synthetic images of it will show only what the public"
+                " base knows, and its name is published"
             )
     if exact and exact == usable - 1:
         yield "all records are identical"
     elif exact or records.max_per_unit > 1:
         yield (
-            "the same picture may stand in several slots: the guarantee is per unit, so give copies"
-            " one unit"
+            "the same image is in several records, and the guarantee is per unit: give all copies"
+            " the same unit"
             if exact
-            else ("units own several records: sampling and clipping are per unit")
+            else "units own several records: sampling and clipping are per unit"
         )
     if any(rule.startswith("not a readable") for rule in records.facts.bad):
         yield (

@@ -20,7 +20,7 @@ def find_table(folder: Path) -> Path | None:
         folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()
     ]
     if len(found) > 1:
-        raise DataError("both metadata.csv and metadata.jsonl are here: keep one")
+        raise DataError("the folder has both metadata.csv and metadata.jsonl: keep one")
     return found[0] if found else None
 
 
@@ -67,15 +67,15 @@ def _csv(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str, 
         header = tuple(cell.strip() for cell in next(lines, ()))
         if len(header) > MAX_COLUMNS or len(set(header)) < len(header):
             raise DataError(
-                f"{name} has a doubled column name or more than {MAX_COLUMNS} columns: repair its"
-                " first line"
+                f"{name} has a duplicate column name or more than {MAX_COLUMNS} columns: correct"
+                " its first line"
             )
         rows = []
         for line in lines:
             if len(line) > len(header):
                 raise DataError(
                     f"{name} line {lines.line_num} has more cells than the header: quote cells that"
-                    " hold commas"
+                    " contain commas"
                 )
             if line:
                 cells = [cell_text(cell) for cell in line] + [None] * (len(header) - len(line))

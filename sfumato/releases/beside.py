@@ -25,7 +25,7 @@ def check_beside(found: object) -> dict | None:
     if found is None:
         return None
     rule = SfumatoError(
-        "the controls in the draft are not those that a release may carry: synthesize or export"
+        "the controls in the draft are not the ones that a release may hold: synthesize or export"
         " again"
     )
     try:

@@ -100,18 +100,16 @@ def inspect_source(
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            raise SfumatoError(f"{name} is a link; a release holds plain files only, so remove it")
+            raise SfumatoError(f"{name} is a link, and a release holds plain files only: remove it")
         if path.is_dir() or name == DRAFT:
             continue
         if name == SUMS:
             raise SfumatoError(
-                f"{folder.name} is a finished release already; synthesize into a new folder to make"
+                f"{folder.name} is already a finished release: synthesize into a new folder to make"
                 " another"
             )
         if not any(rule.fullmatch(name) for rule in rules):
-            raise SfumatoError(
-                f"{name} is not on the list of files a release of {kind} may hold; remove it"
-            )
+            raise SfumatoError(f"{name} is not a file that a release of {kind} may hold: remove it")
         files.append(name)
     found = Contents(kind, files)
     if kind == "model":
@@ -139,7 +137,7 @@ def check_png(data: bytes, name: str) -> None:
     its end.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
-        raise SfumatoError(f"{name} is not a PNG; synthesize it again")
+        raise SfumatoError(f"{name} is not a PNG: synthesize again")
     at = 8
     while at + 12 <= len(data):
         length, chunk = struct.unpack(">I4s", data[at : at + 8])
@@ -152,7 +150,7 @@ def check_png(data: bytes, name: str) -> None:
         if chunk == b"IEND":
             break
     if at != len(data) or data[-8:-4] != b"IEND":
-        raise SfumatoError(f"{name} is cut short or has bytes after its end; synthesize it again")
+        raise SfumatoError(f"{name} is truncated or has bytes after its end: synthesize again")
 
 
 def public_json(data: bytes) -> bytes:
@@ -223,8 +221,7 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
                 label, path = row["label"], row["image"]["path"]
                 if path is not None and not re.fullmatch(r"\d{6,}\.png", path):
                     raise SfumatoError(
-                        f"{shard} names a picture in another way than by its number; synthesize it"
-                        " again"
+                        f"{shard} names an image other than by its number: synthesize again"
                     )
                 check_png(row["image"]["bytes"], shard)
                 yield (
@@ -252,12 +249,12 @@ def _count(
     for label, prompt, data in rows:
         if classes and label not in classes:
             raise SfumatoError(
-                "an image has a label that is none of the plan's public classes; synthesize again"
+                "an image has a label that is not a public class of the plan: synthesize again"
             )
         if prompts and prompt is not None and prompt not in prompts:
             raise SfumatoError(
-                "an image has a prompt that is none of the public prompts; a private caption must"
-                " not leave"
+                "an image has a prompt that is not a public prompt of the plan: synthesize again (a"
+                " private caption must not leave)"
             )
         found.per_class[label] = found.per_class.get(label, 0) + 1
         if len(kept := found.examples.setdefault(label, [])) < examples:
@@ -318,9 +315,9 @@ def check_safetensors(path: Path, name: str) -> None:
         or [start for start, _ in spans] != ends[:-1]
         or ends[-1] != path.stat().st_size - 8 - size
     ):
-        raise SfumatoError(f"{name} has bytes that belong to no tensor; save it again")
+        raise SfumatoError(f"{name} has bytes that belong to no tensor: save it again")
     if not set(metadata) <= {"format", *SETTINGS} or metadata.get("format", "pt") != "pt":
-        raise SfumatoError(f"{name} carries metadata beside its format; save it again without")
+        raise SfumatoError(f"{name} carries metadata beside its format: save it again without")
     try:
         settings = [
             json.loads(metadata.get(key, "{}"), object_pairs_hook=_once) for key in SETTINGS
@@ -329,7 +326,7 @@ def check_safetensors(path: Path, name: str) -> None:
         raise broken from None
     if not _harmless(settings):
         raise SfumatoError(
-            f"{name} carries a text in its adapter's settings that is no module name; save it again"
+            f"{name} has a text in its adapter settings that is not a module name: save it again"
         )
 
 

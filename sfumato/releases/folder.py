@@ -96,7 +96,7 @@ def finalise(
     folder = Path(folder)
     if (folder / SUMS).exists():
         raise SfumatoError(
-            f"{folder.name} is a finished release already; check it with `sfumato verify`"
+            f"{folder.name} is already a finished release: check it with `sfumato verify`"
         )
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
@@ -111,7 +111,7 @@ def finalise(
             f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise SfumatoError(f"{DRAFT} cannot be read; synthesize into a new folder") from None
+        raise SfumatoError(f"{DRAFT} cannot be read: synthesize into a new folder") from None
     if not compared:
         certificate = unasked(certificate)
     if require_audit:
@@ -188,7 +188,7 @@ def _finish(
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
-        raise SfumatoError(f"the output folder {out.name} exists; name a new one")
+        raise SfumatoError(f"the output folder {out.name} already exists: name a new one")
     for row in public_metrics or ():
         if not {"name", "value", "public_data"} <= set(row) or not row["public_data"]:
             raise SfumatoError(
@@ -201,8 +201,7 @@ def _finish(
     )
     if made is not None and set(made) != set(contents.files):
         raise SfumatoError(
-            "files were added or taken away since `sfumato synthesize`: synthesize into a new"
-            " folder"
+            "files were added or removed since `sfumato synthesize`: synthesize into a new folder"
         )
     title = title or ("Synthetic images" if kind == "images" else "Adapted diffusion model")
     pages = _pages(certificate, contents, title, licence, public_metrics or [], controls)

@@ -50,7 +50,7 @@ def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit
         raise
     except BEYOND as error:
         raise ValueError(
-            f"{type(error).__name__} in the accountant: take more noise or another delta"
+            f"{type(error).__name__} in the accountant: use more noise or another delta"
         ) from error
     left_out: list[str] = []
     figures["second"] = _second(parsed, delta, relation, left_out)

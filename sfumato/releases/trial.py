@@ -34,7 +34,7 @@ def try_certificate(facts: CertificateFacts) -> None:
     if failed:
         raise SfumatoError(
             f"a release of this run would not verify ({failed[0][0]}: {failed[0][1]}), so it is not"
-            " charged: take fewer steps, another batch size, epsilon or delta"
+            " charged: use fewer steps, or another batch size, epsilon or delta"
         )
 
 

@@ -45,10 +45,10 @@ def verify(folder: str | Path) -> VerifyReport:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise SfumatoError(f"{folder.name} is not a folder; give the release folder")
+        raise SfumatoError(f"{folder.name} is not a folder: give the release folder")
     if not (folder / SUMS).is_file():
         raise SfumatoError(
-            f"{folder.name} has no {SUMS}, so it is not finished; run `sfumato release` on it first"
+            f"{folder.name} has no {SUMS}, so it is not finished: run `sfumato release` on it first"
         )
     checks = all_checks(folder)
     return VerifyReport(all(ok for _, ok, _ in checks), checks)

@@ -131,16 +131,16 @@ def check_request(
     computed.
     """
     if n < 1:
-        raise SfumatoError(f"-n {n}: ask for at least one picture")
+        raise SfumatoError(f"-n {n}: ask for at least one image")
     class_of_each(1, shares)
     if form not in ("imagefolder", "parquet"):
         raise SfumatoError(f"--form {form}: choose imagefolder or parquet")
     if not len(shard_indices(n, shard)):
         raise SfumatoError(
-            f"--shard {shard[0]}/{shard[1]} of {n} pictures is empty: ask for fewer shards"
+            f"--shard {shard[0]}/{shard[1]} of {n} images is empty: use fewer shards"
         )
     if out.exists():
-        raise SfumatoError(f"{out} exists: name a new folder (nothing is overwritten)")
+        raise SfumatoError(f"{out} already exists: name a new folder (nothing is overwritten)")
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:

@@ -121,7 +121,7 @@ class Sampler:
             latents = scheduler.step(predicted, t, latents, **extra).prev_sample
         if not torch.isfinite(latents).all():
             raise SfumatoError(
-                f"{sampling.scheduler} with {sampling.steps} steps gives pictures that are not"
-                " finite on this base: take more steps or another --scheduler"
+                f"{sampling.scheduler} with {sampling.steps} steps gives images with"
+                " non-finite values on this base: use more steps or another --scheduler"
             )
         return base.decode(latents)

@@ -90,7 +90,7 @@ def adapt(
     if resume:
         if own := _of_a_new_run(method, base, public_data, seed, options):
             raise SfumatoError(
-                f"{own} does not go with --resume: the run keeps its own plan and options"
+                f"{own} cannot be combined with --resume: the run keeps its own plan and options"
             )
         rest = cast(Any, options)
         return _resume(
@@ -99,7 +99,7 @@ def adapt(
     progress, on_stage = progress or _nothing, on_stage or _nothing
     if new_attempt:
         raise SfumatoError(
-            "--new-attempt goes with --resume: it continues a run with fresh, paid draws"
+            "--new-attempt requires --resume: it continues a run with fresh, paid draws"
         )
     reading, execution, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
@@ -195,7 +195,7 @@ def _resume(
     run = ranks.on_first_rank(lambda: Run.open(output, ledger))
     if (run.folder / "model").exists():
         raise SfumatoError(
-            f"{run.folder} is finished: synthesize from it, or adapt into a new folder"
+            f"{run.folder} is already finished: synthesize from it, or adapt into a new folder"
         )
     method = METHODS[run.plan.method]
     method.check_execution(execution)

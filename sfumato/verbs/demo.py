@@ -86,7 +86,7 @@ def run_demo(
     output = Path(output)
     if (output / "release").exists() or (output / "run").exists():
         raise SfumatoError(
-            f"{output} holds a demo already: remove it or name another folder with -o"
+            f"{output} holds a demo already: remove it, or name another folder with -o"
         )
     private, test = bundled_digits("train"), bundled_digits("test")
     try:

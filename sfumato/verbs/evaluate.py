@@ -114,7 +114,7 @@ def evaluate(
     if CONTROLS_ALONE.intersection(rows).difference(METHODS[run.plan.method].control_rows):
         raise SfumatoError("--rows noise_only and one_image are controls of --method inversion")
     if "real" in rows and train is None:
-        raise SfumatoError("the row 'real' needs --train, the private images themselves")
+        raise SfumatoError("the row 'real' needs the private images themselves: give --train")
     others = _beside(run, beside)
     classes, resolution = run.plan.classes, base_info(run.plan.base).resolution
     test = records_of(test, classes, "test")
@@ -290,8 +290,8 @@ def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
         for what in ("classes", "base_digest", "unit", "relation", "delta"):
             if getattr(other.plan, what) != getattr(run.plan, what):
                 raise SfumatoError(
-                    f"--beside {other.folder}: its {what} is not that of {run.folder}: nothing to"
-                    " compare"
+                    f"--beside {other.folder}: its {what} differs from that of {run.folder}, so the"
+                    " two cannot be compared"
                 )
         known = other.ledger_path == run.ledger_path
         if known and other.id not in {charge["run"] for charge in run.group().charges}:

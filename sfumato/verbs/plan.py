@@ -72,7 +72,7 @@ def plan(
     """
     reading, _, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
-        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     records = records_of(images, unlabelled_if_flat(images, reading, task.method))
     place, book, remarks = Path(ledger or budget.default_path()), None, ()
     if place.exists():

@@ -124,9 +124,9 @@ def select(
     found = gather({"reading": Reading, "selecting": Selecting}, options, ("data", "ledger"))
     reading, asked = found["reading"], found["selecting"]
     if asked.epsilon is None:
-        raise SfumatoError("--epsilon is required: it is what the answer may cost")
+        raise SfumatoError("--epsilon is required: the privacy budget spent on the held-out units")
     if not runs:
-        raise SfumatoError("there is nothing to choose from: name at least one run")
+        raise SfumatoError("no run to choose from: give at least one run folder")
     candidates = [_candidate(run, ledger, asked) for run in runs]
     classes = candidates[0].classes
     for other in candidates:
@@ -146,7 +146,7 @@ def select(
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(
-            "the held-out images have other classes than the runs: read them with the runs'"
+            "the held-out images have other classes than the runs: give the runs' list with"
             " --classes"
         )
     book = _ledger_of(candidates, runs, ledger)
@@ -251,8 +251,8 @@ def _ledger_of(
             places.add((run if isinstance(run, Run) else Run.open(run, ledger)).ledger_path)
     if len(places) > 1:
         raise SfumatoError(
-            "the runs are in different ledgers, so their costs cannot be added up: say --ledger, or"
-            " choose among runs of one"
+            "the runs are in different ledgers, so their costs cannot be added up: choose among"
+            " runs of one ledger (--ledger)"
         )
     return budget.open_ledger(places.pop() if places else budget.default_path())
 
@@ -261,7 +261,7 @@ def _terms(records: RecordSet, delta: float | None, relation: str, known: dict |
     if delta is None:
         delta = known["delta"] if known else min(1e-5, records.n_units**-1.5)
     if not (isinstance(delta, (int, float)) and 0 < delta < 1):
-        raise SfumatoError(f"--delta {delta}: a number above 0 and below 1")
+        raise SfumatoError(f"--delta {delta}: must be above 0 and below 1")
     return {"unit": records.unit_column or "record", "relation": relation, "delta": float(delta)}
 
 

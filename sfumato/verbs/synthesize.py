@@ -137,7 +137,7 @@ def export(
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     output = Path(output)
     if output.exists():
-        raise SfumatoError(f"{output} exists: name a new folder (nothing is overwritten)")
+        raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
     require_sealed(run)
     run.record(Released(sort="model"))
     temporary = output.with_name(f".{output.name}.part")
