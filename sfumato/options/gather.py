@@ -105,7 +105,9 @@ def _described(group: str, kind: type[Options]) -> list[str]:
     for one in declared(kind):
         text = f"{one.name} ({one.type}): {one.line}"
         inner = " " * 12
-        lines += textwrap.wrap(text, 96, initial_indent=" " * 8, subsequent_indent=inner)
+        lines += textwrap.wrap(
+            text, 96, initial_indent=" " * 8, subsequent_indent=inner, break_on_hyphens=False
+        )
         if one.refused:
             lines.append(f"{inner}SfumatoError unless {one.refused}.")
     return [f"\n    {group} ({kind.__name__}):", *lines] if lines else []

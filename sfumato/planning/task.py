@@ -100,7 +100,7 @@ def _method(method: str | Method, keywords: Mapping[str, Any]) -> Method:
                 f" {taken}"
             )
         if isinstance(method, Method) and name in names:
-            raise SfumatoError(f"{name} is said twice: in {kind.__name__}(...) and as a keyword")
+            raise SfumatoError(f"{name} is given twice: in {kind.__name__}(...) and as a keyword")
     if isinstance(method, Method):
         return method
     return make(kind, {name: keywords[name] for name in names & set(keywords)})

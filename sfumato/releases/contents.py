@@ -109,7 +109,9 @@ def inspect_source(
                 " another"
             )
         if not any(rule.fullmatch(name) for rule in rules):
-            raise SfumatoError(f"{name} is not a file that a release of {kind} may hold: remove it")
+            raise SfumatoError(
+                f"{name} is not on the list of files a release of {kind} may hold: remove it"
+            )
         files.append(name)
     found = Contents(kind, files)
     if kind == "model":

@@ -90,7 +90,7 @@ def adapt(
     if resume:
         if own := _of_a_new_run(method, base, public_data, seed, options):
             raise SfumatoError(
-                f"{own} cannot be combined with --resume: the run keeps its own plan and options"
+                f"{own} does not go with --resume: the run keeps its own plan and options"
             )
         rest = cast(Any, options)
         return _resume(

@@ -58,10 +58,22 @@ def test_methods(capsys):
 
 def test_bases(capsys, monkeypatch):
     import sfumato.verbs
+    from sfumato.bases import base_info
 
-    monkeypatch.setattr(sfumato.verbs, "bases", lambda: {"glyphs": "A tiny base", "a": "B"})
+    monkeypatch.setattr(sfumato.verbs, "bases", lambda: {"glyphs": "A tiny base"})
     assert main(["bases"]) == 0
-    assert capsys.readouterr().out == "glyphs  A tiny base\na       B\n"
+    head, row, about, folder = capsys.readouterr().out.splitlines()
+    info = base_info("glyphs")
+    assert head.split()[:3] == ["base", "image", "parameters"] and "licence" in head
+    assert row.split()[:3] == ["glyphs", "32x32", "px"] and info.licence in row
+    assert f"{info.parameters / 1e6:.1f} million" in row and f"{info.size / 1e6:.1f} MB" in row
+    assert about.strip() == "A tiny base" and folder.strip() == str(info.folder)
+
+
+def test_a_line_about_a_method_is_whole():
+    from sfumato.verbs import methods
+
+    assert all(line.endswith(".") for line in methods().values())
 
 
 def test_a_line_about_a_base_does_not_point_below_itself():
@@ -75,7 +87,7 @@ def test_a_line_about_a_base_does_not_point_below_itself():
 @pytest.mark.parametrize("words", ([], ["ledger"]))
 def test_a_bare_command_shows_help_and_says_what_is_missing(capsys, words):
     assert main(words) == 2
-    assert capsys.readouterr().err.startswith("sfumato: name a verb; `sfumato")
+    assert capsys.readouterr().err.startswith("sfumato: no verb given; see `sfumato")
 
 
 def test_inspect(capsys, tiny_images):
@@ -164,7 +176,13 @@ def test_the_plan_of_saliency_shows_what_the_probe_costs(capsys, tiny_images, ti
 def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
     import sfumato.verbs.demo
 
-    answer = {"epsilon": 1.0, "release": str(tmp_path / "release")}
+    answer = {
+        "epsilon": 1.0,
+        "delta": 1e-5,
+        "accuracy": {"synthetic": 95.0, "public_only": 85.5, "non_private": 97.0, "real": 98.9},
+        "seconds": 240.0,
+        "release": str(tmp_path / "release"),
+    }
 
     def run_demo(**options):
         assert options["base"] == "letters" and options["controls"] and options["epsilon"] == 10
@@ -187,6 +205,9 @@ def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
     out, err = capsys.readouterr()
     assert json.loads(out) == answer and out.count("\n") == 1
     assert "chatter" in err and "training ..." in err
+    words = " ".join(err.split())
+    for part in ("epsilon 1,", "95.0 %", "85.5 %", "98.9 %", "report.html", "PRIVACY.md"):
+        assert part in words
 
 
 def test_small_parsers():

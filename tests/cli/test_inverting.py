@@ -152,7 +152,7 @@ def test_the_controls_of_the_docs_on_the_command_line(
         "one_image",
         "embedding at epsilon 1",
         "cosine to the exact mean",
-        "PRIVATE: covered by no epsilon",
+        "PRIVATE: no epsilon covers",
     ):
         assert part in out
     assert (artwork.parent / "run-style" / "controls" / "non-private" / "PRIVATE").is_file()

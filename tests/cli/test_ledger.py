@@ -35,7 +35,7 @@ def test_cap_show_and_export(run, tmp_path, tiny_images, ledger_of_the_test):
         == "cap 3.5 on 24 images\nthese images have cost epsilon 0.000 in 0 earlier runs; the cap"
         " is 3.5"
     )
-    assert "before 3.5" in run("cap", tiny_images, 2)
+    assert "previously 3.5" in run("cap", tiny_images, 2)
     ledger = Ledger(ledger_of_the_test)
     RunLedger(ledger, "ab12").append("PLAN", {})
     terms = {"unit": "record", "relation": "zero-out", "delta": 1e-3}
@@ -74,7 +74,9 @@ def test_reset_accepts_an_older_copy_and_says_so(run, tmp_path, tiny_images, led
     run("cap", tiny_images, 2)
     shutil.copy(f"{ledger_of_the_test}.head", f"{old[1]}.head")
     assert "older copy" in run("show", *old, code=13)
-    assert run("reset", *old) == "row 3: RESET, 1 rows are missing; every later certificate says so"
+    assert (
+        run("reset", *old) == "row 3: RESET, 1 rows are missing; every later certificate shows it"
+    )
     assert "row 3: RESET at 2" in run("show", *old) and "cap 3.5" in run("show", *old)
 
 

@@ -15,7 +15,9 @@ def test_a_failed_audit_looks_and_weakenings_are_said_aloud():
     }
     audit, looks, weaker = weaknesses(facts)
     assert audit.startswith("WARNING") and "FAILED" in audit
-    assert "after 2 looks" in looks and weaker.endswith("the class list was read off the data")
+    assert "states 2 looks at exact private scores" in looks and weaker.endswith(
+        "the class list was read off the data"
+    )
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say():

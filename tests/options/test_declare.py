@@ -139,8 +139,8 @@ def test_what_is_not_accepted_is_refused_by_its_flag(kind, said, words):
 
 
 CONTRADICTIONS = [
-    ({"privacy": Privacy(epsilon=1.0), "epsilon": 2.0}, "epsilon is said twice"),
-    ({"method": METHODS["lora"](rank=2), "rank": 4}, "rank is said twice"),
+    ({"privacy": Privacy(epsilon=1.0), "epsilon": 2.0}, "epsilon is given twice"),
+    ({"method": METHODS["lora"](rank=2), "rank": 4}, "rank is given twice"),
     ({"method": "full", "rank": 4}, "--rank does not go with --method full"),
     ({"method": "lora", "dimensions": 4}, "--dimensions does not go with --method lora"),
     ({"method": "magic"}, "--method magic: choose attention, lora"),
@@ -183,5 +183,5 @@ def test_a_resumed_run_takes_no_option_of_a_plan(said, tmp_path):
 
 
 def test_a_new_attempt_continues_something(tmp_path):
-    with pytest.raises(SfumatoError, match="--new-attempt goes with --resume"):
+    with pytest.raises(SfumatoError, match="--new-attempt requires --resume"):
         verbs.adapt(tmp_path, output=tmp_path / "run", epsilon=1.0, new_attempt=True)

@@ -244,7 +244,7 @@ def test_a_found_list_with_classes_of_few_units_stops_the_plan(tiny_base):
     said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
     some = replace(records(classes=CLASSES[:2]), few=1, classes_found=True)
     with pytest.raises(
-        SfumatoError, match="1 of the 3 classes read off the data have fewer than 3 units"
+        SfumatoError, match="1 of the 3 classes found in the data have fewer than 3 units"
     ) as caught:
         prepare(some, task_of(**said)[2])
     assert (
@@ -264,9 +264,7 @@ def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_b
     doubtful = replace(records(unit_column="patient"), doubtful=2)
     with pytest.raises(
         DataError,
-        match=(
-            "2 units of 'patient' may be spellings of one another.*--allow-doubtful-units, recorded"
-        ),
+        match=("2 values of 'patient' may be spellings of one another.*--allow-doubtful-units"),
     ):
         prepare(doubtful, task_of(**said)[2])
     opt_ins = prepare(doubtful, task_of(**said, allow_doubtful_units=True)[2]).options[

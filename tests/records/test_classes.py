@@ -92,7 +92,7 @@ def test_units_are_counted_and_not_records(tmp_path):
     (root / "5.png").write_bytes(b"no picture")
     assert load_records(root, unit="who", max_bad=0.2).classes == ()
     lines = describe(load_records(root, unit="who", max_bad=0.2)).lines()
-    assert f"class {NAMES[0]!r} is kept apart: 2 units" in lines
+    assert f"class {NAMES[0]!r} is set apart: only 2 units" in lines
 
 
 def test_a_found_list_is_confirmed_word_for_word(tmp_path):

@@ -182,10 +182,10 @@ def test_missing_cells_and_files_are_zero_slots(tmp_path):
         (["file_name,label", "0.png,a,b"], "more cells than the header", "utf-8"),
         (["file_name,label", "0.png," + "a," * 10**6], "metadata.csv", "utf-8"),
         (["file_name,label", '0.png,"a'], "not a readable CSV", "utf-8"),
-        (["file_name,label"], "empty", "utf-8"),
+        (["file_name,label"], "no records found", "utf-8"),
         (["file_name,size", "0.png,a", "1.png,b"], "no column label or class", "utf-8"),
         (["file_name,label", "0.png,", "1.png,"], "no record has a label", "utf-8"),
-        (["file_name,label,label", "0.png,a,b"], "doubled column", "utf-8"),
+        (["file_name,label,label", "0.png,a,b"], "duplicate column", "utf-8"),
     ],
 )
 def test_bad_tables(tmp_path, lines, cure, encoding):
@@ -206,7 +206,7 @@ def test_bad_jsonl_and_two_tables(tmp_path):
 
 def test_bad_folders(tmp_path):
     refused("no such file or folder", tmp_path / "nothing")
-    refused("empty folder", tmp_path)
+    refused("the folder holds no images", tmp_path)
     flat(tmp_path, 3)
     refused("--unlabelled", tmp_path)
     records = load_records(tmp_path, unlabelled=True)
@@ -382,16 +382,16 @@ def test_bad_idx(tmp_path):
     images = tmp_path / "train-images-idx3-ubyte"
     whole = images.read_bytes()
     images.write_bytes(whole[:-1])
-    refused("cut or too long", tmp_path)
+    refused("shorter or longer than its idx header", tmp_path)
     images.write_bytes(b"garbage!")
     refused("not an idx file", tmp_path)
     images.write_bytes(b"\0\0\x08\x03" + b"\xff" * 12)
-    refused("cut or too long", tmp_path)
+    refused("shorter or longer than its idx header", tmp_path)
     images.write_bytes(whole)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(19, np.uint8)))
     refused("19 entries for 20 images", tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
-    refused("not complete", tmp_path)
+    refused("incomplete idx pair", tmp_path)
 
 
 @pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
@@ -452,7 +452,7 @@ def test_npz_other_types_and_names(tmp_path):
         ({"images": np.zeros((3, 9, 9), np.int64), "labels": [0, 1, 1]}, "give uint8"),
         ({"images": np.zeros((3, 9, 9), np.uint8), "labels": [0, 1]}, "2 entries for 3 images"),
         ({"images": np.zeros((3, 2, 2), np.uint8), "labels": [0, 1, 1]}, "too small"),
-        ({"images": np.zeros((0, 9, 9), np.uint8), "labels": []}, "empty"),
+        ({"images": np.zeros((0, 9, 9), np.uint8), "labels": []}, "no records found"),
         ({"images": np.array([{}, None], dtype=object), "labels": [0, 1]}, "pickled objects"),
     ],
 )
@@ -512,7 +512,7 @@ def test_parquet_struct_and_bytes(tmp_path):
     assert records.classes == ("a", "b") and records.facts.bad == {"missing file": 1}
     refused("no column 'x' for --labels", tmp_path / "plain.parquet", labels="x")
     pq.write_table(pa.table({"a": [1, 2], "label": [1, 2]}), tmp_path / "none.parquet")
-    refused("no clear image column", tmp_path / "none.parquet")
+    refused("no unambiguous image column", tmp_path / "none.parquet")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1....")
     refused("not a readable parquet", tmp_path / "cut.parquet")
 
@@ -542,8 +542,8 @@ def test_describe(tmp_path):
     ) and summary.class_counts == {"cat": 4, "dog": 3}
     assert summary.smallest == (12, 12) and summary.largest == (40, 40)
     assert summary.exact_duplicates == 1 and summary.n_units == 8 and summary.max_per_unit == 1
-    assert any("fewer than 3 units are kept apart" in w for w in summary.warnings)
-    assert "class 'owl' is kept apart: 1 unit" in summary.lines()
+    assert any("fewer than 3 units are set apart" in w for w in summary.warnings)
+    assert "class 'owl' is set apart: only 1 unit" in summary.lines()
     assert any("EXIF in 0 files" in line for line in summary.lines())
 
 

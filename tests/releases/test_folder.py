@@ -124,7 +124,7 @@ def test_draft_then_finalise_in_place(kit, tmp_path):
     assert after.pop("artefacts") and after == json.loads(json.dumps(before))
     assert {p.name for p in tmp_path.iterdir()} == {"release"}
     assert "<i>" not in (out / "report.html").read_text()
-    with pytest.raises(SfumatoError, match="finished release already"):
+    with pytest.raises(SfumatoError, match="already a finished release"):
         finalise(source)
     with pytest.raises(SfumatoError, match="no synthesis.json"):
         finalise(kit.images(tmp_path / "bare"))
@@ -141,7 +141,7 @@ def test_draft_then_finalise_in_place(kit, tmp_path):
             lambda top: _edit(top / "train/metadata.jsonl", b'"seed": 3', b'"seed": 4'),
             "not the file that was",
         ),
-        (lambda top: _drop(top), "added or taken away"),
+        (lambda top: _drop(top), "added or removed"),
     ],
 )
 def test_a_release_holds_the_very_files_that_were_synthesized(kit, tmp_path, change, rule):
@@ -324,13 +324,13 @@ def _spoil_table(**changes):
         ),
         (lambda top: (top / "train/metadata.jsonl").unlink(), "exactly one metadata.jsonl"),
         (lambda top: shutil.rmtree(top / "train"), "at least one image"),
-        (lambda top: (top / "SHA256SUMS").write_text(""), "finished release already"),
+        (lambda top: (top / "SHA256SUMS").write_text(""), "already a finished release"),
         (_spoil_text_chunk, "carries metadata"),
         (_spoil_time_chunk, "carries metadata"),
         (_spoil_trailer, "after its end"),
         (_spoil_table(prompt="chest scan of Mr Smith"), "private caption"),
         (_spoil_table(label="dog"), "two labels"),
-        (_spoil_table(label="bird"), "public classes"),
+        (_spoil_table(label="bird"), "public class of the plan"),
         (_spoil_table(loss=0.3), "column beside"),
         (_spoil_table(file_name="../../outside.png"), "missing or named twice"),
     ],
