@@ -197,7 +197,7 @@ def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(
             os.kill(self.child.pid, signal.SIGSEGV)
 
     monkeypatch.setattr(bounded._Process, "send", send)
-    assert main(["inspect", str(broken), "--unit", "patient"]) == 10
+    assert main(["plan", str(broken), "--unit", "patient", "--epsilon", "1"]) == 10
     told = "".join(capfd.readouterr())
     assert (
         bounded.CRASHED in told and not [w for w in words if w in told] and not list(here.iterdir())

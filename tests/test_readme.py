@@ -25,6 +25,7 @@ PAGES = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
     *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")),
 )
+HOWTOS = tuple(page for page in PAGES if page.startswith("docs/howto/"))
 SHORT = {
     "plan": ["--steps", "3", "--clip-norm", "1"],
     "adapt": ["--steps", "3", "--clip-norm", "1"],
@@ -118,6 +119,37 @@ def parse(words: list[str]) -> None:
         name, verb, rest = group.resolve_command(context, words)
         with verb.make_context(name, list(rest), parent=context):
             pass
+
+
+def help_examples() -> list[list[str]]:
+    """Every example line on the help page of every verb."""
+    from sfumato.cli import ledger
+    from sfumato.cli.app import VERBS, about
+
+    pages = [about, *VERBS, ledger.show, ledger.cap, ledger.reset, ledger.export]
+    lines = [line.strip() for page in pages for line in (page.__doc__ or "").splitlines()]
+    found = [
+        w for line in lines if line.startswith(("sfumato ", "torchrun ")) for w in commands(line)
+    ]
+    assert {verb.__name__ for verb in VERBS} <= {words[1] for words in found}
+    return found
+
+
+@pytest.mark.parametrize("words", help_examples(), ids=" ".join)
+def test_every_example_of_a_help_page_parses(words):
+    words = words[: words.index(">")] if ">" in words else words
+    parse(words[5:] if words[0] == "torchrun" else words[1:])
+
+
+def test_the_glossary_is_sorted_short_and_linked():
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)[1:]
+    terms = [term for term, _ in rows]
+    assert 20 <= len(terms) <= 32 and terms == sorted(set(terms), key=str.lower)
+    assert all(meaning.count(". ") <= 2 for _, meaning in rows)
+    for page in ("README.md", "docs/tour.md", "docs/cli.md", *HOWTOS):
+        assert "glossary.md)" in (ROOT / page).read_text("utf-8"), page
+    assert "glossary.md" in (ROOT / "mkdocs.yml").read_text("utf-8")
 
 
 def test_parsing_refuses_what_does_not_exist():

@@ -101,7 +101,7 @@ def test_a_found_list_is_confirmed_word_for_word(tmp_path):
     for wrong in (NAMES[:2], (*NAMES[:2], "another"), NAMES):
         with pytest.raises(SfumatoError, match="word for word"):
             load_records(root, yes_public=wrong)
-    with pytest.raises(SfumatoError, match="choose one"):
+    with pytest.raises(SfumatoError, match="give one of them"):
         load_records(root, yes_public=True, classes=NAMES[:3])
     alone = load_records(root, unlabelled=True, yes_public=True)
     assert alone.classes == (UNLABELLED,) and not alone.classes_found

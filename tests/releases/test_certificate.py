@@ -75,7 +75,11 @@ def test_all_runs_on_the_images_are_stated(kit, tmp_path):
         kit.images(tmp_path / "s"), tmp_path / "release", **kit.facts(ledger=ledger)
     )
     assert "2 runs on images or units of this set" in (out / "PRIVACY.md").read_text()
-    assert "Together they cost epsilon 3.5 at delta" in (out / "PRIVACY.md").read_text()
+    page = (out / "PRIVACY.md").read_text()
+    assert page.index("Together they cost epsilon 3.5 at delta") < page.index("-differential")
+    assert page.index("| All runs on these images |") < page.index("| epsilon |")
+    report = (out / "report.html").read_text()
+    assert report.index("all 2 runs on these images: epsilon") < report.index("this release alone")
     with pytest.raises(SfumatoError, match="all runs"):
         low = {**ledger, "total_epsilon": kit.plan()["epsilon"]}
         write_release(kit.images(tmp_path / "t"), tmp_path / "again", **kit.facts(ledger=low))

@@ -283,7 +283,9 @@ def test_runs_are_drawn_from_and_the_command_line_answers(site, capsys):
     )
     assert main(["select", *words]) == 0
     out = capsys.readouterr().out
-    assert "(chosen)" in out and "cost: epsilon" in out and "covered" in out
+    assert (
+        "(chosen)" in out and "cost: epsilon" in out and "the guarantee covers this choice" in out
+    )
     for changed, code in (
         (["--epsilon", "-1"], 2),
         (["--relation", "replace-one"], 12),

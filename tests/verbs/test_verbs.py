@@ -222,7 +222,8 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     with pytest.raises(SfumatoError, match="the cap on these images"):
         verbs.adapt(half, output=tmp_path / "third", **settings)
     assert not (tmp_path / "third").exists()
-    known = verbs.plan(tiny_images, **settings).remarks[0]
+    refused, known, *_ = verbs.plan(tiny_images, **settings).remarks
+    assert refused.startswith("adapt will refuse: the cap on these images is")
     assert "in 2 earlier runs" in known and "the cap is" in known
 
 
@@ -309,7 +310,7 @@ def test_a_death_while_saving_leaves_a_run_that_finishes(
 
 
 def test_a_finished_run_is_not_resumed_nor_overwritten(finished, tiny_images, settings):
-    with pytest.raises(SfumatoError, match="is finished"):
+    with pytest.raises(SfumatoError, match="is already finished"):
         verbs.adapt(tiny_images, output=finished.folder, resume=True)
     with pytest.raises(SfumatoError, match="exists"):
         verbs.adapt(tiny_images, output=finished.folder, **settings)
