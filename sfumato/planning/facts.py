@@ -55,10 +55,10 @@ def require_list(facts: PublicFacts) -> None:
     """
     if facts.few:
         raise DataError(
-            f"{facts.few} of the {facts.few + len(facts.classes)} classes read off the data have"
-            f" fewer than {FEW} units, whose presence the names would tell: declare the public list"
-            " (--classes a,b,c), or say that the one which `sfumato inspect` shows is public"
-            " (--yes-public)"
+            f"{facts.few} of the {facts.few + len(facts.classes)} classes found in the data have"
+            f" fewer than {FEW} units, and publishing their names would reveal these units: declare"
+            " a public class list (--classes a,b,c), or declare the list that `sfumato inspect`"
+            " shows public (--yes-public)"
         )
 
 
@@ -70,9 +70,9 @@ def require_clear_units(facts: PublicFacts, allowed: bool) -> int:
     """
     if facts.doubtful and not allowed:
         raise DataError(
-            f"{facts.doubtful} units of {facts.unit_column!r} may be spellings of one another"
-            " (accents, signs, spaces, leading zeros, letters that look alike), and a person under"
-            " two values is not protected as one: give one person one value, or say that all are"
-            " different (--allow-doubtful-units, recorded)"
+            f"{facts.doubtful} values of {facts.unit_column!r} may be spellings of one another"
+            " (accents, punctuation, spaces, leading zeros, look-alike letters), and a person with"
+            " two values is not protected as one unit: give each person one value, or confirm that"
+            " all are different with --allow-doubtful-units (recorded)"
         )
     return facts.doubtful

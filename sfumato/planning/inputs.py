@@ -145,9 +145,9 @@ def _with_captions(
 def _require_own_words(copied: int, where: str, allowed: bool) -> None:
     if copied and not allowed:
         raise SfumatoError(
-            f"{copied} of the prompts or --init texts stand as captions {where}, or hold one, and"
-            " they are published: word them anew, or allow it by name (--allow-caption-prompts,"
-            " recorded)"
+            f"{copied} of the prompts or --init texts are, or contain, captions {where}, and"
+            " prompts are published: reword them, or accept it with --allow-caption-prompts"
+            " (recorded)"
         )
 
 
