@@ -28,7 +28,7 @@ def gather(
         Group -> object; the defaults where nothing was said.
 
     Raises:
-        SfumatoError: An unknown name, an object of another class, or a field that is said twice.
+        SfumatoError: An unknown name, an object of another class, or a field that is given twice.
     """
     left, found = dict(keywords), {}
     for group, kind in groups.items():

@@ -119,7 +119,7 @@ def _images(public: RecordSet, method: Method) -> PublicInput:
 def _with_captions(
     options: dict, records: RecordSet, allowed: bool, ledger: str | Path | None
 ) -> dict:
-    """A plan's options, with an opt-in where words that are published stand as captions of these
+    """A plan's options, with an opt-in where words that are published are captions of these
     records, or of images that the ledger has charged. SfumatoError where that is not `allowed`.
     """
     words = options["prompts"]

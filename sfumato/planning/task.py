@@ -62,7 +62,7 @@ def task_of(
         keywords: Groups of options by name, and fields of groups and of the method.
 
     Raises:
-        SfumatoError: An unknown method or option, one said twice, or one that does not go with the
+        SfumatoError: An unknown method or option, one given twice, or one that does not go with the
             method.
     """
     chosen = _method(method, keywords)

@@ -124,7 +124,7 @@ def test_a_plan_takes_public_facts_and_nothing_that_looks_like_them(tiny_base):
 
 def test_rare_classes_and_doubtful_units_are_counts_that_refuse():
     few = replace(private_set(0), few={"triangle": 2})
-    with pytest.raises(DataError, match="1 of the 4 classes read off the data have fewer"):
+    with pytest.raises(DataError, match="1 of the 4 classes found in the data have fewer"):
         require_list(PublicFacts.of(few))
     doubtful = replace(private_set(0), facts=Facts(doubtful=2))
     facts = PublicFacts.of(doubtful)
