@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..privacy import events
-from ..privacy.ledger.ledger import Ledger, OverBudget
+from ..privacy.ledger.charges import OverBudget
+from ..privacy.ledger.ledger import Ledger
 from ..records import RecordSet
 from ..runs import budget
 from ..runs.prepared import Prepared
@@ -22,7 +23,7 @@ def refusal(book: Ledger, records: RecordSet, prepared: Prepared) -> str | None:
     manifest = book.identify(records.fingerprints, **records.marks)
     body["listing"] = manifest.listing
     try:
-        book._fitting(book.group(manifest), body, budget.price, manifest)
+        book.charges._fitting(book.group(manifest), body, budget.price, manifest)
     except OverBudget as error:
         return str(error)
     except ValueError as error:
