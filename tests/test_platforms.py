@@ -89,7 +89,7 @@ def test_a_machine_without_temporary_files_is_told_the_cure(tmp_path, tiny_image
     done = python(code, tiny_images)
     assert done.returncode == 14, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "sfumato: there is no folder for temporary files: set TMPDIR to one that can be written"
+        "sfumato: no writable folder for temporary files: set TMPDIR to one"
     )
 
 

@@ -21,7 +21,7 @@ from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
 from ..privacy.clipping import equal_shares, flat, per_group
 from ..privacy.plan import Plan
 from ..training import KEEP, Progress, State, train
-from ..training.dummy import made_up_batch
+from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Work
 from .workspace import Workspace
@@ -54,7 +54,7 @@ def check_gradients(
             adaptation.model,
             adaptation.trainable,
             adaptation.exact_losses,
-            made_up_batch(prepared, 2),
+            dummy_batch(prepared, 2),
             prepared.plan.noise_draws,
             groups=(
                 None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values())
@@ -87,7 +87,7 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
     one_pass = prepared.performance.engine == "one-pass"
     units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
     batch, settings = (
-        made_up_batch(prepared, units),
+        dummy_batch(prepared, units),
         {
             "draws": plan.noise_draws,
             "clip": clip.factors,
@@ -141,7 +141,7 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
             units = fitting_records(
                 engine,
                 adaptation.row_losses,
-                lambda records: made_up_batch(prepared, records),
+                lambda records: dummy_batch(prepared, records),
                 plan.noise_draws,
                 performance.memory_budget,
                 most,
@@ -150,7 +150,7 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
         else:
             engine.clipped_sum(
                 adaptation.row_losses,
-                made_up_batch(prepared, 1),
+                dummy_batch(prepared, 1),
                 draws=plan.noise_draws,
                 clip=flat(1.0).factors,
             )
@@ -176,7 +176,7 @@ def estimate(prepared: Prepared[Adaptation], further_units: float = 0.0) -> Work
     """
     plan = prepared.plan
     units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
-    batch = made_up_batch(prepared, units)
+    batch = dummy_batch(prepared, units)
     process = psutil.Process()
     with _engine(prepared) as engine:
         seconds = []

@@ -16,7 +16,7 @@ from ..options import Reading
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
-from ..records import RecordSet, is_flat
+from ..records import RecordSet
 from ..runs import budget
 from .facts import PublicFacts
 from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare

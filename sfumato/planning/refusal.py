@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..methods import Prepared
 from ..privacy import events
 from ..privacy.ledger.charges import OverBudget
 from ..privacy.ledger.ledger import Ledger
 from ..records import RecordSet
 from ..runs import budget
-from ..runs.prepared import Prepared
 
 
 def refusal(book: Ledger, records: RecordSet, prepared: Prepared) -> str | None:

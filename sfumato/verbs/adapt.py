@@ -103,7 +103,7 @@ def adapt(
         )
     reading, execution, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
-        raise SfumatoError("--epsilon is required: it is the promise; 1 is strong, 10 is weak")
+        raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     task.method.check_execution(execution)
     ranks.start(fingerprint.numerics)
     records = records_of(images, unlabelled_if_flat(images, reading, task.method))

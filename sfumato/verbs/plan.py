@@ -85,7 +85,10 @@ def plan(
         )
         task = on_terms(task, known)
         remarks = (known.remark,) if known.remark else ()
-    prepared = prepare_as_asked(records, task, public_data, place if place.exists() else None)
+    prepared = prepare_as_asked(records, task, public_data, None if book is None else place)
+    refused = None if book is None else refusal(book, records, prepared)
+    if refused is not None:
+        remarks = (f"adapt will refuse: {refused}", *remarks)
     remarks += remarks_on(prepared, records)
     hope = prepared.method.forecast(prepared)
-    return PlanReport(prepared.plan, estimate(prepared), remarks, hope)
+    return PlanReport(prepared.plan, estimate(prepared), remarks, hope, refused)

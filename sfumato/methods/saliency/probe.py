@@ -19,7 +19,7 @@ from ...privacy.random.keys import RunKey
 from ...privacy.random.noise import noisy_scores
 from ...privacy.random.sampling import poisson
 from ...training import Batch, UnitBatch
-from ...training.dummy import made_up_batch
+from ...training.dummy import dummy_batch
 from ..interface import Prepared
 from ..prepared import original_base, prepare_again
 from ..public import plain_losses
@@ -152,7 +152,7 @@ def check_scores(prepared: Prepared[Ranked]) -> None:
     """
     exact = replace(prepared, performance=replace(prepared.performance, precision="float32"))
     losses, weights, model = looking_at(exact)
-    batch, draws = made_up_batch(prepared, 2), prepared.plan.noise_draws
+    batch, draws = dummy_batch(prepared, 2), prepared.plan.noise_draws
     (squares,) = gradient_squares(model, weights, losses, batch, draws=draws)
     for p in weights.values():
         p.requires_grad_(True)
