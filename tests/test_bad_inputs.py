@@ -365,7 +365,7 @@ def one_file(kit) -> str:
     assert found.startswith("refuse 10"), "its class would give it away"
     report = verbs.plan(kit.tmp / "d", classes=["a"], base=str(kit.base), epsilon=4.0)
     assert report.plan.n_units == 1 and any(
-        "too few to train a model" in remark for remark in report.remarks
+        "cannot teach a model" in remark for remark in report.remarks
     )
     return "runs, with a warning"
 

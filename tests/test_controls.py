@@ -289,7 +289,7 @@ def test_runs_that_do_not_compare_are_refused(
     plain = adapted(turned, tiny_base, tmp_path / "plain")
     with pytest.raises(SfumatoError, match="adapt with --controls"):
         evaluate.evaluate(plain, place / "pictures", test=artwork / "test", rows=("one_image",))
-    with pytest.raises(SfumatoError, match="--controls of adapt require --method inversion"):
+    with pytest.raises(SfumatoError, match="--controls of adapt go with --method inversion"):
         adapted(
             artwork,
             tiny_base,

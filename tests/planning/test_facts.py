@@ -128,7 +128,7 @@ def test_rare_classes_and_doubtful_units_are_counts_that_refuse():
         require_list(PublicFacts.of(few))
     doubtful = replace(private_set(0), facts=Facts(doubtful=2))
     facts = PublicFacts.of(doubtful)
-    with pytest.raises(DataError, match="2 units of 'patient' may be spellings"):
+    with pytest.raises(DataError, match="2 values of 'patient' may be spellings"):
         require_clear_units(facts, False)
     assert require_clear_units(facts, True) == 2
     assert PublicFacts.of(replace(doubtful, unit_column=None)).doubtful == 0
