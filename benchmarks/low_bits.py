@@ -39,7 +39,7 @@ from measure import machine, prepare_process
 from rows import append
 from scipy import stats
 
-from sfumato.auditing.subject import Subject, key_of, latents, made_up, zeroed
+from sfumato.auditing.subject import Subject, dummy_subject, key_of, latents, zeroed
 from sfumato.auditing.watch import watch
 from sfumato.gradients import Engine
 from sfumato.privacy.random.keys import RunKey, Stream

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sfumato.auditing import canaries, conduct, large, noise, oneshot, replay, run_checks, sampling
-from sfumato.auditing.subject import key_of, made_up
+from sfumato.auditing.subject import dummy_subject, key_of
 
 from . import helpers as bugs
 

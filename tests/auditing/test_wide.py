@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sfumato.auditing import conduct, noise
-from sfumato.auditing.subject import made_up
+from sfumato.auditing.subject import dummy_subject
 
 
 def test_noise_of_many_numbers_has_its_declared_size_at_every_step():
