@@ -158,7 +158,7 @@ class Embedded:
     """
 
     def __init__(self, said, base, private, public, kinds_of):
-        from inversion import Bench
+        from bench import Bench
         from packs import of_each
 
         from sfumato.methods.inversion.batch import InversionRecipe
