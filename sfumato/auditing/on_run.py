@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from ..errors import SfumatoError
 from ..methods import METHODS
@@ -54,7 +55,7 @@ def audit_run(
     *,
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
-) -> dict:
+) -> dict[str, Any]:
     """Check the run's mechanisms on dummy data; write `audit.json` into its folder and its hash
     into the ledger.
 
