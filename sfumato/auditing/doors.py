@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import verbs
 from ..bases import weight_files
@@ -17,7 +18,7 @@ from ..methods import Lora
 from .finding import Finding, Notes
 from .taint import OPTIONS
 
-START = {"method": Lora(rank=2, adapter_init="public")}
+START: dict[str, Any] = {"method": Lora(rank=2, adapter_init="public")}
 
 
 def closed(seed: int) -> Finding:
@@ -35,7 +36,12 @@ def closed(seed: int) -> Finding:
         p, q, r = (make_tiny_images(folder / name, seed=seed + i) for i, name in enumerate("pqr"))
         ledger = folder / "ledger.sqlite"
         run = verbs.adapt(
-            p, output=folder / "run", base=base, ledger=ledger, public_data=r, **OPTIONS | START
+            p,
+            output=folder / "run",
+            base=str(base),
+            ledger=ledger,
+            public_data=r,
+            **OPTIONS | START,
         )
         charged = len(run.ledger.ledger.chain.of("CHARGE"))
         copy = shutil.copytree(base, folder / "copy")
@@ -44,8 +50,10 @@ def closed(seed: int) -> Finding:
         mixed = shutil.copytree(r, folder / "mixed")
         shutil.copy(next(p.rglob("*.png")), next(mixed.rglob("*.png")).with_name("another.png"))
 
-        def plan(**more) -> Callable[[], object]:
-            return lambda: verbs.plan(q, **OPTIONS | {"ledger": ledger, "base": base} | more)
+        own: dict[str, Any] = {"ledger": ledger, "base": base}
+
+        def plan(**more: Any) -> Callable[[], object]:
+            return lambda: verbs.plan(q, **OPTIONS | own | more)
 
         doors = {
             "charged images are taken as public": plan(public_data=p, **START),
@@ -54,7 +62,7 @@ def closed(seed: int) -> Finding:
             "a run's folder is taken as a base": plan(base=run.folder),
             "weights that a run did not export are taken as a base": plan(base=copy),
             "public images are charged": lambda: verbs.adapt(
-                r, output=folder / "second", base=base, ledger=ledger, **OPTIONS
+                r, output=folder / "second", base=str(base), ledger=ledger, **OPTIONS
             ),
         }
         for what, door in doors.items():

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..bases import Base
-from ..methods import Given, Inversion, Prepared, Prompts
+from ..methods import Given, Inversion, Prompts
 from ..methods.inversion import aggregate
 from ..methods.inversion.batch import Chunk
 from ..privacy.mechanisms.mean import GRID, Aggregation
@@ -63,7 +64,7 @@ def aggregation(rule: str, clip_norm: float = 0.37, sigma: float = 2.0) -> OneSh
     )
 
 
-def inversion(prepared: Prepared, images: int = 4) -> OneShot:
+def inversion(prepared: Any, images: int = 4) -> OneShot:
     """A run's inverter, bound and noise together, from latents to the noisy sum; for M1 alone (two
     steps an image).
     """
@@ -108,7 +109,7 @@ def inversion(prepared: Prepared, images: int = 4) -> OneShot:
     )
 
 
-def isolation(prepared: Prepared) -> Finding:
+def isolation(prepared: Any) -> Finding:
     """M1: with one image replaced by nothing the bits of all others stay, in chunks of the run's
     own size.
     """

@@ -5,6 +5,7 @@ has to give (arXiv 2207.10635).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +38,14 @@ def integer_sums(
     )
     plan, batch, adaptation = now.plan, many(now, seed, units), now.adaptation
     groups = now.groups if plan.clip().bounds else None
-    ask = {
+    ask: dict[str, Any] = {
         "clip": plan.clip().factors,
         "micro_batch": MICRO,
         "rounding": plan.rounding,
         "draws": plan.noise_draws,
     }
+    assert plan.rounding is not None  # as all that are made today
+    bound = plan.rounding.bound
     with Engine(adaptation.model, adaptation.trainable, strategy=way, groups=groups) as engine:
 
         def total(of: Batch, unit: int | None = None) -> list[int]:
@@ -64,10 +67,10 @@ def integer_sums(
             moved, first = difference(everyone, total(batch, unit)), unit - unit % MICRO
             own = batch[first : first + MICRO]
             square = sum(number**2 for number in moved)
-            share, here = square**0.5 / plan.rounding.bound, f"unit {unit} of {units:,}"
+            share, here = square**0.5 / bound, f"unit {unit} of {units:,}"
             notes.numbers += 1
             notes.expect(
-                square <= plan.rounding.bound**2,
+                square <= bound**2,
                 f"{here} moves the sum by {share:.6g} of its bound",
             )
             notes.expect(

@@ -57,6 +57,7 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
         opened = load_base(base)
         given = Given(PROMPTS, torch.float32)
         made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)
+    assert isinstance(made, Adaptation)  # of a method that takes steps
     wake(made)
     plan = dummy_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
     shape = opened.latent_shape

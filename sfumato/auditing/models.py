@@ -32,6 +32,10 @@ class Denoiser(nn.Module):
         hidden = self.time(time[:, None].to(x.dtype) / len(ALPHAS)) + context.mean(1)
         return SimpleNamespace(sample=self.body(x, hidden).view(x.shape))
 
+    def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, of x's numbers, from what time and context say."""
+        raise NotImplementedError
+
 
 class Linears(Denoiser):
     """Linear layers with biases."""

@@ -204,8 +204,9 @@ def _uncorrelated(notes: Notes, base: dict, others: dict[str, dict], alpha: floa
 
 
 def _states() -> tuple:
-    name, words, place, *rest = np.random.get_state()
-    return bytes(torch.get_rng_state().tolist()), (words.tobytes(), place, *rest), random.getstate()
+    name, words, place, *rest = np.random.get_state(legacy=True)
+    kept = (np.asarray(words).tobytes(), place, *rest)
+    return bytes(torch.get_rng_state().tolist()), kept, random.getstate()
 
 
 def _seed_everything(value: int, keep: bool = False):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from ..errors import SfumatoError
 from ..methods import METHODS
@@ -54,7 +55,7 @@ def audit_run(
     *,
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
-) -> dict:
+) -> dict[str, Any]:
     """Check the run's mechanisms on dummy data; write `audit.json` into its folder and its hash
     into the ledger.
 
@@ -232,19 +233,28 @@ def one_shots(run: Run) -> list[oneshot.OneShot]:
 
 def _probe(plan: Plan) -> oneshot.OneShot:
     asked = plan.probe
+    assert asked is not None and asked.noise_multiplier is not None
     votes = None if asked.votes is None else min(asked.votes, oneshot.MATRICES - 1)
     return oneshot.probe(
         asked.score, votes=votes, clip_norm=asked.clip_norm, sigma=asked.noise_multiplier
     )
 
 
+def _aggregation(plan: Plan) -> oneshot.OneShot:
+    asked = plan.aggregation
+    assert asked is not None
+    return embeddings.aggregation(asked.rule, plan.clip_norm, plan.noise_multiplier)
+
+
+def _histogram(plan: Plan) -> oneshot.OneShot:
+    sigma = plan.histogram_noise_multiplier
+    assert sigma is not None
+    return oneshot.histogram(plan.max_per_unit, sigma)
+
+
 # a plan's field -> the query that is paid for where it is set
 QUERIES: dict[str, Callable[[Plan], oneshot.OneShot]] = {
-    "aggregation": lambda plan: embeddings.aggregation(
-        plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier
-    ),
-    "histogram_noise_multiplier": lambda plan: oneshot.histogram(
-        plan.max_per_unit, plan.histogram_noise_multiplier
-    ),
+    "aggregation": _aggregation,
+    "histogram_noise_multiplier": _histogram,
     "probe": _probe,
 }

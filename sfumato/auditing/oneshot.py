@@ -151,13 +151,13 @@ def probe(
     """
     subject = dummy_subject("attention", n_units=6, expected_batch_size=6.0)
     matrices = {
-        name: module.weight
+        name: module.get_parameter("weight")
         for name, module in subject.adaptation.base.denoiser.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "time"
     }
     if len(matrices) != MATRICES:
         raise RuntimeError("the dummy probe has other matrices than it should")
-    sensitivity = float(votes) ** 0.5 if score == "votes" else (clip_norm or 1.0) ** 2
+    sensitivity = float(votes or 0) ** 0.5 if score == "votes" else (clip_norm or 1.0) ** 2
 
     def asked(groups: tuple[str, ...]) -> Probe:
         return Probe(groups, 2, score, votes, clip_norm, False, 6.0, 2, sigma)

@@ -4,6 +4,8 @@ reuse, cancelling tokens.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -52,7 +54,7 @@ def norms(
         # Where a group's gradient nearly vanishes beside the whole one, rounding is all there is of
         # it.
         room = RELATIVE * right.maximum(1e-3 * right.norm(dim=1, keepdim=True))
-        whole = sum(vector(g) for g in own)
+        whole = reduce(torch.add, (vector(g) for g in own))
         for strategy in strategies:
             with Engine(
                 now.adaptation.model, now.adaptation.trainable, strategy=strategy, groups=groups
@@ -121,7 +123,7 @@ def _cancelling(notes: Notes, layer: nn.Linear, x: Tensor, y: Tensor, what: str)
         return (layer(x[i]) * y[i]).sum((1, 2))
 
     for strategy in STRATEGIES:
-        with Engine(layer, {"weight": layer.weight}, strategy=strategy) as engine:
+        with Engine(layer, {"weight": layer.get_parameter("weight")}, strategy=strategy) as engine:
             _, found = engine.clipped_sum(losses, torch.arange(len(x)), clip=torch.ones_like)
             notes.numbers += len(found)
             low = found >= exact * (1 - RELATIVE) - 1e-6 * tokens

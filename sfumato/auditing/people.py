@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,12 @@ def class_lists(seed: int) -> Finding:
             seen[[who == gone for who in PEOPLE]] = np.nan  # replaced by nothing
             np.savez(path, images=seen, labels=LABELS, unit=list(PEOPLE), classes=NAMES)
             others = np.array([who != gone for who in PEOPLE])
-            for what, reading in (
-                ("declared", {"classes": list(NAMES)}),
-                ("confirmed", {"yes_public": True}),
-                ("found", {}),
-            ):
+            readings: dict[str, dict[str, Any]] = {
+                "declared": {"classes": list(NAMES)},
+                "confirmed": {"yes_public": True},
+                "found": {},
+            }
+            for what, reading in readings.items():
                 now = load_records(path, max_bad=1.0, **reading)
                 notes.numbers += 1
                 notes.expect(
@@ -53,7 +55,7 @@ def class_lists(seed: int) -> Finding:
                     now.classes == NAMES and not now.few,
                     f"a class leaves the {what} list by a count",
                 )
-                same = (
+                same = bool(
                     np.array_equal(now.labels[others], LABELS[others]) and now.usable[others].all()
                 )
                 notes.expect(same, f"without unit {gone} others lose label or weight (list {what})")
@@ -70,7 +72,7 @@ def partitions(seed: int) -> Finding:
     """
     notes, spoken = Notes(), np.random.default_rng(seed)
     first = ("abcd", "ppqq")
-    cases = {
+    cases: dict[str, tuple[tuple[str, str], float | None]] = {
         "the same": (("abcd", "ppqq"), 2.0),
         "other images of a unit": (("ef", "pr"), 2.0),
         "renamed": (("abcd", "xxyy"), 2.0),

@@ -5,6 +5,7 @@ one unit's doing.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def sensitivity(
         if subject.exact:
             own = released(now, data, key) - released(now, zeroed(data, range(units)), key)
             notes.expect(
-                _close(own, sum(each), now, units),
+                _close(own, reduce(torch.add, each), now, units),
                 f"the sum is not that of the units' clipped gradients (K={draws})",
             )
     data = latents(everyone, units, seed)
@@ -99,7 +100,9 @@ def _close(value: torch.Tensor, right: torch.Tensor, subject: Subject, units: in
 
 def _grid(subject: Subject, value: torch.Tensor) -> float:
     """What rounding a unit to the grid may change: one step in each number."""
-    return subject.plan.rounding.step * value.numel() ** 0.5
+    rounding = subject.plan.rounding
+    assert rounding is not None  # as all that are made today
+    return rounding.step * value.numel() ** 0.5
 
 
 def _unread(notes: Notes, subject: Subject, data: LatentData, key) -> None:

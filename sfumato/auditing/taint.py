@@ -24,7 +24,7 @@ from .finding import Finding, Notes
 
 # Few steps with much noise, because they are priced in a moment. No histogram: class counts are
 # then nobody's business.
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "epsilon": 0.1,
     "delta": 1e-3,
     "steps": 2,
@@ -89,7 +89,7 @@ def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], 
     as bytes.
     """
     ledger, output = folder.with_suffix(".ledger"), folder.with_suffix(".release")
-    run = verbs.adapt(images, output=folder, base=base, ledger=ledger, **OPTIONS)
+    run = verbs.adapt(images, output=folder, base=str(base), ledger=ledger, **OPTIONS)
     release = verbs.synthesize(run, 5, output, sampling=Sampling(steps=1, batch=5))
     draft, data = (
         json.loads((release / DRAFT).read_text("utf-8")),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
 from . import report
 from .checks import CHECKS, Settings, run_checks
 from .finding import Finding
+
+if TYPE_CHECKING:
+    from ..runs.folder import Run
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class AuditReport:
 
 
 def audit(
-    run: object | str | Path | None = None,
+    run: Run | str | Path | None = None,
     *,
     only: Sequence[str] | None = None,
     quick: bool = False,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         word_vectors,
     )
     from .files import COMPONENT_SETTINGS, weight_files
-    from .interface import Base, BaseInfo, TextBase
+    from .interface import Base, BaseInfo, TextBase, text_base
     from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
     from .open import (
         FAMILIES,
@@ -77,6 +77,7 @@ _HOMES = {
     "save_embeds": "embeds",
     "save_loda": "loda",
     "save_lora": "adapters",
+    "text_base": "interface",
     "weight_files": "files",
     "weights_of_base": "open",
     "word_vectors": "embeds",
@@ -120,6 +121,7 @@ __all__ = [
     "save_embeds",
     "save_loda",
     "save_lora",
+    "text_base",
     "weight_files",
     "weights_of_base",
     "word_vectors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,14 +32,16 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
     require_adapters(base)
     from peft import LoraConfig
 
+    scale: Any = alpha  # peft says int, and takes any number
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=scale,
         init_lora_weights="gaussian",
         target_modules=list(target_modules),
         lora_dropout=0.0,
     )
-    base.denoiser.add_adapter(config, adapter_name=LORA_NAME)
+    denoiser: Any = base.denoiser  # a diffusers model
+    denoiser.add_adapter(config, adapter_name=LORA_NAME)
 
 
 def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
@@ -57,7 +60,8 @@ def save_lora(base: Base, folder: Path) -> None:
     layers = convert_state_dict_to_diffusers(
         get_peft_model_state_dict(base.denoiser, adapter_name=LORA_NAME)
     )
-    config = base.denoiser.peft_config[LORA_NAME]
+    denoiser: Any = base.denoiser  # a diffusers model
+    config = denoiser.peft_config[LORA_NAME]
     base.write_lora(folder, layers, _plain(config.to_dict()))
 
 

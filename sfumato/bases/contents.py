@@ -56,9 +56,9 @@ def blocks_of(tensor: torch.Tensor) -> Iterator[bytes]:
     clear = _different(whole[:, :: max(1, size // GLANCE)])
     for row, says in zip(whole, clear):
         if says >= DISTINCT or len(np.unique(row)) >= DISTINCT:
-            yield hashlib.sha256(row).digest()
+            yield hashlib.sha256(row.data).digest()
     if len(tail) >= FEWEST and len(np.unique(tail)) >= DISTINCT:
-        yield hashlib.sha256(tail).digest()
+        yield hashlib.sha256(tail.data).digest()
 
 
 def _different(rows: np.ndarray) -> np.ndarray:

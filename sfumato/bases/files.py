@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelError
 from .weights import check_settings
@@ -100,7 +101,7 @@ def check_kinds(folder: Path, components: set[str]) -> None:
 def _check_index(path: Path) -> None:
     """ModelError unless every shard is a safetensors file beside the index."""
     shards = check_settings(path).get("weight_map")
-    names = list(shards.values()) if isinstance(shards, dict) else [None]
+    names: list[Any] = list(shards.values()) if isinstance(shards, dict) else [None]
     for name in names:
         plain = isinstance(name, str) and name == os.path.basename(name) and "\\" not in name
         if not (plain and name.endswith(".safetensors") and path.with_name(name).is_file()):

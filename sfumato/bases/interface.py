@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from ..compute.device import mixed_precision
+from ..errors import ModelError
 
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction"]
-Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict], torch.Tensor]
+Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,12 @@ class Base(ABC):
         """
 
         @torch.no_grad()
-        def denoise(latents, time, condition, memory):
+        def denoise(
+            latents: torch.Tensor,
+            time: torch.Tensor,
+            condition: torch.Tensor,
+            memory: dict[Any, Any],
+        ) -> torch.Tensor:
             with mixed_precision(torch.bfloat16, latents):
                 return self.predict(latents, time, condition).float()
 
@@ -238,7 +244,9 @@ class Base(ABC):
         """
         raise NotImplementedError
 
-    def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
+    def write_lora(
+        self, folder: Path, layers: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
         """Write LoRA `layers` (diffusers' names -> tensors) as the family's pipelines load them; of
         families with `adapters`.
         """
@@ -310,3 +318,17 @@ class TextBase(Base):
     @abstractmethod
     def freeze_text(self) -> None:
         """Leave nothing of what reads prompts that requires a gradient."""
+
+
+def text_base(base: Base) -> TextBase:
+    """`base`, if it reads prompts.
+
+    Raises:
+        ModelError: It does not.
+    """
+    if not isinstance(base, TextBase):
+        raise ModelError(
+            f"a {base.family} base reads no prompts, so it cannot be taught tokens: take one that"
+            " does"
+        )
+    return base

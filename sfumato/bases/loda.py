@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,11 +109,12 @@ def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activa
     if activation not in ACTIVATIONS:
         raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
     for name in targets:
+        host: Any = base.denoiser.get_submodule(name)  # LoDA says what it takes
         try:
             put_module(
                 base.denoiser,
                 name,
-                LoDA(base.denoiser.get_submodule(name), rank, scale, activation),
+                LoDA(host, rank, scale, activation),
             )
         except ValueError as error:
             raise ModelError(f"{name}: {error}") from error

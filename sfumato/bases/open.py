@@ -15,7 +15,7 @@ from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
-from .interface import Base, BaseInfo
+from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
 from .stable_diffusion import StableDiffusion
 from .weights import check_settings
@@ -93,7 +93,7 @@ def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
     if (folder / LODA_FILE).exists():
         load_loda(base, folder)
     elif embeds_files(folder):
-        load_embeds(base, folder)
+        load_embeds(text_base(base), folder)
     elif not whole:
         load_lora(base, folder)
     return base

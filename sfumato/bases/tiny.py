@@ -2,6 +2,9 @@
 tests.
 """
 
+# diffusers and transformers say less than they take.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from pathlib import Path

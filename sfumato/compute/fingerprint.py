@@ -9,6 +9,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ PROCESSOR = (
 )
 
 
-def numerics() -> dict:
+def numerics() -> dict[str, Any]:
     """Processor, device, platform, torch's build and switches, as JSON; equal on two starts where
     both give the same bits.
     """

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import torch
@@ -42,7 +43,8 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
             profile.stop()
     # The public table has totals only; the peak needs the single allocations, in their order in
     # time.
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    profiler: Any = profile.profiler
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()

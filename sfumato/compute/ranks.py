@@ -86,7 +86,7 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
         held: list[str | None] = [None] * joined.size
         told = json.dumps(describe(), sort_keys=True)
         distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
-        _machines.extend(held)
+        _machines.extend(str(one) for one in held)
 
 
 def declared(environment: Mapping[str, str]) -> Place:

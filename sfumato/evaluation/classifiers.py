@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,8 @@ class Classifier:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Penultimate activations, float32 [N, d], of uint8 images [N, R, R, 3]."""
-        return self._run(images, lambda x: self.network.features(x)).astype(np.float32)
+        network: Any = self.network  # one of ours, which has `features`
+        return self._run(images, lambda x: network.features(x)).astype(np.float32)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Softmax outputs, float32 [N, classes], of uint8 images [N, R, R, 3]."""
@@ -122,7 +124,7 @@ def train_classifier(
     shift, scale = sample.mean((0, 2, 3), keepdim=True)[0], sample.std().clamp_min(1.0)
 
     network = build(name, pixels.shape[1], count, generator).to(device)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     precision = torch.float32 if name == "logistic" else quick_precision(shift)
     candidate = Classifier(name, count, grey, shift, scale, network, 0.0, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE[name], weight_decay=0.01)

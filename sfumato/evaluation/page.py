@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,7 +39,7 @@ def few(labels: np.ndarray, most: int = MOST) -> np.ndarray:
 def as_text(
     images: Mapping[str, int],
     utility: Mapping[str, Sequence[UtilityRow]],
-    distances: Mapping[str, Mapping],
+    distances: Mapping[str, Mapping[str, Any]],
     cosines: Mapping[str, float],
 ) -> dict[str, dict[str, str]]:
     """The figures of an evaluation as row -> column -> text."""

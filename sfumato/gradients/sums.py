@@ -62,9 +62,12 @@ class Grid(Protocol):
     = limit * (1 + slack).
     """
 
-    slack: float
-    step: float
-    bound: int
+    @property
+    def slack(self) -> float: ...
+    @property
+    def step(self) -> float: ...
+    @property
+    def bound(self) -> int: ...
 
 
 class Sums:

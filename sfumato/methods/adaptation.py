@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..bases import Base
+from ..bases import Base, text_base
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
 
@@ -95,10 +95,12 @@ def adaptation(
     factors: dict[str, float] = {}
 
     if prompts.placeholders:
-        ids = base.add_tokens(prompts.placeholders, prompts.initializers)
-        encoder = base.token_encoder(prompts.prompts, ids)
-        model["tokens"] = encoder.tokens
-        named["tokens.weight"] = encoder.tokens.weight
+        words = text_base(base)
+        ids = words.add_tokens(prompts.placeholders, prompts.initializers)
+        encoder = words.token_encoder(prompts.prompts, ids)
+        tokens = encoder.get_submodule("tokens")
+        model["tokens"] = tokens
+        named["tokens.weight"] = tokens.get_parameter("weight")
         factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
 
         def embed(label: torch.Tensor) -> torch.Tensor:
@@ -113,7 +115,7 @@ def adaptation(
 
     def save_all(folder: Path) -> None:
         if prompts.placeholders:
-            base.write_embeddings(ids, encoder.tokens.weight.detach())
+            text_base(base).write_embeddings(ids, tokens.get_parameter("weight").detach())
         save(base, folder)
 
     return Adaptation(

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import psutil
 import torch
@@ -35,7 +36,7 @@ MOST_ROWS = 256
 def check_gradients(
     prepared: Prepared[Adaptation],
     on_stage: Callable[[str], None],
-    further: Callable[[Prepared[Adaptation]], None] = lambda prepared: None,
+    further: Callable[[Prepared[Any]], None] = lambda prepared: None,
 ) -> None:
     """The engine against one-at-a-time autograd on dummy data, before the charge (L18, L19).
 
@@ -84,6 +85,7 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
     # a probe will choose among them: the same bound, shared by all
     if groups is not None and len(groups) != plan.clip_groups:
         clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
+    assert plan.rounding is not None  # plans of today have a grid
     one_pass = prepared.performance.engine == "one-pass"
     units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
     batch, settings = (
@@ -175,6 +177,7 @@ def estimate(prepared: Prepared[Adaptation], further_units: float = 0.0) -> Work
         further_units: Gradients of units beside those of the steps, as many draws each.
     """
     plan = prepared.plan
+    assert prepared.performance.micro_batch is not None
     units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
     batch = dummy_batch(prepared, units)
     process = psutil.Process()

@@ -28,7 +28,7 @@ class Embedding(Trained):
     learns_tokens = True
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        from ..bases import save_embeds
+        from ..bases import save_embeds, text_base
         from .adaptation import adaptation
 
         words = given.prompts.placeholders
@@ -38,7 +38,8 @@ class Embedding(Trained):
             )
 
         def save(base: Base, folder: Path) -> None:
-            rows = base.word_vectors
-            save_embeds(folder, {w: rows[i][None] for w, i in zip(words, base.token_ids(words))})
+            taught = text_base(base)
+            rows, ids = taught.word_vectors, taught.token_ids(words)
+            save_embeds(folder, {w: rows[i][None] for w, i in zip(words, ids)})
 
         return adaptation(base, given, {}, [], save, self.learning_rate)

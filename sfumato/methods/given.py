@@ -51,11 +51,14 @@ class PublicImages(Protocol):
     usable: bool [n]; labels: int64 [n], a place in classes or -1.
     """
 
-    usable: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
+    @property
+    def usable(self) -> np.ndarray: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
-    def load(self, slots: np.ndarray, resolution: int) -> Any:
+    def load(self, slots: np.ndarray, resolution: int, /) -> Any:
         """(pictures uint8 [s, R, R, 3], whether each could be read) of the images `slots` [s]."""
 
 

@@ -64,10 +64,10 @@ class Prepared(Generic[A]):
     plan: Plan
     recipe: Recipe
     performance: Performance
-    options: dict
+    options: dict[str, Any]
     start: dict[str, torch.Tensor] = field(default_factory=dict)
     public_inputs: tuple[PublicInput, ...] = ()
-    ancestors: tuple[dict, ...] = ()
+    ancestors: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Method(Options):
             SfumatoError: Options that this mechanism does not have.
         """
 
-    def selection(self, adapted: Any, scores: Sequence[float] | None) -> dict | None:
+    def selection(self, adapted: Any, scores: Sequence[float] | None) -> dict[str, Any] | None:
         """What a certificate says of a choice of what trains that cost nothing; None without one.
 
         Args:
@@ -177,7 +177,7 @@ class Method(Options):
     # The plan's estimate and remarks.
 
     @abstractmethod
-    def fit_to_memory(self, prepared: Prepared) -> Prepared:
+    def fit_to_memory(self, prepared: Prepared[Any]) -> Prepared[Any]:
         """The same with the microbatch decided by the memory budget, from the model and public
         settings alone.
 
@@ -186,14 +186,14 @@ class Method(Options):
         """
 
     @abstractmethod
-    def estimate(self, prepared: Prepared) -> Work:
+    def estimate(self, prepared: Prepared[Any]) -> Work:
         """Time and memory on this machine, measured on dummy data; `prepared` fits to memory."""
 
-    def forecast(self, prepared: Prepared) -> Any:
+    def forecast(self, prepared: Prepared[Any]) -> Any:
         """What the answer will be worth, where that can be said beforehand; else None."""
         return None
 
-    def remarks(self, prepared: Prepared) -> list[str]:
+    def remarks(self, prepared: Prepared[Any]) -> list[str]:
         """What will not pay, from public numbers alone: one line each."""
         return []
 
@@ -217,7 +217,7 @@ class Method(Options):
     # Before the charge: all that can fail is tried.
 
     @abstractmethod
-    def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+    def check(self, prepared: Prepared[Any], on_stage: Callable[[str], None]) -> None:
         """Ask this machine, on dummy data, what the proof takes from it.
 
         Raises:
@@ -228,7 +228,7 @@ class Method(Options):
     def check_execution(cls, execution: Execution) -> None:
         """SfumatoError for options of execution that the method has no use for."""
 
-    def trial_selection(self, prepared: Prepared) -> dict | None:
+    def trial_selection(self, prepared: Prepared[Any]) -> dict[str, Any] | None:
         """A choice in the place of the one that only the run's own probe can make; None without a
         probe.
         """
@@ -240,19 +240,19 @@ class Method(Options):
         """
 
     @abstractmethod
-    def untrained(self, prepared: Prepared) -> Adapted:
+    def untrained(self, prepared: Prepared[Any]) -> Adapted:
         """What would be saved if nothing were learnt: an adaptation of its own, since saving may
         change the base.
         """
 
     @abstractmethod
-    def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+    def scratch_bytes(self, prepared: Prepared[Any], images: int) -> int:
         """The most that the method keeps on disk beside cached latents and the model, in bytes."""
 
     # The run.
 
     @abstractmethod
-    def fit(self, prepared: Prepared, workspace: Workspace) -> Adapted | None:
+    def fit(self, prepared: Prepared[Any], workspace: Workspace) -> Adapted | None:
         """Learn from the private data, by the plan's mechanisms alone.
 
         Args:
@@ -293,8 +293,8 @@ class Method(Options):
     # Afterwards: what is shown beside the answer.
 
     def report_controls(
-        self, prepared: Prepared, model: Path, drawing: Drawing | None = None
-    ) -> dict | None:
+        self, prepared: Prepared[Any], model: Path, drawing: Drawing | None = None
+    ) -> dict[str, Any] | None:
         """What a report shows beside what was learnt, from released and public numbers alone, so
         that it may leave; None for nothing.
 

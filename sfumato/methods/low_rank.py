@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SfumatoError
 from ..options import Prompting, option, parse
@@ -107,8 +107,9 @@ class LowRank(Trained):
         def save(base: Base, folder: Path) -> None:
             save_lora(base, folder)
             if given.prompts.placeholders:
-                base.denoiser.fuse_lora()
-                base.denoiser.unload_lora()
+                denoiser: Any = base.denoiser  # a diffusers model
+                denoiser.fuse_lora()
+                denoiser.unload_lora()
                 base.save(folder)
 
         made = adaptation(base, given, trainable, list(targets), save, self.learning_rate)

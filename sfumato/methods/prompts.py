@@ -49,7 +49,7 @@ def choose_prompts(
     class's own words if known, else the vocabulary's mean). `placeholder`: the token's name,
     numbered where there are several classes.
     """
-    from ..bases import name_placeholders
+    from ..bases import name_placeholders, text_base
 
     if base.info.condition == "none":
         return _unprompted(classes, prompt, init, embedder)
@@ -68,7 +68,8 @@ def choose_prompts(
             raise SfumatoError(
                 "--prompt holds control characters: a prompt is one line of plain text"
             )
-    strange = [c for c in classes if "{class}" in given[c] and base.unknown_words([c.lower()])]
+    asked = [c for c in classes if "{class}" in given[c]]
+    strange = [c for c in asked if text_base(base).unknown_words([c.lower()])]
     if embedder is None:
         embedder = bool(strange or init)
     if not embedder:
@@ -77,7 +78,7 @@ def choose_prompts(
         raise SfumatoError(
             "trainable class tokens need {class} in every prompt: that is where they go"
         )
-    placeholders = name_placeholders(base, placeholder, len(classes), TOKEN)
+    placeholders = name_placeholders(text_base(base), placeholder, len(classes), TOKEN)
     texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
     start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
     return Prompts(texts, placeholders, start)

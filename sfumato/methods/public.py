@@ -65,7 +65,7 @@ def look_at_public(
         base, records.classes, prompt=prompt if isinstance(prompt, str) else None, embedder=False
     )
     losses = plain_losses(base, prompts.prompts, torch.float32)
-    weights = {name: base.denoiser.get_submodule(name).weight for name in matrices}
+    weights = {name: base.denoiser.get_parameter(f"{name}.weight") for name in matrices}
     squares, totals = [], {name: torch.zeros_like(w) for name, w in weights.items()}
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(

@@ -36,7 +36,7 @@ def start_inputs(
         )
     for name, factor in factors.items():
         flat = factor.flatten(1)
-        if how == "public":
+        if public is not None and how == "public":
             rows = public.get(name)
         elif flat.shape[0] <= flat.shape[1]:
             rows = torch.linalg.qr(torch.randn(flat.shape[::-1]))[0].T

@@ -70,8 +70,7 @@ def how_many(keep: float | int, groups: int) -> int:
     """A ratio (float in (0, 1]) or a count (int) of `groups`, at least 1; SfumatoError for anything
     else.
     """
-    whole = isinstance(keep, int) and not isinstance(keep, bool)
-    if whole and 1 <= keep <= groups:
+    if isinstance(keep, int) and not isinstance(keep, bool) and 1 <= keep <= groups:
         return keep
     if isinstance(keep, float) and 0 < keep <= 1:
         return max(1, round(keep * groups))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SfumatoError
 from ..options import Execution, Privacy, Prompting, Schedule
-from .given import PublicAnswers, PublicImages
+from .given import Given, PublicAnswers, PublicImages
 from .interface import Mechanisms, Method, Prepared, Rows, Work
 
 if TYPE_CHECKING:
+    from ..bases import Base
     from ..privacy.plan import Plan
     from .adaptation import Adaptation
     from .workspace import Workspace
@@ -24,6 +26,9 @@ MOST_NOISE = 20  # times the largest possible signal of a step
 @dataclass(frozen=True)
 class Trained(Method):
     """Poisson-sampled, clipped and noised steps on what `apply` says trains."""
+
+    @abstractmethod
+    def apply(self, base: Base, given: Given) -> Adaptation: ...
 
     @property
     def public_purposes(self) -> tuple[str, ...]:

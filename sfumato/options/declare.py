@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import numbers
-import operator
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, Union, cast
 
 from ..errors import SfumatoError
 
@@ -69,7 +68,7 @@ class Declared:
         return self.flags[0] if self.flags else "--" + self.name.replace("_", "-")
 
     @property
-    def choices(self) -> tuple:
+    def choices(self) -> tuple[Any, ...]:
         """The values of a Literal, else nothing."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
 
@@ -100,23 +99,23 @@ class Declared:
         if self.default is None or self.default is False or "default" in self.help.lower():
             return ""
         back = {value: word for word, value in (self.words or {}).items()}
-        value = back.get(self.default, self.default) if self.words else self.default
+        value: Any = back.get(self.default, self.default) if self.words else self.default
         if isinstance(value, tuple):
-            value = ",".join(map(str, value))
+            value = ",".join(str(one) for one in cast("tuple[Any, ...]", value))
         return f"(default {value})"
 
 
 def declared(kind: type) -> tuple[Declared, ...]:
     """The options of a class, in order."""
     types_ = typing.get_type_hints(kind)
-    found = []
+    found: list[Declared] = []
     for field in dataclasses.fields(kind):
-        own = types_[field.name]
-        parts = (
+        own: Any = types_[field.name]
+        parts: tuple[Any, ...] = (
             typing.get_args(own) if typing.get_origin(own) in (Union, types.UnionType) else (own,)
         )
         rest = tuple(part for part in parts if part is not type(None))
-        joined = functools.reduce(operator.or_, rest)
+        joined: Any = functools.reduce(lambda one, other: one | other, rest)
         optional = len(rest) < len(parts)
         found.append(Declared(field.name, joined, optional, field.default, **field.metadata))
     return tuple(found)
@@ -134,9 +133,9 @@ class Options:
 
     def __post_init__(self) -> None:
         for one in declared(type(self)):
-            value = getattr(self, one.name)
-            if value is None and one.optional:
+            if one.optional and getattr(self, one.name) is None:
                 continue
+            value: Any = getattr(self, one.name)
             if one.choices and value not in one.choices:
                 known = ", ".join(map(str, one.words or one.choices))
                 raise SfumatoError(f"{one.flag} {value}: choose {known}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import SfumatoError
 from . import parse
@@ -43,6 +43,7 @@ class Recipe(Options):
         rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
         start = self.decay_from * steps
         fall = 1.0 if step < start else (steps - step) / max(1.0, steps - start)
+        assert self.learning_rate is not None  # decided when the run was prepared
         return self.learning_rate * rise * fall
 
 
@@ -84,9 +85,10 @@ class Performance(Options):
 
     def __post_init__(self) -> None:
         for name in ("micro_batch", "memory_budget", "threads", "checkpoint_steps"):
-            value, may_miss = getattr(self, name), name in ("micro_batch", "threads")
+            value: Any = getattr(self, name)
+            missing = getattr(self, name) is None and name in ("micro_batch", "threads")
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (value is None and may_miss) and not (whole and value >= 1):
+            if not missing and not (whole and value >= 1):
                 raise SfumatoError(
                     f"{name} of the performance options is {value!r}: must be an integer of at"
                     " least 1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..compute.allocator import keep_memory
 from ..methods import Prepared
@@ -23,14 +24,14 @@ class Estimate:
     signal_bound: float
 
 
-def fit_to_memory(prepared: Prepared) -> Prepared:
+def fit_to_memory(prepared: Prepared[Any]) -> Prepared[Any]:
     """The same with the micro-batch decided by the memory budget; SfumatoError for a layer that the
     engine has no rule for.
     """
     return prepared.method.fit_to_memory(prepared)
 
 
-def estimate(prepared: Prepared) -> Estimate:
+def estimate(prepared: Prepared[Any]) -> Estimate:
     """Time and memory of the method on this machine, beside noise and signal of the plan."""
     keep_memory()
     prepared = fit_to_memory(prepared)

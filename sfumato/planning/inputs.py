@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..compute import ranks
 from ..errors import DataError, SfumatoError
@@ -41,7 +41,7 @@ def prepare_as_asked(
     task: Task,
     public: Source | None = None,
     ledger: str | Path | None = None,
-) -> Prepared:
+) -> Prepared[Any]:
     """`prepare` with everything that is taken as public looked at first: images, base and words.
 
     Args:
@@ -80,7 +80,7 @@ def _on_book(place: str | Path | None, ask: Callable[[Ledger | None], T]) -> T:
     return ranks.on_first_rank(lambda: ask(None if place is None else budget.open_ledger(place)))
 
 
-def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict, ...]:
+def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict[str, Any], ...]:
     if book is not None:
         try:
             book.require_untaken(book.identify(records.fingerprints, **records.marks))
@@ -102,8 +102,9 @@ def _require_apart(public: RecordSet, records: RecordSet) -> None:
 
 
 def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
-    images = None if book is None else book.identify(public.fingerprints, public.marks["files"])
-    both = 0 if images is None else book.public.charged(images)
+    if book is None:
+        return
+    both = book.public.charged(book.identify(public.fingerprints, public.marks["files"]))
     if both:
         raise DataError(
             f"{both} images of --public-data were charged as private in this ledger, and nothing"
@@ -117,8 +118,8 @@ def _images(public: RecordSet, method: Method) -> PublicInput:
 
 
 def _with_captions(
-    options: dict, records: RecordSet, allowed: bool, ledger: str | Path | None
-) -> dict:
+    options: dict[str, Any], records: RecordSet, allowed: bool, ledger: str | Path | None
+) -> dict[str, Any]:
     """A plan's options, with an opt-in where words that are published are captions of these
     records, or of images that the ledger has charged. SfumatoError where that is not `allowed`.
     """

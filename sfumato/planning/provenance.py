@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..bases import bundled_bases, contents_of_files, resolve_base, weight_files
 from ..errors import ModelError, SfumatoError
@@ -60,7 +61,7 @@ def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> No
         )
 
 
-def trace_base(base: str, book: Ledger | None) -> tuple[dict, ...]:
+def trace_base(base: str, book: Ledger | None) -> tuple[dict[str, Any], ...]:
     """The runs that a base comes from, as a CHARGE row keeps them; empty for a bundled base and for
     one that the owner declares public.
 
@@ -79,7 +80,9 @@ def trace_base(base: str, book: Ledger | None) -> tuple[dict, ...]:
     return (*runs.values(), *_certified(folder, book, "base", set(runs), ModelError))
 
 
-def trace_images(path: Path, book: Ledger | None, error: type[SfumatoError]) -> tuple[dict, ...]:
+def trace_images(
+    path: Path, book: Ledger | None, error: type[SfumatoError]
+) -> tuple[dict[str, Any], ...]:
     """The same for public images: those that a run has drawn come with its certificate."""
     require_public_place(path, "--public-data", error)
     return _certified(path, book, "images", set(), error)
@@ -132,7 +135,7 @@ def _exported(book: Ledger, run: str) -> bool:
     return any(released.sort == "model" for released in book.chain.entries(Released, run))
 
 
-def _ours(book: Ledger, run: str, through: str) -> dict:
+def _ours(book: Ledger, run: str, through: str) -> dict[str, Any]:
     """An ancestor of this ledger: its costs are in the group if it shares images; beside it what
     its own bases had cost others.
     """
@@ -155,7 +158,7 @@ def _ours(book: Ledger, run: str, through: str) -> dict:
 
 def _certified(
     path: Path, book: Ledger | None, through: str, known: set[str], error: type[SfumatoError]
-) -> tuple[dict, ...]:
+) -> tuple[dict[str, Any], ...]:
     """The ancestor that a certificate beside the files names, unless it is `known` already."""
     found = fitting_certificate(path, error)
     if found is None or (run := found["ledger"]["run"]) in known:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ..methods import Prepared
-from ..records import spelling
+from ..records import RecordSet, spelling
 
 MOST_NAMES = 40  # classes that a remark names
 
 
-def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
+def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
     plan, remarks = prepared.plan, [_on_ancestor(ancestor) for ancestor in prepared.ancestors]
     if records.classes_found:
@@ -34,7 +35,7 @@ def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _on_ancestor(run: Mapping) -> str:
+def _on_ancestor(run: Mapping[str, Any]) -> str:
     what = "the base was adapted" if run["through"] == "base" else "the public images were drawn"
     why = "the two may share an image or unit, so its cost is added"
     if not run["charges"]:

@@ -273,4 +273,4 @@ def _canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if images.ndim == 4 and images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint32)
         images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return images, finite
+    return images, np.asarray(finite)

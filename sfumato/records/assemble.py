@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,9 +75,9 @@ def number_labels(
     """int64 [n] indices into `classes`, -1 for a missing or undeclared label, whose rule goes into
     `rules`.
     """
-    number = {name: i for i, name in enumerate(classes)}
+    number: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     labels = np.array([number.get(name, -1) for name in names], np.int64)
-    for slot in np.flatnonzero(labels < 0):
+    for slot in np.flatnonzero(labels < 0).tolist():
         rules[slot] = rules[slot] or ("missing label" if names[slot] is None else UNKNOWN)
     return labels
 
@@ -100,8 +101,10 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
     """
     if names is None:
         return Units(np.arange(n, dtype=np.int64))
-    form = {name: unit_value(name) for name in set(names) if name is not None}
-    number: dict = {}
+    form: dict[str | None, str] = {
+        name: unit_value(name) for name in set(names) if name is not None
+    }
+    number: dict[Any, int] = {}
     found = np.zeros(n, np.int64)
     for slot, name in enumerate(names):
         value = form.get(name)
@@ -109,7 +112,7 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
             rules[slot] = rules[slot] or "missing unit"
         found[slot] = number.setdefault(value or ("slot", slot), len(number))
     values = set(form.values()) - {""}
-    prints = {
+    prints: dict[str | None, bytes] = {
         value: hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() for value in values
     }
     shared = Counter(map(loose, values))
@@ -121,7 +124,7 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
     )
 
 
-def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
+def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict[str, Any]:
     """Decode every slot once, in a process of its own, and note what it holds; broken rules go into
     `rules`.
     """

@@ -229,12 +229,13 @@ class _Process:
     """The other end of the pipes. One thread at a time."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen | None = None
+        self.child: subprocess.Popen[bytes] | None = None
         self.watch: Watch | None = None
 
     def send(self, kind: int, data: bytes, seconds: float) -> None:
         if self.child is None:
             self._start()
+        assert self.child is not None and self.child.stdin is not None
         if not limits.kept_inside():
             self.watch = Watch(self.child, seconds)
         try:
@@ -252,6 +253,7 @@ class _Process:
         answer = self._read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else None
         rule = self._unwatch()
         if rule or answer is None or len(answer) != SIZE.unpack(head)[0]:
+            assert self.child is not None
             rule = rule or limits.broken_rule(self.child.wait())
             self.stop()
             raise _Died(rule)
@@ -264,7 +266,8 @@ class _Process:
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         # A virtual environment's python.exe only starts another, which nobody would watch.
-        python = sys._base_executable if sys.platform == "win32" else sys.executable
+        inner: str = getattr(sys, "_base_executable", sys.executable)
+        python = inner if sys.platform == "win32" else sys.executable
         command = [python, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
         environment = {
             name: os.environ[name] for name in _KEPT if name in os.environ
@@ -293,6 +296,7 @@ class _Process:
             )
 
     def _read(self, size: int) -> bytes:
+        assert self.child is not None and self.child.stdout is not None
         found = b""
         while len(found) < size and (
             part := os.read(self.child.stdout.fileno(), size - len(found))
@@ -306,8 +310,9 @@ class _Process:
         if self.child is not None:
             self.child.kill()
             self.child.wait()
-            self.child.stdin.close()
-            self.child.stdout.close()
+            for pipe in (self.child.stdin, self.child.stdout):
+                if pipe is not None:
+                    pipe.close()
             self.child = None
 
 

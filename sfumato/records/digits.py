@@ -51,7 +51,9 @@ def _members(names: tuple[str, ...]) -> list[np.ndarray]:
         # as a stream: the test digits come first and need not wait for the others
         for member in tar:
             if member.name in names:
-                found[member.name] = parse_idx(tar.extractfile(member).read(), member.name)
+                packed = tar.extractfile(member)
+                assert packed is not None  # both are plain files
+                found[member.name] = parse_idx(packed.read(), member.name)
             if len(found) == len(names):
                 break
     return [found[name] for name in names]

@@ -41,7 +41,7 @@ def limit_process() -> None:
     """For the process itself, at its start: no core file, no file at all, and at most MEMORY."""
     for name, most in (("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", 0), ("RLIMIT_AS", MEMORY)):
         what = getattr(resource, name, None)
-        if what is None:
+        if resource is None or what is None:
             continue
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)

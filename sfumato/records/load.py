@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ UNLABELLED = "image"
 
 
 def load_records(
-    path,
+    path: str | Path,
     *,
     labels: str | None = None,
     caption_column: str | None = None,
@@ -79,7 +80,7 @@ def load_records(
         raise MachineError(f"no permission to read {str(error.filename or path)!r}") from None
 
 
-def _load(root: Path, split: str, options: dict) -> RecordSet:
+def _load(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
     if root.is_file() and root.suffix.lower() in (".csv", ".jsonl"):
         return _from_table(root, root, split, options)
     if root.suffix.lower() == ".npz" and root.is_file():
@@ -100,7 +101,7 @@ def _load(root: Path, split: str, options: dict) -> RecordSet:
     return _from_folder(root, split, options)
 
 
-def _from_folder(root: Path, split: str, options: dict) -> RecordSet:
+def _from_folder(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
     table = tables.find_table(root)
     if table is None:
         inner = folder.split_folder(root, split)
@@ -110,7 +111,7 @@ def _from_folder(root: Path, split: str, options: dict) -> RecordSet:
     return _from_table(root, table, split, options)
 
 
-def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
+def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> RecordSet:
     for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
         if options[what] is not None:
             raise SfumatoError(
@@ -128,7 +129,7 @@ def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
     )
 
 
-def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet:
+def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) -> RecordSet:
     rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
@@ -171,7 +172,7 @@ def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet
     )
 
 
-def _first_part(row: dict) -> str | None:
+def _first_part(row: dict[str, Any]) -> str | None:
     name = row.get("file_name") or ""
     return name.removeprefix("./").split("/")[0] if "/" in name else None
 
@@ -180,7 +181,9 @@ def _is_split(base: Path, part: str | None) -> bool:
     return part is not None and part.lower() in folder.SPLITS and (base / part).is_dir()
 
 
-def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
+def _columns(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, Any]:
     flags = {"labels": "--labels", "captions": "--captions", "unit": "--unit"}
     chosen = {what: options[what] for what in flags}
     if chosen["labels"] is None and not options["unlabelled"]:
@@ -191,7 +194,7 @@ def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
     }
 
 
-def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
+def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> RecordSet:
     rehearse(files, parquet=True)
     image, rows, columns, names = parquet.read_columns(files)
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
@@ -221,7 +224,7 @@ def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
     )
 
 
-def _named(numbers: Sequence[str | None], names: Sequence) -> list[str | None]:
+def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | None]:
     # datasets writes -1 for a label that is not known; a number beyond the names stays and meets
     # the class-list rule
     known = {str(i): str(name) for i, name in enumerate(names)}
@@ -280,7 +283,7 @@ def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
 
 
 def _labels(
-    labels, n: int, options: dict, rules: list[str | None]
+    labels, n: int, options: dict[str, Any], rules: list[str | None]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     if options["unlabelled"]:
         classes = (
@@ -301,7 +304,9 @@ def _labels(
     return number_labels(labels, classes, rules), classes
 
 
-def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: dict) -> RecordSet:
+def _from_arrays(
+    root: Path, kind: str, found: dict[str, np.ndarray], options: dict[str, Any]
+) -> RecordSet:
     if options["unit"] is None and "unit" in found:
         options = options | {"unit": "unit"}
     images, finite = arrays.canonical(found["images"])
@@ -323,7 +328,8 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
             " --unlabelled"
         )
     if (
-        "classes" in found
+        lists["labels"] is not None
+        and "classes" in found
         and not options["unlabelled"]
         and found[options["labels"] or "labels"].dtype.kind in "iuf"
     ):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from .decode import BadImage
@@ -25,7 +26,7 @@ class ParquetImages:
                 self.starts.append(self.n)
                 self.groups.append((number, group))
                 self.n += meta.row_group(group).num_rows
-        self._held = (None, None)
+        self._held: tuple[int | None, Any] = (None, None)
 
     def __call__(self, slot: int) -> bytes:
         at = bisect_right(self.starts, slot) - 1
@@ -87,7 +88,7 @@ def find_parquet(path: Path, split: str) -> list[Path]:
 
 def read_columns(
     files: list[Path],
-) -> tuple[str, list[dict], tuple[str, ...], dict[str, list[str]]]:
+) -> tuple[str, list[dict[str, Any]], tuple[str, ...], dict[str, list[str]]]:
     """(image column, rows of all other flat columns, their names, class names by ClassLabel
     column).
 
@@ -107,10 +108,11 @@ def read_columns(
         and not pa.types.is_large_binary(f.type)
     ]
     try:
+        none: Any = None  # which pyarrow takes, but does not say so
         rows = [
             row
             for file in files
-            for row in pq.read_table(file, columns=flat, partitioning=None).to_pylist()
+            for row in pq.read_table(file, columns=flat, partitioning=none).to_pylist()
         ]
     except (pa.ArrowException, OSError, KeyError):
         raise DataError(
@@ -136,7 +138,7 @@ def _open(file: Path):
         raise DataError(f"{file.name} is not a readable parquet file: write it again") from None
 
 
-def _features(schema) -> dict:
+def _features(schema) -> dict[str, Any]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return features if isinstance(features, dict) else {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,6 +15,13 @@ from .bounded import hand_over, seal
 from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
 
 CHANGED = "changed since it was indexed"
+
+
+class Marks(TypedDict):
+    """What a ledger knows slots by beside their pixels; see `RecordSet.marks`."""
+
+    files: tuple[bytes, ...] | None
+    units: tuple[bytes, ...] | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,7 +110,7 @@ class RecordSet:
         out = np.zeros((len(indices), resolution, resolution, 3), np.uint8)
         good = np.zeros(len(indices), bool)
         if self.array is not None:
-            self._from_array(indices, out, good)
+            self._from_array(self.array, indices, out, good)
             return out, good
         # In file order: parquet row groups are read once each.
         rows = [
@@ -115,10 +123,12 @@ class RecordSet:
                 out[row], good[row] = pixels, True
         return out, good
 
-    def _from_array(self, indices: np.ndarray, out: np.ndarray, good: np.ndarray) -> None:
-        resolution, (height, width) = out.shape[1], self.array.shape[1:3]
+    def _from_array(
+        self, array: np.ndarray, indices: np.ndarray, out: np.ndarray, good: np.ndarray
+    ) -> None:
+        resolution, (height, width) = out.shape[1], array.shape[1:3]
         rows = np.flatnonzero(self.usable[indices])
-        block = _rgb(self.array[self._place(indices[rows])])
+        block = _rgb(array[self._place(indices[rows])])
         same = [a == self.fingerprints[slot] for a, slot in zip(fingerprints(block), indices[rows])]
         rows, block = rows[same], block[same]
         good[rows] = True
@@ -129,26 +139,26 @@ class RecordSet:
                 out[row] = fit(pixels, resolution, pad=True)
 
     @property
-    def marks(self) -> dict[str, tuple[bytes, ...] | None]:
+    def marks(self) -> Marks:
         """What a ledger knows slots by beside `fingerprints`: `files`, SHA-256 of each file's
         bytes, and `units`, of each unit's value.
 
         None where there are no files, or no unit column; b"" for an unusable slot. Private.
         """
-        return {
-            name: (
-                None
-                if found is None
-                else tuple(mark if use else b"" for mark, use in zip(found, self.usable))
-            )
-            for name, found in (("files", self.facts.seals), ("units", self.facts.units))
-        }
+
+        def of_usable(found: Sequence[bytes] | None) -> tuple[bytes, ...] | None:
+            if found is None:
+                return None
+            return tuple(mark if use else b"" for mark, use in zip(found, self.usable))
+
+        return {"files": of_usable(self.facts.seals), "units": of_usable(self.facts.units)}
 
     @cached_property
     def fingerprints(self) -> tuple[bytes, ...]:
         """SHA-256 of each slot's canonical pixels at its own size, b"" where unusable; private."""
         if self.facts.prints is not None:
             return tuple(p if use else b"" for p, use in zip(self.facts.prints, self.usable))
+        assert self.array is not None  # what has files was indexed with its prints
         found: list[bytes] = []
         for start in range(0, self.n, 1024):
             slots = np.arange(start, min(self.n, start + 1024))
@@ -197,7 +207,7 @@ class RecordSet:
         not the one that was indexed.
         """
         if self.array is not None:
-            place = int(self._place(np.int64(slot)))
+            place = int(self._place(np.array(slot)))
             return _rgb(self.array[place : place + 1])[0]
         return dict(hand_over(self._bytes, [slot]))[slot]
 
@@ -205,7 +215,8 @@ class RecordSet:
         """The encoded file of one slot; BadImage when it is not the one that was indexed: others
         are not decoded at all.
         """
-        data = self.read(int(self._place(np.int64(slot))))
+        assert self.read is not None and self.facts.seals is not None  # as all that has files
+        data = self.read(int(self._place(np.array(slot))))
         if seal(data) != self.facts.seals[slot]:
             raise BadImage(CHANGED)
         return data

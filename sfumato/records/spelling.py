@@ -69,6 +69,7 @@ def _number(text: str) -> str:
     where it is below zero.
     """
     sign, digits, exponent = Decimal(text).as_tuple()
+    assert isinstance(exponent, int)  # a number, as the pattern has it
     written = "".join(map(str, digits))
     whole = written.rstrip("0")
     if not whole:

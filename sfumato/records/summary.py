@@ -93,6 +93,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         thumbnails = _thumbnails(records.array, slots)  # as read, before any rearrangement
         sizes = np.array([records.array.shape[2:0:-1]])
     else:
+        assert facts.prints is not None
+        assert facts.sizes is not None and facts.thumbnails is not None
         prints, sizes, thumbnails = (
             [facts.prints[slot] for slot in slots],
             facts.sizes[slots],
@@ -111,8 +113,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
             name: int(count) for name, count in zip(records.classes, counts, strict=True)
         },
         few=dict(records.few),
-        smallest=tuple(int(v) for v in sizes[by_area[0]]),
-        largest=tuple(int(v) for v in sizes[by_area[-1]]),
+        smallest=(int(sizes[by_area[0], 0]), int(sizes[by_area[0], 1])),
+        largest=(int(sizes[by_area[-1], 0]), int(sizes[by_area[-1], 1])),
         bad=dict(facts.bad),
         ignored=dict(facts.ignored),
         exact_duplicates=exact,

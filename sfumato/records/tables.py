@@ -7,6 +7,7 @@ import io
 import json
 import math
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import DataError, SfumatoError
 
@@ -117,7 +118,9 @@ def cell_text(value) -> str | None:
     return None
 
 
-def column(rows: list[dict], columns: tuple[str, ...], name: str, flag: str) -> list[str | None]:
+def column(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], name: str, flag: str
+) -> list[str | None]:
     """One column by name. Raises SfumatoError naming the columns there are."""
     if name not in columns:
         there = ", ".join(repr(c) for c in columns[:12]) or "none"

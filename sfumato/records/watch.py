@@ -19,7 +19,7 @@ class Watch:
     any moment; more ends it.
     """
 
-    def __init__(self, child: subprocess.Popen, seconds: float):
+    def __init__(self, child: subprocess.Popen[bytes], seconds: float):
         self.child, self.seconds = child, seconds
         self._rule: str | None = None
         self._done = threading.Event()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sfumato.errors import AuditFailed
 
 NO_PROOF = "A passed audit does not prove differential privacy."
 
 
-def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -> dict:
+def audit_facts(
+    record: Mapping[str, Any] | None, codes: Sequence[str], failed: int = 0
+) -> dict[str, Any]:
     """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all
     code that trained or releases, and how many audits of the run ever failed.
 
@@ -52,7 +55,7 @@ def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -
     }
 
 
-def check_audit(audit: Mapping) -> None:
+def check_audit(audit: Mapping[str, Any]) -> None:
     """AuditFailed unless a certificate's `audit` is complete, passed, and of all code that trained
     and released.
     """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import math
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases.contents import check_png
@@ -18,7 +19,7 @@ ROWS = {
 MOST_PICTURES = 10
 
 
-def check_beside(found: object) -> dict | None:
+def check_beside(found: Any) -> dict[str, Any] | None:
     """The controls of a draft, pictures as PNG bytes; SfumatoError for a row, a number or a picture
     that has no place in a release.
     """

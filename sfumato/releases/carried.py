@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import consistency, verify_privacy
@@ -16,7 +17,7 @@ CERTIFICATE = "privacy.json"
 BESIDE = (CERTIFICATE, SUMS, DRAFT)
 
 
-def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict | None:
+def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict[str, Any] | None:
     """privacy.json (or an unfinished release's draft) in the folder `path` or in the release folder
     that it is a part of.
 
@@ -51,7 +52,7 @@ def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict | None:
     return None
 
 
-def _read(root: Path, error: type[SfumatoError]) -> tuple[dict, dict] | None:
+def _read(root: Path, error: type[SfumatoError]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """(facts, hash of each file) of the certificate in `root`, the finished one first; None without
     one.
     """
@@ -69,7 +70,7 @@ def _read(root: Path, error: type[SfumatoError]) -> tuple[dict, dict] | None:
     return None
 
 
-def _require_figures(facts: dict, path: Path, error: type[SfumatoError]) -> None:
+def _require_figures(facts: dict[str, Any], path: Path, error: type[SfumatoError]) -> None:
     try:
         checks = [*verify_privacy.check_privacy(facts), *consistency.check_facts(facts)]
         failed = next((name for name, passed, _ in checks if not passed), None)

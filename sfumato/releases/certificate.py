@@ -65,7 +65,9 @@ NOT_PUBLIC = (
 _LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
 
 
-def build_privacy_json(facts: CertificateFacts, settings: Mapping | None = None) -> dict:
+def build_privacy_json(
+    facts: CertificateFacts, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
     Args:
@@ -204,7 +206,7 @@ def build_privacy_json(facts: CertificateFacts, settings: Mapping | None = None)
     return certificate
 
 
-def certificate_digest(certificate: dict) -> str:
+def certificate_digest(certificate: dict[str, Any]) -> str:
     """SHA-256 over what a certificate said when it was drafted: without its files, the note of
     `finalise`, and what it asks anew.
     """
@@ -217,14 +219,14 @@ def certificate_digest(certificate: dict) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def release_digest(certificate: dict) -> str:
+def release_digest(certificate: dict[str, Any]) -> str:
     """SHA-256 over all that a finished certificate says."""
     return hashlib.sha256(
         json.dumps(certificate, sort_keys=True, allow_nan=False).encode()
     ).hexdigest()
 
 
-def event_tree(events: list[dict]) -> dict:
+def event_tree(events: list[dict[str, Any]]) -> dict[str, Any]:
     """The events as dp_accounting nests them: composed, self-composed, Poisson-sampled."""
     leaves = []
     for event in events:
@@ -246,7 +248,9 @@ def event_tree(events: list[dict]) -> dict:
     return {"event": "Composed", "of": leaves}
 
 
-def _ledger(ledger: LedgerFacts, run_key_id: str, events: list[dict], epsilon: float) -> dict:
+def _ledger(
+    ledger: LedgerFacts, run_key_id: str, events: list[dict[str, Any]], epsilon: float
+) -> dict[str, Any]:
     """The run's rows and all that was charged on its images; a run without a shared ledger stands
     alone.
     """
@@ -285,7 +289,9 @@ def not_covered(unit: str) -> list[str]:
     return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES]), LATER]
 
 
-def _public_facts(plan: Mapping, settings: Mapping, selection: Mapping | None) -> dict:
+def _public_facts(
+    plan: Mapping[str, Any], settings: Mapping[str, Any], selection: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """The facts of privacy.json that the operator declares public; n counts slots or units, not
     files that decode.
     """
@@ -305,6 +311,7 @@ def _public_facts(plan: Mapping, settings: Mapping, selection: Mapping | None) -
     }
     if plan.get("probe"):
         # The plan names the candidates and the most that could train; the release says what did.
+        assert selection is not None
         facts |= {"target_modules": selection["targets"], "trainable": selection["trainable"]}
     return {
         **facts,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sfumato.privacy import events as dp_events
 from sfumato.privacy.mechanisms.mean import GRID
@@ -26,9 +27,9 @@ def checks(folder: Path) -> list[Check]:
     """(name, passed, detail) of every check; a file that cannot be read is a failed one, not an
     exception.
     """
-    facts: dict = {}
+    facts: dict[str, Any] = {}
     results: list[Check] = []
-    parts: dict[str, Callable[[], Iterator[Check]]] = {
+    parts: dict[str, Callable[[], Iterator[Check]] | partial[Iterator[Check]]] = {
         "consistency": lambda: check_facts(facts),
         "PRIVACY.md": lambda: check_page(facts, (folder / "PRIVACY.md").read_text("utf-8")),
         **{
@@ -55,7 +56,7 @@ def checks(folder: Path) -> list[Check]:
     return results
 
 
-def check_facts(facts: dict) -> Iterator[Check]:
+def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
     """The statement, the event tree, the probe with its choice, the sum of embeddings, and the
     table for records that belong together.
     """
@@ -108,7 +109,7 @@ def check_facts(facts: dict) -> Iterator[Check]:
     yield from _groups(facts)
 
 
-def _groups(facts: dict) -> Iterator[Check]:
+def _groups(facts: dict[str, Any]) -> Iterator[Check]:
     """No figure of the table is too low, and no size is missing unless the certificate names it as
     left out.
     """
@@ -134,7 +135,7 @@ def _groups(facts: dict) -> Iterator[Check]:
         )
 
 
-def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
+def _aggregation(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
     """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is
     billed and said, its divisors numbers.
     """
@@ -158,7 +159,7 @@ def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
     )
 
 
-def check_page(facts: dict, text: str) -> Iterator[Check]:
+def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:
     """Unit, relation and figures of PRIVACY.md, the page that is signed."""
     rows = [
         re.split(r"(?<!\\)\|", line.strip())[1:-1]

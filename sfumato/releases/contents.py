@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
@@ -332,7 +333,7 @@ def check_safetensors(path: Path, name: str) -> None:
         )
 
 
-def _once(pairs: list) -> dict:
+def _once(pairs: list[Any]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) < len(pairs):
         raise ValueError("a name stands twice")
     return dict(pairs)

@@ -27,7 +27,7 @@ CHOICES, NOT_KNOWN = "Choices among runs since this was made", "not known"
 NOT_BOUNDED = "not bounded by any finite epsilon"
 
 
-def tables(certificate: dict) -> dict[str, list[list[str]]]:
+def tables(certificate: dict[str, Any]) -> dict[str, list[list[str]]]:
     """Every figure that is claimed, as rows of texts under a head: `claim` (name, value), `attacks`
     (rate, bound) and, where the certificate has it, `groups` (one column for each number of records
     that belong together).
@@ -47,7 +47,7 @@ def tables(certificate: dict) -> dict[str, list[list[str]]]:
     return found
 
 
-def _claim(c: dict) -> list[tuple[str, str | None]]:
+def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
     m, facts, ledger = c["mechanism"], c["public_facts"], c["ledger"]
     of_records = c["unit"] == "record"
     summed = any("divisors" in query for query in m["one_shot"])
@@ -129,14 +129,14 @@ def number(value: Any, digits: int = 4) -> str:
     )
 
 
-def unit_phrase(certificate: dict) -> str:
+def unit_phrase(certificate: dict[str, Any]) -> str:
     """What one unit is, in words that claim no more than the unit."""
     if certificate["unit"] == "record":
         return "one record (one image with its label and caption)"
     return f"everything that shares one value of the column `{plain(certificate['unit'])}`"
 
 
-def attacks(certificate: dict) -> list[tuple[str, str]]:
+def attacks(certificate: dict[str, Any]) -> list[tuple[str, str]]:
     """(wrongly accused, members found at most) as percentages."""
     return [
         (f"{100 * float(rate):g} %", f"{_percent_up(100 * found)} %")

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, report, verify_privacy
@@ -32,11 +33,11 @@ def write_draft(
     facts: CertificateFacts,
     *,
     artefacts: str,
-    settings: dict | None = None,
-    controls: dict | None = None,
+    settings: dict[str, Any] | None = None,
+    controls: dict[str, Any] | None = None,
     place: str | None = None,
     run_folder: str | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves;
     returns the certificate.
 
@@ -78,11 +79,11 @@ def finalise(
     *,
     title: str | None = None,
     licence: str = "other",
-    public_metrics: list[dict] | None = None,
+    public_metrics: list[dict[str, Any]] | None = None,
     require_audit: bool = False,
     compared: bool = True,
-    since: dict | None = None,
-    noted: Callable[[dict], None] = lambda certificate: None,
+    since: dict[str, Any] | None = None,
+    noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
     """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place
     or at `out`.
@@ -136,10 +137,10 @@ def write_release(
     facts: CertificateFacts,
     *,
     artefacts: str,
-    settings: dict | None = None,
+    settings: dict[str, Any] | None = None,
     title: str | None = None,
     licence: str = "other",
-    public_metrics: list[dict] | None = None,
+    public_metrics: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Make the finished release `out` from the files in `source`; `out` may be `source`, else it
     must not exist.
@@ -177,14 +178,14 @@ def files_digest(files: dict[str, str]) -> str:
 def _finish(
     source: Path,
     out: Path,
-    certificate: dict,
+    certificate: dict[str, Any],
     kind: str,
     title: str | None,
     licence: str,
-    public_metrics: list[dict] | None,
+    public_metrics: list[dict[str, Any]] | None,
     made: dict[str, str] | None = None,
-    controls: dict | None = None,
-    noted: Callable[[dict], None] = lambda certificate: None,
+    controls: dict[str, Any] | None = None,
+    noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
@@ -212,7 +213,7 @@ def _finish(
         raise _disk(error) from None
     try:
         hashes = {
-            name: _copy(source / name, building / name, made and made[name])
+            name: _copy(source / name, building / name, made[name] if made else None)
             for name in contents.files
         }
         hashes.update({name: _write(building / name, page) for name, page in pages.items()})
@@ -236,12 +237,12 @@ def _finish(
 
 
 def _pages(
-    certificate: dict,
+    certificate: dict[str, Any],
     contents: Contents,
     title: str,
     licence: str,
-    metrics: list[dict],
-    controls: dict | None,
+    metrics: list[dict[str, Any]],
+    controls: dict[str, Any] | None,
 ) -> dict[str, bytes]:
     """The files that sfumato writes itself, by name."""
     about = {"title": title, "licence": licence}
@@ -321,7 +322,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _json(value: dict) -> bytes:
+def _json(value: dict[str, Any]) -> bytes:
     """Readable JSON; each point of the curve stays on one line. NaN is refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     text = re.sub(r"\[\n\s+([-\d.e+]+),\n\s+([-\d.e+]+)\n\s+\]", r"[\1, \2]", text)

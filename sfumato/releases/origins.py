@@ -5,13 +5,14 @@ words of a certificate.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sfumato.privacy.ledger.entries import TakenAsPublic
 
 DECLARED = "public data, by the operator's declaration"
 
 
-def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict]:
+def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict[str, Any]]:
     """PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an
     image, and the ledger knows it.
     """
@@ -28,7 +29,7 @@ def public_in_words(rows: Iterable[TakenAsPublic]) -> list[str]:
     ]
 
 
-def base_in_words(lineage: Iterable[Mapping]) -> str:
+def base_in_words(lineage: Iterable[Mapping[str, Any]]) -> str:
     """Where the base comes from: the operator's declaration, or the runs before this one with what
     is added up.
     """
@@ -38,7 +39,7 @@ def base_in_words(lineage: Iterable[Mapping]) -> str:
     return "; ".join(map(_ancestor, runs))
 
 
-def _ancestor(run: Mapping) -> str:
+def _ancestor(run: Mapping[str, Any]) -> str:
     what = "adapted" if run["through"] == "base" else "public images drawn"
     promise = (
         f"epsilon {run['epsilon']:g}, delta {run['delta']:g}, unit {run['unit']}, relation"

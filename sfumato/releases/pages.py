@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from sfumato.releases import figures
 
@@ -24,7 +25,7 @@ OWN = re.compile(r"unit of privacy:\s*([^\n]*)", re.IGNORECASE)
 BETWEEN = re.compile(r"relation:\s*([\w-]+)", re.IGNORECASE)
 
 
-def check_figures(folder: Path, name: str, facts: dict) -> Iterator[Check]:
+def check_figures(folder: Path, name: str, facts: dict[str, Any]) -> Iterator[Check]:
     """One page of a release: its figures are those of privacy.json, each table row once.
 
     A release of before these tables (`figures_on`) has only the epsilons, deltas, unit and relation
@@ -43,7 +44,7 @@ def check_figures(folder: Path, name: str, facts: dict) -> Iterator[Check]:
     yield f"figures of {name}", not wrong, wrong[0] if wrong else "as in privacy.json"
 
 
-def disagreements(facts: dict, rows: list[list[str]], lines: list[str]) -> Iterator[str]:
+def disagreements(facts: dict[str, Any], rows: list[list[str]], lines: list[str]) -> Iterator[str]:
     """What a page with tables says otherwise than privacy.json, or twice, or not at all."""
     tables, seen = figures.tables(facts), Counter((row[0], len(row)) for row in rows if row)
     said = {(row[0], len(row)): row[1:] for row in rows if row}
@@ -63,7 +64,7 @@ def disagreements(facts: dict, rows: list[list[str]], lines: list[str]) -> Itera
     yield from in_prose(facts, lines)
 
 
-def in_prose(facts: dict, lines: list[str]) -> Iterator[str]:
+def in_prose(facts: dict[str, Any], lines: list[str]) -> Iterator[str]:
     """Every epsilon, delta, unit and relation that is named in words; sentences of privacy.json
     itself count as checked.
     """
@@ -94,7 +95,7 @@ def in_prose(facts: dict, lines: list[str]) -> Iterator[str]:
             yield "another relation than in privacy.json"
 
 
-def _claimed(facts: dict) -> tuple[list[float], list[float]]:
+def _claimed(facts: dict[str, Any]) -> tuple[list[float], list[float]]:
     """Epsilons and deltas that a page may name: the claim's, the total's, of records that belong
     together, and of choices among runs.
     """
@@ -158,7 +159,7 @@ class _Reader(HTMLParser):
         self._line: list[str] = []
         self._skip = 0
 
-    def handle_starttag(self, tag: str, attrs: list) -> None:
+    def handle_starttag(self, tag: str, attrs: list[Any]) -> None:
         self._skip += tag in ("style", "script")
         if tag in self.BLOCKS:
             self.end_line()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import dp_accounting as dp
 
@@ -28,7 +29,9 @@ NEIGHBOURS = {
 }
 
 
-def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit: str) -> dict:
+def prices_of(
+    events: list[dict[str, Any]], delta: float, relation: str, grid: float, unit: str
+) -> dict[str, Any]:
     """epsilon, curve, mu, attack_success, second (the Renyi accountant's figure) and k_table of
     `events` (as `events.to_json`), and what they were asked for.
 
@@ -67,13 +70,13 @@ def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit
     return {**asked, **figures, "left_out": left_out}
 
 
-def group_grid(events: tuple, k: int) -> float:
+def group_grid(events: tuple[Any, ...], k: int) -> float:
     """The accountant's grid for k records that belong together."""
     noise = min(getattr(event, "noise_multiplier", 1.0) for event in events)
     return min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
 
 
-def _cells(events: tuple, k: int) -> float:
+def _cells(events: tuple[Any, ...], k: int) -> float:
     """Points of single draws' losses that k records together take; infinity where they take too
     many steps, or points of the whole loss.
     """
@@ -91,7 +94,7 @@ def _cells(events: tuple, k: int) -> float:
     return cells if (mean + 9 * math.sqrt(mean)) / grid <= MOST_POINTS else math.inf
 
 
-def group_sizes(events: tuple) -> tuple[int, ...]:
+def group_sizes(events: tuple[Any, ...]) -> tuple[int, ...]:
     """The sizes, smallest first, whose prices together cost a verifier no more than it can be asked
     for: seconds, whatever the events.
     """
@@ -105,8 +108,12 @@ def group_sizes(events: tuple) -> tuple[int, ...]:
 
 
 def record_groups(
-    events: tuple, delta: float, relation: str, epsilon: float, sizes: tuple[int, ...] | None = None
-) -> dict | None:
+    events: tuple[Any, ...],
+    delta: float,
+    relation: str,
+    epsilon: float,
+    sizes: tuple[int, ...] | None = None,
+) -> dict[str, Any] | None:
     """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for
     replace-one.
 
@@ -131,7 +138,7 @@ def record_groups(
 
 
 @lru_cache(maxsize=64)  # priced when the certificate is made, and again when it is checked
-def _together(events: tuple, k: int, delta: float, relation: str) -> float:
+def _together(events: tuple[Any, ...], k: int, delta: float, relation: str) -> float:
     """Epsilon of k records together, rounded up; an error of BEYOND where it is not resolved."""
     accountant = accounting.Accountant(NEIGHBOURS[relation], group_grid(events, k))
     for event in events:
@@ -155,7 +162,9 @@ def _drawn(rate: float, noise: float, k: int) -> dp.DpEvent:
     return dp.dp_event.MixtureOfGaussiansDpEvent(noise, list(shares), list(shares.values()))
 
 
-def _second(events: tuple, delta: float, relation: str, left_out: list[str]) -> dict | None:
+def _second(
+    events: tuple[Any, ...], delta: float, relation: str, left_out: list[str]
+) -> dict[str, Any] | None:
     """The Renyi accountant's figure, which must be the higher one; None under replace-one, which it
     does not double.
     """

@@ -8,6 +8,7 @@ import base64
 import io
 import math
 import re
+from typing import Any
 
 from sfumato.releases.beside import ROWS
 from sfumato.releases.cards import CLASS_SHARES
@@ -31,12 +32,12 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 440, 300, 52, 40
 
 
 def render(
-    certificate: dict,
+    certificate: dict[str, Any],
     contents: Contents,
     *,
     title: str,
-    metrics: list[dict],
-    controls: dict | None = None,
+    metrics: list[dict[str, Any]],
+    controls: dict[str, Any] | None = None,
 ) -> str:
     """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data};
     `controls` from `check_beside`.
@@ -62,13 +63,13 @@ def render(
         curve=curve_chart(certificate),
         gain=gain_chart(certificate),
         network=network(certificate.get("selection")),
-        how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how")),
+        how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how", "")),
         expected=controls and controls["expected"],
         beside=controls and beside_rows(controls),
     )
 
 
-def beside_rows(controls: dict) -> list[tuple]:
+def beside_rows(controls: dict[str, Any]) -> list[tuple[Any, ...]]:
     """(row in words, distance from the anchor, cosine with it, strip of pictures or None) of the
     token and its controls.
     """
@@ -104,7 +105,7 @@ def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
     return uri, round(sheet.width * scale), round(sheet.height * scale), width <= 64
 
 
-def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
+def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(name, value, remark) of the plan, in the order of the loop; what a method does not use is
     left out.
     """
@@ -153,7 +154,7 @@ def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
     ]
 
 
-def curve_chart(certificate: dict) -> dict:
+def curve_chart(certificate: dict[str, Any]) -> dict[str, Any]:
     """delta against epsilon on a logarithmic scale: path, ticks and the stated point, in
     SVG units.
     """
@@ -170,7 +171,7 @@ def curve_chart(certificate: dict) -> dict:
     }
 
 
-def gain_chart(certificate: dict) -> dict:
+def gain_chart(certificate: dict[str, Any]) -> dict[str, Any]:
     """Members found at most against others accused wrongly (both 0 to 1), from the curve's
     points.
     """
@@ -198,7 +199,7 @@ def gain_chart(certificate: dict) -> dict:
     }
 
 
-def network(selection: dict | None) -> dict | None:
+def network(selection: dict[str, Any] | None) -> dict[str, Any] | None:
     """The candidates as a picture: one row per layer in the model's order, one cell per matrix, in
     SVG units.
 
@@ -212,9 +213,10 @@ def network(selection: dict | None) -> dict | None:
     columns: dict[str, int] = {}
     cells = []
     for group, score in zip(selection["groups"], scores):
-        layer, column = re.fullmatch(
-            r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group
-        ).groups()
+        named = re.fullmatch(r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group)
+        if named is None:
+            raise ValueError(f"{group!r} is no name of a group")
+        layer, column = named.groups()
         y, x = rows.setdefault(layer or group, len(rows)), columns.setdefault(column, len(columns))
         shade = 0.08 + 0.92 * (score - low) / (high - low) if high > low else 0.3
         title = group if selection["scores"] is None else f"{group}: {score:.6g}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from sfumato.privacy.ledger.entries import Charge, Selected
 from sfumato.privacy.mechanisms.selection import HALF, Selection
@@ -25,7 +26,7 @@ LATER_CHOICES = (
 )
 
 
-def looks_facts(number: int | None) -> dict:
+def looks_facts(number: int | None) -> dict[str, Any]:
     """`looks` of privacy.json: how often exact figures of these private images, or of runs on them,
     were computed for somebody to see.
 
@@ -55,7 +56,7 @@ def looks_facts(number: int | None) -> dict:
     }
 
 
-def unasked(certificate: Mapping) -> dict:
+def unasked(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """A certificate as it may be finished when nobody asked the ledger: what only the ledger knows
     is not known.
     """
@@ -69,7 +70,7 @@ def unasked(certificate: Mapping) -> dict:
     return {**certificate, **facts}
 
 
-def check_looks(certificate: Mapping) -> bool:
+def check_looks(certificate: Mapping[str, Any]) -> bool:
     """Whether looks and choices are said as the ledger was asked, or are said to be unknown where
     it was not.
     """
@@ -85,7 +86,7 @@ def check_looks(certificate: Mapping) -> bool:
     )
 
 
-def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dict:
+def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dict[str, Any]:
     """An entry of `selections` of privacy.json: what a choice by noisy accuracies says of `run`.
 
     select, charge: the SELECT row and its CHARGE row; number: the id under which the ledger charged
@@ -112,7 +113,7 @@ def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dic
     return entry | {"statement": choice_statement(entry)}
 
 
-def choice_statement(entry: Mapping) -> str:
+def choice_statement(entry: Mapping[str, Any]) -> str:
     """The same in words."""
     many = f"{entry['runs']:,} runs" if entry["runs"] > 1 else "1 run"
     what = (
@@ -142,7 +143,7 @@ def choice_statement(entry: Mapping) -> str:
     )
 
 
-def check_choice(entry: Mapping) -> bool:
+def check_choice(entry: Mapping[str, Any]) -> bool:
     """Whether an entry's bound and noise are those of its mechanism, and its words those of its
     figures.
     """
@@ -170,7 +171,7 @@ def check_choice(entry: Mapping) -> bool:
     )
 
 
-def public_inputs(certificate: Mapping) -> list[str]:
+def public_inputs(certificate: Mapping[str, Any]) -> list[str]:
     """What decided something and was declared public, a sentence each: images, and a base of one's
     own.
     """

@@ -87,7 +87,7 @@ class Accountant(PLDAccountant):
             less = [e - DISCRETENESS for e in epsilon]
         else:
             less = epsilon - DISCRETENESS
-        return super().get_delta(less) * (1 + DISCRETENESS)
+        return super().get_delta(less) * (1 + DISCRETENESS)  # pyright: ignore[reportArgumentType]
 
 
 def price(facts, events):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,7 +72,7 @@ def _checkpoints(run: Run, attempt: int) -> list[int]:
 def _ended(run: Run, attempt: int) -> bool:
     """Whether the ledger knows that the attempt began and ended its last step."""
 
-    def noted(kind: type) -> list:
+    def noted(kind: type) -> list[Any]:
         return [note for note in run.ledger.entries(kind) if note.attempt == attempt]
 
     return METHODS[run.plan.method].ended(run.plan, noted)

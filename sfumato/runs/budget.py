@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Standing:
     """
 
     order: np.ndarray
-    terms: dict | None
+    terms: dict[str, Any] | None
     runs: int
     total: float
     cap: float | None
@@ -166,7 +167,9 @@ def ledger_of_run(folder: str | Path) -> Path:
     return Path(_run_of(Path(folder))[1])
 
 
-def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()) -> list[dict]:
+def reset_ledger(
+    path: str | Path | None = None, runs: Sequence[str | Path] = ()
+) -> list[dict[str, Any]]:
     """Accept an older copy of the ledger, or of run folders, as the newest there is; the facts of
     the RESET rows.
 
@@ -251,7 +254,7 @@ def set_cap(
         raise in_words(error) from error
 
 
-def price(charges: Sequence[dict], released: bool) -> float:
+def price(charges: Sequence[dict[str, Any]], released: bool) -> float:
     """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals; infinity where no
     accountant bounds it.
 
@@ -259,7 +262,7 @@ def price(charges: Sequence[dict], released: bool) -> float:
     counts if it is higher: composition with steps chosen on the way is proven there (arXiv
     1605.08294). All charges share relation and delta.
     """
-    merged: dict = {}
+    merged: dict[Any, int] = {}
     for event in dp_events.from_json([event for body in charges for event in body["events"]]):
         # Equal steps of several runs are one longer run, and much quicker to price.
         kind = (
@@ -274,7 +277,9 @@ def price(charges: Sequence[dict], released: bool) -> float:
         event
         for kind, times in merged.items()
         for event in (
-            [PoissonGaussian(*kind, times)] if isinstance(kind, tuple) else [kind] * times
+            [PoissonGaussian(kind[0], kind[1], times)]
+            if isinstance(kind, tuple)
+            else [kind] * times
         )
     )
     # good enough to choose the grid; composed they cost less
@@ -290,7 +295,9 @@ def price(charges: Sequence[dict], released: bool) -> float:
 
 
 @lru_cache(maxsize=16)
-def _priced(events: tuple, delta: float, relation: str, grid: float, released: bool) -> float:
+def _priced(
+    events: tuple[Any, ...], delta: float, relation: str, grid: float, released: bool
+) -> float:
     try:
         found = accounting.epsilon_of(events, delta, relation, grid)
         if released:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import LedgerFault, SfumatoError
 from ..privacy.ledger.chain import E
@@ -180,7 +181,7 @@ def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport
     return VerifyReport(report.ok and said[1], [*report.checks, said])
 
 
-def _compare(ledger: Ledger, claim: dict) -> Confirmed:
+def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
     """Everything that the rows before the certificate's head decide."""
     facts = claim["ledger"]
     head, entries, run = facts["head"], facts["entries"], facts["run"]
@@ -243,7 +244,7 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     return Confirmed(found[0], run, ())
 
 
-def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
+def _compare_since(ledger: Ledger, claim: dict[str, Any]) -> Iterator[str]:
     """What a release asked the ledger anew: no fewer looks than when it was made, and choices that
     happened; what it cannot know, in words.
     """
@@ -271,7 +272,7 @@ def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
         raise _altered("choice among runs")
 
 
-def _released_at(ledger: Ledger, claim: dict) -> int | None:
+def _released_at(ledger: Ledger, claim: dict[str, Any]) -> int | None:
     """Number of the row that `release` left of this certificate; None where none of its draft did.
     LedgerFault for another one's.
     """

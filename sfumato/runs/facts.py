@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..methods import METHODS
 from ..privacy import events as dp_events
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def certificate_facts(
     run: Run,
     records: RecordSet | None = None,
-    ancestors: Sequence[dict] = (),
+    ancestors: Sequence[dict[str, Any]] = (),
     *,
     keep_key: bool = False,
 ) -> CertificateFacts:
@@ -91,7 +91,7 @@ def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
     )
 
 
-def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict] = ()) -> Group:
+def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict[str, Any]] = ()) -> Group:
     """The group that a charge on these records, with these ancestors, would make, with that charge
     in it.
     """
@@ -113,7 +113,7 @@ def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict] = ()) -> 
     )
 
 
-def lineage(run: Run) -> list[dict]:
+def lineage(run: Run) -> list[dict[str, Any]]:
     """The runs that base and public images come from, as the certificate names them; none before
     the charge. `counted`: whether the total holds their cost.
     """

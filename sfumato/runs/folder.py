@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 
@@ -65,7 +66,7 @@ def code_version() -> str:
     return f"{number}+{digest.hexdigest()[:12]}"
 
 
-def options_digest(options: dict) -> str:
+def options_digest(options: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON form of a run's options."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
@@ -97,14 +98,19 @@ class Run:
 
     folder: Path
     plan: Plan
-    options: dict
+    options: dict[str, Any]
     id: str
     key_id: str
     ledger_path: Path
 
     @classmethod
     def create(
-        cls, folder: Path, plan: Plan, options: dict, ledger: Ledger, start: dict | None = None
+        cls,
+        folder: Path,
+        plan: Plan,
+        options: dict[str, Any],
+        ledger: Ledger,
+        start: dict[str, Any] | None = None,
     ) -> Run:
         """Make the folder with its key and public start, if any, and the PLAN row; SfumatoError if
         it exists. All or nothing.
@@ -178,7 +184,7 @@ class Run:
         run._require_plan()
         return run
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """The fields alone: another rank gets neither the key nor the open ledger from this one."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -221,15 +227,17 @@ class Run:
             raise budget.in_words(error) from error
 
     @property
-    def selection(self) -> dict | None:
+    def selection(self) -> dict[str, Any] | None:
         """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before
         or without one.
         """
         noted = self.ledger.entries(Probed)
+        probe = self.plan.probe
         if noted:
+            assert probe is not None  # whose scores they are
             return {
                 "how": "private",
-                "groups": list(self.plan.probe.groups),
+                "groups": list(probe.groups),
                 "selected": noted[-1].selected,
                 "scores": noted[-1].scores,
                 "targets": noted[-1].targets,
@@ -244,7 +252,7 @@ class Run:
         return tuple(noted[-1].selected) if noted else None
 
     @property
-    def start(self) -> dict:
+    def start(self) -> dict[str, Any]:
         """Public rows that the adapters began with, by module (`start.safetensors`); SfumatoError
         if they were altered.
         """
@@ -261,7 +269,7 @@ class Run:
         return safetensors.torch.load(blob)
 
     @property
-    def audit(self) -> dict | None:
+    def audit(self) -> dict[str, Any] | None:
         """The record of `sfumato audit` on this run, as the ledger knows it; None without one;
         SfumatoError if it was altered.
         """
@@ -297,7 +305,7 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def cost(self) -> dict:
+    def cost(self) -> dict[str, Any]:
         """What the whole planned run costs, and in which terms."""
         plan = self.plan
         terms = {
@@ -311,7 +319,7 @@ class Run:
         return records.digest(self.key.stream("select", 0, 0, "manifest").words(4).tobytes())
 
     @cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """Code, versions, ways and machine under which a replay gives the same bytes. A difference
         would be a second output under the noise of the first, so it is a new attempt, which is
         paid.
@@ -338,7 +346,7 @@ class Run:
             raise budget.in_words(error) from error
 
     def charge(
-        self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict] = ()
+        self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict[str, Any]] = ()
     ) -> None:
         """Write the whole planned cost, durably, before private pixels are read for training; with
         what was taken as public.

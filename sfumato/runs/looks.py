@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, SfumatoError
 from ..privacy.ledger.datasets import Group
@@ -62,7 +62,7 @@ def record_public(run: Run, records: RecordSet) -> None:
         )
 
 
-def looks_of(run: Run, charged: Group | None = None) -> dict:
+def looks_of(run: Run, charged: Group | None = None) -> dict[str, Any]:
     """What the certificate says of exact figures that were seen of this run, its images, or other
     runs on them.
 
@@ -78,7 +78,7 @@ def looks_of(run: Run, charged: Group | None = None) -> dict:
     return looks_facts(group.looks + len(old))
 
 
-def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
+def looks_since(folder: Path, ledger: str | Path | None = None) -> dict[str, Any]:
     """Fields of the certificate of a draft that is about to be released, as of now; none where no
     ledger at hand knows its run.
 
@@ -109,7 +109,7 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
     return {"looks": looks_facts(max(now, before)), "selections": choices}
 
 
-def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> list[dict]:
+def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> list[dict[str, Any]]:
     """What certificates of a run say of choices by noisy accuracies in which it took part, oldest
     first; as it was `before` that row.
     """

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ MARGIN = 64 << 20  # bytes for what is small: ledger, metrics, pages
 
 def preflight(
     run: Run,
-    prepared: Prepared,
+    prepared: Prepared[Any],
     images: int,
     facts: CertificateFacts,
     on_stage: Callable[[str], None] = lambda stage: None,
@@ -69,7 +70,7 @@ def preflight(
         ) from error
 
 
-def keep_prices(run: Run) -> dict:
+def keep_prices(run: Run) -> dict[str, Any]:
     """The figures of the certificate that follow from the plan's events, also written to the run
     folder. ValueError as SfumatoError.
     """
@@ -86,7 +87,7 @@ def keep_prices(run: Run) -> dict:
     return prices
 
 
-def _try_noise(prepared: Prepared) -> None:
+def _try_noise(prepared: Prepared[Any]) -> None:
     """One-shot noise on sums of nothing, with a key of its own that is thrown away."""
     plan, key = prepared.plan, RunKey.generate()
     if plan.histogram_noise_multiplier is not None:
@@ -97,7 +98,7 @@ def _try_noise(prepared: Prepared) -> None:
     prepared.method.try_noise(plan, key)
 
 
-def _try_model(run: Run, prepared: Prepared, images: int) -> None:
+def _try_model(run: Run, prepared: Prepared[Any], images: int) -> None:
     plan, method = prepared.plan, prepared.method
     # as they will be read again: what a resume builds from is tried, too
     kept = replace(prepared, options=run.options, start=run.start)
@@ -114,7 +115,7 @@ def _try_model(run: Run, prepared: Prepared, images: int) -> None:
         method.report_controls(prepared, folder / "model", drawing)
 
 
-def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
+def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
     """One picture as `synthesize` draws it by default; where that is not finite, as the base's own
     scheduler does in 50 steps.
     """
@@ -159,7 +160,7 @@ def lay_out_model(model: Path, folder: Path) -> None:
             shutil.copy(model / name, folder / name)
 
 
-def room_needed(prepared: Prepared, images: int, model_bytes: int) -> int:
+def room_needed(prepared: Prepared[Any], images: int, model_bytes: int) -> int:
     """Bytes that a run writes at most: latents, what the method keeps, the model twice."""
     latents = 2 * 2 * images * math.prod(prepared.base.latent_shape)
     kept = prepared.method.scratch_bytes(prepared, images)
@@ -187,7 +188,7 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def kept_prices(run: Run) -> dict | None:
+def kept_prices(run: Run) -> dict[str, Any] | None:
     """The prices that were made before the charge; None for a run from before they were kept, or
     where the file is not the charged one.
     """

@@ -17,7 +17,7 @@ from .folder import Run
 __all__ = ["method_of", "original_base", "public_side", "rebuild", "shares_of"]
 
 
-def method_of(plan: Plan, options: dict) -> Method:
+def method_of(plan: Plan, options: dict[str, Any]) -> Method:
     """The run's method with its own options."""
     own = {name: v for name, v in options["method_options"].items() if name != "selected"}
     return METHODS[plan.method](**own)
@@ -25,7 +25,7 @@ def method_of(plan: Plan, options: dict) -> Method:
 
 def rebuild(
     plan: Plan,
-    options: dict,
+    options: dict[str, Any],
     selected: Sequence[str] | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
 ) -> Prepared[Any]:

@@ -71,19 +71,22 @@ def place_of(folder: Path, ledger: str | Path | None) -> Path:
     return Path(ledger or _draft(folder).get("ledger") or budget.default_path())
 
 
-def _draft(folder: Path) -> dict:
+def _draft(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / DRAFT).read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return {}  # `finalise` says what is wrong with the draft
 
 
-def _noted(book: Ledger | None) -> Callable[[dict], None]:
+def _noted(book: Ledger | None) -> Callable[[dict[str, Any]], None]:
     """Leaves a row with the hash of the finished certificate: `verify --ledger` then knows how many
     looks there were by then.
     """
 
-    def note(certificate: dict) -> None:
+    if book is None:
+        return lambda certificate: None
+
+    def note(certificate: dict[str, Any]) -> None:
         run, told = certificate["ledger"]["run"], certificate["looks"]["exact"]
         finished = Finished(
             released=release_digest(certificate),
@@ -102,10 +105,10 @@ def _noted(book: Ledger | None) -> Callable[[dict], None]:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    return (lambda certificate: None) if book is None else note
+    return note
 
 
-def _words(metrics: Sequence[Mapping]) -> Iterator[str]:
+def _words(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in metrics:
         yield from (str(row[name]) for name in ("name", "value", "public_data") if name in row)
 
@@ -119,7 +122,7 @@ def _require_no_captions(texts: Sequence[str], book: Ledger | None) -> None:
         )
 
 
-def _require_not_private(folder: Path, metrics: Sequence[Mapping]) -> None:
+def _require_not_private(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
     """SfumatoError for a figure that stands in the run's private evaluations: no public data gave
     it.
     """
@@ -155,7 +158,7 @@ def _numbers(value: Any) -> Iterator[float]:
         yield from _numbers(inner)
 
 
-def _equal(text: re.Match, value: float) -> bool:
+def _equal(text: re.Match[str], value: float) -> bool:
     """Whether a number as it is written is a private figure, or that in percent; rounded too, if
     three digits of it are left.
     """

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..methods.workspace import Workspace
 from ..privacy.ledger.entries import Entry
@@ -40,7 +41,7 @@ class RunWorkspace(Workspace):
         return begin_interval(self.run, self.attempt, step)
 
     def keep(self, state: State) -> None:
-        def announce(facts: dict) -> None:
+        def announce(facts: dict[str, Any]) -> None:
             # The ledger knows a checkpoint's hash first: what lies on disk later is this file or
             # none.
             made = note_state(self.run, state.tensors())

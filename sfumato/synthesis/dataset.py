@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -59,7 +60,7 @@ def write_dataset(
     shares: Sequence[float],
     share_source: str,
     sampling: Sampling,
-    seal: Callable[[Path, dict], None],
+    seal: Callable[[Path, dict[str, Any]], None],
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,

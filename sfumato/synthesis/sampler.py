@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def image_seed(seed: int, index: int) -> int:
 
 def pictures(
     base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """(image numbers, uint8 pictures [P, R, R, 3]) piece by piece, in the order of `indices`.
 
     labels: class of every image number, int64; prompts: one per class. Pieces are computed in
@@ -57,7 +58,7 @@ def pictures(
     pool = ThreadPoolExecutor(
         workers, "sampler", initializer=use_threads, initargs=(threads // workers,)
     )
-    running: deque[tuple[np.ndarray, Future]] = deque()
+    running: deque[tuple[np.ndarray, Future[Any]]] = deque()
     try:
         while pieces or running:
             # One more than there are workers, so that none waits while the caller writes.
@@ -107,7 +108,7 @@ class Sampler:
         guided = sampling.guidance_scale != 1.0
         if guided:
             text = torch.cat([self.text[-1:].expand_as(text), text])
-        memory: dict = {}
+        memory: dict[str, Any] = {}
         for t in scheduler.timesteps:
             if self.stopped.is_set():
                 raise CancelledError

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -86,7 +87,7 @@ def write_checkpoint(
     attempt: int,
     key_id: str,
     plan_digest: str,
-    announce: Callable[[dict], None] = lambda facts: None,
+    announce: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> None:
     """One file pair per checkpoint, each written beside, synced and renamed; the newest two are
     kept.
@@ -113,7 +114,7 @@ def write_checkpoint(
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def latest_checkpoint(folder: Path) -> tuple[dict, dict[str, torch.Tensor]] | None:
+def latest_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
     """Facts and tensors of the newest whole checkpoint, or None; SfumatoError if it was altered."""
     files = sorted(folder.glob("step-*.json"))
     if not files:

@@ -10,11 +10,11 @@ import torch
 from ..options import Recipe
 from .checkpoint import State
 from .data import LatentData
-from .objective import Batch
+from .objective import Batch, Trainable
 
 
 def train_without_privacy(
-    adaptation,
+    adaptation: Trainable,
     data: LatentData,
     *,
     recipe: Recipe,
@@ -30,6 +30,7 @@ def train_without_privacy(
 
     An upper row for internal comparison only: its weights protect nobody.
     """
+    assert recipe.ema_decay is not None  # decided when the run was prepared
     g = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     for _ in range(steps):

@@ -77,7 +77,7 @@ def build_latents(
 def _build(folder, order, images, encode, label, unit, batch, progress) -> LatentData:
     folder.mkdir(parents=True, exist_ok=True)
     n = len(order)
-    maps: dict[str, np.ndarray] = {}
+    maps: dict[str, np.memmap] = {}
     label = np.array(label)
     for start in range(0, n, batch):
         slots = order[start : start + batch]

@@ -19,6 +19,7 @@ from ..privacy.random.noise import add_integer_noise
 from ..privacy.random.sampling import poisson
 from .checkpoint import State
 from .data import LatentData, UnitBatch
+from .objective import Trainable
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Progress:
 
 def train(
     plan: Plan,
-    adaptation,
+    adaptation: Trainable,
     data: LatentData,
     key: RunKey,
     *,
@@ -57,6 +58,7 @@ def train(
     """
     clip, groups = plan.clip(), None
     require_grid(plan)
+    assert plan.rounding is not None and recipe.ema_decay is not None
     if sum(p.numel() for p in adaptation.trainable.values()) > plan.trainable:
         raise SfumatoError(
             "more numbers would train than the plan's grid was made for: make the plan again"
@@ -162,7 +164,7 @@ def _require_movement(state: State) -> None:
     state.start = {}
 
 
-def _digest(adaptation) -> str:
+def _digest(adaptation: Trainable) -> str:
     digest = hashlib.sha256()
     for tensor in adaptation.trainable.values():
         digest.update(tensor.detach().float().numpy().tobytes())

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from ..bases import Base
 from ..compute.device import mixed_precision
+
+
+class Trainable(Protocol):
+    """What the loop needs of an adaptation (`methods.adaptation.Adaptation`).
+
+    trainable: the tensors that train, by name; row_losses: the objective; clip_groups: names of
+    tensors that share a clip.
+    """
+
+    @property
+    def base(self) -> Base: ...
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]: ...
+    @property
+    def row_losses(self) -> Callable[[Batch], torch.Tensor]: ...
+    @property
+    def clip_groups(self) -> dict[str, list[str]]: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +54,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.label)
 
-    def __getitem__(self, part: slice) -> Batch:
+    def __getitem__(self, part: slice | torch.Tensor) -> Batch:
         return replace(self, **{name: value[part] for name, value in vars(self).items()})
 
 

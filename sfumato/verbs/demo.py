@@ -8,6 +8,9 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .. import verbs
 from ..bases import base_info
@@ -45,7 +48,7 @@ STEPS, IMAGES, PUBLIC_IMAGES, SAMPLER_STEPS, CLASSIFIER_STEPS = 60, 5_000, 3_000
 BATCH = 1024  # expected; `plan`'s own for so many digits would take most of an hour
 
 
-def demo_prompts(base: str) -> dict:
+def demo_prompts(base: str) -> dict[str, Any]:
     """Prompts, and for a base without digits the public look-alikes that its new class tokens start
     from.
     """
@@ -74,7 +77,7 @@ def run_demo(
     steps: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
-) -> dict:
+) -> dict[str, Any]:
     """Adapt, synthesize, check and release; the answer has epsilon, delta, accuracy, seconds,
     peak_rss_mb, release.
 
@@ -128,7 +131,7 @@ def run_demo(
         resolution = base_info(base).resolution
         test_images, test_labels = test.images(range(test.n), resolution), test.labels
 
-        def accuracy(images, labels) -> float:
+        def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
             classifier = train_classifier(
                 "cnn", images, labels, len(run.plan.classes), seed=0, steps=CLASSIFIER_STEPS
             )

@@ -16,7 +16,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import Base, base_info, open_adapted, read_embeds
+from ..bases import Base, base_info, open_adapted, read_embeds, text_base
 from ..errors import DataError, SfumatoError
 from ..evaluation import (
     Comparison,
@@ -56,7 +56,7 @@ class Evaluation:
     """
 
     utility: dict[str, list[UtilityRow]]
-    distances: dict[str, dict]
+    distances: dict[str, dict[str, Any]]
     images: dict[str, int]
     cosines: dict[str, float] = field(default_factory=dict)
 
@@ -106,7 +106,7 @@ def evaluate(
         SfumatoError: Rows that there are not, or that need what is missing.
         DataError: `public_test` with an image that the ledger knows as private.
     """
-    how = gather({"judging": Judging}, options)["judging"]
+    how: Judging = gather({"judging": Judging}, options)["judging"]
     run = run if isinstance(run, Run) else Run.open(run)
     for row in rows:
         if row not in ROWS:
@@ -124,7 +124,7 @@ def evaluate(
     )
     held_out = images_of(test, classes, resolution, "test")
     results: dict[str, list[UtilityRow]] = {}
-    figures: dict[str, dict] = {}
+    figures: dict[str, dict[str, Any]] = {}
     counts: dict[str, int] = {}
     extractor = latents_of(original_base(run.plan)) if len(classes) == 1 else None
     shown: dict[str, np.ndarray] = {}
@@ -182,7 +182,13 @@ def evaluate(
 
 
 def _record(
-    run: Run, others: dict, rows: Sequence[str], test, train, distances: bool, public_test: bool
+    run: Run,
+    others: dict[str, Run],
+    rows: Sequence[str],
+    test: RecordSet,
+    train: RecordSet | None,
+    distances: bool,
+    public_test: bool,
 ) -> None:
     """The LOOK rows of an evaluation, one for each run that is judged; PUBLIC rows where the test
     images, and so all figures, are public.
@@ -205,11 +211,18 @@ def _record(
 
 
 def _row_images(
-    row: str, run: Run, release: Path, train, classes, resolution: int, public_images: int | None
-):
+    row: str,
+    run: Run,
+    release: Path,
+    train: RecordSet | None,
+    classes: Sequence[str],
+    resolution: int,
+    public_images: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
     if row == "synthetic":
         return images_of(release, classes, resolution, "train")
     if row == "real":
+        assert train is not None  # `evaluate` has asked for it
         return images_of(train, classes, resolution, "train")
     if row in METHODS[run.plan.method].control_rows:
         base = _control_base(run, row)
@@ -245,7 +258,7 @@ def public_base(run: Run) -> Base:
     base = original_base(run.plan)
     words = run.options["prompts"]
     if words["placeholders"]:
-        base.add_tokens(words["placeholders"], words["initializers"])
+        text_base(base).add_tokens(words["placeholders"], words["initializers"])
     return base
 
 
@@ -271,7 +284,7 @@ def _adapted(run: Run) -> Base:
     return open_adapted(run.model, lambda: original_base(run.plan))
 
 
-def _promise(run: Run) -> dict:
+def _promise(run: Run) -> dict[str, Any]:
     plan = run.plan
     return {
         name: getattr(plan, name) for name in ("method", "epsilon", "delta", "unit", "relation")
@@ -363,7 +376,8 @@ def non_private_base(run: Run, seed: int = 0) -> Base:
 
 def _non_private_base(run: Run, seed: int = 0) -> Base:
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
-    plan = run.plan
+    plan, micro_batch = run.plan, prepared.performance.micro_batch
+    assert micro_batch is not None  # a run has decided
     state = State(
         prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe
     )
@@ -375,7 +389,7 @@ def _non_private_base(run: Run, seed: int = 0) -> Base:
         steps=plan.steps,
         batch=round(plan.expected_batch_size),
         draws=plan.noise_draws,
-        micro_batch=prepared.performance.micro_batch,
+        micro_batch=micro_batch,
         seed=seed,
     )
     state.use_average()
@@ -404,17 +418,17 @@ def _sampling_of(release: Path) -> dict[str, Any]:
     raise SfumatoError(f"{release} has no certificate: make it with `sfumato synthesize`")
 
 
-def records_of(source, classes: Sequence[str], split: str) -> RecordSet:
+def records_of(source: str | Path | RecordSet, classes: Sequence[str], split: str) -> RecordSet:
     """The records of a folder; a RecordSet as it is."""
     if isinstance(source, RecordSet):
         return source
     path = Path(source)
-    alone = {"unlabelled": True} if len(classes) == 1 and is_flat(path) else {}
-    return load_records(path, classes=list(classes), split=split, **alone)
+    alone = len(classes) == 1 and is_flat(path)
+    return load_records(path, classes=list(classes), split=split, unlabelled=alone)
 
 
 def images_of(
-    source, classes: Sequence[str], resolution: int, split: str
+    source: str | Path | RecordSet, classes: Sequence[str], resolution: int, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures and labels of a folder or RecordSet in the order of `classes`; SfumatoError for a
     class unknown to the run.
@@ -434,7 +448,7 @@ def images_of(
     return images, own[records.labels[use]]
 
 
-def _plain(found: Comparison) -> dict:
+def _plain(found: Comparison) -> dict[str, Any]:
     return {
         f"FD-{found.features}": found.frechet,
         f"KD-{found.features}": found.kernel._asdict(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from ..errors import SfumatoError
 from ..options import Reading, gather, takes
 from ..planning.reading import look_at
+from ..privacy.ledger.datasets import Group
 from ..runs import budget, certified
 from .keywords import LedgerOptions
 
@@ -22,7 +23,7 @@ class Spent:
 
     epsilon: float | None
     cap: float | None
-    runs: tuple[dict, ...]
+    runs: tuple[dict[str, Any], ...]
     data_sets: int
     unclear: str | None
     looks: int
@@ -46,7 +47,7 @@ class LedgerReport:
     before: float | None = None
     images: int | None = None
     file_systems: tuple[str, ...] = ()
-    resets: tuple[dict, ...] = ()
+    resets: tuple[dict[str, Any], ...] = ()
     witnessed: bool = True
 
 
@@ -81,7 +82,7 @@ def ledger(
         SfumatoError: No ledger there, a damaged or older one, a certificate that it does not know,
             a cap without images.
     """
-    reading = gather({"reading": Reading}, options, ("path", "against", "cap"))["reading"]
+    reading: Reading = gather({"reading": Reading}, options, ("path", "against", "cap"))["reading"]
     if cap is not None and images is None:
         raise SfumatoError("a cap belongs to images: name their folder")
     if cap is None:
@@ -115,7 +116,7 @@ def ledger(
     )
 
 
-def _spent(group) -> Spent:
+def _spent(group: Group) -> Spent:
     total = None if group.unclear else budget.cost(group)
     runs = tuple(dict(charge) for charge in group.charges)
     return Spent(total, group.cap, runs, len(group.datasets), group.unclear, group.looks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from ..methods import METHODS
 
@@ -17,7 +18,7 @@ def bases() -> dict[str, str]:
     """Name -> one line for each bundled base: the first of its model card's text."""
     from ..bases import bundled_bases  # here: the methods are named without torch
 
-    found = {}
+    found: dict[str, str] = {}
     for name, folder in bundled_bases().items():
         lines = (
             (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]
@@ -28,7 +29,7 @@ def bases() -> dict[str, str]:
     return found
 
 
-def _first_line(function: Callable) -> str:
+def _first_line(function: Callable[..., Any]) -> str:
     import sys
 
     text = sys.modules[function.__module__].__doc__ or ""

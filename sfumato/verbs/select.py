@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 
@@ -81,10 +81,10 @@ class SelectionReport:
     total_epsilon: float | None
     id: str
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
         return {
-            key: list(value) if isinstance(value, tuple) else value
+            key: list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
 
@@ -122,7 +122,8 @@ def select(
             then unless the message says so.
     """
     found = gather({"reading": Reading, "selecting": Selecting}, options, ("data", "ledger"))
-    reading, asked = found["reading"], found["selecting"]
+    reading: Reading = found["reading"]
+    asked: Selecting = found["selecting"]
     if asked.epsilon is None:
         raise SfumatoError("--epsilon is required: the privacy budget spent on the held-out units")
     if not runs:
@@ -139,8 +140,9 @@ def select(
             raise SfumatoError(
                 f"{other.name} {why}; select compares runs with the same two classes or more"
             )
-    records = data
-    if not isinstance(data, RecordSet):
+    if isinstance(data, RecordSet):
+        records = data
+    else:
         listed = list(classes) if reading.classes is None else reading.classes
         records = load_records(data, **asdict(replace(reading, classes=listed)))
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
@@ -156,7 +158,7 @@ def select(
     terms = _terms(records, asked.delta, asked.relation, known.terms)
     event, spent = _price(asked.epsilon, terms)
     mechanism = Selection(len(candidates), records.n_units, event.noise_multiplier)
-    judges = []
+    judges: list[Classifier] = []
     for candidate in candidates:
         on_stage(f"training a classifier on pictures of {candidate.name}")
         judges.append(
@@ -213,7 +215,7 @@ def select(
     )
 
 
-def _candidate(run: Run | str | Path, ledger, asked: Selecting) -> Candidate:
+def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selecting) -> Candidate:
     if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
         run = run if isinstance(run, Run) else Run.open(run, ledger)
         require_sealed(run)
@@ -242,10 +244,10 @@ def _candidate(run: Run | str | Path, ledger, asked: Selecting) -> Candidate:
 
 
 def _ledger_of(
-    candidates: Sequence[Candidate], runs: Sequence, ledger: str | Path | None
+    candidates: Sequence[Candidate], runs: Sequence[Run | str | Path], ledger: str | Path | None
 ) -> Ledger:
     """The one ledger that knows the runs; SfumatoError where they lie in several."""
-    places = {Path(ledger).absolute()} if ledger else set()
+    places: set[Path] = {Path(ledger).absolute()} if ledger else set()
     for run in runs:
         if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
             places.add((run if isinstance(run, Run) else Run.open(run, ledger)).ledger_path)
@@ -257,7 +259,9 @@ def _ledger_of(
     return budget.open_ledger(places.pop() if places else budget.default_path())
 
 
-def _terms(records: RecordSet, delta: float | None, relation: str, known: dict | None) -> dict:
+def _terms(
+    records: RecordSet, delta: float | None, relation: str, known: dict[str, Any] | None
+) -> dict[str, Any]:
     if delta is None:
         delta = known["delta"] if known else min(1e-5, records.n_units**-1.5)
     if not (isinstance(delta, (int, float)) and 0 < delta < 1):
@@ -265,7 +269,7 @@ def _terms(records: RecordSet, delta: float | None, relation: str, known: dict |
     return {"unit": records.unit_column or "record", "relation": relation, "delta": float(delta)}
 
 
-def _price(epsilon: float, terms: dict) -> tuple[dp_events.Gaussian, float]:
+def _price(epsilon: float, terms: dict[str, Any]) -> tuple[dp_events.Gaussian, float]:
     """The Gaussian mechanism that epsilon pays for, and what it costs exactly."""
     delta, relation = terms["delta"], terms["relation"]
     try:
@@ -278,7 +282,7 @@ def _price(epsilon: float, terms: dict) -> tuple[dp_events.Gaussian, float]:
 def _charge(
     own: RunLedger,
     records: RecordSet,
-    terms: dict,
+    terms: dict[str, Any],
     event: dp_events.Gaussian,
     epsilon: float,
     runs: list[str],

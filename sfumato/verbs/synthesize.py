@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def synthesize(
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     require_sealed(run)
     plan, source = run.plan, "uniform"
-    sampling = gather({"sampling": Sampling}, options)["sampling"]
+    sampling: Sampling = gather({"sampling": Sampling}, options)["sampling"]
     public = public_side(run)
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
@@ -91,7 +91,7 @@ def synthesize(
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
 
-    def seal(folder: Path, settings: dict) -> None:
+    def seal(folder: Path, settings: dict[str, Any]) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
         beside = public and public.method.report_controls(public, run.model, drawing)
         write_draft(

@@ -63,13 +63,13 @@ class _PlainAttention:
 
     def __call__(
         self,
-        attn,
-        hidden_states,
-        encoder_hidden_states=None,
-        attention_mask=None,
-        temb=None,
-        memory=None,
-    ):
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+        memory: Any = None,
+    ) -> torch.Tensor:
         query = attn.head_to_batch_dim(attn.to_q(hidden_states))
         if encoder_hidden_states is None:
             key, value = self.project(attn, hidden_states)

@@ -26,6 +26,8 @@ class PromptEncoder(nn.Module):
         self, text_encoder: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[int]
     ):
         super().__init__()
+        self.ids: torch.Tensor
+        self.position: torch.Tensor
         self.text_encoder = text_encoder
         table = text_encoder.get_input_embeddings().weight
         self.tokens = nn.Embedding.from_pretrained(table[list(ids)].clone(), freeze=False)

@@ -104,7 +104,8 @@ class StableDiffusion(UNetNames, TextBase):
         if info.latent_shape[1] <= SMALL_LATENT:
             from diffusers.models.attention_processor import AttnProcessor
 
-            models["unet"].set_attn_processor(AttnProcessor())
+            unet: Any = models["unet"]
+            unet.set_attn_processor(AttnProcessor())
         return cls(info, **models, tokenizer=tokenizer, scheduler=scheduler)
 
     @property
@@ -156,14 +157,15 @@ class StableDiffusion(UNetNames, TextBase):
     def _pipeline(self, vae: Any, text_encoder: Any, unet: Any) -> Any:
         from diffusers import StableDiffusionPipeline
 
+        none: Any = None  # which diffusers takes, but does not say so
         return StableDiffusionPipeline(
             vae,
             text_encoder,
             self.tokenizer,
             unet,
             self.scheduler,
-            None,
-            None,
+            none,
+            none,
             requires_safety_checker=False,
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...bases import Base, replace_embeds, save_embeds
+from ...bases import Base, replace_embeds, save_embeds, text_base
 from ...options import Sampling
 from ...privacy.mechanisms.mean import Aggregation
 from ...privacy.random.keys import RunKey
@@ -122,7 +122,7 @@ def draw_beside(
     """
     found = {}
     for name, vectors in tokens.items():
-        replace_embeds(base, dict(zip(placeholders, vectors)))
+        replace_embeds(text_base(base), dict(zip(placeholders, vectors)))
         drawn = [
             image
             for _, part in pictures(base, prompts, labels, indices, sampling)

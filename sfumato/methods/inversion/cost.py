@@ -50,6 +50,7 @@ def _fitting_rows(prepared: Prepared[Inverting]) -> int:
 def expected_seconds(prepared: Prepared[Inverting]) -> float:
     """Time of the whole inversion at most, from two steps on made-up pictures."""
     inverter, rows = prepared.adaptation.inverter, prepared.performance.micro_batch
+    assert rows is not None  # `fit_rows` has decided
     _timed(inverter, rows, steps=1)
     step = _timed(inverter, rows, steps=2) / 2
     return step * inverter.recipe.steps * math.ceil(prepared.plan.n_units / rows)
@@ -58,12 +59,14 @@ def expected_seconds(prepared: Prepared[Inverting]) -> float:
 def expectation(prepared: Prepared[Inverting]) -> Forecast:
     """The advisor's answer for this plan."""
     plan, geometry = prepared.plan, prepared.adaptation.geometry
+    own = plan.aggregation
+    assert own is not None  # an inversion's plan has one
     return forecast(
         noise_multiplier=plan.noise_multiplier,
-        units=min(plan.aggregation.divisors),
-        dimensions=plan.aggregation.dimensions,
-        signal=geometry.signal if plan.aggregation.rule == "clip" else None,
-        spectrum=geometry.spectrum if plan.aggregation.shrink else None,
+        units=min(own.divisors),
+        dimensions=own.dimensions,
+        signal=geometry.signal if own.rule == "clip" else None,
+        spectrum=geometry.spectrum if own.shrink else None,
     )
 
 

@@ -80,6 +80,7 @@ def release(prepared: Prepared[Inverting], workspace: Workspace) -> torch.Tensor
     """
     plan, adapted, folder = prepared.plan, prepared.adaptation, workspace.folder
     aggregation, geometry, inverter = plan.aggregation, adapted.geometry, adapted.inverter
+    assert aggregation is not None  # an inversion's plan has one
     data, work = workspace.data, workspace.execution
     label, n = data.label, len(data.label)
     owned = [data.order[a:b] for a, b in zip(data.first, data.first[1:])]

@@ -15,7 +15,7 @@ from ..given import Drawing, Given, PublicAnswers, PublicImages
 from ..interface import Mechanisms, Method, Prepared, Rows, Work
 
 if TYPE_CHECKING:
-    from ...bases import Base
+    from ...bases import Base, TextBase
     from ...privacy.plan import Plan
     from ..workspace import Workspace
     from .adaptation import Inverting
@@ -73,7 +73,7 @@ class Inversion(Method):
     def apply(self, base: Base, given: Given) -> Inverting:
         from torch import nn
 
-        from ...bases import check_placeholders, save_embeds
+        from ...bases import check_placeholders, save_embeds, text_base
         from .adaptation import Inverting
         from .batch import Inverter
         from .geometry import whole_space
@@ -83,12 +83,12 @@ class Inversion(Method):
             raise SfumatoError(
                 "--method inversion puts a token in place of {class}: leave --no-embedder out"
             )
-        subspace = self.subspace_for(given)
-        check_placeholders(base, words)
-        geometry = self.geometry(base, given, subspace)
-        space = whole_space(base, geometry.anchor, self.num_vectors)
+        subspace, taught = self.subspace_for(given), text_base(base)
+        check_placeholders(taught, words)
+        geometry = self.geometry(taught, given, subspace)
+        space = whole_space(taught, geometry.anchor, self.num_vectors)
         inverter = Inverter(
-            base, given.prompts.prompts, words, space, self.recipe(), given.precision
+            taught, given.prompts.prompts, words, space, self.recipe(), given.precision
         )
         anchor = geometry.anchor.view(len(words), self.num_vectors, -1)
         return Inverting(
@@ -109,7 +109,7 @@ class Inversion(Method):
         """How one image is inverted."""
         from .batch import InversionRecipe
 
-        asked = {"steps": self.inversion_steps, "draws": self.inversion_draws}
+        asked: dict[str, Any] = {"steps": self.inversion_steps, "draws": self.inversion_draws}
         return InversionRecipe(**{k: v for k, v in asked.items() if v is not None})
 
     def subspace_for(self, given: Given) -> str:
@@ -128,12 +128,13 @@ class Inversion(Method):
             raise SfumatoError("--num-vectors is at least 1, and a clip norm is above 0")
         return subspace
 
-    def geometry(self, base: Base, given: Given, subspace: str) -> Geometry:
+    def geometry(self, base: TextBase, given: Given, subspace: str) -> Geometry:
         """Anchor, axes and radius, from the vocabulary or from what public images left."""
         from .geometry import Geometry, from_vocabulary
 
         width, words = base.word_vectors.shape[1], given.prompts.placeholders
         if subspace == "public":
+            assert given.start is not None  # `subspace_for` has asked for it
             found = Geometry.from_tensors(given.start, self.num_vectors)
             if found.basis.shape[0] != self.num_vectors * width or len(found.anchor) != len(words):
                 raise SfumatoError(
@@ -159,7 +160,7 @@ class Inversion(Method):
         classes: tuple[str, ...],
     ) -> PublicAnswers:
         """A geometry learned from public images, whose classes are kinds of style."""
-        from ...bases import load_base
+        from ...bases import load_base, text_base
         from ..prompts import TOKEN, choose_prompts
         from .public import public_geometry
 
@@ -178,7 +179,7 @@ class Inversion(Method):
             placeholder=prompting.placeholder or TOKEN,
         )
         geometry = public_geometry(
-            opened,
+            text_base(opened),
             public,
             prompts,
             self.num_vectors,
@@ -263,6 +264,7 @@ class Inversion(Method):
         from .controls import public_tokens
 
         plan = prepared.plan
+        assert plan.aggregation is not None  # an inversion's plan has one
         made = prepare_again(self, plan, prepared.options, None, prepared.start).adaptation
         found = public_tokens(
             plan.aggregation, made.geometry, plan.clip_norm, plan.noise_multiplier

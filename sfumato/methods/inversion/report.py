@@ -26,6 +26,7 @@ def report_controls(
         drawing: Which pictures to draw with each token, if any.
     """
     plan, adapted = prepared.plan, prepared.adaptation
+    assert plan.aggregation is not None  # an inversion's plan has one
     released = read_embeds(model, adapted.placeholders)
     public = controls.public_tokens(
         plan.aggregation, adapted.geometry, plan.clip_norm, plan.noise_multiplier

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...privacy.mechanisms.votes import Probe
     from ...privacy.plan import Plan
     from ...privacy.random.keys import RunKey
+    from ..adaptation import Adaptation
     from ..public import PublicLook
     from ..workspace import Workspace
     from .adaptation import Ranked
@@ -228,7 +229,7 @@ class Saliency(LowRank):
         chosen = plan.probe and plan.probe.best([0.0] * len(plan.probe.groups))
         return prepare_again(self, plan, prepared.options, chosen, prepared.start).adaptation
 
-    def fit(self, prepared: Prepared, workspace: Workspace) -> Ranked:
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Adaptation:
         from .probe import choose_matrices
 
         if prepared.plan.probe is not None and workspace.selected is None:

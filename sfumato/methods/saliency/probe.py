@@ -36,6 +36,7 @@ def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepare
     never computed again. Only the noisy scores outlive this function.
     """
     plan, probe = prepared.plan, prepared.plan.probe
+    assert probe is not None and prepared.performance.micro_batch is not None
     key, attempt = workspace.key, workspace.attempt
     units = poisson(key, STEP, attempt, plan.n_units, probe.expected_batch_size / plan.n_units)
     units = units[ranks.rank() :: ranks.world_size()]
@@ -73,10 +74,10 @@ def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepare
 def total_scores(
     probe: Probe,
     groups: Mapping[str, Sequence[str]],
-    losses,
-    weights: Mapping,
-    model,
-    batch,
+    losses: Callable[[Batch], torch.Tensor],
+    weights: dict[str, nn.Parameter],
+    model: nn.Module,
+    batch: UnitBatch,
     micro_batch: int,
 ) -> torch.Tensor:
     """The units' bounded scores added up, int64 [groups] in grid units; not yet noisy, so PRIVATE.
@@ -106,13 +107,13 @@ def release_scores(
 
 def looking_at(
     prepared: Prepared[Ranked],
-) -> tuple[Callable[[Batch], torch.Tensor], dict[str, torch.Tensor], nn.Module]:
+) -> tuple[Callable[[Batch], torch.Tensor], dict[str, nn.Parameter], nn.Module]:
     """Row losses, candidate weights by name, and the model, of the public base without any adapter
     in it.
     """
     base = original_base(prepared.plan)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
-    weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
+    weights = {matrix: base.denoiser.get_parameter(f"{matrix}.weight") for matrix in matrices}
     words = prepared.options["prompts"]
     # A class token of one's own starts from public words: the probe reads those in its place.
     prompts = [

@@ -16,6 +16,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         else f"{probe.expected_batch_size:g} units on average"
     )
     what = f"{probe.votes} votes each" if probe.votes else "squared gradient norms"
+    assert probe.noise_before is not None  # `make_plan` has said
     rise = plan.noise_multiplier / probe.noise_before - 1
     return [
         ("saliency probe", f"{who}, {what}, for {probe.keep} of {len(probe.groups)} candidates"),
@@ -35,6 +36,7 @@ def remarks(plan: Plan) -> list[str]:
     probe, found = plan.probe, []
     if probe is None:
         return []
+    assert probe.noise_before is not None  # `make_plan` has said
     rise = plan.noise_multiplier / probe.noise_before - 1
     if rise > 0.05:
         found.append(

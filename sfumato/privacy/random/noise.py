@@ -86,7 +86,7 @@ def add_noise(
 
 
 def noisy_histogram(
-    counts: Sequence[int],
+    counts: Sequence[int] | np.ndarray,
     noise_multiplier: float,
     key: RunKey,
     *,
@@ -122,7 +122,7 @@ def noisy_histogram(
 
 
 def noisy_scores(
-    totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int
+    totals: Sequence[int] | np.ndarray, stddev: int, key: RunKey, *, step: int, attempt: int
 ) -> np.ndarray:
     """Summed integer scores + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in
     grid units), int64 [M].
@@ -133,7 +133,13 @@ def noisy_scores(
 
 
 def noisy_vector(
-    totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int, name: str
+    totals: Sequence[int] | np.ndarray,
+    stddev: int,
+    key: RunKey,
+    *,
+    step: int,
+    attempt: int,
+    name: str,
 ) -> np.ndarray:
     """Summed integer vectors + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in
     grid units), int64 [D].
@@ -183,7 +189,7 @@ def _add(
 
 
 def _noisy(
-    totals: Sequence[int],
+    totals: Sequence[int] | np.ndarray,
     stddev: int,
     key: RunKey,
     purpose: str,
