@@ -1,5 +1,6 @@
-"""M7: what a ledger has charged, or a run has made, comes in by no public door; what was public is
-never charged. On a dummy pipeline.
+"""M7: what was charged or made by a run is not accepted as public, and the reverse.
+
+On a dummy pipeline.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ START: dict[str, Any] = {"method": Lora(rank=2, adapter_init="public")}
 
 
 def closed(seed: int) -> Finding:
-    """M7: after one whole run on images P that started from public images R, and for another run on
-    images Q:
+    """M7: public and private images cannot change sides.
 
-    P as public images, one image of P among those of R, the run's folder and a copy of its weights
-    as a base, and R as private images are refused, and nothing is charged for it; R may be public
-    again.
+    After one whole run on images P that started from public images R, and for another run on images
+    Q: P as public images, one image of P among those of R, the run's folder and a copy of its
+    weights as a base, and R as private images are refused, and nothing is charged for it; R may be
+    public again.
     """
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:

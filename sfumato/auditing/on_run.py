@@ -1,4 +1,5 @@
 """The audit of one run: its plan, its model, its sampler and its queries, on dummy latents.
+
 Nothing private is opened.
 """
 
@@ -56,12 +57,20 @@ def audit_run(
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> dict[str, Any]:
-    """Check the run's mechanisms on dummy data; write `audit.json` into its folder and its hash
-    into the ledger.
+    """Checks the run's mechanisms on dummy data.
 
-    Opens the plan, the options, the public base and the ledger: neither images, latents,
-    checkpoints and weights nor the key. Returns the record. Raises SfumatoError if the folder is no
-    run, or the base has changed.
+    Writes `audit.json` into its folder and its hash into the ledger. Opens the plan, the options,
+    the public base and the ledger: neither images, latents, checkpoints and weights nor the key.
+    Raises SfumatoError if the folder is no run, or the base has changed.
+
+    Args:
+        run: The run.
+        settings: Default: the usual ones.
+        names: Which checks; default: all.
+        on_finding: Called with each finding.
+
+    Returns:
+        The record.
     """
     settings, checks = settings or Settings(), checks_of(run)
     chosen = list(checks) if names is None else list(names)
@@ -90,9 +99,7 @@ def checks_of(run: Run) -> dict[str, Check]:
 
 
 def of_steps(run: Run) -> dict[str, Check]:
-    """The checks of a run that trains in steps: its loop, its model, its sampler and its
-    queries.
-    """
+    """The checks of a run that trains in steps: its loop, model, sampler and queries."""
     exact, own = subjects(run)
     plan, queries = run.plan, one_shots(run)
 
@@ -169,8 +176,9 @@ def of_steps(run: Run) -> dict[str, Check]:
 
 
 def of_aggregation(run: Run) -> dict[str, Check]:
-    """The checks of a run without a loop: its sum of embeddings, with its own inverter, bound,
-    noise and sample.
+    """The checks of a run without a loop.
+
+    Its sum of embeddings, with its own inverter, bound, noise and sample.
     """
     plan, queries = run.plan, one_shots(run)
     prepared = rebuild(plan, run.options, None, run.start)
@@ -196,8 +204,9 @@ def of_aggregation(run: Run) -> dict[str, Check]:
 
 
 def subjects(run: Run) -> tuple[Subject, Subject]:
-    """The run's method on its base: in single precision, and in the run's own. Nothing of what it
-    has learnt is in them.
+    """The run's method on its base: in single precision, and in the run's own.
+
+    Nothing of what it has learnt is in them.
     """
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     adaptation, base = prepared.adaptation, prepared.base
@@ -224,9 +233,7 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
 
 
 def one_shots(run: Run) -> list[oneshot.OneShot]:
-    """The run's queries that its plan pays for once, with their own noise multipliers and
-    bounds.
-    """
+    """The one-shot queries of the run's plan, with their own noise multipliers and bounds."""
     plan = run.plan
     return [ask(plan) for name, ask in QUERIES.items() if getattr(plan, name) is not None]
 

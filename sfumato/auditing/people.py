@@ -1,5 +1,6 @@
-"""U, before the loop and between runs: what one unit decides of the class list, and what several
-runs mean by a unit. On dummy data.
+"""U, before the loop and between runs, on dummy data.
+
+What one unit decides of the class list, and what several runs mean by a unit.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ PEOPLE = "aabcd" + "efg" + "h"  # of `many` four units, of `some` three, of `one
 
 
 def class_lists(seed: int) -> Finding:
-    """U: with one unit gone, the labels of all others are what they were, or the found list stops
-    the run; names in a file are found.
+    """U: with one unit gone, the labels of all others stay, or the found list stops the run.
+
+    Names in a file are found.
     """
     notes = Notes()
     pixels = np.random.default_rng(seed).random((len(LABELS), 8, 8))
@@ -67,8 +69,9 @@ def class_lists(seed: int) -> Finding:
 
 
 def partitions(seed: int) -> Finding:
-    """U: runs on the same images or units join, add up where they mean the same units, and have no
-    total where they do not.
+    """U: runs on the same images or units join, and add up only if they mean the same units.
+
+    Otherwise they have no total.
     """
     notes, spoken = Notes(), np.random.default_rng(seed)
     first = ("abcd", "ppqq")

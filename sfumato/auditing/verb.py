@@ -1,4 +1,4 @@
-"""`audit`: do the mechanisms do what the plan says, on dummy data."""
+"""`audit`: whether the mechanisms do what the plan states, on dummy data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What an audit found, and the sentences that must be said of it."""
+    """What an audit found, and the sentences that must be printed with it."""
 
     findings: tuple[Finding, ...]
     settings: Settings

@@ -70,8 +70,9 @@ def _plain(config: dict) -> dict:
 
 
 def load_lora(base: Base, folder: Path) -> None:
-    """Merge a saved LoRA into the base's denoiser (it samples faster); ModelError if it is damaged
-    or for another base.
+    """Merges a saved LoRA into the base's denoiser (it samples faster).
+
+    ModelError if it is damaged or for another base.
     """
     if not (folder / LORA_FILE).is_file():
         raise ModelError(f"no {LORA_FILE} in {folder}")

@@ -1,5 +1,6 @@
-"""From a name or a folder to a base: which family it is of, everything checked before weights are
-read, and what `sfumato export` wrote found again.
+"""From a name or a folder to a base.
+
+Finds its family, checks everything before weights are read, and finds what `sfumato export` wrote.
 """
 
 from __future__ import annotations
@@ -85,8 +86,10 @@ def load_pipeline(name_or_path: str | Path) -> Base:
 
 
 def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
-    """What a method saved in `folder`: a whole pipeline, or adapters or token vectors put into
-    `original()` (a LoRA is merged: it samples faster).
+    """Opens what a method saved in `folder`.
+
+    A whole pipeline, or adapters or token vectors put into `original()` (a LoRA is merged: it
+    samples faster).
     """
     whole = (folder / INDEX_FILE).exists()
     base = load_pipeline(folder) if whole else original()
@@ -105,8 +108,9 @@ def bundled_bases() -> dict[str, Path]:
 
 
 def resolve_base(name_or_path: str | Path) -> Path:
-    """The folder of a bundled base's name or of a path (of an exported pipeline, the folder
-    inside); SfumatoError if there is neither.
+    """The folder of a bundled base's name, or of a path (the folder inside an exported pipeline).
+
+    SfumatoError if there is neither.
     """
     bundled = bundled_bases()
     if str(name_or_path) in bundled:
@@ -176,9 +180,7 @@ def _added(folder: Path) -> list[Path]:
 
 
 def _origin(folder: Path) -> str:
-    """Name of the bundled base that an adapter's certificate names, with the digest that it
-    names.
-    """
+    """Name of the bundled base that an adapter's certificate names, if the digest agrees."""
     if (folder / LODA_FILE).exists():
         raise ModelError(
             f"{folder} holds branches that do not merge into weights, and no method goes on from"

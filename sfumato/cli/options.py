@@ -64,8 +64,9 @@ class Start(Options):
 
 
 def options(**groups: tuple[type[Options], ...]) -> Callable:
-    """Give a command the flags of classes of options; what was said of a group arrives as one dict
-    under its keyword, and what was not said is not in it.
+    """Gives a command the flags of classes of options.
+
+    The flags given for a group arrive as one dict under its keyword; it holds no others.
     """
 
     def decorate(command: Callable) -> Callable:

@@ -1,5 +1,6 @@
-"""DP-SGD on token embeddings alone: the baseline of DPAgg-TI (arXiv 2411.14639), through the
-ordinary loop.
+"""DP-SGD on token embeddings alone: the baseline of DPAgg-TI (arXiv 2411.14639).
+
+Through the ordinary loop.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Embedding(Trained):
     learns_tokens = True
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Makes the class tokens' embeddings trainable."""
         from ..bases import save_embeds, text_base
         from .adaptation import adaptation
 

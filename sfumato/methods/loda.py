@@ -1,5 +1,6 @@
-"""DP-LoDA: DP-SGD on low-dimensional branches beside convolutions and linears (Liu et al., arXiv
-2406.05257).
+"""DP-LoDA: DP-SGD on low-dimensional branches beside layers (Liu et al., arXiv 2406.05257).
+
+Layers are convolutions and linear layers.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Loda(LowRank):
     )
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Adds trainable branches to the chosen layers."""
         from ..bases import add_loda, branches, remove_loda, save_loda
         from .adaptation import adaptation
         from .starting import start_inputs

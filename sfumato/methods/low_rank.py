@@ -40,6 +40,7 @@ class LowRank(Trained):
 
     @property
     def public_purposes(self) -> tuple[str, ...]:
+        """Public images may decide how the adapters start."""
         return ("where the adapters start",) if self.adapter_init == "public" else ()
 
     def public_answers(
@@ -60,7 +61,7 @@ class LowRank(Trained):
         from .public import look_at_public
         from .starting import right_vectors
 
-        # the draft changes its base: the pictures are looked at with another
+        # the draft changes its base, so the gradients need a second one
         given = Given(Prompts(("",)), torch.bfloat16)
         draft = self.undecided().apply(load_base(base), given)
         if not public.usable.any():

@@ -17,9 +17,11 @@ TOKEN = "<artwork>"  # the word that a token method teaches, unless another is n
 
 @dataclass(frozen=True)
 class Prompts:
-    """Public text per class. `prompts`: one per class. `placeholders`: a token of one's own per
-    class, or empty; `initializers`: the public look-alike that each placeholder starts from (None:
-    the vocabulary's mean).
+    """Public text per class.
+
+    `prompts`: one per class. `placeholders`: a token of one's own per class, or empty;
+    `initializers`: the public look-alike that each placeholder starts from (None: the vocabulary's
+    mean).
     """
 
     prompts: tuple[str, ...]
@@ -43,11 +45,17 @@ def choose_prompts(
 ) -> Prompts:
     """Public prompts, one per class.
 
-    `prompt`: a template with {class}, or one text per class. `embedder` gives every class a
-    trainable token of its own in place of {class}; by default just where the base was never taught
-    the class's words. `init`: the public look-alike that such a token starts from (default: the
-    class's own words if known, else the vocabulary's mean). `placeholder`: the token's name,
-    numbered where there are several classes.
+    Args:
+        base: The base.
+        classes: Their public names.
+        prompt: A template with {class}, or one text per class.
+        init: The public look-alike that a class token starts from (default: the class's own words
+            if
+            known, else the vocabulary's mean).
+        embedder: Whether every class gets a trainable token of its own in place of {class}; by
+            default
+            only if the base does not know the class's words.
+        placeholder: The token's name, numbered if there are several classes.
     """
     from ..bases import name_placeholders, text_base
 
@@ -85,7 +93,7 @@ def choose_prompts(
 
 
 def _unprompted(classes: Sequence[str], prompt, init, embedder: bool | None) -> Prompts:
-    """Prompts of a base that is told nothing: the one class's name, which no picture follows."""
+    """Prompts of an unconditional base: the one class's name, which has no effect on images."""
     if len(classes) > 1:
         raise SfumatoError(
             f"this base draws without being told what, and there are {len(classes)} classes: give"

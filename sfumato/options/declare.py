@@ -30,15 +30,18 @@ def option(
     """A field of a class of options.
 
     Args:
-        default: The value if nothing is said.
+        default: The value if none is given.
         help: One line: what it is and its unit. The default is added where it is shown.
         flags: Names on the command line; without any, the field's own name.
         metavar: How the value is written on the command line.
         least: Smallest number that is accepted.
         most: Largest number that is accepted.
-        words: What the command line calls the values, where it calls them otherwise.
-        parse: Makes a value of what stands on the command line.
+        words: What the command line calls the values, if it differs.
+        parse: Makes a value of the text on the command line.
         repeated: Whether the flag may be given several times; `parse` gets the list.
+
+    Returns:
+        A dataclass field.
     """
     said = {"help": help, "flags": flags, "metavar": metavar, "least": least, "most": most}
     more = {"words": words, "parse": parse, "repeated": repeated}
@@ -64,7 +67,7 @@ class Declared:
 
     @property
     def flag(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.flags[0] if self.flags else "--" + self.name.replace("_", "-")
 
     @property
@@ -84,7 +87,7 @@ class Declared:
 
     @property
     def refused(self) -> str:
-        """What is accepted, as the refusal of anything else says."""
+        """What is accepted, as stated when anything else is refused."""
         limits = [f"at least {self.least:g}"] if self.least is not None else []
         return " and ".join(limits + ([f"at most {self.most:g}"] if self.most is not None else []))
 
@@ -95,7 +98,7 @@ class Declared:
 
     @property
     def said_default(self) -> str:
-        """The default in words for help and docs, empty if there is none to speak of."""
+        """The default in words for help and docs, empty if there is none worth showing."""
         if self.default is None or self.default is False or "default" in self.help.lower():
             return ""
         back = {value: word for word, value in (self.words or {}).items()}

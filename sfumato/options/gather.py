@@ -23,10 +23,10 @@ def gather(
     Args:
         groups: Name of a group -> its class.
         keywords: Whole objects under their group's name, single fields under their own.
-        own: What the verb takes beside these, for the message about a misspelt name.
+        own: The verb's other arguments, for the message about a misspelt name.
 
     Returns:
-        Group -> object; the defaults where nothing was said.
+        Group -> object; the defaults for a group without keywords.
 
     Raises:
         SfumatoError: An unknown name, an object of another class, or a field that is given twice.
@@ -61,10 +61,13 @@ def unknown(name: str, known: list[str]) -> str:
 
 
 def takes(**groups: type[Options] | tuple[type[Options], ...]) -> Callable[[F], F]:
-    """Let `help()` and editors show a verb's options, in its signature and in its docstring.
+    """Lets `help()` and editors show a verb's options, in its signature and in its docstring.
 
     Args:
         groups: Name of a group -> its class; the methods' classes come as one tuple.
+
+    Returns:
+        A decorator.
     """
 
     def decorate(verb: F) -> F:

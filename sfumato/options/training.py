@@ -1,4 +1,4 @@
-"""How to train (`Recipe`), at what speed (`Performance`), and how to draw pictures (`Sampling`)."""
+"""How to train (`Recipe`), at what speed (`Performance`), and how to draw images (`Sampling`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Recipe(Options):
 
 @dataclass(frozen=True)
 class Performance(Options):
-    """What changes time and memory and nothing else.
+    """Options that change time and memory and nothing else.
 
     memory_budget counts activations, gradients and sums of one pass; weights and optimiser come on
     top. The same precision must be kept on resume. checkpoint_steps decides what a new attempt is
@@ -101,7 +101,7 @@ class Sampling(Options):
     """Public settings of synthesis.
 
     eta-like randomness belongs to the scheduler; every random number of image i comes from
-    hash(seed, i). `batch` pictures are in work at a time.
+    hash(seed, i). `batch` images are in work at a time.
     """
 
     panel = "Sampling"

@@ -11,11 +11,11 @@ from ..methods import Prepared
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take on this machine: measured on dummy images, then multiplied. Bytes,
-    seconds.
+    """Time (seconds) and memory (bytes) of a run on this machine.
 
-    `noise_norm` is the expected norm of the noise on the mean gradient, or on the mean that is
-    released, all classes together; `signal_bound` the most that the signal can have.
+    Measured on dummy images, then multiplied. `noise_norm` is the expected norm of the noise on the
+    mean gradient, or on the mean that is released, all classes together; `signal_bound` the most
+    that the signal can have.
     """
 
     seconds: float
@@ -25,8 +25,9 @@ class Estimate:
 
 
 def fit_to_memory(prepared: Prepared[Any]) -> Prepared[Any]:
-    """The same with the micro-batch decided by the memory budget; SfumatoError for a layer that the
-    engine has no rule for.
+    """The same with the microbatch decided by the memory budget.
+
+    SfumatoError for a layer that the engine has no rule for.
     """
     return prepared.method.fit_to_memory(prepared)
 

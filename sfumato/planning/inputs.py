@@ -1,6 +1,4 @@
-"""What a caller hands over: which of it is about reading, which about preparing, and public images
-on their way into a plan.
-"""
+"""The caller's options, split by use, and public images on their way into a plan."""
 
 from __future__ import annotations
 
@@ -28,8 +26,9 @@ T = TypeVar("T")
 
 
 def on_terms(task: Task, known: budget.Standing) -> Task:
-    """The task with the delta that these images were charged at before, if none is asked for: only
-    equal ones add up.
+    """The task with the delta of earlier charges on these images, if none is given.
+
+    Only costs at equal delta add up.
     """
     if task.privacy.delta is None and known.terms is not None:
         return replace(task, privacy=replace(task.privacy, delta=known.terms["delta"]))
@@ -49,7 +48,7 @@ def prepare_as_asked(
         task: What is asked.
         public: Images that need no protection.
         ledger: The owner's, whose private images, weights and captions no public input may be;
-            None where there is none yet.
+            None if there is none yet.
 
     Raises:
         SfumatoError: Exit code 10 for images, 11 for a base, 12 for private images that were
@@ -90,8 +89,9 @@ def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict[s
 
 
 def _require_apart(public: RecordSet, records: RecordSet) -> None:
-    """SfumatoError where a private image is among the public ones: what these say is released as it
-    is, and nobody pays for it.
+    """SfumatoError if a private image is among the public ones.
+
+    What is learnt from those is released exactly, and not paid for.
     """
     both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
     if both:
@@ -120,8 +120,10 @@ def _images(public: RecordSet, method: Method) -> PublicInput:
 def _with_captions(
     options: dict[str, Any], records: RecordSet, allowed: bool, ledger: str | Path | None
 ) -> dict[str, Any]:
-    """A plan's options, with an opt-in where words that are published are captions of these
-    records, or of images that the ledger has charged. SfumatoError where that is not `allowed`.
+    """A plan's options, with an opt-in if published words are private captions.
+
+    Captions of these records, or of images that the ledger has charged. SfumatoError if that is not
+    `allowed`.
     """
     words = options["prompts"]
     texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
@@ -153,15 +155,17 @@ def _require_own_words(copied: int, where: str, allowed: bool) -> None:
 
 
 def unlabelled_if_flat(path: Source, reading: Reading, method: Method | type[Method]) -> Reading:
-    """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into
-    folders.
+    """A token method takes a plain folder of images as one class.
+
+    Nobody sorts 50 drawings into folders.
     """
     return flat_as_one_class(path, reading) if method.learns_tokens else reading
 
 
 def as_planned(reading: Reading, plan: Plan) -> Reading:
     """How a run's own images are read again: with the plan's class list, however that was found.
-    Whether they are the same is for the run's digest to say.
+
+    The run's digest decides whether they are the same.
     """
     classes = list(plan.classes) if reading.classes is None else reading.classes
     most = 1.0 if reading.max_bad == Reading.max_bad else reading.max_bad

@@ -1,4 +1,4 @@
-"""From a user's words to a base, a plan and an adaptation; nothing here looks at a pixel."""
+"""From a user's options to a base, a plan and an adaptation; nothing here reads a pixel."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
 
 
 def default_ema_decay(steps: int) -> float:
-    """The average of the weights looks back over the last 20 of a hundred steps and more, over 10
-    of fewer.
-    """
+    """The decay of the weights' average: over the last 20 steps, or 10 of fewer than 100."""
     return 0.95 if steps >= 100 else 0.9
 
 

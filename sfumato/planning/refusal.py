@@ -13,8 +13,9 @@ from ..runs import budget
 
 
 def refusal(book: Ledger, records: RecordSet, prepared: Prepared[Any]) -> str | None:
-    """Why `adapt` would be refused: the cap on these images, or terms that do not add up with those
-    of earlier runs; None if it would be charged.
+    """Why `adapt` would be refused, or None if it would be charged.
+
+    The cap on these images, or terms that do not add up with those of earlier runs.
     """
     plan = prepared.plan
     terms = ("unit", "relation", "delta", "epsilon", "max_per_unit")

@@ -1,4 +1,7 @@
-"""Remarks on a plan, before anything is spent: what will be published, and what will not pay."""
+"""Remarks on a plan: what will be published, and what is unlikely to work.
+
+Before anything is spent.
+"""
 
 from __future__ import annotations
 

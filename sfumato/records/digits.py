@@ -14,11 +14,10 @@ from .recordset import RecordSet
 
 
 def bundled_digits(split: str = "train") -> RecordSet:
-    """MNIST as a RecordSet of uint8 [n, 28, 28], classes "0".."9": 60,000 slots ("train") or 10,000
-    ("test").
+    """MNIST as a RecordSet of uint8 [n, 28, 28], classes "0".."9".
 
-    Raises MachineError when the bundled archive is damaged or missing, ValueError for another
-    split.
+    60,000 slots ("train") or 10,000 ("test"). Raises MachineError when the bundled archive is
+    damaged or missing, ValueError for another split.
     """
     if split not in ("train", "test"):
         raise ValueError("split is 'train' or 'test'")

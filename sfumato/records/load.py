@@ -39,18 +39,28 @@ def load_records(
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
 ) -> RecordSet:
-    """Index private images at `path` and return their RecordSet; every image is decoded once, by
-    fixed rules.
+    """Indexes private images and returns their RecordSet.
 
-    Takes class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet, idx
-    pairs and npz. `labels`, `caption_column`, `unit` name columns (or npz arrays); labels default
-    to the first of label, class. `classes` declares the public class list; other labels become zero
-    slots. Without it the list is read off the data (labels, folders, or names that come with the
-    file), and its classes of few units are kept apart (`RecordSet.few`), unless `yes_public`
-    declares it as it is found; as a list of names it must be the found one, word for word. `split`
-    chooses where a source is laid out in splits and is ignored elsewhere. `unlabelled` gives all
-    records the one class "image". An npz array called `unit` is used as privacy unit without being
-    named. Raises SfumatoError for any bad input.
+    Every image is decoded once, by fixed rules. Raises SfumatoError for any bad input.
+
+    Args:
+        path: Class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet,
+            idx
+            pairs or npz.
+        labels: Column (or npz array) of the labels; default: the first of label, class.
+        caption_column: Column of the captions.
+        unit: Column of the privacy unit. An npz array called `unit` is used without being named.
+        classes: The public class list; other labels become zero slots. Without it the list is read
+            off
+            the data (labels, folders, or names that come with the file), and its classes of few
+            units
+            are kept apart (`RecordSet.few`).
+        max_bad: The largest share of bad records.
+        split: Which split of a source that has splits; ignored for others.
+        unlabelled: All records get the one class "image".
+        yes_public: Declares the found list as it is; as a list of names it must be the found one,
+            word
+            for word.
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -269,8 +279,9 @@ def _record_set(
 
 
 def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
-    """Whether the owner has declared the found list; SfumatoError where the names given are not the
-    ones found, word for word.
+    """Whether the owner has declared the found list.
+
+    SfumatoError if the names given are not the ones found, word for word.
     """
     if isinstance(said, bool):
         return said

@@ -26,8 +26,9 @@ class Marks(TypedDict):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Facts:
-    """What reading every record once has shown. Private: for the local summary and the checks,
-    never for a release.
+    """What reading every record once has shown.
+
+    Private: for the local summary and the checks, never for a release.
     """
 
     sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
@@ -50,8 +51,7 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class RecordSet:
-    """n slots of private images with labels and privacy units (privacy unit: the thing that is
-    protected).
+    """n slots of private images with labels and privacy units (privacy unit: what is protected).
 
     `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1;
     `usable` bool [n]: a slot that is False broke a rule, stays in n and contributes nothing.
@@ -98,13 +98,12 @@ class RecordSet:
         return self.load(indices, resolution)[0]
 
     def load(self, indices, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 [k, R, R, 3] RGB, bool [k] whether it is the picture that was indexed) of the
-        slots `indices`.
+        """Images of the slots `indices`, uint8 [k, R, R, 3] RGB, and whether they are as indexed.
 
-        Square centre crop, then Lanczos. Array records at most 4 px smaller than R get a border of
-        their own background instead. Zeros and False for an unusable slot, and for one that has
-        changed or vanished since: after a charge no record ends a run, and nothing that the ledger
-        did not see is trained on.
+        The latter is bool [k]. Square centre crop, then Lanczos. Array records at most 4 px smaller
+        than R get a border of their own background instead. Zeros and False for an unusable slot,
+        and for one that has changed or vanished since: after a charge no record ends a run, and
+        nothing that the ledger did not see is trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         out = np.zeros((len(indices), resolution, resolution, 3), np.uint8)
@@ -140,10 +139,10 @@ class RecordSet:
 
     @property
     def marks(self) -> Marks:
-        """What a ledger knows slots by beside `fingerprints`: `files`, SHA-256 of each file's
-        bytes, and `units`, of each unit's value.
+        """What a ledger knows slots by beside `fingerprints`.
 
-        None where there are no files, or no unit column; b"" for an unusable slot. Private.
+        `files`: SHA-256 of each file's bytes, and `units`: of each unit's value. None if there are
+        no files, or no unit column; b"" for an unusable slot. Private.
         """
 
         def of_usable(found: Sequence[bytes] | None) -> tuple[bytes, ...] | None:
@@ -166,10 +165,10 @@ class RecordSet:
         return tuple(p if use else b"" for p, use in zip(found, self.usable))
 
     def rearranged(self, order: np.ndarray) -> RecordSet:
-        """The same records with slot i holding what slot order[i] held; units are numbered by first
-        appearance again.
+        """The same records with slot i holding what slot order[i] held.
 
-        `order` int64 [n] is a permutation. Pixels stay where they are.
+        Units are numbered by first appearance again. `order` int64 [n] is a permutation. Pixels
+        stay where they are.
         """
         order = np.asarray(order, np.int64)
         facts, prints = self.facts, self.fingerprints
@@ -194,8 +193,9 @@ class RecordSet:
 
     @property
     def reading_order(self) -> np.ndarray:
-        """The slots in the order of the source, int64 [n]: a parquet row group is then read once,
-        not for every batch.
+        """The slots in the order of the source, int64 [n].
+
+        A parquet row group is then read once, not for every batch.
         """
         return np.argsort(self._place(np.arange(self.n)), kind="stable")
 
@@ -203,8 +203,9 @@ class RecordSet:
         return slots if self.place is None else self.place[slots]
 
     def pixels(self, slot: int) -> np.ndarray | None:
-        """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when its file is
-        not the one that was indexed.
+        """Canonical pixels uint8 [H, W, 3] of one slot at its own size.
+
+        None when its file is not the one that was indexed.
         """
         if self.array is not None:
             place = int(self._place(np.array(slot)))
@@ -212,8 +213,9 @@ class RecordSet:
         return dict(hand_over(self._bytes, [slot]))[slot]
 
     def _bytes(self, slot: int) -> bytes:
-        """The encoded file of one slot; BadImage when it is not the one that was indexed: others
-        are not decoded at all.
+        """The encoded file of one slot.
+
+        BadImage when it is not the one that was indexed: others are not decoded at all.
         """
         assert self.read is not None and self.facts.seals is not None  # as all that has files
         data = self.read(int(self._place(np.array(slot))))
@@ -222,10 +224,10 @@ class RecordSet:
         return data
 
     def digest(self, key: bytes) -> str:
-        """Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order: the
-        identity of these data.
+        """The identity of these data, independent of the file format.
 
-        It does not depend on the file format. Raises ValueError for a key under 16 bytes.
+        Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order. Raises
+        ValueError for a key under 16 bytes.
         """
         if len(key) < 16:
             raise ValueError("digest needs a key of at least 16 bytes")

@@ -15,8 +15,9 @@ MOST_FEW = 50  # classes of few units that are shown by name
 
 @dataclass(frozen=True)
 class Summary:
-    """LOCAL ONLY: every figure is exact and not covered by any epsilon. Sizes are (width, height)
-    in pixels.
+    """LOCAL ONLY: every figure is exact and not covered by any epsilon.
+
+    Sizes are (width, height) in pixels.
     """
 
     source: str
@@ -80,8 +81,10 @@ class Summary:
 
 
 def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = False) -> Summary:
-    """Count what is in `records`. LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never
-    for a release. `labels`, `unlabelled`: as `load_records` was given them.
+    """Counts what is in `records`.
+
+    LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never for a release. `labels`,
+    `unlabelled`: as in `load_records`.
     """
     facts, usable = records.facts, records.usable
     counts = np.bincount(
@@ -130,11 +133,10 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
 
 
 def look_alikes(thumbnails: np.ndarray, tolerance: int = 6) -> int:
-    """How many of the uint8 [n, 64] thumbnails look like another: equal 64-bit average hash and no
-    cell further off.
+    """How many of the uint8 [n, 64] thumbnails look like another. A hint only.
 
-    A hint only. The hash alone calls a third of MNIST alike, so neighbours by brightness in a
-    bucket are compared too.
+    Equal 64-bit average hash and no cell further off. The hash alone calls a third of MNIST alike,
+    so neighbours by brightness in a bucket are compared too.
     """
     bits = np.packbits(thumbnails > thumbnails.mean(1, keepdims=True), axis=1)
     hashes = np.ascontiguousarray(bits).view(np.uint64).reshape(-1)

@@ -26,8 +26,7 @@ def find_table(folder: Path) -> Path | None:
 
 
 def read_table(path: Path) -> tuple[list[dict[str, str | None]], tuple[str, ...]]:
-    """Rows (column -> stripped text, None where a cell is empty) and columns of one table, in file
-    order.
+    """Rows (column -> stripped text, None for an empty cell) and columns of a table, in file order.
 
     UTF-8 only, a byte-order mark is stripped. Raises DataError for another encoding, ragged or
     unreadable tables, no `file_name` column, and names that are absolute or climb out of the

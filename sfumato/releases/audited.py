@@ -1,4 +1,4 @@
-"""What a certificate says of the audit, and the gate in front of a release that asks for one."""
+"""The certificate's statement on the audit, and the check of a release that requires one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ NO_PROOF = "A passed audit does not prove differential privacy."
 def audit_facts(
     record: Mapping[str, Any] | None, codes: Sequence[str], failed: int = 0
 ) -> dict[str, Any]:
-    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all
-    code that trained or releases, and how many audits of the run ever failed.
+    """The certificate's `audit` from the record of `sfumato audit RUN`.
 
     Findings are about dummy data, so all of them may be published.
+
+    Args:
+        record: The record; None: there is none.
+        codes: Digests of all code that trained or releases.
+        failed: How many audits of the run ever failed.
     """
     if record is None:
         return {"run": False, "statement": f"None was run on this release. {NO_PROOF}"}
@@ -56,8 +60,9 @@ def audit_facts(
 
 
 def check_audit(audit: Mapping[str, Any]) -> None:
-    """AuditFailed unless a certificate's `audit` is complete, passed, and of all code that trained
-    and released.
+    """AuditFailed unless a certificate's `audit` is complete, passed, and of the same code.
+
+    That is, of all code that trained and released.
     """
     cure = "run `sfumato audit RUN`, then synthesize or export again"
     if not audit.get("run"):

@@ -1,5 +1,6 @@
-"""What a report may show beside a released token: figures and pictures of tokens that need no
-private image, and no other.
+"""What a report may show beside a released token.
+
+Figures and images of tokens that need no private image, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ MOST_PICTURES = 10
 
 
 def check_beside(found: Any) -> dict[str, Any] | None:
-    """The controls of a draft, pictures as PNG bytes; SfumatoError for a row, a number or a picture
-    that has no place in a release.
+    """The controls of a draft, images as PNG bytes.
+
+    SfumatoError for a row, a number or an image that may not be in a release.
     """
     if found is None:
         return None

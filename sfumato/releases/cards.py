@@ -42,8 +42,9 @@ def readme(certificate: dict[str, Any], contents: Contents, *, title: str, licen
 
 
 def statement(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
-    """PRIVACY.md: the claim on one page in plain words, for signature; says nothing that
-    privacy.json does not.
+    """PRIVACY.md: the claim on one page in plain words, for signature.
+
+    It states nothing that privacy.json does not.
     """
     return render("privacy.md.j2", **_context(certificate, contents), title=title)
 

@@ -1,5 +1,6 @@
-"""The certificate that stands beside a model or images from anyone, believed only where it fits
-these very files.
+"""The certificate beside a model or images from anyone.
+
+Believed only if it fits these very files.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ BESIDE = (CERTIFICATE, SUMS, DRAFT)
 
 
 def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict[str, Any] | None:
-    """privacy.json (or an unfinished release's draft) in the folder `path` or in the release folder
-    that it is a part of.
+    """privacy.json (or a draft) in the folder `path`, or in the release folder around it.
 
-    None where there is none. `error` where it is there and does not fit: a file with another hash
-    or none, or figures that do not hold when they are priced again.
+    None if there is none. `error` if it is there and does not fit: a file with another hash or
+    none, or figures that do not hold when they are priced again.
     """
     for root in (
         (path, *path.resolve().parents[:2]) if path.is_dir() else path.resolve().parents[:2]
@@ -53,8 +53,9 @@ def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict[str, Any]
 
 
 def _read(root: Path, error: type[SfumatoError]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """(facts, hash of each file) of the certificate in `root`, the finished one first; None without
-    one.
+    """(facts, hash of each file) of the certificate in `root`, the finished one first.
+
+    None without one.
     """
     try:
         if (root / CERTIFICATE).is_file():

@@ -1,6 +1,4 @@
-"""`privacy.json`: everything a stranger needs to price a release again, and nothing computed from a
-record.
-"""
+"""`privacy.json`: everything needed to price a release again; nothing is computed from a record."""
 
 from __future__ import annotations
 
@@ -207,8 +205,9 @@ def build_privacy_json(
 
 
 def certificate_digest(certificate: dict[str, Any]) -> str:
-    """SHA-256 over what a certificate said when it was drafted: without its files, the note of
-    `finalise`, and what it asks anew.
+    """SHA-256 over a certificate as it was drafted.
+
+    Without its files, the note of `finalise`, and what is asked anew.
     """
     kept = {name: value for name, value in certificate.items() if name not in ("artefacts", *SINCE)}
     private = certificate["not_private"]
@@ -220,7 +219,7 @@ def certificate_digest(certificate: dict[str, Any]) -> str:
 
 
 def release_digest(certificate: dict[str, Any]) -> str:
-    """SHA-256 over all that a finished certificate says."""
+    """SHA-256 over a finished certificate."""
     return hashlib.sha256(
         json.dumps(certificate, sort_keys=True, allow_nan=False).encode()
     ).hexdigest()
@@ -251,9 +250,7 @@ def event_tree(events: list[dict[str, Any]]) -> dict[str, Any]:
 def _ledger(
     ledger: LedgerFacts, run_key_id: str, events: list[dict[str, Any]], epsilon: float
 ) -> dict[str, Any]:
-    """The run's rows and all that was charged on its images; a run without a shared ledger stands
-    alone.
-    """
+    """The run's rows and all charges on its images; without a shared ledger, the run's own."""
     alone = {"run": ledger.run, "epsilon": epsilon, "events": events}
     return {
         "head": ledger.head,
@@ -274,7 +271,7 @@ def _ledger(
 
 
 def _unknown(ledger: LedgerFacts) -> list[str]:
-    """What the ledger cannot say of the charges on these images."""
+    """What the ledger does not know of the charges on these images."""
     reason, old = ledger.no_total, ledger.known_by_pixels
     said = (
         [f"What all runs under ledger.charges cost together: no total is stated, for {reason}."]
@@ -285,15 +282,16 @@ def _unknown(ledger: LedgerFacts) -> list[str]:
 
 
 def not_covered(unit: str) -> list[str]:
-    """What a claim for this unit says nothing about."""
+    """What a claim for this unit does not cover."""
     return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES]), LATER]
 
 
 def _public_facts(
     plan: Mapping[str, Any], settings: Mapping[str, Any], selection: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The facts of privacy.json that the operator declares public; n counts slots or units, not
-    files that decode.
+    """The facts of privacy.json that the operator declares public.
+
+    n counts slots or units, not files that decode.
     """
     facts = {
         k: plan.get(k)

@@ -1,5 +1,6 @@
-"""What a release says more than once, in words or tables, is the same everywhere; beside the
-stand-alone verifier's checks.
+"""Whether what a release states more than once, in words or tables, is the same everywhere.
+
+Beside the stand-alone verifier's checks.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ Check = tuple[str, bool, str]
 
 
 def checks(folder: Path) -> list[Check]:
-    """(name, passed, detail) of every check; a file that cannot be read is a failed one, not an
-    exception.
+    """(name, passed, detail) of every check.
+
+    A file that cannot be read is a failed check, not an exception.
     """
     facts: dict[str, Any] = {}
     results: list[Check] = []
@@ -57,8 +59,9 @@ def checks(folder: Path) -> list[Check]:
 
 
 def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
-    """The statement, the event tree, the probe with its choice, the sum of embeddings, and the
-    table for records that belong together.
+    """Checks the statement, the event tree, the queries and the table for groups of records.
+
+    The queries are the probe with its choice and the sum of embeddings.
     """
     words = (
         f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy:"
@@ -110,9 +113,7 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
 
 
 def _groups(facts: dict[str, Any]) -> Iterator[Check]:
-    """No figure of the table is too low, and no size is missing unless the certificate names it as
-    left out.
-    """
+    """No figure of the table is too low, and no size is missing unless it is named as left out."""
     events, table = dp_events.from_json(facts["events"]), facts.get("k_table", {})
     if facts["unit"] != "record" or facts["relation"] not in NEIGHBOURS:
         if table:
@@ -136,8 +137,10 @@ def _groups(facts: dict[str, Any]) -> Iterator[Check]:
 
 
 def _aggregation(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
-    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is
-    billed and said, its divisors numbers.
+    """Checks the sum of embeddings.
+
+    Its bound is the clip norm (1 for unit vectors), its noise is what is billed and stated, its
+    divisors are numbers.
     """
     mechanism, classes = facts["mechanism"], facts["public_facts"]["classes"]
     bound, noise = (

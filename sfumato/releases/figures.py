@@ -1,5 +1,6 @@
-"""The figures of a release, taken from its certificate once: README.md, PRIVACY.md and report.html
-print these tables, and `verify` reads them.
+"""The figures of a release, taken from its certificate once.
+
+README.md, PRIVACY.md and report.html print these tables, and `verify` reads them.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ NOT_BOUNDED = "not bounded by any finite epsilon"
 
 
 def tables(certificate: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """Every figure that is claimed, as rows of texts under a head: `claim` (name, value), `attacks`
-    (rate, bound) and, where the certificate has it, `groups` (one column for each number of records
-    that belong together).
+    """Every figure that is claimed, as rows of texts under a head.
+
+    `claim` (name, value), `attacks` (rate, bound) and, if the certificate has it, `groups` (one
+    column for each number of records that belong together).
     """
     c, found = certificate, {}
     found["claim"] = [["", ""], *([name, text] for name, text in _claim(c) if text is not None)]
@@ -150,8 +152,9 @@ def _percent_up(percent: float) -> str:
 
 
 def plain(text: Any) -> str:
-    """Text inside a markdown line or table cell: one line, no markup that a class name could
-    smuggle in.
+    """Text inside a markdown line or table cell.
+
+    One line, without markup that a class name could smuggle in.
     """
     line = " ".join(str(text).split())
     return (

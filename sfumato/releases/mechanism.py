@@ -1,6 +1,4 @@
-"""How the noise was made, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and the
-one-shot queries.
-"""
+"""The mechanism, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and queries."""
 
 from __future__ import annotations
 
@@ -53,8 +51,9 @@ PROBE_SCORES = {
 
 
 def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the noise was made, in the words of the loop contract; rate and noise must equal those of
-    the events.
+    """The mechanism, in the terms of the loop contract.
+
+    Rate and noise must equal those of the events.
     """
     if plan.get("aggregation"):
         return aggregated(plan, events)
@@ -201,8 +200,9 @@ def aggregated(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[st
 def _take_probe(
     plan: Mapping[str, Any], events: list[dict[str, Any]]
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """The plan's probe as a query of the certificate, and the events without its own (once; a
-    second one stays).
+    """The plan's probe as a query of the certificate, and the events without its own.
+
+    Removed once; a second one stays.
     """
     if not plan.get("probe"):
         return None, events

@@ -1,5 +1,6 @@
-"""What a run took as public, and the runs that its base or its public images come from, in the
-words of a certificate.
+"""What a run took as public, and the runs that its base or its public images come from.
+
+As a certificate states them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ DECLARED = "public data, by the operator's declaration"
 
 
 def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict[str, Any]]:
-    """PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an
-    image, and the ledger knows it.
+    """PUBLIC rows as privacy.json lists them.
+
+    `digest` is keyed: it reveals nothing of an image, and the ledger knows it.
     """
     said = ("what", "count", "digest", "decided")
     return [{name: getattr(row, name) for name in said} for row in rows]
@@ -30,8 +32,9 @@ def public_in_words(rows: Iterable[TakenAsPublic]) -> list[str]:
 
 
 def base_in_words(lineage: Iterable[Mapping[str, Any]]) -> str:
-    """Where the base comes from: the operator's declaration, or the runs before this one with what
-    is added up.
+    """The origin of the base, as a sentence.
+
+    The operator's declaration, or the runs before this one with what is added up.
     """
     runs = list(lineage)
     if not any(run["through"] == "base" for run in runs):

@@ -1,5 +1,6 @@
-"""Do the pages of a release say what privacy.json says? Their tables of figures, and every epsilon
-and delta in their prose.
+"""Whether the pages of a release state what privacy.json states.
+
+Their tables of figures, and every epsilon and delta in their prose.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def check_figures(folder: Path, name: str, facts: dict[str, Any]) -> Iterator[Ch
 
 
 def disagreements(facts: dict[str, Any], rows: list[list[str]], lines: list[str]) -> Iterator[str]:
-    """What a page with tables says otherwise than privacy.json, or twice, or not at all."""
+    """What a page with tables states differently from privacy.json, twice, or not at all."""
     tables, seen = figures.tables(facts), Counter((row[0], len(row)) for row in rows if row)
     said = {(row[0], len(row)): row[1:] for row in rows if row}
     wanted = [row for table in ("claim", "attacks") for row in tables[table][1:]] + tables.get(
@@ -65,8 +66,9 @@ def disagreements(facts: dict[str, Any], rows: list[list[str]], lines: list[str]
 
 
 def in_prose(facts: dict[str, Any], lines: list[str]) -> Iterator[str]:
-    """Every epsilon, delta, unit and relation that is named in words; sentences of privacy.json
-    itself count as checked.
+    """Checks every epsilon, delta, unit and relation that is named in words.
+
+    Sentences of privacy.json itself count as checked.
     """
     quoted = sorted(
         {_bare(line) for text in _texts(facts) for line in text.splitlines() if len(line) > 12},
@@ -96,8 +98,9 @@ def in_prose(facts: dict[str, Any], lines: list[str]) -> Iterator[str]:
 
 
 def _claimed(facts: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Epsilons and deltas that a page may name: the claim's, the total's, of records that belong
-    together, and of choices among runs.
+    """Epsilons and deltas that a page may name.
+
+    The claim's, the total's, those of groups of records, and of choices among runs.
     """
     epsilons = [facts["epsilon"], *(facts.get("k_table") or {}).values()]
     if facts["ledger"]["total_epsilon"] is not None:
@@ -110,8 +113,9 @@ def _claimed(facts: dict[str, Any]) -> tuple[list[float], list[float]]:
 
 
 def of_markdown(text: str) -> tuple[list[list[str]], list[str]]:
-    """(rows of its tables, its lines) without marks of Markdown; the lines that only draw a table
-    are left out.
+    """(rows of its tables, its lines) of a page, without Markdown's markup.
+
+    Lines that only draw a table are left out.
     """
     rows = [
         re.split(r"(?<!\\)\|", line.strip())[1:-1]

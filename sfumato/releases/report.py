@@ -1,5 +1,6 @@
-"""`report.html`: one file for a browser, offline: samples, the plan, epsilon and what an attacker
-could gain.
+"""`report.html`: one file for a browser, offline.
+
+Samples, the plan, epsilon and what an attacker could gain.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ def render(
     metrics: list[dict[str, Any]],
     controls: dict[str, Any] | None = None,
 ) -> str:
-    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data};
-    `controls` from `check_beside`.
+    """The page as HTML.
+
+    `metrics` are figures on public data only: rows {name, value, public_data}; `controls` from
+    `check_beside`.
     """
     shown = list(contents.examples.items())[:MOST_CLASSES]
     return render_template(
@@ -70,8 +73,9 @@ def render(
 
 
 def beside_rows(controls: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """(row in words, distance from the anchor, cosine with it, strip of pictures or None) of the
-    token and its controls.
+    """Rows of the token and its controls.
+
+    (name in words, distance from the anchor, cosine with it, strip of images or None).
     """
     drawn = controls["pictures"]
     return [
@@ -86,8 +90,9 @@ def beside_rows(controls: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
-    """One PNG data URI with the images side by side; also its width and height, and whether the
-    pixels are few.
+    """One PNG data URI with the images side by side.
+
+    Also its width and height, and whether the pixels are few.
     """
     from PIL import Image
 
@@ -106,8 +111,9 @@ def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
 
 
 def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value, remark) of the plan, in the order of the loop; what a method does not use is
-    left out.
+    """(name, value, remark) of the plan, in the order of the loop.
+
+    What a method does not use is left out.
     """
     m, facts = certificate["mechanism"], certificate["public_facts"]
     clipped, shares = "together", ""
@@ -155,9 +161,7 @@ def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def curve_chart(certificate: dict[str, Any]) -> dict[str, Any]:
-    """delta against epsilon on a logarithmic scale: path, ticks and the stated point, in
-    SVG units.
-    """
+    """Delta against epsilon on a logarithmic scale: path, ticks and the point, in SVG units."""
     points = [(e, d) for e, d in certificate["curve"] if d > 0]
     right, low = max(max(e for e, _ in points), certificate["epsilon"]) * 1.02, -9.0
     x = _scale(0, right, LEFT, WIDTH - 12)
@@ -172,9 +176,7 @@ def curve_chart(certificate: dict[str, Any]) -> dict[str, Any]:
 
 
 def gain_chart(certificate: dict[str, Any]) -> dict[str, Any]:
-    """Members found at most against others accused wrongly (both 0 to 1), from the curve's
-    points.
-    """
+    """The most members found against others accused wrongly (0 to 1), from the curve's points."""
     x, y = _scale(0, 1, LEFT, WIDTH - 12), _scale(0, 1, HEIGHT - BOTTOM, 12)
     rates = [(i / 60) ** 2 for i in range(61)]
     line = [
@@ -200,10 +202,10 @@ def gain_chart(certificate: dict[str, Any]) -> dict[str, Any]:
 
 
 def network(selection: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The candidates as a picture: one row per layer in the model's order, one cell per matrix, in
-    SVG units.
+    """The candidates as an image: one row per layer in the model's order, one cell per matrix.
 
-    Cells are (x, y, width, opacity by score, chosen, title); rows (y, name); heads (x, name).
+    In SVG units. Cells are (x, y, width, opacity by score, chosen, title); rows (y, name); heads
+    (x, name).
     """
     if not selection:
         return None

@@ -1,5 +1,6 @@
-"""The whole certificate before the charge: built, printed and verified, so that what is charged for
-can be released.
+"""The whole certificate before the charge: built, printed and verified.
+
+So what is charged for can be released.
 """
 
 from __future__ import annotations

@@ -37,9 +37,7 @@ from .workspace import RunWorkspace
 
 @dataclass(frozen=True)
 class Start:
-    """Where an attempt begins: its number, the salt of its draws, and the checkpoint (facts,
-    tensors) it goes on from.
-    """
+    """The start of an attempt: its number, its draws' salt, and its checkpoint (facts, tensors)."""
 
     attempt: int
     salt: str
@@ -56,7 +54,13 @@ def open_run(
 ) -> Start:
     """A new run folder, tried, charged and begun; refused before the charge, it leaves no folder.
 
-    `facts_of(run, records)`: what the certificate will be built from.
+    Args:
+        output: The folder.
+        prepared: Plan, options and adaptation.
+        records: The private images.
+        ledger: Path of the owner's ledger.
+        facts_of: `facts_of(run, records)`: what the certificate will be built from.
+        on_stage: Called with a line for every stage.
     """
     run = Run.create(
         output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start
@@ -178,8 +182,9 @@ def _save(run: Run, learnt: Adapted, records: RecordSet, attempt: int) -> None:
 
 
 def noisy_class_counts(records: RecordSet, plan: Plan, key: RunKey) -> np.ndarray:
-    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes]. One
-    release per key.
+    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes].
+
+    One release per key.
     """
     assert plan.histogram_noise_multiplier is not None
     counts = bounded_counts(records, plan)
@@ -189,8 +194,9 @@ def noisy_class_counts(records: RecordSet, plan: Plan, key: RunKey) -> np.ndarra
 
 
 def bounded_counts(records: RecordSet, plan: Plan) -> np.ndarray:
-    """Class counts with at most plan.max_per_unit images of each unit: what the histogram's
-    sensitivity was priced for.
+    """Class counts with at most plan.max_per_unit images of each unit.
+
+    The histogram's sensitivity was priced for that.
     """
     use = np.flatnonzero(records.usable & (records.labels >= 0))
     order = use[np.argsort(records.unit[use], kind="stable")]
@@ -235,7 +241,7 @@ def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
                 " repeated; use --new-attempt"
             )
         now, then = run.fingerprint, last.fingerprint
-        # What an older version did not note counts as changed: nobody knows whether it is the same.
+        # What an older version did not record counts as changed: whether it is, is unknown.
         if changed := [
             name for name in {**then, **now} if name not in then or now.get(name) != then[name]
         ]:

@@ -29,7 +29,7 @@ def certificate_facts(
     *,
     keep_key: bool = False,
 ) -> CertificateFacts:
-    """What the certificate of a run says.
+    """The facts of a run's certificate.
 
     Args:
         run: The run.
@@ -62,8 +62,9 @@ def certificate_facts(
 
 
 def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
-    """What the certificate says of the ledger; before the charge, of the group that it would make
-    (`group_with`).
+    """The certificate's facts of the ledger.
+
+    Before the charge, those of the group that it would make (`group_with`).
     """
     rows, group = run.ledger, run.group() if charged is None else charged
     total = budget.cost(group) if len(group.charges) > 1 else run.plan.epsilon
@@ -79,7 +80,7 @@ def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
         charges=[{name: charge[name] for name in said} for charge in group.charges],
         total_epsilon=total if math.isfinite(total) else None,
         no_total=group.unclear,
-        # Charged before the ledger kept files and units: of those runs it knows pictures by their
+        # Charged before the ledger kept files and units: it knows images of those runs by their
         # pixels alone.
         known_by_pixels=sum(
             "listing" not in charge and "ancestor" not in charge for charge in group.charges
@@ -92,8 +93,9 @@ def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
 
 
 def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict[str, Any]] = ()) -> Group:
-    """The group that a charge on these records, with these ancestors, would make, with that charge
-    in it.
+    """The group that a charge on these records would make, with that charge in it.
+
+    `ancestors`: as in `Run.charge`.
     """
     book = run.ledger.ledger
     try:
@@ -114,8 +116,9 @@ def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict[str, Any]]
 
 
 def lineage(run: Run) -> list[dict[str, Any]]:
-    """The runs that base and public images come from, as the certificate names them; none before
-    the charge. `counted`: whether the total holds their cost.
+    """The runs that base and public images come from, as the certificate names them.
+
+    None before the charge. `counted`: whether the total holds their cost.
     """
     charges = run.ledger.entries(Charged)
     if not charges:

@@ -1,5 +1,6 @@
-"""Before the charge: everything that follows it is done once, without a private pixel, so that what
-is paid for can be released.
+"""Everything after the charge, done once before it without a private pixel.
+
+So what is paid for can be released.
 """
 
 from __future__ import annotations
@@ -41,14 +42,19 @@ def preflight(
     facts: CertificateFacts,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> None:
-    """Price every field of the certificate, keep the prices in the run folder, and try what comes
-    after training.
+    """Prices every field of the certificate, and tries what comes after training.
 
-    `images`: how many there are. `facts`: what the certificate will be built from, as if the run
-    were charged. Tried are the certificate with all its pages and checks, the one-shot noise,
-    saving and opening the model (a second copy of the base, untrained, so that training's own stays
-    as it is), the default sampler, the layout of a release, and the room on the disk. SfumatoError,
-    before anything is charged.
+    The prices are kept in the run folder. Tried are the certificate with all its pages and checks,
+    the one-shot noise, saving and opening the model (a second copy of the base, untrained, so that
+    training's own stays as it is), the default sampler, the layout of a release, and the room on
+    the disk. SfumatoError, before anything is charged.
+
+    Args:
+        run: The run.
+        prepared: Plan, options and adaptation.
+        images: How many private images there are.
+        facts: What the certificate will be built from, as if the run were charged.
+        on_stage: Called with a line for every stage.
     """
     on_stage("trying what follows the charge")
     try:
@@ -71,8 +77,9 @@ def preflight(
 
 
 def keep_prices(run: Run) -> dict[str, Any]:
-    """The figures of the certificate that follow from the plan's events, also written to the run
-    folder. ValueError as SfumatoError.
+    """The figures of the certificate that follow from the plan's events.
+
+    Also written to the run folder. A ValueError becomes a SfumatoError.
     """
     plan = run.plan.to_json()
     try:
@@ -88,7 +95,7 @@ def keep_prices(run: Run) -> dict[str, Any]:
 
 
 def _try_noise(prepared: Prepared[Any]) -> None:
-    """One-shot noise on sums of nothing, with a key of its own that is thrown away."""
+    """Draws one-shot noise on zero sums, with a throw-away key of its own."""
     plan, key = prepared.plan, RunKey.generate()
     if plan.histogram_noise_multiplier is not None:
         nothing = np.zeros(len(plan.classes), np.int64)
@@ -116,8 +123,9 @@ def _try_model(run: Run, prepared: Prepared[Any], images: int) -> None:
 
 
 def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
-    """One picture as `synthesize` draws it by default; where that is not finite, as the base's own
-    scheduler does in 50 steps.
+    """Draws one image as `synthesize` does by default.
+
+    If that is not finite, as the base's own scheduler does in 50 steps.
     """
     plan, last = prepared.plan, None
     own = Sampling(scheduler=base.own_sampler, steps=50)
@@ -140,7 +148,7 @@ def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
         except SfumatoError as error:
             last = error
     raise ModelError(
-        f"no sampler draws a picture from this base ({last}), so nothing is charged: take another"
+        f"no sampler draws an image from this base ({last}), so nothing is charged: take another"
         " base"
     )
 
@@ -189,8 +197,9 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def kept_prices(run: Run) -> dict[str, Any] | None:
-    """The prices that were made before the charge; None for a run from before they were kept, or
-    where the file is not the charged one.
+    """The prices that were computed before the charge.
+
+    None for a run from before they were kept, or if the file is not the charged one.
     """
     noted = [charge.prices for charge in run.ledger.entries(Charged)]
     try:

@@ -1,5 +1,6 @@
-"""The last step of a release: what only the owner's ledger and the run folder know is asked before
-a page is written.
+"""The last step of a release.
+
+What only the owner's ledger and the run folder know is checked before a page is written.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def finish(
 ) -> Path:
     """Finish a folder of `synthesize` or `export`, as in `verbs.release`.
 
-    LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError where a
+    LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError if a
     title, a licence or words of a figure hold a caption of images that the ledger has charged, and
     where a figure is one of the run's private evaluations.
     """
@@ -67,7 +68,7 @@ def finish(
 
 
 def place_of(folder: Path, ledger: str | Path | None) -> Path:
-    """Where the ledger of a draft is: as named, as the draft says, or the user's own."""
+    """Path of the ledger of a draft: as given, as in the draft, or the user's own."""
     return Path(ledger or _draft(folder).get("ledger") or budget.default_path())
 
 
@@ -79,8 +80,9 @@ def _draft(folder: Path) -> dict[str, Any]:
 
 
 def _noted(book: Ledger | None) -> Callable[[dict[str, Any]], None]:
-    """Leaves a row with the hash of the finished certificate: `verify --ledger` then knows how many
-    looks there were by then.
+    """Leaves a row with the hash of the finished certificate.
+
+    `verify --ledger` then knows how many looks there were by then.
     """
 
     if book is None:
@@ -123,9 +125,7 @@ def _require_no_captions(texts: Sequence[str], book: Ledger | None) -> None:
 
 
 def _require_not_private(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """SfumatoError for a figure that stands in the run's private evaluations: no public data gave
-    it.
-    """
+    """SfumatoError for a figure from the run's private evaluations: it is not from public data."""
     place = _draft(folder).get("run_folder")
     private = [] if not isinstance(place, str) else list(_private_figures(Path(place)))
     for row in metrics:
@@ -135,7 +135,7 @@ def _require_not_private(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> 
             for value in private
         ):
             raise SfumatoError(
-                f"the figure {str(row.get('name'))!r} stands in the run's private evaluations,"
+                f"the figure {str(row.get('name'))!r} is in the run's private evaluations,"
                 " which no epsilon covers: leave it out"
             )
 
@@ -149,7 +149,7 @@ def _private_figures(run: Path) -> Iterator[float]:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Figures that are no counts."""
+    """Figures that are not counts."""
     if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         yield value
     for inner in (
@@ -159,8 +159,9 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _equal(text: re.Match[str], value: float) -> bool:
-    """Whether a number as it is written is a private figure, or that in percent; rounded too, if
-    three digits of it are left.
+    """Whether a number in a text is a private figure, or that in percent.
+
+    Rounded too, if three digits of it are left.
     """
     said = float(text[0])
     if any(math.isclose(said, known, rel_tol=1e-9) for known in (value, 100 * value)):

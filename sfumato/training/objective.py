@@ -63,11 +63,18 @@ def denoising_losses(
     prompt_embeddings: Callable[[torch.Tensor], torch.Tensor],
     precision: torch.dtype = torch.bfloat16,
 ) -> Callable[[Batch], torch.Tensor]:
-    """A function Batch -> row losses [B*K], unit-major: the base's own training objective, one mean
-    per row.
+    """The base's own training objective, one mean per row.
 
-    prompt_embeddings maps labels int64 [rows] to embeddings [rows, L, D]; label -1 asks for the
-    empty prompt. Nothing in it couples two rows.
+    Nothing in it couples two rows.
+
+    Args:
+        base: The base.
+        prompt_embeddings: Labels int64 [rows] -> embeddings [rows, L, D]; label -1 is the empty
+            prompt.
+        precision: Of the denoiser's products.
+
+    Returns:
+        A function Batch -> row losses [B*K], unit-major.
     """
 
     def row_losses(batch: Batch) -> torch.Tensor:

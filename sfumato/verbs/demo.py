@@ -1,5 +1,6 @@
-"""`sfumato demo`: the main job on bundled data, offline: 60,000 private digits in, a release folder
-out.
+"""`sfumato demo`: the whole workflow on bundled data, offline.
+
+60,000 private digits in, a release folder out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ LOOK_ALIKE = (
     "capital b",
     "small q",
 )
-# Chosen so that all of it takes about four minutes on two cores; more steps and pictures gain half
+# Chosen so that all of it takes about four minutes on two cores; more steps and images gain half
 # a point at most.
 TUNING = (
     "The demo's settings were looked at with these digits while sfumato was written; that search is"
@@ -49,8 +50,9 @@ BATCH = 1024  # expected; `plan`'s own for so many digits would take most of an 
 
 
 def demo_prompts(base: str) -> dict[str, Any]:
-    """Prompts, and for a base without digits the public look-alikes that its new class tokens start
-    from.
+    """Returns the prompts of the demo.
+
+    For a base without digits, with the public look-alikes from which its new class tokens start.
     """
     if base == "letters":
         prompt = {
@@ -78,12 +80,27 @@ def run_demo(
     on_stage: Callable[[str], None] = lambda stage: None,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
 ) -> dict[str, Any]:
-    """Adapt, synthesize, check and release; the answer has epsilon, delta, accuracy, seconds,
-    peak_rss_mb, release.
+    """Adapts, synthesizes, checks and releases.
 
-    `accuracy` is that of a small CNN trained on the row's pictures and tested once on the 10,000
+    `accuracy` is that of a small CNN trained on the synthetic images and tested once on the 10,000
     real test digits: the short form of `sfumato evaluate` (one classifier, one seed). The test
     digits are not part of the private set.
+
+    Args:
+        base: A bundled base.
+        epsilon: The target.
+        method: Name of a method.
+        output: A new folder.
+        controls: Run the controls, too.
+        steps: Training steps; None: the demo's own.
+        on_stage: Called with a line for every stage that begins.
+        progress: Called after every step.
+
+    Returns:
+        epsilon, delta, accuracy, seconds, peak_rss_mb, release.
+
+    Raises:
+        SfumatoError: The folder holds a demo already, or the release does not verify.
     """
     started = time.monotonic()
     output = Path(output)

@@ -1,4 +1,4 @@
-"""`inspect`: what lies in a folder, for the owner's eyes."""
+"""`inspect`: what is in a folder, for the owner's eyes."""
 
 from __future__ import annotations
 

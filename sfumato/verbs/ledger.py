@@ -16,9 +16,12 @@ from .keywords import LedgerOptions
 
 @dataclass(frozen=True)
 class Spent:
-    """Runs on images that belong together. epsilon: of all of them; None where no total can be
-    stated, and `unclear` says why. runs: what each was charged (run, epsilon, delta, unit,
-    relation). looks: how often exact figures of these images were seen.
+    """Runs on images that belong together.
+
+    Attributes:
+        epsilon: Of all of them; None if no total can be stated, and `unclear` has the reason.
+        runs: What each was charged (run, epsilon, delta, unit, relation).
+        looks: How often exact figures of these images were seen.
     """
 
     epsilon: float | None
@@ -62,17 +65,17 @@ def ledger(
     allow_file_system: bool = False,
     **options: Unpack[LedgerOptions],
 ) -> LedgerReport:
-    """Runs, epsilon and cap of every group of images that share one, the chain verified.
+    """Runs, epsilon and cap of every group of images that share one, after verifying the chain.
 
     Args:
-        images: Private images; their own standing, or the ones that a cap is set on.
+        images: Private images: their own group is shown, and a cap is set on them.
         path: The ledger (default: $SFUMATO_LEDGER, or in your data folder).
-        against: privacy.json of a release: is it the certificate that the ledger knows?
+        against: privacy.json of a release, to check that it is the certificate the ledger knows.
         cap: The most that all runs on `images` may ever cost together. Of several caps on images
             that belong together the smallest wins.
-        raising: Allow a cap above the one there is; it is recorded, and every later certificate
+        raising: Allow a cap above the current one; it is recorded, and every later certificate
             shows the new one.
-        allow_file_system: Also on what is not known to be a local disk; it is recorded.
+        allow_file_system: Also on a disk that is not known to be local; it is recorded.
         options: Fields of `Reading`, or one as `reading`.
 
     Returns:

@@ -1,5 +1,6 @@
-"""`select`: which run is best on held-out private units, by one noisy sum that the ledger is
-charged for before a picture is judged.
+"""`select`: which run is best on held-out private units, by one noisy sum.
+
+The ledger is charged before an image is judged.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to choose: a name, the run's id in the ledger, its classes, and the classifier
-    trained on its synthetic pictures.
+    """A candidate of a selection.
+
+    A name, the run's id in the ledger, its classes, and the classifier trained on its synthetic
+    images.
     """
 
     name: str
@@ -56,8 +59,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SelectionReport:
-    """Noisy accuracies of candidates on held-out units, which one is best, and what it cost. All of
-    it may be released.
+    """Noisy accuracies of candidates on held-out units, which one is best, and what it cost.
+
+    All of it may be released.
 
     accuracies, standard_errors: one for each of `candidates`, shares; noise_error: deviation by the
     noise alone. chosen: the index of the best. composes: whether a candidate's training images and
@@ -98,17 +102,16 @@ def select(
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Unpack[SelectOptions],
 ) -> SelectionReport:
-    """Train a classifier on each candidate's synthetic pictures and ask all of them, once and
-    noisily, about held-out private units.
+    """Chooses the best run by its accuracy on held-out private units, asked once and noisily.
 
-    The one mechanism is a Gaussian one on the sum of what the units add
-    (`privacy.mechanisms.selection`). It is charged on the held-out images' group before one of them
-    is judged: where they share an image or unit with a training set, costs add up there; else each
-    unit is in one set only. The result is a SELECT row and stands in later certificates of the
-    candidates; it is no look.
+    A classifier is trained on each candidate's synthetic images. The one mechanism is a Gaussian
+    one on the sum of what the units add (`privacy.mechanisms.selection`). It is charged on the
+    held-out images' group before one of them is judged: if they share an image or unit with a
+    training set, costs add up there; else each unit is in one set only. The result is a SELECT row
+    and appears in later certificates of the candidates; it is no look.
 
     Args:
-        runs: Run folders (of each, pictures are drawn) or folders of `synthesize`, finished or not.
+        runs: Run folders (of each, images are drawn) or folders of `synthesize`, finished or not.
         data: Held-out private images with their labels.
         ledger: Where the runs' ledger is, if it was moved.
         on_stage: Called with a line for every stage that begins.
@@ -120,7 +123,7 @@ def select(
     Raises:
         SfumatoError: Runs that cannot be compared, a promise that cannot be met; nothing is charged
             then unless the message says so.
-    """
+    """  # noqa: DOC501 (in_words makes a SfumatoError)
     found = gather({"reading": Reading, "selecting": Selecting}, options, ("data", "ledger"))
     reading: Reading = found["reading"]
     asked: Selecting = found["selecting"]
@@ -160,7 +163,7 @@ def select(
     mechanism = Selection(len(candidates), records.n_units, event.noise_multiplier)
     judges: list[Classifier] = []
     for candidate in candidates:
-        on_stage(f"training a classifier on pictures of {candidate.name}")
+        on_stage(f"training a classifier on images of {candidate.name}")
         judges.append(
             train_classifier(
                 asked.classifier,
@@ -246,7 +249,7 @@ def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selectin
 def _ledger_of(
     candidates: Sequence[Candidate], runs: Sequence[Run | str | Path], ledger: str | Path | None
 ) -> Ledger:
-    """The one ledger that knows the runs; SfumatoError where they lie in several."""
+    """The one ledger that knows the runs; SfumatoError if they are in several."""
     places: set[Path] = {Path(ledger).absolute()} if ledger else set()
     for run in runs:
         if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
@@ -327,12 +330,14 @@ def _ask(
 def right_answers(
     judges: Sequence[Classifier], sides: Sequence[int], records: RecordSet
 ) -> tuple[np.ndarray, np.ndarray]:
-    """PRIVATE. (int64 [units, candidates] right answers, int64 [units] images that were there to be
-    asked about).
+    """Counts each unit's correctly classified images, for every candidate. PRIVATE.
 
-    All slots pass in the order of the source, `BATCH` at a time, unusable ones as black pictures
+    All slots pass in the order of the source, `BATCH` at a time, unusable ones as black images
     that are not counted: leaving a unit out changes no shape of any computation, and so no other
     unit's answer.
+
+    Returns:
+        int64 [units, candidates] correct answers; int64 [units] images that were counted.
     """
     right = np.zeros((records.n_units, len(judges)), np.int64)
     there = np.zeros(records.n_units, np.int64)

@@ -46,7 +46,7 @@ def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def work_rows(plan: Plan, peak_bytes: int, forecast: Forecast, time: str) -> list[tuple[str, str]]:
-    """Time, and what the answer will be worth."""
+    """Time and expected quality, for the table of a plan."""
     hope, own = forecast, plan.aggregation
     assert own is not None
     source = "public images" if hope.known else "an assumption; --public-data would say"

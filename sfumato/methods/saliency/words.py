@@ -1,4 +1,7 @@
-"""A probe in words: what it asks and costs, and where it does not pay. Public numbers alone."""
+"""A probe in words: what it measures and costs, and when it is not worth it.
+
+Public numbers alone.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def remarks(plan: Plan) -> list[str]:
-    """Where the probe does not pay."""
+    """Warnings if the probe is not worth its cost."""
     probe, found = plan.probe, []
     if probe is None:
         return []
