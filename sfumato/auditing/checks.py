@@ -172,11 +172,7 @@ def m_methods(now: Settings) -> Iterator[Finding]:
 
 
 def u(now: Settings) -> Iterator[Finding]:
-    """Class lists and units: what one unit decides, and what several runs mean by a unit.
-
-    No class is dropped by a count, none is listed silently, and runs on the same people join,
-    whatever they are called.
-    """
+    """Class lists and units: what one unit decides, and what several runs mean by a unit."""
     yield people.class_lists(now.seed)
     yield people.partitions(now.seed)
 

@@ -345,10 +345,16 @@ class TextBase(Base):
 
 
 def text_base(base: Base) -> TextBase:
-    """`base`, if it reads prompts.
+    """The base, if it reads prompts.
+
+    Args:
+        base: Any base.
+
+    Returns:
+        `base` itself.
 
     Raises:
-        ModelError: It does not.
+        ModelError: It does not read prompts.
     """
     if not isinstance(base, TextBase):
         raise ModelError(

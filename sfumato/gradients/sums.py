@@ -56,17 +56,22 @@ MARGIN = 2.2 * NORM_ERROR
 
 
 class Grid(Protocol):
-    """The grid of the sums: a grid unit is `step`; one record may move the sum by `bound` of them.
-
-    slack is rho: bound = limit * (1 + slack).
-    """
+    """The grid of the sums; bound = limit * (1 + slack)."""
 
     @property
-    def slack(self) -> float: ...
+    def slack(self) -> float:
+        """Rho."""
+        ...
+
     @property
-    def step(self) -> float: ...
+    def step(self) -> float:
+        """A grid unit, in the unit of the gradients."""
+        ...
+
     @property
-    def bound(self) -> int: ...
+    def bound(self) -> int:
+        """Grid units by which one record may move the sum, in L2 norm."""
+        ...
 
 
 class Sums:

@@ -48,17 +48,22 @@ class PublicAnswers:
 
 
 class PublicImages(Protocol):
-    """Images that need no protection, as a method may look at them.
-
-    usable: bool [n]; labels: int64 [n], a place in classes or -1.
-    """
+    """Images that need no protection, as a method may look at them."""
 
     @property
-    def usable(self) -> np.ndarray: ...
+    def usable(self) -> np.ndarray:
+        """Bool [n]."""
+        ...
+
     @property
-    def labels(self) -> np.ndarray: ...
+    def labels(self) -> np.ndarray:
+        """int64 [n], a position in `classes` or -1."""
+        ...
+
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
 
     def load(self, slots: np.ndarray, resolution: int, /) -> Any:
         """Images uint8 [s, R, R, 3] of `slots` [s], and whether each could be read."""

@@ -28,7 +28,9 @@ class Trained(Method):
     """Poisson-sampled, clipped and noised steps on what `apply` makes trainable."""
 
     @abstractmethod
-    def apply(self, base: Base, given: Given) -> Adaptation: ...
+    def apply(self, base: Base, given: Given) -> Adaptation:
+        """As `Method.apply`: what trains, and the loss per record."""
+        ...
 
     @property
     def public_purposes(self) -> tuple[str, ...]:

@@ -84,7 +84,6 @@ def _noted(book: Ledger | None) -> Callable[[dict[str, Any]], None]:
 
     `verify --ledger` then knows how many looks there were by then.
     """
-
     if book is None:
         return lambda certificate: None
 

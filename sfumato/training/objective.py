@@ -14,22 +14,32 @@ from ..compute.device import mixed_precision
 
 
 class Trainable(Protocol):
-    """What the loop needs of an adaptation (`methods.adaptation.Adaptation`).
-
-    trainable: the tensors that train, by name; row_losses: the objective; clip_groups: names of
-    tensors that share a clip.
-    """
+    """What the loop needs of an adaptation (`methods.adaptation.Adaptation`)."""
 
     @property
-    def base(self) -> Base: ...
+    def base(self) -> Base:
+        """The adapted base."""
+        ...
+
     @property
-    def model(self) -> nn.Module: ...
+    def model(self) -> nn.Module:
+        """Holds every module that is used."""
+        ...
+
     @property
-    def trainable(self) -> dict[str, nn.Parameter]: ...
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The tensors that train, by name."""
+        ...
+
     @property
-    def row_losses(self) -> Callable[[Batch], torch.Tensor]: ...
+    def row_losses(self) -> Callable[[Batch], torch.Tensor]:
+        """Batch -> losses [B*K], one per row."""
+        ...
+
     @property
-    def clip_groups(self) -> dict[str, list[str]]: ...
+    def clip_groups(self) -> dict[str, list[str]]:
+        """Group -> names of tensors that share a clip."""
+        ...
 
 
 @dataclass(frozen=True)
