@@ -301,6 +301,8 @@ def wall(said):
         _, cpu, seconds = measure.clock(
             lambda: sfumato.adapt(
                 Path(folder) / "artwork",
+                anyway=True,
+                yes_public=True,
                 output=Path(folder) / "run",
                 ledger=Path(folder) / "ledger.sqlite",
                 epsilon=1.0,

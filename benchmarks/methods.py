@@ -235,6 +235,8 @@ def child(
         extra["public_data"] = base_pictures(base, sizes["public"])
     run = verbs.adapt(
         first(bundled_digits("train"), sizes["private"]),
+        anyway=True,
+        yes_public=True,
         output=Path(folder) / "run",
         # public digits: the user's own ledger is not for them
         ledger=Path(folder) / "ledger.sqlite",

@@ -80,6 +80,8 @@ def adapt(
             if begun
             else verbs.adapt(
                 images,
+                anyway=True,
+                yes_public=True,
                 output=where,
                 # public pictures: the user's own ledger is not for them
                 ledger=ledger,

@@ -232,6 +232,8 @@ def dp_sgd(said, private, epsilon: float):
             Image.fromarray(picture).save(Path(folder) / "artwork" / f"{i:04d}.png")
         run = sfumato.adapt(
             Path(folder) / "artwork",
+            anyway=True,
+            yes_public=True,
             output=Path(folder) / "run",
             ledger=Path(folder) / "ledger.sqlite",
             epsilon=epsilon,

@@ -201,6 +201,8 @@ def full(args: argparse.Namespace) -> None:
             Image.fromarray(image).save(folder / "digits" / str(label) / f"{i}.png")
         verbs.adapt(
             folder / "digits",
+            anyway=True,
+            yes_public=True,
             output=folder / "run",
             ledger=folder / "ledger.sqlite",  # public digits: the user's own ledger is not for them
             epsilon=10,

@@ -142,6 +142,8 @@ def measured(said) -> Iterator[dict]:
                     place, started = Path(folder) / name, time.process_time()
                     run = verbs.adapt(
                         private,
+                        anyway=True,
+                        yes_public=True,
                         output=place / "run",
                         ledger=place / "ledger.sqlite",
                         epsilon=epsilon,

@@ -2,7 +2,7 @@
 
 Bu, Wang, Zha, Karypis, arXiv 2210.00036.
 
-    python examples/method.py IMAGES RUN
+    python examples/method.py IMAGES BASE RUN
 
 adapts the bundled base to the images in IMAGES. In the package itself this file would be one of
 `sfumato/methods/`, and the line before the last part of it one name more in `METHODS`.
@@ -52,6 +52,6 @@ class Bias(Trained):
 METHODS[Bias.name] = Bias
 
 if __name__ == "__main__":
-    images, folder = sys.argv[1:]
-    run = sfumato.adapt(images, epsilon=4, method=Bias(), output=folder)
+    images, base, folder = sys.argv[1:]
+    run = sfumato.adapt(images, epsilon=4, base=base, method=Bias(), output=folder)
     print(f"epsilon {run.plan.epsilon}: {run.folder} is PRIVATE")

@@ -1,6 +1,6 @@
 """A folder of private images in, a release folder out.
 
-Usage: python examples/quickstart.py FOLDER [BASE].
+Usage: python examples/quickstart.py FOLDER BASE.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 import sfumato
 
-images, base = sys.argv[1], (sys.argv[2:] or ["glyphs"])[0]
+images, base = sys.argv[1:]  # BASE: a bundled name, or a pipeline folder
 
 report = sfumato.plan(images, epsilon=4, base=base)
 print(
@@ -17,7 +17,8 @@ print(
     f" {report.estimate.seconds:.0f} s"
 )
 
-run = sfumato.adapt(images, epsilon=4, base=base, output="run")  # PRIVATE: stays here
+# yes_public: the names of the folders may be published. The run is PRIVATE and stays here.
+run = sfumato.adapt(images, epsilon=4, base=base, yes_public=True, output="run")
 sfumato.synthesize(run, 200, "release")
 sfumato.release("release", title="Synthetic images")
 

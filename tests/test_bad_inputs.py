@@ -295,7 +295,18 @@ def cli(*words, code_only: bool = False):
     return act
 
 
-ADAPT = ("adapt", "{images}", "--base", "{base}", "--epsilon", "4", "-o", "{tmp}/run")
+ADAPT = (
+    "adapt",
+    "{images}",
+    "--base",
+    "{base}",
+    "--epsilon",
+    "4",
+    "--anyway",
+    "--yes-public",
+    "-o",
+    "{tmp}/run",
+)
 
 
 def base(harm):
@@ -429,7 +440,7 @@ def changes_while_read(kit) -> str:
 def shown_escaped(name: str):
     def act(kit) -> str:
         (folder_of(kit.tmp / "d") / name).mkdir()
-        for words, code in ((["inspect"], 0), (["plan", "--epsilon", "1"], 10)):
+        for words, code in ((["inspect"], 0), (["plan", "--base", "icons", "--epsilon", "1"], 10)):
             assert main([words[0], str(kit.tmp / "d"), *words[1:]]) == code
             shown = "".join(kit.said.readouterr())
             assert name not in shown and repr(name)[1:-1] in shown
@@ -555,7 +566,14 @@ def lone_class(kit) -> str:
 
 
 def adapter_for_another(kit) -> str:
-    run = verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS)
+    run = verbs.adapt(
+        kit.images,
+        anyway=True,
+        yes_public=True,
+        output=kit.tmp / "run",
+        base=str(kit.base),
+        **SETTINGS,
+    )
     from safetensors.torch import load_file, save_file
 
     place = run.model / "pytorch_lora_weights.safetensors"
@@ -582,7 +600,16 @@ def full_disk(kit) -> str:
 
     kit.patch.setattr("sfumato.training.data._reserve", full)
     told = outcome(
-        lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS))
+        lambda: str(
+            verbs.adapt(
+                kit.images,
+                anyway=True,
+                yes_public=True,
+                output=kit.tmp / "run",
+                base=str(kit.base),
+                **SETTINGS,
+            )
+        )
     )
     assert [row.kind for row in budget.existing_ledger(kit.book).rows].count("CHARGE") == 1
     assert (
@@ -606,7 +633,9 @@ def read_only_data(kit) -> str:
     for path in [*root.rglob("*"), root]:
         path.chmod(0o500 if path.is_dir() else 0o400)
     before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
-    verbs.adapt(root, output=kit.tmp / "run", base=str(kit.base), **SETTINGS)
+    verbs.adapt(
+        root, anyway=True, yes_public=True, output=kit.tmp / "run", base=str(kit.base), **SETTINGS
+    )
     assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == before
     return "runs, and writes nothing there"
 
@@ -667,8 +696,14 @@ def two_runs(kit) -> str:
     prepared = {"base": str(kit.base), **SETTINGS}
     book = budget.open_ledger(kit.book)
     budget.set_cap(book, load_records(kit.images).fingerprints, 2.5)
-    verbs.adapt(kit.images, output=kit.tmp / "one", **prepared)
-    told = outcome(lambda: str(verbs.adapt(kit.images, output=kit.tmp / "two", **prepared)))
+    verbs.adapt(kit.images, anyway=True, yes_public=True, output=kit.tmp / "one", **prepared)
+    told = outcome(
+        lambda: str(
+            verbs.adapt(
+                kit.images, anyway=True, yes_public=True, output=kit.tmp / "two", **prepared
+            )
+        )
+    )
     assert not (kit.tmp / "two").exists()
     return told
 
@@ -732,6 +767,8 @@ def stopped(kit) -> str:
         lambda: str(
             verbs.adapt(
                 kit.images,
+                anyway=True,
+                yes_public=True,
                 output=kit.tmp / "run",
                 base=str(kit.base),
                 progress=progress,
@@ -753,7 +790,16 @@ def device_error(kit) -> str:
 
     kit.patch.setattr(dpsgd, "train", train)
     told = outcome(
-        lambda: str(verbs.adapt(kit.images, output=kit.tmp / "run", base=str(kit.base), **SETTINGS))
+        lambda: str(
+            verbs.adapt(
+                kit.images,
+                anyway=True,
+                yes_public=True,
+                output=kit.tmp / "run",
+                base=str(kit.base),
+                **SETTINGS,
+            )
+        )
     )
     kit.patch.setattr(dpsgd, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):

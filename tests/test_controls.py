@@ -56,7 +56,13 @@ def artwork(tiny_images, tmp_path_factory):
 def adapted(artwork, base, output, **changes):
     said = {"epsilon": 4.0, "base": str(base), "prompt": "a {class} picture"}
     method = {"method": Inversion(**OPTIONS)}
-    return verbs.adapt(artwork / "private", output=output, **{**said, **method, **changes})
+    return verbs.adapt(
+        artwork / "private",
+        anyway=True,
+        yes_public=True,
+        output=output,
+        **{**said, **method, **changes},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -347,6 +353,8 @@ def test_tokens_of_classes_and_several_vectors_stand_beside_their_own(
     options = OPTIONS | {"num_vectors": 2, "dimensions": 6}
     run = verbs.adapt(
         tiny_images,
+        anyway=True,
+        yes_public=True,
         output=tmp_path / "run",
         epsilon=4.0,
         method=Inversion(**options),

@@ -83,7 +83,13 @@ def test_the_table_finds_the_family_and_says_what_the_base_is(family, pixels):
 
 def test_dp_sgd_trains_it_and_what_is_saved_draws(family, pixels, pictures, tmp_path):
     run = sfumato.adapt(
-        pictures, output=tmp_path / "run", base=str(pixels), unlabelled=True, **OPTIONS
+        pictures,
+        anyway=True,
+        yes_public=True,
+        output=tmp_path / "run",
+        base=str(pixels),
+        unlabelled=True,
+        **OPTIONS,
     )
     assert run.plan.epsilon <= 8.0 and Run.open(run.folder).plan.trainable > 1000
     before, after = load_base(pixels), load_base(run.model)
@@ -132,7 +138,15 @@ def test_what_the_family_cannot_do_is_refused_before_anything_is_charged(
     if options.get("method") == "inversion":
         asked = {k: v for k, v in asked.items() if k != "steps"}
     with pytest.raises(SfumatoError, match=match):
-        sfumato.adapt(pictures, output=tmp_path / "run", base=str(pixels), unlabelled=True, **asked)
+        sfumato.adapt(
+            pictures,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            base=str(pixels),
+            unlabelled=True,
+            **asked,
+        )
     assert not (tmp_path / "run" / "plan.json").exists()
 
 
@@ -167,7 +181,7 @@ def test_a_method_of_ones_own_goes_from_images_to_a_verified_release(
     asked = OPTIONS | {"method": "bias", "base": str(tiny_base), "yes_public": True}
     report = sfumato.plan(tiny_images, **asked)
     assert report.plan.method == "bias" and report.estimate.seconds > 0
-    run = sfumato.adapt(tiny_images, output=tmp_path / "run", **asked)
+    run = sfumato.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **asked)
     before, after = (
         dict(load_base(place).denoiser.named_parameters()) for place in (tiny_base, run.model)
     )
@@ -191,7 +205,7 @@ def test_its_options_are_declared_like_all_others(bias, tiny_base):
     )
     assert some < every and not any(".norm" in name for name in some)
     with pytest.raises(SfumatoError, match="does not go with --method bias"):
-        sfumato.plan("nowhere", epsilon=1.0, method="bias", blocks="9-")
+        sfumato.plan("nowhere", epsilon=1.0, base="icons", method="bias", blocks="9-")
 
 
 def test_the_page_shows_the_method_as_it_is():

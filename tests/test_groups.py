@@ -103,9 +103,18 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
     def dies(now, plan):
         raise Killed
 
-    whole = verbs.adapt(tiny_images, output=tmp_path / "whole", **settings)
+    whole = verbs.adapt(
+        tiny_images, anyway=True, yes_public=True, output=tmp_path / "whole", **settings
+    )
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "run", progress=dies, **settings)
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            progress=dies,
+            **settings,
+        )
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
     words = dict(sections(verbs.PlanReport(run.plan, Estimate(1.0, 1, 1.0, 1.0), ()))[1][1])["clip"]
     assert words == "norm 0.05 in total: 6 groups of 0.02041 each, a clip for every unit and group"

@@ -62,6 +62,8 @@ def artefacts(marked, tiny_base, tmp_path_factory):
         said: list[str] = []
         run = verbs.adapt(
             root,
+            anyway=True,
+            yes_public=True,
             output=top / "run",
             epsilon=4.0,
             delta=1e-2,
@@ -197,7 +199,9 @@ def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(
             os.kill(self.child.pid, signal.SIGSEGV)
 
     monkeypatch.setattr(bounded._Process, "send", send)
-    assert main(["plan", str(broken), "--unit", "patient", "--epsilon", "1"]) == 10
+    assert (
+        main(["plan", str(broken), "--base", "icons", "--unit", "patient", "--epsilon", "1"]) == 10
+    )
     told = "".join(capfd.readouterr())
     assert (
         bounded.CRASHED in told and not [w for w in words if w in told] and not list(here.iterdir())
@@ -224,6 +228,8 @@ def test_a_crash_shows_no_marker(marked, tmp_path, capsys, monkeypatch, tiny_bas
         "4",
         "--base",
         str(tiny_base),
+        "--anyway",
+        "--yes-public",
     ]
     assert main([*command, "-o", str(tmp_path / "run")]) == 70
     shown = "".join(capsys.readouterr())

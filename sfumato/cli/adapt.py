@@ -9,8 +9,8 @@ from typer import Option
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Execution, Reading
-from ..planning.task import GROUPS
-from .live import LiveLine
+from ..planning.task import GROUPS, require_base
+from .live import LiveLine, asking
 from .options import (
     AllowFileSystem,
     Images,
@@ -50,13 +50,13 @@ def adapt(
     """Adapt a public base to private images. Everything private stays in the run folder.
 
     \b
-    sfumato adapt ./scans --epsilon 4 -o run
+    sfumato adapt ./scans --epsilon 4 --base ./base -o run
     sfumato adapt ./scans --epsilon 4 --method lora --rank 4 --base ./stable-diffusion -o run
-    sfumato adapt ./scans --epsilon 4 --method saliency --keep 0.3 -o run
-    sfumato adapt ./scans --epsilon 4 --method loda --target-modules convolutions -o run
-    sfumato adapt ./artwork --epsilon 1 --method inversion -o run
+    sfumato adapt ./scans --epsilon 4 --base ./base --method saliency --keep 0.3 -o run
+    sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
+    sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run
     sfumato adapt ./scans -o run --resume
-    torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 -o run
+    torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 --base ./base -o run
     """
     # Before the seconds that loading takes: a typing mistake should not cost them.
     if output.exists() and not resume:
@@ -65,6 +65,8 @@ def adapt(
         )
     if asked.get("epsilon") is None and not resume:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
+    if not resume:
+        require_base(asked.get("base"))
 
     from .. import verbs
     from ..compute import fingerprint, ranks
@@ -80,6 +82,7 @@ def adapt(
             new_attempt=new_attempt,
             progress=line.step,
             on_stage=line.stage,
+            confirm=asking(line),
             **reading,
             **asked,
             **execution,

@@ -79,8 +79,8 @@ def about(
 
     \b
     sfumato inspect ./scans --unit patient_id
-    sfumato plan ./scans --unit patient_id --epsilon 4
-    sfumato adapt ./scans --unit patient_id --epsilon 4 -o run
+    sfumato plan ./scans --unit patient_id --epsilon 4 --base ./base
+    sfumato adapt ./scans --unit patient_id --epsilon 4 --base ./base -o run
     sfumato audit run
     sfumato synthesize run -n 10000 -o release
     sfumato evaluate run release --test ./held-out

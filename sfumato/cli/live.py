@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 PLAIN_SECONDS = 10.0
@@ -84,3 +85,25 @@ class LiveLine:
             f"{now.rate:.1f} img/s  ETA {clock(now.remaining)}",
             force=now.step == now.steps,
         )
+
+
+def asking(line: LiveLine) -> Callable[[list[tuple[str, str]]], bool] | None:
+    """Shows a person all that a release would make public and asks for a yes; None where nobody
+    sits at a terminal.
+    """
+    if not (sys.stdin.isatty() and line.terminal) or line.quiet:
+        return None
+
+    def ask(listed: list[tuple[str, str]]) -> bool:
+        if line.live is not None:
+            line.live.stop()
+        print("Every release of this run would make public, word for word:", file=sys.stderr)
+        for name, value in listed:
+            print(f"  {name}: {value}", file=sys.stderr)
+        print("Is all of it public? [y/N] ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline().strip().lower()
+        if line.live is not None:
+            line.live.start()
+        return answer in ("y", "yes")
+
+    return ask

@@ -55,7 +55,7 @@ class Start(Options):
     method: str | None = option(None, "See `sfumato methods` (default attention).")
     base: str | None = option(
         None,
-        "Bundled base (see `sfumato bases`; default glyphs) or a StableDiffusionPipeline folder.",
+        "Bundled base (see `sfumato bases`) or a StableDiffusionPipeline folder; required.",
         flags=("--base", "--pretrained-model-name-or-path"),
         metavar="NAME|FOLDER",
     )

@@ -11,6 +11,7 @@ from typer import Option
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Reading
+from ..planning.task import require_base
 from .adapt import OF_A_PLAN
 from .live import about
 from .options import Images, Ledger, options
@@ -38,13 +39,14 @@ def plan(
     """Guarantee, noise, time, memory and expected signal of a run, before anything is spent.
 
     \b
-    sfumato plan ./scans --epsilon 4
-    sfumato plan ./scans --unit patient_id --epsilon 4 --method lora --rank 4
-    sfumato plan ./scans --epsilon 4 --method saliency --keep 0.3
-    sfumato plan ./scans --epsilon 4 --json > plan.json
+    sfumato plan ./scans --epsilon 4 --base ./base
+    sfumato plan ./scans --unit patient_id --epsilon 4 --base ./base --method lora --rank 4
+    sfumato plan ./scans --epsilon 4 --base ./base --method saliency --keep 0.3
+    sfumato plan ./scans --epsilon 4 --base ./base --json > plan.json
     """
     if asked.get("epsilon") is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
+    require_base(asked.get("base"))
 
     from .. import verbs
 
@@ -53,6 +55,8 @@ def plan(
         body = {
             "plan": report.plan.to_json(),
             "estimate": asdict(report.estimate),
+            "outlook": None if report.outlook is None else asdict(report.outlook),
+            "public": dict(report.public),
             "remarks": list(report.remarks),
         }
         body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
@@ -102,18 +106,26 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
     kind = METHODS[plan.method]
     return [
+        ("In short", _in_short(report, unit)),
         ("Promise", promise),
         ("Mechanism", kind.mechanism_rows(plan)),
         ("Work", kind.work_rows(plan, guess, report.forecast, about(guess.seconds))),
-        ("Declared public by this plan", _public(plan)),
+        ("Declared public by this plan", list(report.public)),
     ]
 
 
-def _public(plan) -> list[tuple[str, str]]:
-    """What the plan makes public beside its own settings."""
+def _in_short(report: PlanReport, unit: str) -> list[tuple[str, str]]:
+    """What to know before anything else: sizes, words, unit, price, time, and whether it pays."""
+    plan, (found, drawn) = report.plan, report.pixels
+    words = [
+        name if name == prompt else f"{name}: {prompt}"
+        for name, prompt in zip(plan.classes, plan.prompts, strict=True)
+    ]
     rows = [
-        ("number of units", f"{plan.n_units:,}"),
-        ("classes", ", ".join(plan.classes)),
-        ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
+        ("pixels", f"in {found}, out {drawn}"),
+        ("classes", f"{len(words)}: " + " | ".join(words)),
+        ("unit", f"{unit}, {plan.n_units:,} of them"),
+        ("epsilon", f"{plan.epsilon:.3f}"),
+        ("time here", about(report.estimate.seconds)),
     ]
-    return rows + ([("opted in to", ", ".join(plan.opt_ins))] if plan.opt_ins else [])
+    return rows + ([("forecast", report.outlook.sentence)] if report.outlook else [])

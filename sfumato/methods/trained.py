@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CLIP_NORM = 0.05  # of one unit, unless told otherwise
 FEW_UNITS = 100
-MOST_NOISE = 20  # times the largest possible signal of a step
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,6 @@ class Trained(Method):
     def remarks(self, prepared: Prepared) -> list[str]:
         """Warnings if the noise, the number of units or the schedule leave little to learn."""
         plan, found = prepared.plan, []
-        ratio = plan.noise_norm_expected() / plan.signal_bound
-        if ratio > MOST_NOISE:
-            found.append(
-                f"the noise is {ratio:.0f} times the largest possible signal per step: expect"
-                " little to be learnt"
-            )
         if plan.n_units < FEW_UNITS:
             found.append(
                 f"{plan.n_units} units cannot teach a model anything that each of them may deny:"

@@ -27,7 +27,7 @@ class Reading(Options):
     )
     yes_public: bool | Sequence[str] = option(
         False,
-        "Declare the classes that `inspect` shows public, however few units they have. Recorded.",
+        "Yes to all that `plan` lists as public, with class names found in the data. Recorded.",
     )
     caption_column: str | None = option(
         None,
@@ -36,7 +36,9 @@ class Reading(Options):
         metavar="COLUMN",
     )
     unit: str | None = option(
-        None, "Column that identifies the protected patient or person.", metavar="COLUMN"
+        None,
+        "Column that identifies the protected patient or person; `folder`: the folder it lies in.",
+        metavar="COLUMN",
     )
     max_bad: float = option(0.01, "Largest accepted share of unusable images.")
     unlabelled: bool = option(False, "No classes: read all images as one class.")
@@ -76,6 +78,10 @@ class Privacy(Options):
     allow_doubtful_units: bool = option(
         False,
         "Confirm that similar values of --unit are different units; recorded.",
+    )
+    anyway: bool = option(
+        False,
+        "Run although the forecast is that nothing can be learned; recorded in the release.",
     )
     tuning: str | None = option(
         None, "How the settings were chosen, as stated in the certificate.", metavar="TEXT"

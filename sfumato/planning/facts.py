@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..errors import DataError
 from ..records import FEW, RecordSet
+from .names import what_would_leak
+
+LINK = "; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class PublicFacts:
             `classes`. Any refuses the plan, so no plan follows from it.
         doubtful: How many values of the unit column may be another spelling of another's. Any
             refuses the plan unless the owner allows it, and the plan then records it.
+        confirmed: Whether the owner has declared a list that was read off the data public, as it
+            was found.
     """
 
     n_units: int
@@ -34,6 +39,7 @@ class PublicFacts:
     classes_found: bool = False
     few: int = 0
     doubtful: int = 0
+    confirmed: bool = False
 
     @classmethod
     def of(cls, records: RecordSet) -> PublicFacts:
@@ -45,21 +51,39 @@ class PublicFacts:
             classes_found=records.classes_found,
             few=len(records.few),
             doubtful=records.facts.doubtful if records.unit_column else 0,
+            confirmed=records.confirmed,
         )
 
 
 def require_list(facts: PublicFacts) -> None:
-    """The class list is declared, or common enough.
+    """The class list is declared, or common enough and made of ordinary words.
 
     Raises:
-        DataError: A class was dropped by a count, which would move with one unit.
+        DataError: A class was dropped by a count, which would move with one unit; or the names look
+            like people, dates, numbers or files, or like one for each unit.
     """
-    if facts.few:
+    names = facts.classes if facts.classes_found and not facts.confirmed else ()
+    leaks = what_would_leak(names, facts.n_units)
+    if leaks:
         raise DataError(
-            f"{facts.few} of the {facts.few + len(facts.classes)} classes found in the data have"
+            "the class names come from the data, and a release would publish them:"
+            f" {LINK.join(leaks)}. Where each folder is one person, take --unlabelled --unit"
+            " folder; else declare the public classes with --classes a,b,c, or the names as they"
+            " are with --yes-public"
+        )
+    if facts.few:
+        many = facts.few + len(facts.classes)
+        cure = ""
+        if many > 2 and 2 * many > facts.n_units:
+            cure = (
+                " (nearly one class for each unit: if each folder is one person, take --unlabelled"
+                " --unit folder)"
+            )
+        raise DataError(
+            f"{facts.few} of the {many} classes found in the data have"
             f" fewer than {FEW} units, and publishing their names would reveal these units: declare"
             " a public class list (--classes a,b,c), or declare the list that `sfumato inspect`"
-            " shows public (--yes-public)"
+            " shows public (--yes-public)" + cure
         )
 
 

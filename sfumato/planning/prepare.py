@@ -21,6 +21,7 @@ from ..options import Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
 from .facts import PublicFacts, require_clear_units, require_list
+from .forecast import opted_in
 from .task import Task
 
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
@@ -101,7 +102,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     }
     options = options_of(task, prompts, adapted) | {"statements": statements}
     start = dict(task.public.start)
-    return Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
+    made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
+    return dataclasses.replace(made, options=opted_in(options, made, privacy.anyway))
 
 
 def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:

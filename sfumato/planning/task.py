@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import SfumatoError
@@ -40,8 +41,8 @@ class Task:
     seed: public; how adapters start. It never reaches the noise.
     """
 
+    base: str
     method: Method = Attention()
-    base: str = "glyphs"
     privacy: Privacy = Privacy()
     schedule: Schedule = Schedule()
     prompting: Prompting = Prompting()
@@ -51,20 +52,41 @@ class Task:
     public: PublicAnswers = PublicAnswers()
 
 
+def require_base(base: str | Path | None) -> str:
+    """The base that was named.
+
+    Raises:
+        SfumatoError: None was: what a base has never seen, no privacy budget teaches it, so there
+            is no default for a user's own images.
+    """
+    if base is not None:
+        return str(base)
+    from ..bases import bundled_bases  # here: the command line asks before torch is loaded
+
+    raise SfumatoError(
+        "--base is required, a public model that knows your kind of picture: name a"
+        f" StableDiffusionPipeline folder, or a bundled one ({', '.join(bundled_bases())};"
+        " `sfumato bases` shows what each has seen)"
+    )
+
+
 def task_of(
-    method: str | Method = "attention", base: str = "glyphs", seed: int = 0, **keywords: Any
+    method: str | Method = "attention",
+    base: str | Path | None = None,
+    seed: int = 0,
+    **keywords: Any,
 ) -> tuple[Reading, Execution, Task]:
     """A verb's arguments as objects.
 
     Args:
         method: Name of a method, or its options.
-        base: Name of a bundled base or a folder.
+        base: Name of a bundled base or a folder; required.
         seed: Public.
         keywords: Groups of options by name, and fields of groups and of the method.
 
     Raises:
-        SfumatoError: An unknown method or option, one given twice, or one that does not go with the
-            method.
+        SfumatoError: No base, an unknown method or option, one given twice, or one that does not go
+            with the method.
     """
     chosen = _method(method, keywords)
     own = {one.name for one in declared(type(chosen))} if isinstance(method, str) else set()
@@ -78,7 +100,7 @@ def task_of(
         chosen = replace(chosen, **{bound: privacy.clip_norm})
         found["privacy"] = replace(privacy, clip_norm=None)
     reading, execution = found.pop("reading"), found.pop("execution")
-    return reading, execution, Task(chosen, str(base), **found, seed=seed)
+    return reading, execution, Task(require_base(base), chosen, **found, seed=seed)
 
 
 def _method(method: str | Method, keywords: Mapping[str, Any]) -> Method:

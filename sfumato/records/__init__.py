@@ -11,7 +11,7 @@ from .folder import is_flat
 from .layout import layout_of
 from .load import load_records
 from .recordset import Facts, RecordSet
-from .summary import Summary, describe, spelling
+from .summary import Summary, describe, sizes_of, spelling
 
 __all__ = [
     "FEW",
@@ -23,5 +23,6 @@ __all__ = [
     "is_flat",
     "layout_of",
     "load_records",
+    "sizes_of",
     "spelling",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +126,14 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
         names += [f"{folder}/{name}" for name in found]
         labels += [folder] * len(found)
     return names, labels, ignored
+
+
+def units_of(names: Sequence[str], level: int) -> list[str | None]:
+    """The folder that stands for the unit of each image: the first on its way, or below its class
+    (`level` 1); None for an image that lies in none.
+    """
+    parts = [name.split("/")[:-1] for name in names]
+    return [part[level] if len(part) > level else None for part in parts]
 
 
 def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:

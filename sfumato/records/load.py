@@ -25,6 +25,7 @@ from .decode import BadImage, check_size
 from .recordset import RecordSet
 
 UNLABELLED = "image"
+FOLDER = "folder"  # as --unit: the folder that an image lies in
 
 
 def load_records(
@@ -69,9 +70,9 @@ def load_records(
         raise SfumatoError(f"split {split!r}: choose 'train' or 'test'")
     if unlabelled and labels is not None:
         raise SfumatoError("--labels and --unlabelled exclude each other: give one of them")
-    if yes_public is not False and classes is not None:
+    if not isinstance(yes_public, bool) and classes is not None:
         raise SfumatoError(
-            "--classes declares a class list, --yes-public accepts the one found: give one of them"
+            "classes declares a list, names in yes_public accept the one found: give one of them"
         )
     if not root.exists():
         raise SfumatoError(f"no such file or folder: {str(path)!r}")
@@ -122,8 +123,9 @@ def _from_folder(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
 
 
 def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> RecordSet:
+    by_folder = options["unit"] == FOLDER
     for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
-        if options[what] is not None:
+        if options[what] is not None and not (what == "unit" and by_folder):
             raise SfumatoError(
                 f"no column {options[what]!r} for {flag}: class folders have no columns; "
                 f"add metadata.csv with file_name and {options[what]}"
@@ -134,8 +136,9 @@ def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> Rec
     else:
         names, labels, ignored = folder.class_folders(inner)
     reader = folder.FileReader(inner, tuple(names))
+    units = folder.units_of(names, 0 if labels is None else 1) if by_folder else None
     return _from_files(
-        root, "folder", reader, len(names), labels, None, None, options, ignored=ignored
+        root, "folder", reader, len(names), labels, units, None, options, ignored=ignored
     )
 
 
@@ -259,7 +262,8 @@ def _record_set(
 ) -> RecordSet:
     usable, bad = judge(rules, options["max_bad"], classes)
     found, few = options["classes"] is None and not options["unlabelled"], {}
-    if found and not _confirmed(options["yes_public"], classes):
+    confirmed = found and _confirmed(options["yes_public"], classes)
+    if found and not confirmed:
         numbers, classes, few = apart_from_few(numbers, classes, unit.number, usable)
     known |= {"units": unit.prints, "respelt": unit.respelt, "doubtful": unit.doubtful}
     return RecordSet(
@@ -270,6 +274,7 @@ def _record_set(
         unit=unit.number,
         unit_column=options["unit"],
         classes_found=found,
+        confirmed=confirmed,
         few=few,
         usable=usable,
         captions=None if captions is None else tuple(caption or "" for caption in captions),

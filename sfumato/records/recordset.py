@@ -55,7 +55,8 @@ class RecordSet:
 
     `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1;
     `usable` bool [n]: a slot that is False broke a rule, stays in n and contributes nothing.
-    `classes_found`: the list was read off the data. `few`: the found classes of fewer units than
+    `classes_found`: the list was read off the data; `confirmed`: and declared public as it was
+    found. `few`: the found classes of fewer units than
     `classes.FEW` and how many units each has; they are not in `classes`, their records have label
     -1, and nothing is planned or trained before the owner has declared the list. The repr shows no
     record.
@@ -71,6 +72,7 @@ class RecordSet:
     captions: tuple[str, ...] | None = field(default=None, repr=False)
     facts: Facts = field(default_factory=Facts, repr=False)
     classes_found: bool = False
+    confirmed: bool = False
     few: dict[str, int] = field(default_factory=dict, repr=False)
     array: np.ndarray | None = field(default=None, repr=False)  # uint8 [n, H, W] or [n, H, W, 3]
     # place in the source -> encoded image file

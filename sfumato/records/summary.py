@@ -132,6 +132,18 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
     )
 
 
+def sizes_of(records: RecordSet) -> str:
+    """Smallest and largest size of the usable images in words, such as "64x64 to 512x640". LOCAL
+    ONLY: exact.
+    """
+    if records.array is not None:
+        return f"{records.array.shape[2]}x{records.array.shape[1]}"
+    sizes = records.facts.sizes[np.flatnonzero(records.usable)]
+    by_area = np.argsort(sizes.prod(1), kind="stable")
+    ends = dict.fromkeys(f"{w}x{h}" for w, h in sizes[by_area[[0, -1]]].tolist())
+    return " to ".join(ends)
+
+
 def look_alikes(thumbnails: np.ndarray, tolerance: int = 6) -> int:
     """How many of the uint8 [n, 64] thumbnails look like another. A hint only.
 

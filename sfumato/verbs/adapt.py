@@ -11,6 +11,7 @@ from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
 from ..options import Execution, Options, Reading, declared, gather, takes
 from ..planning.estimate import fit_to_memory
+from ..planning.forecast import outlook, require_worth
 from ..planning.inputs import (
     Source,
     as_planned,
@@ -19,6 +20,7 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
+from ..planning.published import Confirm, require_yes
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
@@ -46,7 +48,7 @@ def adapt(
     *,
     output: str | Path,
     method: str | Method = "attention",
-    base: str = "glyphs",
+    base: str | Path | None = None,
     public_data: Source | None = None,
     seed: int = 0,
     ledger: str | Path | None = None,
@@ -55,6 +57,7 @@ def adapt(
     new_attempt: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
+    confirm: Confirm | None = None,
     **options: Unpack[AdaptOptions],
 ) -> Run:
     """Adapt a public base to private images under differential privacy.
@@ -66,7 +69,7 @@ def adapt(
         images: The private images, as for `inspect`.
         output: The run folder, a new one.
         method: Name of a method (`methods()`), or its options, such as `Lora(rank=4)`.
-        base: A bundled base (`bases()`), or a folder in the diffusers format.
+        base: A bundled base (`bases()`), or a folder in the diffusers format; required.
         public_data: Images that need no protection, for `choose="public"`, `adapter_init="public"`
             and `subspace="public"`.
         seed: Public: how adapters start. It never reaches the noise.
@@ -78,14 +81,17 @@ def adapt(
         new_attempt: With `resume`: see there.
         progress: Called after every step with where training stands, and the plan.
         on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
+        confirm: Asked whether all that a release would make public may be public, a list of (what,
+            value), where class names were read off the data and nobody said `yes_public`.
         options: Fields of the option classes, or whole objects; `epsilon` is required.
 
     Returns:
         The run; `run.plan` says what it cost.
 
     Raises:
-        SfumatoError: Options that contradict each other, before anything is opened; data, bases,
-            ledgers and budgets that do not allow the run, before anything is charged.
+        SfumatoError: No base; options that contradict each other, before anything is opened; data,
+            bases, ledgers and budgets that do not allow the run, and a run that can learn nothing
+            (without `anyway`), before anything is charged.
         Interrupted: It was stopped, or the device failed; nothing is lost.
     """
     if resume:
@@ -123,6 +129,9 @@ def adapt(
     prepared = prepare_as_asked(records, on_terms(task, known), public_data, place)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
+    on_stage(f"note: forecast: {outlook(prepared).sentence}")
+    require_worth(prepared, task.privacy.anyway)
+    require_yes(prepared, records, reading, confirm)
     prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
     prepared.method.check(prepared, on_stage)
 
@@ -218,7 +227,7 @@ def _resume(
 
 def _of_a_new_run(
     method: str | Method,
-    base: str,
+    base: str | Path | None,
     public_data: Source | None,
     seed: int,
     options: Mapping[str, Any],
@@ -226,7 +235,7 @@ def _of_a_new_run(
     """The flag of an option that only a new run takes, if one was given."""
     said = {
         "method": method != DEFAULT,
-        "base": base != "glyphs",
+        "base": base is not None,
         "public_data": public_data is not None,
         "seed": seed != 0,
     }

@@ -45,6 +45,7 @@ class PrivacyFields(TypedDict, total=False):
     allow_large_delta: bool
     allow_caption_prompts: bool
     allow_doubtful_units: bool
+    anyway: bool
     tuning: str | None
 
 

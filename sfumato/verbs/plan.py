@@ -11,6 +11,7 @@ from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, takes
 from ..planning.estimate import Estimate, estimate
+from ..planning.forecast import Outlook, outlook
 from ..planning.inputs import (
     Source,
     on_terms,
@@ -18,10 +19,12 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
+from ..planning.published import published
 from ..planning.refusal import refusal
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
+from ..records import sizes_of
 from ..runs import budget
 from .keywords import PlanOptions
 
@@ -32,8 +35,17 @@ OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Executio
 class PlanReport:
     """A plan, what it will take on this machine, and remarks for the reader.
 
-    For an inversion also a forecast of its quality. `refused`: why the ledger would not let `adapt`
-    run it, None if it would.
+    LOCAL: remarks and `pixels` follow from the images.
+
+    Attributes:
+        plan: The plan.
+        estimate: Time and memory here, noise and signal.
+        remarks: One line each.
+        forecast: Of an inversion, what it will be worth.
+        refused: Why the ledger would not let `adapt` run it; None if it would.
+        outlook: In one of three words, whether it can learn anything.
+        public: (what, value) of everything that a release would make public, word for word.
+        pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
 
     plan: Plan
@@ -41,6 +53,9 @@ class PlanReport:
     remarks: tuple[str, ...]
     forecast: Forecast | None = None
     refused: str | None = None
+    outlook: Outlook | None = None
+    pixels: tuple[str, str] = ("", "")
+    public: tuple[tuple[str, str], ...] = ()
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))
@@ -48,7 +63,7 @@ def plan(
     images: Source,
     *,
     method: str | Method = "attention",
-    base: str = "glyphs",
+    base: str | Path | None = None,
     public_data: Source | None = None,
     seed: int = 0,
     ledger: str | Path | None = None,
@@ -59,7 +74,7 @@ def plan(
     Args:
         images: The private images, as for `inspect`.
         method: Name of a method (`methods()`), or its options, such as `Lora(rank=4)`.
-        base: A bundled base (`bases()`), or a folder in the diffusers format.
+        base: A bundled base (`bases()`), or a folder in the diffusers format; required.
         public_data: Images that need no protection, for `choose="public"`, `adapter_init="public"`
             and `subspace="public"`.
         seed: Public: how adapters start. It never reaches the noise.
@@ -93,4 +108,10 @@ def plan(
         remarks = (f"adapt will refuse: {refused}", *remarks)
     remarks += remarks_on(prepared, records)
     hope = prepared.method.forecast(prepared)
-    return PlanReport(prepared.plan, estimate(prepared), remarks, hope, refused)
+    side = prepared.base.resolution
+    pixels = (sizes_of(records), f"{side}x{side}")
+    public = tuple(published(prepared))
+    found = outlook(prepared)
+    return PlanReport(
+        prepared.plan, estimate(prepared), remarks, hope, refused, found, pixels, public
+    )

@@ -20,6 +20,8 @@ def run(tiny_base, tiny_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     return verbs.adapt(
         tiny_images,
+        anyway=True,
+        yes_public=True,
         output=folder / "run",
         ledger=folder / "ledger.sqlite",
         base=str(tiny_base),

@@ -42,7 +42,19 @@ def refused(capsys, tmp_path):
 
 
 def adapt(images: Path, new: Path, base: Path, *more: object) -> list[object]:
-    return ["adapt", images, "-o", new, "--base", base, "--epsilon", 4, *more]
+    return [
+        "adapt",
+        images,
+        "-o",
+        new,
+        "--base",
+        base,
+        "--epsilon",
+        4,
+        "--anyway",
+        "--yes-public",
+        *more,
+    ]
 
 
 def test_empty_folder(refused, tmp_path, tiny_base):

@@ -20,7 +20,22 @@ def test_from_images_to_a_verified_release(capsys, tmp_path, tiny_images, tiny_b
         "--expected-batch-size",
         "8",
     ]
-    assert main(["adapt", str(tiny_images), "--epsilon", "4", *words, "--output_dir", run]) == 0
+    assert (
+        main(
+            [
+                "adapt",
+                str(tiny_images),
+                "--epsilon",
+                "4",
+                *words,
+                "--anyway",
+                "--yes-public",
+                "--output_dir",
+                run,
+            ]
+        )
+        == 0
+    )
     assert "PRIVATE" in capsys.readouterr().out
     assert main(["adapt", str(tiny_images), "-o", run, "--resume"]) == 2
     assert "finished" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from sfumato.privacy import accounting
 def test_options_become_arguments():
     _, _, task = task_of(
         method="inversion",
+        base="icons",
         clip_norm=0.3,
         placeholder="<ink>",
         initializer="filled",
@@ -30,7 +31,7 @@ def test_options_become_arguments():
     assert task.method == Inversion(num_vectors=2, shrink=False, radius=0.3)
     assert (task.prompting.placeholder, task.prompting.initializer) == ("<ink>", "filled")
     assert task.privacy.clip_norm is None  # it is the radius
-    _, _, task = task_of(method=Lora(rank=2), clip_norm=0.3)
+    _, _, task = task_of(method=Lora(rank=2), base="icons", clip_norm=0.3)
     assert task.method == Lora(rank=2) and task.privacy.clip_norm == 0.3
 
 
@@ -43,7 +44,7 @@ def test_options_become_arguments():
 )
 def test_options_of_other_methods_are_refused(method, given):
     with pytest.raises(SfumatoError, match="does not go with --method"):
-        task_of(method=method, **given)
+        task_of(method=method, base="icons", **given)
 
 
 @pytest.fixture
@@ -77,7 +78,21 @@ def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeyp
     assert main(["plan", "artwork", *said, "--json"]) == 0
     assert 0 < json.loads(capsys.readouterr().out)["forecast"]["cosine"] <= 1
     assert (
-        main(["adapt", "artwork", *said, "--micro-batch-size", "8", "-o", "run", "--shard", "0/2"])
+        main(
+            [
+                "adapt",
+                "artwork",
+                *said,
+                "--anyway",
+                "--yes-public",
+                "--micro-batch-size",
+                "8",
+                "-o",
+                "run",
+                "--shard",
+                "0/2",
+            ]
+        )
         == 0
     )
     assert "shard 0/2 is inverted" in capsys.readouterr().out
@@ -108,7 +123,7 @@ def test_the_readmes_commands_run(tiny_base, artwork, tmp_path, monkeypatch, cap
     assert [words[1] for words in commands] == ["plan", "adapt", "export", "release", "verify"]
     for words in commands:
         short = (
-            ["--inversion-steps", "2", "--inversion-draws", "1"]
+            ["--inversion-steps", "2", "--inversion-draws", "1", "--anyway", "--yes-public"]
             if words[1] in ("plan", "adapt")
             else []
         )
@@ -136,8 +151,15 @@ def test_the_controls_of_the_docs_on_the_command_line(
     commands = [shlex.split(line) for line in block.splitlines()]
     assert [words[1] for words in commands] == ["adapt", "adapt", "synthesize", "evaluate"]
     fewer = {
-        "inversion": ["--inversion-steps", "2", "--inversion-draws", "1"],
-        "embedding": ["--steps", "1", "--expected-batch-size", "8"],
+        "inversion": [
+            "--inversion-steps",
+            "2",
+            "--inversion-draws",
+            "1",
+            "--anyway",
+            "--yes-public",
+        ],
+        "embedding": ["--steps", "1", "--expected-batch-size", "8", "--anyway", "--yes-public"],
     }
     for words in commands:
         words = [

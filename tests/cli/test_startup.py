@@ -26,7 +26,7 @@ COMMANDS = {
     "ledger cap {images} 5": MODELS,
     "ledger show {images}": MODELS,
     "verify {release}": MODELS,
-    "adapt {images} --epsilon 0": MODELS,
+    "adapt {images} --epsilon 0 --base icons": MODELS,
 }
 
 

@@ -194,6 +194,8 @@ class Ground:
         # release.
         run = verbs.adapt(
             self.images,
+            anyway=True,
+            yes_public=True,
             output=top / "first" / "run",
             ledger=top / "first" / "ledger.sqlite",
             **settings,

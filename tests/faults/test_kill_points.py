@@ -68,7 +68,14 @@ def whole(tiny_images, settings, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         steady(patch)
         top = tmp_path_factory.mktemp("whole")
-        run = verbs.adapt(tiny_images, output=top / "run", ledger=top / "ledger.sqlite", **settings)
+        run = verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=top / "run",
+            ledger=top / "ledger.sqlite",
+            **settings,
+        )
         return load_file(run.model / "pytorch_lora_weights.safetensors")
 
 
@@ -94,7 +101,9 @@ def test_killed_there_it_goes_on_to_the_same_bits(
                 return answer
 
             setattr(place, attribute, fatal)
-            verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+            verbs.adapt(
+                tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings
+            )
         finally:
             os._exit(3)  # it was not killed: the test fails
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL, f"nobody was killed at {name}"

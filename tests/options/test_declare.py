@@ -157,7 +157,7 @@ def test_contradictions_are_refused_before_anything_is_opened(
 ):
     more = {"output": tmp_path / "run"} if verb == "adapt" else {}
     with pytest.raises(SfumatoError, match=re.escape(words)):
-        getattr(verbs, verb)(tmp_path / "not there", **more, **said)
+        getattr(verbs, verb)(tmp_path / "not there", **more, **{"base": "icons"} | said)
     assert not (tmp_path / "run").exists() and not ledger_of_the_test.exists()
 
 

@@ -26,7 +26,14 @@ def test_a_plan_over_the_cap_says_what_adapt_says(settings, tiny_images, tmp_pat
     assert over.refused.startswith("the cap on these images is epsilon 1.5; ")
     assert over.remarks[0] == f"adapt will refuse: {over.refused}"
     with pytest.raises(BudgetError) as refused:
-        verbs.adapt(tiny_images, output=tmp_path / "run", epsilon=2.0, **settings)
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            epsilon=2.0,
+            **settings,
+        )
     assert str(refused.value) == over.refused
 
     words = [
@@ -48,13 +55,17 @@ def test_a_plan_over_the_cap_says_what_adapt_says(settings, tiny_images, tmp_pat
 
 
 def test_a_plan_after_runs_counts_them(settings, tiny_images, tmp_path):
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", epsilon=1.0, **settings)
+    run = verbs.adapt(
+        tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", epsilon=1.0, **settings
+    )
     sfumato.ledger(tiny_images, cap=run.plan.epsilon + 0.05)
     again = verbs.plan(tiny_images, epsilon=1.0, **settings)
     assert "1 earlier charge and this run come to" in again.refused
 
 
 def test_terms_that_do_not_add_up_are_told(settings, tiny_images, tmp_path):
-    verbs.adapt(tiny_images, output=tmp_path / "run", epsilon=1.0, **settings)
+    verbs.adapt(
+        tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", epsilon=1.0, **settings
+    )
     other = verbs.plan(tiny_images, epsilon=1.0, **(settings | {"delta": 1e-4}))
     assert "charged before with delta 0.001" in other.refused

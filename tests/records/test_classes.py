@@ -102,7 +102,7 @@ def test_a_found_list_is_confirmed_word_for_word(tmp_path):
         with pytest.raises(SfumatoError, match="word for word"):
             load_records(root, yes_public=wrong)
     with pytest.raises(SfumatoError, match="give one of them"):
-        load_records(root, yes_public=True, classes=NAMES[:3])
+        load_records(root, yes_public=NAMES[:3], classes=NAMES[:3])
     alone = load_records(root, unlabelled=True, yes_public=True)
     assert alone.classes == (UNLABELLED,) and not alone.classes_found
 

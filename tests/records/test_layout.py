@@ -70,7 +70,7 @@ def test_what_adapt_refuses_is_described_with_the_reason(flat, trouble):
         for name in range(6):
             (flat / "a" / f"bad{name}.png").write_bytes(b"no image")
     with pytest.raises(DataError) as refused:
-        sfumato.plan(flat, epsilon=1.0)
+        sfumato.plan(flat, epsilon=1.0, base="icons")
     found = sfumato.inspect(flat)
     assert found.usable >= 12
     assert found.warnings[0] == f"`adapt` will refuse this folder as it is: {refused.value}"

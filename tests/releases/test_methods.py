@@ -51,6 +51,8 @@ def test_the_stand_alone_verifier_finds_the_same_epsilon(
         settings |= {"expected_batch_size": 8, "steps": 3, "noise_draws": 1}
     run = verbs.adapt(
         tiny_images,
+        anyway=True,
+        yes_public=True,
         output=tmp_path / "run",
         epsilon=2.0,
         performance=fast,

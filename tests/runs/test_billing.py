@@ -57,6 +57,8 @@ def died(tiny_images, tiny_base, tmp_path_factory):
         with pytest.raises(Killed):
             verbs.adapt(
                 tiny_images,
+                anyway=True,
+                yes_public=True,
                 output=folder,
                 ledger=folder.parent / "book" / "ledger.sqlite",
                 epsilon=4.0,

@@ -30,6 +30,8 @@ def made(tiny_images, tiny_base, tmp_path_factory):
         for name in ("one", "two"):
             run = verbs.adapt(
                 tiny_images,
+                anyway=True,
+                yes_public=True,
                 output=top / name,
                 ledger=top / "book" / "ledger.sqlite",
                 epsilon=2.0,

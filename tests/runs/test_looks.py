@@ -45,6 +45,8 @@ def place(tiny_base, tiny_images, tmp_path_factory):
         for name in "ab":
             verbs.adapt(
                 tiny_images,
+                anyway=True,
+                yes_public=True,
                 output=place / name,
                 ledger=place / "ledger.sqlite",
                 epsilon=8.0,
@@ -236,6 +238,9 @@ def test_a_public_test_set_is_never_private_again(site, tiny_images):
     with pytest.raises(BudgetError, match="taken as public before"):
         verbs.adapt(
             site / "held-out",
+            anyway=True,
+            yes_public=True,
+            base="icons",
             output=site / "c",
             ledger=site / "ledger.sqlite",
             epsilon=8.0,

@@ -48,7 +48,8 @@ def charge(tiny_base, tmp_path, monkeypatch):
 
     def run(images, name, **more):
         with pytest.raises(Charged):
-            verbs.adapt(images, output=tmp_path / name, **settings | more)
+            said = {"anyway": True, "yes_public": True} | settings | more
+            verbs.adapt(images, output=tmp_path / name, **said)
         return Run.open(tmp_path / name)
 
     return run
@@ -90,6 +91,8 @@ def test_another_partition_has_no_total_and_is_refused_under_a_cap(charge, pictu
     with pytest.raises(BudgetError, match="no total can be held against it"):
         verbs.adapt(
             pairs,
+            anyway=True,
+            yes_public=True,
             output=tmp_path / "three",
             unit="patient",
             epsilon=2.0,
@@ -157,10 +160,10 @@ def test_a_found_list_with_a_rare_class_is_refused_before_the_charge(
     rare = table(tmp_path / "rare", pictures, lambda i: i)
     text = (rare / "metadata.csv").read_text().replace("0.png,circle", "0.png,the-only-one", 1)
     (rare / "metadata.csv").write_text(text)
-    said = {"epsilon": 2.0, "delta": 1e-2}
+    said = {"base": "icons", "epsilon": 2.0, "delta": 1e-2}
     with pytest.raises((DataError, Charged)) as caught:
-        verbs.adapt(rare, output=tmp_path / "no", **said)
-    assert isinstance(caught.value, DataError) and "--yes-public" in str(caught.value)
+        verbs.adapt(rare, anyway=True, output=tmp_path / "no", **said)
+    assert isinstance(caught.value, DataError) and "fewer than" in str(caught.value)
     assert not (tmp_path / "no").exists() and not [
         r for r in budget.open_ledger(ledger_of_the_test).rows if r.kind == "CHARGE"
     ]
@@ -175,5 +178,12 @@ def test_a_found_list_with_a_rare_class_is_refused_before_the_charge(
         "the-only-one" not in declared.plan.classes
         and not declared.options["statements"]["opt_ins"]
     )
-    with pytest.raises(SfumatoError, match="give one of them"):
-        verbs.adapt(rare, output=tmp_path / "no", classes=["circle"], yes_public=True, **said)
+    with pytest.raises(SfumatoError, match="give one"):
+        verbs.adapt(
+            rare,
+            anyway=True,
+            yes_public=["circle"],
+            output=tmp_path / "no",
+            classes=["circle"],
+            **said,
+        )

@@ -79,7 +79,7 @@ def test_what_would_fail_after_the_charge_is_refused_before_it(
         instead,
     )
     with pytest.raises(MachineError if what == "disk" else SfumatoError) as refused:
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
     assert (
         "\n" not in str(refused.value)
         and not charged(ledger_of_the_test)
@@ -88,7 +88,9 @@ def test_what_would_fail_after_the_charge_is_refused_before_it(
 
 
 def test_the_prices_are_kept_and_read_again(tiny_images, settings, tmp_path, monkeypatch):
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+    run = verbs.adapt(
+        tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings
+    )
     kept = json.loads((run.folder / PRICES).read_text())
     assert kept["events"] == run.plan.to_json()["events"] and kept["epsilon"] == run.plan.epsilon
     assert not (run.folder / preflight.TRIAL).exists()
@@ -107,7 +109,9 @@ def test_the_prices_are_kept_and_read_again(tiny_images, settings, tmp_path, mon
 
 @pytest.mark.parametrize("harm", ["altered", "gone"])
 def test_prices_that_were_altered_are_made_anew(tiny_images, settings, tmp_path, harm):
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+    run = verbs.adapt(
+        tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings
+    )
     place = run.folder / PRICES
     kept = json.loads(place.read_text())
     place.unlink() if harm == "gone" else place.write_text(json.dumps(kept | {"mu": 0.01}))
@@ -139,7 +143,7 @@ def test_a_trial_leaves_training_as_it_is(tiny_images, settings, tmp_path, monke
         seen.append(set(after) == set(state) and all((after[n] == state[n]).all() for n in state))
 
     monkeypatch.setattr(preflight, "_try_model", watched)
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **asked)
+    run = verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **asked)
     assert seen == [True] and run.model.exists()
 
 
@@ -155,7 +159,7 @@ def test_a_base_that_only_its_own_scheduler_samples_is_taken(
         return right(base, out, sampling=sampling, **more)
 
     monkeypatch.setattr(preflight, "write_dataset", write)
-    verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+    verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
     assert asked[0][0] == "DPMSolverMultistepScheduler" and asked[1][1] == 50
 
 
@@ -168,7 +172,7 @@ def test_every_unit_in_every_step_is_released(tiny_images, settings, tmp_path, b
         "expected_batch_size": batch,
         "method": Attention(),
     }
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **asked)
+    run = verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **asked)
     folder = verbs.release(verbs.synthesize(run, 2, tmp_path / "out"))
     table = json.loads((folder / "privacy.json").read_text())["k_table"]
     assert verify(folder).ok and list(table) == ["1", "2", "3", "5", "10"]

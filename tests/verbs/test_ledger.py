@@ -15,6 +15,8 @@ def charged(tiny_images, tiny_base, tmp_path, monkeypatch, ledger_of_the_test):
     monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     return sfumato.adapt(
         tiny_images,
+        anyway=True,
+        yes_public=True,
         output=tmp_path / "run",
         base=tiny_base,
         method=sfumato.Lora(rank=2),

@@ -52,6 +52,8 @@ def place(tiny_base, tiny_images, tmp_path_factory):
         for name in "ab":
             verbs.adapt(
                 tiny_images,
+                anyway=True,
+                yes_public=True,
                 output=place / name,
                 ledger=place / "ledger.sqlite",
                 epsilon=8.0,

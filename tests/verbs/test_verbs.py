@@ -77,7 +77,14 @@ def finished(tiny_images, settings, tmp_path_factory):
         same_draws(patch)
         folder = tmp_path_factory.mktemp("runs")
         ledger = folder / "book" / "ledger.sqlite"  # its key decides the order of the slots
-        return verbs.adapt(tiny_images, output=folder / "run", ledger=ledger, **settings)
+        return verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=folder / "run",
+            ledger=ledger,
+            **settings,
+        )
 
 
 class Killed(BaseException):
@@ -113,7 +120,14 @@ def copied(run, to):
 
 def crashed(tiny_images, settings, folder, step, **more):
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=folder, progress=dies_after(step), **settings | more)
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=folder,
+            progress=dies_after(step),
+            **settings | more,
+        )
     return Run.open(folder)
 
 
@@ -173,7 +187,9 @@ def test_the_charge_is_durable_before_a_pixel_is_read_for_training(
     assert not seen
     verbs.plan(records, **settings)
     assert not seen
-    verbs.adapt(records, output=tmp_path / "run", **settings | {"steps": 1})
+    verbs.adapt(
+        records, anyway=True, yes_public=True, output=tmp_path / "run", **settings | {"steps": 1}
+    )
     assert seen and all(found == KINDS for found in seen)
 
 
@@ -184,7 +200,7 @@ def test_a_charge_that_the_disk_refuses_reads_nothing(tiny_images, settings, tmp
     monkeypatch.setattr(Run, "charge", refuse)
     monkeypatch.setattr(RecordSet, "load", lambda *_: pytest.fail("pixels were read"))
     with pytest.raises(SfumatoError, match="No space left"):
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
 
 
 def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
@@ -197,7 +213,9 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
 
     monkeypatch.setattr(latents, "encode", dies)
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "first", **settings)
+        verbs.adapt(
+            tiny_images, anyway=True, yes_public=True, output=tmp_path / "first", **settings
+        )
     first = Run.open(tmp_path / "first")
     half = tmp_path / "half"
     for number, picture in enumerate(sorted(tiny_images.glob("*/*.png"))[::-2]):
@@ -206,7 +224,12 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     said = []
     with pytest.raises(Killed):
         verbs.adapt(
-            half, output=tmp_path / "second", on_stage=said.append, **settings | {"delta": None}
+            half,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "second",
+            on_stage=said.append,
+            **settings | {"delta": None},
         )
     second = Run.open(tmp_path / "second")
     assert any("have cost epsilon" in line and "in 1 earlier run" in line for line in said)
@@ -220,7 +243,7 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     ]
     budget.set_cap(first.ledger.ledger, load_records(tiny_images).fingerprints, total + 0.1)
     with pytest.raises(SfumatoError, match="the cap on these images"):
-        verbs.adapt(half, output=tmp_path / "third", **settings)
+        verbs.adapt(half, anyway=True, yes_public=True, output=tmp_path / "third", **settings)
     assert not (tmp_path / "third").exists()
     refused, known, *_ = verbs.plan(tiny_images, **settings).remarks
     assert refused.startswith("adapt will refuse: the cap on these images is")
@@ -235,7 +258,13 @@ def test_a_death_between_charge_and_start_costs_nothing_twice(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Run, "begin", dies)
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings | {"steps": 1})
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            **settings | {"steps": 1},
+        )
     assert kinds(Run.open(tmp_path / "run")) == KINDS[:2]
     assert kinds(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)) == KINDS
 
@@ -257,7 +286,14 @@ def test_a_stopped_run_replays_to_the_same_bits(tiny_images, settings, finished,
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="stopped at step 3 of 5") as caught:
-        verbs.adapt(tiny_images, output=tmp_path / "run", progress=stop, **settings)
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            progress=stop,
+            **settings,
+        )
     assert caught.value.exit_code == 75 and signal.getsignal(signal.SIGTERM) is before
     torch.manual_seed(1)
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
@@ -292,7 +328,7 @@ def test_a_death_while_encoding_replays_to_the_same_bits(
     real = latents.encode
     monkeypatch.setattr(latents, "encode", lambda *_: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
     monkeypatch.setattr(latents, "encode", real)
     assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
 
@@ -305,7 +341,14 @@ def test_a_death_while_saving_leaves_a_run_that_finishes(
             raise Killed
 
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "run", on_stage=stage, **settings)
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            on_stage=stage,
+            **settings,
+        )
     assert same_weights(verbs.adapt(tiny_images, output=tmp_path / "run", resume=True), finished)
 
 
@@ -313,7 +356,7 @@ def test_a_finished_run_is_not_resumed_nor_overwritten(finished, tiny_images, se
     with pytest.raises(SfumatoError, match="is already finished"):
         verbs.adapt(tiny_images, output=finished.folder, resume=True)
     with pytest.raises(SfumatoError, match="exists"):
-        verbs.adapt(tiny_images, output=finished.folder, **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=finished.folder, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -497,21 +540,21 @@ def test_two_processes_in_one_folder(broken, tiny_images):
 def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(dpsgd, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
     with pytest.raises(SfumatoError, match="never gets a gradient"):
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
 
     def differs(*_, groups):
         raise RuntimeError("self-check: the engine's norms differ")
 
     monkeypatch.setattr(dpsgd, "self_check", differs)
     with pytest.raises(SfumatoError, match="cannot be adapted"):
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, tiny_base):
     """L17: what a run saves differs from the base in the trained tensors only."""
     options = settings | {"method": Attention(blocks="2"), "steps": 1}
-    run = verbs.adapt(tiny_images, output=tmp_path / "run", **options)
+    run = verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **options)
     for part in (
         "vae/diffusion_pytorch_model",
         "text_encoder/model",
@@ -581,7 +624,9 @@ def test_models_are_exported_and_released(tiny_images, settings, finished, tmp_p
     run = finished
     if options != {"method": "lora"}:
         changed = settings | options | {"steps": 1}
-        run = verbs.adapt(tiny_images, output=tmp_path / "run", **changed)
+        run = verbs.adapt(
+            tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **changed
+        )
     folder = verbs.export(run, tmp_path / "model")
     verbs.release(folder)
     assert verbs.verify(folder).ok
@@ -654,7 +699,11 @@ def test_a_changed_base_is_noticed_at_synthesis(
 ):
     base = shutil.copytree(tiny_base, tmp_path / "base")
     run = verbs.adapt(
-        tiny_images, output=tmp_path / "run", **settings | {"base": str(base), "steps": 1}
+        tiny_images,
+        anyway=True,
+        yes_public=True,
+        output=tmp_path / "run",
+        **settings | {"base": str(base), "steps": 1},
     )
     (base / "scheduler" / "scheduler_config.json").write_text(
         (base / "scheduler" / "scheduler_config.json").read_text() + "\n"
@@ -665,7 +714,11 @@ def test_a_changed_base_is_noticed_at_synthesis(
 
 def test_a_noisy_histogram_is_paid_for_and_used(tiny_images, settings, tmp_path):
     run = verbs.adapt(
-        tiny_images, output=tmp_path / "run", **settings | {"steps": 1, "histogram": 2.0}
+        tiny_images,
+        anyway=True,
+        yes_public=True,
+        output=tmp_path / "run",
+        **settings | {"steps": 1, "histogram": 2.0},
     )
     assert run.plan.to_json()["events"][0] == {
         "type": "gaussian",

@@ -114,6 +114,8 @@ def test_two_text_encoders_are_refused_by_name_before_anything_is_spent(
     with pytest.raises(SfumatoError, match="two text encoders"):
         verbs.adapt(
             tiny_images,
+            anyway=True,
+            yes_public=True,
             output=tmp_path / "run",
             ledger=ledger,
             epsilon=1.0,

@@ -201,7 +201,14 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
 
     monkeypatch.setattr(probing, "choose_matrices", choose)
     with pytest.raises(Killed):
-        verbs.adapt(tiny_images, output=tmp_path / "run", progress=dies, **settings)
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            progress=dies,
+            **settings,
+        )
     assert looked == [[]]
     run = Run.open(tmp_path / "run")
     kinds = [row.kind for row in run.ledger.rows if row.kind != "NOTE"]
@@ -236,7 +243,14 @@ def test_a_death_before_the_record_replays_the_same_scores_and_may_not_pay_for_n
     with monkeypatch.context() as patch:
         patch.setattr(RunLedger, "append", dies)
         with pytest.raises(Killed):
-            verbs.adapt(tiny_images, output=tmp_path / "run", retry_fraction=1.0, **settings)
+            verbs.adapt(
+                tiny_images,
+                anyway=True,
+                yes_public=True,
+                output=tmp_path / "run",
+                retry_fraction=1.0,
+                **settings,
+            )
     assert not Run.open(tmp_path / "run").ledger.bodies("PROBE")
     with pytest.raises(SfumatoError, match="before its probe was recorded"):
         verbs.adapt(tiny_images, output=tmp_path / "run", resume=True, new_attempt=True)
@@ -253,6 +267,8 @@ def test_a_new_attempt_after_the_probe_keeps_its_choice_and_the_release_tells_of
     with pytest.raises(Killed):
         verbs.adapt(
             tiny_images,
+            anyway=True,
+            yes_public=True,
             output=tmp_path / "run",
             retry_fraction=1.0,
             progress=dies_at_once,
@@ -318,7 +334,7 @@ def test_the_self_check_sees_wrong_scores(tiny_images, settings, tmp_path, monke
     right = scores_module._layer_squares
     monkeypatch.setattr(scores_module, "_layer_squares", lambda *a: right(*a) * 1.01)
     with pytest.raises(SfumatoError, match="squared norms differ"):
-        verbs.adapt(tiny_images, output=tmp_path / "run", **settings)
+        verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
 
 
@@ -362,7 +378,13 @@ def test_adapters_start_from_public_gradients_and_resume_with_them(tiny_images, 
     }
     with pytest.raises(Killed):
         verbs.adapt(
-            tiny_images, output=tmp_path / "run", public_data=public, progress=dies_at_once, **said
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=tmp_path / "run",
+            public_data=public,
+            progress=dies_at_once,
+            **said,
         )
     run = Run.open(tmp_path / "run")
     assert all(torch.allclose(v @ v.T, torch.eye(2), atol=1e-4) for v in run.start.values())

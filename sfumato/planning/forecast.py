@@ -1,0 +1,117 @@
+"""Whether a run can learn anything, said in one of three words before it is charged.
+
+It follows from the plan and public facts alone: never from a private pixel, label or file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import SfumatoError
+from ..methods import Prepared
+from ..methods.inversion.advisor import ENOUGH, NOISE, Forecast
+from ..privacy.plan import Plan
+
+SOMETHING = "something can be learned"
+LITTLE = "little can be learned"
+NOTHING = "nothing can be learned"
+FIT = "fit of the base: unknown"
+NOTHING_SAID = (
+    "the forecast before the charge, from public facts alone, was that nothing can be learned; the"
+    " owner ran it all the same"
+)
+# Noise over the largest possible signal, whole run: up to CLEAR, and from DROWNED on. Measured:
+# docs/results.md, "The forecast".
+CLEAR, DROWNED = 1.1, 5.0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run may be worth as far as noise decides it.
+
+    Attributes:
+        word: `SOMETHING`, `LITTLE` or `NOTHING`.
+        why: The figures behind it, in words.
+        noise: Of a run of steps, `noise_over_signal`; None where a method forecasts itself.
+        cosine: Of an inversion, the expected one; else None.
+        n_units: How many units the plan is for.
+        needed: Units with which the word would be `SOMETHING` at the same epsilon and sampling
+            rate; None where it is.
+        fit: Whether the base suits the pictures, which noise says nothing of.
+    """
+
+    word: str
+    why: str
+    noise: float | None
+    cosine: float | None
+    n_units: int
+    needed: int | None
+    fit: str = FIT
+
+    @property
+    def sentence(self) -> str:
+        """Word, reason and what is not known, on one line."""
+        cure = f"; about {self.needed:,} units would do" if self.needed else ""
+        return f"{self.word}: {self.why}{cure}; {self.fit}"
+
+
+def noise_over_signal(plan: Plan) -> float:
+    """Expected norm of the noise summed over all steps, over the most that the signal can add up to
+    when every unit pulls the same way at every step: sigma S sqrt(P) / (B C sqrt(T)).
+    """
+    return plan.noise_norm_expected() / (plan.signal_bound * math.sqrt(plan.steps))
+
+
+def outlook(prepared: Prepared) -> Outlook:
+    """The forecast of a prepared run."""
+    plan, own = prepared.plan, prepared.method.forecast(prepared)
+    if isinstance(own, Forecast):
+        return _of_a_sum(plan, own)
+    ratio = noise_over_signal(plan)
+    word = SOMETHING if ratio <= CLEAR else NOTHING if ratio >= DROWNED else LITTLE
+    # at one sampling rate sigma stays, and the noise on the mean falls with the number of units
+    needed = None if word == SOMETHING else math.ceil(plan.n_units * ratio / CLEAR)
+    why = (
+        f"over all {plan.steps:,} steps the noise is {ratio:.2g} times the largest possible signal"
+        f" of {plan.n_units:,} units"
+    )
+    return Outlook(word, why, ratio, None, plan.n_units, needed)
+
+
+def _of_a_sum(plan: Plan, own: Forecast) -> Outlook:
+    word = SOMETHING if own.cosine >= ENOUGH else NOTHING if own.cosine < NOISE else LITTLE
+    blocks = 1 if plan.aggregation is None else plan.aggregation.blocks
+    needed = None if own.needed is None else own.needed * blocks
+    why = (
+        f"expected cosine {own.cosine:.2f} between the released and the exact direction, with"
+        f" {plan.n_units:,} units"
+    )
+    return Outlook(word, why, None, own.cosine, plan.n_units, needed)
+
+
+def require_worth(prepared: Prepared, anyway: bool) -> None:
+    """Stop before a charge that buys nothing.
+
+    Raises:
+        SfumatoError: The forecast is that nothing can be learned, and nobody said `anyway`.
+    """
+    found = outlook(prepared)
+    if found.word == NOTHING and not anyway:
+        raise SfumatoError(
+            f"{found.sentence}: nothing is charged; bring more units, raise --epsilon, train less"
+            " (--method embedding, inversion or lora), or pay all the same with --anyway (recorded"
+            " in the release)"
+        )
+
+
+def opted_in(options: Mapping, prepared: Prepared, anyway: bool) -> dict:
+    """A plan's options with the sentence that a release carries where the owner ran a run that the
+    forecast called worthless.
+    """
+    if not anyway or outlook(prepared).word != NOTHING:
+        return dict(options)
+    statements = options["statements"]
+    said = statements | {"opt_ins": [*statements["opt_ins"], NOTHING_SAID]}
+    return dict(options) | {"statements": said}

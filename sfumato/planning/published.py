@@ -1,0 +1,72 @@
+"""Everything that a release of a run would make public, on one list, and the yes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DataError
+from ..methods import Prepared
+from ..options import Reading
+from ..records import RecordSet
+
+Listed = list[tuple[str, str]]
+Confirm = Callable[[Listed], bool]
+
+
+def published(prepared: Prepared) -> Listed:
+    """(what, value) of all that plan and releases say in public beside what is learned, word for
+    word.
+    """
+    plan, options = prepared.plan, prepared.options
+    words, said = options["prompts"], options["statements"]
+    given = [text for text in (*words["placeholders"], *words["initializers"]) if text]
+    settings = {
+        "method": plan.method,
+        **options["method_options"],
+        "epsilon": f"{plan.epsilon:.4g}",
+        "delta": f"{plan.delta:.3g}",
+        "relation": plan.relation,
+        "noise multiplier": f"{plan.noise_multiplier:.4g}",
+        "steps": plan.steps,
+        "expected batch": f"{plan.expected_batch_size:g}",
+        "draws": plan.noise_draws,
+        "clip norm": f"{plan.clip_norm:.4g}",
+        "learning rate": plan.learning_rate,
+        "seed": options["seed"],
+    }
+    rows = [
+        ("number of units", f"{plan.n_units:,}"),
+        ("unit", plan.unit),
+        ("classes", ", ".join(plan.classes)),
+        ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
+        ("tokens and their words", ", ".join(dict.fromkeys(given))),
+        ("base", Path(plan.base).name),
+        ("settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)),
+        ("opted in to", "; ".join((*plan.opt_ins, *said["opt_ins"]))),
+        ("how settings were chosen", said["tuning"] or ""),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def require_yes(
+    prepared: Prepared, records: RecordSet, reading: Reading, confirm: Confirm | None
+) -> None:
+    """Class words that were read off the data become public only with a yes: `--yes-public`, a list
+    of one's own, or `confirm`.
+
+    Raises:
+        DataError: Nobody said yes.
+    """
+    if not records.classes_found or records.confirmed or reading.yes_public is not False:
+        return
+    if confirm is not None:
+        if confirm(published(prepared)):
+            return
+        raise DataError("what would become public was not confirmed, so nothing is charged")
+    names = ", ".join(map(repr, records.classes))
+    raise DataError(
+        f"the class names were read off the data and every release would publish them ({names}):"
+        " say that they are public with --yes-public, or declare a list of your own with --classes"
+        " (`sfumato plan` lists all that becomes public)"
+    )
