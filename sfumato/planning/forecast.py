@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import SfumatoError
 from ..methods import Prepared
@@ -64,7 +65,7 @@ def noise_over_signal(plan: Plan) -> float:
     return plan.noise_norm_expected() / (plan.signal_bound * math.sqrt(plan.steps))
 
 
-def outlook(prepared: Prepared) -> Outlook:
+def outlook(prepared: Prepared[Any]) -> Outlook:
     """The forecast of a prepared run."""
     plan, own = prepared.plan, prepared.method.forecast(prepared)
     if isinstance(own, Forecast):
@@ -91,7 +92,7 @@ def _of_a_sum(plan: Plan, own: Forecast) -> Outlook:
     return Outlook(word, why, None, own.cosine, plan.n_units, needed)
 
 
-def require_worth(prepared: Prepared, anyway: bool) -> None:
+def require_worth(prepared: Prepared[Any], anyway: bool) -> None:
     """Stop before a charge that buys nothing.
 
     Raises:
@@ -106,7 +107,7 @@ def require_worth(prepared: Prepared, anyway: bool) -> None:
         )
 
 
-def opted_in(options: Mapping, prepared: Prepared, anyway: bool) -> dict:
+def opted_in(options: Mapping, prepared: Prepared[Any], anyway: bool) -> dict:
     """A plan's options with the sentence that a release carries where the owner ran a run that the
     forecast called worthless.
     """

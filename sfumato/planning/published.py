@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from ..methods import Prepared
@@ -14,7 +15,7 @@ Listed = list[tuple[str, str]]
 Confirm = Callable[[Listed], bool]
 
 
-def published(prepared: Prepared) -> Listed:
+def published(prepared: Prepared[Any]) -> Listed:
     """(what, value) of all that plan and releases say in public beside what is learned, word for
     word.
     """
@@ -50,7 +51,7 @@ def published(prepared: Prepared) -> Listed:
 
 
 def require_yes(
-    prepared: Prepared, records: RecordSet, reading: Reading, confirm: Confirm | None
+    prepared: Prepared[Any], records: RecordSet, reading: Reading, confirm: Confirm | None
 ) -> None:
     """Class words that were read off the data become public only with a yes: `--yes-public`, a list
     of one's own, or `confirm`.

@@ -138,7 +138,9 @@ def sizes_of(records: RecordSet) -> str:
     """
     if records.array is not None:
         return f"{records.array.shape[2]}x{records.array.shape[1]}"
-    sizes = records.facts.sizes[np.flatnonzero(records.usable)]
+    if records.facts.sizes is None or not records.usable.any():
+        return "unknown"
+    sizes = records.facts.sizes[records.usable]
     by_area = np.argsort(sizes.prod(1), kind="stable")
     ends = dict.fromkeys(f"{w}x{h}" for w, h in sizes[by_area[[0, -1]]].tolist())
     return " to ".join(ends)
