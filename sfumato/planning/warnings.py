@@ -23,7 +23,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
         )
         remarks.append(
             f"the class list was read from the data and will be published ({names}): declare"
-            " it with --classes, or rename the classes"
+            " it with --classes, or say that it is public with --yes-public"
         )
     if records.unit_column:
         remarks += spelling(records)

@@ -131,7 +131,8 @@ def adapt(
         on_stage(f"note: {remark}")
     on_stage(f"note: forecast: {outlook(prepared).sentence}")
     require_worth(prepared, task.privacy.anyway)
-    require_yes(prepared, records, reading, confirm)
+    # one person is asked, once
+    ranks.on_first_rank(lambda: require_yes(prepared, records, reading, confirm))
     prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
     prepared.method.check(prepared, on_stage)
 
