@@ -38,7 +38,9 @@ def said(tiny_base):
 
 def prepared(said, n_units, **more):
     facts = PublicFacts(n_units, ("circle", "cross"))
-    return prepare(facts, task_of(**said | {"expected_batch_size": n_units // 2} | more)[2])
+    return prepare(
+        facts, task_of(**said | {"expected_batch_size": n_units // 2, "delta": 1e-6} | more)[2]
+    )
 
 
 def test_the_word_follows_from_noise_over_signal_of_the_whole_run(said):
