@@ -181,7 +181,7 @@ def test_a_method_of_ones_own_goes_from_images_to_a_verified_release(
     asked = OPTIONS | {"method": "bias", "base": str(tiny_base), "yes_public": True}
     report = sfumato.plan(tiny_images, **asked)
     assert report.plan.method == "bias" and report.estimate.seconds > 0
-    run = sfumato.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **asked)
+    run = sfumato.adapt(tiny_images, anyway=True, output=tmp_path / "run", **asked)
     before, after = (
         dict(load_base(place).denoiser.named_parameters()) for place in (tiny_base, run.model)
     )
