@@ -59,8 +59,10 @@ class Outlook:
 
 
 def noise_over_signal(plan: Plan) -> float:
-    """Expected norm of the noise summed over all steps, over the most that the signal can add up to
-    when every unit pulls the same way at every step: sigma S sqrt(P) / (B C sqrt(T)).
+    """Noise over the largest possible signal, whole run: sigma S sqrt(P) / (B C sqrt(T)).
+
+    It is the expected norm of the noise summed over all steps, over the most that the signal can
+    add up to when every unit pulls the same way at every step.
     """
     return plan.noise_norm_expected() / (plan.signal_bound * math.sqrt(plan.steps))
 
@@ -108,8 +110,9 @@ def require_worth(prepared: Prepared[Any], anyway: bool) -> None:
 
 
 def opted_in(options: Mapping, prepared: Prepared[Any], anyway: bool) -> dict:
-    """A plan's options with the sentence that a release carries where the owner ran a run that the
-    forecast called worthless.
+    """A plan's options, with a sentence for every release where the forecast was overruled.
+
+    That is a run that was forecast to learn nothing and is run `anyway`.
     """
     if not anyway or outlook(prepared).word != NOTHING:
         return dict(options)

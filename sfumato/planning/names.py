@@ -1,5 +1,4 @@
-"""Class names that look like people, dates, numbers of a register or files: what no release should
-say by accident.
+"""Class names that look like people, dates, numbers or files, which no release should publish.
 
 A detector is a net with holes, and catches some harmless words; what makes a name public in the end
 is the owner's yes (`published.require_yes`). It looks at the class list alone.
@@ -102,9 +101,7 @@ _LOOSE = frozenset(map(_form, _GIVEN))  # letters of other scripts and accents a
 
 
 def looks_like(name: str) -> str | None:
-    """What a class name looks like that should not be published unasked; None for an ordinary
-    word.
-    """
+    """What a name looks like that should not be published unasked; None for a plain word."""
     text = " ".join(unicodedata.normalize("NFKC", name[:LONGEST]).split())
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
     before, comma, after = text.partition(",")

@@ -16,9 +16,7 @@ Confirm = Callable[[Listed], bool]
 
 
 def published(prepared: Prepared[Any]) -> Listed:
-    """(what, value) of all that plan and releases say in public beside what is learned, word for
-    word.
-    """
+    """All that plan and releases say in public beside what is learned, word for word."""
     plan, options = prepared.plan, prepared.options
     words, said = options["prompts"], options["statements"]
     given = [text for text in (*words["placeholders"], *words["initializers"]) if text]
@@ -53,8 +51,9 @@ def published(prepared: Prepared[Any]) -> Listed:
 def require_yes(
     prepared: Prepared[Any], records: RecordSet, reading: Reading, confirm: Confirm | None
 ) -> None:
-    """Class words that were read off the data become public only with a yes: `--yes-public`, a list
-    of one's own, or `confirm`.
+    """Class words that were read off the data become public only with a yes.
+
+    It is `--yes-public`, a list of one's own, or the answer of `confirm`.
 
     Raises:
         DataError: Nobody said yes.

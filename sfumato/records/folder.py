@@ -129,8 +129,9 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
 
 
 def units_of(names: Sequence[str], level: int) -> list[str | None]:
-    """The folder that stands for the unit of each image: the first on its way, or below its class
-    (`level` 1); None for an image that lies in none.
+    """The folder that stands for the unit of each image; None for an image that lies in none.
+
+    It is the first folder on the image's way (`level` 0), or the one below its class (`level` 1).
     """
     parts = [name.split("/")[:-1] for name in names]
     return [part[level] if len(part) > level else None for part in parts]

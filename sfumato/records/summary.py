@@ -133,9 +133,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
 
 
 def sizes_of(records: RecordSet) -> str:
-    """Smallest and largest size of the usable images in words, such as "64x64 to 512x640". LOCAL
-    ONLY: exact.
-    """
+    """Smallest and largest size of the usable images, such as "64x64 to 512x640". LOCAL ONLY."""
     if records.array is not None:
         return f"{records.array.shape[2]}x{records.array.shape[1]}"
     if records.facts.sizes is None or not records.usable.any():
