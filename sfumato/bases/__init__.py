@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora
+    from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora, write_kohya
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
         replace_embeds,
         save_embeds,
         word_vectors,
+        words_in,
     )
     from .files import COMPONENT_SETTINGS, weight_files
     from .interface import Base, BaseInfo, TextBase
-    from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
+    from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, save_loda
     from .open import (
         FAMILIES,
         base_info,
         bundled_bases,
         component_folders,
+        copy_base,
         load_base,
         open_adapted,
+        origin_of,
         pipeline_class,
+        reads_prompts,
         resolve_base,
         weights_of_base,
     )
@@ -58,6 +62,7 @@ _HOMES = {
     "check_placeholders": "embeds",
     "component_folders": "open",
     "contents_of_files": "contents",
+    "copy_base": "open",
     "embeds_files": "embeds",
     "folder_digest": "checks",
     "load_base": "open",
@@ -69,9 +74,10 @@ _HOMES = {
     "made_contents_of_files": "contents",
     "name_placeholders": "embeds",
     "open_adapted": "open",
+    "origin_of": "open",
     "pipeline_class": "open",
     "read_embeds": "embeds",
-    "remove_loda": "loda",
+    "reads_prompts": "open",
     "replace_embeds": "embeds",
     "resolve_base": "open",
     "save_embeds": "embeds",
@@ -80,6 +86,8 @@ _HOMES = {
     "weight_files": "files",
     "weights_of_base": "open",
     "word_vectors": "embeds",
+    "words_in": "embeds",
+    "write_kohya": "adapters",
 }
 
 __all__ = [
@@ -101,6 +109,7 @@ __all__ = [
     "check_placeholders",
     "component_folders",
     "contents_of_files",
+    "copy_base",
     "embeds_files",
     "folder_digest",
     "load_base",
@@ -112,9 +121,10 @@ __all__ = [
     "made_contents_of_files",
     "name_placeholders",
     "open_adapted",
+    "origin_of",
     "pipeline_class",
     "read_embeds",
-    "remove_loda",
+    "reads_prompts",
     "replace_embeds",
     "resolve_base",
     "save_embeds",
@@ -123,6 +133,8 @@ __all__ = [
     "weight_files",
     "weights_of_base",
     "word_vectors",
+    "words_in",
+    "write_kohya",
 ]
 
 

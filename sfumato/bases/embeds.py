@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ..errors import SfumatoError
 from .interface import TextBase
-from .weights import check_weights
+from .weights import check_settings, check_weights
 
 EMBEDS = "learned_embeds"
 EMBEDS_FILE = f"{EMBEDS}.safetensors"
@@ -92,6 +93,21 @@ def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
     if missing:
         raise SfumatoError(f"no token {missing[0]} in {folder}: it belongs to another run")
     return torch.stack([found[word] for word in placeholders])
+
+
+def words_in(folder: Path) -> list[str]:
+    """Tokens of its own that a model in `folder` brings: those of token files, and what a
+    pipeline's vocabulary had added, special marks aside.
+    """
+    found: list[str] = []
+    for path in embeds_files(folder):
+        check_weights(path)
+        with safe_open(path, "pt") as file:
+            found += file.keys()
+    for path in sorted(folder.glob("*/tokenizer.json")):
+        added = check_settings(path).get("added_tokens") or []
+        found += [token["content"] for token in added if not token["special"]]
+    return list(dict.fromkeys(found))
 
 
 def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..bases import Base
+from ..bases import Base, save_embeds
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
+from .prompts import Prompts
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,16 @@ def adaptation(
         exact_losses=denoising_losses(base, embed, torch.float32),
         learning_rate_factor=factors,
     )
+
+
+def save_tokens(base: Base, folder: Path, prompts: Prompts) -> None:
+    """Save the class tokens that the base holds as `learned_embeds.safetensors`, if there are
+    any.
+    """
+    words = prompts.placeholders
+    if words:
+        rows = base.word_vectors
+        save_embeds(folder, {w: rows[i][None] for w, i in zip(words, base.token_ids(words))})
 
 
 def save_whole(base: Base, folder: Path) -> None:

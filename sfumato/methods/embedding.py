@@ -28,17 +28,14 @@ class Embedding(Trained):
     learns_tokens = True
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        from ..bases import save_embeds
-        from .adaptation import adaptation
+        from .adaptation import adaptation, save_tokens
 
-        words = given.prompts.placeholders
-        if not words:
+        if not given.prompts.placeholders:
             raise SfumatoError(
                 "--method embedding trains a token in place of {class}: leave --no-embedder out"
             )
 
         def save(base: Base, folder: Path) -> None:
-            rows = base.word_vectors
-            save_embeds(folder, {w: rows[i][None] for w, i in zip(words, base.token_ids(words))})
+            save_tokens(base, folder, given.prompts)
 
         return adaptation(base, given, {}, [], save, self.learning_rate)

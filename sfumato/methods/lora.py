@@ -19,8 +19,8 @@ class Lora(LowRank):
     (section 3).
 
     With `freeze_a` only B trains: half the noise dimensions, and the model stays linear in what
-    trains. Saves `pytorch_lora_weights.safetensors`; with placeholders a pipeline folder as well,
-    since a LoRA file holds no token embeddings.
+    trains. Saves `pytorch_lora_weights.safetensors`, and class tokens beside it as
+    `learned_embeds.safetensors`.
     """
 
     name = "lora"

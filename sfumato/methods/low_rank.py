@@ -90,7 +90,7 @@ class LowRank(Trained):
     def adapters(self, base: Base, given: Given, targets: Sequence[str]) -> Adaptation:
         """LoRA on exactly `targets` (full names)."""
         from ..bases import add_lora, lora_inputs, save_lora
-        from .adaptation import adaptation
+        from .adaptation import adaptation, save_tokens
         from .starting import start_inputs
 
         add_lora(base, targets, self.rank, self.rank if self.alpha is None else self.alpha)
@@ -106,10 +106,7 @@ class LowRank(Trained):
 
         def save(base: Base, folder: Path) -> None:
             save_lora(base, folder)
-            if given.prompts.placeholders:
-                base.denoiser.fuse_lora()
-                base.denoiser.unload_lora()
-                base.save(folder)
+            save_tokens(base, folder, given.prompts)
 
         made = adaptation(base, given, trainable, list(targets), save, self.learning_rate)
         return replace(made, rank=self.rank)

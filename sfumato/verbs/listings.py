@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from ..methods import METHODS
 
@@ -26,6 +27,24 @@ def bases() -> dict[str, str]:
         # the card lists them, this line does not
         found[name] = re.sub(r"the (public \w+(?: \w+)?) below", r"\1", line)
     return found
+
+
+def copy_base(name: str, folder: str | Path) -> str:
+    """Copy a bundled base into a new folder, for those who get a LoRA or tokens made for it.
+
+    Args:
+        name: One of `bases()`.
+        folder: A new folder; any diffusers tool opens it.
+
+    Returns:
+        The base's digest, as certificates and cards name it.
+
+    Raises:
+        SfumatoError: For a name that is not bundled, or a folder that is there already.
+    """
+    from ..bases import copy_base  # here: the methods are named without torch
+
+    return copy_base(name, folder)
 
 
 def _first_line(function: Callable) -> str:

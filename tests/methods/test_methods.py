@@ -231,8 +231,10 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     adaptation.save(tmp_path)
     assert (tmp_path / LORA_FILE).exists() == (method in ("lora", "loda") and not g)
     assert (tmp_path / LODA_FILE).exists() == bool(g)
-    assert (tmp_path / "model_index.json").exists() == (
-        method in ("full", "attention") or prompts is TOKENS
+    whole = method in ("full", "attention")
+    assert (tmp_path / "model_index.json").exists() == whole
+    assert len(list(tmp_path.glob("learned_embeds-*"))) == (
+        3 if prompts is TOKENS and not whole else 0
     )
     again = open_adapted(tmp_path, lambda: load_base(tiny_base))
     moved = (expected - start).abs().max()
