@@ -292,11 +292,13 @@ class TextBase(Base):
         """Put `rows` [len(ids), D] into the table of `word_vectors`."""
 
     @abstractmethod
-    def token_encoder(self, prompts: Sequence[str], ids: Sequence[int]) -> nn.Module:
-        """Labels int64 [B] -> conditions [B, ...], with one trainable vector per class.
+    def token_encoder(self, prompts: Sequence[str], ids: Sequence[int | None]) -> nn.Module:
+        """Labels int64 [B] -> conditions [B, ...], with a trainable vector for each class that has
+        a token of its own.
 
-        The module's `tokens`, an Embedding [classes, D], holds the vectors; each stands in for the
-        token `ids[class]` in `prompts[class]`.
+        The module's `tokens`, an Embedding [tokens, D], holds the vectors in the order of the
+        classes; each stands in for the token `ids[class]` in `prompts[class]`. Where that is None
+        the prompt is read as it is.
         """
 
     @abstractmethod

@@ -95,9 +95,10 @@ def adaptation(
     prompts, empty = given.prompts, base.condition([""])
     factors: dict[str, float] = {}
 
-    if prompts.placeholders:
-        ids = base.add_tokens(prompts.placeholders, prompts.initializers)
-        encoder = base.token_encoder(prompts.prompts, ids)
+    tokens = prompts.tokens
+    if tokens:
+        ids = base.add_tokens(list(tokens), list(tokens.values()))
+        encoder = base.token_encoder(prompts.prompts, prompts.ids(ids))
         model["tokens"] = encoder.tokens
         named["tokens.weight"] = encoder.tokens.weight
         factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
@@ -113,7 +114,7 @@ def adaptation(
             return table[label]  # -1 is the last row, the empty prompt
 
     def save_all(folder: Path) -> None:
-        if prompts.placeholders:
+        if tokens:
             base.write_embeddings(ids, encoder.tokens.weight.detach())
         save(base, folder)
 
@@ -134,7 +135,7 @@ def save_tokens(base: Base, folder: Path, prompts: Prompts) -> None:
     """Save the class tokens that the base holds as `learned_embeds.safetensors`, if there are
     any.
     """
-    words = prompts.placeholders
+    words = list(prompts.tokens)
     if words:
         rows = base.word_vectors
         save_embeds(folder, {w: rows[i][None] for w, i in zip(words, base.token_ids(words))})

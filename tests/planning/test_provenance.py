@@ -307,6 +307,7 @@ def one_number_nudged(world, tiny_base, folder):
 THIEVES = (
     base_of_checkpoint,
     moved_model,
+    moved_adapter,
     packed_model,
     adapter_beside,
     control_model,
@@ -317,9 +318,10 @@ THIEVES = (
 
 @pytest.mark.parametrize("thief", THIEVES)
 def test_what_a_run_made_is_no_public_base(world, tiny_base, tmp_path, thief):
+    maker = "secret" if thief in (moved_adapter, adapter_beside) else "hidden"
     with pytest.raises(
         ModelError,
-        match=f"of run {Run.open(world / 'hidden').id}, which was not exported: `sfumato export`",
+        match=f"of run {Run.open(world / maker).id}, which was not exported: `sfumato export`",
     ):
         plan(world, base=str(thief(world, tiny_base, tmp_path / "base")))
 
@@ -437,8 +439,8 @@ def test_a_released_base_comes_with_its_lineage(world, tmp_path):
             facts["ledger"]["total_epsilon"],
             facts,
         )
-        assert run.options["prompts"]["placeholders"][0] == "<class2-0>", (
-            "the base has <class-0> already"
+        assert run.options["prompts"]["placeholders"][0] == "<circle2>", (
+            "the base has <circle> already"
         )
     alone, shared, foreign = found["q", "ledger"], found["p", "ledger"], found["q", "b"]
     assert alone[:2] == ("this ledger", False) and alone[2] == alone[3]["epsilon"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from ...training import Batch, UnitBatch
 from ...training.dummy import dummy_batch
 from ..interface import Prepared
 from ..prepared import original_base, prepare_again
+from ..prompts import Prompts
 from ..public import plain_losses
 from ..workspace import Workspace
 from .adaptation import Ranked
@@ -113,15 +115,11 @@ def looking_at(
     base = original_base(prepared.plan)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
     weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
-    words = prepared.options["prompts"]
+    words = Prompts.of(prepared.options["prompts"])
     # A class token of one's own starts from public words: the probe reads those in its place.
     prompts = [
         text.replace(mark, word or "") if mark else text
-        for text, mark, word in zip(
-            words["prompts"],
-            words["placeholders"] or [""] * len(words["prompts"]),
-            words["initializers"] or [""] * len(words["prompts"]),
-        )
+        for text, mark, word in zip_longest(words.prompts, words.placeholders, words.initializers)
     ]
     precision = precision_of(prepared.performance.precision)
     return plain_losses(base, prompts, precision), weights, base.denoiser
