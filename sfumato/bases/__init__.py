@@ -9,7 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora, write_kohya
+    from .adapters import (
+        KOHYA_FILE,
+        LORA_FILE,
+        add_lora,
+        load_lora,
+        lora_inputs,
+        save_lora,
+        write_kohya,
+    )
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -50,6 +58,7 @@ _HOMES = {
     "COMPONENT_SETTINGS": "files",
     "EMBEDS_FILE": "embeds",
     "FAMILIES": "open",
+    "KOHYA_FILE": "adapters",
     "LODA_FILE": "loda",
     "LORA_FILE": "adapters",
     "LoDA": "loda",
@@ -96,6 +105,7 @@ __all__ = [
     "COMPONENT_SETTINGS",
     "EMBEDS_FILE",
     "FAMILIES",
+    "KOHYA_FILE",
     "LODA_FILE",
     "LORA_FILE",
     "Base",

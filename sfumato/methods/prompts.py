@@ -44,9 +44,7 @@ class Prompts:
     @property
     def tokens(self) -> dict[str, str | None]:
         """Token -> what it starts from, of the classes that have one."""
-        return {
-            word: start for word, start in zip(self.placeholders, self.initializers) if word
-        }
+        return {word: start for word, start in zip(self.placeholders, self.initializers) if word}
 
     def ids(self, of_tokens: Sequence[int]) -> list[int | None]:
         """For each class the id of its token, or None, given those of `tokens`."""
@@ -121,9 +119,7 @@ def choose_prompts(
     if not words:
         return Prompts(tuple(texts))
     starts = {c: init.get(c, None if unknown.get(c) else c) for c in words}
-    return Prompts(
-        tuple(texts), tuple(map(words.get, classes)), tuple(map(starts.get, classes))
-    )
+    return Prompts(tuple(texts), tuple(map(words.get, classes)), tuple(map(starts.get, classes)))
 
 
 def unknown_words(base: Base, name: str) -> slice | None:

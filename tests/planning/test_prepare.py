@@ -105,7 +105,10 @@ def test_a_token_stands_for_the_unknown_word_alone(base):
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        (("circle", "zebra"), ["the base does not know 'zebra': a token <zebra> is trained for it"]),
+        (
+            ("circle", "zebra"),
+            ["the base does not know 'zebra': a token <zebra> is trained for it"],
+        ),
         (
             ("zebra", "cross yak"),
             ["the base does not know 'zebra', 'yak': tokens <zebra>, <yak> are trained for them"],

@@ -199,9 +199,7 @@ class StableDiffusion(UNetNames, TextBase):
     def write_embeddings(self, ids: Sequence[int], rows: torch.Tensor) -> None:
         prompts.write_embeddings(self.text_encoder, ids, rows)
 
-    def token_encoder(
-        self, texts: Sequence[str], ids: Sequence[int | None]
-    ) -> PromptEncoder:
+    def token_encoder(self, texts: Sequence[str], ids: Sequence[int | None]) -> PromptEncoder:
         return PromptEncoder(self.text_encoder, self.tokenizer, texts, ids)
 
     def vector_encoder(
