@@ -33,8 +33,10 @@ def in_repository(uri: str) -> str:
 
 
 def target(page: str, link: str) -> str | None:
-    """The file of the repository that a link of a page names; None for an address or what does not
-    exist.
+    """The file of the repository that a link of a page names.
+
+    Returns:
+        None for an address, or if the file does not exist.
     """
     if "://" in link or link.startswith(("mailto:", "/")):
         return None

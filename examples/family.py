@@ -1,5 +1,6 @@
-"""A model family of one's own: unconditional diffusion on pixels (DDPM, Ho et al., arXiv
-2006.11239), in the folders that diffusers' DDPMPipeline saves.
+"""A model family of one's own: unconditional diffusion on pixels.
+
+DDPM (Ho et al., arXiv 2006.11239), in the folders that diffusers' DDPMPipeline saves.
 
     python examples/family.py BASE IMAGES RUN
 

@@ -1,5 +1,6 @@
-"""A method of one's own: DP-BiTFiT, which trains nothing but biases (Bu, Wang, Zha, Karypis, arXiv
-2210.00036).
+"""A method of one's own: DP-BiTFiT, which trains only biases.
+
+Bu, Wang, Zha, Karypis, arXiv 2210.00036.
 
     python examples/method.py IMAGES RUN
 

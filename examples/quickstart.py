@@ -1,5 +1,6 @@
-"""A folder of private images in, a release folder out: python examples/quickstart.py FOLDER
-[BASE].
+"""A folder of private images in, a release folder out.
+
+Usage: python examples/quickstart.py FOLDER [BASE].
 """
 
 from __future__ import annotations

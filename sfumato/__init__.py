@@ -109,7 +109,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take every name for one that there is
+
+    def __getattr__(name: str):
+        if name in _HOMES:
+            return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        raise AttributeError(f"module 'sfumato' has no attribute {name!r}")

@@ -1,13 +1,12 @@
-"""The errors a user sees: a single line that names the rule and the cure, and an exit code that
-names the room.
-"""
+"""The errors a user sees: one line with the rule and the cure, and an exit code for the room."""
 
 from __future__ import annotations
 
 
 class SfumatoError(Exception):
-    """Bad input or an unmet condition; the command line prints it and exits with `exit_code` (2:
-    what was asked for).
+    """Bad input or an unmet condition; the command line prints it and exits with `exit_code`.
+
+    2: invalid arguments.
     """
 
     exit_code = 2
@@ -26,8 +25,9 @@ class ModelError(SfumatoError):
 
 
 class BudgetError(SfumatoError):
-    """The run would cost more than the owner allows, or cannot be added to what was spent (exit
-    code 12).
+    """The run would cost more than the owner allows, or cannot be added to what was spent.
+
+    Exit code 12.
     """
 
     exit_code = 12

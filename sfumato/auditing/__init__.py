@@ -1,5 +1,6 @@
-"""The audit: replay on neighbours, statistics of noise and draws, canaries; on the code that runs,
-with dummy data.
+"""The audit of the code that runs, with dummy data.
+
+Replay on neighbours, statistics of noise and draws, canaries.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""E: canaries from picture to optimiser. Half of them are in the data, and what the optimiser is
-given must not tell more than planned.
+"""E: canaries from image to optimiser.
+
+Half of them are in the data, and what the optimiser is given must not reveal more than planned.
 """
 
 from __future__ import annotations
@@ -31,12 +32,11 @@ CONFIDENCE = 0.95
 
 
 def end_to_end(clipping: str, seed: int, alpha: float, draws: int = 2) -> Finding:
-    """E: d' = (mean score of canaries in the data - mean of those left out) / sd of the latter,
-    against its simulated null.
+    """E: d' = (mean score of canaries in the data - mean of those left out) / sd of the latter.
 
-    A canary's gradient is C in a number of its own, so each is observed through the loader,
-    sampler, engine, clip, noise and Adam of the loop. `detail` and `sees` are about d'; the lower
-    bound on epsilon (one run, arXiv 2305.08846) is a reading.
+    Against its simulated null. A canary's gradient is C in a number of its own, so each is observed
+    through the loader, sampler, engine, clip, noise and Adam of the loop. `detail` and `sees` are
+    about d'; the lower bound on epsilon (one run, arXiv 2305.08846) is a reading.
     """
     notes, rng = Notes(numbers=CANARIES), np.random.default_rng([seed, 77])
     inside = rng.random(CANARIES) < 0.5
@@ -61,8 +61,9 @@ def end_to_end(clipping: str, seed: int, alpha: float, draws: int = 2) -> Findin
 
 
 def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.ndarray:
-    """What the optimiser is given of each canary's number, in units of C, at every step: float32
-    [STEPS, canaries].
+    """What the optimiser is given of each canary's number, at every step.
+
+    float32 [STEPS, canaries], in units of C.
     """
     count, seen = len(inside), []
     tables = nn.ModuleDict({name: nn.Embedding(count, 1) for name in ("left", "right")})
@@ -108,9 +109,7 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
 
 
 def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
-    """The canaries by the package's own loader: pictures of one colour; those left out do not
-    decode.
-    """
+    """The canaries by the package's own loader, images of one colour; the others do not decode."""
     count = len(inside)
 
     def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +123,7 @@ def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
 
 
 def simulated(inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What the optimiser would be given if the mechanism were exactly what its event says."""
+    """What the optimiser would be given if the mechanism were exactly its event."""
     y = rng.standard_normal((STEPS, len(inside)), dtype=np.float32) * np.float32(SIGMA)
     return y + (rng.random((STEPS, len(inside)), dtype=np.float32) < RATE) * inside.astype(
         np.float32
@@ -139,18 +138,17 @@ def score(y: np.ndarray) -> np.ndarray:
 
 
 def separation(scores: np.ndarray, inside: np.ndarray) -> float:
-    """d' between the two halves, in units of the spread of those left out."""
+    """The d' between the two halves, in units of the spread of those left out."""
     return float((scores[inside].mean() - scores[~inside].mean()) / scores[~inside].std(ddof=1))
 
 
 def lower_bound(
     scores: np.ndarray, inside: np.ndarray, guesses: int = GUESSES, delta: float = DELTA
 ) -> float:
-    """The largest epsilon that the guesses on the most extreme scores refute at 95 % confidence
-    (arXiv 2305.08846, theorem 5.2).
+    """The largest epsilon that guesses on the most extreme scores refute at 95 % confidence.
 
-    Half of the guesses say "in", on the highest scores, half "out"; their number was fixed
-    beforehand. 0 if nothing is refuted.
+    arXiv 2305.08846, theorem 5.2. Half of the guesses are "in", on the highest scores, half "out";
+    their number was fixed beforehand. 0 if nothing is refuted.
     """
     order, half = np.argsort(scores, kind="stable"), guesses // 2
     right = int(inside[order[-half:]].sum() + (~inside[order[:half]]).sum())
@@ -168,8 +166,9 @@ def lower_bound(
 
 
 def refutation(count: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """Upper bound on the probability of so many right guesses under (epsilon, delta)-DP (arXiv
-    2305.08846, theorem 5.2).
+    """Upper bound on the probability of so many right guesses under (epsilon, delta)-DP.
+
+    arXiv 2305.08846, theorem 5.2.
     """
     chance = 1 / (1 + np.exp(-epsilon))
     tail = float(stats.binom.sf(right - 1, guesses, chance))

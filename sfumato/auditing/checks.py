@@ -42,8 +42,13 @@ FEW = (
 
 @dataclass(frozen=True)
 class Settings:
-    """seed: of all dummy data and keys. alpha: how often correct code fails a check. quick: fewer
-    models. more: further random neighbours for each model of M1.
+    """Settings of an audit.
+
+    Attributes:
+        seed: Of all dummy data and keys.
+        alpha: How often correct code fails a check.
+        quick: Fewer models.
+        more: Further random neighbours for each model of M1.
     """
 
     seed: int = 0
@@ -60,8 +65,9 @@ def _models(now: Settings) -> Iterable[tuple[str, str]]:
 
 
 def m1(now: Settings) -> Iterator[Finding]:
-    """No unit moves the sum by more than its bound, and by nothing but its own clipped gradient:
-    paired replay on neighbours.
+    """No unit moves the sum by more than its bound, and only by its own clipped gradient.
+
+    Paired replay on neighbours.
     """
     for family, kind in _models(now):
         yield replay.sensitivity(dummy_subject(family, kind), now.seed, more=now.more)
@@ -101,9 +107,7 @@ def m6(now: Settings) -> Iterator[Finding]:
 
 
 def m8(now: Settings) -> Iterator[Finding]:
-    """One unit among 65,536 moves the sum of integers by its bound at most, whichever way the
-    engine takes.
-    """
+    """One unit among 65,536 moves the sum of integers by its bound at most, for every strategy."""
     for family, kind, gone in (
         ("attention", "per-group", large.GONE[1:]),
         ("convolution", "flat", large.GONE),
@@ -119,8 +123,9 @@ def a(now: Settings) -> Iterator[Finding]:
 
 
 def a2(now: Settings) -> Iterator[Finding]:
-    """Noise and draws come from the run key alone, and are independent over steps, tensors,
-    attempts and keys.
+    """Noise and draws depend on the run key alone, and are independent of each other.
+
+    Over steps, tensors, attempts and keys.
     """
     yield noise.independence(dummy_subject("wide"), now.seed, now.alpha)
     yield noise.independence(dummy_subject("attention", "per-group"), now.seed, now.alpha)
@@ -153,8 +158,9 @@ def h(now: Settings) -> Iterator[Finding]:
 
 
 def e(now: Settings) -> Iterator[Finding]:
-    """Canaries from picture to optimiser show no more than planned; with a lower bound on epsilon
-    as a reading.
+    """Canaries from image to optimiser show no more than planned.
+
+    With a lower bound on epsilon as a reading.
     """
     for kind in CLIPPINGS[:1] if now.quick else CLIPPINGS[:3:2]:
         yield canaries.end_to_end(kind, now.seed, now.alpha)
@@ -166,23 +172,23 @@ def m_methods(now: Settings) -> Iterator[Finding]:
 
 
 def u(now: Settings) -> Iterator[Finding]:
-    """No class is dropped by a count, none is listed untold, and runs on the same people join,
-    whatever they are called.
-    """
+    """Class lists and units: what one unit decides, and what several runs mean by a unit."""
     yield people.class_lists(now.seed)
     yield people.partitions(now.seed)
 
 
 def m5(now: Settings) -> Iterator[Finding]:
-    """Nothing that is published, constant or counted depends on one record: whole runs on
-    neighbours (needs diffusers).
+    """Nothing that is published, constant or counted depends on one record.
+
+    Whole runs on neighbours (needs diffusers).
     """
     yield taint.untouched(now.seed)
 
 
 def m7(now: Settings) -> Iterator[Finding]:
-    """What was charged or made by a run comes in by no public door, and what was public is never
-    charged (needs diffusers).
+    """Nothing private is accepted as public, and nothing public is ever charged.
+
+    Private: what was charged, or made by a run (needs diffusers).
     """
     yield doors.closed(now.seed)
 
@@ -210,9 +216,7 @@ CHECKS: dict[str, Check] = {
 
 @lru_cache(maxsize=2)
 def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
-    """(what, rate, who was drawn) of the sampler alone, in numbers, and of the loop, at a low and
-    at a high rate.
-    """
+    """(what, rate, who was drawn) of the sampler alone and of the loop, at two rates."""
     many, high = (2000, 150) if not quick else (1500, 60)
     return [
         (
@@ -220,8 +224,8 @@ def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
             0.05,
             sampling.drawn_by_sampler(key_of(seed, "sampler"), 10_000, 0.05, many),
         ),
-        # Three units a step on average: what is redrawn when nobody or too many are in happens
-        # often here.
+        # Three units a step on average: steps that a redraw of empty or large batches would change
+        # are frequent here.
         (
             "sampler, few units",
             0.05,
@@ -245,10 +249,16 @@ def run_checks(
     stop: bool = False,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> list[Finding]:
-    """The findings of the named checks (default: all of `checks`), in order; with `stop` none after
-    the first that failed.
+    """The findings of the named checks, in order.
 
-    A check that raises has failed: the finding says with what. KeyError for an unknown name.
+    A check that raises has failed: the finding names the error. KeyError for an unknown name.
+
+    Args:
+        names: Default: all of `checks`.
+        settings: Default: the usual ones.
+        checks: Name -> check.
+        stop: Stop after the first check that failed.
+        on_finding: Called with each finding.
     """
     now, found = settings or Settings(), []
     for name in list(checks) if names is None else list(names):
@@ -267,8 +277,7 @@ def _timed(name: str, check: Check, now: Settings) -> Iterator[Finding]:
             findings = check(now) if findings is None else findings
             finding = next(findings, None)
         except Exception as error:
-            # All data are made up, so the message may be shown; whatever it was, the check did not
-            # pass.
+            # All data are dummy data, so the message may be shown; the check did not pass.
             detail = f"stopped with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             finding, findings = (
                 Finding(name, "the code itself", False, 0, 0.0, "", detail),

@@ -1,5 +1,6 @@
-"""M3 and M4: what the loop does besides adding up. Only noised tensors change; no draw and no
-record changes its course.
+"""M3 and M4: what the loop does besides adding up.
+
+Only noised tensors change; no draw and no record changes its course.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from .watch import Seen, vector, watch
 
 
 def changed_set(subject: Subject, seed: int, units: int = 5) -> Finding:
-    """M3: the tensors that a step changes are those that are noised; the optimiser's state
-    likewise; all of them moved.
+    """M3: the tensors that a step changes are exactly those that are noised.
 
-    Frozen weights and buffers are equal to the bit. Every tensor has a gradient of its own besides
-    its noise.
+    The optimiser's state likewise. Frozen weights and buffers are equal to the bit. Every tensor
+    has a gradient of its own besides its noise.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     now = subject.with_plan(n_units=units, expected_batch_size=float(units))
@@ -60,12 +60,11 @@ def _owed_nothing(subject: Subject, name: str) -> bool:
 
 
 def course(subject: Subject, seed: int, alpha: float, steps: int = 8) -> Finding:
-    """M4: empty, single and all-NaN batches are finite, noised once and counted, and leave the same
-    trace as any other.
+    """M4: empty, single and all-NaN batches are noised once and counted, like any other.
 
-    With a rate at which steps are empty, hold one unit or both; once with ordinary latents, once
-    with NaN, Inf and the largest half-precision number, once with nothing. At a rate at which no
-    step has anybody, the releases are noise and nothing else.
+    They are finite and leave the same trace. With a rate at which steps are empty, hold one unit or
+    both; once with ordinary latents, once with NaN, Inf and the largest half-precision number, once
+    with nothing. At a rate at which all steps are empty, the releases are noise and nothing else.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     now = subject.with_plan(n_units=2, expected_batch_size=1.0, noise_multiplier=1.0)
@@ -108,7 +107,7 @@ def course(subject: Subject, seed: int, alpha: float, steps: int = 8) -> Finding
 
 
 def _only_noise(notes: Notes, silent: Seen, subject: Subject, alpha: float) -> None:
-    """Every step of nothing has noise of the declared size."""
+    """Every step without units has noise of the declared size."""
     unit = subject.plan.noise_stddev
     for step, sums in enumerate(silent.released):
         z = vector(sums) / unit

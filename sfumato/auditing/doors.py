@@ -1,5 +1,6 @@
-"""M7: what a ledger has charged, or a run has made, comes in by no public door; what was public is
-never charged. On a dummy pipeline.
+"""M7: what was charged or made by a run is not accepted as public, and the reverse.
+
+On a dummy pipeline.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import verbs
 from ..bases import weight_files
@@ -17,16 +19,16 @@ from ..methods import Lora
 from .finding import Finding, Notes
 from .taint import OPTIONS
 
-START = {"method": Lora(rank=2, adapter_init="public")}
+START: dict[str, Any] = {"method": Lora(rank=2, adapter_init="public")}
 
 
 def closed(seed: int) -> Finding:
-    """M7: after one whole run on images P that started from public images R, and for another run on
-    images Q:
+    """M7: public and private images cannot change sides.
 
-    P as public images, one image of P among those of R, the run's folder and a copy of its weights
-    as a base, and R as private images are refused, and nothing is charged for it; R may be public
-    again.
+    After one whole run on images P that started from public images R, and for another run on images
+    Q: P as public images, one image of P among those of R, the run's folder and a copy of its
+    weights as a base, and R as private images are refused, and nothing is charged for it; R may be
+    public again.
     """
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:
@@ -35,7 +37,12 @@ def closed(seed: int) -> Finding:
         p, q, r = (make_tiny_images(folder / name, seed=seed + i) for i, name in enumerate("pqr"))
         ledger = folder / "ledger.sqlite"
         run = verbs.adapt(
-            p, output=folder / "run", base=base, ledger=ledger, public_data=r, **OPTIONS | START
+            p,
+            output=folder / "run",
+            base=str(base),
+            ledger=ledger,
+            public_data=r,
+            **OPTIONS | START,
         )
         charged = len(run.ledger.ledger.chain.of("CHARGE"))
         copy = shutil.copytree(base, folder / "copy")
@@ -44,8 +51,10 @@ def closed(seed: int) -> Finding:
         mixed = shutil.copytree(r, folder / "mixed")
         shutil.copy(next(p.rglob("*.png")), next(mixed.rglob("*.png")).with_name("another.png"))
 
-        def plan(**more) -> Callable[[], object]:
-            return lambda: verbs.plan(q, **OPTIONS | {"ledger": ledger, "base": base} | more)
+        own: dict[str, Any] = {"ledger": ledger, "base": base}
+
+        def plan(**more: Any) -> Callable[[], object]:
+            return lambda: verbs.plan(q, **OPTIONS | own | more)
 
         doors = {
             "charged images are taken as public": plan(public_data=p, **START),
@@ -54,7 +63,7 @@ def closed(seed: int) -> Finding:
             "a run's folder is taken as a base": plan(base=run.folder),
             "weights that a run did not export are taken as a base": plan(base=copy),
             "public images are charged": lambda: verbs.adapt(
-                r, output=folder / "second", base=base, ledger=ledger, **OPTIONS
+                r, output=folder / "second", base=str(base), ledger=ledger, **OPTIONS
             ),
         }
         for what, door in doors.items():

@@ -1,5 +1,6 @@
-"""M1 and H for the sum of embeddings: the bound and the noise on dummy vectors, and a run's own
-inverter on dummy latents.
+"""M1 and H for the sum of embeddings.
+
+The bound and the noise on dummy vectors, and a run's own inverter on dummy latents.
 """
 
 from __future__ import annotations
@@ -7,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..bases import Base
-from ..methods import Given, Inversion, Prepared, Prompts
+from ..methods import Given, Inversion, Prompts
 from ..methods.inversion import aggregate
 from ..methods.inversion.batch import Chunk
 from ..privacy.mechanisms.mean import GRID, Aggregation
@@ -31,8 +33,9 @@ def mechanisms() -> list[OneShot]:
 
 
 def aggregation(rule: str, clip_norm: float = 0.37, sigma: float = 2.0) -> OneShot:
-    """The bounded sum of dummy embeddings: units of several images in several classes, some huge,
-    infinite or no number.
+    """The bounded sum of dummy embeddings.
+
+    Units of several images in several classes, some huge, infinite or NaN.
     """
     rng = np.random.default_rng(3)
     vectors, label = rng.standard_normal((12, DIMENSIONS)), np.arange(12) % BLOCKS
@@ -63,9 +66,10 @@ def aggregation(rule: str, clip_norm: float = 0.37, sigma: float = 2.0) -> OneSh
     )
 
 
-def inversion(prepared: Prepared, images: int = 4) -> OneShot:
-    """A run's inverter, bound and noise together, from latents to the noisy sum; for M1 alone (two
-    steps an image).
+def inversion(prepared: Any, images: int = 4) -> OneShot:
+    """A run's inverter, bound and noise together, from latents to the noisy sum.
+
+    For M1 alone (two steps per image).
     """
     plan, inverting = prepared.plan, prepared.adaptation
     inverter = inverting.inverter
@@ -108,10 +112,8 @@ def inversion(prepared: Prepared, images: int = 4) -> OneShot:
     )
 
 
-def isolation(prepared: Prepared) -> Finding:
-    """M1: with one image replaced by nothing the bits of all others stay, in chunks of the run's
-    own size.
-    """
+def isolation(prepared: Any) -> Finding:
+    """M1: with one image removed the bits of all others stay, in chunks of the run's own size."""
     notes, rows = Notes(), prepared.performance.micro_batch
     holds = prepared.adaptation.inverter.self_check(rows)
     notes.numbers = 2 * rows
@@ -120,9 +122,7 @@ def isolation(prepared: Prepared) -> Finding:
 
 
 def on_tiny(base: Base, prompts: Prompts, seed: int) -> Iterator[Finding]:
-    """The method `inversion` on a tiny base: isolation, and its bound from latents to the noisy
-    sum.
-    """
+    """The method `inversion` on a tiny base: isolation, and its bound up to the noisy sum."""
     made = Inversion(dimensions=4, inversion_draws=1).apply(base, Given(prompts, torch.float32))
     plan = SimpleNamespace(
         aggregation=made.aggregation(6.0), clip_norm=made.clip_norm, noise_multiplier=2.0

@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Finding:
-    """One check on one subject. `numbers`: how many numbers or replays it rests on; `alpha`: how
-    often correct code would fail it (0: no statistics); `sees`: the smallest deviation it would
-    have seen; `detail`: what went wrong, empty if nothing did.
+    """One check on one subject.
+
+    Attributes:
+        numbers: How many numbers or replays it rests on.
+        alpha: How often correct code would fail it (0: no statistics).
+        sees: The smallest deviation it would have seen.
+        detail: What went wrong, empty if nothing did.
     """
 
     check: str
@@ -22,9 +26,7 @@ class Finding:
     seconds: float = 0.0
 
     def to_json(self) -> dict:
-        """A JSON object with one entry per field but the time, so that equal audits are equal
-        files.
-        """
+        """A JSON object with all fields but the time, so that equal audits are equal files."""
         body = asdict(self)
         del body["seconds"]
         return body

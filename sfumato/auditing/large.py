@@ -1,10 +1,12 @@
-"""M8: one unit among many thousand. There a sum that is not exact would move by more than one unit
-has to give (arXiv 2207.10635).
+"""M8: one unit among many thousand.
+
+There a sum that is not exact would move by more than one unit has to give (arXiv 2207.10635).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +24,13 @@ GONE = (1, 131 * OTHERS)  # one of the many, and one of huge gradient in another
 def integer_sums(
     subject: Subject, seed: int, way: str, gone: tuple[int, ...] = GONE, units: int = UNITS
 ) -> Finding:
-    """M8: the integers of the sum over `units` units and of that without one differ by C (1 + rho)
-    in L2 norm at most.
+    """M8: integer sums with and without one unit differ by C (1 + rho) in L2 norm at most.
 
     All sums are computed whole by the engine, `way` naming how, as the loop asks for them;
     distances are taken in whole numbers. And a unit moves the sum over all by exactly what it moves
     that of its own microbatch alone by: nothing is lost beside a large total. Most units are
     duplicates of one, so that the sum grows with their number; every 64th is another, of a gradient
-    that is usual, tiny, huge or no number.
+    that is usual, tiny, huge or NaN.
     """
     notes, now = (
         Notes(),
@@ -37,12 +38,14 @@ def integer_sums(
     )
     plan, batch, adaptation = now.plan, many(now, seed, units), now.adaptation
     groups = now.groups if plan.clip().bounds else None
-    ask = {
+    ask: dict[str, Any] = {
         "clip": plan.clip().factors,
         "micro_batch": MICRO,
         "rounding": plan.rounding,
         "draws": plan.noise_draws,
     }
+    assert plan.rounding is not None  # as all that are made today
+    bound = plan.rounding.bound
     with Engine(adaptation.model, adaptation.trainable, strategy=way, groups=groups) as engine:
 
         def total(of: Batch, unit: int | None = None) -> list[int]:
@@ -64,10 +67,10 @@ def integer_sums(
             moved, first = difference(everyone, total(batch, unit)), unit - unit % MICRO
             own = batch[first : first + MICRO]
             square = sum(number**2 for number in moved)
-            share, here = square**0.5 / plan.rounding.bound, f"unit {unit} of {units:,}"
+            share, here = square**0.5 / bound, f"unit {unit} of {units:,}"
             notes.numbers += 1
             notes.expect(
-                square <= plan.rounding.bound**2,
+                square <= bound**2,
                 f"{here} moves the sum by {share:.6g} of its bound",
             )
             notes.expect(
@@ -83,8 +86,9 @@ def integer_sums(
 
 
 def many(subject: Subject, seed: int, units: int) -> Batch:
-    """One unit over and over, and every 64th another: usual, tiny, usual, huge, not finite and so
-    on in turn.
+    """One unit over and over, and every 64th another.
+
+    Usual, tiny, usual, huge, not finite and so on in turn.
     """
     kinds = 8
     data, recipe = latents(subject, kinds + 1, seed), subject.recipe

@@ -1,5 +1,6 @@
-"""METHODS: sensitivity, changed set and microbatches of every method of the package, on a dummy
-pipeline of a few thousand numbers.
+"""METHODS: sensitivity, changed set and microbatches of every method of the package.
+
+On a dummy pipeline of a few thousand numbers.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ KINDS = {
 
 
 def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
-    """M1, M3 and M6 on each method, every one with another clipping; M1 and isolation where images
-    are inverted.
+    """M1, M3 and M6 on each method, every one with another clipping.
+
+    M1 and isolation for methods that invert images.
     """
     with tempfile.TemporaryDirectory() as folder:
         base = make_tiny_base(Path(folder) / "tiny")
@@ -57,6 +59,7 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
         opened = load_base(base)
         given = Given(PROMPTS, torch.float32)
         made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)
+    assert isinstance(made, Adaptation)  # of a method that takes steps
     wake(made)
     plan = dummy_plan(classes=CLASSES, prompts=PROMPTS.prompts, method=method)
     shape = opened.latent_shape
@@ -65,8 +68,9 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
 
 
 def wake(adaptation: Adaptation, seed: int = 0) -> None:
-    """Give numbers to factors that start at zero: beside them others have no gradient at all, and
-    nothing could be seen.
+    """Gives values to factors that start at zero.
+
+    The factors multiplied by them would have no gradient otherwise, and nothing could be seen.
     """
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():

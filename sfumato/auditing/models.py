@@ -1,5 +1,6 @@
-"""Made-up denoisers: six families of layers, small enough to replay hundreds of times. They know no
-picture.
+"""Dummy denoisers: six families of layers, small enough to replay hundreds of times.
+
+They know no image.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ ALPHAS = torch.linspace(0.999, 0.01, 1000)  # of every diffusion time
 
 
 class Denoiser(nn.Module):
-    """Called as the base's own denoiser is: (latents [R, c, h, w], times [R], context [R, L, d]) ->
-    .sample.
+    """A dummy denoiser, called as the base's own.
+
+    (latents [R, c, h, w], times [R], context [R, L, d]) -> .sample.
     """
 
     def __init__(self) -> None:
@@ -29,8 +31,13 @@ class Denoiser(nn.Module):
         self.register_buffer("seen", torch.zeros(2))  # nothing may ever change it
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> SimpleNamespace:
+        """The prediction as `.sample`, in the shape of `x`."""
         hidden = self.time(time[:, None].to(x.dtype) / len(ALPHAS)) + context.mean(1)
         return SimpleNamespace(sample=self.body(x, hidden).view(x.shape))
+
+    def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, of x's numbers, from what time and context say."""
+        raise NotImplementedError
 
 
 class Linears(Denoiser):
@@ -41,6 +48,7 @@ class Linears(Denoiser):
         self.first, self.last = nn.Linear(SIZE, WIDTH), nn.Linear(WIDTH, SIZE)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         return self.last((self.first(x.flatten(1)) + hidden).tanh())
 
 
@@ -54,12 +62,14 @@ class Convolutions(Denoiser):
         self.point = nn.Conv2d(WIDTH, SHAPE[0], 1, bias=False)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         return self.point((self.norm(self.first(x)) + hidden[:, :, None, None]).tanh())
 
 
 class Attention(Denoiser):
-    """Layer normalisation, queries, keys and values of one input, and a projection; recomputed in
-    the backward pass.
+    """Layer normalisation, queries, keys and values of one input, and a projection.
+
+    Recomputed in the backward pass.
     """
 
     def __init__(self) -> None:
@@ -72,10 +82,12 @@ class Attention(Denoiser):
         self.tokens = tokens
 
     def attend(self, h: Tensor) -> Tensor:
+        """Self-attention over positions."""
         h = self.norm(h)
         return (self.q(h) @ self.k(h).transpose(1, 2) / math.sqrt(WIDTH)).softmax(-1) @ self.v(h)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         h = self.embed(x.flatten(2).transpose(1, 2)) + hidden[:, None]
         h = h + checkpoint(self.attend, h, use_reentrant=False)
         return self.out(h).transpose(1, 2)
@@ -91,13 +103,15 @@ class LowRank(Denoiser):
         self.last = nn.Linear(WIDTH, SIZE).requires_grad_(False)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         x = x.flatten(1)
         return self.last((self.frozen(x) + self.up(self.down(x)) + hidden).tanh())
 
 
 class Reused(Denoiser):
-    """One matrix that is used twice, on inputs of different length, and root-mean-square
-    normalisation.
+    """One matrix that is used twice, on inputs of different length.
+
+    And root-mean-square normalisation.
     """
 
     def __init__(self) -> None:
@@ -107,14 +121,16 @@ class Reused(Denoiser):
         self.lift = nn.Linear(SIZE, WIDTH).requires_grad_(False)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         h = torch.stack([self.lift(x.flatten(1)), hidden, torch.ones_like(hidden)], 1)
         h = self.twice(self.norm(h)).tanh()
         return self.last(self.twice(h[:, :2]).mean(1))
 
 
 class Broadcast(Denoiser):
-    """Parameters that a module reads by itself and broadcasts over rows: a gate, a scale and a
-    table of positions.
+    """Parameters that a module reads by itself and broadcasts over rows.
+
+    A gate, a scale and a table of positions.
     """
 
     def __init__(self) -> None:
@@ -125,13 +141,15 @@ class Broadcast(Denoiser):
         self.position = nn.Parameter(torch.randn(1, SIZE) * 0.1)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         h = (self.lift(x.flatten(1) + self.position) + hidden).tanh()
         return self.last(h * self.gate + self.shift)
 
 
 class Wide(Denoiser):
-    """One large matrix among small ones, so that a single step has numbers enough for a chi-square
-    test of one per cent.
+    """One large matrix among small ones.
+
+    A single step then has numbers enough for a chi-square test of one per cent.
     """
 
     SIDE = (640, 660)
@@ -144,6 +162,7 @@ class Wide(Denoiser):
         self.add = nn.Linear(WIDTH, SIZE)
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction, from latents and embedded time and context."""
         return self.last(self.large(self.lift(x.flatten(1)).tanh()).tanh()) + self.add(hidden)
 
 

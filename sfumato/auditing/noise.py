@@ -1,5 +1,6 @@
-"""A and A2: the loop's noise is integers of the declared size and shape, and every part of it is
-independent of every other.
+"""A and A2: the loop's noise is integers of the declared size and shape.
+
+And every part of it is independent of every other.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ MOST = 1 << 22  # numbers looked at in one step of a large model
 def size_and_shape(
     subject: Subject, seed: int, alpha: float, units: int = 5, least: int = 335_000
 ) -> Finding:
-    """A: z = (what is released - the units' clipped gradients) / (sigma * sensitivity) is standard
-    normal, tensor by tensor.
+    """A: the noise has the declared size and shape, tensor by tensor.
 
-    Two-sided chi-square tests, Kolmogorov and Smirnov's for the shape, counts beyond 3 and 4
-    standard deviations, and how many numbers are distinct. Steps are added until `least` numbers
-    are there. The clipped gradients are those of plain autograd. With nobody's gradient in it, what
-    is released is integers of the plan's grid, whose lowest bits are uniform.
+    z = (what is released - the units' clipped gradients) / (sigma * sensitivity) is standard
+    normal. Two-sided chi-square tests, Kolmogorov and Smirnov's for the shape, counts beyond 3 and
+    4 standard deviations, and how many numbers are distinct. Steps are added until `least` numbers
+    are there. The clipped gradients are those of plain autograd. Without any unit, what is released
+    is integers of the plan's grid, whose lowest bits are uniform.
     """
     notes, key = Notes(), key_of(seed, subject.name + " noise")
     now = _loud(subject, units)
@@ -77,8 +78,9 @@ def size_and_shape(
 
 
 def distinct_integers(count: int, sd: float) -> float:
-    """The share of different values expected among `count` normals of standard deviation `sd`,
-    rounded to integers.
+    """The share of different values expected among `count` normals rounded to integers.
+
+    `sd` is their standard deviation.
     """
     edges = np.linspace(-8.0, 8.0, 20_001)
     expected = count * stats.norm.pdf(edges) / sd  # of each integer there
@@ -98,8 +100,9 @@ def _loud(subject: Subject, units: int) -> Subject:
 
 
 def shape_tests(notes: Notes, named: dict[str, np.ndarray], alpha: float) -> None:
-    """Note whatever is not standard normal. Half of alpha goes to the total, the rest is shared by
-    tensors and shape.
+    """Notes whatever is not standard normal.
+
+    Half of alpha goes to the total, the rest is shared by tensors and shape.
     """
     z = np.concatenate(list(named.values()))
     share = alpha / 2 / (len(named) + 3)
@@ -126,8 +129,9 @@ def shape_tests(notes: Notes, named: dict[str, np.ndarray], alpha: float) -> Non
 
 
 def integer_tests(notes: Notes, units: np.ndarray, alpha: float) -> None:
-    """Note noise, in grid units, that is no integers, or integers whose lowest four bits are not
-    uniform (chi-square).
+    """Notes noise that is not integers in grid units, or whose lowest four bits are not uniform.
+
+    Chi-square.
     """
     near = units[np.abs(units) < WHOLE]
     whole = np.rint(near)
@@ -143,11 +147,10 @@ def integer_tests(notes: Notes, units: np.ndarray, alpha: float) -> None:
 
 
 def independence(subject: Subject, seed: int, alpha: float) -> Finding:
-    """A2: noise of other steps, tensors, attempts and keys is independent; one address twice gives
-    equal bytes.
+    """A2: noise of other steps, tensors, attempts and keys is independent.
 
-    Neither the global generators of torch, numpy and Python nor the experiment seed change
-    anything, and none of them is read.
+    One address twice gives equal bytes. Neither the global generators of torch, numpy and Python
+    nor the experiment seed change anything, and none of them is read.
     """
     notes, units = Notes(), 4
     now = _loud(subject, units)
@@ -186,9 +189,7 @@ def independence(subject: Subject, seed: int, alpha: float) -> Finding:
 
 
 def _uncorrelated(notes: Notes, base: dict, others: dict[str, dict], alpha: float) -> None:
-    """Correlations of equal places between all of these draws, and of all tensors of one draw with
-    each other.
-    """
+    """Notes correlations of equal places between these draws, and of all tensors of one draw."""
     draws = {"step 0": np.concatenate(list(base.values()))}
     draws |= {what: np.concatenate(list(value.values())) for what, value in others.items()}
     pairs = [(f"{a} and {b}", draws[a], draws[b]) for a, b in combinations(draws, 2)]
@@ -204,8 +205,9 @@ def _uncorrelated(notes: Notes, base: dict, others: dict[str, dict], alpha: floa
 
 
 def _states() -> tuple:
-    name, words, place, *rest = np.random.get_state()
-    return bytes(torch.get_rng_state().tolist()), (words.tobytes(), place, *rest), random.getstate()
+    name, words, place, *rest = np.random.get_state(legacy=True)
+    kept = (np.asarray(words).tobytes(), place, *rest)
+    return bytes(torch.get_rng_state().tolist()), kept, random.getstate()
 
 
 def _seed_everything(value: int, keep: bool = False):

@@ -1,4 +1,5 @@
 """The audit of one run: its plan, its model, its sampler and its queries, on dummy latents.
+
 Nothing private is opened.
 """
 
@@ -10,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from ..errors import SfumatoError
 from ..methods import METHODS
@@ -54,13 +56,21 @@ def audit_run(
     *,
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
-) -> dict:
-    """Check the run's mechanisms on dummy data; write `audit.json` into its folder and its hash
-    into the ledger.
+) -> dict[str, Any]:
+    """Checks the run's mechanisms on dummy data.
 
-    Opens the plan, the options, the public base and the ledger: neither images, latents,
-    checkpoints and weights nor the key. Returns the record. Raises SfumatoError if the folder is no
-    run, or the base has changed.
+    Writes `audit.json` into its folder and its hash into the ledger. Opens the plan, the options,
+    the public base and the ledger: neither images, latents, checkpoints and weights nor the key.
+    Raises SfumatoError if the folder is no run, or the base has changed.
+
+    Args:
+        run: The run.
+        settings: Default: the usual ones.
+        names: Which checks; default: all.
+        on_finding: Called with each finding.
+
+    Returns:
+        The record.
     """
     settings, checks = settings or Settings(), checks_of(run)
     chosen = list(checks) if names is None else list(names)
@@ -89,9 +99,7 @@ def checks_of(run: Run) -> dict[str, Check]:
 
 
 def of_steps(run: Run) -> dict[str, Check]:
-    """The checks of a run that trains in steps: its loop, its model, its sampler and its
-    queries.
-    """
+    """The checks of a run that trains in steps: its loop, model, sampler and queries."""
     exact, own = subjects(run)
     plan, queries = run.plan, one_shots(run)
 
@@ -168,8 +176,9 @@ def of_steps(run: Run) -> dict[str, Check]:
 
 
 def of_aggregation(run: Run) -> dict[str, Check]:
-    """The checks of a run without a loop: its sum of embeddings, with its own inverter, bound,
-    noise and sample.
+    """The checks of a run without a loop.
+
+    Its sum of embeddings, with its own inverter, bound, noise and sample.
     """
     plan, queries = run.plan, one_shots(run)
     prepared = rebuild(plan, run.options, None, run.start)
@@ -195,8 +204,9 @@ def of_aggregation(run: Run) -> dict[str, Check]:
 
 
 def subjects(run: Run) -> tuple[Subject, Subject]:
-    """The run's method on its base: in single precision, and in the run's own. Nothing of what it
-    has learnt is in them.
+    """The run's method on its base: in single precision, and in the run's own.
+
+    Nothing of what it has learnt is in them.
     """
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     adaptation, base = prepared.adaptation, prepared.base
@@ -223,28 +233,35 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
 
 
 def one_shots(run: Run) -> list[oneshot.OneShot]:
-    """The run's queries that its plan pays for once, with their own noise multipliers and
-    bounds.
-    """
+    """The one-shot queries of the run's plan, with their own noise multipliers and bounds."""
     plan = run.plan
     return [ask(plan) for name, ask in QUERIES.items() if getattr(plan, name) is not None]
 
 
 def _probe(plan: Plan) -> oneshot.OneShot:
     asked = plan.probe
+    assert asked is not None and asked.noise_multiplier is not None
     votes = None if asked.votes is None else min(asked.votes, oneshot.MATRICES - 1)
     return oneshot.probe(
         asked.score, votes=votes, clip_norm=asked.clip_norm, sigma=asked.noise_multiplier
     )
 
 
+def _aggregation(plan: Plan) -> oneshot.OneShot:
+    asked = plan.aggregation
+    assert asked is not None
+    return embeddings.aggregation(asked.rule, plan.clip_norm, plan.noise_multiplier)
+
+
+def _histogram(plan: Plan) -> oneshot.OneShot:
+    sigma = plan.histogram_noise_multiplier
+    assert sigma is not None
+    return oneshot.histogram(plan.max_per_unit, sigma)
+
+
 # a plan's field -> the query that is paid for where it is set
 QUERIES: dict[str, Callable[[Plan], oneshot.OneShot]] = {
-    "aggregation": lambda plan: embeddings.aggregation(
-        plan.aggregation.rule, plan.clip_norm, plan.noise_multiplier
-    ),
-    "histogram_noise_multiplier": lambda plan: oneshot.histogram(
-        plan.max_per_unit, plan.histogram_noise_multiplier
-    ),
+    "aggregation": _aggregation,
+    "histogram_noise_multiplier": _histogram,
     "probe": _probe,
 }

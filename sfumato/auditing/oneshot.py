@@ -1,8 +1,7 @@
-"""H, and M1 for queries that are asked once: the class histogram and the probe, by the functions
-that a run calls.
+"""H, and M1 for one-shot queries: the class histogram and the probe.
 
-A further mechanism is one more `OneShot`, in `mechanisms` or, as the sum of embeddings, in a file
-of its own.
+By the functions that a run calls. A further mechanism is one more `OneShot`, in `mechanisms` or, as
+the sum of embeddings, in a file of its own.
 """
 
 from __future__ import annotations
@@ -31,10 +30,12 @@ NUMBERS = 40_000  # so that noise 3 % off shows
 
 @dataclass(frozen=True)
 class OneShot:
-    """A query. `release(data, key)`: the package's own code, whose answer leaves; `pairs`:
-    neighbours D and D', by name; `nothing`: data of `NUMBERS` answers that are all zero.
-    `sensitivity` and `sigma` are what the plan's event says (noise has sd sigma times sensitivity),
-    `grid` the unit of which every answer is a multiple (0: none).
+    """A one-shot query.
+
+    `release(data, key)`: the package's own code, whose answer leaves; `pairs`: neighbours D and D',
+    by name; `nothing`: data of `NUMBERS` answers that are all zero. `sensitivity` and `sigma` are
+    those of the plan's event (noise has sd sigma times sensitivity), `grid` the unit of which every
+    answer is a multiple (0: none).
     """
 
     name: str
@@ -47,8 +48,9 @@ class OneShot:
 
 
 def neighbours(mechanism: OneShot, seed: int) -> Finding:
-    """M1: two neighbours' answers under one key differ by at most the declared sensitivity, and for
-    one pair they do differ.
+    """M1: two neighbours' answers under one key differ by at most the declared sensitivity.
+
+    And for one pair they do differ.
     """
     notes, key, moved = Notes(), key_of(seed, mechanism.name), []
     for what, (full, without) in mechanism.pairs.items():
@@ -66,8 +68,9 @@ def neighbours(mechanism: OneShot, seed: int) -> Finding:
 
 
 def noise(mechanism: OneShot, seed: int, alpha: float) -> Finding:
-    """H: the noise has the declared size (with a sensitivity that is not 1) and shape, and the
-    answers lie on the grid.
+    """H: the noise has the declared size and shape, and the answers lie on the grid.
+
+    With a sensitivity that is not 1.
     """
     notes = Notes()
     answers = mechanism.release(mechanism.nothing, key_of(seed, mechanism.name + " noise"))
@@ -92,9 +95,7 @@ def noise(mechanism: OneShot, seed: int, alpha: float) -> Finding:
 
 
 def mechanisms() -> list[OneShot]:
-    """Every one-shot query that the package has, on dummy data, with sensitivities other
-    than 1.
-    """
+    """Every one-shot query of the package, on dummy data, with sensitivities other than 1."""
     return [
         histogram(1, 3.0),
         histogram(3, 2.5),
@@ -105,8 +106,9 @@ def mechanisms() -> list[OneShot]:
 
 
 def histogram(most: int, sigma: float) -> OneShot:
-    """Class counts of which a unit moves at most `most`: units with up to five images, an unusable
-    one, one without a label.
+    """Class counts of which a unit moves at most `most`.
+
+    Units with up to five images, an unusable one, one without a label.
     """
 
     def records(unit, labels, usable=None) -> SimpleNamespace:
@@ -146,18 +148,19 @@ def replace_histogram(plan, sigma: float):
 def probe(
     score: str, *, votes: int | None = None, clip_norm: float | None = None, sigma: float = 2.0
 ) -> OneShot:
-    """The ranking of a dummy denoiser's matrices. Adversarial units: latents of every scale, Inf
-    and NaN, several draws.
+    """The ranking of a dummy denoiser's matrices.
+
+    Adversarial units: latents of every scale, Inf and NaN, several draws.
     """
     subject = dummy_subject("attention", n_units=6, expected_batch_size=6.0)
     matrices = {
-        name: module.weight
+        name: module.get_parameter("weight")
         for name, module in subject.adaptation.base.denoiser.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "time"
     }
     if len(matrices) != MATRICES:
         raise RuntimeError("the dummy probe has other matrices than it should")
-    sensitivity = float(votes) ** 0.5 if score == "votes" else (clip_norm or 1.0) ** 2
+    sensitivity = float(votes or 0) ** 0.5 if score == "votes" else (clip_norm or 1.0) ** 2
 
     def asked(groups: tuple[str, ...]) -> Probe:
         return Probe(groups, 2, score, votes, clip_norm, False, 6.0, 2, sigma)

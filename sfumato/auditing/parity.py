@@ -1,8 +1,11 @@
-"""M2: the engine's norms and sums against one-at-a-time autograd, where cheap norms go wrong:
-reuse, cancelling tokens.
+"""M2: the engine's norms and sums against one-at-a-time autograd, for difficult cases.
+
+Reuse, and tokens that cancel.
 """
 
 from __future__ import annotations
+
+from functools import reduce
 
 import numpy as np
 import torch
@@ -22,8 +25,9 @@ STRATEGIES = ("auto", "keep", "ghost", "lean")
 def norms(
     subject: Subject, seed: int, units: int = 4, strategies: tuple[str, ...] = STRATEGIES
 ) -> Finding:
-    """M2: for every way of computing a norm, K in {1, 3}, and the plan's groups: no norm of a unit
-    1e-4 too small, none 1 % too large.
+    """M2: no norm of a unit is 1e-4 too small, none 1 % too large.
+
+    For every way of computing a norm, K in {1, 3}, and the plan's groups.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     recipe, groups = subject.recipe, subject.groups
@@ -52,7 +56,7 @@ def norms(
         # Where a group's gradient nearly vanishes beside the whole one, rounding is all there is of
         # it.
         room = RELATIVE * right.maximum(1e-3 * right.norm(dim=1, keepdim=True))
-        whole = sum(vector(g) for g in own)
+        whole = reduce(torch.add, (vector(g) for g in own))
         for strategy in strategies:
             with Engine(
                 now.adaptation.model, now.adaptation.trainable, strategy=strategy, groups=groups
@@ -78,12 +82,11 @@ def norms(
 
 
 def cancelling(seed: int) -> Finding:
-    """M2 on tokens that are nearly alike, of equal and of opposite gradients, in single and half
-    precision: no norm is lost.
+    """M2 on tokens that are nearly alike, of equal and of opposite gradients: no norm is lost.
 
-    The gradient is known in closed form. What a unit adds after clipping must not exceed the bound;
-    a norm may be over-estimated by a share of what its tokens could add up to, never
-    under-estimated.
+    In single and half precision. The gradient is known in closed form. What a unit adds after
+    clipping must not exceed the bound; a norm may be over-estimated by a share of what its tokens
+    could add up to, never under-estimated.
     """
     notes, g = Notes(), torch.Generator().manual_seed(seed)
     for spread in (1e-2, 1e-3, 1e-4):
@@ -121,7 +124,7 @@ def _cancelling(notes: Notes, layer: nn.Linear, x: Tensor, y: Tensor, what: str)
         return (layer(x[i]) * y[i]).sum((1, 2))
 
     for strategy in STRATEGIES:
-        with Engine(layer, {"weight": layer.weight}, strategy=strategy) as engine:
+        with Engine(layer, {"weight": layer.get_parameter("weight")}, strategy=strategy) as engine:
             _, found = engine.clipped_sum(losses, torch.arange(len(x)), clip=torch.ones_like)
             notes.numbers += len(found)
             low = found >= exact * (1 - RELATIVE) - 1e-6 * tokens

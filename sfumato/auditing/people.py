@@ -1,11 +1,13 @@
-"""U, before the loop and between runs: what one unit decides of the class list, and what several
-runs mean by a unit. On dummy data.
+"""U, before the loop and between runs, on dummy data.
+
+What one unit decides of the class list, and what several runs mean by a unit.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,9 @@ PEOPLE = "aabcd" + "efg" + "h"  # of `many` four units, of `some` three, of `one
 
 
 def class_lists(seed: int) -> Finding:
-    """U: with one unit gone, the labels of all others are what they were, or the found list stops
-    the run; names in a file are found.
+    """U: with one unit gone, the labels of all others stay, or the found list stops the run.
+
+    Names in a file are found.
     """
     notes = Notes()
     pixels = np.random.default_rng(seed).random((len(LABELS), 8, 8))
@@ -32,11 +35,12 @@ def class_lists(seed: int) -> Finding:
             seen[[who == gone for who in PEOPLE]] = np.nan  # replaced by nothing
             np.savez(path, images=seen, labels=LABELS, unit=list(PEOPLE), classes=NAMES)
             others = np.array([who != gone for who in PEOPLE])
-            for what, reading in (
-                ("declared", {"classes": list(NAMES)}),
-                ("confirmed", {"yes_public": True}),
-                ("found", {}),
-            ):
+            readings: dict[str, dict[str, Any]] = {
+                "declared": {"classes": list(NAMES)},
+                "confirmed": {"yes_public": True},
+                "found": {},
+            }
+            for what, reading in readings.items():
                 now = load_records(path, max_bad=1.0, **reading)
                 notes.numbers += 1
                 notes.expect(
@@ -53,7 +57,7 @@ def class_lists(seed: int) -> Finding:
                     now.classes == NAMES and not now.few,
                     f"a class leaves the {what} list by a count",
                 )
-                same = (
+                same = bool(
                     np.array_equal(now.labels[others], LABELS[others]) and now.usable[others].all()
                 )
                 notes.expect(same, f"without unit {gone} others lose label or weight (list {what})")
@@ -65,12 +69,13 @@ def class_lists(seed: int) -> Finding:
 
 
 def partitions(seed: int) -> Finding:
-    """U: runs on the same images or units join, add up where they mean the same units, and have no
-    total where they do not.
+    """U: runs on the same images or units join, and add up only if they mean the same units.
+
+    Otherwise they have no total.
     """
     notes, spoken = Notes(), np.random.default_rng(seed)
     first = ("abcd", "ppqq")
-    cases = {
+    cases: dict[str, tuple[tuple[str, str], float | None]] = {
         "the same": (("abcd", "ppqq"), 2.0),
         "other images of a unit": (("ef", "pr"), 2.0),
         "renamed": (("abcd", "xxyy"), 2.0),

@@ -1,10 +1,12 @@
-"""M1 and M6: paired replay of the real loop on neighbours under one key, where every difference is
-one unit's doing.
+"""M1 and M6: paired replay of the real loop on neighbours under one key.
+
+Every difference is then due to one unit.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -25,13 +27,13 @@ NORMS = (2.0, 1.0, 0.1, 1e-6)  # the clip norm in units of the unit's own gradie
 def sensitivity(
     subject: Subject, seed: int, units: int = 7, more: int = 0, brief: bool = False
 ) -> Finding:
-    """M1: |S(D) - S(D')| <= C (1 + rho) for neighbours D and D', and S(D) - S(D') is the clipped
-    gradient of the one unit.
+    """M1: |S(D) - S(D')| <= C (1 + rho) for neighbours D and D'.
 
-    S is B times what the optimiser is given. Adversarial units: gradients of norm 0, C/2, C, 10 C
-    and 1e6 C, Inf and NaN, duplicates, the only one with its label, the only one at all, several
-    images each, several draws; and Poisson draws with a divisor that is no whole number. `more`:
-    further random neighbours; `brief`: fewer of them, for models that take long.
+    And S(D) - S(D') is the clipped gradient of the one unit. S is B times what the optimiser is
+    given. Adversarial units: gradients of norm 0, C/2, C, 10 C and 1e6 C, Inf and NaN, duplicates,
+    the only one with its label, the only one at all, several images each, several draws; and
+    Poisson draws with a divisor that is not an integer. `more`: further random neighbours; `brief`:
+    fewer of them, for models that take long.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     everyone = subject.with_plan(n_units=units, expected_batch_size=float(units))
@@ -42,7 +44,7 @@ def sensitivity(
         if subject.exact:
             own = released(now, data, key) - released(now, zeroed(data, range(units)), key)
             notes.expect(
-                _close(own, sum(each), now, units),
+                _close(own, reduce(torch.add, each), now, units),
                 f"the sum is not that of the units' clipped gradients (K={draws})",
             )
     data = latents(everyone, units, seed)
@@ -99,7 +101,9 @@ def _close(value: torch.Tensor, right: torch.Tensor, subject: Subject, units: in
 
 def _grid(subject: Subject, value: torch.Tensor) -> float:
     """What rounding a unit to the grid may change: one step in each number."""
-    return subject.plan.rounding.step * value.numel() ** 0.5
+    rounding = subject.plan.rounding
+    assert rounding is not None  # as all that are made today
+    return rounding.step * value.numel() ** 0.5
 
 
 def _unread(notes: Notes, subject: Subject, data: LatentData, key) -> None:
@@ -118,8 +122,9 @@ def _unread(notes: Notes, subject: Subject, data: LatentData, key) -> None:
 
 
 def _poisson(notes: Notes, subject: Subject, seed: int, units: int) -> None:
-    """Random draws: a unit adds nothing or its clipped gradient, whoever else was drawn, and both
-    happen.
+    """Random draws: a unit adds nothing or its clipped gradient, whoever else was drawn.
+
+    Both happen.
     """
     now, key = (
         subject.with_plan(n_units=units, expected_batch_size=units / 2),
@@ -162,9 +167,10 @@ def _copied(data: LatentData, to: int, source: int) -> LatentData:
 
 
 def micro_batches(subject: Subject, seed: int, units: int = 11) -> Finding:
-    """M6: microbatches of 1, 2, 3, 7 and all, and the reference engine, give the optimiser the
-    same numbers; and a step gives it the same whether others came before it or not (at learning
-    rate 0): nothing is left over.
+    """M6: microbatches of 1, 2, 3, 7 and all, and the reference engine, give the same numbers.
+
+    And a step gives the optimiser the same whether others came before it or not (at learning rate
+    0): nothing is left over.
     """
     notes, key = Notes(), key_of(seed, subject.name)
     sizes = [{"micro_batch": size} for size in (1, 2, 3, 7, None)] + [

@@ -19,8 +19,9 @@ READING = "The lower bound is a reading, not the guarantee."
 
 
 def enough(finding: Finding) -> bool:
-    """Whether a finding of check A rests on so many numbers that noise one per cent too small is
-    found with probability 99.9 %.
+    """Whether a finding of check A rests on enough numbers.
+
+    So many that noise one per cent too small is found with probability 99.9 %.
     """
     return finding.numbers > 0 and noise_seen(finding.numbers, finding.alpha / 2) >= 0.99
 
@@ -31,8 +32,9 @@ def fresh_seed() -> int:
 
 
 def print_row(finding: Finding) -> None:
-    """One line: verdict, check, what was checked, what it would have seen; a second one for what is
-    wrong.
+    """Prints one line: verdict, check, what was checked, what it would have seen.
+
+    A second one for what is wrong.
     """
     verdict = "ok  " if finding.passed else "FAIL"
     count = f"{finding.numbers:,}" if finding.numbers else ""
@@ -46,7 +48,7 @@ def print_row(finding: Finding) -> None:
 
 
 def sentences(findings: Sequence[Finding]) -> list[str]:
-    """What must be said of an audit with these findings."""
+    """The sentences that a report must print for these findings."""
     said = [NO_PROOF]
     noise = [f for f in findings if f.check == "A"]
     if all(f.passed for f in noise) and any(enough(f) for f in noise):
@@ -57,8 +59,9 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
 
 
 def summary(findings: Sequence[Finding], settings: Settings) -> list[str]:
-    """The last lines: how many passed, how often correct code would fail, and the sentences that go
-    with them.
+    """The last lines: how many passed, and how often correct code would fail.
+
+    With the sentences that explain them.
     """
     failed = [f for f in findings if not f.passed]
     seconds = sum(f.seconds for f in findings)
@@ -72,8 +75,9 @@ def summary(findings: Sequence[Finding], settings: Settings) -> list[str]:
 
 
 def record(findings: Sequence[Finding], settings: Settings, **facts) -> dict:
-    """The record of an audit as a JSON object. `facts`: complete, plan (digest), code_version,
-    versions, skipped.
+    """The record of an audit as a JSON object.
+
+    `facts`: complete, plan (digest), code_version, versions, skipped.
     """
     return {
         "format": FORMAT,

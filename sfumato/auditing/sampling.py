@@ -1,5 +1,6 @@
-"""B, B2 and B3: who is in a step. On the sampler alone, and on the units whose losses the real loop
-asks for.
+"""B, B2 and B3: who is in a step.
+
+For the sampler alone, and for the units whose losses the real loop asks for.
 """
 
 from __future__ import annotations
@@ -36,11 +37,10 @@ def drawn_by_sampler(key: RunKey, units: int, rate: float, steps: int) -> np.nda
 def drawn_by_loop(
     key: RunKey, units: int, rate: float, steps: int, *, attempt: int = 0, content=None
 ) -> np.ndarray:
-    """The same, by what `training.train` shows to the losses: every latent carries a number. uint8
-    [steps, units].
+    """The same, by what `training.train` shows to the losses: uint8 [steps, units].
 
-    content: the number that each unit's latent carries (default: its own); units of equal content
-    are counted at the first of them.
+    Every latent carries a number. content: the number that each unit's latent carries (default: its
+    own); units of equal content are counted at the first of them.
     """
     content = np.arange(units) if content is None else np.asarray(content)
     weight, now = nn.Linear(1, 1, bias=False), [0]
@@ -102,7 +102,7 @@ def rate(found: np.ndarray, declared: float, what: str, alpha: float) -> Finding
         f"units are drawn at {total / trials / declared:.4f} times the rate",
     )
     notes.expect(int(found.max(initial=0)) <= 1, "a unit is in a step more than once")
-    # single units: nobody is drawn at a rate of their own
+    # single units: none is drawn at a rate of its own
     each = (found.sum(0) - len(found) * declared) / np.sqrt(len(found) * declared * (1 - declared))
     notes.expect(
         normal_p(float(np.abs(each).max())) >= alpha / 2 / found.shape[1],
@@ -113,7 +113,9 @@ def rate(found: np.ndarray, declared: float, what: str, alpha: float) -> Finding
 
 
 def sizes(found: np.ndarray, declared: float, what: str, alpha: float) -> Finding:
-    """B2: sum over steps of (b - n q)^2 / (n q (1 - q)) is chi-square (with the binomial's own
+    """B2: batch sizes have the binomial's variance and extremes.
+
+    The sum over steps of (b - n q)^2 / (n q (1 - q)) is chi-square (with the binomial's own
     kurtosis), and the largest and smallest size are those of T draws: fixed sizes give 0, one seed
     for two ranks twice too much, a cap no large batch.
     """
@@ -153,9 +155,7 @@ def sizes(found: np.ndarray, declared: float, what: str, alpha: float) -> Findin
 def dependence(
     found: np.ndarray, declared: float, what: str, alpha: float, seed: int = 0
 ) -> Finding:
-    """B3: products of deviations over lags and over pairs of units add up to what independent draws
-    give.
-    """
+    """B3: products of deviations, over lags and pairs of units, add up as for independent draws."""
     notes = Notes()
     x = (np.minimum(found, 1).astype(np.float64) - declared) / np.sqrt(declared * (1 - declared))
     steps, units = x.shape
@@ -182,7 +182,7 @@ def dependence(
 
 
 def duplicates(key: RunKey, units: int, declared: float, steps: int, alpha: float) -> Finding:
-    """B3 on duplicates: of two units with the same picture and label each is drawn by itself."""
+    """B3 on duplicates: of two units with the same image and label each is drawn by itself."""
     notes = Notes(numbers=units // 2 * steps)
     twin = np.arange(units) // 2 * 2
     both = drawn_by_loop(key, units, declared, steps, content=twin)[:, ::2]
@@ -198,8 +198,9 @@ def duplicates(key: RunKey, units: int, declared: float, steps: int, alpha: floa
 
 
 def keyed(seed: int, units: int = 200, steps: int = 6) -> Finding:
-    """A2 of the draws: who is in a step follows from key, step and attempt, not from any public
-    seed.
+    """A2 of the draws: who is in a step follows from key, step and attempt.
+
+    Not from any public seed.
     """
     notes = Notes(numbers=4 * units * steps)
     first, second = key_of(seed, "draws one"), key_of(seed, "draws two")

@@ -30,20 +30,17 @@ def binomial_p(count: int, trials: int, probability: float) -> float:
 
 
 def noise_seen(numbers: int, alpha: float, power: float = POWER) -> float:
-    """The largest factor c < 1 on the noise that a two-sided chi-square test on `numbers` numbers
-    finds with `power`.
+    """The largest factor c < 1 on the noise that a two-sided chi-square test finds with `power`.
 
-    Exact in the chi-square law: c^2 times the chi-square quantile of the power must stay below the
-    lower critical value.
+    The test is on `numbers` numbers. Exact in the chi-square law: c^2 times the chi-square quantile
+    of the power must stay below the lower critical value.
     """
     low = stats.chi2.ppf(alpha / 2, numbers)
     return float(math.sqrt(low / stats.chi2.ppf(power, numbers)))
 
 
 def rate_seen(trials: float, rate: float, alpha: float, power: float = POWER) -> float:
-    """The relative deviation of an inclusion rate that `trials` inclusion bits at `rate` show with
-    `power`.
-    """
+    """The relative deviation of a rate that `trials` inclusion bits show with `power`."""
     spread = math.sqrt((1 - rate) / (rate * trials))
     return float((stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power)) * spread)
 
@@ -59,7 +56,8 @@ def normality_p(z: np.ndarray) -> float:
 
 
 def correlation_p(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of the correlation of two independent standard normal vectors of equal
-    length.
+    """Two-sided p-value of the correlation of two independent standard normal vectors.
+
+    Of equal length.
     """
     return normal_p(float(np.dot(a, b) / math.sqrt(len(a))))

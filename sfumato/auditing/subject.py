@@ -1,5 +1,6 @@
-"""What is audited: a plan without a price, a model with its losses, and dummy latents. Nothing
-here is private.
+"""What is audited: a plan without a price, a model with its losses, and dummy latents.
+
+Nothing here is private.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from . import models
 
 @dataclass(frozen=True)
 class Subject:
-    """One mechanism on one model. `shape`: of a latent; `exact`: losses in single precision, so
-    that oracles can be compared.
+    """One mechanism on one model.
+
+    `shape`: of a latent; `exact`: losses in single precision, so that oracles can be compared.
     """
 
     name: str
@@ -57,8 +59,9 @@ class Subject:
 
 
 def changed(plan: Plan, **changes) -> Plan:
-    """The plan with other fields and without one-shot queries, reserve or price: the loop reads
-    none of these.
+    """The plan with other fields and without one-shot queries, reserve or price.
+
+    The loop reads none of these.
     """
     fields = {"n_units": plan.n_units, "expected_batch_size": plan.expected_batch_size} | changes
     rate = fields["expected_batch_size"] / fields["n_units"]
@@ -89,8 +92,9 @@ def clipped(plan: Plan, kind: str, groups: int) -> dict:
 
 
 def dummy_plan(**changes) -> Plan:
-    """Nine units, half of them in a step on average; the divisor is no whole number, so that
-    rounding it would show.
+    """Nine units, half of them in a step on average.
+
+    The divisor is not an integer, so that rounding it would show.
     """
     units, batch = changes.pop("n_units", 9), changes.pop("expected_batch_size", 4.5)
     sigma, steps = changes.pop("noise_multiplier", 0.01), changes.pop("steps", 1000)
@@ -131,9 +135,7 @@ def dummy_plan(**changes) -> Plan:
 
 
 def dummy_subject(family: str = "linear", clipping: str = "flat", seed: int = 0, **plan) -> Subject:
-    """A denoiser of `family` and a trainable table of class tokens, with the package's own
-    objective.
-    """
+    """A denoiser of `family` and a trainable table of class tokens, with the package's loss."""
     with seeded(seed):
         denoiser = (models.FAMILIES | {"wide": models.Wide})[family]()
         tokens = nn.Embedding(models.LABELS, models.WIDTH)
@@ -167,8 +169,9 @@ def dummy_subject(family: str = "linear", clipping: str = "flat", seed: int = 0,
 
 
 def latents(subject: Subject, units: int, seed: int = 0, per_unit: int = 1) -> LatentData:
-    """`units` units with `per_unit` random latents each and random labels; the last label belongs
-    to the last unit alone.
+    """`units` units with `per_unit` random latents each and random labels.
+
+    The last label belongs to the last unit alone.
     """
     rng, n, classes = np.random.default_rng(seed), units * per_unit, len(subject.plan.classes)
     label = rng.integers(0, max(1, classes - 1), n)

@@ -1,5 +1,6 @@
-"""M5: nothing that is published, constant or counted depends on one record. Whole runs on
-neighbours, on a dummy pipeline.
+"""M5: nothing that is published, constant or counted depends on one record.
+
+Whole runs on neighbours, on a dummy pipeline.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from ..training import open_latents
 from .finding import Finding, Notes
 
 # Few steps with much noise, because they are priced in a moment. No histogram: class counts are
-# then nobody's business.
-OPTIONS = {
+# then not released.
+OPTIONS: dict[str, Any] = {
     "epsilon": 0.1,
     "delta": 1e-3,
     "steps": 2,
@@ -38,12 +39,12 @@ SECRET = ("head", "run", "run_key_id", "entries", "charges", "ledger")
 
 
 def untouched(seed: int) -> Finding:
-    """M5: plan, options, public log, shapes, settings, prompts and counts per class are equal for D
-    and its neighbours.
+    """M5: everything published is equal for D and its neighbours.
 
-    Neighbours: one record with another picture and another label, and one whose file does not
-    decode. The run keys differ, so everything that is equal is equal whatever was drawn. The cached
-    latents of all other records are equal to the bit.
+    Plan, options, public log, shapes, settings, prompts and counts per class. Neighbours: one
+    record with another image and another label, and one whose file does not decode. The run keys
+    differ, so everything that is equal is equal whatever was drawn. The cached latents of all other
+    records are equal to the bit.
     """
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:
@@ -85,11 +86,12 @@ def _spoil(path: Path, what: str) -> None:
 
 
 def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], list[bytes]]:
-    """All facts that may leave or are public by the plan, by name; and the latents of all records,
-    as bytes.
+    """All facts that may leave or are public by the plan, by name.
+
+    And the latents of all records, as bytes.
     """
     ledger, output = folder.with_suffix(".ledger"), folder.with_suffix(".release")
-    run = verbs.adapt(images, output=folder, base=base, ledger=ledger, **OPTIONS)
+    run = verbs.adapt(images, output=folder, base=str(base), ledger=ledger, **OPTIONS)
     release = verbs.synthesize(run, 5, output, sampling=Sampling(steps=1, batch=5))
     draft, data = (
         json.loads((release / DRAFT).read_text("utf-8")),

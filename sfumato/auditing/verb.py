@@ -1,20 +1,24 @@
-"""`audit`: do the mechanisms do what the plan says, on dummy data."""
+"""`audit`: whether the mechanisms do what the plan states, on dummy data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
 from . import report
 from .checks import CHECKS, Settings, run_checks
 from .finding import Finding
 
+if TYPE_CHECKING:
+    from ..runs.folder import Run
+
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What an audit found, and the sentences that must be said of it."""
+    """What an audit found, and the sentences that must be printed with it."""
 
     findings: tuple[Finding, ...]
     settings: Settings
@@ -36,7 +40,7 @@ class AuditReport:
 
 
 def audit(
-    run: object | str | Path | None = None,
+    run: Run | str | Path | None = None,
     *,
     only: Sequence[str] | None = None,
     quick: bool = False,

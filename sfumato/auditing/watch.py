@@ -1,5 +1,6 @@
-"""One step of the real loop, seen from the optimiser's side; and what it should have been, one unit
-at a time by plain autograd.
+"""One step of the real loop, seen from the optimiser's side.
+
+And what it should have been, one unit at a time by plain autograd.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from .subject import Subject
 
 @dataclass
 class Seen:
-    """What a stretch of the loop did. `released`: per step, name -> what the optimiser was given,
-    in units of the sum (times B), fp64; `trace`: what happened in which order; `steps`: counted at
-    the end; `moved`: names of changed tensors.
+    """What a stretch of the loop did.
+
+    Attributes:
+        released: Per step, name -> what the optimiser was given, in units of the sum (times B),
+            fp64.
+        trace: What happened in which order.
+        steps: Counted at the end.
+        moved: Names of changed tensors.
     """
 
     released: list[dict[str, Tensor]] = field(default_factory=list)
@@ -50,8 +56,7 @@ def watch(
     attempt: int = 0,
     on_optimiser: Callable[[], None] = lambda: None,
 ) -> Seen:
-    """Run `steps` logical steps of `training.train` from `step` on; the model is put back
-    afterwards.
+    """Runs `steps` logical steps of `training.train` from `step` on, and restores the model.
 
     Nothing of the loop is replaced: a hook of the optimiser reads the gradients that it is about to
     apply, after noise and division, and multiplies them by the plan's B and sensitivity; then it
@@ -118,8 +123,9 @@ def released(
 def own_gradient(
     subject: Subject, data: LatentData, key: RunKey, unit: int, *, step: int = 0, attempt: int = 0
 ) -> dict:
-    """The gradient of one unit's loss, its draws averaged, by `torch.autograd.grad` on that unit
-    alone; name -> fp64.
+    """The gradient of one unit's loss, its draws averaged; name -> fp64.
+
+    By `torch.autograd.grad` on that unit alone.
     """
     plan, adaptation, recipe = subject.plan, subject.adaptation, subject.recipe
     batch = UnitBatch(
@@ -152,8 +158,9 @@ def own_gradient(
 
 
 def ideal(subject: Subject, gradient: dict[str, Tensor]) -> Tensor:
-    """What the plan allows a unit with this gradient to add, by the definitions of the papers and
-    not by the package's own.
+    """What the plan allows a unit with this gradient to add.
+
+    By the definitions of the papers and not by the package's own.
     """
     plan = subject.plan
     if not all(bool(torch.isfinite(t).all()) for t in gradient.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,14 +37,16 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
     require_adapters(base)
     from peft import LoraConfig
 
+    scale: Any = alpha  # peft says int, and takes any number
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=scale,
         init_lora_weights="gaussian",
         target_modules=list(target_modules),
         lora_dropout=0.0,
     )
-    base.denoiser.add_adapter(config, adapter_name=LORA_NAME)
+    denoiser: Any = base.denoiser  # a diffusers model
+    denoiser.add_adapter(config, adapter_name=LORA_NAME)
 
 
 def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
@@ -120,8 +123,9 @@ def write_kohya(model: Path, folder: Path) -> None:
 
 
 def load_lora(base: Base, folder: Path) -> None:
-    """Merge a saved LoRA into the base's denoiser (it samples faster); ModelError if it is damaged
-    or for another base.
+    """Merges a saved LoRA into the base's denoiser (it samples faster).
+
+    ModelError if it is damaged or for another base.
     """
     if not (folder / LORA_FILE).is_file():
         raise ModelError(f"no {LORA_FILE} in {folder}")

@@ -1,5 +1,6 @@
-"""A pipeline folder, checked before a library opens anything in it; and the facts that its files
-tell without their weights.
+"""Checks of a pipeline folder before a library opens anything in it.
+
+And the facts that its files state without their weights.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ CODE = {"auto_map", "custom_pipelines", "trust_remote_code"}
 
 
 def check_folder(folder: Path, index: dict, family: type[Base]) -> None:
-    """ModelError unless `folder` is a pipeline of this family as its `index` says, made of
-    safetensors and plain settings alone.
+    """Refuses what is no pipeline of this family, of safetensors and plain settings alone.
+
+    ModelError. `index`: the folder's model index.
     """
     check_kinds(folder, set(family.components))
     for path in weight_files(folder):
@@ -81,8 +83,9 @@ def folder_digest(folder: Path) -> str:
 
 
 def facts_of_files(folder: Path) -> dict:
-    """The fields of `BaseInfo` that are the same for all families: licence, parameters, size, and
-    how to compute the digest.
+    """The fields of `BaseInfo` that are the same for all families.
+
+    Licence, parameters, size, and how to compute the digest.
     """
     # A component may hold its weights twice, in two precisions: a tensor's name counts once.
     tensors = {
@@ -101,7 +104,7 @@ def facts_of_files(folder: Path) -> dict:
 
 
 def _licence(card: Path) -> str | None:
-    """`license:` in the head of a model card; None where there is none that reads."""
+    """`license:` in the head of a model card; None if there is no readable one."""
     try:
         lines = card.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -112,8 +115,9 @@ def _licence(card: Path) -> str | None:
 
 
 def prediction_of(folder: Path) -> Prediction:
-    """What the denoiser of a pipeline with a diffusers scheduler predicts; ModelError for what is
-    neither noise nor velocity.
+    """What the denoiser of a pipeline with a diffusers scheduler predicts.
+
+    ModelError for anything but noise and velocity.
     """
     settings = check_settings(folder / "scheduler" / "scheduler_config.json")
     kind = settings.get("prediction_type", "epsilon")
@@ -125,7 +129,7 @@ def prediction_of(folder: Path) -> Prediction:
 
 
 def whole(path: Path, settings: dict, name: str, default: int) -> int:
-    """A count from a model's settings; ModelError where it is none."""
+    """A count from a model's settings; ModelError if it is none."""
     value = settings.get(name, default)
     if type(value) is not int or value < 1:
         raise ModelError(

@@ -1,5 +1,6 @@
-"""Weights known by what they hold: a copy under another name, in another file, shard or precision
-is still the same.
+"""Weights known by their contents.
+
+A copy under another name, in another file, shard or precision is still recognised.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ GLANCE = 64  # numbers of a block in which different ones are looked for before 
 
 
 def content_of(tensor: torch.Tensor) -> bytes | None:
-    """How rows of earlier versions know a tensor: SHA-256 of its numbers in half precision; None
-    for one that says too little.
+    """SHA-256 of a tensor's numbers in half precision, as in rows of earlier versions.
+
+    None for a tensor with too little information.
     """
     flat = on_host(tensor, torch.float32).flatten()
     if (
@@ -39,8 +41,9 @@ def content_of(tensor: torch.Tensor) -> bytes | None:
 
 
 def blocks_of(tensor: torch.Tensor) -> Iterator[bytes]:
-    """SHA-256 of each block of a tensor's numbers in half precision, in order, but for blocks that
-    say too little.
+    """SHA-256 of each block of a tensor's numbers in half precision, in order.
+
+    Blocks with too little information are left out.
     """
     if not torch.is_floating_point(tensor) or tensor.numel() < FEWEST:
         return
@@ -56,9 +59,9 @@ def blocks_of(tensor: torch.Tensor) -> Iterator[bytes]:
     clear = _different(whole[:, :: max(1, size // GLANCE)])
     for row, says in zip(whole, clear):
         if says >= DISTINCT or len(np.unique(row)) >= DISTINCT:
-            yield hashlib.sha256(row).digest()
+            yield hashlib.sha256(row.data).digest()
     if len(tail) >= FEWEST and len(np.unique(tail)) >= DISTINCT:
-        yield hashlib.sha256(tail).digest()
+        yield hashlib.sha256(tail.data).digest()
 
 
 def _different(rows: np.ndarray) -> np.ndarray:
@@ -68,17 +71,16 @@ def _different(rows: np.ndarray) -> np.ndarray:
 
 
 def parts(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors, and of token tables each row for itself: a token may be put into another
-    table.
-    """
+    """The tensors, with token tables split into rows: a token may be put into another table."""
     for name, tensor in tensors:
         for part in tensor if _holds_tokens(name, tensor) else (tensor,):
             yield name, part
 
 
 def contents(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[bytes, str]:
-    """Content -> name: of the blocks of each part, and, as in rows of earlier versions, of each
-    tensor and token.
+    """Content -> name, for the blocks of each part.
+
+    And, as in rows of earlier versions, for each tensor and token.
     """
     found: dict[bytes, str] = {}
     for name, tensor in tensors:
@@ -92,8 +94,9 @@ def contents(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[bytes, str]:
 
 
 def contents_of_files(place: Path) -> dict[bytes, str]:
-    """The same of a safetensors file, or of all such files in a folder; ModelError if one does not
-    read.
+    """The same of a safetensors file, or of all such files in a folder.
+
+    ModelError if one does not read.
     """
     return contents(_read(place))
 
@@ -106,9 +109,7 @@ def blocks_of_files(place: Path) -> frozenset[bytes]:
 def made_contents(
     tensors: Iterable[tuple[str, torch.Tensor]], before: Collection[bytes] = ()
 ) -> list[list[bytes]]:
-    """What a run made: of each tensor, and of each token, the contents of the blocks that are not
-    in `before`.
-    """
+    """What a run made: for each tensor and token, contents of blocks that are not in `before`."""
     found = (
         [c for c in dict.fromkeys(blocks_of(part)) if c not in before] for _, part in parts(tensors)
     )
@@ -121,8 +122,10 @@ def made_contents_of_files(place: Path, before: Collection[bytes] = ()) -> list[
 
 
 def _holds_tokens(name: str, tensor: torch.Tensor) -> bool:
-    """A vocabulary's table, class tokens in training, or a file of token vectors, whose names are
-    words and no module's.
+    """Whether a tensor is a table of tokens.
+
+    A vocabulary's table, class tokens in training, or a file of token vectors, whose names are
+    words and not those of modules.
     """
     table = name.endswith(("token_embedding.weight", "tokens.weight"))
     return tensor.ndim == 2 and (table or not name.endswith((".weight", ".bias")))

@@ -59,16 +59,15 @@ def _names_used_up() -> SfumatoError:
 
 
 def word_vectors(base: TextBase, word: str | None) -> torch.Tensor:
-    """The mean token embedding of a text's tokens, of the whole vocabulary for None:
-    float32 [D].
-    """
+    """The mean token embedding, float32 [D], of a text's tokens, or of the vocabulary (None)."""
     table, ids = base.word_vectors, base.tokens_of(word) if word else []
     return (table[ids] if ids else table).mean(0).float()
 
 
 def check_placeholders(base: TextBase, placeholders: Sequence[str]) -> None:
-    """SfumatoError for a placeholder that the base knows, or that its tokenizer would write in
-    another way.
+    """Refuses a placeholder that the base knows, or that its tokenizer would write differently.
+
+    SfumatoError.
     """
     for word in placeholders:
         if base.has_token(word):
@@ -80,11 +79,10 @@ def check_placeholders(base: TextBase, placeholders: Sequence[str]) -> None:
 
 
 def save_embeds(folder: Path, vectors: dict[str, torch.Tensor]) -> None:
-    """Write placeholder -> float32 [V, D] as `learned_embeds.safetensors`; several get a numbered
-    file each.
+    """Writes placeholder -> float32 [V, D] as `learned_embeds.safetensors`.
 
-    `pipe.load_textual_inversion(folder)`, or with the file's name, opens each: the format holds one
-    token a file.
+    Several get a numbered file each. `pipe.load_textual_inversion(folder)`, or with the file's
+    name, opens each: the format holds one token per file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for i, (word, value) in enumerate(vectors.items()):
@@ -100,8 +98,9 @@ def embeds_files(folder: Path) -> list[Path]:
 
 
 def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
-    """What `save_embeds` wrote, float32 [C, V, D] in the order of `placeholders`; SfumatoError if
-    one is missing.
+    """What `save_embeds` wrote, float32 [C, V, D] in the order of `placeholders`.
+
+    SfumatoError if one is missing.
     """
     found: dict[str, torch.Tensor] = {}
     for path in embeds_files(folder):
@@ -129,17 +128,16 @@ def words_in(folder: Path) -> list[str]:
 
 
 def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
-    """Give tokens that the base was taught (`load_embeds`) other vectors float32 [V, D] of the same
-    number.
-    """
+    """Gives tokens of `load_embeds` other vectors float32 [V, D] of the same number."""
     for word, value in vectors.items():
         words = [word, *(f"{word}_{i}" for i in range(1, len(value)))]
         base.write_embeddings(base.token_ids(words), value)
 
 
 def load_embeds(base: TextBase, folder: Path) -> None:
-    """Add the tokens of `save_embeds` to the base, by diffusers' own loader; SfumatoError if they
-    do not fit it.
+    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader.
+
+    SfumatoError if they do not fit it.
     """
     pipe = base.as_pipeline()
     for path in embeds_files(folder):

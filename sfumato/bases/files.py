@@ -1,5 +1,6 @@
-"""The files of a base, listed in one way for whoever checks, names or compares them: nothing is
-skipped in silence.
+"""The files of a base, listed in one way for all code that checks, names or compares them.
+
+Nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelError
 from .weights import check_settings
@@ -29,8 +31,9 @@ COMPONENT_SETTINGS = (
 
 
 def base_files(folder: Path) -> list[Path]:
-    """Every file below `folder`, in name order. A link to a file is the file, as in the model hub's
-    cache.
+    """Every file below `folder`, in name order.
+
+    A link to a file is the file, as in the model hub's cache.
 
     ModelError for a linked folder, a dead link, what is no file, and a folder that does not read:
     loaders would follow where nobody looked.
@@ -67,8 +70,9 @@ def weight_files(place: Path) -> list[Path]:
 
 
 def check_kinds(folder: Path, components: set[str]) -> None:
-    """ModelError for pickles and code anywhere; in a component's folder for all but what it is made
-    of, and for whatever sends its loader to another file.
+    """Refuses pickles and code anywhere, and unknown files in a component's folder. ModelError.
+
+    Also whatever sends a component's loader to another file.
     """
     for path in base_files(folder):
         name = path.relative_to(folder)
@@ -100,7 +104,7 @@ def check_kinds(folder: Path, components: set[str]) -> None:
 def _check_index(path: Path) -> None:
     """ModelError unless every shard is a safetensors file beside the index."""
     shards = check_settings(path).get("weight_map")
-    names = list(shards.values()) if isinstance(shards, dict) else [None]
+    names: list[Any] = list(shards.values()) if isinstance(shards, dict) else [None]
     for name in names:
         plain = isinstance(name, str) and name == os.path.basename(name) and "\\" not in name
         if not (plain and name.endswith(".safetensors") and path.with_name(name).is_file()):

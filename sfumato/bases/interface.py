@@ -1,7 +1,7 @@
-"""What a public model is to the rest of the package: `BaseInfo`, `Base`, and `TextBase` for bases
-that are told what to draw.
+"""A public model as the rest of the package sees it: `BaseInfo`, `Base` and `TextBase`.
 
-A model family is a subclass of `Base` in a folder of its own and a line of `open.FAMILIES`.
+`TextBase` is for bases that take prompts. A model family is a subclass of `Base` in a folder of its
+own and a line of `open.FAMILIES`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ import torch
 from torch import nn
 
 from ..compute.device import mixed_precision
+from ..errors import ModelError
 
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction"]
-Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict], torch.Tensor]
+Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class BaseInfo:
-    """What a base is, read from its folder's settings and the headers of its weight files.
+    """A base's properties, read from its folder's settings and the headers of its weight files.
 
     Attributes:
         name: As the user gave it: a bundled name or a path.
         family: The model family, such as "stable-diffusion".
-        folder: Where the files lie.
-        resolution: Side of a picture, in pixels.
-        latent_shape: (channels, height, width) of what the denoiser sees of one picture.
-        condition: What the denoiser is told: nothing, a class, or a text.
+        folder: The folder of the files.
+        resolution: Side of an image, in pixels.
+        latent_shape: (channels, height, width) of the denoiser's input for one image.
+        condition: What the denoiser is conditioned on: nothing, a class, or a text.
         prediction: What it predicts: the noise, or the velocity (Salimans and Ho, arXiv
             2202.00512).
-        licence: As the folder's model card states it; None where it does not.
+        licence: As the folder's model card states it; None if it does not.
         parameters: Numbers in all weights, frozen ones included.
         size: Bytes of all files.
         digest_of: Computes `digest`.
@@ -66,7 +67,7 @@ class Base(ABC):
 
     Latents are float32 [R, C, h, w] with the shape `info.latent_shape`; a diffusion time is an
     integer from 0 to `times - 1`, and a larger one means more noise. No function of a base couples
-    two rows: what it computes for a picture depends on that picture alone.
+    two rows: what it computes for an image depends on that image alone.
     """
 
     family: ClassVar[str]
@@ -102,18 +103,22 @@ class Base(ABC):
 
     @property
     def name(self) -> str:
+        """The name by which the base is opened and which certificates state."""
         return self.info.name
 
     @property
     def digest(self) -> str:
+        """SHA-256 over the base's files."""
         return self.info.digest
 
     @property
     def resolution(self) -> int:
+        """Height and width of its images, in pixels."""
         return self.info.resolution
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of its latents."""
         return self.info.latent_shape
 
     @property
@@ -137,7 +142,7 @@ class Base(ABC):
 
     @abstractmethod
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures to latents: a public function of one picture at a time.
+        """Images to latents: a public function of one image at a time.
 
         Args:
             images: uint8 [B, R, R, 3].
@@ -150,14 +155,20 @@ class Base(ABC):
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents [B, C, h, w] to pictures, uint8 [B, R, R, 3]."""
+        """Latents [B, C, h, w] to images, uint8 [B, R, R, 3]."""
 
     @abstractmethod
     def condition(self, prompts: Sequence[str]) -> torch.Tensor:
-        """What the denoiser is told under each prompt, float32 with one row per prompt.
+        """The denoiser's condition for each prompt, float32 with one row per prompt.
 
-        The empty prompt is the unconditional one. Of a class-conditional base a prompt is the name
-        of one of its classes; an unconditional base is told nothing.
+        The empty prompt is the unconditional one. For a class-conditional base a prompt is the name
+        of one of its classes; an unconditional base has no condition.
+
+        Args:
+            prompts: Public texts.
+
+        Returns:
+            [len(prompts), ...].
         """
 
     @abstractmethod
@@ -179,8 +190,15 @@ class Base(ABC):
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
-        """The denoiser's prediction [R, C, h, w] for `noisy` at `time`, given rows of
-        `condition`.
+        """The denoiser's prediction [R, C, h, w] for `noisy` at `time`, given `condition`.
+
+        Args:
+            noisy: Noisy latents [R, C, h, w].
+            time: Diffusion times [R].
+            condition: One row for each.
+
+        Returns:
+            What `corrupt` calls the target, as the model predicts it.
         """
 
     def make_denoise(self) -> Denoise:
@@ -193,7 +211,12 @@ class Base(ABC):
         """
 
         @torch.no_grad()
-        def denoise(latents, time, condition, memory):
+        def denoise(
+            latents: torch.Tensor,
+            time: torch.Tensor,
+            condition: torch.Tensor,
+            memory: dict[Any, Any],
+        ) -> torch.Tensor:
             with mixed_precision(torch.bfloat16, latents):
                 return self.predict(latents, time, condition).float()
 
@@ -214,15 +237,14 @@ class Base(ABC):
     @property
     @abstractmethod
     def targets(self) -> Mapping[str, Sequence[str]]:
-        """Name of a set of layers -> the endings of their names: "attention" and "residual" are
-        where LoRA and LoDA go by default.
+        """Name of a set of layers -> the endings of their names.
+
+        "attention" and "residual" are the defaults of LoRA and LoDA.
         """
 
     @abstractmethod
     def layer_of(self, matrix: str) -> str:
-        """The layer that a matrix belongs to: one attention, one feed-forward, one residual
-        block.
-        """
+        """The layer of a matrix: one attention, one feed-forward, one residual block."""
 
     @abstractmethod
     def block_of(self, matrix: str) -> str:
@@ -233,20 +255,24 @@ class Base(ABC):
         """Write the whole base in half precision, as a folder that `load_base` opens."""
 
     def as_pipeline(self) -> Any:
-        """The base as a diffusers pipeline that shares its modules; of families with
-        `adapters`.
+        """The base as a diffusers pipeline that shares its modules.
+
+        Only for families with `adapters`.
         """
         raise NotImplementedError
 
-    def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
-        """Write LoRA `layers` (diffusers' names -> tensors) as the family's pipelines load them; of
-        families with `adapters`.
+    def write_lora(
+        self, folder: Path, layers: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Writes LoRA `layers` (diffusers' names -> tensors) as the family's pipelines load them.
+
+        Only for families with `adapters`.
         """
         raise NotImplementedError
 
 
 class TextBase(Base):
-    """A base that reads prompts, and can be taught tokens of one's own."""
+    """A base that reads prompts, and can learn new tokens."""
 
     @property
     @abstractmethod
@@ -267,9 +293,7 @@ class TextBase(Base):
 
     @abstractmethod
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
-        """Words that the vocabulary does not hold whole, so that the base was never taught
-        them.
-        """
+        """Words that are no single token of the vocabulary, so that the base does not know them."""
 
     @abstractmethod
     def add_tokens(self, words: Sequence[str], initializers: Sequence[str | None]) -> list[int]:
@@ -305,10 +329,31 @@ class TextBase(Base):
     def vector_encoder(
         self, prompts: Sequence[str], placeholders: Sequence[str], vectors: int
     ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Vectors [B, V, D] and labels int64 [B] -> conditions [B, ...], every row with vectors of
-        its own at its prompt's placeholder.
+        """A function from vectors [B, V, D] and labels int64 [B] to conditions [B, ...].
+
+        Every row has its own vectors at its prompt's placeholder.
         """
 
     @abstractmethod
     def freeze_text(self) -> None:
-        """Leave nothing of what reads prompts that requires a gradient."""
+        """Freezes everything that reads prompts."""
+
+
+def text_base(base: Base) -> TextBase:
+    """The base, if it reads prompts.
+
+    Args:
+        base: Any base.
+
+    Returns:
+        `base` itself.
+
+    Raises:
+        ModelError: It does not read prompts.
+    """
+    if not isinstance(base, TextBase):
+        raise ModelError(
+            f"a {base.family} base reads no prompts, so it cannot be taught tokens: take one that"
+            " does"
+        )
+    return base

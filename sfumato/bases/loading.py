@@ -18,7 +18,7 @@ SAFE = {"use_safetensors": True, "local_files_only": True, "output_loading_info"
 
 @contextlib.contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turn whatever a foreign loader raises into one line that says which folder and why."""
+    """Turns an exception of a foreign loader into one line with the folder and the reason."""
     try:
         yield
     except ModelError:

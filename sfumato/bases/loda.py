@@ -1,5 +1,6 @@
-"""LoDA branches beside linear layers and convolutions: in, merged, out again, and on disk (Liu et
-al., arXiv 2406.05257).
+"""LoDA branches beside linear layers and convolutions: in, merged, out again, and on disk.
+
+Liu et al., arXiv 2406.05257.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +26,12 @@ ACTIVATIONS = {"identity": lambda x: x, "silu": F.silu, "tanh": torch.tanh, "gel
 
 
 class LoDA(nn.Module):
-    """y = host(x) + scale * U g(D x): D [rank, d_in] random with deviation 1 / sqrt(d_in), U
-    [d_out, rank] zero at the start.
+    """y = host(x) + scale * U g(D x), a low-dimensional branch beside a layer.
 
-    For a convolution D has the host's kernel, stride and padding and U is 1 x 1. g is one of
-    ACTIVATIONS, all zero at zero. The host keeps its weight and never trains. Raises ValueError for
-    a host with groups, dilation or another padding mode.
+    D [rank, d_in] is random with deviation 1 / sqrt(d_in), U [d_out, rank] zero at the start. For a
+    convolution D has the host's kernel, stride and padding and U is 1 x 1. g is one of ACTIVATIONS,
+    all zero at zero. The host keeps its weight and never trains. Raises ValueError for a host with
+    groups, dilation or another padding mode.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LoDA(nn.Module):
         self.host, self.scale, self.activation, self.merged = host, scale, activation, False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The host's output plus the branch's, unless that is merged."""
         y = self.host(x)
         return (
             y
@@ -69,6 +72,7 @@ class LoDA(nn.Module):
 
     def difference(self) -> torch.Tensor:
         """The change of the host's weight that the branch is: scale * sum_j U[o, j] D[j, ...].
+
         ValueError if g is not linear.
         """
         if self.activation != "identity":
@@ -101,30 +105,38 @@ def branches(denoiser: nn.Module) -> dict[str, LoDA]:
 
 
 def add_loda(base: Base, targets: Sequence[str], rank: int, scale: float, activation: str) -> None:
-    """Put a branch beside each named module of the denoiser (full names); ModelError for one that
-    cannot have it.
+    """Puts a branch beside each named module of the denoiser.
+
+    ModelError for one that cannot have it.
+
+    Args:
+        base: Changed in place.
+        targets: Full names.
+        rank: Of D and U.
+        scale: Of the branch.
+        activation: g, one of ACTIVATIONS.
     """
     require_adapters(base)
     if activation not in ACTIVATIONS:
         raise SfumatoError(f"--activation {activation}: choose {', '.join(ACTIVATIONS)}")
     for name in targets:
+        host: Any = base.denoiser.get_submodule(name)  # LoDA says what it takes
         try:
             put_module(
                 base.denoiser,
                 name,
-                LoDA(base.denoiser.get_submodule(name), rank, scale, activation),
+                LoDA(host, rank, scale, activation),
             )
         except ValueError as error:
             raise ModelError(f"{name}: {error}") from error
 
 
 def save_loda(base: Base, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors` when g is linear, for any diffusers loader; else
-    LODA_FILE.
+    """Writes a LoRA file for any diffusers loader if g is linear, else LODA_FILE.
 
-    LODA_FILE holds `<host>.down.weight` and `<host>.up.weight` per branch and, in its header, the
-    JSON text `loda` with rank, scale and activation. `load_loda` opens it; docs/methods.md says how
-    to do so by hand.
+    The former is `pytorch_lora_weights.safetensors`. LODA_FILE holds `<host>.down.weight` and
+    `<host>.up.weight` per branch and, in its header, the JSON text `loda` with rank, scale and
+    activation. `load_loda` opens it; docs/methods.md shows how to do so by hand.
     """
     found = branches(base.denoiser)
     first = next(iter(found.values()))
@@ -145,8 +157,9 @@ def save_loda(base: Base, folder: Path) -> None:
 
 
 def load_loda(base: Base, folder: Path) -> None:
-    """Put the branches of a LODA_FILE beside their hosts; ModelError if the file is damaged or for
-    another base.
+    """Puts the branches of a LODA_FILE beside their hosts.
+
+    ModelError if the file is damaged or for another base.
     """
     check_weights(folder / LODA_FILE)
     try:

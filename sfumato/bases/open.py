@@ -1,5 +1,6 @@
-"""From a name or a folder to a base: which family it is of, everything checked before weights are
-read, and what `sfumato export` wrote found again.
+"""From a name or a folder to a base.
+
+Finds its family, checks everything before weights are read, and finds what `sfumato export` wrote.
 """
 
 from __future__ import annotations
@@ -109,8 +110,9 @@ def bundled_bases() -> dict[str, Path]:
 
 
 def resolve_base(name_or_path: str | Path) -> Path:
-    """The folder of a bundled base's name or of a path (of an exported pipeline, the folder
-    inside); SfumatoError if there is neither.
+    """The folder of a bundled base's name, or of a path (the folder inside an exported pipeline).
+
+    SfumatoError if there is neither.
     """
     bundled = bundled_bases()
     if str(name_or_path) in bundled:

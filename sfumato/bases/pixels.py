@@ -1,4 +1,4 @@
-"""Pictures as the public models read them: numbers from -1 to 1, channels first."""
+"""Images as the public models read them: numbers from -1 to 1, channels first."""
 
 from __future__ import annotations
 

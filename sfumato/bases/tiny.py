@@ -1,6 +1,10 @@
-"""A dummy pipeline of a few thousand random numbers, and pictures to go with it: for audits and
-tests.
+"""A dummy pipeline of a few thousand random numbers, and images to go with it.
+
+For audits and tests.
 """
+
+# diffusers and transformers say less than they take.
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ WORDS = ("a picture of a", *CLASSES, "digit seven", "small letter")
 
 
 def make_tiny_base(folder: Path, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
-    """Write a randomly initialised StableDiffusionPipeline folder: 16x16 RGB, latents 4x8x8, under
-    1 MB.
+    """Writes a randomly initialised StableDiffusionPipeline folder.
+
+    16x16 RGB, latents 4x8x8, under 1 MB.
     """
     from diffusers import (
         AutoencoderKL,

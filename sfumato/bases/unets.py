@@ -35,20 +35,25 @@ class UNetNames:
     denoiser: nn.Module
 
     def learnable(self) -> dict[str, nn.Parameter]:
+        """All denoiser parameters but keys' biases, whose gradient is structurally zero."""
         # A bias of keys adds the same to all of a query's scores, and the softmax takes it out.
         named = self.denoiser.named_parameters()
         return {name: tensor for name, tensor in named if not name.endswith("to_k.bias")}
 
     def blocks(self) -> list[str]:
+        """Attention blocks in the order down, mid, up."""
         return attention_blocks(self.denoiser)
 
     @property
     def targets(self) -> Mapping[str, Sequence[str]]:
+        """Sets of layers of a U-Net by the endings of their names."""
         return TARGETS
 
     def layer_of(self, matrix: str) -> str:
+        """The attention, feed-forward or residual layer of a matrix."""
         return re.sub(r"\.(to_out\.0|net\.0\.proj|net\.2|[^.]+)$", "", matrix)
 
     def block_of(self, matrix: str) -> str:
+        """The attention, residual or sampling block of a matrix."""
         block = re.match(r".*?\b(attentions|resnets|downsamplers|upsamplers)\.\d+", matrix)
         return block[0] if block else matrix.rpartition(".")[0] or matrix

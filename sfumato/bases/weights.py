@@ -1,4 +1,4 @@
-"""Safetensors headers and JSON settings from anyone, checked before a library believes them."""
+"""Safetensors headers and JSON settings from anyone, checked before a library reads them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _COUNTS = (
 
 
 def check_weights(path: Path) -> dict[str, dict]:
-    """The header of a safetensors file: tensor -> its type, shape and place; the tensors themselves
-    are not read.
+    """The header of a safetensors file: tensor -> its type, shape and place.
+
+    The tensors themselves are not read.
 
     Raises:
         ModelError: Unless the header is small and true: every tensor once, end to end, nothing
-            beside, floats only. I64 is let through for position numbers, which some text encoders
+            beside, floats only. I64 is accepted for position numbers, which some text encoders
             store.
     """
     try:
@@ -62,7 +63,7 @@ def check_weights(path: Path) -> dict[str, dict]:
 
 
 def check_settings(path: Path) -> dict:
-    """The object in a config file; ModelError where it does not read."""
+    """The object in a config file; ModelError if it does not read."""
     try:
         if path.stat().st_size > MAX_HEADER:
             raise ValueError
@@ -77,8 +78,9 @@ def check_settings(path: Path) -> dict:
 
 
 def check_extent(path: Path) -> None:
-    """ModelError where a model's config asks for more than any such model has: a library would
-    start to build it.
+    """Refuses a model config with sizes that no such model has. ModelError.
+
+    A library would start to build it.
     """
     most = _largest(check_settings(path))
     if most is not None:

@@ -181,5 +181,5 @@ def export(
 
 
 def counted(n: int, name: str) -> str:
-    """ "1 run", "2 runs"."""
+    """A number with its noun: 1 run, 2 runs."""
     return f"{n} {name}" if n == 1 else f"{n} {name}s"

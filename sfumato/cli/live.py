@@ -23,10 +23,10 @@ def about(seconds: float) -> str:
 
 
 class LiveLine:
-    """One line that is rewritten on a terminal; elsewhere, a line at each stage and every ten
-    seconds.
+    """One line that is rewritten on a terminal.
 
-    `quiet` prints nothing (all ranks but the first).
+    Elsewhere, a line at each stage and every ten seconds. `quiet` prints nothing (all ranks but the
+    first).
     """
 
     def __init__(self, quiet: bool = False) -> None:

@@ -64,8 +64,9 @@ class Start(Options):
 
 
 def options(**groups: tuple[type[Options], ...]) -> Callable:
-    """Give a command the flags of classes of options; what was said of a group arrives as one dict
-    under its keyword, and what was not said is not in it.
+    """Gives a command the flags of classes of options.
+
+    The flags given for a group arrive as one dict under its keyword; it holds no others.
     """
 
     def decorate(command: Callable) -> Callable:
@@ -118,7 +119,7 @@ def _parameter(one: Declared, panel: str, text: str) -> inspect.Parameter:
     names = one.flags or (one.flag,)
     if kind == (bool | None):
         names = (f"{names[0]}/--no-{names[0][2:]}",)
-    limits = {} if one.parse else {"min": one.least, "max": one.most}
+    limits: dict[str, Any] = {} if one.parse else {"min": one.least, "max": one.most}
     said = Option(*names, metavar=one.metavar, rich_help_panel=panel, help=text, **limits)
     return inspect.Parameter(
         one.name,
@@ -137,7 +138,8 @@ def _kind(one: Declared) -> tuple[Any, Any]:
     if one.parse:
         return str | None, None
     if one.words:
-        return Literal[tuple(one.words)] | None, None
+        words: Any = Literal[tuple(one.words)]
+        return words | None, None
     return one.kind | None, None
 
 
@@ -148,7 +150,6 @@ def _said(known: dict[str, tuple[Declared, str, str]], values: dict[str, Any]) -
         # A flag that was not raised is as good as not given; --no-embedder says something.
         if value is None or value == [] or (value is False and one.default is False):
             continue
-        if one.parse:
-            value = one.parse(value)
-        found[name] = one.words[value] if one.words else value
+        said: Any = one.parse(value) if one.parse else value
+        found[name] = one.words[said] if one.words else said
     return found

@@ -51,9 +51,7 @@ def select(
 
 
 def show(found: SelectionReport) -> None:
-    """Print accuracies with their errors, the choice, what it cost, and what the certificates will
-    say.
-    """
+    """Prints accuracies with their errors, the choice, its cost, and the certificates' entry."""
     from rich.console import Console
     from rich.table import Table
 

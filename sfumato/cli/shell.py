@@ -131,8 +131,9 @@ def _usage(error) -> str:
 
 
 def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:
-    """Take --debug out, and read `--learning_rate` as `--learning-rate` (diffusers' scripts write
-    underscores).
+    """Takes --debug out, and reads `--learning_rate` as `--learning-rate`.
+
+    (diffusers' scripts write underscores.)
     """
     words, debug = [], False
     for i, word in enumerate(argv):
@@ -149,9 +150,7 @@ def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:
 
 
 def _silence(debug: bool) -> None:
-    """Before the heavy imports: offline, no foreign progress bars, and no warnings that quote what
-    they met.
-    """
+    """Before the heavy imports: offline, no foreign progress bars, no warnings that quote input."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if not debug:

@@ -115,7 +115,7 @@ def export(
 
 
 def shares_of(words: list[str]) -> dict[str, float]:
-    """ "a=.5,b=.5" as class shares: finite, not negative, not all zero."""
+    """The text a=.5,b=.5 as class shares: finite, not negative, not all zero."""
     found = {}
     for name, text in parse.pairs(
         "--class-shares", [part for word in words for part in word.split(",")]

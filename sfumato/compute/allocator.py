@@ -26,7 +26,7 @@ def keep_memory() -> bool:
     SFUMATO_MALLOC=0 leaves all of it alone.
 
     Returns:
-        Whether glibc took every setting: False where the C library is another.
+        Whether glibc took every setting: False if the C library is another.
     """
     if os.environ.get(OPT_OUT) == "0" or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

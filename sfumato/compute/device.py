@@ -1,6 +1,4 @@
-"""Where we compute, how precisely, on how many threads and from which seed: the one place that
-names a device or a precision.
-"""
+"""Device, precision, threads and seeding: the one place that names a device or a precision."""
 
 from __future__ import annotations
 
@@ -44,8 +42,7 @@ def precision(name: str) -> torch.dtype:
 
 
 def mixed_precision(dtype: torch.dtype, on: torch.Tensor) -> torch.autocast:
-    """Matrix products and convolutions in `dtype` inside the `with` block; plain where that is
-    float32.
+    """Matrix products and convolutions in `dtype` inside the `with` block; plain if it is float32.
 
     Args:
         dtype: bfloat16 or float32.
@@ -55,8 +52,9 @@ def mixed_precision(dtype: torch.dtype, on: torch.Tensor) -> torch.autocast:
 
 
 def quick_precision(on: torch.Tensor) -> torch.dtype:
-    """bfloat16 where that tensor's device has the instructions for it, else float32: without them
-    it is much slower.
+    """bfloat16 if that tensor's device has the instructions for it, else float32.
+
+    Without them bfloat16 is much slower.
     """
     if on.is_cuda:
         quick = torch.cuda.is_bf16_supported()
@@ -66,8 +64,9 @@ def quick_precision(on: torch.Tensor) -> torch.dtype:
 
 
 def threads(asked: int | None = None) -> int:
-    """Threads inside one operation: those asked for, or torch's choice. Sums over them are rounded
-    in another order.
+    """Threads inside one operation: those asked for, or torch's choice.
+
+    Sums over them are rounded in another order.
     """
     return asked or torch.get_num_threads()
 
@@ -80,8 +79,9 @@ def use_threads(count: int | None) -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's global generator starts from `seed` (public); afterwards it stands where it
-    stood before, so that nobody else's numbers depend on ours.
+    """Inside, torch's global generator starts from `seed` (public); afterwards it is restored.
+
+    So the caller's random numbers do not depend on ours.
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)

@@ -1,5 +1,6 @@
-"""What decides, beside data, code and library versions, which bits a computation gives: the
-machine's part of a replay's fingerprint.
+"""The machine's part of a replay's fingerprint.
+
+Everything beside data, code and library versions that decides the bits of a computation.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,9 +46,10 @@ PROCESSOR = (
 )
 
 
-def numerics() -> dict:
-    """Processor, device, platform, torch's build and switches, as JSON; equal on two starts where
-    both give the same bits.
+def numerics() -> dict[str, Any]:
+    """Processor, device, platform, torch's build and switches, as JSON.
+
+    Equal on two starts if both give the same bits.
     """
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -69,8 +72,9 @@ def numerics() -> dict:
 
 
 def processor(place: Path = Path("/proc/cpuinfo")) -> str:
-    """The first processor's own words, without its clock; elsewhere than on Linux what the platform
-    says.
+    """The first processor's description, without its clock.
+
+    From /proc/cpuinfo on Linux; elsewhere from the platform module.
     """
     try:
         first = place.read_text("utf-8", "replace").strip().split("\n\n")[0]

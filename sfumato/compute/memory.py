@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import torch
@@ -19,8 +20,9 @@ except ImportError:  # Windows
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -> int:
-    """Most bytes that torch's allocator for `device` (default: ours) held at once while `work` ran,
-    above what it held before.
+    """The most bytes that torch's allocator held at once while `work` ran, above those before.
+
+    Of `device` (default: the package's).
     """
     device = device or our_device()
     if device.type == "cuda":
@@ -42,7 +44,8 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
             profile.stop()
     # The public table has totals only; the peak needs the single allocations, in their order in
     # time.
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    profiler: Any = profile.profiler
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
@@ -52,9 +55,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
 
 @contextlib.contextmanager
 def _silence():
-    """Nothing on the process's standard error: the profiler's native code announces itself
-    there.
-    """
+    """Silences the process's standard error: the profiler's native code writes to it."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -43,20 +43,17 @@ def rank() -> int:
 
 
 def machines() -> list[str]:
-    """A hash of what decides each rank's numbers, in the order of ranks; empty for one that is
-    alone.
-    """
+    """A hash of what decides each rank's numbers, in order of ranks; empty for a single rank."""
     return list(_machines)
 
 
 def start(describe: Callable[[], object] = lambda: None) -> None:
-    """Join the process group that torchrun describes, if there is one, once; alone without.
-    MachineError where its words contradict.
+    """Joins the process group that torchrun describes, if there is one, once.
 
-    A process that took itself for another one than it is would drop units and note nothing in the
-    ledger, so half a description (a RANK that a cluster's shell left behind) is refused.
-    `describe`: what decides this rank's numbers, as JSON. Variables of SLURM and MPI are not read:
-    start the processes with torchrun.
+    MachineError if its variables contradict each other. A process that took itself for another one
+    than it is would drop units and note nothing in the ledger, so half a description (a RANK that a
+    cluster's shell left behind) is refused. `describe`: what decides this rank's numbers, as JSON.
+    Variables of SLURM and MPI are not read: start the processes with torchrun.
     """
     global _place
     place, distributed = declared(os.environ), torch.distributed
@@ -78,7 +75,7 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
     )
     if joined != place and any(name in os.environ for name in ("RANK", "WORLD_SIZE")):
         raise MachineError(
-            f"RANK and WORLD_SIZE say {place.rank} of {place.size}, the process group says"
+            f"RANK and WORLD_SIZE are {place.rank} of {place.size}, the process group has"
             f" {joined.rank} of {joined.size}: start all processes with torchrun, or unset both"
         )
     _place = joined
@@ -86,12 +83,13 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
         held: list[str | None] = [None] * joined.size
         told = json.dumps(describe(), sort_keys=True)
         distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
-        _machines.extend(held)
+        _machines.extend(str(one) for one in held)
 
 
 def declared(environment: Mapping[str, str]) -> Place:
-    """What the launcher's variables say together; MachineError where they are half there, no
-    numbers, or contradict each other.
+    """The place that the launcher's variables declare together.
+
+    MachineError if they are incomplete, no numbers, or contradict each other.
     """
     said = {name: environment[name] for name in LAUNCHER if environment.get(name, "") != ""}
     cure = "start with torchrun, which sets all of them, or unset " + ", ".join(LAUNCHER[:3])
@@ -120,8 +118,9 @@ def declared(environment: Mapping[str, str]) -> Place:
 
 
 def sum_over_ranks(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Add the tensors of all ranks, in place and in the mapping's order. Every rank must call it
-    once a step.
+    """Add the tensors of all ranks, in place and in the mapping's order.
+
+    Every rank must call it once a step.
     """
     if world_size() > 1:
         for tensor in tensors.values():
@@ -138,8 +137,9 @@ def same_on_all_ranks(digest: str) -> bool:
 
 
 def on_first_rank(action: Callable[[], T]) -> T:
-    """What `action` returns (picklable), computed by rank 0 alone while the others wait; all raise,
-    whatever its error.
+    """What `action` returns (picklable), computed by rank 0 alone while the others wait.
+
+    All ranks raise its error, whatever it is.
     """
     if world_size() == 1:
         return action()
@@ -152,7 +152,7 @@ def on_first_rank(action: Callable[[], T]) -> T:
         except Exception:
             # Whatever it is, the others must not wait for it.
             torch.distributed.broadcast_object_list(
-                [None, SfumatoError("the first process failed, and says why")]
+                [None, SfumatoError("the first process failed; its message has the reason")]
             )
             raise
     torch.distributed.broadcast_object_list(box)
@@ -162,7 +162,7 @@ def on_first_rank(action: Callable[[], T]) -> T:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether any rank says yes. Every rank must call it equally often."""
+    """Whether `flag` is true on any rank. Every rank must call it equally often."""
     if world_size() == 1:
         return flag
     votes = torch.tensor(int(flag))

@@ -1,9 +1,8 @@
-"""What the synthetic images are worth: classifiers trained on them, and distances under honest
-names.
+"""Quality of the synthetic images: classifiers trained on them, and distances.
 
-Whoever calls these functions on private images sees exact private scores, which no epsilon pays for
-and no row of the ledger counts: `sfumato evaluate` (`protocol.evaluate`) is the way that leaves a
-row. What is seen here, a certificate cannot know.
+A distance is named after the features it is computed on. Calling these functions on private images
+gives exact private scores, which no epsilon pays for and no row of the ledger counts; `sfumato
+evaluate` (`verbs.evaluate`) leaves a row. A certificate cannot know of scores seen here.
 """
 
 from __future__ import annotations

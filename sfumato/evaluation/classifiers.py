@@ -1,5 +1,6 @@
-"""Classifiers trained on synthetic images alone, chosen on held-out synthetic images, asked about
-real ones.
+"""Classifiers trained on synthetic images alone and tested on real ones.
+
+Chosen on held-out synthetic images.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +30,10 @@ PEAK_RATE = {"logistic": 1e-2, "cnn": 4e-3, "resnet": 6e-3, "wrn": 6e-3}
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier: its name, number of classes and network, and `held_out_accuracy` on
-    synthetic images.
+    """A trained classifier: name, number of classes, network, and accuracy on held-out images.
 
-    `grey` says that the training images had no colour; real images are then reduced to one channel
-    as well.
+    `held_out_accuracy` is on synthetic images. `grey`: the training images had no colour; real
+    images are then reduced to one channel as well.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Classifier:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Penultimate activations, float32 [N, d], of uint8 images [N, R, R, 3]."""
-        return self._run(images, lambda x: self.network.features(x)).astype(np.float32)
+        network: Any = self.network  # one of ours, which has `features`
+        return self._run(images, lambda x: network.features(x)).astype(np.float32)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Softmax outputs, float32 [N, classes], of uint8 images [N, R, R, 3]."""
@@ -85,18 +87,24 @@ def train_classifier(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
-    """Train `name` ("logistic", "cnn", "resnet" or "wrn") on uint8 `images` [N, R, R, 3] and int
-    `labels` [N].
+    """Trains a classifier on labelled images.
 
     A tenth of the images, drawn by `seed`, is held out; the checkpoint with the best accuracy on it
-    is returned, so that no real image takes part in any choice. `classes` is their number or their
-    names. `steps` are batches of 128; `progress(step, steps)` is called after each. `device`: where
-    to train, by default where everything is. All randomness comes from the public `seed`; torch's
-    and numpy's global states are neither read nor written.
-    Threads are torch's own setting.
+    is returned, so that no real image takes part in any choice. All randomness comes from the
+    public `seed`; torch's and numpy's global states are neither read nor written. Threads are
+    torch's own setting. Raises SfumatoError for arrays of another shape, labels out of range, fewer
+    than 10 images, or an unknown name.
 
-    Raises SfumatoError for arrays of another shape, labels out of range, fewer than 10 images, or
-    an unknown name.
+    Args:
+        name: "logistic", "cnn", "resnet" or "wrn".
+        images: uint8 [N, R, R, 3].
+        labels: int [N].
+        classes: Their number or their names.
+        seed: Public.
+        steps: Batches of 128.
+        augment: Turn, scale, shear and shift the images.
+        device: Where to train (default: the device of the package).
+        progress: `progress(step, steps)`, called after each batch.
     """
     if name not in NAMES:
         raise SfumatoError(f"unknown classifier {name!r}; choose from {', '.join(NAMES)}")
@@ -122,7 +130,7 @@ def train_classifier(
     shift, scale = sample.mean((0, 2, 3), keepdim=True)[0], sample.std().clamp_min(1.0)
 
     network = build(name, pixels.shape[1], count, generator).to(device)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     precision = torch.float32 if name == "logistic" else quick_precision(shift)
     candidate = Classifier(name, count, grey, shift, scale, network, 0.0, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE[name], weight_decay=0.01)
@@ -158,8 +166,9 @@ def train_classifier(
 
 
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image of x [B, C, R, R] turned (10 degrees), scaled (12 %), sheared (0.1) and shifted
-    (1.7 px of 32).
+    """Each image of x [B, C, R, R] turned, scaled, sheared and shifted.
+
+    By 10 degrees, 12 %, 0.1 and 1.7 px of 32.
     """
     draw = (torch.rand(6, len(x), generator=generator) * 2 - 1).to(x.device)
     angle = draw[0] * math.radians(10)
@@ -179,8 +188,9 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def is_grey(images: np.ndarray) -> bool:
-    """Whether uint8 images [N, R, R, 3] carry no colour, up to the last levels a decoder leaves
-    between channels.
+    """Whether uint8 images [N, R, R, 3] have no colour.
+
+    Up to the last levels that a decoder leaves between channels.
     """
     sample = images[:: max(1, len(images) // 500)].astype(np.int16)
     spread = sample.max(-1) - sample.min(-1)

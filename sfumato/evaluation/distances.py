@@ -14,9 +14,7 @@ FEW = 5000
 
 
 class KernelDistance(NamedTuple):
-    """Mean over blocks, their sample deviation (None for one block), and how many blocks of what
-    size.
-    """
+    """Mean over blocks, and their sample deviation (None for one block), number and size."""
 
     mean: float
     std: float | None
@@ -25,8 +23,9 @@ class KernelDistance(NamedTuple):
 
 
 class Manifold(NamedTuple):
-    """Shares in 0..1, except density, which may exceed 1; `k` nearest neighbours, numbers of
-    images.
+    """Shares in 0..1, except density, which may exceed 1.
+
+    `k` nearest neighbours, numbers of images.
     """
 
     precision: float
@@ -82,9 +81,16 @@ def compare(
 ) -> Comparison:
     """Every distance between two sets of uint8 images [N, R, R, 3] in the features of `extractor`.
 
-    `name` defaults to `extractor.name`. Against private images the result is not differentially
-    private and belongs in the run folder. SfumatoError when a set has fewer than k + 1 images or
-    the extractor has no name.
+    Against private images the result is not differentially private and belongs in the run folder.
+    SfumatoError when a set has fewer than k + 1 images or the extractor has no name.
+
+    Args:
+        extractor: uint8 images -> float [N, d].
+        real_images: uint8 [N, R, R, 3].
+        fake_images: uint8 [M, R, R, 3].
+        name: Of the features; default: `extractor.name`.
+        k: Neighbours of precision and recall.
+        seed: Of the blocks of the kernel distance.
     """
     name = name or getattr(extractor, "name", None)
     if not name:
@@ -102,12 +108,15 @@ def compare(
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to features [N, d] and [M, d] (1706.08500),
-    in float64.
+    """Squared Fréchet distance of the Gaussians fitted to features (arXiv 1706.08500), in float64.
 
     |mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), the last trace from the eigenvalues of C1^(1/2)
     C2 C1^(1/2), which stays real when a covariance is singular. Biased upwards when N is not much
     larger than d. SfumatoError for fewer than two rows, differing d, or non-finite numbers.
+
+    Args:
+        real: Features [N, d].
+        fake: Features [M, d].
     """
     real, fake = _pair(real, fake)
     shift = real.mean(0) - fake.mean(0)
@@ -127,12 +136,19 @@ def kernel_distance(
     degree: int = 3,
     seed: int = 0,
 ) -> KernelDistance:
-    """Unbiased squared MMD with the kernel (x.y / d + 1)^degree (1801.01401) on features [N, d] and
-    [M, d].
+    """Unbiased squared MMD with the kernel (x.y / d + 1)^degree (arXiv 1801.01401).
 
     Both sets are shuffled by `seed` and cut into disjoint blocks (smaller or fewer when there are
     few images), so that the deviation over blocks is honest. May be negative. SfumatoError for
     fewer than two rows or differing d.
+
+    Args:
+        real: Features [N, d].
+        fake: Features [M, d].
+        blocks: The most blocks.
+        block_size: The most rows of a block.
+        degree: Of the kernel.
+        seed: Public.
     """
     real, fake = _pair(real, fake)
     n = min(len(real), len(fake))
@@ -154,12 +170,16 @@ def kernel_distance(
 
 
 def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
-    """Improved precision and recall (1904.06991), density and coverage (2002.09797) on features [N,
-    d] and [M, d].
+    """Improved precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
 
     A ball's radius is the distance to the k-th neighbour in its own set, itself not counted; a
     point on the ball's edge is outside. Memory is 1,000 rows of distances at a time. SfumatoError
     unless both sets exceed k rows.
+
+    Args:
+        real: Features [N, d].
+        fake: Features [M, d].
+        k: Neighbours.
     """
     real, fake = _pair(real, fake)
     if k < 1 or min(len(real), len(fake)) <= k:

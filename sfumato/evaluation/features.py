@@ -1,5 +1,6 @@
-"""Feature extractors: any callable from uint8 images to float [N, d], carrying the name its
-distances will bear.
+"""Feature extractors: any callable from uint8 images to float [N, d], with a name.
+
+Distances bear that name.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from sfumato.evaluation.classifiers import Classifier
 
 @dataclass(frozen=True)
 class Extractor:
-    """`function` takes uint8 [N, R, R, 3] and returns float [N, d]; `name` appears in every figure
-    made with it.
+    """A named feature extractor.
+
+    `function` takes uint8 [N, R, R, 3] and returns float [N, d]; `name` appears in every figure
+    computed with it.
     """
 
     name: str
     function: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features, float64 [N, d]; SfumatoError when the function returns another shape or
-        non-finite numbers.
+        """Features, float64 [N, d].
+
+        SfumatoError when the function returns another shape or non-finite numbers.
         """
         features = np.asarray(self.function(images), dtype=np.float64)
         if features.ndim != 2 or len(features) != len(images):
@@ -43,8 +47,9 @@ class Extractor:
 
 
 def classifier_features(classifier: Classifier, name: str) -> Extractor:
-    """Penultimate activations of a trained classifier; `name` should say what it was trained on
-    ("cnn-mnist-test").
+    """Penultimate activations of a trained classifier.
+
+    `name` should state what it was trained on ("cnn-mnist-test").
     """
     return Extractor(name, classifier.features)
 
@@ -59,14 +64,21 @@ def load_torchscript_extractor(
     options: Mapping[str, object] | None = None,
     batch: int = 50,
 ) -> Extractor:
-    """An extractor from a TorchScript file of the user's own (Inception, DINOv2, CLIP), run on the
-    CPU.
+    """An extractor from a TorchScript file of the user's own (Inception, DINOv2, CLIP), on the CPU.
 
     The module gets [B, 3, R, R]: raw uint8 when `mean` and `std` are None (the Inception export
     behind most published FIDs, with `options={"return_features": True}`), otherwise float (x / 255
-    - mean) / std. `size` first resamples to size x size (bicubic, antialiased). Distances carry
-    `name`, by default the file's stem. Only TorchScript archives are opened: a pickle could run
-    code, and safetensors hold no network. SfumatoError for anything else.
+    - mean) / std. Only TorchScript archives are opened: a pickle could run code, and safetensors
+    hold no network. SfumatoError for anything else.
+
+    Args:
+        path: The file.
+        name: The name of distances (default: the file's stem).
+        size: Resample to size x size first (bicubic, antialiased).
+        mean: Per channel.
+        std: Per channel.
+        options: Keyword arguments of the module.
+        batch: Images at a time.
     """
     path = Path(path)
     if not path.is_file():

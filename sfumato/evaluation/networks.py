@@ -19,18 +19,19 @@ class Logistic(nn.Module):
         self.head = nn.Linear(channels * 16 * 16, classes)
 
     def features(self, x: Tensor) -> Tensor:
+        """The pixels, averaged to 16 x 16."""
         return F.adaptive_avg_pool2d(x, 16).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes]."""
         return self.head(self.features(x))
 
 
 class CNN(nn.Module):
-    """Two convolutions and one hidden layer, the small CNN of the DP image-generation papers (0.24M
-    parameters).
+    """Two convolutions and one hidden layer (0.24M parameters).
 
-    Sees 32 x 32 pixels; other sizes are resampled first, so that the parameter count does not
-    depend on them.
+    The small CNN of the DP image-generation papers. Sees 32 x 32 pixels; other sizes are resampled
+    first, so that the parameter count does not depend on them.
     """
 
     def __init__(self, channels: int, classes: int):
@@ -41,6 +42,7 @@ class CNN(nn.Module):
         self.head = nn.Linear(128, classes)
 
     def features(self, x: Tensor) -> Tensor:
+        """The hidden layer's activations."""
         if x.shape[-1] != 32:
             x = F.interpolate(
                 x, size=(32, 32), mode="bilinear", antialias=True, align_corners=False
@@ -52,12 +54,14 @@ class CNN(nn.Module):
         return F.relu(self.hidden(x.flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes]."""
         return self.head(self.features(x))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut: post-activation (1512.03385) or pre-activation
-    (1605.07146).
+    """Two 3 x 3 convolutions with a shortcut.
+
+    Post-activation (arXiv 1512.03385) or pre-activation (arXiv 1605.07146).
     """
 
     def __init__(self, inside: int, outside: int, stride: int, preactivation: bool):
@@ -71,6 +75,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(inside, outside, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output, [B, C', R', R']."""
         if self.preactivation:
             h = F.relu(self.norm1(x))
             skip = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(h)
@@ -80,8 +85,9 @@ class ResidualBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """A stem of stride 2, three groups of residual blocks, global average pooling; any input size
-    from 16 on.
+    """A stem of stride 2, three groups of residual blocks, global average pooling.
+
+    Any input size from 16 on.
     """
 
     def __init__(
@@ -107,21 +113,22 @@ class Residual(nn.Module):
         self.head = nn.Linear(inside, classes)
 
     def features(self, x: Tensor) -> Tensor:
+        """The pooled activations."""
         x = self.stem_norm(self.stem(x))
         x = self.last_norm(self.blocks(x))
         return F.relu(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes]."""
         return self.head(self.features(x))
 
 
 def build(name: str, channels: int, classes: int, generator: torch.Generator) -> nn.Module:
-    """A fresh network on the CPU, every weight drawn from `generator` and none from torch's global
-    state.
+    """A fresh network on the CPU, every weight drawn from `generator`.
 
-    `resnet`: ResNet-8-like, widths 32-64-128, 0.31M parameters. `wrn`: WRN-16-2 (1605.07146), 0.69M
-    parameters. Both halve the image in the first convolution, a fourth of the published cost.
-    ValueError for another name.
+    None from torch's global state. `resnet`: ResNet-8-like, widths 32-64-128, 0.31M parameters.
+    `wrn`: WRN-16-2 (arXiv 1605.07146), 0.69M parameters. Both halve the image in the first
+    convolution, a fourth of the published cost. ValueError for another name.
     """
     with torch.device("meta"):
         if name == "logistic":

@@ -1,5 +1,6 @@
-"""The owner's page of an evaluation: every row's pictures of the same prompts, with its figures.
-PRIVATE, and it says so.
+"""The owner's page of an evaluation: images of every row for the same prompts, with its figures.
+
+PRIVATE, as it states itself.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,8 +27,9 @@ STYLE = (
 
 
 def few(labels: np.ndarray, most: int = MOST) -> np.ndarray:
-    """Places int64 of at most `most` pictures: the first of every class, then the second of every
-    class, and so on.
+    """Positions int64 of at most `most` images.
+
+    The first of every class, then the second of every class, and so on.
     """
     turn = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
@@ -38,7 +41,7 @@ def few(labels: np.ndarray, most: int = MOST) -> np.ndarray:
 def as_text(
     images: Mapping[str, int],
     utility: Mapping[str, Sequence[UtilityRow]],
-    distances: Mapping[str, Mapping],
+    distances: Mapping[str, Mapping[str, Any]],
     cosines: Mapping[str, float],
 ) -> dict[str, dict[str, str]]:
     """The figures of an evaluation as row -> column -> text."""
@@ -62,8 +65,9 @@ def as_text(
 def page(
     title: str, figures: Mapping[str, Mapping[str, str]], pictures: Mapping[str, np.ndarray]
 ) -> str:
-    """HTML of one file. figures: row -> column -> text; pictures: row -> uint8 [n, R, R, 3], where
-    they may be looked at.
+    """HTML of one file.
+
+    figures: row -> column -> text; pictures: row -> uint8 [n, R, R, 3], for rows that may be shown.
     """
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
     heads = "".join(f"<th>{escape(name)}</th>" for name in ("row", "pictures", *columns))

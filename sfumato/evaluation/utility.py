@@ -1,5 +1,6 @@
-"""Utility: every classifier trained on synthetic images and tested once on real ones, with mean and
-spread.
+"""Utility: every classifier trained on synthetic images and tested once on real ones.
+
+With mean and spread over seeds.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from sfumato.evaluation.networks import NAMES
 
 @dataclass(frozen=True)
 class UtilityRow:
-    """Accuracies (shares, 0 to 1) of one classifier over seeds; `std` is the sample deviation, None
-    for one seed.
+    """Accuracies (shares, 0 to 1) of one classifier over seeds.
+
+    `std` is the sample deviation, None for one seed.
     """
 
     classifier: str
@@ -53,17 +55,24 @@ def utility(
     steps: int | None = None,
     progress: Callable[[str, int, float], None] | None = None,
 ) -> list[UtilityRow]:
-    """Train on synthetic (uint8 [N, R, R, 3], int [N]), test on real; one row for each classifier,
-    in that order.
+    """Trains on synthetic images, tests on real ones; one row for each classifier, in that order.
 
     Checkpoints are chosen on held-out synthetic images; the test set is used once for each trained
     model and for no choice. No row is dropped and no best seed picked. Accuracies against private
     records are not differentially private: they belong in the run folder, never in a release, and
-    this function leaves no row in the ledger (`protocol.evaluate` does). `progress(classifier,
-    seed, accuracy)` after each.
+    this function leaves no row in the ledger (`verbs.evaluate` does). Raises SfumatoError for
+    arrays of another shape, labels out of range, an unknown classifier, or no seed.
 
-    Raises SfumatoError for arrays of another shape, labels out of range, an unknown classifier, or
-    no seed.
+    Args:
+        train_images: uint8 [N, R, R, 3].
+        train_labels: int [N].
+        test_images: uint8 [M, R, R, 3].
+        test_labels: int [M].
+        classes: Their number or their names.
+        classifiers: As in `train_classifier`.
+        seeds: Public.
+        steps: As in `train_classifier`.
+        progress: `progress(classifier, seed, accuracy)`, called after each.
     """
     unknown = [name for name in classifiers if name not in NAMES]
     if unknown:

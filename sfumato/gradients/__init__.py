@@ -1,6 +1,4 @@
-"""Per-record gradients: clipped sums in one backward pass, and the slow reference they are checked
-against.
-"""
+"""Per-record gradients: clipped sums in one backward pass, and the reference that checks them."""
 
 from __future__ import annotations
 

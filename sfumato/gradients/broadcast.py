@@ -1,8 +1,7 @@
-"""Parameters that a module reads directly and broadcasts over rows: scale-shift tables, gates,
-positions, tokens.
+"""Parameters that a module reads directly and broadcasts over rows.
 
-For one step a leaf [B, *shape] takes the parameter's place; its ordinary gradient is the per-record
-gradient.
+Scale-shift tables, gates, positions, tokens. For one step a leaf [B, *shape] takes the parameter's
+place; its ordinary gradient is the per-record gradient.
 """
 
 from __future__ import annotations
@@ -52,12 +51,19 @@ class Table:
 def placed(
     tables: list[Table], records: int, draws: int
 ) -> Generator[dict[str, Tensor], None, None]:
-    """Put one leaf [records, *shape] in the place of every table, for reads as attributes; yields
-    name -> leaf.
+    """Replaces every table by one leaf [records, *shape], for reads as attributes.
 
     The registered parameters are not touched (the instance's own attribute hides them), so that
     nothing but the step's reads, recomputed ones among them, can see the leaves. Restored on every
     path.
+
+    Args:
+        tables: The parameters.
+        records: Records of the microbatch.
+        draws: Rows of each record.
+
+    Yields:
+        Name -> leaf.
     """
     leaves: dict[str, Tensor] = {}
     try:
@@ -90,6 +96,7 @@ class Rowwise(Tensor):
 
     @staticmethod
     def of(copies: Tensor, draws: int, label: str) -> Rowwise:
+        """A tensor of a parameter's shape, all NaN, that carries copies [B, *shape]."""
         # NaN: should anything read past __torch_function__, no record passes
         hollow = torch.full((), torch.nan, dtype=copies.dtype, device=copies.device).expand(
             copies.shape[1:]
@@ -253,8 +260,10 @@ def _basic(index: tuple[Any, ...]) -> bool:
 
 
 def _dim(t: Tensor, dim: int, extra: int = 0) -> int:
-    """The dimension of the copies for dimension `dim` of the parameter; IndexError if it has none
-    such.
+    """Returns the dimension of the copies for dimension `dim` of the parameter.
+
+    Raises:
+        IndexError: The parameter has no such dimension.
     """
     own = t.dim() - 1 + extra
     if not -own <= dim < own:

@@ -1,5 +1,6 @@
-"""Which of three exact ways computes each weight's per-record norms: kept gradients, Gram matrices,
-or neither held.
+"""Which of three exact ways computes each weight's per-record norms.
+
+Kept gradients, Gram matrices, or neither held.
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ KEPT_SHARE = 3.0
 
 @dataclass(frozen=True)
 class Work:
-    """One weight, [p, d] as a matrix, in one step; all counts are per record and come from shapes
-    alone.
+    """The cost of one weight, [p, d] as a matrix, in one step.
 
-    positions: n = draws x tokens or pixels x calls. kept: numbers of the gradient, p * d. gram:
-    multiply-adds of its two Gram matrices. inputs: numbers of the layer's inputs. patches: numbers
-    of a convolution's unfolded input, if it must be copied to keep the gradient. conv: whether it
-    is a convolution with a kernel.
+    All counts are per record and come from shapes alone.
+
+    Attributes:
+        positions: n = draws x tokens or pixels x calls.
+        kept: Numbers of the gradient, p * d.
+        gram: Multiply-adds of its two Gram matrices.
+        inputs: Numbers of the layer's inputs.
+        patches: Numbers of a convolution's unfolded input, if it must be copied to keep the
+            gradient.
+        conv: Whether it is a convolution with a kernel.
     """
 
     positions: int
@@ -42,13 +48,19 @@ class Work:
 
 
 def choose(work: Sequence[Work]) -> list[str]:
-    """A strategy for every weight: the fastest, then within the memory share.
+    """Chooses a strategy for every weight: the fastest that stays within the memory share.
 
     "keep" holds the per-record gradient from the backward pass to the sum. "ghost" takes the norm
     from Gram matrices (arXiv 2110.05679) and the sum from one weighted product (book-keeping, arXiv
-    2210.00038). "lean" takes the norm from gradients made a few records at a time and dropped: a
-    second weight gradient, but no memory. The declared shapes decide, never the drawn batch, so the
-    choice says nothing about it.
+    2210.00038). "lean" takes the norm from gradients computed a few records at a time and dropped:
+    a second weight gradient, but no memory. The declared shapes decide, never the drawn batch, so
+    the choice reveals nothing about it.
+
+    Args:
+        work: The cost of every weight.
+
+    Returns:
+        "keep", "ghost" or "lean" for every weight.
     """
     ways = ["ghost" if _ghost(w) else "keep" for w in work]
     room = KEPT_SHARE * sum(w.inputs for w in work)

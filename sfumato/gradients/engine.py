@@ -1,5 +1,6 @@
-"""Clipped sums of per-record gradients in one backward pass: a tap on every layer that owns
-trainable tensors.
+"""Clipped sums of per-record gradients in one backward pass.
+
+Every layer that owns trainable tensors has a tap, which receives its input and output gradient.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Tap(torch.autograd.Function):
     def forward(
         ctx: Any, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer
     ) -> Tensor:
+        """Returns the layer's output unchanged; keeps its input for the backward pass."""
         ctx.save_for_backward(x)
         ctx.step, ctx.layer = step, layer
         return out.view_as(out)
@@ -41,30 +43,37 @@ class Tap(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Hands the input and the output gradient to the step; passes the gradient on."""
         (x,) = ctx.saved_tensors
         ctx.step.arrive(ctx.layer, x, g)
         return (g if ctx.needs_input_grad[0] else None), None, None, None, None
 
 
 class Engine:
-    """Sums of clipped per-record gradients of `trainable`, parameters of `model`; open from
-    construction to `close()`.
+    """Sums of clipped per-record gradients of `trainable`, parameters of `model`.
 
-    While it is open no parameter of the model requires a gradient (restored by `close()`), and
-    layers that own trainable tensors are hooked. Supported layers: Linear, Conv2d (no groups, no
-    dilation, zero padding), GroupNorm, LayerNorm, RMSNorm, Embedding, called any number of times,
-    with non-reentrant checkpointing and autocast; and parameters that other modules read as their
-    attribute and broadcast over the rows (see broadcast.py).
+    Open from construction to `close()`. While it is open no parameter of the model requires a
+    gradient (restored by `close()`), and layers that own trainable tensors are hooked. Supported
+    layers: Linear, Conv2d (no groups, no dilation, zero padding), GroupNorm, LayerNorm, RMSNorm,
+    Embedding, called any number of times, with non-reentrant checkpointing and autocast; and
+    parameters that other modules read as their attribute and broadcast over the rows (see
+    broadcast.py).
 
-    `trainable`: name -> parameter; the names are the keys of the sums. `strategy`: "auto" chooses
-    per layer from shapes (cost.py); "keep", "ghost" or "lean" force one way. All are exact: only
-    rounding and cost differ. `groups`: a partition of the names, to be clipped by a norm each
-    instead of by one norm of all; `clip` then gets norms [b, groups] and returns factors of that
-    shape.
+    Ghost norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws:
+    arXiv 2210.09929.
 
-    Raises ValueError, naming the module and the reason, for everything without an exact rule. Ghost
-    norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws: arXiv
-    2210.09929.
+    Args:
+        model: The module that the row losses call.
+        trainable: Name -> parameter; the names are the keys of the sums.
+        strategy: "auto" chooses per layer from shapes (cost.py); "keep", "ghost" or "lean" force
+            one
+            way. All are exact: only rounding and cost differ.
+        groups: A partition of the names, to be clipped by a norm each instead of by one norm of
+            all;
+            `clip` then gets norms [b, groups] and returns factors of that shape.
+
+    Raises:
+        ValueError: Anything without an exact rule; the message names the module and the reason.
     """
 
     def __init__(
@@ -108,7 +117,7 @@ class Engine:
         ]
         self.device = self._layout.device
         # name of a weight -> how its norms were computed in the last step; follows from shapes,
-        # says nothing of data
+        # reveals nothing of data
         self.strategies: dict[str, str] = {}
         self._open = True
 
@@ -142,26 +151,35 @@ class Engine:
         micro_batch: int | None = None,
         rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """S = sum_i factor_i g_i, with g_i the gradient of the mean of record i's `draws` row
-        losses.
+        """S = sum_i factor_i g_i, g_i the gradient of the mean of record i's `draws` row losses.
 
-        `batch`: `len()` = B records, `batch[i:j]` slices by record. `row_losses(part)` -> [b *
-        draws] losses, one per row, record-major (repeat_interleave), not reduced. `clip`: norms
-        fp64 [b] (inf for a rejected record)
-        -> factors [b]. `micro_batch`: most records per backward pass; parts are cut by place alone,
-        whatever lies there. `rounding`: the grid of the sums, of which a unit's clipped gradients
-        fill at most `bound` / (1 + slack) units. An empty batch gives zeros and does not call
-        `row_losses`. A record with a non-finite loss or gradient adds exactly zero. Randomness in
-        `row_losses` must belong to the record, not to its place in the batch.
+        An empty batch gives zeros and does not call `row_losses`. A record with a non-finite loss
+        or gradient adds exactly zero. With `rounding` one record moves the integers by at most
+        `bound` in L2 norm, computed as they are: see sums.py for the proof. The norms are PRIVATE:
+        they depend on single records and must not be logged or released.
 
-        Returns (name -> sum, int64 in grid units, or fp64 without `rounding`, in the parameter's
-        shape; norms fp64 [B] or [B, groups]). With `rounding` one record moves the integers by at
-        most `bound` in L2 norm, computed as they are: see sums.py for the proof. The norms are
-        PRIVATE: they depend on single records and must not be logged or released.
+        Args:
+            row_losses: `row_losses(part)` -> [b * draws] losses, one per row, record-major
+                (repeat_interleave), not reduced. Its randomness must belong to the record, not to
+                its
+                place in the batch.
+            batch: `len()` = B records, `batch[i:j]` slices by record.
+            draws: Rows of each record.
+            clip: Norms fp64 [b] (inf for a rejected record) -> factors [b].
+            micro_batch: The most records per backward pass; microbatches are cut by position alone,
+                whatever the records are.
+            rounding: The grid of the sums, of which a unit's clipped gradients fill at most
+                `bound` / (1 + slack) units.
 
-        Raises ValueError for a scalar loss or a wrong number of rows, RuntimeError for a trainable
-        tensor that was not reached in the backward pass, for parameters replaced, moved or thawed
-        since, and after `close()`.
+        Returns:
+            (name -> sum, int64 in grid units, or fp64 without `rounding`, in the parameter's shape;
+            norms
+            fp64 [B] or [B, groups]).
+
+        Raises:
+            ValueError: A scalar loss or a wrong number of rows.
+            RuntimeError: A trainable tensor was not reached in the backward pass; parameters were
+                replaced, moved or thawed since construction; or the engine is closed.
         """
         self._check(draws, micro_batch)
         layout, size = self._layout, len(batch)
@@ -278,10 +296,13 @@ class Engine:
 
 
 def check_precision(on: Tensor) -> None:
-    """Raise ValueError unless float32 products on that tensor's device are made in float32.
+    """Checks that float32 products on that tensor's device are computed in float32.
 
     Mixed precision belongs into `row_losses`, around the model alone: under it the sums would not
     have the norms that were measured. A product tells whether it is on.
+
+    Raises:
+        ValueError: They are not.
     """
     if not _full_precision():
         raise ValueError(
@@ -297,8 +318,9 @@ def check_precision(on: Tensor) -> None:
 
 
 def _full_precision() -> bool:
-    """Whether float32 products are made in float32, by all of torch's switches for it (rules.py
-    sees to cudnn's).
+    """Returns whether float32 products are computed in float32, by all of torch's switches for it.
+
+    (rules.py takes care of cuDNN's.)
     """
     try:
         if torch.get_float32_matmul_precision() != "highest":
@@ -333,8 +355,10 @@ def check_counts(draws: int, micro_batch: int | None) -> None:
 
 
 def check_losses(losses: Tensor, records: int, draws: int) -> Tensor:
-    """The row losses in fp32 or better; ValueError unless they are one per row, [records *
-    draws].
+    """Returns the row losses in fp32 or better.
+
+    Raises:
+        ValueError: They are not one per row, [records * draws].
     """
     if not isinstance(losses, Tensor) or losses.dim() == 0:
         raise ValueError("row_losses returned a scalar: return one loss per row, not a mean or sum")

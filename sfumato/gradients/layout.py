@@ -62,8 +62,9 @@ class Layout:
         return [(span, group) for group, span in blocks.items()]
 
     def buffer(self, name: str, *shape: int) -> Tensor:
-        """Uninitialised [shape] in a persistent block: fresh large tensors cost more than the
-        arithmetic.
+        """Returns an uninitialised tensor [shape] in a persistent block.
+
+        Allocating large tensors anew costs more than the arithmetic.
         """
         size = 1
         for extent in shape:

@@ -23,13 +23,22 @@ def fitting_records(
     most: int,
     peak_bytes: Callable[[Callable[[], object], torch.device], int],
 ) -> int:
-    """Records (1 to `most`) whose forward and backward pass, and the sums, fit into `budget` bytes.
+    """Returns how many records (1 to `most`) fit into memory in one microbatch.
 
-    `peak_bytes(work, device)` measures the most bytes that `work` holds at once on the device.
-    Weights and the optimiser come on top. Measured on SYNTHETIC records of the shapes of the real
-    ones, so the answer depends on the model and on public settings only. The peak is the largest of
-    several phases, each linear in the records, so the bytes per record at a smaller size bound
-    those at a larger one: it never promises too much.
+    Their forward and backward pass, and the sums; weights and the optimiser come on top. Measured
+    on SYNTHETIC records of the shapes of the real ones, so the answer depends on the model and on
+    public settings only. The peak is the largest of several phases, each linear in the records, so
+    the bytes per record at a smaller size bound those at a larger one: it never promises too much.
+
+    Args:
+        engine: The engine to measure.
+        row_losses: As in `Engine.clipped_sum`.
+        synthetic_batch: Number of records -> a synthetic batch of that size.
+        draws: Rows of each record.
+        budget: Bytes.
+        most: The largest answer.
+        peak_bytes: `peak_bytes(work, device)`: the most bytes that `work` holds at once on the
+            device.
     """
     records = 1
     while True:

@@ -1,6 +1,4 @@
-"""Which module owns each trainable tensor, and what the engine refuses before it touches
-anything.
-"""
+"""Which module owns each trainable tensor, and what the engine refuses before it starts."""
 
 from __future__ import annotations
 
@@ -21,8 +19,9 @@ PLAIN = ("torch.nn.modules.module", "torch.nn.modules.container")
 
 @dataclass(eq=False)
 class Layer:
-    """A leaf module that owns trainable tensors; `weight` and `bias` are the caller's names, or
-    None if frozen.
+    """A leaf module that owns trainable tensors.
+
+    `weight` and `bias` are the caller's names, or None if frozen.
     """
 
     path: str
@@ -41,11 +40,20 @@ class Layer:
 def find_layers(
     model: nn.Module, trainable: dict[str, nn.Parameter]
 ) -> tuple[list[Layer], list[Table]]:
-    """The supported leaves that own `trainable`, and the tensors that a module of its own reads and
-    broadcasts.
+    """Finds the supported leaves that own `trainable`, and the tensors that are broadcast.
 
-    Raises ValueError naming the module and the reason for everything the engine has no exact rule
-    for.
+    The latter are those that a module reads as its own attribute and broadcasts over rows.
+
+    Args:
+        model: The whole model.
+        trainable: Name -> parameter of it.
+
+    Returns:
+        (layers, tables).
+
+    Raises:
+        ValueError: The engine has no exact rule for something; the message names the module and the
+            reason.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
@@ -134,8 +142,10 @@ def _refuse_anywhere(label: str, module: nn.Module) -> None:
 
 
 def _has_rule(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
-    """Whether the module is a leaf with a rule; False if its tensors may only be broadcast,
-    ValueError if neither.
+    """Returns whether the module is a leaf with a rule; False if its tensors may only be broadcast.
+
+    Raises:
+        ValueError: Neither.
     """
     name = next(iter(mine.values()))
     kind = type(module).__name__

@@ -1,5 +1,6 @@
-"""The reference: one record at a time through plain autograd, and the start-up check of the engine
-against it.
+"""The reference: one record at a time through plain autograd.
+
+And the start-up check of the engine against it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from .sums import Grid, over
 
 
 class ReferenceEngine:
-    """Same interface and result as `Engine`, by `torch.autograd.grad` on `batch[i:i+1]`: slow,
-    supports any layer.
+    """Same interface and result as `Engine`, by `torch.autograd.grad` on `batch[i:i+1]`.
 
-    Modules that mix records of a batch see one record at a time here, so they are not refused.
+    Slow, and supports any layer. Modules that mix records of a batch see one record at a time here,
+    so they are not refused.
     """
 
     def __init__(
@@ -64,11 +65,24 @@ class ReferenceEngine:
         micro_batch: int | None = None,
         rounding: Grid | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """As `Engine.clipped_sum`; `micro_batch` is accepted and has no effect. The norms are
-        PRIVATE.
+        """As `Engine.clipped_sum`, with the same result; the norms are PRIVATE.
 
         Every gradient is rounded towards zero and its norm checked in integers, so that one record
         moves the integers by at most bound / (1 + slack): rho is not used.
+
+        Args:
+            row_losses: As in `Engine.clipped_sum`.
+            batch: As in `Engine.clipped_sum`.
+            draws: Rows of each record.
+            clip: As in `Engine.clipped_sum`.
+            micro_batch: Accepted, without effect.
+            rounding: As in `Engine.clipped_sum`.
+
+        Returns:
+            As `Engine.clipped_sum`.
+
+        Raises:
+            RuntimeError: A trainable tensor was not reached in the backward pass.
         """
         check_counts(draws, micro_batch)
         params = list(self._trainable.values())
@@ -116,8 +130,9 @@ class ReferenceEngine:
 
 
 def _whole(gradients: dict[str, Tensor], grid: Grid | None) -> dict[str, Tensor]:
-    """A record's clipped gradients fp64 in grid units, int64, rounded towards zero; nothing if they
-    are over the limit.
+    """Returns a record's clipped gradients (fp64, in grid units) as int64, rounded towards zero.
+
+    Nothing if they are over the limit.
     """
     if grid is None:
         return gradients
@@ -140,17 +155,30 @@ def self_check(
     groups: Sequence[Sequence[str]] | None = None,
     tolerance: float = 1e-3,
 ) -> list[str]:
-    """Compare the engine with the reference on the first two SYNTHETIC records, norms and clipped
-    sums.
+    """Compares the engine with the reference on two SYNTHETIC records: norms and clipped sums.
 
     Tensors that are all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and
-    restored to the bit. `row_losses` must give the same losses for a record whatever the batch
-    around it, without autocast. `groups`: as in training (see `Engine`), so that what is checked is
-    what will run. A norm may be larger than autograd's where the engine takes an upper bound of it
-    (`rules.gram_square`). Returns the names of trainable tensors whose gradient is structurally
-    zero: they would never move. Raises RuntimeError if norms or any tensor's sum differ by more
-    than `tolerance` (relative), for instance because a weight is read past its module beside a
-    normal call; ValueError for fewer than two records.
+    restored to the bit. A norm may be larger than autograd's where the engine takes an upper bound
+    of it (`rules.gram_square`).
+
+    Args:
+        model: The module that the row losses call.
+        trainable: Name -> parameter of it.
+        row_losses: As in `Engine.clipped_sum`; must give the same losses for a record whatever the
+            batch around it, without autocast.
+        synthetic_batch: At least two records, of which the first two are used.
+        draws: Rows of each record.
+        groups: As in training (see `Engine`), so that what is checked is what will run.
+        tolerance: The largest relative difference.
+
+    Returns:
+        Names of trainable tensors whose gradient is structurally zero: they would never move.
+
+    Raises:
+        RuntimeError: Norms or any tensor's sum differ by more than `tolerance`, for instance
+            because a
+            weight is read past its module beside a normal call.
+        ValueError: Fewer than two records.
     """
     if len(synthetic_batch) < 2:
         raise ValueError("the self-check needs two synthetic records")

@@ -1,9 +1,8 @@
-"""The mathematics of each layer kind: per-record gradients, norms and weighted sums from (input,
-output gradient).
+"""The mathematics of each layer kind: per-record gradients, norms and weighted sums.
 
-Shapes: `records` B, draws K, rows R (B or B*K, record-major), T positions per row, n = (R / B) * T
-positions per record, x [R, ..., d] the layer's input, g [R, ..., p] the gradient at its output. All
-functions are pure.
+From (input, output gradient). Shapes: `records` B, draws K, rows R (B or B*K, record-major), T
+positions per row, n = (R / B) * T positions per record, x [R, ..., d] the layer's input, g [R, ...,
+p] the gradient at its output. All functions are pure.
 """
 
 from __future__ import annotations
@@ -58,8 +57,9 @@ def channels_to_records(t: Tensor, records: int) -> Tensor:
 
 
 def conv_padding(module: nn.Conv2d) -> tuple[int, int]:
-    """The module's padding as numbers ("same" needs odd kernels, checked when the engine is
-    built).
+    """Returns the module's padding as numbers.
+
+    ("same" needs odd kernels, which is checked when the engine is built.)
     """
     if module.padding == "valid":
         return (0, 0)
@@ -77,8 +77,9 @@ def pointwise(module: nn.Conv2d) -> bool:
 
 
 def columns(module: Weighted, x: Tensor, records: int) -> Tensor:
-    """Inputs of a Linear or Conv2d as [B, n, d], one line per product with the weight (a
-    convolution's patches).
+    """Returns inputs of a Linear or Conv2d as [B, n, d], one line per product with the weight.
+
+    Those of a convolution are its patches.
     """
     if isinstance(module, nn.Linear):
         return rows_to_records(x, records)
@@ -91,8 +92,9 @@ def columns(module: Weighted, x: Tensor, records: int) -> Tensor:
 
 
 def output_columns(module: Weighted, g: Tensor, records: int) -> Tensor:
-    """Output gradients of a Linear or Conv2d as [B, n, p]; with `columns`, dL/dW of a record is G^T
-    X.
+    """Returns output gradients of a Linear or Conv2d as [B, n, p].
+
+    With `columns`, dL/dW of a record is G^T X.
     """
     if isinstance(module, nn.Linear):
         return rows_to_records(g, records)
@@ -105,9 +107,7 @@ def positions(module: Weighted, g: Tensor, records: int) -> int:
 
 
 def unfolded(module: Weighted, positions: int) -> int:
-    """Numbers of a record's patches if a kept gradient is made from them; 0 where it is made in
-    another way.
-    """
+    """Returns the numbers in a record's patches if a kept gradient needs them, otherwise 0."""
     if not isinstance(module, nn.Conv2d) or pointwise(module):
         return 0
     patches = positions * module.weight[0].numel()
@@ -115,7 +115,15 @@ def unfolded(module: Weighted, positions: int) -> int:
 
 
 def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: bool) -> None:
-    """Write (first call) or add the per-record weight gradients into `out` [B, p, d]."""
+    """Writes the per-record weight gradients of one call of a layer into `out`.
+
+    Args:
+        module: A Linear or Conv2d.
+        x: Its input, [R, ..., d].
+        g: The gradient at its output, [R, ..., p].
+        out: [B, p, d].
+        first: Whether this is the layer's first call; the gradients of later ones are added.
+    """
     records = out.shape[0]
     if (
         isinstance(module, nn.Conv2d)
@@ -156,16 +164,18 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
 
 
 def sums_in_place(module: Weighted, on: Tensor) -> bool:
-    """Whether a convolution's own kernel, where the tensor `on` is, adds up plain products, as a
-    bound on their rounding needs: on a CPU it is direct, while cuDNN may choose a Winograd or
+    """Returns whether a convolution on the device of `on` adds up plain products.
+
+    A bound on rounding needs that: on a CPU it is direct, while cuDNN may choose a Winograd or
     Fourier transform.
     """
     return isinstance(module, nn.Conv2d) and not pointwise(module) and on.is_cpu
 
 
 def gram(t: Tensor) -> Tensor:
-    """[B, n, c] -> [B, n, n] inner products, in the accumulation precision of `t` (fp32 or
-    fp64).
+    """Returns inner products [B, n, n] of [B, n, c], in the accumulation precision of `t`.
+
+    That is fp32 or fp64.
     """
     return torch.bmm(t, t.transpose(1, 2))
 
@@ -216,8 +226,14 @@ def output_gram(module: Weighted, g: Tensor, records: int) -> Tensor:
 def gram_work(
     module: Weighted, shape: torch.Size, positions: int, records: int, sharing: int = 1
 ) -> int:
-    """Multiply-adds of both Grams per record, inputs of `shape`; `sharing` layers use the same
-    input's Gram.
+    """Returns the multiply-adds of both Grams per record.
+
+    Args:
+        module: The layer.
+        shape: Shape of its input.
+        positions: Positions per record.
+        records: Records of the microbatch.
+        sharing: How many layers use the same input's Gram.
     """
     p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
     if not sliding(module):
@@ -227,25 +243,25 @@ def gram_work(
 
 
 def gram_terms(module: Weighted) -> tuple[int, int]:
-    """Most roundings in a row in one entry of the input's Gram and of the output's, as `input_gram`
-    and `output_gram` make them.
+    """Returns the most consecutive roundings in one entry of the input's Gram and of the output's.
+
+    As `input_gram` and `output_gram` compute them.
     """
     p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
     return (module.weight.shape[1] + module.weight[0, 0].numel() if sliding(module) else d), p
 
 
 def gamma(terms: int, dtype: torch.dtype) -> float:
-    """gamma_m = m u / (1 - m u): most that a sum of m products is off by, relative to the sum of
-    their sizes, added in any order.
+    """Returns gamma_m = m u / (1 - m u), the error bound of a sum of m products.
+
+    Relative to the sum of their sizes, added in any order.
     """
     unit = terms * torch.finfo(dtype).eps / 2
     return unit / (1 - unit) if unit < 0.5 else float("inf")
 
 
 def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """An upper bound of ||G^T X||^2 fp64 [B] from the two Grams, and which records need
-    `exact_norm` instead (bool [B]); and upper bounds fp64 [2, B] of T = sum_t |x_t| |g_t| and of
-    sum_t |x_t|.
+    """An upper bound of ||G^T X||^2 from the two Grams, and which records need `exact_norm`.
 
     Proof. ||G^T X||^2 = sum_st XX_st GG_st. A computed entry of XX differs from x_s . x_t by at
     most gamma_m |x_s| |x_t| + m tiny (m roundings in a row, tiny for those below the normal
@@ -257,8 +273,17 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
         (sum_t |x_t|)^2 + n^2)
 
     where |x_t|^2 is at most (the computed diagonal entry + 2 m tiny) / (1 - gamma_x). That is
-    added. Where it is more than GRAM_TRUST of the square (tokens nearly alike that cancel, numbers
+    added. If it is more than GRAM_TRUST of the square (tokens nearly alike that cancel, numbers
     near underflow), or anything is not finite, the second result is true.
+
+    Args:
+        xx: The inputs' Gram [B, n, n].
+        gg: The output gradients' Gram [B, n, n].
+        terms: `gram_terms` of the layer.
+
+    Returns:
+        The bound, fp64 [B]; bool [B]; and upper bounds fp64 [2, B] of T = sum_t |x_t| |g_t| and of
+        sum_t |x_t|.
     """
     dtype, n = xx.dtype, xx.shape[1]
     tiny = torch.finfo(dtype).tiny
@@ -284,11 +309,17 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
 
 
 def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
-    """||G^T X|| [B] by instantiation in fp64, not under the CANCELLED share: inputs [B, n, d],
-    grads [B, n, p]; and the sizes [2, B] as `gram_square` has them.
+    """||G^T X|| by instantiation in fp64, at least the CANCELLED share of the sizes.
 
     Its own error, gamma_n of fp64 times the sum of token norms, is less than n 2^-40 of the result:
     ROUNDING leaves room for it.
+
+    Args:
+        inputs: [B, n, d].
+        grads: [B, n, p].
+
+    Returns:
+        Norms fp64 [B], and the sizes [2, B] as in `gram_square`.
     """
     inputs, grads = inputs.double(), grads.double()
     norm = torch.linalg.vector_norm(torch.bmm(grads.transpose(1, 2), inputs).flatten(1), dim=1)
@@ -312,8 +343,16 @@ def full_precision(on: Tensor) -> Generator[None, None, None]:
 
 
 def norm_weight(module: Weighted, x: Tensor, g: Tensor, records: int, eps: float) -> Tensor:
-    """Per-record gradient [B, p] of a normalisation's weight, from the input recomputed without its
-    affine part.
+    """Returns the per-record gradient [B, p] of a normalisation's weight.
+
+    From the input recomputed without its affine part.
+
+    Args:
+        module: The normalisation layer.
+        x: Its input.
+        g: The gradient at its output.
+        records: B.
+        eps: The layer's epsilon.
     """
     if isinstance(module, nn.GroupNorm):
         normal = F.group_norm(x, module.num_groups, None, None, eps)
@@ -340,11 +379,16 @@ def sum_positions(module: Weighted, g: Tensor, records: int) -> Tensor:
 
 
 def embedding_rows(ids: Tensor, g: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """A table's per-record gradient: ids [B, n], g [B, n, p], `rows` of the table -> cells int64
-    [M], gradients [M, p].
+    """A table's per-record gradient, without one-hot vectors and without a [B, rows, p] table.
 
-    Cell i * rows + r is row r of record i; equal ids within one record are added. No one-hot, no
-    [B, rows, p] table.
+    Args:
+        ids: [B, n].
+        g: [B, n, p].
+        rows: Rows of the table.
+
+    Returns:
+        Cells int64 [M], gradients [M, p]. Cell i * rows + r is row r of record i; equal ids within
+        one record are added.
     """
     records, n = ids.shape
     owner = torch.arange(records, device=ids.device)[:, None]
@@ -368,13 +412,12 @@ def norms(every: list[Tensor]) -> list[Tensor]:
 
 
 def norm(gradients: Tensor) -> Tensor:
-    """Norms fp64 [B]: of runs in fp32, then of those in fp64. A long run added up in fp32 alone
-    comes out too small.
+    """Returns norms fp64 [B]: sums of squares of runs in fp32, then of those in fp64.
 
-    The square of a run is off by at most gamma_{RUN + 1} = 3.1e-5, its norm by half of that and the
-    root's rounding, and what fp64 adds is far less: 1.6e-5 relative (NORM_ERROR). Clipping stays
-    1e-4 inside its bound. Squares that underflow are missed: then the norm itself is below 1e-17
-    times the root of the numbers.
+    A long run added up in fp32 alone comes out too small. The square of a run is off by at most
+    gamma_{RUN + 1} = 3.1e-5, its norm by half of that and the root's rounding, and what fp64 adds
+    is far less: 1.6e-5 relative (NORM_ERROR). Clipping stays 1e-4 inside its bound. Squares that
+    underflow are missed: then the norm itself is below 1e-17 times the root of the numbers.
     """
     even = gradients.shape[1] - gradients.shape[1] % RUN
     found = torch.linalg.vector_norm(gradients[:, even:], dim=1).double()

@@ -1,5 +1,6 @@
-"""Squared gradient norm of every weight for every record: what a probe ranks. No clipping and no
-noise happen here.
+"""Squared gradient norm of every weight for every record: what a probe ranks.
+
+No clipping and no noise happen here.
 """
 
 from __future__ import annotations
@@ -26,18 +27,28 @@ def gradient_squares(
     draws: int = 1,
     micro_batch: int | None = None,
 ) -> Iterator[Tensor]:
-    """||dl_i / dW_m||^2 with l_i the mean of record i's `draws` row losses: fp64 [b, M],
-    micro-batch after micro-batch.
+    """||dl_i / dW_m||^2 with l_i the mean of record i's `draws` row losses, by microbatches.
 
-    `weights`: name -> weight of a Linear or Conv2d of `model`, in the order of the M columns;
-    `batch`, `row_losses` and `micro_batch` as in `Engine.clipped_sum`. The draws are averaged
-    before the norm. A row whose loss is not finite is NaN, as is a square that is not finite; a
-    record touches no row but its own. The squares are PRIVATE.
+    The draws are averaged before the norm. A row whose loss is not finite is NaN, as is a square
+    that is not finite; a record changes no row but its own. The squares are PRIVATE.
 
-    Autograd is asked for the gradients at the layers' outputs only; weight gradients are formed a
-    few records at a time (ROOM numbers), so memory does not grow with records x weights. Raises
-    ValueError, naming the module, for layers without an exact rule, RuntimeError for a weight that
-    the losses do not reach.
+    Autograd computes the gradients at the layers' outputs only; weight gradients are formed a few
+    records at a time (ROOM numbers), so memory does not grow with records x weights.
+
+    Args:
+        model: The module that the row losses call.
+        weights: Name -> weight of a Linear or Conv2d of `model`, in the order of the M columns.
+        row_losses: As in `Engine.clipped_sum`.
+        batch: As in `Engine.clipped_sum`.
+        draws: Rows of each record.
+        micro_batch: As in `Engine.clipped_sum`.
+
+    Yields:
+        fp64 [b, M], one microbatch after the other.
+
+    Raises:
+        ValueError: A layer without an exact rule; the message names the module.
+        RuntimeError: The losses do not reach a weight.
     """
     check_counts(draws, micro_batch)
     owners, tables = find_layers(model, weights)
@@ -122,8 +133,10 @@ def _squares(
 def _layer_squares(
     layer: Layer, calls: Sequence[tuple[Tensor, Tensor, int]], grads: Iterator[Any], records: int
 ) -> Tensor:
-    """[B] squared norms of one weight's per-record gradient, summed over the layer's calls before
-    the norm.
+    """Returns squared norms [B] of one weight's per-record gradient, all calls of the layer added.
+
+    Raises:
+        RuntimeError: The layer's output does not reach the losses.
     """
     pairs = [(x, next(grads)) for x, *_ in calls]
     if any(g is None for _, g in pairs):

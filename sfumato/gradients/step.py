@@ -1,6 +1,4 @@
-"""One micro-batch: collects (input, output gradient) pairs in the backward pass, then norms,
-factors and sums.
-"""
+"""One microbatch: (input, output gradient) pairs from the backward pass, then norms and sums."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ LEAN_ROOM = 2**22
 
 
 class Step:
-    """State of one micro-batch of `records` records and `draws` rows each; dropped as a whole
-    afterwards.
-    """
+    """State of one microbatch of `records` records with `draws` rows each; dropped afterwards."""
 
     def __init__(
         self, layout: Layout, strategy: str, records: int, draws: int, slack: float
@@ -58,8 +54,9 @@ class Step:
         self._calls.setdefault(layer, []).append((x.shape, n, users))
 
     def start(self) -> None:
-        """The backward pass begins: choose how each weight's norms are computed, unless an earlier
-        step has.
+        """Chooses how each weight's norms are computed, unless an earlier step has.
+
+        Called when the backward pass begins.
         """
         self.collecting = True
         if self.ways is not None:
@@ -85,8 +82,15 @@ class Step:
         self.ways = self.layout.ways[self.draws] = dict(zip(self._calls, ways, strict=True))
 
     def arrive(self, layer: Layer, x: Tensor | None, g: Tensor) -> None:
-        """One call of one layer, met in the backward pass: x its input, g the gradient at its
-        output.
+        """Receives one call of one layer in the backward pass.
+
+        Args:
+            layer: The layer.
+            x: Its input.
+            g: The gradient at its output.
+
+        Raises:
+            RuntimeError: The backward pass is not the engine's own.
         """
         if not self.collecting:
             raise RuntimeError(
@@ -128,12 +132,22 @@ class Step:
         self.reached.add(name)
 
     def finish(self, clip: Callable[[Tensor], Tensor], finite: Tensor, sums: Sums) -> Tensor:
-        """Norms of all records, then `sums` += sum_i factor_i g_i; returns norms fp64 [B], or [B,
-        groups].
+        """Computes the norms of all records, then `sums` += sum_i factor_i g_i.
 
-        `finite` bool [B] marks records whose losses are finite; any other non-finite part rejects a
-        record too. No branch here that depends on values changes a bit of what another record adds
-        (sums.py).
+        No branch here that depends on values changes a bit of what another record adds (sums.py).
+
+        Args:
+            clip: As in `Engine.clipped_sum`.
+            finite: bool [B], the records whose losses are finite; any other non-finite part rejects
+                a
+                record too.
+            sums: The sums of the logical step.
+
+        Returns:
+            Norms fp64 [B], or [B, groups].
+
+        Raises:
+            ValueError: `clip` returned another shape, or a factor that is negative or not finite.
         """
         norms = self._squares().sqrt_().t()
         finite = finite & torch.isfinite(norms).all(1)
@@ -152,8 +166,9 @@ class Step:
         return norms
 
     def _squares(self) -> Tensor:
-        """Squared norms fp64 [groups, B] over all trainable tensors of each group; an upper bound
-        where no gradient is made.
+        """Returns squared norms fp64 [groups, B] over all trainable tensors of each group.
+
+        An upper bound where no gradient is computed.
         """
         layout = self.layout
         squares = torch.zeros(
@@ -213,8 +228,9 @@ class Step:
         return sum(rules.positions(layer.module, g, self.records) for _, g in self.pairs[layer])
 
     def _made(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
-        """Per-record gradients [b, numbers], made a few records at a time: always the same few,
-        with the same bits.
+        """Yields per-record gradients [b, numbers], computed a few records at a time.
+
+        Always the same few, with the same bits.
         """
         weight = layer.module.weight
         rows, room = weight.shape[0], min(self.records, max(1, LEAN_ROOM // weight.numel()))
@@ -227,8 +243,9 @@ class Step:
             yield some, out.flatten(1)
 
     def _remade(self, layer: Layer) -> bool:
-        """Whether a weight's sum is that of gradients made again, by the shapes: lean ones, and too
-        long products.
+        """Returns whether a weight's sum is that of gradients computed again, by the shapes alone.
+
+        Lean ones, and products that are too long.
         """
         if isinstance(layer.module, nn.Embedding) or self._way(layer) == "lean":
             return True
@@ -237,11 +254,11 @@ class Step:
         return not close_enough(terms, records, self.slack)
 
     def _way(self, layer: Layer) -> str | None:
-        """How the norms of a layer's weight are computed; None where it has one way only."""
+        """How the norms of a layer's weight are computed; None if it has one way only."""
         return (self.ways or {}).get(layer)
 
     def _rows(self, t: Tensor) -> Tensor:
-        """[R, ...] -> [B, R / B, ...]"""
+        """Returns [B, R / B, ...] for [R, ...]."""
         return t.reshape(self.records, t.shape[0] // self.records, *t.shape[1:])
 
     def _folded(self, layer: Layer, record: int) -> tuple[Tensor, Tensor]:
@@ -257,9 +274,7 @@ class Step:
     def _grams(
         self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple[Any, ...], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Gram matrices [B, n, n] of inputs and of output gradients, over all calls of the
-        layer.
-        """
+        """Returns Gram matrices [B, n, n] of inputs and output gradients, over all calls."""
         dtype = self.layout.dtype
         if len(pairs) > 1:
             sides = (
@@ -278,8 +293,9 @@ class Step:
         return grams[key], rules.output_gram(layer.module, g.to(dtype), self.records)
 
     def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor, sizes: Tensor) -> None:
-        """Overwrite the doubtful squares by instantiation in fp64: record by record, so that none
-        depends on who else is in doubt.
+        """Overwrites the doubtful squares by instantiation in fp64.
+
+        Record by record, so that none depends on which others are in doubt.
         """
         alive = torch.zeros_like(doubt)
         for x, g in self.pairs[layer]:
@@ -357,8 +373,9 @@ class Step:
     def _products(
         self, layer: Layer, factor: Tensor, lot: slice, together: int, reject: Tensor | None
     ) -> list[Tensor]:
-        """One lot's weighted gradients of one weight: products of `together` records in float32, or
-        of others in float64.
+        """Returns one lot's weighted gradients of one weight, as products that the grid can add.
+
+        Products of `together` records in float32, or of others in float64.
         """
         factor = factor[lot].to(self.layout.dtype if together else torch.float64)
         whole = bool(together) and rules.sums_in_place(layer.module, factor)
@@ -389,9 +406,7 @@ class Step:
         return products
 
     def _add_made(self, sums: Sums, factors: Tensor, reject: Tensor | None, sign: int) -> Tensor:
-        """Add all gradients that exist record by record; squares fp64 [B] of what each record
-        added, in grid units.
-        """
+        """Adds all gradients that exist record by record; returns their squares, fp64 [B]."""
         layout, squares = self.layout, torch.zeros_like(factors[:, 0])
         for columns, group in layout.vector_blocks():
             squares += sums.add_rows(
@@ -429,7 +444,8 @@ class Step:
 
 
 def narrow(factors: Tensor, dtype: torch.dtype) -> Tensor:
-    """fp64 factors; one that `dtype`, the precision of the gradients, has no normal number for
-    becomes 0.
+    """Returns fp64 factors for gradients of `dtype`.
+
+    A factor for which `dtype` has no normal number becomes 0.
     """
     return torch.where(factors >= torch.finfo(dtype).tiny, factors.double(), 0.0)

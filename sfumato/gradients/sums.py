@@ -1,5 +1,4 @@
-"""What the clipped gradients of a logical step are added up in: whole numbers of a public grid, or
-float64 without one.
+"""The sums of the clipped gradients of a logical step: integers on a public grid, or float64.
 
 Two ways, each with its sensitivity. C stands for the clip's bound over all tensors, `limit` for C
 in grid units, rho for the grid's slack, P for all trainable numbers, u = 2^-53.
@@ -13,20 +12,19 @@ add up exactly as long as no partial sum reaches 2^24; a partial sum of column j
 |q_ij| <= sum_i |q_i|, which is known before the addition.
 
 *Products* (`add_products`): matrix products over records and positions, added up in float64,
-rounded to the grid once per weight and lot: LOT records that follow each other in a micro-batch, by
-place alone, so that a record is in one lot and moves no other. What m roundings in a row make of a
-sum of products differs from the exact one by at most gamma_m sum_i f_i T_i in Frobenius norm, T_i =
-sum_t |x_t| |g_t| over the record's positions, gamma_m = m u / (1 - m u), in whatever order they are
-added (Higham, Accuracy and Stability, section 3.5), m its own for every weight l; over all weights
-by the root of the sum of the squares. It is kept at 3/8 rho C or less in one of two ways:
+rounded to the grid once per weight and lot: LOT records that follow each other in a microbatch, by
+position alone, so that a record is in one lot and moves no other. What m roundings in a row make of
+a sum of products differs from the exact one by at most gamma_m sum_i f_i T_i in Frobenius norm, T_i
+= sum_t |x_t| |g_t| over the record's positions, gamma_m = m u / (1 - m u), in whatever order they
+are added (Higham, Accuracy and Stability, section 3.5), m its own for every weight l; over all
+weights by the root of the sum of the squares. It is kept at 3/8 rho C or less in one of two ways:
 
 - products of a few records in float32, u = 2^-24, so few that the bound holds for the sizes that
   this lot has (`lengths`);
 - in float64, u = 2^-53, where they would have to be too few. The norm that a record was clipped by
-  is at least `rules.CANCELLED`
-  times its T, so with b records the sum of sizes is at most b C / CANCELLED: `close_enough` asks
-  from shapes alone that this is enough, and otherwise the gradients are made again, record by
-  record.
+  is at least `rules.CANCELLED` times its T, so with b records the sum of sizes is at most b C /
+  CANCELLED: `close_enough` checks from shapes alone that this is enough, and otherwise the
+  gradients are computed again, record by record.
 
 Which of them it is depends on the records, and need not be kept from neighbours: the bound holds
 for either, so neighbours differ by it twice at most, and by one grid unit in each of P numbers: in
@@ -58,18 +56,28 @@ MARGIN = 2.2 * NORM_ERROR
 
 
 class Grid(Protocol):
-    """A grid unit is `step`; one record may move the sum by `bound` grid units; slack is rho: bound
-    = limit * (1 + slack).
-    """
+    """The grid of the sums; bound = limit * (1 + slack)."""
 
-    slack: float
-    step: float
-    bound: int
+    @property
+    def slack(self) -> float:
+        """Rho."""
+        ...
+
+    @property
+    def step(self) -> float:
+        """A grid unit, in the unit of the gradients."""
+        ...
+
+    @property
+    def bound(self) -> int:
+        """Grid units by which one record may move the sum, in L2 norm."""
+        ...
 
 
 class Sums:
-    """The clipped sums of a logical step over its micro-batches: int64 grid units, or float64 where
-    `grid` is None.
+    """The clipped sums of a logical step over its microbatches.
+
+    int64 grid units, or float64 if `grid` is None.
     """
 
     def __init__(self, layout: Layout, grid: Grid | None) -> None:
@@ -95,8 +103,9 @@ class Sums:
         return self.weights[name]
 
     def named(self) -> dict[str, Tensor]:
-        """name -> sum in the parameter's shape, in the order of `trainable`; zeros where nothing
-        was added.
+        """Returns name -> sum in the parameter's shape, in the order of `trainable`.
+
+        Zeros where nothing was added.
         """
         layout = self._layout
         sums: dict[str, Tensor] = {}
@@ -106,10 +115,16 @@ class Sums:
         return sums
 
     def add_rows(self, total: Tensor, rows: Tensor, factors: Tensor, sign: int = 1) -> Tensor:
-        """total [N] += sign * sum_i factors_i rows_i, rows [B, N]; squares fp64 [B] of what each
-        record added, in grid units.
+        """Computes `total` += sign * sum_i factors_i rows_i.
 
-        Rows of records with factor 0 must be finite. Without a grid the squares are 0.
+        Args:
+            total: [N].
+            rows: [B, N]; rows of records with factor 0 must be finite.
+            factors: [B].
+            sign: 1, or -1 to take records out again.
+
+        Returns:
+            Squares fp64 [B] of what each record added, in grid units; 0 without a grid.
         """
         squares = torch.zeros_like(factors)
         if self.grid is None:
@@ -133,8 +148,17 @@ class Sums:
     def add_cells(
         self, total: Tensor, cells: Tensor, rows: Tensor, factors: Tensor, sign: int = 1
     ) -> Tensor:
-        """As `add_rows` for a table [V, p] of which record i has only some rows: `cells` [M] = i *
-        V + row, `rows` [M, p].
+        """As `add_rows` for a table [V, p] of which record i has only some rows.
+
+        Args:
+            total: [V * p].
+            cells: [M], i * V + row.
+            rows: [M, p].
+            factors: [B].
+            sign: 1, or -1 to take records out again.
+
+        Returns:
+            As `add_rows`.
         """
         owner, place = cells // len(total), cells % len(total)
         if self.grid is None:
@@ -147,11 +171,15 @@ class Sums:
         return torch.zeros_like(factors).index_add_(0, owner, own.square())
 
     def add_products(self, total: Tensor, lots: Iterable[Sequence[Tensor]]) -> None:
-        """total [p, d] += the products (shape of the weight) of every lot, each lot added up in
-        float64 and rounded to the grid once.
+        """Adds the products of every lot to `total` [p, d].
 
-        With a grid the products are in grid units; float64 holds a micro-batch's whole numbers:
-        2^20 records of less than 2^32 each.
+        Each lot is added up in float64 and rounded to the grid once. With a grid the products are
+        in grid units; float64 holds a microbatch's whole numbers: 2^20 records of less than 2^32
+        each.
+
+        Args:
+            total: [p, d].
+            lots: Products of every lot, in the shape of the weight.
         """
         whole = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
         for products in lots:
@@ -166,16 +194,23 @@ class Sums:
         total += whole.to(self.dtype)
 
     def _divisors(self, factors: Tensor, dtype: torch.dtype) -> Tensor:
-        """What a gradient is divided by to be scaled and counted in grid units; infinity for a
-        record that adds nothing.
+        """Returns what a gradient is divided by to be scaled and counted in grid units.
+
+        Infinity for a record that adds nothing.
         """
         return (self.step / factors).to(dtype)
 
 
 def over(grid: Grid, squares: Tensor, passed: Tensor) -> Tensor:
-    """Which records [B] are over the limit and must add nothing: by the squares of their integers,
-    in grid units, and the squares `passed` of what products will add for them, an upper bound, in
-    the gradients' own unit. What is not a number is over.
+    """Returns which records [B] are over the limit and must add nothing.
+
+    A square that is not a number is over.
+
+    Args:
+        grid: The grid.
+        squares: Squares of the records' integers, in grid units.
+        passed: Squares of what products will add for them, an upper bound, in the gradients' own
+            unit.
     """
     limit = grid.bound / (1 + grid.slack)
     return ~(squares + passed / grid.step**2 <= limit**2 * (1 - MARGIN))
@@ -184,19 +219,26 @@ def over(grid: Grid, squares: Tensor, passed: Tensor) -> Tensor:
 def lengths(
     grid: Grid | None, sizes: Tensor, below: Tensor, positions: Tensor, records: int, costs: Tensor
 ) -> Tensor:
-    """Records [lots, weights] that one product in float32 may have; 0 where float64 is needed.
+    """Returns how many records [lots, weights] one float32 product may have; 0: float64 is needed.
 
-    `sizes` fp64 [lots, weights]: sum_i f_i T_il, an upper bound in the gradients' own unit,
-    infinite where float32 could overflow. `below` fp64 [lots]: what numbers under the normal ones
-    may have cost in all products. `positions` [weights] of one record, which is one of `records` at
-    most; `costs` [weights] of one more product. Least cost is sought where the distance is within
-    its share:
+    The cheapest choice whose distance is within its share:
 
         sum_l costs_l / m_l is least with sqrt(sum_l (gamma_{m_l} sizes_l)^2) = share for m_l ~
         (costs_l / sizes_l^2)^(1/3)
 
     Roundings in a row: one per position, and at most 4 for the factor, its grid unit, the weighted
     gradient and the product.
+
+    Args:
+        grid: The grid, or None.
+        sizes: fp64 [lots, weights]: sum_i f_i T_il, an upper bound in the gradients' own unit,
+            infinite
+            where float32 could overflow.
+        below: fp64 [lots]: the most that numbers below the normal ones may have cost in all
+            products.
+        positions: [weights], of one record.
+        records: The most records of a product.
+        costs: [weights], of one more product.
     """
     if grid is None:
         return torch.zeros(sizes.shape, dtype=torch.int64)
@@ -224,8 +266,12 @@ def lengths(
 
 
 def close_enough(terms: int, records: int, slack: float) -> bool:
-    """Whether a product with so many terms, over so many records, is proved to differ from the
-    exact sum by <= 3/8 rho C.
+    """Returns whether a product is proved to differ from the exact sum by <= 3/8 rho C.
+
+    Args:
+        terms: Its consecutive roundings.
+        records: Its records.
+        slack: rho.
     """
     return gamma(terms, torch.float64) * records / CANCELLED <= 0.375 * slack * (1 - MARGIN)
 
@@ -242,8 +288,9 @@ def blocks(records: int, numbers: int) -> Iterable[tuple[slice, slice]]:
 
 
 def _added(whole: Tensor, norms: Tensor) -> Tensor:
-    """Sum over dim 0 of integers in floating point, as int64: exact either way, so that the way
-    changes nobody's bits.
+    """Returns the sum over dim 0 of integers in floating point, as int64.
+
+    Exact either way, so that the way taken changes no bits.
     """
     if float(norms.sum()) < 2**24:
         return whole.sum(0).long()
@@ -251,7 +298,8 @@ def _added(whole: Tensor, norms: Tensor) -> Tensor:
 
 
 def _hopeless(norms: Tensor) -> Tensor:
-    """Rows [M, 1] that are over every limit by their own norm, and too large to be added exactly:
-    they are left out at once.
+    """Returns the rows [M, 1] that are over every limit by their own norm, and too large to add.
+
+    They are left out at once: they could not be added exactly.
     """
     return ~(norms < 2.0**40)[:, None]

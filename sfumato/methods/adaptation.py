@@ -1,4 +1,4 @@
-"""What a method makes of a base: what trains, the loss per record, and how to save the result."""
+"""The result of applying a method to a base: what trains, the loss per record, and how to save."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from .prompts import Prompts
 class Adapted:
     """One method applied to one base.
 
-    `base` is what is adapted. `model` holds every module that is used, `trainable` those tensors by
-    name that train, `save(folder)` writes what may leave, `targets` are the adapted modules' full
-    names, `learning_rate` what the method trains at unless told otherwise, `rank` that of the
-    adapters.
+    Attributes:
+        base: The adapted base.
+        model: Holds every module that is used.
+        trainable: The tensors that train, by name.
+        save: `save(folder)` writes what may be released.
+        targets: The adapted modules' full names.
+        learning_rate: The method's own, unless the recipe sets another.
+        rank: Of the adapters.
     """
 
     base: Base
@@ -58,9 +62,10 @@ class Adaptation(Adapted):
 
     @property
     def clip_groups(self) -> dict[str, list[str]]:
-        """Group -> names of its tensors, a partition of what trains: an adapted matrix, an
-        attention block, what is chosen as one; tensors of no target go by module, which makes the
-        class tokens a group of their own.
+        """Group -> names of its tensors, a partition of what trains.
+
+        A group is an adapted matrix, an attention block, or what is chosen as one; tensors of no
+        target go by module, which makes the class tokens a group of their own.
         """
         owner = self.owners
         found: dict[str, list[str]] = {}
@@ -85,8 +90,15 @@ def adaptation(
     save: Callable[[Base, Path], None],
     learning_rate: float,
 ) -> Adaptation:
-    """Join a method's choice of denoiser tensors with the conditioning embedder, if there
-    is one.
+    """Joins a method's choice of denoiser tensors with the conditioning embedder, if any.
+
+    Args:
+        base: The adapted base.
+        given: Prompts, precision, and public or paid answers.
+        trainable: The denoiser's tensors that train, by name.
+        targets: Full names of the adapted modules.
+        save: `save(base, folder)` writes what may be released.
+        learning_rate: The method's own.
     """
     model = nn.ModuleDict({base.prefix: base.denoiser})
     named = {f"{base.prefix}.{name}": tensor for name, tensor in trainable.items()}

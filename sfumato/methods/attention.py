@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attention(Trained):
-    """Train whole attention blocks: norms, projections, self- and cross-attention, feed-forward
-    (section 3).
+    """Trains whole attention blocks (section 3).
 
-    Blocks are counted in the order down, mid, up (the paper trains "9-" of 16 on ImageNet bases).
-    With placeholders the conditioning embedder trains under the same clip. Saves a pipeline folder.
+    Norms, projections, self- and cross-attention, feed-forward. Blocks are counted in the order
+    down, mid, up (the paper trains "9-" of 16 on ImageNet bases). With placeholders the
+    conditioning embedder trains under the same clip. Saves a pipeline folder.
     """
 
     name = "attention"
@@ -30,6 +30,7 @@ class Attention(Trained):
     )
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Makes the chosen attention blocks trainable."""
         from .adaptation import adaptation, save_whole
         from .targets import block_range
 

@@ -1,5 +1,6 @@
-"""DP-SGD around any adaptation: what a machine is asked beforehand, time and memory, and the steps
-with their checkpoints (Abadi et al., arXiv 1607.00133).
+"""DP-SGD around any adaptation (Abadi et al., arXiv 1607.00133).
+
+Checks of the machine beforehand, time and memory, and the steps with their checkpoints.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import psutil
 import torch
@@ -36,20 +38,20 @@ MOST_ROWS = 256
 def check_gradients(
     prepared: Prepared[Adaptation],
     on_stage: Callable[[str], None],
-    further: Callable[[Prepared[Adaptation]], None] = lambda prepared: None,
+    further: Callable[[Prepared[Any]], None] = lambda prepared: None,
 ) -> None:
-    """The engine against one-at-a-time autograd on dummy data, before the charge (L18, L19).
+    """Checks the engine against one-at-a-time autograd on dummy data, before the charge.
 
     Args:
         prepared: With the microbatch that will run.
         on_stage: Takes a line for every stage.
-        further: What else is asked of this machine; raises RuntimeError or ValueError.
+        further: Further checks of this machine; each raises RuntimeError or ValueError.
 
     Raises:
         ModelError: The base cannot be adapted by the method on this machine.
     """
     adaptation = prepared.adaptation
-    on_stage("checking the gradients on made-up pictures")
+    on_stage("checking the gradients on dummy images")
     try:
         dead = self_check(
             adaptation.model,
@@ -84,12 +86,11 @@ def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:
 
 
 def check_neighbours(prepared: Prepared[Adaptation]) -> None:
-    """Ask this machine, with made-up records in the run's own micro-batch, what the proof of the
-    sums takes from torch's kernels.
+    """Checks on this machine what the proof of the sums assumes of torch's kernels.
 
-    Taking out the first, the middle or the last record must leave every other record's gradient
-    norm as it is, bit by bit, and move the integer sum by its bound at most. RuntimeError if it
-    does not.
+    On dummy records, in microbatches of the run's size: removing the first, the middle or the last
+    record must leave every other record's gradient norm as it is, bit by bit, and move the integer
+    sum by its bound at most. RuntimeError if it does not.
     """
     plan, adaptation = prepared.plan, prepared.adaptation
     groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
@@ -97,6 +98,7 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
     # a probe will choose among them: the same bound, shared by all
     if groups is not None and len(groups) != plan.clip_groups:
         clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
+    assert plan.rounding is not None  # plans of today have a grid
     one_pass = prepared.performance.engine == "one-pass"
     units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
     batch, settings = (
@@ -134,10 +136,9 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
 
 
 def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
-    """The same with the micro-batch decided by the memory budget, and the engine's strategies noted
-    in the options.
+    """The same with the microbatch decided by the memory budget, and the engine's strategies noted.
 
-    Both follow from the model and public settings. A micro-batch that was asked for stays; the
+    Both follow from the model and public settings. A microbatch that was asked for stays; the
     reference engine takes one unit at a time. SfumatoError for a layer that the engine has no rule
     for.
     """
@@ -181,13 +182,14 @@ def _engine(prepared: Prepared[Adaptation]) -> Engine:
 
 
 def estimate(prepared: Prepared[Adaptation], further_units: float = 0.0) -> Work:
-    """Time one or two micro-batches of made-up pictures and multiply by the plan's steps.
+    """Measures one or two microbatches of dummy images and multiplies by the plan's steps.
 
     Args:
         prepared: With its microbatch decided.
         further_units: Gradients of units beside those of the steps, as many draws each.
     """
     plan = prepared.plan
+    assert prepared.performance.micro_batch is not None
     units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
     batch = dummy_batch(prepared, units)
     process = psutil.Process()
@@ -216,8 +218,9 @@ def checkpoint_bytes(adaptation: Adaptation) -> int:
 
 
 def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
-    """Train to the plan's last step, from the attempt's checkpoint on; the averaged weights are
-    then those that `save` writes.
+    """Trains to the plan's last step, from the attempt's checkpoint on.
+
+    `save` then writes the averaged weights.
 
     Raises:
         Interrupted: Somebody stopped it, or the device failed.
@@ -267,8 +270,9 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
 
 @contextlib.contextmanager
 def _device_errors(state: State, plan: Plan) -> Iterator[None]:
-    """Out of memory and device errors end the attempt (L5): no batch is cut, drawn again or left
-    out.
+    """Ends the attempt on device errors, out of memory included.
+
+    No batch is cut, drawn again or left out.
     """
     try:
         yield

@@ -1,5 +1,6 @@
-"""DP-SGD on token embeddings alone: the baseline of DPAgg-TI (arXiv 2411.14639), through the
-ordinary loop.
+"""DP-SGD on token embeddings alone: the baseline of DPAgg-TI (arXiv 2411.14639).
+
+Through the ordinary loop.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class Full(Trained):
     name = "full"
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Makes every denoiser parameter trainable."""
         from .adaptation import adaptation, save_whole
 
         return adaptation(base, given, base.learnable(), ["all"], save_whole, self.learning_rate)

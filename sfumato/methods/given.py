@@ -1,4 +1,4 @@
-"""What a method is given beside its own options: prompts, and what a probe or the public said."""
+"""Inputs of a method beside its own options: prompts, and what a probe or public images decided."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weigh
 
 @dataclass(frozen=True)
 class Given:
-    """What a method was given beside its options: prompts, and public or paid answers.
+    """Inputs of a method beside its options: prompts, and public or paid answers.
 
-    start: tensors by module that adapters or a geometry start from, as public images said.
+    start: tensors by module that adapters or a geometry start from, learnt from public images.
     selected: groups of matrices that a probe or public images chose.
     """
 
@@ -36,8 +36,10 @@ class Given:
 
 @dataclass(frozen=True)
 class PublicAnswers:
-    """What public images decided before the plan: how adapters or a geometry start, which groups of
-    matrices train, and the scores that this rests on. No caller can name them.
+    """What public images decided before the plan.
+
+    How adapters or a geometry start, which groups of matrices train, and the scores behind that
+    choice. Callers cannot set them by name.
     """
 
     start: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -46,25 +48,33 @@ class PublicAnswers:
 
 
 class PublicImages(Protocol):
-    """Images that need no protection, as a method may look at them.
+    """Images that need no protection, as a method may look at them."""
 
-    usable: bool [n]; labels: int64 [n], a place in classes or -1.
-    """
+    @property
+    def usable(self) -> np.ndarray:
+        """Bool [n]."""
+        ...
 
-    usable: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [n], a position in `classes` or -1."""
+        ...
 
-    def load(self, slots: np.ndarray, resolution: int) -> Any:
-        """(pictures uint8 [s, R, R, 3], whether each could be read) of the images `slots` [s]."""
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
+    def load(self, slots: np.ndarray, resolution: int, /) -> Any:
+        """Images uint8 [s, R, R, 3] of `slots` [s], and whether each could be read."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """The first pictures of a data set once more, for its report.
+    """The first images of a data set once more, for its report.
 
-    base: it was taught what the run released. n: pictures in all, in class shares `shares`. shard:
-    (i, k), which part is at hand. sampling: how they are drawn.
+    base: has learnt what the run released. n: images in all, in class shares `shares`. shard: (i,
+    k). sampling: how they are drawn.
     """
 
     base: Base

@@ -1,8 +1,8 @@
-"""What a method is: a frozen class of options that knows what it asks of private data and how it
-learns from them. Nobody outside this room asks which method it is.
+"""A method: a frozen class of options that states its mechanisms and learns from private data.
 
-Most methods train by DP-SGD and extend `trained.Trained`, which answers everything here but
-`apply`. The hooks are in the order in which a run comes to them.
+No code outside this room checks which method it is. Most methods train by DP-SGD and extend
+`trained.Trained`, which implements everything here but `apply`. The hooks are in the order in which
+a run calls them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ A = TypeVar("A", bound="Adapted")
 class Mechanisms:
     """What a method asks of private data; the plan calibrates its noise and pays for it.
 
-    schedule: expected units a step, steps, and draws a unit. clip_norm: the most that a unit adds
-    to a sum. clip_groups: how many groups of tensors share it, where it is shared. probe: a noisy
-    ranking before training, for at most `probe_share` more training noise. aggregation: one noisy
-    sum, in place of training.
+    Attributes:
+        schedule: Expected units per step, steps, and draws per unit.
+        clip_norm: The most that a unit adds to a sum.
+        clip_groups: How many groups of tensors share it, if it is shared.
+        probe: A noisy ranking before training, for at most `probe_share` more training noise.
+        aggregation: One noisy sum, in place of training.
     """
 
     schedule: Schedule
@@ -53,9 +55,11 @@ class Mechanisms:
 class Prepared(Generic[A]):
     """A base with a method applied to it, and the plan that pays for what it will learn.
 
-    options: what the run keeps of its task, to be prepared again from. start: public tensors that
-    adapters or a geometry began with. public_inputs: what was taken as public beside the plan's own
-    facts. ancestors: runs that base and public images come from.
+    Attributes:
+        options: What the run keeps of its task, to be prepared again from.
+        start: Public tensors that adapters or a geometry began with.
+        public_inputs: What was taken as public beside the plan's own facts.
+        ancestors: Runs that base and public images come from.
     """
 
     method: Method
@@ -64,10 +68,10 @@ class Prepared(Generic[A]):
     plan: Plan
     recipe: Recipe
     performance: Performance
-    options: dict
+    options: dict[str, Any]
     start: dict[str, torch.Tensor] = field(default_factory=dict)
     public_inputs: tuple[PublicInput, ...] = ()
-    ancestors: tuple[dict, ...] = ()
+    ancestors: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,17 @@ Rows = list[tuple[str, str]]
 class Method(Options):
     """One paper: its options are the fields, its algorithm the functions.
 
-    name: on the command line and in plans. learning_rate: of Adam, unless told otherwise.
-    learns_tokens: whether tokens are all that it learns. own_bound: the option that --clip-norm
-    means, where a unit is bounded by a rule of the method. takes_steps: whether what it pays for
-    are steps of training, billed and resumed one by one; otherwise an attempt is one noisy sum.
-    compares: whether its report shows tokens beside the released one (`controls`). control_rows:
-    rows of an evaluation that it leaves in the run folder, by the folder inside `controls/`.
+    Attributes:
+        name: On the command line and in plans.
+        learning_rate: Of Adam, unless set by the recipe.
+        learns_tokens: Whether it learns tokens only.
+        own_bound: The option that --clip-norm means, if the method bounds a unit by a rule of its
+            own.
+        takes_steps: Whether it pays for training steps, billed and resumed one by one; otherwise an
+            attempt is one noisy sum.
+        compares: Whether its report shows tokens beside the released one (`controls`).
+        control_rows: Rows of an evaluation that it leaves in the run folder, by the folder inside
+            `controls/`.
     """
 
     panel = "Method"
@@ -130,17 +139,20 @@ class Method(Options):
         public: PublicImages,
         classes: tuple[str, ...],
     ) -> PublicAnswers:
-        """What public images say. Nothing is charged.
+        """What public images decide. Nothing is charged.
 
         Args:
             base: Name or folder of the base.
-            prompting: What the classes are called.
+            prompting: Names and prompts of the classes.
             seed: Public.
             public: The images.
             classes: The private data's public list of classes.
 
+        Returns:
+            The public answers.
+
         Raises:
-            SfumatoError: Options under which public images decide nothing, or none of use.
+            SfumatoError: Options under which public images decide nothing, or no usable images.
         """
 
     @abstractmethod
@@ -165,36 +177,46 @@ class Method(Options):
             SfumatoError: Options that this mechanism does not have.
         """
 
-    def selection(self, adapted: Any, scores: Sequence[float] | None) -> dict | None:
-        """What a certificate says of a choice of what trains that cost nothing; None without one.
+    def selection(self, adapted: Any, scores: Sequence[float] | None) -> dict[str, Any] | None:
+        """A certificate's entry about a choice of what trains that cost nothing; None without one.
 
         Args:
             adapted: What `apply` returned.
-            scores: Of public images, if they chose.
+            scores: Of public images, if they decided.
+
+        Returns:
+            The entry, or None.
         """
         return None
 
     # The plan's estimate and remarks.
 
     @abstractmethod
-    def fit_to_memory(self, prepared: Prepared) -> Prepared:
-        """The same with the microbatch decided by the memory budget, from the model and public
-        settings alone.
+    def fit_to_memory(self, prepared: Prepared[Any]) -> Prepared[Any]:
+        """The same with the microbatch decided by the memory budget.
+
+        From the model and public settings alone.
+
+        Args:
+            prepared: Plan, options and adaptation.
+
+        Returns:
+            The same, with options that fit.
 
         Raises:
             SfumatoError: A layer that the engine has no rule for.
         """
 
     @abstractmethod
-    def estimate(self, prepared: Prepared) -> Work:
+    def estimate(self, prepared: Prepared[Any]) -> Work:
         """Time and memory on this machine, measured on dummy data; `prepared` fits to memory."""
 
-    def forecast(self, prepared: Prepared) -> Any:
-        """What the answer will be worth, where that can be said beforehand; else None."""
+    def forecast(self, prepared: Prepared[Any]) -> Any:
+        """The expected quality of the result, if it can be known beforehand; else None."""
         return None
 
-    def remarks(self, prepared: Prepared) -> list[str]:
-        """What will not pay, from public numbers alone: one line each."""
+    def remarks(self, prepared: Prepared[Any]) -> list[str]:
+        """Warnings about a plan that is unlikely to work, from public numbers: one line each."""
         return []
 
     @classmethod
@@ -217,42 +239,46 @@ class Method(Options):
     # Before the charge: all that can fail is tried.
 
     @abstractmethod
-    def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
-        """Ask this machine, on dummy data, what the proof takes from it.
+    def check(self, prepared: Prepared[Any], on_stage: Callable[[str], None]) -> None:
+        """Checks on dummy data what the proof assumes of this machine.
 
         Raises:
-            SfumatoError: A base, an option or a machine for which the promise would not hold.
+            SfumatoError: A base, an option or a machine for which the guarantee would not hold.
         """
 
     @classmethod
     def check_execution(cls, execution: Execution) -> None:
         """SfumatoError for options of execution that the method has no use for."""
 
-    def trial_selection(self, prepared: Prepared) -> dict | None:
-        """A choice in the place of the one that only the run's own probe can make; None without a
-        probe.
+    def trial_selection(self, prepared: Prepared[Any]) -> dict[str, Any] | None:
+        """A placeholder for the choice that only the run's own probe can make.
+
+        Args:
+            prepared: Plan, options and adaptation.
+
+        Returns:
+            The entry, or None without a probe.
         """
         return None
 
     def try_noise(self, plan: Plan, key: RunKey) -> None:
-        """Noise of queries that are asked once, on sums of nothing with a key that is thrown
-        away.
+        """Draws the noise of the one-shot queries, on zero sums and with a throw-away key."""
+
+    @abstractmethod
+    def untrained(self, prepared: Prepared[Any]) -> Adapted:
+        """What would be saved if nothing were learnt.
+
+        An adaptation of its own, since saving may change the base.
         """
 
     @abstractmethod
-    def untrained(self, prepared: Prepared) -> Adapted:
-        """What would be saved if nothing were learnt: an adaptation of its own, since saving may
-        change the base.
-        """
-
-    @abstractmethod
-    def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+    def scratch_bytes(self, prepared: Prepared[Any], images: int) -> int:
         """The most that the method keeps on disk beside cached latents and the model, in bytes."""
 
     # The run.
 
     @abstractmethod
-    def fit(self, prepared: Prepared, workspace: Workspace) -> Adapted | None:
+    def fit(self, prepared: Prepared[Any], workspace: Workspace) -> Adapted | None:
         """Learn from the private data, by the plan's mechanisms alone.
 
         Args:
@@ -260,7 +286,7 @@ class Method(Options):
             workspace: What of the run may be touched.
 
         Returns:
-            What was learnt, whose `save` writes what may leave; None where there is more to do
+            What was learnt, whose `save` writes what may leave; None if there is more to do
             before anything can be saved (one of several shards).
 
         Raises:
@@ -270,7 +296,7 @@ class Method(Options):
     @classmethod
     @abstractmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
-        """Whether the ledger's notes of an attempt say that its last step was begun and ended.
+        """Whether an attempt's last step was begun and ended, by its notes in the ledger.
 
         Args:
             plan: The run's plan.
@@ -283,7 +309,7 @@ class Method(Options):
 
     @classmethod
     def require_retry(cls, plan: Plan, selected: Sequence[str] | None) -> None:
-        """SfumatoError where a new attempt would ask for what the retry reserve does not pay.
+        """SfumatoError if a new attempt would ask for what the retry reserve does not pay.
 
         Args:
             plan: The run's plan.
@@ -293,19 +319,23 @@ class Method(Options):
     # Afterwards: what is shown beside the answer.
 
     def report_controls(
-        self, prepared: Prepared, model: Path, drawing: Drawing | None = None
-    ) -> dict | None:
-        """What a report shows beside what was learnt, from released and public numbers alone, so
-        that it may leave; None for nothing.
+        self, prepared: Prepared[Any], model: Path, drawing: Drawing | None = None
+    ) -> dict[str, Any] | None:
+        """Controls that a report shows beside what was learnt; None for nothing.
+
+        From released and public numbers alone, so that they may be released.
 
         Args:
             prepared: From plan, options and public start alone.
             model: Folder of what was learnt.
-            drawing: Which pictures to draw with each control, if any.
+            drawing: Which images to draw with each control, if any.
+
+        Returns:
+            The report's entry, or None.
         """
         return None
 
     @classmethod
     def exact_left(cls, folder: Path) -> list[str]:
-        """How a certificate calls what a run has left in its folder without noise."""
+        """The certificate's names of everything without noise that a run has left in its folder."""
         return []

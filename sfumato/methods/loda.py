@@ -1,5 +1,6 @@
-"""DP-LoDA: DP-SGD on low-dimensional branches beside convolutions and linears (Liu et al., arXiv
-2406.05257).
+"""DP-LoDA: DP-SGD on low-dimensional branches beside layers (Liu et al., arXiv 2406.05257).
+
+Layers are convolutions and linear layers.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ class Loda(LowRank):
         scale = (self.rank if self.alpha is None else self.alpha) / self.rank
         add_loda(base, targets, self.rank, scale, self.activation)
         found = branches(base.denoiser)
-        inputs = {name: branch.down.weight for name, branch in found.items()}
+        inputs = {name: branch.down.get_parameter("weight") for name, branch in found.items()}
         start_inputs(inputs, self.adapter_init, given.start)
-        trainable = {f"{name}.up.weight": branch.up.weight for name, branch in found.items()}
+        trainable = {
+            f"{name}.up.weight": branch.up.get_parameter("weight") for name, branch in found.items()
+        }
         if not self.freeze_a:
             trainable |= {f"{name}.down.weight": weight for name, weight in inputs.items()}
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lora(LowRank):
-    """y = W0 x + (alpha / rank) B A x on the chosen projections; A starts Gaussian, B at zero
-    (section 3).
+    """LoRA: y = W0 x + (alpha / rank) B A x on the chosen projections (section 3).
 
     With `freeze_a` only B trains: half the noise dimensions, and the model stays linear in what
     trains. Saves `pytorch_lora_weights.safetensors`, and class tokens beside it as
@@ -26,6 +25,7 @@ class Lora(LowRank):
     name = "lora"
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Adds trainable LoRA matrices to the chosen projections."""
         from .targets import matching_modules
 
         return self.adapters(base, given, matching_modules(base, self.target_modules))

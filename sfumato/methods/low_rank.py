@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SfumatoError
 from ..options import Prompting, option, parse
@@ -40,6 +40,7 @@ class LowRank(Trained):
 
     @property
     def public_purposes(self) -> tuple[str, ...]:
+        """Public images may decide how the adapters start."""
         return ("where the adapters start",) if self.adapter_init == "public" else ()
 
     def public_answers(
@@ -60,7 +61,7 @@ class LowRank(Trained):
         from .public import look_at_public
         from .starting import right_vectors
 
-        # the draft changes its base: the pictures are looked at with another
+        # the draft changes its base, so the gradients need a second one
         given = Given(Prompts(("",)), torch.bfloat16)
         draft = self.undecided().apply(load_base(base), given)
         if not public.usable.any():

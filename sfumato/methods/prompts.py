@@ -149,7 +149,7 @@ def _name_tokens(
 
 
 def _unprompted(classes: Sequence[str], prompt, init, embedder: bool | None) -> Prompts:
-    """Prompts of a base that is told nothing: the one class's name, which no picture follows."""
+    """Prompts of an unconditional base: the one class's name, which has no effect on images."""
     if len(classes) > 1:
         raise SfumatoError(
             f"this base draws without being told what, and there are {len(classes)} classes: give"

@@ -1,4 +1,4 @@
-"""What public images say of a base's matrices: their gradients, which cost nothing."""
+"""Gradients of a base on public images, which cost nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ PUBLIC_IMAGES = 2048  # of public images as many are looked at; more would not c
 def plain_losses(
     base: Base, prompts: Sequence[str], precision: torch.dtype
 ) -> Callable[[Batch], torch.Tensor]:
-    """The base's own training objective with fixed prompts, one per label; -1 is the empty
-    prompt.
+    """The base's own training objective with fixed prompts, one per label.
+
+    Label -1 is the empty prompt.
     """
     table = torch.cat([base.condition(list(prompts)), base.condition([""])])
     return denoising_losses(base, lambda label: table[label], precision)
@@ -32,8 +33,9 @@ def plain_losses(
 
 @dataclass(frozen=True)
 class PublicLook:
-    """What public images say of each matrix: `squares` [n, matrices] per image, and `gradients`,
-    their mean.
+    """Gradients of public images with respect to each matrix.
+
+    `squares` [n, matrices] per image, and `gradients`, their mean.
     """
 
     squares: torch.Tensor
@@ -41,6 +43,7 @@ class PublicLook:
 
     @property
     def sizes(self) -> dict[str, int]:
+        """Matrix -> its number of entries."""
         return {name: gradient.numel() for name, gradient in self.gradients.items()}
 
 
@@ -53,10 +56,17 @@ def look_at_public(
     draws: int = 4,
     seed: int = 0,
 ) -> PublicLook:
-    """Gradients of the base on at most 2,048 public images (chosen by the public seed), with their
-    class names as prompts.
+    """Gradients of the base on at most 2,048 public images, with class names as prompts.
 
-    `records`: nothing of it is charged.
+    The public seed chooses the images.
+
+    Args:
+        base: The base.
+        records: The images; they are not charged.
+        matrices: Full names.
+        prompt: The prompt in place of the class name's.
+        draws: Draws of noise and time for each image.
+        seed: The public seed.
     """
     rng, g = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     use = np.flatnonzero(records.usable)
@@ -65,7 +75,7 @@ def look_at_public(
         base, records.classes, prompt=prompt if isinstance(prompt, str) else None, embedder=False
     )
     losses = plain_losses(base, prompts.prompts, torch.float32)
-    weights = {name: base.denoiser.get_submodule(name).weight for name in matrices}
+    weights = {name: base.denoiser.get_parameter(f"{name}.weight") for name in matrices}
     squares, totals = [], {name: torch.zeros_like(w) for name, w in weights.items()}
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(
@@ -89,8 +99,9 @@ def look_at_public(
 def public_batch(
     data: LatentData, slots: np.ndarray, draws: int, times: int, g: torch.Generator
 ) -> Batch:
-    """`draws` draws of each image from a public generator, diffusion times as in training's default
-    recipe.
+    """`draws` draws of each image from a public generator.
+
+    Diffusion times as in training's default recipe.
     """
     shape = (len(slots), draws, *data.latent_shape)
     label = torch.from_numpy(data.label[slots])[:, None].expand(-1, draws)

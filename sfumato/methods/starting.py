@@ -1,5 +1,6 @@
-"""Where an adapter's input side starts: it decides which directions a budget is spent on, and costs
-nothing itself.
+"""How an adapter's input side starts.
+
+It decides which directions the budget is spent on, and costs nothing itself.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ STARTS = ("gaussian", "orthonormal", "public")
 def start_inputs(
     factors: Mapping[str, nn.Parameter], how: str, public: Mapping[str, torch.Tensor] | None
 ) -> None:
-    """Overwrite input factors [rank, d...] (LoRA's A, LoDA's D) in place; rows keep the length of
-    the Gaussian start.
+    """Overwrites input factors in place; rows keep the length of the Gaussian start.
 
-    how: "gaussian" leaves them; "orthonormal" draws orthonormal rows from torch's generator;
-    "public" takes the rows of `public`, [rank, d] per module: right singular vectors of gradients
-    on public images (`right_vectors`). Raises SfumatoError where rows are missing or more are asked
-    for than there are dimensions.
+    SfumatoError if rows are missing or more are needed than there are dimensions.
+
+    Args:
+        factors: Module -> its input factor [rank, d...] (LoRA's A, LoDA's D).
+        how: "gaussian" leaves them; "orthonormal" draws orthonormal rows from torch's generator;
+            "public" takes the rows of `public`.
+        public: Module -> [rank, d]: right singular vectors of gradients on public images
+            (`right_vectors`).
     """
     if how not in STARTS:
         raise SfumatoError(f"--adapter-init {how}: choose {', '.join(STARTS)}")
@@ -36,7 +40,7 @@ def start_inputs(
         )
     for name, factor in factors.items():
         flat = factor.flatten(1)
-        if how == "public":
+        if public is not None and how == "public":
             rows = public.get(name)
         elif flat.shape[0] <= flat.shape[1]:
             rows = torch.linalg.qr(torch.randn(flat.shape[::-1]))[0].T
@@ -50,8 +54,9 @@ def start_inputs(
 
 
 def right_vectors(gradient: torch.Tensor, rank: int) -> torch.Tensor:
-    """Top `rank` right singular vectors [rank, d] of a weight's gradient [p, d...]: the input
-    directions it looks at.
+    """Top `rank` right singular vectors [rank, d] of a weight's gradient [p, d...].
+
+    They are the input directions that the gradient depends on most.
     """
     return (
         torch.linalg.svd(gradient.flatten(1).double(), full_matrices=False)

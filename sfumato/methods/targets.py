@@ -33,10 +33,10 @@ def block_range(blocks: Sequence[str], wanted: str | None) -> list[str]:
 
 
 def matching_modules(base: Base, suffixes: Sequence[str]) -> list[str]:
-    """Full names of the Linear and Conv2d modules whose name ends in one of `suffixes`, at a dot;
-    or is in a set of `base.targets`.
+    """Full names of the Linear and Conv2d modules that `suffixes` select.
 
-    Raises SfumatoError naming the suffix or set that matches nothing.
+    A module is selected if its name ends in one of them, at a dot, or is in that set of
+    `base.targets`. Raises SfumatoError naming the suffix or set that matches nothing.
     """
     from torch import nn
 
@@ -54,8 +54,10 @@ def matching_modules(base: Base, suffixes: Sequence[str]) -> list[str]:
 
 
 def grouped(base: Base, matrices: Sequence[str], granularity: str) -> dict[str, tuple[str, ...]]:
-    """Group name -> full names of its matrices, in order: each matrix alone, by layer (one
-    attention, one feed-forward, one residual block), or by whole attention or residual block.
+    """Group name -> full names of its matrices, in order.
+
+    Each matrix alone, by layer (one attention, one feed-forward, one residual block), or by whole
+    attention or residual block.
     """
     if granularity not in GRANULARITIES:
         raise SfumatoError(f"--granularity {granularity}: choose {', '.join(GRANULARITIES)}")
@@ -67,11 +69,11 @@ def grouped(base: Base, matrices: Sequence[str], granularity: str) -> dict[str, 
 
 
 def how_many(keep: float | int, groups: int) -> int:
-    """A ratio (float in (0, 1]) or a count (int) of `groups`, at least 1; SfumatoError for anything
-    else.
+    """A ratio (float in (0, 1]) or a count (int) of `groups`, at least 1.
+
+    SfumatoError for anything else.
     """
-    whole = isinstance(keep, int) and not isinstance(keep, bool)
-    if whole and 1 <= keep <= groups:
+    if isinstance(keep, int) and not isinstance(keep, bool) and 1 <= keep <= groups:
         return keep
     if isinstance(keep, float) and 0 < keep <= 1:
         return max(1, round(keep * groups))

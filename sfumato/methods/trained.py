@@ -1,17 +1,19 @@
-"""What every method does that trains by DP-SGD: all of `Method` but `apply`."""
+"""Everything but `apply` of a method that trains by DP-SGD."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SfumatoError
 from ..options import Execution, Privacy, Prompting, Schedule
-from .given import PublicAnswers, PublicImages
+from .given import Given, PublicAnswers, PublicImages
 from .interface import Mechanisms, Method, Prepared, Rows, Work
 
 if TYPE_CHECKING:
+    from ..bases import Base
     from ..privacy.plan import Plan
     from .adaptation import Adaptation
     from .workspace import Workspace
@@ -23,10 +25,16 @@ MOST_NOISE = 20  # times the largest possible signal of a step
 
 @dataclass(frozen=True)
 class Trained(Method):
-    """Poisson-sampled, clipped and noised steps on what `apply` says trains."""
+    """Poisson-sampled, clipped and noised steps on what `apply` makes trainable."""
+
+    @abstractmethod
+    def apply(self, base: Base, given: Given) -> Adaptation:
+        """As `Method.apply`: what trains, and the loss per record."""
+        ...
 
     @property
     def public_purposes(self) -> tuple[str, ...]:
+        """Empty: public images decide nothing, unless a method overrides this."""
         return ()
 
     def public_answers(
@@ -37,6 +45,7 @@ class Trained(Method):
         public: PublicImages,
         classes: tuple[str, ...],
     ) -> PublicAnswers:
+        """Refuses public images: a method that uses them overrides this."""
         raise SfumatoError(
             "--public-data is for --choose public and for --adapter-init public: add one, or leave"
             " it out"
@@ -50,21 +59,25 @@ class Trained(Method):
         schedule: Schedule,
         n_units: int,
     ) -> Mechanisms:
+        """DP-SGD with the schedule as it is, and the clip of the privacy options."""
         clip_norm = CLIP_NORM if privacy.clip_norm is None else privacy.clip_norm
         shared = privacy.clipping.startswith("per-group")
         return Mechanisms(schedule, clip_norm, adapted.clip_group_count if shared else None)
 
     def fit_to_memory(self, prepared: Prepared) -> Prepared:
+        """The same with the microbatch decided by the memory budget."""
         from .dpsgd import fit_to_memory
 
         return fit_to_memory(prepared)
 
     def estimate(self, prepared: Prepared) -> Work:
+        """Time and memory of training, measured on dummy records."""
         from .dpsgd import estimate
 
         return estimate(prepared)
 
     def remarks(self, prepared: Prepared) -> list[str]:
+        """Warnings if the noise, the number of units or the schedule leave little to learn."""
         plan, found = prepared.plan, []
         ratio = plan.noise_norm_expected() / plan.signal_bound
         if ratio > MOST_NOISE:
@@ -81,6 +94,7 @@ class Trained(Method):
 
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:
+        """Sampling, clip and noise, for the table of a plan."""
         clip = (
             f"norm {plan.clip_norm:g}"
             if plan.gamma is None
@@ -124,6 +138,7 @@ class Trained(Method):
 
     @classmethod
     def work_rows(cls, plan: Plan, estimate: Any, forecast: Any, time: str) -> Rows:
+        """Method, trainable numbers, time, memory and signal, for the table of a plan."""
         signal = (
             estimate.signal_bound / estimate.noise_norm if estimate.noise_norm else float("inf")
         )
@@ -141,34 +156,40 @@ class Trained(Method):
         ]
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+        """Checks the clipped sums against autograd on this machine."""
         from .dpsgd import check_gradients
 
         check_gradients(prepared, on_stage)
 
     @classmethod
     def check_execution(cls, execution: Execution) -> None:
+        """Refuses options of execution that only an inversion has."""
         if execution != Execution():
             raise SfumatoError(
                 "--shard, --keep-inversions and --controls of adapt go with --method inversion"
             )
 
     def untrained(self, prepared: Prepared) -> Adaptation:
+        """The adaptation as it starts."""
         from .prepared import prepare_again
 
         return prepare_again(self, prepared.plan, prepared.options, None, prepared.start).adaptation
 
     def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+        """Bytes of the checkpoints."""
         from .dpsgd import checkpoint_bytes
 
         return checkpoint_bytes(prepared.adaptation)
 
     def fit(self, prepared: Prepared, workspace: Workspace) -> Adaptation:
+        """Trains by DP-SGD."""
         from .dpsgd import fit
 
         return fit(prepared, workspace)
 
     @classmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
+        """Whether the last interval was begun and its checkpoint written."""
         from ..privacy.ledger.notes import CheckpointMade, Interval
 
         begun = any(note.interval[1] == plan.steps for note in noted(Interval))
@@ -176,6 +197,7 @@ class Trained(Method):
 
     @classmethod
     def require_resumable(cls, plan: Plan) -> None:
+        """Refuses a plan without the integer grid, of an earlier version."""
         from ..training import require_grid
 
         require_grid(plan)

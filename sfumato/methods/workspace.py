@@ -1,5 +1,7 @@
-"""What of a run a method may touch: its latents, its keyed draws, a scratch folder and the ledger's
-notes. No path to a private file leads through it.
+"""The parts of a run that a method may use.
+
+Its latents, its keyed draws, a scratch folder and the ledger's notes. It gives no path to a private
+file.
 """
 
 from __future__ import annotations
@@ -32,14 +34,19 @@ class Stop(Protocol):
 class Workspace(ABC):
     """One attempt at a run, as its method sees it.
 
-    data: cached latents, labels and units. order: int64 [n], slots in the source's own order, which
-    no image's content moves. key, attempt: the address of every draw. folder: the run's own, where
-    intermediate files go. execution: what is done now and what stays. checkpoint: (facts, tensors)
-    to go on from. selected: what the plan's probe has chosen, once the ledger knows it. on_stage:
-    takes a line for every stage.
+    Calls that write into the ledger are for the first rank alone, and durable on return; a method
+    that cannot note a step does not run it.
 
-    What writes into the ledger is for the first rank alone, and durable on return; a method that
-    cannot note a step does not run it.
+    Attributes:
+        data: Cached latents, labels and units.
+        order: int64 [n], slots in the source's own order, which no image's content changes.
+        key: The run key of the attempt.
+        attempt: With the key, the address of every draw.
+        folder: The run's own, for intermediate files.
+        execution: What is done now and what stays.
+        checkpoint: (facts, tensors) to go on from.
+        selected: What the plan's probe has chosen, once the ledger knows it.
+        on_stage: Takes a line for every stage.
     """
 
     data: LatentData
@@ -54,24 +61,24 @@ class Workspace(ABC):
 
     @abstractmethod
     def note(self, entry: Entry) -> None:
-        """One more row of the run in the ledger.
+        """Appends a NOTE row of the run to the ledger.
 
         Args:
-            entry: What it says; it is known to all who may read the ledger.
+            entry: The row; everybody who may read the ledger sees it.
         """
 
     @abstractmethod
     def note_weights(self, what: str, place: Path) -> None:
-        """Note the contents of files of weights, so that they never pass for a public base.
+        """Notes the contents of files of weights, so that they are never accepted as a public base.
 
         Args:
-            what: "control", say.
+            what: For example "control".
             place: Their folder.
         """
 
     @abstractmethod
     def look(self, what: Sequence[str]) -> None:
-        """Note that somebody will see exact figures of the run's own images.
+        """Notes that exact figures of the run's own images will be shown to somebody.
 
         Args:
             what: Kinds of figures.
@@ -79,8 +86,9 @@ class Workspace(ABC):
 
     @abstractmethod
     def begin(self, step: int) -> int:
-        """Note that the steps from `step` on are begun, before they are; returns where the interval
-        ends. A later attempt is billed up to there.
+        """Notes that the steps from `step` on are begun, before they are.
+
+        Returns where the interval ends: a later attempt is billed up to there.
         """
 
     @abstractmethod

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import numbers
-import operator
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, Union, cast
 
 from ..errors import SfumatoError
 
@@ -31,15 +30,18 @@ def option(
     """A field of a class of options.
 
     Args:
-        default: The value if nothing is said.
+        default: The value if none is given.
         help: One line: what it is and its unit. The default is added where it is shown.
         flags: Names on the command line; without any, the field's own name.
         metavar: How the value is written on the command line.
         least: Smallest number that is accepted.
         most: Largest number that is accepted.
-        words: What the command line calls the values, where it calls them otherwise.
-        parse: Makes a value of what stands on the command line.
+        words: What the command line calls the values, if it differs.
+        parse: Makes a value of the text on the command line.
         repeated: Whether the flag may be given several times; `parse` gets the list.
+
+    Returns:
+        A dataclass field.
     """
     said = {"help": help, "flags": flags, "metavar": metavar, "least": least, "most": most}
     more = {"words": words, "parse": parse, "repeated": repeated}
@@ -65,11 +67,11 @@ class Declared:
 
     @property
     def flag(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.flags[0] if self.flags else "--" + self.name.replace("_", "-")
 
     @property
-    def choices(self) -> tuple:
+    def choices(self) -> tuple[Any, ...]:
         """The values of a Literal, else nothing."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
 
@@ -85,7 +87,7 @@ class Declared:
 
     @property
     def refused(self) -> str:
-        """What is accepted, as the refusal of anything else says."""
+        """What is accepted, as stated when anything else is refused."""
         limits = [f"at least {self.least:g}"] if self.least is not None else []
         return " and ".join(limits + ([f"at most {self.most:g}"] if self.most is not None else []))
 
@@ -96,27 +98,27 @@ class Declared:
 
     @property
     def said_default(self) -> str:
-        """The default in words for help and docs, empty if there is none to speak of."""
+        """The default in words for help and docs, empty if there is none worth showing."""
         if self.default is None or self.default is False or "default" in self.help.lower():
             return ""
         back = {value: word for word, value in (self.words or {}).items()}
-        value = back.get(self.default, self.default) if self.words else self.default
+        value: Any = back.get(self.default, self.default) if self.words else self.default
         if isinstance(value, tuple):
-            value = ",".join(map(str, value))
+            value = ",".join(str(one) for one in cast("tuple[Any, ...]", value))
         return f"(default {value})"
 
 
 def declared(kind: type) -> tuple[Declared, ...]:
     """The options of a class, in order."""
     types_ = typing.get_type_hints(kind)
-    found = []
+    found: list[Declared] = []
     for field in dataclasses.fields(kind):
-        own = types_[field.name]
-        parts = (
+        own: Any = types_[field.name]
+        parts: tuple[Any, ...] = (
             typing.get_args(own) if typing.get_origin(own) in (Union, types.UnionType) else (own,)
         )
         rest = tuple(part for part in parts if part is not type(None))
-        joined = functools.reduce(operator.or_, rest)
+        joined: Any = functools.reduce(lambda one, other: one | other, rest)
         optional = len(rest) < len(parts)
         found.append(Declared(field.name, joined, optional, field.default, **field.metadata))
     return tuple(found)
@@ -134,9 +136,9 @@ class Options:
 
     def __post_init__(self) -> None:
         for one in declared(type(self)):
-            value = getattr(self, one.name)
-            if value is None and one.optional:
+            if one.optional and getattr(self, one.name) is None:
                 continue
+            value: Any = getattr(self, one.name)
             if one.choices and value not in one.choices:
                 known = ", ".join(map(str, one.words or one.choices))
                 raise SfumatoError(f"{one.flag} {value}: choose {known}")

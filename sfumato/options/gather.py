@@ -11,26 +11,28 @@ from typing import Any, TypeVar
 from ..errors import SfumatoError
 from .declare import Options, declared
 
+T = TypeVar("T", bound=Options)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def gather(
     groups: Mapping[str, type[Options]], keywords: Mapping[str, Any], own: Iterable[str] = ()
-) -> dict[str, Options]:
+) -> dict[str, Any]:
     """One object per group, made of whole objects and single fields among `keywords`.
 
     Args:
         groups: Name of a group -> its class.
         keywords: Whole objects under their group's name, single fields under their own.
-        own: What the verb takes beside these, for the message about a misspelt name.
+        own: The verb's other arguments, for the message about a misspelt name.
 
     Returns:
-        Group -> object; the defaults where nothing was said.
+        Group -> object; the defaults for a group without keywords.
 
     Raises:
         SfumatoError: An unknown name, an object of another class, or a field that is given twice.
     """
-    left, found = dict(keywords), {}
+    left: dict[str, Any] = dict(keywords)
+    found: dict[str, Any] = {}
     for group, kind in groups.items():
         whole = left.pop(group, None)
         if whole is not None and not isinstance(whole, kind):
@@ -46,7 +48,7 @@ def gather(
     return found
 
 
-def make(kind: type[Options], fields: Mapping[str, Any]) -> Options:
+def make(kind: type[T], fields: Mapping[str, Any]) -> T:
     """An object of `kind`; a field that is None and may not be keeps its default."""
     may_be_none = {one.name for one in declared(kind) if one.optional}
     return kind(**{k: v for k, v in fields.items() if v is not None or k in may_be_none})
@@ -59,10 +61,13 @@ def unknown(name: str, known: list[str]) -> str:
 
 
 def takes(**groups: type[Options] | tuple[type[Options], ...]) -> Callable[[F], F]:
-    """Let `help()` and editors show a verb's options, in its signature and in its docstring.
+    """Lets `help()` and editors show a verb's options, in its signature and in its docstring.
 
     Args:
         groups: Name of a group -> its class; the methods' classes come as one tuple.
+
+    Returns:
+        A decorator.
     """
 
     def decorate(verb: F) -> F:
@@ -101,7 +106,7 @@ def _keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
 
 def _described(group: str, kind: type[Options]) -> list[str]:
     """The options of a class for a docstring; nothing for one without options."""
-    lines = []
+    lines: list[str] = []
     for one in declared(kind):
         text = f"{one.name} ({one.type}): {one.line}"
         inner = " " * 12

@@ -1,4 +1,4 @@
-"""How pictures are judged: the classifiers of `evaluate`, and what `select` asks and pays."""
+"""How images are evaluated: the classifiers of `evaluate`, and what `select` asks and pays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLASSIFIERS = ("logistic", "cnn", "resnet", "wrn")
 
 @dataclass(frozen=True)
 class Judging(Options):
-    """What is trained on the pictures, and how often."""
+    """What is trained on the images, and how often."""
 
     panel = "Judging"
 
@@ -57,7 +57,7 @@ class Judging(Options):
 
 @dataclass(frozen=True)
 class Selecting(Options):
-    """What a choice among runs asks of the held-out units, and what it may cost them."""
+    """A choice among runs: what is asked of the held-out units, and what it may cost them."""
 
     panel = "Selection"
 

@@ -1,4 +1,4 @@
-"""What stands on the command line, made into values; SfumatoError for what does not read."""
+"""Texts of the command line as values; SfumatoError for those that do not parse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import SfumatoError
 
 
 def names(listed: str) -> list[str]:
-    """Names between commas; one that holds a comma stands in double quotes."""
+    """Names between commas; one that holds a comma is in double quotes."""
     try:
         (found,) = csv.reader([listed], skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:
@@ -79,7 +79,7 @@ def size(words: str) -> int:
 
 
 def shard(text: str) -> tuple[int, int]:
-    """ "i/n" as two numbers, 0 <= i < n."""
+    """The two numbers of "i/n", 0 <= i < n."""
     first, slash, count = text.partition("/")
     if not slash or not first.isdecimal() or not count.isdecimal() or not int(first) < int(count):
         raise SfumatoError(f"--shard {text}: write I/N with I from 0 to N-1, such as 0/4")

@@ -1,4 +1,4 @@
-"""What the private images are, what is promised for them, and what is said of them in public."""
+"""How private images are read, the guarantee for them, and what is public about them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Reading(Options):
 
 @dataclass(frozen=True)
 class Privacy(Options):
-    """What is promised, and what bounds a unit."""
+    """The guarantee, and what bounds a unit."""
 
     panel = "Privacy"
 
@@ -96,7 +96,7 @@ class Privacy(Options):
 
 @dataclass(frozen=True)
 class Schedule(Options):
-    """How many noised steps of how many units."""
+    """How many noised steps, on how many units."""
 
     panel = "Schedule"
 
@@ -120,7 +120,7 @@ class Schedule(Options):
 
 @dataclass(frozen=True)
 class Prompting(Options):
-    """What the classes are called in public, and their tokens."""
+    """The public names and prompts of the classes, and their tokens."""
 
     panel = "Prompts and tokens"
 

@@ -1,10 +1,10 @@
-"""How to train (`Recipe`), at what speed (`Performance`), and how to draw pictures (`Sampling`)."""
+"""How to train (`Recipe`), at what speed (`Performance`), and how to draw images (`Sampling`)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import SfumatoError
 from . import parse
@@ -43,12 +43,13 @@ class Recipe(Options):
         rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
         start = self.decay_from * steps
         fall = 1.0 if step < start else (steps - step) / max(1.0, steps - start)
+        assert self.learning_rate is not None  # decided when the run was prepared
         return self.learning_rate * rise * fall
 
 
 @dataclass(frozen=True)
 class Performance(Options):
-    """What changes time and memory and nothing else.
+    """Options that change time and memory and nothing else.
 
     memory_budget counts activations, gradients and sums of one pass; weights and optimiser come on
     top. The same precision must be kept on resume. checkpoint_steps decides what a new attempt is
@@ -84,9 +85,10 @@ class Performance(Options):
 
     def __post_init__(self) -> None:
         for name in ("micro_batch", "memory_budget", "threads", "checkpoint_steps"):
-            value, may_miss = getattr(self, name), name in ("micro_batch", "threads")
+            value: Any = getattr(self, name)
+            missing = getattr(self, name) is None and name in ("micro_batch", "threads")
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (value is None and may_miss) and not (whole and value >= 1):
+            if not missing and not (whole and value >= 1):
                 raise SfumatoError(
                     f"{name} of the performance options is {value!r}: must be an integer of at"
                     " least 1"
@@ -99,7 +101,7 @@ class Sampling(Options):
     """Public settings of synthesis.
 
     eta-like randomness belongs to the scheduler; every random number of image i comes from
-    hash(seed, i). `batch` pictures are in work at a time.
+    hash(seed, i). `batch` images are in work at a time.
     """
 
     panel = "Sampling"

@@ -1,1 +1,1 @@
-"""Before anything is spent: from a user's words to a plan, and what it will cost."""
+"""Before anything is spent: from a user's options to a plan, and what it will cost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..compute.allocator import keep_memory
 from ..methods import Prepared
@@ -10,11 +11,11 @@ from ..methods import Prepared
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take on this machine: measured on dummy images, then multiplied. Bytes,
-    seconds.
+    """Time (seconds) and memory (bytes) of a run on this machine.
 
-    `noise_norm` is the expected norm of the noise on the mean gradient, or on the mean that is
-    released, all classes together; `signal_bound` the most that the signal can have.
+    Measured on dummy images, then multiplied. `noise_norm` is the expected norm of the noise on the
+    mean gradient, or on the mean that is released, all classes together; `signal_bound` the most
+    that the signal can have.
     """
 
     seconds: float
@@ -23,14 +24,15 @@ class Estimate:
     signal_bound: float
 
 
-def fit_to_memory(prepared: Prepared) -> Prepared:
-    """The same with the micro-batch decided by the memory budget; SfumatoError for a layer that the
-    engine has no rule for.
+def fit_to_memory(prepared: Prepared[Any]) -> Prepared[Any]:
+    """The same with the microbatch decided by the memory budget.
+
+    SfumatoError for a layer that the engine has no rule for.
     """
     return prepared.method.fit_to_memory(prepared)
 
 
-def estimate(prepared: Prepared) -> Estimate:
+def estimate(prepared: Prepared[Any]) -> Estimate:
     """Time and memory of the method on this machine, beside noise and signal of the plan."""
     keep_memory()
     prepared = fit_to_memory(prepared)

@@ -10,21 +10,22 @@ from ..records import FEW, RecordSet
 
 @dataclass(frozen=True, slots=True)
 class PublicFacts:
-    """What the owner declares public by planning a run; whatever else records hold stays behind.
+    """What the owner declares public by planning a run.
 
-    `prepare` takes this in place of the records, so that neither plan nor options nor estimates
-    can follow from a pixel, a label, a caption, or a slot that cannot be used.
+    Nothing else of the records gets into a plan: `prepare` takes this in place of the records, so
+    that neither plan nor options nor estimates can follow from a pixel, a label, a caption, or a
+    slot that cannot be used.
 
     Attributes:
-        n_units: Units of privacy, usable or not; slots where the unit is one record. Public under
+        n_units: Units of privacy, usable or not; slots if the unit is one record. Public under
             zero-out.
         classes: The class list.
-        unit_column: Name of the column that names the units; None where the unit is one record.
+        unit_column: Name of the column that names the units; None if the unit is one record.
         classes_found: Whether the class list was read off the data.
         few: How many classes were found that have fewer than `FEW` units and are not in
             `classes`. Any refuses the plan, so no plan follows from it.
         doubtful: How many values of the unit column may be another spelling of another's. Any
-            refuses the plan unless the owner allows it, and the plan then says so.
+            refuses the plan unless the owner allows it, and the plan then records it.
     """
 
     n_units: int

@@ -1,13 +1,11 @@
-"""What a caller hands over: which of it is about reading, which about preparing, and public images
-on their way into a plan.
-"""
+"""The caller's options, split by use, and public images on their way into a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..compute import ranks
 from ..errors import DataError, SfumatoError
@@ -28,8 +26,9 @@ T = TypeVar("T")
 
 
 def on_terms(task: Task, known: budget.Standing) -> Task:
-    """The task with the delta that these images were charged at before, if none is asked for: only
-    equal ones add up.
+    """The task with the delta of earlier charges on these images, if none is given.
+
+    Only costs at equal delta add up.
     """
     if task.privacy.delta is None and known.terms is not None:
         return replace(task, privacy=replace(task.privacy, delta=known.terms["delta"]))
@@ -41,7 +40,7 @@ def prepare_as_asked(
     task: Task,
     public: Source | None = None,
     ledger: str | Path | None = None,
-) -> Prepared:
+) -> Prepared[Any]:
     """`prepare` with everything that is taken as public looked at first: images, base and words.
 
     Args:
@@ -49,7 +48,7 @@ def prepare_as_asked(
         task: What is asked.
         public: Images that need no protection.
         ledger: The owner's, whose private images, weights and captions no public input may be;
-            None where there is none yet.
+            None if there is none yet.
 
     Raises:
         SfumatoError: Exit code 10 for images, 11 for a base, 12 for private images that were
@@ -80,7 +79,7 @@ def _on_book(place: str | Path | None, ask: Callable[[Ledger | None], T]) -> T:
     return ranks.on_first_rank(lambda: ask(None if place is None else budget.open_ledger(place)))
 
 
-def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict, ...]:
+def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict[str, Any], ...]:
     if book is not None:
         try:
             book.require_untaken(book.identify(records.fingerprints, **records.marks))
@@ -90,8 +89,9 @@ def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict, 
 
 
 def _require_apart(public: RecordSet, records: RecordSet) -> None:
-    """SfumatoError where a private image is among the public ones: what these say is released as it
-    is, and nobody pays for it.
+    """SfumatoError if a private image is among the public ones.
+
+    What is learnt from those is released exactly, and not paid for.
     """
     both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
     if both:
@@ -102,8 +102,9 @@ def _require_apart(public: RecordSet, records: RecordSet) -> None:
 
 
 def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
-    images = None if book is None else book.identify(public.fingerprints, public.marks["files"])
-    both = 0 if images is None else book.public.charged(images)
+    if book is None:
+        return
+    both = book.public.charged(book.identify(public.fingerprints, public.marks["files"]))
     if both:
         raise DataError(
             f"{both} images of --public-data were charged as private in this ledger, and nothing"
@@ -117,10 +118,12 @@ def _images(public: RecordSet, method: Method) -> PublicInput:
 
 
 def _with_captions(
-    options: dict, records: RecordSet, allowed: bool, ledger: str | Path | None
-) -> dict:
-    """A plan's options, with an opt-in where words that are published are captions of these
-    records, or of images that the ledger has charged. SfumatoError where that is not `allowed`.
+    options: dict[str, Any], records: RecordSet, allowed: bool, ledger: str | Path | None
+) -> dict[str, Any]:
+    """A plan's options, with an opt-in if published words are private captions.
+
+    Captions of these records, or of images that the ledger has charged. SfumatoError if that is not
+    `allowed`.
     """
     words = options["prompts"]
     texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
@@ -152,15 +155,17 @@ def _require_own_words(copied: int, where: str, allowed: bool) -> None:
 
 
 def unlabelled_if_flat(path: Source, reading: Reading, method: Method | type[Method]) -> Reading:
-    """A token method takes a plain folder of images as one class: nobody sorts 50 drawings into
-    folders.
+    """A token method takes a plain folder of images as one class.
+
+    Nobody sorts 50 drawings into folders.
     """
     return flat_as_one_class(path, reading) if method.learns_tokens else reading
 
 
 def as_planned(reading: Reading, plan: Plan) -> Reading:
     """How a run's own images are read again: with the plan's class list, however that was found.
-    Whether they are the same is for the run's digest to say.
+
+    The run's digest decides whether they are the same.
     """
     classes = list(plan.classes) if reading.classes is None else reading.classes
     most = 1.0 if reading.max_bad == Reading.max_bad else reading.max_bad

@@ -1,4 +1,4 @@
-"""From a user's words to a base, a plan and an adaptation; nothing here looks at a pixel."""
+"""From a user's options to a base, a plan and an adaptation; nothing here reads a pixel."""
 
 from __future__ import annotations
 
@@ -50,13 +50,11 @@ def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
 
 
 def default_ema_decay(steps: int) -> float:
-    """The average of the weights looks back over the last 20 of a hundred steps and more, over 10
-    of fewer.
-    """
+    """The decay of the weights' average: over the last 20 steps, or 10 of fewer than 100."""
     return 0.95 if steps >= 100 else 0.9
 
 
-def prepare(facts: PublicFacts, task: Task) -> Prepared:
+def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     """Load the base, apply the method, compose all mechanisms and calibrate the noise.
 
     Args:
@@ -92,6 +90,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared:
     if recipe.learning_rate is None:
         recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)
     filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | task.schedule.given())
+    assert filled.steps is not None  # a default schedule names all
     if recipe.ema_decay is None:
         recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(filled.steps))
     task = dataclasses.replace(task, recipe=recipe)
@@ -152,6 +151,9 @@ def _plan(
     asks = task.method.mechanisms(adapted, privacy, task.schedule, schedule, facts.n_units)
     drawn = asks.schedule
     # Never read off the data: a declared bound, or what one training step can look at.
+    assert privacy.epsilon is not None and recipe.learning_rate is not None
+    assert recipe.ema_decay is not None and drawn.expected_batch_size is not None
+    assert drawn.steps is not None and drawn.noise_draws is not None
     of_unit = drawn.noise_draws if privacy.max_per_unit is None else privacy.max_per_unit
     n, delta = facts.n_units, privacy.delta
     try:
@@ -193,7 +195,7 @@ def _plan(
         raise SfumatoError(str(error)) from error
 
 
-def options_of(task: Task, prompts: Prompts, adapted: Adapted) -> dict:
+def options_of(task: Task, prompts: Prompts, adapted: Adapted) -> dict[str, Any]:
     """What a run keeps of the task beside its plan, to be built again from (`runs.prepared`)."""
     start, public = task.public.start, task.public
     selected = {} if public.selected is None else {"selected": list(public.selected)}

@@ -1,9 +1,8 @@
-"""Whence what is taken as public comes: no private folder, nothing that a run made and did not
-release; and with which lineage.
+"""The origin of what is taken as public, and its lineage.
 
-A base or a set of images may itself be the release of a run under differential privacy. It then
-comes with that run's certificate, and where the two runs may have seen the same images or units
-their costs compose.
+No private folder, and nothing that a run made and did not release. A base or a set of images may
+itself be the release of a run under differential privacy. It then comes with that run's
+certificate, and if the two runs may have seen the same images or units their costs compose.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..bases import bundled_bases, contents_of_files, origin_of, resolve_base, weight_files
 from ..errors import ModelError, SfumatoError
@@ -28,8 +28,9 @@ CURE = "`sfumato export` the run and use the model in that folder"
 
 
 def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> None:
-    """`error` where `path`, a folder above it, a folder inside it or what a link inside it names
-    holds a file PRIVATE.
+    """`error` if a file PRIVATE is in `path`, in a folder above it or in one inside it.
+
+    Or in one that a link inside it names.
     """
     seen: dict[Path, bool] = {}
 
@@ -60,12 +61,12 @@ def require_public_place(path: Path, flag: str, error: type[SfumatoError]) -> No
         )
 
 
-def trace_base(base: str, book: Ledger | None) -> tuple[dict, ...]:
-    """The runs that a base comes from, as a CHARGE row keeps them; empty for a bundled base and for
-    one that the owner declares public.
+def trace_base(base: str, book: Ledger | None) -> tuple[dict[str, Any], ...]:
+    """The runs that a base comes from, as a CHARGE row keeps them.
 
-    ModelError for a folder marked PRIVATE, for weights that a run of this ledger made and did not
-    export (whatever the file is called now), and beside a certificate that does not fit.
+    Empty for a bundled base and for one that the owner declares public. ModelError for a folder
+    marked PRIVATE, for weights that a run of this ledger made and did not export (whatever the file
+    is called now), and beside a certificate that does not fit.
     """
     if str(base) in bundled_bases():
         return ()
@@ -83,15 +84,18 @@ def trace_base(base: str, book: Ledger | None) -> tuple[dict, ...]:
     return (*own, *(ancestor for ancestor in before if ancestor["run"] not in known))
 
 
-def trace_images(path: Path, book: Ledger | None, error: type[SfumatoError]) -> tuple[dict, ...]:
+def trace_images(
+    path: Path, book: Ledger | None, error: type[SfumatoError]
+) -> tuple[dict[str, Any], ...]:
     """The same for public images: those that a run has drawn come with its certificate."""
     require_public_place(path, "--public-data", error)
     return _certified(path, book, "images", set(), error)
 
 
 def _exported_makers(folder: Path, book: Ledger) -> list[str]:
-    """Runs of this ledger whose exported weights the folder holds; ModelError where it holds others
-    of theirs.
+    """Runs of this ledger whose exported weights the folder holds.
+
+    ModelError if it holds others of theirs.
     """
     names = contents_of_files(folder)
     claims = [(names[content], makers) for content, makers in book.public.makers(names).items()]
@@ -111,8 +115,9 @@ def _exported_makers(folder: Path, book: Ledger) -> list[str]:
 
 
 def _of_older_rows(folder: Path, book: Ledger) -> list[tuple[str, str, str]]:
-    """(file, run, what) for checkpoint files and whole models that are known by the hashes of rows
-    without tensors.
+    """(file, run, what) for files that are known by hashes of rows without tensors.
+
+    Checkpoint files and whole models.
     """
     checkpoints = [(r, n) for r, n in book.chain.entered(CheckpointMade) if n.made is None]
     made = [(r, n) for r, n in book.chain.entered(ModelMade) if n.made is None]
@@ -136,9 +141,10 @@ def _exported(book: Ledger, run: str) -> bool:
     return any(released.sort == "model" for released in book.chain.entries(Released, run))
 
 
-def _ours(book: Ledger, run: str, through: str) -> dict:
-    """An ancestor of this ledger: its costs are in the group if it shares images; beside it what
-    its own bases had cost others.
+def _ours(book: Ledger, run: str, through: str) -> dict[str, Any]:
+    """An ancestor of this ledger: its costs are in the group if it shares images.
+
+    Beside it what its own bases had cost other owners.
     """
     charge = book.chain.entries(Charged, run)[0].to_body()
     certified = book.chain.entries(Certified, run)
@@ -159,7 +165,7 @@ def _ours(book: Ledger, run: str, through: str) -> dict:
 
 def _certified(
     path: Path, book: Ledger | None, through: str, known: set[str], error: type[SfumatoError]
-) -> tuple[dict, ...]:
+) -> tuple[dict[str, Any], ...]:
     """The ancestor that a certificate beside the files names, unless it is `known` already."""
     found = fitting_certificate(path, error)
     if found is None or (run := found["ledger"]["run"]) in known:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..methods import Prepared
 from ..privacy import events
 from ..privacy.ledger.charges import OverBudget
@@ -10,9 +12,10 @@ from ..records import RecordSet
 from ..runs import budget
 
 
-def refusal(book: Ledger, records: RecordSet, prepared: Prepared) -> str | None:
-    """Why `adapt` would be refused: the cap on these images, or terms that do not add up with those
-    of earlier runs; None if it would be charged.
+def refusal(book: Ledger, records: RecordSet, prepared: Prepared[Any]) -> str | None:
+    """Why `adapt` would be refused, or None if it would be charged.
+
+    The cap on these images, or terms that do not add up with those of earlier runs.
     """
     plan = prepared.plan
     terms = ("unit", "relation", "delta", "epsilon", "max_per_unit")

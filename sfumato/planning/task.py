@@ -10,6 +10,7 @@ from ..errors import SfumatoError
 from ..methods import METHODS, Attention, Method, PublicAnswers
 from ..options import (
     Execution,
+    Options,
     Performance,
     Privacy,
     Prompting,
@@ -21,7 +22,7 @@ from ..options import (
 )
 from ..options.gather import make
 
-GROUPS = {
+GROUPS: dict[str, type[Options]] = {
     "reading": Reading,
     "privacy": Privacy,
     "schedule": Schedule,
@@ -69,7 +70,7 @@ def task_of(
     own = {one.name for one in declared(type(chosen))} if isinstance(method, str) else set()
     verbs = ("method", "base", "public_data", "seed", *own)
     found = gather(GROUPS, {k: v for k, v in keywords.items() if k not in own}, verbs)
-    privacy = found["privacy"]
+    privacy: Privacy = found["privacy"]
     bound = type(chosen).own_bound
     if bound and privacy.clip_norm is not None:
         if getattr(chosen, bound) not in (None, privacy.clip_norm):

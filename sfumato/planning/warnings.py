@@ -1,8 +1,12 @@
-"""Remarks on a plan, before anything is spent: what will be published, and what will not pay."""
+"""Remarks on a plan: what will be published, and what is unlikely to work.
+
+Before anything is spent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ..methods import Prepared, Prompts
 from ..methods.prompts import unknown_words
@@ -11,7 +15,7 @@ from ..records import spelling
 MOST_NAMES = 40  # classes that a remark names
 
 
-def remarks_on(prepared: Prepared, records) -> tuple[str, ...]:
+def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
     plan, remarks = prepared.plan, [_on_ancestor(ancestor) for ancestor in prepared.ancestors]
     if records.classes_found:

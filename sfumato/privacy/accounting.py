@@ -1,5 +1,6 @@
-"""Accounting: what a list of events costs. The authority is dp_accounting's PLD; RDP is kept as a
-cross-check.
+"""Accounting: what a list of events costs.
+
+The authority is dp_accounting's PLD; RDP is kept as a cross-check.
 
 Rounding is always against us: noise multipliers up to 4 decimals, epsilon up to 3, mu and success
 rates up to 4. The central-limit accountant is never used (it reports less than the true cost),
@@ -42,15 +43,25 @@ RELATIONS = {
 
 
 def round_up(value: float, decimals: int = 3) -> float:
-    """The smallest decimal of that many places >= value, exactly (no float product is rounded on
-    the way).
+    """Rounds up to a number of decimal places, exactly: no float product is rounded on the way.
+
+    Args:
+        value: A finite number.
+        decimals: Places after the point.
+
+    Returns:
+        The smallest decimal of that many places >= `value`.
     """
     return float(Decimal(value).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_CEILING))
 
 
 def check_delta(delta: float) -> float:
-    """delta as float; ValueError unless 0 < delta < 1 (dp_accounting would answer delta = 2 with
-    epsilon = 0).
+    """Returns delta as a float.
+
+    dp_accounting would answer delta = 2 with epsilon = 0, so the range is checked here.
+
+    Raises:
+        ValueError: delta is not a number with 0 < delta < 1.
     """
     if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0.0 < delta < 1.0:
         raise ValueError("delta must lie strictly between 0 and 1: take at most 1 / n_units")
@@ -58,7 +69,11 @@ def check_delta(delta: float) -> float:
 
 
 def check_epsilon(epsilon: float) -> float:
-    """epsilon as float; ValueError unless 0.001 <= epsilon <= 500."""
+    """Returns epsilon as a float.
+
+    Raises:
+        ValueError: epsilon is not a number with 0.001 <= epsilon <= 500.
+    """
     if (
         isinstance(epsilon, bool)
         or not isinstance(epsilon, (int, float))
@@ -107,15 +122,22 @@ class Accountant(pld.PLDAccountant):
     """dp_accounting's PLD accountant, with the share of discreteness in every figure."""
 
     def get_epsilon(self, target_delta: float) -> float:
+        """Epsilon at `target_delta`, with the price of integer noise (`DISCRETENESS`)."""
         return super().get_epsilon(target_delta * (1 - DISCRETENESS)) + DISCRETENESS
 
     def get_delta(self, target_epsilon: float) -> float:
+        """Delta at `target_epsilon`, with the price of integer noise (`DISCRETENESS`)."""
         return super().get_delta(target_epsilon - DISCRETENESS) * (1 + DISCRETENESS)
 
 
 def _pld_of(events: Sequence[Event], relation: str, grid: float) -> Accountant:
-    """The composed privacy loss distribution of all events (an accountant's, so that the package's
-    own rules apply).
+    """Composes the privacy loss distributions of all events.
+
+    Returns:
+        An accountant rather than a distribution, so that dp_accounting's own rules apply.
+
+    Raises:
+        ValueError: An unknown relation, or a grid outside (0, 0.1].
     """
     if relation not in RELATIONS:
         raise ValueError(f"unknown relation: use one of {', '.join(RELATIONS)}")
@@ -127,7 +149,7 @@ def _pld_of(events: Sequence[Event], relation: str, grid: float) -> Accountant:
 
 
 def _raw_epsilon(events: Sequence[Event], delta: float, relation: str, grid: float) -> float:
-    """Epsilon, infinity where delta or e^epsilon leaves the range of float64."""
+    """Epsilon; infinity if delta or e^epsilon leaves the range of float64."""
     if not events:
         return 0.0
     with np.errstate(over="ignore"):
@@ -140,8 +162,19 @@ def exact_epsilon(
     relation: str = "zero-out",
     grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """Epsilon of all events composed, at `delta`, unrounded (0 for no events). ValueError for
-    invalid input.
+    """Epsilon of all events composed, unrounded.
+
+    Args:
+        events: What the mechanism did to the data.
+        delta: Strictly between 0 and 1.
+        relation: The adjacency relation, one of `RELATIONS`.
+        grid: Discretisation of the privacy loss, in (0, 0.1].
+
+    Returns:
+        Epsilon at `delta`; 0 for no events.
+
+    Raises:
+        ValueError: Invalid input, or a cost beyond what the accountant resolves.
     """
     epsilon = _raw_epsilon(events, delta, relation, grid)
     if not math.isfinite(epsilon):
@@ -158,13 +191,33 @@ def epsilon_of(
     relation: str = "zero-out",
     grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """Epsilon of all events composed, at `delta`, rounded up to 3 decimals: the figure to print."""
+    """Epsilon of all events composed, rounded up to 3 decimals: the figure to print.
+
+    Args:
+        events: What the mechanism did to the data.
+        delta: Strictly between 0 and 1.
+        relation: The adjacency relation, one of `RELATIONS`.
+        grid: Discretisation of the privacy loss, in (0, 0.1].
+
+    Returns:
+        `exact_epsilon`, rounded up.
+    """
     return round_up(exact_epsilon(events, delta, relation, grid))
 
 
 def rdp_epsilon(events: Sequence[Event], delta: float, relation: str = "zero-out") -> float:
-    """The Renyi accountant's epsilon: always above the PLD's. ValueError under replace-one, which
-    RDP does not double.
+    """The Renyi accountant's epsilon, a cross-check: always above the PLD's.
+
+    Args:
+        events: What the mechanism did to the data.
+        delta: Strictly between 0 and 1.
+        relation: "zero-out" or "add-remove".
+
+    Returns:
+        Epsilon at `delta`, unrounded.
+
+    Raises:
+        ValueError: An unknown relation, or replace-one, which RDP does not double.
     """
     if relation not in RELATIONS or relation == "replace-one":
         raise ValueError(
@@ -186,13 +239,29 @@ def calibrate(
     relation: str = "zero-out",
     grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """The noise multiplier of training, rounded up to 4 decimals, that brings training +
-    `other_events` to `epsilon`.
+    """The noise multiplier of training that brings the composed cost to `epsilon`.
 
-    The composed cost, recomputed on `grid` and rounded up to 3 decimals, is <= epsilon. Never below
-    0.2: then the cost is lower than asked. Raises ValueError when the other events alone reach the
-    target, or when no noise multiplier up to 10,000 meets it.
-    """
+    The cost of training and `other_events` together, recomputed on `grid` and rounded up to 3
+    decimals, is <= epsilon.
+
+    Args:
+        other_events: Queries beside training, already with their noise.
+        sampling_rate: Chance of a unit to be in a step.
+        steps: Training steps that are billed.
+        epsilon: The target, in [0.001, 500]; more than 3 decimals are cut off.
+        delta: Strictly between 0 and 1.
+        relation: The adjacency relation, one of `RELATIONS`.
+        grid: Discretisation of the privacy loss on which the result must hold.
+
+    Returns:
+        The noise multiplier, rounded up to 4 decimals and never below 0.2 (where it is 0.2, the
+        cost may
+        be lower than the target).
+
+    Raises:
+        ValueError: The other events alone reach the target, or no noise multiplier up to 10,000
+            meets it.
+    """  # noqa: DOC501 (unmet makes a ValueError)
     target = float(
         Decimal(repr(check_epsilon(epsilon))).quantize(Decimal("0.001"), rounding=ROUND_FLOOR)
     )
@@ -256,12 +325,26 @@ def calibrate_probe(
     relation: str = "zero-out",
     grid: float = CERTIFICATE_GRID,
 ) -> float:
-    """The least noise multiplier of a probe, rounded up to 2 decimals and at least 1, that leaves
-    room for `training`.
+    """The least noise multiplier of a probe that leaves room for `training`.
 
-    With it `other_events`, `probe(noise)` and `training` together cost at most `epsilon`. Less than
-    1 would buy nothing: the noise is then far below what the scores differ by. Raises ValueError
-    when no noise multiplier up to 10,000 is enough.
+    `other_events`, `probe(noise)` and `training` together cost at most `epsilon`.
+
+    Args:
+        other_events: Queries beside the probe and training.
+        probe: The probe's event for a noise multiplier.
+        training: Training's event, with its noise.
+        epsilon: The target.
+        delta: Strictly between 0 and 1.
+        relation: The adjacency relation, one of `RELATIONS`.
+        grid: Discretisation of the privacy loss.
+
+    Returns:
+        The noise multiplier, rounded up to 2 decimals and at least 1. Less would buy nothing: at 1
+        the
+        noise is already far below what the scores differ by.
+
+    Raises:
+        ValueError: No noise multiplier up to 10,000 is enough.
     """
     target, delta = check_epsilon(epsilon), check_delta(delta)
 
@@ -287,8 +370,11 @@ def calibrate_probe(
 
 
 def _bracket(enough: Callable[[float], bool], guess: float) -> tuple[float, float] | None:
-    """(too little, enough) noise around `guess`; the least noise twice if it is enough, None if the
-    most is not.
+    """Two noise multipliers around the root, from a guess.
+
+    Returns:
+        (too little, enough); the least multiplier twice if it is enough, None if the greatest is
+        not.
     """
     low = high = min(max(guess, MIN_NOISE), MAX_NOISE)
     factor, upwards = 1.05, not enough(high)
@@ -303,8 +389,16 @@ def _bracket(enough: Callable[[float], bool], guess: float) -> tuple[float, floa
 
 
 def gaussian_delta(mu: float, epsilon: float | np.ndarray) -> float | np.ndarray:
-    """delta of a mu-Gaussian-DP mechanism at `epsilon` (arXiv 1905.02383, corollary 1), stable for
-    large epsilon.
+    """The delta of a mu-Gaussian-DP mechanism (arXiv 1905.02383, corollary 1).
+
+    Stable for large epsilon.
+
+    Args:
+        mu: Sensitivity over the noise's standard deviation.
+        epsilon: One value or an array.
+
+    Returns:
+        delta for each epsilon, float64.
     """
     epsilon = np.asarray(epsilon, dtype=np.float64)
     first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
@@ -322,7 +416,7 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 
 def _root(function: Callable[[float], float], low: float, high: float, **tolerance: float) -> float:
-    """Where the function is 0 (Brent's method)."""
+    """A root of the function (Brent's method)."""
     solve = cast(Callable[..., Any], optimize.brentq)
     return float(solve(function, low, high, **tolerance))
 
@@ -335,8 +429,17 @@ def curve(
     grid: float = CERTIFICATE_GRID,
     floor: float = 1e-9,
 ) -> list[tuple[float, float]]:
-    """`points` pairs (epsilon, delta), epsilon from 0 to where delta reaches `floor`, delta rounded
-    up to 6 digits.
+    """The privacy curve: pairs (epsilon, delta), from epsilon 0 to where delta reaches `floor`.
+
+    Args:
+        events: What the mechanism did to the data.
+        relation: The adjacency relation, one of `RELATIONS`.
+        points: How many pairs, at equal distances in epsilon.
+        grid: Discretisation of the privacy loss.
+        floor: The smallest delta.
+
+    Returns:
+        `points` pairs, delta rounded up to 6 digits.
     """
     accountant = _pld_of(events, relation, grid)
     epsilons = np.linspace(0.0, accountant.get_epsilon(floor), points)
@@ -348,11 +451,19 @@ def curve(
 
 
 def dominating_mu(curve: Sequence[tuple[float, float]], floor: float = 1e-9) -> float:
-    """The mu whose Gaussian mechanism dominates the curve where delta >= floor, rounded up to 4
-    decimals.
+    """The mu whose Gaussian mechanism dominates the curve where delta >= floor.
 
-    It grows as the floor drops and means nothing without it (arXiv 2606.09582). ValueError if no
-    point is above the floor.
+    It grows as the floor drops and means nothing without it (arXiv 2606.09582).
+
+    Args:
+        curve: Pairs (epsilon, delta).
+        floor: Points with a smaller delta are left out.
+
+    Returns:
+        mu, rounded up to 4 decimals.
+
+    Raises:
+        ValueError: No point is above the floor.
     """
     found = [
         gaussian_mu(epsilon, delta) for epsilon, delta in curve if floor * (1 - 1e-6) <= delta < 1
@@ -371,8 +482,16 @@ def attack_success(
     rates: Sequence[float] = (0.001, 0.01, 0.1),
     grid: float = CERTIFICATE_GRID,
 ) -> dict[str, float]:
-    """Upper bounds on a membership attack's true positive rate at each false positive rate, from
-    the whole curve, rounded up.
+    """Upper bounds on the true positive rate of any membership inference attack.
+
+    Args:
+        events: What the mechanism did to the data.
+        relation: The adjacency relation, one of `RELATIONS`.
+        rates: False positive rates.
+        grid: Discretisation of the privacy loss.
+
+    Returns:
+        The bound at each false positive rate, from the whole privacy curve, rounded up.
     """
     pairs = np.array(curve(events, relation, 400, grid=grid, floor=1e-10))
     epsilon, delta = pairs[:, 0], pairs[:, 1]

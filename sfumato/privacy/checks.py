@@ -1,5 +1,6 @@
-"""Rules on single fields of a plan, each with its cure; what fields must say together stands in the
-plan itself.
+"""Rules on single fields of a plan, each with its cure.
+
+Rules on several fields together are in the plan itself.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def check_words(plan: Fields) -> None:
 
 
 def check_aggregation(plan: Fields) -> None:
-    """ValueError unless a plan of one noisy sum says nothing of training."""
+    """ValueError unless the training fields of a plan of one noisy sum are empty."""
     own = plan.aggregation
     if own is None:
         return

@@ -1,6 +1,4 @@
-"""Clipping: from per-unit gradient norms to the factors that bound what one unit adds to
-the sum.
-"""
+"""Clipping: from per-unit gradient norms to factors that bound one unit's share of the sum."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ ROUNDING = 1 - 1e-4
 
 @dataclass(frozen=True)
 class Clip:
-    """A clipping rule. `sensitivity` is the largest norm one unit can contribute (zero-out
-    neighbours).
+    """A clipping rule.
+
+    `sensitivity` is the largest norm one unit can contribute (zero-out neighbours).
     """
 
     kind: str
@@ -29,15 +28,21 @@ class Clip:
     bounds: tuple[float, ...] = ()
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
-        """Norms [B] over all trainable tensors together (float32 or float64) -> factors [B] of the
-        same dtype and device.
+        """The factor by which each unit's gradient is multiplied.
 
-        Per group: norms [B, groups] -> factors [B, groups]. A group whose norm is not finite
-        rejects the whole unit.
+        factor * norm <= sensitivity * ROUNDING for every finite norm. A norm that is not finite
+        gets factor 0, and its gradient must then be replaced by zeros, because 0 * inf is not 0.
+        Per group, one group whose norm is not finite rejects the whole unit.
 
-        factor * norm <= sensitivity * ROUNDING for every finite norm; a non-finite norm gets factor
-        0, and its gradient must then be replaced by zeros, because 0 * inf is not 0. Raises
-        ValueError for a narrower dtype.
+        Args:
+            norms: [B] over all trainable tensors together, or, per group, [B, groups]; float32 or
+                float64.
+
+        Returns:
+            Factors of the same shape, dtype and device.
+
+        Raises:
+            ValueError: A narrower dtype, or another number of groups.
         """
         import torch  # here: whoever only prices or verifies a plan starts without it
 
@@ -67,27 +72,48 @@ class Clip:
 
 
 def flat(clip_norm: float) -> Clip:
-    """g * min(1, C / |g|): sensitivity C (DP-SGD, arXiv 1607.00133). Raises ValueError unless C is
-    finite and > 0.
+    """Flat clipping, g * min(1, C / |g|): sensitivity C (DP-SGD, arXiv 1607.00133).
+
+    Args:
+        clip_norm: C, finite and > 0; ValueError otherwise.
+
+    Returns:
+        The clip.
     """
     return Clip("flat", _positive(clip_norm, "clip_norm"))
 
 
 def normalised(gamma: float = 0.01) -> Clip:
-    """g / (|g| + gamma): sensitivity 1 whatever the gradient's scale, so there is no clip norm
-    ("automatic", arXiv 2206.07136).
+    """Normalised clipping, g / (|g| + gamma): sensitivity 1 ("automatic", arXiv 2206.07136).
+
+    The sensitivity is 1 whatever the gradient's scale, so there is no clip norm.
+
+    Args:
+        gamma: Finite and > 0; ValueError otherwise.
+
+    Returns:
+        The clip.
     """
     return Clip("normalised", 1.0, _positive(gamma, "gamma"))
 
 
 def per_group(clip_norms: Sequence[float], gamma: float | None = None) -> Clip:
-    """Every group of tensors by its own norm: sensitivity sqrt(C_1^2 + ... + C_G^2), all groups
-    together.
+    """Clips every group of tensors by its own norm.
 
-    The total counts every bound, because one unit can fill all of its groups at once. With `gamma`
-    a group's gradient becomes C_g * g / (|g| + gamma), whatever its scale (kind
-    "per-group-normalised"). Raises ValueError unless there is a group and every C (and gamma) is
-    finite and > 0.
+    The sensitivity is sqrt(C_1^2 + ... + C_G^2) over all groups together: the total counts every
+    bound, because one unit can fill all of its groups at once.
+
+    Args:
+        clip_norms: C_1 ... C_G, finite and > 0.
+        gamma: Finite and > 0: a group's gradient becomes C_g * g / (|g| + gamma), whatever its
+            scale
+            (kind "per-group-normalised"). None: it is clipped at C_g.
+
+    Returns:
+        The clip.
+
+    Raises:
+        ValueError: There is no group, or a C or gamma is not finite and > 0.
     """
     bounds = tuple(_positive(c, "clip_norm") for c in clip_norms)
     if not bounds:

@@ -1,5 +1,6 @@
-"""Events: what a mechanism did to the data, in the few words an accountant needs; noise is in units
-of the sensitivity.
+"""Events: what a mechanism did to the data, in the terms that an accountant needs.
+
+Noise is in units of the sensitivity.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class PoissonGaussian:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """`count` Gaussian mechanisms over all units; noise_multiplier = stddev / sensitivity. Raises
-    ValueError if not finite, > 0.
+    """`count` Gaussian mechanisms over all units; noise_multiplier = stddev / sensitivity.
+
+    Raises ValueError if not finite, > 0.
     """
 
     noise_multiplier: float
@@ -75,8 +77,9 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Laplace:
-    """One Laplace mechanism of scale sensitivity / epsilon. Raises ValueError if epsilon is not
-    finite, > 0.
+    """One Laplace mechanism of scale sensitivity / epsilon.
+
+    Raises ValueError if epsilon is not finite, > 0.
     """
 
     epsilon: float
@@ -93,15 +96,24 @@ _NAMES = {kind: name for name, kind in _TYPES.items()}
 
 
 def to_json(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Events -> plain objects such as {"type": "gaussian", "noise_multiplier": 20.0, "count": 1},
-    in order.
+    """Returns the events as plain objects, in order.
+
+    One object is, for example, {"type": "gaussian", "noise_multiplier": 20.0, "count": 1}.
     """
     return [{"type": _NAMES[type(event)], **asdict(event)} for event in events]
 
 
 def from_json(items: Iterable[Mapping[str, Any]]) -> tuple[Event, ...]:
-    """The inverse of `to_json`; ValueError for an unknown type, a missing or unknown field, or a
-    number out of range.
+    """The inverse of `to_json`.
+
+    Args:
+        items: One object per event.
+
+    Returns:
+        The events, in order.
+
+    Raises:
+        ValueError: An unknown type, a missing or unknown field, or a number out of range.
     """
     events: list[Event] = []
     for item in items:

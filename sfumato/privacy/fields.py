@@ -1,5 +1,6 @@
-"""What a plan says, field by field; `plan.Plan` adds what the fields must say together, and what
-they cost.
+"""The fields of a plan.
+
+`plan.Plan` adds the rules on several fields together, and what they cost.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""What the guarantee needs of a disk, as each platform has it: locks, synced folders, modes and the
-account's home.
+"""What the guarantee needs of a disk, per platform: locks, synced folders, modes, home folders.
 
 POSIX systems have all four. Windows has locks of another kind, keeps folders by itself, and has no
 modes: there a secret is as safe as the folder that it lies in.
@@ -35,14 +34,14 @@ _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 def lock(file: int | IO[Any], *, shared: bool = False, wait: bool = True) -> None:
-    """Lock an open file against other openings of it, here and in other processes, until it is
-    closed.
+    """Locks an open file against other openings of it, in any process, until it is closed.
 
     Args:
         file: A file object or descriptor, open for writing.
-        shared: Together with others that share it (64 at most on Windows), and never beside one
-            that does not.
-        wait: Until the lock can be had.
+        shared: Share the lock with others that ask for a shared one (64 at most on Windows); never
+            held
+            beside an exclusive one.
+        wait: Wait until the lock can be had.
 
     Raises:
         BlockingIOError: Somebody else has it, and `wait` is false.
@@ -80,8 +79,9 @@ def _lock_bytes(handle: int, shared: bool) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let names that were made or moved in `folder` survive a power cut. Windows opens no folder,
-    and its file system keeps a journal of names.
+    """Let names that were made or moved in `folder` survive a power cut.
+
+    Windows opens no folder, and its file system keeps a journal of names.
     """
     if not hasattr(os, "O_DIRECTORY"):
         return
@@ -98,8 +98,10 @@ def open_to_others(path: Path) -> bool:
 
 
 def listed_home() -> Path | None:
-    """The home folder that the system's list of accounts has for this process, whatever $HOME says;
-    None where there is no list (Windows) or it does not know the process (a container).
+    """Returns the home folder that the system's list of accounts has for this process.
+
+    $HOME is not asked. None if there is no such list (Windows) or the process is not in it (a
+    container).
     """
     try:
         return None if pwd is None else Path(pwd.getpwuid(os.getuid()).pw_dir)

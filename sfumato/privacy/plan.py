@@ -1,5 +1,6 @@
-"""The plan: one frozen object owns sampler, clip, noise, divisor and the events derived from them,
-so that they cannot drift apart.
+"""The plan: one frozen object owns sampler, clip, noise and divisor, and derives the events.
+
+So they cannot drift apart.
 """
 
 from __future__ import annotations
@@ -109,14 +110,16 @@ class Plan(Fields):
 
     @property
     def signal_bound(self) -> float:
-        """The most one unit's clipped gradient can be (its norm, all groups together): C, or 1 when
-        normalised.
+        """The largest norm of one unit's clipped gradient, all groups together.
+
+        C, or 1 when normalised.
         """
         return self.clip_norm
 
     @property
     def sensitivity(self) -> float:
         """The most one unit moves the *computed* sum by: C (1 + rho), what the noise is scaled by.
+
         Without a rounding: C.
         """
         return self.signal_bound if self.rounding is None else self.rounding.sensitivity
@@ -127,18 +130,31 @@ class Plan(Fields):
         return self.noise_multiplier * self.sensitivity
 
     def noise_norm_expected(self, trainable: int | None = None) -> float:
-        """Expected norm of the noise on the *mean* gradient: sigma * sensitivity * sqrt(P) / B, P =
-        `trainable` (default: the plan's).
+        """Expected norm of the noise on the *mean* gradient: sigma * sensitivity * sqrt(P) / B.
+
+        Args:
+            trainable: P; None: the plan's.
+
+        Returns:
+            The norm, in units of the gradient.
         """
         count = self.trainable if trainable is None else trainable
         return self.noise_stddev * math.sqrt(count) / self.expected_batch_size
 
     def epsilon_after(self, steps: int) -> float:
-        """Epsilon if `steps` training steps were all there is, never above the plan's own: for the
-        live line, not for a certificate.
+        """Epsilon if training stopped after `steps`, never above the plan's own.
 
-        Interpolated upwards in the root of the step count between 16 prices on a coarse grid; the
-        first call takes about a second.
+        For the live line, not for a certificate. Interpolated upwards in the root of the step count
+        between 16 prices on a coarse grid; the first call takes about a second.
+
+        Args:
+            steps: 0 to the number of steps that are paid for.
+
+        Returns:
+            An upper estimate.
+
+        Raises:
+            ValueError: `steps` is out of range.
         """
         total = self.steps + self.retry_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= total:
@@ -150,8 +166,13 @@ class Plan(Fields):
         return min(price_after(self, steps), self.epsilon)
 
     def recompute(self) -> float:
-        """Price the events again on the plan's grid (a second); ValueError if that is not the
-        plan's epsilon.
+        """Prices the events again on the plan's grid, which takes about a second.
+
+        Returns:
+            Epsilon.
+
+        Raises:
+            ValueError: It is not the plan's epsilon.
         """
         epsilon = accounting.epsilon_of(self.events, self.delta, self.relation, self.grid)
         if abs(epsilon - self.epsilon) > 1e-3 + 1e-9:
@@ -207,13 +228,16 @@ class Plan(Fields):
 
 
 def make_plan(request: Request) -> Plan:
-    """List every event, solve for the training noise on the composed cost, and freeze it all.
+    """Lists every event, solves for the training noise on the composed cost, and freezes the plan.
 
     Calibration after composing everything: arXiv 2207.04380 (PLD); K draws averaged before one
     clip: arXiv 2210.09929.
 
     Args:
         request: What is asked for.
+
+    Returns:
+        The plan.
 
     Raises:
         ValueError: Bad input, or a target that cannot be met; rule and cure in one line.

@@ -1,6 +1,4 @@
-"""What a plan's fields cost: the events that follow from them, and the price of the first steps for
-the live line.
-"""
+"""What a plan's fields cost: the events that follow from them, and the price of the first steps."""
 
 from __future__ import annotations
 
@@ -29,8 +27,16 @@ def events_of(plan: Fields) -> tuple[Event, ...]:
 def main_event(
     aggregation: bool, sampling_rate: float, noise_multiplier: float, steps: int
 ) -> Event:
-    """Training's steps; an aggregation of all units is one Gaussian mechanism, of a Poisson sample
-    one such step.
+    """Returns the event of training, or of an aggregation.
+
+    An aggregation of all units is one Gaussian mechanism, of a Poisson sample one subsampled
+    Gaussian step.
+
+    Args:
+        aggregation: Whether the run is one noisy sum.
+        sampling_rate: Chance of a unit to be in a step, or in the sum.
+        noise_multiplier: Noise sd / sensitivity.
+        steps: Training steps that are billed.
     """
     if aggregation and sampling_rate == 1:
         return Gaussian(noise_multiplier)
@@ -40,16 +46,21 @@ def main_event(
 def one_shot_events(
     histogram: float | None, probe: Probe | None, n_units: int
 ) -> tuple[Event, ...]:
-    """The queries beside training: the histogram (by its noise multiplier) and the probe, where
-    there are any.
+    """Returns the events of the queries beside training, for those that are made.
+
+    Args:
+        histogram: Its noise multiplier.
+        probe: The saliency probe.
+        n_units: The public number of units.
     """
     paid = () if histogram is None else (Gaussian(histogram),)
     return paid if probe is None else (*paid, own_event(probe, n_units))
 
 
 def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:
-    """A Poisson sample of units, or all of them; noise_multiplier in units of the probe's own
-    sensitivity.
+    """Returns the event of a probe on a Poisson sample of units, or on all of them.
+
+    `noise_multiplier` is in units of the probe's own sensitivity.
     """
     rate = probe.expected_batch_size / n_units
     return Gaussian(noise_multiplier) if rate == 1 else PoissonGaussian(rate, noise_multiplier, 1)
@@ -63,8 +74,9 @@ def own_event(probe: Probe, n_units: int) -> Event:
 
 
 def price_after(plan: Fields, steps: int) -> float:
-    """An upper estimate of epsilon after `steps` of the plan's paid training steps, from a table
-    made once per plan.
+    """Returns an upper estimate of epsilon after `steps` of the plan's paid training steps.
+
+    From a table that is computed once per plan.
     """
     grid = accounting.PLANNING_GRID * min(max(plan.epsilon, 1.0), 10.0)
     return accounting.round_up(
@@ -93,8 +105,9 @@ def _price_table(
 
 
 def _between(at: list[int], cost: list[float], steps: int) -> float:
-    """An upper estimate between tabulated prices: the chord where the cost is convex in
-    sqrt(steps), the chord before where not.
+    """Returns an upper estimate between tabulated prices.
+
+    The chord where the cost is convex in sqrt(steps), the previous chord where it is not.
     """
     i = bisect_left(at, steps)
     if at[i] == steps or i == 1:

@@ -1,4 +1,4 @@
-"""What is asked of a plan, before it has a price."""
+"""The request for a plan, before it has a price."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ GAMMAS = {"normalised": 0.01, "per-group-normalised": 1e-4}
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """All that `make_plan` needs; what is left out has the usual value. Fields that a plan
-    has, too, mean the same there (`fields.Fields`).
+    """All that `make_plan` needs; what is left out has the usual value.
+
+    Fields that a plan has, too, mean the same there (`fields.Fields`).
 
     Raises ValueError (rule and cure in one line) for what no plan could be made of.
 

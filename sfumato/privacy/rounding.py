@@ -1,5 +1,6 @@
-"""The public grid on which clipped sums are added up: what leaves a training step is a function of
-integers (arXiv 2207.10635).
+"""The public grid on which clipped sums are added up.
+
+What leaves a training step is therefore a function of integers (arXiv 2207.10635).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ SLACK = 2.0**-7
 @dataclass(frozen=True)
 class Rounding:
     """One grid unit is `step`; all units' contributions, and the noise, are whole numbers of it.
+
     All of it is public.
 
     slack: rho; one unit moves the computed sum by at most C (1 + rho), C the clip's sensitivity.
@@ -42,10 +44,18 @@ class Rounding:
 
     @classmethod
     def of(cls, sensitivity: float, trainable: int, slack: float = SLACK) -> Rounding:
-        """The rounding for a clip of `sensitivity` C (all groups together) over `trainable`
-        numbers; independent of the noise.
+        """The rounding for a clip over `trainable` numbers; it does not depend on the noise.
 
-        ValueError where C is so small or large that float64 has no room for the grid.
+        Args:
+            sensitivity: C, of all groups together.
+            trainable: P, the trainable numbers.
+            slack: rho.
+
+        Returns:
+            The rounding.
+
+        Raises:
+            ValueError: C is so small or large that float64 has no room for the grid.
         """
         below = (
             Fraction(slack) * Fraction(sensitivity) / (4 * (math.isqrt(max(trainable, 1) - 1) + 1))
@@ -68,8 +78,16 @@ class Rounding:
     def check(
         self, sensitivity: float, trainable: int, n_units: int, noise_multiplier: float
     ) -> None:
-        """ValueError unless this is the rounding of a plan with these fields, and no sum with its
-        noise comes near 64 bits.
+        """Checks that this is the rounding of a plan with these fields.
+
+        Args:
+            sensitivity: C, of all groups together.
+            trainable: P, the trainable numbers.
+            n_units: The public number of units.
+            noise_multiplier: Noise sd / sensitivity.
+
+        Raises:
+            ValueError: It is not, or a sum with its noise may come near 64 bits.
         """
         if self != Rounding.of(sensitivity, trainable, self.slack):
             raise ValueError(

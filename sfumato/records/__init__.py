@@ -1,5 +1,6 @@
-"""Private images, read once and stripped: slots, labels, units, canonical pixels. The only room
-that opens them.
+"""Private images, read once and stripped: slots, labels, units, canonical pixels.
+
+The only room that opens them.
 """
 
 from __future__ import annotations

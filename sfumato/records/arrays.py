@@ -34,8 +34,9 @@ IDX_NAMES = {"train": ("train",), "test": ("t10k", "test")}
 
 
 def find_idx(path: Path, split: str) -> tuple[Path, Path] | None:
-    """The (images, labels) files of an idx pair in a folder or named by either file; None when it
-    is not idx.
+    """The (images, labels) files of an idx pair in a folder or named by either file.
+
+    None when it is not idx.
     """
     if path.is_file():
         for one, other in (("images", "labels"), ("labels", "images")):
@@ -74,8 +75,9 @@ def _twin(path: Path, one: str, other: str) -> Path:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One idx file as uint8 array; memory-mapped unless it is gzipped. Raises DataError for a wrong
-    or cut file.
+    """One idx file as uint8 array; memory-mapped unless it is gzipped.
+
+    Raises DataError for a wrong or cut file.
     """
     try:
         if path.suffix == ".gz":
@@ -121,11 +123,10 @@ def _idx_header(head: bytes, name: str) -> tuple[tuple[int, ...], int]:
 
 
 def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
-    """Arrays of an npz file by name, `images` and `labels` also under the names of MedMNIST and
-    Keras.
+    """Arrays of an npz file by name.
 
-    Stored (uncompressed) members are memory-mapped. Raises DataError for pickled, cut or missing
-    arrays.
+    `images` and `labels` also under the names of MedMNIST and Keras. Stored (uncompressed) members
+    are memory-mapped. Raises DataError for pickled, cut or missing arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -169,8 +170,9 @@ def read_npz(path: Path, split: str) -> dict[str, np.ndarray]:
 
 
 def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """ValueError for an array that says it is larger than its file: numpy would make room for it
-    first.
+    """ValueError for an array that claims to be larger than its file.
+
+    numpy would allocate memory for it first.
     """
     with archive.open(entry) as stream:
         magic = stream.read(8)
@@ -189,8 +191,9 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
 
 
 def check_expansion(packed: int, unpacked: int) -> None:
-    """DataError for a file that would fill the memory when unpacked (sizes in bytes, as
-    declared).
+    """DataError for a file that would fill the memory when unpacked.
+
+    Sizes in bytes, as declared.
     """
     if unpacked > max(PLENTY, MOST_EXPANSION * packed):
         raise DataError(
@@ -225,8 +228,7 @@ def _map_stored(path: Path, name: str) -> np.ndarray | None:
 
 
 def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Any image array as uint8 [n, H, W] or [n, H, W, 3], with bool [n]: whether each row is
-    finite.
+    """Any image array as uint8 [n, H, W] or [n, H, W, 3], and whether each row is finite, bool [n].
 
     Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or
     floats in 0..1; alpha is composited on white. Raises DataError for other shapes, types and
@@ -273,4 +275,4 @@ def _canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if images.ndim == 4 and images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint32)
         images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return images, finite
+    return images, np.asarray(finite)

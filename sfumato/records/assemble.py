@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ UNKNOWN = "label not in the class list"
 
 def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tuple[str, ...]:
     """The list that was declared or came with a file, or the names found (numbers by size).
-    SfumatoError for an empty or doubled list.
+
+    SfumatoError for an empty list or a duplicate.
     """
     if listed is not None:
         classes = tuple(str(name).strip() for name in listed)
@@ -54,11 +56,10 @@ def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tup
 def apart_from_few(
     labels: np.ndarray, classes: tuple[str, ...], unit: np.ndarray, usable: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, int]]:
-    """Labels and a found list without the classes of fewer than FEW units with a usable record, and
-    what these have.
+    """Labels and a found list without the classes of few units, and these with their counts.
 
-    Their records keep slot and weight; only their label is -1. It is for looking at: `prepare`
-    refuses such a set.
+    Few: fewer than FEW units with a usable record. Their records keep slot and weight; only their
+    label is -1. It is for looking at: `prepare` refuses such a set.
     """
     number = {i: len(np.unique(unit[usable & (labels == i)])) for i in range(len(classes))}
     kept = [i for i in number if number[i] >= FEW]
@@ -71,21 +72,24 @@ def apart_from_few(
 def number_labels(
     names: Sequence[str | None], classes: tuple[str, ...], rules: list[str | None]
 ) -> np.ndarray:
-    """int64 [n] indices into `classes`, -1 for a missing or undeclared label, whose rule goes into
-    `rules`.
+    """int64 [n] indices into `classes`, -1 for a missing or undeclared label.
+
+    The rule that such a record breaks goes into `rules`.
     """
-    number = {name: i for i, name in enumerate(classes)}
+    number: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     labels = np.array([number.get(name, -1) for name in names], np.int64)
-    for slot in np.flatnonzero(labels < 0):
+    for slot in np.flatnonzero(labels < 0).tolist():
         rules[slot] = rules[slot] or ("missing label" if names[slot] is None else UNKNOWN)
     return labels
 
 
 @dataclass(frozen=True)
 class Units:
-    """int64 [n] unit numbers in order of first appearance; SHA-256 of every slot's value (None
-    without a column), b"" where missing; spellings that were taken for another value's, and values
-    that might be another spelling of another.
+    """The privacy units of a source.
+
+    int64 [n] unit numbers in order of first appearance; SHA-256 of every slot's value (None without
+    a column), b"" where missing; spellings that were taken for another value's, and values that
+    might be another spelling of another.
     """
 
     number: np.ndarray
@@ -95,13 +99,16 @@ class Units:
 
 
 def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | None]) -> Units:
-    """Units from a column; values of equal `unit_value` are one. A record without a unit is a zero
-    slot and its own unit.
+    """Units from a column; values of equal `unit_value` are one.
+
+    A record without a unit is a zero slot and its own unit.
     """
     if names is None:
         return Units(np.arange(n, dtype=np.int64))
-    form = {name: unit_value(name) for name in set(names) if name is not None}
-    number: dict = {}
+    form: dict[str | None, str] = {
+        name: unit_value(name) for name in set(names) if name is not None
+    }
+    number: dict[Any, int] = {}
     found = np.zeros(n, np.int64)
     for slot, name in enumerate(names):
         value = form.get(name)
@@ -109,7 +116,7 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
             rules[slot] = rules[slot] or "missing unit"
         found[slot] = number.setdefault(value or ("slot", slot), len(number))
     values = set(form.values()) - {""}
-    prints = {
+    prints: dict[str | None, bytes] = {
         value: hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() for value in values
     }
     shared = Counter(map(loose, values))
@@ -121,9 +128,10 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
     )
 
 
-def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
-    """Decode every slot once, in a process of its own, and note what it holds; broken rules go into
-    `rules`.
+def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict[str, Any]:
+    """Decodes every slot once, in a separate process, and notes what it holds.
+
+    Broken rules go into `rules`.
     """
     n = len(rules)
     sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
@@ -146,8 +154,9 @@ def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict:
 def judge(
     rules: list[str | None], max_bad: float, classes: tuple[str, ...]
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """(usable bool [n], bad records by rule). Raises DataError for none, or more than `max_bad` bad
-    records.
+    """(usable bool [n], bad records by rule).
+
+    Raises DataError if no record is usable, or more than `max_bad` are bad.
     """
     n, bad = len(rules), dict(Counter(rule for rule in rules if rule))
     if not classes:

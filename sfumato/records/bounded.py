@@ -1,5 +1,4 @@
-"""Files from anyone, read in a bounded way: a process of its own decodes them, and dies in our
-place.
+"""Files from anyone, read in a bounded way: a separate process decodes them, and may die.
 
 Time and memory are fixed rules on one file alone, so they change no other record: the decision
 stays 1-stable.
@@ -60,8 +59,10 @@ _START = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What one picture holds: (width, height), whether it had EXIF, SHA-256 of its pixels and of
-    its file, uint8 [64].
+    """What one image holds.
+
+    (width, height), whether it had EXIF, SHA-256 of its pixels and of its file, thumbnail uint8
+    [64].
     """
 
     size: tuple[int, int]
@@ -72,9 +73,9 @@ class Seen:
 
 
 def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str]]:
-    """Each of n slots once, in any order, with what its picture holds or the rule that it breaks.
+    """Each of n slots once, in any order, with what its image holds or the rule that it breaks.
 
-    `read`: slot -> the file's bytes, or BadImage. MachineError where no process can be started.
+    `read`: slot -> the file's bytes, or BadImage. MachineError if no process can be started.
     """
     for slot, data, answer in _ask(PICTURE, read, range(n), AHEAD, SECONDS):
         if isinstance(answer, str):
@@ -92,12 +93,11 @@ def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str
 def hand_over(
     read: Callable[[int], bytes], slots: Iterable[int], resolution: int = 0
 ) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3], None where the
-    picture breaks a rule.
+    """Yields each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3].
 
-    `resolution`: pixels on a side after `decode.fit`, 0 for the picture's own size. The bytes are
-    decoded in the other process: this one, which may hold keys, never runs a decoder on a private
-    file. MachineError where no process can be started.
+    None if the image breaks a rule. `resolution`: pixels on a side after `decode.fit`, 0 for the
+    image's own size. The bytes are decoded in the other process: this one, which may hold keys,
+    never runs a decoder on a private file. MachineError if no process can be started.
     """
     # Answers that nobody reads yet must fit into a pipe, or both sides would wait for each other.
     ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
@@ -109,8 +109,9 @@ def hand_over(
 
 
 def _pixels_of(answer: bytes) -> np.ndarray | None:
-    """What `worker._pixels` packed; None for a rule, whose few letters never have the length that
-    their first bytes would name.
+    """What `worker._pixels` packed; None for a rule.
+
+    A rule's few letters never have the length that their first bytes would name.
     """
     if len(answer) < SHAPE.size:
         return None
@@ -123,8 +124,9 @@ def _pixels_of(answer: bytes) -> np.ndarray | None:
 def _ask(
     kind: int, read: Callable[[int], bytes], slots: Iterable[int], ahead: int, seconds: float
 ) -> Iterator[tuple[int, bytes, bytes | str]]:
-    """(slot, request, answer or broken rule) of every slot; at most `ahead` requests wait for their
-    answers.
+    """Yields (slot, request, answer or broken rule) of every slot.
+
+    At most `ahead` requests wait for their answers.
     """
     if not limits.kept_inside():
         ahead = 1  # whoever watches must know which request the process is at
@@ -152,8 +154,9 @@ def _ask(
 
 
 def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
-    """Let the other process read table files first. DataError where they take too much time or
-    memory to read.
+    """Lets the other process read table files first.
+
+    DataError if they take too much time or memory to read.
     """
     files = [Path(file).absolute() for file in files]
     size = sum(file.stat().st_size for file in files)
@@ -185,8 +188,9 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
 def _next(
     process: _Process, waiting: deque, kind: int, seconds: float
 ) -> tuple[int, bytes, bytes | str]:
-    """The answer to the oldest picture; if it killed the process, a new one gets those
-    behind it.
+    """The answer to the oldest image.
+
+    If it killed the process, a new one gets those behind it.
     """
     slot, data = waiting[0]
     try:
@@ -200,9 +204,7 @@ def _next(
 
 
 def _alone(process: _Process, data: bytes, kind: int, seconds: float) -> bytes | str:
-    """A second chance where the process was killed from outside, perhaps not for this picture's
-    sake.
-    """
+    """A second chance if the process was killed from outside, perhaps not because of this image."""
     process.send(kind, data, seconds)
     try:
         return process.receive()
@@ -216,8 +218,9 @@ def seal(data: bytes) -> bytes:
 
 
 class _Died(Exception):
-    """The process ended over a request; `rule` is what it broke, None where something else killed
-    it.
+    """The process ended over a request.
+
+    `rule` is what it broke, None if something else killed it.
     """
 
     def __init__(self, rule: str | None):
@@ -229,12 +232,13 @@ class _Process:
     """The other end of the pipes. One thread at a time."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen | None = None
+        self.child: subprocess.Popen[bytes] | None = None
         self.watch: Watch | None = None
 
     def send(self, kind: int, data: bytes, seconds: float) -> None:
         if self.child is None:
             self._start()
+        assert self.child is not None and self.child.stdin is not None
         if not limits.kept_inside():
             self.watch = Watch(self.child, seconds)
         try:
@@ -252,6 +256,7 @@ class _Process:
         answer = self._read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else None
         rule = self._unwatch()
         if rule or answer is None or len(answer) != SIZE.unpack(head)[0]:
+            assert self.child is not None
             rule = rule or limits.broken_rule(self.child.wait())
             self.stop()
             raise _Died(rule)
@@ -264,7 +269,8 @@ class _Process:
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         # A virtual environment's python.exe only starts another, which nobody would watch.
-        python = sys._base_executable if sys.platform == "win32" else sys.executable
+        inner: str = getattr(sys, "_base_executable", sys.executable)
+        python = inner if sys.platform == "win32" else sys.executable
         command = [python, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
         environment = {
             name: os.environ[name] for name in _KEPT if name in os.environ
@@ -293,6 +299,7 @@ class _Process:
             )
 
     def _read(self, size: int) -> bytes:
+        assert self.child is not None and self.child.stdout is not None
         found = b""
         while len(found) < size and (
             part := os.read(self.child.stdout.fileno(), size - len(found))
@@ -306,8 +313,9 @@ class _Process:
         if self.child is not None:
             self.child.kill()
             self.child.wait()
-            self.child.stdin.close()
-            self.child.stdout.close()
+            for pipe in (self.child.stdin, self.child.stdout):
+                if pipe is not None:
+                    pipe.close()
             self.child = None
 
 
@@ -316,8 +324,9 @@ _ONE = _Process()
 
 
 def _after_fork() -> None:
-    """The process belongs to our parent: two that write into its pipe would read each other's
-    pictures.
+    """Forgets the process: it belongs to our parent.
+
+    Two that write into its pipe would read each other's images.
     """
     global _LOCK, _ONE
     _LOCK, _ONE = threading.Lock(), _Process()

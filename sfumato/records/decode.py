@@ -46,8 +46,9 @@ _TURNS = {
 
 
 class BadImage(ValueError):
-    """One record broke a fixed rule; `rule` is its name. The record's slot stays and contributes
-    zeros.
+    """One record broke a fixed rule; `rule` is its name.
+
+    The record's slot stays and contributes zeros.
     """
 
     def __init__(self, rule: str):
@@ -91,8 +92,9 @@ def decode(data: bytes) -> tuple[np.ndarray, bool]:
 
 
 def check_size(width: int, height: int) -> None:
-    """Apply the size rules to declared dimensions in pixels, before anything is decoded. Raises
-    BadImage.
+    """Applies the size rules to declared dimensions in pixels, before anything is decoded.
+
+    Raises BadImage.
     """
     if width * height > MAX_PIXELS:
         raise BadImage("too large")
@@ -160,7 +162,7 @@ def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
 def bordered(block: np.ndarray, resolution: int) -> np.ndarray:
     """uint8 [k, S, S, 3] in the middle of [k, R, R, 3].
 
-    The border is the median of each picture's own edge: black around digits, white around drawings.
+    The border is the median of each image's own edge: black around digits, white around drawings.
     """
     side = block.shape[1]
     edge = np.concatenate([block[:, 0], block[:, -1], block[:, :, 0], block[:, :, -1]], axis=1)
@@ -172,8 +174,9 @@ def bordered(block: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def fingerprint(pixels: np.ndarray) -> bytes:
-    """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record; 32 bytes, private
-    data.
+    """SHA-256 of the shape and the canonical pixels [H, W, 3] of one record.
+
+    32 bytes, private data.
     """
     return fingerprints(pixels[None])[0]
 

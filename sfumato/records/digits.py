@@ -14,11 +14,10 @@ from .recordset import RecordSet
 
 
 def bundled_digits(split: str = "train") -> RecordSet:
-    """MNIST as a RecordSet of uint8 [n, 28, 28], classes "0".."9": 60,000 slots ("train") or 10,000
-    ("test").
+    """MNIST as a RecordSet of uint8 [n, 28, 28], classes "0".."9".
 
-    Raises MachineError when the bundled archive is damaged or missing, ValueError for another
-    split.
+    60,000 slots ("train") or 10,000 ("test"). Raises MachineError when the bundled archive is
+    damaged or missing, ValueError for another split.
     """
     if split not in ("train", "test"):
         raise ValueError("split is 'train' or 'test'")
@@ -51,7 +50,9 @@ def _members(names: tuple[str, ...]) -> list[np.ndarray]:
         # as a stream: the test digits come first and need not wait for the others
         for member in tar:
             if member.name in names:
-                found[member.name] = parse_idx(tar.extractfile(member).read(), member.name)
+                packed = tar.extractfile(member)
+                assert packed is not None  # both are plain files
+                found[member.name] = parse_idx(packed.read(), member.name)
             if len(found) == len(names):
                 break
     return [found[name] for name in names]

@@ -43,20 +43,23 @@ LINK_OUT = "symbolic link out of the folder"
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads slot -> bytes of files below `root`; raises BadImage with the rule for one it may not
-    read.
+    """Reads slot -> bytes of files below `root`.
+
+    Raises BadImage with the rule for a file that it may not read.
     """
 
     root: Path
     names: tuple[str, ...]
 
     def __call__(self, slot: int) -> bytes:
+        """The encoded file of a slot."""
         return read_below(self.root, self.names[slot])
 
 
 def read_below(root: Path, name: str) -> bytes:
-    """Bytes of the regular file `name` below `root`. Raises BadImage: missing, a link that leads
-    out, or too large.
+    """Bytes of the regular file `name` below `root`.
+
+    Raises BadImage: missing, a link that leads out, or too large.
     """
     if not name or "\0" in name:
         raise BadImage("missing file")
@@ -77,9 +80,7 @@ def read_below(root: Path, name: str) -> bytes:
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """`root`/train (or the wanted split) when the folder is laid out by splits, else `root`
-    itself.
-    """
+    """`root`/train (or the wanted split) if there are folders for splits, else `root` itself."""
     folders = _folders(root)
     if folders and all(f.lower() in SPLITS for f in folders):
         if split not in folders:
@@ -92,8 +93,7 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
-    """Relative names of the images in class folders, the class of each, and counts of files left
-    out by reason.
+    """Relative names of the images in class folders, their classes, and files left out by reason.
 
     Raises DataError for an empty folder, an empty class, images without a class, or nothing but
     links.
@@ -128,7 +128,7 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
 
 
 def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:
-    """Sorted relative names of all pictures below `root`.
+    """Sorted relative names of all images below `root`.
 
     Links to folders and links out of `within` (default: `root`) are left out and counted in
     `ignored`.
@@ -151,7 +151,7 @@ def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:
 
 
 def is_flat(root: Path) -> bool:
-    """Whether `root` is a plain folder of pictures: no class folders and no table."""
+    """Whether `root` is a plain folder of images: no class folders and no table."""
     if (
         not root.is_dir()
         or _folders(root)

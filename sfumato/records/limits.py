@@ -41,7 +41,7 @@ def limit_process() -> None:
     """For the process itself, at its start: no core file, no file at all, and at most MEMORY."""
     for name, most in (("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", 0), ("RLIMIT_AS", MEMORY)):
         what = getattr(resource, name, None)
-        if what is None:
+        if resource is None or what is None:
             continue
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -52,17 +52,16 @@ def limit_process() -> None:
 
 
 def limit_time(seconds: float) -> None:
-    """For the process itself: its end after so many seconds of processor time; 0 takes the limit
-    away. Not the clock on the wall, which would blame a file for what else the machine does.
+    """Limits this process to so many seconds of processor time; 0 removes the limit.
+
+    Not of wall-clock time, which would blame a file for what else the machine does.
     """
     if _TIMER is not None:
         signal.setitimer(_TIMER, seconds)
 
 
 def broken_rule(status: int) -> str | None:
-    """The rule that was broken when the process ended with this status; None where somebody else
-    ended it.
-    """
+    """The rule that was broken when the process ended with this status; None for another cause."""
     if _TIMER is not None and status == -signal.SIGPROF:
         return TOO_LONG
     return None if status in _ENDED else CRASHED

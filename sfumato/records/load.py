@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ UNLABELLED = "image"
 
 
 def load_records(
-    path,
+    path: str | Path,
     *,
     labels: str | None = None,
     caption_column: str | None = None,
@@ -38,18 +39,28 @@ def load_records(
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
 ) -> RecordSet:
-    """Index private images at `path` and return their RecordSet; every image is decoded once, by
-    fixed rules.
+    """Indexes private images and returns their RecordSet.
 
-    Takes class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet, idx
-    pairs and npz. `labels`, `caption_column`, `unit` name columns (or npz arrays); labels default
-    to the first of label, class. `classes` declares the public class list; other labels become zero
-    slots. Without it the list is read off the data (labels, folders, or names that come with the
-    file), and its classes of few units are kept apart (`RecordSet.few`), unless `yes_public`
-    declares it as it is found; as a list of names it must be the found one, word for word. `split`
-    chooses where a source is laid out in splits and is ignored elsewhere. `unlabelled` gives all
-    records the one class "image". An npz array called `unit` is used as privacy unit without being
-    named. Raises SfumatoError for any bad input.
+    Every image is decoded once, by fixed rules. Raises SfumatoError for any bad input.
+
+    Args:
+        path: Class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet,
+            idx
+            pairs or npz.
+        labels: Column (or npz array) of the labels; default: the first of label, class.
+        caption_column: Column of the captions.
+        unit: Column of the privacy unit. An npz array called `unit` is used without being named.
+        classes: The public class list; other labels become zero slots. Without it the list is read
+            off
+            the data (labels, folders, or names that come with the file), and its classes of few
+            units
+            are kept apart (`RecordSet.few`).
+        max_bad: The largest share of bad records.
+        split: Which split of a source that has splits; ignored for others.
+        unlabelled: All records get the one class "image".
+        yes_public: Declares the found list as it is; as a list of names it must be the found one,
+            word
+            for word.
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -79,7 +90,7 @@ def load_records(
         raise MachineError(f"no permission to read {str(error.filename or path)!r}") from None
 
 
-def _load(root: Path, split: str, options: dict) -> RecordSet:
+def _load(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
     if root.is_file() and root.suffix.lower() in (".csv", ".jsonl"):
         return _from_table(root, root, split, options)
     if root.suffix.lower() == ".npz" and root.is_file():
@@ -100,7 +111,7 @@ def _load(root: Path, split: str, options: dict) -> RecordSet:
     return _from_folder(root, split, options)
 
 
-def _from_folder(root: Path, split: str, options: dict) -> RecordSet:
+def _from_folder(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
     table = tables.find_table(root)
     if table is None:
         inner = folder.split_folder(root, split)
@@ -110,7 +121,7 @@ def _from_folder(root: Path, split: str, options: dict) -> RecordSet:
     return _from_table(root, table, split, options)
 
 
-def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
+def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> RecordSet:
     for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
         if options[what] is not None:
             raise SfumatoError(
@@ -128,7 +139,7 @@ def _from_class_folders(root: Path, inner: Path, options: dict) -> RecordSet:
     )
 
 
-def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet:
+def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) -> RecordSet:
     rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
@@ -171,7 +182,7 @@ def _from_table(root: Path, table: Path, split: str, options: dict) -> RecordSet
     )
 
 
-def _first_part(row: dict) -> str | None:
+def _first_part(row: dict[str, Any]) -> str | None:
     name = row.get("file_name") or ""
     return name.removeprefix("./").split("/")[0] if "/" in name else None
 
@@ -180,7 +191,9 @@ def _is_split(base: Path, part: str | None) -> bool:
     return part is not None and part.lower() in folder.SPLITS and (base / part).is_dir()
 
 
-def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
+def _columns(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, Any]:
     flags = {"labels": "--labels", "captions": "--captions", "unit": "--unit"}
     chosen = {what: options[what] for what in flags}
     if chosen["labels"] is None and not options["unlabelled"]:
@@ -191,7 +204,7 @@ def _columns(rows: list[dict], columns: tuple[str, ...], options: dict) -> dict:
     }
 
 
-def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
+def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> RecordSet:
     rehearse(files, parquet=True)
     image, rows, columns, names = parquet.read_columns(files)
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
@@ -221,7 +234,7 @@ def _from_parquet(root: Path, files: list[Path], options: dict) -> RecordSet:
     )
 
 
-def _named(numbers: Sequence[str | None], names: Sequence) -> list[str | None]:
+def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | None]:
     # datasets writes -1 for a label that is not known; a number beyond the names stays and meets
     # the class-list rule
     known = {str(i): str(name) for i, name in enumerate(names)}
@@ -266,8 +279,9 @@ def _record_set(
 
 
 def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
-    """Whether the owner has declared the found list; SfumatoError where the names given are not the
-    ones found, word for word.
+    """Whether the owner has declared the found list.
+
+    SfumatoError if the names given are not the ones found, word for word.
     """
     if isinstance(said, bool):
         return said
@@ -280,7 +294,7 @@ def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
 
 
 def _labels(
-    labels, n: int, options: dict, rules: list[str | None]
+    labels, n: int, options: dict[str, Any], rules: list[str | None]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     if options["unlabelled"]:
         classes = (
@@ -301,7 +315,9 @@ def _labels(
     return number_labels(labels, classes, rules), classes
 
 
-def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: dict) -> RecordSet:
+def _from_arrays(
+    root: Path, kind: str, found: dict[str, np.ndarray], options: dict[str, Any]
+) -> RecordSet:
     if options["unit"] is None and "unit" in found:
         options = options | {"unit": "unit"}
     images, finite = arrays.canonical(found["images"])
@@ -323,7 +339,8 @@ def _from_arrays(root: Path, kind: str, found: dict[str, np.ndarray], options: d
             " --unlabelled"
         )
     if (
-        "classes" in found
+        lists["labels"] is not None
+        and "classes" in found
         and not options["unlabelled"]
         and found[options["labels"] or "labels"].dtype.kind in "iuf"
     ):

@@ -1,5 +1,6 @@
-"""Parquet tables with images inside, as `datasets` writes them: a struct of bytes and path, or
-plain bytes.
+"""Parquet tables with images inside, as `datasets` writes them.
+
+A struct of bytes and path, or plain bytes.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from .decode import BadImage
@@ -25,9 +27,10 @@ class ParquetImages:
                 self.starts.append(self.n)
                 self.groups.append((number, group))
                 self.n += meta.row_group(group).num_rows
-        self._held = (None, None)
+        self._held: tuple[int | None, Any] = (None, None)
 
     def __call__(self, slot: int) -> bytes:
+        """The encoded file of a slot."""
         at = bisect_right(self.starts, slot) - 1
         if self._held[0] != at:
             number, group = self.groups[at]
@@ -43,8 +46,9 @@ class ParquetImages:
 
 
 def _read_group(file: Path, group: int, column: str):
-    """One row group's images; BadImage for each of its slots where the file is damaged, or changed
-    since it was listed.
+    """One row group's images.
+
+    BadImage for each of its slots if the file is damaged, or changed since it was listed.
     """
     import pyarrow as pa
 
@@ -57,8 +61,9 @@ def _read_group(file: Path, group: int, column: str):
 
 
 def read_through(files: list[Path]) -> None:
-    """Read all that will be read of these files once, a row group at a time; for the process that
-    may die of it.
+    """Reads all that will be read of these files once, a row group at a time.
+
+    For the process that may die of it.
     """
     image, rows, _, _ = read_columns(files)
     read = ParquetImages(files, image)
@@ -70,8 +75,9 @@ def read_through(files: list[Path]) -> None:
 
 
 def find_parquet(path: Path, split: str) -> list[Path]:
-    """Parquet files at `path` (a file, a folder, or its data/); only `split` where names begin with
-    splits.
+    """Parquet files at `path` (a file, a folder, or its data/).
+
+    Only `split` if names begin with splits.
     """
     if path.is_file():
         return [path] if path.suffix.lower() == ".parquet" else []
@@ -87,11 +93,11 @@ def find_parquet(path: Path, split: str) -> list[Path]:
 
 def read_columns(
     files: list[Path],
-) -> tuple[str, list[dict], tuple[str, ...], dict[str, list[str]]]:
-    """(image column, rows of all other flat columns, their names, class names by ClassLabel
-    column).
+) -> tuple[str, list[dict[str, Any]], tuple[str, ...], dict[str, list[str]]]:
+    """The image column, rows of all other flat columns, their names, and class names.
 
-    Raises DataError for files that cannot be read, differ in columns, or hold no image column.
+    Class names by ClassLabel column. Raises DataError for files that cannot be read, differ in
+    columns, or hold no image column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -107,10 +113,11 @@ def read_columns(
         and not pa.types.is_large_binary(f.type)
     ]
     try:
+        none: Any = None  # which pyarrow takes, but does not say so
         rows = [
             row
             for file in files
-            for row in pq.read_table(file, columns=flat, partitioning=None).to_pylist()
+            for row in pq.read_table(file, columns=flat, partitioning=none).to_pylist()
         ]
     except (pa.ArrowException, OSError, KeyError):
         raise DataError(
@@ -136,7 +143,7 @@ def _open(file: Path):
         raise DataError(f"{file.name} is not a readable parquet file: write it again") from None
 
 
-def _features(schema) -> dict:
+def _features(schema) -> dict[str, Any]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return features if isinstance(features, dict) else {}

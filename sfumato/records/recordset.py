@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypedDict
 
 import numpy as np
 
@@ -16,10 +17,18 @@ from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
 CHANGED = "changed since it was indexed"
 
 
+class Marks(TypedDict):
+    """What a ledger knows slots by beside their pixels; see `RecordSet.marks`."""
+
+    files: tuple[bytes, ...] | None
+    units: tuple[bytes, ...] | None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Facts:
-    """What reading every record once has shown. Private: for the local summary and the checks,
-    never for a release.
+    """What reading every record once has shown.
+
+    Private: for the local summary and the checks, never for a release.
     """
 
     sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
@@ -42,8 +51,7 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class RecordSet:
-    """n slots of private images with labels and privacy units (privacy unit: the thing that is
-    protected).
+    """n slots of private images with labels and privacy units (privacy unit: what is protected).
 
     `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1;
     `usable` bool [n]: a slot that is False broke a rule, stays in n and contributes nothing.
@@ -90,19 +98,18 @@ class RecordSet:
         return self.load(indices, resolution)[0]
 
     def load(self, indices, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 [k, R, R, 3] RGB, bool [k] whether it is the picture that was indexed) of the
-        slots `indices`.
+        """Images of the slots `indices`, uint8 [k, R, R, 3] RGB, and whether they are as indexed.
 
-        Square centre crop, then Lanczos. Array records at most 4 px smaller than R get a border of
-        their own background instead. Zeros and False for an unusable slot, and for one that has
-        changed or vanished since: after a charge no record ends a run, and nothing that the ledger
-        did not see is trained on.
+        The latter is bool [k]. Square centre crop, then Lanczos. Array records at most 4 px smaller
+        than R get a border of their own background instead. Zeros and False for an unusable slot,
+        and for one that has changed or vanished since: after a charge no record ends a run, and
+        nothing that the ledger did not see is trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         out = np.zeros((len(indices), resolution, resolution, 3), np.uint8)
         good = np.zeros(len(indices), bool)
         if self.array is not None:
-            self._from_array(indices, out, good)
+            self._from_array(self.array, indices, out, good)
             return out, good
         # In file order: parquet row groups are read once each.
         rows = [
@@ -115,10 +122,12 @@ class RecordSet:
                 out[row], good[row] = pixels, True
         return out, good
 
-    def _from_array(self, indices: np.ndarray, out: np.ndarray, good: np.ndarray) -> None:
-        resolution, (height, width) = out.shape[1], self.array.shape[1:3]
+    def _from_array(
+        self, array: np.ndarray, indices: np.ndarray, out: np.ndarray, good: np.ndarray
+    ) -> None:
+        resolution, (height, width) = out.shape[1], array.shape[1:3]
         rows = np.flatnonzero(self.usable[indices])
-        block = _rgb(self.array[self._place(indices[rows])])
+        block = _rgb(array[self._place(indices[rows])])
         same = [a == self.fingerprints[slot] for a, slot in zip(fingerprints(block), indices[rows])]
         rows, block = rows[same], block[same]
         good[rows] = True
@@ -129,26 +138,26 @@ class RecordSet:
                 out[row] = fit(pixels, resolution, pad=True)
 
     @property
-    def marks(self) -> dict[str, tuple[bytes, ...] | None]:
-        """What a ledger knows slots by beside `fingerprints`: `files`, SHA-256 of each file's
-        bytes, and `units`, of each unit's value.
+    def marks(self) -> Marks:
+        """What a ledger knows slots by beside `fingerprints`.
 
-        None where there are no files, or no unit column; b"" for an unusable slot. Private.
+        `files`: SHA-256 of each file's bytes, and `units`: of each unit's value. None if there are
+        no files, or no unit column; b"" for an unusable slot. Private.
         """
-        return {
-            name: (
-                None
-                if found is None
-                else tuple(mark if use else b"" for mark, use in zip(found, self.usable))
-            )
-            for name, found in (("files", self.facts.seals), ("units", self.facts.units))
-        }
+
+        def of_usable(found: Sequence[bytes] | None) -> tuple[bytes, ...] | None:
+            if found is None:
+                return None
+            return tuple(mark if use else b"" for mark, use in zip(found, self.usable))
+
+        return {"files": of_usable(self.facts.seals), "units": of_usable(self.facts.units)}
 
     @cached_property
     def fingerprints(self) -> tuple[bytes, ...]:
         """SHA-256 of each slot's canonical pixels at its own size, b"" where unusable; private."""
         if self.facts.prints is not None:
             return tuple(p if use else b"" for p, use in zip(self.facts.prints, self.usable))
+        assert self.array is not None  # what has files was indexed with its prints
         found: list[bytes] = []
         for start in range(0, self.n, 1024):
             slots = np.arange(start, min(self.n, start + 1024))
@@ -156,10 +165,10 @@ class RecordSet:
         return tuple(p if use else b"" for p, use in zip(found, self.usable))
 
     def rearranged(self, order: np.ndarray) -> RecordSet:
-        """The same records with slot i holding what slot order[i] held; units are numbered by first
-        appearance again.
+        """The same records with slot i holding what slot order[i] held.
 
-        `order` int64 [n] is a permutation. Pixels stay where they are.
+        Units are numbered by first appearance again. `order` int64 [n] is a permutation. Pixels
+        stay where they are.
         """
         order = np.asarray(order, np.int64)
         facts, prints = self.facts, self.fingerprints
@@ -184,8 +193,9 @@ class RecordSet:
 
     @property
     def reading_order(self) -> np.ndarray:
-        """The slots in the order of the source, int64 [n]: a parquet row group is then read once,
-        not for every batch.
+        """The slots in the order of the source, int64 [n].
+
+        A parquet row group is then read once, not for every batch.
         """
         return np.argsort(self._place(np.arange(self.n)), kind="stable")
 
@@ -193,28 +203,31 @@ class RecordSet:
         return slots if self.place is None else self.place[slots]
 
     def pixels(self, slot: int) -> np.ndarray | None:
-        """Canonical pixels uint8 [H, W, 3] of one slot at its own size, or None when its file is
-        not the one that was indexed.
+        """Canonical pixels uint8 [H, W, 3] of one slot at its own size.
+
+        None when its file is not the one that was indexed.
         """
         if self.array is not None:
-            place = int(self._place(np.int64(slot)))
+            place = int(self._place(np.array(slot)))
             return _rgb(self.array[place : place + 1])[0]
         return dict(hand_over(self._bytes, [slot]))[slot]
 
     def _bytes(self, slot: int) -> bytes:
-        """The encoded file of one slot; BadImage when it is not the one that was indexed: others
-        are not decoded at all.
+        """The encoded file of one slot.
+
+        BadImage when it is not the one that was indexed: others are not decoded at all.
         """
-        data = self.read(int(self._place(np.int64(slot))))
+        assert self.read is not None and self.facts.seals is not None  # as all that has files
+        data = self.read(int(self._place(np.array(slot))))
         if seal(data) != self.facts.seals[slot]:
             raise BadImage(CHANGED)
         return data
 
     def digest(self, key: bytes) -> str:
-        """Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order: the
-        identity of these data.
+        """The identity of these data, independent of the file format.
 
-        It does not depend on the file format. Raises ValueError for a key under 16 bytes.
+        Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order. Raises
+        ValueError for a key under 16 bytes.
         """
         if len(key) < 16:
             raise ValueError("digest needs a key of at least 16 bytes")

@@ -1,5 +1,6 @@
-"""One unit under several spellings: the form by which values of a unit column are compared, and a
-looser one for doubts.
+"""One unit under several spellings.
+
+The form by which values of a unit column are compared, and a looser one for doubts.
 """
 
 from __future__ import annotations
@@ -43,15 +44,14 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,5})?", re.ASCII)
 
 
 def unit_value(text: str) -> str:
-    """The form in which two spellings of one value are equal; "" for a value of invisible signs
-    alone.
+    """The form in which two spellings of one value are equal; "" for only invisible signs.
 
     Case, compatibility forms (full width, ligatures), composed or decomposed accents, invisible
     marks, control and format characters, kinds of dash, apostrophe and digit, the Turkish i with
     and without a dot, and white space around, doubled or of another kind make no difference; nor do
     zeros before a number or behind its decimal point, or an exponent, which spreadsheets take away
-    and add. What is equal here is one unit: to join two people costs utility, to part one costs the
-    promise.
+    and add. What is equal here is one unit: joining two people costs utility, splitting one breaks
+    the guarantee.
     """
     before = None
     # casefold and NFKC undo each other's work now and then: until nothing moves
@@ -65,10 +65,12 @@ def unit_value(text: str) -> str:
 
 
 def _number(text: str) -> str:
-    """One form of a decimal number: digits without an exponent, without zeros that say nothing, "-"
-    where it is below zero.
+    """One form of a decimal number.
+
+    Digits without an exponent and without redundant zeros, "-" below zero.
     """
     sign, digits, exponent = Decimal(text).as_tuple()
+    assert isinstance(exponent, int)  # a number, as the pattern has it
     written = "".join(map(str, digits))
     whole = written.rstrip("0")
     if not whole:
@@ -95,9 +97,11 @@ def _plain(sign: str) -> str:
 
 
 def loose(value: str) -> str:
-    """A `unit_value` without accents, punctuation, spaces and leading zeros, and with Latin letters
-    for those of other scripts that look like them: what is equal here only may be one unit, and the
-    owner has to say. A number with a decimal point is itself.
+    """A `unit_value` without accents, punctuation, spaces and leading zeros.
+
+    And with Latin letters for those of other scripts that look like them: values that are equal
+    only here may be one unit, and the owner has to decide. A number with a decimal point stays as
+    it is.
     """
     if "." in value and _NUMBER.fullmatch(value):
         return value

@@ -15,8 +15,9 @@ MOST_FEW = 50  # classes of few units that are shown by name
 
 @dataclass(frozen=True)
 class Summary:
-    """LOCAL ONLY: every figure is exact and not covered by any epsilon. Sizes are (width, height)
-    in pixels.
+    """LOCAL ONLY: every figure is exact and not covered by any epsilon.
+
+    Sizes are (width, height) in pixels.
     """
 
     source: str
@@ -80,8 +81,10 @@ class Summary:
 
 
 def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = False) -> Summary:
-    """Count what is in `records`. LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never
-    for a release. `labels`, `unlabelled`: as `load_records` was given them.
+    """Counts what is in `records`.
+
+    LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never for a release. `labels`,
+    `unlabelled`: as in `load_records`.
     """
     facts, usable = records.facts, records.usable
     counts = np.bincount(
@@ -93,6 +96,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         thumbnails = _thumbnails(records.array, slots)  # as read, before any rearrangement
         sizes = np.array([records.array.shape[2:0:-1]])
     else:
+        assert facts.prints is not None
+        assert facts.sizes is not None and facts.thumbnails is not None
         prints, sizes, thumbnails = (
             [facts.prints[slot] for slot in slots],
             facts.sizes[slots],
@@ -111,8 +116,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
             name: int(count) for name, count in zip(records.classes, counts, strict=True)
         },
         few=dict(records.few),
-        smallest=tuple(int(v) for v in sizes[by_area[0]]),
-        largest=tuple(int(v) for v in sizes[by_area[-1]]),
+        smallest=(int(sizes[by_area[0], 0]), int(sizes[by_area[0], 1])),
+        largest=(int(sizes[by_area[-1], 0]), int(sizes[by_area[-1], 1])),
         bad=dict(facts.bad),
         ignored=dict(facts.ignored),
         exact_duplicates=exact,
@@ -128,11 +133,10 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
 
 
 def look_alikes(thumbnails: np.ndarray, tolerance: int = 6) -> int:
-    """How many of the uint8 [n, 64] thumbnails look like another: equal 64-bit average hash and no
-    cell further off.
+    """How many of the uint8 [n, 64] thumbnails look like another. A hint only.
 
-    A hint only. The hash alone calls a third of MNIST alike, so neighbours by brightness in a
-    bucket are compared too.
+    Equal 64-bit average hash and no cell further off. The hash alone calls a third of MNIST alike,
+    so neighbours by brightness in a bucket are compared too.
     """
     bits = np.packbits(thumbnails > thumbnails.mean(1, keepdims=True), axis=1)
     hashes = np.ascontiguousarray(bits).view(np.uint64).reshape(-1)

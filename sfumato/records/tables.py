@@ -7,6 +7,7 @@ import io
 import json
 import math
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import DataError, SfumatoError
 
@@ -25,8 +26,7 @@ def find_table(folder: Path) -> Path | None:
 
 
 def read_table(path: Path) -> tuple[list[dict[str, str | None]], tuple[str, ...]]:
-    """Rows (column -> stripped text, None where a cell is empty) and columns of one table, in file
-    order.
+    """Rows (column -> stripped text, None for an empty cell) and columns of a table, in file order.
 
     UTF-8 only, a byte-order mark is stripped. Raises DataError for another encoding, ragged or
     unreadable tables, no `file_name` column, and names that are absolute or climb out of the
@@ -117,7 +117,9 @@ def cell_text(value) -> str | None:
     return None
 
 
-def column(rows: list[dict], columns: tuple[str, ...], name: str, flag: str) -> list[str | None]:
+def column(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], name: str, flag: str
+) -> list[str | None]:
     """One column by name. Raises SfumatoError naming the columns there are."""
     if name not in columns:
         there = ", ".join(repr(c) for c in columns[:12]) or "none"

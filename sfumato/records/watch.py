@@ -1,6 +1,4 @@
-"""The decoder's process watched by its parent, where it cannot hold itself to its limits
-(limits.py).
-"""
+"""The decoder's process watched by its parent, if it cannot limit itself (limits.py)."""
 
 from __future__ import annotations
 
@@ -15,11 +13,12 @@ EVERY = 0.02  # seconds between two looks
 
 
 class Watch:
-    """From now until `stop()` the process may take `seconds` of processor time, and MEMORY bytes at
-    any moment; more ends it.
+    """Ends the process if it takes more than `seconds` of processor time, or MEMORY bytes.
+
+    From now until `stop()`.
     """
 
-    def __init__(self, child: subprocess.Popen, seconds: float):
+    def __init__(self, child: subprocess.Popen[bytes], seconds: float):
         self.child, self.seconds = child, seconds
         self._rule: str | None = None
         self._done = threading.Event()

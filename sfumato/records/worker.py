@@ -1,8 +1,8 @@
-"""The decoder's own process: encoded pictures in on stdin, what they hold out on stdout, under
-limits that it cannot raise (limits.py).
+"""The decoder's own process, under limits that it cannot raise (limits.py).
 
-A file that takes too long, takes too much memory or crashes a C library ends this process and
-nothing else; `bounded.py` starts it, reads its answers and knows which file it was.
+Encoded images come in on stdin, what they hold goes out on stdout. A file that takes too long,
+takes too much memory or crashes a C library ends this process and nothing else; `bounded.py` starts
+it, reads its answers and knows which file it was.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ TOO_MUCH = limits.TOO_MUCH.encode("ascii")
 
 
 def main() -> None:
-    """Answer requests until stdin ends. A timer of processor time is set anew for each; its signal
-    ends the process.
+    """Answers requests until stdin ends.
+
+    A timer of processor time is set anew for each; its signal ends the process.
     """
     limits.limit_process()
     taken, out = sys.stdin.buffer, sys.stdout.fileno()
@@ -52,8 +53,9 @@ def _write(out: int, data: bytes) -> None:
 
 
 def _pixels(data: bytes) -> bytes:
-    """SHAPE and canonical pixels, cropped and resized to SIDE where that is not 0; or the rule that
-    refuses the picture.
+    """SHAPE and canonical pixels, or the rule that refuses the image.
+
+    Cropped and resized to SIDE unless that is 0.
     """
     try:
         pixels = decode.decode(data[SIDE.size :])[0]
@@ -65,7 +67,7 @@ def _pixels(data: bytes) -> bytes:
 
 
 def _picture(data: bytes) -> bytes:
-    """FOUND, or the name of the rule that refuses the picture."""
+    """FOUND, or the name of the rule that refuses the image."""
     try:
         pixels, exif = decode.decode(data)
     except decode.BadImage as bad:

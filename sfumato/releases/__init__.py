@@ -1,5 +1,6 @@
-"""The release: what leaves the private side, with a certificate that can be priced again. Never
-opens records.
+"""The release: what leaves the private side, with a certificate that can be priced again.
+
+Never opens records.
 """
 
 from __future__ import annotations

@@ -1,19 +1,26 @@
-"""What a certificate says of the audit, and the gate in front of a release that asks for one."""
+"""The certificate's statement on the audit, and the check of a release that requires one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sfumato.errors import AuditFailed
 
 NO_PROOF = "A passed audit does not prove differential privacy."
 
 
-def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -> dict:
-    """The certificate's `audit` from the record of `sfumato audit RUN` (None: there is none), all
-    code that trained or releases, and how many audits of the run ever failed.
+def audit_facts(
+    record: Mapping[str, Any] | None, codes: Sequence[str], failed: int = 0
+) -> dict[str, Any]:
+    """The certificate's `audit` from the record of `sfumato audit RUN`.
 
     Findings are about dummy data, so all of them may be published.
+
+    Args:
+        record: The record; None: there is none.
+        codes: Digests of all code that trained or releases.
+        failed: How many audits of the run ever failed.
     """
     if record is None:
         return {"run": False, "statement": f"None was run on this release. {NO_PROOF}"}
@@ -52,9 +59,10 @@ def audit_facts(record: Mapping | None, codes: Sequence[str], failed: int = 0) -
     }
 
 
-def check_audit(audit: Mapping) -> None:
-    """AuditFailed unless a certificate's `audit` is complete, passed, and of all code that trained
-    and released.
+def check_audit(audit: Mapping[str, Any]) -> None:
+    """AuditFailed unless a certificate's `audit` is complete, passed, and of the same code.
+
+    That is, of all code that trained and released.
     """
     cure = "run `sfumato audit RUN`, then synthesize or export again"
     if not audit.get("run"):

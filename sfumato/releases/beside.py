@@ -1,11 +1,13 @@
-"""What a report may show beside a released token: figures and pictures of tokens that need no
-private image, and no other.
+"""What a report may show beside a released token.
+
+Figures and images of tokens that need no private image, and nothing else.
 """
 
 from __future__ import annotations
 
 import base64
 import math
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases.contents import check_png
@@ -18,9 +20,10 @@ ROWS = {
 MOST_PICTURES = 10
 
 
-def check_beside(found: object) -> dict | None:
-    """The controls of a draft, pictures as PNG bytes; SfumatoError for a row, a number or a picture
-    that has no place in a release.
+def check_beside(found: Any) -> dict[str, Any] | None:
+    """The controls of a draft, images as PNG bytes.
+
+    SfumatoError for a row, a number or an image that may not be in a release.
     """
     if found is None:
         return None

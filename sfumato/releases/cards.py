@@ -29,7 +29,7 @@ SIZES = (
 )
 
 
-def readme(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
+def readme(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
     """README.md: a card with YAML front matter (dataset or model) and a two-line load example."""
     images = contents.kind == "images"
     return render(
@@ -43,14 +43,15 @@ def readme(certificate: dict, contents: Contents, *, title: str, licence: str) -
     )
 
 
-def statement(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
-    """PRIVACY.md: the claim on one page in plain words, for signature; says nothing that
-    privacy.json does not.
+def statement(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
+    """PRIVACY.md: the claim on one page in plain words, for signature.
+
+    It states nothing that privacy.json does not.
     """
     return render("privacy.md.j2", **_context(certificate, contents), title=title)
 
 
-def croissant(certificate: dict, contents: Contents, *, title: str, licence: str) -> str:
+def croissant(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
     """croissant.json: Croissant 1.1 with the RAI fields for synthetic data, as plain JSON-LD."""
     parquet = contents.layout == "parquet"
     images = {
@@ -171,11 +172,12 @@ def _environment():
     environment.filters["plain"] = plain
     environment.filters["markdown"] = figures.markdown
     environment.filters["html"] = figures.html
-    environment.globals["key_kept"] = KEY_KEPT
+    known: dict[str, Any] = environment.globals  # pyright: ignore[reportAssignmentType]
+    known["key_kept"] = KEY_KEPT
     return environment
 
 
-def _context(certificate: dict, contents: Contents) -> dict:
+def _context(certificate: dict[str, Any], contents: Contents) -> dict[str, Any]:
     return {
         "c": certificate,
         "m": certificate["mechanism"],
@@ -213,7 +215,7 @@ def _data_files(contents: Contents) -> list[str]:
     return ["train/**"] if contents.metadata != "metadata.jsonl" else ["train/**", "metadata.jsonl"]
 
 
-def _field(name: str, kind: str, source: str) -> dict:
+def _field(name: str, kind: str, source: str) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
         "@id": f"train/{name}",

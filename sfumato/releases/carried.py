@@ -1,5 +1,6 @@
-"""The certificate that stands beside a model or images from anyone, believed only where it fits
-these very files.
+"""The certificate beside a model or images from anyone.
+
+Believed only if it fits these very files.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import consistency, verify_privacy
@@ -16,12 +18,11 @@ CERTIFICATE = "privacy.json"
 BESIDE = (CERTIFICATE, SUMS, DRAFT)
 
 
-def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict | None:
-    """privacy.json (or an unfinished release's draft) in the folder `path` or in the release folder
-    that it is a part of.
+def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict[str, Any] | None:
+    """privacy.json (or a draft) in the folder `path`, or in the release folder around it.
 
-    None where there is none. `error` where it is there and does not fit: a file with another hash
-    or none, or figures that do not hold when they are priced again.
+    None if there is none. `error` if it is there and does not fit: a file with another hash or
+    none, or figures that do not hold when they are priced again.
     """
     for root in (
         (path, *path.resolve().parents[:2]) if path.is_dir() else path.resolve().parents[:2]
@@ -51,9 +52,10 @@ def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict | None:
     return None
 
 
-def _read(root: Path, error: type[SfumatoError]) -> tuple[dict, dict] | None:
-    """(facts, hash of each file) of the certificate in `root`, the finished one first; None without
-    one.
+def _read(root: Path, error: type[SfumatoError]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(facts, hash of each file) of the certificate in `root`, the finished one first.
+
+    None without one.
     """
     try:
         if (root / CERTIFICATE).is_file():
@@ -69,7 +71,7 @@ def _read(root: Path, error: type[SfumatoError]) -> tuple[dict, dict] | None:
     return None
 
 
-def _require_figures(facts: dict, path: Path, error: type[SfumatoError]) -> None:
+def _require_figures(facts: dict[str, Any], path: Path, error: type[SfumatoError]) -> None:
     try:
         checks = [*verify_privacy.check_privacy(facts), *consistency.check_facts(facts)]
         failed = next((name for name, passed, _ in checks if not passed), None)

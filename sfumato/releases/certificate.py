@@ -1,6 +1,4 @@
-"""`privacy.json`: everything a stranger needs to price a release again, and nothing computed from a
-record.
-"""
+"""`privacy.json`: everything needed to price a release again; nothing is computed from a record."""
 
 from __future__ import annotations
 
@@ -65,7 +63,9 @@ NOT_PUBLIC = (
 _LOCAL_PATH = re.compile(r"(?:^|[\s'\"=:])(?:/[^/\s]+){2,}|(?:^|\s)[A-Za-z]:\\|(?:^|\s)~/")
 
 
-def build_privacy_json(facts: CertificateFacts, settings: Mapping | None = None) -> dict:
+def build_privacy_json(
+    facts: CertificateFacts, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The certificate without its list of files (`artefacts`, added when the release is written).
 
     Args:
@@ -204,9 +204,10 @@ def build_privacy_json(facts: CertificateFacts, settings: Mapping | None = None)
     return certificate
 
 
-def certificate_digest(certificate: dict) -> str:
-    """SHA-256 over what a certificate said when it was drafted: without its files, the note of
-    `finalise`, and what it asks anew.
+def certificate_digest(certificate: dict[str, Any]) -> str:
+    """SHA-256 over a certificate as it was drafted.
+
+    Without its files, the note of `finalise`, and what is asked anew.
     """
     kept = {name: value for name, value in certificate.items() if name not in ("artefacts", *SINCE)}
     private = certificate["not_private"]
@@ -217,14 +218,14 @@ def certificate_digest(certificate: dict) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def release_digest(certificate: dict) -> str:
-    """SHA-256 over all that a finished certificate says."""
+def release_digest(certificate: dict[str, Any]) -> str:
+    """SHA-256 over a finished certificate."""
     return hashlib.sha256(
         json.dumps(certificate, sort_keys=True, allow_nan=False).encode()
     ).hexdigest()
 
 
-def event_tree(events: list[dict]) -> dict:
+def event_tree(events: list[dict[str, Any]]) -> dict[str, Any]:
     """The events as dp_accounting nests them: composed, self-composed, Poisson-sampled."""
     leaves = []
     for event in events:
@@ -246,10 +247,10 @@ def event_tree(events: list[dict]) -> dict:
     return {"event": "Composed", "of": leaves}
 
 
-def _ledger(ledger: LedgerFacts, run_key_id: str, events: list[dict], epsilon: float) -> dict:
-    """The run's rows and all that was charged on its images; a run without a shared ledger stands
-    alone.
-    """
+def _ledger(
+    ledger: LedgerFacts, run_key_id: str, events: list[dict[str, Any]], epsilon: float
+) -> dict[str, Any]:
+    """The run's rows and all charges on its images; without a shared ledger, the run's own."""
     alone = {"run": ledger.run, "epsilon": epsilon, "events": events}
     return {
         "head": ledger.head,
@@ -270,7 +271,7 @@ def _ledger(ledger: LedgerFacts, run_key_id: str, events: list[dict], epsilon: f
 
 
 def _unknown(ledger: LedgerFacts) -> list[str]:
-    """What the ledger cannot say of the charges on these images."""
+    """What the ledger does not know of the charges on these images."""
     reason, old = ledger.no_total, ledger.known_by_pixels
     said = (
         [f"What all runs under ledger.charges cost together: no total is stated, for {reason}."]
@@ -281,13 +282,16 @@ def _unknown(ledger: LedgerFacts) -> list[str]:
 
 
 def not_covered(unit: str) -> list[str]:
-    """What a claim for this unit says nothing about."""
+    """What a claim for this unit does not cover."""
     return [*NOT_COVERED, *([] if unit == "record" else [OTHER_IMAGES]), LATER]
 
 
-def _public_facts(plan: Mapping, settings: Mapping, selection: Mapping | None) -> dict:
-    """The facts of privacy.json that the operator declares public; n counts slots or units, not
-    files that decode.
+def _public_facts(
+    plan: Mapping[str, Any], settings: Mapping[str, Any], selection: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The facts of privacy.json that the operator declares public.
+
+    n counts slots or units, not files that decode.
     """
     facts = {
         k: plan.get(k)
@@ -305,6 +309,7 @@ def _public_facts(plan: Mapping, settings: Mapping, selection: Mapping | None) -
     }
     if plan.get("probe"):
         # The plan names the candidates and the most that could train; the release says what did.
+        assert selection is not None
         facts |= {"target_modules": selection["targets"], "trainable": selection["trainable"]}
     return {
         **facts,

@@ -1,5 +1,6 @@
-"""What a release says more than once, in words or tables, is the same everywhere; beside the
-stand-alone verifier's checks.
+"""Whether what a release states more than once, in words or tables, is the same everywhere.
+
+Beside the stand-alone verifier's checks.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sfumato.privacy import events as dp_events
 from sfumato.privacy.mechanisms.mean import GRID
@@ -23,12 +25,13 @@ Check = tuple[str, bool, str]
 
 
 def checks(folder: Path) -> list[Check]:
-    """(name, passed, detail) of every check; a file that cannot be read is a failed one, not an
-    exception.
+    """(name, passed, detail) of every check.
+
+    A file that cannot be read is a failed check, not an exception.
     """
-    facts: dict = {}
+    facts: dict[str, Any] = {}
     results: list[Check] = []
-    parts: dict[str, Callable[[], Iterator[Check]]] = {
+    parts: dict[str, Callable[[], Iterator[Check]] | partial[Iterator[Check]]] = {
         "consistency": lambda: check_facts(facts),
         "PRIVACY.md": lambda: check_page(facts, (folder / "PRIVACY.md").read_text("utf-8")),
         **{
@@ -55,9 +58,10 @@ def checks(folder: Path) -> list[Check]:
     return results
 
 
-def check_facts(facts: dict) -> Iterator[Check]:
-    """The statement, the event tree, the probe with its choice, the sum of embeddings, and the
-    table for records that belong together.
+def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
+    """Checks the statement, the event tree, the queries and the table for groups of records.
+
+    The queries are the probe with its choice and the sum of embeddings.
     """
     words = (
         f"({facts['epsilon']:g}, {facts['delta']:g})-differential privacy, unit of privacy:"
@@ -108,10 +112,8 @@ def check_facts(facts: dict) -> Iterator[Check]:
     yield from _groups(facts)
 
 
-def _groups(facts: dict) -> Iterator[Check]:
-    """No figure of the table is too low, and no size is missing unless the certificate names it as
-    left out.
-    """
+def _groups(facts: dict[str, Any]) -> Iterator[Check]:
+    """No figure of the table is too low, and no size is missing unless it is named as left out."""
     events, table = dp_events.from_json(facts["events"]), facts.get("k_table", {})
     if facts["unit"] != "record" or facts["relation"] not in NEIGHBOURS:
         if table:
@@ -134,9 +136,11 @@ def _groups(facts: dict) -> Iterator[Check]:
         )
 
 
-def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
-    """The sum of embeddings: its bound is the clip norm (1 for unit vectors), its noise what is
-    billed and said, its divisors numbers.
+def _aggregation(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
+    """Checks the sum of embeddings.
+
+    Its bound is the clip norm (1 for unit vectors), its noise is what is billed and stated, its
+    divisors are numbers.
     """
     mechanism, classes = facts["mechanism"], facts["public_facts"]["classes"]
     bound, noise = (
@@ -158,7 +162,7 @@ def _aggregation(query: dict, facts: dict) -> tuple[bool, str]:
     )
 
 
-def check_page(facts: dict, text: str) -> Iterator[Check]:
+def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:
     """Unit, relation and figures of PRIVACY.md, the page that is signed."""
     rows = [
         re.split(r"(?<!\\)\|", line.strip())[1:-1]

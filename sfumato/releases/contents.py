@@ -1,5 +1,6 @@
-"""The allow-list: what a release may hold, byte rules for each kind of file, and refusal of
-everything else.
+"""The allow-list: what a release may hold, and byte rules for each kind of file.
+
+Everything else is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
@@ -77,6 +79,7 @@ class Contents:
 
     @property
     def n(self) -> int:
+        """How many images there are."""
         return sum(self.per_class.values())
 
 
@@ -89,12 +92,16 @@ def inspect_source(
     n: int | None = None,
     examples: int = 10,
 ) -> Contents:
-    """Check every file of a folder made by synthesis ("images") or adaptation ("model");
-    SfumatoError names the rule.
+    """Checks every file of a folder made by synthesis or adaptation; SfumatoError names the rule.
 
-    `classes` and `prompts` are the public ones: a label or prompt which is none of them is refused,
-    since it could be a private caption. `n` is the number of images that was asked for. Keeps
-    `examples` images of each class.
+    Args:
+        folder: The folder.
+        kind: "images" or "model".
+        classes: Public; a label that is none of them is refused, since it could be a private
+            caption.
+        prompts: Public; likewise.
+        n: The number of images that was asked for.
+        examples: How many images of each class are kept.
     """
     if kind not in ("images", "model"):
         raise SfumatoError(f"a release holds 'images' or 'model', not {kind!r}")
@@ -140,8 +147,9 @@ def inspect_source(
 
 
 def check_png(data: bytes, name: str) -> None:
-    """Refuse a PNG with text, EXIF, time or any other chunk beside the picture, or with bytes after
-    its end.
+    """Refuses a PNG with text, EXIF, time or any other chunk beside the image.
+
+    And bytes after its end.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise SfumatoError(f"{name} is not a PNG: synthesize again")
@@ -161,8 +169,9 @@ def check_png(data: bytes, name: str) -> None:
 
 
 def public_json(data: bytes) -> bytes:
-    """A model's config without `_name_or_path`, where diffusers and transformers leave the path it
-    was read from.
+    """A model's config without `_name_or_path`.
+
+    diffusers and transformers write the path there from which it was read.
     """
     config = json.loads(data)
     if isinstance(config, dict) and "_name_or_path" in config:
@@ -239,9 +248,7 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
 
 
 def _class_names(schema) -> list[str] | None:
-    """Class names from the `datasets` feature description inside the file; None when labels are
-    text.
-    """
+    """Class names from the `datasets` feature description in the file; None for labels as text."""
     info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     return info.get("info", {}).get("features", {}).get("label", {}).get("names")
 
@@ -302,8 +309,9 @@ def _check_model(folder: Path, found: Contents) -> None:
 
 
 def check_safetensors(path: Path, name: str) -> None:
-    """Refuse what is not just tensors: other metadata than diffusers or a LoDA file has, bytes
-    between or after tensors.
+    """Refuses what is not just tensors.
+
+    Other metadata than diffusers or a LoDA file has, bytes between or after tensors.
     """
     broken = SfumatoError(f"{name} is not a safetensors file; save it again")
     with path.open("rb") as stream:
@@ -342,7 +350,7 @@ def check_safetensors(path: Path, name: str) -> None:
         )
 
 
-def _once(pairs: list) -> dict:
+def _once(pairs: list[Any]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) < len(pairs):
         raise ValueError("a name stands twice")
     return dict(pairs)
@@ -358,9 +366,7 @@ def _harmless(value) -> bool:
 
 
 def _check_parquet(file, shard: str) -> None:
-    """Refuse metadata beside what `datasets` needs, and other types than picture, text and
-    number.
-    """
+    """Refuses metadata that `datasets` does not need; types are image, text and number only."""
     import pyarrow as pa
 
     schema, text = file.schema_arrow, (pa.string(), pa.large_string())

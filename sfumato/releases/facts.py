@@ -1,4 +1,4 @@
-"""What a certificate is built from: the plan, what the ledger knows, and what is said beside."""
+"""What a certificate is built from: the plan, what the ledger knows, and further statements."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LedgerFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateFacts:
-    """All that a certificate says, but for the settings of synthesis and the list of files.
+    """Everything in a certificate but the settings of synthesis and the list of files.
 
     Built in one place (`runs.facts.certificate_facts`), before the charge and after the run alike.
 

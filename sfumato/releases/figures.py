@@ -1,5 +1,6 @@
-"""The figures of a release, taken from its certificate once: README.md, PRIVACY.md and report.html
-print these tables, and `verify` reads them.
+"""The figures of a release, taken from its certificate once.
+
+README.md, PRIVACY.md and report.html print these tables, and `verify` reads them.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ CHOICES, NOT_KNOWN = "Choices among runs since this was made", "not known"
 NOT_BOUNDED = "not bounded by any finite epsilon"
 
 
-def tables(certificate: dict) -> dict[str, list[list[str]]]:
-    """Every figure that is claimed, as rows of texts under a head: `claim` (name, value), `attacks`
-    (rate, bound) and, where the certificate has it, `groups` (one column for each number of records
-    that belong together).
+def tables(certificate: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """Every figure that is claimed, as rows of texts under a head.
+
+    `claim` (name, value), `attacks` (rate, bound) and, if the certificate has it, `groups` (one
+    column for each number of records that belong together).
     """
     c, found = certificate, {}
     found["claim"] = [["", ""], *([name, text] for name, text in _claim(c) if text is not None)]
@@ -47,7 +49,7 @@ def tables(certificate: dict) -> dict[str, list[list[str]]]:
     return found
 
 
-def _claim(c: dict) -> list[tuple[str, str | None]]:
+def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
     m, facts, ledger = c["mechanism"], c["public_facts"], c["ledger"]
     of_records = c["unit"] == "record"
     summed = any("divisors" in query for query in m["one_shot"])
@@ -129,14 +131,14 @@ def number(value: Any, digits: int = 4) -> str:
     )
 
 
-def unit_phrase(certificate: dict) -> str:
+def unit_phrase(certificate: dict[str, Any]) -> str:
     """What one unit is, in words that claim no more than the unit."""
     if certificate["unit"] == "record":
         return "one record (one image with its label and caption)"
     return f"everything that shares one value of the column `{plain(certificate['unit'])}`"
 
 
-def attacks(certificate: dict) -> list[tuple[str, str]]:
+def attacks(certificate: dict[str, Any]) -> list[tuple[str, str]]:
     """(wrongly accused, members found at most) as percentages."""
     return [
         (f"{100 * float(rate):g} %", f"{_percent_up(100 * found)} %")
@@ -150,8 +152,9 @@ def _percent_up(percent: float) -> str:
 
 
 def plain(text: Any) -> str:
-    """Text inside a markdown line or table cell: one line, no markup that a class name could
-    smuggle in.
+    """Text inside a markdown line or table cell.
+
+    One line, without markup that a class name could smuggle in.
     """
     line = " ".join(str(text).split())
     return (

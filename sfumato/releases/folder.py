@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, report, verify_privacy
@@ -32,21 +33,27 @@ def write_draft(
     facts: CertificateFacts,
     *,
     artefacts: str,
-    settings: dict | None = None,
-    controls: dict | None = None,
+    settings: dict[str, Any] | None = None,
+    controls: dict[str, Any] | None = None,
     place: str | None = None,
     run_folder: str | None = None,
-) -> dict:
-    """Write `synthesis.json`, which is all that `finalise` needs beside the files themselves;
-    returns the certificate.
+) -> dict[str, Any]:
+    """Writes `synthesis.json`, which is all that `finalise` needs beside the files themselves.
 
     It holds the hash of every file that is there now, so that a release can hold no other.
 
-    `settings` are the public settings of synthesis: scheduler, steps, guidance, public_seed, n,
-    resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts. `artefacts` is
-    "images" or "model". `controls`: what the report shows beside a token (`beside.check_beside`).
-    `place`, `run_folder`: where ledger and run are, for `release` alone; nothing of a draft but its
-    certificate leaves.
+    Args:
+        folder: The folder of images or of a model.
+        facts: What the certificate is built from.
+        artefacts: "images" or "model".
+        settings: The public settings of synthesis: scheduler, steps, guidance, public_seed, n,
+            resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts.
+        controls: What the report shows beside a token (`beside.check_beside`).
+        place: Path of the ledger, for `release` alone; of a draft only its certificate leaves.
+        run_folder: Path of the run, likewise.
+
+    Returns:
+        The certificate.
     """
     check_beside(controls)
     certificate = build_privacy_json(facts, settings)
@@ -78,20 +85,30 @@ def finalise(
     *,
     title: str | None = None,
     licence: str = "other",
-    public_metrics: list[dict] | None = None,
+    public_metrics: list[dict[str, Any]] | None = None,
     require_audit: bool = False,
     compared: bool = True,
-    since: dict | None = None,
-    noted: Callable[[dict], None] = lambda certificate: None,
+    since: dict[str, Any] | None = None,
+    noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
-    """Turn a folder made by synthesis (with its `synthesis.json`) into a finished release, in place
-    or at `out`.
+    """Turns a folder made by synthesis (with its `synthesis.json`) into a finished release.
 
-    compared: the caller has compared the draft with the owner's ledger; the certificate says so
-    where nobody has, and that looks and later choices are not known. noted: called with the
-    finished certificate before it stands under its name. require_audit: AuditFailed unless the run
-    was audited before, completely, by this very code, and passed. since: fields of the certificate
-    that the ledger has added to after the draft (`looks`, `selections`).
+    Args:
+        folder: The folder.
+        out: A new folder; None: in place.
+        title: Title of the cards and the report.
+        licence: Licence of the release.
+        public_metrics: As in `write_release`.
+        require_audit: AuditFailed unless the run was audited before, completely, by this very code,
+            and passed.
+        compared: The caller has compared the draft with the owner's ledger; if nobody has, the
+            certificate states that, and that looks and later choices are not known.
+        since: Fields of the certificate that the ledger has added to after the draft (`looks`,
+            `selections`).
+        noted: Called with the finished certificate before it gets its name.
+
+    Returns:
+        The release.
     """
     folder = Path(folder)
     if (folder / SUMS).exists():
@@ -136,19 +153,33 @@ def write_release(
     facts: CertificateFacts,
     *,
     artefacts: str,
-    settings: dict | None = None,
+    settings: dict[str, Any] | None = None,
     title: str | None = None,
     licence: str = "other",
-    public_metrics: list[dict] | None = None,
+    public_metrics: list[dict[str, Any]] | None = None,
 ) -> Path:
-    """Make the finished release `out` from the files in `source`; `out` may be `source`, else it
-    must not exist.
+    """Makes the finished release `out` from the files in `source`.
 
-    Arguments as in `write_draft`. `public_metrics` are rows {name, value, public_data} of figures
-    computed without any private record; each must name its public data. Everything is written to a
-    folder beside `out`, verified, and renamed. Raises SfumatoError when a file, label or prompt has
-    no place in a release, when `out` exists, when the result does not verify, or when the disk is
-    full; then no part of `out` exists.
+    Everything is written to a folder beside `out`, verified, and renamed.
+
+    Args:
+        source: The folder of images or of a model.
+        out: May be `source`, else it must not exist.
+        facts: As in `write_draft`.
+        artefacts: As in `write_draft`.
+        settings: As in `write_draft`.
+        title: Title of the cards and the report.
+        licence: Licence of the release.
+        public_metrics: Rows {name, value, public_data} of figures computed without any private
+            record;
+            each must name its public data.
+
+    Returns:
+        `out`.
+
+    Raises:
+        SfumatoError: A file, label or prompt may not be in a release, `out` exists, the result does
+            not verify, or the disk is full; then no part of `out` exists.
     """
     certificate = build_privacy_json(facts, settings)
     return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
@@ -167,8 +198,9 @@ def drafted_files(folder: Path) -> dict[str, str]:
 
 
 def files_digest(files: dict[str, str]) -> str:
-    """SHA-256 over names and hashes of a release's files, but for the pages that `finalise`
-    writes.
+    """SHA-256 over names and hashes of a release's files.
+
+    Without the pages that `finalise` writes.
     """
     own = {name: digest for name, digest in files.items() if name not in PAGES}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
@@ -177,14 +209,14 @@ def files_digest(files: dict[str, str]) -> str:
 def _finish(
     source: Path,
     out: Path,
-    certificate: dict,
+    certificate: dict[str, Any],
     kind: str,
     title: str | None,
     licence: str,
-    public_metrics: list[dict] | None,
+    public_metrics: list[dict[str, Any]] | None,
     made: dict[str, str] | None = None,
-    controls: dict | None = None,
-    noted: Callable[[dict], None] = lambda certificate: None,
+    controls: dict[str, Any] | None = None,
+    noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
@@ -212,7 +244,7 @@ def _finish(
         raise _disk(error) from None
     try:
         hashes = {
-            name: _copy(source / name, building / name, made and made[name])
+            name: _copy(source / name, building / name, made[name] if made else None)
             for name in contents.files
         }
         hashes.update({name: _write(building / name, page) for name, page in pages.items()})
@@ -236,12 +268,12 @@ def _finish(
 
 
 def _pages(
-    certificate: dict,
+    certificate: dict[str, Any],
     contents: Contents,
     title: str,
     licence: str,
-    metrics: list[dict],
-    controls: dict | None,
+    metrics: list[dict[str, Any]],
+    controls: dict[str, Any] | None,
 ) -> dict[str, bytes]:
     """The files that sfumato writes itself, by name."""
     about = {"title": title, "licence": licence}
@@ -259,11 +291,10 @@ def _pages(
 
 
 def _rename(building: Path, out: Path, in_place: bool) -> None:
-    """Put the finished folder at its name; in place, the draft steps aside first and comes back if
-    that fails.
+    """Gives the finished folder its name.
 
-    A process killed between the two renames leaves both folders whole, under names that begin with
-    a dot.
+    In place, the draft is moved aside first and comes back if that fails. A process killed between
+    the two renames leaves both folders whole, under names that begin with a dot.
     """
     if not in_place:
         os.rename(building, out)
@@ -293,10 +324,10 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def _copy(source: Path, target: Path, made: str | None) -> str:
-    """Copy one checked file, without its times and modes; returns its SHA-256. Torn copies show in
-    SHA256SUMS.
+    """Copies one checked file, without its times and modes; returns its SHA-256.
 
-    `made`: the hash it had when it was written; SfumatoError where it is another file now.
+    Torn copies show in SHA256SUMS. `made`: the hash it had when it was written; SfumatoError if it
+    is another file now.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, written = hashlib.sha256(), hashlib.sha256()
@@ -321,7 +352,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _json(value: dict) -> bytes:
+def _json(value: dict[str, Any]) -> bytes:
     """Readable JSON; each point of the curve stays on one line. NaN is refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     text = re.sub(r"\[\n\s+([-\d.e+]+),\n\s+([-\d.e+]+)\n\s+\]", r"[\1, \2]", text)

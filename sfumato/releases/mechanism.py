@@ -1,11 +1,10 @@
-"""How the noise was made, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and the
-one-shot queries.
-"""
+"""The mechanism, for `privacy.json`: sampler, clip, sensitivity, noise, divisor and queries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy.clipping import equal_shares
@@ -51,9 +50,10 @@ PROBE_SCORES = {
 }
 
 
-def mechanism(plan: Mapping, events: list[dict]) -> dict:
-    """How the noise was made, in the words of the loop contract; rate and noise must equal those of
-    the events.
+def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mechanism, in the terms of the loop contract.
+
+    Rate and noise must equal those of the events.
     """
     if plan.get("aggregation"):
         return aggregated(plan, events)
@@ -125,7 +125,7 @@ AGGREGATION_RULES = {
 }
 
 
-def aggregated(plan: Mapping, events: list[dict]) -> dict:
+def aggregated(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
     """The same for one noisy sum of embeddings: nothing trains, and the whole cost is one-shot."""
     own, sigma, rate = plan["aggregation"], plan["noise_multiplier"], plan["sampling_rate"]
     kind = "gaussian" if rate == 1 else "poisson_gaussian"
@@ -197,9 +197,12 @@ def aggregated(plan: Mapping, events: list[dict]) -> dict:
     }
 
 
-def _take_probe(plan: Mapping, events: list[dict]) -> tuple[dict | None, list[dict]]:
-    """The plan's probe as a query of the certificate, and the events without its own (once; a
-    second one stays).
+def _take_probe(
+    plan: Mapping[str, Any], events: list[dict[str, Any]]
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The plan's probe as a query of the certificate, and the events without its own.
+
+    Removed once; a second one stays.
     """
     if not plan.get("probe"):
         return None, events

@@ -1,19 +1,22 @@
-"""What a run took as public, and the runs that its base or its public images come from, in the
-words of a certificate.
+"""What a run took as public, and the runs that its base or its public images come from.
+
+As a certificate states them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sfumato.privacy.ledger.entries import TakenAsPublic
 
 DECLARED = "public data, by the operator's declaration"
 
 
-def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict]:
-    """PUBLIC rows as privacy.json lists them. `digest` is keyed: it tells nothing of an
-    image, and the ledger knows it.
+def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict[str, Any]]:
+    """PUBLIC rows as privacy.json lists them.
+
+    `digest` is keyed: it reveals nothing of an image, and the ledger knows it.
     """
     said = ("what", "count", "digest", "decided")
     return [{name: getattr(row, name) for name in said} for row in rows]
@@ -28,9 +31,10 @@ def public_in_words(rows: Iterable[TakenAsPublic]) -> list[str]:
     ]
 
 
-def base_in_words(lineage: Iterable[Mapping]) -> str:
-    """Where the base comes from: the operator's declaration, or the runs before this one with what
-    is added up.
+def base_in_words(lineage: Iterable[Mapping[str, Any]]) -> str:
+    """The origin of the base, as a sentence.
+
+    The operator's declaration, or the runs before this one with what is added up.
     """
     runs = list(lineage)
     if not any(run["through"] == "base" for run in runs):
@@ -38,7 +42,7 @@ def base_in_words(lineage: Iterable[Mapping]) -> str:
     return "; ".join(map(_ancestor, runs))
 
 
-def _ancestor(run: Mapping) -> str:
+def _ancestor(run: Mapping[str, Any]) -> str:
     what = "adapted" if run["through"] == "base" else "public images drawn"
     promise = (
         f"epsilon {run['epsilon']:g}, delta {run['delta']:g}, unit {run['unit']}, relation"

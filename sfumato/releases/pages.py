@@ -1,5 +1,6 @@
-"""Do the pages of a release say what privacy.json says? Their tables of figures, and every epsilon
-and delta in their prose.
+"""Whether the pages of a release state what privacy.json states.
+
+Their tables of figures, and every epsilon and delta in their prose.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from sfumato.releases import figures
 
@@ -24,7 +26,7 @@ OWN = re.compile(r"unit of privacy:\s*([^\n]*)", re.IGNORECASE)
 BETWEEN = re.compile(r"relation:\s*([\w-]+)", re.IGNORECASE)
 
 
-def check_figures(folder: Path, name: str, facts: dict) -> Iterator[Check]:
+def check_figures(folder: Path, name: str, facts: dict[str, Any]) -> Iterator[Check]:
     """One page of a release: its figures are those of privacy.json, each table row once.
 
     A release of before these tables (`figures_on`) has only the epsilons, deltas, unit and relation
@@ -43,8 +45,8 @@ def check_figures(folder: Path, name: str, facts: dict) -> Iterator[Check]:
     yield f"figures of {name}", not wrong, wrong[0] if wrong else "as in privacy.json"
 
 
-def disagreements(facts: dict, rows: list[list[str]], lines: list[str]) -> Iterator[str]:
-    """What a page with tables says otherwise than privacy.json, or twice, or not at all."""
+def disagreements(facts: dict[str, Any], rows: list[list[str]], lines: list[str]) -> Iterator[str]:
+    """What a page with tables states differently from privacy.json, twice, or not at all."""
     tables, seen = figures.tables(facts), Counter((row[0], len(row)) for row in rows if row)
     said = {(row[0], len(row)): row[1:] for row in rows if row}
     wanted = [row for table in ("claim", "attacks") for row in tables[table][1:]] + tables.get(
@@ -63,9 +65,10 @@ def disagreements(facts: dict, rows: list[list[str]], lines: list[str]) -> Itera
     yield from in_prose(facts, lines)
 
 
-def in_prose(facts: dict, lines: list[str]) -> Iterator[str]:
-    """Every epsilon, delta, unit and relation that is named in words; sentences of privacy.json
-    itself count as checked.
+def in_prose(facts: dict[str, Any], lines: list[str]) -> Iterator[str]:
+    """Checks every epsilon, delta, unit and relation that is named in words.
+
+    Sentences of privacy.json itself count as checked.
     """
     quoted = sorted(
         {_bare(line) for text in _texts(facts) for line in text.splitlines() if len(line) > 12},
@@ -94,9 +97,10 @@ def in_prose(facts: dict, lines: list[str]) -> Iterator[str]:
             yield "another relation than in privacy.json"
 
 
-def _claimed(facts: dict) -> tuple[list[float], list[float]]:
-    """Epsilons and deltas that a page may name: the claim's, the total's, of records that belong
-    together, and of choices among runs.
+def _claimed(facts: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Epsilons and deltas that a page may name.
+
+    The claim's, the total's, those of groups of records, and of choices among runs.
     """
     epsilons = [facts["epsilon"], *(facts.get("k_table") or {}).values()]
     if facts["ledger"]["total_epsilon"] is not None:
@@ -109,8 +113,9 @@ def _claimed(facts: dict) -> tuple[list[float], list[float]]:
 
 
 def of_markdown(text: str) -> tuple[list[list[str]], list[str]]:
-    """(rows of its tables, its lines) without marks of Markdown; the lines that only draw a table
-    are left out.
+    """(rows of its tables, its lines) of a page, without Markdown's markup.
+
+    Lines that only draw a table are left out.
     """
     rows = [
         re.split(r"(?<!\\)\|", line.strip())[1:-1]
@@ -158,7 +163,7 @@ class _Reader(HTMLParser):
         self._line: list[str] = []
         self._skip = 0
 
-    def handle_starttag(self, tag: str, attrs: list) -> None:
+    def handle_starttag(self, tag: str, attrs: list[Any]) -> None:
         self._skip += tag in ("style", "script")
         if tag in self.BLOCKS:
             self.end_line()

@@ -1,11 +1,13 @@
-"""All figures of a certificate that follow from a plan's events: priced before the charge, kept in
-the run folder, read again at release.
+"""All figures of a certificate that follow from a plan's events.
+
+Priced before the charge, kept in the run folder, read again at release.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import dp_accounting as dp
 
@@ -28,12 +30,14 @@ NEIGHBOURS = {
 }
 
 
-def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit: str) -> dict:
-    """epsilon, curve, mu, attack_success, second (the Renyi accountant's figure) and k_table of
-    `events` (as `events.to_json`), and what they were asked for.
+def prices_of(
+    events: list[dict[str, Any]], delta: float, relation: str, grid: float, unit: str
+) -> dict[str, Any]:
+    """Prices `events` (as `events.to_json`) in full, and keeps what was asked for.
 
-    `left_out` says which figures are missing, and why: those under replace-one, those that no
-    accountant resolves, and group sizes that cost a verifier too much. ValueError where epsilon
+    epsilon, curve, mu, attack_success, second (the Renyi accountant's figure) and k_table.
+    `left_out` names the figures that are missing, and why: those under replace-one, those that no
+    accountant resolves, and group sizes that cost a verifier too much. ValueError if epsilon
     itself, the curve, mu or the attacks cannot be priced: such a plan is not charged.
     """
     try:
@@ -67,15 +71,16 @@ def prices_of(events: list[dict], delta: float, relation: str, grid: float, unit
     return {**asked, **figures, "left_out": left_out}
 
 
-def group_grid(events: tuple, k: int) -> float:
+def group_grid(events: tuple[Any, ...], k: int) -> float:
     """The accountant's grid for k records that belong together."""
     noise = min(getattr(event, "noise_multiplier", 1.0) for event in events)
     return min(max((k**2 / (2 * noise**2) + 6 * k / noise) / 1500, 1e-3), 2e-2)
 
 
-def _cells(events: tuple, k: int) -> float:
-    """Points of single draws' losses that k records together take; infinity where they take too
-    many steps, or points of the whole loss.
+def _cells(events: tuple[Any, ...], k: int) -> float:
+    """Points of single draws' losses that k records together take.
+
+    Infinity if they take too many steps, or points of the whole loss.
     """
     mean, cells, grid = 0.0, 0.0, group_grid(events, k)
     for event in events:
@@ -91,9 +96,10 @@ def _cells(events: tuple, k: int) -> float:
     return cells if (mean + 9 * math.sqrt(mean)) / grid <= MOST_POINTS else math.inf
 
 
-def group_sizes(events: tuple) -> tuple[int, ...]:
-    """The sizes, smallest first, whose prices together cost a verifier no more than it can be asked
-    for: seconds, whatever the events.
+def group_sizes(events: tuple[Any, ...]) -> tuple[int, ...]:
+    """The group sizes, smallest first, that a verifier can price together within seconds.
+
+    Whatever the events.
     """
     sizes, cells = [], 0.0
     for k in GROUP_SIZES:
@@ -105,17 +111,30 @@ def group_sizes(events: tuple) -> tuple[int, ...]:
 
 
 def record_groups(
-    events: tuple, delta: float, relation: str, epsilon: float, sizes: tuple[int, ...] | None = None
-) -> dict | None:
-    """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta; None for
-    replace-one.
+    events: tuple[Any, ...],
+    delta: float,
+    relation: str,
+    epsilon: float,
+    sizes: tuple[int, ...] | None = None,
+) -> dict[str, Any] | None:
+    """Epsilon for k records that belong together, k = 1, 2, 3, 5, 10, at the same delta.
 
-    Each draw holds a Binomial(k, q) number of them (mixture of Gaussians; all k of them where q is
-    1, which is one Gaussian). The grid follows the range of one step's loss, so that the table
-    takes seconds; a coarse grid errs upward. `sizes`: those of `group_sizes`, or what a certificate
-    names, each of which may cost as much as all of them (a forged one must not fill a verifier's
-    time or memory). A size that is too costly, or that no accountant resolves, ends the table; None
-    where that is the first.
+    Each draw holds a Binomial(k, q) number of them (mixture of Gaussians; all k of them if q is 1,
+    which is one Gaussian). The grid follows the range of one step's loss, so that the table takes
+    seconds; a coarse grid errs upward. A size that is too costly, or that no accountant resolves,
+    ends the table.
+
+    Args:
+        events: The priced events.
+        delta: The same for all sizes.
+        relation: None is returned for replace-one.
+        epsilon: That of one record.
+        sizes: Those of `group_sizes`, or those that a certificate names, each of which may cost as
+            much
+            as all of them (a forged one must not fill a verifier's time or memory).
+
+    Returns:
+        The table; None if its first size cannot be priced.
     """
     if relation not in NEIGHBOURS:
         return None
@@ -131,7 +150,7 @@ def record_groups(
 
 
 @lru_cache(maxsize=64)  # priced when the certificate is made, and again when it is checked
-def _together(events: tuple, k: int, delta: float, relation: str) -> float:
+def _together(events: tuple[Any, ...], k: int, delta: float, relation: str) -> float:
     """Epsilon of k records together, rounded up; an error of BEYOND where it is not resolved."""
     accountant = accounting.Accountant(NEIGHBOURS[relation], group_grid(events, k))
     for event in events:
@@ -145,8 +164,9 @@ def _together(events: tuple, k: int, delta: float, relation: str) -> float:
 
 
 def _drawn(rate: float, noise: float, k: int) -> dp.DpEvent:
-    """One draw of k records, each in it with probability `rate`. dp_accounting takes no share of
-    zero, which a mixture at rate 1 has.
+    """One draw of k records, each in it with probability `rate`.
+
+    dp_accounting takes no share of zero, which a mixture at rate 1 has.
     """
     shares = {i: math.comb(k, i) * rate**i * (1 - rate) ** (k - i) for i in range(k + 1)}
     shares = {i: share for i, share in shares.items() if share > 0}
@@ -155,9 +175,12 @@ def _drawn(rate: float, noise: float, k: int) -> dp.DpEvent:
     return dp.dp_event.MixtureOfGaussiansDpEvent(noise, list(shares), list(shares.values()))
 
 
-def _second(events: tuple, delta: float, relation: str, left_out: list[str]) -> dict | None:
-    """The Renyi accountant's figure, which must be the higher one; None under replace-one, which it
-    does not double.
+def _second(
+    events: tuple[Any, ...], delta: float, relation: str, left_out: list[str]
+) -> dict[str, Any] | None:
+    """The Renyi accountant's figure, which must be the higher one.
+
+    None under replace-one, which it does not double.
     """
     if relation == "replace-one":
         return None

@@ -1,5 +1,6 @@
-"""`report.html`: one file for a browser, offline: samples, the plan, epsilon and what an attacker
-could gain.
+"""`report.html`: one file for a browser, offline.
+
+Samples, the plan, epsilon and what an attacker could gain.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import base64
 import io
 import math
 import re
+from typing import Any
 
 from sfumato.releases.beside import ROWS
 from sfumato.releases.cards import CLASS_SHARES
@@ -31,15 +33,17 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 440, 300, 52, 40
 
 
 def render(
-    certificate: dict,
+    certificate: dict[str, Any],
     contents: Contents,
     *,
     title: str,
-    metrics: list[dict],
-    controls: dict | None = None,
+    metrics: list[dict[str, Any]],
+    controls: dict[str, Any] | None = None,
 ) -> str:
-    """The page as HTML. `metrics` are figures on public data only: rows {name, value, public_data};
-    `controls` from `check_beside`.
+    """The page as HTML.
+
+    `metrics` are figures on public data only: rows {name, value, public_data}; `controls` from
+    `check_beside`.
     """
     shown = list(contents.examples.items())[:MOST_CLASSES]
     return render_template(
@@ -62,15 +66,16 @@ def render(
         curve=curve_chart(certificate),
         gain=gain_chart(certificate),
         network=network(certificate.get("selection")),
-        how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how")),
+        how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how", "")),
         expected=controls and controls["expected"],
         beside=controls and beside_rows(controls),
     )
 
 
-def beside_rows(controls: dict) -> list[tuple]:
-    """(row in words, distance from the anchor, cosine with it, strip of pictures or None) of the
-    token and its controls.
+def beside_rows(controls: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Rows of the token and its controls.
+
+    (name in words, distance from the anchor, cosine with it, strip of images or None).
     """
     drawn = controls["pictures"]
     return [
@@ -85,8 +90,9 @@ def beside_rows(controls: dict) -> list[tuple]:
 
 
 def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
-    """One PNG data URI with the images side by side; also its width and height, and whether the
-    pixels are few.
+    """One PNG data URI with the images side by side.
+
+    Also its width and height, and whether the pixels are few.
     """
     from PIL import Image
 
@@ -104,9 +110,10 @@ def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
     return uri, round(sheet.width * scale), round(sheet.height * scale), width <= 64
 
 
-def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
-    """(name, value, remark) of the plan, in the order of the loop; what a method does not use is
-    left out.
+def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, value, remark) of the plan, in the order of the loop.
+
+    What a method does not use is left out.
     """
     m, facts = certificate["mechanism"], certificate["public_facts"]
     clipped, shares = "together", ""
@@ -153,10 +160,8 @@ def plan_rows(certificate: dict) -> list[tuple[str, str, str]]:
     ]
 
 
-def curve_chart(certificate: dict) -> dict:
-    """delta against epsilon on a logarithmic scale: path, ticks and the stated point, in
-    SVG units.
-    """
+def curve_chart(certificate: dict[str, Any]) -> dict[str, Any]:
+    """Delta against epsilon on a logarithmic scale: path, ticks and the point, in SVG units."""
     points = [(e, d) for e, d in certificate["curve"] if d > 0]
     right, low = max(max(e for e, _ in points), certificate["epsilon"]) * 1.02, -9.0
     x = _scale(0, right, LEFT, WIDTH - 12)
@@ -170,10 +175,8 @@ def curve_chart(certificate: dict) -> dict:
     }
 
 
-def gain_chart(certificate: dict) -> dict:
-    """Members found at most against others accused wrongly (both 0 to 1), from the curve's
-    points.
-    """
+def gain_chart(certificate: dict[str, Any]) -> dict[str, Any]:
+    """The most members found against others accused wrongly (0 to 1), from the curve's points."""
     x, y = _scale(0, 1, LEFT, WIDTH - 12), _scale(0, 1, HEIGHT - BOTTOM, 12)
     rates = [(i / 60) ** 2 for i in range(61)]
     line = [
@@ -198,11 +201,11 @@ def gain_chart(certificate: dict) -> dict:
     }
 
 
-def network(selection: dict | None) -> dict | None:
-    """The candidates as a picture: one row per layer in the model's order, one cell per matrix, in
-    SVG units.
+def network(selection: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The candidates as an image: one row per layer in the model's order, one cell per matrix.
 
-    Cells are (x, y, width, opacity by score, chosen, title); rows (y, name); heads (x, name).
+    In SVG units. Cells are (x, y, width, opacity by score, chosen, title); rows (y, name); heads
+    (x, name).
     """
     if not selection:
         return None
@@ -212,9 +215,10 @@ def network(selection: dict | None) -> dict | None:
     columns: dict[str, int] = {}
     cells = []
     for group, score in zip(selection["groups"], scores):
-        layer, column = re.fullmatch(
-            r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group
-        ).groups()
+        named = re.fullmatch(r"(.*?)\.?(to_out\.0|net\.0\.proj|net\.2|attn\d|\w+\.\d+|\w+)", group)
+        if named is None:
+            raise ValueError(f"{group!r} is no name of a group")
+        layer, column = named.groups()
         y, x = rows.setdefault(layer or group, len(rows)), columns.setdefault(column, len(columns))
         shade = 0.08 + 0.92 * (score - low) / (high - low) if high > low else 0.3
         title = group if selection["scores"] is None else f"{group}: {score:.6g}"

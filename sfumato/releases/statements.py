@@ -1,11 +1,13 @@
-"""Sentences of a certificate about what happened around a run: who looked, what was declared
-public, whether the key is still there.
+"""Sentences of a certificate about what happened around a run.
+
+Looks, declarations that something is public, and whether the key still exists.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from sfumato.privacy.ledger.entries import Charge, Selected
 from sfumato.privacy.mechanisms.selection import HALF, Selection
@@ -25,11 +27,10 @@ LATER_CHOICES = (
 )
 
 
-def looks_facts(number: int | None) -> dict:
-    """`looks` of privacy.json: how often exact figures of these private images, or of runs on them,
-    were computed for somebody to see.
+def looks_facts(number: int | None) -> dict[str, Any]:
+    """`looks` of privacy.json: how often exact figures of these images were computed and shown.
 
-    None: nobody asked the ledger.
+    Or of runs on them. None: nobody asked the ledger.
     """
     if number is None:
         return {
@@ -55,9 +56,10 @@ def looks_facts(number: int | None) -> dict:
     }
 
 
-def unasked(certificate: Mapping) -> dict:
-    """A certificate as it may be finished when nobody asked the ledger: what only the ledger knows
-    is not known.
+def unasked(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    """A certificate as it may be finished when nobody asked the ledger.
+
+    What only the ledger knows is stated as unknown.
     """
     private = certificate["not_private"]
     opt_ins = [*private["opt_ins"], NOT_COMPARED]
@@ -69,10 +71,8 @@ def unasked(certificate: Mapping) -> dict:
     return {**certificate, **facts}
 
 
-def check_looks(certificate: Mapping) -> bool:
-    """Whether looks and choices are said as the ledger was asked, or are said to be unknown where
-    it was not.
-    """
+def check_looks(certificate: Mapping[str, Any]) -> bool:
+    """Whether looks and choices are stated as the ledger was asked, or as unknown if it was not."""
     asked, number = (
         NOT_COMPARED not in certificate["not_private"]["opt_ins"],
         certificate["looks"]["exact"],
@@ -85,8 +85,8 @@ def check_looks(certificate: Mapping) -> bool:
     )
 
 
-def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dict:
-    """An entry of `selections` of privacy.json: what a choice by noisy accuracies says of `run`.
+def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dict[str, Any]:
+    """An entry of `selections` of privacy.json: a choice by noisy accuracies with `run` in it.
 
     select, charge: the SELECT row and its CHARGE row; number: the id under which the ledger charged
     it.
@@ -112,7 +112,7 @@ def choice_facts(run: str, select: Selected, charge: Charge, number: str) -> dic
     return entry | {"statement": choice_statement(entry)}
 
 
-def choice_statement(entry: Mapping) -> str:
+def choice_statement(entry: Mapping[str, Any]) -> str:
     """The same in words."""
     many = f"{entry['runs']:,} runs" if entry["runs"] > 1 else "1 run"
     what = (
@@ -142,10 +142,8 @@ def choice_statement(entry: Mapping) -> str:
     )
 
 
-def check_choice(entry: Mapping) -> bool:
-    """Whether an entry's bound and noise are those of its mechanism, and its words those of its
-    figures.
-    """
+def check_choice(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry's bound and noise are those of its mechanism, and its words fit."""
     if (
         entry["grid"] != 2 * HALF
         or len(entry["events"]) != 1
@@ -170,9 +168,10 @@ def check_choice(entry: Mapping) -> bool:
     )
 
 
-def public_inputs(certificate: Mapping) -> list[str]:
-    """What decided something and was declared public, a sentence each: images, and a base of one's
-    own.
+def public_inputs(certificate: Mapping[str, Any]) -> list[str]:
+    """What decided something and was declared public, a sentence each.
+
+    Images, and a base of one's own.
     """
     found = certificate["public_facts"].get("public_inputs") or ()
     return [

@@ -1,10 +1,12 @@
-"""The whole certificate before the charge: built, printed and verified, so that what is charged for
-can be released.
+"""The whole certificate before the charge: built, printed and verified.
+
+So what is charged for can be released.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.releases import cards, consistency, report, verify_privacy
@@ -43,14 +45,14 @@ def try_files(folder: Path, kind: str) -> None:
     inspect_source(folder, kind)
 
 
-def _run(part, certificate: dict) -> list:
+def _run(part, certificate: dict[str, Any]) -> list[Any]:
     try:
         return list(part(certificate))
     except Exception as error:  # whatever it is, it would come up after the charge
         return [(part.__name__.strip("_"), False, f"{type(error).__name__}: {str(error)[:120]}")]
 
 
-def _check_pages(certificate: dict):
+def _check_pages(certificate: dict[str, Any]):
     about = {"title": "Trial", "licence": "other"}
     for contents in KINDS.values():
         page = cards.statement(certificate, contents, **about)

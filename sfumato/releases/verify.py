@@ -1,5 +1,6 @@
-"""`verify`: the stand-alone verifier's checks and those of `consistency`, run by the installed
-package on a folder from anyone.
+"""`verify`: the stand-alone verifier's checks and those of `consistency`.
+
+Run by the installed package on a folder from anyone.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ class VerifyReport:
 
     @property
     def failed(self) -> list[tuple[str, bool, str]]:
+        """The checks that failed."""
         return [check for check in self.checks if not check[1]]
 
 
 def all_checks(folder: Path) -> list[tuple[str, bool, str]]:
-    """(name, passed, detail) of every check, the stand-alone verifier's first; the others read only
-    what that one could read.
+    """(name, passed, detail) of every check, the stand-alone verifier's first.
+
+    The others read only what that one could read.
     """
     own = verify_privacy.checks(folder)
     readable = all(passed for name, passed, _ in own if name == "privacy.json")
@@ -38,10 +41,10 @@ def all_checks(folder: Path) -> list[tuple[str, bool, str]]:
 
 
 def verify(folder: str | Path) -> VerifyReport:
-    """Hash every file and price epsilon again from privacy.json alone; nothing inside the folder is
-    executed.
+    """Hashes every file and prices epsilon again from privacy.json alone.
 
-    Raises SfumatoError when the folder is not a finished release at all.
+    Nothing inside the folder is executed. Raises SfumatoError when the folder is not a finished
+    release at all.
     """
     folder = Path(folder)
     if not folder.is_dir():

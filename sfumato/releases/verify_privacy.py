@@ -51,8 +51,9 @@ def positive(value, most=sys.float_info.max):
 
 
 def load(folder):
-    """privacy.json; ValueError where two readers could read two things: a name that stands twice,
-    NaN or an infinity.
+    """Reads privacy.json.
+
+    ValueError if two readers could read two things: a name twice, NaN or an infinity.
     """
 
     def each_name_once(pairs):
@@ -80,14 +81,16 @@ class Accountant(PLDAccountant):
     """dp_accounting's accountant of privacy loss distributions, with the cost of discreteness."""
 
     def get_epsilon(self, delta):
+        """Epsilon at delta, with the price of integer noise."""
         return super().get_epsilon(delta * (1 - DISCRETENESS)) + DISCRETENESS
 
     def get_delta(self, epsilon):
+        """Delta at epsilon (or at each of a list), with the price of integer noise."""
         if isinstance(epsilon, list):
             less = [e - DISCRETENESS for e in epsilon]
         else:
             less = epsilon - DISCRETENESS
-        return super().get_delta(less) * (1 + DISCRETENESS)
+        return super().get_delta(less) * (1 + DISCRETENESS)  # pyright: ignore[reportArgumentType]
 
 
 def price(facts, events):
@@ -246,7 +249,7 @@ def check_curve(facts, accountant):
 
 
 def delta_of_mu(mu, epsilon):
-    """delta of a Gaussian mechanism whose noise is 1/mu of its sensitivity (arXiv 1905.02383)."""
+    """The delta of a Gaussian mechanism with noise 1/mu of its sensitivity (arXiv 1905.02383)."""
 
     def normal_tail(x):
         return math.erfc(x / math.sqrt(2)) / 2
@@ -256,8 +259,9 @@ def delta_of_mu(mu, epsilon):
 
 
 def check_attacks(facts, accountant):
-    """The share of members that an attacker finds at a false-positive rate is not understated;
-    bounds from the curve at 2001 points (Kairouz, Oh, Viswanath; arXiv 1311.0776).
+    """The share of members that an attacker finds at a false-positive rate is not understated.
+
+    Bounds from the curve at 2001 points (Kairouz, Oh, Viswanath; arXiv 1311.0776).
     """
     last = facts["curve"][-1][0]
     epsilons = [last * i / 2000 for i in range(2001)]
@@ -300,6 +304,7 @@ def check_files(folder):
 
 
 def sha256(path):
+    """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -326,6 +331,7 @@ def printable(text):
 
 
 def main():
+    """Prints every check; the exit code is 0 if all pass, else 1."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     results = checks(folder)
     for title, passed, detail in results:

@@ -1,3 +1,1 @@
-"""One private run on disk: its folder, its rows in the ledger, how it is executed, interrupted and
-continued.
-"""
+"""One private run on disk: its folder, its ledger rows, execution and continuation."""

@@ -1,6 +1,7 @@
-"""A run as the ledger knows it: which steps an attempt may have run, the model that it ended with,
-once for each attempt, and the weights that it made, which pass for no public base, whatever they
-are called later.
+"""A run as the ledger knows it: steps of an attempt, the finished model, and the weights it made.
+
+The model is noted once for each attempt. The weights are never accepted as a public base, whatever
+they are called later.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,12 +28,11 @@ MOST_OF_CHECKPOINT = 2048  # codes
 
 
 def begin_interval(run: Run, attempt: int, step: int) -> int:
-    """Note durably, before they run, the steps from `step` to the next checkpoint; returns their
-    end.
+    """Notes the steps from `step` to the next checkpoint, durably, before they run.
 
-    A later attempt is billed up to there, whatever became of checkpoints, files and clocks; and
-    whoever cannot note them does not run them. LedgerFault where another copy of the run folder has
-    started an attempt since.
+    Returns their end. A later attempt is billed up to there, whatever became of checkpoints, files
+    and clocks; a process that cannot note them does not run them. LedgerFault if another copy of
+    the run folder has started an attempt since.
     """
     every = run.options["performance"]["checkpoint_steps"]
     end = min(step - step % every + every, run.plan.steps)
@@ -40,8 +41,9 @@ def begin_interval(run: Run, attempt: int, step: int) -> int:
 
 
 def reached(run: Run, attempt: int) -> int:
-    """The last step that the attempt may have run: the end of its last started interval. 0 steps
-    are certain where none was started.
+    """The last step that the attempt may have run: the end of its last started interval.
+
+    0 steps are certain where none was started.
 
     An attempt of a version that noted no intervals: one checkpoint interval beyond the last
     checkpoint that it noted, or all steps where it ended with a model. Of a method without steps:
@@ -71,20 +73,19 @@ def _checkpoints(run: Run, attempt: int) -> list[int]:
 def _ended(run: Run, attempt: int) -> bool:
     """Whether the ledger knows that the attempt began and ended its last step."""
 
-    def noted(kind: type) -> list:
+    def noted(kind: type) -> list[Any]:
         return [note for note in run.ledger.entries(kind) if note.attempt == attempt]
 
     return METHODS[run.plan.method].ended(run.plan, noted)
 
 
 def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] = ()) -> None:
-    """Note the finished model in the ledger before it gets its name; what it holds of `public`
-    (`frozen_contents`) is nobody's.
+    """Notes the finished model in the ledger before it gets its name.
 
-    A copy of the run folder that ended the same attempt with other numbers (other hardware, say)
-    had the same noise: the difference of the two would have none. LedgerFault for the second of
-    them, and for an attempt whose last step the ledger does not know: it could be run again without
-    being billed.
+    What it holds of `public` (`frozen_contents`) is not counted as made by the run. A copy of the
+    run folder that ended the same attempt with other numbers (other hardware, say) had the same
+    noise: the difference of the two would have none. LedgerFault for the second of them, and for an
+    attempt whose last step the ledger does not know: it could be run again without being billed.
     """
     if not _ended(run, attempt):
         raise LedgerFault(
@@ -97,8 +98,9 @@ def seal_model(run: Run, folder: Path, attempt: int, public: Collection[bytes] =
 
 
 def require_sealed(run: Run) -> None:
-    """LedgerFault unless the run's model is one that the ledger knows; SfumatoError if training has
-    not ended.
+    """Checks that the run's model is one that the ledger knows.
+
+    LedgerFault if it is not; SfumatoError if training has not ended.
     """
     if model_digest(run.model) not in [made.model for made in run.ledger.entries(ModelMade)]:
         raise LedgerFault(
@@ -107,9 +109,7 @@ def require_sealed(run: Run) -> None:
 
 
 def frozen_contents(adaptation: Adapted) -> frozenset[bytes]:
-    """Contents of what does not train, such as adapters that start from the public seed and stay
-    so.
-    """
+    """Contents of what does not train, such as adapters that keep their public initial values."""
     trainable = {id(tensor) for tensor in adaptation.trainable.values()}
     held = list(adaptation.model.named_parameters())
     if not trainable <= {id(tensor) for _, tensor in held}:
@@ -119,17 +119,24 @@ def frozen_contents(adaptation: Adapted) -> frozenset[bytes]:
 
 
 def note_weights(run: Run, what: str, place: Path, public: Collection[bytes] = ()) -> Made:
-    """What a NOTE row says of weights that a run made (`what`: model, control): keyed codes of the
-    blocks of the safetensors files at `place`, less what is `public` and what the run's base holds
-    already.
+    """The NOTE row of weights that a run made.
+
+    Keyed codes of the blocks of its files, without those of the run's base.
+
+    Args:
+        run: The run.
+        what: "model" or "control".
+        place: Folder of the safetensors files.
+        public: Contents that the run did not make.
     """
     before = _before(run.plan.base, run.plan.base_digest) | frozenset(public)
     return keyed_contents(run, what, made_contents_of_files(place, before), MOST)
 
 
 def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> Made:
-    """The same for a checkpoint: its weights and their averages. There are many checkpoints, so
-    fewer codes of each.
+    """The same for a checkpoint: its weights and their averages.
+
+    There are many checkpoints, so fewer codes of each.
     """
     state = [
         (name, tensor)
@@ -141,19 +148,21 @@ def note_state(run: Run, tensors: Mapping[str, torch.Tensor]) -> Made:
 
 
 def keyed_contents(run: Run, what: str, made: Iterable[Sequence[bytes]], most: int) -> Made:
-    """What a NOTE row says of blocks that a run made."""
+    """The NOTE row of blocks that a run made."""
     return Made(made=what, blocks=run.ledger.ledger.public.block_codes(made, most))
 
 
 @lru_cache(maxsize=1)
 def _before(base: str, digest: str) -> frozenset[bytes]:
-    """What a base holds that has this digest."""
+    """The contents of a base with this digest."""
     return weights_of_base(base)
 
 
 def model_digest(folder: Path) -> str:
-    """SHA-256 over names and contents of all files. The header of a safetensors file counts as the
-    JSON that it is, because its writer orders it as it likes. MachineError if a file does not read.
+    """SHA-256 over names and contents of all files.
+
+    The header of a safetensors file counts as the JSON that it is, because its writer orders it as
+    it likes. MachineError if a file does not read.
     """
     whole = hashlib.sha256()
     try:

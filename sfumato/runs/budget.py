@@ -1,4 +1,4 @@
-"""Where the owner's ledger lies, and what the charges in it cost together."""
+"""The owner's ledger: its path, and the total cost of its charges."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,9 @@ FILE = "ledger.sqlite"
 
 
 def default_path(beside: Path | None = None) -> Path:
-    """$SFUMATO_LEDGER, or the user's data folder ($XDG_DATA_HOME/sfumato, ~/.local/share/sfumato);
-    without a home, next to `beside`.
+    """$SFUMATO_LEDGER, or the user's data folder; without a home, next to `beside`.
+
+    The data folder is $XDG_DATA_HOME/sfumato or ~/.local/share/sfumato.
     """
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE]).absolute()
@@ -57,15 +59,16 @@ def in_words(error: ValueError) -> SfumatoError:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger knows of some images. `order`: their slots sorted by keyed hash, int64 [n].
-    `total`: epsilon so far.
+    """What the ledger knows of some images.
+
+    `order`: their slots sorted by keyed hash, int64 [n]. `total`: epsilon so far.
 
     `unclear`: why no total can be stated of earlier runs; `ahead`: why none could be, were these
     images charged with this unit too.
     """
 
     order: np.ndarray
-    terms: dict | None
+    terms: dict[str, Any] | None
     runs: int
     total: float
     cap: float | None
@@ -74,7 +77,7 @@ class Standing:
 
     @property
     def remark(self) -> str | None:
-        """One line for the owner; None where nothing was charged and nothing capped."""
+        """One line for the owner; None if nothing was charged and nothing capped."""
         if not self.runs and self.cap is None:
             return None
         cap = "" if self.cap is None else f"; the cap is {self.cap:g}"
@@ -120,13 +123,13 @@ def standing(
 
 
 def slot_order(ledger: Ledger, fingerprints: Sequence[bytes]) -> list[int]:
-    """Slots in an order that no picture decides: sorted by keyed hashes, all different, which are
-    as good as random numbers.
+    """Slots in an order that does not depend on images: sorted by keyed hashes.
 
-    So neighbouring data sets have the same distribution of orders, and the same order for the same
-    random numbers: whoever is taken out, or replaced, leaves every other record in its slot, and
-    with it in its micro-batch. An unusable slot has a number of its own too, and so has each copy
-    of a picture: equal ones, or a last place, would tell the data sets apart.
+    These are all different, and as good as random numbers. So neighbouring data sets have the same
+    distribution of orders, and the same order for the same random numbers: removing or replacing a
+    record leaves every other record in its slot, and with it in its microbatch. An unusable slot
+    has a number of its own too, and so has each copy of an image: equal ones, or a last place,
+    would distinguish the data sets.
     """
     seen: Counter[bytes] = Counter()
     keys = []
@@ -138,20 +141,17 @@ def slot_order(ledger: Ledger, fingerprints: Sequence[bytes]) -> list[int]:
 
 
 def cost(group: Group) -> float:
-    """Epsilon of all that was charged on a group, 0 for nothing; infinity where no total can be
-    stated.
-    """
+    """Epsilon of all charges on a group, 0 for none; infinity if no total can be stated."""
     if group.unclear:
         return math.inf
     return price(group.charges, group.adaptive) if group.charges else 0.0
 
 
 def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
-    """The ledger at `path`, made when missing and verified whole; SfumatoError if it cannot be
-    used.
+    """The ledger at `path`, made when missing and verified whole.
 
-    allow_file_system: also on what is not known to be a local disk; a row says so, and such a place
-    is accepted from then on.
+    SfumatoError if it cannot be used. allow_file_system: also on a disk that is not known to be
+    local; a row records it, and such a place is accepted from then on.
     """
     try:
         return Ledger(path, allow_file_system=allow_file_system)
@@ -160,17 +160,16 @@ def open_ledger(path: str | Path, *, allow_file_system: bool = False) -> Ledger:
 
 
 def ledger_of_run(folder: str | Path) -> Path:
-    """Where the ledger of a run folder was when the run was made; SfumatoError for another
-    folder.
-    """
+    """Path of a run's ledger when the run was made; SfumatoError for another folder."""
     return Path(_run_of(Path(folder))[1])
 
 
-def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()) -> list[dict]:
-    """Accept an older copy of the ledger, or of run folders, as the newest there is; the facts of
-    the RESET rows.
+def reset_ledger(
+    path: str | Path | None = None, runs: Sequence[str | Path] = ()
+) -> list[dict[str, Any]]:
+    """Accepts an older copy of the ledger, or of run folders, as the newest that exists.
 
-    SfumatoError where none of them is an older copy.
+    Returns the facts of the RESET rows. SfumatoError if none of them is an older copy.
     """
     named = [_run_of(Path(folder)) for folder in runs]
     place = Path(path or (named[0][1] if named else default_path()))
@@ -190,8 +189,9 @@ def reset_ledger(path: str | Path | None = None, runs: Sequence[str | Path] = ()
 
 
 def _accepted(place: Path, needed: bool) -> Ledger:
-    """The ledger, with a RESET row if it is an older copy; LedgerError where that is `needed` and
-    it is none.
+    """The ledger, with a RESET row if it is an older copy.
+
+    LedgerError if that is `needed` and it is none.
     """
     if not needed:
         try:
@@ -212,8 +212,9 @@ def _run_of(folder: Path) -> tuple[str, str]:
 
 
 def existing_ledger(path: str | Path | None = None, *, allow_file_system: bool = False) -> Ledger:
-    """The ledger at `path` (default: the user's), never a new one; its table of images is verified
-    too.
+    """The ledger at `path` (default: the user's), never a new one.
+
+    Its table of images is verified too.
     """
     place = Path(path or default_path())
     if not place.exists():
@@ -239,8 +240,9 @@ def set_cap(
     files: Sequence[bytes] | None = None,
     units: Sequence[bytes] | None = None,
 ) -> float | None:
-    """Cap what these images may cost; the cap before. SfumatoError for a figure that is none, and
-    for a higher one unless `raising`.
+    """Cap what these images may cost; the cap before.
+
+    SfumatoError for a figure that is none, and for a higher one unless `raising`.
 
     `files`, `units` as in `Ledger.identify`.
     """
@@ -251,15 +253,14 @@ def set_cap(
         raise in_words(error) from error
 
 
-def price(charges: Sequence[dict], released: bool) -> float:
-    """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals; infinity where no
-    accountant bounds it.
+def price(charges: Sequence[dict[str, Any]], released: bool) -> float:
+    """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals.
 
-    Where a later run was planned after something of an earlier one was released, the Renyi figure
-    counts if it is higher: composition with steps chosen on the way is proven there (arXiv
-    1605.08294). All charges share relation and delta.
+    Infinity if no accountant bounds it. If a later run was planned after something of an earlier
+    one was released, the Renyi figure counts if it is higher: composition with adaptively chosen
+    steps is proven there (arXiv 1605.08294). All charges share relation and delta.
     """
-    merged: dict = {}
+    merged: dict[Any, int] = {}
     for event in dp_events.from_json([event for body in charges for event in body["events"]]):
         # Equal steps of several runs are one longer run, and much quicker to price.
         kind = (
@@ -274,7 +275,9 @@ def price(charges: Sequence[dict], released: bool) -> float:
         event
         for kind, times in merged.items()
         for event in (
-            [PoissonGaussian(*kind, times)] if isinstance(kind, tuple) else [kind] * times
+            [PoissonGaussian(kind[0], kind[1], times)]
+            if isinstance(kind, tuple)
+            else [kind] * times
         )
     )
     # good enough to choose the grid; composed they cost less
@@ -290,7 +293,9 @@ def price(charges: Sequence[dict], released: bool) -> float:
 
 
 @lru_cache(maxsize=16)
-def _priced(events: tuple, delta: float, relation: str, grid: float, released: bool) -> float:
+def _priced(
+    events: tuple[Any, ...], delta: float, relation: str, grid: float, released: bool
+) -> float:
     try:
         found = accounting.epsilon_of(events, delta, relation, grid)
         if released:

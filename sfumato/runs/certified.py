@@ -1,5 +1,7 @@
-"""A draft or a certificate beside the owner's ledger: unit, relation, delta, events and facts as in
-its CHARGE rows, and the very bytes that its CERTIFY row names.
+"""A draft or a certificate, compared with the owner's ledger.
+
+Unit, relation, delta, events and facts as in its CHARGE rows, and the very bytes that its CERTIFY
+row names.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import LedgerFault, SfumatoError
 from ..privacy.ledger.chain import E
@@ -35,8 +38,9 @@ TERMS = ("unit", "relation", "delta", "max_per_unit")
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a ledger says to a certificate. `row`: the one it names; `missing`: what it does not
-    confirm, in words.
+    """A ledger's answer on a certificate.
+
+    `row`: the one it names; `missing`: what it does not confirm, in words.
     """
 
     row: int
@@ -50,11 +54,10 @@ class Confirmed:
 
 
 def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
-    """LedgerFault unless the draft in a folder of `synthesize` or `export` is the one that the
-    ledger's CERTIFY row names.
+    """Checks that the draft in a folder of `synthesize` or `export` is the one that was certified.
 
-    ledger: where it is; default: where the draft says, or the user's own. SfumatoError for a folder
-    without a draft.
+    LedgerFault unless the ledger's CERTIFY row names it; SfumatoError for a folder without a draft.
+    ledger: its path; default: as in the draft, or the user's own.
     """
     _require_draft(folder)
     try:
@@ -91,8 +94,9 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
 
 
 def require_gone(folder: Path, ledger: str | Path | None = None) -> None:
-    """LedgerFault where the ledger of a draft is at hand, opens and knows its run: then it is
-    asked, and the certificate says what it knows.
+    """LedgerFault if the ledger of a draft is at hand after all, opens and knows its run.
+
+    Then it must be used, and the certificate states what it knows.
     """
     _require_draft(folder)
     try:
@@ -122,9 +126,10 @@ def _require_draft(folder: Path) -> None:
 
 
 def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
-    """What row of the ledger a certificate's head is; LedgerFault if none (rows were lost, or it is
-    another ledger), and where the certificate says anything else than the ledger did at that row or
-    certified after it.
+    """Finds the row of the ledger that a certificate's head is.
+
+    LedgerFault if there is none (rows were lost, or it is another ledger), and if the certificate
+    states anything else than the ledger did at that row or certified after it.
     """
     try:
         claim = json.loads(certificate.read_text("utf-8"))
@@ -165,9 +170,7 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
 
 
 def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
-    """The checks of a finished release (`releases.verify`), and, where a ledger is given, its word
-    on the certificate.
-    """
+    """The checks of a finished release (`releases.verify`) and, with a ledger, its confirmation."""
     report = verify_release(folder)
     if ledger is None:
         return report
@@ -180,7 +183,7 @@ def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport
     return VerifyReport(report.ok and said[1], [*report.checks, said])
 
 
-def _compare(ledger: Ledger, claim: dict) -> Confirmed:
+def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
     """Everything that the rows before the certificate's head decide."""
     facts = claim["ledger"]
     head, entries, run = facts["head"], facts["entries"], facts["run"]
@@ -243,9 +246,10 @@ def _compare(ledger: Ledger, claim: dict) -> Confirmed:
     return Confirmed(found[0], run, ())
 
 
-def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
-    """What a release asked the ledger anew: no fewer looks than when it was made, and choices that
-    happened; what it cannot know, in words.
+def _compare_since(ledger: Ledger, claim: dict[str, Any]) -> Iterator[str]:
+    """Compares what a release asked the ledger anew.
+
+    No fewer looks than when it was made, and choices that happened; yields what cannot be known.
     """
     entries, run = claim["ledger"]["entries"], claim["ledger"]["run"]
     own = frozenset({ledger.chain.entries(Charged, run)[0].dataset})
@@ -271,8 +275,9 @@ def _compare_since(ledger: Ledger, claim: dict) -> Iterator[str]:
         raise _altered("choice among runs")
 
 
-def _released_at(ledger: Ledger, claim: dict) -> int | None:
-    """Number of the row that `release` left of this certificate; None where none of its draft did.
+def _released_at(ledger: Ledger, claim: dict[str, Any]) -> int | None:
+    """Number of the row that `release` left of this certificate; None if none of its draft did.
+
     LedgerFault for another one's.
     """
     own = certificate_digest(claim)
@@ -292,5 +297,5 @@ def _altered(name: str) -> LedgerFault:
             "the certificate lists other charges than this ledger did at its row: it was altered"
         )
     return LedgerFault(
-        f"the certificate says another {name} than this ledger did at its row: it was altered"
+        f"the certificate states another {name} than this ledger did at its row: it was altered"
     )

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -24,7 +25,9 @@ from ..privacy.ledger.notes import CheckpointMade
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
-from ..training import build_latents, latest_checkpoint, open_latents, write_file
+from ..records import RecordSet
+from ..releases import CertificateFacts
+from ..training import Progress, build_latents, latest_checkpoint, open_latents, write_file
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
@@ -34,21 +37,30 @@ from .workspace import RunWorkspace
 
 @dataclass(frozen=True)
 class Start:
-    """Where an attempt begins: its number, the salt of its draws, and the checkpoint (facts,
-    tensors) it goes on from.
-    """
+    """The start of an attempt: its number, its draws' salt, and its checkpoint (facts, tensors)."""
 
     attempt: int
     salt: str
-    checkpoint: tuple | None = None
+    checkpoint: tuple[Any, ...] | None = None
 
 
 def open_run(
-    output: Path, prepared: Prepared, records, ledger: str | Path, facts_of: Callable, on_stage
+    output: Path,
+    prepared: Prepared[Any],
+    records: RecordSet,
+    ledger: str | Path,
+    facts_of: Callable[[Run, RecordSet], CertificateFacts],
+    on_stage: Callable[[str], None],
 ) -> Start:
     """A new run folder, tried, charged and begun; refused before the charge, it leaves no folder.
 
-    `facts_of(run, records)`: what the certificate will be built from.
+    Args:
+        output: The folder.
+        prepared: Plan, options and adaptation.
+        records: The private images.
+        ledger: Path of the owner's ledger.
+        facts_of: `facts_of(run, records)`: what the certificate will be built from.
+        on_stage: Called with a line for every stage.
     """
     run = Run.create(
         output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start
@@ -65,7 +77,13 @@ def open_run(
 
 
 def train_run(
-    run: Run, prepared: Prepared, records, start: Start, execution: Execution, tell, on_stage
+    run: Run,
+    prepared: Prepared[Any],
+    records: RecordSet,
+    start: Start,
+    execution: Execution,
+    tell: Callable[[Progress, Plan], None],
+    on_stage: Callable[[str], None],
 ) -> Run:
     """Encode, let the method learn, and save.
 
@@ -104,7 +122,9 @@ def train_run(
     return run
 
 
-def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
+def _encode(
+    run: Run, prepared: Prepared[Any], records: RecordSet, on_stage: Callable[[str], None]
+) -> None:
     with open(run.folder / "cache.lock", "a+") as turn:
         # of shards that start together one encodes, and the others wait
         lock(turn)
@@ -112,7 +132,9 @@ def _encode(run: Run, prepared: Prepared, records, on_stage) -> None:
             _write_cache(run.folder / "cache", prepared, records, on_stage)
 
 
-def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
+def _write_cache(
+    cache: Path, prepared: Prepared[Any], records: RecordSet, on_stage: Callable[[str], None]
+) -> None:
     on_stage("encoding the images")
     lost = 0
 
@@ -139,7 +161,7 @@ def _write_cache(cache: Path, prepared: Prepared, records, on_stage) -> None:
     write_file(cache / "done", b"")
 
 
-def _save(run: Run, learnt: Adapted, records, attempt: int) -> None:
+def _save(run: Run, learnt: Adapted, records: RecordSet, attempt: int) -> None:
     plan, key, temporary = run.plan, run.key, run.folder / "model.part"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -159,19 +181,22 @@ def _save(run: Run, learnt: Adapted, records, attempt: int) -> None:
         ) from error
 
 
-def noisy_class_counts(records, plan: Plan, key: RunKey) -> np.ndarray:
-    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes]. One
-    release per key.
+def noisy_class_counts(records: RecordSet, plan: Plan, key: RunKey) -> np.ndarray:
+    """The histogram that the plan pays for: bounded class counts with noise, float64 [classes].
+
+    One release per key.
     """
+    assert plan.histogram_noise_multiplier is not None
     counts = bounded_counts(records, plan)
     return noisy_histogram(
         counts, plan.histogram_noise_multiplier, key, max_per_unit=plan.max_per_unit
     )
 
 
-def bounded_counts(records, plan: Plan) -> np.ndarray:
-    """Class counts with at most plan.max_per_unit images of each unit: what the histogram's
-    sensitivity was priced for.
+def bounded_counts(records: RecordSet, plan: Plan) -> np.ndarray:
+    """Class counts with at most plan.max_per_unit images of each unit.
+
+    The histogram's sensitivity was priced for that.
     """
     use = np.flatnonzero(records.usable & (records.labels >= 0))
     order = use[np.argsort(records.unit[use], kind="stable")]
@@ -182,7 +207,7 @@ def bounded_counts(records, plan: Plan) -> np.ndarray:
     )
 
 
-def continue_run(run: Run, records, new_attempt: bool) -> Start:
+def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
     ledger, method = run.ledger, METHODS[run.plan.method]
     seen = len(ledger.rows)
@@ -216,7 +241,7 @@ def continue_run(run: Run, records, new_attempt: bool) -> Start:
                 " repeated; use --new-attempt"
             )
         now, then = run.fingerprint, last.fingerprint
-        # What an older version did not note counts as changed: nobody knows whether it is the same.
+        # What an older version did not record counts as changed: whether it is, is unknown.
         if changed := [
             name for name in {**then, **now} if name not in then or now.get(name) != then[name]
         ]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..methods import METHODS
 from ..privacy import events as dp_events
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 def certificate_facts(
     run: Run,
     records: RecordSet | None = None,
-    ancestors: Sequence[dict] = (),
+    ancestors: Sequence[dict[str, Any]] = (),
     *,
     keep_key: bool = False,
 ) -> CertificateFacts:
-    """What the certificate of a run says.
+    """The facts of a run's certificate.
 
     Args:
         run: The run.
@@ -62,8 +62,9 @@ def certificate_facts(
 
 
 def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
-    """What the certificate says of the ledger; before the charge, of the group that it would make
-    (`group_with`).
+    """The certificate's facts of the ledger.
+
+    Before the charge, those of the group that it would make (`group_with`).
     """
     rows, group = run.ledger, run.group() if charged is None else charged
     total = budget.cost(group) if len(group.charges) > 1 else run.plan.epsilon
@@ -79,7 +80,7 @@ def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
         charges=[{name: charge[name] for name in said} for charge in group.charges],
         total_epsilon=total if math.isfinite(total) else None,
         no_total=group.unclear,
-        # Charged before the ledger kept files and units: of those runs it knows pictures by their
+        # Charged before the ledger kept files and units: it knows images of those runs by their
         # pixels alone.
         known_by_pixels=sum(
             "listing" not in charge and "ancestor" not in charge for charge in group.charges
@@ -91,9 +92,10 @@ def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
     )
 
 
-def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict] = ()) -> Group:
-    """The group that a charge on these records, with these ancestors, would make, with that charge
-    in it.
+def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict[str, Any]] = ()) -> Group:
+    """The group that a charge on these records would make, with that charge in it.
+
+    `ancestors`: as in `Run.charge`.
     """
     book = run.ledger.ledger
     try:
@@ -113,9 +115,10 @@ def group_with(run: Run, records: RecordSet, ancestors: Sequence[dict] = ()) -> 
     )
 
 
-def lineage(run: Run) -> list[dict]:
-    """The runs that base and public images come from, as the certificate names them; none before
-    the charge. `counted`: whether the total holds their cost.
+def lineage(run: Run) -> list[dict[str, Any]]:
+    """The runs that base and public images come from, as the certificate names them.
+
+    None before the charge. `counted`: whether the total holds their cost.
     """
     charges = run.ledger.entries(Charged)
     if not charges:

@@ -1,5 +1,6 @@
-"""A private run folder: plan, key, cache, checkpoints and the adapted model; and its rows in the
-owner's ledger.
+"""A private run folder: plan, key, cache, checkpoints and the adapted model.
+
+And its rows in the owner's ledger.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 
@@ -65,7 +67,7 @@ def code_version() -> str:
     return f"{number}+{digest.hexdigest()[:12]}"
 
 
-def options_digest(options: dict) -> str:
+def options_digest(options: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON form of a run's options."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
@@ -88,8 +90,9 @@ def dependency_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """An adaptation on disk. `options` is what `adapt` was called with, as far as resuming and
-    synthesis need it.
+    """An adaptation on disk.
+
+    `options` is what `adapt` was called with, as far as resuming and synthesis need it.
 
     `id` names the run in the ledger at `ledger_path`; `key_id` names its key, which may be erased
     already.
@@ -97,17 +100,23 @@ class Run:
 
     folder: Path
     plan: Plan
-    options: dict
+    options: dict[str, Any]
     id: str
     key_id: str
     ledger_path: Path
 
     @classmethod
     def create(
-        cls, folder: Path, plan: Plan, options: dict, ledger: Ledger, start: dict | None = None
+        cls,
+        folder: Path,
+        plan: Plan,
+        options: dict[str, Any],
+        ledger: Ledger,
+        start: dict[str, Any] | None = None,
     ) -> Run:
-        """Make the folder with its key and public start, if any, and the PLAN row; SfumatoError if
-        it exists. All or nothing.
+        """Makes the folder with its key and public start, if any, and the PLAN row. All or nothing.
+
+        SfumatoError if the folder exists.
         """
         if folder.exists():
             raise SfumatoError(
@@ -145,10 +154,10 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path, ledger: str | Path | None = None) -> Run:
-        """An existing run; SfumatoError if the folder is none, its plan does not parse, or its
-        ledger does not know it.
+        """An existing run.
 
-        `ledger`: where the owner's ledger is now, if it was moved since.
+        SfumatoError if the folder is none, its plan does not parse, or its ledger does not know it.
+        `ledger`: the owner's ledger, if it was moved since.
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
@@ -178,7 +187,7 @@ class Run:
         run._require_plan()
         return run
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """The fields alone: another rank gets neither the key nor the open ledger from this one."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -212,8 +221,9 @@ class Run:
 
     @cached_property
     def ledger(self) -> RunLedger:
-        """The run's rows in the owner's ledger, whose chain was verified when it was opened, and
-        compared with the folder's note.
+        """The run's rows in the owner's ledger.
+
+        Its chain was verified when it was opened, and compared with the folder's note.
         """
         try:
             return RunLedger(budget.open_ledger(self.ledger_path), self.id, self.folder)
@@ -221,15 +231,15 @@ class Run:
             raise budget.in_words(error) from error
 
     @property
-    def selection(self) -> dict | None:
-        """The choice of matrices with its (noisy) scores, in the words of privacy.json; None before
-        or without one.
-        """
+    def selection(self) -> dict[str, Any] | None:
+        """The choice of matrices with its (noisy) scores, as in privacy.json; None without one."""
         noted = self.ledger.entries(Probed)
+        probe = self.plan.probe
         if noted:
+            assert probe is not None  # whose scores they are
             return {
                 "how": "private",
-                "groups": list(self.plan.probe.groups),
+                "groups": list(probe.groups),
                 "selected": noted[-1].selected,
                 "scores": noted[-1].scores,
                 "targets": noted[-1].targets,
@@ -244,9 +254,10 @@ class Run:
         return tuple(noted[-1].selected) if noted else None
 
     @property
-    def start(self) -> dict:
-        """Public rows that the adapters began with, by module (`start.safetensors`); SfumatoError
-        if they were altered.
+    def start(self) -> dict[str, Any]:
+        """The adapters' public initial rows, by module (`start.safetensors`).
+
+        SfumatoError if they were altered.
         """
         if not self.options.get("start"):
             return {}
@@ -261,8 +272,9 @@ class Run:
         return safetensors.torch.load(blob)
 
     @property
-    def audit(self) -> dict | None:
-        """The record of `sfumato audit` on this run, as the ledger knows it; None without one;
+    def audit(self) -> dict[str, Any] | None:
+        """The record of `sfumato audit` on this run, as the ledger knows it; None without one.
+
         SfumatoError if it was altered.
         """
         noted = [audited.audit for audited in self.ledger.entries(Audited)]
@@ -297,7 +309,7 @@ class Run:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    def cost(self) -> dict:
+    def cost(self) -> dict[str, Any]:
         """What the whole planned run costs, and in which terms."""
         plan = self.plan
         terms = {
@@ -311,10 +323,11 @@ class Run:
         return records.digest(self.key.stream("select", 0, 0, "manifest").words(4).tobytes())
 
     @cached_property
-    def fingerprint(self) -> dict:
-        """Code, versions, ways and machine under which a replay gives the same bytes. A difference
-        would be a second output under the noise of the first, so it is a new attempt, which is
-        paid.
+    def fingerprint(self) -> dict[str, Any]:
+        """Code, versions, ways and machine under which a replay gives the same bytes.
+
+        A difference would be a second output under the noise of the first, so it is a new attempt,
+        which is paid.
         """
         how = self.options["performance"]
         return {
@@ -338,14 +351,13 @@ class Run:
             raise budget.in_words(error) from error
 
     def charge(
-        self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict] = ()
+        self, records, public: Sequence[PublicInput] = (), ancestors: Sequence[dict[str, Any]] = ()
     ) -> None:
-        """Write the whole planned cost, durably, before private pixels are read for training; with
-        what was taken as public.
+        """Charges the whole planned cost, durably, before private pixels are read for training.
 
-        `ancestors`: runs that base and public images come from (`provenance.trace_base`).
-        SfumatoError, and nothing is charged, where it would break the cap on these images, or where
-        some of them were public before.
+        With what was taken as public. `ancestors`: runs that base and public images come from
+        (`provenance.trace_base`). SfumatoError, and nothing is charged, if it would break the cap
+        on these images, or if some of them were public before.
         """
         ledger = self.ledger.ledger
         asked = Charge(
@@ -372,10 +384,10 @@ class Run:
         return hashlib.sha256(place.read_bytes()).hexdigest() if place.exists() else None
 
     def certify(self, draft: Path, keep_key: bool) -> None:
-        """Note the certificate that was just written, and erase the run key: whoever has it can
-        take the noise off again.
+        """Notes the certificate that was just written, and erases the run key.
 
-        A finished run needs no key any more. Erasing is best effort on disks that keep old blocks.
+        Whoever has the key can remove the noise, and a finished run does not need it any more.
+        Erasing is best effort on disks that keep old blocks.
         """
         blob = draft.read_bytes()
         # A release holds the certificate and the files, and no draft: what is compared with it
@@ -397,9 +409,7 @@ class Run:
                 ) from error
 
     def require_charge(self) -> None:
-        """SfumatoError unless the ledger was charged with exactly what the plan is about to
-        spend.
-        """
+        """SfumatoError unless the ledger was charged with exactly what the plan will spend."""
         if self.ledger.charged_events() != dp_events.to_json(self.plan.events):
             raise LedgerFault(
                 f"{self.folder}: the ledger was not charged with this plan: adapt into a new folder"
@@ -408,11 +418,16 @@ class Run:
     def begin(
         self, records, attempt: int, *, from_step: int = 0, billed: int = 0, seen: int | None = None
     ) -> str:
-        """The ATTEMPT row of a fresh start; returns the salt of its draws (see
-        `RunKey.for_attempt`).
+        """Appends the ATTEMPT row of a fresh start and returns the salt of its draws.
 
-        `seen`: how many rows of the run `billed` follows from; LedgerFault where there are more by
-        now.
+        LedgerFault if the run has more rows than `seen` by now.
+
+        Args:
+            records: The private images.
+            attempt: The attempt's number.
+            from_step: Where it begins.
+            billed: Steps paid from the retry reserve.
+            seen: The number of the run's rows from which `billed` follows.
         """
         begun = Attempt(
             from_step=from_step,

@@ -1,6 +1,4 @@
-"""While a run is under way: a signal stops it at the next step, and nobody else writes in its
-folder.
-"""
+"""While a run is under way: signals stop it at the next step, and nobody else writes its folder."""
 
 from __future__ import annotations
 
@@ -33,8 +31,9 @@ class StopFlag:
 
 
 class one_writer:
-    """One process at a time works in a run folder, or shards of an inversion, each once, side by
-    side; none in a finished run.
+    """One process at a time works in a run folder; none in a finished run.
+
+    Or shards of an inversion, each once, side by side.
     """
 
     def __init__(self, run: Run, shard: tuple[int, int] | None = None):

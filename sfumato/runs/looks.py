@@ -1,7 +1,7 @@
-"""Looks: exact figures of private images that somebody sees are rows of the ledger, and later
-certificates say how many there were.
+"""Looks: exact figures of private images that somebody sees.
 
-Also choices by noisy accuracies, which are paid for and are no looks.
+They are rows of the ledger, and later certificates state how many there were. Also choices by noisy
+accuracies, which are paid for and are no looks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, SfumatoError
 from ..privacy.ledger.datasets import Group
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 
 
 def record_look(run: Run, what: Sequence[str], *seen: RecordSet, rows: Sequence[str] = ()) -> None:
-    """Note in the run's ledger, durably and before they are computed, exact figures that no epsilon
-    pays for.
+    """Notes exact figures that no epsilon pays for, durably and before they are computed.
 
     what: kinds of figures ("accuracy", "distances", ...); `seen`: the private records they are
     computed from, kept as keyed hashes (none: the run's own images); rows: what was compared.
-    SfumatoError, and nothing may be computed, where the ledger does not take it.
+    SfumatoError, and nothing may be computed, if the ledger cannot be written.
     """
     ledger = run.ledger.ledger
     look = Looked(what=list(what), rows=list(rows), internal=True)
@@ -43,10 +42,9 @@ def record_look(run: Run, what: Sequence[str], *seen: RecordSet, rows: Sequence[
 
 
 def record_public(run: Run, records: RecordSet) -> None:
-    """Note in the run's ledger, durably and before a figure is computed, images that are said to be
-    public: they are never private again.
+    """Notes images that are declared public, durably and before a figure is computed.
 
-    DataError where the ledger knows one of them as private.
+    They are never private again. DataError if the ledger knows one of them as private.
     """
     ledger = run.ledger.ledger
     try:
@@ -62,9 +60,8 @@ def record_public(run: Run, records: RecordSet) -> None:
         )
 
 
-def looks_of(run: Run, charged: Group | None = None) -> dict:
-    """What the certificate says of exact figures that were seen of this run, its images, or other
-    runs on them.
+def looks_of(run: Run, charged: Group | None = None) -> dict[str, Any]:
+    """The certificate's facts on exact figures of this run, its images, or other runs on them.
 
     Before the charge, of the group that it would make (`facts.group_with`).
     """
@@ -78,12 +75,11 @@ def looks_of(run: Run, charged: Group | None = None) -> dict:
     return looks_facts(group.looks + len(old))
 
 
-def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
-    """Fields of the certificate of a draft that is about to be released, as of now; none where no
-    ledger at hand knows its run.
+def looks_since(folder: Path, ledger: str | Path | None = None) -> dict[str, Any]:
+    """Fields of the certificate of a draft that is about to be released, as of now.
 
-    ledger: where it is; default: where the draft says, or the user's own. SfumatoError where the
-    draft's total lacks a selection.
+    None if no ledger at hand knows its run. ledger: its path; default: as in the draft, or the
+    user's own. SfumatoError if the draft's total lacks a selection.
     """
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
@@ -109,9 +105,10 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict:
     return {"looks": looks_facts(max(now, before)), "selections": choices}
 
 
-def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> list[dict]:
-    """What certificates of a run say of choices by noisy accuracies in which it took part, oldest
-    first; as it was `before` that row.
+def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> list[dict[str, Any]]:
+    """Choices by noisy accuracies in which a run took part, oldest first.
+
+    As certificates state them; as it was `before` that row.
     """
     return [
         choice_facts(run_id, choice, ledger.chain.entries(Charged, row.run_id)[0], row.run_id)

@@ -1,5 +1,6 @@
-"""Before the charge: everything that follows it is done once, without a private pixel, so that what
-is paid for can be released.
+"""Everything after the charge, done once before it without a private pixel.
+
+So what is paid for can be released.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,19 +37,24 @@ MARGIN = 64 << 20  # bytes for what is small: ledger, metrics, pages
 
 def preflight(
     run: Run,
-    prepared: Prepared,
+    prepared: Prepared[Any],
     images: int,
     facts: CertificateFacts,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> None:
-    """Price every field of the certificate, keep the prices in the run folder, and try what comes
-    after training.
+    """Prices every field of the certificate, and tries what comes after training.
 
-    `images`: how many there are. `facts`: what the certificate will be built from, as if the run
-    were charged. Tried are the certificate with all its pages and checks, the one-shot noise,
-    saving and opening the model (a second copy of the base, untrained, so that training's own stays
-    as it is), the default sampler, the layout of a release, and the room on the disk. SfumatoError,
-    before anything is charged.
+    The prices are kept in the run folder. Tried are the certificate with all its pages and checks,
+    the one-shot noise, saving and opening the model (a second copy of the base, untrained, so that
+    training's own stays as it is), the default sampler, the layout of a release, and the room on
+    the disk. SfumatoError, before anything is charged.
+
+    Args:
+        run: The run.
+        prepared: Plan, options and adaptation.
+        images: How many private images there are.
+        facts: What the certificate will be built from, as if the run were charged.
+        on_stage: Called with a line for every stage.
     """
     on_stage("trying what follows the charge")
     try:
@@ -69,9 +76,10 @@ def preflight(
         ) from error
 
 
-def keep_prices(run: Run) -> dict:
-    """The figures of the certificate that follow from the plan's events, also written to the run
-    folder. ValueError as SfumatoError.
+def keep_prices(run: Run) -> dict[str, Any]:
+    """The figures of the certificate that follow from the plan's events.
+
+    Also written to the run folder. A ValueError becomes a SfumatoError.
     """
     plan = run.plan.to_json()
     try:
@@ -86,8 +94,8 @@ def keep_prices(run: Run) -> dict:
     return prices
 
 
-def _try_noise(prepared: Prepared) -> None:
-    """One-shot noise on sums of nothing, with a key of its own that is thrown away."""
+def _try_noise(prepared: Prepared[Any]) -> None:
+    """Draws one-shot noise on zero sums, with a throw-away key of its own."""
     plan, key = prepared.plan, RunKey.generate()
     if plan.histogram_noise_multiplier is not None:
         nothing = np.zeros(len(plan.classes), np.int64)
@@ -97,7 +105,7 @@ def _try_noise(prepared: Prepared) -> None:
     prepared.method.try_noise(plan, key)
 
 
-def _try_model(run: Run, prepared: Prepared, images: int) -> None:
+def _try_model(run: Run, prepared: Prepared[Any], images: int) -> None:
     plan, method = prepared.plan, prepared.method
     # as they will be read again: what a resume builds from is tried, too
     kept = replace(prepared, options=run.options, start=run.start)
@@ -114,9 +122,10 @@ def _try_model(run: Run, prepared: Prepared, images: int) -> None:
         method.report_controls(prepared, folder / "model", drawing)
 
 
-def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
-    """One picture as `synthesize` draws it by default; where that is not finite, as the base's own
-    scheduler does in 50 steps.
+def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
+    """Draws one image as `synthesize` does by default.
+
+    If that is not finite, as the base's own scheduler does in 50 steps.
     """
     plan, last = prepared.plan, None
     own = Sampling(scheduler=base.own_sampler, steps=50)
@@ -139,7 +148,7 @@ def _try_sampler(base: Base, prepared: Prepared, out: Path) -> None:
         except SfumatoError as error:
             last = error
     raise ModelError(
-        f"no sampler draws a picture from this base ({last}), so nothing is charged: take another"
+        f"no sampler draws an image from this base ({last}), so nothing is charged: take another"
         " base"
     )
 
@@ -164,7 +173,7 @@ def lay_out_model(model: Path, folder: Path) -> None:
         write_kohya(model, folder)
 
 
-def room_needed(prepared: Prepared, images: int, model_bytes: int) -> int:
+def room_needed(prepared: Prepared[Any], images: int, model_bytes: int) -> int:
     """Bytes that a run writes at most: latents, what the method keeps, the model twice."""
     latents = 2 * 2 * images * math.prod(prepared.base.latent_shape)
     kept = prepared.method.scratch_bytes(prepared, images)
@@ -192,9 +201,10 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def kept_prices(run: Run) -> dict | None:
-    """The prices that were made before the charge; None for a run from before they were kept, or
-    where the file is not the charged one.
+def kept_prices(run: Run) -> dict[str, Any] | None:
+    """The prices that were computed before the charge.
+
+    None for a run from before they were kept, or if the file is not the charged one.
     """
     noted = [charge.prices for charge in run.ledger.entries(Charged)]
     try:

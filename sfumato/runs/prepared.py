@@ -17,7 +17,7 @@ from .folder import Run
 __all__ = ["method_of", "original_base", "public_side", "rebuild", "shares_of"]
 
 
-def method_of(plan: Plan, options: dict) -> Method:
+def method_of(plan: Plan, options: dict[str, Any]) -> Method:
     """The run's method with its own options."""
     own = {name: v for name, v in options["method_options"].items() if name != "selected"}
     return METHODS[plan.method](**own)
@@ -25,21 +25,22 @@ def method_of(plan: Plan, options: dict) -> Method:
 
 def rebuild(
     plan: Plan,
-    options: dict,
+    options: dict[str, Any],
     selected: Sequence[str] | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
 ) -> Prepared[Any]:
-    """The same base and adaptation again, from a run's own plan and options; SfumatoError if the
-    base has changed.
+    """The same base and adaptation again, from a run's own plan and options.
 
-    selected: what the plan's probe has chosen, if it has; start: as in `prepare`.
+    SfumatoError if the base has changed. selected: what the plan's probe has chosen, if it has;
+    start: as in `prepare`.
     """
     return prepare_again(method_of(plan, options), plan, options, selected, start)
 
 
 def public_side(run: Run) -> Prepared[Any] | None:
-    """What a run was prepared with, from its plan and public start alone, for a method whose report
-    shows controls; None for another.
+    """What a run was prepared with, from its plan and public start alone.
+
+    For a method whose report shows controls; None for another.
     """
     shows = METHODS[run.plan.method].compares
     return rebuild(run.plan, run.options, None, run.start) if shows else None

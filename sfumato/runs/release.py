@@ -1,5 +1,6 @@
-"""The last step of a release: what only the owner's ledger and the run folder know is asked before
-a page is written.
+"""The last step of a release.
+
+What only the owner's ledger and the run folder know is checked before a page is written.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def finish(
 ) -> Path:
     """Finish a folder of `synthesize` or `export`, as in `verbs.release`.
 
-    LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError where a
+    LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError if a
     title, a licence or words of a figure hold a caption of images that the ledger has charged, and
     where a figure is one of the run's private evaluations.
     """
@@ -67,23 +68,26 @@ def finish(
 
 
 def place_of(folder: Path, ledger: str | Path | None) -> Path:
-    """Where the ledger of a draft is: as named, as the draft says, or the user's own."""
+    """Path of the ledger of a draft: as given, as in the draft, or the user's own."""
     return Path(ledger or _draft(folder).get("ledger") or budget.default_path())
 
 
-def _draft(folder: Path) -> dict:
+def _draft(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / DRAFT).read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return {}  # `finalise` says what is wrong with the draft
 
 
-def _noted(book: Ledger | None) -> Callable[[dict], None]:
-    """Leaves a row with the hash of the finished certificate: `verify --ledger` then knows how many
-    looks there were by then.
-    """
+def _noted(book: Ledger | None) -> Callable[[dict[str, Any]], None]:
+    """Leaves a row with the hash of the finished certificate.
 
-    def note(certificate: dict) -> None:
+    `verify --ledger` then knows how many looks there were by then.
+    """
+    if book is None:
+        return lambda certificate: None
+
+    def note(certificate: dict[str, Any]) -> None:
         run, told = certificate["ledger"]["run"], certificate["looks"]["exact"]
         finished = Finished(
             released=release_digest(certificate),
@@ -102,10 +106,10 @@ def _noted(book: Ledger | None) -> Callable[[dict], None]:
         except ValueError as error:
             raise budget.in_words(error) from error
 
-    return (lambda certificate: None) if book is None else note
+    return note
 
 
-def _words(metrics: Sequence[Mapping]) -> Iterator[str]:
+def _words(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in metrics:
         yield from (str(row[name]) for name in ("name", "value", "public_data") if name in row)
 
@@ -119,10 +123,8 @@ def _require_no_captions(texts: Sequence[str], book: Ledger | None) -> None:
         )
 
 
-def _require_not_private(folder: Path, metrics: Sequence[Mapping]) -> None:
-    """SfumatoError for a figure that stands in the run's private evaluations: no public data gave
-    it.
-    """
+def _require_not_private(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """SfumatoError for a figure from the run's private evaluations: it is not from public data."""
     place = _draft(folder).get("run_folder")
     private = [] if not isinstance(place, str) else list(_private_figures(Path(place)))
     for row in metrics:
@@ -132,7 +134,7 @@ def _require_not_private(folder: Path, metrics: Sequence[Mapping]) -> None:
             for value in private
         ):
             raise SfumatoError(
-                f"the figure {str(row.get('name'))!r} stands in the run's private evaluations,"
+                f"the figure {str(row.get('name'))!r} is in the run's private evaluations,"
                 " which no epsilon covers: leave it out"
             )
 
@@ -146,7 +148,7 @@ def _private_figures(run: Path) -> Iterator[float]:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Figures that are no counts."""
+    """Figures that are not counts."""
     if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         yield value
     for inner in (
@@ -155,9 +157,10 @@ def _numbers(value: Any) -> Iterator[float]:
         yield from _numbers(inner)
 
 
-def _equal(text: re.Match, value: float) -> bool:
-    """Whether a number as it is written is a private figure, or that in percent; rounded too, if
-    three digits of it are left.
+def _equal(text: re.Match[str], value: float) -> bool:
+    """Whether a number in a text is a private figure, or that in percent.
+
+    Rounded too, if three digits of it are left.
     """
     said = float(text[0])
     if any(math.isclose(said, known, rel_tol=1e-9) for known in (value, 100 * value)):

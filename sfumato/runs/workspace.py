@@ -1,6 +1,4 @@
-"""A run as its method may touch it: what the workspace of `methods/` asks for, from folder, ledger
-and lock.
-"""
+"""A run as its method may use it: `methods.workspace` from folder, ledger and lock."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..methods.workspace import Workspace
 from ..privacy.ledger.entries import Entry
@@ -28,19 +27,25 @@ class RunWorkspace(Workspace):
     tell: Callable[[Progress, Plan], None]
 
     def note(self, entry: Entry) -> None:
+        """Appends a NOTE row."""
         self.run.record(entry)
 
     def note_weights(self, what: str, place: Path) -> None:
+        """Notes weights that the run made."""
         self.run.record(note_weights(self.run, what, place))
 
     def look(self, what: Sequence[str]) -> None:
+        """Notes a look at exact figures."""
         record_look(self.run, what)
 
     def begin(self, step: int) -> int:
+        """Notes that the steps from `step` on are begun; returns where the interval ends."""
         return begin_interval(self.run, self.attempt, step)
 
     def keep(self, state: State) -> None:
-        def announce(facts: dict) -> None:
+        """Writes a checkpoint whose hash the ledger knows first."""
+
+        def announce(facts: dict[str, Any]) -> None:
             # The ledger knows a checkpoint's hash first: what lies on disk later is this file or
             # none.
             made = note_state(self.run, state.tensors())
@@ -57,9 +62,11 @@ class RunWorkspace(Workspace):
         write_checkpoint(place, state, self.attempt, self.key.id, plan.digest, announce)
 
     def stoppable(self) -> StopFlag:
+        """A flag that signals set; training stops at the next step boundary."""
         return StopFlag()
 
     def log(self, now: Progress) -> None:
+        """Appends a step to the run's table of public progress."""
         row = {
             "step": now.step,
             "epsilon": self.run.plan.epsilon_after(now.step),
@@ -69,4 +76,5 @@ class RunWorkspace(Workspace):
             table.write(json.dumps(row) + "\n")
 
     def progress(self, now: Progress) -> None:
+        """Shows progress to the caller."""
         self.tell(now, self.run.plan)

@@ -1,1 +1,1 @@
-"""Pictures from an adapted model: it sees weights, public prompts and a public seed."""
+"""Images from an adapted model: it sees weights, public prompts and a public seed."""

@@ -1,5 +1,6 @@
-"""A data set of labelled pictures, written whole or not at all. It sees weights, public prompts and
-a public seed.
+"""A data set of labelled images, written whole or not at all.
+
+It sees weights, public prompts and a public seed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,8 +26,9 @@ PARQUET_ROWS = 50_000
 
 
 def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
-    """Labels int64 [n] in the given shares, as even as whole images allow, interleaved so that any
-    prefix is fair.
+    """Labels int64 [n] in the given shares, as even as whole images allow.
+
+    Interleaved so that any prefix has these shares, too.
     """
     share = np.asarray(shares, dtype=np.float64)
     if not (np.isfinite(share) & (share >= 0)).all() or share.sum() <= 0:
@@ -40,8 +43,9 @@ def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
 
 
 def shard_indices(n: int, shard: tuple[int, int]) -> np.ndarray:
-    """Image numbers of shard i of k (from 0): every k-th, so shards are alike in size and
-    classes.
+    """Image numbers of shard i of k (from 0): every k-th.
+
+    So shards are alike in size and classes.
     """
     index, count = shard
     if not 0 <= index < count:
@@ -59,17 +63,32 @@ def write_dataset(
     shares: Sequence[float],
     share_source: str,
     sampling: Sampling,
-    seal: Callable[[Path, dict], None],
+    seal: Callable[[Path, dict[str, Any]], None],
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Write `n` labelled pictures (or one shard of them) as an ImageFolder or parquet data set;
-    returns how many.
+    """Writes `n` labelled images (or one shard of them) as an ImageFolder or parquet data set.
 
-    The folder appears whole or not at all. `share_source` says where the class shares come from:
-    uniform, declared or noisy-histogram. `seal(folder, settings)` puts the certificate beside the
-    pictures before the folder appears.
+    The folder appears whole or not at all.
+
+    Args:
+        base: The adapted base.
+        out: A new folder.
+        n: How many images in all shards together.
+        classes: Names of the classes.
+        prompts: One per class.
+        shares: One per class.
+        share_source: Origin of the class shares: uniform, declared or noisy-histogram.
+        sampling: Sampler, steps, guidance and public seed.
+        seal: `seal(folder, settings)` puts the certificate beside the images before the folder
+            appears.
+        form: "imagefolder" or "parquet".
+        shard: (i, k).
+        progress: Called with the number of images just written.
+
+    Returns:
+        How many images were written.
     """
     check_request(out, n, shares, form, shard)
     base.sampler(sampling.scheduler, sampling.steps)
@@ -127,9 +146,7 @@ def check_request(
     form: str,
     shard: tuple[int, int],
 ) -> None:
-    """SfumatoError for a request that cannot be met, before anything is written down or
-    computed.
-    """
+    """SfumatoError for a request that cannot be met, before anything is written or computed."""
     if n < 1:
         raise SfumatoError(f"-n {n}: ask for at least one image")
     class_of_each(1, shares)
@@ -144,9 +161,7 @@ def check_request(
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """A folder per class: `safe_name`, or the class's number where two names would meet in one
-    folder.
-    """
+    """A folder per class: `safe_name`, or the class's number if two names would share a folder."""
     names = [safe_name(c, i) for i, c in enumerate(classes)]
     lower = [name.lower() for name in names]
     return [f"class-{i:03d}" if lower.count(name) > 1 else names[i] for i, name in enumerate(lower)]
@@ -197,9 +212,7 @@ class _ImageFolder:
 
 
 class _Parquet:
-    """data/train-00000-of-00001.parquet with the image struct (bytes, path) that `datasets`
-    reads.
-    """
+    """data/train-00000-of-00001.parquet, with the image struct (bytes, path) of `datasets`."""
 
     def __init__(self, root: Path, n: int, shard: tuple[int, int]):
         # of the largest shard, which is the first

@@ -1,4 +1,4 @@
-"""Weights, public prompts and a public seed in; pictures out, several pieces at a time."""
+"""Images from weights, public prompts and a public seed, several pieces at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,7 @@ PIECE = 256
 
 
 def image_seed(seed: int, index: int) -> int:
-    """The public seed of image `index`: 63 bits of SHA-256 over (seed, index), whatever the
-    shard.
-    """
+    """The public seed of image `index`, in any shard: 63 bits of SHA-256 over (seed, index)."""
     return (
         int.from_bytes(hashlib.sha256(f"sfumato image {seed} {index}".encode()).digest()[:8], "big")
         >> 1
@@ -37,14 +36,20 @@ def image_seed(seed: int, index: int) -> int:
 
 def pictures(
     base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(image numbers, uint8 pictures [P, R, R, 3]) piece by piece, in the order of `indices`.
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Yields (image numbers, uint8 images [P, R, R, 3]) piece by piece, in the order of `indices`.
 
-    labels: class of every image number, int64; prompts: one per class. Pieces are computed in
-    worker threads that share torch's threads, while the caller writes the last one. Close the
-    iterator to stop them early. Each image has its own generator, so its pixels do not depend on
-    which others share its piece (up to the rounding of batched kernels), nor on the number of
-    workers. Raises SfumatoError where pictures are not finite.
+    Pieces are computed in worker threads that share torch's threads, while the caller writes the
+    last one. Close the iterator to stop them early. Each image has its own generator, so its pixels
+    do not depend on which others share its piece (up to the rounding of batched kernels), nor on
+    the number of workers. Raises SfumatoError if images are not finite.
+
+    Args:
+        base: The adapted base.
+        prompts: One per class.
+        labels: Class of every image number, int64.
+        indices: Numbers of the images to draw.
+        sampling: Sampler, steps, guidance and public seed.
     """
     keep_memory()
     size = min(sampling.batch, PIECE)
@@ -57,7 +62,7 @@ def pictures(
     pool = ThreadPoolExecutor(
         workers, "sampler", initializer=use_threads, initargs=(threads // workers,)
     )
-    running: deque[tuple[np.ndarray, Future]] = deque()
+    running: deque[tuple[np.ndarray, Future[Any]]] = deque()
     try:
         while pieces or running:
             # One more than there are workers, so that none waits while the caller writes.
@@ -85,8 +90,9 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """uint8 pictures [B, R, R, 3] for image numbers `indices` of classes `labels`; several
-        threads may call it.
+        """Draws image numbers `indices` of classes `labels`, uint8 [B, R, R, 3].
+
+        Several threads may call it.
         """
         base, sampling = self.base, self.sampling
         scheduler = base.sampler(sampling.scheduler, sampling.steps)
@@ -107,7 +113,7 @@ class Sampler:
         guided = sampling.guidance_scale != 1.0
         if guided:
             text = torch.cat([self.text[-1:].expand_as(text), text])
-        memory: dict = {}
+        memory: dict[str, Any] = {}
         for t in scheduler.timesteps:
             if self.stopped.is_set():
                 raise CancelledError

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -19,9 +20,7 @@ KEEP = 2
 
 
 class State:
-    """Trainable tensors, Adam's moments, the moving average of the weights, and the number of steps
-    done.
-    """
+    """Trainable tensors, Adam's moments, the weights' moving average, and the step."""
 
     def __init__(
         self, trainable: dict[str, torch.nn.Parameter], factors: dict[str, float], recipe: Recipe
@@ -38,6 +37,7 @@ class State:
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
+        """Moves the average towards the weights, faster in the first steps."""
         # The average must not remember the public start longer than the steps justify.
         decay = min(decay, self.step / (self.step + 1))
         for name, parameter in self.trainable.items():
@@ -45,9 +45,7 @@ class State:
 
     @torch.no_grad()
     def use_average(self) -> None:
-        """Put the averaged weights into the model (L22: the output is the average of the last
-        iterates).
-        """
+        """Puts the averaged weights, which are the output, into the model."""
         for name, parameter in self.trainable.items():
             parameter.copy_(self.average[name])
 
@@ -86,13 +84,21 @@ def write_checkpoint(
     attempt: int,
     key_id: str,
     plan_digest: str,
-    announce: Callable[[dict], None] = lambda facts: None,
+    announce: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> None:
-    """One file pair per checkpoint, each written beside, synced and renamed; the newest two are
-    kept.
+    """Writes one file pair per checkpoint, each written beside, synced and renamed.
 
-    `announce(facts)` is called before anything is written, so that a ledger can know the hash
-    first.
+    The newest two are kept.
+
+    Args:
+        folder: The folder of the checkpoints.
+        state: What is kept.
+        attempt: The attempt that made it.
+        key_id: Of the run key.
+        plan_digest: Of the plan.
+        announce: `announce(facts)` is called before anything is written, so that a ledger can know
+            the
+            hash first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     blob = save(state.tensors())
@@ -113,7 +119,7 @@ def write_checkpoint(
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def latest_checkpoint(folder: Path) -> tuple[dict, dict[str, torch.Tensor]] | None:
+def latest_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
     """Facts and tensors of the newest whole checkpoint, or None; SfumatoError if it was altered."""
     files = sorted(folder.glob("step-*.json"))
     if not files:

@@ -1,5 +1,6 @@
-"""The non-private control: the same recipe without clipping and without noise. Its result never
-leaves the run folder.
+"""The non-private control: the same recipe without clipping and without noise.
+
+Its result never leaves the run folder.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import torch
 from ..options import Recipe
 from .checkpoint import State
 from .data import LatentData
-from .objective import Batch
+from .objective import Batch, Trainable
 
 
 def train_without_privacy(
-    adaptation,
+    adaptation: Trainable,
     data: LatentData,
     *,
     recipe: Recipe,
@@ -25,11 +26,23 @@ def train_without_privacy(
     micro_batch: int,
     seed: int,
 ) -> None:
-    """Ordinary Adam on the mean loss over random units; as many steps, units and draws as the
-    private run.
+    """Ordinary Adam on the mean loss over random units.
 
-    An upper row for internal comparison only: its weights protect nobody.
+    As many steps, units and draws as the private run. An upper row for internal comparison only:
+    its weights protect nobody.
+
+    Args:
+        adaptation: Base, trainable tensors and row losses.
+        data: The private latents.
+        recipe: As in the private run.
+        state: Advanced to `steps`.
+        steps: As in the private run.
+        batch: Units per step.
+        draws: Draws per unit.
+        micro_batch: The most units per backward pass.
+        seed: Of everything random.
     """
+    assert recipe.ema_decay is not None  # decided when the run was prepared
     g = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     for _ in range(steps):

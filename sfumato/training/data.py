@@ -1,5 +1,6 @@
-"""The private data as the loop sees them: memory-mapped latents, labels, and who owns which
-image.
+"""The private data as the loop sees them.
+
+Memory-mapped latents, labels, and who owns which image.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from .objective import Batch
 
 @dataclass(frozen=True)
 class LatentData:
-    """`mean`, `std`: [n, C, h, w] half-precision memory maps. `label`: int64 [n], -1 where
-    unusable. `order`, `first`: unit u owns the images order[first[u]:first[u + 1]].
+    """`mean`, `std`: [n, C, h, w] half-precision memory maps.
+
+    `label`: int64 [n], -1 where unusable. `order`, `first`: unit u owns the images
+    order[first[u]:first[u + 1]].
     """
 
     mean: np.ndarray
@@ -31,10 +34,12 @@ class LatentData:
 
     @property
     def n_units(self) -> int:
+        """How many units there are."""
         return len(self.first) - 1
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent, (C, h, w)."""
         return self.mean.shape[1:]
 
 
@@ -50,11 +55,22 @@ def build_latents(
     batch: int = 512,
     progress: Callable[[int], None] = lambda done: None,
 ) -> LatentData:
-    """Encode image by image into `folder`; memory does not grow with n.
+    """Encodes image by image into `folder`; memory does not grow with n.
 
-    images: slots -> (uint8 [k, R, R, 3], bool [k]); a picture that is False gets the label -1, so
-    that it weighs nothing. encode: a public function of one image at a time. order: int64 [n], in
-    which order the slots are read. Raises MachineError where the disk cannot hold the cache.
+    MachineError if the disk cannot hold the cache.
+
+    Args:
+        folder: Of the cache.
+        n: Slots.
+        images: Slots -> (uint8 [k, R, R, 3], bool [k]); an image that is False gets the label -1,
+            so
+            that it has weight 0.
+        encode: A public function of one image at a time.
+        label: int64 [n].
+        unit: int64 [n].
+        order: int64 [n], in which order the slots are read.
+        batch: Slots at a time.
+        progress: Called with the number of slots done.
     """
     try:
         return _build(
@@ -77,7 +93,7 @@ def build_latents(
 def _build(folder, order, images, encode, label, unit, batch, progress) -> LatentData:
     folder.mkdir(parents=True, exist_ok=True)
     n = len(order)
-    maps: dict[str, np.ndarray] = {}
+    maps: dict[str, np.memmap] = {}
     label = np.array(label)
     for start in range(0, n, batch):
         slots = order[start : start + batch]
@@ -99,8 +115,9 @@ def _build(folder, order, images, encode, label, unit, batch, progress) -> Laten
 
 
 def _reserve(path: Path) -> None:
-    """Give a sparse file its blocks now: on a full disk a memory map would end the process without
-    a word later.
+    """Gives a sparse file its blocks now.
+
+    On a full disk a memory map would otherwise end the process later, without a message.
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as handle:
@@ -150,8 +167,7 @@ class UnitBatch:
 
         owned = (self.data.first[units + 1] - self.data.first[units])[:, None]
         pick = (uniform[:, 1 : 1 + k] * owned).astype(np.int64)
-        # A unit without images must not look at its neighbour's: its weight is 0, whatever image
-        # stands in.
+        # A unit without images has weight 0, so it does not matter that this is another's image.
         place = np.minimum(self.data.first[units][:, None] + pick, len(self.data.order) - 1)
         image = self.data.order[place]
         # Times are stratified over the K draws of one unit: their joint law depends on nobody else.

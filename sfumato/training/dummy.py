@@ -8,9 +8,7 @@ from .objective import Batch
 
 
 def dummy_batch(prepared, units: int, seed: int = 0) -> Batch:
-    """A batch of random latents in the shapes of the plan: for self-checks and timing, never
-    private.
-    """
+    """A batch of random latents in the shapes of the plan, for self-checks and timing."""
     g = torch.Generator().manual_seed(seed)
     k = prepared.plan.noise_draws
     shape = (units, k, *prepared.base.latent_shape)

@@ -19,12 +19,15 @@ from ..privacy.random.noise import add_integer_noise
 from ..privacy.random.sampling import poisson
 from .checkpoint import State
 from .data import LatentData, UnitBatch
+from .objective import Trainable
 
 
 @dataclass(frozen=True)
 class Progress:
-    """All that may be said about a finished step: no loss, no norm, no batch size (privacy.md would
-    call them private aggregates). `rate` is expected images per second, `remaining` seconds.
+    """Everything that may be shown about a finished step.
+
+    No loss, no norm, no batch size (privacy.md would call them private aggregates). `rate` is
+    expected images per second, `remaining` seconds.
     """
 
     step: int
@@ -36,7 +39,7 @@ class Progress:
 
 def train(
     plan: Plan,
-    adaptation,
+    adaptation: Trainable,
     data: LatentData,
     key: RunKey,
     *,
@@ -46,17 +49,33 @@ def train(
     state: State,
     on_step: Callable[[Progress, State], bool],
 ) -> bool:
-    """DP-SGD (Abadi et al., 1607.00133) with K noise draws per unit averaged before one clip (DPDM,
-    2210.09929).
+    """DP-SGD with K noise draws per unit averaged before one clip.
 
-    Advances `state` to plan.steps, calling `on_step` after each logical step; stops early, at a
-    step boundary, when it returns False. Returns whether all steps were done. The averaged weights
-    are then in `state.average`. Every step runs: an empty draw still gets its noise and its update.
-    What leaves a step is a function of integers: the sum in units of the plan's grid, and integer
-    noise. Raises SfumatoError for a plan without a grid, or for other tensors than it is for.
+    Abadi et al., arXiv 1607.00133; DPDM, arXiv 2210.09929. Advances `state` to plan.steps. Every
+    step runs: an empty draw still gets its noise and its update. What leaves a step is a function
+    of integers: the sum in units of the plan's grid, and integer noise.
+
+    Args:
+        plan: The privacy parameters.
+        adaptation: Base, trainable tensors and row losses.
+        data: The private latents.
+        key: The run key.
+        attempt: The attempt, which is part of every random number's address.
+        recipe: What the paper's authors tune: learning rate, times, averaging.
+        performance: Options that change nothing but time and memory.
+        state: Where training stands; its `average` then holds the averaged weights.
+        on_step: Called after each logical step; training stops early, at a step boundary, when it
+            returns False.
+
+    Returns:
+        Whether all steps were done.
+
+    Raises:
+        SfumatoError: A plan without a grid, or for other tensors than these.
     """
     clip, groups = plan.clip(), None
     require_grid(plan)
+    assert plan.rounding is not None and recipe.ema_decay is not None
     if sum(p.numel() for p in adaptation.trainable.values()) > plan.trainable:
         raise SfumatoError(
             "more numbers would train than the plan's grid was made for: make the plan again"
@@ -140,8 +159,10 @@ def train(
 
 
 def require_grid(plan: Plan) -> None:
-    """SfumatoError for a plan from before sums were made of integers: such runs can be used, but
-    not trained on.
+    """Refuses a plan from before sums were integers: such runs can be used, but not trained.
+
+    Raises:
+        SfumatoError: The plan has no grid.
     """
     if plan.rounding is None:
         raise SfumatoError(
@@ -162,7 +183,7 @@ def _require_movement(state: State) -> None:
     state.start = {}
 
 
-def _digest(adaptation) -> str:
+def _digest(adaptation: Trainable) -> str:
     digest = hashlib.sha256()
     for tensor in adaptation.trainable.values():
         digest.update(tensor.detach().float().numpy().tobytes())

@@ -4,11 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from ..bases import Base
 from ..compute.device import mixed_precision
+
+
+class Trainable(Protocol):
+    """What the loop needs of an adaptation (`methods.adaptation.Adaptation`)."""
+
+    @property
+    def base(self) -> Base:
+        """The adapted base."""
+        ...
+
+    @property
+    def model(self) -> nn.Module:
+        """Holds every module that is used."""
+        ...
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The tensors that train, by name."""
+        ...
+
+    @property
+    def row_losses(self) -> Callable[[Batch], torch.Tensor]:
+        """Batch -> losses [B*K], one per row."""
+        ...
+
+    @property
+    def clip_groups(self) -> dict[str, list[str]]:
+        """Group -> names of tensors that share a clip."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +64,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.label)
 
-    def __getitem__(self, part: slice) -> Batch:
+    def __getitem__(self, part: slice | torch.Tensor) -> Batch:
         return replace(self, **{name: value[part] for name, value in vars(self).items()})
 
 
@@ -42,11 +73,18 @@ def denoising_losses(
     prompt_embeddings: Callable[[torch.Tensor], torch.Tensor],
     precision: torch.dtype = torch.bfloat16,
 ) -> Callable[[Batch], torch.Tensor]:
-    """A function Batch -> row losses [B*K], unit-major: the base's own training objective, one mean
-    per row.
+    """The base's own training objective, one mean per row.
 
-    prompt_embeddings maps labels int64 [rows] to embeddings [rows, L, D]; label -1 asks for the
-    empty prompt. Nothing in it couples two rows.
+    Nothing in it couples two rows.
+
+    Args:
+        base: The base.
+        prompt_embeddings: Labels int64 [rows] -> embeddings [rows, L, D]; label -1 is the empty
+            prompt.
+        precision: Of the denoiser's products.
+
+    Returns:
+        A function Batch -> row losses [B*K], unit-major.
     """
 
     def row_losses(batch: Batch) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""What a person does with sfumato: a page for each verb.
+"""The verbs of the package, one module each.
 
-A page is loaded when its verb is asked for: whoever looks into a folder or verifies a release does
-not wait for torch.
+A module is imported when its verb is used: inspecting a folder or verifying a release does not wait
+for torch.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ __all__ = [
 
 
 class _Pages(ModuleType):
-    """This package: `verbs.plan` is the verb, also where its page of the same name was loaded
-    first.
-    """
+    """This package: `verbs.plan` is the verb, even if the module of that name came first."""
 
     def __getattr__(self, name: str):
         if name not in _PAGES:

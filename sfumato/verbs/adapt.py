@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
-from ..options import Execution, Reading, declared, gather, takes
+from ..options import Execution, Options, Reading, declared, gather, takes
 from ..planning.estimate import fit_to_memory
 from ..planning.inputs import (
     Source,
@@ -22,6 +22,7 @@ from ..planning.inputs import (
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
+from ..records import RecordSet
 from ..releases import CertificateFacts
 from ..runs import budget
 from ..runs.execute import continue_run, open_run, train_run
@@ -32,7 +33,7 @@ from ..runs.prepared import rebuild
 from ..training import Progress
 from .keywords import AdaptOptions, ResumeOptions
 
-OF_A_RESUME: dict[str, Any] = {"reading": Reading, "execution": Execution}
+OF_A_RESUME: dict[str, type[Options]] = {"reading": Reading, "execution": Execution}
 
 
 def _nothing(*_: object) -> None:
@@ -125,7 +126,7 @@ def adapt(
     prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
     prepared.method.check(prepared, on_stage)
 
-    def facts_of(run: Run, records) -> CertificateFacts:
+    def facts_of(run: Run, records: RecordSet) -> CertificateFacts:
         return certificate_facts(run, records, prepared.ancestors)
 
     start = ranks.on_first_rank(
@@ -187,7 +188,8 @@ def _resume(
 ) -> Run:
     progress, on_stage = progress or _nothing, on_stage or _nothing
     found = gather(OF_A_RESUME, options, ("new_attempt", "ledger"))
-    reading, execution = found["reading"], found["execution"]
+    reading: Reading = found["reading"]
+    execution: Execution = found["execution"]
     ranks.start(fingerprint.numerics)
     if allow_file_system:
         place = ledger or budget.ledger_of_run(output)

@@ -1,5 +1,6 @@
-"""`sfumato demo`: the main job on bundled data, offline: 60,000 private digits in, a release folder
-out.
+"""`sfumato demo`: the whole workflow on bundled data, offline.
+
+60,000 private digits in, a release folder out.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .. import verbs
 from ..bases import base_info
@@ -35,7 +39,7 @@ LOOK_ALIKE = (
     "capital b",
     "small q",
 )
-# Chosen so that all of it takes about four minutes on two cores; more steps and pictures gain half
+# Chosen so that all of it takes about four minutes on two cores; more steps and images gain half
 # a point at most.
 TUNING = (
     "The demo's settings were looked at with these digits while sfumato was written; that search is"
@@ -45,9 +49,10 @@ STEPS, IMAGES, PUBLIC_IMAGES, SAMPLER_STEPS, CLASSIFIER_STEPS = 60, 5_000, 3_000
 BATCH = 1024  # expected; `plan`'s own for so many digits would take most of an hour
 
 
-def demo_prompts(base: str) -> dict:
-    """Prompts, and for a base without digits the public look-alikes that its new class tokens start
-    from.
+def demo_prompts(base: str) -> dict[str, Any]:
+    """Returns the prompts of the demo.
+
+    For a base without digits, with the public look-alikes from which its new class tokens start.
     """
     if base == "letters":
         prompt = {
@@ -74,13 +79,28 @@ def run_demo(
     steps: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
-) -> dict:
-    """Adapt, synthesize, check and release; the answer has epsilon, delta, accuracy, seconds,
-    peak_rss_mb, release.
+) -> dict[str, Any]:
+    """Adapts, synthesizes, checks and releases.
 
-    `accuracy` is that of a small CNN trained on the row's pictures and tested once on the 10,000
+    `accuracy` is that of a small CNN trained on the synthetic images and tested once on the 10,000
     real test digits: the short form of `sfumato evaluate` (one classifier, one seed). The test
     digits are not part of the private set.
+
+    Args:
+        base: A bundled base.
+        epsilon: The target.
+        method: Name of a method.
+        output: A new folder.
+        controls: Run the controls, too.
+        steps: Training steps; None: the demo's own.
+        on_stage: Called with a line for every stage that begins.
+        progress: Called after every step.
+
+    Returns:
+        epsilon, delta, accuracy, seconds, peak_rss_mb, release.
+
+    Raises:
+        SfumatoError: The folder holds a demo already, or the release does not verify.
     """
     started = time.monotonic()
     output = Path(output)
@@ -128,7 +148,7 @@ def run_demo(
         resolution = base_info(base).resolution
         test_images, test_labels = test.images(range(test.n), resolution), test.labels
 
-        def accuracy(images, labels) -> float:
+        def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
             classifier = train_classifier(
                 "cnn", images, labels, len(run.plan.classes), seed=0, steps=CLASSIFIER_STEPS
             )

@@ -1,5 +1,4 @@
-"""The evaluation protocol: train on synthetic, test on real, beside the rows without which no claim
-is worth much.
+"""The evaluation protocol: train on synthetic, test on real, beside the rows that give it meaning.
 
 Everything here is computed from private or held-out data and stays in the run folder, marked
 PRIVATE.
@@ -16,7 +15,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import Base, base_info, open_adapted, read_embeds
+from ..bases import Base, base_info, open_adapted, read_embeds, text_base
 from ..errors import DataError, SfumatoError
 from ..evaluation import (
     Comparison,
@@ -49,14 +48,16 @@ CONTROLS_ALONE = frozenset({"noise_only", "one_image"})
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`utility`: row name -> one UtilityRow per classifier. `distances`: row name -> figures
-    against the test set, under the name of their features. `images`: row name -> pictures trained
-    on. `cosines`: row name -> cosine of its token to the exact mean, both from the public anchor
-    (after an inversion that kept its exact controls). PRIVATE.
+    """`utility`: row name -> one UtilityRow per classifier.
+
+    `distances`: row name -> figures against the test set, under the name of their features.
+    `images`: row name -> images trained on. `cosines`: row name -> cosine of its token to the
+    exact mean, both from the public anchor (after an inversion that kept its exact controls).
+    PRIVATE.
     """
 
     utility: dict[str, list[UtilityRow]]
-    distances: dict[str, dict]
+    distances: dict[str, dict[str, Any]]
     images: dict[str, int]
     cosines: dict[str, float] = field(default_factory=dict)
 
@@ -74,11 +75,11 @@ def evaluate(
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Unpack[EvaluateOptions],
 ) -> Evaluation:
-    """Every classifier on every row, with mean and spread over seeds; selection on held-out
-    synthetic pictures only.
+    """Trains every classifier on every row and tests it on real images.
 
-    Exact figures are a look: a row of the ledger, written before the first of them is computed,
-    which every later certificate of a run on these images (the run's and the test's) counts. Writes
+    Mean and spread over seeds; model selection on held-out synthetic images only. Exact figures are
+    a look: a row of the ledger, written before the first of them is computed, which every later
+    certificate of a run on these images (the run's and the test's) counts. Writes
     `evaluation/utility.json` and `evaluation/page.html` into the private run folder, never into the
     release. With one class there is nothing to classify: distances only, in the latents of the
     base's autoencoder.
@@ -103,10 +104,10 @@ def evaluate(
         Accuracies, distances, cosines. PRIVATE.
 
     Raises:
-        SfumatoError: Rows that there are not, or that need what is missing.
+        SfumatoError: Rows that do not exist, or that need what is missing.
         DataError: `public_test` with an image that the ledger knows as private.
     """
-    how = gather({"judging": Judging}, options)["judging"]
+    how: Judging = gather({"judging": Judging}, options)["judging"]
     run = run if isinstance(run, Run) else Run.open(run)
     for row in rows:
         if row not in ROWS:
@@ -124,7 +125,7 @@ def evaluate(
     )
     held_out = images_of(test, classes, resolution, "test")
     results: dict[str, list[UtilityRow]] = {}
-    figures: dict[str, dict] = {}
+    figures: dict[str, dict[str, Any]] = {}
     counts: dict[str, int] = {}
     extractor = latents_of(original_base(run.plan)) if len(classes) == 1 else None
     shown: dict[str, np.ndarray] = {}
@@ -153,7 +154,7 @@ def evaluate(
             )
         if how.with_distances:
             if extractor is None:
-                # Features of a classifier trained on the synthetic pictures: no second use of real
+                # Features of a classifier trained on the synthetic images: no second use of real
                 # labels.
                 first = train_classifier(
                     "cnn", images, labels, len(classes), seed=0, steps=how.steps
@@ -182,10 +183,17 @@ def evaluate(
 
 
 def _record(
-    run: Run, others: dict, rows: Sequence[str], test, train, distances: bool, public_test: bool
+    run: Run,
+    others: dict[str, Run],
+    rows: Sequence[str],
+    test: RecordSet,
+    train: RecordSet | None,
+    distances: bool,
+    public_test: bool,
 ) -> None:
-    """The LOOK rows of an evaluation, one for each run that is judged; PUBLIC rows where the test
-    images, and so all figures, are public.
+    """Appends the LOOK rows of an evaluation, one for each run that is judged.
+
+    PUBLIC rows if the test images, and so all figures, are public.
     """
     for judged in (run, *others.values()) if public_test else ():
         record_public(judged, test)
@@ -205,11 +213,18 @@ def _record(
 
 
 def _row_images(
-    row: str, run: Run, release: Path, train, classes, resolution: int, public_images: int | None
-):
+    row: str,
+    run: Run,
+    release: Path,
+    train: RecordSet | None,
+    classes: Sequence[str],
+    resolution: int,
+    public_images: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
     if row == "synthetic":
         return images_of(release, classes, resolution, "train")
     if row == "real":
+        assert train is not None  # `evaluate` has asked for it
         return images_of(train, classes, resolution, "train")
     if row in METHODS[run.plan.method].control_rows:
         base = _control_base(run, row)
@@ -223,8 +238,9 @@ def _row_images(
 def _draw_as(
     release: Path, base: Base, run: Run, count: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of `base` with the run's prompts as the release was drawn: the same sampler, seeds
-    and (unless said) number.
+    """Returns images of `base` with the run's prompts, drawn as the release was.
+
+    The same sampler, seeds and (unless given) number.
     """
     settings = _sampling_of(release)
     number = settings.pop("n", 10_000)
@@ -234,7 +250,7 @@ def _draw_as(
 def draw(
     base: Base, prompts: Sequence[str], n: int, sampling: Sampling
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`n` pictures in equal class shares, in memory: (uint8 [n, R, R, 3], labels int64 [n])."""
+    """`n` images in equal class shares, in memory: (uint8 [n, R, R, 3], labels int64 [n])."""
     labels = class_of_each(n, [1.0] * len(prompts))
     images = [part for _, part in pictures(base, prompts, labels, np.arange(n), sampling)]
     return np.concatenate(images), labels
@@ -250,8 +266,9 @@ def public_base(run: Run) -> Base:
 
 
 def control_base(run: Run, row: str) -> Base:
-    """The base with a token of an inversion's controls; SfumatoError where the run did not keep it.
-    An exact one is a look.
+    """Returns the base with a token of an inversion's controls; an exact one is a look.
+
+    SfumatoError if the run did not keep the token.
     """
     if row in EXACT:
         record_look(run, ("an exact token",), rows=(row,))
@@ -271,7 +288,7 @@ def _adapted(run: Run) -> Base:
     return open_adapted(run.model, lambda: original_base(run.plan))
 
 
-def _promise(run: Run) -> dict:
+def _promise(run: Run) -> dict[str, Any]:
     plan = run.plan
     return {
         name: getattr(plan, name) for name in ("method", "epsilon", "delta", "unit", "relation")
@@ -279,8 +296,10 @@ def _promise(run: Run) -> dict:
 
 
 def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
-    """Row name -> run; SfumatoError for runs whose pictures or promises cannot be compared with
-    `run`'s.
+    """Returns row name -> run.
+
+    Raises:
+        SfumatoError: A run whose images or privacy parameters cannot be compared with `run`'s.
     """
     found: dict[str, Run] = {}
     for other in (o if isinstance(o, Run) else Run.open(o) for o in beside):
@@ -303,8 +322,10 @@ def _beside(run: Run, beside: Sequence[Run | str | Path]) -> dict[str, Run]:
 
 
 def token_cosines(run: Run, others: dict[str, Run]) -> dict[str, float]:
-    """PRIVATE. Row -> cosine between a token and the exact mean, both from the anchor; empty where
-    the mean was not kept. A look.
+    """Row -> cosine between a token and the exact mean, both from the anchor. PRIVATE, and a look.
+
+    Returns:
+        Empty if the mean was not kept.
     """
     if _has_exact_mean(run):
         record_look(run, ("cosines",), rows=tuple(others))
@@ -354,8 +375,9 @@ def latents_of(base: Base) -> Extractor:
 
 
 def non_private_base(run: Run, seed: int = 0) -> Base:
-    """The same recipe on the run's cached latents without clipping and noise. PRIVATE, and
-    a look.
+    """Returns the same recipe on the run's cached latents without clipping and noise.
+
+    PRIVATE, and a look.
     """
     record_look(run, ("weights without privacy",))
     return _non_private_base(run, seed)
@@ -363,7 +385,8 @@ def non_private_base(run: Run, seed: int = 0) -> Base:
 
 def _non_private_base(run: Run, seed: int = 0) -> Base:
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
-    plan = run.plan
+    plan, micro_batch = run.plan, prepared.performance.micro_batch
+    assert micro_batch is not None  # a run has decided
     state = State(
         prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe
     )
@@ -375,7 +398,7 @@ def _non_private_base(run: Run, seed: int = 0) -> Base:
         steps=plan.steps,
         batch=round(plan.expected_batch_size),
         draws=plan.noise_draws,
-        micro_batch=prepared.performance.micro_batch,
+        micro_batch=micro_batch,
         seed=seed,
     )
     state.use_average()
@@ -404,20 +427,32 @@ def _sampling_of(release: Path) -> dict[str, Any]:
     raise SfumatoError(f"{release} has no certificate: make it with `sfumato synthesize`")
 
 
-def records_of(source, classes: Sequence[str], split: str) -> RecordSet:
+def records_of(source: str | Path | RecordSet, classes: Sequence[str], split: str) -> RecordSet:
     """The records of a folder; a RecordSet as it is."""
     if isinstance(source, RecordSet):
         return source
     path = Path(source)
-    alone = {"unlabelled": True} if len(classes) == 1 and is_flat(path) else {}
-    return load_records(path, classes=list(classes), split=split, **alone)
+    alone = len(classes) == 1 and is_flat(path)
+    return load_records(path, classes=list(classes), split=split, unlabelled=alone)
 
 
 def images_of(
-    source, classes: Sequence[str], resolution: int, split: str
+    source: str | Path | RecordSet, classes: Sequence[str], resolution: int, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and labels of a folder or RecordSet in the order of `classes`; SfumatoError for a
-    class unknown to the run.
+    """Images and labels of a folder or RecordSet.
+
+    Args:
+        source: The folder or RecordSet.
+        classes: The run's classes; labels are positions in it.
+        resolution: In pixels.
+        split: Which split of the source.
+
+    Returns:
+        uint8 [n, h, w, 3] and int64 [n].
+
+    Raises:
+        SfumatoError: A class unknown to the run.
+        DataError: Images changed or vanished while they were read.
     """
     records = records_of(source, classes, split)
     index = {name: i for i, name in enumerate(classes)}
@@ -434,7 +469,7 @@ def images_of(
     return images, own[records.labels[use]]
 
 
-def _plain(found: Comparison) -> dict:
+def _plain(found: Comparison) -> dict[str, Any]:
     return {
         f"FD-{found.features}": found.frechet,
         f"KD-{found.features}": found.kernel._asdict(),

@@ -1,4 +1,4 @@
-"""`inspect`: what lies in a folder, for the owner's eyes."""
+"""`inspect`: what is in a folder, for the owner's eyes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def inspect(
         SfumatoError: No image that can be read, or options that there are not.
     """
     said = {"reading": reading} if reading is not None else {}
-    asked = gather({"reading": Reading}, said | options)["reading"]
+    asked: Reading = gather({"reading": Reading}, said | options)["reading"]
     records, read_as, refused = look_at(images, asked)
     summary = describe(records, read_as.labels, read_as.unlabelled)
     if refused is None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from ..errors import SfumatoError
 from ..options import Reading, gather, takes
 from ..planning.reading import look_at
+from ..privacy.ledger.datasets import Group
 from ..runs import budget, certified
 from .keywords import LedgerOptions
 
 
 @dataclass(frozen=True)
 class Spent:
-    """Runs on images that belong together. epsilon: of all of them; None where no total can be
-    stated, and `unclear` says why. runs: what each was charged (run, epsilon, delta, unit,
-    relation). looks: how often exact figures of these images were seen.
+    """Runs on images that belong together.
+
+    Attributes:
+        epsilon: Of all of them; None if no total can be stated, and `unclear` has the reason.
+        runs: What each was charged (run, epsilon, delta, unit, relation).
+        looks: How often exact figures of these images were seen.
     """
 
     epsilon: float | None
     cap: float | None
-    runs: tuple[dict, ...]
+    runs: tuple[dict[str, Any], ...]
     data_sets: int
     unclear: str | None
     looks: int
@@ -46,7 +50,7 @@ class LedgerReport:
     before: float | None = None
     images: int | None = None
     file_systems: tuple[str, ...] = ()
-    resets: tuple[dict, ...] = ()
+    resets: tuple[dict[str, Any], ...] = ()
     witnessed: bool = True
 
 
@@ -61,17 +65,17 @@ def ledger(
     allow_file_system: bool = False,
     **options: Unpack[LedgerOptions],
 ) -> LedgerReport:
-    """Runs, epsilon and cap of every group of images that share one, the chain verified.
+    """Runs, epsilon and cap of every group of images that share one, after verifying the chain.
 
     Args:
-        images: Private images; their own standing, or the ones that a cap is set on.
+        images: Private images: their own group is shown, and a cap is set on them.
         path: The ledger (default: $SFUMATO_LEDGER, or in your data folder).
-        against: privacy.json of a release: is it the certificate that the ledger knows?
+        against: privacy.json of a release, to check that it is the certificate the ledger knows.
         cap: The most that all runs on `images` may ever cost together. Of several caps on images
             that belong together the smallest wins.
-        raising: Allow a cap above the one there is; it is recorded, and every later certificate
+        raising: Allow a cap above the current one; it is recorded, and every later certificate
             shows the new one.
-        allow_file_system: Also on what is not known to be a local disk; it is recorded.
+        allow_file_system: Also on a disk that is not known to be local; it is recorded.
         options: Fields of `Reading`, or one as `reading`.
 
     Returns:
@@ -81,7 +85,7 @@ def ledger(
         SfumatoError: No ledger there, a damaged or older one, a certificate that it does not know,
             a cap without images.
     """
-    reading = gather({"reading": Reading}, options, ("path", "against", "cap"))["reading"]
+    reading: Reading = gather({"reading": Reading}, options, ("path", "against", "cap"))["reading"]
     if cap is not None and images is None:
         raise SfumatoError("a cap belongs to images: name their folder")
     if cap is None:
@@ -115,7 +119,7 @@ def ledger(
     )
 
 
-def _spent(group) -> Spent:
+def _spent(group: Group) -> Spent:
     total = None if group.unclear else budget.cost(group)
     runs = tuple(dict(charge) for charge in group.charges)
     return Spent(total, group.cap, runs, len(group.datasets), group.unclear, group.looks)

@@ -18,7 +18,7 @@ def bases() -> dict[str, str]:
     """Name -> one line for each bundled base: the first of its model card's text."""
     from ..bases import bundled_bases  # here: the methods are named without torch
 
-    found = {}
+    found: dict[str, str] = {}
     for name, folder in bundled_bases().items():
         lines = (
             (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].splitlines()[1:]

@@ -1,4 +1,4 @@
-"""`plan`: what a run on the images in a folder would promise and cost; nothing is charged."""
+"""`plan`: what a run on the images in a folder would guarantee and cost; nothing is charged."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Executio
 
 @dataclass(frozen=True)
 class PlanReport:
-    """A plan, what it will take here, and remarks for the person who reads it; of an inversion also
-    what it will be worth. `refused`: why the ledger would not let `adapt` run it, None if it would.
+    """A plan, what it will take on this machine, and remarks for the reader.
+
+    For an inversion also a forecast of its quality. `refused`: why the ledger would not let `adapt`
+    run it, None if it would.
     """
 
     plan: Plan

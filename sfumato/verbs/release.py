@@ -22,18 +22,30 @@ def release(
     public_metrics: Sequence[Mapping[str, Any]] | None = None,
     require_audit: bool = False,
 ) -> Path:
-    """Finish a folder of `synthesize` or `export`: cards, certificate, report, verifier and hashes;
-    returns it.
+    """Finishes a folder of `synthesize` or `export`: cards, certificate, report, verifier, hashes.
 
-    The draft is compared with the run's ledger (`ledger`: where it is, if it was moved);
-    LedgerFault if it is not the one that was certified. The ledger also says what happened since:
-    looks at exact private scores, and choices among runs. `without_ledger`: it is gone (LedgerFault
-    where it is not); the certificate says that nothing was compared, and that looks and later
-    choices are not known. `out`: a new folder (default: in place). `public_metrics`: rows {name,
-    value, public_data} of figures on public data, which the report prints as your word: nobody
-    checks where a figure comes from, but one of the run's private evaluations is refused, as are
-    words that hold a charged caption. `require_audit`: AuditFailed unless the run was audited
-    before, completely and by this code, and passed.
+    The draft is compared with the run's ledger; LedgerFault if it is not the one that was
+    certified. The ledger also states what happened since: looks at exact private scores, and
+    choices among runs.
+
+    Args:
+        folder: The folder of `synthesize` or `export`.
+        out: A new folder (default: in place).
+        ledger: Where the run's ledger is, if it was moved.
+        without_ledger: The ledger is gone (LedgerFault if it is not); the certificate states that
+            nothing was compared, and that looks and later choices are not known.
+        title: Title of the cards and the report.
+        licence: Licence of the release.
+        public_metrics: Rows {name, value, public_data} of figures on public data, which the report
+            prints as your word: nobody checks where a figure comes from, but one of the run's
+            private
+            evaluations is refused, as are words that contain a charged caption.
+        require_audit: AuditFailed unless the run was audited before, completely and by this code,
+            and
+            passed.
+
+    Returns:
+        The finished folder.
     """
     return finish(
         Path(folder),
@@ -48,9 +60,13 @@ def release(
 
 
 def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
-    """Check a finished release: every file's hash, no stray file, epsilon priced again from
-    privacy.json alone.
+    """Checks a finished release: every file's hash, no stray file, epsilon from privacy.json alone.
 
-    ledger: the owner's, to compare the certificate with as well.
+    Args:
+        folder: The release.
+        ledger: The owner's ledger, to compare the certificate with as well.
+
+    Returns:
+        What was checked, and what failed.
     """
     return verify_release(Path(folder), ledger)

@@ -1,5 +1,6 @@
-"""`select`: which run is best on held-out private units, by one noisy sum that the ledger is
-charged for before a picture is judged.
+"""`select`: which run is best on held-out private units, by one noisy sum.
+
+The ledger is charged before an image is judged.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 
@@ -43,8 +44,10 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to choose: a name, the run's id in the ledger, its classes, and the classifier
-    trained on its synthetic pictures.
+    """A candidate of a selection.
+
+    A name, the run's id in the ledger, its classes, and the classifier trained on its synthetic
+    images.
     """
 
     name: str
@@ -56,8 +59,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SelectionReport:
-    """Noisy accuracies of candidates on held-out units, which one is best, and what it cost. All of
-    it may be released.
+    """Noisy accuracies of candidates on held-out units, which one is best, and what it cost.
+
+    All of it may be released.
 
     accuracies, standard_errors: one for each of `candidates`, shares; noise_error: deviation by the
     noise alone. chosen: the index of the best. composes: whether a candidate's training images and
@@ -81,10 +85,10 @@ class SelectionReport:
     total_epsilon: float | None
     id: str
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
         return {
-            key: list(value) if isinstance(value, tuple) else value
+            key: list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
 
@@ -98,17 +102,16 @@ def select(
     on_stage: Callable[[str], None] = lambda stage: None,
     **options: Unpack[SelectOptions],
 ) -> SelectionReport:
-    """Train a classifier on each candidate's synthetic pictures and ask all of them, once and
-    noisily, about held-out private units.
+    """Chooses the best run by its accuracy on held-out private units, asked once and noisily.
 
-    The one mechanism is a Gaussian one on the sum of what the units add
-    (`privacy.mechanisms.selection`). It is charged on the held-out images' group before one of them
-    is judged: where they share an image or unit with a training set, costs add up there; else each
-    unit is in one set only. The result is a SELECT row and stands in later certificates of the
-    candidates; it is no look.
+    A classifier is trained on each candidate's synthetic images. The one mechanism is a Gaussian
+    one on the sum of what the units add (`privacy.mechanisms.selection`). It is charged on the
+    held-out images' group before one of them is judged: if they share an image or unit with a
+    training set, costs add up there; else each unit is in one set only. The result is a SELECT row
+    and appears in later certificates of the candidates; it is no look.
 
     Args:
-        runs: Run folders (of each, pictures are drawn) or folders of `synthesize`, finished or not.
+        runs: Run folders (of each, images are drawn) or folders of `synthesize`, finished or not.
         data: Held-out private images with their labels.
         ledger: Where the runs' ledger is, if it was moved.
         on_stage: Called with a line for every stage that begins.
@@ -120,9 +123,10 @@ def select(
     Raises:
         SfumatoError: Runs that cannot be compared, a promise that cannot be met; nothing is charged
             then unless the message says so.
-    """
+    """  # noqa: DOC501 (in_words makes a SfumatoError)
     found = gather({"reading": Reading, "selecting": Selecting}, options, ("data", "ledger"))
-    reading, asked = found["reading"], found["selecting"]
+    reading: Reading = found["reading"]
+    asked: Selecting = found["selecting"]
     if asked.epsilon is None:
         raise SfumatoError("--epsilon is required: the privacy budget spent on the held-out units")
     if not runs:
@@ -139,8 +143,9 @@ def select(
             raise SfumatoError(
                 f"{other.name} {why}; select compares runs with the same two classes or more"
             )
-    records = data
-    if not isinstance(data, RecordSet):
+    if isinstance(data, RecordSet):
+        records = data
+    else:
         listed = list(classes) if reading.classes is None else reading.classes
         records = load_records(data, **asdict(replace(reading, classes=listed)))
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
@@ -156,9 +161,9 @@ def select(
     terms = _terms(records, asked.delta, asked.relation, known.terms)
     event, spent = _price(asked.epsilon, terms)
     mechanism = Selection(len(candidates), records.n_units, event.noise_multiplier)
-    judges = []
+    judges: list[Classifier] = []
     for candidate in candidates:
-        on_stage(f"training a classifier on pictures of {candidate.name}")
+        on_stage(f"training a classifier on images of {candidate.name}")
         judges.append(
             train_classifier(
                 asked.classifier,
@@ -213,7 +218,7 @@ def select(
     )
 
 
-def _candidate(run: Run | str | Path, ledger, asked: Selecting) -> Candidate:
+def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selecting) -> Candidate:
     if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
         run = run if isinstance(run, Run) else Run.open(run, ledger)
         require_sealed(run)
@@ -242,10 +247,10 @@ def _candidate(run: Run | str | Path, ledger, asked: Selecting) -> Candidate:
 
 
 def _ledger_of(
-    candidates: Sequence[Candidate], runs: Sequence, ledger: str | Path | None
+    candidates: Sequence[Candidate], runs: Sequence[Run | str | Path], ledger: str | Path | None
 ) -> Ledger:
-    """The one ledger that knows the runs; SfumatoError where they lie in several."""
-    places = {Path(ledger).absolute()} if ledger else set()
+    """The one ledger that knows the runs; SfumatoError if they are in several."""
+    places: set[Path] = {Path(ledger).absolute()} if ledger else set()
     for run in runs:
         if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
             places.add((run if isinstance(run, Run) else Run.open(run, ledger)).ledger_path)
@@ -257,7 +262,9 @@ def _ledger_of(
     return budget.open_ledger(places.pop() if places else budget.default_path())
 
 
-def _terms(records: RecordSet, delta: float | None, relation: str, known: dict | None) -> dict:
+def _terms(
+    records: RecordSet, delta: float | None, relation: str, known: dict[str, Any] | None
+) -> dict[str, Any]:
     if delta is None:
         delta = known["delta"] if known else min(1e-5, records.n_units**-1.5)
     if not (isinstance(delta, (int, float)) and 0 < delta < 1):
@@ -265,7 +272,7 @@ def _terms(records: RecordSet, delta: float | None, relation: str, known: dict |
     return {"unit": records.unit_column or "record", "relation": relation, "delta": float(delta)}
 
 
-def _price(epsilon: float, terms: dict) -> tuple[dp_events.Gaussian, float]:
+def _price(epsilon: float, terms: dict[str, Any]) -> tuple[dp_events.Gaussian, float]:
     """The Gaussian mechanism that epsilon pays for, and what it costs exactly."""
     delta, relation = terms["delta"], terms["relation"]
     try:
@@ -278,7 +285,7 @@ def _price(epsilon: float, terms: dict) -> tuple[dp_events.Gaussian, float]:
 def _charge(
     own: RunLedger,
     records: RecordSet,
-    terms: dict,
+    terms: dict[str, Any],
     event: dp_events.Gaussian,
     epsilon: float,
     runs: list[str],
@@ -323,12 +330,14 @@ def _ask(
 def right_answers(
     judges: Sequence[Classifier], sides: Sequence[int], records: RecordSet
 ) -> tuple[np.ndarray, np.ndarray]:
-    """PRIVATE. (int64 [units, candidates] right answers, int64 [units] images that were there to be
-    asked about).
+    """Counts each unit's correctly classified images, for every candidate. PRIVATE.
 
-    All slots pass in the order of the source, `BATCH` at a time, unusable ones as black pictures
+    All slots pass in the order of the source, `BATCH` at a time, unusable ones as black images
     that are not counted: leaving a unit out changes no shape of any computation, and so no other
     unit's answer.
+
+    Returns:
+        int64 [units, candidates] correct answers; int64 [units] images that were counted.
     """
     right = np.zeros((records.n_units, len(judges)), np.int64)
     there = np.zeros(records.n_units, np.int64)

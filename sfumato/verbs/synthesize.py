@@ -1,5 +1,6 @@
-"""`synthesize` and `export`: what leaves a run folder, as pictures or as the model itself, with a
-draft of its certificate.
+"""`synthesize` and `export`: what leaves a run folder, as images or as the model itself.
+
+With a draft of its certificate.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -43,23 +44,22 @@ def synthesize(
     progress: Callable[[int], None] = lambda done: None,
     **options: Unpack[SynthesizeOptions],
 ) -> Path:
-    """Write `n` labelled synthetic pictures from an adapted model into a new folder, with their
-    certificate.
+    """Writes `n` labelled synthetic images into a new folder, with their certificate.
 
     Args:
         run: A finished run, or its folder.
-        n: How many pictures.
+        n: How many images.
         output: A new folder.
         class_shares: Declared shares of the classes, scaled to sum to 1; they count as public.
             Default: uniform, or the noisy histogram that the plan paid for.
         ledger: Where the run's ledger is, if it was moved.
         keep_key: Do not erase the run's secret key afterwards.
         form: "imagefolder" or "parquet".
-        shard: (i, k): only every k-th picture, from i. Image i's seed is a hash of the public seed
+        shard: (i, k): only every k-th image, from i. Image i's seed is a hash of the public seed
             and i, so shards fit together.
-        controls: After an inversion, draw a few pictures more for the report, with tokens that no
+        controls: After an inversion, draw a few images more for the report, with tokens that no
             private image decides.
-        progress: Called with the number of pictures that were just written.
+        progress: Called with the number of images that were just written.
         options: Fields of `Sampling`, or one as `sampling`.
 
     Returns:
@@ -71,7 +71,7 @@ def synthesize(
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     require_sealed(run)
     plan, source = run.plan, "uniform"
-    sampling = gather({"sampling": Sampling}, options)["sampling"]
+    sampling: Sampling = gather({"sampling": Sampling}, options)["sampling"]
     public = public_side(run)
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
@@ -91,7 +91,7 @@ def synthesize(
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
 
-    def seal(folder: Path, settings: dict) -> None:
+    def seal(folder: Path, settings: dict[str, Any]) -> None:
         drawing = Drawing(base, n, shares, shard, sampling) if controls else None
         beside = public and public.method.report_controls(public, run.model, drawing)
         write_draft(
@@ -129,10 +129,20 @@ def export(
     ledger: str | Path | None = None,
     keep_key: bool = False,
 ) -> Path:
-    """Copy the adapted model itself (LoRA file or pipeline folder) into a new folder, ready for
-    `release`.
+    """Copies the adapted model (LoRA file or pipeline folder) into a new folder for `release`.
 
-    `ledger` and `keep_key` as in `synthesize`.
+    Args:
+        run: A finished run, or its folder.
+        output: A new folder.
+        ledger: Where the run's ledger is, if it was moved.
+        keep_key: Do not erase the run's secret key afterwards.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SfumatoError: The folder exists.
+        MachineError: It cannot be written.
     """
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     output = Path(output)

@@ -324,7 +324,7 @@ def test_fashion_is_read_from_debians_files(programs, tmp_path):
     [
         (
             lambda folder: (folder / "train-labels-idx1-ubyte.gz").unlink(),
-            "idx pair is not complete",
+            "incomplete idx pair",
         ),
         (lambda folder: [f.unlink() for f in folder.iterdir()], "apt-get install"),
         (

@@ -88,7 +88,7 @@ def assert_same(got, right, bar: float, floor: float = 1e-3) -> None:
         assert (value - sums_r[name]).norm() <= bar * max(float(sums_r[name].norm()), least), name
 
 
-def assert_parity(case: Case, bar: float, runs=((s, None) for s in STRATEGIES)) -> None:
+def assert_parity(case: Case, bar: float, runs=tuple((s, None) for s in STRATEGIES)) -> None:
     """The engine equals the reference for every (strategy, micro_batch) of `runs`."""
     *right, bound = reference(case)
     for strategy, micro_batch in runs:

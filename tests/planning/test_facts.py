@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sfumato.errors import DataError
+from sfumato.methods import dpsgd
 from sfumato.planning import estimate as estimating
 from sfumato.planning import inputs
 from sfumato.planning.facts import PublicFacts, require_clear_units, require_list
@@ -59,12 +60,13 @@ def all_that_is_said(tiny_base, monkeypatch):
     """What `plan` makes of records before a charge, as bytes: plan, options and estimate. A clock
     of our own, since the estimate times dummy data.
     """
-    monkeypatch.setattr(estimating, "time", SimpleNamespace())
+    clock = SimpleNamespace()
+    monkeypatch.setattr(dpsgd, "time", clock)
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=2**30))
-    monkeypatch.setattr(estimating, "psutil", SimpleNamespace(Process=lambda: memory))
+    monkeypatch.setattr(dpsgd, "psutil", SimpleNamespace(Process=lambda: memory))
 
     def said(records: RecordSet) -> bytes:
-        estimating.time.perf_counter = itertools.count().__next__
+        clock.perf_counter = itertools.count().__next__
         asked = {"base": str(tiny_base), "epsilon": 2.0, "delta": 1e-3}
         task = task_of(**asked, steps=3, max_per_unit=4)[2]
         prepared = inputs.prepare_as_asked(records, task)

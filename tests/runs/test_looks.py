@@ -165,7 +165,7 @@ def test_the_command_line_says_that_it_is_recorded(site, capsys):
         )
         == 0
     )
-    assert "row of the ledger" in capsys.readouterr().out and len(rows(site)) == 1
+    assert "later certificates count it" in capsys.readouterr().out and len(rows(site)) == 1
     assert main(["release", str(site / "draft-a"), "--ledger", str(site / "ledger.sqlite")]) == 0
     assert certificate(site / "draft-a")["looks"]["exact"] == 1
     assert certificate(site / "draft-a")["ledger"]["key_kept"] is True

@@ -175,5 +175,5 @@ def test_a_found_list_with_a_rare_class_is_refused_before_the_charge(
         "the-only-one" not in declared.plan.classes
         and not declared.options["statements"]["opt_ins"]
     )
-    with pytest.raises(SfumatoError, match="choose one"):
+    with pytest.raises(SfumatoError, match="give one of them"):
         verbs.adapt(rare, output=tmp_path / "no", classes=["circle"], yes_public=True, **said)

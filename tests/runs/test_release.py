@@ -71,7 +71,7 @@ def test_no_word_of_the_owner_holds_a_charged_caption(finish, said):
 
 @pytest.mark.parametrize("value", [0.834567, 83.4567, "83.46 %", 0.835, 12.35])
 def test_no_private_figure_passes_for_a_public_one(finish, value):
-    with pytest.raises(SfumatoError, match="stands in the run's private evaluations"):
+    with pytest.raises(SfumatoError, match="is in the run's private evaluations"):
         finish(public_metrics=[METRIC, METRIC | {"value": value}])
 
 

@@ -94,7 +94,7 @@ def test_other_schedulers_work(base, name):
 
 
 def test_pictures_that_are_not_finite_are_no_pictures(base):
-    with pytest.raises(SfumatoError, match="not finite"):
+    with pytest.raises(SfumatoError, match="non-finite"):
         draw(base, range(2), Sampling(scheduler="KDPM2AncestralDiscreteScheduler", steps=4))
 
 

@@ -1,5 +1,6 @@
-"""The denoiser as the sampler calls it: prompts do not change from step to step, so their
-projections are kept.
+"""The denoiser as the sampler calls it.
+
+Prompts do not change from step to step, so their projections are kept.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from ..interface import Denoise
 
 
 def make_denoise(unet: Any) -> Denoise:
-    """denoise(latents [B, C, h, w], t, text [B, L, D], memory) -> prediction float32 [B, C, h, w];
-    for any thread.
+    """A denoiser for sampling: denoise(latents, t, text, memory) -> prediction; for any thread.
 
-    `memory` is a dict of the caller's, empty at first: one for each `text`, used for all its steps.
-    Keys and values of the prompts stay in it, so that they are computed once. The prediction is
-    that of `unet` itself, to the last bit; a denoiser with any other than the plain attention
-    that `StableDiffusion.load` gives small bases is called as it is. Weights are shared with
-    `unet`, which is left alone.
+    latents [B, C, h, w], text [B, L, D], prediction float32 [B, C, h, w]. `memory` is a dict of the
+    caller's, empty at first: one for each `text`, used for all its steps. Keys and values of the
+    prompts stay in it, so that they are computed once. The prediction is that of `unet` itself, to
+    the last bit; a denoiser with any other than the plain attention that `StableDiffusion.load`
+    gives small bases is called as it is. Weights are shared with `unet`, which is not changed.
     """
     keeps = _is_plain(unet)
     if keeps:
@@ -57,19 +57,20 @@ def _is_plain(unet) -> bool:
 
 
 class _PlainAttention:
-    """softmax(q k^T / sqrt(d)) v over heads, as diffusers' AttnProcessor, with keys and values of
-    prompts in `memory`.
+    """softmax(q k^T / sqrt(d)) v over heads, as diffusers' AttnProcessor.
+
+    With keys and values of prompts in `memory`.
     """
 
     def __call__(
         self,
-        attn,
-        hidden_states,
-        encoder_hidden_states=None,
-        attention_mask=None,
-        temb=None,
-        memory=None,
-    ):
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+        memory: Any = None,
+    ) -> torch.Tensor:
         query = attn.head_to_batch_dim(attn.to_q(hidden_states))
         if encoder_hidden_states is None:
             key, value = self.project(attn, hidden_states)

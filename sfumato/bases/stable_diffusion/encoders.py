@@ -1,6 +1,4 @@
-"""Text conditions with trainable vectors in the place of tokens: one per class, or one set per
-row.
-"""
+"""Text conditions with trainable vectors in place of tokens: one per class, or one set per row."""
 
 from __future__ import annotations
 
@@ -28,6 +26,8 @@ class PromptEncoder(nn.Module):
         self, text_encoder: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[int | None]
     ):
         super().__init__()
+        self.ids: torch.Tensor
+        self.position: torch.Tensor
         self.text_encoder = text_encoder
         table = text_encoder.get_input_embeddings().weight
         own = [i for i in ids if i is not None]
@@ -61,12 +61,11 @@ class PromptEncoder(nn.Module):
 
 
 class VectorEncoder:
-    """Prompt embeddings in which every row has vectors of its own at its prompt's placeholder
-    (textual inversion).
+    """Prompt embeddings with separate vectors for every row, at its prompt's placeholder.
 
-    The text encoder is frozen and its vocabulary as it was: the vectors take the place of as many
-    padding tokens. Rows do not touch each other. Raises SfumatoError for a prompt without exactly
-    one placeholder, or too long with it.
+    Textual inversion. The text encoder is frozen and its vocabulary as it was: the vectors take the
+    place of as many padding tokens. Rows do not touch each other. Raises SfumatoError for a prompt
+    without exactly one placeholder, or too long with it.
     """
 
     def __init__(
@@ -99,9 +98,7 @@ class VectorEncoder:
 
 
 def _ids(tokenizer: Any, prompt: str, placeholder: str, vectors: int) -> tuple[list[int], int]:
-    """Token ids of the whole length with padding where the vectors go, and the place of the first
-    of them.
-    """
+    """Token ids of the whole length with padding for the vectors, and their first position."""
     longest = tokenizer.model_max_length
     parts = prompt.split(placeholder)
     if len(parts) != 2:

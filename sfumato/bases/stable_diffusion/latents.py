@@ -1,4 +1,4 @@
-"""Pictures to latents and back: public functions of one picture at a time."""
+"""Images to latents and back: public functions of one image at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ..pixels import from_bytes, to_bytes
 
 @torch.no_grad()
 def encode(vae: Any, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 [B, R, R, 3] -> mean and standard deviation of the scaled latents, float32 [B, C, h, w]
-    each.
+    """Mean and standard deviation of the scaled latents, float32 [B, C, h, w] each.
+
+    Of images uint8 [B, R, R, 3].
     """
     pixels = from_bytes(images)
     with mixed_precision(torch.bfloat16, pixels):
@@ -25,7 +26,7 @@ def encode(vae: Any, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
-    """Scaled latents [B, C, h, w] -> uint8 pictures [B, R, R, 3]."""
+    """Scaled latents [B, C, h, w] -> uint8 images [B, R, R, 3]."""
     with mixed_precision(torch.bfloat16, latents):
         pixels = vae.decode(latents / vae.config.scaling_factor).sample
     return to_bytes(pixels)

@@ -55,6 +55,7 @@ class StableDiffusion(UNetNames, TextBase):
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
+        """Reads the facts of a pipeline folder without its weights."""
         unet_file, vae_file = folder / "unet" / "config.json", folder / "vae" / "config.json"
         unet, vae = check_settings(unet_file), check_settings(vae_file)
         channels = whole(unet_file, unet, "in_channels", 4)
@@ -81,6 +82,7 @@ class StableDiffusion(UNetNames, TextBase):
 
     @classmethod
     def load(cls, info: BaseInfo) -> StableDiffusion:
+        """Reads U-Net, autoencoder, text encoder and tokenizer, checked before."""
         from transformers import CLIPTextModel, CLIPTokenizer
 
         folder = info.folder
@@ -104,70 +106,85 @@ class StableDiffusion(UNetNames, TextBase):
         if info.latent_shape[1] <= SMALL_LATENT:
             from diffusers.models.attention_processor import AttnProcessor
 
-            models["unet"].set_attn_processor(AttnProcessor())
+            unet: Any = models["unet"]
+            unet.set_attn_processor(AttnProcessor())
         return cls(info, **models, tokenizer=tokenizer, scheduler=scheduler)
 
     @property
     def denoiser(self) -> nn.Module:
+        """The U-Net."""
         return self.unet
 
     @property
     def times(self) -> int:
+        """How many diffusion times the schedule has."""
         return len(self.scheduler.alphas_cumprod)
 
     @property
     def own_sampler(self) -> str:
+        """Name of the scheduler that the pipeline came with."""
         return type(self.scheduler).__name__
 
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
         return latents.encode(self.vae, images)
 
     def decode(self, latent: torch.Tensor) -> np.ndarray:
+        """Images uint8 [B, R, R, 3] of scaled latents."""
         return latents.decode(self.vae, latent)
 
     def condition(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text embeddings [n, L, D] of prompts."""
         return prompts.embed(self.text_encoder, self.tokenizer, texts)
 
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy latents and the target (noise or velocity) by the base's schedule."""
         return corrupt(self.scheduler, latent, noise, time)
 
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
+        """The U-Net's prediction."""
         return self.unet(noisy, time, condition).sample
 
     def make_denoise(self) -> Denoise:
+        """A denoiser for sampling that keeps the projections of prompts."""
         return make_denoise(self.unet)
 
     def sampler(self, name: str, steps: int) -> Any:
+        """A diffusers scheduler on the base's schedule."""
         return make_sampler(self.scheduler, name, steps)
 
     def save(self, folder: Path) -> None:
+        """Writes a pipeline folder in half precision."""
         models = (self.vae, self.text_encoder, self.unet)
         self._pipeline(*(copy.deepcopy(m).to(torch.float16) for m in models)).save_pretrained(
             folder, safe_serialization=True
         )
 
     def as_pipeline(self) -> Any:
+        """The base as a StableDiffusionPipeline that shares its modules."""
         return self._pipeline(self.vae, self.text_encoder, self.unet)
 
     def _pipeline(self, vae: Any, text_encoder: Any, unet: Any) -> Any:
         from diffusers import StableDiffusionPipeline
 
+        none: Any = None  # which diffusers takes, but does not say so
         return StableDiffusionPipeline(
             vae,
             text_encoder,
             self.tokenizer,
             unet,
             self.scheduler,
-            None,
-            None,
+            none,
+            none,
             requires_safety_checker=False,
         )
 
     def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
+        """Writes LoRA layers of the U-Net in diffusers' format."""
         from diffusers import StableDiffusionPipeline
 
         StableDiffusionPipeline.save_lora_weights(
@@ -179,24 +196,31 @@ class StableDiffusion(UNetNames, TextBase):
 
     @property
     def word_vectors(self) -> torch.Tensor:
+        """The token embedding table [vocabulary, D]."""
         return self.text_encoder.get_input_embeddings().weight.detach()
 
     def token_ids(self, words: Sequence[str]) -> list[int]:
+        """Ids of whole tokens."""
         return self.tokenizer.convert_tokens_to_ids(list(words))
 
     def tokens_of(self, text: str) -> list[int]:
+        """Ids of a text's tokens, without start and end."""
         return prompts.tokens_of(self.tokenizer, text)
 
     def has_token(self, word: str) -> bool:
+        """Whether the vocabulary has this word as one token."""
         return prompts.has_token(self.tokenizer, word)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of the prompts that are no single token."""
         return prompts.unknown_words(self.tokenizer, texts)
 
     def add_tokens(self, words: Sequence[str], initializers: Sequence[str | None]) -> list[int]:
+        """Adds tokens with their initializers' embeddings to the vocabulary; returns their ids."""
         return prompts.add_tokens(self.text_encoder, self.tokenizer, words, initializers)
 
     def write_embeddings(self, ids: Sequence[int], rows: torch.Tensor) -> None:
+        """Overwrites rows of the token embedding table."""
         prompts.write_embeddings(self.text_encoder, ids, rows)
 
     def token_encoder(self, texts: Sequence[str], ids: Sequence[int | None]) -> PromptEncoder:
@@ -205,17 +229,20 @@ class StableDiffusion(UNetNames, TextBase):
     def vector_encoder(
         self, texts: Sequence[str], placeholders: Sequence[str], vectors: int
     ) -> VectorEncoder:
+        """Prompt embeddings with separate vectors for every row."""
         return VectorEncoder(self.text_encoder, self.tokenizer, texts, placeholders, vectors)
 
     def freeze_text(self) -> None:
+        """Stops gradients to the text encoder."""
         self.text_encoder.requires_grad_(False)
 
 
 def around(
     denoiser: nn.Module, alphas: torch.Tensor, latent_shape: tuple[int, int, int]
 ) -> StableDiffusion:
-    """A base that is nothing but a denoiser of noise, with its own schedule [times]: for the
-    audit's small models.
+    """A base that is only a noise-predicting denoiser with its own schedule [times].
+
+    For the audit's small models.
     """
     schedule = SimpleNamespace(
         alphas_cumprod=alphas, config=SimpleNamespace(prediction_type="epsilon")

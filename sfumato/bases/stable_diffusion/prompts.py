@@ -13,7 +13,7 @@ SMALL_VOCABULARY = 10_000
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
-    """Token ids int64 [P, L]; SfumatoError where a prompt is longer than the encoder reads."""
+    """Token ids int64 [P, L]; SfumatoError if a prompt is longer than the encoder reads."""
     longest = tokenizer.model_max_length
     prompts = [every_vector(tokenizer, prompt) for prompt in prompts]
     for prompt in prompts:
@@ -27,8 +27,9 @@ def tokenize(tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
 
 
 def every_vector(tokenizer: Any, prompt: str) -> str:
-    """The prompt with `<token> <token>_1 ...` for an added token of several vectors, as diffusers'
-    pipelines write it.
+    """The prompt with `<token> <token>_1 ...` for an added token of several vectors.
+
+    As diffusers' pipelines write it.
     """
     added = tokenizer.added_tokens_encoder
     for token in added:

@@ -39,8 +39,9 @@ class Inverting(Adapted):
         return 1.0 if self.rule == "unit" else self.geometry.radius
 
     def aggregation(self, expected_units: float) -> Aggregation:
-        """The mechanism for so many units: classes count as equally large, whatever the private
-        shares are.
+        """The mechanism for so many units.
+
+        Classes count as equally large, whatever the private shares are.
         """
         blocks = len(self.placeholders)
         return Aggregation(

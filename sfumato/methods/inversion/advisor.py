@@ -1,4 +1,4 @@
-"""What a noisy mean will be worth, from public numbers alone, before anything is spent."""
+"""The expected quality of a noisy mean, from public numbers alone, before anything is spent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Forecast:
     signal, noise: norms of the mean and of the noise on it, as shares of the clip norm. snr: their
     ratio. cosine: expected, between what is released and the mean without noise. known: signal
     comes from public images and is no assumption. needed: how many units a class would need for the
-    cosine ENOUGH, None where it has them.
+    cosine ENOUGH, None if it has them.
     """
 
     signal: float
@@ -31,7 +31,7 @@ class Forecast:
 
     @property
     def remark(self) -> str | None:
-        """One line for the person who plans; None where the answer will be good."""
+        """One line for the person who plans; None if the answer will be good."""
         if self.cosine >= ENOUGH:
             return None
         what = "mostly noise" if self.cosine < NOISE else "noticeably noisy"
@@ -55,8 +55,16 @@ def forecast(
 
     With m^2 = s^2 + (1 - s^2) / n, the squared norm of a mean of n vectors of which s is common,
     and noise of deviation t = sigma / n in each of P coordinates, the cosine is m / sqrt(m^2 + P
-    t^2). Where a public spectrum L_j is known and Wiener's filter is used, it is sqrt(sum_j w_j L_j
+    t^2). If a public spectrum L_j is known and Wiener's filter is used, it is sqrt(sum_j w_j L_j
     / sum_j L_j) with w_j = L_j / (L_j + t^2), which is never less.
+
+    Args:
+        noise_multiplier: sigma.
+        units: n.
+        dimensions: P.
+        signal: s, a share of the clip norm; None: assumed.
+        spectrum: L_j [P], variances of public styles' mean coordinates.
+        radius: The clip norm, in the spectrum's unit.
     """
     common = ASSUMED_SIGNAL if signal is None else min(1.0, signal)
     shape = None if spectrum is None else (spectrum.double() / spectrum.double().sum()).tolist()

@@ -1,5 +1,6 @@
-"""From one embedding per image to one noisy mean per class: units first, then the bound, then noise
-once, then free clean-up.
+"""From one embedding per image to one noisy mean per class.
+
+Units first, then the bound, then noise once, then free post-processing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ UNITS = 1024  # bounded at once, so that memory does not grow with their number
 def vector_of(
     aggregation: Aggregation, geometry: Geometry, vectors: np.ndarray, label: np.ndarray
 ) -> np.ndarray:
-    """What images of classes `label` [n] say with their embeddings [n, V * D], float64 [n, P]: the
-    residual's coordinates, or, for unit vectors, the embedding itself.
+    """Returns the vectors that images add, float64 [n, P].
+
+    The residual's coordinates, or, for unit vectors, the embedding itself.
+
+    Args:
+        aggregation: The mechanism.
+        geometry: Anchor and axes.
+        vectors: Embeddings [n, V * D].
+        label: Classes [n].
     """
     if aggregation.rule == "unit":
         return vectors.astype(np.float64)
@@ -30,11 +38,16 @@ def vector_of(
 def unit_vectors(
     aggregation: Aggregation, vectors: np.ndarray, label: np.ndarray, owned: list[np.ndarray]
 ) -> np.ndarray:
-    """Units' means, float64 [U, blocks * P]: an image fills its own class's block only (`owned`:
-    the images of each unit).
+    """Returns the units' means, float64 [U, blocks * P].
 
-    Images with label -1 or a vector that is not finite are left out of their unit's mean: a
-    function of that unit alone.
+    An image fills its own class's block only. Images with label -1 or a vector that is not finite
+    are left out of their unit's mean: a function of that unit alone.
+
+    Args:
+        aggregation: The mechanism.
+        vectors: Float [n, P] of n images.
+        label: int64 [n].
+        owned: The images of each unit.
     """
     out = np.zeros((len(owned), aggregation.blocks, aggregation.dimensions))
     for row, images in zip(out, owned):
@@ -51,8 +64,16 @@ def bounded_total(
     label: np.ndarray,
     owned: list[np.ndarray],
 ) -> np.ndarray:
-    """The units' bounded vectors added up, int64 [blocks * P] in grid units; not yet noisy, so
-    PRIVATE. Integers add exactly.
+    """Returns the sum of the units' bounded vectors, int64 [blocks * P] in grid units.
+
+    Not yet noisy, so PRIVATE. Integers add exactly.
+
+    Args:
+        aggregation: The mechanism.
+        clip_norm: The L2 bound on a unit.
+        vectors: As in `unit_vectors`.
+        label: As in `unit_vectors`.
+        owned: As in `unit_vectors`.
     """
     total = np.zeros(aggregation.numbers, np.int64)
     for start in range(0, len(owned), UNITS):
@@ -69,8 +90,15 @@ def add_noise_once(
     attempt: int,
     name: str = "sum",
 ) -> np.ndarray:
-    """The noisy sum, int64, from the address (aggregate, STEP, attempt, name); billed as
-    Gaussian(noise_multiplier).
+    """Returns the noisy sum, int64; billed as Gaussian(noise_multiplier).
+
+    Args:
+        aggregation: The mechanism.
+        noise_multiplier: Noise sd / sensitivity.
+        total: int64 [blocks * P], in grid units.
+        key: The run key of the attempt.
+        attempt: The attempt.
+        name: With (aggregate, STEP, attempt), the address of the noise.
     """
     stddev = aggregation.noise_stddev(noise_multiplier)
     return noisy_vector(total, stddev, key, step=STEP, attempt=attempt, name=name)
@@ -83,13 +111,19 @@ def embeddings(
     noise_multiplier: float,
     noisy: np.ndarray,
 ) -> torch.Tensor:
-    """The released token vectors [blocks, V, D] from the noisy sum: post-processing, so it costs
-    nothing.
+    """Returns the released token vectors [blocks, V, D] from the noisy sum: free post-processing.
 
     Divides by the public divisors and, with `shrink`, takes off what noise of known size adds:
     Wiener's filter where public styles have shown how much each coordinate varies, else James and
     Stein's positive part. Unit vectors get the length of a public word (the radius), which a mean
     of unit vectors has lost.
+
+    Args:
+        aggregation: The mechanism.
+        geometry: Anchor, axes, radius and spectrum.
+        clip_norm: The L2 bound on a unit.
+        noise_multiplier: Noise sd / sensitivity.
+        noisy: int64 [blocks * P], in grid units.
     """
     blocks = noisy.astype(np.float64).reshape(aggregation.blocks, -1) * (clip_norm / GRID)
     mean = torch.from_numpy(blocks / np.asarray(aggregation.divisors)[:, None])

@@ -1,5 +1,6 @@
-"""Batched inversion: many embeddings learned in one pass of the frozen model, each a function of
-its own image alone.
+"""Batched inversion: many embeddings learned in one pass of the frozen model.
+
+Each is a function of its own image alone.
 """
 
 from __future__ import annotations
@@ -22,13 +23,22 @@ from .geometry import Geometry
 
 @dataclass(frozen=True)
 class InversionRecipe:
-    """How one image is inverted; public, the same for all, and without a word about privacy.
+    """How one image is inverted; public, and the same for all.
 
-    steps: at most so many, each on `draws` draws of (time, noise). step_size: of Adam, as a share
-    of the radius that an embedding may have. checks: draws of a fixed set on which a row's own
-    average iterate is judged every `check_every` steps; it stops for good when the loss has not
-    fallen by `tolerance` (relative) since the last look. average: decay per step. stratified: the
-    times of a step's draws are spread evenly, so that none of them leaves a range of times out.
+    None of it affects privacy.
+
+    Attributes:
+        steps: At most so many, each on `draws` draws of (time, noise).
+        draws: Draws per step.
+        step_size: Of Adam, as a share of the radius that an embedding may have.
+        checks: Draws of a fixed set on which a row's own average iterate is evaluated.
+        check_every: Steps between evaluations.
+        tolerance: A row stops for good when its loss has not fallen by this share since the last
+            one.
+        average: Decay per step.
+        stratified: The times of a step's draws are spread evenly, so that none of them leaves a
+            range
+            of times out.
     """
 
     steps: int = 80
@@ -43,18 +53,20 @@ class InversionRecipe:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A fixed number of rows. `slots` int64 [J]: which image stands in which row, -1 for none."""
+    """A fixed number of rows. `slots` int64 [J]: the image of each row, -1 for none."""
 
     slots: np.ndarray
 
     @property
     def rows(self) -> int:
+        """How many rows the chunk has, padding included."""
         return len(self.slots)
 
 
 def chunks(order: np.ndarray, rows: int) -> list[Chunk]:
-    """All images in `order`, `rows` at a time, the last chunk padded: no row's place depends on
-    another image's content.
+    """Returns all images in `order`, `rows` at a time, the last chunk padded.
+
+    No row's position depends on another image's content.
     """
     padded = np.full(-(-len(order) // rows) * rows, -1, np.int64)
     padded[: len(order)] = order
@@ -106,8 +118,16 @@ class Inverter:
     def invert(
         self, data: LatentData, chunk: Chunk, key: RunKey, attempt: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(coordinates float32 [J, P] from the class's anchor, steps taken int64 [J]); zeros for
-        rows without a usable image.
+        """Inverts the images of a chunk, each alone.
+
+        Returns coordinates float32 [J, P] from the class's anchor, zeros for rows without a usable
+        image, and the steps taken, int64 [J].
+
+        Args:
+            data: The private latents.
+            chunk: Which image is in which row.
+            key: The run key of the attempt.
+            attempt: The attempt.
         """
         recipe, radius = self.recipe, self.geometry.radius
         rows = _Rows(data, chunk, key, attempt, self.latent_shape, self.times, recipe)
@@ -144,9 +164,7 @@ class Inverter:
         return average.numpy(), taken.numpy()
 
     def vectors(self, z: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Coordinates [n, P] of images of classes `label` [n] -> their embeddings, float32 [n, V *
-        D].
-        """
+        """Returns embeddings float32 [n, V * D] for coordinates [n, P] of images of classes [n]."""
         return (
             self.geometry.embeddings(torch.from_numpy(z), torch.from_numpy(label))
             .flatten(1)
@@ -156,8 +174,9 @@ class Inverter:
     def losses(
         self, data: LatentData, chunk: Chunk, key: RunKey, z: np.ndarray, draws: int = 64
     ) -> np.ndarray:
-        """Denoising loss of given coordinates [J, P] on draws that inversion never used, float32
-        [J]: to compare recipes with.
+        """Returns the denoising loss, float32 [J], of coordinates [J, P]: to compare recipes with.
+
+        On draws that inversion never used.
         """
         rows = _Rows(data, chunk, key, 0, self.latent_shape, self.times, self.recipe)
         with torch.no_grad():
@@ -174,9 +193,7 @@ class Inverter:
         return self.row_losses(batch, words)
 
     def self_check(self, rows: int) -> bool:
-        """Whether, on this machine, the bits of a row stay the same when another row's image is
-        replaced by nothing.
-        """
+        """Returns whether a row keeps its bits on this machine when another image is removed."""
         rng = np.random.default_rng(0)
         mean = rng.standard_normal((rows, *self.latent_shape)).astype(np.float16)
         label = np.zeros(rows, np.int64)

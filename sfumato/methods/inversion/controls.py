@@ -1,5 +1,6 @@
-"""Tokens to compare a released one with: those that no private image decides, and the exact ones,
-which never leave the run folder.
+"""Tokens to compare a released one with.
+
+Those that do not depend on private images, and the exact ones, which never leave the run folder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...bases import Base, replace_embeds, save_embeds
+from ...bases import Base, replace_embeds, save_embeds, text_base
 from ...options import Sampling
 from ...privacy.mechanisms.mean import Aggregation
 from ...privacy.random.keys import RunKey
@@ -36,10 +37,10 @@ and no release takes it.
 def public_tokens(
     aggregation: Aggregation, geometry: Geometry, clip_norm: float, noise_multiplier: float
 ) -> dict[str, torch.Tensor]:
-    """Token vectors [C, V, D] that need no private image: the anchor alone, and the same mechanism
-    on a sum of nothing.
+    """Returns token vectors [C, V, D] that need no private image.
 
-    The noise has the law of the released token's, and is another draw from a key that is public.
+    The anchor alone, and the same mechanism on a zero sum. The noise has the law of the released
+    token's, and is another draw from a key that is public.
     """
     nothing = np.zeros(aggregation.numbers, np.int64)
     noise = aggregate.add_noise_once(
@@ -57,8 +58,9 @@ def public_tokens(
 def exact_tokens(
     geometry: Geometry, vectors: np.ndarray, label: np.ndarray, blocks: int
 ) -> dict[str, torch.Tensor]:
-    """PRIVATE. Per class the exact mean of all embeddings (float32 [n, V * D], label int64 [n]),
-    and the first usable image's alone; the anchor for a class without images.
+    """The exact mean of all embeddings, per class, and the first usable image's alone. PRIVATE.
+
+    Of embeddings float32 [n, V * D] with labels int64 [n]; the anchor for a class without images.
     """
     own = [np.flatnonzero(label == c) for c in range(blocks)]
     anchor = geometry.anchor.numpy()
@@ -75,8 +77,9 @@ def exact_tokens(
 def save_tokens(
     folder: Path, placeholders: Sequence[str], tokens: Mapping[str, torch.Tensor]
 ) -> None:
-    """A folder for each; an exact one gets a file PRIVATE, which also keeps it out of any
-    release.
+    """Writes a folder for each token.
+
+    An exact one gets a file PRIVATE, which also keeps it out of any release.
     """
     for name, vectors in tokens.items():
         save_embeds(folder / name, dict(zip(placeholders, vectors)))
@@ -87,8 +90,9 @@ def save_tokens(
 def distances(
     geometry: Geometry, tokens: Mapping[str, torch.Tensor]
 ) -> dict[str, dict[str, float]]:
-    """For each token, as means over its classes: its distance from the anchor in radii, and its
-    cosine with the anchor.
+    """Returns each token's distance from the anchor, in radii, and its cosine with the anchor.
+
+    Means over its classes.
     """
     anchor = geometry.anchor.double()
     found = {}
@@ -102,7 +106,7 @@ def distances(
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Mean cosine of the rows of [C, N] and [C, N]; 0 where one of them is zero."""
+    """Mean cosine of the rows of [C, N] and [C, N]; 0 if one of them is zero."""
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-300)).mean()
 
 
@@ -115,14 +119,20 @@ def draw_beside(
     indices: np.ndarray,
     sampling: Sampling,
 ) -> dict[str, list[str]]:
-    """The same pictures (numbers `indices` of classes `labels`) with each token, as base64 of PNG
-    files.
+    """Draws the same images with each token, as base64 of PNG files.
 
-    `base` knows the placeholders already; afterwards it holds the last token.
+    Args:
+        base: Knows the placeholders already; afterwards it holds the last token.
+        placeholders: One per class.
+        tokens: Name -> token vectors [C, V, D].
+        prompts: One per class.
+        labels: Classes of all images.
+        indices: Numbers of the images to draw.
+        sampling: How they are drawn.
     """
     found = {}
     for name, vectors in tokens.items():
-        replace_embeds(base, dict(zip(placeholders, vectors)))
+        replace_embeds(text_base(base), dict(zip(placeholders, vectors)))
         drawn = [
             image
             for _, part in pictures(base, prompts, labels, indices, sampling)

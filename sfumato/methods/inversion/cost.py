@@ -1,6 +1,4 @@
-"""How many images are inverted in one pass, how long all of them take, and what the answer will be
-worth.
-"""
+"""The cost of an inversion: images per pass, total time, and the expected quality."""
 
 from __future__ import annotations
 
@@ -23,10 +21,9 @@ MOST_ROWS = 256  # in one pass; more gains little on a CPU
 
 
 def fit_rows(prepared: Prepared[Inverting]) -> Prepared[Inverting]:
-    """The same with the rows of a chunk decided: what was asked for, else what the memory budget
-    holds, evenly shared.
+    """The same with the rows of a chunk decided: as asked, or what the memory budget holds.
 
-    Measured once, on the first rank, so that all ranks check and run with the same.
+    Evenly shared. Measured once, on the first rank, so that all ranks check and run with the same.
     """
     if prepared.performance.micro_batch is not None:
         return prepared
@@ -48,8 +45,9 @@ def _fitting_rows(prepared: Prepared[Inverting]) -> int:
 
 
 def expected_seconds(prepared: Prepared[Inverting]) -> float:
-    """Time of the whole inversion at most, from two steps on made-up pictures."""
+    """Time of the whole inversion at most, from two steps on dummy images."""
     inverter, rows = prepared.adaptation.inverter, prepared.performance.micro_batch
+    assert rows is not None  # `fit_rows` has decided
     _timed(inverter, rows, steps=1)
     step = _timed(inverter, rows, steps=2) / 2
     return step * inverter.recipe.steps * math.ceil(prepared.plan.n_units / rows)
@@ -58,12 +56,14 @@ def expected_seconds(prepared: Prepared[Inverting]) -> float:
 def expectation(prepared: Prepared[Inverting]) -> Forecast:
     """The advisor's answer for this plan."""
     plan, geometry = prepared.plan, prepared.adaptation.geometry
+    own = plan.aggregation
+    assert own is not None  # an inversion's plan has one
     return forecast(
         noise_multiplier=plan.noise_multiplier,
-        units=min(plan.aggregation.divisors),
-        dimensions=plan.aggregation.dimensions,
-        signal=geometry.signal if plan.aggregation.rule == "clip" else None,
-        spectrum=geometry.spectrum if plan.aggregation.shrink else None,
+        units=min(own.divisors),
+        dimensions=own.dimensions,
+        signal=geometry.signal if own.rule == "clip" else None,
+        spectrum=geometry.spectrum if own.shrink else None,
     )
 
 

@@ -1,5 +1,6 @@
-"""DPAgg-TI on a run: invert every image alone, in chunks and shards; then one noisy sum, and the
-private files are gone.
+"""DPAgg-TI on a run: inverts every image alone, in chunks and shards; then one noisy sum.
+
+The private files are deleted after that.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def release(prepared: Prepared[Inverting], workspace: Workspace) -> torch.Tensor
     """
     plan, adapted, folder = prepared.plan, prepared.adaptation, workspace.folder
     aggregation, geometry, inverter = plan.aggregation, adapted.geometry, adapted.inverter
+    assert aggregation is not None  # an inversion's plan has one
     data, work = workspace.data, workspace.execution
     label, n = data.label, len(data.label)
     owned = [data.order[a:b] for a, b in zip(data.first, data.first[1:])]
@@ -108,9 +110,7 @@ def release(prepared: Prepared[Inverting], workspace: Workspace) -> torch.Tensor
 
 
 def _note_exact_tokens(workspace: Workspace) -> None:
-    """Tokens without noise, where they are kept to be compared with, as weights that are nobody's
-    public base.
-    """
+    """Notes tokens without noise, if they are kept as controls, as weights of no public base."""
     for name in controls.EXACT:
         place = workspace.folder / controls.FOLDER / name
         if place.is_dir():
@@ -118,8 +118,9 @@ def _note_exact_tokens(workspace: Workspace) -> None:
 
 
 def only_sampled(data: LatentData, rate: float, key: RunKey, attempt: int) -> LatentData:
-    """The data with every unit outside the plan's one Poisson sample unusable; all of them where
-    the rate is 1.
+    """Returns the data with every unit outside the plan's one Poisson sample unusable.
+
+    All units remain if the rate is 1.
     """
     if rate == 1:
         return data

@@ -1,5 +1,6 @@
-"""Where embeddings live: a public anchor, the axes of a public subspace, and a public radius. No
-private image has a say here.
+"""The geometry of embeddings: a public anchor, axes of a public subspace, and a public radius.
+
+Nothing here depends on private images.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ FREE = 4.0  # how far an image's own embedding may go, as such a share
 
 @dataclass(frozen=True)
 class Geometry:
-    """u = anchor + basis z. anchor [C, V * D] per class; basis [V * D, P], orthonormal columns;
-    radius: most |z| may be.
+    """The affine subspace of embeddings: u = anchor + basis z.
 
-    spectrum [P]: how much a style's mean coordinate varies between public styles (variance), None
-    if unknown. signal: the norm of such a mean as a share of the radius, None if unknown. vectors:
-    V.
+    Attributes:
+        anchor: [C, V * D], one per class.
+        basis: [V * D, P], orthonormal columns.
+        radius: The largest |z|.
+        spectrum: [P], how much a style's mean coordinate varies between public styles (variance),
+            None
+            if unknown.
+        signal: The norm of such a mean as a share of the radius, None if unknown.
+        vectors: V.
     """
 
     anchor: torch.Tensor
@@ -75,19 +81,19 @@ class Geometry:
 
 
 def start_anchor(base: TextBase, initializers: Sequence[str | None], vectors: int) -> torch.Tensor:
-    """Token vectors [C, V * D] of public words; further vectors of a class start from the
-    vocabulary's mean.
+    """Returns token vectors [C, V * D] of public words.
+
+    Further vectors of a class start from the vocabulary's mean.
     """
     rest = word_vectors(base, None).repeat(vectors - 1)
     return torch.stack([torch.cat([word_vectors(base, word), rest]) for word in initializers])
 
 
 def whole_space(base: TextBase, anchor: torch.Tensor, vectors: int) -> Geometry:
-    """All axes around an anchor [C, V * D], and room enough: where an image's own embedding is
-    looked for.
+    """Returns all axes around an anchor [C, V * D]: where an image's own embedding is searched.
 
-    Learned here and projected later, it says more than one that was never let out of the subspace
-    (docs/methods.md).
+    An embedding learned here and projected later is more informative than one that was never let
+    out of the subspace (docs/methods.md).
     """
     return Geometry(
         anchor, torch.eye(anchor.shape[1]), FREE * vectors**0.5 * word_spread(base), vectors
@@ -107,10 +113,10 @@ def from_vocabulary(
     dimensions: int | None,
     radius: float | None = None,
 ) -> Geometry:
-    """Axes: the vocabulary's first `dimensions` principal components, for each vector its share;
-    all axes for None.
+    """Returns axes that are the vocabulary's first `dimensions` principal components.
 
-    SfumatoError where that many do not exist or cannot be shared evenly.
+    Each vector has its share of them; all axes for None. SfumatoError if that many do not exist or
+    cannot be shared evenly.
     """
     table = base.word_vectors.double()
     width = table.shape[1]
@@ -137,12 +143,20 @@ def from_public(
     anchor: torch.Tensor | None = None,
     radius: float | None = None,
 ) -> Geometry:
-    """Anchor, axes, radius and spectrum from embeddings [n, V * D] of public images, `style` [n]
-    telling their kinds apart.
+    """Anchor, axes, radius and spectrum from embeddings of public images.
 
-    The anchor is the mean over kinds. Axes are where kinds differ first, then where images do (the
-    kinds' scatter, and a tenth of that within them); with one kind the scatter within is all there
-    is. The radius is the median norm of a residual.
+    The anchor is the mean over kinds. Axes are first those where kinds differ, then those where
+    images do (the kinds' scatter, and a tenth of that within them); with one kind, only the scatter
+    within. The radius is the median norm of a residual.
+
+    Args:
+        vectors: Embeddings [n, V * D].
+        style: Their kinds [n].
+        classes: C.
+        dimensions: P.
+        count: V.
+        anchor: [C, V * D] in place of the mean over kinds.
+        radius: In place of the median norm.
     """
     if not 1 <= dimensions <= vectors.shape[1]:
         raise SfumatoError(f"--dimensions {dimensions}: at most {vectors.shape[1]}")

@@ -1,5 +1,6 @@
-"""DPAgg-TI: an embedding of each image alone, and their noisy mean as a token (Peetathawatchai et
-al., arXiv 2411.14639).
+"""DPAgg-TI: the noisy mean of images' embeddings (Peetathawatchai et al., arXiv 2411.14639).
+
+Every image is inverted alone; the mean becomes a token.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..given import Drawing, Given, PublicAnswers, PublicImages
 from ..interface import Mechanisms, Method, Prepared, Rows, Work
 
 if TYPE_CHECKING:
-    from ...bases import Base
+    from ...bases import Base, TextBase
     from ...privacy.plan import Plan
     from ..workspace import Workspace
     from .adaptation import Inverting
@@ -29,15 +30,14 @@ DIMENSIONS = 64
 
 @dataclass(frozen=True)
 class Inversion(Method):
-    """Nothing trains in a loop: every image gets `num_vectors` token vectors of its own, and the
-    plan pays for their sum.
+    """Learns `num_vectors` token vectors for every image alone, and releases their noisy mean.
 
-    An image's own embedding is looked for in the whole space. aggregate: "clip" (residuals from the
-    public anchor in a public subspace of `dimensions`, at most `radius` long, shrunk afterwards) or
-    "unit" (the paper's: unit norm in the whole space, as they are). subspace: "vocabulary"
-    (principal axes of the base's words), "public" (what `Given.start` holds, from images that need
-    no protection) or "none" (all axes). Saves `learned_embeds.safetensors`, one token for each
-    class.
+    Nothing trains in a loop; the plan pays for one sum. An image's own embedding is searched in the
+    whole space. aggregate: "clip" (residuals from the public anchor in a public subspace of
+    `dimensions`, at most `radius` long, shrunk afterwards) or "unit" (the paper's: unit norm in the
+    whole space, as they are). subspace: "vocabulary" (principal axes of the base's words), "public"
+    (what `Given.start` holds, from images that need no protection) or "none" (all axes). Saves
+    `learned_embeds.safetensors`, one token for each class.
     """
 
     name = "inversion"
@@ -71,9 +71,10 @@ class Inversion(Method):
     inversion_draws: int | None = option(None, "Draws of one step (default 4).", least=1)
 
     def apply(self, base: Base, given: Given) -> Inverting:
+        """Prepares tokens, geometry and the inverter; no base weight trains."""
         from torch import nn
 
-        from ...bases import check_placeholders, save_embeds
+        from ...bases import check_placeholders, save_embeds, text_base
         from .adaptation import Inverting
         from .batch import Inverter
         from .geometry import whole_space
@@ -83,12 +84,12 @@ class Inversion(Method):
             raise SfumatoError(
                 "--method inversion puts a token in place of {class}: leave --no-embedder out"
             )
-        subspace = self.subspace_for(given)
-        check_placeholders(base, words)
-        geometry = self.geometry(base, given, subspace)
-        space = whole_space(base, geometry.anchor, self.num_vectors)
+        subspace, taught = self.subspace_for(given), text_base(base)
+        check_placeholders(taught, words)
+        geometry = self.geometry(taught, given, subspace)
+        space = whole_space(taught, geometry.anchor, self.num_vectors)
         inverter = Inverter(
-            base, given.prompts.prompts, words, space, self.recipe(), given.precision
+            taught, given.prompts.prompts, words, space, self.recipe(), given.precision
         )
         anchor = geometry.anchor.view(len(words), self.num_vectors, -1)
         return Inverting(
@@ -109,7 +110,7 @@ class Inversion(Method):
         """How one image is inverted."""
         from .batch import InversionRecipe
 
-        asked = {"steps": self.inversion_steps, "draws": self.inversion_draws}
+        asked: dict[str, Any] = {"steps": self.inversion_steps, "draws": self.inversion_draws}
         return InversionRecipe(**{k: v for k, v in asked.items() if v is not None})
 
     def subspace_for(self, given: Given) -> str:
@@ -128,12 +129,13 @@ class Inversion(Method):
             raise SfumatoError("--num-vectors is at least 1, and a clip norm is above 0")
         return subspace
 
-    def geometry(self, base: Base, given: Given, subspace: str) -> Geometry:
+    def geometry(self, base: TextBase, given: Given, subspace: str) -> Geometry:
         """Anchor, axes and radius, from the vocabulary or from what public images left."""
         from .geometry import Geometry, from_vocabulary
 
         width, words = base.word_vectors.shape[1], given.prompts.placeholders
         if subspace == "public":
+            assert given.start is not None  # `subspace_for` has asked for it
             found = Geometry.from_tensors(given.start, self.num_vectors)
             if found.basis.shape[0] != self.num_vectors * width or len(found.anchor) != len(words):
                 raise SfumatoError(
@@ -148,6 +150,7 @@ class Inversion(Method):
 
     @property
     def public_purposes(self) -> tuple[str, ...]:
+        """Public images may decide the anchor, the axes and the radius."""
         return ("the anchor, the axes and the radius of the inversion",)
 
     def public_answers(
@@ -159,7 +162,7 @@ class Inversion(Method):
         classes: tuple[str, ...],
     ) -> PublicAnswers:
         """A geometry learned from public images, whose classes are kinds of style."""
-        from ...bases import load_base
+        from ...bases import load_base, text_base
         from ..prompts import TOKEN, choose_prompts
         from .public import public_geometry
 
@@ -178,7 +181,7 @@ class Inversion(Method):
             placeholder=prompting.placeholder or TOKEN,
         )
         geometry = public_geometry(
-            opened,
+            text_base(opened),
             public,
             prompts,
             self.num_vectors,
@@ -209,11 +212,13 @@ class Inversion(Method):
         return Mechanisms(once, adapted.clip_norm, aggregation=adapted.aggregation(float(units)))
 
     def fit_to_memory(self, prepared: Prepared) -> Prepared:
+        """The same with the rows of a chunk decided by the memory budget."""
         from .cost import fit_rows
 
         return fit_rows(prepared)
 
     def estimate(self, prepared: Prepared) -> Work:
+        """Seconds of inverting all images, and the memory that this process uses now."""
         import psutil
 
         from .cost import expected_seconds
@@ -222,33 +227,35 @@ class Inversion(Method):
         return Work(seconds, int(psutil.Process().memory_info().rss))
 
     def forecast(self, prepared: Prepared) -> Forecast:
+        """How far the noisy mean will be from the exact one."""
         from .cost import expectation
 
         return expectation(prepared)
 
     def remarks(self, prepared: Prepared) -> list[str]:
+        """The forecast's remark, if it has one."""
         said = self.forecast(prepared).remark
         return [said] if said else []
 
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:
+        """The mechanism, for the table of a plan."""
         from .words import mechanism_rows
 
         return mechanism_rows(plan)
 
     @classmethod
     def work_rows(cls, plan: Plan, estimate: Any, forecast: Forecast, time: str) -> Rows:
+        """Time, memory and forecast, for the table of a plan."""
         from .words import work_rows
 
         return work_rows(plan, estimate.peak_bytes, forecast, time)
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
-        """One image replaced by nothing leaves the bits of all others as they are, on this
-        machine.
-        """
+        """Checks on this machine that removing one image leaves the bits of all others."""
         from ...compute.device import use_threads
 
-        on_stage("checking on made-up pictures that no image moves another")
+        on_stage("checking on dummy images that no image changes another")
         performance, inverter = prepared.performance, prepared.adaptation.inverter
         use_threads(performance.threads)  # kernels may differ with their number
         if not inverter.self_check(performance.micro_batch):
@@ -263,6 +270,7 @@ class Inversion(Method):
         from .controls import public_tokens
 
         plan = prepared.plan
+        assert plan.aggregation is not None  # an inversion's plan has one
         made = prepare_again(self, plan, prepared.options, None, prepared.start).adaptation
         found = public_tokens(
             plan.aggregation, made.geometry, plan.clip_norm, plan.noise_multiplier
@@ -270,15 +278,18 @@ class Inversion(Method):
         return made.with_vectors(found["noise-only"])
 
     def scratch_bytes(self, prepared: Prepared, images: int) -> int:
+        """Bytes of all images' coordinates."""
         return 4 * images * prepared.adaptation.inverter.geometry.dimensions
 
     def fit(self, prepared: Prepared, workspace: Workspace) -> Inverting | None:
+        """Inverts this shard's images and, after the last shard, adds them up with noise."""
         from .fit import fit
 
         return fit(prepared, workspace)
 
     @classmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
+        """Whether the noisy sum was recorded."""
         from ...privacy.ledger.notes import Aggregated
 
         return bool(noted(Aggregated))
@@ -286,12 +297,14 @@ class Inversion(Method):
     def report_controls(
         self, prepared: Prepared, model: Path, drawing: Drawing | None = None
     ) -> dict:
+        """Tokens that do not depend on private images, beside the released one."""
         from .report import report_controls
 
         return report_controls(prepared, model, drawing)
 
     @classmethod
     def exact_left(cls, folder: Path) -> list[str]:
+        """Names the exact controls if the run folder still has them."""
         from .controls import EXACT, FOLDER
 
         return ["exact-controls"] * (folder / FOLDER / EXACT[0]).exists()

@@ -34,8 +34,9 @@ def public_geometry(
     radius: float | None = None,
     seed: int = 0,
 ) -> Geometry:
-    """One anchor for all classes, axes and radius, learned from public images, whose classes are
-    kinds of style.
+    """One anchor for all classes, axes and radius, learned from public images.
+
+    Their classes are kinds of style.
 
     Args:
         base: The base.
@@ -44,7 +45,7 @@ def public_geometry(
         vectors: Of one token.
         recipe: How one image is inverted.
         dimensions: How many axes (default: `PUBLIC_DIMENSIONS` a vector).
-        radius: Most that a residual may be long (default: as the images say).
+        radius: The longest residual (default: as the images show).
         seed: Public: which of the images are inverted.
 
     Raises:
@@ -70,8 +71,18 @@ def public_embeddings(
     seed: int = 0,
     each: int = PUBLIC_EACH,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(embeddings float32 [n, V * D], kind int64 [n]) of public images, `each` of every kind, in
-    the whole space around the anchor.
+    """Returns embeddings float32 [n, V * D] and kinds int64 [n] of public images.
+
+    In the whole space around the anchor.
+
+    Args:
+        base: The base.
+        public: The images.
+        prompts: Of the private data's classes.
+        vectors: V.
+        recipe: How one image is inverted.
+        seed: Public: which of the images are inverted.
+        each: The most images of one kind.
     """
     rng, use = np.random.default_rng(seed), []
     for kind in range(len(public.classes)):

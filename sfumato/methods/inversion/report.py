@@ -1,4 +1,4 @@
-"""The released token beside those that no private image decides, for a report."""
+"""The released token beside tokens that do not depend on private images, for a report."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from .cost import expectation
 def report_controls(
     prepared: Prepared[Inverting], model: Path, drawing: Drawing | None = None
 ) -> dict:
-    """What a report shows beside the released token, from released and public numbers alone, so it
-    may leave.
+    """Controls that a report shows beside the released token.
+
+    From released and public numbers alone, so they may be released.
 
     Args:
         prepared: From plan, options and public start alone.
         model: Folder of the released token.
-        drawing: Which pictures to draw with each token, if any.
+        drawing: Which images to draw with each token, if any.
     """
     plan, adapted = prepared.plan, prepared.adaptation
+    assert plan.aggregation is not None  # an inversion's plan has one
     released = read_embeds(model, adapted.placeholders)
     public = controls.public_tokens(
         plan.aggregation, adapted.geometry, plan.clip_norm, plan.noise_multiplier

@@ -1,5 +1,6 @@
-"""One private file per image while its embedding waits for the others: an interrupted run goes on,
-shards need no network.
+"""One private file per image while its embedding waits for the others.
+
+So an interrupted run can continue, and shards need no network.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ def place_of(run_folder: Path, slot: int) -> Path:
 
 
 def write_rows(run_folder: Path, slots: np.ndarray, z: np.ndarray) -> None:
-    """Write each row's coordinates float32 [P], readable by the owner alone; rows with slot -1 are
-    nobody's.
+    """Writes each row's coordinates float32 [P], readable by the owner alone.
+
+    Rows with slot -1 are padding and skipped.
     """
     folder = run_folder / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -34,8 +36,9 @@ def write_rows(run_folder: Path, slots: np.ndarray, z: np.ndarray) -> None:
 
 
 def read_rows(run_folder: Path, n: int, dimensions: int) -> np.ndarray:
-    """Coordinates float32 [n, P] of all slots; a file that is missing, cut or not finite stands for
-    the zero vector (L25).
+    """Returns the coordinates float32 [n, P] of all slots.
+
+    A file that is missing, cut or not finite counts as the zero vector.
     """
     out = np.zeros((n, dimensions), np.float32)
     for slot in range(n):
@@ -51,9 +54,7 @@ def is_done(run_folder: Path, slots: np.ndarray, dimensions: int) -> bool:
 
 
 def remove(run_folder: Path, name: str = FOLDER) -> None:
-    """Delete the files, or another private folder of the run; SfumatoError if the system does not
-    let us.
-    """
+    """Deletes the files, or another private folder of the run; SfumatoError if that fails."""
     try:
         shutil.rmtree(run_folder / name)
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from .advisor import Forecast
 def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
     """The one noisy sum in words."""
     own = plan.aggregation
+    assert own is not None  # an inversion's plan has one
     who = (
         "all units, once"
         if plan.sampling_rate == 1
@@ -45,8 +46,9 @@ def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def work_rows(plan: Plan, peak_bytes: int, forecast: Forecast, time: str) -> list[tuple[str, str]]:
-    """Time, and what the answer will be worth."""
+    """Time and expected quality, for the table of a plan."""
     hope, own = forecast, plan.aggregation
+    assert own is not None
     source = "public images" if hope.known else "an assumption; --public-data would say"
     return [
         ("method", f"{plan.method} on base {plan.base}"),

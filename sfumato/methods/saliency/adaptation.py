@@ -23,6 +23,7 @@ class Ranked(Adaptation):
 
     @property
     def owners(self) -> Mapping[str, str]:
+        """Prefix of a tensor's name -> the group that it is clipped and chosen with."""
         return {**super().owners} | {
             f"{self.base.prefix}.{matrix}.": group
             for group, members in self.groups.items()

@@ -1,5 +1,6 @@
-"""DP-SAPF: adapters only on the matrices that a private probe ranks highest (Gong et al., arXiv
-2605.30312).
+"""DP-SAPF: adapters on the matrices a probe ranks highest (Gong et al., arXiv 2605.30312).
+
+The probe is private.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ...privacy.mechanisms.votes import Probe
     from ...privacy.plan import Plan
     from ...privacy.random.keys import RunKey
+    from ..adaptation import Adaptation
     from ..public import PublicLook
     from ..workspace import Workspace
     from .adaptation import Ranked
@@ -26,14 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Saliency(LowRank):
-    """LoRA on the best `keep` of the candidates `target_modules`, alone, by layer or by block
-    (section 4).
+    """LoRA on the best `keep` of the candidates, alone, by layer or by block (section 4).
 
-    choose "private" asks the plan for a probe (`privacy.mechanisms.votes.Probe`) on `probe_units`
-    expected units with `probe_draws` draws each, whose noise is `probe_noise` or whatever
-    `probe_share` pays for; "random" draws from the public seed. Until a choice has been made, by
-    the probe or on public data (`Given.selected`), all candidates are adapted. Saves what `lora`
-    saves.
+    The candidates are `target_modules`. choose "private" asks the plan for a probe
+    (`privacy.mechanisms.votes.Probe`) on `probe_units` expected units with `probe_draws` draws
+    each, whose noise is `probe_noise` or whatever `probe_share` pays for; "random" draws from the
+    public seed. Until a choice has been made, by the probe or on public data (`Given.selected`),
+    all candidates are adapted. Saves what `lora` saves.
     """
 
     name = "saliency"
@@ -48,7 +49,7 @@ class Saliency(LowRank):
     )
     granularity: Literal["matrix", "layer", "block"] = option("matrix", "What is chosen as one.")
     score: Literal["votes", "squares"] = option(
-        "votes", "What a unit says (default: votes for its best)."
+        "votes", "What a unit contributes (default: votes for its best)."
     )
     votes: int | None = option(None, "Votes of a unit (default: as many as train).", least=1)
     probe_clip: float | None = option(
@@ -61,6 +62,7 @@ class Saliency(LowRank):
     probe_noise: float | None = option(None, "Or its noise multiplier.", metavar="SIGMA")
 
     def apply(self, base: Base, given: Given) -> Ranked:
+        """Adds LoRA to the chosen candidates, or to all of them before the choice."""
         import torch
 
         from ..targets import grouped, how_many, matching_modules
@@ -114,19 +116,23 @@ class Saliency(LowRank):
 
     @property
     def public_purposes(self) -> tuple[str, ...]:
+        """Public images may decide which matrices train and how the adapters start."""
         chosen = ("which matrices train",) if self.choose == "public" else ()
         return (*chosen, *super().public_purposes)
 
     def undecided(self) -> LowRank:
+        """The options without what public images decide: all candidates, a Gaussian start."""
         plain = super().undecided()
         return replace(plain, choose="private") if self.choose == "public" else plain
 
     def candidates(self, draft: Ranked) -> list[str]:
+        """Full names of all candidate matrices."""
         return [matrix for members in draft.groups.values() for matrix in members]
 
     def choice(
         self, draft: Ranked, look: PublicLook
     ) -> tuple[list[str] | None, list[float] | None]:
+        """The groups that public images rank highest, and the scores."""
         from .probe import by_group
 
         if self.choose != "public":
@@ -141,6 +147,7 @@ class Saliency(LowRank):
         return list(draft.probe.best(total.tolist())), scores
 
     def selection(self, adapted: Ranked, scores: Sequence[float] | None) -> dict | None:
+        """The certificate's entry about a choice without a probe."""
         if adapted.probe is not None:
             return None
         chosen = [name for name, members in adapted.groups.items() if members[0] in adapted.targets]
@@ -161,6 +168,7 @@ class Saliency(LowRank):
         schedule: Schedule,
         n_units: int,
     ) -> Mechanisms:
+        """DP-SGD, and the probe before it if the choice is private."""
         found, probe = super().mechanisms(adapted, privacy, asked, schedule, n_units), adapted.probe
         if probe is not None:
             units = min(probe.expected_batch_size, float(n_units))
@@ -168,6 +176,7 @@ class Saliency(LowRank):
         return replace(found, probe=probe, probe_share=self.probe_share)
 
     def estimate(self, prepared: Prepared) -> Work:
+        """Time and memory of training, with the probe's passes."""
         from ..dpsgd import estimate
 
         probe = prepared.plan.probe
@@ -177,21 +186,25 @@ class Saliency(LowRank):
         return estimate(prepared, further_units=passes)
 
     def remarks(self, prepared: Prepared) -> list[str]:
+        """Remarks on training and on the probe."""
         from .words import remarks
 
         return super().remarks(prepared) + remarks(prepared.plan)
 
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:
+        """Training and the probe, for the table of a plan."""
         from .words import rows
 
         return super().mechanism_rows(plan) + rows(plan)
 
     @classmethod
     def trains(cls, plan: Plan) -> str:
+        """How many numbers train: at most so many before the probe has chosen."""
         return ("" if plan.probe is None else "at most ") + super().trains(plan)
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
+        """Checks the clipped sums and, with a probe, the scores against autograd."""
         from ..dpsgd import check_gradients
         from .probe import check_scores
 
@@ -199,6 +212,7 @@ class Saliency(LowRank):
         check_gradients(prepared, on_stage, *([check_scores] if asks else []))
 
     def trial_selection(self, prepared: Prepared) -> dict | None:
+        """A choice by zero scores in place of the probe's."""
         probe = prepared.plan.probe
         if probe is None:
             return None
@@ -213,6 +227,7 @@ class Saliency(LowRank):
         }
 
     def try_noise(self, plan: Plan, key: RunKey) -> None:
+        """Draws the probe's noise on zero scores."""
         import torch
 
         from .probe import release_scores
@@ -222,13 +237,15 @@ class Saliency(LowRank):
             release_scores(plan.probe, nothing, key, 0)
 
     def untrained(self, prepared: Prepared) -> Ranked:
+        """An adaptation of as many groups as the probe keeps, not trained."""
         from ..prepared import prepare_again
 
         plan = prepared.plan
         chosen = plan.probe and plan.probe.best([0.0] * len(plan.probe.groups))
         return prepare_again(self, plan, prepared.options, chosen, prepared.start).adaptation
 
-    def fit(self, prepared: Prepared, workspace: Workspace) -> Ranked:
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Adaptation:
+        """Runs the probe, unless its result was recorded, then trains."""
         from .probe import choose_matrices
 
         if prepared.plan.probe is not None and workspace.selected is None:
@@ -238,6 +255,7 @@ class Saliency(LowRank):
 
     @classmethod
     def require_retry(cls, plan: Plan, selected: Sequence[str] | None) -> None:
+        """Refuses a paid retry of a run that stopped before its probe was recorded."""
         if plan.probe is not None and selected is None:
             raise SfumatoError(
                 "the run stopped before its probe was recorded, and the retry reserve pays for"

@@ -1,5 +1,6 @@
-"""The probe: which matrices the private images would change most, asked once, noisily and paid
-for.
+"""The probe: which matrices the private images would change most.
+
+Asked once, noisily and paid for.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from .adaptation import Ranked
 
 
 def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepared[Ranked]:
-    """Run the plan's probe on the private latents, record its noisy scores in the ledger, and adapt
-    what they choose.
+    """Runs the plan's probe on the private latents and adapts what it chooses.
 
-    The units, their draws and the noise have addresses of their own in the attempt's schedule
-    (`privacy.mechanisms.votes.STEP`), so a replay gives the same scores; once recorded they are
-    never computed again. Only the noisy scores outlive this function.
+    Its noisy scores are recorded in the ledger. The units, their draws and the noise have addresses
+    of their own in the attempt's schedule (`privacy.mechanisms.votes.STEP`), so a replay gives the
+    same scores; once recorded they are never computed again. Only the noisy scores outlive this
+    function.
     """
     plan, probe = prepared.plan, prepared.plan.probe
+    assert probe is not None and prepared.performance.micro_batch is not None
     key, attempt = workspace.key, workspace.attempt
     units = poisson(key, STEP, attempt, plan.n_units, probe.expected_batch_size / plan.n_units)
     units = units[ranks.rank() :: ranks.world_size()]
@@ -75,13 +77,14 @@ def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepare
 def total_scores(
     probe: Probe,
     groups: Mapping[str, Sequence[str]],
-    losses,
-    weights: Mapping,
-    model,
-    batch,
+    losses: Callable[[Batch], torch.Tensor],
+    weights: dict[str, nn.Parameter],
+    model: nn.Module,
+    batch: UnitBatch,
     micro_batch: int,
 ) -> torch.Tensor:
     """The units' bounded scores added up, int64 [groups] in grid units; not yet noisy, so PRIVATE.
+
     Integers add exactly.
     """
     total, sizes = (
@@ -98,8 +101,15 @@ def total_scores(
 def release_scores(
     probe: Probe, total: torch.Tensor, key: RunKey, attempt: int
 ) -> tuple[list[float], tuple[str, ...]]:
-    """Noise once on the summed scores (grid units), then everything is post-processing: noisy
-    scores and the best groups.
+    """Adds noise once to the summed scores; the rest is post-processing.
+
+    Returns the noisy scores and the best groups.
+
+    Args:
+        probe: The mechanism.
+        total: int64 [groups], in grid units.
+        key: The run key of the attempt.
+        attempt: The attempt.
     """
     noisy = noisy_scores(total.numpy(), probe.noise_stddev, key, step=STEP, attempt=attempt)
     scores = [float(value) * probe.grid for value in noisy]
@@ -108,10 +118,8 @@ def release_scores(
 
 def looking_at(
     prepared: Prepared[Ranked],
-) -> tuple[Callable[[Batch], torch.Tensor], dict[str, torch.Tensor], nn.Module]:
-    """Row losses, candidate weights by name, and the model, of the public base without any adapter
-    in it.
-    """
+) -> tuple[Callable[[Batch], torch.Tensor], dict[str, nn.Parameter], nn.Module]:
+    """Row losses, candidate weights by name, and the model, of the public base without adapters."""
     base = original_base(prepared.plan)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
     weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
@@ -131,8 +139,13 @@ def by_group(
     groups: Mapping[str, Sequence[str]],
     probe: Probe,
 ):
-    """Squares per matrix [B, matrices], in the order of `sizes` -> per group [B, groups], by its
-    size if the probe says so.
+    """Sums squares per matrix to squares per group [B, groups].
+
+    Args:
+        squares: [B, matrices], in the order of `sizes`.
+        sizes: Matrix -> its number of entries.
+        groups: Group -> its matrices.
+        probe: With `per_size` the sums are divided by the group's size.
     """
     place = {name: i for i, name in enumerate(sizes)}
     columns = []
@@ -145,8 +158,9 @@ def by_group(
 
 
 def check_scores(prepared: Prepared[Ranked]) -> None:
-    """The scores' engine against one-at-a-time autograd on made-up pictures; RuntimeError where
-    they differ.
+    """Checks the scores' engine against one-at-a-time autograd on dummy images.
+
+    RuntimeError if they differ.
     """
     exact = replace(prepared, performance=replace(prepared.performance, precision="float32"))
     losses, weights, model = looking_at(exact)

@@ -1,4 +1,7 @@
-"""A probe in words: what it asks and costs, and where it does not pay. Public numbers alone."""
+"""A probe in words: what it measures and costs, and when it is not worth it.
+
+Public numbers alone.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         else f"{probe.expected_batch_size:g} units on average"
     )
     what = f"{probe.votes} votes each" if probe.votes else "squared gradient norms"
+    assert probe.noise_before is not None  # `make_plan` has said
     rise = plan.noise_multiplier / probe.noise_before - 1
     return [
         ("saliency probe", f"{who}, {what}, for {probe.keep} of {len(probe.groups)} candidates"),
@@ -31,10 +35,11 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def remarks(plan: Plan) -> list[str]:
-    """Where the probe does not pay."""
+    """Warnings if the probe is not worth its cost."""
     probe, found = plan.probe, []
     if probe is None:
         return []
+    assert probe.noise_before is not None  # `make_plan` has said
     rise = plan.noise_multiplier / probe.noise_before - 1
     if rise > 0.05:
         found.append(

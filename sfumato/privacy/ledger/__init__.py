@@ -1,1 +1,1 @@
-"""The owner's ledger: what was charged on which images, in rows that show damage."""
+"""The owner's ledger: what was charged on which images, in rows that reveal damage."""

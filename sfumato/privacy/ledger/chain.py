@@ -1,5 +1,6 @@
-"""A hash-chained, append-only table of rows in one SQLite file: a row is durable before the call
-returns, and damage is seen.
+"""A hash-chained, append-only table of rows in one SQLite file.
+
+A row is durable before the call returns, and damage is detected.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ E = TypeVar("E", bound=Entry)
 
 
 class Chain:
-    """The file at `path`, made when missing (mode 0600), its whole chain and the codes of all rows
-    verified when opened.
+    """The file at `path`, made when missing (mode 0600); its whole chain is verified when opened.
 
-    A file of an older format is brought to the newest, with a row that says so. Notes of the newest
-    row lie beside the file (`path`.head) and in state folders, if there are any (`witness`), with
-    the places of run folders, whose notes are asked too: an older copy put back, a copy without its
-    -wal file, and one of two copies that both went on are refused, unless `restored`; `lost` then
-    lists the (number, hash) that were noted. Where charges were made and no state folder knows of
-    them, the next transaction leaves a RESET row that says so. Raises LedgerError.
+    The codes of all rows are verified, too. A file of an older format is upgraded to the newest,
+    with a row that records it. Notes of the newest row are kept beside the file (`path`.head) and
+    in state folders, if there are any (`witness`), with the places of run folders, whose notes are
+    read too. An older copy put back, a copy without its -wal file, and one of two copies that both
+    went on are refused, unless `restored`; `lost` then lists the (number, hash) that were noted. If
+    charges were made and no state folder knows of them, the next transaction leaves a RESET row
+    that records it. Raises LedgerError.
     """
 
     def __init__(self, path: str | os.PathLike[str], key: LedgerKey, *, restored: bool = False):
@@ -79,8 +80,9 @@ class Chain:
                 self.key = mark_sealed(self.path, key)
 
     def _find_state(self) -> None:
-        """The notes in the state folders bear the name of the first row: copies of a ledger share
-        them, wherever they lie.
+        """Names the notes in the state folders by the first row.
+
+        Copies of a ledger therefore share them, wherever they are.
         """
         if not self._rows or self.state is not None:
             return
@@ -131,8 +133,10 @@ class Chain:
         return found
 
     def _upgrade(self) -> None:
-        """From format 1: the rows are as they were, and from now on each has a code under
-        the key.
+        """Upgrades format 1: the rows stay as they were, and each gets a code under the key.
+
+        Raises:
+            LedgerError: Another process upgraded the ledger just now.
         """
         with self.transaction():
             if (now := format_of(self.db)) != self._format or now is None:
@@ -152,8 +156,9 @@ class Chain:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows known to this object, oldest first; `refresh` adds what other processes
-        wrote.
+        """All rows known to this object, oldest first.
+
+        `refresh` adds those that other processes wrote.
         """
         return self._rows
 
@@ -169,7 +174,7 @@ class Chain:
         return [row for row in self.of_run(run_id) if row.kind == kind]
 
     def entries(self, sort: type[E], run_id: str | None = None) -> list[E]:
-        """What rows of one sort say, of one run or of all, oldest first, as far as known."""
+        """The entries of one sort, of one run or of all, oldest first, as far as known."""
         return [entry for _, entry in self.entered(sort, run_id)]
 
     def entered(self, sort: type[E], run_id: str | None = None) -> list[tuple[Row, E]]:
@@ -197,8 +202,9 @@ class Chain:
             self._by_run[row.run_id].pop()
 
     def refresh(self) -> None:
-        """Read and verify rows that are new in the file. LedgerError names the first
-        damaged one.
+        """Read and verify rows that are new in the file.
+
+        LedgerError names the first damaged one.
         """
         with in_words():
             for cells in self.db.execute(READ[self._format], [len(self._rows)]):
@@ -221,8 +227,9 @@ class Chain:
             return self.db.execute(query, values).fetchall()
 
     def _say_unwitnessed(self) -> None:
-        """A RESET row where charges were made since the last such row, and nothing outside the
-        ledger's folder knew of them.
+        """Appends a RESET row if there were charges that nothing outside the folder knew of.
+
+        Only charges since the last such row count.
         """
         said = [row.seq for row, reset in self.entered(Reset) if reset.unwitnessed]
         last = max(said, default=-1)
@@ -231,8 +238,9 @@ class Chain:
 
     @contextlib.contextmanager
     def transaction(self, *, resetting: bool = False) -> Generator[None, None, None]:
-        """One writer at a time; what is appended inside is durable together on leaving, or, after
-        an exception, not at all.
+        """Yields with the write lock held: one writer at a time.
+
+        What is appended inside is durable together on leaving, or, after an exception, not at all.
         """
         before = len(self._rows)
         try:

@@ -18,9 +18,7 @@ Price = Callable[[list[dict[str, Any]], bool], float]
 
 
 class OverBudget(LedgerError):
-    """A charge that breaks the cap or cannot be added to what was charged before, or steps beyond
-    the retry reserve.
-    """
+    """A charge that the cap, the charges before it or the retry reserve do not allow."""
 
 
 class Charges:
@@ -44,13 +42,26 @@ class Charges:
         public: Sequence[tuple[str, Manifest]] = (),
         captions: Sequence[bytes] = (),
     ) -> Row:
-        """Charge a whole planned run, durably, or raise OverBudget and write nothing.
+        """Charges a whole planned run, durably, or raises OverBudget and writes nothing.
 
-        `public`: what the run takes as public, and what that decides, one PUBLIC row each;
-        `captions`: `PublicInputs.caption_keys` of the images'. `body`: events (in JSON form), unit,
-        relation, delta, epsilon of the run alone, and more to keep (`entries.Charge`).
-        `price(charges, released)`: epsilon of all these bodies composed, where `released` says that
-        later ones were chosen after a release.
+        Args:
+            run_id: The run, which is charged once.
+            manifest: Its private images and units.
+            body: Events (in JSON form), unit, relation, delta, epsilon of the run alone, and more
+                to keep
+                (`entries.Charge`).
+            price: `price(charges, released)`: epsilon of all these bodies composed; `released` is
+                true
+                if later ones were chosen after a release.
+            public: What the run takes as public, and what that decides, one PUBLIC row each.
+            captions: `PublicInputs.caption_keys` of the images' captions.
+
+        Returns:
+            The CHARGE row.
+
+        Raises:
+            ValueError: The body lists no events.
+            LedgerError: The run is charged already.
         """
         events = body.get("events")
         listed = cast(list[Any], events) if isinstance(events, list) else []
@@ -86,8 +97,10 @@ class Charges:
                 return self.chain.append("CHARGE", run_id, {**body, **facts})
 
     def _require_two_sides(self, manifest: Manifest, public: Sequence[Manifest]) -> None:
-        """OverBudget where an image would be private and public: what was taken as public has no
-        protection any more.
+        """Refuses an image that would be private and public at once.
+
+        Raises:
+            OverBudget: An image was taken as public and has no protection any more.
         """
         self.require_untaken(manifest)
         if both := sum(map(self.public.charged, public)):
@@ -97,8 +110,10 @@ class Charges:
             )
 
     def require_untaken(self, manifest: Manifest) -> None:
-        """OverBudget where some of these images were taken as public by an earlier run: exact
-        functions of them are out.
+        """Refuses images that an earlier run took as public.
+
+        Raises:
+            OverBudget: Exact functions of some of these images have been released.
         """
         if both := self.public.taken(manifest):
             raise OverBudget(
@@ -109,8 +124,10 @@ class Charges:
     def _fitting(
         self, group: Group, body: dict[str, Any], price: Price, manifest: Manifest
     ) -> float | None:
-        """What the group will have cost; None where that cannot be stated or is not finite.
-        OverBudget if it must not be.
+        """Returns what the group will have cost, or None if that cannot be stated or is not finite.
+
+        Raises:
+            OverBudget: The charge must not be made.
         """
         own = [charge for charge in group.charges if "ancestor" not in charge]
         for name in SAME if own else ():
@@ -143,10 +160,19 @@ class Charges:
         return total if math.isfinite(total) else None
 
     def set_cap(self, manifest: Manifest, epsilon: float, *, raising: bool = False) -> Row:
-        """Cap what these images, and all sets that share one with them, may cost. A higher cap than
-        the one they have needs `raising`.
+        """Caps what these images, and all sets that share one with them, may cost.
 
-        ValueError for what is no figure, OverBudget for a higher one that does not say so.
+        Args:
+            manifest: The images.
+            epsilon: The cap, finite and > 0.
+            raising: Must be true for a higher cap than the one they have.
+
+        Returns:
+            The CAP row.
+
+        Raises:
+            ValueError: `epsilon` is not a finite number > 0.
+            OverBudget: The cap would rise, and `raising` is false.
         """
         if (
             isinstance(epsilon, bool)

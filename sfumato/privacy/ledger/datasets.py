@@ -1,5 +1,6 @@
-"""Which images and units a ledger knows, by keyed hash; data sets that share one; and what was
-spent on them together.
+"""The images and units of a ledger, by keyed hash, and what was spent on them.
+
+Data sets that share an image or a unit are charged together.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ UNKNOWN = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images of one data set as keyed hashes: sorted (hmac, copies). `id` names the set;
-    nothing of it leaves the ledger.
+    """The images of one data set as keyed hashes: sorted (hmac, copies).
+
+    `id` names the set; nothing of it leaves the ledger.
 
     `traces`: sorted and each once, what else is known of the images (none where neither files nor
     units are); `listing` names the set together with them.
@@ -55,6 +57,7 @@ class Manifest:
 
     @cached_property  # it reads every record
     def id(self) -> str:
+        """Name of the set: 32 hex digits of a hash over all of its images."""
         digest = hashlib.sha256()
         for key, copies in self.records:
             digest.update(key + copies.to_bytes(8, "big"))
@@ -62,6 +65,7 @@ class Manifest:
 
     @cached_property
     def listing(self) -> str:
+        """Digest of which image belongs to which unit; "" if the units are not known."""
         return listing_of(self.id, self.traces) if self.traces else ""
 
 
@@ -76,13 +80,14 @@ def listing_of(dataset: str, traces: Iterable[Trace]) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """Data sets that share images or units, and what was spent on them. `charges`: bodies of their
-    CHARGE rows, oldest first, then what the bases of these runs had cost other owners, who may have
-    had the same images (`ancestor` in each).
+    """Data sets that share images or units, and what was spent on them.
+
+    `charges`: bodies of their CHARGE rows, oldest first, then what the bases of these runs had cost
+    other owners, who may have had the same images (`ancestor` in each).
 
     `released`: whether something of these runs has left; `adaptive`: whether a later one was
-    charged after that. `cap`: None where none was set. `unclear`: why no total can be stated of the
-    charges; None where it can. `looks`: how often somebody saw exact figures of these images, or of
+    charged after that. `cap`: None if none was set. `unclear`: why no total can be stated of the
+    charges; None if it can. `looks`: how often somebody saw exact figures of these images, or of
     a run on them.
     """
 
@@ -96,15 +101,17 @@ class Group:
 
     @property
     def terms(self) -> dict[str, Any] | None:
-        """Unit, relation and delta of the first charge; None before it. Relation and delta are
-        those of every later one.
+        """Unit, relation and delta of the first charge; None before it.
+
+        Relation and delta are those of every later one.
         """
         return {name: self.charges[0][name] for name in TERMS} if self.charges else None
 
 
 def inherited_charges(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the bases of these charges had cost other owners, each run once: such a base may come
-    from the same images.
+    """Returns what the bases of these charges had cost other owners, each run once.
+
+    Such a base may come from the same images.
     """
     own = {charge.get("run") for charge in charges}
     found: dict[str, dict[str, Any]] = {}
@@ -116,8 +123,10 @@ def inherited_charges(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, An
 
 
 class DataSets:
-    """The data sets of a chain: its OPEN, JOIN, CAP and CHARGE rows, and the tables of hashed
-    images, files and units beside them.
+    """The data sets of a chain.
+
+    They are its OPEN, JOIN, CAP and CHARGE rows, and the tables of hashed images, files and units
+    beside them.
     """
 
     def __init__(self, chain: Chain):
@@ -125,8 +134,9 @@ class DataSets:
         self._agree: dict[frozenset[str], bool] = {}
 
     def overlapping(self, manifest: Manifest) -> frozenset[str]:
-        """Data sets that hold one of these images, by pixels or by bytes, or one of these units;
-        where set and listing are known, the set itself: JOIN rows name the others.
+        """Returns the data sets that hold one of these images, by pixels or bytes, or units.
+
+        If set and listing are known, that is the set itself: JOIN rows name the others.
         """
         opened = {(known.dataset, known.listing or "") for known in self.chain.entries(Opened)}
         own: set[str] = {manifest.id} & {dataset for dataset, _ in opened}
@@ -180,8 +190,11 @@ class DataSets:
     def unclear(
         self, charges: Sequence[Mapping[str, Any]], coming: Manifest | None = None
     ) -> str | None:
-        """Why no total can be stated for these bodies of CHARGE rows, of which the last may be
-        about `coming`; None where it can.
+        """Returns why no total can be stated for these charges, or None if it can.
+
+        Args:
+            charges: Bodies of CHARGE rows.
+            coming: The data set of the last of them, if it is not charged yet.
         """
         own = [charge for charge in charges if "ancestor" not in charge]
         if any(
@@ -212,8 +225,11 @@ class DataSets:
         return [(picture, file, unit) for picture, file, unit in self.chain.read(query, [listing])]
 
     def group(self, datasets: frozenset[str], before: int | None = None) -> Group:
-        """These data sets and all that share an image or a unit with them, directly or through
-        others; as it was `before` that row.
+        """Returns these data sets and all that are linked to them by shared images or units.
+
+        Args:
+            datasets: Names of the sets.
+            before: A row's number: the group as it was before that row.
         """
 
         def earlier(row: Row) -> bool:
@@ -228,7 +244,7 @@ class DataSets:
             group |= more
         charged = [row for row, charge in rows(Charged) if charge.dataset in group]
         runs = {row.run_id for row in charged}
-        # What a selection says has left as well.
+        # The result of a selection has been released as well.
         gone = [*self.chain.of(Released.KIND), *self.chain.of(Selected.KIND)]
         left = sorted(row.seq for row in gone if row.run_id in runs and earlier(row))
         looks = [
@@ -254,8 +270,10 @@ class DataSets:
         )
 
     def verify(self) -> None:
-        """LedgerError unless the tables of hashed images, files and units are those that the
-        chain's OPEN rows name.
+        """Checks the tables of hashed images, files and units against the chain's OPEN rows.
+
+        Raises:
+            LedgerError: They are not the tables that the rows name.
         """
         held: dict[str, list[tuple[bytes, int]]] = {}
         traces: dict[str, list[Trace]] = {}

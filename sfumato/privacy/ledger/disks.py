@@ -1,5 +1,6 @@
-"""On what file system a ledger lies: only local ones are known to keep their locks, and what was
-synced, for everybody who opens it.
+"""The file system of a ledger.
+
+Only local ones are known to keep their locks, and what was synced, for everybody who opens them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ _REMOTE = 4  # GetDriveTypeW's word for a drive of another machine
 
 
 def file_system(path: Path) -> str:
-    """Name of the file system that holds `path`, lower case; "unknown" where the machine does not
-    say.
-    """
+    """Returns the name of the file system that holds `path`, in lower case, or "unknown"."""
     place = path.resolve().parent
     if hasattr(ctypes, "windll"):
         return _volume(place)
@@ -40,8 +39,9 @@ def is_local(kind: str) -> bool:
 
 
 def _volume(place: Path) -> str:
-    """File system of the Windows volume that holds `place`, which need not be there yet; "network
-    drive" for a share of another machine, whatever lies beneath it.
+    """Returns the file system of the Windows volume that holds `place`, which need not exist yet.
+
+    "network drive" for a share of another machine, whatever its file system.
     """
     windows, root, kind = (
         ctypes.windll.kernel32,

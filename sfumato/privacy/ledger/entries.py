@@ -1,5 +1,4 @@
-"""What the rows of a ledger say, as types: every key of every kind of row stands here, and those of
-NOTE rows in `notes`.
+"""The rows of a ledger as types: every key of every kind of row; those of NOTE rows are in `notes`.
 
 A row of the chain has a kind and a body, a JSON object. An entry is that body: its fields are the
 keys. `of_body` reads rows of every version; what earlier ones did not write is None.
@@ -20,7 +19,7 @@ class Entry:
 
     Attributes:
         KIND: The row's kind.
-        MARK: The key that tells this sort from others of its kind; None where there is one sort.
+        MARK: The key that tells this sort from others of its kind; None if there is one sort.
         IF_ANY: Fields that have no key in the body where they are None.
         KEYS: Keys of fields which cannot bear the name: words of Python, or the row's own kind.
     """
@@ -41,7 +40,10 @@ class Entry:
 
     @classmethod
     def of_body(cls, body: Mapping[str, Any]) -> Self:
-        """The inverse; keys that are not known, of a later version, are passed over.
+        """The inverse of `body`; unknown keys, of a later version, are ignored.
+
+        Returns:
+            The entry.
 
         Raises:
             LedgerError: A key is missing that every version has written.
@@ -87,8 +89,9 @@ class Joined(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Capped(Entry):
-    """The owner's cap on what data sets may cost. `raising`: None in rows of format 1, where the
-    last cap counted.
+    """The owner's cap on what data sets may cost.
+
+    `raising`: None in rows of format 1, where the last cap counted.
     """
 
     KIND = "CAP"
@@ -103,8 +106,10 @@ class Capped(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Reset(Entry):
-    """An older copy was accepted, of the ledger or of a run folder; or nothing outside the ledger's
-    folder knew of its charges (`unwitnessed`). `missing`: rows known to be lost; None: unknown.
+    """An older copy was accepted, of the ledger or of a run folder.
+
+    Or nothing outside the ledger's folder knew of its charges (`unwitnessed`). `missing`: how many
+    rows are known to be lost; None: unknown.
     """
 
     KIND = "RESET"
@@ -180,8 +185,10 @@ class Charge(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Charged(Charge):
-    """A charge as it stands in the ledger, with the images' data set, the cap at that time, the
-    group's `total` (None: cannot be stated) and the set of captions.
+    """A charge as it is in the ledger.
+
+    With the images' data set, the cap at that time, the group's `total` (None: cannot be stated)
+    and the set of captions.
     """
 
     dataset: str
@@ -206,8 +213,10 @@ class TakenAsPublic(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt(Entry):
-    """A start of training. `billed`: steps paid from the retry reserve; `salt`: of its draws;
-    `fingerprint`: what decides its bits.
+    """A start of training.
+
+    `billed`: steps paid from the retry reserve; `salt`: of its draws; `fingerprint`: what decides
+    its bits.
     """
 
     KIND = "ATTEMPT"
@@ -246,7 +255,7 @@ class Probed(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Released(Entry):
-    """Something left: `n` pictures drawn with a public seed, or the model."""
+    """Something was released: `n` images drawn with a public seed, or the model."""
 
     KIND = "RELEASE"
     IF_ANY = frozenset({"n", "seed"})
@@ -259,7 +268,7 @@ class Released(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Certified(Entry):
-    """Hashes of a draft, of what its certificate says and of its files."""
+    """Hashes of a draft, of its certificate's statements and of its files."""
 
     KIND = "CERTIFY"
     IF_ANY = frozenset({"key_kept", "certificate", "files"})
@@ -272,8 +281,9 @@ class Certified(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Looked(Entry):
-    """Somebody sees exact figures. `rows`: what was compared; `data`: data sets seen beside the
-    run's own.
+    """Somebody sees exact figures.
+
+    `rows`: what was compared; `data`: data sets seen beside the run's own.
     """
 
     KIND = "LOOK"
@@ -286,8 +296,9 @@ class Looked(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Selected(Entry):
-    """A choice among runs by noisy accuracies. `composes`: whether its cost is in each run's group;
-    None: not known here.
+    """A choice among runs by noisy accuracies.
+
+    `composes`: whether its cost is in each run's group; None: not known here.
     """
 
     KIND = "SELECT"

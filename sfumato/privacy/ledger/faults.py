@@ -12,9 +12,7 @@ class LedgerError(ValueError):
 
 
 class LedgerOutOfReach(LedgerError):
-    """The disk, its permissions or another process stand in the way; the rows themselves may be
-    whole.
-    """
+    """The disk, its permissions or another process prevents access; the rows may be whole."""
 
 
 class OlderCopy(LedgerError):

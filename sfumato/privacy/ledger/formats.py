@@ -60,8 +60,9 @@ SCHEMAS = {1: _FORMAT_1, 2: _FORMAT_1 + _SINCE_2}
 
 
 def format_of(db: sqlite3.Connection) -> int | None:
-    """Format of the tables in a file: 0 for an empty one, None for what is no ledger, altered, or
-    of a later sfumato.
+    """Returns the format of the tables in a file.
+
+    0 for an empty file; None if it is no ledger, was altered, or is of a later sfumato.
     """
     found = sorted(
         text for (text,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")

@@ -1,10 +1,9 @@
-"""The ledger: all that was ever charged on the owner's images, whichever run, folder or name they
-came in; and the cap.
+"""The ledger: all charges ever made on the owner's images, in whichever run or folder, and the cap.
 
 Images are known by keyed hashes of their decoded pixels, of their files' bytes and of their units'
 values. Data sets that share one form a group: their charges compose for ever, and the smallest cap
-wins. Where runs of a group do not mean the same by a unit, no total is stated, and none is let
-under a cap. Charge before read, cap check and charge in one transaction, no refunds.
+wins. If runs of a group define a unit differently, no total is stated, and none passes a cap.
+Charge before read, cap check and charge in one transaction, no refunds.
 """
 
 from __future__ import annotations
@@ -41,13 +40,12 @@ SHORT = 16  # bytes of a keyed hash that name a file or a unit
 
 
 class Ledger:
-    """The ledger file at `path` and its secret key beside it (`path`.key); both are made when
-    missing.
+    """The ledger file at `path` and its secret key beside it (`path`.key), made when missing.
 
     Raises LedgerError when either is damaged, alone, readable by others, older than it was, or on a
     file system that is not known to be local. `restored`: an older copy is accepted, because the
-    newest is gone; a RESET row says so for ever. It takes no charge back. `allow_file_system`: a
-    row says so too, and that file system is accepted from then on.
+    newest is gone; a RESET row records it for ever. It takes no charge back. `allow_file_system`:
+    the file system is accepted from then on, and a row records it.
     """
 
     def __init__(
@@ -88,8 +86,10 @@ class Ledger:
             past.reset_ledger(self.chain)
 
     def _accept_file_system(self, allowed: bool) -> None:
-        """LedgerError on what is no local file system, unless it is allowed now, which leaves a
-        row, or was before.
+        """Accepts a file system that is not local if it is allowed, now (with a row) or before.
+
+        Raises:
+            LedgerError: The file system is not known to be local and is not allowed.
         """
         if is_local(self.file_system) or self.file_system in self.file_systems:
             return
@@ -102,27 +102,21 @@ class Ledger:
 
     @property
     def file_systems(self) -> list[str]:
-        """What the ledger has lain on that is not known to be a local disk, by the owner's
-        leave.
-        """
+        """File systems, not known to be local, that the ledger was kept on by the owner's leave."""
         return sorted({disk.file_system for disk in self.chain.entries(OnDisk)})
 
     @property
     def key_id(self) -> str:
-        """16 hex digits that name the key without telling it."""
+        """16 hex digits that name the key without revealing it."""
         return self.chain.key.id
 
     @property
     def resets(self) -> list[dict[str, Any]]:
-        """How often an older copy was accepted: row, day, how many rows are known to be missing
-        (None: unknown), and of which run.
-        """
+        """Every acceptance of an older copy: row, day, missing rows (None: unknown), and run."""
         return past.resets(self.chain)
 
     def agrees(self, run_id: str, folder: Path) -> bool:
-        """Whether neither the ledger nor the run folder is an older copy than the other has
-        seen.
-        """
+        """Whether neither the ledger nor the run folder is older than the other has seen."""
         try:
             past.check_run(self.chain, run_id, folder)
         except OlderCopy:
@@ -130,8 +124,12 @@ class Ledger:
         return True
 
     def reset_run(self, run_id: str, folder: Path) -> None:
-        """Accept a run folder that lacks rows of its run, or knows of rows that this ledger lacks,
-        because the newest copy is gone.
+        """Accepts a run folder and a ledger of which one is older, because the newest copy is gone.
+
+        The folder lacks rows of its run, or knows of rows that this ledger lacks.
+
+        Raises:
+            LedgerError: The ledger does not know the run.
         """
         if not self.chain.of_run(run_id):
             raise LedgerError("the ledger does not know this run at all: adapt into a new folder")
@@ -144,8 +142,9 @@ class Ledger:
 
     @property
     def head(self) -> str:
-        """Hash of the newest row: in a certificate it shows rows deleted, or an older copy put
-        back, later.
+        """Hash of the newest row.
+
+        In a certificate it shows rows that are deleted later, or an older copy put back.
         """
         return self.chain.head
 
@@ -159,11 +158,12 @@ class Ledger:
         files: Sequence[bytes] | None = None,
         units: Sequence[bytes] | None = None,
     ) -> Manifest:
-        """The manifest of images given by a hash of their decoded pixels each (b"" is none);
-        private outside this ledger.
+        """Returns the manifest of images; it is private outside this ledger.
 
-        `files`, `units`: beside each, a hash of its file's bytes and of its unit's value, b"" where
-        there is none.
+        Args:
+            prints: A hash of each image's decoded pixels (b"": none).
+            files: A hash of each image's file, b"" if there is none.
+            units: A hash of the value of each image's unit, b"" if there is none.
         """
         keyed = [self.keyed(fingerprint) if fingerprint else b"" for fingerprint in prints]
         counts = Counter(key for key in keyed if key)
@@ -185,9 +185,7 @@ class Ledger:
         return Manifest(tuple(sorted(counts.items())), tuple(sorted(traces)))
 
     def group(self, manifest: Manifest) -> Group:
-        """All data sets that share an image with `manifest`, directly or through others, and what
-        was spent on them.
-        """
+        """All data sets linked to `manifest` by shared images, and what was spent on them."""
         with self.chain.snapshot():
             return self.datasets.group(self.datasets.overlapping(manifest))
 
@@ -210,16 +208,24 @@ class Ledger:
         public: Sequence[PublicInput] = (),
         captions: Sequence[bytes] = (),
     ) -> Row:
-        """Charge a whole planned run, durably, or raise OverBudget and write nothing.
+        """Charges a whole planned run, durably, or raises OverBudget and writes nothing.
 
-        `public`: inputs that the run takes as public, one PUBLIC row each; else as in
-        `Charges.charge`.
+        Args:
+            run_id: The run, which is charged once.
+            manifest: Its private images and units.
+            body: As in `Charges.charge`.
+            price: As in `Charges.charge`.
+            public: Inputs that the run takes as public, one PUBLIC row each.
+            captions: As in `Charges.charge`.
+
+        Returns:
+            The CHARGE row.
         """
         taken = [(given.decided, self.identify(given.prints, given.files)) for given in public]
         return self.charges.charge(run_id, manifest, body, price, public=taken, captions=captions)
 
     def require_untaken(self, manifest: Manifest) -> None:
-        """OverBudget where some of these images were taken as public by an earlier run."""
+        """OverBudget if some of these images were taken as public by an earlier run."""
         self.charges.require_untaken(manifest)
 
     def set_cap(self, manifest: Manifest, epsilon: float, *, raising: bool = False) -> Row:
@@ -231,11 +237,10 @@ class Ledger:
         self.charges.verify_records()
 
     def export(self) -> Iterator[str]:
-        """Every row as one line of canonical JSON: the chain can be checked by anyone, and no line
-        holds a hashed image or a time.
+        """Yields every row as one line of canonical JSON, so that anyone can check the chain.
 
-        Of kinds that are written while a run trains the hashes stand alone: how far a run came by
-        when follows the sizes of its batches.
+        No line holds a hashed image or a time. Of kinds that are written while a run trains only
+        the hashes are exported: when a run reached which step depends on the sizes of its batches.
         """
         self.chain.refresh()
         for row in self.rows:

@@ -1,4 +1,4 @@
-"""What NOTE rows say, as types; each sort is known by a key that only it has."""
+"""NOTE rows as types; each sort is known by a key that only it has."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class Interval(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Made(Entry):
-    """Weights that a run made (`made`: model, checkpoint, control), which are nobody's public base:
-    keyed codes of their `blocks`, or of whole `tensors` in rows of earlier versions.
+    """Weights that a run made (`made`: model, checkpoint, control), which are no public base.
+
+    Keyed codes of their `blocks`, or of whole `tensors` in rows of earlier versions.
     """
 
     KIND = "NOTE"
@@ -104,9 +105,7 @@ class Audited(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Entry):
-    """`release` finished a certificate: hash of all that it says, and of what it said as a draft
-    (`certificate`).
-    """
+    """`release` finished a certificate: a hash of it, and of its draft (`certificate`)."""
 
     KIND = "NOTE"
     MARK = "released"

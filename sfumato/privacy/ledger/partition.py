@@ -1,5 +1,6 @@
-"""Whether several runs mean the same by a unit: only then do their costs add up to one figure for a
-unit.
+"""Whether several runs define a unit alike.
+
+Only then do their costs add up to one figure for a unit.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ for one that is not known."""
 
 
 def same_units(runs: Sequence[Iterable[Trace]]) -> bool:
-    """Whether no unit of one run is spread over two units of another.
+    """Returns whether no unit of one run is spread over two units of another.
 
     Units of equal value are one, and so are units that hold one image in different runs, be it by
     pixels or by bytes. A total for a unit is true where such a class has at most one unit in every

@@ -1,5 +1,6 @@
-"""The ledger's own past: copies that were put back, of the ledger or of a run folder, refused or
-accepted with a RESET row.
+"""Copies that were put back, of the ledger or of a run folder.
+
+They are refused, or accepted with a RESET row.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from sfumato.privacy.ledger.witness import Head, RunNote, Seen
 
 
 def check_run(chain: Chain, run_id: str, folder: Path) -> None:
-    """LedgerError where a run folder knows rows that the ledger lacks, or lacks rows of its run
-    that the ledger knows.
+    """Compares what a run folder and the ledger know of the run.
+
+    Raises:
+        OlderCopy: The folder knows rows that the ledger lacks, or lacks rows of its run that the
+            ledger
+            knows.
     """
     note = RunNote(folder)
     if _judge(chain, run_id, note.read()) is None or not chain.of_run(run_id):
@@ -38,7 +43,7 @@ def check_run(chain: Chain, run_id: str, folder: Path) -> None:
 
 
 def _judge(chain: Chain, run_id: str, seen: Seen | None) -> str | None:
-    """Which of the two is the older one; None where neither is, or where the folder has no note."""
+    """Which of the two is the older one; None if neither is, or where the folder has no note."""
     chain.refresh()
     if seen is None:
         return None
@@ -52,7 +57,7 @@ def _judge(chain: Chain, run_id: str, seen: Seen | None) -> str | None:
 
 
 def reset_ledger(chain: Chain) -> None:
-    """Accept a ledger that lacks rows which were noted. LedgerError where it lacks none."""
+    """Accept a ledger that lacks rows which were noted. LedgerError if it lacks none."""
     if not chain.lost:
         chain.close()
         raise LedgerError(
@@ -63,8 +68,10 @@ def reset_ledger(chain: Chain) -> None:
 
 
 def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
-    """Accept a run folder and a ledger of which one is older than the other. LedgerError where
-    neither is.
+    """Accepts a run folder and a ledger of which one is older than the other.
+
+    Raises:
+        LedgerError: Neither is.
     """
     note = RunNote(folder)
     with note.held():
@@ -85,15 +92,16 @@ def reset_run(chain: Chain, run_id: str, folder: Path) -> None:
 
 def _lost(had: int, noted: list[Head]) -> Reset:
     number = max(number for number, _ in noted)
-    # A chain that is as long but another one has lost nobody knows how many.
+    # A different chain of the same length: how many rows it lacks is unknown.
     missing = number + 1 - had if number >= had else None
     return Reset(rows=had, missing=missing, noted=[digest for _, digest in noted])
 
 
 def resets(chain: Chain) -> list[dict[str, Any]]:
-    """How often an older copy was accepted: row, day, how many rows are known to be missing (None:
-    unknown), and of which run; and how often nothing outside the ledger's folder knew of its
-    charges (`unwitnessed`), so that a copy could not have been told.
+    """Returns every acceptance of an older copy: row, day, missing rows (None: unknown), and run.
+
+    Also every time that nothing outside the ledger's folder knew of its charges (`unwitnessed`), so
+    that an older copy could not have been detected.
     """
     return [
         {"row": row.seq, "utc": (row.written or row.utc)[:10], "missing_rows": reset.missing}

@@ -1,9 +1,8 @@
-"""What may not come in as public, and what came in as public: an image, a caption, a weight is on
-one side for ever.
+"""The public inputs of a ledger: an image, a caption or a weight is private or public for ever.
 
-Nothing is kept but HMACs under the ledger's key. Public images and captions stand in a table of
-their own, in sets that rows of the chain name by a digest (`public:...` in PUBLIC rows,
-`caption:...` in CHARGE rows); tensors that a run made stand in its NOTE rows.
+Only HMACs under the ledger's key are kept. Public images and captions are in a table of their own,
+in sets that rows of the chain name by a digest (`public:...` in PUBLIC rows, `caption:...` in
+CHARGE rows); tensors that a run made are in its NOTE rows.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ LONGEST = 400  # words of a text that are looked through for captions from each 
 
 @dataclass(frozen=True)
 class PublicInput:
-    """Images that are taken as public. `decided`: what of the run they decided; `prints`, `files`
-    as in `Ledger.identify`.
+    """Images that are taken as public.
+
+    `decided`: what of the run they decided; `prints`, `files` as in `Ledger.identify`.
     """
 
     decided: str
@@ -43,16 +43,18 @@ class PublicInput:
 
 
 def plain_words(text: str) -> str:
-    """A text without case, width, composed forms, punctuation, invisible signs and spacing: what
-    two spellings of it share.
+    """Returns a text without case, width, composed forms, punctuation, invisible signs and spacing.
+
+    Two spellings of one text have this in common.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join("".join(map(_shown, folded)).split())
 
 
 def bare(text: str) -> str:
-    """The letters and digits of a text alone, without case, accents, signs and spacing; the Turkish
-    dotless i is an i.
+    """Returns only the letters and digits of a text, without case, accents, signs and spacing.
+
+    The Turkish dotless i is an i.
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold()).replace(
         "\u0131", "i"
@@ -61,9 +63,7 @@ def bare(text: str) -> str:
 
 
 def _parts(text: str) -> dict[str, set[str]]:
-    """What a text may share with a caption, by the kind of key: itself, and the words in a row that
-    stand in it.
-    """
+    """What a text may share with a caption, by kind of key: itself, and its runs of words."""
     words = plain_words(text).split()
     found: dict[str, set[str]] = {"caption": {" ".join(words)}, "bare": {bare(text)}, "part": set()}
     for start in range(len(words)):
@@ -77,16 +77,21 @@ def _parts(text: str) -> dict[str, set[str]]:
 
 
 def copies(texts: Iterable[str], captions: Iterable[str], beside: Iterable[str] = ()) -> int:
-    """How many of the texts are, or hold, one of the captions that says more than a text of
-    `beside` (public words).
+    """Returns how many of the texts are, or contain, one of the captions.
+
+    Args:
+        texts: Public texts, such as prompts.
+        captions: Private captions.
+        beside: Public texts; a caption that contains no more than one of them does not count.
     """
     known = _kept(captions, beside)
     return sum(any(_parts(text)[kind] & known[kind] for kind in known) for text in texts)
 
 
 def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]:
-    """What is remembered of captions, by the kind of key: as words, bare, and bare where a longer
-    text may hold them.
+    """Returns what is remembered of captions, by kind of key.
+
+    As words, bare, and bare for longer texts that may contain them.
     """
     public = {"", *map(bare, beside)}
     found: dict[str, set[str]] = {"caption": set(), "bare": set(), "part": set()}
@@ -102,9 +107,7 @@ def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]
 
 
 def _shown(sign: str) -> str:
-    """Letters, digits and their marks; nothing for a sign that nobody sees; a space for the
-    rest.
-    """
+    """Returns letters, digits and their marks; "" for an invisible sign; a space for the rest."""
     kind = unicodedata.category(sign)
     if kind == "Cf" or unicodedata.name(sign, "").startswith("VARIATION SELECTOR"):
         return ""
@@ -117,8 +120,9 @@ def set_id(keys: Iterable[bytes]) -> str:
 
 
 class PublicInputs:
-    """The two sides of a chain: what its runs were charged for or made, and what they took as
-    public. `keyed`: `Ledger.keyed`.
+    """What the runs of a chain were charged for or made, and what they took as public.
+
+    `keyed`: `Ledger.keyed`.
     """
 
     def __init__(self, chain: Chain, keyed: Callable[[bytes], bytes]):
@@ -130,8 +134,10 @@ class PublicInputs:
         return taken | {own.captions for own in self.chain.entries(Charged) if own.captions}
 
     def verify(self) -> None:
-        """LedgerError unless the table of public images and captions is the one that the
-        rows name.
+        """Checks the table of public images and captions against the rows of the chain.
+
+        Raises:
+            LedgerError: It is not the table that the rows name.
         """
         held: dict[str, list[bytes]] = {}
         with self.chain.snapshot():
@@ -163,9 +169,7 @@ class PublicInputs:
         return len(found)
 
     def charged(self, images: Manifest) -> int:
-        """How many of these images, known by pixels or by their file's bytes, belong to a private
-        data set of this ledger.
-        """
+        """How many of these images, by pixels or file, are in a private data set of the ledger."""
         pictures = self._held(_pictures(images), "record")
         return max(pictures, self._held(_files(images), "trace", "file", "file != x''"))
 
@@ -175,9 +179,7 @@ class PublicInputs:
         return max(self._held(keys(images), "known", where=where) for keys in (_pictures, _files))
 
     def caption_keys(self, texts: Iterable[str], beside: Iterable[str] = ()) -> list[bytes]:
-        """Keyed hashes of captions; those that say no more than a text of `beside` (public words)
-        are left out.
-        """
+        """Keyed hashes of captions, except those that add nothing to a text of `beside`."""
         return self._keys(_kept(texts, beside))
 
     def _keys(self, texts: Mapping[str, Iterable[str]]) -> list[bytes]:
@@ -188,8 +190,9 @@ class PublicInputs:
         ]
 
     def captions(self, texts: Iterable[str], beside: Iterable[str] = ()) -> int:
-        """How many of these texts are, or hold, captions of a table that was charged; not counting
-        words that are public (`beside`).
+        """Returns how many of these texts are, or contain, captions of a table that was charged.
+
+        Words that are public (`beside`) are not counted.
         """
         public, where, found = set(map(bare, beside)), f"part LIKE '{CAPTION}%'", 0
         for text in texts:
@@ -201,19 +204,21 @@ class PublicInputs:
         return found
 
     def tensor_key(self, content: bytes) -> str:
-        """How a tensor's content hash stands in a NOTE row of earlier versions."""
+        """The key of a tensor's content hash in a NOTE row of earlier versions."""
         return self.keyed(b"tensor\0" + content).hex()[:32]
 
     def _block_key(self, content: bytes) -> bytes:
         return self.keyed(b"block\0" + content)[:SHORT]
 
     def block_codes(self, made: Iterable[Sequence[bytes]], most: int = MOST) -> str:
-        """How what a run made stands in a NOTE row: codes of the content hashes of each tensor's
-        blocks, `most` in all.
+        """Returns what a NOTE row keeps of tensors that a run made: codes of their blocks' hashes.
 
-        Where a tensor has more than `EACH`, or all together more than `most`, the key decides
-        which: those with the smallest codes. A tensor's second code comes after the first of all
-        others.
+        If a tensor has more than `EACH`, or all together more than `most`, the key decides which:
+        those with the smallest codes. A tensor's second code comes after the first of all others.
+
+        Args:
+            made: Content hashes of each tensor's blocks.
+            most: Codes in all.
         """
         ranked = [
             pair
@@ -224,9 +229,7 @@ class PublicInputs:
         return base64.b64encode(b"".join(sorted(codes))).decode("ascii")
 
     def makers(self, contents: Iterable[bytes]) -> dict[bytes, set[tuple[str, str]]]:
-        """Content hash -> the (run, what) that made it, for the blocks and tensors that runs of
-        this ledger made.
-        """
+        """The (run, what) that made each content hash, for those made by runs of this ledger."""
         noted = self.chain.entered(Made)
         known = {self._block_key(content): content for content in contents} if noted else {}
         older = any(made.tensors for _, made in noted)
@@ -241,8 +244,9 @@ class PublicInputs:
         return found
 
     def enter(self, run_id: str, inputs: Sequence[tuple[str, Manifest]]) -> None:
-        """A PUBLIC row for each (what they decided, images), and the images as a set; inside a
-        transaction.
+        """Appends a PUBLIC row for each (what they decided, images), and enters the images.
+
+        Must be called inside a transaction.
         """
         for decided, images in inputs:
             keys = [*_pictures(images), *_files(images)]
@@ -266,8 +270,9 @@ class PublicInputs:
             self.enter(run_id, [(decided, images)])
 
     def enter_captions(self, keys: Sequence[bytes]) -> str | None:
-        """The set of a data set's captions, for its CHARGE row; None without any. Inside a
-        transaction.
+        """Returns the set of a data set's captions, for its CHARGE row; None if there are none.
+
+        Must be called inside a transaction.
         """
         if not keys:
             return None

@@ -1,6 +1,4 @@
-"""Rows of a ledger: their fields, the JSON that is hashed, and how a row that was read is known to
-be whole.
-"""
+"""Rows of a ledger: their fields, the JSON that is hashed, and the check of a row that was read."""
 
 from __future__ import annotations
 
@@ -28,8 +26,9 @@ READ = {
 
 @dataclass(frozen=True)
 class Row:
-    """One entry. `hash` is SHA-256 over the canonical JSON of the fields before it; `seq` decides
-    the order.
+    """One entry.
+
+    `hash` is SHA-256 over the canonical JSON of the fields before it; `seq` decides the order.
 
     `written` is the time (UTC), in the ledger alone: the time of a row of a run follows the sizes
     of drawn batches. `utc` is empty, but in rows of format 1.
@@ -65,8 +64,20 @@ def hash_of(row: Mapping[str, Any]) -> str:
 
 
 def whole_row(cells: Sequence[Any], number: int, head: str, key: LedgerKey, form: int) -> Row:
-    """The row that was read as number `number` from a file of format `form`, after the row whose
-    hash is `head`. LedgerError where it is damaged, or was not written under the key.
+    """Checks a row that was read and returns it.
+
+    Args:
+        cells: The row's cells in the file.
+        number: Its number.
+        head: Hash of the row before it.
+        key: The ledger's key.
+        form: Format of the file.
+
+    Returns:
+        The row.
+
+    Raises:
+        LedgerError: It is damaged, or was not written under the key.
     """
     *row, mac, written = cells
     values: dict[str, Any] = {}

@@ -25,9 +25,11 @@ _ANOTHER = "another copy of this run folder was started meanwhile: continue with
 
 
 class RunLedger:
-    """The rows of one run. PLAN, CHARGE (the whole planned run), ATTEMPT, then PROBE (noisy scores,
-    once), RELEASE, CERTIFY and REPLAY; NOTE anywhere. `folder`: the run's own, which then knows of
-    each row; LedgerError where it or the ledger is an older copy.
+    """The rows of one run.
+
+    PLAN, CHARGE (the whole planned run), ATTEMPT, then PROBE (noisy scores, once), RELEASE, CERTIFY
+    and REPLAY; NOTE anywhere. `folder`: the run's own, which then knows of each row; LedgerError
+    where it or the ledger is an older copy.
     """
 
     def __init__(self, ledger: Ledger, run_id: str, folder: Path | None = None):
@@ -48,7 +50,7 @@ class RunLedger:
         return [row.body for row in self.ledger.chain.of(kind, self.run_id)]
 
     def entries(self, sort: type[E]) -> list[E]:
-        """What the run's rows of one sort say, oldest first."""
+        """The run's entries of one sort, oldest first."""
         self.ledger.chain.refresh()
         return self.ledger.chain.entries(sort, self.run_id)
 
@@ -72,8 +74,18 @@ class RunLedger:
         return self.append(entry.KIND, entry.to_body())
 
     def append(self, kind: str, body: Mapping[str, Any]) -> Row:
-        """One more row, durable on return. LedgerError out of order; a charge goes through
-        `Ledger.charge`.
+        """Appends a row, durable on return.
+
+        Args:
+            kind: Any kind but CHARGE, for which there is `Ledger.charge`.
+            body: The row's body.
+
+        Returns:
+            The row.
+
+        Raises:
+            ValueError: This kind cannot be appended by hand.
+            LedgerError: The row is out of order.
         """
         if kind not in KINDS or kind in OWN:
             raise ValueError("this row cannot be appended by hand")
@@ -96,11 +108,17 @@ class RunLedger:
             return self.ledger.chain.append(kind, self.run_id, body, body.get("attempt"))
 
     def look(self, seen: Sequence[Manifest], look: Looked) -> Row:
-        """The LOOK row of exact figures that are about to be computed from the images of `seen` and
-        shown to somebody.
+        """Appends the LOOK row of exact figures that are about to be computed and shown.
 
-        The sets are entered like any other, so that a run on one of their images carries the look,
-        too. LedgerError before the charge.
+        The sets are entered like any other, so that a later run on one of their images carries the
+        look, too.
+
+        Args:
+            seen: The images that the figures are computed from.
+            look: What is shown.
+
+        Returns:
+            The row; LedgerError before the charge.
         """
         ledger = self.ledger
         ledger.verify_records()
@@ -112,8 +130,10 @@ class RunLedger:
             return ledger.chain.enter(replace(look, data=sets), self.run_id)
 
     def take_public(self, decided: str, images: Manifest) -> bool:
-        """The PUBLIC row of images that are about to be taken as public, once for a run; False, and
-        no row, where one is known as private.
+        """Appends the PUBLIC row of images about to be taken as public, once per run.
+
+        Returns:
+            False, with no row, if one of the images is known as private.
         """
         ledger = self.ledger
         ledger.verify_records()
@@ -126,12 +146,26 @@ class RunLedger:
     def begin(
         self, body: Mapping[str, Any], *, expected: int, reserve: int, seen: int | None = None
     ) -> Row:
-        """The ATTEMPT row of attempt number `expected`; `body["billed"]` steps come out of the
-        run's `reserve` of steps.
+        """Appends the ATTEMPT row of an attempt.
 
         A copy of the run folder meets the same rows here: it can neither start the same attempt nor
-        spend the reserve twice. `seen`: the number of the run's rows that `billed` was reckoned
-        from; another process that has started an interval since makes it too little.
+        spend the reserve twice.
+
+        Args:
+            body: `body["billed"]` steps come out of the run's reserve.
+            expected: The attempt's number.
+            reserve: The run's retry reserve in steps.
+            seen: The number of the run's rows from which `billed` was computed; another process
+                that has
+                started an interval since makes it too little.
+
+        Returns:
+            The row.
+
+        Raises:
+            ValueError: `billed` is not a whole number >= 0.
+            LedgerError: Another process has gone on with the run.
+            OverBudget: The reserve is spent.
         """
         billed = body["billed"]
         if isinstance(billed, bool) or not isinstance(billed, int) or billed < 0:

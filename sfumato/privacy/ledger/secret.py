@@ -17,8 +17,9 @@ _DAMAGED = "the ledger's key is damaged: put it back beside the ledger"
 
 @dataclass(frozen=True)
 class LedgerKey:
-    """32 secret bytes. `sealed`: rows under this key are authenticated, so a file without codes is
-    none of its newest.
+    """32 secret bytes.
+
+    `sealed`: rows under this key are authenticated, so a file without codes is none of its newest.
     """
 
     secret: bytes
@@ -26,7 +27,7 @@ class LedgerKey:
 
     @property
     def id(self) -> str:
-        """16 hex digits that name the key without telling it."""
+        """16 hex digits that name the key without revealing it."""
         return hashlib.sha256(b"id" + self.secret).hexdigest()[:16]
 
     def keyed(self, value: bytes) -> bytes:
@@ -34,9 +35,7 @@ class LedgerKey:
         return hmac.digest(self.secret, value, "sha256")
 
     def mac(self, digest: str, written: str) -> bytes:
-        """The code of one row: of its hash, which covers the whole chain before it, and of its
-        time.
-        """
+        """The code of one row: of its hash, which covers the chain before it, and its time."""
         # no image has a hash of this length
         own = hmac.digest(self.secret, b"sfumato ledger: code of a row", "sha256")
         return hmac.digest(own, f"{digest} {written}".encode("ascii"), "sha256")
@@ -48,8 +47,13 @@ def fresh_key() -> bytes:
 
 
 def load_key(path: Path) -> LedgerKey:
-    """The key in `path`.key, made on first use. LedgerError if missing beside a ledger, damaged or
-    open to others.
+    """Loads the key in `path`.key, made on first use.
+
+    Returns:
+        The key.
+
+    Raises:
+        LedgerError: It is missing beside a ledger, damaged or readable by others.
     """
     place = path.with_name(path.name + ".key")
     with in_words():
@@ -76,8 +80,10 @@ def load_key(path: Path) -> LedgerKey:
 
 
 def mark_sealed(path: Path, key: LedgerKey) -> LedgerKey:
-    """Note beside a ledger that was brought to format 2 that it must never be taken for an older
-    one again.
+    """Notes beside an upgraded ledger that it must never be taken for one of format 1 again.
+
+    Returns:
+        The key with that mark.
     """
     with in_words():
         _write(path.with_name(path.name + ".key"), LedgerKey(key.secret))

@@ -1,11 +1,11 @@
-"""Notes of a ledger's newest row, kept outside its file: an older copy put back disagrees with
-every note that outlived it.
+"""Notes of a ledger's newest row, kept outside its file.
 
-One lies beside the ledger, one in the user's state folder and one in that of the account (which no
-$HOME moves), one in each run folder; in the state folders also where run folders are, so that a
-ledger put back is compared with theirs. A note may lag behind the ledger (a crash), and never leads
-it: it is written after the row is durable, or, in a run folder, before and after, so that the next
-row alone may be missing.
+An older copy put back disagrees with every note that outlived it. One note is beside the ledger,
+one in the user's state folder and one in that of the account (which $HOME does not move), one in
+each run folder; the state folders also list the run folders, so that a ledger put back is compared
+with their notes. A note may lag behind the ledger (a crash), and never leads it: it is written
+after the row is durable, or, in a run folder, before and after, so that only the next row may be
+missing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ ACCOUNT_HOME = "SFUMATO_ACCOUNT_HOME"  # for tests, which leave the home of whoe
 
 
 def state_folder() -> Path | None:
-    """$XDG_STATE_HOME/sfumato or ~/.local/state/sfumato, made when missing; None without a home
-    folder that can be written.
+    """Returns $XDG_STATE_HOME/sfumato or ~/.local/state/sfumato, made when missing.
+
+    None without a home folder that can be written.
     """
     try:
         return _made(
@@ -39,16 +40,18 @@ def state_folder() -> Path | None:
 
 
 def account_home() -> Path | None:
-    """The home folder that the system's list of accounts has for this process, whatever $HOME says;
-    None where it is not there.
+    """Returns the home folder that the system's list of accounts has for this process.
+
+    $HOME is not asked. None if the folder does not exist.
     """
     home = Path(os.environ[ACCOUNT_HOME]) if os.environ.get(ACCOUNT_HOME) else listed_home()
     return home if home and home.is_absolute() and home.is_dir() else None
 
 
 def state_folders() -> list[Path]:
-    """Where notes are kept away from the ledger, made when missing: by the environment, and by the
-    account; each once.
+    """Returns the folders of notes away from the ledger, each once, made when missing.
+
+    One by the environment, and one by the account.
     """
     home = account_home()
     places = [state_folder(), home and _made(home / ".local" / "state" / "sfumato")]
@@ -70,8 +73,10 @@ class HeadNote:
         self.path = path
 
     def read(self) -> Head | None:
-        """None where there is none, or where a power cut left it empty; LedgerError for what is no
-        note.
+        """Returns the note, or None if there is none or a power cut left it empty.
+
+        Raises:
+            LedgerError: The file is no note.
         """
         try:
             text = self.path.read_bytes()
@@ -87,16 +92,18 @@ class HeadNote:
             ) from error
 
     def write(self, head: Head) -> None:
-        """Whole or not at all, and not synced: the row itself is durable, and an older note is no
-        alarm. Best effort.
+        """Writes the note, whole or not at all; best effort, and not synced.
+
+        The row itself is durable, and an older note raises no alarm.
         """
         with contextlib.suppress(OSError):
             _replace(self.path, f"{head[0]} {head[1]}\n", synced=False)
 
 
 class RunFolders:
-    """Where the runs of a ledger are, a line each beside its note in a state folder. Best effort,
-    like the note.
+    """Where the runs of a ledger are, a line each beside its note in a state folder.
+
+    Best effort, like the note.
     """
 
     def __init__(self, path: Path):
@@ -139,9 +146,7 @@ class RunFolders:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run folder knows: the ledger's newest row when the run last wrote, and the row that
-    was then about to be written.
-    """
+    """What a run folder knows: the ledger's newest row, and the row about to be written then."""
 
     head: Head
     coming: Head | None
@@ -155,9 +160,7 @@ class RunNote:
 
     @contextlib.contextmanager
     def held(self) -> Generator[None, None, None]:
-        """Nobody else writes the note or a row of this run meanwhile. LedgerOutOfReach if the
-        folder does not take it.
-        """
+        """Yields while nobody else writes the note or the run's rows; LedgerOutOfReach at worst."""
         try:
             gate = os.open(self.folder / "ledger.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -189,9 +192,7 @@ class RunNote:
             ) from error
 
     def announce(self, head: Head, coming: Head) -> None:
-        """Before the row `coming` is committed after `head`; durable on return. LedgerOutOfReach if
-        the disk does not take it.
-        """
+        """Notes that `coming` is about to follow `head`, durably, or raises LedgerOutOfReach."""
         try:
             _replace(self.folder / RUN_NOTE, json.dumps([head, coming]) + "\n", synced=True)
         except OSError as error:

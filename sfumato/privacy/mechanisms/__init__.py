@@ -1,1 +1,1 @@
-"""What is asked of private data, one mechanism a file."""
+"""The mechanisms that query private data, one per file."""

@@ -1,5 +1,6 @@
-"""Aggregation: what one unit adds to a noisy mean of embeddings, as integers of bounded norm
-(DPAgg-TI, arXiv 2411.14639, made sound).
+"""Aggregation: what one unit adds to a noisy mean of embeddings, as integers of bounded norm.
+
+DPAgg-TI (arXiv 2411.14639), with a bound that holds for the numbers as they are computed.
 """
 
 from __future__ import annotations
@@ -64,12 +65,21 @@ class Aggregation:
         return math.ceil(noise_multiplier * GRID)
 
     def unit_rows(self, vectors: np.ndarray, clip_norm: float) -> np.ndarray:
-        """Vectors float [U, numbers] of U units -> int64 [U, numbers] in grid units, each row's L2
-        norm <= GRID exactly.
+        """What each unit adds: rows in grid units, each row's L2 norm <= GRID exactly.
 
-        One grid unit stands for clip_norm / GRID. Rows are rounded towards zero, which never raises
-        a norm, and then checked in integers, so no rounding of floating point can carry a unit over
-        the bound. A row that is not finite adds zero.
+        One grid unit is clip_norm / GRID. Rows are rounded towards zero, which never raises a norm,
+        and then checked in integers, so no rounding of floating point can carry a unit over the
+        bound. A row that is not finite adds zero.
+
+        Args:
+            vectors: Float [U, numbers] of U units, one block of `dimensions` numbers per class.
+            clip_norm: The L2 norm to which a unit's vector is clipped.
+
+        Returns:
+            int64 [U, numbers].
+
+        Raises:
+            ValueError: Another number of columns.
         """
         v = np.array(vectors, np.float64)
         if v.ndim != 2 or v.shape[1] != self.numbers:

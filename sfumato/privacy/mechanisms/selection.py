@@ -1,5 +1,6 @@
-"""Selection among runs by noisy accuracies: what one held-out unit adds is a vector of integers of
-bounded norm, and their sum gets noise once.
+"""Selection among runs by noisy accuracies on held-out units.
+
+What one held-out unit adds is a vector of integers of bounded norm; their sum gets noise once.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ STEP, NAME = (1 << 40) + 2, "selection"
 
 @dataclass(frozen=True)
 class Selection:
-    """One noisy sum over all held-out units of how right each of `candidates` classifiers is. All
-    of it is public.
+    """One noisy sum over all held-out units of how right each of `candidates` classifiers is.
+
+    All of it is public.
 
     A unit adds, for each candidate, its share of right answers less one half, in [-1/2, 1/2]: with
     nothing in a unit's place (zero-out) that is a change of at most 1/2 each, hence
@@ -40,24 +42,35 @@ class Selection:
 
     @property
     def sensitivity(self) -> int:
-        """The largest L2 norm of what one unit adds, in grid units, rounded up: HALF *
-        sqrt(candidates).
+        """The largest L2 norm of what one unit adds, in grid units.
+
+        HALF * sqrt(candidates), rounded up.
         """
         return math.isqrt(HALF * HALF * self.candidates - 1) + 1
 
     @property
     def noise_stddev(self) -> int:
-        """Standard deviation of the noise on each sum in grid units, rounded up: never below
-        noise_multiplier * sensitivity.
+        """Standard deviation of the noise on each sum, in grid units.
+
+        Rounded up: never below noise_multiplier * sensitivity.
         """
         return math.ceil(Fraction(self.noise_multiplier) * self.sensitivity)
 
     def contributions(self, right: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """What each unit adds, int64 [U, candidates] in grid units, every entry in [-HALF, HALF].
+        """What each unit adds, every entry in [-HALF, HALF]; a unit without images adds zeros.
 
-        right: int [U, candidates], a unit's images that a candidate names rightly; images: int [U],
-        its readable images. A unit without any adds zeros. Rounded towards zero in integers, which
-        never raises a norm. ValueError for impossible counts.
+        Rounded towards zero in integers, which never raises a norm.
+
+        Args:
+            right: int [U, candidates], how many of a unit's images each candidate classifies
+                correctly.
+            images: int [U], how many readable images each unit has.
+
+        Returns:
+            int64 [U, candidates] in grid units.
+
+        Raises:
+            ValueError: Impossible counts.
         """
         right, images = np.asarray(right, np.int64), np.asarray(images, np.int64)
         if (
@@ -73,9 +86,7 @@ class Selection:
         return np.sign(margin) * (np.abs(margin) // np.maximum(images, 1)[:, None])
 
     def total(self, right: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """The sum over all units, int64 [candidates] in grid units; PRIVATE until there is noise on
-        it.
-        """
+        """The sum over all units, int64 [candidates] in grid units; PRIVATE until it has noise."""
         return self.contributions(right, images).sum(0)
 
     def accuracies(self, noisy: np.ndarray) -> tuple[float, ...]:
@@ -88,8 +99,15 @@ class Selection:
         return self.noise_stddev / (2 * HALF * self.n_units)
 
     def standard_error(self, accuracy: float) -> float:
-        """Of an accuracy as an estimate for other units: noise and the draw of the held-out units
-        together.
+        """Standard error of an accuracy as an estimate for other units.
+
+        Noise and the choice of the held-out units together.
+
+        Args:
+            accuracy: In [0, 1].
+
+        Returns:
+            The standard error of the accuracy.
         """
         inside = min(max(accuracy, 0.0), 1.0)
         return math.sqrt(self.noise_error**2 + inside * (1 - inside) / self.n_units)

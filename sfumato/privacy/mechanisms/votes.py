@@ -1,5 +1,6 @@
-"""Probing: what one unit says about which matrices matter, as integers of bounded norm (DP-SAPF,
-arXiv 2605.30312, made sound).
+"""The saliency probe: one unit's scores of the weight matrices, as integers of bounded norm.
+
+DP-SAPF (arXiv 2605.30312), with a bound that holds for the numbers as they are computed.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ STEP = 1 << 40
 
 @dataclass(frozen=True)
 class Probe:
-    """One noisy ranking of `groups` of matrices, of which the `keep` best are trained. All of it is
-    public.
+    """One noisy ranking of `groups` of matrices, of which the `keep` best are trained.
+
+    All of it is public.
 
     score: "votes" (a unit names its `votes` groups of largest gradient norm) or "squares" (squared
     gradient norm per group of the unit's gradient over all groups together, scaled to norm 1, or
@@ -77,8 +79,9 @@ class Probe:
 
     @property
     def sensitivity(self) -> float:
-        """L2 bound on one unit's scores under zero-out: sqrt(votes), or C_s^2 (1 when normalised),
-        never C_s.
+        """L2 bound on one unit's scores under zero-out.
+
+        sqrt(votes), or C_s^2 (1 when normalised), never C_s.
         """
         return (self.clip_norm or 1.0) ** 2 if self.votes is None else math.sqrt(self.votes)
 
@@ -89,8 +92,12 @@ class Probe:
 
     @property
     def noise_stddev(self) -> int:
-        """Standard deviation of the noise on the summed scores in grid units, rounded up (exactly:
-        no float product is).
+        """Standard deviation of the noise on the summed scores, in grid units.
+
+        Rounded up, exactly: no float product is rounded on the way.
+
+        Raises:
+            ValueError: The probe has no noise multiplier yet.
         """
         if self.noise_multiplier is None:
             raise ValueError("the probe has no noise yet: make the plan first")
@@ -98,13 +105,18 @@ class Probe:
         return math.isqrt(math.ceil(Fraction(self.noise_multiplier) ** 2 * square) - 1) + 1
 
     def unit_scores(self, squares: torch.Tensor) -> torch.Tensor:
-        """Squared gradient norms [B, M] of B units -> int64 [B, M] scores in grid units, each row's
-        L2 norm <= sensitivity / grid.
+        """Each unit's scores, every row's L2 norm <= sensitivity / grid.
 
         The bound holds whatever the numbers are: votes are counted, and shares are made from the
         very squares they are shares of and rounded towards zero, so that their sum is at most the
         bound and their L2 norm at most their sum. A unit whose squares are not finite, negative, or
         all zero adds exactly zero.
+
+        Args:
+            squares: Squared gradient norms [B, M] of B units and M matrices.
+
+        Returns:
+            int64 [B, M] in grid units.
         """
         import torch  # here: whoever only prices or verifies a plan starts without it
 
@@ -123,8 +135,16 @@ class Probe:
         return (squares / torch.where(sound, bound, 1.0) * SQUARE).floor().to(torch.int64)
 
     def best(self, scores: list[float]) -> tuple[str, ...]:
-        """The `keep` groups of highest score, ties by place, in the order of `groups`:
-        post-processing of noisy scores.
+        """The `keep` groups of highest score; post-processing of noisy scores.
+
+        Args:
+            scores: One noisy score per group.
+
+        Returns:
+            Names in the order of `groups`; ties go to the earlier group.
+
+        Raises:
+            ValueError: Another number of scores.
         """
         if len(scores) != len(self.groups):
             raise ValueError("one score per group is needed")

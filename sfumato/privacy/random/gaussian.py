@@ -1,5 +1,6 @@
-"""The discrete Gaussian of any width, drawn with integers only: no floating-point number decides
-anything here.
+"""The discrete Gaussian of any width, drawn with integers only.
+
+No floating-point number decides anything here.
 
 The law. x = k_1 x_1 + ... + k_m x_m, k_1 = 1, each x_i from the discrete Gaussian on Z whose
 weights are exp(-x^2 / (2 b)). The base variance b is rational, its distribution function a table.
@@ -44,11 +45,11 @@ MoreWords = Callable[[int, int], Iterator[int]]
 
 
 class DiscreteGaussian:
-    """A sampler of the discrete Gaussian on Z with variance in [variance, variance (1 + 2^-60)];
-    see the module for the law.
+    """A sampler of the discrete Gaussian on Z with variance in [variance, variance (1 + 2^-60)].
 
-    variance: the wanted one, a fraction >= 4 of at most 2^100. `base` is b, `factors` are k_1..k_m;
-    `terms` = m words are used a number. Raises ValueError for another variance.
+    The module's docstring has the law. variance: the wanted one, a fraction >= 4 of at most 2^100.
+    `base` is b, `factors` are k_1..k_m; one number takes `terms` = m words. Raises ValueError for
+    another variance.
     """
 
     def __init__(self, variance: Fraction):
@@ -67,10 +68,16 @@ class DiscreteGaussian:
         return len(self.factors)
 
     def draw(self, words: np.ndarray, more: MoreWords) -> np.ndarray:
-        """One integer for each row of words, uint64 [n, terms] -> int64 [n] (modulo 2^64).
+        """Draws one integer for each row of words.
 
-        more(i, j): further words for row i's term j, asked for when its word cannot tell; they must
-        come from a stream of their own.
+        Args:
+            words: Uniform uint64 [n, terms].
+            more: `more(i, j)`: further words for row i's term j, used when its word does not
+                decide;
+                they must come from a stream of their own.
+
+        Returns:
+            int64 [n] (modulo 2^64).
         """
         total = np.zeros(len(words), dtype=np.int64)
         for term, factor in enumerate(self.factors):
@@ -88,8 +95,13 @@ def discrete_gaussian(variance: Fraction) -> DiscreteGaussian:
 
 
 def _convolution(variance: Fraction) -> tuple[tuple[int, ...], Fraction]:
-    """(factors, base variance): the fewest terms, then the smallest table, with every conditional
-    variance >= 4.
+    """Chooses the convolution: the fewest terms, then the smallest table.
+
+    Returns:
+        (factors, base variance), with every conditional variance >= 4.
+
+    Raises:
+        ArithmeticError: A conditional variance is below 4.
     """
     if variance <= _WIDEST**2:
         return (1,), _round_up(variance)
@@ -136,8 +148,9 @@ def _round_up(value: Fraction) -> Fraction:
 
 
 class _Table:
-    """The distribution function of |x|, x from the discrete Gaussian of one variance: P(|x| <= m)
-    to 63 bits, rounded down.
+    """The distribution function of |x|, x from the discrete Gaussian of one variance.
+
+    P(|x| <= m) to 63 bits, rounded down.
     """
 
     def __init__(self, variance: Fraction):
@@ -159,8 +172,9 @@ class _Table:
         )
 
     def _thresholds(self, bits: int) -> list[int] | None:
-        """Every floor(2^63 P(|x| <= m)) until the last cell is reached; None if `bits` do not
-        decide one of them.
+        """Returns every floor(2^63 P(|x| <= m)) until the last cell is reached.
+
+        None if `bits` do not decide one of them.
         """
         lower, error, total = cumulative(self.variance, bits)
         found: list[int] = []
@@ -176,8 +190,9 @@ class _Table:
         return None
 
     def signed(self, words: np.ndarray, more: Callable[[int], Iterator[int]]) -> np.ndarray:
-        """uint64 [n] -> int64 [n] of the base's law: the lowest bit of a word is the sign, 63 bits
-        the magnitude.
+        """Returns int64 [n] of the base's law for words uint64 [n].
+
+        The lowest bit of a word is the sign, 63 bits the magnitude.
         """
         uniform = words >> np.uint64(1)
         value = self.first.take((words >> np.uint64(64 - _BUCKETS)).view(np.int64))
@@ -211,14 +226,14 @@ class _Table:
 
 
 def cumulative(variance: Fraction, bits: int) -> tuple[list[int], int, int]:
-    """(lower, error, total): W_m = 1 + 2 sum_{1 <= j <= m} exp(-j^2 / (2 variance)) in fixed point,
-    and a bound on W_infinity.
+    """Returns (lower, error, total): partial sums of the weights in fixed point, and their limit.
 
-    In units of 2^-w, w = bits + 64: lower[m] <= W_m <= lower[m] + error, and lower[-1] <=
-    W_infinity <= total, and total - lower[-1] + error is below 2^-bits of the whole. Every product
-    below is rounded down, so all errors have one sign. With a = exp(-1 / (2 variance)) at most 2
-    units low, a^2 is at most 5 low, the odd powers a^(2j+1) at most 2 + 6 j, the weights exp(-j^2 /
-    (2 variance)) at most 3 j^2, and the sums at most 2 (m + 1)^3.
+    W_m = 1 + 2 sum_{1 <= j <= m} exp(-j^2 / (2 variance)). In units of 2^-w, w = bits + 64:
+    lower[m] <= W_m <= lower[m] + error, and lower[-1] <= W_infinity <= total, and total - lower[-1]
+    + error is below 2^-bits of the whole. Every product below is rounded down, so all errors have
+    one sign. With a = exp(-1 / (2 variance)) at most 2 units low, a^2 is at most 5 low, the odd
+    powers a^(2j+1) at most 2 + 6 j, the weights exp(-j^2 / (2 variance)) at most 3 j^2, and the
+    sums at most 2 (m + 1)^3.
     """
     digits = bits + 64
     odd = _exp_minus(1 / (2 * variance), digits)

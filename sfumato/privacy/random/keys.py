@@ -1,9 +1,8 @@
-"""The run key: every secret random number of a run comes from 32 bytes of the operating system and
-its address.
+"""The run key: 32 bytes of the operating system, the source of all secret random numbers of a run.
 
-Two worlds never meet: the public experiment seed drives initialisation and synthesis, the run key
-drives sampling, noise and per-unit draws. No global generator (Python, numpy, torch) is read or
-written here.
+A random number depends on the key and its address only. Two worlds never meet: the public
+experiment seed drives initialisation and synthesis, the run key drives sampling, noise and per-unit
+draws. No global generator (Python, numpy, torch) is read or written here.
 """
 
 from __future__ import annotations
@@ -36,8 +35,9 @@ def _uniform(words: np.ndarray) -> np.ndarray:
 
 
 def _normal(words: np.ndarray) -> np.ndarray:
-    """uint64 [..., 2m] -> float64 standard normals [..., 2m] (Box-Muller); elements 2i and 2i+1
-    come from words 2i and 2i+1.
+    """Returns float64 standard normals [..., 2m] for words uint64 [..., 2m] (Box-Muller).
+
+    Elements 2i and 2i+1 come from words 2i and 2i+1.
     """
     pairs = (
         (words >> np.uint64(11))
@@ -58,11 +58,10 @@ def _normal(words: np.ndarray) -> np.ndarray:
 
 
 class Stream:
-    """One ChaCha20 keystream; consecutive calls continue it, a call of odd size drops half a pair
-    of normals.
+    """One ChaCha20 keystream; consecutive calls continue it.
 
-    start: how many words of the stream are passed over (its blocks are counted, so this costs
-    nothing).
+    A call of odd size drops half a pair of normals. start: how many words of the stream are skipped
+    (its blocks are counted, so this costs nothing).
     """
 
     __slots__ = ("_cipher",)
@@ -87,8 +86,9 @@ class Stream:
         return _uniform(self.words(n))
 
     def normal(self, n: int) -> np.ndarray:
-        """`n` standard normals, float64 [n]; uses 2 * ceil(n / 2) words, so a shorter draw is a
-        prefix of a longer one.
+        """Returns `n` standard normals, float64 [n].
+
+        It takes 2 * ceil(n / 2) words, so a shorter draw is a prefix of a longer one.
         """
         if n <= _CHUNK:
             return _normal(self.words(n + n % 2))[:n]
@@ -146,8 +146,10 @@ class RunKey:
             raise ValueError("the run key is damaged: start a new run") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the key to `path` with mode 0600; ValueError if the file exists (a key is never
-        overwritten).
+        """Writes the key to `path` with mode 0600.
+
+        Raises:
+            ValueError: The file exists: a key is never overwritten.
         """
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
@@ -159,11 +161,13 @@ class RunKey:
             os.fsync(file.fileno())
 
     def for_attempt(self, salt: str) -> RunKey:
-        """The key of one attempt, from this key and fresh random bytes (hex) that the ledger has
-        recorded; `id` stays.
+        """Returns the key of one attempt, derived from this key and `salt`; `id` stays.
 
-        A copied run folder draws other bytes for its next attempt, so no two attempts ever share
+        A copied run folder draws another salt for its next attempt, so no two attempts ever share
         noise.
+
+        Args:
+            salt: Fresh random bytes (hex) that the ledger has recorded.
         """
         key = RunKey(hmac.digest(self._secret, b"attempt" + bytes.fromhex(salt), "sha256"))
         key.id = self.id
@@ -176,8 +180,9 @@ class RunKey:
 
     @staticmethod
     def erase(path: str | os.PathLike[str]) -> None:
-        """Overwrite the key's file, sync, and remove it; nothing if it is gone. Best effort: an SSD
-        may keep old blocks.
+        """Overwrite the key's file, sync, and remove it; nothing if it is gone.
+
+        Best effort: an SSD may keep old blocks.
         """
         try:
             handle = os.open(path, os.O_WRONLY | BINARY)
@@ -210,11 +215,17 @@ class RunKey:
     def stream(
         self, purpose: str, step: int, attempt: int, name: str = "", start: int = 0
     ) -> Stream:
-        """The keystream of one address, from its word `start` on. Rank, world size, device and time
-        are never part of it.
+        """Returns the keystream of one address.
 
-        purpose: sample, noise, ties, unit, select, histogram or aggregate; name: tensor name for
-        noise, unit number for unit. Raises ValueError for another purpose or a negative counter.
+        Rank, world size, device and time are never part of it. ValueError for another purpose or a
+        negative counter.
+
+        Args:
+            purpose: sample, noise, ties, unit, select, histogram or aggregate.
+            step: The logical step.
+            attempt: The attempt (a resumed run has several).
+            name: The tensor's name for noise, the unit's number for unit.
+            start: The first word.
         """
         return Stream(
             self._subkey(self._prefix(purpose, step, attempt), str(name)), _counter(start, "start")
@@ -223,8 +234,16 @@ class RunKey:
     def words_for(
         self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int
     ) -> np.ndarray:
-        """uint64 [len(names), count]; row i equals `stream(purpose, step, attempt,
-        names[i]).words(count)`.
+        """Returns words of several streams, uint64 [len(names), count].
+
+        Row i equals `stream(purpose, step, attempt, names[i]).words(count)`.
+
+        Args:
+            purpose: As in `stream`.
+            step: The logical step.
+            attempt: The attempt.
+            names: One per row.
+            count: Words per row.
         """
         prefix, size = self._prefix(purpose, step, attempt), 8 * count
         zeros = _ZEROS[:size] if count <= _CHUNK else bytes(size)
@@ -239,16 +258,32 @@ class RunKey:
     def normals_for(
         self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int
     ) -> np.ndarray:
-        """Standard normals, float64 [len(names), count]; row i equals `stream(...,
-        names[i]).normal(count)`.
+        """Returns standard normals of several streams, float64 [len(names), count].
+
+        Row i equals `stream(..., names[i]).normal(count)`.
+
+        Args:
+            purpose: As in `stream`.
+            step: The logical step.
+            attempt: The attempt.
+            names: One per row.
+            count: Normals per row.
         """
         return _normal(self.words_for(purpose, step, attempt, names, count + count % 2))[:, :count]
 
     def uniforms_for(
         self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int
     ) -> np.ndarray:
-        """Uniforms in [0, 1), float64 [len(names), count]; row i equals `stream(...,
-        names[i]).uniform(count)`.
+        """Returns uniforms in [0, 1) of several streams, float64 [len(names), count].
+
+        Row i equals `stream(..., names[i]).uniform(count)`.
+
+        Args:
+            purpose: As in `stream`.
+            step: The logical step.
+            attempt: The attempt.
+            names: One per row.
+            count: Uniforms per row.
         """
         return _uniform(self.words_for(purpose, step, attempt, names, count))
 

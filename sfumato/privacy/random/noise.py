@@ -1,11 +1,10 @@
-"""Noise on sums: discrete Gaussian integers, added to integers on a public grid, for training and
-for one-shot queries alike.
+"""Noise on sums: discrete Gaussian integers, added to integers on a public grid.
 
-No floating-point number takes part, so no low bit of one says anything. What is released costs what
-a continuous Gaussian mechanism does: the variance of the integers is that of the billed Gaussian
-plus 4, and the accountant adds a share for the ratio between the two laws. docs/privacy.md has the
-proof, in any dimension and under Poisson sampling; sfumato/privacy/random/gaussian.py draws the
-integers.
+For training and one-shot queries alike. No floating-point number takes part, so the low bits of
+none leak anything. What is released costs what a continuous Gaussian mechanism does: the variance
+of the integers is that of the billed Gaussian plus 4, and the accountant adds a share for the ratio
+between the two laws. docs/privacy.md has the proof, in any dimension and under Poisson sampling;
+sfumato/privacy/random/gaussian.py draws the integers.
 """
 
 from __future__ import annotations
@@ -37,17 +36,28 @@ def add_integer_noise(
     multiplier: float,
     bound: int,
 ) -> dict[str, torch.Tensor]:
-    """Integer sums + independent discrete Gaussian noise in every coordinate, int64, same shapes
-    and devices; once per logical step.
+    """Adds discrete Gaussian noise to every coordinate of integer sums; once per logical step.
 
-    sums: int64, in grid units; bound: the L2 norm in grid units by which one unit can move all of
-    them together; multiplier: noise sd / sensitivity, as the plan's event has it. The variance is
-    (multiplier * bound)^2 + 4, or above it by less than 1 part in 2^60 (`variance_of`). Number i of
-    a tensor is made of the i-th words of the stream (noise, step, attempt, its name), so neither
-    order, chunks, shards nor ranks change it. Billed as Gaussian(multiplier), or Poisson-sampled.
-    Nothing here looks at the sums, so nothing can stop because of them: the addition is modulo
-    2^64, which is post-processing (the plan keeps the sums and 40 sd below 2^63). Raises ValueError
-    for tensors that are not int64, an empty mapping, or noise that int64 does not hold.
+    The variance is (multiplier * bound)^2 + 4, or above it by less than 1 part in 2^60
+    (`variance_of`). Number i of a tensor is made of the i-th words of the stream (noise, step,
+    attempt, its name), so neither order, chunks, shards nor ranks change it. Billed as
+    Gaussian(multiplier), or Poisson-sampled. Nothing here looks at the sums, so nothing can stop
+    because of them: the addition is modulo 2^64, which is post-processing (the plan keeps the sums
+    and 40 sd below 2^63).
+
+    Args:
+        sums: Tensors int64, in grid units.
+        key: The run key of the attempt.
+        step: The logical step.
+        attempt: The attempt.
+        multiplier: Noise sd / sensitivity, as the plan's event has it.
+        bound: The L2 norm in grid units by which one unit can move all sums together.
+
+    Returns:
+        int64 tensors of the same names, shapes and devices.
+
+    Raises:
+        ValueError: Tensors that are not int64, an empty mapping, or noise that int64 does not hold.
     """
     if any(value.dtype != torch.int64 for value in sums.values()):
         raise ValueError("noise is added to integer sums only: round them to the plan's grid first")
@@ -57,16 +67,27 @@ def add_integer_noise(
 def add_noise(
     sum: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, stddev: float
 ) -> dict[str, torch.Tensor]:
-    """Float sums of any origin, rounded to a public grid, + noise of sd `stddev` drawn on that
-    grid, float32; once per step.
+    """Adds noise of sd `stddev` to float sums, rounded to a public grid; once per step.
 
-    The grid's step is a power of two, above stddev 2^-41 and at most stddev 2^-40. Numbers are
-    rounded to the nearest step, cut off at 2^61 steps, and one that is no number counts as 0: each
-    a function of that number alone. Between neighbours this adds at most sqrt(P) steps to the L2
-    distance of P numbers, so that the sensitivity to bill is C + sqrt(P) stddev 2^-40; the error of
-    the float sum itself is the caller's to bound. Training adds integers instead
-    (`add_integer_noise`). Raises ValueError for a stddev that is not finite and > 0 or an empty
-    mapping.
+    The grid's step is a power of two, above stddev 2^-41 and at most stddev 2^-40, and the noise is
+    drawn on that grid. Numbers are rounded to the nearest step, cut off at 2^61 steps, and one that
+    is no number counts as 0: each a function of that number alone. Between neighbours this adds at
+    most sqrt(P) steps to the L2 distance of P numbers, so that the sensitivity to bill is C +
+    sqrt(P) stddev 2^-40; the error of the float sum itself is the caller's to bound. Training adds
+    integers instead (`add_integer_noise`).
+
+    Args:
+        sum: Float tensors.
+        key: The run key of the attempt.
+        step: The logical step.
+        attempt: The attempt.
+        stddev: Standard deviation of the noise, in units of the sums.
+
+    Returns:
+        float32 tensors of the same names, shapes and devices.
+
+    Raises:
+        ValueError: A stddev that is not finite and > 0, or an empty mapping.
     """
     if not math.isfinite(stddev) or not 1e-280 < stddev < 1e280:
         raise ValueError("the noise needs a finite standard deviation > 0: take it from the plan")
@@ -86,7 +107,7 @@ def add_noise(
 
 
 def noisy_histogram(
-    counts: Sequence[int],
+    counts: Sequence[int] | np.ndarray,
     noise_multiplier: float,
     key: RunKey,
     *,
@@ -94,14 +115,26 @@ def noisy_histogram(
     step: int = 0,
     attempt: int = 0,
 ) -> np.ndarray:
-    """Class counts + discrete Gaussian noise of sd noise_multiplier * max_per_unit records, float64
-    [classes], may be negative.
+    """Adds discrete Gaussian noise of sd noise_multiplier * max_per_unit records to class counts.
 
     Counts are integers in steps of 1/1024 record, and only integers / 1024 come out (exact in
     float64). Sensitivity under zero-out is 1 record, since a record falls in one class; a unit of m
     records moves the counts by at most m in L2, hence the scale. Billed as
-    Gaussian(noise_multiplier). Call once per (key, step, attempt): the same address gives the same
-    noise. Raises ValueError for negative or non-integer counts.
+    Gaussian(noise_multiplier).
+
+    Args:
+        counts: Records of each class.
+        noise_multiplier: Noise sd / sensitivity.
+        key: The run key. Call once per (key, step, attempt): the same address gives the same noise.
+        max_per_unit: The most records that one unit owns.
+        step: Part of the noise's address.
+        attempt: Part of the noise's address.
+
+    Returns:
+        float64 [classes], in records; may be negative.
+
+    Raises:
+        ValueError: Negative or non-integer counts, or parameters out of range.
     """
     if not math.isfinite(noise_multiplier) or noise_multiplier <= 0:
         raise ValueError("histogram noise_multiplier must be a finite number > 0: try 25")
@@ -122,36 +155,70 @@ def noisy_histogram(
 
 
 def noisy_scores(
-    totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int
+    totals: Sequence[int] | np.ndarray, stddev: int, key: RunKey, *, step: int, attempt: int
 ) -> np.ndarray:
-    """Summed integer scores + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in
-    grid units), int64 [M].
+    """Adds discrete Gaussian noise to summed integer scores.
 
     Billed as Gaussian(stddev / sensitivity), or Poisson-sampled. Call once per address.
+
+    Args:
+        totals: Integer scores [M], in grid units.
+        stddev: The billed standard deviation, an integer >= 1, in grid units.
+        key: The run key.
+        step: Part of the noise's address.
+        attempt: Part of the noise's address.
+
+    Returns:
+        int64 [M], in grid units.
     """
     return _noisy(totals, stddev, key, "select", step, attempt, "scores")
 
 
 def noisy_vector(
-    totals: Sequence[int], stddev: int, key: RunKey, *, step: int, attempt: int, name: str
+    totals: Sequence[int] | np.ndarray,
+    stddev: int,
+    key: RunKey,
+    *,
+    step: int,
+    attempt: int,
+    name: str,
 ) -> np.ndarray:
-    """Summed integer vectors + discrete Gaussian noise billed at integer sd `stddev` >= 1 (all in
-    grid units), int64 [D].
+    """Adds discrete Gaussian noise to summed integer vectors.
 
     Billed as Gaussian(stddev / L2 sensitivity), or Poisson-sampled. Call once per address. Raises
     ValueError for totals that are not integers or an sd that is not.
+
+    Args:
+        totals: Integers [D], in grid units.
+        stddev: The billed standard deviation, an integer >= 1, in grid units.
+        key: The run key.
+        step: Part of the noise's address.
+        attempt: Part of the noise's address.
+        name: Part of the noise's address.
+
+    Returns:
+        int64 [D], in grid units.
     """
     return _noisy(totals, stddev, key, "aggregate", step, attempt, name)
 
 
 def variance_of(multiplier: float | Fraction, bound: int | Fraction) -> Fraction:
-    """(multiplier * bound)^2 + 4, exactly: the variance of integer noise billed as
-    Gaussian(multiplier), in squared grid units.
+    """The variance of integer noise billed as Gaussian(multiplier), exactly.
 
-    The 4 pays for discreteness: the integers' law is, in ratio, that of the continuous Gaussian
-    mechanism of sd multiplier * bound followed by a rounding of each number to a random integer,
-    discrete Gaussian of variance 4 around it (docs/privacy.md). Raises ValueError unless multiplier
-    is finite and > 0, bound >= 1, and the standard deviation below 2^50.
+    (multiplier * bound)^2 + 4. The 4 pays for discreteness: the integers' law is, in ratio, that of
+    the continuous Gaussian mechanism of sd multiplier * bound followed by a rounding of each number
+    to a random integer, discrete Gaussian of variance 4 around it (docs/privacy.md).
+
+    Args:
+        multiplier: Noise sd / sensitivity.
+        bound: The sensitivity in grid units.
+
+    Returns:
+        The variance, in squared grid units.
+
+    Raises:
+        ValueError: multiplier is not finite and > 0, bound < 1, or the standard deviation is 2^50
+            or more.
     """
     if isinstance(multiplier, bool) or not math.isfinite(multiplier) or multiplier <= 0:
         raise ValueError("the noise needs a finite multiplier > 0: take it from the plan")
@@ -183,7 +250,7 @@ def _add(
 
 
 def _noisy(
-    totals: Sequence[int],
+    totals: Sequence[int] | np.ndarray,
     stddev: int,
     key: RunKey,
     purpose: str,

@@ -494,14 +494,14 @@ def test_a_private_picture_is_not_public(artwork, tiny_base, tmp_path):
     public = make_tiny_images(tmp_path / "public", seed=9)
     Image.open(artwork / "circle-000.png").save(public / "circle" / "another.png", compress_level=1)
     for path in (public, artwork):
-        with pytest.raises(SfumatoError, match="among the private ones"):
+        with pytest.raises(SfumatoError, match="also among the private images"):
             adapt(artwork, tiny_base, tmp_path / "run", public_data=path)
     saliency = {
         "method": Saliency(choose="public"),
         "unlabelled": True,
         "prompt": "circle",
     }
-    with pytest.raises(SfumatoError, match="among the private ones"):
+    with pytest.raises(SfumatoError, match="also among the private images"):
         adapt(artwork, tiny_base, tmp_path / "run", public_data=public, **saliency)
     assert not (tmp_path / "run").exists()
 
