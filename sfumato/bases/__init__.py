@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         words_in,
     )
     from .files import COMPONENT_SETTINGS, weight_files
-    from .interface import Base, BaseInfo, TextBase
+    from .interface import Base, BaseInfo, TextBase, text_base
     from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, save_loda
     from .open import (
         FAMILIES,

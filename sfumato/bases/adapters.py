@@ -61,8 +61,9 @@ def save_lora(base: Base, folder: Path) -> None:
     """Write the base's LoRA as `pytorch_lora_weights.safetensors` (`write_layers`)."""
     from peft import get_peft_model_state_dict
 
-    config = base.denoiser.peft_config[LORA_NAME]
-    layers = get_peft_model_state_dict(base.denoiser, adapter_name=LORA_NAME)
+    denoiser: Any = base.denoiser  # a diffusers model
+    config = denoiser.peft_config[LORA_NAME]
+    layers = get_peft_model_state_dict(denoiser, adapter_name=LORA_NAME)
     write_layers(base, folder, layers, config.r, config.lora_alpha / config.r)
 
 
@@ -99,11 +100,11 @@ def _plain(config: dict) -> dict:
 
 
 def write_kohya(model: Path, folder: Path) -> None:
-    """Write the LoRA in `model` once more, as KOHYA_FILE in `folder`: `lora_unet_<module with
-    underscores>` with `.lora_down.weight`, `.lora_up.weight` and `.alpha`.
+    """Writes the LoRA in `model` once more, under kohya's names, as KOHYA_FILE in `folder`.
 
-    Only for a LoRA whose alpha is its rank, as `write_layers` leaves them, or one that says its
-    alpha in the header.
+    They are `lora_unet_<module with underscores>` and `.lora_down.weight`, `.lora_up.weight`,
+    `.alpha`. Only for a LoRA whose alpha is its rank, as `write_layers` leaves them, or one that
+    says its alpha in the header.
     """
     with safe_open(model / LORA_FILE, "pt") as file:
         said = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))

@@ -39,8 +39,10 @@ def name_placeholders(base: TextBase, wanted: str, count: int, ours: str) -> tup
 def name_token(
     base: TextBase, words: Sequence[str], number: int, taken: Collection[str] = ()
 ) -> str:
-    """A new token named after the first of `words` whose name is free: <sheep>; <class-3> for class
-    3 if they hold no letter. Where all are taken, by the base or by `taken`, <sheep2> and so on.
+    """A new token named after the first of `words` whose name is free, such as <sheep>.
+
+    If they hold no letter, <class-3> for class 3. Where all are taken, by the base or by
+    `taken`, <sheep2> and so on.
     """
     plain = [re.sub("[^a-z0-9]+", "-", word.lower()).strip("-")[:LONGEST_NAME] for word in words]
     names = [word for word in plain if re.search("[a-z]", word)] or [f"class-{number}"]
@@ -113,8 +115,9 @@ def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
 
 
 def words_in(folder: Path) -> list[str]:
-    """Tokens of its own that a model in `folder` brings: those of token files, and what a
-    pipeline's vocabulary had added, special marks aside.
+    """Tokens of its own that a model in `folder` brings.
+
+    Those of token files, and what a pipeline's vocabulary had added, special marks aside.
     """
     found: list[str] = []
     for path in embeds_files(folder):

@@ -317,12 +317,17 @@ class TextBase(Base):
 
     @abstractmethod
     def token_encoder(self, prompts: Sequence[str], ids: Sequence[int | None]) -> nn.Module:
-        """Labels int64 [B] -> conditions [B, ...], with a trainable vector for each class that has
-        a token of its own.
+        """A module from labels int64 [B] to conditions [B, ...], with one vector per token.
 
-        The module's `tokens`, an Embedding [tokens, D], holds the vectors in the order of the
-        classes; each stands in for the token `ids[class]` in `prompts[class]`. Where that is None
-        the prompt is read as it is.
+        Its `tokens`, an Embedding [tokens, D], holds the vectors in the order of the classes; each
+        replaces the token `ids[class]` in `prompts[class]`.
+
+        Args:
+            prompts: One per class.
+            ids: The placeholder's token id for each class; None where the prompt is read as it is.
+
+        Returns:
+            The module.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
-from .interface import Base, BaseInfo, TextBase
+from .interface import Base, BaseInfo, TextBase, text_base
 from .loda import LODA_FILE, load_loda
 from .stable_diffusion import StableDiffusion
 from .weights import check_settings
@@ -87,16 +87,17 @@ def load_pipeline(name_or_path: str | Path) -> Base:
 
 
 def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
-    """What a method saved in `folder`: a whole pipeline, or adapters and token vectors put into
-    `original()` (a LoRA is merged: it samples faster).
+    """Opens what a method saved in `folder`.
 
-    A LoRA file or tokens beside a pipeline, as earlier versions left them, are in it already.
+    A whole pipeline, or adapters and token vectors put into `original()` (a LoRA is merged: it
+    samples faster). A LoRA file or tokens beside a pipeline, as earlier versions left them,
+    are in it already.
     """
     whole = (folder / INDEX_FILE).exists()
     base = load_pipeline(folder) if whole else original()
     branches, tokens = (folder / LODA_FILE).exists(), bool(embeds_files(folder))
     if tokens and not whole:
-        load_embeds(base, folder)
+        load_embeds(text_base(base), folder)
     if branches:
         load_loda(base, folder)
     elif not whole and ((folder / LORA_FILE).exists() or not tokens):
@@ -137,8 +138,9 @@ def weights_of_base(name_or_path: str | Path) -> frozenset[bytes]:
 
 
 def origin_of(name_or_path: str | Path) -> str | None:
-    """The base that an exported adapter was made for: a bundled name, or a path beside the export;
-    None for a whole pipeline. ModelError as `base_info`.
+    """The base that an exported adapter was made for; None for a whole pipeline.
+
+    A bundled name, or a path beside the export. ModelError as `base_info`.
     """
     folder = resolve_base(name_or_path)
     return _origin(folder) if _added(folder) else None
@@ -223,8 +225,9 @@ def _added(folder: Path) -> list[Path]:
 
 
 def _origin(folder: Path) -> str:
-    """The base that an adapter's certificate names, with the digest that it names: bundled, or in
-    a folder of that name beside the adapter's.
+    """The base that an adapter's certificate names, if the digest agrees.
+
+    Bundled, or in a folder of that name beside the adapter's.
     """
     if (folder / LODA_FILE).exists():
         raise ModelError(
@@ -252,9 +255,7 @@ def _origin(folder: Path) -> str:
 
 
 def _beside(folder: Path, name: str, digest: str) -> str:
-    """The folder `name` beside an adapter's, if it is the base with this digest; ModelError if
-    not.
-    """
+    """The folder `name` beside an adapter's; ModelError if it is not the base of this digest."""
     place = folder.resolve().with_name(name) if Path(name).name == name != "" else None
     own = place is None or place == folder.resolve()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..bases import Base, save_embeds
+from ..bases import Base, save_embeds, text_base
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
 from .prompts import Prompts
@@ -109,10 +109,12 @@ def adaptation(
 
     tokens = prompts.tokens
     if tokens:
-        ids = base.add_tokens(list(tokens), list(tokens.values()))
-        encoder = base.token_encoder(prompts.prompts, prompts.ids(ids))
-        model["tokens"] = encoder.tokens
-        named["tokens.weight"] = encoder.tokens.weight
+        words = text_base(base)
+        ids = words.add_tokens(list(tokens), list(tokens.values()))
+        encoder = words.token_encoder(prompts.prompts, prompts.ids(ids))
+        vectors = encoder.get_submodule("tokens")
+        model["tokens"] = vectors
+        named["tokens.weight"] = vectors.get_parameter("weight")
         factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
 
         def embed(label: torch.Tensor) -> torch.Tensor:
@@ -127,7 +129,7 @@ def adaptation(
 
     def save_all(folder: Path) -> None:
         if tokens:
-            base.write_embeddings(ids, encoder.tokens.weight.detach())
+            text_base(base).write_embeddings(ids, vectors.get_parameter("weight").detach())
         save(base, folder)
 
     return Adaptation(
@@ -144,13 +146,12 @@ def adaptation(
 
 
 def save_tokens(base: Base, folder: Path, prompts: Prompts) -> None:
-    """Save the class tokens that the base holds as `learned_embeds.safetensors`, if there are
-    any.
-    """
+    """Saves the class tokens, if there are any, as `learned_embeds.safetensors`."""
     words = list(prompts.tokens)
     if words:
-        rows = base.word_vectors
-        save_embeds(folder, {w: rows[i][None] for w, i in zip(words, base.token_ids(words))})
+        held = text_base(base)
+        rows, ids = held.word_vectors, held.token_ids(words)
+        save_embeds(folder, {w: rows[i][None] for w, i in zip(words, ids)})
 
 
 def save_whole(base: Base, folder: Path) -> None:

@@ -74,9 +74,7 @@ def check_gradients(
 
 
 def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:
-    """The batch with its first record in a class that has a token, where only some classes do: no
-    other record moves tokens.
-    """
+    """The batch with its first record in a class that has a token, where only some have one."""
     words = Prompts.of(prepared.options["prompts"])
     if len(words.tokens) in (0, len(words.prompts)):
         return batch

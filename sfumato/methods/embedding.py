@@ -29,6 +29,7 @@ class Embedding(Trained):
     learns_tokens = True
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Makes the class tokens' embeddings trainable."""
         from .adaptation import adaptation, save_tokens
 
         if not given.prompts.placeholders:

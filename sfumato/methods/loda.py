@@ -44,6 +44,7 @@ class Loda(LowRank):
     )
 
     def apply(self, base: Base, given: Given) -> Adaptation:
+        """Puts a branch beside each chosen layer, and makes the branches trainable."""
         from ..bases import add_loda, branches, save_loda
         from .adaptation import adaptation, save_tokens
         from .starting import start_inputs

@@ -123,8 +123,9 @@ def choose_prompts(
 
 
 def unknown_words(base: Base, name: str) -> slice | None:
-    """From the first to the last word of a class's name that the base was never taught; None where
-    it knows them all.
+    """From the first to the last word of a class's name that the base was never taught.
+
+    None where it knows them all.
     """
     words = name.split()
     strange = set(base.unknown_words([name.lower()]))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..methods import Prepared, Prompts
 from ..methods.prompts import unknown_words
-from ..records import spelling
+from ..records import RecordSet, spelling
 
 MOST_NAMES = 40  # classes that a remark names
 

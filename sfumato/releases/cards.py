@@ -194,9 +194,7 @@ def _context(certificate: dict[str, Any], contents: Contents) -> dict[str, Any]:
 
 
 def _opening(certificate: dict, contents: Contents) -> dict:
-    """What a model's card needs to be opened by: the words that were trained, a prompt, and whether
-    its base comes with sfumato.
-    """
+    """The words that were trained, a prompt, and whether the base comes with sfumato."""
     from sfumato.bases import bundled_bases
 
     prompts = certificate["public_facts"]["prompts"] or ()

@@ -62,9 +62,10 @@ def model_files() -> tuple[str, ...]:
 
 @dataclass
 class Contents:
-    """What a source folder holds: relative paths in order; for images, how many of each class; for
-    a model, the diffusers class that opens it, whether it is told in words what to draw, and the
-    words of its own that it brings.
+    """What a source folder holds.
+
+    Relative paths in order; for images, how many of each class; for a model, the diffusers class
+    that opens it, whether it is told in words what to draw, and the words of its own.
     """
 
     kind: str

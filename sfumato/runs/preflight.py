@@ -154,8 +154,9 @@ def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
 
 
 def lay_out_model(model: Path, folder: Path) -> None:
-    """Copy what may leave of an adapted model: a pipeline folder, or adapters and tokens; a LoRA
-    also under the names that other tools look for.
+    """Copies what may leave of an adapted model: a pipeline folder, or adapters and tokens.
+
+    A LoRA also under the names that other tools look for.
     """
     hidden = shutil.ignore_patterns("class_counts.json", LORA_FILE, LODA_FILE)
     whole = (model / "model_index.json").exists()

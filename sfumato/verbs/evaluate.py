@@ -261,7 +261,7 @@ def public_base(run: Run) -> Base:
     base = original_base(run.plan)
     tokens = Prompts.of(run.options["prompts"]).tokens
     if tokens:
-        base.add_tokens(list(tokens), list(tokens.values()))
+        text_base(base).add_tokens(list(tokens), list(tokens.values()))
     return base
 
 

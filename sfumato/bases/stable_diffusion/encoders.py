@@ -13,8 +13,7 @@ from .prompts import tokenize, tokens_of
 
 
 class PromptEncoder(nn.Module):
-    """Prompt embeddings per record, with gradients reaching a trainable vector for each class that
-    has a token.
+    """Prompt embeddings per record, with a trainable vector for each class that has a token.
 
     `tokens` is an Embedding [tokens, D]; its row is put in place of the class's placeholder in the
     class's prompt. A class without one has its prompt as the base reads it, and reaches no vector.
