@@ -9,7 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters import LORA_FILE, add_lora, load_lora, lora_inputs, save_lora
+    from .adapters import (
+        KOHYA_FILE,
+        LORA_FILE,
+        add_lora,
+        load_lora,
+        lora_inputs,
+        save_lora,
+        write_kohya,
+    )
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -18,22 +26,27 @@ if TYPE_CHECKING:
         embeds_files,
         load_embeds,
         name_placeholders,
+        name_token,
         read_embeds,
         replace_embeds,
         save_embeds,
         word_vectors,
+        words_in,
     )
     from .files import COMPONENT_SETTINGS, weight_files
     from .interface import Base, BaseInfo, TextBase, text_base
-    from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, remove_loda, save_loda
+    from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, save_loda
     from .open import (
         FAMILIES,
         base_info,
         bundled_bases,
         component_folders,
+        copy_base,
         load_base,
         open_adapted,
+        origin_of,
         pipeline_class,
+        reads_prompts,
         resolve_base,
         weights_of_base,
     )
@@ -45,6 +58,7 @@ _HOMES = {
     "COMPONENT_SETTINGS": "files",
     "EMBEDS_FILE": "embeds",
     "FAMILIES": "open",
+    "KOHYA_FILE": "adapters",
     "LODA_FILE": "loda",
     "LORA_FILE": "adapters",
     "LoDA": "loda",
@@ -58,6 +72,7 @@ _HOMES = {
     "check_placeholders": "embeds",
     "component_folders": "open",
     "contents_of_files": "contents",
+    "copy_base": "open",
     "embeds_files": "embeds",
     "folder_digest": "checks",
     "load_base": "open",
@@ -68,10 +83,12 @@ _HOMES = {
     "made_contents": "contents",
     "made_contents_of_files": "contents",
     "name_placeholders": "embeds",
+    "name_token": "embeds",
     "open_adapted": "open",
+    "origin_of": "open",
     "pipeline_class": "open",
     "read_embeds": "embeds",
-    "remove_loda": "loda",
+    "reads_prompts": "open",
     "replace_embeds": "embeds",
     "resolve_base": "open",
     "save_embeds": "embeds",
@@ -81,12 +98,15 @@ _HOMES = {
     "weight_files": "files",
     "weights_of_base": "open",
     "word_vectors": "embeds",
+    "words_in": "embeds",
+    "write_kohya": "adapters",
 }
 
 __all__ = [
     "COMPONENT_SETTINGS",
     "EMBEDS_FILE",
     "FAMILIES",
+    "KOHYA_FILE",
     "LODA_FILE",
     "LORA_FILE",
     "Base",
@@ -102,6 +122,7 @@ __all__ = [
     "check_placeholders",
     "component_folders",
     "contents_of_files",
+    "copy_base",
     "embeds_files",
     "folder_digest",
     "load_base",
@@ -112,10 +133,12 @@ __all__ = [
     "made_contents",
     "made_contents_of_files",
     "name_placeholders",
+    "name_token",
     "open_adapted",
+    "origin_of",
     "pipeline_class",
     "read_embeds",
-    "remove_loda",
+    "reads_prompts",
     "replace_embeds",
     "resolve_base",
     "save_embeds",
@@ -125,6 +148,8 @@ __all__ = [
     "weight_files",
     "weights_of_base",
     "word_vectors",
+    "words_in",
+    "write_kohya",
 ]
 
 

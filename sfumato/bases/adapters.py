@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from ..errors import ModelError, SfumatoError
 from .interface import Base
 from .weights import check_weights
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+# the same numbers under the names that kohya's scripts, ComfyUI and web interfaces look for
+KOHYA_FILE = "lora_kohya.safetensors"
 LORA_NAME = "default"
 # how peft and diffusers call a matrix A
 _INPUTS = (".lora_A.weight", ".lora.down.weight", ".lora_down.weight")
+_OUTPUTS = (".lora_B.weight", ".lora.up.weight", ".lora_up.weight")
 
 
 def require_adapters(base: Base) -> None:
@@ -53,20 +58,69 @@ def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
 
 
 def save_lora(base: Base, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors`, which `pipe.load_lora_weights(folder)` opens."""
-    from diffusers.utils import convert_state_dict_to_diffusers
+    """Write the base's LoRA as `pytorch_lora_weights.safetensors` (`write_layers`)."""
     from peft import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(
-        get_peft_model_state_dict(base.denoiser, adapter_name=LORA_NAME)
-    )
     denoiser: Any = base.denoiser  # a diffusers model
     config = denoiser.peft_config[LORA_NAME]
-    base.write_lora(folder, layers, _plain(config.to_dict()))
+    layers = get_peft_model_state_dict(denoiser, adapter_name=LORA_NAME)
+    write_layers(base, folder, layers, config.r, config.lora_alpha / config.r)
+
+
+def write_layers(
+    base: Base, folder: Path, layers: Mapping[str, torch.Tensor], rank: int, scale: float
+) -> None:
+    """Write `pytorch_lora_weights.safetensors`, which `pipe.load_lora_weights(folder)` opens.
+
+    The scale goes into B and alpha is the rank, in the header as well: a loader that reads alpha
+    there and one that knows tensors only then see the same change of weights.
+
+    Args:
+        base: What the layers were trained on.
+        folder: Made if it is not there.
+        layers: "<module>.lora_A.weight" [rank, d, ...] and "<module>.lora_B.weight" [p, rank, ...].
+        rank: Of every layer.
+        scale: alpha / rank as trained.
+    """
+    from peft import LoraConfig
+
+    ending = ".lora_A.weight"
+    modules = sorted(name.removesuffix(ending) for name in layers if name.endswith(ending))
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=modules, lora_dropout=0.0)
+    written = {
+        name: (tensor * scale if name.endswith(".lora_B.weight") else tensor).detach().contiguous()
+        for name, tensor in layers.items()
+    }
+    # peft's own names: diffusers' older ones exist for attention projections alone
+    base.write_lora(folder, written, _plain(config.to_dict()))
 
 
 def _plain(config: dict) -> dict:
     return {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+
+
+def write_kohya(model: Path, folder: Path) -> None:
+    """Writes the LoRA in `model` once more, under kohya's names, as KOHYA_FILE in `folder`.
+
+    They are `lora_unet_<module with underscores>` and `.lora_down.weight`, `.lora_up.weight`,
+    `.alpha`. Only for a LoRA whose alpha is its rank, as `write_layers` leaves them, or one that
+    says its alpha in the header.
+    """
+    with safe_open(model / LORA_FILE, "pt") as file:
+        said = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    alpha = said.get("unet.lora_alpha")
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in load_file(model / LORA_FILE).items():
+        for side, endings in (("down", _INPUTS), ("up", _OUTPUTS)):
+            ending = next((e for e in endings if name.endswith(e)), None)
+            if ending is None:
+                continue
+            layer = "lora_" + name.removesuffix(ending).replace(".", "_")
+            tensors[f"{layer}.lora_{side}.weight"] = tensor
+            if side == "down":
+                own = len(tensor) if alpha is None else alpha
+                tensors[f"{layer}.alpha"] = torch.tensor(float(own))
+    save_file(tensors, folder / KOHYA_FILE, metadata={"format": "pt"})
 
 
 def load_lora(base: Base, folder: Path) -> None:

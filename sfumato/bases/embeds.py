@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ..errors import SfumatoError
 from .interface import TextBase
-from .weights import check_weights
+from .weights import check_settings, check_weights
 
 EMBEDS = "learned_embeds"
+MOST_NAMES = 1000  # tried, before a base is said to have them all
+LONGEST_NAME = 40
 EMBEDS_FILE = f"{EMBEDS}.safetensors"
 
 
-def name_placeholders(base: TextBase, wanted: str | None, count: int, ours: str) -> tuple[str, ...]:
-    """Names of `count` new tokens: <class-0>, <class-1>, ..., or `wanted`.
+def name_placeholders(base: TextBase, wanted: str, count: int, ours: str) -> tuple[str, ...]:
+    """Names of `count` new tokens: `wanted`, numbered where there are several.
 
-    Numbered if there are several. A base that was adapted before may have our own names (these, or
-    `ours`) already: then <class2-0>, <artwork2> and so on. A name of the user's own stays as it is,
-    and is refused later if the base has it.
+    A base that was adapted before may have our own name (`ours`) already: then <artwork2> and so
+    on. A name of the user's own stays as it is, and is refused later if the base has it.
     """
-    first = wanted or "<class>"
-    for again in range(1, 1000):
-        word = first if again == 1 else f"{first.removesuffix('>')}{again}>"
+    for again in range(1, MOST_NAMES):
+        word = wanted if again == 1 else f"{wanted.removesuffix('>')}{again}>"
         found = (
-            (word,)
-            if wanted and count == 1
-            else tuple(f"{word.removesuffix('>')}-{i}>" for i in range(count))
+            (word,) if count == 1 else tuple(f"{word.removesuffix('>')}-{i}>" for i in range(count))
         )
-        if wanted not in (None, ours) or not any(map(base.has_token, found)):
+        if wanted != ours or not any(map(base.has_token, found)):
             return found
-    raise SfumatoError(
+    raise _names_used_up()
+
+
+def name_token(
+    base: TextBase, words: Sequence[str], number: int, taken: Collection[str] = ()
+) -> str:
+    """A new token named after the first of `words` whose name is free, such as <sheep>.
+
+    If they hold no letter, <class-3> for class 3. Where all are taken, by the base or by
+    `taken`, <sheep2> and so on.
+    """
+    plain = [re.sub("[^a-z0-9]+", "-", word.lower()).strip("-")[:LONGEST_NAME] for word in words]
+    names = [word for word in plain if re.search("[a-z]", word)] or [f"class-{number}"]
+    for again in range(1, MOST_NAMES):
+        for name in names if again == 1 else names[:1]:
+            word = f"<{name}>" if again == 1 else f"<{name}{again}>"
+            if word not in taken and not base.has_token(word):
+                return word
+    raise _names_used_up()
+
+
+def _names_used_up() -> SfumatoError:
+    return SfumatoError(
         "the base has all names of class tokens already: name another with --placeholder-token"
     )
 
@@ -90,6 +112,22 @@ def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
     if missing:
         raise SfumatoError(f"no token {missing[0]} in {folder}: it belongs to another run")
     return torch.stack([found[word] for word in placeholders])
+
+
+def words_in(folder: Path) -> list[str]:
+    """Tokens of its own that a model in `folder` brings.
+
+    Those of token files, and what a pipeline's vocabulary had added, special marks aside.
+    """
+    found: list[str] = []
+    for path in embeds_files(folder):
+        check_weights(path)
+        with safe_open(path, "pt") as file:
+            found += file.keys()
+    for path in sorted(folder.glob("*/tokenizer.json")):
+        added = check_settings(path).get("added_tokens") or []
+        found += [token["content"] for token in added if not token["special"]]
+    return list(dict.fromkeys(found))
 
 
 def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:

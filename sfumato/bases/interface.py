@@ -316,15 +316,15 @@ class TextBase(Base):
         """Put `rows` [len(ids), D] into the table of `word_vectors`."""
 
     @abstractmethod
-    def token_encoder(self, prompts: Sequence[str], ids: Sequence[int]) -> nn.Module:
-        """A module from labels int64 [B] to conditions [B, ...], with one vector per class.
+    def token_encoder(self, prompts: Sequence[str], ids: Sequence[int | None]) -> nn.Module:
+        """A module from labels int64 [B] to conditions [B, ...], with one vector per token.
 
-        Its `tokens`, an Embedding [classes, D], holds the vectors; each replaces the token
-        `ids[class]` in `prompts[class]`.
+        Its `tokens`, an Embedding [tokens, D], holds the vectors in the order of the classes; each
+        replaces the token `ids[class]` in `prompts[class]`.
 
         Args:
             prompts: One per class.
-            ids: The placeholder's token id for each class.
+            ids: The placeholder's token id for each class; None where the prompt is read as it is.
 
         Returns:
             The module.

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import ModelError, SfumatoError
-from .adapters import require_adapters
+from .adapters import require_adapters, write_layers
 from .interface import Base
 from .weights import check_weights
 
@@ -143,12 +143,9 @@ def save_loda(base: Base, folder: Path) -> None:
     if first.activation == "identity":
         layers = {}
         for name, branch in found.items():
-            layers[f"{name}.lora_A.weight"] = branch.down.weight.detach().contiguous()
-            # without an alpha in the file a loader takes alpha = rank, so the scale goes into U
-            layers[f"{name}.lora_B.weight"] = (
-                (branch.scale * branch.up.weight).detach().contiguous()
-            )
-        base.write_lora(folder, layers)
+            layers[f"{name}.lora_A.weight"] = branch.down.weight
+            layers[f"{name}.lora_B.weight"] = branch.up.weight
+        write_layers(base, folder, layers, first.up.weight.shape[1], first.scale)
         return
     tensors = {}
     for name, branch in found.items():
@@ -194,12 +191,6 @@ def load_loda(base: Base, folder: Path) -> None:
     ) as error:
         raise ModelError(f"{LODA_FILE} does not fit this base: {error}") from error
     base.denoiser.requires_grad_(False)
-
-
-def remove_loda(base: Base) -> None:
-    """Put the hosts back in their branches' places, as they are (merged or not)."""
-    for name, branch in branches(base.denoiser).items():
-        put_module(base.denoiser, name, branch.host)
 
 
 def put_module(model: nn.Module, name: str, module: nn.Module) -> None:

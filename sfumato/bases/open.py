@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import ModelError, SfumatoError
+from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
-from .interface import Base, BaseInfo, text_base
+from .interface import Base, BaseInfo, TextBase, text_base
 from .loda import LODA_FILE, load_loda
 from .stable_diffusion import StableDiffusion
 from .weights import check_settings
@@ -34,19 +35,19 @@ def base_info(name_or_path: str | Path) -> BaseInfo:
 
     Args:
         name_or_path: A bundled base's name, a pipeline folder, or a folder of `sfumato export`: its
-            pipeline, or its LoRA or tokens on the base that they name.
+            pipeline, or its LoRA and tokens on the base that they name (`origin_of`).
 
     Raises:
         SfumatoError: Where there is no such base.
         ModelError: For a folder that is no pipeline of a known family, holds pickled weights, asks
-            for custom code, or has components that cannot be adapted; and where adapters were made
-            for a base that is not bundled: only its last name is known, so it cannot be found.
+            for custom code, or has components that cannot be adapted; and where the base that
+            adapters were made for is neither bundled nor beside them.
     """
     folder = resolve_base(name_or_path)
     added = _added(folder)
     if not added:
         return _checked(str(name_or_path), folder)[1]
-    info = _checked(_origin(folder), bundled_bases()[_origin(folder)])[1]
+    info = base_info(_origin(folder))
 
     def digest() -> str:
         found = hashlib.sha256(info.digest.encode())
@@ -71,7 +72,7 @@ def load_base(name_or_path: str | Path) -> Base:
     if not _added(folder):
         return load_pipeline(name_or_path)
     origin = _origin(folder)
-    base = open_adapted(folder, lambda: load_pipeline(origin))
+    base = open_adapted(folder, lambda: load_base(origin))
     base.info = base_info(name_or_path)
     _ = base.digest  # computed now: a file may be exchanged later
     return base
@@ -88,16 +89,18 @@ def load_pipeline(name_or_path: str | Path) -> Base:
 def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
     """Opens what a method saved in `folder`.
 
-    A whole pipeline, or adapters or token vectors put into `original()` (a LoRA is merged: it
-    samples faster).
+    A whole pipeline, or adapters and token vectors put into `original()` (a LoRA is merged: it
+    samples faster). A LoRA file or tokens beside a pipeline, as earlier versions left them,
+    are in it already.
     """
     whole = (folder / INDEX_FILE).exists()
     base = load_pipeline(folder) if whole else original()
-    if (folder / LODA_FILE).exists():
-        load_loda(base, folder)
-    elif embeds_files(folder):
+    branches, tokens = (folder / LODA_FILE).exists(), bool(embeds_files(folder))
+    if tokens and not whole:
         load_embeds(text_base(base), folder)
-    elif not whole:
+    if branches:
+        load_loda(base, folder)
+    elif not whole and ((folder / LORA_FILE).exists() or not tokens):
         load_lora(base, folder)
     return base
 
@@ -131,13 +134,55 @@ def weights_of_base(name_or_path: str | Path) -> frozenset[bytes]:
     """Contents (`blocks_of_files`) of all weights that a base is made of."""
     folder = resolve_base(name_or_path)
     found = blocks_of_files(folder)
-    return found | blocks_of_files(bundled_bases()[_origin(folder)]) if _added(folder) else found
+    return found | weights_of_base(_origin(folder)) if _added(folder) else found
+
+
+def origin_of(name_or_path: str | Path) -> str | None:
+    """The base that an exported adapter was made for; None for a whole pipeline.
+
+    A bundled name, or a path beside the export. ModelError as `base_info`.
+    """
+    folder = resolve_base(name_or_path)
+    return _origin(folder) if _added(folder) else None
+
+
+def copy_base(name: str, folder: str | Path) -> str:
+    """Copy a bundled base into a new folder, as any diffusers tool opens it; returns its digest.
+
+    Raises:
+        SfumatoError: For a name that is not bundled, or a folder that is there already.
+        MachineError: Where it cannot be written.
+    """
+    folder, known = Path(folder), bundled_bases()
+    if name not in known:
+        raise SfumatoError(f"no bundled base {name}: choose {', '.join(known) or 'none'}")
+    if folder.exists():
+        raise SfumatoError(f"{folder} already exists: name a new folder (nothing is overwritten)")
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(known[name], part)
+        part.rename(folder)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {folder}: {error.strerror or error}; free some space or choose another"
+            " disk"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder_digest(folder)
 
 
 def pipeline_class(folder: Path) -> str | None:
     """The diffusers class of a pipeline folder, if it is one of a known family."""
     kind = check_settings(folder / INDEX_FILE).get("_class_name")
     return kind if isinstance(kind, str) and kind in FAMILIES else None
+
+
+def reads_prompts(folder: Path) -> bool:
+    """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
+    kind = pipeline_class(folder)
+    return kind is not None and issubclass(FAMILIES[kind], TextBase)
 
 
 def component_folders() -> list[str]:
@@ -180,7 +225,10 @@ def _added(folder: Path) -> list[Path]:
 
 
 def _origin(folder: Path) -> str:
-    """Name of the bundled base that an adapter's certificate names, if the digest agrees."""
+    """The base that an adapter's certificate names, if the digest agrees.
+
+    Bundled, or in a folder of that name beside the adapter's.
+    """
     if (folder / LODA_FILE).exists():
         raise ModelError(
             f"{folder} holds branches that do not merge into weights, and no method goes on from"
@@ -199,9 +247,24 @@ def _origin(folder: Path) -> str:
             ) from error
         if base in bundled_bases() and folder_digest(bundled_bases()[base]) == digest:
             return base
-        break
+        return _beside(folder, str(base), digest)
     raise ModelError(
-        f"{folder} holds an adapter alone, and the base it was made for is not one that comes with"
-        " sfumato: merge it into that base with diffusers (load_lora_weights, fuse_lora,"
-        " save_pretrained) and name the pipeline"
+        f"{folder} holds an adapter alone, without the certificate that names its base: fetch the"
+        " whole release"
+    )
+
+
+def _beside(folder: Path, name: str, digest: str) -> str:
+    """The folder `name` beside an adapter's; ModelError if it is not the base of this digest."""
+    place = folder.resolve().with_name(name) if Path(name).name == name != "" else None
+    own = place is None or place == folder.resolve()
+    try:
+        if not own and place.is_dir() and base_info(place).digest == digest:
+            return str(place)
+    except RecursionError:
+        pass  # certificates that name each other
+    raise ModelError(
+        f"{folder} holds an adapter alone, and the base it was made for ({name!r}, digest"
+        f" {str(digest)[:12]}...) does not come with sfumato: put that base's folder beside"
+        " this one, under that name"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
 
 if TYPE_CHECKING:
     from ..bases import BaseInfo
@@ -24,17 +26,31 @@ def methods() -> None:
         print(f"{name:<{width}}  {line}")
 
 
-def bases() -> None:
+def bases(
+    copy: Annotated[
+        tuple[str, str] | None,
+        Option(
+            "--copy",
+            metavar="NAME DIR",
+            help="Copy a base into a new folder, for whoever gets a LoRA made for it.",
+        ),
+    ] = None,
+) -> None:
     """The bundled public bases: image size, parameters, disk space, licence, and where they are.
 
     Any StableDiffusionPipeline folder serves as well: --base FOLDER.
 
     \b
     sfumato bases
+    sfumato bases --copy letters ./base
     """
     from .. import verbs
     from ..bases import base_info
 
+    if copy is not None:
+        name, folder = copy
+        print(f"{folder}: {name}, digest {verbs.copy_base(name, folder)}")
+        return
     lines = verbs.bases()
     facts = {name: base_info(name) for name in lines}
     rows = [HEADS, *(row(info) for info in facts.values())]

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..bases import Base, text_base
+from ..bases import Base, save_embeds, text_base
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
+from .prompts import Prompts
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,14 @@ def adaptation(
     prompts, empty = given.prompts, base.condition([""])
     factors: dict[str, float] = {}
 
-    if prompts.placeholders:
+    tokens = prompts.tokens
+    if tokens:
         words = text_base(base)
-        ids = words.add_tokens(prompts.placeholders, prompts.initializers)
-        encoder = words.token_encoder(prompts.prompts, ids)
-        tokens = encoder.get_submodule("tokens")
-        model["tokens"] = tokens
-        named["tokens.weight"] = tokens.get_parameter("weight")
+        ids = words.add_tokens(list(tokens), list(tokens.values()))
+        encoder = words.token_encoder(prompts.prompts, prompts.ids(ids))
+        vectors = encoder.get_submodule("tokens")
+        model["tokens"] = vectors
+        named["tokens.weight"] = vectors.get_parameter("weight")
         factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
 
         def embed(label: torch.Tensor) -> torch.Tensor:
@@ -126,8 +128,8 @@ def adaptation(
             return table[label]  # -1 is the last row, the empty prompt
 
     def save_all(folder: Path) -> None:
-        if prompts.placeholders:
-            text_base(base).write_embeddings(ids, tokens.get_parameter("weight").detach())
+        if tokens:
+            text_base(base).write_embeddings(ids, vectors.get_parameter("weight").detach())
         save(base, folder)
 
     return Adaptation(
@@ -141,6 +143,15 @@ def adaptation(
         exact_losses=denoising_losses(base, embed, torch.float32),
         learning_rate_factor=factors,
     )
+
+
+def save_tokens(base: Base, folder: Path, prompts: Prompts) -> None:
+    """Saves the class tokens, if there are any, as `learned_embeds.safetensors`."""
+    words = list(prompts.tokens)
+    if words:
+        held = text_base(base)
+        rows, ids = held.word_vectors, held.token_ids(words)
+        save_embeds(folder, {w: rows[i][None] for w, i in zip(words, ids)})
 
 
 def save_whole(base: Base, folder: Path) -> None:

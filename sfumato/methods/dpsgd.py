@@ -22,10 +22,11 @@ from ..errors import Interrupted, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
 from ..privacy.clipping import equal_shares, flat, per_group
 from ..privacy.plan import Plan
-from ..training import KEEP, Progress, State, train
+from ..training import KEEP, Batch, Progress, State, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Work
+from .prompts import Prompts
 from .workspace import Workspace
 
 # Records that a machine is asked about where the run's passes are shorter.
@@ -56,7 +57,7 @@ def check_gradients(
             adaptation.model,
             adaptation.trainable,
             adaptation.exact_losses,
-            dummy_batch(prepared, 2),
+            _of_a_token(prepared, dummy_batch(prepared, 2)),
             prepared.plan.noise_draws,
             groups=(
                 None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values())
@@ -70,6 +71,16 @@ def check_gradients(
         raise ModelError(
             f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
         )
+
+
+def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:
+    """The batch with its first record in a class that has a token, where only some have one."""
+    words = Prompts.of(prepared.options["prompts"])
+    if len(words.tokens) in (0, len(words.prompts)):
+        return batch
+    label = batch.label.clone()
+    label[0] = next(place for place, word in enumerate(words.placeholders) if word)
+    return replace(batch, label=label)
 
 
 def check_neighbours(prepared: Prepared[Adaptation]) -> None:

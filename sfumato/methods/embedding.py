@@ -30,18 +30,14 @@ class Embedding(Trained):
 
     def apply(self, base: Base, given: Given) -> Adaptation:
         """Makes the class tokens' embeddings trainable."""
-        from ..bases import save_embeds, text_base
-        from .adaptation import adaptation
+        from .adaptation import adaptation, save_tokens
 
-        words = given.prompts.placeholders
-        if not words:
+        if not given.prompts.placeholders:
             raise SfumatoError(
                 "--method embedding trains a token in place of {class}: leave --no-embedder out"
             )
 
         def save(base: Base, folder: Path) -> None:
-            taught = text_base(base)
-            rows, ids = taught.word_vectors, taught.token_ids(words)
-            save_embeds(folder, {w: rows[i][None] for w, i in zip(words, ids)})
+            save_tokens(base, folder, given.prompts)
 
         return adaptation(base, given, {}, [], save, self.learning_rate)

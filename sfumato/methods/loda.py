@@ -44,9 +44,9 @@ class Loda(LowRank):
     )
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        """Adds trainable branches to the chosen layers."""
-        from ..bases import add_loda, branches, remove_loda, save_loda
-        from .adaptation import adaptation
+        """Puts a branch beside each chosen layer, and makes the branches trainable."""
+        from ..bases import add_loda, branches, save_loda
+        from .adaptation import adaptation, save_tokens
         from .starting import start_inputs
         from .targets import matching_modules
 
@@ -64,12 +64,7 @@ class Loda(LowRank):
 
         def save(base: Base, folder: Path) -> None:
             save_loda(base, folder)
-            if given.prompts.placeholders:
-                for branch in branches(base.denoiser).values():
-                    if self.activation == "identity":
-                        branch.merge()
-                remove_loda(base)
-                base.save(folder)
+            save_tokens(base, folder, given.prompts)
 
         made = adaptation(base, given, trainable, targets, save, self.learning_rate)
         return replace(made, rank=self.rank)

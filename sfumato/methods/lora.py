@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Lora(LowRank):
     """LoRA: y = W0 x + (alpha / rank) B A x on the chosen projections (section 3).
 
-    A starts Gaussian, B at zero. With `freeze_a` only B trains: half the noise dimensions, and the
-    model stays linear in what trains. Saves `pytorch_lora_weights.safetensors`; with placeholders a
-    pipeline folder as well, since a LoRA file holds no token embeddings.
+    With `freeze_a` only B trains: half the noise dimensions, and the model stays linear in what
+    trains. Saves `pytorch_lora_weights.safetensors`, and class tokens beside it as
+    `learned_embeds.safetensors`.
     """
 
     name = "lora"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import SfumatoError
 from ..options import Prompting, option, parse
@@ -91,7 +91,7 @@ class LowRank(Trained):
     def adapters(self, base: Base, given: Given, targets: Sequence[str]) -> Adaptation:
         """LoRA on exactly `targets` (full names)."""
         from ..bases import add_lora, lora_inputs, save_lora
-        from .adaptation import adaptation
+        from .adaptation import adaptation, save_tokens
         from .starting import start_inputs
 
         add_lora(base, targets, self.rank, self.rank if self.alpha is None else self.alpha)
@@ -107,11 +107,7 @@ class LowRank(Trained):
 
         def save(base: Base, folder: Path) -> None:
             save_lora(base, folder)
-            if given.prompts.placeholders:
-                denoiser: Any = base.denoiser  # a diffusers model
-                denoiser.fuse_lora()
-                denoiser.unload_lora()
-                base.save(folder)
+            save_tokens(base, folder, given.prompts)
 
         made = adaptation(base, given, trainable, list(targets), save, self.learning_rate)
         return replace(made, rank=self.rank)

@@ -49,10 +49,7 @@ def prepare_again(
     """
     base = original_base(plan)
     performance = Performance(**options["performance"])
-    words = options["prompts"]
-    prompts = Prompts(
-        tuple(words["prompts"]), tuple(words["placeholders"]), tuple(words["initializers"])
-    )
+    prompts = Prompts.of(options["prompts"])
     # public images' choice stands with the method's options, a probe's in the ledger
     selected = options["method_options"].get("selected") or selected or None
     with seeded(options["seed"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
@@ -19,19 +19,37 @@ TOKEN = "<artwork>"  # the word that a token method teaches, unless another is n
 class Prompts:
     """Public text per class.
 
-    `prompts`: one per class. `placeholders`: a token of one's own per class, or empty;
-    `initializers`: the public look-alike that each placeholder starts from (None: the vocabulary's
-    mean).
+    Attributes:
+        prompts: One per class.
+        placeholders: For each class its own token, or None where its words are the base's; empty
+            where no class has one.
+        initializers: The public look-alike that each placeholder starts from (None: the
+            vocabulary's mean).
     """
 
     prompts: tuple[str, ...]
-    placeholders: tuple[str, ...] = ()
+    placeholders: tuple[str | None, ...] = ()
     initializers: tuple[str | None, ...] = ()
+
+    @classmethod
+    def of(cls, words: Mapping[str, Sequence]) -> Prompts:
+        """Those that a run keeps in its options."""
+        return cls(*(tuple(words[f.name]) for f in fields(cls)))
 
     @property
     def texts(self) -> tuple[str, ...]:
         """All words that are published: prompts, and what the tokens in them start from."""
         return (*self.prompts, *(text for text in self.initializers if text))
+
+    @property
+    def tokens(self) -> dict[str, str | None]:
+        """Token -> what it starts from, of the classes that have one."""
+        return {word: start for word, start in zip(self.placeholders, self.initializers) if word}
+
+    def ids(self, of_tokens: Sequence[int]) -> list[int | None]:
+        """For each class the id of its token, or None, given those of `tokens`."""
+        found = iter(of_tokens)
+        return [next(found) if word else None for word in self.placeholders]
 
 
 def choose_prompts(
@@ -45,20 +63,23 @@ def choose_prompts(
 ) -> Prompts:
     """Public prompts, one per class.
 
-    Args:
-        base: The base.
-        classes: Their public names.
-        prompt: A template with {class}, or one text per class.
-        init: The public look-alike that a class token starts from (default: the class's own words
-            if
-            known, else the vocabulary's mean).
-        embedder: Whether every class gets a trainable token of its own in place of {class}; by
-            default
-            only if the base does not know the class's words.
-        placeholder: The token's name, numbered if there are several classes.
-    """
-    from ..bases import name_placeholders, text_base
+    A word that the base does not know gets a trainable token in its place; words that it knows, and
+    the prompts of all other classes, stay as they are.
 
+    Args:
+        base: A public base.
+        classes: Public names.
+        prompt: A template with {class}, or one text per class.
+        init: The public look-alike that a class's token starts from; such a class gets a token in
+            place of its whole name.
+        embedder: True gives every class a token in place of its whole name, False none.
+        placeholder: The tokens' name, numbered where there are several classes. Default: after the
+            words that they stand for.
+
+    Raises:
+        SfumatoError: A class without a text, a text without {class} where a token goes, control
+            characters, or a base that is told nothing.
+    """
     if base.info.condition == "none":
         return _unprompted(classes, prompt, init, embedder)
 
@@ -76,20 +97,56 @@ def choose_prompts(
             raise SfumatoError(
                 "--prompt holds control characters: a prompt is one line of plain text"
             )
-    asked = [c for c in classes if "{class}" in given[c]]
-    strange = [c for c in asked if text_base(base).unknown_words([c.lower()])]
-    if embedder is None:
-        embedder = bool(strange or init)
-    if not embedder:
-        return Prompts(tuple(given[c].replace("{class}", " ".join(c.split())) for c in classes))
-    if any("{class}" not in given[c] for c in classes):
+    init = init or {}
+    unknown = {c: unknown_words(base, c) for c in classes if "{class}" in given[c]}
+    spans = {}  # class -> which words of its name a token stands for
+    for name in classes:
+        if embedder or (embedder is None and name in init):
+            spans[name] = slice(0, len(name.split()))
+        elif embedder is None and unknown.get(name):
+            spans[name] = unknown[name]
+    if any("{class}" not in given[name] for name in spans):
         raise SfumatoError(
             "trainable class tokens need {class} in every prompt: that is where they go"
         )
-    placeholders = name_placeholders(text_base(base), placeholder, len(classes), TOKEN)
-    texts = tuple(given[c].replace("{class}", word) for c, word in zip(classes, placeholders))
-    start = tuple((init or {}).get(c, None if c in strange else c) for c in classes)
-    return Prompts(texts, placeholders, start)
+    words = _name_tokens(base, classes, spans, placeholder)
+    texts = []
+    for name in classes:
+        own = name.split()
+        if name in spans:
+            own[spans[name]] = [words[name]]
+        texts.append(given[name].replace("{class}", " ".join(own)))
+    if not words:
+        return Prompts(tuple(texts))
+    starts = {c: init.get(c, None if unknown.get(c) else c) for c in words}
+    return Prompts(tuple(texts), tuple(map(words.get, classes)), tuple(map(starts.get, classes)))
+
+
+def unknown_words(base: Base, name: str) -> slice | None:
+    """From the first to the last word of a class's name that the base was never taught.
+
+    None where it knows them all.
+    """
+    words = name.split()
+    strange = set(base.unknown_words([name.lower()]))
+    places = [i for i, word in enumerate(words) if word.lower() in strange]
+    return slice(places[0], places[-1] + 1) if places else None
+
+
+def _name_tokens(
+    base: Base, classes: Sequence[str], spans: Mapping[str, slice], wanted: str | None
+) -> dict[str, str]:
+    """Class -> its token, for the classes that get one."""
+    from ..bases import name_placeholders, name_token
+
+    if wanted:
+        return dict(zip(spans, name_placeholders(base, wanted, len(spans), TOKEN)))
+    found: dict[str, str] = {}
+    for place, name in enumerate(classes):
+        if name in spans:
+            own = " ".join(name.split()[spans[name]])
+            found[name] = name_token(base, (own, name), place, set(found.values()))
+    return found
 
 
 def _unprompted(classes: Sequence[str], prompt, init, embedder: bool | None) -> Prompts:

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..bases import bundled_bases, contents_of_files, resolve_base, weight_files
+from ..bases import bundled_bases, contents_of_files, origin_of, resolve_base, weight_files
 from ..errors import ModelError, SfumatoError
 from ..privacy.ledger.datasets import TERMS, inherited_charges
 from ..privacy.ledger.entries import Certified, Charged, Released
@@ -77,7 +77,11 @@ def trace_base(base: str, book: Ledger | None) -> tuple[dict[str, Any], ...]:
         if book is None
         else {run: _ours(book, run, "base") for run in _exported_makers(folder, book)}
     )
-    return (*runs.values(), *_certified(folder, book, "base", set(runs), ModelError))
+    own = (*runs.values(), *_certified(folder, book, "base", set(runs), ModelError))
+    origin = origin_of(base)  # what adapters are put onto has a past of its own
+    before = () if origin is None else trace_base(origin, book)
+    known = {ancestor["run"] for ancestor in own}
+    return (*own, *(ancestor for ancestor in before if ancestor["run"] not in known))
 
 
 def trace_images(

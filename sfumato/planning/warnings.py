@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..methods import Prepared
+from ..methods import Prepared, Prompts
+from ..methods.prompts import unknown_words
 from ..records import RecordSet, spelling
 
 MOST_NAMES = 40  # classes that a remark names
@@ -25,6 +26,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             f"the class list was read from the data and will be published ({names}): declare"
             " it with --classes, or say that it is public with --yes-public"
         )
+    remarks += _on_words(prepared)
     if records.unit_column:
         remarks += spelling(records)
     remarks += prepared.method.remarks(prepared)
@@ -38,7 +40,28 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _on_ancestor(run: Mapping[str, Any]) -> str:
+def _on_words(prepared: Prepared) -> list[str]:
+    """Which words are taught as tokens because the base was never taught them."""
+    prompts, base = Prompts.of(prepared.options["prompts"]), prepared.base
+    if prepared.method.learns_tokens or not prompts.tokens:
+        return []
+    found = {}  # token -> the words that it stands for
+    for name, token in zip(prepared.plan.classes, prompts.placeholders):
+        span = unknown_words(base, name) if token else None
+        if span is not None:
+            found[token] = " ".join(name.split()[span])
+    tokens = list(found)
+    if not tokens:
+        return []
+    more = f" and {len(tokens) - MOST_NAMES} more" if len(tokens) > MOST_NAMES else ""
+    words = ", ".join(f"'{found[token]}'" for token in tokens[:MOST_NAMES]) + more
+    if len(tokens) == 1:
+        return [f"the base does not know {words}: a token {tokens[0]} is trained for it"]
+    names = ", ".join(tokens[:MOST_NAMES]) + more
+    return [f"the base does not know {words}: tokens {names} are trained for them"]
+
+
+def _on_ancestor(run: Mapping) -> str:
     what = "the base was adapted" if run["through"] == "base" else "the public images were drawn"
     why = "the two may share an image or unit, so its cost is added"
     if not run["charges"]:

@@ -31,9 +31,11 @@ SIZES = (
 
 def readme(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
     """README.md: a card with YAML front matter (dataset or model) and a two-line load example."""
+    images = contents.kind == "images"
     return render(
-        "dataset.md.j2" if contents.kind == "images" else "model.md.j2",
+        "dataset.md.j2" if images else "model.md.j2",
         **_context(certificate, contents),
+        **({} if images else _opening(certificate, contents)),
         title=title,
         licence=licence,
         size=next(word for most, word in SIZES if contents.n <= most),
@@ -188,6 +190,20 @@ def _context(certificate: dict[str, Any], contents: Contents) -> dict[str, Any]:
         ),
         "tables": figures.tables(certificate),
         "inputs": public_inputs(certificate),
+    }
+
+
+def _opening(certificate: dict, contents: Contents) -> dict:
+    """The words that were trained, a prompt, and whether the base comes with sfumato."""
+    from sfumato.bases import bundled_bases
+
+    prompts = certificate["public_facts"]["prompts"] or ()
+    words = [word for word in contents.words if any(word in text for text in prompts)]
+    with_words = (text for text in prompts if any(word in text for word in words))
+    return {
+        "words": words,
+        "prompt": next(with_words, next(iter(prompts), "")),
+        "bundled": certificate["conditions"].get("base") in bundled_bases(),
     }
 
 

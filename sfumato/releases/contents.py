@@ -40,6 +40,7 @@ WIDTH = {
     "BOOL": 1,
 }
 SETTINGS = ("lora_adapter_metadata", "loda")  # JSON in the header of a safetensors file
+ADAPTERS = ("pytorch_lora_weights.safetensors", "loda_weights.safetensors")
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
@@ -51,6 +52,7 @@ def model_files() -> tuple[str, ...]:
     settings = "|".join(map(re.escape, COMPONENT_SETTINGS))
     return (
         r"pytorch_lora_weights\.safetensors",
+        r"lora_kohya\.safetensors",
         r"loda_weights\.safetensors",
         r"learned_embeds(-\d{3})?\.safetensors",
         r"model/model_index\.json",
@@ -60,10 +62,10 @@ def model_files() -> tuple[str, ...]:
 
 @dataclass
 class Contents:
-    """The contents of a source folder.
+    """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it.
+    that opens it, whether it is told in words what to draw, and the words of its own.
     """
 
     kind: str
@@ -73,6 +75,8 @@ class Contents:
     per_class: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[bytes]] = field(default_factory=dict)
     pipeline: str = "StableDiffusionPipeline"
+    prompted: bool = True
+    words: list[str] = field(default_factory=list)
 
     @property
     def n(self) -> int:
@@ -275,17 +279,22 @@ def _count(
 
 
 def _check_model(folder: Path, found: Contents) -> None:
+    from sfumato.bases import (
+        pipeline_class,
+        reads_prompts,
+        words_in,
+    )  # here: pictures need no torch
+
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
         raise SfumatoError(
             "a model release needs pytorch_lora_weights.safetensors, loda_weights.safetensors,"
             " learned_embeds.safetensors or model/"
         )
-    found.layout = (
-        "pipeline"
-        if any(f.startswith("model/") for f in found.files)
-        else PurePosixPath(weights[0]).stem
-    )
+    whole = any(f.startswith("model/") for f in found.files)
+    # adapters before the tokens beside them
+    first = next((f for f in weights if f in ADAPTERS), weights[0])
+    found.layout = "pipeline" if whole else PurePosixPath(first).stem
     if found.layout.startswith("learned_embeds"):
         found.layout = "learned_embeds"
     if found.layout == "pipeline" and "model/model_index.json" not in found.files:
@@ -293,11 +302,11 @@ def _check_model(folder: Path, found: Contents) -> None:
             "model/ has no model_index.json, so diffusers cannot open it; save the pipeline again"
         )
     if found.layout == "pipeline":
-        from sfumato.bases import pipeline_class
-
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
+        found.prompted = reads_prompts(folder / "model")
     for name in weights:
         check_safetensors(folder / name, name)
+    found.words = words_in(folder / "model" if found.layout == "pipeline" else folder)
 
 
 def check_safetensors(path: Path, name: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted
+from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted, write_kohya
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import Prepared
 from ..methods.given import Drawing
@@ -154,18 +154,24 @@ def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
 
 
 def lay_out_model(model: Path, folder: Path) -> None:
-    """Copy what may leave of an adapted model: a pipeline folder, or adapters and tokens."""
+    """Copies what may leave of an adapted model: a pipeline folder, or adapters and tokens.
+
+    A LoRA also under the names that other tools look for.
+    """
     hidden = shutil.ignore_patterns("class_counts.json", LORA_FILE, LODA_FILE)
     whole = (model / "model_index.json").exists()
     if whole:
         shutil.copytree(model, folder / "model", ignore=hidden)
     else:
         folder.mkdir(parents=True)
-    # A pipeline folder holds a LoRA merged; branches that are not linear stay beside it.
+    # Earlier versions left a LoRA beside a pipeline that holds it merged; branches that are not
+    # linear stay beside it.
     tokens = [path.name for path in embeds_files(model)]
     for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE, *tokens):
         if (model / name).exists():
             shutil.copy(model / name, folder / name)
+    if (folder / LORA_FILE).exists():
+        write_kohya(model, folder)
 
 
 def room_needed(prepared: Prepared[Any], images: int, model_bytes: int) -> int:

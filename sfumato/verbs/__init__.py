@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .adapt import adapt, resume
     from .inspect import inspect
-    from .listings import bases, methods
+    from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .release import release, verify
     from .synthesize import export, synthesize
@@ -23,6 +23,7 @@ _PAGES = {
     "PlanReport": "plan",
     "adapt": "adapt",
     "bases": "listings",
+    "copy_base": "listings",
     "export": "synthesize",
     "inspect": "inspect",
     "methods": "listings",
@@ -37,6 +38,7 @@ __all__ = [
     "PlanReport",
     "adapt",
     "bases",
+    "copy_base",
     "export",
     "inspect",
     "methods",

@@ -27,7 +27,7 @@ from ..evaluation import (
     utility,
 )
 from ..evaluation.page import as_text, few, page
-from ..methods import METHODS
+from ..methods import METHODS, Prompts
 from ..methods.inversion.controls import cosine
 from ..options import Judging, Sampling, gather, takes
 from ..records import RecordSet, is_flat, load_records
@@ -259,9 +259,9 @@ def draw(
 def public_base(run: Run) -> Base:
     """The base as it was before the private run, with its class tokens at their public start."""
     base = original_base(run.plan)
-    words = run.options["prompts"]
-    if words["placeholders"]:
-        text_base(base).add_tokens(words["placeholders"], words["initializers"])
+    tokens = Prompts.of(run.options["prompts"]).tokens
+    if tokens:
+        text_base(base).add_tokens(list(tokens), list(tokens.values()))
     return base
 
 

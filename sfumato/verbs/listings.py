@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 from ..methods import METHODS
 
@@ -29,7 +29,25 @@ def bases() -> dict[str, str]:
     return found
 
 
-def _first_line(function: Callable[..., Any]) -> str:
+def copy_base(name: str, folder: str | Path) -> str:
+    """Copy a bundled base into a new folder, for those who get a LoRA or tokens made for it.
+
+    Args:
+        name: One of `bases()`.
+        folder: A new folder; any diffusers tool opens it.
+
+    Returns:
+        The base's digest, as certificates and cards name it.
+
+    Raises:
+        SfumatoError: For a name that is not bundled, or a folder that is there already.
+    """
+    from ..bases import copy_base  # here: the methods are named without torch
+
+    return copy_base(name, folder)
+
+
+def _first_line(function: Callable) -> str:
     import sys
 
     text = sys.modules[function.__module__].__doc__ or ""

@@ -21,7 +21,6 @@ from sfumato.bases import (
     branches,
     load_base,
     load_loda,
-    remove_loda,
     save_loda,
 )
 from sfumato.errors import SfumatoError
@@ -156,10 +155,7 @@ def test_a_linear_one_is_an_ordinary_lora_file(tiny_base, tmp_path):
     assert torch.allclose(predict(pipe.unet), predict(base.unet), atol=1e-5)
     for branch in branches(base.unet).values():
         branch.merge()
-    expected = predict(base.unet)
-    remove_loda(base)
-    assert not branches(base.unet) and torch.equal(predict(base.unet), expected)
-    assert torch.allclose(predict(pipe.unet), expected, atol=1e-5)
+    assert torch.allclose(predict(pipe.unet), predict(base.unet), atol=1e-5)
 
 
 def test_another_one_is_a_side_file_that_opens_here_and_by_the_cards_own_lines(tiny_base, tmp_path):
@@ -175,7 +171,8 @@ def test_another_one_is_a_side_file_that_opens_here_and_by_the_cards_own_lines(t
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base)
-    exec(lines.replace("path/to/this/folder", str(tmp_path)), {"pipe": pipe})
+    lines = lines.partition("pipe({{")[0].replace("path/to/this/folder", str(tmp_path))
+    exec(lines, {"pipe": pipe})
     assert torch.allclose(predict(pipe.unet), predict(base.unet), atol=1e-6)
 
 

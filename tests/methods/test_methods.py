@@ -14,6 +14,7 @@ from sfumato.bases import (
     LORA_FILE,
     load_base,
     open_adapted,
+    words_in,
 )
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, ReferenceEngine, self_check
@@ -29,6 +30,7 @@ TOKENS = Prompts(
     tuple(f"<class-{i}>" for i in range(3)),
     ("circle", None, "cross"),
 )
+ONE = Prompts(("a circle", "a <zebra>", "a cross"), (None, "<zebra>", None), (None, None, None))
 
 
 def made(tiny_base, method, prompts=PLAIN, seed=0, **options):
@@ -62,7 +64,7 @@ def batch_of(units, draws, seed=0):
 
 
 @pytest.mark.parametrize("draws", [1, 4])
-@pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
+@pytest.mark.parametrize("prompts", [PLAIN, TOKENS, ONE], ids=["plain", "tokens", "one"])
 @pytest.mark.parametrize("method", ["full", "attention", "lora", "saliency", "loda"])
 def test_both_engines_give_the_same_clipped_sums(tiny_base, method, prompts, draws):
     _, adaptation = made(tiny_base, method, prompts)
@@ -209,7 +211,7 @@ def predict(base, prompts):
         return base.unet(x, torch.tensor(300), base.condition(prompts)).sample
 
 
-@pytest.mark.parametrize("prompts", [PLAIN, TOKENS], ids=["plain", "tokens"])
+@pytest.mark.parametrize("prompts", [PLAIN, TOKENS, ONE], ids=["plain", "tokens", "one"])
 @pytest.mark.parametrize("method", ["full", "attention", "lora", "loda", "loda silu"])
 def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts):
     method, _, g = method.partition(" ")
@@ -224,16 +226,17 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     train_a_little(adaptation)
     tokens = adaptation.trainable.get("tokens.weight")
     if tokens is not None:
-        base.write_embeddings(base.token_ids(prompts.placeholders), tokens.detach())
+        base.write_embeddings(base.token_ids(list(prompts.tokens)), tokens.detach())
     expected = predict(base, prompts.prompts)
     assert all(torch.equal(p, frozen[n]) for n, p in base.vae.named_parameters())
     assert all(torch.equal(p, rest[n]) for n, p in base.unet.named_parameters() if n in rest)
     adaptation.save(tmp_path)
     assert (tmp_path / LORA_FILE).exists() == (method in ("lora", "loda") and not g)
     assert (tmp_path / LODA_FILE).exists() == bool(g)
-    assert (tmp_path / "model_index.json").exists() == (
-        method in ("full", "attention") or prompts is TOKENS
-    )
+    whole = method in ("full", "attention")
+    assert (tmp_path / "model_index.json").exists() == whole
+    assert len(list(tmp_path.glob("learned_embeds*"))) == (0 if whole else len(prompts.tokens))
+    assert set(words_in(tmp_path)) == set(prompts.tokens)
     again = open_adapted(tmp_path, lambda: load_base(tiny_base))
     moved = (expected - start).abs().max()
     assert moved > 0.02 and (predict(again, prompts.prompts) - expected).abs().max() < 0.1 * moved

@@ -22,6 +22,7 @@ from sfumato.planning.prepare import (
     prepare,
 )
 from sfumato.planning.task import task_of
+from sfumato.planning.warnings import remarks_on
 from sfumato.privacy import accounting
 from sfumato.runs.prepared import rebuild, shares_of
 
@@ -70,20 +71,60 @@ def test_templates_and_single_texts(base):
 
 def test_classes_without_a_word_get_a_token_of_their_own(base):
     found = choose_prompts(base, ("circle", "zebra"), prompt="a {class}")
-    assert found.prompts == ("a <class-0>", "a <class-1>") and found.initializers == (
-        "circle",
-        None,
-    )
+    assert found.prompts == ("a circle", "a <zebra>") and found.placeholders == (None, "<zebra>")
+    assert found.initializers == (None, None) and found.tokens == {"<zebra>": None}
     found = choose_prompts(base, ("circle", "zebra"), init={"zebra": "cross"})
-    assert found.prompts == ("<class-0>", "<class-1>") and found.initializers == ("circle", "cross")
+    assert found.prompts == ("circle", "<zebra>") and found.tokens == {"<zebra>": "cross"}
+    assert found.texts == ("circle", "<zebra>", "cross")
     assert choose_prompts(base, ("circle", "zebra"), embedder=False).prompts == ("circle", "zebra")
     assert choose_prompts(base, CLASSES, embedder=True).placeholders == (
-        "<class-0>",
-        "<class-1>",
-        "<class-2>",
+        "<circle>",
+        "<cross>",
+        "<square>",
     )
     with pytest.raises(SfumatoError, match="need {class} in every prompt"):
         choose_prompts(base, CLASSES, prompt="a picture", embedder=True)
+
+
+def test_a_token_stands_for_the_unknown_word_alone(base):
+    """The known words of a class's name stay, and names are the words' own unless they cannot
+    be.
+    """
+    names = ("cross zebra", "Circle", "zebra", "Zebra!", "7", "cross a-b circle yak", "ёж")
+    found = choose_prompts(base, names, prompt="a {class}")
+    assert found.prompts == (
+        "a cross <zebra>", "a Circle", "a <zebra2>", "a <zebra3>", "a <class-4>",
+        "a cross <a-b-circle-yak>", "a <class-6>",
+    )  # fmt: skip
+    assert len(found.tokens) == 6 and found.placeholders[1] is None
+    base = load_base(base.info.folder)
+    base.add_tokens(["<zebra>"], [None])
+    assert choose_prompts(base, ("zebra",)).prompts == ("<zebra2>",)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (
+            ("circle", "zebra"),
+            ["the base does not know 'zebra': a token <zebra> is trained for it"],
+        ),
+        (
+            ("zebra", "cross yak"),
+            ["the base does not know 'zebra', 'yak': tokens <zebra>, <yak> are trained for them"],
+        ),
+        (CLASSES, []),
+    ],
+)
+def test_the_plan_says_which_words_become_tokens(tiny_base, classes, said):
+    asked = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3}
+    found = prepare(records(classes=classes), task(base=str(tiny_base), **asked))
+    remarks = remarks_on(found, SimpleNamespace(classes_found=False, unit_column=None))
+    assert [r for r in remarks if "does not know" in r] == said
+    asked["embedder"] = False
+    found = prepare(records(classes=classes), task(base=str(tiny_base), **asked))
+    remarks = remarks_on(found, SimpleNamespace(classes_found=False, unit_column=None))
+    assert not [r for r in remarks if "does not know" in r]
 
 
 def test_the_default_schedule_fits_the_data():

@@ -64,8 +64,9 @@ def adapt(images, base, output, **more):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, tiny_base):
-    """A run on `p`, exported; one on `p` that nothing was exported from, with a control model; `q`
-    and `public`, never charged.
+    """A run on `p`, exported as an adapter; one on `p`, exported whole; two on `p` that nothing
+    was exported from, a pipeline with a control model and an adapter; `q` and `public`, never
+    charged.
     """
     place = tmp_path_factory.mktemp("world")
     for seed, name in enumerate(("p", "q", "public")):
@@ -78,8 +79,12 @@ def world(tmp_path_factory, tiny_base):
         method=Lora(rank=2, adapter_init="public"),
     )
     verbs.export(kept, place / "out")
-    hidden = adapt(place / "p", tiny_base, place / "hidden")
+    shutil.copytree(tiny_base, place / tiny_base.name)  # the base that the adapter was made for
+    whole = adapt(place / "p", tiny_base, place / "whole", method="attention")
+    verbs.export(whole, place / "whole-out")
+    hidden = adapt(place / "p", tiny_base, place / "hidden", method="attention")
     evaluate.non_private_base(hidden)
+    adapt(place / "p", tiny_base, place / "secret")
     return place
 
 
@@ -237,11 +242,13 @@ def moved_model(world, tiny_base, folder):
     return shutil.copytree(world / "hidden" / "model", folder)
 
 
+def moved_adapter(world, tiny_base, folder):
+    return shutil.copytree(world / "secret" / "model", folder)
+
+
 def packed_model(world, tiny_base, folder):
     """The same as single precision, in files and under names of their own."""
-    shutil.copytree(
-        world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*")
-    )
+    shutil.copytree(world / "hidden" / "model", folder)
     for file in folder.rglob("*.safetensors"):
         save_file(
             {name: tensor.float() for name, tensor in load_file(file).items()},
@@ -254,7 +261,7 @@ def packed_model(world, tiny_base, folder):
 def adapter_beside(world, tiny_base, folder):
     shutil.copytree(tiny_base, folder)
     shutil.copy(
-        world / "hidden" / "model" / "pytorch_lora_weights.safetensors",
+        world / "secret" / "model" / "pytorch_lora_weights.safetensors",
         folder / "unet" / "lora.safetensors",
     )
     return folder
@@ -287,9 +294,7 @@ def all_but_the_largest(world, tiny_base, folder):
 
 def one_number_nudged(world, tiny_base, folder):
     """The model, with the first number of every tensor edited."""
-    shutil.copytree(
-        world / "hidden" / "model", folder, ignore=shutil.ignore_patterns("pytorch_lora*")
-    )
+    shutil.copytree(world / "hidden" / "model", folder)
     for file in folder.rglob("*.safetensors"):
         tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
         for tensor in tensors.values():
@@ -302,6 +307,7 @@ def one_number_nudged(world, tiny_base, folder):
 THIEVES = (
     base_of_checkpoint,
     moved_model,
+    moved_adapter,
     packed_model,
     adapter_beside,
     control_model,
@@ -312,9 +318,10 @@ THIEVES = (
 
 @pytest.mark.parametrize("thief", THIEVES)
 def test_what_a_run_made_is_no_public_base(world, tiny_base, tmp_path, thief):
+    maker = "secret" if thief in (moved_adapter, adapter_beside) else "hidden"
     with pytest.raises(
         ModelError,
-        match=f"of run {Run.open(world / 'hidden').id}, which was not exported: `sfumato export`",
+        match=f"of run {Run.open(world / maker).id}, which was not exported: `sfumato export`",
     ):
         plan(world, base=str(thief(world, tiny_base, tmp_path / "base")))
 
@@ -341,14 +348,14 @@ def test_parts_of_an_exported_and_of_another_run_are_told_apart(world, tmp_path)
     in the same table.
     """
     file = "text_encoder/model.safetensors"
-    shutil.copytree(world / "out" / "model", tmp_path / "base")
+    shutil.copytree(world / "whole-out" / "model", tmp_path / "base")
     hidden, released = (
         load_file(world / "hidden" / "model" / file),
         load_file(tmp_path / "base" / file),
     )
     (name,) = (n for n in released if n.endswith("token_embedding.weight"))
     book = budget.open_ledger(world / "ledger.sqlite")
-    assert provenance._exported_makers(tmp_path / "base", book) == [Run.open(world / "run").id]
+    assert provenance._exported_makers(tmp_path / "base", book) == [Run.open(world / "whole").id]
     released[name][-1] = hidden[name][-1]
     save_file(released, tmp_path / "base" / file, metadata={"format": "pt"})
     with pytest.raises(
@@ -376,10 +383,10 @@ def test_what_does_not_train_is_nobodys(tiny_base, frozen):
 
 
 def test_the_control_of_an_exported_run_stays_private(world, tiny_base, tmp_path):
-    evaluate.non_private_base(Run.open(world / "run"))
-    control = world / "run" / "evaluation" / "non-private-model"
+    evaluate.non_private_base(Run.open(world / "whole"))
+    control = world / "whole" / "evaluation" / "non-private-model"
     shutil.copytree(control, tmp_path / "base")
-    mixed = shutil.copytree(world / "out" / "model", tmp_path / "mixed")
+    mixed = shutil.copytree(world / "whole-out" / "model", tmp_path / "mixed")
     shutil.copytree(control / "text_encoder", mixed / "text_encoder", dirs_exist_ok=True)
     for base in (tmp_path / "base", mixed):
         with pytest.raises(ModelError, match="part of a control of run"):
@@ -402,7 +409,7 @@ def test_models_of_older_ledgers_are_known_by_their_files(world, tiny_base, tmp_
 
 
 def second_stage(world, images, output, ledger):
-    run = adapt(world / images, world / "out" / "model", output, ledger=ledger)
+    run = adapt(world / images, world / "out", output, ledger=ledger)
     verbs.export(run, output.with_name(output.name + "-out"))
     release = verbs.release(output.with_name(output.name + "-out"))
     assert verbs.verify(release).ok
@@ -432,12 +439,12 @@ def test_a_released_base_comes_with_its_lineage(world, tmp_path):
             facts["ledger"]["total_epsilon"],
             facts,
         )
-        assert run.options["prompts"]["placeholders"][0] == "<class2-0>", (
-            "the base has <class-0> already"
+        assert run.options["prompts"]["placeholders"][0] == "<circle2>", (
+            "the base has <circle> already"
         )
     alone, shared, foreign = found["q", "ledger"], found["p", "ledger"], found["q", "b"]
     assert alone[:2] == ("this ledger", False) and alone[2] == alone[3]["epsilon"]
-    assert shared[:2] == ("this ledger", True) and len(shared[3]["ledger"]["charges"]) == 3
+    assert shared[:2] == ("this ledger", True) and len(shared[3]["ledger"]["charges"]) == 5
     assert foreign[:2] == ("another owner", True) and foreign[2] > 1.2 * foreign[3]["epsilon"]
     assert first.id in {charge["run"] for charge in foreign[3]["ledger"]["charges"]}
 
@@ -445,7 +452,7 @@ def test_a_released_base_comes_with_its_lineage(world, tmp_path):
 def test_a_certificate_that_does_not_fit_is_no_lineage(world, tmp_path):
     for name in ("weights", "figures", "events", "text"):
         shutil.copytree(world / "out", tmp_path / name)
-    file = tmp_path / "weights" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    file = tmp_path / "weights" / "pytorch_lora_weights.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     for name in ("figures", "events"):
         draft = tmp_path / name / "synthesis.json"
@@ -463,8 +470,8 @@ def test_a_certificate_that_does_not_fit_is_no_lineage(world, tmp_path):
         "text": "not read",
     }.items():
         with pytest.raises(ModelError, match=why):
-            provenance.trace_base(str(tmp_path / name / "model"), None)
-    assert provenance.trace_base(str(world / "out" / "model"), None)[0]["owner"] == "another owner"
+            provenance.trace_base(str(tmp_path / name), None)
+    assert provenance.trace_base(str(world / "out"), None)[0]["owner"] == "another owner"
 
 
 def test_pictures_of_a_run_come_with_its_lineage(world, tiny_base, tmp_path):

@@ -13,37 +13,43 @@ from .prompts import tokenize, tokens_of
 
 
 class PromptEncoder(nn.Module):
-    """Prompt embeddings per record, with gradients reaching one trainable vector per class.
+    """Prompt embeddings per record, with a trainable vector for each class that has a token.
 
-    `tokens` is an Embedding [classes, D]; its row is put in place of the class's placeholder in the
-    class's prompt. The text encoder stays frozen. This is DP-LDM's conditioning embedder (arXiv
-    2305.15759, section 3) in the form of textual inversion.
+    `tokens` is an Embedding [tokens, D]; its row is put in place of the class's placeholder in the
+    class's prompt. A class without one has its prompt as the base reads it, and reaches no vector.
+    The text encoder stays frozen. This is DP-LDM's conditioning embedder (arXiv 2305.15759, section
+    3) in the form of textual inversion.
     """
 
     def __init__(
-        self, text_encoder: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[int]
+        self, text_encoder: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[int | None]
     ):
         super().__init__()
         self.ids: torch.Tensor
         self.position: torch.Tensor
         self.text_encoder = text_encoder
         table = text_encoder.get_input_embeddings().weight
-        self.tokens = nn.Embedding.from_pretrained(table[list(ids)].clone(), freeze=False)
+        own = [i for i in ids if i is not None]
+        self.tokens = nn.Embedding.from_pretrained(table[own].clone(), freeze=False)
         written = tokenize(tokenizer, prompts)
-        here = written == torch.tensor(list(ids))[:, None]
-        if not (here.sum(1) == 1).all():
+        has = torch.tensor([i is not None for i in ids])
+        here = written == torch.tensor([-1 if i is None else i for i in ids])[:, None]
+        if not (here.sum(1) == has).all():
             raise SfumatoError("every class's prompt must hold its own placeholder exactly once")
         self.register_buffer("ids", written, persistent=False)
+        self.register_buffer("has", has, persistent=False)
+        self.register_buffer("row", (has.cumsum(0) - 1).clamp(min=0), persistent=False)
         self.register_buffer("position", here.int().argmax(1), persistent=False)
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels int64 [B] -> prompt embeddings [B, L, D]."""
-        vectors, position = self.tokens(labels), self.position[labels]
-        rows = torch.arange(len(labels))
+        vectors, position = self.tokens(self.row[labels]), self.position[labels]
+        rows, has = torch.arange(len(labels)), self.has[labels][:, None]
 
         def put_in(_module, _inputs, embedded):
             embedded = embedded.clone()
-            embedded[rows, position] = vectors.to(embedded.dtype)
+            plain = embedded[rows, position]
+            embedded[rows, position] = torch.where(has, vectors.to(embedded.dtype), plain)
             return embedded
 
         hook = self.text_encoder.get_input_embeddings().register_forward_hook(put_in)

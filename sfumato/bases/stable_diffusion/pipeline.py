@@ -223,7 +223,7 @@ class StableDiffusion(UNetNames, TextBase):
         """Overwrites rows of the token embedding table."""
         prompts.write_embeddings(self.text_encoder, ids, rows)
 
-    def token_encoder(self, texts: Sequence[str], ids: Sequence[int]) -> PromptEncoder:
+    def token_encoder(self, texts: Sequence[str], ids: Sequence[int | None]) -> PromptEncoder:
         """Prompt embeddings with one trainable vector per class token."""
         return PromptEncoder(self.text_encoder, self.tokenizer, texts, ids)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from ...training import Batch, UnitBatch
 from ...training.dummy import dummy_batch
 from ..interface import Prepared
 from ..prepared import original_base, prepare_again
+from ..prompts import Prompts
 from ..public import plain_losses
 from ..workspace import Workspace
 from .adaptation import Ranked
@@ -120,16 +122,12 @@ def looking_at(
     """Row losses, candidate weights by name, and the model, of the public base without adapters."""
     base = original_base(prepared.plan)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
-    weights = {matrix: base.denoiser.get_parameter(f"{matrix}.weight") for matrix in matrices}
-    words = prepared.options["prompts"]
+    weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
+    words = Prompts.of(prepared.options["prompts"])
     # A class token of one's own starts from public words: the probe reads those in its place.
     prompts = [
         text.replace(mark, word or "") if mark else text
-        for text, mark, word in zip(
-            words["prompts"],
-            words["placeholders"] or [""] * len(words["prompts"]),
-            words["initializers"] or [""] * len(words["prompts"]),
-        )
+        for text, mark, word in zip_longest(words.prompts, words.placeholders, words.initializers)
     ]
     precision = precision_of(prepared.performance.precision)
     return plain_losses(base, prompts, precision), weights, base.denoiser

@@ -83,6 +83,27 @@ def test_gradients_reach_the_rows_in_use_and_nothing_else(base):
     assert not base.text_encoder.get_input_embeddings()._forward_hooks
 
 
+def test_a_class_without_a_token_is_read_as_it_is(base):
+    """Its words stay the base's: it reaches no vector, and the others' vectors do not reach it."""
+    plain = base.condition(("circle", "cross"))
+    ids = base.add_tokens(WORDS[:2], (None, None))
+    prompts = ("circle", "a <class-1>", "cross", "<class-0>")
+    encoder = base.token_encoder(prompts, [None, ids[1], None, ids[0]])
+    with torch.no_grad():
+        encoder.tokens.weight += torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    seen = encoder(torch.tensor([2, 1, 0, 3, 1]))
+    assert torch.equal(seen[[2, 0]], plain)
+    base.write_embeddings([ids[1], ids[0]], encoder.tokens.weight.detach())
+    expected = base.condition([prompts[i] for i in (2, 1, 0, 3, 1)])
+    assert torch.allclose(seen, expected, atol=1e-6)
+    encoder(torch.tensor([0, 2])).square().sum().backward()
+    assert not encoder.tokens.weight.grad.any()
+    encoder(torch.tensor([0, 3])).square().sum().backward()
+    assert encoder.tokens.weight.grad[1].any() and not encoder.tokens.weight.grad[0].any()
+    with pytest.raises(SfumatoError, match="exactly once"):
+        base.token_encoder(("circle", "cross"), [None, ids[1]])
+
+
 def test_the_hook_is_gone_after_an_error(base):
     ids = base.add_tokens(WORDS, (None, None, None))
     encoder = base.token_encoder(PROMPTS, ids)
