@@ -20,7 +20,7 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
-from ..planning.published import Confirm, require_yes
+from ..planning.published import require_yes
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
@@ -57,7 +57,6 @@ def adapt(
     new_attempt: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
-    confirm: Confirm | None = None,
     **options: Unpack[AdaptOptions],
 ) -> Run:
     """Adapt a public base to private images under differential privacy.
@@ -81,9 +80,10 @@ def adapt(
         new_attempt: With `resume`: see there.
         progress: Called after every step with where training stands, and the plan.
         on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
-        confirm: Asked whether all that a release would make public may be public, a list of (what,
-            value), where class names were read off the data and nobody said `yes_public`.
-        options: Fields of the option classes, or whole objects; `epsilon` is required.
+        options: Fields of the option classes, or whole objects; `epsilon` is required. And
+            `confirm`, a function: asked whether all that a release would make public, a list of
+            (what, value), may be, where class names were read off the data and nobody said
+            `yes_public`.
 
     Returns:
         The run; `run.plan` says what it cost.
@@ -104,6 +104,7 @@ def adapt(
             images, output, ledger, allow_file_system, new_attempt, progress, on_stage, rest
         )
     progress, on_stage = progress or _nothing, on_stage or _nothing
+    confirm = options.pop("confirm", None)
     if new_attempt:
         raise SfumatoError(
             "--new-attempt requires --resume: it continues a run with fresh, paid draws"
