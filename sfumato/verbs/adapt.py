@@ -94,6 +94,7 @@ def adapt(
             (without `anyway`), before anything is charged.
         Interrupted: It was stopped, or the device failed; nothing is lost.
     """
+    confirm = options.pop("confirm", None)
     if resume:
         if own := _of_a_new_run(method, base, public_data, seed, options):
             raise SfumatoError(
@@ -104,7 +105,6 @@ def adapt(
             images, output, ledger, allow_file_system, new_attempt, progress, on_stage, rest
         )
     progress, on_stage = progress or _nothing, on_stage or _nothing
-    confirm = options.pop("confirm", None)
     if new_attempt:
         raise SfumatoError(
             "--new-attempt requires --resume: it continues a run with fresh, paid draws"
