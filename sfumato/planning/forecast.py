@@ -85,8 +85,7 @@ def outlook(prepared: Prepared[Any]) -> Outlook:
 
 def _of_a_sum(plan: Plan, own: Forecast) -> Outlook:
     word = SOMETHING if own.cosine >= ENOUGH else NOTHING if own.cosine < NOISE else LITTLE
-    blocks = 1 if plan.aggregation is None else plan.aggregation.blocks
-    needed = None if own.needed is None else own.needed * blocks
+    needed = None if own.needed is None else own.needed * len(plan.classes)
     why = (
         f"expected cosine {own.cosine:.2f} between the released and the exact direction, with"
         f" {plan.n_units:,} units"

@@ -20,7 +20,7 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
-from ..planning.published import Confirm, require_yes
+from ..planning.published import require_yes
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
@@ -57,7 +57,6 @@ def adapt(
     new_attempt: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
-    confirm: Confirm | None = None,
     **options: Unpack[AdaptOptions],
 ) -> Run:
     """Adapt a public base to private images under differential privacy.
@@ -81,9 +80,10 @@ def adapt(
         new_attempt: With `resume`: see there.
         progress: Called after every step with where training stands, and the plan.
         on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
-        confirm: Asked whether all that a release would make public may be public, a list of (what,
-            value), where class names were read off the data and nobody said `yes_public`.
-        options: Fields of the option classes, or whole objects; `epsilon` is required.
+        options: Fields of the option classes, or whole objects; `epsilon` is required. And
+            `confirm`, a function: asked whether all that a release would make public, a list of
+            (what, value), may be, where class names were read off the data and nobody said
+            `yes_public`.
 
     Returns:
         The run; `run.plan` says what it cost.
@@ -94,6 +94,7 @@ def adapt(
             (without `anyway`), before anything is charged.
         Interrupted: It was stopped, or the device failed; nothing is lost.
     """
+    confirm = options.pop("confirm", None)
     if resume:
         if own := _of_a_new_run(method, base, public_data, seed, options):
             raise SfumatoError(

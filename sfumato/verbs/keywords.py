@@ -17,6 +17,7 @@ from ..options import (
     Schedule,
     Selecting,
 )
+from ..planning.published import Confirm
 
 
 class ReadingFields(TypedDict, total=False):
@@ -186,6 +187,7 @@ class AdaptOptions(PlanOptions, ExecutionFields, total=False):
     """All keywords of `adapt`."""
 
     execution: Execution
+    confirm: Confirm | None
 
 
 class ResumeOptions(ReadingFields, ExecutionFields, total=False):
