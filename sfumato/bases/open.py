@@ -256,7 +256,8 @@ def _origin(folder: Path) -> str:
 
 def _beside(folder: Path, name: str, digest: str) -> str:
     """The folder `name` beside an adapter's; ModelError if it is not the base of this digest."""
-    place = folder.resolve().with_name(name) if Path(name).name == name != "" else None
+    plain = Path(name).name == name and name not in ("", "..")
+    place = folder.resolve().with_name(name) if plain else None
     own = place is None or place == folder.resolve()
     try:
         if not own and place.is_dir() and base_info(place).digest == digest:
