@@ -258,9 +258,13 @@ def _beside(folder: Path, name: str, digest: str) -> str:
     """The folder `name` beside an adapter's; ModelError if it is not the base of this digest."""
     plain = Path(name).name == name and name not in ("", "..")
     place = folder.resolve().with_name(name) if plain else None
-    own = place is None or place == folder.resolve()
     try:
-        if not own and place.is_dir() and base_info(place).digest == digest:
+        if (
+            place
+            and place != folder.resolve()
+            and place.is_dir()
+            and base_info(place).digest == digest
+        ):
             return str(place)
     except RecursionError:
         pass  # certificates that name each other

@@ -127,8 +127,10 @@ def unknown_words(base: Base, name: str) -> slice | None:
 
     None where it knows them all.
     """
+    from ..bases import text_base
+
     words = name.split()
-    strange = set(base.unknown_words([name.lower()]))
+    strange = set(text_base(base).unknown_words([name.lower()]))
     places = [i for i, word in enumerate(words) if word.lower() in strange]
     return slice(places[0], places[-1] + 1) if places else None
 
@@ -137,15 +139,16 @@ def _name_tokens(
     base: Base, classes: Sequence[str], spans: Mapping[str, slice], wanted: str | None
 ) -> dict[str, str]:
     """Class -> its token, for the classes that get one."""
-    from ..bases import name_placeholders, name_token
+    from ..bases import name_placeholders, name_token, text_base
 
+    reads = text_base(base)
     if wanted:
-        return dict(zip(spans, name_placeholders(base, wanted, len(spans), TOKEN)))
+        return dict(zip(spans, name_placeholders(reads, wanted, len(spans), TOKEN)))
     found: dict[str, str] = {}
     for place, name in enumerate(classes):
         if name in spans:
             own = " ".join(name.split()[spans[name]])
-            found[name] = name_token(base, (own, name), place, set(found.values()))
+            found[name] = name_token(reads, (own, name), place, set(found.values()))
     return found
 
 

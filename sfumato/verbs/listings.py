@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..methods import METHODS
 
@@ -47,7 +48,7 @@ def copy_base(name: str, folder: str | Path) -> str:
     return copy_base(name, folder)
 
 
-def _first_line(function: Callable) -> str:
+def _first_line(function: Callable[..., Any]) -> str:
     import sys
 
     text = sys.modules[function.__module__].__doc__ or ""

@@ -26,6 +26,8 @@ class PromptEncoder(nn.Module):
     ):
         super().__init__()
         self.ids: torch.Tensor
+        self.row: torch.Tensor
+        self.has: torch.Tensor
         self.position: torch.Tensor
         self.text_encoder = text_encoder
         table = text_encoder.get_input_embeddings().weight

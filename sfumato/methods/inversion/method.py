@@ -79,7 +79,7 @@ class Inversion(Method):
         from .batch import Inverter
         from .geometry import whole_space
 
-        words = given.prompts.placeholders
+        words = tuple(given.prompts.tokens)
         if not words:
             raise SfumatoError(
                 "--method inversion puts a token in place of {class}: leave --no-embedder out"
@@ -100,7 +100,7 @@ class Inversion(Method):
             (),
             inverter=inverter,
             geometry=geometry,
-            placeholders=tuple(words),
+            placeholders=words,
             rule=self.aggregate,
             subspace=subspace,
             shrink=self.aggregate == "clip" if self.shrink is None else self.shrink,

@@ -93,7 +93,7 @@ def public_embeddings(
     # afterwards.
     geometry = whole_space(base, start_anchor(base, prompts.initializers[:1], vectors), vectors)
     inverter = Inverter(
-        base, prompts.prompts[:1], prompts.placeholders[:1], geometry, recipe, torch.bfloat16
+        base, prompts.prompts[:1], tuple(prompts.tokens)[:1], geometry, recipe, torch.bfloat16
     )
     rows = max(1, MOST_ROWS // recipe.draws)
     with tempfile.TemporaryDirectory() as folder:

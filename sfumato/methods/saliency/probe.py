@@ -122,7 +122,7 @@ def looking_at(
     """Row losses, candidate weights by name, and the model, of the public base without adapters."""
     base = original_base(prepared.plan)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
-    weights = {matrix: base.denoiser.get_submodule(matrix).weight for matrix in matrices}
+    weights = {matrix: base.denoiser.get_parameter(f"{matrix}.weight") for matrix in matrices}
     words = Prompts.of(prepared.options["prompts"])
     # A class token of one's own starts from public words: the probe reads those in its place.
     prompts = [
