@@ -91,7 +91,10 @@ def show(report: PlanReport) -> None:
     for remark in report.remarks:
         console.print(Text("! " + remark, style="yellow"), soft_wrap=True)
     if report.refused is None:
-        print("nothing is spent yet; next: sfumato adapt with the same options and -o run")
+        more = "".join(f" {flag}" for flag in report.needs)
+        print(f"nothing is spent yet; next: sfumato adapt with the same options{more} and -o run")
+        if "--anyway" in report.needs:
+            print("--anyway pays for a run that is forecast to learn nothing; releases will say so")
 
 
 def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:

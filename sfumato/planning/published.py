@@ -48,6 +48,11 @@ def published(prepared: Prepared[Any]) -> Listed:
     return [(name, value) for name, value in rows if value]
 
 
+def asks_yes(records: RecordSet, reading: Reading) -> bool:
+    """Whether `adapt` asks for a yes before class words that were read off the data go public."""
+    return records.classes_found and not records.confirmed and reading.yes_public is False
+
+
 def require_yes(
     prepared: Prepared[Any], records: RecordSet, reading: Reading, confirm: Confirm | None
 ) -> None:
@@ -58,7 +63,7 @@ def require_yes(
     Raises:
         DataError: Nobody said yes.
     """
-    if not records.classes_found or records.confirmed or reading.yes_public is not False:
+    if not asks_yes(records, reading):
         return
     if confirm is not None:
         if confirm(published(prepared)):

@@ -11,7 +11,7 @@ from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, takes
 from ..planning.estimate import Estimate, estimate
-from ..planning.forecast import Outlook, outlook
+from ..planning.forecast import NOTHING, Outlook, outlook
 from ..planning.inputs import (
     Source,
     on_terms,
@@ -19,7 +19,7 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
-from ..planning.published import published
+from ..planning.published import asks_yes, published
 from ..planning.refusal import refusal
 from ..planning.task import GROUPS, task_of
 from ..planning.warnings import remarks_on
@@ -44,6 +44,7 @@ class PlanReport:
         forecast: Of an inversion, what it will be worth.
         refused: Why the ledger would not let `adapt` run it; None if it would.
         outlook: In one of three words, whether it can learn anything.
+        needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
@@ -56,6 +57,7 @@ class PlanReport:
     outlook: Outlook | None = None
     pixels: tuple[str, str] = ("", "")
     public: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))
@@ -112,6 +114,16 @@ def plan(
     pixels = (sizes_of(records), f"{side}x{side}")
     public = tuple(published(prepared))
     found = outlook(prepared)
+    needs = ["--anyway"] * (found.word == NOTHING and not task.privacy.anyway)
+    needs += ["--yes-public"] * asks_yes(records, reading)
     return PlanReport(
-        prepared.plan, estimate(prepared), remarks, hope, refused, found, pixels, public
+        prepared.plan,
+        estimate(prepared),
+        remarks,
+        hope,
+        refused,
+        found,
+        pixels,
+        public,
+        tuple(needs),
     )

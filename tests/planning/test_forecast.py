@@ -81,7 +81,12 @@ def test_adapt_stops_before_the_charge(said, tiny_images, tmp_path, ledger_of_th
         verbs.adapt(tiny_images, output=tmp_path / "run", **said)
     assert caught.value.exit_code == 2 and not (tmp_path / "run").exists()
     assert not budget.open_ledger(ledger_of_the_test).chain.of("CHARGE")
-    assert verbs.plan(tiny_images, **said).outlook.word == forecast.NOTHING
+    report = verbs.plan(tiny_images, **said)
+    assert report.outlook.word == forecast.NOTHING
+    assert report.needs == ("--anyway",)  # and the next command names it
+    both = verbs.plan(tiny_images, **said | {"yes_public": False}).needs
+    assert both == ("--anyway", "--yes-public")
+    assert verbs.plan(tiny_images, **said, anyway=True).needs == ()
 
 
 def test_who_runs_it_anyway_releases_the_sentence(said, tiny_images, tmp_path):
