@@ -116,8 +116,11 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
             **settings,
         )
     run = verbs.adapt(tiny_images, output=tmp_path / "run", resume=True)
-    words = dict(sections(verbs.PlanReport(run.plan, Estimate(1.0, 1, 1.0, 1.0), ()))[1][1])["clip"]
-    assert words == "norm 0.05 in total: 6 groups of 0.02041 each, a clip for every unit and group"
+    report = verbs.PlanReport(run.plan, Estimate(1.0, 1, 1.0, 1.0), ())
+    words = {name: value for _, rows in sections(report) for name, value in rows}
+    assert words["clip"] == (
+        "norm 0.05 in total: 6 groups of 0.02041 each, a clip for every unit and group"
+    )
     assert run.plan.clip_groups == 6 and Run.open(run.folder).plan.clip() == whole.plan.clip()
     assert len(opened) == 3 and opened[0] == opened[1] == opened[2]
     assert sorted(map(len, opened[0])) == [1, 2, 2, 2, 2, 2] and ["tokens.weight"] in opened[0]
