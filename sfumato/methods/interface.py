@@ -98,6 +98,7 @@ class Method(Options):
         takes_steps: Whether it pays for training steps, billed and resumed one by one; otherwise an
             attempt is one noisy sum.
         compares: Whether its report shows tokens beside the released one (`controls`).
+        less_noise: What would put less noise on the answer at the same epsilon, as advice.
         control_rows: Rows of an evaluation that it leaves in the run folder, by the folder inside
             `controls/`.
     """
@@ -109,6 +110,7 @@ class Method(Options):
     own_bound: ClassVar[str | None] = None
     takes_steps: ClassVar[bool] = True
     compares: ClassVar[bool] = False
+    less_noise: ClassVar[str] = "train fewer numbers (--method lora or embedding)"
     control_rows: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod

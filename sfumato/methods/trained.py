@@ -81,7 +81,7 @@ class Trained(Method):
         if plan.n_units < FEW_UNITS:
             found.append(
                 f"{plan.n_units} units cannot teach a model anything that each of them may deny:"
-                " bring some hundred, or take --method inversion"
+                " bring some hundred"
             )
         return found
 

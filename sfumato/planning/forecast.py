@@ -102,9 +102,9 @@ def require_worth(prepared: Prepared[Any], anyway: bool) -> None:
     found = outlook(prepared)
     if found.word == NOTHING and not anyway:
         raise SfumatoError(
-            f"{found.sentence}: nothing is charged; bring more units, raise --epsilon, train less"
-            " (--method embedding, inversion or lora), or pay all the same with --anyway (recorded"
-            " in the release)"
+            f"{found.sentence}. Nothing is charged: bring more units, raise --epsilon,"
+            f" {prepared.method.less_noise}, or pay all the same with --anyway (recorded in the"
+            " release)"
         )
 
 

@@ -26,7 +26,7 @@ def refusal(book: Ledger, records: RecordSet, prepared: Prepared[Any]) -> str | 
     manifest = book.identify(records.fingerprints, **records.marks)
     body["listing"] = manifest.listing
     try:
-        book.charges._fitting(book.group(manifest), body, budget.price, manifest)
+        book.charges.fitting(book.group(manifest), body, budget.price, manifest)
     except OverBudget as error:
         return str(error)
     except ValueError as error:

@@ -151,6 +151,7 @@ def evaluate(
                 classifiers=tuple(how.classifiers),
                 seeds=how.of_seeds,
                 steps=how.steps,
+                progress=done_of(row, len(how.classifiers) * len(how.of_seeds), on_stage),
             )
         if how.with_distances:
             if extractor is None:
@@ -180,6 +181,20 @@ def evaluate(
     told = as_text(counts, results, figures, result.cosines)
     write_file(folder / "page.html", page(title, told, shown).encode())
     return result
+
+
+def done_of(
+    row: str, total: int, on_stage: Callable[[str], None]
+) -> Callable[[str, int, float], None]:
+    """A `progress` of `utility` that counts a row's classifiers, and says no figure."""
+    done = 0
+
+    def progress(classifier: str, seed: int, accuracy: float) -> None:
+        nonlocal done
+        done += 1
+        on_stage(f"evaluating {row}: {done} of {total} classifiers ({classifier}, seed {seed})")
+
+    return progress
 
 
 def _record(

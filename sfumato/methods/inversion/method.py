@@ -43,6 +43,7 @@ class Inversion(Method):
     name = "inversion"
     learns_tokens = True
     own_bound = "radius"
+    less_noise = "use fewer --dimensions"
     takes_steps = False
     compares = True
     control_rows = {

@@ -72,7 +72,7 @@ class Charges:
             with self.chain.snapshot():
                 overlapping = self.datasets.overlapping(manifest)
                 seen = self.datasets.group(overlapping)
-            total = self._fitting(seen, {**body, "listing": manifest.listing}, price, manifest)
+            total = self.fitting(seen, {**body, "listing": manifest.listing}, price, manifest)
             # Pricing takes seconds, so it is done outside; inside, it must still be about the same
             # group.
             with self.chain.transaction():
@@ -121,7 +121,7 @@ class Charges:
                 " --public-test), and nothing can protect them any more: leave them out"
             )
 
-    def _fitting(
+    def fitting(
         self, group: Group, body: dict[str, Any], price: Price, manifest: Manifest
     ) -> float | None:
         """Returns what the group will have cost, or None if that cannot be stated or is not finite.
