@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from ..errors import CheckFailed
+from ..errors import CheckFailed, MachineError, SfumatoError
 from .options import Ledger
 
 
@@ -112,15 +112,29 @@ def verify(
             help="Also compare it with your ledger, if the release is your own.",
         ),
     ] = None,
+    registry_entry: Annotated[
+        Path | None,
+        Option(
+            "--registry-entry",
+            metavar="FILE",
+            help=(
+                "If it passes, also write a draft for the registry of deployments"
+                " (registry.opendp.org), made from privacy.json alone."
+            ),
+        ),
+    ] = None,
 ) -> None:
     """Check every hash and compute epsilon again from privacy.json. Exit code 1 if a check fails.
 
     \b
     sfumato verify release
     sfumato verify release --ledger ledger.sqlite
+    sfumato verify release --registry-entry entry.yaml
     """
     from ..runs.certified import verify as check
 
+    if registry_entry is not None and registry_entry.exists():
+        raise SfumatoError(f"{registry_entry} already exists: name a new file")
     report = check(folder, ledger)
     for name, passed, detail in report.checks:
         print(f"{'ok  ' if passed else 'FAIL'}  {name}" + (f": {detail}" if detail else ""))
@@ -131,3 +145,16 @@ def verify(
             " do not rely on this release"
         )
     print(f"PASS: {len(report.checks)} checks")
+    if registry_entry is not None:
+        _write_entry(folder, registry_entry)
+
+
+def _write_entry(folder: Path, file: Path) -> None:
+    from ..releases.registry import FILL_IN, to_yaml
+
+    text = to_yaml(json.loads((folder / "privacy.json").read_text("utf-8")))
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise MachineError(f"cannot write {file}: {error.strerror or error}") from None
+    print(f"{file}: a draft; {text.count(FILL_IN)} places say {FILL_IN}")

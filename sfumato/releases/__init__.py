@@ -18,6 +18,7 @@ from sfumato.releases.folder import (
     write_draft,
     write_release,
 )
+from sfumato.releases.marking import marked_png
 from sfumato.releases.prices import prices_of
 from sfumato.releases.statements import NOT_COMPARED, choice_facts, looks_facts
 from sfumato.releases.trial import try_certificate, try_files
@@ -40,6 +41,7 @@ __all__ = [
     "finalise",
     "fitting_certificate",
     "looks_facts",
+    "marked_png",
     "prices_of",
     "release_digest",
     "try_certificate",

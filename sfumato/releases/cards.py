@@ -1,8 +1,7 @@
-"""The pages beside the files: dataset or model card, the one-page statement, Croissant metadata."""
+"""The pages beside the files: dataset or model card, and the one-page statement."""
 
 from __future__ import annotations
 
-import datetime
 import json
 from functools import cache
 from pathlib import Path
@@ -49,105 +48,6 @@ def statement(certificate: dict[str, Any], contents: Contents, *, title: str, li
     It states nothing that privacy.json does not.
     """
     return render("privacy.md.j2", **_context(certificate, contents), title=title)
-
-
-def croissant(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
-    """croissant.json: Croissant 1.1 with the RAI fields for synthetic data, as plain JSON-LD."""
-    parquet = contents.layout == "parquet"
-    images = {
-        "@type": "cr:FileSet",
-        "@id": "images",
-        "name": "images",
-        "description": (
-            "Synthetic images"
-            + (" in parquet shards" if parquet else ", one PNG each, in a folder for each class")
-        ),
-        "encodingFormat": "application/x-parquet" if parquet else "image/png",
-        "includes": "data/*.parquet" if parquet else "train/*/*.png",
-    }
-    distribution = (
-        [images]
-        if parquet
-        else [
-            images,
-            {
-                "@type": "cr:FileSet",
-                "@id": "metadata",
-                "name": "metadata",
-                "description": "Label, public prompt and seed of each image",
-                "encodingFormat": "application/jsonl",
-                "includes": contents.metadata,
-            },
-        ]
-    )
-    source = "images" if parquet else "metadata"
-    fields = [
-        _field("label", "sc:Text", source),
-        _field("prompt", "sc:Text", source),
-        _field("seed", "sc:Integer", source),
-    ]
-    picture = {
-        "fileSet": {"@id": "images"},
-        "extract": {"column": "image"} if parquet else {"fileProperty": "content"},
-    }
-    fields.insert(
-        0,
-        {
-            "@type": "cr:Field",
-            "@id": "train/image",
-            "name": "image",
-            "dataType": "sc:ImageObject",
-            "source": picture,
-        },
-    )
-    document = {
-        "@context": {
-            "@language": "en",
-            "@vocab": "https://schema.org/",
-            "sc": "https://schema.org/",
-            "cr": "http://mlcommons.org/croissant/",
-            "rai": "http://mlcommons.org/croissant/RAI/",
-            "dct": "http://purl.org/dc/terms/",
-            "conformsTo": "dct:conformsTo",
-            "column": "cr:column",
-            "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-            "extract": "cr:extract",
-            "field": "cr:field",
-            "fileProperty": "cr:fileProperty",
-            "fileSet": "cr:fileSet",
-            "includes": "cr:includes",
-            "recordSet": "cr:recordSet",
-            "source": "cr:source",
-        },
-        "@type": "sc:Dataset",
-        "conformsTo": [
-            "http://mlcommons.org/croissant/1.1",
-            "http://mlcommons.org/croissant/RAI/1.0",
-        ],
-        "name": title,
-        "description": (
-            f"{contents.n} synthetic images, {len(contents.per_class)} classes."
-            f" {certificate['statement']}"
-        ),
-        "license": licence,
-        "datePublished": datetime.date.today().isoformat(),
-        "distribution": distribution,
-        "recordSet": [{"@type": "cr:RecordSet", "@id": "train", "name": "train", "field": fields}],
-        "rai:hasSyntheticData": True,
-        "rai:dataCollection": (
-            "Drawn from a diffusion model adapted to private images under differential privacy."
-        ),
-        "rai:personalSensitiveInformation": (
-            "The images are synthetic; what they tell about one unit is bounded by epsilon ="
-            f" {certificate['epsilon']:g} at delta = {certificate['delta']:g}. See privacy.json."
-        ),
-        "rai:dataLimitations": certificate["conditions"]["not_covered"],
-        "rai:dataUseCases": [
-            "training and testing of image models",
-            "exploration before access to the private data is granted",
-        ],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def render(template: str, **values: Any) -> str:
@@ -211,13 +111,3 @@ def _data_files(contents: Contents) -> list[str]:
     if contents.layout == "parquet":
         return ["data/train-*"]
     return ["train/**"] if contents.metadata != "metadata.jsonl" else ["train/**", "metadata.jsonl"]
-
-
-def _field(name: str, kind: str, source: str) -> dict[str, Any]:
-    return {
-        "@type": "cr:Field",
-        "@id": f"train/{name}",
-        "name": name,
-        "dataType": kind,
-        "source": {"fileSet": {"@id": source}, "extract": {"column": name}},
-    }

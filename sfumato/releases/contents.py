@@ -16,6 +16,7 @@ from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
+from sfumato.releases.marking import CHUNK
 
 DRAFT = "synthesis.json"
 SUMS = "SHA256SUMS"
@@ -65,7 +66,8 @@ class Contents:
     """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it, whether it is told in words what to draw, and the words of its own.
+    that opens it, whether it is told in words what to draw, and the words of its own. `marked`:
+    every image says that it is synthetic (`marking`).
     """
 
     kind: str
@@ -77,6 +79,7 @@ class Contents:
     pipeline: str = "StableDiffusionPipeline"
     prompted: bool = True
     words: list[str] = field(default_factory=list)
+    marked: bool = True
 
     @property
     def n(self) -> int:
@@ -148,19 +151,21 @@ def inspect_source(
 
 
 def check_png(data: bytes, name: str) -> None:
-    """Refuses a PNG with text, EXIF, time or any other chunk beside the image.
+    """Refuses a PNG with text, EXIF, time or any other chunk beside the image and the mark.
 
-    And bytes after its end.
+    And bytes after its end. Pictures drawn before there was a mark have none.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise SfumatoError(f"{name} is not a PNG: synthesize again")
-    at = 8
+    at, marks = 8, 0
     while at + 12 <= len(data):
         length, chunk = struct.unpack(">I4s", data[at : at + 8])
-        if chunk not in PNG_CHUNKS:
+        if not marks and data[at : at + len(CHUNK)] == CHUNK:
+            marks += 1
+        elif chunk not in PNG_CHUNKS:
             raise SfumatoError(
                 f"{name} carries metadata (chunk {chunk.decode('latin-1')!r}); images are released"
-                " without any"
+                " with the mark of synthetic pictures alone"
             )
         at += 12 + length
         if chunk == b"IEND":
@@ -271,6 +276,7 @@ def _count(
                 "an image has a prompt that is not a public prompt of the plan: synthesize again (a"
                 " private caption must not leave)"
             )
+        found.marked = found.marked and CHUNK in data
         found.per_class[label] = found.per_class.get(label, 0) + 1
         if len(kept := found.examples.setdefault(label, [])) < examples:
             kept.append(data)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SfumatoError
-from sfumato.releases import cards, report, verify_privacy
+from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
 from sfumato.releases.certificate import build_privacy_json
@@ -285,7 +285,7 @@ def _pages(
         ),
     }
     if contents.kind == "images":
-        pages["croissant.json"] = cards.croissant(certificate, contents, **about)
+        pages["croissant.json"] = croissant.render(certificate, contents, **about)
     verifier = Path(verify_privacy.__file__).read_bytes()
     return {**{name: page.encode("utf-8") for name, page in pages.items()}, VERIFIER: verifier}
 

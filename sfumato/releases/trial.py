@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SfumatoError
-from sfumato.releases import cards, consistency, report, verify_privacy
+from sfumato.releases import cards, consistency, croissant, report, verify_privacy
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import Contents, inspect_source
 from sfumato.releases.facts import CertificateFacts
@@ -59,4 +59,4 @@ def _check_pages(certificate: dict[str, Any]):
         cards.readme(certificate, contents, **about)
         report.render(certificate, contents, title="Trial", metrics=[])
         yield from consistency.check_page(certificate, page)
-    cards.croissant(certificate, KINDS["images"], **about)
+    croissant.render(certificate, KINDS["images"], **about)

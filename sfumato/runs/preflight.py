@@ -25,7 +25,7 @@ from ..options import Sampling
 from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
-from ..releases import CertificateFacts, prices_of, try_certificate, try_files
+from ..releases import CertificateFacts, marked_png, prices_of, try_certificate, try_files
 from ..synthesis.dataset import write_dataset
 from ..training import write_file
 from .folder import PRICES, Run
@@ -140,6 +140,7 @@ def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
                 shares=shares_of(plan, None),
                 share_source="uniform",
                 sampling=replace(sampling, batch=1),
+                encode=marked_png,
                 seal=lambda folder, settings: None,
             )
             return

@@ -5,7 +5,6 @@ It sees weights, public prompts and a public seed.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..bases import Base
 from ..errors import MachineError, SfumatoError
@@ -63,6 +61,7 @@ def write_dataset(
     shares: Sequence[float],
     share_source: str,
     sampling: Sampling,
+    encode: Callable[[np.ndarray], bytes],
     seal: Callable[[Path, dict[str, Any]], None],
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
@@ -81,6 +80,7 @@ def write_dataset(
         shares: One per class.
         share_source: Origin of the class shares: uniform, declared or noisy-histogram.
         sampling: Sampler, steps, guidance and public seed.
+        encode: An image, uint8 [resolution, resolution, 3], as the bytes of a PNG.
         seal: `seal(folder, settings)` puts the certificate beside the images before the folder
             appears.
         form: "imagefolder" or "parquet".
@@ -107,7 +107,7 @@ def write_dataset(
                     label = int(labels[i])
                     writer.add(
                         int(i),
-                        image,
+                        encode(image),
                         classes[label],
                         prompts[label],
                         label,
@@ -200,10 +200,10 @@ class _ImageFolder:
         self.table = open(root / "metadata.jsonl", "w", encoding="utf-8")
 
     def add(
-        self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int
+        self, number: int, png: bytes, label: str, prompt: str, label_number: int, seed: int
     ) -> None:
         name = f"train/{self.folders[label_number]}/{number:06d}.png"
-        Image.fromarray(image).save(self.root / name, compress_level=4)
+        (self.root / name).write_bytes(png)
         row = {"file_name": name, "label": label, "prompt": prompt, "seed": seed}
         self.table.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -222,11 +222,9 @@ class _Parquet:
         self.root.mkdir()
 
     def add(
-        self, number: int, image: np.ndarray, label: str, prompt: str, label_number: int, seed: int
+        self, number: int, png: bytes, label: str, prompt: str, label_number: int, seed: int
     ) -> None:
-        blob = io.BytesIO()
-        Image.fromarray(image).save(blob, "PNG", compress_level=4)
-        picture = {"bytes": blob.getvalue(), "path": f"{number:06d}.png"}
+        picture = {"bytes": png, "path": f"{number:06d}.png"}
         self.rows.append({"image": picture, "label": label, "prompt": prompt, "seed": seed})
         if len(self.rows) == PARQUET_ROWS:
             self._flush()

@@ -18,7 +18,7 @@ from ..errors import MachineError, SfumatoError
 from ..methods.given import Drawing
 from ..options import Sampling, gather, takes
 from ..privacy.ledger.entries import Released
-from ..releases import DRAFT, write_draft
+from ..releases import DRAFT, marked_png, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
@@ -113,6 +113,7 @@ def synthesize(
         shares=shares,
         share_source=source,
         sampling=sampling,
+        encode=marked_png,
         seal=seal,
         form=form,
         shard=shard,

@@ -13,6 +13,7 @@ from PIL import Image
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
 from sfumato.options import Sampling
+from sfumato.releases import marked_png
 from sfumato.synthesis import dataset
 from sfumato.synthesis.dataset import class_of_each, folder_names, shard_indices, write_dataset
 from sfumato.synthesis.sampler import image_seed
@@ -37,6 +38,7 @@ def write(
         shares=shares,
         share_source="uniform",
         sampling=sampling or Sampling(steps=2, batch=4),
+        encode=marked_png,
         seal=seal,
         **more,
     )
