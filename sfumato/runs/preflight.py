@@ -26,7 +26,7 @@ from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..releases import CertificateFacts, marked_png, prices_of, try_certificate, try_files
-from ..synthesis.dataset import write_dataset
+from ..synthesis.dataset import Classes, write_dataset
 from ..training import write_file
 from .folder import PRICES, Run
 from .prepared import original_base, shares_of
@@ -135,10 +135,7 @@ def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
                 base,
                 out,
                 n=1,
-                classes=plan.classes,
-                prompts=plan.prompts,
-                shares=shares_of(plan, None),
-                share_source="uniform",
+                classes=Classes(plan.classes, plan.prompts, shares_of(plan, None)),
                 sampling=replace(sampling, batch=1),
                 encode=marked_png,
                 seal=lambda folder, settings: None,

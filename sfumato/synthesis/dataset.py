@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,23 @@ from ..options import Sampling
 from .sampler import image_seed, pictures
 
 PARQUET_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is drawn: public names and prompts, one per class.
+
+    Attributes:
+        names: Names of the classes.
+        prompts: One per class.
+        shares: One per class, in any scale.
+        source: Origin of the shares: "uniform", "declared" or "noisy-histogram".
+    """
+
+    names: Sequence[str]
+    prompts: Sequence[str]
+    shares: Sequence[float]
+    source: str = "uniform"
 
 
 def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
@@ -56,10 +74,7 @@ def write_dataset(
     out: Path,
     *,
     n: int,
-    classes: Sequence[str],
-    prompts: Sequence[str],
-    shares: Sequence[float],
-    share_source: str,
+    classes: Classes,
     sampling: Sampling,
     encode: Callable[[np.ndarray], bytes],
     seal: Callable[[Path, dict[str, Any]], None],
@@ -75,10 +90,7 @@ def write_dataset(
         base: The adapted base.
         out: A new folder.
         n: How many images in all shards together.
-        classes: Names of the classes.
-        prompts: One per class.
-        shares: One per class.
-        share_source: Origin of the class shares: uniform, declared or noisy-histogram.
+        classes: What is drawn, and how much of each.
         sampling: Sampler, steps, guidance and public seed.
         encode: An image, uint8 [resolution, resolution, 3], as the bytes of a PNG.
         seal: `seal(folder, settings)` puts the certificate beside the images before the folder
@@ -90,26 +102,26 @@ def write_dataset(
     Returns:
         How many images were written.
     """
-    check_request(out, n, shares, form, shard)
+    check_request(out, n, classes.shares, form, shard)
     base.sampler(sampling.scheduler, sampling.steps)
-    labels = class_of_each(n, shares)
+    labels = class_of_each(n, classes.shares)
     indices = shard_indices(n, shard)
-    folders = folder_names(classes)
+    folders = folder_names(classes.names)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         writer = (
             _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
         )
-        with closing(pictures(base, prompts, labels, indices, sampling)) as drawn:
+        with closing(pictures(base, classes.prompts, labels, indices, sampling)) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
                     label = int(labels[i])
                     writer.add(
                         int(i),
                         encode(image),
-                        classes[label],
-                        prompts[label],
+                        classes.names[label],
+                        classes.prompts[label],
                         label,
                         image_seed(sampling.seed, int(i)),
                     )
@@ -123,8 +135,8 @@ def write_dataset(
             "n": len(indices),
             "n_of_all_shards": n,
             "shard": f"{shard[0]}/{shard[1]}",
-            "class_shares": share_source,
-            "prompts": list(prompts),
+            "class_shares": classes.source,
+            "prompts": list(classes.prompts),
             "resolution": base.resolution,
         }
         seal(temporary, settings)

@@ -24,7 +24,7 @@ from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.preflight import lay_out_model
 from ..runs.prepared import public_side, shares_of
-from ..synthesis.dataset import check_request, write_dataset
+from ..synthesis.dataset import Classes, check_request, write_dataset
 from .facts import adapted_base
 from .keywords import SynthesizeOptions
 
@@ -108,10 +108,7 @@ def synthesize(
         base,
         Path(output),
         n=n,
-        classes=plan.classes,
-        prompts=plan.prompts,
-        shares=shares,
-        share_source=source,
+        classes=Classes(plan.classes, plan.prompts, shares, source),
         sampling=sampling,
         encode=marked_png,
         seal=seal,

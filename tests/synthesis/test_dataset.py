@@ -15,7 +15,13 @@ from sfumato.errors import SfumatoError
 from sfumato.options import Sampling
 from sfumato.releases import marked_png
 from sfumato.synthesis import dataset
-from sfumato.synthesis.dataset import class_of_each, folder_names, shard_indices, write_dataset
+from sfumato.synthesis.dataset import (
+    Classes,
+    class_of_each,
+    folder_names,
+    shard_indices,
+    write_dataset,
+)
 from sfumato.synthesis.sampler import image_seed
 
 CLASSES = ("circle", "cross", "square")
@@ -33,10 +39,7 @@ def write(
         base,
         out,
         n=n,
-        classes=CLASSES,
-        prompts=CLASSES,
-        shares=shares,
-        share_source="uniform",
+        classes=Classes(CLASSES, CLASSES, shares),
         sampling=sampling or Sampling(steps=2, batch=4),
         encode=marked_png,
         seal=seal,
