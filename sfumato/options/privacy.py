@@ -42,6 +42,12 @@ class Reading(Options):
     )
     max_bad: float = option(0.01, "Largest accepted share of unusable images.")
     unlabelled: bool = option(False, "No classes: read all images as one class.")
+    split: str | None = option(
+        None,
+        "File of `sfumato split`: only the part that it names is read, for `adapt` the training"
+        " part, for `evaluate` and `select` the held-out part.",
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class PublicFacts:
             refuses the plan unless the owner allows it, and the plan then records it.
         confirmed: Whether the owner has declared a list that was read off the data public, as it
             was found.
+        held_out: The share of the units that a split was asked to set apart; `n_units` counts the
+            others.
     """
 
     n_units: int
@@ -40,6 +42,7 @@ class PublicFacts:
     few: int = 0
     doubtful: int = 0
     confirmed: bool = False
+    held_out: float | None = None
 
     @classmethod
     def of(cls, records: RecordSet) -> PublicFacts:
@@ -52,6 +55,7 @@ class PublicFacts:
             few=len(records.few),
             doubtful=records.facts.doubtful if records.unit_column else 0,
             confirmed=records.confirmed,
+            held_out=records.held_out,
         )
 
 

@@ -100,6 +100,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
         "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
         "tuning": privacy.tuning,
     }
+    if facts.held_out is not None:
+        statements["held_out"] = facts.held_out
     options = options_of(task, prompts, adapted) | {"statements": statements}
     start = dict(task.public.start)
     made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)

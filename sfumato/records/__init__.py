@@ -11,18 +11,22 @@ from .folder import is_flat
 from .layout import layout_of
 from .load import load_records
 from .recordset import Facts, RecordSet
+from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
 
 __all__ = [
+    "BOTH",
     "FEW",
     "Facts",
     "RecordSet",
+    "Split",
     "Summary",
     "bundled_digits",
     "describe",
     "is_flat",
     "layout_of",
     "load_records",
+    "read_split",
     "sizes_of",
     "spelling",
 ]

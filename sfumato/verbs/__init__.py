@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .release import release, verify
+    from .split import split
     from .synthesize import export, synthesize
 
 _PAGES = {
@@ -30,6 +31,7 @@ _PAGES = {
     "plan": "plan",
     "release": "release",
     "resume": "adapt",
+    "split": "split",
     "synthesize": "synthesize",
     "verify": "release",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "plan",
     "release",
     "resume",
+    "split",
     "synthesize",
     "verify",
 ]

@@ -30,6 +30,7 @@ class ReadingFields(TypedDict, total=False):
     unit: str | None
     max_bad: float
     unlabelled: bool
+    split: str | None
 
 
 class PrivacyFields(TypedDict, total=False):

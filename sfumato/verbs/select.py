@@ -147,7 +147,8 @@ def select(
         records = data
     else:
         listed = list(classes) if reading.classes is None else reading.classes
-        records = load_records(data, **asdict(replace(reading, classes=listed)))
+        part = "train" if reading.split is None else "test"
+        records = load_records(data, **asdict(replace(reading, classes=listed)), part=part)
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(
