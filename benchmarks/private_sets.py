@@ -15,7 +15,7 @@ from sfumato.errors import DataError
 from sfumato.records import RecordSet, bundled_digits, load_records
 from sfumato.records.arrays import find_idx
 from sfumato.verbs.demo import LOOK_ALIKE, demo_prompts
-from sfumato.verbs.evaluate import images_of
+from sfumato.verbs.real_images import images_of
 
 # of both sets; Fashion-MNIST's are T-shirt, trouser, pullover, dress, coat, ...
 CLASSES = tuple("0123456789")

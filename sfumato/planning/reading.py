@@ -25,9 +25,7 @@ def flat_as_one_class(path: Source, reading: Reading) -> Reading:
     return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
 
 
-def look_at(
-    path: Source, reading: Reading, **of: Any
-) -> tuple[RecordSet, Reading, str | None]:
+def look_at(path: Source, reading: Reading, **of: Any) -> tuple[RecordSet, Reading, str | None]:
     """Read for looking at, and for the ledger: what `adapt` would refuse to train on is read, too.
 
     Args:

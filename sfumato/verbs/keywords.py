@@ -204,9 +204,10 @@ class SynthesizeOptions(SamplingFields, total=False):
     sampling: Sampling
 
 
-class EvaluateOptions(JudgingFields, total=False):
+class EvaluateOptions(ReadingFields, JudgingFields, total=False):
     """All keywords of `evaluate`."""
 
+    reading: Reading
     judging: Judging
 
 

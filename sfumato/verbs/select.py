@@ -34,9 +34,10 @@ from ..releases import CERTIFICATE, DRAFT
 from ..runs import budget
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
-from .evaluate import draw, images_of
 from .facts import adapted_base
 from .keywords import SelectOptions
+from .real_images import images_of
+from .row_images import draw
 
 # slots in one pass; fixed by slot alone, so that no unit's content moves another's answer
 BATCH = 500
