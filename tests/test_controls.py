@@ -25,7 +25,9 @@ from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
+from sfumato.runs.folder import Run
 from sfumato.verbs import evaluate
+from sfumato.verbs.cosines import token_cosines
 
 torch.set_num_threads(1)
 OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
@@ -97,7 +99,7 @@ def site(place, tmp_path):
 
 
 def opened(site, name: str = "run"):
-    return evaluate.Run.open(site / name, site / "ledger.sqlite")
+    return Run.open(site / name, site / "ledger.sqlite")
 
 
 def strips(page: str) -> list[Image.Image]:
@@ -274,7 +276,7 @@ def test_a_token_near_the_exact_mean_has_a_high_cosine(place, artwork, tmp_path)
         save_file(
             {"<artwork>": anchor + sign * 0.5 * (exact - anchor)}, file, metadata={"format": "pt"}
         )
-        cosines.append(evaluate.token_cosines(opened(own), {})["one_image"])
+        cosines.append(token_cosines(opened(own), {})["one_image"])
     assert cosines == [1.0, -1.0]
 
 

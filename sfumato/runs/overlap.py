@@ -32,9 +32,7 @@ def trained_on(runs: Sequence[Run], records: RecordSet) -> tuple[np.ndarray, np.
     return found[0], found[1]
 
 
-def require_apart(
-    runs: Sequence[Run], records: RecordSet, allowed: bool, cure: str = CURE
-) -> int:
+def require_apart(runs: Sequence[Run], records: RecordSet, allowed: bool, cure: str = CURE) -> int:
     """How many test images a run was trained on, or share a unit with images that it was.
 
     `cure`: what to do instead.

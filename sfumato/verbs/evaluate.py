@@ -23,7 +23,7 @@ from .evaluation_time import Countdown, expected, in_words
 from .figures import Evaluation, Figures
 from .keywords import EvaluateOptions
 from .real_images import Images, Real, real_images
-from .row_images import CONTROLS_ALONE, EXACT, OF_REAL, ROWS, Drawing
+from .row_images import CONTROLS_ALONE, EXACT, OF_REAL, ROWS, Drawing, require_kept
 
 __all__ = ["EXACT", "ROWS", "Evaluation", "evaluate"]
 
@@ -122,6 +122,8 @@ def _require_rows(run: Run, rows: Sequence[str] | None, train: Images | None) ->
             raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")
     if CONTROLS_ALONE.intersection(rows or ()).difference(METHODS[run.plan.method].control_rows):
         raise SfumatoError("--rows noise_only and one_image are controls of --method inversion")
+    for row in rows or ():
+        require_kept(run, row)
     asked = OF_REAL.intersection(rows or ())
     if asked and train is None and remembered(run.folder).images is None:
         raise SfumatoError(

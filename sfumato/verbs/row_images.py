@@ -133,12 +133,30 @@ def control_base(run: Run, row: str) -> Base:
 
 def kept_control(run: Run, row: str) -> Base:
     """The same, where the look was recorded."""
+    require_kept(run, row)
     folder = run.folder / "controls" / METHODS[run.plan.method].control_rows[row]
-    if not folder.exists():
+    return open_adapted(folder, lambda: original_base(run.plan))
+
+
+def require_kept(run: Run, row: str) -> None:
+    """What a row is drawn from is in the run folder; asked before a look is recorded.
+
+    Args:
+        run: The run.
+        row: Any of `ROWS`.
+
+    Raises:
+        SfumatoError: It is not.
+    """
+    kept = METHODS[run.plan.method].control_rows
+    if row in kept and not (run.folder / "controls" / kept[row]).exists():
         raise SfumatoError(
             f"the row {row} needs a token that is not kept by default: adapt with --controls"
         )
-    return open_adapted(folder, lambda: original_base(run.plan))
+    if row == "non_private" and row not in kept and not (run.folder / "cache" / "done").exists():
+        raise SfumatoError(
+            "the row non_private needs the run's cache/, and it was removed: leave the row out"
+        )
 
 
 def adapted(run: Run) -> Base:
