@@ -90,6 +90,7 @@ def evaluate(
     run = run if isinstance(run, Run) else Run.open(run)
     _require_rows(run, rows, train)
     others = runs_beside(run, beside)
+    on_stage("reading the real images")
     wants = OF_REAL.intersection(rows) if rows is not None else not public_test
     real = real_images(
         [run, *others.values()],

@@ -29,12 +29,14 @@ class Real:
         train: The run's own; None where they are not known.
         overlap: Test images that were trained on, or share a unit with such, by the owner's leave.
         left_out: Held-out images that are copies of training images, and so not in `test`.
+        without_units: The run's unit column, if the test images have none.
     """
 
     test: RecordSet
     train: RecordSet | None
     overlap: int = 0
     left_out: int = 0
+    without_units: str | None = None
 
     @property
     def test_units(self) -> int:
@@ -53,6 +55,11 @@ class Real:
         if self.left_out:
             said.append(
                 f"{self.left_out:,} held-out images are copies of training images and were left out"
+            )
+        if self.without_units:
+            said.append(
+                f"the test images have no column {self.without_units!r}: only pictures could be"
+                " compared with the training images, and each counts as a unit of its own"
             )
         return tuple(said)
 
@@ -85,6 +92,8 @@ def real_images(
         SfumatoError: No test images, or options that do not fit them.
         DataError: The run was trained on test images, or on their units.
     """
+    if said.classes is not None or said.yes_public is not False:
+        raise SfumatoError("the classes are those of the run: leave --classes and --yes-public out")
     run, known = runs[0], remembered(runs[0].folder)
     held_out = test is None or said.split is not None
     found = _test_records(run, test, said, known)
@@ -100,7 +109,8 @@ def real_images(
     own = None
     if train is not None or (want_train and known.images is not None):
         own = _train_records(run, train, said, known)
-    return Real(found, own, overlap, left_out)
+    unit = run.plan.unit if run.plan.unit != "record" and found.unit_column is None else None
+    return Real(found, own, overlap, left_out, unit)
 
 
 def _test_records(run: Run, test: Images | None, said: Reading, known: Remembered) -> RecordSet:
