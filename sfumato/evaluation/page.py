@@ -23,7 +23,7 @@ color-scheme:light dark}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;margin:1rem 0}
 th,td{text-align:left;padding:.4rem 1rem .4rem 0;border-bottom:1px solid #8886}
-td+td{font-variant-numeric:tabular-nums}
+td{font-variant-numeric:tabular-nums;white-space:nowrap}
 .class{display:flex;flex-wrap:wrap;gap:1rem 2rem}
 figure{margin:0;max-width:100%}
 figcaption{font-size:.9rem}
@@ -85,8 +85,9 @@ def page(
         " stays in the run folder, and choosing what to release by it would void the claim.</p>\n"
         f"<h1>{escape(title)}</h1>\n{sentences}"
         f'<h2>Figures</h2>\n<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>'
-        f"{body}</tbody></table></div>\n<h2>Pictures by class</h2>\n<p>The first of each class;"
-        f" rows that are drawn show the same prompts and seeds.</p>\n{pictures}</body></html>\n"
+        f"{body}</tbody></table></div>\n<h2>Pictures by class</h2>\n<p>The first {MOST}"
+        f" of each class, at most {CLASSES} classes; rows that are drawn show the same prompts and"
+        f" seeds.</p>\n{pictures}</body></html>\n"
     )
 
 

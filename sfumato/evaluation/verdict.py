@@ -194,7 +194,7 @@ def _missing(missing: Gap, losses: Mapping[str, Gap]) -> list[str]:
     if not largest.seen or largest.points <= 0:
         return [f"{said}: {each}. None of these is larger than its noise."]
     most = "most of what is missing" if 2 * largest.points > missing.points else "the largest part"
-    said = [f"{said}; {most} is {cause} ({largest}).", f"All of them: {each}."]
+    said = [f"{said}; {most} is {cause} ({largest}).", f"By cause: {each}."]
     return said if len(losses) > 1 else said[:1]
 
 
