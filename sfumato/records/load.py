@@ -380,8 +380,8 @@ def _from_arrays(
     numbers, classes = _labels(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
     known = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
-    captions, source = lists["captions"], {"array": images}
-    source["place"] = None if part is None else part.slots
+    place, captions = None if part is None else part.slots, lists["captions"]
+    source = {"array": images, "place": place}
     return _record_set(
         root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
     )
