@@ -180,12 +180,7 @@ def test_held_out_units_were_never_charged(site):
     assert not pictures.any() and not units.any()
     ledger = budget.open_ledger(site / "ledger.sqlite")
     assert not ledger.group(ledger.identify(test.fingerprints, **test.marks)).charges
-    cached = (
-        np.load(site / "run" / "cache" / "labels.npy")
-        if (site / "run" / "cache" / "labels.npy").exists()
-        else None
-    )
-    assert cached is None or len(cached) == train.n
+    assert len(np.load(site / "run" / "cache" / "mean.npy", mmap_mode="r")) == train.n
 
 
 def test_a_run_remembers_its_split_and_evaluate_needs_no_folder(site):
@@ -276,7 +271,8 @@ def test_a_held_out_copy_of_a_training_picture_is_left_out(site):
         if load_first(site / "scans" / line.split(",")[0]) in held
     )
     copied.save(site / "scans" / victim[0])
-    found = evaluate(opened(site), site / "draft", public_images=12, **QUICK)
+    said = {"test": site / "scans", "split": str(site / "split.json"), "public_images": 12}
+    found = evaluate(opened(site), site / "draft", **said, **QUICK)
     assert found.remarks == ("1 held-out images are copies of training images and were left out",)
     body = json.loads((site / "run" / "evaluation" / "utility.json").read_text())
     assert body["test_images"] == test.n - 1
