@@ -35,7 +35,7 @@ def to_remember(images: object, reading: Reading) -> dict[str, bytes]:
     if reading.classes is not None:
         how["classes"] = list(reading.classes)
     files = {FILE: json.dumps({"images": place, "reading": how}, indent=1).encode()}
-    if reading.split is not None:
+    if reading.split is not None and place is not None:
         files[SPLIT] = Path(reading.split).read_bytes()
     return files
 

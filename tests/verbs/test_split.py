@@ -20,7 +20,7 @@ from sfumato.methods import Lora
 from sfumato.options import Reading, Sampling
 from sfumato.planning.facts import PublicFacts
 from sfumato.privacy import accounting
-from sfumato.records import load_records, read_split
+from sfumato.records import Split, load_records, read_split
 from sfumato.runs import budget
 from sfumato.runs.folder import Run
 from sfumato.runs.overlap import trained_on
@@ -55,6 +55,7 @@ def place(tiny_base, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+        patch.setattr(Split, "draw", lambda share, unit: Split(bytes(range(32)), share, unit))
         sfumato.split(
             place / "scans", test=0.4, output=place / "split.json", unit="patient", **said
         )
@@ -112,7 +113,8 @@ def test_the_verb_counts_both_parts_and_writes_no_picture(tmp_path, capsys):
     assert main([*words, "-o", str(tmp_path / "s.json")]) == 2
     assert "exists: another key would move units" in capsys.readouterr().err
     assert read_split(tmp_path / "s.json") == split
-    report = sfumato.split(source, output=tmp_path / "t.json", unit="patient", labels="diagnosis")
+    said = {"unit": "patient", "labels": "diagnosis", "test": 0.4}
+    report = sfumato.split(source, output=tmp_path / "t.json", **said)
     assert sum(report.units) == PATIENTS and sum(report.images) == 2 * PATIENTS
     assert set(report.classes) == {"circle", "cross"}
     train = load_records(source, split=tmp_path / "t.json", labels="diagnosis")
@@ -215,7 +217,7 @@ def test_images_that_were_trained_on_are_no_test(site, tmp_path):
     for place in ("circle", "cross"):
         (copies / place).mkdir(parents=True)
     train, test = parts(site)
-    for records, count in ((train, 3), (test, 20)):
+    for records, count in ((train, 3), (test, test.n)):
         for slot in range(count):
             name = records.classes[records.labels[slot]]
             pixels = Image.fromarray(records.pixels(slot))
@@ -223,7 +225,7 @@ def test_images_that_were_trained_on_are_no_test(site, tmp_path):
     with pytest.raises(DataError) as refused:
         evaluate(opened(site), site / "draft", test=copies, **QUICK)
     said = str(refused.value)
-    assert "of 23 test images 3 are images that the run was trained on" in said
+    assert f"of {3 + test.n} test images 3 are images that the run was trained on" in said
     assert "leave --test out" in said and "--allow-overlap" in said and str(copies) not in said
     assert not looks(site) and not (site / "run" / "evaluation").exists()
     found = evaluate(
