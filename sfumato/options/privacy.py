@@ -44,8 +44,8 @@ class Reading(Options):
     unlabelled: bool = option(False, "No classes: read all images as one class.")
     split: str | None = option(
         None,
-        "File of `sfumato split`: only the part that it names is read, for `adapt` the training"
-        " part, for `evaluate` and `select` the held-out part.",
+        "File of `sfumato split`: read only the training part (`evaluate`, `select`: only the"
+        " held-out part).",
         metavar="FILE",
     )
 
