@@ -294,6 +294,12 @@ def test_without_a_split_a_test_is_asked_for(site):
     assert "What your images added" in found.verdict.sentences[0] or found.verdict.added
 
 
+def test_the_classes_of_an_evaluation_are_the_runs(site):
+    with pytest.raises(SfumatoError, match="--classes differs from the run's own list"):
+        evaluate(opened(site), site / "draft", classes=["circle"], **QUICK)
+    assert not looks(site)
+
+
 def test_a_moved_folder_is_named_by_its_flag(site):
     memory = json.loads((site / "run" / "reading.json").read_text())
     memory["images"] = str(site / "gone")
