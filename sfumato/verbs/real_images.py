@@ -49,13 +49,11 @@ class Real:
         said: list[str] = []
         if self.overlap:
             said.append(
-                f"{self.overlap:,} test images are, or share a unit with, images that the run was"
-                " trained on (--allow-overlap): the figures are too good"
+                f"the run was trained on {self.overlap:,} of the test images, or on others of their"
+                " units (--allow-overlap): the figures are too good"
             )
         if self.left_out:
-            said.append(
-                f"{self.left_out:,} held-out images are copies of training images and were left out"
-            )
+            said.append(f"left out as copies of training images: {self.left_out:,} held-out images")
         if self.without_units:
             said.append(
                 f"the test images have no column {self.without_units!r}: only pictures could be"

@@ -231,9 +231,7 @@ def test_images_that_were_trained_on_are_no_test(site, tmp_path):
     found = evaluate(
         opened(site), site / "draft", test=copies, allow_overlap=True, public_images=12, **QUICK
     )
-    assert found.remarks[0].startswith(
-        "3 test images are, or share a unit with, images that the run"
-    )
+    assert found.remarks[0].startswith("the run was trained on 3 of the test images")
     assert "the figures are too good" in found.page.read_text() and len(looks(site)) == 1
 
 
@@ -275,7 +273,7 @@ def test_a_held_out_copy_of_a_training_picture_is_left_out(site):
     copied.save(site / "scans" / victim[0])
     said = {"test": site / "scans", "split": str(site / "split.json"), "public_images": 12}
     found = evaluate(opened(site), site / "draft", **said, **QUICK)
-    assert found.remarks == ("1 held-out images are copies of training images and were left out",)
+    assert found.remarks == ("left out as copies of training images: 1 held-out images",)
     body = json.loads((site / "run" / "evaluation" / "utility.json").read_text())
     assert body["test_images"] == test.n - 1
 
