@@ -73,7 +73,7 @@ def release(
     for line in weaknesses(json.loads((finished / "privacy.json").read_text("utf-8"))):
         print(line)
     print(
-        f"{finished}: finished; read {finished / 'PRIVACY.md'} (the page to sign) and"
+        f"{finished}: finished; read {finished / 'PRIVACY.html'} (the page to print and sign) and"
         f" {finished / 'report.html'} before you hand it over"
     )
     print(f"next: sfumato verify {finished}")

@@ -8,7 +8,7 @@ reads every figure on a page, finds none in an explanation.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -54,8 +54,8 @@ WORDS = (
     ),
     _word(
         "add-remove",
-        "A relation: one world lacks a unit that the other has, so the number of units is not"
-        " public either.",
+        "A relation in which one world lacks a unit that the other has, so that the number of units"
+        " is not public either.",
     ),
     Word("adjacency", "The same as *relation*."),
     _word(
@@ -215,8 +215,8 @@ WORDS = (
     ),
     _word(
         "replace-one",
-        "A relation: in the other world one unit is not left out but exchanged for another, so"
-        " every step costs more.",
+        "A relation in which a unit is not left out in the other world but exchanged for another,"
+        " so that every step costs more.",
         "replace-one",
     ),
     Word(
@@ -259,6 +259,7 @@ WORDS = (
         "unit",
         "Who or what is protected: one image, or with `--unit` everything that shares one value of"
         " a column.",
+        r"(?<!in )units?",
     ),
     Word(
         "zero slot",
@@ -267,8 +268,8 @@ WORDS = (
     ),
     _word(
         "zero-out",
-        "The default relation: in the other world everything of one unit is replaced by nothing,"
-        " and the number of units is public.",
+        "The default relation, in which everything of one unit is replaced by nothing in the other"
+        " world, and the number of units is public.",
         "zero-out",
     ),
 )
@@ -291,13 +292,19 @@ def definitions(words: Iterable[Word]) -> Markup:
     return Markup('<dl class="words">\n{}</dl>\n').format(Markup().join(rows))
 
 
-def linked(text: str, page: str = "", known: Container[str] = ()) -> Markup:
+def linked(
+    text: str,
+    page: str = "",
+    known: Container[str] = (),
+    note: Callable[[str], object] = lambda term: None,
+) -> Markup:
     """The text, escaped, with the first form of each word a link to its meaning.
 
     Args:
         text: Plain text.
         page: Address of the page with the definitions; empty: this one.
         known: Terms that need no link any more.
+        note: Called with each term that was linked.
     """
     hits = []
     for word, rule in _RULES:
@@ -313,6 +320,7 @@ def linked(text: str, page: str = "", known: Container[str] = ()) -> Markup:
         )
         parts += Markup("{}{}").format(text[at:start], link)
         at = -end
+        note(word.term)
     return parts + Markup("{}").format(text[at:])
 
 
