@@ -124,7 +124,8 @@ def _draw(run: Run, folder: Path, progress: Callable[[str], None]) -> dict[str, 
         beside = public.method.report_controls(public, run.model, drawing)
         drawn: dict[str, list[str]] = {} if beside is None else beside.pop("pictures", {})
         rows = {TOKEN_ROWS[name]: list(map(base64.b64decode, row)) for name, row in drawn.items()}
-    write_samples(folder, rows, [plan.prompts[label] for label in labels], sampling.seed)
+    prompts = [plan.prompts[int(label)] for label in labels.tolist()]
+    write_samples(folder, rows, prompts, sampling.seed)
     return beside
 
 
