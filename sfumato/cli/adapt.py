@@ -46,6 +46,13 @@ def adapt(
             "--new-attempt", help="With --resume: fresh random draws, paid from --retry-reserve."
         ),
     ] = False,
+    finish_here: Annotated[
+        bool,
+        Option(
+            "--finish-here",
+            help="With --resume: end at the last checkpoint, its model is the answer.",
+        ),
+    ] = False,
 ) -> None:
     """Adapt a public base to private images. Everything private stays in the run folder.
 
@@ -56,6 +63,7 @@ def adapt(
     sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
     sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run
     sfumato adapt ./scans -o run --resume
+    sfumato adapt ./scans -o run --resume --finish-here
     torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 --base ./base -o run
     """
     # Before the seconds that loading takes: a typing mistake should not cost them.
@@ -80,6 +88,7 @@ def adapt(
             allow_file_system=allow_file_system,
             resume=resume,
             new_attempt=new_attempt,
+            finish_here=finish_here,
             progress=line.step,
             on_stage=line.stage,
             confirm=asking(line),

@@ -215,6 +215,16 @@ def checkpoint_bytes(adaptation: Adaptation) -> int:
     return (KEEP + 1) * sum(4 * 4 * p.numel() for p in adaptation.trainable.values())
 
 
+def sample_steps(every: int | None, steps: int) -> frozenset[int]:
+    """The steps after which pictures are drawn: every so many, and the last one; none for 0.
+
+    None, of a run from before there were any, draws none.
+    """
+    if not every or every > steps:
+        return frozenset()
+    return frozenset({*range(every, steps, every), steps})
+
+
 def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
     """Trains to the plan's last step, from the attempt's checkpoint on.
 
@@ -225,6 +235,7 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
     """
     plan, adaptation = prepared.plan, prepared.adaptation
     every = prepared.performance.checkpoint_steps
+    samples = sample_steps(prepared.performance.samples_every, plan.steps)
     state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
     if workspace.checkpoint is not None:
         facts, tensors = workspace.checkpoint
@@ -238,8 +249,11 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
         stopping = ranks.any_rank(stop.asked)
         if ranks.rank() == 0:
             workspace.log(now)
-            if now.step % every == 0 or stopping or now.step == plan.steps:
+            shown = now.step in samples
+            if now.step % every == 0 or stopping or now.step == plan.steps or shown:
                 workspace.keep(state)
+            if shown:
+                workspace.show(now.step)
             workspace.progress(now)
         if now.step == end and not stopping and now.step < plan.steps:
             end = start_interval()

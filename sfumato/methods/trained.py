@@ -182,9 +182,11 @@ class Trained(Method):
 
     @classmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
-        """Whether the last interval was begun and its checkpoint written."""
-        from ..privacy.ledger.notes import CheckpointMade, Interval
+        """Whether the last interval was begun and its checkpoint written, or the owner stopped."""
+        from ..privacy.ledger.notes import CheckpointMade, Interval, Stopped
 
+        if noted(Stopped):
+            return True
         begun = any(note.interval[1] == plan.steps for note in noted(Interval))
         return begun and any(note.checkpoint == plan.steps for note in noted(CheckpointMade))
 

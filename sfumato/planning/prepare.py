@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,10 @@ from ..errors import SfumatoError
 from ..methods import Given, Prepared, Prompts
 from ..methods.adaptation import Adapted
 from ..methods.prompts import TOKEN, choose_prompts
-from ..options import Privacy, Schedule
+from ..options import Performance, Privacy, Sampling, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
+from ..runs.samples import shown_classes
 from .facts import PublicFacts, require_clear_units, require_list
 from .forecast import opted_in
 from .task import Task
@@ -27,6 +29,7 @@ from .task import Task
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 # units from which a schedule of minutes gives way to one of most of an hour on two cores
 MANY = 8192
+SAMPLES_SHARE = 0.05  # of the time, for pictures of the run so far
 DOUBTFUL_SAID = (
     "values of the unit column that may be spellings of one another count as different units, on"
     " the owner's word"
@@ -53,6 +56,19 @@ def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
 def default_ema_decay(steps: int) -> float:
     """The decay of the weights' average: over the last 20 steps, or 10 of fewer than 100."""
     return 0.95 if steps >= 100 else 0.9
+
+
+def default_samples_every(performance: Performance, schedule: Schedule, classes: int) -> int:
+    """Steps between pictures of the run so far, so that they take under 5 % of the time.
+
+    A multiple of the steps between checkpoints, from which they are drawn. A picture is one forward
+    pass of the denoiser for each step of the sampler; a draw of a unit is about three.
+    """
+    assert schedule.expected_batch_size is not None and schedule.noise_draws is not None
+    sheet = len(shown_classes(classes)) * Sampling().steps
+    step = 3 * schedule.expected_batch_size * schedule.noise_draws
+    every = performance.checkpoint_steps
+    return every * max(1, math.ceil(sheet / (SAMPLES_SHARE * step) / every))
 
 
 def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
@@ -96,6 +112,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
         recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(filled.steps))
     task = dataclasses.replace(task, recipe=recipe)
     plan = _plan(facts, task, opened, adapted, prompts, filled)
+    performance = _with_samples(task, filled, len(facts.classes))
+    task = dataclasses.replace(task, performance=performance)
     statements = {
         "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
         "tuning": privacy.tuning,
@@ -106,6 +124,23 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     start = dict(task.public.start)
     made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
     return dataclasses.replace(made, options=opted_in(options, made, privacy.anyway))
+
+
+def _with_samples(task: Task, schedule: Schedule, classes: int) -> Performance:
+    """Decides when pictures are drawn; a method without a noised iterate has none to draw."""
+    asked = task.performance.samples_every
+    if not task.method.takes_steps:
+        if asked:
+            raise SfumatoError(
+                f"--samples-every: --method {task.method.name} has one noisy sum and no steps"
+                " before it that may be seen: leave it out"
+            )
+        every = 0
+    elif asked is None:
+        every = default_samples_every(task.performance, schedule, classes)
+    else:
+        every = asked
+    return dataclasses.replace(task.performance, samples_every=every)
 
 
 def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:

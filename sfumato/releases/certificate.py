@@ -199,6 +199,8 @@ def build_privacy_json(
     }
     if facts.selection:
         certificate["selection"] = facts.selection
+    if facts.stopped:
+        certificate["stopped"] = dict(facts.stopped)
     for name in ("k_table", "left_out"):
         if prices[name]:
             certificate[name] = prices[name]

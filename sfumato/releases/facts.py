@@ -76,6 +76,7 @@ class CertificateFacts:
         key_kept: Whether the run key outlives the certificate.
         audit: The record of an audit of the run.
         audits_failed: How many audits did not pass.
+        stopped: `statements.stopped_facts` of a run that its owner ended early.
     """
 
     plan: Mapping[str, Any]
@@ -100,3 +101,4 @@ class CertificateFacts:
     key_kept: bool = False
     audit: Mapping[str, Any] | None = None
     audits_failed: int = 0
+    stopped: Mapping[str, Any] | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 
 from ..compute import ranks
@@ -21,17 +22,25 @@ from ..methods.adaptation import Adapted
 from ..options import Execution
 from ..privacy.files import lock
 from ..privacy.ledger.entries import Attempt, Charged, Released, Replayed
-from ..privacy.ledger.notes import CheckpointMade
+from ..privacy.ledger.notes import CheckpointMade, Shown, Stopped
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..records import RecordSet
 from ..releases import CertificateFacts
-from ..training import Progress, build_latents, latest_checkpoint, open_latents, write_file
+from ..training import (
+    Progress,
+    State,
+    build_latents,
+    latest_checkpoint,
+    open_latents,
+    write_file,
+)
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
 from .preflight import preflight
+from .samples import Samples
 from .workspace import RunWorkspace
 
 
@@ -116,6 +125,7 @@ def train_run(
         on_stage=on_stage,
         run=run,
         tell=tell,
+        samples=Samples(run, start.attempt, on_stage),
     )
     learnt = prepared.method.fit(prepared, workspace)
     if learnt is not None:
@@ -208,34 +218,98 @@ def bounded_counts(records: RecordSet, plan: Plan) -> np.ndarray:
     )
 
 
+def finish_run(run: Run, prepared: Prepared[Any], records: RecordSet) -> Run:
+    """Makes the last checkpoint's averaged weights the run's model; the whole charge stays.
+
+    When to stop may follow from what the noised steps showed: that is post-processing of an
+    adaptively composed mechanism whose every planned step is paid for. The note comes first: from
+    then on the run trains no more, and its certificates state the step.
+
+    Args:
+        run: Stopped at a step boundary, or died.
+        prepared: Its base and method again.
+        records: Its private images; only a class histogram that was paid for is made of them.
+
+    Returns:
+        The run, with its model.
+
+    Raises:
+        SfumatoError: There is no checkpoint, none that the ledger knows, or all steps are done.
+    """
+    step, tensors = _own_checkpoint(run, records)
+    if tensors is None or step == 0:
+        raise SfumatoError("there is no checkpoint to finish at: go on with --resume")
+    before = run.ledger.entries(Stopped)
+    if step == run.plan.steps and not before:
+        raise SfumatoError("all steps of this run are done: --resume finishes it")
+    if before and before[-1].stopped != step:
+        raise SfumatoError(
+            f"the run was stopped at step {before[-1].stopped}, and its checkpoint is gone: put it"
+            " back"
+        )
+    attempt = run.ledger.attempts - 1
+    if not before:
+        run.record(Stopped(stopped=step, attempt=attempt))
+    adaptation = prepared.adaptation
+    state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
+    state.restore(tensors, step)
+    state.use_average()
+    _save(run, adaptation, records, attempt)
+    return run
+
+
+def _own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.Tensor] | None]:
+    """The newest checkpoint's step and tensors, if the ledger knows it as this run's; or (0, None).
+
+    SfumatoError for another run's files or other images, and for a run that was never charged.
+    """
+    ledger = run.ledger
+    charges = ledger.entries(Charged)
+    if not charges:
+        raise LedgerFault("the run was never charged: adapt into a new folder")
+    if run.data_digest(records) != charges[0].data:
+        raise DataError("the private images are not those of the run: resume with the same data")
+    found = latest_checkpoint(run.folder / "checkpoints")
+    if found is None:
+        return 0, None
+    facts, tensors = found
+    if facts["plan"] != run.plan.digest or facts["key_id"] != run.key.id:
+        raise SfumatoError(
+            "the checkpoint belongs to another run: put the run's own checkpoints back"
+        )
+    step = facts["step"]
+    noted = [made.sha256 for made in ledger.entries(CheckpointMade) if made.checkpoint == step]
+    if facts["sha256"] not in noted[-1:]:
+        raise LedgerFault(
+            "the newest checkpoint is not the one that the ledger knows: put the run's own back"
+        )
+    return step, tensors
+
+
 def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
     ledger, method = run.ledger, METHODS[run.plan.method]
     seen = len(ledger.rows)
     method.require_resumable(run.plan)
-    charges, attempts = ledger.entries(Charged), ledger.entries(Attempt)
-    if not charges:
-        raise LedgerFault("the run was never charged: adapt into a new folder")
-    if run.data_digest(records) != charges[0].data:
-        raise DataError("the private images are not those of the run: resume with the same data")
+    attempts = ledger.entries(Attempt)
+    step, tensors = _own_checkpoint(run, records)
     if not attempts:
         # it died between charge and start: no pixel was read
         return Start(0, run.begin(records, 0))
     last, number = attempts[-1], len(attempts) - 1
-    found = latest_checkpoint(run.folder / "checkpoints")
-    if found is not None and (
-        found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id
-    ):
+    found = None if tensors is None else ({"step": step}, tensors)
+    if stopped := ledger.entries(Stopped):
         raise SfumatoError(
-            "the checkpoint belongs to another run: put the run's own checkpoints back"
-        )
-    step = found[0]["step"] if found else 0
-    noted = [made.sha256 for made in ledger.entries(CheckpointMade) if made.checkpoint == step]
-    if found and found[0]["sha256"] not in noted[-1:]:
-        raise LedgerFault(
-            "the newest checkpoint is not the one that the ledger knows: put the run's own back"
+            f"the owner stopped this run at step {stopped[-1].stopped}, so it trains no more:"
+            " finish it with --finish-here"
         )
     if not new_attempt:
+        seen_steps = [note.shown for note in ledger.entries(Shown) if note.attempt == number]
+        if max(seen_steps, default=0) > step:
+            raise SfumatoError(
+                f"samples of step {max(seen_steps)} were seen, and its checkpoint is gone: a free"
+                " replay would make that step again; put the checkpoint back, or use --new-attempt"
+            )
         if step < last.from_step:
             raise SfumatoError(
                 "the checkpoint that this attempt started from is gone, so its draws cannot be"

@@ -27,7 +27,7 @@ from ..privacy.plan import Plan
 from ..records import RecordSet
 from ..releases import CertificateFacts
 from ..runs import budget
-from ..runs.execute import continue_run, open_run, train_run
+from ..runs.execute import continue_run, finish_run, open_run, train_run
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.lock import one_writer
@@ -56,6 +56,7 @@ def adapt(
     allow_file_system: bool = False,
     resume: bool = False,
     new_attempt: bool = False,
+    finish_here: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
     **options: Unpack[AdaptOptions],
@@ -79,6 +80,7 @@ def adapt(
             certificates show.
         resume: The same as the verb `resume`, which takes no option of a plan.
         new_attempt: With `resume`: see there.
+        finish_here: With `resume`: see there.
         progress: Called after every step with where training stands, and the plan.
         on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
         options: Fields of the option classes, or whole objects; `epsilon` is required. And
@@ -102,13 +104,16 @@ def adapt(
                 f"{own} does not go with --resume: the run keeps its own plan and options"
             )
         rest = cast(Any, options)
-        return _resume(
-            images, output, ledger, allow_file_system, new_attempt, progress, on_stage, rest
-        )
+        how = (new_attempt, finish_here)
+        return _resume(images, output, ledger, allow_file_system, how, progress, on_stage, rest)
     progress, on_stage = progress or _nothing, on_stage or _nothing
     if new_attempt:
         raise SfumatoError(
             "--new-attempt requires --resume: it continues a run with fresh, paid draws"
+        )
+    if finish_here:
+        raise SfumatoError(
+            "--finish-here requires --resume: it ends a run that has begun at its last checkpoint"
         )
     reading, execution, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
@@ -163,6 +168,7 @@ def resume(
     output: str | Path,
     *,
     new_attempt: bool = False,
+    finish_here: bool = False,
     ledger: str | Path | None = None,
     allow_file_system: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
@@ -178,6 +184,8 @@ def resume(
         images: The run's own private images.
         output: The run folder.
         new_attempt: Pay for fresh draws from the plan's retry reserve (`retry_fraction`).
+        finish_here: Train no more: the last checkpoint becomes the run's model. The whole charge
+            stays, and certificates state the step.
         ledger: Where the run's ledger is, if it was moved.
         allow_file_system: As for `adapt`.
         progress: As for `adapt`.
@@ -191,9 +199,8 @@ def resume(
         SfumatoError: A finished run, other images, a replay that would not be the same.
         Interrupted: It was stopped again.
     """
-    return _resume(
-        images, output, ledger, allow_file_system, new_attempt, progress, on_stage, options
-    )
+    how = (new_attempt, finish_here)
+    return _resume(images, output, ledger, allow_file_system, how, progress, on_stage, options)
 
 
 def _resume(
@@ -201,13 +208,16 @@ def _resume(
     output: str | Path,
     ledger: str | Path | None,
     allow_file_system: bool,
-    new_attempt: bool,
+    how: tuple[bool, bool],
     progress: Callable[[Progress, Plan], None] | None,
     on_stage: Callable[[str], None] | None,
     options: Mapping[str, Any],
 ) -> Run:
     progress, on_stage = progress or _nothing, on_stage or _nothing
-    found = gather(OF_A_RESUME, options, ("new_attempt", "ledger"))
+    new_attempt, finish_here = how
+    if new_attempt and finish_here:
+        raise SfumatoError("--new-attempt trains on and --finish-here does not: give one of them")
+    found = gather(OF_A_RESUME, options, ("new_attempt", "finish_here", "ledger"))
     reading: Reading = found["reading"]
     if reading == Reading():  # nothing was said: as it was
         reading = remembered(Path(output)).reading
@@ -223,6 +233,11 @@ def _resume(
         )
     method = METHODS[run.plan.method]
     method.check_execution(execution)
+    if finish_here and not method.takes_steps:
+        raise SfumatoError(
+            f"--finish-here: --method {method.name} has one noisy sum and no earlier step to stop"
+            " at: go on with --resume"
+        )
     reading = unlabelled_if_flat(images, reading, method)
     records = records_of(images, as_planned(reading, run.plan))
     known = ranks.on_first_rank(
@@ -233,6 +248,8 @@ def _resume(
         # Inside, so that a probe recorded by the process before us is seen.
         selected = ranks.on_first_rank(lambda: run.selected)
         prepared = rebuild(run.plan, run.options, selected, run.start)
+        if finish_here:
+            return ranks.on_first_rank(lambda: finish_run(run, prepared, records))
         prepared.method.check(prepared, on_stage)
         start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
         return train_run(run, prepared, records, start, execution, progress, on_stage)

@@ -89,6 +89,7 @@ class PerformanceFields(TypedDict, total=False):
     threads: int | None
     checkpoint_steps: int
     engine: Literal["one-pass", "reference"]
+    samples_every: int | None
 
 
 class ExecutionFields(TypedDict, total=False):
