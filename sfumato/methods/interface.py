@@ -213,6 +213,24 @@ class Method(Options):
     def estimate(self, prepared: Prepared[Any]) -> Work:
         """Time and memory on this machine, measured on dummy data; `prepared` fits to memory."""
 
+    @abstractmethod
+    def in_time(
+        self, prepared: Prepared[Any], seconds: float, fixed: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """Options and schedule with which a run takes about so long on this machine.
+
+        Measured on dummy data, as `estimate` is; what it returns then stands in the plan.
+
+        Args:
+            prepared: With the options and schedule of a run without a time; fits to memory.
+            seconds: The whole run's.
+            fixed: Of these, what neither options nor schedule change.
+            asked: What the user fixed of the schedule.
+
+        Raises:
+            SfumatoError: Nothing is that short; the message says what would be.
+        """
+
     def forecast(self, prepared: Prepared[Any]) -> Any:
         """The expected quality of the result, if it can be known beforehand; else None."""
         return None

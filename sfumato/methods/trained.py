@@ -75,6 +75,14 @@ class Trained(Method):
 
         return estimate(prepared)
 
+    def in_time(
+        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """The schedule of steps that takes so long here."""
+        from .dpsgd import in_time
+
+        return self, in_time(prepared, seconds, fixed, asked, 0.0)
+
     def remarks(self, prepared: Prepared) -> list[str]:
         """Warnings if the noise, the number of units or the schedule leave little to learn."""
         plan, found = prepared.plan, []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +16,11 @@ from ..compute.device import precision, seeded
 from ..errors import SfumatoError
 from ..methods import Given, Prepared, Prompts
 from ..methods.adaptation import Adapted
+from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
-from ..options import Performance, Privacy, Sampling, Schedule
+from ..options import Performance, Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
-from ..runs.samples import shown_classes
 from .facts import PublicFacts, require_clear_units, require_list
 from .forecast import opted_in
 from .task import Task
@@ -29,7 +28,6 @@ from .task import Task
 CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
 # units from which a schedule of minutes gives way to one of most of an hour on two cores
 MANY = 8192
-SAMPLES_SHARE = 0.05  # of the time, for pictures of the run so far
 DOUBTFUL_SAID = (
     "values of the unit column that may be spellings of one another count as different units, on"
     " the owner's word"
@@ -56,19 +54,6 @@ def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
 def default_ema_decay(steps: int) -> float:
     """The decay of the weights' average: over the last 20 steps, or 10 of fewer than 100."""
     return 0.95 if steps >= 100 else 0.9
-
-
-def default_samples_every(performance: Performance, schedule: Schedule, classes: int) -> int:
-    """Steps between pictures of the run so far, so that they take under 5 % of the time.
-
-    A multiple of the steps between checkpoints, from which they are drawn. A picture is one forward
-    pass of the denoiser for each step of the sampler; a draw of a unit is about three.
-    """
-    assert schedule.expected_batch_size is not None and schedule.noise_draws is not None
-    sheet = len(shown_classes(classes)) * Sampling().steps
-    step = 3 * schedule.expected_batch_size * schedule.noise_draws
-    every = performance.checkpoint_steps
-    return every * max(1, math.ceil(sheet / (SAMPLES_SHARE * step) / every))
 
 
 def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
@@ -106,7 +91,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     recipe = task.recipe
     if recipe.learning_rate is None:
         recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)
-    filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | task.schedule.given())
+    asked = dataclasses.replace(task.schedule, time=None).given()
+    filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | asked)
     assert filled.steps is not None  # a default schedule names all
     if recipe.ema_decay is None:
         recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(filled.steps))

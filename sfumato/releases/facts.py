@@ -71,6 +71,7 @@ class CertificateFacts:
         not_private: Names of exact evaluations that stay with the owner.
         opt_ins: What the operator allowed by name.
         tuning: How settings were chosen, in words.
+        timed: How the schedule was, if it was solved for a time.
         not_covered: More sentences on what the guarantee does not cover.
         held_out: The share of units that a split had set apart before the run; None without one.
         key_kept: Whether the run key outlives the certificate.
@@ -96,6 +97,7 @@ class CertificateFacts:
     not_private: Sequence[str] = ()
     opt_ins: Sequence[str] = ()
     tuning: str | None = None
+    timed: str | None = None
     not_covered: Sequence[str] = ()
     held_out: float | None = None
     key_kept: bool = False

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import LedgerFault
 from ..methods import Prepared
+from ..methods.pace import shown_classes
 from ..options import Sampling
 from ..privacy.ledger.notes import CheckpointMade, Shown
 from ..synthesis.sampler import Sampler
@@ -28,7 +29,6 @@ from .folder import Run
 from .prepared import rebuild
 
 FOLDER = "samples"
-MOST, FEWEST = 10, 8  # pictures in a row: one of each class, or several where there are few
 SIDE = 96  # pixels of a picture on the sheet, at least
 MARGIN, LINE = 8, 18
 
@@ -107,12 +107,6 @@ class Samples:
             text = model.adaptation.condition(last)
         sampler = Sampler(model.base, self.run.plan.prompts, Sampling(), text)
         return sampler.draw(labels, np.arange(len(labels)))
-
-
-def shown_classes(classes: int) -> np.ndarray:
-    """The class of each picture of a row, int64: every class once, or often enough for a row."""
-    each = -(-FEWEST // classes)
-    return np.repeat(np.arange(min(classes, MOST)), each)
 
 
 def compose(run: Run, step: int, public: np.ndarray, now: np.ndarray) -> Image.Image:

@@ -22,6 +22,7 @@ from ..planning.inputs import (
 )
 from ..planning.published import require_yes
 from ..planning.task import GROUPS, task_of
+from ..planning.timing import solved
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..records import RecordSet
@@ -136,6 +137,8 @@ def adapt(
     prepared = prepare_as_asked(records, on_terms(task, known), public_data, place)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
+    if (seconds := prepared.options.get("time")) is not None:
+        on_stage(f"note: {solved(prepared.plan, seconds)}")
     on_stage(f"note: forecast: {outlook(prepared).sentence}")
     require_worth(prepared, task.privacy.anyway)
     # one person is asked, once

@@ -57,6 +57,7 @@ class ScheduleFields(TypedDict, total=False):
     expected_batch_size: int | None
     steps: int | None
     noise_draws: int | None
+    time: float | str | None
 
 
 class PromptingFields(TypedDict, total=False):

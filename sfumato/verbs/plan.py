@@ -10,7 +10,7 @@ from ..errors import SfumatoError
 from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, takes
-from ..planning.estimate import Estimate, estimate
+from ..planning.estimate import Estimate, estimate, fit_to_memory
 from ..planning.forecast import NOTHING, Outlook, outlook
 from ..planning.inputs import (
     Source,
@@ -22,6 +22,7 @@ from ..planning.inputs import (
 from ..planning.published import asks_yes, published
 from ..planning.refusal import refusal
 from ..planning.task import GROUPS, task_of
+from ..planning.timing import fixed_seconds
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..records import sizes_of
@@ -46,6 +47,7 @@ class PlanReport:
         outlook: In one of three words, whether it can learn anything.
         needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
+        asked_seconds: What `time` was, if the schedule was solved for it.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
 
@@ -58,6 +60,18 @@ class PlanReport:
     pixels: tuple[str, str] = ("", "")
     public: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
+    asked_seconds: float | None = None
+
+    @property
+    def fixes(self) -> str | None:
+        """The flags that fix a schedule which was solved for a time; None without one."""
+        plan = self.plan
+        if self.asked_seconds is None or plan.aggregation is not None:
+            return None
+        return (
+            f"--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
+            f" --noise-draws {plan.noise_draws}"
+        )
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))
@@ -116,9 +130,10 @@ def plan(
     found = outlook(prepared)
     needs = ["--anyway"] * (found.word == NOTHING and not task.privacy.anyway)
     needs += ["--yes-public"] * asks_yes(records, reading)
+    prepared = fit_to_memory(prepared)  # once, for both measurements
     return PlanReport(
         prepared.plan,
-        estimate(prepared),
+        estimate(prepared, fixed_seconds(prepared)),
         remarks,
         hope,
         refused,
@@ -126,4 +141,5 @@ def plan(
         pixels,
         public,
         tuple(needs),
+        prepared.options.get("time"),
     )
