@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..options.progress import Counted
 from . import (
     canaries,
     conduct,
@@ -214,6 +215,10 @@ CHECKS: dict[str, Check] = {
 }
 
 
+# What the checks usually take, in seconds, for the time left.
+USUAL = {"M1": 1}
+
+
 @lru_cache(maxsize=2)
 def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
     """(what, rate, who was drawn) of the sampler alone and of the loop, at two rates."""
@@ -248,6 +253,7 @@ def run_checks(
     checks: Mapping[str, Check] = CHECKS,
     stop: bool = False,
     on_finding: Callable[[Finding], None] = lambda finding: None,
+    on_stage: Callable[[str], None] = lambda line: None,
 ) -> list[Finding]:
     """The findings of the named checks, in order.
 
@@ -259,9 +265,14 @@ def run_checks(
         checks: Name -> check.
         stop: Stop after the first check that failed.
         on_finding: Called with each finding.
+        on_stage: Called with how far the checks are, weighted by what they usually take.
     """
     now, found = settings or Settings(), []
-    for name in list(checks) if names is None else list(names):
+    chosen = list(checks) if names is None else list(names)
+    whole, done = sum(USUAL.get(name, 1) for name in chosen), 0
+    for name in chosen:
+        on_stage(Counted("auditing", done / whole, 1.0))
+        done += USUAL.get(name, 1)
         for finding in _timed(name, checks[name], now):
             found.append(finding)
             on_finding(finding)

@@ -13,7 +13,7 @@ from ..methods import METHODS
 from ..options import Reading, parse
 from ..planning.task import require_base
 from .adapt import OF_A_PLAN
-from .live import about
+from .live import LiveLine, about
 from .options import Images, Ledger, options
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def plan(
 
     from .. import verbs
 
-    report = verbs.plan(images, ledger=ledger, **reading, **asked)
+    with LiveLine() as line:
+        report = verbs.plan(images, ledger=ledger, on_stage=line.stage, **reading, **asked)
     if as_json:
         body = {
             "plan": report.plan.to_json(),

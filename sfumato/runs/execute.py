@@ -20,6 +20,7 @@ from ..errors import DataError, LedgerFault, MachineError, SfumatoError
 from ..methods import METHODS, Prepared
 from ..methods.adaptation import Adapted
 from ..options import Execution
+from ..options.progress import Counted
 from ..privacy.files import lock
 from ..privacy.ledger.entries import Attempt, Charged, Released, Replayed
 from ..privacy.ledger.notes import CheckpointMade, Shown, Stopped
@@ -147,7 +148,12 @@ def _write_cache(
     cache: Path, prepared: Prepared[Any], records: RecordSet, on_stage: Callable[[str], None]
 ) -> None:
     on_stage("encoding the images")
-    lost = 0
+    lost = done = 0
+
+    def encoded(more: int) -> None:
+        nonlocal done
+        done += more
+        on_stage(Counted("encoding the images", done, records.n))
 
     def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nonlocal lost
@@ -163,6 +169,7 @@ def _write_cache(
         np.where(records.usable, records.labels, -1),
         records.unit,
         order=records.reading_order,
+        progress=encoded,
     )
     if lost:
         on_stage(

@@ -10,6 +10,7 @@ from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
 from ..options import Execution, Options, Reading, declared, gather, takes
+from ..options.progress import listening
 from ..planning.estimate import fit_to_memory
 from ..planning.forecast import outlook, require_worth
 from ..planning.inputs import (
@@ -121,7 +122,9 @@ def adapt(
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     task.method.check_execution(execution)
     ranks.start(fingerprint.numerics)
-    records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    on_stage("reading the images")
+    with listening(on_stage):
+        records = records_of(images, unlabelled_if_flat(images, reading, task.method))
     place = ledger or budget.default_path(Path(output))
     # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
     known = ranks.on_first_rank(
@@ -134,6 +137,7 @@ def adapt(
     )
     # Slots in the order of keyed hashes: what a file is called decides nothing.
     records = records.rearranged(known.order)
+    on_stage("composing the plan and its noise")
     prepared = prepare_as_asked(records, on_terms(task, known), public_data, place)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
@@ -242,7 +246,9 @@ def _resume(
             " at: go on with --resume"
         )
     reading = unlabelled_if_flat(images, reading, method)
-    records = records_of(images, as_planned(reading, run.plan))
+    on_stage("reading the images")
+    with listening(on_stage):
+        records = records_of(images, as_planned(reading, run.plan))
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -10,6 +11,7 @@ from ..errors import SfumatoError
 from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, takes
+from ..options.progress import listening
 from ..planning.estimate import Estimate, estimate, fit_to_memory
 from ..planning.forecast import NOTHING, Outlook, outlook
 from ..planning.inputs import (
@@ -83,6 +85,7 @@ def plan(
     public_data: Source | None = None,
     seed: int = 0,
     ledger: str | Path | None = None,
+    on_stage: Callable[[str], None] = lambda line: None,
     **options: Unpack[PlanOptions],
 ) -> PlanReport:
     """Mechanism, noise, time, memory and expected signal, before a pixel is read for training.
@@ -95,6 +98,7 @@ def plan(
             and `subspace="public"`.
         seed: Public: how adapters start. It never reaches the noise.
         ledger: As for `adapt`; it is looked at, never made.
+        on_stage: Called with a line for every stage that begins, and for how far it is.
         options: Fields of the option classes, or whole objects; `epsilon` is required.
 
     Returns:
@@ -106,7 +110,10 @@ def plan(
     reading, _, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
-    records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    on_stage("reading the images")
+    with listening(on_stage):
+        records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    on_stage("composing the plan and its noise")
     place, book, remarks = Path(ledger or budget.default_path()), None, ()
     if place.exists():
         book = budget.open_ledger(place)
@@ -130,6 +137,7 @@ def plan(
     found = outlook(prepared)
     needs = ["--anyway"] * (found.word == NOTHING and not task.privacy.anyway)
     needs += ["--yes-public"] * asks_yes(records, reading)
+    on_stage("timing a step on dummy images")
     prepared = fit_to_memory(prepared)  # once, for both measurements
     return PlanReport(
         prepared.plan,

@@ -14,6 +14,7 @@ import torch
 
 from ...compute import ranks
 from ...errors import Interrupted
+from ...options.progress import Counted
 from ...privacy.ledger.notes import Aggregated
 from ...privacy.mechanisms.mean import STEP
 from ...privacy.random.keys import RunKey
@@ -60,7 +61,10 @@ def invert(
     # every rank asks equally often
     for number in range(index, index + -(-len(parts) // count) * count, count):
         if number < len(parts) and not store.is_done(folder, parts[number].slots, size):
-            z, _ = inverter.invert(data, parts[number], key, attempt)
+            tell = _telling(
+                workspace, number // count, -(-len(parts) // count), inverter.recipe.steps
+            )
+            z, _ = inverter.invert(data, parts[number], key, attempt, tell)
             store.write_rows(folder, parts[number].slots, z)
         at = f"chunk {min(number + 1, len(parts))} of {len(parts)}"
         workspace.on_stage(f"inverting: {at}")
@@ -71,6 +75,16 @@ def invert(
     ranks.any_rank(False)  # all ranks' files are there
     workspace.on_stage("adding up, with noise")
     return ranks.on_first_rank(lambda: release(prepared, replace(workspace, data=data)))
+
+
+def _telling(workspace: Workspace, number: int, parts: int, steps: int) -> Callable[[int], None]:
+    """Says how far this rank's or shard's inversion is: chunks may end early, so it is the least."""
+
+    def tell(step: int) -> None:
+        done = (number + step / steps) / parts
+        workspace.on_stage(Counted("inverting, at most", done, 1.0))
+
+    return tell
 
 
 def release(prepared: Prepared[Inverting], workspace: Workspace) -> torch.Tensor:
