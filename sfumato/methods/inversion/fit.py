@@ -78,11 +78,11 @@ def invert(
 
 
 def _telling(workspace: Workspace, number: int, parts: int, steps: int) -> Callable[[int], None]:
-    """Says how far this rank's or shard's inversion is: chunks may end early, so it is the least."""
+    """Says how far this rank's or shard's inversion is, at least: chunks may end early."""
 
     def tell(step: int) -> None:
         done = (number + step / steps) / parts
-        workspace.on_stage(Counted("inverting, at most", done, 1.0))
+        workspace.on_stage(Counted("inverting the images", done, 1.0))
 
     return tell
 
