@@ -52,8 +52,7 @@ def adapted(said: argparse.Namespace, asked: str, images: Path, out: Path, ledge
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-m", "sfumato", *words],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
