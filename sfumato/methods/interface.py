@@ -93,6 +93,7 @@ class Method(Options):
         name: On the command line and in plans.
         learning_rate: Of Adam, unless set by the recipe.
         learns_tokens: Whether it learns tokens only.
+        hands_over: What `export` writes: a token, a LoRA, or the model.
         own_bound: The option that --clip-norm means, if the method bounds a unit by a rule of its
             own.
         takes_steps: Whether it pays for training steps, billed and resumed one by one; otherwise an
@@ -107,6 +108,7 @@ class Method(Options):
     name: ClassVar[str]
     learning_rate: ClassVar[float] = LEARNING_RATE
     learns_tokens: ClassVar[bool] = False
+    hands_over: ClassVar[str] = "model"
     own_bound: ClassVar[str | None] = None
     takes_steps: ClassVar[bool] = True
     compares: ClassVar[bool] = False

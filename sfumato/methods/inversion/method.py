@@ -42,6 +42,7 @@ class Inversion(Method):
 
     name = "inversion"
     learns_tokens = True
+    hands_over = "token"
     own_bound = "radius"
     less_noise = "use fewer --dimensions"
     takes_steps = False
