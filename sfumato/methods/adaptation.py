@@ -57,6 +57,12 @@ class Adaptation(Adapted):
     learning_rate_factor: dict[str, float] = field(default_factory=dict)
     condition: Callable[[torch.Tensor], torch.Tensor] | None = None
 
+    def conditions(self, classes: int) -> torch.Tensor:
+        """The condition of each class, and last of the empty prompt, as they are now."""
+        assert self.condition is not None  # what a method adapts has one
+        with torch.no_grad():
+            return self.condition(torch.arange(-1, classes).roll(-1))
+
     @property
     def owners(self) -> Mapping[str, str]:
         """Start of a tensor's name -> the group of tensors that it belongs to."""

@@ -211,7 +211,6 @@ def _of_sheet(prepared: Prepared[Adaptation]) -> float:
     """Seconds of one row of pictures with the base as it is."""
     plan, base = prepared.plan, prepared.base
     labels = shown_classes(len(plan.classes))
-    with torch.no_grad():
-        text = prepared.adaptation.condition(torch.arange(-1, len(plan.classes)).roll(-1))
+    text = prepared.adaptation.conditions(len(plan.classes))
     sampler = Sampler(base, plan.prompts, Sampling(), text)
     return _quicker(lambda: sampler.draw(labels, np.arange(len(labels))))

@@ -6,7 +6,7 @@ time left of its numbers. These follow from pace and counts, and nothing of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -40,7 +40,7 @@ class Counted(str):
 
 
 @contextmanager
-def listening(on_stage: OnStage) -> Iterator[None]:
+def listening(on_stage: OnStage) -> Generator[None]:
     """Inside, `tell` reaches `on_stage`: for rooms that take no callback."""
     token = _listener.set(on_stage)
     try:

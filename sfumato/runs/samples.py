@@ -102,9 +102,7 @@ class Samples:
     def _pictures(self, model: Prepared[Any]) -> np.ndarray:
         """One row as uint8 [pictures, R, R, 3], with the default sampler and its public seed."""
         labels = shown_classes(len(self.run.plan.classes))
-        with torch.no_grad():
-            last = torch.arange(-1, len(self.run.plan.classes)).roll(-1)  # the empty prompt's row
-            text = model.adaptation.condition(last)
+        text = model.adaptation.conditions(len(self.run.plan.classes))
         sampler = Sampler(model.base, self.run.plan.prompts, Sampling(), text)
         return sampler.draw(labels, np.arange(len(labels)))
 

@@ -313,6 +313,10 @@ def test_what_cannot_be_finished_is_refused_by_name(adapt, tiny_images, tmp_path
 
 
 def test_an_inversion_cannot_be_finished_early(tiny_base, tiny_images, tmp_path):
+    def dies_inverting(line):
+        if "inverting" in line:
+            raise Killed
+
     with pytest.raises(Killed):
         verbs.adapt(
             tiny_images,
@@ -323,7 +327,7 @@ def test_an_inversion_cannot_be_finished_early(tiny_base, tiny_images, tmp_path)
             method=Inversion(inversion_steps=1),
             anyway=True,
             yes_public=True,
-            on_stage=lambda line: (_ for _ in ()).throw(Killed()) if "inverting" in line else None,
+            on_stage=dies_inverting,
         )
     with pytest.raises(SfumatoError, match="no earlier step to stop"):
         verbs.resume(tiny_images, tmp_path / "run", finish_here=True)
