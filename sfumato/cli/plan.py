@@ -62,6 +62,8 @@ def plan(
             "remarks": list(report.remarks),
         }
         body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
+        if report.asked_seconds is not None:
+            body |= {"asked_seconds": report.asked_seconds, "fixes": report.fixes}
         print(json.dumps(body, indent=2))
     else:
         show(report)

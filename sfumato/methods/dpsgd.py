@@ -189,6 +189,8 @@ def estimate(prepared: Prepared[Adaptation], further_draws: float = 0.0) -> Work
     every, shown = how.checkpoint_steps, how.samples_every
     steps = pace.seconds(plan.expected_batch_size, plan.noise_draws, plan.steps, every, shown)
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
+    if shown:
+        copies += 4 * prepared.base.info.parameters  # the second base, which draws the samples
     rss = psutil.Process().memory_info().rss
     return Work(float(steps + further_draws * pace.draw), int(rss + copies))
 

@@ -24,9 +24,9 @@ from ..records import load_records
 from .estimate import fit_to_memory
 from .task import Task
 
-# Files that are read to see how long one takes: enough that starting the process that decodes them
-# does not count for much.
-DUMMIES = 200
+# Files that are read to see how long one takes; what a few take is the start of the process that
+# decodes them.
+DUMMIES, FEW = 200, 8
 # Loading the libraries, pricing plan and certificate, checking this machine: they hardly depend on
 # base or schedule. Measured on two cores (docs/performance.md).
 SETTING_UP = 20.0
@@ -36,8 +36,13 @@ TIMED = (
 )
 
 
-def reading_seconds(base: Base, count: int = DUMMIES) -> float:
+def reading_seconds(base: Base) -> float:
     """Seconds to index, decode and encode one image, on dummy files of the base's own size."""
+    start = _reading(base, FEW)
+    return max((_reading(base, DUMMIES) - start) / (DUMMIES - FEW), 1e-5)
+
+
+def _reading(base: Base, count: int) -> float:
     rng, side = np.random.default_rng(0), base.resolution
     pictures = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +52,7 @@ def reading_seconds(base: Base, count: int = DUMMIES) -> float:
         records = load_records(folder, unlabelled=True, yes_public=True)
         found, _ = records.load(np.arange(count), side)
         base.encode(found)
-        return (time.perf_counter() - started) / count
+        return time.perf_counter() - started
 
 
 def fixed_seconds(prepared: Prepared[Any]) -> float:
@@ -76,8 +81,9 @@ def in_time(
     assert isinstance(seconds, float)  # the option is seconds, however it was written
     asked = replace(task.schedule, time=None)
 
+    fitted = fit_to_memory(prepared)  # every rank for itself
+
     def solve() -> tuple[Any, Any]:
-        fitted = fit_to_memory(prepared)
         return fitted.method.in_time(fitted, seconds, fixed_seconds(fitted), asked)
 
     method, schedule = ranks.on_first_rank(solve)
