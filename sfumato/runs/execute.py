@@ -29,14 +29,7 @@ from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..records import RecordSet
 from ..releases import CertificateFacts
-from ..training import (
-    Progress,
-    State,
-    build_latents,
-    latest_checkpoint,
-    open_latents,
-    write_file,
-)
+from ..training import Progress, build_latents, latest_checkpoint, open_latents, write_file
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
@@ -130,7 +123,7 @@ def train_run(
     )
     learnt = prepared.method.fit(prepared, workspace)
     if learnt is not None:
-        ranks.on_first_rank(lambda: _save(run, learnt, records, start.attempt))
+        ranks.on_first_rank(lambda: save_model(run, learnt, records, start.attempt))
     return run
 
 
@@ -179,7 +172,8 @@ def _write_cache(
     write_file(cache / "done", b"")
 
 
-def _save(run: Run, learnt: Adapted, records: RecordSet, attempt: int) -> None:
+def save_model(run: Run, learnt: Adapted, records: RecordSet, attempt: int) -> None:
+    """Writes what was learnt, with a histogram that is paid for, and seals it in the ledger."""
     plan, key, temporary = run.plan, run.key, run.folder / "model.part"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -225,47 +219,7 @@ def bounded_counts(records: RecordSet, plan: Plan) -> np.ndarray:
     )
 
 
-def finish_run(run: Run, prepared: Prepared[Any], records: RecordSet) -> Run:
-    """Makes the last checkpoint's averaged weights the run's model; the whole charge stays.
-
-    When to stop may follow from what the noised steps showed: that is post-processing of an
-    adaptively composed mechanism whose every planned step is paid for. The note comes first: from
-    then on the run trains no more, and its certificates state the step.
-
-    Args:
-        run: Stopped at a step boundary, or died.
-        prepared: Its base and method again.
-        records: Its private images; only a class histogram that was paid for is made of them.
-
-    Returns:
-        The run, with its model.
-
-    Raises:
-        SfumatoError: There is no checkpoint, none that the ledger knows, or all steps are done.
-    """
-    step, tensors = _own_checkpoint(run, records)
-    if tensors is None or step == 0:
-        raise SfumatoError("there is no checkpoint to finish at: go on with --resume")
-    before = run.ledger.entries(Stopped)
-    if step == run.plan.steps and not before:
-        raise SfumatoError("all steps of this run are done: --resume finishes it")
-    if before and before[-1].stopped != step:
-        raise SfumatoError(
-            f"the run was stopped at step {before[-1].stopped}, and its checkpoint is gone: put it"
-            " back"
-        )
-    attempt = run.ledger.attempts - 1
-    if not before:
-        run.record(Stopped(stopped=step, attempt=attempt))
-    adaptation = prepared.adaptation
-    state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
-    state.restore(tensors, step)
-    state.use_average()
-    _save(run, adaptation, records, attempt)
-    return run
-
-
-def _own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.Tensor] | None]:
+def own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.Tensor] | None]:
     """The newest checkpoint's step and tensors, if the ledger knows it as this run's; or (0, None).
 
     SfumatoError for another run's files or other images, and for a run that was never charged.
@@ -299,7 +253,7 @@ def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
     seen = len(ledger.rows)
     method.require_resumable(run.plan)
     attempts = ledger.entries(Attempt)
-    step, tensors = _own_checkpoint(run, records)
+    step, tensors = own_checkpoint(run, records)
     if not attempts:
         # it died between charge and start: no pixel was read
         return Start(0, run.begin(records, 0))

@@ -29,7 +29,8 @@ from ..privacy.plan import Plan
 from ..records import RecordSet
 from ..releases import CertificateFacts
 from ..runs import budget
-from ..runs.execute import continue_run, finish_run, open_run, train_run
+from ..runs.ending import finish_run
+from ..runs.execute import continue_run, open_run, train_run
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.lock import one_writer

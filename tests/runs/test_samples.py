@@ -281,7 +281,7 @@ def test_a_stopped_run_never_trains_on(adapt, tiny_images, tmp_path, monkeypatch
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("sfumato.runs.execute._save", dies)
+        patch.setattr("sfumato.runs.ending.save_model", dies)
         verbs.resume(tiny_images, folder, finish_here=True)
     for new_attempt in (False, True):
         with pytest.raises(SfumatoError, match="stopped this run at step 4.*--finish-here"):
