@@ -70,9 +70,8 @@ class LiveLine:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
         with self._turn:  # nothing is printed after this
-            self.text = ""
+            self._ended.set()
         if self.live is not None:
             self.live.__exit__(kind, error, trace)
 
@@ -127,7 +126,7 @@ class LiveLine:
     def beat(self) -> None:
         """Off a terminal: says what is going on if nothing was said for ten seconds."""
         with self._turn:
-            if self.text and self.line() != self.printed:
+            if self.text and not self._ended.is_set() and self.line() != self.printed:
                 self._print(self.line(), False)
 
     def _keep_beating(self) -> None:
