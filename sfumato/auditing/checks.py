@@ -215,10 +215,6 @@ CHECKS: dict[str, Check] = {
 }
 
 
-# What the checks usually take, in seconds, for the time left.
-USUAL = {"M1": 1}
-
-
 @lru_cache(maxsize=2)
 def _draws(seed: int, quick: bool) -> list[tuple[str, float, np.ndarray]]:
     """(what, rate, who was drawn) of the sampler alone and of the loop, at two rates."""
@@ -265,14 +261,12 @@ def run_checks(
         checks: Name -> check.
         stop: Stop after the first check that failed.
         on_finding: Called with each finding.
-        on_stage: Called with how far the checks are, weighted by what they usually take.
+        on_stage: Called with how many checks are done.
     """
     now, found = settings or Settings(), []
     chosen = list(checks) if names is None else list(names)
-    whole, done = sum(USUAL.get(name, 1) for name in chosen), 0
-    for name in chosen:
-        on_stage(Counted("auditing", done / whole, 1.0))
-        done += USUAL.get(name, 1)
+    for done, name in enumerate(chosen):
+        on_stage(Counted("checks", done, len(chosen)))
         for finding in _timed(name, checks[name], now):
             found.append(finding)
             on_finding(finding)
