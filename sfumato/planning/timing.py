@@ -99,7 +99,7 @@ def solved(plan: Plan, seconds: float) -> str:
     if plan.aggregation is not None:
         return f"--inversion-steps were chosen {said}"
     return (
-        f"{plan.steps} steps of {plan.expected_batch_size:g} units, {plan.noise_draws} draw(s) each:"
+        f"{plan.steps} steps of {plan.expected_batch_size:g} units and {plan.noise_draws} draw(s):"
         f" {said} (--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
         f" --noise-draws {plan.noise_draws} fixes it)"
     )
