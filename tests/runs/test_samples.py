@@ -15,7 +15,7 @@ from sfumato import verbs
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Inversion, Lora
 from sfumato.methods.dpsgd import sample_steps
-from sfumato.options import Performance, Sampling, Schedule
+from sfumato.options import Performance, Schedule
 from sfumato.planning.prepare import default_samples_every
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.notes import CheckpointMade, Shown, Stopped
@@ -24,8 +24,6 @@ from sfumato.runs import samples
 from sfumato.runs.certified import check_certificate
 from sfumato.runs.folder import Run
 from sfumato.runs.samples import Samples, shown_classes
-from sfumato.synthesis.sampler import Sampler
-from sfumato.verbs.facts import adapted_base
 
 
 @pytest.fixture(autouse=True)
@@ -113,27 +111,21 @@ def test_sheets_lie_in_the_run_folder_and_change_no_bit(adapt):
     assert {n.checkpoint for n in with_them.ledger.entries(CheckpointMade)} == {2, 3, 4, 5}
 
 
-def test_the_last_sheet_shows_what_a_release_draws(adapt, tmp_path):
-    """The averaged weights: its lower row is what `synthesize` draws with the same seeds."""
-    seen = {}
-    with pytest.MonkeyPatch.context() as patch:
-        real = samples.compose
+def test_a_sheet_shows_the_averaged_weights_which_are_what_a_release_holds(adapt, monkeypatch):
+    drawn = {}
 
-        def compose(run, step, public, now):
-            seen[step] = now
-            return real(run, step, public, now)
+    def draws(self, step, weights, selected):
+        drawn[step] = weights
+        return step
 
-        patch.setattr(samples, "compose", compose)
-        run = adapt()
-    labels = shown_classes(3)
-    base = adapted_base(run)
-    again = Sampler(base, run.plan.prompts, Sampling()).draw(labels, np.arange(len(labels)))
-    # the model's file is in half precision
-    last, first = (np.abs(again.astype(int) - seen[step]).mean() for step in (5, 2))
-    assert last < 1 and first > 4 * last, (last, first)
+    monkeypatch.setattr(Samples, "_draw", draws)
+    run = adapt()
+    kept = load_file(sorted((run.folder / "checkpoints").glob("*.safetensors"))[-1])
+    assert drawn[5] and all(torch.equal(kept[f"average/{n}"], t) for n, t in drawn[5].items())
+    assert not all(torch.equal(kept[f"weight/{n}"], t) for n, t in drawn[5].items())
 
 
-@pytest.mark.parametrize("method", ["full", "embedding", "loda", "saliency"])
+@pytest.mark.parametrize("method", ["embedding", "saliency"])
 def test_every_method_with_steps_shows_some(adapt, method):
     more = {"method": method} | ({"keep": 0.5} if method == "saliency" else {})
     said = []
@@ -240,8 +232,9 @@ def test_a_run_ends_where_its_owner_says(adapt, tiny_images, tmp_path):
     run = verbs.resume(tiny_images, tmp_path / "run", finish_here=True)
     state = load_file(sorted((run.folder / "checkpoints").glob("*.safetensors"))[-1])
     assert [n.stopped for n in run.ledger.entries(Stopped)] == [4]
-    own = {n: t for n, t in state.items() if n.startswith("average/")}
-    assert own and {n.checkpoint for n in run.ledger.entries(CheckpointMade)} == {2, 3, 4}
+    assert any(n.startswith("average/") for n in state) and {
+        n.checkpoint for n in run.ledger.entries(CheckpointMade)
+    } == {2, 3, 4}
     release = verbs.release(verbs.synthesize(run, 6, tmp_path / "out"))
     facts = json.loads((release / "privacy.json").read_text())
     assert (facts["stopped"]["step"], facts["stopped"]["of"]) == (4, 5)
@@ -255,7 +248,7 @@ def test_a_run_ends_where_its_owner_says(adapt, tiny_images, tmp_path):
     assert check_certificate(run.ledger.ledger, release / "privacy.json")
 
 
-@pytest.mark.parametrize("change", [{"step": 5}, {"step": 3}, {"statement": "all steps"}, None])
+@pytest.mark.parametrize("change", [{"step": 3}, None])
 def test_a_certificate_that_hides_the_stop_is_refused(adapt, tiny_images, tmp_path, change):
     killed(adapt, 4)
     run = verbs.resume(tiny_images, tmp_path / "run", finish_here=True)
