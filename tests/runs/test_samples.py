@@ -230,11 +230,8 @@ def test_an_inversion_has_nothing_to_show(adapt):
 def test_a_run_ends_where_its_owner_says(adapt, tiny_images, tmp_path):
     killed(adapt, 4)
     run = verbs.resume(tiny_images, tmp_path / "run", finish_here=True)
-    state = load_file(sorted((run.folder / "checkpoints").glob("*.safetensors"))[-1])
     assert [n.stopped for n in run.ledger.entries(Stopped)] == [4]
-    assert any(n.startswith("average/") for n in state) and {
-        n.checkpoint for n in run.ledger.entries(CheckpointMade)
-    } == {2, 3, 4}
+    assert {n.checkpoint for n in run.ledger.entries(CheckpointMade)} == {2, 3, 4}
     release = verbs.release(verbs.synthesize(run, 6, tmp_path / "out"))
     facts = json.loads((release / "privacy.json").read_text())
     assert (facts["stopped"]["step"], facts["stopped"]["of"]) == (4, 5)
