@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from ..errors import SfumatoError
 from ..options import Sampling, parse
+from ..options.progress import Counted
 from .live import LiveLine
 from .options import Ledger, Output, options
 
@@ -80,7 +81,9 @@ def synthesize(
         def progress(more: int) -> None:
             nonlocal done
             done += more
-            line.say(f"{done:,} of {wanted:,} images", force=done == wanted)
+            line.stage(Counted("images", done, wanted))
+
+        line.stage("opening the model")
 
         folder = verbs.synthesize(
             run,
@@ -125,6 +128,7 @@ def export(
     from .. import verbs
 
     with LiveLine() as line:
+        line.stage("writing the model")
         folder = verbs.export(
             run, output, ledger=ledger, keep_key=keep_key, samples=samples, progress=line.say
         )

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MachineError
+from ..options.progress import tell
 from . import limits
 from .decode import BadImage
 from .limits import CRASHED, MEMORY
@@ -47,6 +48,7 @@ PIPE = 48 * 2**10  # bytes of answers that fit into a pipe
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
 # Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
+TOLD = 64  # pictures after which somebody who listens hears how many are done
 AHEAD, HELD = 16, 32 * 2**20
 # Without SYSTEMROOT no process starts on Windows.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
@@ -77,7 +79,10 @@ def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str
 
     `read`: slot -> the file's bytes, or BadImage. MachineError if no process can be started.
     """
-    for slot, data, answer in _ask(PICTURE, read, range(n), AHEAD, SECONDS):
+    asked = _ask(PICTURE, read, range(n), AHEAD, SECONDS)
+    for done, (slot, data, answer) in enumerate(asked, 1):
+        if done % TOLD == 0:
+            tell("reading the images", done, n)
         if isinstance(answer, str):
             yield slot, answer
         elif len(answer) != FOUND.size:

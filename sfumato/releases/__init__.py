@@ -20,6 +20,7 @@ from sfumato.releases.statements import (
     choice_facts,
     held_out_in_words,
     looks_facts,
+    stopped_facts,
 )
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
@@ -48,6 +49,7 @@ __all__ = [
     "marked_png",
     "prices_of",
     "release_digest",
+    "stopped_facts",
     "try_certificate",
     "try_files",
     "verify",

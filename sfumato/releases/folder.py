@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SfumatoError
+from sfumato.options.progress import tell
 from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
@@ -172,10 +173,10 @@ def _finish(
     except OSError as error:
         raise disk(error) from None
     try:
-        hashes = {
-            name: copy(source / name, building / name, made[name] if made else None)
-            for name in contents.files
-        }
+        hashes = {}
+        for done, name in enumerate(contents.files):
+            tell("copying and hashing the files", done, len(contents.files))
+            hashes[name] = copy(source / name, building / name, made[name] if made else None)
         hashes.update({name: write(building / name, page) for name, page in pages.items()})
         certificate = {**certificate, "artefacts": dict(sorted(hashes.items()))}
         hashes[CERTIFICATE] = write(building / CERTIFICATE, as_json(certificate))

@@ -148,6 +148,10 @@ def check_privacy(facts):
     detail = f"{stated}, priced again {found:.6f} at delta {delta}"
     yield "epsilon", is_price(stated, found), detail
     yield from check_all_runs(facts, accountant)
+    if "stopped" in facts:  # a run that ended early is charged for all its steps
+        step, of = facts["stopped"]["step"], facts["mechanism"]["steps"]
+        early = positive(step) < positive(of) == facts["stopped"]["of"]
+        yield "stopped", early, f"by the owner at step {step} of {of}; all steps are priced"
     if "looks" in facts and facts["looks"]["exact"] is None:
         detail = "how many, and later choices among runs: not known, finished without the ledger"
         yield "looks", "later_choices" in facts, detail

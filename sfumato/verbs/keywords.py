@@ -57,6 +57,7 @@ class ScheduleFields(TypedDict, total=False):
     expected_batch_size: int | None
     steps: int | None
     noise_draws: int | None
+    time: float | str | None
 
 
 class PromptingFields(TypedDict, total=False):
@@ -89,6 +90,7 @@ class PerformanceFields(TypedDict, total=False):
     threads: int | None
     checkpoint_steps: int
     engine: Literal["one-pass", "reference"]
+    samples_every: int | None
 
 
 class ExecutionFields(TypedDict, total=False):
