@@ -9,9 +9,11 @@ from typer import Argument, Option
 
 from ..errors import AuditFailed
 from ..options import parse
+from .config import from_config
 from .options import Ledger
 
 
+@from_config("audit")
 def audit(
     run: Annotated[
         Path | None,

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from ..errors import SfumatoError
 from ..options import Sampling, parse
+from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options
 
@@ -27,6 +28,7 @@ KeepKey = Annotated[
 ]
 
 
+@from_config("synthesize")
 @options(sampling=(Sampling,))
 def synthesize(
     run: RunFolder,
@@ -99,6 +101,7 @@ def synthesize(
     print(f"next: sfumato release {folder}")
 
 
+@from_config("export")
 def export(
     run: RunFolder,
     output: Output,

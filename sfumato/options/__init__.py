@@ -9,6 +9,7 @@ from .declare import Declared, Options, declared, option
 from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
+from .project import PLACES, Project, Start
 from .training import Performance, Recipe, Sampling
 
 __all__ = [
@@ -17,14 +18,17 @@ __all__ = [
     "Execution",
     "Judging",
     "Options",
+    "PLACES",
     "Performance",
     "Privacy",
+    "Project",
     "Prompting",
     "Reading",
     "Recipe",
     "Sampling",
     "Schedule",
     "Selecting",
+    "Start",
     "declared",
     "gather",
     "option",

@@ -1,0 +1,216 @@
+"""`sfumato.toml` under the flags: every verb reads it, says what it took, and lets a flag go first."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+
+from typer import Option
+from typer.models import ParameterInfo
+
+from ..errors import SfumatoError
+from ..methods import DEFAULT, METHODS
+from ..options import PLACES, Declared, Options, Project, declared
+from ..options.project import MADE
+from .options import BENEATH, given
+
+if TYPE_CHECKING:
+    from ..planning.config import Config
+
+FILE = "sfumato.toml"
+LONGEST = 60  # characters of a value that are said
+PANEL = "Config"
+
+ConfigFile = Annotated[
+    Path | None,
+    Option(
+        "--config",
+        metavar="FILE",
+        rich_help_panel=PANEL,
+        help=f"Read the options of this file (default: ./{FILE}, where there is one).",
+    ),
+]
+NoConfig = Annotated[
+    bool,
+    Option("--no-config", rich_help_panel=PANEL, help="Read no config; flags and defaults alone."),
+]
+
+
+@dataclass
+class Taken:
+    """What a verb took from a config: (flag, name in words, value)."""
+
+    file: str
+    values: list[tuple[str, str, Any]]
+
+    def say(self) -> None:
+        """One line on stderr, from the first of several processes."""
+        if self.values and os.environ.get("RANK", "0") == "0":
+            said = ", ".join(f"{name} {_short(value)}".strip() for _, name, value in self.values)
+            print(f"from {self.file}: {said}", file=sys.stderr)
+
+    def blamed(self, message: str) -> str:
+        """A refusal, with what of it the file said."""
+        names = [
+            flag
+            for flag, _, _ in self.values
+            if flag and re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", message)
+        ]
+        if not names:
+            return message
+        come = "come" if len(names) > 1 else "comes"
+        return f"{message} ({' and '.join(names)} {come} from {self.file})"
+
+
+def from_config(
+    verb: str,
+    *,
+    alone: tuple[str, ...] = (),
+    arrange: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> Callable:
+    """Lets a command take from a config what was not given.
+
+    Args:
+        verb: Its name in `PLACES`.
+        alone: (switch, group, ...): with this switch, the config says nothing about these groups.
+        arrange: Puts the words of a command line in order before that.
+    """
+
+    def decorate(command: Callable) -> Callable:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())
+        places = PLACES[verb]
+        needed = {p.name: p for p in own if p.default is p.empty and p.name in places}
+
+        def run(config: Path | None = None, no_config: bool = False, **values: Any) -> Any:
+            found = _opened(config, no_config)
+            arrange(values)
+            taken = Taken(FILE if found is None else found.path.name, [])
+            if found is not None:
+                _fill_places(verb, found, values, taken)
+                groups = getattr(command, "groups", {})
+                quiet = alone[1:] if alone and values.get(alone[0]) else ()
+                asked = {name: kinds for name, kinds in groups.items() if name not in quiet}
+                beneath = _beneath(asked, found, values, taken)
+                values |= {BENEATH: beneath} if groups else {}
+            for name, parameter in needed.items():
+                if values.get(name) is None:
+                    raise SfumatoError(_missing(verb, name, parameter))
+            taken.say()
+            try:
+                return command(**values)
+            except SfumatoError as error:
+                error.args = (taken.blamed(str(error)),)
+                raise
+
+        optional = [_optional(p) if p.name in needed else p for p in own]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters = [p.replace(kind=kind) for p in optional]
+        parameters += [
+            inspect.Parameter("config", kind, default=None, annotation=ConfigFile),
+            inspect.Parameter("no_config", kind, default=False, annotation=NoConfig),
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+def _opened(config: Path | None, no_config: bool) -> Config | None:
+    if config is not None and no_config:
+        raise SfumatoError("--config and --no-config exclude each other: give one of them")
+    if no_config or (config is None and not os.path.lexists(FILE)):
+        return None
+    from ..planning.config import Config  # here: without a config nothing is read
+
+    return Config.read(config or FILE)
+
+
+def _fill_places(verb: str, config: Config, values: dict[str, Any], taken: Taken) -> None:
+    project = config.table("project")
+    written = config.tables["project"].given() if "project" in config.tables else {}
+    kinds = {one.name: one for one in declared(Project)}
+    for name, field in PLACES[verb].items():
+        if name not in values or given(values[name]) or field not in project:
+            continue
+        value: Any = project[field]
+        one = kinds[field]
+        if one.path and field not in (MADE.get(verb), "ledger") and not Path(value).exists():
+            raise SfumatoError(_moved(verb, config.path.name, field, str(written[field])))
+        values[name] = Path(value) if one.path else value
+        taken.values.append((one.flag if name == field and not one.path else "", field, value))
+
+
+def _moved(verb: str, file: str, field: str, value: str) -> str:
+    maker = next((made for made, own in MADE.items() if own == field), None)
+    made = f"run `sfumato {maker}` first, or " if maker else ""
+    return (
+        f"{file} names {value!r} as [project] {field}, and nothing is there: {made}if it was moved,"
+        f" correct the file or name the new place (see `sfumato {verb} --help`)"
+    )
+
+
+def _beneath(
+    groups: dict[str, tuple[type[Options], ...]],
+    config: Config,
+    values: dict[str, Any],
+    taken: Taken,
+) -> dict[str, dict[str, Any]]:
+    """Group -> what the config says about its classes, where no flag does."""
+    from ..planning.config import TABLES
+
+    tables = {kind: name for name, kind in TABLES.items()}
+    project = config.table("project")
+    method = values.get("method") or project.get("method") or DEFAULT
+    found: dict[str, dict[str, Any]] = {}
+    for group, kinds in groups.items():
+        own: dict[str, tuple[Declared, Any]] = {}
+        for kind in kinds:
+            known = {one.name: one for one in declared(kind)}
+            if issubclass(Project, kind):
+                said = {name: project[name] for name in known if name in project}
+            else:
+                name = tables[kind]
+                said = config.table(name) if name not in METHODS or name == method else {}
+            own |= {name: (known[name], value) for name, value in said.items()}
+        own = {name: one for name, one in own.items() if not given(values.get(name))}
+        found[group] = {name: value for name, (_, value) in own.items()}
+        taken.values += [(one.flag, name.replace("_", " "), v) for name, (one, v) in own.items()]
+    return found
+
+
+def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A required argument that a config may stand in for."""
+    kind, *more = get_args(parameter.annotation)
+    return parameter.replace(default=None, annotation=Annotated[kind | None, *more])
+
+
+def _missing(verb: str, name: str, parameter: inspect.Parameter) -> str:
+    found: list[Any] = [x for x in get_args(parameter.annotation) if isinstance(x, ParameterInfo)]
+    # typer takes the first flag for a default
+    words = [found[0].default, *(found[0].param_decls or ())] if found else []
+    flags = [word for word in words if isinstance(word, str) and word.startswith("-")]
+    said = " / ".join(flags) or str(getattr(found[0], "metavar", None) or name)
+    return (
+        f"{said} is missing: give it, or write [project] {PLACES[verb][name]} into {FILE}"
+        f" (`sfumato start` does; see `sfumato {verb} --help`)"
+    )
+
+
+def _short(value: Any) -> str:
+    if value is True:
+        return ""
+    if isinstance(value, dict):
+        text = ", ".join(f"{name}={inner}" for name, inner in value.items())
+    elif isinstance(value, tuple):
+        text = ",".join(map(str, value))
+    else:
+        text = "no" if value is False else str(value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
