@@ -1,4 +1,4 @@
-"""`sfumato.toml` under the flags: every verb reads it, says what it took, and lets a flag go first."""
+"""`sfumato.toml` beneath the flags: a verb reads it, says what it took, and lets flags go first."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from typer import Option
 from typer.models import ParameterInfo
 
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS
-from ..options import PLACES, Declared, Options, Project, declared
-from ..options.project import MADE
+from ..options import MADE, PLACES, Declared, Options, Project, declared
 from .options import BENEATH, given
 
 if TYPE_CHECKING:

@@ -117,9 +117,7 @@ def cap(
     reading: dict,
     epsilon: Annotated[
         float | None,
-        Argument(
-            metavar="EPSILON", help="The largest total epsilon of all runs on these images."
-        ),
+        Argument(metavar="EPSILON", help="The largest total epsilon of all runs on these images."),
     ] = None,
     raising: Annotated[
         bool,

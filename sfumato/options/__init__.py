@@ -9,7 +9,7 @@ from .declare import Declared, Options, declared, option
 from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
-from .project import PLACES, Project, Start
+from .project import MADE, PLACES, Project, Start
 from .training import Performance, Recipe, Sampling
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CLASSIFIERS",
     "Execution",
     "Judging",
+    "MADE",
     "Options",
     "PLACES",
     "Performance",

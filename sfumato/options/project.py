@@ -35,15 +35,11 @@ class Project(Start):
     panel = "Project"
 
     images: str | None = option(None, "The private images.", path=True)
-    test: str | None = option(
-        None, "Held-out real images, for `evaluate` and `select`.", path=True
-    )
+    test: str | None = option(None, "Held-out real images, for `evaluate` and `select`.", path=True)
     run: str | None = option(
         None, "Run folder: `adapt` makes it, the other verbs read it.", path=True
     )
-    release: str | None = option(
-        None, "Folder of `synthesize`, finished by `release`.", path=True
-    )
+    release: str | None = option(None, "Folder of `synthesize`, finished by `release`.", path=True)
     model: str | None = option(None, "Folder of `export`.", path=True)
     ledger: str | None = option(None, "Your ledger of everything spent.", path=True)
     number: int | None = option(None, "How many images `synthesize` draws.", least=1)

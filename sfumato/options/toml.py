@@ -101,13 +101,20 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _no_table(name: str, tables: Mapping[str, type[Options]]) -> str:
     """The refusal of a top-level name, with where it belongs."""
-    homes = [table for table, kind in tables.items() if name in (one.name for one in declared(kind))]
+    homes = [
+        table for table, kind in tables.items() if name in (one.name for one in declared(kind))
+    ]
     if homes:
         return f"{name!r} stands outside its table: put it under [{homes[0]}]"
     like = difflib.get_close_matches(name, tables, 1)
     return f"there is no table [{name}]" + (
         f": did you mean [{like[0]}]?" if like else f": there are {', '.join(tables)}"
     )
+
+
+def _homes(name: str, tables: Mapping[str, type[Options]]) -> list[str]:
+    """The tables that have an option of this name."""
+    return [t for t, kind in tables.items() if name in (one.name for one in declared(kind))]
 
 
 def _object(
@@ -136,7 +143,7 @@ def _no_option(name: str, table: str, tables: Mapping[str, type[Options]]) -> st
     like = [known] if known else difflib.get_close_matches(plain, own, 1)
     if like:
         return f"there is no option {name!r}: did you mean {like[0]!r}?"
-    homes = [other for other, kind in tables.items() if plain in (o.name for o in declared(kind))]
+    homes = _homes(plain, tables)
     cure = f"it belongs under [{homes[0]}]" if homes else "docs/options.md lists all"
     return f"there is no option {name!r} here: {cure}"
 

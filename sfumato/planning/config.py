@@ -1,4 +1,4 @@
-"""`sfumato.toml`: what a project asks of every verb, written once and read where it is asked for."""
+"""`sfumato.toml`: what a project asks of its verbs, written once."""
 
 from __future__ import annotations
 
