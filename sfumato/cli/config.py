@@ -95,7 +95,7 @@ def from_config(
                 groups = getattr(command, "groups", {})
                 quiet = alone[1:] if alone and values.get(alone[0]) else ()
                 asked = {name: kinds for name, kinds in groups.items() if name not in quiet}
-                beneath = _beneath(asked, found, values, taken)
+                beneath = _beneath(verb, asked, found, values, taken)
                 values |= {BENEATH: beneath} if groups else {}
             for name, parameter in needed.items():
                 if values.get(name) is None:
@@ -134,29 +134,32 @@ def _opened(config: Path | None, no_config: bool) -> Config | None:
 
 def _fill_places(verb: str, config: Config, values: dict[str, Any], taken: Taken) -> None:
     project = config.table("project")
-    written = config.tables["project"].given() if "project" in config.tables else {}
     kinds = {one.name: one for one in declared(Project)}
     for name, field in PLACES[verb].items():
         if name not in values or given(values[name]) or field not in project:
             continue
-        value: Any = project[field]
-        one = kinds[field]
-        if one.path and field not in (MADE.get(verb), "ledger") and not Path(value).exists():
-            raise SfumatoError(_moved(verb, config.path.name, field, str(written[field])))
+        value, one = project[field], kinds[field]
+        if field not in (MADE.get(verb), "ledger"):
+            _require_there(verb, config, "project", field)
         values[name] = Path(value) if one.path else value
         taken.values.append((one.flag if name == field and not one.path else "", field, value))
 
 
-def _moved(verb: str, file: str, field: str, value: str) -> str:
-    maker = next((made for made, own in MADE.items() if own == field), None)
+def _require_there(verb: str, config: Config, table: str, field: str) -> None:
+    """SfumatoError for a place that the file names and that is not there."""
+    if not config.moved(table, field):
+        return
+    maker = next((verb for verb, made in MADE.items() if made == field), None)
     made = f"run `sfumato {maker}` first, or " if maker else ""
-    return (
-        f"{file} names {value!r} as [project] {field}, and nothing is there: {made}if it was moved,"
-        f" correct the file or name the new place (see `sfumato {verb} --help`)"
+    value = str(config.tables[table].given()[field])
+    raise SfumatoError(
+        f"{config.path.name} names {value!r} as [{table}] {field}, and nothing is there: {made}if"
+        f" it was moved, correct the file or name the new place (see `sfumato {verb} --help`)"
     )
 
 
 def _beneath(
+    verb: str,
     groups: dict[str, tuple[type[Options], ...]],
     config: Config,
     values: dict[str, Any],
@@ -172,14 +175,14 @@ def _beneath(
     for group, kinds in groups.items():
         own: dict[str, tuple[Declared, Any]] = {}
         for kind in kinds:
-            known = {one.name: one for one in declared(kind)}
-            if issubclass(Project, kind):
-                said = {name: project[name] for name in known if name in project}
-            else:
-                name = tables[kind]
-                said = config.table(name) if name not in METHODS or name == method else {}
-            own |= {name: (known[name], value) for name, value in said.items()}
-        own = {name: one for name, one in own.items() if not given(values.get(name))}
+            table = "project" if issubclass(Project, kind) else tables[kind]
+            if table in METHODS and table != method:
+                continue
+            said = config.table(table)
+            for one in declared(kind):
+                if one.name in said and not given(values.get(one.name)):
+                    _require_there(verb, config, table, one.name)
+                    own[one.name] = one, said[one.name]
         found[group] = {name: value for name, (_, value) in own.items()}
         taken.values += [(one.flag, name.replace("_", " "), v) for name, (one, v) in own.items()]
     return found

@@ -102,6 +102,15 @@ class Config:
         name = named or self.table("project").get("method") or DEFAULT
         return self.table(name) if name in METHODS else {}
 
+    def moved(self, table: str, field: str) -> bool:
+        """Whether it names a place where nothing is."""
+        found = self.tables[table]
+        places = {one.name for one in declared(type(found)) if one.path}
+        value = self.table(table).get(field)
+        if value is None or field not in places or Path(value).exists():
+            return False
+        return not (field == "base" and _bundled(value))
+
     def keywords(self, verb: Callable[..., Any]) -> dict[str, Any]:
         """All that it says of a verb's arguments.
 
@@ -124,12 +133,15 @@ class Config:
         return found
 
     def _placed(self, name: str, value: str) -> str:
-        if name == "base":
-            from ..bases import bundled_bases  # here: the command line asks before torch is loaded
-
-            if value in bundled_bases():
-                return value
+        if name == "base" and _bundled(value):
+            return value
         return str(self.path.parent / Path(value).expanduser())
+
+
+def _bundled(base: str) -> bool:
+    from ..bases import bundled_bases  # here: the command line asks before torch is loaded
+
+    return base in bundled_bases()
 
 
 def require_new(path: Path, force: bool) -> None:
