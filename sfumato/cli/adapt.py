@@ -27,7 +27,7 @@ OF_A_PLAN = (
 )
 
 
-@from_config("adapt", alone=("resume", "asked"))
+@from_config("adapt", but={"asked": "resume"})
 @options(reading=(Reading,), asked=OF_A_PLAN, execution=(Execution,))
 def adapt(
     images: Images,

@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FILE = "sfumato.toml"
 LONGEST = 60  # characters of a value that are said
 PANEL = "Config"
+EVERYTHING: Mapping[str, str | None] = {}
 
 ConfigFile = Annotated[
     Path | None,
@@ -70,14 +71,14 @@ class Taken:
 def from_config(
     verb: str,
     *,
-    alone: tuple[str, ...] = (),
+    but: Mapping[str, str | None] = EVERYTHING,
     arrange: Callable[[dict[str, Any]], None] = lambda values: None,
 ) -> Callable:
     """Lets a command take from a config what was not given.
 
     Args:
         verb: Its name in `PLACES`.
-        alone: (switch, group, ...): with this switch, the config says nothing about these groups.
+        but: Groups that the config says nothing about: always, or with the switch named here.
         arrange: Puts the words of a command line in order before that.
     """
 
@@ -93,7 +94,7 @@ def from_config(
             if found is not None:
                 _fill_places(verb, found, values, taken)
                 groups = getattr(command, "groups", {})
-                quiet = alone[1:] if alone and values.get(alone[0]) else ()
+                quiet = {g for g, switch in but.items() if switch is None or values.get(switch)}
                 asked = {name: kinds for name, kinds in groups.items() if name not in quiet}
                 beneath = _beneath(verb, asked, found, values, taken)
                 values |= {BENEATH: beneath} if groups else {}
