@@ -39,6 +39,10 @@ def start(
     epsilon: Annotated[
         float | None, Option("--epsilon", help="Privacy budget: 1 is strong, 10 is weak.")
     ] = None,
+    time: Annotated[
+        str | None,
+        Option("--time", metavar="TIME", help="How long training may take: 20min, 1h."),
+    ] = None,
     number: Annotated[
         int | None, Option("-n", "--number", help="How many images to draw at the end.")
     ] = None,
@@ -83,6 +87,7 @@ def start(
         what=what,
         base=base,
         epsilon=epsilon,
+        time=time,
         number=number,
         results=results,
         test=test,
@@ -150,17 +155,21 @@ def closing(made: Started) -> list[str]:
     """What was written, what will be public, and what to do next."""
     config, found = made.config, made.found
     reading, project = config.table("reading"), config.table("project")
-    token = bool(project.get("method"))
-    words = "no class names" if token else "the class names " + ", ".join(found.class_counts)
-    named = config.path if str(config.path) != FILE else None
-    more = f" --config {named}" if named else ""
+    token = reading.get("unlabelled", False)
+    asks = not token and "classes" not in reading and reading.get("yes_public") is None
+    words = reading.get("classes", tuple(found.class_counts))
+    classes = "no class names" if token else "the class names " + ", ".join(words)
+    more = "" if str(config.path) == FILE else f" --config {config.path}"
+    last = (
+        f"sfumato export{more}, sfumato release {project['model']}"
+        if token
+        else f"sfumato synthesize{more}, sfumato release{more}"
+    )
     return [
         f"{config.path}: written; it is PRIVATE, and the verbs read it",
-        f"a release will publish {found.n_units:,} as the number of units, the unit"
-        f" {reading.get('unit', 'record')!r}, {words}, the base, prompts and settings; `adapt`"
-        " shows all of it, word for word, and asks before the charge",
+        f"a release will publish the number of units ({found.n_units:,}), the unit"
+        f" ({reading.get('unit', 'record')}), {classes}, the base, prompts and settings; `plan`"
+        " lists all of it, word for word" + ", and `adapt` asks for a yes before the charge" * asks,
         f"nothing is charged yet; next: sfumato plan{more}",
-        f"then: sfumato adapt{more}, "
-        + ("sfumato export" if token else "sfumato synthesize")
-        + f"{more}, sfumato release{more}",
+        f"then: sfumato adapt{more}, {last}",
     ]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Unpack
 
 from ..bases import base_info, bundled_bases
 from ..errors import SfumatoError
-from ..options import Declared, Privacy, Project, Reading, declared, gather, takes
+from ..options import Declared, Options, Privacy, Project, Reading, declared, gather, takes
 from ..planning.config import NAME, Config, require_new
 from ..planning.task import GROUPS, require_base
 from ..records import LABEL_COLUMNS, Summary, is_flat
@@ -20,7 +20,7 @@ from .keywords import ReadingFields
 
 CLASSES, STYLE = "classes", "style"
 IMAGE, FOLDER = "image", "folder"
-EPSILON = 4.0
+EPSILON, TIME = 4.0, "20min"
 # Pictures drawn by default: for a style, from few private images, and from many.
 OF_A_STYLE, OF_FEW, OF_MANY, MANY = 100, 1000, 10_000, 1000
 LIKE_A_UNIT = re.compile(
@@ -93,6 +93,7 @@ def start(
     what: str | None = None,
     base: str | Path | None = None,
     epsilon: float | None = None,
+    time: str | None = None,
     number: int | None = None,
     results: str | Path | None = None,
     test: str | Path | None = None,
@@ -111,6 +112,7 @@ def start(
         what: "classes" or "style"; default: by the layout.
         base: A bundled base (`bases()`), or a folder in the diffusers format; there is no default.
         epsilon: Privacy budget; default 4.
+        time: How long the run may take, such as "20min", where training has steps.
         number: Images to draw; default: by kind and number of the private ones.
         results: The folder of run and release; default: that of the config.
         test: Held-out real images, if there are any.
@@ -151,7 +153,14 @@ def start(
     reading = replace(reading, unit=None if unit == IMAGE else unit)
     named = settle(_of_base(), base)
     spent = settle(_of_epsilon(), epsilon)
-    drawn = settle(_of_number(found, kind), number)
+    tables: dict[str, Options] = {"privacy": Privacy(epsilon=spent)}
+    limit, counted = timed(), _of_number(found, kind)
+    if limit is not None and kind == CLASSES:
+        table, one = limit
+        tables[table] = GROUPS[table](**{one.name: settle(_of_time(one), time)})
+        drawn = counted.accept(str(counted.default if number is None else number))
+    else:
+        drawn = settle(counted, number)
     folder = settle(_of_results(), results)
     beside = path.parent
 
@@ -168,8 +177,7 @@ def start(
         model=place(folder / "model"),
         number=drawn,
     )
-    tables = {"project": project, "reading": reading, "privacy": Privacy(epsilon=spent)}
-    made = Config.of(path, **tables)
+    made = Config.of(path, project=project, reading=reading, **tables)
     made.write(force=force)
     return Started(made, found)
 
@@ -234,7 +242,7 @@ def _of_unit(found: Summary, reading: Reading) -> Question:
     columns = [name for name in found.columns if name not in used]
     like = [name for name in columns if LIKE_A_UNIT.search(name)]
     rest = [name for name in columns if name not in like]
-    said = {IMAGE: "every picture is protected by itself; its owner's other pictures are not"}
+    said = {IMAGE: "each picture by itself; whoever is in several pictures is protected less"}
     said |= {name: "all pictures with the same value are protected together" for name in like}
     if found.kind == FOLDER and _has_folders(found.source, 1 if reading.unlabelled else 2):
         said[FOLDER] = "all pictures in one folder of a person are protected together"
@@ -312,6 +320,16 @@ def _folder(text: str) -> Path:
         if (folder / name).exists():
             raise SfumatoError(f"--results {text}: it holds {name} already: name another folder")
     return folder
+
+
+def _of_time(one: Declared) -> Question:
+    def accept(text: str) -> Any:
+        return one.parse(text) if one.parse else text
+
+    lines = (
+        "steps and batch are chosen so that training takes about so long on this machine: 5min, 1h",
+    )
+    return Question(one.flag, "How long may training take?", lines, TIME, accept)
 
 
 def timed() -> tuple[str, Declared] | None:

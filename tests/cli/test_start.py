@@ -49,7 +49,10 @@ def test_every_question_has_a_flag(scans, capsys, ledger_of_the_test):
     )  # fmt: skip
     assert Config.read().tables == {"project": project, "privacy": Privacy(epsilon=2)}
     assert err == "" and "class 'circle': 8" in out and "next: sfumato plan\n" in out
-    assert "a release will publish 24 as the number of units" in out and "circle, cross" in out
+    assert (
+        "a release will publish the number of units (24), the unit (record)" in out
+        and "circle, cross" in out
+    )
     assert sorted(p.name for p in Path().iterdir()) == ["scans", "sfumato.toml"]
     assert not ledger_of_the_test.exists(), "nothing is charged"
 
@@ -92,13 +95,15 @@ def test_answers_are_words_or_places_and_asked_again_when_they_are_none(scans, t
     assert not Path("sfumato.toml").exists()
 
 
-def test_a_style_is_a_token_of_one_class(scans):
+def test_a_style_is_a_token_of_one_class(scans, capsys):
     assert main(["start", "scans", "--yes", "--what", "style", "--base", "icons"]) == 0
     found = Config.read()
     assert (
         found.table("project")["method"] == "inversion" and found.table("project")["number"] == 100
     )
     assert found.table("reading") == {"unlabelled": True}
+    out = capsys.readouterr().out
+    assert "no class names" in out and "sfumato export, sfumato release model" in out
 
 
 def test_a_flat_folder_is_a_style_and_no_classes(scans, capsys):
