@@ -16,7 +16,8 @@ from .options import Images, options
 
 if TYPE_CHECKING:
     from ..records import Summary
-    from ..verbs.start import Question, Started
+    from ..verbs.questions import Question
+    from ..verbs.start import Started
 
 
 @options(reading=(Reading,))
