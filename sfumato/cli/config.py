@@ -16,7 +16,7 @@ from typer.models import ParameterInfo
 
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS
-from ..options import MADE, PLACES, Declared, Options, Project, declared
+from ..options import MADE, PLACES, SILENT, Declared, Options, Project, declared
 from .options import BENEATH, given
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILE = "sfumato.toml"
 LONGEST = 60  # characters of a value that are said
 PANEL = "Config"
-EVERYTHING: Mapping[str, str | None] = {}
+EVERYTHING: Mapping[str, str] = {}
 
 ConfigFile = Annotated[
     Path | None,
@@ -71,14 +71,14 @@ class Taken:
 def from_config(
     verb: str,
     *,
-    but: Mapping[str, str | None] = EVERYTHING,
+    but: Mapping[str, str] = EVERYTHING,
     arrange: Callable[[dict[str, Any]], None] = lambda values: None,
 ) -> Callable:
     """Lets a command take from a config what was not given.
 
     Args:
         verb: Its name in `PLACES`.
-        but: Groups that the config says nothing about: always, or with the switch named here.
+        but: Group -> the switch with which the config says nothing about it.
         arrange: Puts the words of a command line in order before that.
     """
 
@@ -94,7 +94,10 @@ def from_config(
             if found is not None:
                 _fill_places(verb, found, values, taken)
                 groups = getattr(command, "groups", {})
-                quiet = {g for g, switch in but.items() if switch is None or values.get(switch)}
+                quiet = {
+                    *SILENT.get(verb, ()),
+                    *(g for g, switch in but.items() if values.get(switch)),
+                }
                 asked = {name: kinds for name, kinds in groups.items() if name not in quiet}
                 beneath = _beneath(verb, asked, found, values, taken)
                 values |= {BENEATH: beneath} if groups else {}

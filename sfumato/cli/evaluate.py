@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..verbs.evaluate import Evaluation
 
 
-@from_config("evaluate", but={"reading": None})  # the run remembers how
+@from_config("evaluate")
 @options(reading=(Reading,), judging=(Judging,))
 def evaluate(
     run: Annotated[Path, Argument(metavar="RUN", help="Run folder; the figures stay in it.")],

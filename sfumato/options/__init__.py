@@ -9,7 +9,7 @@ from .declare import Declared, Options, declared, option
 from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
-from .project import MADE, PLACES, Project, Start
+from .project import MADE, PLACES, SILENT, Project, Start
 from .training import Performance, Recipe, Sampling
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Project",
     "Prompting",
     "Reading",
+    "SILENT",
     "Recipe",
     "Sampling",
     "Schedule",

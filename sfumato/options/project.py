@@ -66,5 +66,7 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "ledger reset": {"ledger": "ledger"},
     "ledger export": {"ledger": "ledger"},
 }
+# Verb -> groups that a config says nothing about: the run remembers how its images were read.
+SILENT: Mapping[str, tuple[str, ...]] = {"evaluate": ("reading",)}
 # What a verb makes: everything else that it is given must be there.
 MADE = {"adapt": "run", "synthesize": "release", "export": "model"}

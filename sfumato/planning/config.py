@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import MachineError, SfumatoError
 from ..methods import DEFAULT, METHODS
-from ..options import PLACES, Judging, Options, Project, Sampling, Selecting, declared, toml
+from ..options import PLACES, SILENT, Judging, Options, Project, Sampling, Selecting, declared, toml
 from .task import GROUPS
 
 NAME = "sfumato.toml"
@@ -123,7 +123,8 @@ class Config:
         known, project = inspect.signature(verb).parameters, self.table("project")
         places = PLACES.get(verb.__name__, {})
         found = {p: project[f] for p, f in places.items() if p in known and f in project}
-        groups = [name for name in TABLES if name in known and name not in (*METHODS, "project")]
+        apart = {"project", *METHODS, *SILENT.get(verb.__name__, ())}
+        groups = [name for name in TABLES if name in known and name not in apart]
         for name in groups:
             found |= self.table(name)
         if "method" in known:

@@ -270,6 +270,9 @@ def test_keywords_for_python_are_those_of_the_verb(tmp_path):
     assert config.keywords(sfumato.synthesize) == {
         "run": str(tmp_path / "run"), "output": str(tmp_path / "release"), "n": 12, "steps": 7,
     }  # fmt: skip
+    evaluating = config.keywords(sfumato.evaluate)
+    assert "unit" not in evaluating, "held-out images are read as the run read its own"
+    assert evaluating["release"] == str(tmp_path / "release") and "steps" not in evaluating
     assert config.keywords(sfumato.verify) == {"folder": str(tmp_path / "release")}
     assert sfumato.Config is Config
 
