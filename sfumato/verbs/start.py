@@ -14,7 +14,7 @@ from ..planning.config import NAME, Config, require_new
 from ..planning.task import GROUPS, require_base
 from ..records import Summary
 from .inspect import inspect
-from .keywords import ReadingFields
+from .keywords import StartOptions
 from .questions import (
     CLASSES,
     IMAGE,
@@ -84,7 +84,7 @@ def start(
     config: str | Path = NAME,
     force: bool = False,
     person: Person | None = None,
-    **options: Unpack[ReadingFields],
+    **options: Unpack[StartOptions],
 ) -> Started:
     """Look at a folder of private images, ask what is left to ask, and write the answers down.
 
