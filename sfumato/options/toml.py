@@ -140,10 +140,10 @@ def _no_option(name: str, table: str, tables: Mapping[str, type[Options]]) -> st
     plain = name.lstrip("-").replace("-", "_")
     flags = {flag: one.name for one in declared(tables[table]) for flag in one.flags}
     known = plain if plain in own else flags.get("--" + plain.replace("_", "-"))
+    homes = [] if known else _homes(plain, tables)
     like = [known] if known else difflib.get_close_matches(plain, own, 1)
-    if like:
+    if like and not homes:
         return f"there is no option {name!r}: did you mean {like[0]!r}?"
-    homes = _homes(plain, tables)
     cure = f"it belongs under [{homes[0]}]" if homes else "docs/options.md lists all"
     return f"there is no option {name!r} here: {cure}"
 

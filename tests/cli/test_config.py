@@ -71,7 +71,7 @@ steps = 7
 rank = 3
 [saliency]
 rank = 5
-keep = "30%"
+keep = "25%"
 """
 
 
@@ -104,10 +104,10 @@ def test_a_flag_goes_first_and_is_not_said_to_be_the_files(project, asked, capsy
     places, said = asked["plan"]
     assert places == (Path("other"),)
     assert (said["epsilon"], said["steps"], said["method"], said["rank"]) == (1, 2, "saliency", 6)
-    assert said["keep"] == 0.3, "of the method that was named, and of no other"
+    assert said["keep"] == 0.25, "of the method that was named, and of no other"
     assert "anyway" not in said
     line = capsys.readouterr().err.splitlines()[0]
-    assert line == ("from sfumato.toml: unit patient_id, base icons, warmup steps 0, keep 0.3")
+    assert line == ("from sfumato.toml: unit patient_id, base icons, warmup steps 0, keep 0.25")
 
 
 def test_no_config_reads_none_and_config_reads_another(project, asked, capsys):

@@ -89,7 +89,7 @@ def test_a_whole_config_survives(tmp_path):
         ("[performance]\nmemory_budget = '2GB'", 2**31),
         ("[performance]\nprecision = 'no'", "float32"),
         ("[execution]\nshard = '1/4'", (1, 4)),
-        ("[saliency]\nkeep = '30%'", 0.3),
+        ("[saliency]\nkeep = '25%'", 0.25),
         ("[reading]\nclasses = 'a, b'", ["a", "b"]),
         ("[prompting]\nprompt = ['a=x', 'b=y']", {"a": "x", "b": "y"}),
     ],
