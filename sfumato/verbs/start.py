@@ -126,11 +126,11 @@ def start(
     found = inspect(images, reading=reading)
     asks.person.see(found)
     kind = asks.settle(of_what(found), what)
-    reading = _reading(asks, found, kind, reading, unit)
+    read_as = _reading(asks, found, kind, reading, unit)
     named = asks.settle(of_base(), base)
     tables: dict[str, Options] = {
         "privacy": Privacy(epsilon=asks.settle(of_epsilon(), epsilon)),
-        "reading": reading,
+        "reading": read_as,
     }
     counted = of_number(found, kind)
     limit = timed() if kind == CLASSES else None  # a token has no steps
@@ -156,6 +156,8 @@ def start(
         model=place(folder / "model"),
         number=drawn,
     )
+    if read_as != reading:  # units and classes are those of the answers
+        found = inspect(images, reading=read_as)
     made = Config.of(path, project=project, **tables)
     made.write(force=force)
     return Started(made, found)

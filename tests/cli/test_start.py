@@ -121,8 +121,9 @@ def test_the_columns_of_a_table_are_offered(scans, typed, capsys):
     table_of(scans, Path("tabled"))
     typed("classes", "kind", "", "icons", "1", "5", "")
     assert main(["start", "tabled"]) == 0
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
     assert "Which column holds the class?" in err and "unit [patient_id]: " in err
+    assert "the number of units (12), the unit (patient_id), the class names circle, cross" in out
     assert Config.read().table("reading") == {"labels": "kind", "unit": "patient_id"}
     assert main(["start", "tabled", "--yes", "--base", "icons", "--force"]) == 2
     assert "--labels is required: choose kind: a column" in capsys.readouterr().err
