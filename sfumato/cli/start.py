@@ -166,7 +166,9 @@ def closing(made: Started) -> list[str]:
         if token
         else f"sfumato synthesize{more}, sfumato release{more}"
     )
+    seen = f"{made.sheet}: what the model will see, by class; it is PRIVATE"
     return [
+        *([seen] if made.sheet else []),
         f"{config.path}: written; it is PRIVATE, and the verbs read it",
         f"a release will publish the number of units ({found.n_units:,}), the unit"
         f" ({reading.get('unit', 'record')}), {classes}, the base, prompts and settings; `plan`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -31,6 +32,8 @@ from .questions import (
     of_what,
     timed,
 )
+
+SHEET = "PRIVATE-sheet.png"
 
 
 class Person(Protocol):
@@ -64,10 +67,17 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Started:
-    """What `start` wrote, and what it saw. LOCAL: `found` follows from the images."""
+    """What `start` wrote, and what it saw. LOCAL: `found` and `sheet` follow from the images.
+
+    Attributes:
+        config: As written.
+        found: As `inspect` says it, read as answered.
+        sheet: What the model will see, as a picture; None where none could be drawn.
+    """
 
     config: Config
     found: Summary
+    sheet: Path | None = None
 
 
 @takes(reading=Reading)
@@ -156,11 +166,23 @@ def start(
         model=place(folder / "model"),
         number=drawn,
     )
+    made = Config.of(path, project=project, **tables)
     if read_as != reading:  # units and classes are those of the answers
         found = inspect(images, reading=read_as)
-    made = Config.of(path, project=project, **tables)
     made.write(force=force)
-    return Started(made, found)
+    return Started(made, found, _sheet(images, read_as, named, path.parent))
+
+
+def _sheet(images: str | Path, reading: Reading, base: str, folder: Path) -> Path | None:
+    """What the model will see, beside the config."""
+    draw: Any = inspect
+    inside = Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve())
+    if inside or "sheet" not in signature(inspect).parameters:
+        return None  # among the images it would be one of them
+    sheet = folder / SHEET
+    sheet.unlink(missing_ok=True)
+    draw(images, base=base, sheet=sheet, reading=reading)
+    return sheet if sheet.exists() else None
 
 
 @dataclass(frozen=True)
