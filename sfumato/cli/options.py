@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from ..options import Declared, Options, declared
 
-PRIVACY = "Privacy"
+PRIVACY, METHOD = "Privacy", "Method"
 BENEATH = "beneath the flags"
 
 Images = Annotated[

@@ -12,7 +12,7 @@ from ..errors import SfumatoError
 from ..options import Reading
 from .config import FILE
 from .listings import table_of_bases
-from .options import Images, options
+from .options import METHOD, PRIVACY, Images, options
 
 if TYPE_CHECKING:
     from ..records import Summary
@@ -34,11 +34,15 @@ def start(
             "--base",
             "--pretrained-model-name-or-path",
             metavar="NAME|FOLDER",
+            rich_help_panel=METHOD,
             help="Bundled base (see `sfumato bases`) or a StableDiffusionPipeline folder.",
         ),
     ] = None,
     epsilon: Annotated[
-        float | None, Option("--epsilon", help="Privacy budget: 1 is strong, 10 is weak.")
+        float | None,
+        Option(
+            "--epsilon", rich_help_panel=PRIVACY, help="Privacy budget: 1 is strong, 10 is weak."
+        ),
     ] = None,
     time: Annotated[
         str | None,
