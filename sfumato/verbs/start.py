@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 from ..bases import bundled_bases
-from ..errors import SfumatoError
+from ..errors import DataError, SfumatoError
 from ..options import Options, Privacy, Project, Reading, gather, takes
 from ..planning.config import NAME, Config, require_new
 from ..planning.task import GROUPS, require_base
@@ -135,6 +135,8 @@ def start(
     reading = replace(reading, unit=None if unit == IMAGE else unit)
     found = inspect(images, reading=reading)
     asks.person.see(found)
+    if not found.usable:
+        raise DataError("no image there can be used: see what `sfumato inspect` says of them")
     kind = asks.settle(of_what(found), what)
     read_as = _reading(asks, found, kind, reading, unit)
     named = asks.settle(of_base(), base)

@@ -180,6 +180,14 @@ def test_a_bad_answer_is_refused_and_nothing_is_written(scans, words, what, caps
     assert sorted(p.name for p in Path().iterdir()) == ["full", "scans"]
 
 
+def test_a_folder_of_bad_images_is_no_project(scans, capsys):
+    for path in scans.rglob("*.png"):
+        path.write_bytes(b"cut")
+    assert main(["start", "scans", "--yes", "--base", "icons"]) == 10
+    assert "no " in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(p.name for p in Path().iterdir()) == ["scans"]
+
+
 def test_a_config_that_is_there_is_kept(scans, capsys):
     Path("sfumato.toml").write_text("mine")
     assert main(["start", "scans", "--yes", "--base", "icons"]) == 2

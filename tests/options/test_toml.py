@@ -19,6 +19,8 @@ FIELDS = [(table, one) for table, kind in TABLES.items() for one in declared(kin
 VALID = {
     ("project", "method"): "lora",
     ("reading", "value_range"): (0.0, 4095.0),
+    ("reading", "window"): (2000.0, 500.0),
+    ("schedule", "time"): 1200.0,
     ("judging", "classifiers"): ("cnn",),
     ("judging", "seeds"): (1, 5),
 }
