@@ -121,6 +121,7 @@ def start(
     Raises:
         SfumatoError: A config that is there already, images that cannot be read, an answer that is
             none; nothing is written.
+        DataError: No image that can be used.
     """
     path, asks = Path(config), Asking(person or Nobody())
     require_new(path, force)
