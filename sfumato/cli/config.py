@@ -184,7 +184,8 @@ def _beneath(
                 continue
             said = config.table(table)
             for one in declared(kind):
-                if one.name in said and not given(values.get(one.name)):
+                silent = one.name in SILENT.get(verb, ())
+                if one.name in said and not silent and not given(values.get(one.name)):
                     _require_there(verb, config, table, one.name)
                     own[one.name] = one, said[one.name]
         found[group] = {name: value for name, (_, value) in own.items()}

@@ -50,6 +50,7 @@ class Project(Start):
 # Verb -> its own argument -> the field of a project that stands in where it is not given.
 PLACES: Mapping[str, Mapping[str, str]] = {
     "inspect": {"images": "images"},
+    "split": {"images": "images"},
     "plan": {"images": "images", "ledger": "ledger"},
     "adapt": {"images": "images", "output": "run", "ledger": "ledger"},
     "resume": {"images": "images", "output": "run", "ledger": "ledger"},
@@ -66,7 +67,8 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "ledger reset": {"ledger": "ledger"},
     "ledger export": {"ledger": "ledger"},
 }
-# Verb -> groups that a config says nothing about: the run remembers how its images were read.
-SILENT: Mapping[str, tuple[str, ...]] = {"evaluate": ("reading",)}
+# Verb -> groups, or options, that a config says nothing about: a run remembers how its images were
+# read, and a split is not made of another.
+SILENT: Mapping[str, tuple[str, ...]] = {"evaluate": ("reading",), "split": ("split",)}
 # What a verb makes: everything else that it is given must be there.
 MADE = {"adapt": "run", "synthesize": "release", "export": "model"}

@@ -127,6 +127,7 @@ class Config:
         groups = [name for name in TABLES if name in known and name not in apart]
         for name in groups:
             found |= self.table(name)
+        found = {n: value for n, value in found.items() if n not in apart}
         if "method" in known:
             start = ("method", "base", "public_data", "seed")
             found |= {name: project[name] for name in start if name in project}

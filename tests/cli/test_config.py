@@ -204,6 +204,23 @@ def test_a_config_of_another_format_stops_every_verb(tmp_path, monkeypatch, caps
     assert "has the format 7, written by sfumato 3.0" in capsys.readouterr().err
 
 
+def test_a_split_is_of_the_project_and_made_of_no_other(project, asked, capsys, monkeypatch):
+    text = '[project]\nimages = "x"\n[reading]\nunit = "patient_id"\nsplit = "split.json"'
+    project(text, "deep/sfumato.toml")
+    Path("deep", "x").mkdir()
+    assert main(["inspect", "--config", "deep/sfumato.toml"]) == 2
+    assert "names 'split.json' as [reading] split, and nothing is" in capsys.readouterr().err
+    Path("deep", "split.json").touch()
+    assert main(["inspect", "--config", "deep/sfumato.toml"]) == 2
+    assert asked["inspect"][1] == {"unit": "patient_id", "split": "deep/split.json"}
+    monkeypatch.setattr(verbs, "split", lambda images, **said: asked.update(split=said) or 1 / 0)
+    assert main(["split", "--config", "deep/sfumato.toml"]) == 70
+    assert asked["split"]["unit"] == "patient_id" and "split" not in asked["split"]
+    found = Config.read("deep/sfumato.toml")
+    assert "split" not in found.keywords(sfumato.split)
+    assert found.keywords(sfumato.inspect)["split"] == "deep/split.json"
+
+
 def test_a_resumed_run_keeps_its_own_options(project, asked):
     project(SAID).joinpath("scans").mkdir()
     assert main(["adapt", "--resume"]) == 2
