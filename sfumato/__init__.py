@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Judging,
         Performance,
         Privacy,
+        Project,
         Prompting,
         Reading,
         Recipe,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Schedule,
         Selecting,
     )
+    from .planning.config import Config
     from .verbs.adapt import adapt, resume
     from .verbs.evaluate import evaluate
     from .verbs.export import export
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from .verbs.release import release, verify
     from .verbs.select import select
     from .verbs.split import split
+    from .verbs.start import start
     from .verbs.synthesize import synthesize
 
 # Name -> its module. Verbs load torch and diffusers; a plain `import sfumato` stays instant.
@@ -55,9 +58,11 @@ _HOMES = {
     "resume": "verbs.adapt",
     "split": "verbs.split",
     "select": "verbs.select",
+    "start": "verbs.start",
     "synthesize": "verbs.synthesize",
     "verify": "verbs.release",
     "Attention": "methods",
+    "Config": "planning.config",
     "Embedding": "methods",
     "Full": "methods",
     "Inversion": "methods",
@@ -67,6 +72,7 @@ _HOMES = {
     "Execution": "options",
     "Judging": "options",
     "Performance": "options",
+    "Project": "options",
     "Privacy": "options",
     "Prompting": "options",
     "Reading": "options",
@@ -79,6 +85,7 @@ _HOMES = {
 __all__ = [
     "Attention",
     "CheckFailed",
+    "Config",
     "Embedding",
     "Execution",
     "Full",
@@ -89,6 +96,7 @@ __all__ = [
     "Lora",
     "Performance",
     "Privacy",
+    "Project",
     "Prompting",
     "Reading",
     "Recipe",
@@ -108,6 +116,7 @@ __all__ = [
     "resume",
     "select",
     "split",
+    "start",
     "synthesize",
     "verify",
 ]

@@ -344,6 +344,23 @@ def test_hospital_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd
 
 
 @pytest.mark.end_to_end
+def test_config_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
+    import sfumato
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_base, "base")
+    shutil.copytree(tiny_images, "scans")
+    run_blocks("docs/howto/config.md", capfd)
+    assert "from sfumato.toml: " in capfd.readouterr().err
+    (script,) = blocks("docs/howto/config.md", "python")
+    exec(compile(script, "docs/howto/config.md", "exec"), {})
+    (shown,) = blocks("docs/howto/config.md", "toml")
+    Path("shown.toml").write_text(shown, "utf-8")
+    said, made = (sfumato.Config.read(name).tables for name in ("shown.toml", "sfumato.toml"))
+    assert said["project"] == made["project"] and said["privacy"] == made["privacy"]
+
+
+@pytest.mark.end_to_end
 def test_museum_page_runs(tiny_base, tiny_images, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_base, "base")

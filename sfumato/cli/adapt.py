@@ -9,15 +9,15 @@ from typer import Option
 
 from ..errors import SfumatoError
 from ..methods import METHODS
-from ..options import Execution, Reading
+from ..options import Execution, Reading, Start
 from ..planning.task import GROUPS, require_base
+from .config import from_config
 from .live import LiveLine, asking
 from .options import (
     AllowFileSystem,
     Images,
     Ledger,
     Output,
-    Start,
     options,
 )
 
@@ -31,6 +31,7 @@ OF_A_PLAN = (
 )
 
 
+@from_config("adapt", but={"asked": "resume"})
 @options(reading=(Reading,), asked=OF_A_PLAN, execution=(Execution,))
 def adapt(
     images: Images,

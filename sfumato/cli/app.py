@@ -17,9 +17,11 @@ from .plan import plan
 from .release import release, verify
 from .select import select
 from .split import split
+from .start import start
 from .synthesize import export, synthesize
 
 VERBS = (
+    start,
     inspect,
     split,
     plan,
@@ -80,6 +82,7 @@ def about(
     out.
 
     \b
+    sfumato start ./scans
     sfumato inspect ./scans --unit patient_id
     sfumato split ./scans --unit patient_id --test 0.2
     sfumato plan ./scans --split split.json --epsilon 4 --base ./base

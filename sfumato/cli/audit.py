@@ -9,10 +9,12 @@ from typer import Argument, Option
 
 from ..errors import AuditFailed
 from ..options import parse
+from .config import from_config
 from .live import LiveLine
 from .options import Ledger
 
 
+@from_config("audit")
 def audit(
     run: Annotated[
         Path | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from ..options import Judging, Reading, parse
+from .config import from_config
 from .live import LiveLine
 from .options import Ledger, options
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..verbs.evaluate import Evaluation
 
 
+@from_config("evaluate")
 @options(reading=(Reading,), judging=(Judging,))
 def evaluate(
     run: Annotated[Path, Argument(metavar="RUN", help="Run folder; the figures stay in it.")],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ..options import Reading
+from .config import from_config
 from .options import Images, options
 
 
+@from_config("inspect")
 @options(reading=(Reading,))
 def inspect(images: Images, reading: dict) -> None:
     """What is in a folder of private images: layout, counts, sizes, bad files, duplicates. Local.

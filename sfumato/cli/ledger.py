@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from ..errors import SfumatoError
 from ..options import Reading
+from .config import from_config
 from .options import AllowFileSystem, Images, Ledger, options
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 
 @app.command()
+@from_config("ledger show")
 @options(reading=(Reading,))
 def show(
     reading: dict,
@@ -96,14 +98,27 @@ def _spent(group: Spent) -> str:
     return f"{total} in {counted(len(group.runs), 'run')}{looks}, {known}{unclear}"
 
 
+def _epsilon_alone(values: dict) -> None:
+    """`sfumato ledger cap 8`: the one word is the cap, and the images are those of the config."""
+    if values["epsilon"] is None and values["images"] is not None:
+        try:
+            values["epsilon"], values["images"] = float(str(values["images"])), None
+        except ValueError:
+            raise SfumatoError(
+                "the cap is missing: give it after the images, sfumato ledger cap ./scans 8"
+            ) from None
+
+
 @app.command()
+@from_config("ledger cap", arrange=_epsilon_alone)
 @options(reading=(Reading,))
 def cap(
     images: Images,
     reading: dict,
     epsilon: Annotated[
-        float, Argument(help="The largest total epsilon of all runs on these images.")
-    ],
+        float | None,
+        Argument(metavar="EPSILON", help="The largest total epsilon of all runs on these images."),
+    ] = None,
     raising: Annotated[
         bool,
         Option("--raise", help="Allow a higher cap than the current one; recorded."),
@@ -119,6 +134,9 @@ def cap(
     sfumato ledger cap ./scans 8
     sfumato ledger cap ./scans 10 --raise
     """
+    if epsilon is None:
+        raise SfumatoError("the cap is missing: sfumato ledger cap ./scans 8")
+
     from ..verbs.ledger import ledger as spent
 
     found = spent(
@@ -136,6 +154,7 @@ def cap(
 
 
 @app.command()
+@from_config("ledger reset")
 def reset(
     runs: Annotated[
         list[Path] | None,
@@ -169,6 +188,7 @@ def reset(
 
 
 @app.command()
+@from_config("ledger export")
 def export(
     output: Annotated[
         Path | None, Option("--output", "-o", help="A new file (default: standard output).")

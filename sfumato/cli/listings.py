@@ -44,22 +44,31 @@ def bases(
     sfumato bases
     sfumato bases --copy letters ./base
     """
-    from .. import verbs
-    from ..bases import base_info
-
     if copy is not None:
+        from .. import verbs
+
         name, folder = copy
         print(f"{folder}: {name}, digest {verbs.copy_base(name, folder)}")
         return
-    lines = verbs.bases()
-    facts = {name: base_info(name) for name in lines}
+    for line in table_of_bases():
+        print(line)
+
+
+def table_of_bases() -> list[str]:
+    """The bundled bases as lines: figures, a sentence, and the folder of each."""
+    from .. import verbs
+    from ..bases import base_info
+
+    said = verbs.bases()
+    facts = {name: base_info(name) for name in said}
     rows = [HEADS, *(row(info) for info in facts.values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
     for place, cells in enumerate(rows):
-        print("  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip())
+        lines.append("  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip())
         if place:
-            print(f"    {lines[cells[0]]}")
-            print(f"    {facts[cells[0]].folder}")
+            lines += [f"    {said[cells[0]]}", f"    {facts[cells[0]].folder}"]
+    return lines
 
 
 def row(info: BaseInfo) -> tuple[str, ...]:

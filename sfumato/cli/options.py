@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from ..options import Declared, Options, declared, option
+from ..options import Declared, Options, declared
 
 PRIVACY, METHOD = "Privacy", "Method"
+BENEATH = "beneath the flags"
 
 Images = Annotated[
     Path,
@@ -46,27 +46,11 @@ AllowFileSystem = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Start(Options):
-    """What a run starts from."""
-
-    panel = METHOD
-
-    method: str | None = option(None, "See `sfumato methods` (default attention).")
-    base: str | None = option(
-        None,
-        "Bundled base (see `sfumato bases`) or a StableDiffusionPipeline folder; required.",
-        flags=("--base", "--pretrained-model-name-or-path"),
-        metavar="NAME|FOLDER",
-    )
-    public_data: str | None = option(None, "Images that need no protection.", metavar="IMAGES")
-    seed: int | None = option(None, "Public seed: how adapters start. It never reaches the noise.")
-
-
 def options(**groups: tuple[type[Options], ...]) -> Callable:
     """Gives a command the flags of classes of options.
 
-    The flags given for a group arrive as one dict under its keyword; it holds no others.
+    What is said of a group arrives as one dict under its keyword; it holds nothing else. `BENEATH`
+    has, by group, what a config says, where no flag does (`config.from_config`).
     """
 
     def decorate(command: Callable) -> Callable:
@@ -78,8 +62,9 @@ def options(**groups: tuple[type[Options], ...]) -> Callable:
         ]
 
         def run(**values: Any) -> Any:
+            beneath: dict[str, dict[str, Any]] = values.pop(BENEATH, {})
             said = {
-                group: _said(found, {n: values.pop(n) for n in found})
+                group: _said(found, {n: values.pop(n) for n in found}, beneath.get(group, {}))
                 for group, found in known.items()
             }
             return command(**values, **said)
@@ -89,6 +74,7 @@ def options(**groups: tuple[type[Options], ...]) -> Callable:
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.groups = groups  # type: ignore[attr-defined]
         return run
 
     return decorate
@@ -115,7 +101,7 @@ def _merged(kinds: tuple[type[Options], ...]) -> dict[str, tuple[Declared, str, 
 
 
 def _parameter(one: Declared, panel: str, text: str) -> inspect.Parameter:
-    kind, default = _kind(one)
+    kind = _kind(one)
     names = one.flags or (one.flag,)
     if kind == (bool | None):
         names = (f"{names[0]}/--no-{names[0][2:]}",)
@@ -124,32 +110,39 @@ def _parameter(one: Declared, panel: str, text: str) -> inspect.Parameter:
     return inspect.Parameter(
         one.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=default,
+        default=None,
         annotation=Annotated[kind, said],
     )
 
 
-def _kind(one: Declared) -> tuple[Any, Any]:
-    """The type that the command line reads, and what stands for "not said"."""
+def _kind(one: Declared) -> Any:
+    """The type that the command line reads; None stands for "not said"."""
     if one.default is False:
-        return bool, False
+        return bool | None
     if one.repeated:
-        return list[str] | None, None
+        return list[str] | None
     if one.parse:
-        return str | None, None
+        return str | None
     if one.words:
         words: Any = Literal[tuple(one.words)]
-        return words | None, None
-    return one.kind | None, None
+        return words | None
+    return one.kind | None
 
 
-def _said(known: dict[str, tuple[Declared, str, str]], values: dict[str, Any]) -> dict[str, Any]:
-    found = {}
+def given(value: Any) -> bool:
+    """Whether a flag was given at all."""
+    return value is not None and value != []
+
+
+def _said(
+    known: dict[str, tuple[Declared, str, str]], values: dict[str, Any], beneath: dict[str, Any]
+) -> dict[str, Any]:
+    found = dict(beneath)
     for name, value in values.items():
-        one = known[name][0]
-        # A flag that was not raised is as good as not given; --no-embedder says something.
-        if value is None or value == [] or (value is False and one.default is False):
+        if not given(value):
             continue
+        one = known[name][0]
         said: Any = one.parse(value) if one.parse else value
         found[name] = one.words[said] if one.words else said
-    return found
+    # A switch that is off is as good as not given; --no-embedder says something.
+    return {n: v for n, v in found.items() if v is not False or known[n][0].default is not False}

@@ -13,6 +13,7 @@ from ..methods import METHODS
 from ..options import Reading, parse
 from ..planning.task import require_base
 from .adapt import OF_A_PLAN
+from .config import from_config
 from .live import LiveLine, about
 from .options import Images, Ledger, options
 
@@ -26,6 +27,7 @@ RELATIONS = {
 }
 
 
+@from_config("plan")
 @options(reading=(Reading,), asked=OF_A_PLAN)
 def plan(
     images: Images,

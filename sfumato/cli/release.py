@@ -10,10 +10,12 @@ from typer import Argument, Option
 
 from ..errors import CheckFailed, MachineError, SfumatoError
 from ..options.progress import listening
+from .config import from_config
 from .live import LiveLine
 from .options import Ledger
 
 
+@from_config("release")
 def release(
     folder: Annotated[
         Path, Argument(metavar="FOLDER", help="Folder of `sfumato synthesize` or `sfumato export`.")
@@ -28,9 +30,10 @@ def release(
         ),
     ] = None,
     title: Annotated[str | None, Option("--title", help="Public title of the release.")] = None,
-    license: Annotated[
-        str, Option("--license", "--licence", help="Licence that you give the release.")
-    ] = "other",
+    licence: Annotated[
+        str | None,
+        Option("--license", "--licence", help="Licence that you give the release (default other)."),
+    ] = None,
     require_audit: Annotated[
         bool,
         Option(
@@ -61,7 +64,7 @@ def release(
     # at once.
     from ..runs.release import finish
 
-    settings = {"title": title, "licence": license, "require_audit": require_audit}
+    settings = {"title": title, "licence": licence or "other", "require_audit": require_audit}
     with LiveLine() as line, listening(line.stage):
         line.stage("checking the files")
         finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
@@ -104,6 +107,7 @@ def weaknesses(facts: dict) -> list[str]:
     return said
 
 
+@from_config("verify")
 def verify(
     folder: Annotated[
         Path, Argument(metavar="RELEASE", help="A finished release, your own or one you received.")

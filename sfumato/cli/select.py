@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from ..options import Reading, Selecting
+from .config import from_config
 from .live import LiveLine
 from .options import Ledger, options
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..verbs.select import SelectionReport
 
 
+@from_config("select")
 @options(reading=(Reading,), selecting=(Selecting,))
 def select(
     runs: Annotated[

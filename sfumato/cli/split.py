@@ -8,9 +8,11 @@ from typing import Annotated
 from typer import Option
 
 from ..options import Reading
+from .config import from_config
 from .options import Images, options
 
 
+@from_config("split")
 @options(reading=(Reading,))
 def split(
     images: Images,

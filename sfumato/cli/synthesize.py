@@ -11,6 +11,7 @@ from typer import Argument, Option
 from ..errors import SfumatoError
 from ..options import Sampling, parse
 from ..options.progress import Counted
+from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options
 
@@ -28,6 +29,7 @@ KeepKey = Annotated[
 ]
 
 
+@from_config("synthesize")
 @options(sampling=(Sampling,))
 def synthesize(
     run: RunFolder,
@@ -102,6 +104,7 @@ def synthesize(
     print(f"next: sfumato release {folder}")
 
 
+@from_config("export")
 def export(
     run: RunFolder,
     output: Output,

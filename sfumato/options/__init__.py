@@ -9,6 +9,7 @@ from .declare import Declared, Options, declared, option
 from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
+from .project import MADE, PLACES, SILENT, Project, Start
 from .training import Performance, Recipe, Sampling
 
 __all__ = [
@@ -16,15 +17,20 @@ __all__ = [
     "CLASSIFIERS",
     "Execution",
     "Judging",
+    "MADE",
     "Options",
+    "PLACES",
     "Performance",
     "Privacy",
+    "Project",
     "Prompting",
     "Reading",
+    "SILENT",
     "Recipe",
     "Sampling",
     "Schedule",
     "Selecting",
+    "Start",
     "declared",
     "gather",
     "option",

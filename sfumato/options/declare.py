@@ -26,6 +26,7 @@ def option(
     words: Mapping[str, Any] | None = None,
     parse: Callable[[Any], Any] | None = None,
     repeated: bool = False,
+    path: bool = False,
 ) -> Any:
     """A field of a class of options.
 
@@ -39,12 +40,13 @@ def option(
         words: What the command line calls the values, if it differs.
         parse: Makes a value of the text on the command line.
         repeated: Whether the flag may be given several times; `parse` gets the list.
+        path: Whether it is a place on disk, which a config names relative to its own folder.
 
     Returns:
         A dataclass field.
     """
     said = {"help": help, "flags": flags, "metavar": metavar, "least": least, "most": most}
-    more = {"words": words, "parse": parse, "repeated": repeated}
+    more = {"words": words, "parse": parse, "repeated": repeated, "path": path}
     return dataclasses.field(default=default, metadata=said | more)
 
 
@@ -64,6 +66,7 @@ class Declared:
     words: Mapping[str, Any] | None
     parse: Callable[[Any], Any] | None
     repeated: bool
+    path: bool
 
     @property
     def flag(self) -> str:

@@ -47,6 +47,7 @@ class Reading(Options):
         "File of `sfumato split`: read only the training part (`evaluate`, `select`: only the"
         " held-out part).",
         metavar="FILE",
+        path=True,
     )
 
 

@@ -94,6 +94,10 @@ WORDS = (
         "The largest length that the gradient of one unit may have. A longer one is scaled down,"
         " so no unit can pull the model further than that.",
     ),
+    Word(
+        "config",
+        "`sfumato.toml`: the options of a project, which every verb reads where it runs. Private.",
+    ),
     _word(
         "controls",
         "Reference rows of an evaluation or a report, such as the public base alone. They show"

@@ -13,10 +13,12 @@ from .load import load_records
 from .recordset import Facts, RecordSet
 from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
+from .tables import LABEL_COLUMNS
 
 __all__ = [
     "BOTH",
     "FEW",
+    "LABEL_COLUMNS",
     "Facts",
     "RecordSet",
     "Split",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .plan import PlanReport, plan
     from .release import release, verify
     from .split import split
+    from .start import start
     from .synthesize import synthesize
 
 _PAGES = {
@@ -33,6 +34,7 @@ _PAGES = {
     "release": "release",
     "resume": "adapt",
     "split": "split",
+    "start": "start",
     "synthesize": "synthesize",
     "verify": "release",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "release",
     "resume",
     "split",
+    "start",
     "synthesize",
     "verify",
 ]

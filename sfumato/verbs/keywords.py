@@ -220,6 +220,12 @@ class SelectOptions(ReadingFields, SelectingFields, total=False):
     selecting: Selecting
 
 
+class StartOptions(ReadingFields, total=False):
+    """All keywords of `start`."""
+
+    reading: Reading
+
+
 class LedgerOptions(ReadingFields, total=False):
     """All keywords of `ledger`."""
 
