@@ -10,11 +10,13 @@ from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .training import Performance, Recipe, Sampling
+from .values import FIXED, Values, declared_values
 
 __all__ = [
     "Declared",
     "CLASSIFIERS",
     "Execution",
+    "FIXED",
     "Judging",
     "Options",
     "Performance",
@@ -25,7 +27,9 @@ __all__ = [
     "Sampling",
     "Schedule",
     "Selecting",
+    "Values",
     "declared",
+    "declared_values",
     "gather",
     "option",
     "takes",

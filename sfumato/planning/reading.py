@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..errors import DataError
-from ..options import Reading
+from ..errors import DataError, SfumatoError
+from ..options import FIXED, Reading, Values
 from ..records import RecordSet, is_flat, load_records
 
 Source = str | Path | RecordSet
@@ -15,6 +15,17 @@ Source = str | Path | RecordSet
 def records_of(path: Source, reading: Reading) -> RecordSet:
     """The private images, read."""
     return path if isinstance(path, RecordSet) else load_records(path, **asdict(reading))
+
+
+def valued_as(reading: Reading, values: Values) -> Reading:
+    """The reading with the values that a run declared; SfumatoError if it declares others."""
+    if reading.values not in (FIXED, values):
+        known = values.said or "none"
+        raise SfumatoError(
+            f"the run declared other stored values ({known}): leave out --range, --window, --invert"
+            " and --background, which it remembers"
+        )
+    return replace(reading, **values.as_options())
 
 
 def flat_as_one_class(path: Source, reading: Reading) -> Reading:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, SfumatoError
+from ..options import Values
 from .bounded import look
+from .levels import STORED
 from .recordset import Facts
 from .spelling import loose, unit_value
 
@@ -128,26 +130,29 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
     )
 
 
-def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict[str, Any]:
+def index_files(
+    read: Callable[[int], bytes], rules: list[str | None], values: Values
+) -> dict[str, Any]:
     """Decodes every slot once, in a separate process, and notes what it holds.
 
-    Broken rules go into `rules`.
+    Broken rules go into `rules`. `values`: what was declared of stored values.
     """
     n = len(rules)
     sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
-    thumbnails = np.zeros((n, 64), np.uint8)
-    for slot, seen in look(read, n):
+    thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
+    for slot, seen in look(read, n, values):
         if isinstance(seen, str):
             rules[slot] = rules[slot] or seen
             continue
         sizes[slot], exif[slot], thumbnails[slot] = seen.size, seen.exif, seen.thumbnail
-        prints[slot], seals[slot] = seen.print, seen.seal
+        prints[slot], seals[slot], stored[slot] = seen.print, seen.seal, seen.stored
     return {
         "sizes": sizes,
         "exif": exif,
         "prints": tuple(prints),
         "seals": tuple(seals),
         "thumbnails": thumbnails,
+        "stored": stored,
     }
 
 

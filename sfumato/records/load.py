@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MachineError, SfumatoError
-from . import arrays, folder, parquet, tables
+from ..options import declared_values
+from . import arrays, folder, parquet, stack, tables
 from .assemble import (
     apart_from_few,
     class_list,
@@ -39,6 +40,10 @@ def load_records(
     split: str = "train",
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
+    value_range: str | Sequence[float] | None = None,
+    window: str | Sequence[float] | None = None,
+    invert: bool = False,
+    background: str = "white",
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -62,6 +67,11 @@ def load_records(
         yes_public: Declares the found list as it is; as a list of names it must be the found one,
             word
             for word.
+        value_range: Stored values of black and white, such as "12bit" or (0, 4095); default: by
+            the type of each file.
+        window: The same as (centre, width).
+        invert: Low values are white.
+        background: What transparency is laid on: "white", "black", "grey"; "ignore": nothing.
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -84,6 +94,7 @@ def load_records(
         "max_bad": max_bad,
         "unlabelled": unlabelled,
         "yes_public": yes_public,
+        "values": declared_values(value_range, window, invert, background),
     }
     try:
         return _load(root, split, options)
@@ -250,7 +261,7 @@ def _from_files(
     rules: list[str | None] = [None] * n
     numbers, classes = _labels(labels, n, options, rules)
     unit = number_units(units, n, rules)
-    known = index_files(reader, rules)
+    known = index_files(reader, rules, options["values"])
     known |= {"ignored": ignored or {}, "columns": columns}
     return _record_set(
         root, kind, options, numbers, classes, unit, captions, rules, known, read=reader
@@ -279,6 +290,7 @@ def _record_set(
         usable=usable,
         captions=None if captions is None else tuple(caption or "" for caption in captions),
         facts=facts_of(bad, **known),
+        values=options["values"],
         **source,
     )
 
@@ -325,7 +337,8 @@ def _from_arrays(
 ) -> RecordSet:
     if options["unit"] is None and "unit" in found:
         options = options | {"unit": "unit"}
-    images, finite = arrays.canonical(found["images"])
+    found_images = stack.canonical(found["images"], options["values"])
+    images, rules = found_images.pixels, found_images.rules
     n = len(images)
     if n:
         try:
@@ -351,10 +364,10 @@ def _from_arrays(
     ):
         names = found["classes"].reshape(-1).tolist()
         lists["labels"], options = _named(lists["labels"], names), options | {"names": names}
-    rules: list[str | None] = [None if ok else "not finite" for ok in finite]
     numbers, classes = _labels(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
-    known = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
+    known: dict[str, Any] = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
+    known |= {"prints": found_images.prints, "stored": found_images.stored}
     return _record_set(
         root, kind, options, numbers, classes, unit, lists["captions"], rules, known, array=images
     )

@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
-from ..options import Execution, Options, Reading, declared, gather, takes
+from ..options import Execution, Options, Reading, Values, declared, gather, takes
 from ..planning.estimate import fit_to_memory
 from ..planning.forecast import outlook, require_worth
 from ..planning.inputs import (
@@ -213,7 +213,7 @@ def _resume(
     method = METHODS[run.plan.method]
     method.check_execution(execution)
     reading = unlabelled_if_flat(images, reading, method)
-    records = records_of(images, as_planned(reading, run.plan))
+    records = records_of(images, as_planned(reading, run.plan, Values.kept(run.options)))
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )

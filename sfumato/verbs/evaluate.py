@@ -29,7 +29,7 @@ from ..evaluation import (
 from ..evaluation.page import as_text, few, page
 from ..methods import METHODS, Prompts
 from ..methods.inversion.controls import cosine
-from ..options import Judging, Sampling, gather, takes
+from ..options import FIXED, Judging, Sampling, Values, gather, takes
 from ..records import RecordSet, is_flat, load_records
 from ..runs.attempts import frozen_contents, note_weights
 from ..runs.folder import Run
@@ -118,8 +118,9 @@ def evaluate(
         raise SfumatoError("the row 'real' needs the private images themselves: give --train")
     others = _beside(run, beside)
     classes, resolution = run.plan.classes, base_info(run.plan.base).resolution
-    test = records_of(test, classes, "test")
-    train = None if train is None else records_of(train, classes, "train")
+    values = Values.kept(run.options)
+    test = records_of(test, classes, "test", values)
+    train = None if train is None else records_of(train, classes, "train", values)
     _record(
         run, others, rows, test, train if "real" in rows else None, how.with_distances, public_test
     )
@@ -442,13 +443,19 @@ def _sampling_of(release: Path) -> dict[str, Any]:
     raise SfumatoError(f"{release} has no certificate: make it with `sfumato synthesize`")
 
 
-def records_of(source: str | Path | RecordSet, classes: Sequence[str], split: str) -> RecordSet:
-    """The records of a folder; a RecordSet as it is."""
+def records_of(
+    source: str | Path | RecordSet,
+    classes: Sequence[str],
+    split: str,
+    values: Values = FIXED,
+) -> RecordSet:
+    """The records of a folder, with stored `values` as the run declared; a RecordSet as it is."""
     if isinstance(source, RecordSet):
         return source
     path = Path(source)
     alone = len(classes) == 1 and is_flat(path)
-    return load_records(path, classes=list(classes), split=split, unlabelled=alone)
+    own = {"classes": list(classes), "split": split, "unlabelled": alone}
+    return load_records(path, **own, **values.as_options())
 
 
 def images_of(

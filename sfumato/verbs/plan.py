@@ -28,6 +28,7 @@ from ..records import sizes_of
 from ..runs import budget
 from .keywords import PlanOptions
 
+BY_TYPE = "by the type of each file or array alone (docs/data.md), nothing declared"
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
 
@@ -46,6 +47,7 @@ class PlanReport:
         outlook: In one of three words, whether it can learn anything.
         needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
+        values: How stored values become grey levels: as declared, or by the type of each picture.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
 
@@ -58,6 +60,7 @@ class PlanReport:
     pixels: tuple[str, str] = ("", "")
     public: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
+    values: str = BY_TYPE
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))
@@ -126,4 +129,5 @@ def plan(
         pixels,
         public,
         tuple(needs),
+        records.values.said or BY_TYPE,
     )
