@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,24 @@ def read_below(root: Path, name: str) -> bytes:
     return data
 
 
+def as_stored(root: Path, name: str) -> str:
+    """A table's name for a file as the file is spelt below `root`; the name if none of them is.
+
+    Windows writes backslashes, and some systems store accents as marks of their own. Only these
+    forms of this one name are looked for: no other file and no other row decides.
+    """
+    slashes = name.replace("\\", "/")
+    forms = (name, slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
+    return next((form for form in forms if "\0" not in form and _is_there(root / form)), name)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long for a file
+        return False
+
+
 def split_folder(root: Path, split: str) -> Path:
     """`root`/train (or the wanted split) if there are folders for splits, else `root` itself."""
     folders = _folders(root)
@@ -122,6 +141,13 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
     for folder in folders:
         found = walk(root / folder, ignored, within=root)
         if not found:
+            out = ignored[LINK_OUT] + ignored["symbolic links to folders"]
+            if out:
+                raise DataError(
+                    f"class folder {folder!r} holds no images but {out} symbolic links that lead"
+                    " out of the folder, which are not followed: give a folder that holds both, or"
+                    " a copy of the files themselves (cp -rL)"
+                )
             raise DataError(f"class folder {folder!r} holds no images: fill it or remove it")
         names += [f"{folder}/{name}" for name in found]
         labels += [folder] * len(found)

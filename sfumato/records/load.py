@@ -157,6 +157,8 @@ def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) ->
     rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
+    for row in rows:
+        row["file_name"] = folder.as_stored(base, row.get("file_name") or "")
     rows = [
         row
         for row in rows
@@ -381,6 +383,12 @@ def _vector(
     if name not in found:
         raise SfumatoError(
             f"no array {name!r} beside the images: there are {', '.join(sorted(found))}"
+        )
+    if found[name].size != n and found[name].shape[:1] == (n,):
+        raise DataError(
+            f"array {name!r} holds several labels for each image"
+            f" ({found[name].size // max(n, 1)}), and an image has one class here: save one label"
+            " each, or take one of them as `labels`"
         )
     if found[name].size != n:
         raise DataError(
