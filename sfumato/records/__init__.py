@@ -6,23 +6,28 @@ The only room that opens them.
 from __future__ import annotations
 
 from .assemble import FEW
+from .diagnosis import Diagnosis, diagnose
 from .digits import bundled_digits
 from .folder import is_flat
 from .layout import layout_of
 from .load import load_records
 from .recordset import Facts, RecordSet
+from .sheet import sheet
 from .summary import Summary, describe, sizes_of, spelling
 
 __all__ = [
     "FEW",
+    "Diagnosis",
     "Facts",
     "RecordSet",
     "Summary",
     "bundled_digits",
     "describe",
+    "diagnose",
     "is_flat",
     "layout_of",
     "load_records",
+    "sheet",
     "sizes_of",
     "spelling",
 ]

@@ -15,6 +15,7 @@ from ..options import Values
 from .bounded import look
 from .levels import STORED
 from .recordset import Facts
+from .rules import NOT_IN_ONE, UNKNOWN, refuse
 from .spelling import loose, unit_value
 
 FEW = 3
@@ -26,7 +27,6 @@ one is there: the smallest cell
 that statistical offices publish. It is no guarantee, and none is claimed: whether the list is
 public is for the owner to say.
 """
-UNKNOWN = "label not in the class list"
 
 
 def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tuple[str, ...]:
@@ -157,11 +157,15 @@ def index_files(
 
 
 def judge(
-    rules: list[str | None], max_bad: float, classes: tuple[str, ...]
+    rules: list[str | None],
+    max_bad: float,
+    classes: tuple[str, ...],
+    refusals: list[str] | None = None,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """(usable bool [n], bad records by rule).
 
-    Raises DataError if no record is usable, or more than `max_bad` are bad.
+    Raises DataError if no record is usable, or more than `max_bad` are bad; with `refusals` that
+    goes there.
     """
     n, bad = len(rules), dict(Counter(rule for rule in rules if rule))
     if not classes:
@@ -186,7 +190,9 @@ def judge(
             cure = f"correct --classes, {cure}"
         elif bad.get(UNKNOWN):
             cure = "correct --classes, or repair them"
-        raise DataError(f"{wrong} of {n} records are bad ({counts}): {cure}")
+        elif bad.get(NOT_IN_ONE):
+            cure = f"declare their black and white with --range LO..HI, or {cure}"
+        refuse(f"{wrong} of {n} records are bad ({counts}): {cure}", refusals)
     return usable, bad
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .decode import MAX_BYTES, BadImage
+from .rules import refuse
 
 READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
 # A pipe that lies here as a file would be waited for. Windows has neither flag, nor such pipes.
@@ -112,11 +113,13 @@ def split_folder(root: Path, split: str) -> Path:
     return root
 
 
-def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
+def class_folders(
+    root: Path, refusals: list[str] | None = None
+) -> tuple[list[str], list[str], Counter]:
     """Relative names of the images in class folders, their classes, and files left out by reason.
 
-    Raises DataError for an empty folder, an empty class, images without a class, or nothing but
-    links.
+    Raises DataError for an empty folder; for an empty class, images without a class, or nothing but
+    links, unless somebody only looks: then these are left out, and why goes into `refusals`.
     """
     folders, ignored = _folders(root), Counter()
     loose = [f for f in sorted(os.listdir(root)) if _is_picture(root / f)]
@@ -134,21 +137,25 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
             " parquet, idx or npz"
         )
     if loose:
-        raise DataError(
-            f"{len(loose)} images lie beside the class folders: move them into a class folder"
+        refuse(
+            f"{len(loose)} images lie beside the class folders: move them into a class folder",
+            refusals,
         )
+        ignored["image beside the class folders"] = len(loose)
     names, labels = [], []
     for folder in folders:
         found = walk(root / folder, ignored, within=root)
         if not found:
             out = ignored[LINK_OUT] + ignored["symbolic links to folders"]
             if out:
-                raise DataError(
-                    f"class folder {folder!r} holds no images but {out} symbolic links that lead"
-                    " out of the folder, which are not followed: give a folder that holds both, or"
-                    " a copy of the files themselves (cp -rL)"
+                why = (
+                    f" but {out} symbolic links that lead out of the folder, which are not"
+                    " followed: give a folder that holds both, or a copy of the files themselves"
+                    " (cp -rL)"
                 )
-            raise DataError(f"class folder {folder!r} holds no images: fill it or remove it")
+            else:
+                why = ": fill it or remove it"
+            refuse(f"class folder {folder!r} holds no images{why}", refusals)
         names += [f"{folder}/{name}" for name in found]
         labels += [folder] * len(found)
     return names, labels, ignored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .assemble import (
 from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
+from .rules import refuse
 
 UNLABELLED = "image"
 FOLDER = "folder"  # as --unit: the folder that an image lies in
@@ -44,6 +46,7 @@ def load_records(
     window: str | Sequence[float] | None = None,
     invert: bool = False,
     background: str = "white",
+    refusals: list[str] | None = None,
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -72,6 +75,8 @@ def load_records(
         window: The same as (centre, width).
         invert: Low values are white.
         background: What transparency is laid on: "white", "black", "grey"; "ignore": nothing.
+        refusals: For looking at a set: where it would be refused, the reason is added here and
+            reading goes on, without what does not fit. Such records are not for training.
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -95,6 +100,7 @@ def load_records(
         "unlabelled": unlabelled,
         "yes_public": yes_public,
         "values": declared_values(value_range, window, invert, background),
+        "refusals": refusals,
     }
     try:
         return _load(root, split, options)
@@ -137,15 +143,19 @@ def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> Rec
     by_folder = options["unit"] == FOLDER
     for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
         if options[what] is not None and not (what == "unit" and by_folder):
-            raise SfumatoError(
+            message = (
                 f"no column {options[what]!r} for {flag}: class folders have no columns; "
                 f"add metadata.csv with file_name and {options[what]}"
             )
+            if options["refusals"] is None:
+                raise SfumatoError(message)
+            options["refusals"].append(message)
+            options = options | {what: None}
     if options["unlabelled"]:
         ignored = Counter()
         names, labels = folder.walk(inner, ignored), None
     else:
-        names, labels, ignored = folder.class_folders(inner)
+        names, labels, ignored = folder.class_folders(inner, options["refusals"])
     reader = folder.FileReader(inner, tuple(names))
     units = folder.units_of(names, 0 if labels is None else 1) if by_folder else None
     return _from_files(
@@ -172,11 +182,14 @@ def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) ->
             for name in names
         ]
         if not names or not all(parts):
-            raise DataError(
+            refuse(
                 f"{table.name} has no column label or class: name one with --labels, or use"
-                " --unlabelled"
+                " --unlabelled",
+                options["refusals"],
             )
-        listed["labels"] = [part[0] for part in parts]
+            options = options | {"unlabelled": True, "classes": None}
+        else:
+            listed["labels"] = [part[0] for part in parts]
     reader = folder.FileReader(base, names)
     ignored = Counter()
     unlisted = set(folder.walk(base, ignored)) - {name.removeprefix("./") for name in names}
@@ -195,6 +208,7 @@ def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) ->
         options,
         ignored=ignored,
         columns=columns,
+        table=_values_of(rows, columns, options),
     )
 
 
@@ -214,10 +228,16 @@ def _columns(
     chosen = {what: options[what] for what in flags}
     if chosen["labels"] is None and not options["unlabelled"]:
         chosen["labels"] = next((name for name in tables.LABEL_COLUMNS if name in columns), None)
-    return {
-        what: None if name is None else tables.column(rows, columns, name, flags[what])
-        for what, name in chosen.items()
-    }
+    found: dict[str, Any] = {}
+    for what, name in chosen.items():
+        try:
+            found[what] = None if name is None else tables.column(rows, columns, name, flags[what])
+        except SfumatoError as error:
+            if options["refusals"] is None:
+                raise
+            options["refusals"].append(str(error))
+            found[what] = None
+    return found
 
 
 def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> RecordSet:
@@ -226,10 +246,12 @@ def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Rec
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
-        raise DataError(
+        refuse(
             "the parquet file has no column label or class: name one with --labels, or use"
-            " --unlabelled"
+            " --unlabelled",
+            options["refusals"],
         )
+        options = options | {"unlabelled": True, "classes": None}
     label_column = options["labels"] or next(
         (name for name in tables.LABEL_COLUMNS if name in columns), None
     )
@@ -247,7 +269,17 @@ def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Rec
         listed["captions"],
         options,
         columns=columns,
+        table=_values_of(rows, columns, options),
     )
+
+
+def _values_of(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, list[str | None]]:
+    """All columns for somebody who only looks; nothing else keeps them."""
+    if options["refusals"] is None:
+        return {}
+    return {name: [row.get(name) for row in rows] for name in columns}
 
 
 def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | None]:
@@ -258,13 +290,13 @@ def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | No
 
 
 def _from_files(
-    root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=()
+    root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=(), table=None
 ) -> RecordSet:
     rules: list[str | None] = [None] * n
     numbers, classes = _labels(labels, n, options, rules)
     unit = number_units(units, n, rules)
     known = index_files(reader, rules, options["values"])
-    known |= {"ignored": ignored or {}, "columns": columns}
+    known |= {"ignored": ignored or {}, "columns": columns, "table": table or {}}
     return _record_set(
         root, kind, options, numbers, classes, unit, captions, rules, known, read=reader
     )
@@ -273,7 +305,8 @@ def _from_files(
 def _record_set(
     root, kind, options, numbers, classes, unit, captions, rules, known, **source
 ) -> RecordSet:
-    usable, bad = judge(rules, options["max_bad"], classes)
+    usable, bad = judge(rules, options["max_bad"], classes, options["refusals"])
+    known["rules"] = tuple(rules)
     found, few = options["classes"] is None and not options["unlabelled"], {}
     confirmed = found and _confirmed(options["yes_public"], classes)
     if found and not confirmed:
@@ -285,7 +318,7 @@ def _record_set(
         classes=classes,
         labels=numbers,
         unit=unit.number,
-        unit_column=options["unit"],
+        unit_column=None if unit.prints is None else options["unit"],
         classes_found=found,
         confirmed=confirmed,
         few=few,
@@ -328,9 +361,13 @@ def _labels(
         judge([], 1, (UNLABELLED,))
     # Names that come with a file are found like those of folders: whoever made the file had the
     # data before them.
-    classes = class_list(
-        labels, options.get("names") if options["classes"] is None else options["classes"]
-    )
+    try:
+        classes = class_list(
+            labels, options.get("names") if options["classes"] is None else options["classes"]
+        )
+    except DataError as error:
+        refuse(str(error), options["refusals"])
+        return np.zeros(n, np.int64), (UNLABELLED,)
     return number_labels(labels, classes, rules), classes
 
 
@@ -339,6 +376,8 @@ def _from_arrays(
 ) -> RecordSet:
     if options["unit"] is None and "unit" in found:
         options = options | {"unit": "unit"}
+    if options["refusals"] is not None:
+        options = _as_far_as_it_goes(found, options)
     found_images = stack.canonical(found["images"], options["values"])
     images, rules = found_images.pixels, found_images.rules
     n = len(images)
@@ -354,10 +393,12 @@ def _from_arrays(
         for what, name in (("labels", "labels"), ("unit", None), ("captions", None))
     }
     if lists["labels"] is None and not options["unlabelled"]:
-        raise DataError(
+        refuse(
             "there is no array `labels` beside the images: add one, name it with --labels, or use"
-            " --unlabelled"
+            " --unlabelled",
+            options["refusals"],
         )
+        options = options | {"unlabelled": True, "classes": None}
     if (
         lists["labels"] is not None
         and "classes" in found
@@ -369,10 +410,34 @@ def _from_arrays(
     numbers, classes = _labels(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
     known: dict[str, Any] = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
+    if options["refusals"] is not None:
+        flat = {name: found[name] for name in known["columns"] if found[name].shape == (n,)}
+        known["table"] = {name: _vector(found, name, n, True) for name in flat}
     known |= {"prints": found_images.prints, "stored": found_images.stored}
     return _record_set(
         root, kind, options, numbers, classes, unit, lists["captions"], rules, known, array=images
     )
+
+
+def _as_far_as_it_goes(found: dict[str, np.ndarray], options: dict[str, Any]) -> dict[str, Any]:
+    """Options that somebody who only looks can go on with; why others cannot is noted."""
+    images, refusals = found["images"], options["refusals"]
+    try:
+        stack.canonical(images[:0], options["values"])
+    except DataError as error:
+        if images.dtype.kind not in "iu" or options["values"].low is not None or not images.size:
+            raise
+        refusals.append(str(error))
+        low, high = float(images.min()), float(images.max())
+        options = options | {"values": replace(options["values"], low=low, high=max(high, low + 1))}
+    for what, name in (("labels", "labels"), ("unit", None), ("captions", None)):
+        try:
+            _vector(found, options[what] or name, len(images), options[what] is not None)
+        except SfumatoError as error:
+            refusals.append(str(error))
+            found.pop(options[what] or name or "", None)
+            options = options | {what: None}
+    return options
 
 
 def _vector(

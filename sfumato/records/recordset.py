@@ -45,6 +45,9 @@ class Facts:
     thumbnails: np.ndarray | None = None  # uint8 [n, 64] grey 8x8
     stored: np.ndarray | None = None  # levels.STORED [n]
     bad: dict[str, int] = field(default_factory=dict)  # rule -> count
+    rules: tuple[str | None, ...] = ()  # the rule that each slot breaks
+    # column -> values, where somebody only looks (`load_records(refusals=...)`)
+    table: dict[str, list[str | None]] = field(default_factory=dict)
     # files that are no records: reason -> count
     ignored: dict[str, int] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
@@ -199,6 +202,8 @@ class RecordSet:
                 exif=None if facts.exif is None else facts.exif[order],
                 thumbnails=None if facts.thumbnails is None else facts.thumbnails[order],
                 stored=None if facts.stored is None else facts.stored[order],
+                rules=tuple(facts.rules[i] for i in order) if facts.rules else (),
+                table={},
                 prints=tuple(prints[i] for i in order),
                 seals=None if facts.seals is None else tuple(facts.seals[i] for i in order),
                 units=None if facts.units is None else tuple(facts.units[i] for i in order),

@@ -11,9 +11,9 @@ from ..errors import DataError
 from ..options import FIXED, Values
 from .decode import fingerprints
 from .levels import GROUNDS, STORED, mapped, to_eight_bits
+from .rules import NOT_FINITE, NOT_IN_ONE
 
 BLOCK = 1024  # pictures that are converted at once
-NOT_FINITE, NOT_IN_ONE = "not finite", "floats outside 0..1"
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
     exact = len(slots) - len(different)
     near = look_alikes(thumbnails[different])
     by_area = np.argsort(sizes.prod(1), kind="stable")
+    ends = [(int(w), int(h)) for w, h in sizes[by_area[[0, -1]]]] if len(sizes) else [(0, 0)] * 2
     return Summary(
         source=records.source,
         kind=records.kind,
@@ -116,8 +117,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
             name: int(count) for name, count in zip(records.classes, counts, strict=True)
         },
         few=dict(records.few),
-        smallest=(int(sizes[by_area[0], 0]), int(sizes[by_area[0], 1])),
-        largest=(int(sizes[by_area[-1], 0]), int(sizes[by_area[-1], 1])),
+        smallest=ends[0],
+        largest=ends[1],
         bad=dict(facts.bad),
         ignored=dict(facts.ignored),
         exact_duplicates=exact,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .adapt import adapt, resume
-    from .inspect import inspect
+    from .inspect import inspect, keep_bad_files
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .release import release, verify
@@ -26,6 +26,7 @@ _PAGES = {
     "copy_base": "listings",
     "export": "synthesize",
     "inspect": "inspect",
+    "keep_bad_files": "inspect",
     "methods": "listings",
     "plan": "plan",
     "release": "release",
@@ -41,6 +42,7 @@ __all__ = [
     "copy_base",
     "export",
     "inspect",
+    "keep_bad_files",
     "methods",
     "plan",
     "release",
