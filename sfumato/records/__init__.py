@@ -14,6 +14,7 @@ from .load import load_records
 from .recordset import Facts, RecordSet
 from .sheet import sheet
 from .summary import Summary, describe, sizes_of, spelling
+from .survey import repeats_said
 
 __all__ = [
     "FEW",
@@ -27,6 +28,7 @@ __all__ = [
     "is_flat",
     "layout_of",
     "load_records",
+    "repeats_said",
     "sheet",
     "sizes_of",
     "spelling",

@@ -75,7 +75,7 @@ class Diagnosis(Summary):
 
     def cure(self, rule: str) -> str:
         """What to do about records that break a rule."""
-        return CURES.get(rule, "repair or remove it")
+        return f" (cure: {CURES.get(rule, 'repair or remove it')})"
 
 
 def diagnose(

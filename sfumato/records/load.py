@@ -436,7 +436,8 @@ def _as_far_as_it_goes(found: dict[str, np.ndarray], options: dict[str, Any]) ->
         except SfumatoError as error:
             refusals.append(str(error))
             found.pop(options[what] or name or "", None)
-            options = options | {what: None}
+            alone = {"unlabelled": True, "classes": None} if what == "labels" else {}
+            options = options | {what: None} | alone
     return options
 
 

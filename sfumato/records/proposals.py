@@ -120,7 +120,8 @@ def _range_of(stored: np.ndarray) -> tuple[str, str] | None:
     if 0 <= low and high <= 65535 and high == int(high):
         for usual in (8, 10, 12, 14, 15, 16):
             if high <= 2**usual - 1:
-                return f"{seen}: {usual}-bit data?", f"--range {usual}bit"
+                ends = "0..255" if usual == 8 else f"{usual}bit"
+                return f"{seen}: {usual}-bit data?", f"--range {ends}"
     if -1 <= low < 0 and high <= 1:
         return seen, "--range -1..1"
     if 0 <= low and high <= 255:

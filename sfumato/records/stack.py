@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,10 +84,10 @@ def _require_meaning(dtype: np.dtype, values: Values) -> None:
 
 def _canonical(images: np.ndarray, values: Values) -> Canonical:
     """One block, always as a copy."""
-    n, dtype = len(images), images.dtype
+    n, width, dtype = len(images), math.prod(images.shape[1:]), images.dtype
     rules: list[str | None] = [None] * n
     if dtype.kind == "f":
-        finite = np.isfinite(images).reshape(n, -1).all(1)
+        finite = np.isfinite(images).reshape(n, width).all(1)
         images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
         rules = [None if ok else NOT_FINITE for ok in finite]
     top = {np.dtype(np.uint8): 255, np.dtype(np.bool_): 255, np.dtype(np.uint16): 65535}.get(dtype)
@@ -96,7 +97,7 @@ def _canonical(images: np.ndarray, values: Values) -> Canonical:
     )
     inside = np.ones(n, bool)
     if dtype.kind == "f" and images.size:
-        inside = ((images >= 0) & (images <= 1)).reshape(n, -1).all(1)
+        inside = ((images >= 0) & (images <= 1)).reshape(n, width).all(1)
     if not applies and not inside.all():
         rules = [rule or (None if ok else NOT_IN_ONE) for rule, ok in zip(rules, inside)]
     own = mapped(colours, values) if applies else _by_type(colours)

@@ -40,6 +40,10 @@ class Summary:
     warnings: tuple[str, ...]
     layout: tuple[str, ...] = ()
 
+    def cure(self, rule: str) -> str:
+        """What to do about records that break a rule, if it is known."""
+        return ""
+
     def lines(self) -> list[str]:
         """The summary as short lines for a terminal."""
         unit = (
@@ -73,7 +77,7 @@ class Summary:
         out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are set apart"] * (
             len(few) > MOST_FEW
         )
-        out += [f"unusable, {rule}: {count:,}" for rule, count in self.bad.items()]
+        out += [f"unusable, {rule}: {count:,}{self.cure(rule)}" for rule, count in self.bad.items()]
         out += [f"left out, {reason}: {count:,}" for reason, count in self.ignored.items()]
         if self.columns:
             out.append("columns: " + ", ".join(repr(name) for name in self.columns))
