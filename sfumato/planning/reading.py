@@ -13,7 +13,12 @@ Source = str | Path | RecordSet
 
 
 def records_of(path: Source, reading: Reading) -> RecordSet:
-    """The private images, read."""
+    """The private images, read; SfumatoError for records that were read with other values."""
+    if isinstance(path, RecordSet) and reading.values not in (FIXED, path.values):
+        raise SfumatoError(
+            "--range, --window, --invert and --background belong where records are read: give them"
+            " to load_records, or name the place of the images"
+        )
     return path if isinstance(path, RecordSet) else load_records(path, **asdict(reading))
 
 

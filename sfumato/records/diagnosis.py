@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,17 +136,19 @@ def as_flags(reading: Reading) -> str:
     """The options of a reading as they are typed, for the next command."""
     out: list[str] = []
     for one in declared(Reading):
-        value = getattr(reading, one.name)
-        if value == one.default or one.name == "yes_public" and not isinstance(value, bool):
+        value: Any = getattr(reading, one.name)
+        if value == one.default or (one.name == "yes_public" and value is not True):
             continue
-        if one.name == "value_range" and not isinstance(value, str):
-            value = "{:.15g}..{:.15g}".format(*value)
-        if one.name == "window" and not isinstance(value, str):
-            value = "{:.15g}/{:.15g}".format(*value)
-        if one.name == "classes":
-            value = ",".join(f'"{name}"' if "," in name else name for name in value)
-        out += [one.flag] if value is True else [one.flag, shlex.quote(str(value))]
+        out += [one.flag] if value is True else [one.flag, shlex.quote(_typed(one.name, value))]
     return " ".join(out)
+
+
+def _typed(name: str, value: Any) -> str:
+    if name == "classes":
+        return ",".join(f'"{word}"' if "," in word else word for word in value)
+    if name in ("value_range", "window") and not isinstance(value, str):
+        return (".." if name == "value_range" else "/").join(f"{end:.15g}" for end in value)
+    return str(value)
 
 
 def _next(path: Path, reading: Reading, refused: str | None, flags: str) -> str:

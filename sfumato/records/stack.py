@@ -87,25 +87,23 @@ def _canonical(images: np.ndarray, values: Values) -> Canonical:
     n, width, dtype = len(images), math.prod(images.shape[1:]), images.dtype
     rules: list[str | None] = [None] * n
     if dtype.kind == "f":
-        finite = np.isfinite(images).reshape(n, width).all(1)
+        finite = np.asarray(np.isfinite(images).reshape(n, width).all(1))
         images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
         rules = [None if ok else NOT_FINITE for ok in finite]
     top = {np.dtype(np.uint8): 255, np.dtype(np.bool_): 255, np.dtype(np.uint16): 65535}.get(dtype)
     applies = values.applies_to(top) and dtype != np.bool_
-    colours, alpha = (
-        (images[..., :3], images[..., 3:]) if images.shape[3:] == (4,) else (images, ())
-    )
+    clear = images.shape[3:] == (4,)
+    colours = images[..., :3] if clear else images
     inside = np.ones(n, bool)
     if dtype.kind == "f" and images.size:
-        inside = ((images >= 0) & (images <= 1)).reshape(n, width).all(1)
+        inside = np.asarray(((images >= 0) & (images <= 1)).reshape(n, width).all(1))
     if not applies and not inside.all():
         rules = [rule or (None if ok else NOT_IN_ONE) for rule, ok in zip(rules, inside)]
     own = mapped(colours, values) if applies else _by_type(colours)
     own = 255 - own if values.invert else own
-    shown = _laid(own, alpha, applies, values) if len(alpha) else own
-    return Canonical(
-        np.array(shown), rules, _prints(images, inside), _stored(colours, shown, values, applies)
-    )
+    shown = _laid(own, images[..., 3:], values) if clear else own
+    prints = None if values == FIXED else _prints(images, inside)
+    return Canonical(np.array(shown), rules, prints, _stored(colours, shown, values, applies))
 
 
 def _by_type(samples: np.ndarray) -> np.ndarray:
@@ -119,7 +117,7 @@ def _by_type(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def _laid(colours: np.ndarray, alpha: np.ndarray, applies: bool, values: Values) -> np.ndarray:
+def _laid(colours: np.ndarray, alpha: np.ndarray, values: Values) -> np.ndarray:
     """Colours on the declared ground. An alpha of numbers beyond its type's rule has no meaning."""
     if values.background == "ignore":
         return colours
@@ -144,7 +142,7 @@ def _prints(images: np.ndarray, inside: np.ndarray) -> tuple[bytes, ...]:
         return tuple(_by_bytes(row) for row in images)
     colours = _by_type(images[..., :3] if images.shape[3:] == (4,) else images)
     if images.shape[3:] == (4,):
-        colours = _laid(colours, images[..., 3:], False, FIXED)
+        colours = _laid(colours, images[..., 3:], FIXED)
     marks = fingerprints(colours if colours.ndim == 4 else np.repeat(colours[..., None], 3, 3))
     return tuple(
         mark if ok else _by_bytes(row) for mark, ok, row in zip(marks, inside, images, strict=True)

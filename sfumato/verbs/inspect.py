@@ -6,12 +6,14 @@ import csv
 import hashlib
 import io
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Unpack
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import Reading, gather, takes
+from ..planning.facts import LINK
+from ..planning.names import what_would_leak
 from ..planning.reading import Source, flat_as_one_class
 from ..records import Diagnosis, RecordSet, diagnose, load_records
 from ..records import sheet as drawn_sheet
@@ -62,6 +64,7 @@ def inspect(
     asked = flat_as_one_class(images, asked)
     records, refusals = _look(images, asked)
     found = diagnose(place, records, asked, refusals, 0 if base is None else side)
+    found = replace(found, warnings=(*found.warnings, *_of_names(records)))
     if bad_files is not None:
         write_bad_files(found, Path(bad_files))
     if sheet is not None and records is not None and records.usable.any():
@@ -69,6 +72,18 @@ def inspect(
         drawn_sheet(records, side).save(stream, "PNG")
         write_private(Path(sheet), stream.getvalue())
     return found
+
+
+def _of_names(records: RecordSet | None) -> list[str]:
+    """What `plan` and `adapt` will say of class names that were read off the data."""
+    if records is None or not records.classes_found or records.confirmed:
+        return []
+    leaks = what_would_leak((*records.classes, *records.few), records.n_units)
+    cure = (
+        "declare the public classes with --classes; where each folder is one person, take"
+        " --unlabelled --unit folder"
+    )
+    return [f"`plan` and `adapt` will stop: {LINK.join(leaks)}: {cure}"] if leaks else []
 
 
 def _side_of(base: str) -> int:

@@ -268,6 +268,22 @@ def test_private_files_lie_outside_data_and_releases(tmp_path, classes, where):
     assert (file.read_bytes() if where == "there" else None) == before
 
 
+def test_names_that_a_release_should_not_publish_are_said_here_already(tmp_path):
+    for name in ("Doe^John", "Roe^Jane"):
+        for i in range(4):
+            picture(tmp_path / name / f"{i}.png", 60 + i)
+    told = said(sfumato.inspect(tmp_path))
+    assert "`plan` and `adapt` will stop" in told and "--unit folder" in told
+    quiet = sfumato.inspect(tmp_path, unlabelled=True, unit="folder")
+    assert "will stop" not in said(quiet) and quiet.n_units == 2
+
+
+def test_records_that_were_read_already_take_no_other_values(classes):
+    records = sfumato.records.load_records(classes)
+    with pytest.raises(SfumatoError, match="belong where records are read"):
+        sfumato.plan(records, invert=True, epsilon=1.0, base="icons")
+
+
 def test_the_next_command_has_the_options_that_were_given(classes):
     asked = sfumato.Reading(
         labels="what is it", value_range=(0, 4095), invert=True, classes=["a", "b, c"], unit="p"

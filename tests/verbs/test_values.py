@@ -135,7 +135,7 @@ def test_held_out_images_are_read_as_the_run_reads_its_own(run, scans, tmp_path,
         return seen[-1]
 
     monkeypatch.setattr(evaluating, "load_records", noted)
-    verbs.synthesize(run, 8, tmp_path / "out", keep_key=True)
+    verbs.synthesize(run, 12, tmp_path / "out", keep_key=True)
     evaluating.evaluate(
         run, tmp_path / "out", test=test, train=scans, rows=("synthetic", "real"),
         classifiers=("logistic",), seeds=1, steps=2, distances=False,
