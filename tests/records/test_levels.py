@@ -289,3 +289,27 @@ def test_declarations_as_people_write_them():
     assert Reading(value_range="12-bit").values.said == "values 0..4095 -> 0..255, declared"
     again = Values.kept({"values": Reading(window="1/2", invert=True).values.given()})
     assert again == Values(0, 2, invert=True) and Values.kept({}) == FIXED
+
+
+def interlaced(samples: np.ndarray, kind: int) -> bytes:
+    """The same by Adam7."""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    lines = b""
+    for x, y, right, down in [*passes, (0, 1, 1, 2)]:
+        for line in samples[y::down, x::right].astype(">u2"):
+            lines += b"\0" + line.tobytes()
+    whole = png(samples, kind)
+    head = whole[12:28] + b"\x01"
+    at = whole.index(b"IDAT") - 4
+    body = zlib.compress(lines)
+    data = struct.pack(">I", len(body)) + b"IDAT" + body
+    data += struct.pack(">I", zlib.crc32(b"IDAT" + body)) + whole[-12:]
+    return whole[:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:at] + data
+
+
+@pytest.mark.parametrize("kind,channels", [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_interlaced_files_are_the_same_picture(kind, channels):
+    samples = RNG.integers(0, 5000, (21, 19, channels))
+    plain, laced = png(samples, kind), interlaced(samples, kind)
+    for values in (FIXED, TWELVE):
+        np.testing.assert_array_equal(decode(laced, values)[0], decode(plain, values)[0])
