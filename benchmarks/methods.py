@@ -193,7 +193,7 @@ class Judge:
     def measure(self, asked: dict) -> dict:
         from sfumato.evaluation import train_classifier
         from sfumato.evaluation.distances import frechet_distance
-        from sfumato.verbs.evaluate import images_of
+        from sfumato.verbs.real_images import images_of
 
         with tempfile.TemporaryDirectory() as folder:
             words = json.dumps({**asked, "folder": folder})
@@ -304,7 +304,7 @@ def base_pictures(base: str, n: int):
     from sfumato.options import Sampling
     from sfumato.records import RecordSet
     from sfumato.verbs.demo import demo_prompts
-    from sfumato.verbs.evaluate import draw
+    from sfumato.verbs.row_images import draw
 
     words = demo_prompts(base)
     known = words.get("init", {})

@@ -15,7 +15,7 @@ from sfumato.errors import DataError
 from sfumato.records import RecordSet, bundled_digits, load_records
 from sfumato.records.arrays import find_idx
 from sfumato.verbs.demo import LOOK_ALIKE, demo_prompts
-from sfumato.verbs.evaluate import images_of
+from sfumato.verbs.real_images import images_of
 
 # of both sets; Fashion-MNIST's are T-shirt, trouser, pullover, dress, coat, ...
 CLASSES = tuple("0123456789")
@@ -57,7 +57,7 @@ def read(data: str, split: str, source: Path = FASHION) -> RecordSet:
         return _font_digits(source, split)
     if not source.is_dir() or find_idx(source, split) is None:
         raise DataError(f"no Fashion-MNIST ({split}) in {source}: {CURE}")
-    records = load_records(source, classes=CLASSES, split=split)
+    records = load_records(source, classes=CLASSES, part=split)
     if not records.usable.all() or records.array.shape[1:] != (28, 28):
         raise DataError(f"{source} holds no 28x28 pictures with labels 0 to 9: {CURE}")
     return replace(records, array=255 - records.array)

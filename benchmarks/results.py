@@ -304,7 +304,7 @@ def measure(
 ) -> dict:
     """One run through all stages, each taken from --work where it was done before."""
     from sfumato.bases import load_base
-    from sfumato.verbs.evaluate import images_of
+    from sfumato.verbs.real_images import images_of
 
     resolution = load_base(adapting["base"]).resolution
     name = f"{adapting['data']}-{Path(adapting['base']).name}-epsilon-{adapting['epsilon']:g}"

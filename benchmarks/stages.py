@@ -146,7 +146,7 @@ def public(
     from private_sets import public_pictures
 
     from sfumato.runs.folder import Run
-    from sfumato.verbs.evaluate import draw, public_base
+    from sfumato.verbs.row_images import draw, public_base
 
     if asked["public"]:
         found = public_pictures(Path(asked["public"]), data, words, images, resolution, public_seed)

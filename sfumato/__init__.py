@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .verbs.plan import plan
     from .verbs.release import release, verify
     from .verbs.select import select
+    from .verbs.split import split
     from .verbs.synthesize import export, synthesize
 
 # Name -> its module. Verbs load torch and diffusers; a plain `import sfumato` stays instant.
@@ -51,6 +52,7 @@ _HOMES = {
     "plan": "verbs.plan",
     "release": "verbs.release",
     "resume": "verbs.adapt",
+    "split": "verbs.split",
     "select": "verbs.select",
     "synthesize": "verbs.synthesize",
     "verify": "verbs.release",
@@ -104,6 +106,7 @@ __all__ = [
     "release",
     "resume",
     "select",
+    "split",
     "synthesize",
     "verify",
 ]

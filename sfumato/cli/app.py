@@ -16,10 +16,12 @@ from .listings import bases, methods
 from .plan import plan
 from .release import release, verify
 from .select import select
+from .split import split
 from .synthesize import export, synthesize
 
 VERBS = (
     inspect,
+    split,
     plan,
     adapt,
     audit,
@@ -79,12 +81,13 @@ def about(
 
     \b
     sfumato inspect ./scans --unit patient_id
-    sfumato plan ./scans --unit patient_id --epsilon 4 --base ./base
-    sfumato adapt ./scans --unit patient_id --epsilon 4 --base ./base -o run
+    sfumato split ./scans --unit patient_id --test 0.2
+    sfumato plan ./scans --split split.json --epsilon 4 --base ./base
+    sfumato adapt ./scans --split split.json --epsilon 4 --base ./base -o run
     sfumato audit run
     sfumato synthesize run -n 10000 -o release
-    sfumato evaluate run release --test ./held-out
-    sfumato select run run-2 --data ./held-out --epsilon 1
+    sfumato evaluate run release
+    sfumato select run run-2 --data ./scans --split split.json --epsilon 1
     sfumato release release
     sfumato verify release
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from ..options import Judging, parse
+from ..options import Judging, Reading, parse
 from .live import LiveLine
 from .options import Ledger, options
 
@@ -15,25 +15,40 @@ if TYPE_CHECKING:
     from ..verbs.evaluate import Evaluation
 
 
-@options(judging=(Judging,))
+@options(reading=(Reading,), judging=(Judging,))
 def evaluate(
     run: Annotated[Path, Argument(metavar="RUN", help="Run folder; the figures stay in it.")],
     release: Annotated[Path, Argument(metavar="RELEASE", help="Folder of `sfumato synthesize`.")],
-    test: Annotated[
-        Path, Option("--test", help="Held-out real images, not part of the private set.")
-    ],
+    reading: dict,
     judging: dict,
+    test: Annotated[
+        Path | None,
+        Option(
+            "--test",
+            help=(
+                "Held-out real images, not part of the private set (default: the held-out part of"
+                " the split that the run was adapted with)."
+            ),
+        ),
+    ] = None,
     train: Annotated[
-        Path | None, Option("--train", help="The private images themselves, for the row `real`.")
+        Path | None,
+        Option(
+            "--train",
+            help="The private images themselves (default: those that the run remembers).",
+        ),
     ] = None,
     rows: Annotated[
-        str,
+        str | None,
         Option(
             "--rows",
             metavar="A,B,..",
-            help="Any of synthetic, public_only, noise_only, one_image, non_private, real.",
+            help=(
+                "Any of synthetic, public_only, noise_only, one_image, non_private, reconstructed,"
+                " real (default: synthetic, public_only, and real where the images are known)."
+            ),
         ),
-    ] = "synthetic,public_only",
+    ] = None,
     beside: Annotated[
         list[Path] | None,
         Option(
@@ -53,13 +68,22 @@ def evaluate(
             ),
         ),
     ] = False,
+    allow_overlap: Annotated[
+        bool,
+        Option(
+            "--allow-overlap",
+            help="Accept test images that the run was trained on; the page says so.",
+        ),
+    ] = False,
 ) -> None:
-    """Train classifiers on synthetic images and test them on real ones, beside control rows. The
-    figures are PRIVATE, and the ledger records each evaluation as a look.
+    """Train classifiers on synthetic images and test them on real ones, beside control rows. Ends
+    in a verdict in words. The figures are PRIVATE, and the ledger records each evaluation as a look
+    before it starts, also one that is stopped.
 
     \b
+    sfumato evaluate run release
     sfumato evaluate run release --test ./held-out
-    sfumato evaluate run release --test ./held-out --train ./scans --rows synthetic,real
+    sfumato evaluate run release --rows synthetic,public_only,real,reconstructed,non_private
     sfumato evaluate run-token release --test ./held-out --rows synthetic,noise_only,one_image
     """
     from ..runs.folder import Run
@@ -71,17 +95,22 @@ def evaluate(
             release,
             test=test,
             train=train,
-            rows=parse.listed(rows),
+            rows=None if rows is None else parse.listed(rows),
             beside=beside or (),
             public_test=public_test,
+            allow_overlap=allow_overlap,
             on_stage=line.stage,
+            **reading,
             **judging,
         )
-    show(found, run)
+    show(found)
     print(f"PRIVATE: no epsilon covers these figures. They stay in {run / 'evaluation'}.")
-    print(f"open {run / 'evaluation' / 'page.html'} to see the images of each row side by side")
+    print(f"open {found.page} to see real, public and synthetic images side by side, by class")
     if public_test:
-        print("the test images are public: only the rows one_image, non_private and real are looks")
+        print(
+            "the test images are public: only the rows one_image, non_private, reconstructed and"
+            " real are looks"
+        )
     else:
         print(
             "this was a look at exact private scores: later certificates count it. To choose among"
@@ -89,55 +118,36 @@ def evaluate(
         )
 
 
-def show(found: Evaluation, run: Path) -> None:
-    """Print accuracies (percent, mean and sample deviation over seeds) and distances."""
+def show(found: Evaluation) -> None:
+    """Print the verdict, accuracies (percent, sample deviation over seeds) and distances."""
     from rich.console import Console
     from rich.table import Table
 
+    from ..evaluation.page import in_words
+    from ..evaluation.tables import accuracy, cells_of_distances, features_of
+
+    for sentence in (*found.verdict.sentences, *found.remarks):
+        print(sentence)
     names = [row.classifier for row in next(iter(found.utility.values()), [])]
-    table = Table(
-        "trained on",
-        "images",
-        *names,
-        title="Accuracy on real images, percent",
-        title_justify="left",
-    )
+    one = any(r.std is None for own in found.utility.values() for r in own)
+    title = "Accuracy on real images, percent" + " (one seed)" * one
+    table = Table("trained on", "images", *names, title=title, title_justify="left")
     for row, results in found.utility.items():
-        cells = [
-            f"{100 * r.mean:.2f}"
-            + (f" ± {100 * r.std:.2f}" if r.std is not None else " (one seed)")
-            for r in results
-        ]
-        table.add_row(row, f"{found.images[row]:,}", *cells)
+        table.add_row(in_words(row), f"{found.images[row]:,}", *map(accuracy, results))
     console = Console()
     if found.utility:
         console.print(table)
     if found.distances:
         cells_of = {row: cells_of_distances(own) for row, own in found.distances.items()}
         columns = list(next(iter(cells_of.values())))
-        features = next(iter(next(iter(found.distances.values())))).partition("-")[2]
+        features = features_of(next(iter(found.distances.values())))
         title = f"Distances to the real images (features: {features})"
         table = Table("images of", *columns, title=title, title_justify="left")
         for row, own in cells_of.items():
-            table.add_row(row, *own.values())
+            table.add_row(in_words(row), *own.values())
         console.print(table)
     if found.cosines:
         table = Table("token", "cosine to the exact mean, from the public anchor")
         for row, value in found.cosines.items():
-            table.add_row(row, f"{value:.2f}")
+            table.add_row(in_words(row), f"{value:.2f}")
         console.print(table)
-
-
-def cells_of_distances(figures: dict) -> dict[str, str]:
-    """Column -> text, for the figures of one row of `Evaluation.distances`."""
-    cells: dict[str, str] = {}
-    for name, value in figures.items():
-        if name.startswith("FD"):
-            cells["Frechet"] = f"{value:.4g}"
-        elif name.startswith("KD"):
-            spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-            cells["kernel"] = f"{value['mean']:.3g}{spread}"
-        else:
-            shares = ("precision", "recall", "density", "coverage")
-            cells |= {share: f"{value[share]:.2f}" for share in shares}
-    return cells

@@ -17,12 +17,15 @@ from sfumato.evaluation.distances import (
 )
 from sfumato.evaluation.features import Extractor, classifier_features, load_torchscript_extractor
 from sfumato.evaluation.utility import UtilityRow, utility
+from sfumato.evaluation.verdict import Gap, Verdict, verdict
 
 __all__ = [
     "Classifier",
     "Comparison",
     "Extractor",
+    "Gap",
     "UtilityRow",
+    "Verdict",
     "classifier_features",
     "compare",
     "frechet_distance",
@@ -31,4 +34,5 @@ __all__ = [
     "precision_recall_density_coverage",
     "train_classifier",
     "utility",
+    "verdict",
 ]

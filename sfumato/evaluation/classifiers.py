@@ -134,8 +134,10 @@ def train_classifier(
     precision = torch.float32 if name == "logistic" else quick_precision(shift)
     candidate = Classifier(name, count, grey, shift, scale, network, 0.0, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE[name], weight_decay=0.01)
+    total = steps + 1
+    warm = max(0.2, min(2 / total, 1.0))  # torch divides by zero where the rise has no step
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_RATE[name], total_steps=steps + 1, pct_start=0.2
+        optimizer, PEAK_RATE[name], total_steps=total, pct_start=warm
     )
     batches = _batches(len(pixels), generator)
     checks = {steps - round(part * steps) for part in (0.3, 0.2, 0.1, 0.05, 0.0)} | {steps}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfumato.errors import SfumatoError
-from sfumato.evaluation.classifiers import train_classifier
+from sfumato.evaluation.classifiers import Classifier, train_classifier
 from sfumato.evaluation.networks import NAMES
 
 
@@ -54,6 +54,7 @@ def utility(
     seeds: Sequence[int] = (0, 1, 2),
     steps: int | None = None,
     progress: Callable[[str, int, float], None] | None = None,
+    trained: Callable[[Classifier], None] | None = None,
 ) -> list[UtilityRow]:
     """Trains on synthetic images, tests on real ones; one row for each classifier, in that order.
 
@@ -73,6 +74,7 @@ def utility(
         seeds: Public.
         steps: As in `train_classifier`.
         progress: `progress(classifier, seed, accuracy)`, called after each.
+        trained: Called with each trained classifier.
     """
     unknown = [name for name in classifiers if name not in NAMES]
     if unknown:
@@ -85,11 +87,13 @@ def utility(
     for name in classifiers:
         accuracies, held_out = [], []
         for seed in seeds:
-            trained = train_classifier(
+            judge = train_classifier(
                 name, train_images, train_labels, classes, seed=seed, steps=steps
             )
-            accuracies.append(trained.accuracy(test_images, test_labels))
-            held_out.append(trained.held_out_accuracy)
+            accuracies.append(judge.accuracy(test_images, test_labels))
+            held_out.append(judge.held_out_accuracy)
+            if trained is not None:
+                trained(judge)
             if progress is not None:
                 progress(name, seed, accuracies[-1])
         std = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None

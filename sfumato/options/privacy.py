@@ -60,6 +60,12 @@ class Reading(Options):
     background: Literal["white", "black", "grey", "ignore"] = option(
         "white", "What transparency is laid on; ignore: take the colours as stored."
     )
+    split: str | None = option(
+        None,
+        "File of `sfumato split`: read only the training part (`evaluate`, `select`: only the"
+        " held-out part).",
+        metavar="FILE",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

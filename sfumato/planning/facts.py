@@ -33,6 +33,8 @@ class PublicFacts:
         confirmed: Whether the owner has declared a list that was read off the data public, as it
             was found.
         values: How stored values become grey levels, as the owner declared.
+        held_out: The share of the units that a split was asked to set apart; `n_units` counts the
+            others.
     """
 
     n_units: int
@@ -43,6 +45,7 @@ class PublicFacts:
     doubtful: int = 0
     confirmed: bool = False
     values: Values = FIXED
+    held_out: float | None = None
 
     @classmethod
     def of(cls, records: RecordSet) -> PublicFacts:
@@ -56,6 +59,7 @@ class PublicFacts:
             doubtful=records.facts.doubtful if records.unit_column else 0,
             confirmed=records.confirmed,
             values=records.values,
+            held_out=records.held_out,
         )
 
 

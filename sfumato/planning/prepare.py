@@ -108,6 +108,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
         ),
         "tuning": privacy.tuning,
     }
+    if facts.held_out is not None:
+        statements["held_out"] = facts.held_out
     options = options_of(task, prompts, adapted) | {"statements": statements}
     if facts.values != FIXED:
         options |= {"values": facts.values.given()}

@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..methods import Prepared
 from ..options import Reading, Values
 from ..records import RecordSet
+from ..releases import held_out_in_words
 
 Listed = list[tuple[str, str]]
 Confirm = Callable[[Listed], bool]
@@ -37,6 +38,7 @@ def published(prepared: Prepared[Any]) -> Listed:
     rows = [
         ("number of units", f"{plan.n_units:,}"),
         ("unit", plan.unit),
+        ("held out", held_out_in_words(said["held_out"]) if "held_out" in said else ""),
         ("classes", ", ".join(plan.classes)),
         ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
         ("tokens and their words", ", ".join(dict.fromkeys(given))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, SfumatoError
 from ..options import FIXED, Reading, Values
@@ -12,14 +13,19 @@ from ..records import RecordSet, is_flat, load_records
 Source = str | Path | RecordSet
 
 
-def records_of(path: Source, reading: Reading) -> RecordSet:
-    """The private images, read; SfumatoError for records that were read with other values."""
-    if isinstance(path, RecordSet) and reading.values not in (FIXED, path.values):
+def records_of(path: Source, reading: Reading, **of: Any) -> RecordSet:
+    """The private images, read. `of`: `part` and `split` as in `load_records`, if not the usual.
+
+    SfumatoError for records that were read already, with other values.
+    """
+    if not isinstance(path, RecordSet):
+        return load_records(path, **asdict(reading) | of)
+    if reading.values not in (FIXED, path.values):
         raise SfumatoError(
             "--range, --window, --invert and --background belong where records are read: give them"
             " to load_records, or name the place of the images"
         )
-    return path if isinstance(path, RecordSet) else load_records(path, **asdict(reading))
+    return path
 
 
 def valued_as(reading: Reading, values: Values) -> Reading:
@@ -40,8 +46,13 @@ def flat_as_one_class(path: Source, reading: Reading) -> Reading:
     return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
 
 
-def look_at(path: Source, reading: Reading) -> tuple[RecordSet, Reading, str | None]:
+def look_at(path: Source, reading: Reading, **of: Any) -> tuple[RecordSet, Reading, str | None]:
     """Read for looking at, and for the ledger: what `adapt` would refuse to train on is read, too.
+
+    Args:
+        path: The images.
+        reading: How they are read.
+        of: As in `records_of`.
 
     Returns:
         The records; how they were read; why `adapt` would refuse them, None if it would not.
@@ -51,7 +62,7 @@ def look_at(path: Source, reading: Reading) -> tuple[RecordSet, Reading, str | N
     """
     reading = flat_as_one_class(path, reading)
     try:
-        return records_of(path, reading), reading, None
+        return records_of(path, reading, **of), reading, None
     except DataError as error:
         refused = error
     widest = replace(reading, max_bad=1.0)
@@ -60,7 +71,7 @@ def look_at(path: Source, reading: Reading) -> tuple[RecordSet, Reading, str | N
         ways.append(replace(widest, unlabelled=True))
     for way in ways:
         try:
-            return records_of(path, way), way, str(refused)
+            return records_of(path, way, **of), way, str(refused)
         except DataError:
             continue
     raise refused

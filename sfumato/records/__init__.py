@@ -13,14 +13,17 @@ from .layout import layout_of
 from .load import load_records
 from .recordset import Facts, RecordSet
 from .sheet import sheet
+from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
 from .survey import repeats_said
 
 __all__ = [
+    "BOTH",
     "FEW",
     "Diagnosis",
     "Facts",
     "RecordSet",
+    "Split",
     "Summary",
     "bundled_digits",
     "describe",
@@ -30,6 +33,7 @@ __all__ = [
     "load_records",
     "repeats_said",
     "sheet",
+    "read_split",
     "sizes_of",
     "spelling",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
 from .rules import refuse
+from .split import BOTH, PARTS, Part, Split, array_digests, file_digests, part_of, read_split
 
 UNLABELLED = "image"
 FOLDER = "folder"  # as --unit: the folder that an image lies in
@@ -39,7 +40,7 @@ def load_records(
     unit: str | None = None,
     classes: Sequence[str] | None = None,
     max_bad: float = 0.01,
-    split: str = "train",
+    part: str = "train",
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
     value_range: str | Sequence[float] | None = None,
@@ -47,6 +48,7 @@ def load_records(
     invert: bool = False,
     background: str = "white",
     refusals: list[str] | None = None,
+    split: str | Path | Split | None = None,
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -65,7 +67,8 @@ def load_records(
             units
             are kept apart (`RecordSet.few`).
         max_bad: The largest share of bad records.
-        split: Which split of a source that has splits; ignored for others.
+        part: "train" or "test", of a `split`, or of a source that has splits of its own; ignored
+            for others.
         unlabelled: All records get the one class "image".
         yes_public: Declares the found list as it is; as a list of names it must be the found one,
             word
@@ -77,12 +80,14 @@ def load_records(
         background: What transparency is laid on: "white", "black", "grey"; "ignore": nothing.
         refusals: For looking at a set: where it would be refused, the reason is added here and
             reading goes on, without what does not fit. Such records are not for training.
+        split: A file of `sfumato split`, or what is in it: only its `part` is read, as if the
+            source held nothing else. Gives the unit, if none is named.
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
         raise SfumatoError("--max-bad must be a share of the records: give a number from 0 to 1")
-    if split not in ("train", "test"):
-        raise SfumatoError(f"split {split!r}: choose 'train' or 'test'")
+    if part not in PARTS and not (part == BOTH and isinstance(split, Split)):
+        raise SfumatoError(f"part {part!r}: choose 'train' or 'test'")
     if unlabelled and labels is not None:
         raise SfumatoError("--labels and --unlabelled exclude each other: give one of them")
     if not isinstance(yes_public, bool) and classes is not None:
@@ -91,19 +96,22 @@ def load_records(
         )
     if not root.exists():
         raise SfumatoError(f"no such file or folder: {str(path)!r}")
+    held = None if split is None else read_split(split)
     options = {
         "labels": labels,
         "captions": caption_column,
-        "unit": unit,
+        "unit": unit if unit is not None or held is None else held.unit,
         "classes": classes,
         "max_bad": max_bad,
         "unlabelled": unlabelled,
         "yes_public": yes_public,
         "values": declared_values(value_range, window, invert, background),
         "refusals": refusals,
+        "split": held,
+        "part": part,
     }
     try:
-        return _load(root, split, options)
+        return _load(root, part if held is None else "train", options)
     except PermissionError as error:
         raise MachineError(f"no permission to read {str(error.filename or path)!r}") from None
 
@@ -292,18 +300,31 @@ def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | No
 def _from_files(
     root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=(), table=None
 ) -> RecordSet:
+    part = _part(options, units, lambda: file_digests(reader, n))
+    if part is not None:
+        n, labels, units, captions = len(part.slots), *map(part.of, (labels, units, captions))
     rules: list[str | None] = [None] * n
     numbers, classes = _labels(labels, n, options, rules)
     unit = number_units(units, n, rules)
-    known = index_files(reader, rules, options["values"])
+    place = None if part is None else part.slots
+    read = reader if place is None else lambda slot: reader(int(place[slot]))
+    known = index_files(read, rules, options["values"])
     known |= {"ignored": ignored or {}, "columns": columns, "table": table or {}}
+    source = {"read": reader, "place": place}
     return _record_set(
-        root, kind, options, numbers, classes, unit, captions, rules, known, read=reader
+        root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
     )
 
 
+def _part(options: dict[str, Any], units, images: Callable[[], Sequence[bytes]]) -> Part | None:
+    """The slots that the split leaves; None without one."""
+    if options["split"] is None:
+        return None
+    return part_of(options["split"], options["part"], options["unit"], units, images)
+
+
 def _record_set(
-    root, kind, options, numbers, classes, unit, captions, rules, known, **source
+    root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
 ) -> RecordSet:
     usable, bad = judge(rules, options["max_bad"], classes, options["refusals"])
     known["rules"] = tuple(rules)
@@ -324,8 +345,9 @@ def _record_set(
         few=few,
         usable=usable,
         captions=None if captions is None else tuple(caption or "" for caption in captions),
-        facts=facts_of(bad, **known),
+        facts=facts_of(bad, codes=None if part is None else part.codes, **known),
         values=options["values"],
+        held_out=None if options["split"] is None else options["split"].share,
         **source,
     )
 
@@ -407,15 +429,24 @@ def _from_arrays(
     ):
         names = found["classes"].reshape(-1).tolist()
         lists["labels"], options = _named(lists["labels"], names), options | {"names": names}
-    numbers, classes = _labels(lists["labels"], n, options, rules)
-    unit = number_units(lists["unit"], n, rules)
     known: dict[str, Any] = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
     if options["refusals"] is not None:
         flat = {name: found[name] for name in known["columns"] if found[name].shape == (n,)}
         known["table"] = {name: _vector(found, name, n, True) for name in flat}
-    known |= {"prints": found_images.prints, "stored": found_images.stored}
+    part = _part(options, lists["unit"], lambda: array_digests(found["images"]))
+    prints, stored = found_images.prints, found_images.stored
+    if part is not None:
+        n, rules = len(part.slots), [rules[slot] for slot in part.slots]
+        lists = {what: part.of(values) for what, values in lists.items()}
+        prints = None if prints is None else tuple(prints[slot] for slot in part.slots)
+        stored = None if stored is None else stored[part.slots]
+    numbers, classes = _labels(lists["labels"], n, options, rules)
+    unit = number_units(lists["unit"], n, rules)
+    known |= {"prints": prints, "stored": stored}
+    place, captions = None if part is None else part.slots, lists["captions"]
+    source = {"array": images, "place": place}
     return _record_set(
-        root, kind, options, numbers, classes, unit, lists["captions"], rules, known, array=images
+        root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
     )
 
 

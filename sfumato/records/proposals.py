@@ -38,11 +38,13 @@ def stored_of(records: RecordSet) -> np.ndarray:
         seen = facts.stored
         return seen[seen["bits"] > 0]
     array = records.array
-    out = np.zeros(0 if array is None else len(array), STORED)
+    out = np.zeros(0 if array is None else records.n, STORED)
     if array is None or not array.size:
         return out
-    for at in range(0, len(array), 1024):
-        rows = array[at : at + 1024].reshape(len(array[at : at + 1024]), -1)
+    places = np.arange(len(array)) if records.place is None else records.place
+    for at in range(0, len(places), 1024):
+        block = array[places[at : at + 1024]]
+        rows = block.reshape(len(block), -1)
         out["low"][at : at + 1024], out["high"][at : at + 1024] = rows.min(1), rows.max(1)
     out["bits"], out["colour"] = 8, array.ndim == 4
     out["dark"], out["bright"] = out["low"], out["high"]

@@ -53,6 +53,7 @@ class Facts:
     columns: tuple[str, ...] = ()
     respelt: int = 0  # spellings of units that were taken for another one's
     doubtful: int = 0  # units whose value might be another spelling of another's
+    codes: np.ndarray | None = None  # uint64 [n] of a `split`, in the order of the source
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,8 @@ class RecordSet:
     `classes_found`: the list was read off the data; `confirmed`: and declared public as it was
     found. `few`: the found classes of fewer units than
     `classes.FEW` and how many units each has; they are not in `classes`, their records have label
-    -1, and nothing is planned or trained before the owner has declared the list. The repr shows no
+    -1, and nothing is planned or trained before the owner has declared the list. `held_out`:
+    the share of units that a split has set apart, if this is one of its parts. The repr shows no
     record.
     """
 
@@ -80,6 +82,7 @@ class RecordSet:
     classes_found: bool = False
     confirmed: bool = False
     few: dict[str, int] = field(default_factory=dict, repr=False)
+    held_out: float | None = None
     array: np.ndarray | None = field(default=None, repr=False)  # uint8 [n, H, W] or [n, H, W, 3]
     # How stored values become grey levels, as the owner declared. What the ledger knows records
     # by does not follow from it: whatever is declared, the same pictures are the same pictures.

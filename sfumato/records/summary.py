@@ -97,7 +97,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
     slots = np.flatnonzero(usable)
     if records.array is not None:
         prints = [records.fingerprints[slot] for slot in slots]
-        thumbnails = _thumbnails(records.array, slots)  # as read, before any rearrangement
+        places = slots if records.place is None else records.place[slots]
+        thumbnails = _thumbnails(records.array, places)
         sizes = np.array([records.array.shape[2:0:-1]])
     else:
         assert facts.prints is not None
@@ -133,7 +134,10 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         max_per_unit=records.max_per_unit,
         columns=facts.columns,
         warnings=tuple(_warnings(records, counts, exact, len(slots))),
-        layout=tuple(layout_of(records, labels, unlabelled)),
+        layout=(
+            *layout_of(records, labels, unlabelled),
+            *["only the part that the split leaves for training"] * (records.held_out is not None),
+        ),
     )
 
 

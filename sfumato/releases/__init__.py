@@ -20,7 +20,12 @@ from sfumato.releases.folder import (
 )
 from sfumato.releases.marking import marked_png
 from sfumato.releases.prices import prices_of
-from sfumato.releases.statements import NOT_COMPARED, choice_facts, looks_facts
+from sfumato.releases.statements import (
+    NOT_COMPARED,
+    choice_facts,
+    held_out_in_words,
+    looks_facts,
+)
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
 
@@ -40,6 +45,7 @@ __all__ = [
     "files_digest",
     "finalise",
     "fitting_certificate",
+    "held_out_in_words",
     "looks_facts",
     "marked_png",
     "prices_of",

@@ -17,7 +17,13 @@ from sfumato.releases.figures import PAGES, RELATIONS
 from sfumato.releases.mechanism import mechanism
 from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
 from sfumato.releases.prices import DELTA_FLOOR, GRID, prices_of
-from sfumato.releases.statements import KEY_KEPT, LATER, NOT_COMPARED, looks_facts
+from sfumato.releases.statements import (
+    KEY_KEPT,
+    LATER,
+    NOT_COMPARED,
+    held_out_facts,
+    looks_facts,
+)
 
 FORMAT = "sfumato-privacy/1"
 SINCE = ("looks", "selections", "later_choices")  # as of the release, which asks the ledger again
@@ -142,6 +148,7 @@ def build_privacy_json(
         "public_facts": {
             **_public_facts(plan, settings, facts.selection),
             "public_inputs": public_inputs(facts.public_inputs),
+            **held_out_facts(facts.held_out),
         },
         "mechanism": mechanism(plan, events),
         "synthesis": settings,

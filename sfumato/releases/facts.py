@@ -72,6 +72,7 @@ class CertificateFacts:
         opt_ins: What the operator allowed by name.
         tuning: How settings were chosen, in words.
         not_covered: More sentences on what the guarantee does not cover.
+        held_out: The share of units that a split had set apart before the run; None without one.
         key_kept: Whether the run key outlives the certificate.
         audit: The record of an audit of the run.
         audits_failed: How many audits did not pass.
@@ -95,6 +96,7 @@ class CertificateFacts:
     opt_ins: Sequence[str] = ()
     tuning: str | None = None
     not_covered: Sequence[str] = ()
+    held_out: float | None = None
     key_kept: bool = False
     audit: Mapping[str, Any] | None = None
     audits_failed: int = 0

@@ -77,6 +77,7 @@ def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
             "Slots in the data" if of_records else "Units in the data",
             None if facts["n_units"] is None else number(facts["n_units"]),
         ),
+        ("Set apart for testing before the run", (facts.get("held_out") or {}).get("statement")),
         (
             "Noise, in units of what one unit can add",
             number(m["noise_multiplier"], 6) if m["steps"] or summed else None,

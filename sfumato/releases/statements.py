@@ -168,6 +168,21 @@ def check_choice(entry: Mapping[str, Any]) -> bool:
     )
 
 
+def held_out_in_words(share: float) -> str:
+    """What a split has done before the run."""
+    return (
+        f"each unit was set apart for testing with chance {share:g}, by a secret keyed hash of its"
+        " own value alone; the number of units counts those that remained for training"
+    )
+
+
+def held_out_facts(share: float | None) -> dict[str, Any]:
+    """The entry of `public_facts` on a split; none without one."""
+    if share is None:
+        return {}
+    return {"held_out": {"share": share, "statement": held_out_in_words(share)}}
+
+
 def public_inputs(certificate: Mapping[str, Any]) -> list[str]:
     """What decided something and was declared public, a sentence each.
 

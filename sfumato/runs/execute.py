@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def open_run(
     ledger: str | Path,
     facts_of: Callable[[Run, RecordSet], CertificateFacts],
     on_stage: Callable[[str], None],
+    private: Mapping[str, bytes] | None = None,
 ) -> Start:
     """A new run folder, tried, charged and begun; refused before the charge, it leaves no folder.
 
@@ -61,10 +62,10 @@ def open_run(
         ledger: Path of the owner's ledger.
         facts_of: `facts_of(run, records)`: what the certificate will be built from.
         on_stage: Called with a line for every stage.
+        private: As in `Run.create`.
     """
-    run = Run.create(
-        output, prepared.plan, prepared.options, budget.open_ledger(ledger), prepared.start
-    )
+    book = budget.open_ledger(ledger)
+    run = Run.create(output, prepared.plan, prepared.options, book, prepared.start, private)
     try:
         preflight(run, prepared, records.n, facts_of(run, records), on_stage)
         # Charge before read: a crash after this line is spent, whatever the pixels were.

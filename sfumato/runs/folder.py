@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -113,9 +113,11 @@ class Run:
         options: dict[str, Any],
         ledger: Ledger,
         start: dict[str, Any] | None = None,
+        private: Mapping[str, bytes] | None = None,
     ) -> Run:
         """Makes the folder with its key and public start, if any, and the PLAN row. All or nothing.
 
+        `private`: more files that stay in it (`reading.to_remember`).
         SfumatoError if the folder exists.
         """
         if folder.exists():
@@ -130,6 +132,8 @@ class Run:
             write_file(temporary / "options.json", json.dumps(options, indent=1).encode())
             if start:
                 write_file(temporary / START, safetensors.torch.save(start))
+            for name, content in (private or {}).items():
+                write_file(temporary / name, content)
             key = RunKey.generate()
             key.save(temporary / "run.key")
             known = {"id": os.urandom(8).hex(), "key_id": key.id, "ledger": str(ledger.path)}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .release import release, verify
+    from .split import split
     from .synthesize import export, synthesize
 
 _PAGES = {
@@ -31,6 +32,7 @@ _PAGES = {
     "plan": "plan",
     "release": "release",
     "resume": "adapt",
+    "split": "split",
     "synthesize": "synthesize",
     "verify": "release",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "plan",
     "release",
     "resume",
+    "split",
     "synthesize",
     "verify",
 ]

@@ -32,6 +32,7 @@ from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.lock import one_writer
 from ..runs.prepared import rebuild
+from ..runs.reading import remembered, to_remember
 from ..training import Progress
 from .keywords import AdaptOptions, ResumeOptions
 
@@ -141,7 +142,15 @@ def adapt(
         return certificate_facts(run, records, prepared.ancestors)
 
     start = ranks.on_first_rank(
-        lambda: open_run(Path(output), prepared, records, place, facts_of, on_stage)
+        lambda: open_run(
+            Path(output),
+            prepared,
+            records,
+            place,
+            facts_of,
+            on_stage,
+            to_remember(images, reading),
+        )
     )
     run = ranks.on_first_rank(lambda: Run.open(output, place))
     with one_writer(run, execution.shard):
@@ -200,6 +209,8 @@ def _resume(
     progress, on_stage = progress or _nothing, on_stage or _nothing
     found = gather(OF_A_RESUME, options, ("new_attempt", "ledger"))
     reading: Reading = found["reading"]
+    if reading == Reading():  # nothing was said: as it was
+        reading = remembered(Path(output)).reading
     execution: Execution = found["execution"]
     ranks.start(fingerprint.numerics)
     if allow_file_system:

@@ -23,7 +23,8 @@ from ..privacy.plan import Plan
 from ..records import bundled_digits
 from ..runs.looks import record_look
 from ..training import Progress
-from .evaluate import draw, images_of, non_private_base, public_base
+from .real_images import images_of
+from .row_images import draw, non_private_base, public_base
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # The letter that looks most like each digit: where a base that never saw a digit starts from.

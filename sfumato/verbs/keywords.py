@@ -34,6 +34,7 @@ class ReadingFields(TypedDict, total=False):
     window: str | Sequence[float] | None
     invert: bool
     background: Literal["white", "black", "grey", "ignore"]
+    split: str | None
 
 
 class PrivacyFields(TypedDict, total=False):
@@ -207,9 +208,10 @@ class SynthesizeOptions(SamplingFields, total=False):
     sampling: Sampling
 
 
-class EvaluateOptions(JudgingFields, total=False):
+class EvaluateOptions(ReadingFields, JudgingFields, total=False):
     """All keywords of `evaluate`."""
 
+    reading: Reading
     judging: Judging
 
 

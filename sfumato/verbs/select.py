@@ -35,9 +35,10 @@ from ..releases import CERTIFICATE, DRAFT
 from ..runs import budget
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
-from .evaluate import draw, images_of
 from .facts import adapted_base
 from .keywords import SelectOptions
+from .real_images import images_of
+from .row_images import draw
 
 # slots in one pass; fixed by slot alone, so that no unit's content moves another's answer
 BATCH = 500
@@ -150,7 +151,8 @@ def select(
     else:
         listed = list(classes) if reading.classes is None else reading.classes
         reading = _valued_as_all(reading, candidates)
-        records = load_records(data, **asdict(replace(reading, classes=listed)))
+        part = "train" if reading.split is None else "test"
+        records = load_records(data, **asdict(replace(reading, classes=listed)), part=part)
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(

@@ -16,6 +16,7 @@ from sfumato.options.parse import pairs, prompts, ratio_or_count, shard
 
 VERBS = (
     "inspect",
+    "split",
     "plan",
     "adapt",
     "synthesize",
@@ -211,22 +212,22 @@ def test_demo_ends_with_one_json_line(capsys, tmp_path, monkeypatch):
 
 
 def test_distances_are_figures_and_no_dictionaries():
-    from sfumato.cli.evaluate import cells_of_distances
+    from sfumato.evaluation.tables import cells_of_distances
 
     shares = {"precision": 0.5, "recall": 0.25, "density": 1.5, "coverage": 0.125}
     counts = {"k": 5, "real": 100, "fake": 100}
     kernel = {"mean": 0.01234, "std": 0.001, "blocks": 4, "block_size": 50}
     figures = {"FD-x": 151.712, "KD-x": kernel, "manifold": shares | counts}
     assert cells_of_distances(figures) == {
-        "Frechet": "151.7",
-        "kernel": "0.0123 ± 0.001",
+        "Frechet": "152",
+        "kernel": "0.012 ± 0.001",
         "precision": "0.50",
         "recall": "0.25",
         "density": "1.50",
         "coverage": "0.12",
     }
     one_block = figures | {"KD-x": kernel | {"std": None}}
-    assert cells_of_distances(one_block)["kernel"] == "0.0123"
+    assert cells_of_distances(one_block)["kernel"] == "0.012"
 
 
 def test_small_parsers():

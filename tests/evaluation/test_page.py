@@ -1,5 +1,5 @@
-"""The owner's page: one strip a row, in a fair order of classes, marked, and nothing in it is read
-as HTML.
+"""The owner's page: pictures by class at a size that can be judged, marked, named, and nothing in
+it is read as HTML.
 """
 
 from __future__ import annotations
@@ -13,33 +13,76 @@ import numpy as np
 from PIL import Image
 
 from sfumato.evaluation import UtilityRow
-from sfumato.evaluation.page import as_text, few, page
+from sfumato.evaluation.page import LARGEST, STYLE, by_class, page
+from sfumato.evaluation.tables import as_text, two_figures
 
 
-def test_the_first_of_every_class_come_first():
-    labels = np.array([0] * 5 + [1] * 3 + [2])
-    assert few(labels, 6).tolist() == [0, 5, 8, 1, 6, 2]
-    assert few(np.array([1, 0, 1, 0]), 10).tolist() == [1, 0, 3, 2]
+def parsed(text):
+    return ElementTree.fromstring(text.replace("<!DOCTYPE html>", ""))
 
 
-def test_a_page_holds_pictures_and_figures_and_says_that_it_is_private():
+def shown(text) -> list[np.ndarray]:
+    found = re.findall(r"base64,([^\"]+)", text)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in found]
+
+
+def test_the_first_of_every_class_are_shown_under_its_name():
+    images = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1).repeat(3, 3)
+    labels = np.array([0] * 5 + [2] * 4)
+    found = by_class(images, labels, ("a", "b", "c"), most=3)
+    assert {name: own[:, 0, 0, 0].tolist() for name, own in found.items()} == {
+        "a": [0, 1, 2],
+        "c": [5, 6, 7],
+    }
+
+
+def test_a_page_has_pictures_side_by_side_figures_and_says_that_it_is_private():
     rng = np.random.default_rng(0)
-    pictures = {"synthetic": rng.integers(0, 255, (3, 4, 4, 3), np.uint8)}
-    score = UtilityRow("cnn", 0.5, None, (0.5,), (0.4,), 8, 8)
+    pictures = {
+        row: {"<a&b>": rng.integers(0, 255, (2, 4, 4, 3), np.uint8)}
+        for row in ("held out", "public_only", "synthetic")
+    }
+    score = UtilityRow("cnn", 0.5, 0.01, (0.5,), (0.4,), 8, 8)
+    shares = {"precision": 0.5, "recall": 0.25, "density": 1.5, "coverage": 0.125}
+    kernel = {"mean": 0.51234567, "std": None, "blocks": 1, "block_size": 9}
     figures = as_text(
-        {"synthetic": 1200, "real": 7}, {"synthetic": [score]},
-        {"real": {"FD-x": 1.23456, "KD-x": {"mean": 0.5}, "manifold": {}}}, {"noise_only": 0.126},
-    )  # fmt: skip
-    text = page("run <b>", figures, pictures)
-    root = ElementTree.fromstring(text.replace("<!DOCTYPE html>", ""))
-    cells = [[cell.text or "" for cell in row] for row in root.iter("tr")]
-    assert cells[0][2:5] == ["images", "cnn, %", "FD-x"]
-    assert (
-        cells[1][2:4] == ["1,200", "50.00"]
-        and cells[2][4:6] == ["1.235", "0.5"]
-        and cells[3][-1] == "0.13"
+        {"synthetic": 1200, "real": 7},
+        {"synthetic": [score]},
+        {"real": {"FD-x": 1.23456, "KD-x": kernel, "manifold": shares}},
+        {"noise_only": 0.126},
     )
-    (strip,) = re.findall(r"base64,([^\"]+)", text)
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(strip))))
-    assert np.array_equal(shown, np.concatenate(list(pictures["synthetic"]), 1))
+    text = page("run <b>", ["Your images added <nothing>."], figures, pictures)
+    root = parsed(text)
+    rows = [[cell.text or "" for cell in row] for row in root.iter("tr")]
+    assert rows[0][:5] == ["trained on", "images", "cnn, % right", "Frechet distance (x)",
+                           "kernel distance (x)"]  # fmt: skip
+    assert rows[1][:3] == ["synthetic (the release)", "1,200", "50.0 ± 1.0"]
+    assert rows[2][3:6] == ["1.2", "0.51", "0.50"] and rows[3][-1] == "0.13"
+    assert "{" not in text.replace(STYLE, "")  # no raw dictionaries
+    images = list(root.iter("img"))
+    assert len(images) == 6
+    assert images[0].get("alt") == "real images, held out, class <a&b>, picture 1 of 2"
+    assert all(np.array_equal(a, b) for a, b in zip(shown(text), pictures["held out"]["<a&b>"]))
+    captions = [caption.text for caption in root.iter("figcaption")]
+    assert captions == ["real images, held out", "public base alone", "synthetic (the release)"]
     assert "PRIVATE: run &lt;b&gt;" in text and "No epsilon covers it" in text
+    assert "added &lt;nothing&gt;" in text
+
+
+def test_pictures_can_be_judged_and_wrap_on_a_phone():
+    side = int(re.search(r"\.pictures img\{width:(\d+)px", STYLE)[1])
+    assert side >= 96 and STYLE.count("flex-wrap:wrap") == 2 and "overflow-x:auto" in STYLE
+    large = np.zeros((1, 600, 600, 3), np.uint8)
+    (picture,) = shown(page("t", [], {}, {"synthetic": {"a": large}}))
+    assert picture.shape[:2] == (LARGEST, LARGEST)
+
+
+def test_numbers_have_two_figures():
+    assert [two_figures(x) for x in (0.0123, 1.26, 15.17, 151.7, 14_322.0, -0.4)] == [
+        "0.012",
+        "1.3",
+        "15",
+        "152",
+        "14,322",
+        "-0.4",
+    ]

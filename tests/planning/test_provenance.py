@@ -29,7 +29,7 @@ from sfumato.runs import budget, certified
 from sfumato.runs.attempts import frozen_contents
 from sfumato.runs.facts import lineage
 from sfumato.runs.folder import Run
-from sfumato.verbs import evaluate
+from sfumato.verbs.row_images import non_private_base
 
 torch.set_num_threads(1)
 EXACT = Performance(precision="float32")
@@ -83,7 +83,7 @@ def world(tmp_path_factory, tiny_base):
     whole = adapt(place / "p", tiny_base, place / "whole", method="attention")
     verbs.export(whole, place / "whole-out")
     hidden = adapt(place / "p", tiny_base, place / "hidden", method="attention")
-    evaluate.non_private_base(hidden)
+    non_private_base(hidden)
     adapt(place / "p", tiny_base, place / "secret")
     return place
 
@@ -383,7 +383,7 @@ def test_what_does_not_train_is_nobodys(tiny_base, frozen):
 
 
 def test_the_control_of_an_exported_run_stays_private(world, tiny_base, tmp_path):
-    evaluate.non_private_base(Run.open(world / "whole"))
+    non_private_base(Run.open(world / "whole"))
     control = world / "whole" / "evaluation" / "non-private-model"
     shutil.copytree(control, tmp_path / "base")
     mixed = shutil.copytree(world / "whole-out" / "model", tmp_path / "mixed")

@@ -75,7 +75,7 @@ def test_split_folders_and_numbered_classes(tmp_path):
     class_folders(tmp_path / "train", ("10", "9"))
     class_folders(tmp_path / "test", ("9",), each=2)
     assert load_records(tmp_path).classes == ("9", "10")
-    assert load_records(tmp_path, split="test").n == 2
+    assert load_records(tmp_path, part="test").n == 2
     class_folders(tmp_path / "car")  # then train and test are classes like any other
     assert load_records(tmp_path, yes_public=True).classes == ("car", "test", "train")
 
@@ -366,7 +366,7 @@ def test_idx(tmp_path, zipped):
         assert (border == padded[:, :1, :1]).all(), "one tone, each picture's own"
     np.testing.assert_array_equal(records.images([4], 28)[0, ..., 0], images[4])
     assert records.images([4], 64).shape == (1, 64, 64, 3)
-    assert load_records(tmp_path, split="test", classes=records.classes).n == 7
+    assert load_records(tmp_path, part="test", classes=records.classes).n == 7
     assert (
         load_records(
             tmp_path / f"t10k-labels-idx1-ubyte{'.gz' * zipped}", classes=records.classes
@@ -378,7 +378,7 @@ def test_idx(tmp_path, zipped):
 
 def test_bad_idx(tmp_path):
     idx_pair(tmp_path)
-    refused("0 idx image files for the test split", tmp_path, split="test")
+    refused("0 idx image files for the test split", tmp_path, part="test")
     images = tmp_path / "train-images-idx3-ubyte"
     whole = images.read_bytes()
     images.write_bytes(whole[:-1])
@@ -434,7 +434,7 @@ def test_npz_other_types_and_names(tmp_path):
         and not records.images([1], 9).any()
         and (records.images([0], 9) == 128).all()
     )
-    assert load_records(path, split="test", max_bad=1, classes=["a", "b"]).n == 2
+    assert load_records(path, part="test", max_bad=1, classes=["a", "b"]).n == 2
     np.savez(path, images=np.full((2, 3, 10, 10), 257 * 7, np.uint16), labels=[0, 1])
     assert (load_records(path, classes=["0", "1"]).images([0], 10) == 7).all()
     np.savez(path, images=np.zeros((2, 10, 10, 4), bool), labels=[0, 1])
@@ -503,7 +503,7 @@ def test_parquet_struct_and_bytes(tmp_path):
     np.testing.assert_array_equal(
         records.images([5, 0, 3], 12), [picture(5), picture(0), picture(3)]
     )
-    assert load_records(tmp_path, split="test").n == 2
+    assert load_records(tmp_path, part="test").n == 2
     pq.write_table(
         pa.table({"img": [png(i) for i in range(3)] + [None], "class": ["b", "a", "b", "a"]}),
         tmp_path / "plain.parquet",

@@ -23,7 +23,9 @@ from sfumato.releases.statements import check_looks
 from sfumato.runs import budget, certified
 from sfumato.runs.folder import Run
 from sfumato.runs.looks import looks_of
-from sfumato.verbs import evaluate
+from sfumato.verbs import evaluate, figures
+from sfumato.verbs.real_images import records_of
+from sfumato.verbs.row_images import non_private_base
 
 torch.set_num_threads(1)
 
@@ -105,7 +107,7 @@ def test_a_look_at_one_run_stands_in_the_release_of_another(site):
     assert json.loads((site / "model" / DRAFT).read_text())["certificate"]["looks"]["exact"] == 2
     # The pictures that were looked at count as well: a run on them would carry the looks.
     ledger = budget.open_ledger(site / "ledger.sqlite")
-    held_out = evaluate.records_of(site / "held-out", ("circle", "cross", "square"), "test")
+    held_out = records_of(site / "held-out", ("circle", "cross", "square"), "test")
     assert ledger.group(ledger.identify(held_out.fingerprints)).looks == 2
 
 
@@ -116,7 +118,7 @@ def test_the_row_is_there_before_a_figure_is(site, monkeypatch):
         assert len(rows(site)) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "images_of", die)
+    monkeypatch.setattr(figures, "images_of", die)
     with pytest.raises(KeyboardInterrupt):
         look(site)
     assert looks_of(Run.open(site / "a", site / "ledger.sqlite"))["exact"] == 1
@@ -129,7 +131,7 @@ def test_every_way_to_exact_figures_is_a_look(site, tiny_images):
     look(site, public_test=True, rows=("synthetic", "non_private"))
     look(site, public_test=True, rows=("synthetic", "real"), train=tiny_images)
     assert len(rows(site)) == 2
-    evaluate.non_private_base(run)
+    non_private_base(run)
     assert len(rows(site)) == 3 and rows(site)[-1]["what"] == ["weights without privacy"]
     look(site, beside=(Run.open(site / "b", site / "ledger.sqlite"),))
     assert len(rows(site)) == 5  # one for each run that is judged

@@ -24,8 +24,8 @@ from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.releases.figures import plain
 from sfumato.runs.folder import Run
-from sfumato.verbs.evaluate import public_base
 from sfumato.verbs.facts import adapted_base
+from sfumato.verbs.row_images import public_base
 
 torch.set_num_threads(1)
 CLASSES = ["circle", "cross", "zebra"]

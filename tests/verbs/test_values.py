@@ -17,7 +17,8 @@ from sfumato.planning.inputs import as_planned
 from sfumato.privacy import accounting
 from sfumato.records import load_records
 from sfumato.runs.folder import Run
-from sfumato.verbs import evaluate as evaluating
+from sfumato.verbs import real_images
+from sfumato.verbs.evaluate import evaluate
 from sfumato.verbs.select import Candidate, _valued_as_all
 
 TWELVE = Values(0, 4095)
@@ -128,15 +129,15 @@ def test_the_certificate_and_the_page_for_signature_say_it(run, tmp_path):
 def test_held_out_images_are_read_as_the_run_reads_its_own(run, scans, tmp_path, monkeypatch):
     test = write_scans(tmp_path / "test", 5)
     seen = []
-    read = evaluating.load_records
+    read = real_images.load_records
 
     def noted(*arguments, **keywords):
         seen.append(read(*arguments, **keywords))
         return seen[-1]
 
-    monkeypatch.setattr(evaluating, "load_records", noted)
+    monkeypatch.setattr(real_images, "load_records", noted)
     verbs.synthesize(run, 12, tmp_path / "out", keep_key=True)
-    evaluating.evaluate(
+    evaluate(
         run, tmp_path / "out", test=test, train=scans, rows=("synthetic", "real"),
         classifiers=("logistic",), seeds=1, steps=2, distances=False,
     )  # fmt: skip

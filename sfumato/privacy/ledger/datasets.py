@@ -170,6 +170,13 @@ class DataSets:
             found.update(name for (name,) in self.chain.read(query, part))
         return found
 
+    def held(self, dataset: str, listing: str | None) -> tuple[set[bytes], set[bytes], set[bytes]]:
+        """Keyed hashes of a data set's pictures, and of files and units of a listing of it."""
+        records = self.chain.read("SELECT hmac FROM record WHERE dataset = ?", [dataset])
+        traces = self.chain.read("SELECT file, unit FROM trace WHERE listing = ?", [listing or ""])
+        files, units = {file for file, _ in traces}, {unit for _, unit in traces}
+        return {key for (key,) in records}, files - {b""}, units - {b""}
+
     def open(self, manifest: Manifest, overlapping: frozenset[str]) -> None:
         """Enter a data set, or a listing of one, that is not known yet; inside a transaction."""
         opened = [own for own in self.chain.entries(Opened) if own.dataset == manifest.id]

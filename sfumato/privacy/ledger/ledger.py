@@ -21,7 +21,7 @@ from sfumato.privacy.ledger.chain import Chain
 from sfumato.privacy.ledger.charges import Charges, Price
 from sfumato.privacy.ledger.datasets import DataSets, Group, Manifest
 from sfumato.privacy.ledger.disks import file_system, is_local
-from sfumato.privacy.ledger.entries import OnDisk, Opened
+from sfumato.privacy.ledger.entries import Charged, OnDisk, Opened
 from sfumato.privacy.ledger.faults import LedgerError, OlderCopy
 from sfumato.privacy.ledger.formats import NEWEST
 from sfumato.privacy.ledger.notes import Begun
@@ -165,8 +165,20 @@ class Ledger:
             files: A hash of each image's file, b"" if there is none.
             units: A hash of the value of each image's unit, b"" if there is none.
         """
-        keyed = [self.keyed(fingerprint) if fingerprint else b"" for fingerprint in prints]
-        counts = Counter(key for key in keyed if key)
+        keyed = self._keys_of(prints, files, units)
+        counts = Counter(key for key, _, _ in keyed if key)
+        traces: set[Trace] = {
+            (key[:SHORT], file, unit) for key, file, unit in keyed if key and (file or unit)
+        }
+        return Manifest(tuple(sorted(counts.items())), tuple(sorted(traces)))
+
+    def _keys_of(
+        self,
+        prints: Sequence[bytes],
+        files: Sequence[bytes] | None,
+        units: Sequence[bytes] | None,
+    ) -> list[Trace]:
+        """Keyed hashes of each slot: its picture's, its file's and its unit's, b"" for none."""
         known: dict[tuple[bytes, bytes], bytes] = {}
 
         def short(kind: bytes, value: bytes) -> bytes:
@@ -174,15 +186,42 @@ class Ledger:
                 known[kind, value] = self.keyed(kind + value)[:SHORT]
             return known[kind, value] if value else b""
 
-        traces: set[Trace] = set()
-        for slot, key in enumerate(keyed):
-            file, unit = (
+        return [
+            (
+                self.keyed(fingerprint) if fingerprint else b"",
                 short(b"file", files[slot] if files else b""),
                 short(b"unit", units[slot] if units else b""),
             )
-            if key and (file or unit):
-                traces.add((key[:SHORT], file, unit))
-        return Manifest(tuple(sorted(counts.items())), tuple(sorted(traces)))
+            for slot, fingerprint in enumerate(prints)
+        ]
+
+    def shared(
+        self,
+        charged: Charged,
+        prints: Sequence[bytes],
+        files: Sequence[bytes] | None = None,
+        units: Sequence[bytes] | None = None,
+    ) -> list[tuple[bool, bool]]:
+        """Whether each image, and its unit, is one of those that a run was charged for.
+
+        Args:
+            charged: The run's charge.
+            prints: As in `identify`; an image without a hash is none of them.
+            files: As in `identify`.
+            units: As in `identify`. Of runs that an earlier version charged, no unit is known.
+
+        Returns:
+            (image, unit) for each slot.
+        """
+        with self.chain.snapshot():
+            pictures, own_files, own_units = self.datasets.held(charged.dataset, charged.listing)
+        return [
+            (
+                bool(key) and (key in pictures or file in own_files),
+                bool(key) and unit in own_units,
+            )
+            for key, file, unit in self._keys_of(prints, files, units)
+        ]
 
     def group(self, manifest: Manifest) -> Group:
         """All data sets linked to `manifest` by shared images, and what was spent on them."""

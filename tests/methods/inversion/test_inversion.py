@@ -172,7 +172,12 @@ def test_controls_are_rows_of_the_evaluation(artwork, tiny_base, tmp_path):
             else ("noise_only",)
         )
         found = evaluate.evaluate(
-            run, tmp_path / f"pictures-{kept}", test=artwork, rows=rows, public_images=12
+            run,
+            tmp_path / f"pictures-{kept}",
+            test=artwork,
+            rows=rows,
+            public_images=12,
+            allow_overlap=True,
         )
         assert set(found.distances) == set(rows) and not found.utility
         assert all("FD-autoencoder" in figures for figures in found.distances.values())
