@@ -27,7 +27,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             " it with --classes, or say that it is public with --yes-public"
         )
     repeated = repeats_said(plan.classes) if records.kind == "folder" else None
-    remarks += [repeated] * (repeated is not None)
+    remarks += [] if repeated is None else [repeated]
     remarks += _on_words(prepared)
     if records.unit_column:
         remarks += spelling(records)
