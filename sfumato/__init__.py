@@ -33,20 +33,21 @@ if TYPE_CHECKING:
     )
     from .verbs.adapt import adapt, resume
     from .verbs.evaluate import evaluate
+    from .verbs.export import export
     from .verbs.inspect import inspect
     from .verbs.ledger import ledger
     from .verbs.plan import plan
     from .verbs.release import release, verify
     from .verbs.select import select
     from .verbs.split import split
-    from .verbs.synthesize import export, synthesize
+    from .verbs.synthesize import synthesize
 
 # Name -> its module. Verbs load torch and diffusers; a plain `import sfumato` stays instant.
 _HOMES = {
     "adapt": "verbs.adapt",
     "audit": "auditing.verb",
     "evaluate": "verbs.evaluate",
-    "export": "verbs.synthesize",
+    "export": "verbs.export",
     "inspect": "verbs.inspect",
     "ledger": "verbs.ledger",
     "plan": "verbs.plan",

@@ -120,16 +120,25 @@ def test_a_release_shows_the_token_beside_public_controls(place):
         "an assumption",
     ):
         assert words in page
-    samples, released, anchor, noise = strips(page)
-    assert released.size == anchor.size == noise.size and released.width == 10 * 16 + 9 * 2
-    pixels = [np.asarray(strip.convert("RGB"), int) for strip in (samples, released, anchor, noise)]
+    drawn = [np.asarray(one.convert("RGB"), int) for one in strips(page)]
+    assert len(drawn) == 4 * 10 and {one.shape for one in drawn} == {(16, 16, 3)}
+    samples, released, anchor, noise = (np.stack(drawn[i : i + 10]) for i in range(0, 40, 10))
     # The row of the token shows the pictures that were released, drawn again.
-    assert np.abs(pixels[0] - pixels[1]).max() <= 2
-    assert not np.array_equal(pixels[1], pixels[2]) or not np.array_equal(pixels[1], pixels[3])
+    assert np.abs(samples - released).max() <= 2
+    assert not np.array_equal(released, anchor) or not np.array_equal(released, noise)
+    assert "as <code>plan</code> printed it" in page and "can be learned" in page
+
+
+def test_a_token_release_shows_pictures_beside_the_public_anchor(place):
     page = (place / "token" / "report.html").read_text()
-    assert (
-        "the public anchor alone" in page and not strips(page) and verbs.verify(place / "token").ok
-    )
+    assert "the public anchor alone" in page and verbs.verify(place / "token").ok
+    shown = [one.convert("RGB").tobytes() for one in strips(page)]
+    files = [f"{row}-{i:03d}.png" for row in ("adapted", "base", "noise-only") for i in range(6)]
+    folder = place / "token" / "samples"
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "metadata.jsonl"])
+    assert shown == [Image.open(folder / name).convert("RGB").tobytes() for name in files]
+    card = (place / "token" / "README.md").read_text()
+    assert '<img src="samples/adapted-000.png"' in card and "A token for a public" in card
 
 
 def test_the_figures_beside_a_token_are_those_of_the_files(place):

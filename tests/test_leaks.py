@@ -4,11 +4,13 @@ shown, kept outside or released.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -147,6 +149,9 @@ def blobs(folder: Path):
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield path.name, path.name.encode() + b"\0" + path.read_bytes()
+        if path.suffix == ".html":
+            for text in re.findall(r"data:image/\w+;base64,([^\"]+)", path.read_text("utf-8")):
+                yield f"a picture of {path.name}", base64.b64decode(text)
 
 
 def test_nothing_private_leaves(marked, artefacts):
@@ -160,6 +165,8 @@ def test_nothing_private_leaves(marked, artefacts):
         for name, blob in blobs(folder):
             seen += 1
             assert not [m for m in seeked + secrets if m in blob], name
+    names = {name for folder in artefacts["folders"] for name, _ in blobs(folder)}
+    assert names >= {"PRIVACY.html", "adapted-000.png", "base-000.png", "a picture of report.html"}
     assert seen > 20 and len(seeked) > 5 * MARKERS
     told = artefacts["told"].encode()
     assert not [m for m in seeked + secrets if m in told]

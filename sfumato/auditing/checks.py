@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..options.progress import Counted
 from . import (
     canaries,
     conduct,
@@ -248,6 +249,7 @@ def run_checks(
     checks: Mapping[str, Check] = CHECKS,
     stop: bool = False,
     on_finding: Callable[[Finding], None] = lambda finding: None,
+    on_stage: Callable[[str], None] = lambda line: None,
 ) -> list[Finding]:
     """The findings of the named checks, in order.
 
@@ -259,9 +261,12 @@ def run_checks(
         checks: Name -> check.
         stop: Stop after the first check that failed.
         on_finding: Called with each finding.
+        on_stage: Called with how many checks are done.
     """
     now, found = settings or Settings(), []
-    for name in list(checks) if names is None else list(names):
+    chosen = list(checks) if names is None else list(names)
+    for done, name in enumerate(chosen):
+        on_stage(Counted("checks", done, len(chosen)))
         for finding in _timed(name, checks[name], now):
             found.append(finding)
             on_finding(finding)

@@ -56,6 +56,7 @@ def audit_run(
     *,
     names: Iterable[str] | None = None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
+    on_stage: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Checks the run's mechanisms on dummy data.
 
@@ -68,6 +69,7 @@ def audit_run(
         settings: Default: the usual ones.
         names: Which checks; default: all.
         on_finding: Called with each finding.
+        on_stage: Called with how far the checks are.
 
     Returns:
         The record.
@@ -77,7 +79,7 @@ def audit_run(
     absent = [name for name in chosen if name not in checks]
     if absent:
         raise SfumatoError(f"--only {absent[0]}: this run has the checks {', '.join(checks)}")
-    findings = run_checks(chosen, settings, checks=checks, on_finding=on_finding)
+    findings = run_checks(chosen, settings, checks=checks, on_finding=on_finding, on_stage=on_stage)
     body = report.record(
         findings,
         settings,

@@ -48,6 +48,7 @@ def audit(
     seed: int = 0,
     ledger: str | Path | None = None,
     on_finding: Callable[[Finding], None] | None = None,
+    on_stage: Callable[[str], None] = lambda line: None,
 ) -> AuditReport:
     """Replay the mechanisms on dummy neighbours, measure noise and draws, send canaries.
 
@@ -63,6 +64,7 @@ def audit(
         seed: Seed of all dummy data and keys.
         ledger: Where the run's ledger is, if it was moved.
         on_finding: Called with every finding when it is there.
+        on_stage: Called with how far the checks are.
 
     Returns:
         The report; an audit with failures is returned as well, see `AuditReport.passed`.
@@ -82,11 +84,11 @@ def audit(
             on_finding(finding)
 
     if run is None:
-        run_checks(only, settings, on_finding=found)
+        run_checks(only, settings, on_finding=found, on_stage=on_stage)
     else:
         from ..runs.folder import Run
         from .on_run import audit_run
 
         opened = run if isinstance(run, Run) else Run.open(Path(str(run)), ledger)
-        audit_run(opened, settings, names=only, on_finding=found)
+        audit_run(opened, settings, names=only, on_finding=found, on_stage=on_stage)
     return AuditReport(tuple(findings), settings)

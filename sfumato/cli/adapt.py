@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -19,6 +20,9 @@ from .options import (
     Start,
     options,
 )
+
+if TYPE_CHECKING:
+    from ..privacy.plan import Plan
 
 OF_A_PLAN = (
     Start,
@@ -46,6 +50,13 @@ def adapt(
             "--new-attempt", help="With --resume: fresh random draws, paid from --retry-reserve."
         ),
     ] = False,
+    finish_here: Annotated[
+        bool,
+        Option(
+            "--finish-here",
+            help="With --resume: end at the last checkpoint, its model is the answer.",
+        ),
+    ] = False,
 ) -> None:
     """Adapt a public base to private images. Everything private stays in the run folder.
 
@@ -56,6 +67,7 @@ def adapt(
     sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
     sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run
     sfumato adapt ./scans -o run --resume
+    sfumato adapt ./scans -o run --resume --finish-here
     torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 --base ./base -o run
     """
     # Before the seconds that loading takes: a typing mistake should not cost them.
@@ -80,6 +92,7 @@ def adapt(
             allow_file_system=allow_file_system,
             resume=resume,
             new_attempt=new_attempt,
+            finish_here=finish_here,
             progress=line.step,
             on_stage=line.stage,
             confirm=asking(line),
@@ -97,8 +110,20 @@ def adapt(
             f"{run.folder}: finished at epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}."
             " This folder is PRIVATE: keep it on this machine."
         )
-        token = METHODS[run.plan.method].learns_tokens
-        print(f"next: sfumato synthesize {run.folder} -n {100 if token else 10000} -o release")
-        if token:
-            print(f"or, for the token itself: sfumato export {run.folder} -o token")
-        print(f"optional, before that: sfumato audit {run.folder} (certificates state the result)")
+        for line in next_commands(run.plan, run.folder):
+            print(line)
+
+
+def next_commands(plan: Plan, folder: Path) -> list[str]:
+    """What to do with a finished run, a line each: first what its method is for."""
+    kind = METHODS[plan.method]
+    export = f"sfumato export {folder} -o {kind.hands_over.lower()}"
+    # as many pictures as there were units, within reason; of a token some to look at
+    count = 100 if kind.learns_tokens else max(100, min(10_000, int(float(f"{plan.n_units:.1g}"))))
+    synthesize = f"sfumato synthesize {folder} -n {count} -o release"
+    if kind.learns_tokens:
+        lines = [f"next: {export}", f"and, for pictures with it: {synthesize}"]
+    else:
+        lines = [f"next: {synthesize}", f"or, for the {kind.hands_over} itself: {export}"]
+    audit = f"optional, before that: sfumato audit {folder} (certificates state the result)"
+    return [*lines, audit]

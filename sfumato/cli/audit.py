@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from ..errors import AuditFailed
 from ..options import parse
+from .live import LiveLine
 from .options import Ledger
 
 
@@ -47,15 +48,17 @@ def audit(
     from ..auditing import report
     from ..auditing.verb import audit as check
 
-    found = check(
-        run,
-        only=None if only is None else parse.listed(only),
-        quick=quick,
-        fresh=fresh,
-        seed=seed,
-        ledger=ledger,
-        on_finding=report.print_row,
-    )
+    with LiveLine() as line:
+        found = check(
+            run,
+            only=None if only is None else parse.listed(only),
+            quick=quick,
+            fresh=fresh,
+            seed=seed,
+            ledger=ledger,
+            on_finding=report.print_row,
+            on_stage=line.stage,
+        )
     for line in found.lines:
         print(line)
     if run is not None:

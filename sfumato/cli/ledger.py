@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -11,6 +11,9 @@ from typer import Argument, Option
 from ..errors import SfumatoError
 from ..options import Reading
 from .options import AllowFileSystem, Images, Ledger, options
+
+if TYPE_CHECKING:
+    from ..verbs.ledger import Spent
 
 app = typer.Typer(
     name="ledger",
@@ -56,13 +59,7 @@ def show(
     if against is not None:
         print(f"{against.name}: {found.certificate}; the ledger knows this certificate")
     for number, group in enumerate(found.groups, 1):
-        total = "no total" if group.epsilon is None else f"epsilon {group.epsilon:.3f}"
-        cap = "no cap" if group.cap is None else f"cap {group.cap:g}"
-        print(
-            f"group {number}: {total} in {counted(len(group.runs), 'run')}, {cap}, "
-            f"{counted(group.data_sets, 'data set')}"
-            + (f"; {group.unclear}" if group.unclear else "")
-        )
+        print(f"group {number}: {_spent(group)}")
         for charge in group.runs:
             terms = f"delta {charge['delta']:.3g}, unit {charge['unit']!r}, {charge['relation']}"
             print(f"  run {charge['run']}: epsilon {charge['epsilon']:.3f}, {terms}")
@@ -81,6 +78,22 @@ def show(
             " is put back, only run folders can reveal it"
         )
     print(f"{found.rows} rows, head {found.head}, {found.path}")
+
+
+def _spent(group: Spent) -> str:
+    """What one group is and has cost, on one line."""
+    known = f"{'no cap' if group.cap is None else f'cap {group.cap:g}'}, " + counted(
+        group.data_sets, "data set"
+    )
+    looks = f", {counted(group.looks, 'look')} at exact figures" if group.looks else ""
+    if not group.runs:
+        why = "noted as images to test with"
+        if group.cap is not None and not group.looks:
+            why = "only a cap was set"
+        return f"no run was charged on these images ({why}){looks}, {known}"
+    total = "no total" if group.epsilon is None else f"epsilon {group.epsilon:.3f}"
+    unclear = f"; {group.unclear}" if group.unclear else ""
+    return f"{total} in {counted(len(group.runs), 'run')}{looks}, {known}{unclear}"
 
 
 @app.command()

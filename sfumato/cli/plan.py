@@ -10,10 +10,10 @@ from typer import Option
 
 from ..errors import SfumatoError
 from ..methods import METHODS
-from ..options import Reading
+from ..options import Reading, parse
 from ..planning.task import require_base
 from .adapt import OF_A_PLAN
-from .live import about
+from .live import LiveLine, about
 from .options import Images, Ledger, options
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def plan(
     sfumato plan ./scans --epsilon 4 --base ./base
     sfumato plan ./scans --unit patient_id --epsilon 4 --base ./base --method lora --rank 4
     sfumato plan ./scans --epsilon 4 --base ./base --method saliency --keep 0.3
+    sfumato plan ./scans --epsilon 4 --base ./base --time 20min
     sfumato plan ./scans --epsilon 4 --base ./base --json > plan.json
     """
     if asked.get("epsilon") is None:
@@ -50,7 +51,8 @@ def plan(
 
     from .. import verbs
 
-    report = verbs.plan(images, ledger=ledger, **reading, **asked)
+    with LiveLine() as line:
+        report = verbs.plan(images, ledger=ledger, on_stage=line.stage, **reading, **asked)
     if as_json:
         body = {
             "plan": report.plan.to_json(),
@@ -60,6 +62,8 @@ def plan(
             "remarks": list(report.remarks),
         }
         body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
+        if report.asked_seconds is not None:
+            body |= {"asked_seconds": report.asked_seconds, "fixes": report.fixes}
         print(json.dumps(body, indent=2))
     else:
         show(report)
@@ -93,6 +97,8 @@ def show(report: PlanReport) -> None:
     if report.refused is None:
         more = "".join(f" {flag}" for flag in report.needs)
         print(f"nothing is spent yet; next: sfumato adapt with the same options{more} and -o run")
+        if report.fixes:
+            print(f"this schedule fits this machine's pace now; to fix it: {report.fixes}")
         if "--anyway" in report.needs:
             print("--anyway pays for a run that is forecast to learn nothing; releases will say so")
 
@@ -117,6 +123,11 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
 
 
+def _time(report: PlanReport) -> str:
+    said, asked = about(report.estimate.seconds), report.asked_seconds
+    return said if asked is None else f"{said} of {parse.in_words(asked)} asked"
+
+
 def _in_short(report: PlanReport, unit: str) -> list[tuple[str, str]]:
     """What to know before anything else: sizes, words, unit, price, time, and whether it pays."""
     plan, (found, drawn) = report.plan, report.pixels
@@ -130,6 +141,6 @@ def _in_short(report: PlanReport, unit: str) -> list[tuple[str, str]]:
         ("classes", f"{len(words)}: " + " | ".join(words)),
         ("unit", f"{unit}, {plan.n_units:,} of them"),
         ("epsilon", f"{plan.epsilon:.3f}"),
-        ("time here", about(report.estimate.seconds)),
+        ("time here", _time(report)),
     ]
     return rows + ([("forecast", report.outlook.sentence)] if report.outlook else [])

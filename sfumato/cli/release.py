@@ -9,6 +9,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from ..errors import CheckFailed, MachineError, SfumatoError
+from ..options.progress import listening
+from .live import LiveLine
 from .options import Ledger
 
 
@@ -60,7 +62,9 @@ def release(
     from ..runs.release import finish
 
     settings = {"title": title, "licence": license, "require_audit": require_audit}
-    finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
+    with LiveLine() as line, listening(line.stage):
+        line.stage("checking the files")
+        finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)
     if without_ledger:
         print(
             "without the ledger, nobody checked that this draft, its unit and its cost are the ones"
@@ -73,7 +77,7 @@ def release(
     for line in weaknesses(json.loads((finished / "privacy.json").read_text("utf-8"))):
         print(line)
     print(
-        f"{finished}: finished; read {finished / 'PRIVACY.md'} (the page to sign) and"
+        f"{finished}: finished; read {finished / 'PRIVACY.html'} (the page to print and sign) and"
         f" {finished / 'report.html'} before you hand it over"
     )
     print(f"next: sfumato verify {finished}")
@@ -135,7 +139,9 @@ def verify(
 
     if registry_entry is not None and registry_entry.exists():
         raise SfumatoError(f"{registry_entry} already exists: name a new file")
-    report = check(folder, ledger)
+    with LiveLine() as line:
+        line.stage("hashing the files and pricing the claim again")
+        report = check(folder, ledger)
     for name, passed, detail in report.checks:
         print(f"{'ok  ' if passed else 'FAIL'}  {name}" + (f": {detail}" if detail else ""))
     if not report.ok:

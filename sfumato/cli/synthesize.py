@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from ..errors import SfumatoError
 from ..options import Sampling, parse
+from ..options.progress import Counted
 from .live import LiveLine
 from .options import Ledger, Output, options
 
@@ -80,7 +81,9 @@ def synthesize(
         def progress(more: int) -> None:
             nonlocal done
             done += more
-            line.say(f"{done:,} of {wanted:,} images", force=done == wanted)
+            line.stage(Counted("images", done, wanted))
+
+        line.stage("opening the model")
 
         folder = verbs.synthesize(
             run,
@@ -100,9 +103,23 @@ def synthesize(
 
 
 def export(
-    run: RunFolder, output: Output, ledger: Ledger = None, keep_key: KeepKey = False
+    run: RunFolder,
+    output: Output,
+    samples: Annotated[
+        bool,
+        Option(
+            "--samples/--no-samples",
+            help=(
+                "Draw a few pictures with the model and with its public base, for report and card"
+                " (free; at most about five minutes)."
+            ),
+        ),
+    ] = True,
+    ledger: Ledger = None,
+    keep_key: KeepKey = False,
 ) -> None:
-    """Write the adapted model itself (pipeline, LoRA or token) as diffusers loads it.
+    """Write the adapted model itself (pipeline, LoRA or token) as diffusers loads it, and a few
+    samples beside those of its public base.
 
     \b
     sfumato export run -o model-release
@@ -110,7 +127,12 @@ def export(
     """
     from .. import verbs
 
-    print(f"{verbs.export(run, output, ledger=ledger, keep_key=keep_key)}: the adapted model")
+    with LiveLine() as line:
+        line.stage("writing the model")
+        folder = verbs.export(
+            run, output, ledger=ledger, keep_key=keep_key, samples=samples, progress=line.say
+        )
+    print(f"{folder}: the adapted model")
     print(f"next: sfumato release {output}")
 
 

@@ -48,12 +48,20 @@ class Adaptation(Adapted):
     """What the loop trains.
 
     `row_losses` is the objective and `exact_losses` the same in single precision (for self-checks);
-    `learning_rate_factor` exceptions to the common rate.
+    `learning_rate_factor` exceptions to the common rate; `condition` the denoiser's condition of
+    each label int64 [B] as it is now, -1 for the empty prompt.
     """
 
     row_losses: Callable[[Batch], torch.Tensor]
     exact_losses: Callable[[Batch], torch.Tensor]
     learning_rate_factor: dict[str, float] = field(default_factory=dict)
+    condition: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def conditions(self, classes: int) -> torch.Tensor:
+        """The condition of each class, and last of the empty prompt, as they are now."""
+        assert self.condition is not None  # what a method adapts has one
+        with torch.no_grad():
+            return self.condition(torch.arange(-1, classes).roll(-1))
 
     @property
     def owners(self) -> Mapping[str, str]:
@@ -142,6 +150,7 @@ def adaptation(
         row_losses=denoising_losses(base, embed, given.precision),
         exact_losses=denoising_losses(base, embed, torch.float32),
         learning_rate_factor=factors,
+        condition=embed,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -20,13 +19,16 @@ from ..compute import ranks
 from ..compute.memory import peak_bytes
 from ..errors import Interrupted, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
-from ..privacy.clipping import equal_shares, flat, per_group
+from ..options import Schedule
+from ..privacy.clipping import flat
 from ..privacy.plan import Plan
 from ..training import KEEP, Batch, Progress, State, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Work
+from .pace import clip_and_groups, default_samples_every, measure, sample_steps
 from .prompts import Prompts
+from .timed import Wanted, solve
 from .workspace import Workspace
 
 # Records that a machine is asked about where the run's passes are shorter.
@@ -91,11 +93,7 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
     sum by its bound at most. RuntimeError if it does not.
     """
     plan, adaptation = prepared.plan, prepared.adaptation
-    groups = None if plan.clip_groups is None else list(adaptation.clip_groups.values())
-    clip = plan.clip()
-    # a probe will choose among them: the same bound, shared by all
-    if groups is not None and len(groups) != plan.clip_groups:
-        clip = per_group(equal_shares(plan.clip_norm, len(groups)), plan.gamma)
+    clip, groups = clip_and_groups(prepared)
     assert plan.rounding is not None  # plans of today have a grid
     one_pass = prepared.performance.engine == "one-pass"
     units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
@@ -179,35 +177,45 @@ def _engine(prepared: Prepared[Adaptation]) -> Engine:
         raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
 
 
-def estimate(prepared: Prepared[Adaptation], further_units: float = 0.0) -> Work:
-    """Measures one or two microbatches of dummy images and multiplies by the plan's steps.
+def estimate(prepared: Prepared[Adaptation], further_draws: float = 0.0) -> Work:
+    """Measures the parts of a run on dummy latents and multiplies by the plan.
 
     Args:
         prepared: With its microbatch decided.
-        further_units: Gradients of units beside those of the steps, as many draws each.
+        further_draws: Draws of units beside those of the steps.
     """
-    plan = prepared.plan
-    assert prepared.performance.micro_batch is not None
-    units = min(prepared.performance.micro_batch, max(1, round(plan.expected_batch_size)))
-    batch = dummy_batch(prepared, units)
-    process = psutil.Process()
-    with _engine(prepared) as engine:
-        seconds = []
-        for _ in range(2):
-            started = time.perf_counter()
-            engine.clipped_sum(
-                prepared.adaptation.row_losses,
-                batch,
-                draws=plan.noise_draws,
-                clip=flat(1.0).factors,
-                micro_batch=units,
-            )
-            seconds.append(time.perf_counter() - started)
-    per_unit = min(seconds) / units
-    noise = plan.trainable * 25e-9 * 2  # ChaCha normals and Adam, per number
-    total = plan.steps * (plan.expected_batch_size * per_unit + noise) + further_units * per_unit
+    plan, how = prepared.plan, prepared.performance
+    pace = measure(prepared, (plan.noise_draws,))
+    every, shown = how.checkpoint_steps, how.samples_every
+    steps = pace.seconds(plan.expected_batch_size, plan.noise_draws, plan.steps, every, shown)
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
-    return Work(float(total), int(process.memory_info().rss + copies))
+    if shown:
+        copies += 4 * prepared.base.info.parameters  # the second base, which draws the samples
+    rss = psutil.Process().memory_info().rss
+    return Work(float(steps + further_draws * pace.draw), int(rss + copies))
+
+
+def in_time(
+    prepared: Prepared[Adaptation], seconds: float, fixed: float, asked: Schedule, further: float
+) -> Schedule:
+    """The schedule that takes about so long here.
+
+    Args:
+        prepared: With its microbatch decided, and the schedule that it has without a time.
+        seconds: The whole run's.
+        fixed: Of these, what no schedule changes.
+        asked: What the user fixed of the schedule.
+        further: Draws of units beside those of the steps.
+    """
+    plan, pace = prepared.plan, measure(prepared, (1, 4))
+    usual = Schedule(round(plan.expected_batch_size), plan.steps, plan.noise_draws)
+    fixed += further * pace.draw
+    epsilon, classes = plan.epsilon_target, len(plan.classes)
+    want = Wanted(seconds, fixed, plan.method, asked, usual, plan.n_units, epsilon, classes)
+    # samples that nobody asked for follow the schedule
+    own = default_samples_every(prepared.performance, usual, classes)
+    how = prepared.performance
+    return solve(pace, want, replace(how, samples_every=None) if how.samples_every == own else how)
 
 
 def checkpoint_bytes(adaptation: Adaptation) -> int:
@@ -225,6 +233,7 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
     """
     plan, adaptation = prepared.plan, prepared.adaptation
     every = prepared.performance.checkpoint_steps
+    samples = sample_steps(prepared.performance.samples_every, plan.steps)
     state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
     if workspace.checkpoint is not None:
         facts, tensors = workspace.checkpoint
@@ -238,8 +247,11 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
         stopping = ranks.any_rank(stop.asked)
         if ranks.rank() == 0:
             workspace.log(now)
-            if now.step % every == 0 or stopping or now.step == plan.steps:
+            shown = now.step in samples
+            if now.step % every == 0 or stopping or now.step == plan.steps or shown:
                 workspace.keep(state)
+            if shown:
+                workspace.show(now.step)
             workspace.progress(now)
         if now.step == end and not stopping and now.step < plan.steps:
             end = start_interval()

@@ -27,6 +27,7 @@ class Embedding(Trained):
 
     name = "embedding"
     learns_tokens = True
+    hands_over = "token"
     less_noise = "use fewer classes"
 
     def apply(self, base: Base, given: Given) -> Adaptation:

@@ -74,7 +74,7 @@ class Drawing:
     """The first images of a data set once more, for its report.
 
     base: has learnt what the run released. n: images in all, in class shares `shares`. shard: (i,
-    k). sampling: how they are drawn.
+    k). sampling: how they are drawn. seconds: about how long all of it may take; None: any time.
     """
 
     base: Base
@@ -82,3 +82,4 @@ class Drawing:
     shares: Sequence[float]
     shard: tuple[int, int]
     sampling: Sampling
+    seconds: float | None = None

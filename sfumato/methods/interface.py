@@ -93,6 +93,7 @@ class Method(Options):
         name: On the command line and in plans.
         learning_rate: Of Adam, unless set by the recipe.
         learns_tokens: Whether it learns tokens only.
+        hands_over: What `export` writes: a token, a LoRA, or the model.
         own_bound: The option that --clip-norm means, if the method bounds a unit by a rule of its
             own.
         takes_steps: Whether it pays for training steps, billed and resumed one by one; otherwise an
@@ -107,6 +108,7 @@ class Method(Options):
     name: ClassVar[str]
     learning_rate: ClassVar[float] = LEARNING_RATE
     learns_tokens: ClassVar[bool] = False
+    hands_over: ClassVar[str] = "model"
     own_bound: ClassVar[str | None] = None
     takes_steps: ClassVar[bool] = True
     compares: ClassVar[bool] = False
@@ -212,6 +214,24 @@ class Method(Options):
     @abstractmethod
     def estimate(self, prepared: Prepared[Any]) -> Work:
         """Time and memory on this machine, measured on dummy data; `prepared` fits to memory."""
+
+    @abstractmethod
+    def in_time(
+        self, prepared: Prepared[Any], seconds: float, fixed: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """Options and schedule with which a run takes about so long on this machine.
+
+        Measured on dummy data, as `estimate` is; what it returns then stands in the plan.
+
+        Args:
+            prepared: With the options and schedule of a run without a time; fits to memory.
+            seconds: The whole run's.
+            fixed: Of these, what neither options nor schedule change.
+            asked: What the user fixed of the schedule.
+
+        Raises:
+            SfumatoError: Nothing is that short; the message says what would be.
+        """
 
     def forecast(self, prepared: Prepared[Any]) -> Any:
         """The expected quality of the result, if it can be known beforehand; else None."""

@@ -23,6 +23,7 @@ class LowRank(Trained):
     """Options of every method that trains adapters of low rank."""
 
     learning_rate = ADAPTER_LEARNING_RATE
+    hands_over = "LoRA"
     less_noise = "train fewer numbers (a lower --rank, --method embedding)"
 
     rank: int = option(8, "Rank of the adapters.", least=1)

@@ -75,6 +75,14 @@ class Trained(Method):
 
         return estimate(prepared)
 
+    def in_time(
+        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """The schedule of steps that takes so long here."""
+        from .dpsgd import in_time
+
+        return self, in_time(prepared, seconds, fixed, asked, 0.0)
+
     def remarks(self, prepared: Prepared) -> list[str]:
         """Warnings if the noise, the number of units or the schedule leave little to learn."""
         plan, found = prepared.plan, []
@@ -182,9 +190,11 @@ class Trained(Method):
 
     @classmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
-        """Whether the last interval was begun and its checkpoint written."""
-        from ..privacy.ledger.notes import CheckpointMade, Interval
+        """Whether the last interval was begun and its checkpoint written, or the owner stopped."""
+        from ..privacy.ledger.notes import CheckpointMade, Interval, Stopped
 
+        if noted(Stopped):
+            return True
         begun = any(note.interval[1] == plan.steps for note in noted(Interval))
         return begun and any(note.checkpoint == plan.steps for note in noted(CheckpointMade))
 

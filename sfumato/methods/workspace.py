@@ -96,6 +96,10 @@ class Workspace(ABC):
         """Write a checkpoint; the ledger knows its hash before the file has its name."""
 
     @abstractmethod
+    def show(self, step: int) -> None:
+        """Draw pictures of the checkpoint of `step`, which `keep` has just written."""
+
+    @abstractmethod
     def stoppable(self) -> AbstractContextManager[Stop]:
         """Within it signals ask the method to stop at its next boundary."""
 

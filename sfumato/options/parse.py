@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 
@@ -77,6 +78,30 @@ def size(words: str) -> int:
     if count < 2**20:
         raise SfumatoError(f"--memory-budget {words!r}: give a size such as 800MB or 4GB")
     return int(count)
+
+
+def duration(said: str | float) -> float:
+    """Seconds of "20min", "1h", "1h30min" or "90s"; a number is seconds already."""
+    if isinstance(said, bool) or not isinstance(said, (str, int, float)):
+        raise SfumatoError(f"--time {said!r}: give a time such as 20min, 1h or 90s")
+    if not isinstance(said, str):
+        seconds = float(said)
+    else:
+        units = r"(?:([0-9]+(?:\.[0-9]+)?)\s*{})?\s*"
+        rule = "".join(units.format(u) for u in ("h(?:ours?)?", "m(?:in(?:utes?)?)?", "s(?:ec)?"))
+        found = re.fullmatch(rule, said.strip().lower())
+        parts = found.groups() if found else (None,)
+        seconds = sum(float(n) * s for n, s in zip(parts, (3600, 60, 1)) if n)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise SfumatoError(f"--time {said}: give a time with its unit, such as 20min, 1h or 90s")
+    return seconds
+
+
+def in_words(seconds: float) -> str:
+    """Seconds as 40 s, 12 min or 3.5 h: one or two figures."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -155,6 +155,19 @@ class Schedule(Options):
         "K noise-and-time draws per unit, averaged before the clip (default: 1 to 4).",
         least=1,
     )
+    time: float | str | None = option(
+        None,
+        "Solve for steps, batch and draws so that the run takes about so long here: 20min, 1h.",
+        metavar="TIME",
+        parse=parse.duration,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.time is not None:
+            if self.steps is not None:
+                raise SfumatoError("--time solves for the steps: give --time or --steps, not both")
+            object.__setattr__(self, "time", parse.duration(self.time))
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,13 @@ def fit_to_memory(prepared: Prepared[Any]) -> Prepared[Any]:
     return prepared.method.fit_to_memory(prepared)
 
 
-def estimate(prepared: Prepared[Any]) -> Estimate:
-    """Time and memory of the method on this machine, beside noise and signal of the plan."""
+def estimate(prepared: Prepared[Any], fixed: float = 0.0) -> Estimate:
+    """Time and memory of the method on this machine, beside noise and signal of the plan.
+
+    fixed: seconds of the run beside those of its method (`timing.fixed_seconds`).
+    """
     keep_memory()
     prepared = fit_to_memory(prepared)
     work, plan = prepared.method.estimate(prepared), prepared.plan
     noise, signal = plan.noise_norm_expected(), plan.signal_bound
-    return Estimate(work.seconds, work.peak_bytes, noise, signal)
+    return Estimate(work.seconds + fixed, work.peak_bytes, noise, signal)

@@ -12,12 +12,10 @@ from typing import Any
 
 from ..errors import SfumatoError
 from ..methods import Prepared
-from ..methods.inversion.advisor import ENOUGH, NOISE, Forecast
+from ..methods.inversion.advisor import Forecast
+from ..pages.forecast import LITTLE, NOTHING, SOMETHING
 from ..privacy.plan import Plan
 
-SOMETHING = "something can be learned"
-LITTLE = "little can be learned"
-NOTHING = "nothing can be learned"
 FIT = "fit of the base: unknown"
 NOTHING_SAID = (
     "the forecast before the charge, from public facts alone, was that nothing can be learned; the"
@@ -84,13 +82,12 @@ def outlook(prepared: Prepared[Any]) -> Outlook:
 
 
 def _of_a_sum(plan: Plan, own: Forecast) -> Outlook:
-    word = SOMETHING if own.cosine >= ENOUGH else NOTHING if own.cosine < NOISE else LITTLE
     needed = None if own.needed is None else own.needed * len(plan.classes)
     why = (
         f"expected cosine {own.cosine:.2f} between the released and the exact direction, with"
         f" {plan.n_units:,} units"
     )
-    return Outlook(word, why, None, own.cosine, plan.n_units, needed)
+    return Outlook(own.word, why, None, own.cosine, plan.n_units, needed)
 
 
 def require_worth(prepared: Prepared[Any], anyway: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
 from .provenance import trace_base, trace_images
 from .reading import Source, flat_as_one_class, records_of, valued_as
 from .task import Task
+from .timing import in_time
 
 T = TypeVar("T")
 
@@ -69,7 +71,10 @@ def prepare_as_asked(
             task.base, task.prompting, task.seed, images, records.classes
         )
         task = replace(task, public=answers)
-    prepared = prepare(PublicFacts.of(records), task)
+    facts = PublicFacts.of(records)
+    prepared = prepare(facts, task)
+    if task.schedule.time is not None:
+        prepared = in_time(prepared, task, partial(prepare, facts))
     allowed = task.privacy.allow_caption_prompts
     options = _with_captions(prepared.options, records, allowed, ledger)
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)

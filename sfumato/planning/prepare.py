@@ -16,8 +16,9 @@ from ..compute.device import precision, seeded
 from ..errors import SfumatoError
 from ..methods import Given, Prepared, Prompts
 from ..methods.adaptation import Adapted
+from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
-from ..options import FIXED, Privacy, Schedule
+from ..options import FIXED, Performance, Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
 from .facts import PublicFacts, require_clear_units, require_list
@@ -95,12 +96,15 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     recipe = task.recipe
     if recipe.learning_rate is None:
         recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)
-    filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | task.schedule.given())
+    asked = dataclasses.replace(task.schedule, time=None).given()
+    filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | asked)
     assert filled.steps is not None  # a default schedule names all
     if recipe.ema_decay is None:
         recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(filled.steps))
     task = dataclasses.replace(task, recipe=recipe)
     plan = _plan(facts, task, opened, adapted, prompts, filled)
+    performance = _with_samples(task, filled, len(facts.classes))
+    task = dataclasses.replace(task, performance=performance)
     said = [VALUES_SAID.format(facts.values.said)] * (facts.values != FIXED)
     statements = {
         "opt_ins": (
@@ -116,6 +120,23 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     start = dict(task.public.start)
     made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
     return dataclasses.replace(made, options=opted_in(options, made, privacy.anyway))
+
+
+def _with_samples(task: Task, schedule: Schedule, classes: int) -> Performance:
+    """Decides when pictures are drawn; a method without a noised iterate has none to draw."""
+    asked = task.performance.samples_every
+    if not task.method.takes_steps:
+        if asked:
+            raise SfumatoError(
+                f"--samples-every: --method {task.method.name} has one noisy sum and no steps"
+                " before it that may be seen: leave it out"
+            )
+        every = 0
+    elif asked is None:
+        every = default_samples_every(task.performance, schedule, classes)
+    else:
+        every = asked
+    return dataclasses.replace(task.performance, samples_every=every)
 
 
 def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:

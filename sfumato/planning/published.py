@@ -46,7 +46,7 @@ def published(prepared: Prepared[Any]) -> Listed:
         ("stored values", Values.kept(options).said),
         ("settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)),
         ("opted in to", "; ".join((*plan.opt_ins, *said["opt_ins"]))),
-        ("how settings were chosen", said["tuning"] or ""),
+        ("how settings were chosen", " ".join(filter(None, (said["tuning"], said.get("timed"))))),
     ]
     return [(name, value) for name, value in rows if value]
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import DataError, MachineError
 from ..options import FIXED, Values
+from ..options.progress import tell
 from . import limits
 from .decode import BadImage
 from .levels import STORED
@@ -49,6 +50,7 @@ PIPE = 48 * 2**10  # bytes of answers that fit into a pipe
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
 # Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
+TOLD = 64  # pictures after which somebody who listens hears how many are done
 AHEAD, HELD = 16, 32 * 2**20
 # Without SYSTEMROOT no process starts on Windows.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
@@ -84,9 +86,10 @@ def look(
     MachineError if no process can be started.
     """
     head = request(values)
-    for slot, data, answer in _ask(
-        PICTURE, lambda slot: head + read(slot), range(n), AHEAD, SECONDS
-    ):
+    asked = _ask(PICTURE, lambda slot: head + read(slot), range(n), AHEAD, SECONDS)
+    for done, (slot, data, answer) in enumerate(asked, 1):
+        if done % TOLD == 0:
+            tell("reading the images", done, n)
         if isinstance(answer, str):
             yield slot, answer
         elif len(answer) != FOUND.size:

@@ -8,23 +8,19 @@ from __future__ import annotations
 from sfumato.releases.beside import MOST_PICTURES
 from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest, release_digest
-from sfumato.releases.contents import DRAFT, SUMS
+from sfumato.releases.contents import DRAFT, SAMPLE_TABLE, SAMPLES, SUMS
+from sfumato.releases.draft import CERTIFICATE, drafted_files, files_digest, write_draft
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
-from sfumato.releases.folder import (
-    CERTIFICATE,
-    drafted_files,
-    files_digest,
-    finalise,
-    write_draft,
-    write_release,
-)
+from sfumato.releases.folder import finalise, write_release
 from sfumato.releases.marking import marked_png
 from sfumato.releases.prices import prices_of
+from sfumato.releases.shown import TOKEN_ROWS
 from sfumato.releases.statements import (
     NOT_COMPARED,
     choice_facts,
     held_out_in_words,
     looks_facts,
+    stopped_facts,
 )
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
@@ -36,7 +32,10 @@ __all__ = [
     "LedgerFacts",
     "MOST_PICTURES",
     "NOT_COMPARED",
+    "SAMPLES",
+    "SAMPLE_TABLE",
     "SUMS",
+    "TOKEN_ROWS",
     "VerifyReport",
     "build_privacy_json",
     "certificate_digest",
@@ -50,6 +49,7 @@ __all__ = [
     "marked_png",
     "prices_of",
     "release_digest",
+    "stopped_facts",
     "try_certificate",
     "try_files",
     "verify",

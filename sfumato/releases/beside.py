@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from sfumato.errors import SfumatoError
-from sfumato.releases.contents import check_png
+from sfumato.pages.forecast import SOMETHING, WORDS
+from sfumato.releases.figures import number
+from sfumato.releases.formats import check_png
 
 ROWS = {
     "released": "the released token",
@@ -18,6 +21,7 @@ ROWS = {
     "noise-only": "the same noise on a sum of nothing",
 }
 MOST_PICTURES = 10
+CLEAR = 2.0  # distances from the anchor over that of noise: below it, noise may be all
 
 
 def check_beside(found: Any) -> dict[str, Any] | None:
@@ -38,7 +42,10 @@ def check_beside(found: Any) -> dict[str, Any] | None:
         ]
         numbers += [expected[name] for name in ("signal", "noise", "cosine")]
         shape = set(found) <= {"rows", "expected", "pictures"} and list(rows) == list(ROWS)
-        shape = shape and all(len(row) == 2 for row in rows.values()) and len(expected) == 4
+        shape = shape and all(len(row) == 2 for row in rows.values())
+        # drafts of before the word have four fields
+        shape = shape and len(expected) == 4 + ("word" in expected)
+        shape = shape and expected.get("word", SOMETHING) in WORDS
         if (
             not shape
             or not isinstance(expected["known"], bool)
@@ -58,7 +65,24 @@ def check_beside(found: Any) -> dict[str, Any] | None:
     for name, drawn in pictures.items():
         for data in drawn:
             check_png(data, f"a picture of {name}")
+    expected = {"word": None, **expected}
     return {"rows": rows, "expected": expected, "pictures": pictures}
+
+
+def outcome(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """What came of the forecast, from released and public numbers alone: one sentence."""
+    own, noise = (rows[name]["from_anchor"] for name in ("released", "noise-only"))
+    if own <= CLEAR * noise:
+        return (
+            "The released token lies about as far from its anchor as noise alone would put it, so"
+            " what it shows may be noise."
+        )
+    times = "" if noise <= own / 1000 else f"{number(own / noise, 2)} times "
+    further = f"{times}as far" if times else "far more than a thousand times as far"
+    return (
+        f"The released token lies {further} from its anchor as the same noise on a sum of nothing"
+        " does, which goes through the same steps."
+    )
 
 
 def _is_number(value: object) -> bool:

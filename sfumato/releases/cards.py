@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
+from sfumato.pages import STYLE
+from sfumato.pages.glossary import linked
 from sfumato.releases import figures
-from sfumato.releases.contents import Contents
+from sfumato.releases.contents import Contents, Example
 from sfumato.releases.figures import RELATIONS, number, plain, unit_phrase
 from sfumato.releases.statements import KEY_KEPT, public_inputs
 
@@ -19,6 +24,10 @@ CLASS_SHARES = {
         "the class shares come from a noisy histogram that the stated epsilon pays for"
     ),
 }
+TABLE = '<div class="scroll" tabindex="0" role="region" aria-label="figures"><table>\n'
+EMPTY_HEAD = re.compile(r"<thead>\s*<tr>(?:\s*<th></th>)+\s*</tr>\s*</thead>\s*")
+CARD_PIXELS = 160
+CARD_SAMPLES = 4  # rows of a model's card
 SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -42,12 +51,28 @@ def readme(certificate: dict[str, Any], contents: Contents, *, title: str, licen
     )
 
 
-def statement(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
+def statement(
+    certificate: dict[str, Any],
+    contents: Contents,
+    *,
+    title: str,
+    licence: str,
+    signature: bool = True,
+) -> str:
     """PRIVACY.md: the claim on one page in plain words, for signature.
 
-    It states nothing that privacy.json does not.
+    It states nothing that privacy.json does not. `signature`: with a table to sign in.
     """
-    return render("privacy.md.j2", **_context(certificate, contents), title=title)
+    context = _context(certificate, contents)
+    return render("privacy.md.j2", **context, title=title, signature=signature)
+
+
+def signed_page(
+    certificate: dict[str, Any], contents: Contents, *, title: str, licence: str
+) -> str:
+    """PRIVACY.html: the very text of PRIVACY.md, as a page that prints on one sheet."""
+    text = statement(certificate, contents, title=title, licence=licence, signature=False)
+    return render("privacy.html.j2", title=title, style=STYLE, body=_as_html(text))
 
 
 def render(template: str, **values: Any) -> str:
@@ -72,9 +97,26 @@ def _environment():
     environment.filters["plain"] = plain
     environment.filters["markdown"] = figures.markdown
     environment.filters["html"] = figures.html
+    environment.filters["linked"] = linked
     known: dict[str, Any] = environment.globals  # pyright: ignore[reportAssignmentType]
     known["key_kept"] = KEY_KEPT
     return environment
+
+
+def _as_html(text: str) -> Markup:
+    """Markdown in HTML; the first form of each word of the glossary is a link to its meaning."""
+    from markdown_it import MarkdownIt
+
+    known: set[str] = set()
+    reader = MarkdownIt("commonmark", {"html": False, "xhtmlOut": True}).enable("table")
+
+    def words(self, tokens, at, options, env) -> str:
+        return linked(tokens[at].content, "report.html", known, note=known.add)
+
+    reader.add_render_rule("text", words)
+    reader.add_render_rule("table_open", lambda *_: TABLE)
+    reader.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return Markup(EMPTY_HEAD.sub("", reader.render(text)))
 
 
 def _context(certificate: dict[str, Any], contents: Contents) -> dict[str, Any]:
@@ -104,7 +146,18 @@ def _opening(certificate: dict, contents: Contents) -> dict:
         "words": words,
         "prompt": next(with_words, next(iter(prompts), "")),
         "bundled": certificate["conditions"].get("base") in bundled_bases(),
+        "rows": [
+            (one.prompt, _image(one, "the adapted model"), _image(other, "the public base"))
+            for one, other in zip(*(contents.samples.get(row, ()) for row in ("adapted", "base")))
+        ][:CARD_SAMPLES],
     }
+
+
+def _image(example: Example, drawn_by: str) -> str:
+    """A picture of a model's card, in a cell of a table: small ones enlarged."""
+    alt = escape(f"drawn by {drawn_by}: {example.prompt}, seed {example.seed}")
+    text = " ".join(str(alt).split()).replace("|", "&#124;").replace("`", "&#96;")
+    return f'<img src="{example.name}" width="{CARD_PIXELS}" alt="{text}"/>'
 
 
 def _data_files(contents: Contents) -> list[str]:

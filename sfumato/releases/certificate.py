@@ -165,7 +165,8 @@ def build_privacy_json(
                 "No search over settings on the private data is recorded in this run's ledger; "
                 "runs outside it are not covered."
             )
-        ),
+        )
+        + (f" {facts.timed}" if facts.timed else ""),
         "not_private": {
             "internal_evaluations": list(facts.not_private),
             "opt_ins": _opt_ins(facts),
@@ -199,6 +200,8 @@ def build_privacy_json(
     }
     if facts.selection:
         certificate["selection"] = facts.selection
+    if facts.stopped:
+        certificate["stopped"] = dict(facts.stopped)
     for name in ("k_table", "left_out"):
         if prices[name]:
             certificate[name] = prices[name]

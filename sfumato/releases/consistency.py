@@ -18,7 +18,7 @@ from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
-from sfumato.releases.statements import KEY_KEPT, check_choice, check_looks
+from sfumato.releases.statements import KEY_KEPT, check_choice, check_looks, stopped_facts
 from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
 Check = tuple[str, bool, str]
@@ -82,6 +82,10 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
     if "looks" in facts:
         kept = (KEY_KEPT in facts["not_private"]["opt_ins"]) == facts["ledger"]["key_kept"]
         yield "looks", check_looks(facts) and kept, facts["looks"]["statement"]
+    if "stopped" in facts:
+        said = facts["stopped"]
+        right = said == stopped_facts(said["step"], facts["mechanism"]["steps"])
+        yield "stopped", right, said["statement"]
     for choice in facts.get("selections", []):
         yield "selection", check_choice(choice), choice["statement"]
     yield (

@@ -1,21 +1,16 @@
-"""The allow-list: what a release may hold, and byte rules for each kind of file.
-
-Everything else is refused.
-"""
+"""The allow-list: what a release may hold. Everything else is refused."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
+from sfumato.releases.formats import COLUMNS, check_parquet, check_png, check_safetensors
 from sfumato.releases.marking import CHUNK
 
 DRAFT = "synthesis.json"
@@ -25,24 +20,12 @@ IMAGES = (
     r"(train/)?metadata\.jsonl",
     r"data/train-\d{5}-of-\d{5}\.parquet",
 )
-COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
-MAX_HEADER = 100_000_000  # bytes, as in the format's own reader
-PARQUET_KEYS = {b"huggingface", b"ARROW:schema", b"content_defined_chunking"}
-WIDTH = {
-    "F64": 8,
-    "I64": 8,
-    "F32": 4,
-    "I32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I16": 2,
-    "U8": 1,
-    "I8": 1,
-    "BOOL": 1,
-}
-SETTINGS = ("lora_adapter_metadata", "loda")  # JSON in the header of a safetensors file
+# pictures of a model's release, drawn beside the public base's
+SAMPLES = "samples"
+SAMPLE = re.compile(SAMPLES + r"/(adapted|base|noise-only)-\d{3}\.png")
+SAMPLE_TABLE = SAMPLES + "/metadata.jsonl"
+MOST_SAMPLES = 12  # of a row
 ADAPTERS = ("pytorch_lora_weights.safetensors", "loda_weights.safetensors")
-PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 def model_files() -> tuple[str, ...]:
@@ -58,7 +41,26 @@ def model_files() -> tuple[str, ...]:
         r"learned_embeds(-\d{3})?\.safetensors",
         r"model/model_index\.json",
         rf"model/({folders})/([\w.-]+\.safetensors(\.index\.json)?|{settings})",
+        SAMPLE.pattern,
+        re.escape(SAMPLE_TABLE),
     )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture of a source folder, as its pages show it.
+
+    Attributes:
+        image: The PNG's bytes.
+        name: Its file; empty within a parquet file.
+        prompt: The public prompt, if it is known.
+        seed: The public seed, if it is known.
+    """
+
+    image: bytes
+    name: str = ""
+    prompt: str | None = None
+    seed: int | None = None
 
 
 @dataclass
@@ -66,8 +68,9 @@ class Contents:
     """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it, whether it is told in words what to draw, and the words of its own. `marked`:
-    every image says that it is synthetic (`marking`).
+    that opens it, whether it is told in words what to draw, the words of its own, and pictures of
+    the adapted model (`adapted`) beside those of the public base (`base`). `marked`: every image
+    says that it is synthetic (`marking`).
     """
 
     kind: str
@@ -75,11 +78,12 @@ class Contents:
     layout: str = ""
     metadata: str | None = None
     per_class: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[bytes]] = field(default_factory=dict)
+    examples: dict[str, list[Example]] = field(default_factory=dict)
     pipeline: str = "StableDiffusionPipeline"
     prompted: bool = True
     words: list[str] = field(default_factory=list)
     marked: bool = True
+    samples: dict[str, list[Example]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -132,6 +136,7 @@ def inspect_source(
     found = Contents(kind, files)
     if kind == "model":
         _check_model(folder, found)
+        _check_samples(folder, found, prompts)
         return found
     shards = [f for f in files if f.endswith(".parquet")]
     pngs = [f for f in files if f.endswith(".png")]
@@ -150,45 +155,7 @@ def inspect_source(
     return found
 
 
-def check_png(data: bytes, name: str) -> None:
-    """Refuses a PNG with text, EXIF, time or any other chunk beside the image and the mark.
-
-    And bytes after its end. Pictures drawn before there was a mark have none.
-    """
-    if data[:8] != b"\x89PNG\r\n\x1a\n":
-        raise SfumatoError(f"{name} is not a PNG: synthesize again")
-    at, marks = 8, 0
-    while at + 12 <= len(data):
-        length, chunk = struct.unpack(">I4s", data[at : at + 8])
-        if not marks and data[at : at + len(CHUNK)] == CHUNK:
-            marks += 1
-        elif chunk not in PNG_CHUNKS:
-            raise SfumatoError(
-                f"{name} carries metadata (chunk {chunk.decode('latin-1')!r}); images are released"
-                " with the mark of synthetic pictures alone"
-            )
-        at += 12 + length
-        if chunk == b"IEND":
-            break
-    if at != len(data) or data[-8:-4] != b"IEND":
-        raise SfumatoError(f"{name} is truncated or has bytes after its end: synthesize again")
-
-
-def public_json(data: bytes) -> bytes:
-    """A model's config without `_name_or_path`.
-
-    diffusers and transformers write the path there from which it was read.
-    """
-    config = json.loads(data)
-    if isinstance(config, dict) and "_name_or_path" in config:
-        del config["_name_or_path"]
-        return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-    return data
-
-
-def _png_rows(
-    folder: Path, found: Contents, pngs: list[str]
-) -> Iterator[tuple[str, str | None, bytes]]:
+def _png_rows(folder: Path, found: Contents, pngs: list[str]) -> Iterator[tuple[str, Example]]:
     tables = [f for f in found.files if f.endswith("metadata.jsonl")]
     if len(tables) != 1:
         raise SfumatoError(
@@ -218,12 +185,12 @@ def _png_rows(
             raise SfumatoError(f"metadata.jsonl line {number}: one class folder holds two labels")
         data = (folder / name).read_bytes()
         check_png(data, name)
-        yield label, row.get("prompt"), data
+        yield label, Example(data, name, row.get("prompt"), row.get("seed"))
     if left:
         raise SfumatoError(f"{len(left)} images have no line in metadata.jsonl, first {min(left)}")
 
 
-def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | None, bytes]]:
+def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, Example]]:
     import pyarrow.parquet as pq
 
     if shards != [f"data/train-{i:05d}-of-{len(shards):05d}.parquet" for i in range(len(shards))]:
@@ -236,7 +203,7 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
         columns = set(file.schema_arrow.names)
         if not {"image", "label"} <= columns <= COLUMNS:
             raise SfumatoError(f"{shard} has a column beside image, label, prompt and seed")
-        _check_parquet(file, shard)
+        check_parquet(file, shard)
         names = _class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
@@ -246,11 +213,8 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, str | 
                         f"{shard} names an image other than by its number: synthesize again"
                     )
                 check_png(row["image"]["bytes"], shard)
-                yield (
-                    names[label] if names else str(label),
-                    row.get("prompt"),
-                    row["image"]["bytes"],
-                )
+                shown = Example(row["image"]["bytes"], "", row.get("prompt"), row.get("seed"))
+                yield names[label] if names else str(label), shown
 
 
 def _class_names(schema) -> list[str] | None:
@@ -260,26 +224,22 @@ def _class_names(schema) -> list[str] | None:
 
 
 def _count(
-    rows: Iterator[tuple[str, str | None, bytes]],
+    rows: Iterator[tuple[str, Example]],
     found: Contents,
     classes: tuple[str, ...],
     prompts: tuple[str, ...],
     examples: int,
 ) -> None:
-    for label, prompt, data in rows:
+    for label, shown in rows:
         if classes and label not in classes:
             raise SfumatoError(
                 "an image has a label that is not a public class of the plan: synthesize again"
             )
-        if prompts and prompt is not None and prompt not in prompts:
-            raise SfumatoError(
-                "an image has a prompt that is not a public prompt of the plan: synthesize again (a"
-                " private caption must not leave)"
-            )
-        found.marked = found.marked and CHUNK in data
+        _require_public(shown.prompt, prompts)
+        found.marked = found.marked and CHUNK in shown.image
         found.per_class[label] = found.per_class.get(label, 0) + 1
         if len(kept := found.examples.setdefault(label, [])) < examples:
-            kept.append(data)
+            kept.append(shown)
     order = {name: i for i, name in enumerate(classes or sorted(found.per_class))}
     found.per_class = dict(sorted(found.per_class.items(), key=lambda item: order[item[0]]))
 
@@ -315,99 +275,38 @@ def _check_model(folder: Path, found: Contents) -> None:
     found.words = words_in(folder / "model" if found.layout == "pipeline" else folder)
 
 
-def check_safetensors(path: Path, name: str) -> None:
-    """Refuses what is not just tensors.
+def _require_public(prompt: str | None, prompts: tuple[str, ...]) -> None:
+    if prompts and prompt is not None and prompt not in prompts:
+        raise SfumatoError(
+            "an image has a prompt that is not a public prompt of the plan: synthesize again (a"
+            " private caption must not leave)"
+        )
 
-    Other metadata than diffusers or a LoDA file has, bytes between or after tensors.
-    """
-    broken = SfumatoError(f"{name} is not a safetensors file; save it again")
-    with path.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        if not 2 <= size <= min(MAX_HEADER, path.stat().st_size - 8):
-            raise broken
-        try:
-            header = json.loads(stream.read(size), object_pairs_hook=_once)
-            metadata = header.pop("__metadata__", {})
-            spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
-            sizes = [
-                math.prod(e["shape"]) * WIDTH[e["dtype"]]
-                == e["data_offsets"][1] - e["data_offsets"][0]
-                for e in header.values()
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            raise broken from None
-    ends = [0, *(end for _, end in spans)]
-    if (
-        not all(sizes)
-        or [start for start, _ in spans] != ends[:-1]
-        or ends[-1] != path.stat().st_size - 8 - size
-    ):
-        raise SfumatoError(f"{name} has bytes that belong to no tensor: save it again")
-    if not set(metadata) <= {"format", *SETTINGS} or metadata.get("format", "pt") != "pt":
-        raise SfumatoError(f"{name} carries metadata beside its format: save it again without")
+
+def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> None:
+    """Pictures that `export` drew: each with its line, plain pixels, and public prompts only."""
+    pngs = [name for name in found.files if name.endswith(".png")]
+    rule = SfumatoError(f"{SAMPLES}/ is not as `sfumato export` writes it: export again")
+    if not pngs and SAMPLE_TABLE not in found.files:
+        return
     try:
-        settings = [
-            json.loads(metadata.get(key, "{}"), object_pairs_hook=_once) for key in SETTINGS
-        ]
-    except (ValueError, TypeError):
-        raise broken from None
-    if not _harmless(settings):
-        raise SfumatoError(
-            f"{name} has a text in its adapter settings that is not a module name: save it again"
-        )
-
-
-def _once(pairs: list[Any]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a name stands twice")
-    return dict(pairs)
-
-
-def _harmless(value) -> bool:
-    """Numbers, and words as settings and module names are: no sentence, no path."""
-    if isinstance(value, dict):
-        return all(_harmless(key) and _harmless(inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return all(map(_harmless, value))
-    return not isinstance(value, str) or bool(re.fullmatch(r"[\w.^$-]{0,100}", value))
-
-
-def _check_parquet(file, shard: str) -> None:
-    """Refuses metadata that `datasets` does not need; types are image, text and number only."""
-    import pyarrow as pa
-
-    schema, text = file.schema_arrow, (pa.string(), pa.large_string())
-    extra = {*(schema.metadata or {}), *(file.metadata.metadata or {})} - PARQUET_KEYS
-    if extra or any(field.metadata for field in schema):
-        raise SfumatoError(
-            f"{shard} carries metadata beside the features of its columns; synthesize it again"
-        )
-    picture = (
-        {field.name for field in schema.field("image").type}
-        if pa.types.is_struct(schema.field("image").type)
-        else {}
-    )
-    types = {"label": (*text, pa.int64()), "prompt": text, "seed": (pa.int64(),)}
-    if picture != {"bytes", "path"} or any(
-        schema.field(name).type not in types[name] for name in schema.names if name in types
-    ):
-        raise SfumatoError(
-            f"{shard} has a column of another type than `sfumato synthesize` writes; synthesize it"
-            " again"
-        )
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        kept = set(features) <= {"info"} and set(features.get("info", {})) <= {"features"}
-        columns = features.get("info", {}).get("features", {})
-        kept = (
-            kept
-            and set(columns) <= COLUMNS
-            and all(set(v) <= {"_type", "dtype", "names"} for v in columns.values())
-        )
-        kept = kept and all(v.get("dtype") in (None, "string", "int64") for v in columns.values())
-    except (ValueError, TypeError, AttributeError):
-        kept = False
-    if not kept:
-        raise SfumatoError(
-            f"{shard} carries metadata beside the features of its columns; synthesize it again"
-        )
+        lines = (folder / SAMPLE_TABLE).read_text("utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        named = [f"{SAMPLES}/{row['file_name']}" for row in rows]
+        whole = all(set(row) == {"file_name", "prompt", "seed"} for row in rows)
+        whole = whole and all(type(row["seed"]) is int for row in rows)
+        whole = whole and all(isinstance(row["prompt"], str) for row in rows)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise rule from None
+    if not whole or sorted(named) != pngs:
+        raise rule
+    for name, row in zip(named, rows):
+        _require_public(row["prompt"], prompts)
+        data = (folder / name).read_bytes()
+        check_png(data, name)
+        kind = re.fullmatch(SAMPLE, name)
+        assert kind is not None  # the allow-list has seen it
+        kept = found.samples.setdefault(kind[1], [])
+        kept.append(Example(data, name, row["prompt"], row["seed"]))
+    if any(len(kept) > MOST_SAMPLES for kept in found.samples.values()):
+        raise rule

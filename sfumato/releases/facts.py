@@ -71,11 +71,13 @@ class CertificateFacts:
         not_private: Names of exact evaluations that stay with the owner.
         opt_ins: What the operator allowed by name.
         tuning: How settings were chosen, in words.
+        timed: How the schedule was, if it was solved for a time.
         not_covered: More sentences on what the guarantee does not cover.
         held_out: The share of units that a split had set apart before the run; None without one.
         key_kept: Whether the run key outlives the certificate.
         audit: The record of an audit of the run.
         audits_failed: How many audits did not pass.
+        stopped: `statements.stopped_facts` of a run that its owner ended early.
     """
 
     plan: Mapping[str, Any]
@@ -95,8 +97,10 @@ class CertificateFacts:
     not_private: Sequence[str] = ()
     opt_ins: Sequence[str] = ()
     tuning: str | None = None
+    timed: str | None = None
     not_covered: Sequence[str] = ()
     held_out: float | None = None
     key_kept: bool = False
     audit: Mapping[str, Any] | None = None
     audits_failed: int = 0
+    stopped: Mapping[str, Any] | None = None

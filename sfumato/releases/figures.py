@@ -1,6 +1,6 @@
 """The figures of a release, taken from its certificate once.
 
-README.md, PRIVACY.md and report.html print these tables, and `verify` reads them.
+README.md, PRIVACY.md, PRIVACY.html and report.html print these tables, and `verify` reads them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-PAGES = ("README.md", "PRIVACY.md", "report.html")
+from sfumato.pages.glossary import linked
+
+PAGES = ("README.md", "PRIVACY.md", "PRIVACY.html", "report.html")
+# of releases from before the page that prints
+EARLIER_PAGES = ("README.md", "PRIVACY.md", "report.html")
 RELATIONS = {
     "zero-out": (
         "two data sets are neighbours when everything one unit contributes to the first is replaced"
@@ -22,7 +26,7 @@ RELATIONS = {
         "two data sets are neighbours when one unit of the first is another unit in the second"
     ),
 }
-CELL = ' class="n"'
+CELL, SHORT = ' class="n"', 48  # figures stand to the right and do not wrap; sentences do
 UNIT, RELATION, LOOKS = "Unit of privacy", "Relation", "Looks at exact private scores"
 CHOICES, NOT_KNOWN = "Choices among runs since this was made", "not known"
 NOT_BOUNDED = "not bounded by any finite epsilon"
@@ -106,13 +110,18 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def html(rows: Sequence[Sequence[str]]) -> Markup:
-    """The rows of the same table in HTML, escaped; a head without words is left out."""
+    """The rows of the same table in HTML, escaped, their names linked to the page's glossary.
+
+    A head without words is left out.
+    """
     found = Markup()
     for place, row in enumerate(rows):
         name = "td" if place else "th"
         if any(row):
             cells = (
-                Markup(f"<{name}{CELL if i else ''}>{{}}</{name}>").format(text)
+                Markup(f"<{name}{CELL if i and len(text) <= SHORT else ''}>{{}}</{name}>").format(
+                    text if i else linked(text)
+                )
                 for i, text in enumerate(row)
             )
             found += Markup("<tr>{}</tr>\n").format(Markup().join(cells))

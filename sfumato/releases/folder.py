@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,70 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SfumatoError
+from sfumato.options.progress import tell
 from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
 from sfumato.releases.certificate import build_privacy_json
-from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_json
+from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source
+from sfumato.releases.draft import CERTIFICATE, VERIFIER
 from sfumato.releases.facts import CertificateFacts
 from sfumato.releases.statements import unasked
 from sfumato.releases.verify import all_checks
+from sfumato.releases.writing import as_json, copy, disk, rename, write
 
-VERIFIER = "verify_privacy.py"
-CERTIFICATE = "privacy.json"
-# written by `finalise`
-PAGES = ("README.md", "PRIVACY.md", "report.html", "croissant.json", VERIFIER)
-
-
-def write_draft(
-    folder: Path,
-    facts: CertificateFacts,
-    *,
-    artefacts: str,
-    settings: dict[str, Any] | None = None,
-    controls: dict[str, Any] | None = None,
-    place: str | None = None,
-    run_folder: str | None = None,
-) -> dict[str, Any]:
-    """Writes `synthesis.json`, which is all that `finalise` needs beside the files themselves.
-
-    It holds the hash of every file that is there now, so that a release can hold no other.
-
-    Args:
-        folder: The folder of images or of a model.
-        facts: What the certificate is built from.
-        artefacts: "images" or "model".
-        settings: The public settings of synthesis: scheduler, steps, guidance, public_seed, n,
-            resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts.
-        controls: What the report shows beside a token (`beside.check_beside`).
-        place: Path of the ledger, for `release` alone; of a draft only its certificate leaves.
-        run_folder: Path of the run, likewise.
-
-    Returns:
-        The certificate.
-    """
-    check_beside(controls)
-    certificate = build_privacy_json(facts, settings)
-    draft = {"format": "sfumato-synthesis/1", "artefacts": artefacts, "certificate": certificate}
-    draft |= ({} if controls is None else {"controls": controls}) | (
-        {} if place is None else {"ledger": place}
-    )
-    draft |= {} if run_folder is None else {"run_folder": run_folder}
-    part = folder / (DRAFT + ".part")
-    try:
-        part.unlink(missing_ok=True)
-        made = {
-            p.relative_to(folder).as_posix(): p
-            for p in folder.rglob("*")
-            if p.is_file() and p.name != DRAFT
-        }
-        draft["files"] = {name: _digest(made[name]) for name in sorted(made)}
-        _write(part, _json(draft))
-        os.replace(part, folder / DRAFT)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise _disk(error) from None
-    return certificate
+TITLES = {
+    "imagefolder": "Synthetic images",
+    "parquet": "Synthetic images",
+    "pipeline": "Adapted diffusion model",
+    "learned_embeds": "Token for a diffusion model",
+}
 
 
 def finalise(
@@ -185,27 +136,6 @@ def write_release(
     return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
 
 
-def drafted_files(folder: Path) -> dict[str, str]:
-    """SHA-256 by name that the files of a draft will have in its release."""
-    made = json.loads((folder / DRAFT).read_text("utf-8"))["files"]
-    plain = {
-        name: public_json((folder / name).read_bytes()) for name in made if name.endswith(".json")
-    }
-    return {
-        name: hashlib.sha256(plain[name]).hexdigest() if name in plain else made[name]
-        for name in made
-    }
-
-
-def files_digest(files: dict[str, str]) -> str:
-    """SHA-256 over names and hashes of a release's files.
-
-    Without the pages that `finalise` writes.
-    """
-    own = {name: digest for name, digest in files.items() if name not in PAGES}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-
-
 def _finish(
     source: Path,
     out: Path,
@@ -235,22 +165,22 @@ def _finish(
         raise SfumatoError(
             "files were added or removed since `sfumato synthesize`: synthesize into a new folder"
         )
-    title = title or ("Synthetic images" if kind == "images" else "Adapted diffusion model")
+    title = title or TITLES.get(contents.layout, TITLES["pipeline"])
     pages = _pages(certificate, contents, title, licence, public_metrics or [], controls)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as error:
-        raise _disk(error) from None
+        raise disk(error) from None
     try:
-        hashes = {
-            name: _copy(source / name, building / name, made[name] if made else None)
-            for name in contents.files
-        }
-        hashes.update({name: _write(building / name, page) for name, page in pages.items()})
+        hashes = {}
+        for done, name in enumerate(contents.files):
+            tell("copying and hashing the files", done, len(contents.files))
+            hashes[name] = copy(source / name, building / name, made[name] if made else None)
+        hashes.update({name: write(building / name, page) for name, page in pages.items()})
         certificate = {**certificate, "artefacts": dict(sorted(hashes.items()))}
-        hashes[CERTIFICATE] = _write(building / CERTIFICATE, _json(certificate))
-        _write(
+        hashes[CERTIFICATE] = write(building / CERTIFICATE, as_json(certificate))
+        write(
             building / SUMS,
             "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode(),
         )
@@ -259,9 +189,9 @@ def _finish(
             raise SfumatoError(f"the release does not verify, so it was not written: {failed[0]}")
         noted(certificate)
         building.chmod(0o755)
-        _rename(building, out, in_place)
+        rename(building, out, in_place)
     except OSError as error:
-        raise _disk(error) from None
+        raise disk(error) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out
@@ -279,7 +209,8 @@ def _pages(
     about = {"title": title, "licence": licence}
     pages = {
         "README.md": cards.readme(certificate, contents, **about),
-        "PRIVACY.md": cards.statement(certificate, contents, **about),
+        "PRIVACY.md": cards.statement(certificate, contents, title=title, licence=licence),
+        "PRIVACY.html": cards.signed_page(certificate, contents, **about),
         "report.html": report.render(
             certificate, contents, title=title, metrics=metrics, controls=controls
         ),
@@ -288,78 +219,3 @@ def _pages(
         pages["croissant.json"] = croissant.render(certificate, contents, **about)
     verifier = Path(verify_privacy.__file__).read_bytes()
     return {**{name: page.encode("utf-8") for name, page in pages.items()}, VERIFIER: verifier}
-
-
-def _rename(building: Path, out: Path, in_place: bool) -> None:
-    """Gives the finished folder its name.
-
-    In place, the draft is moved aside first and comes back if that fails. A process killed between
-    the two renames leaves both folders whole, under names that begin with a dot.
-    """
-    if not in_place:
-        os.rename(building, out)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-draft-", dir=out.parent))
-    try:
-        os.rename(out, aside)
-    except OSError:
-        aside.rmdir()
-        raise
-    try:
-        os.rename(building, out)
-    except OSError:
-        os.rename(aside, out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> str:
-    """Write and flush one file; returns its SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return hashlib.sha256(data).hexdigest()
-
-
-def _copy(source: Path, target: Path, made: str | None) -> str:
-    """Copies one checked file, without its times and modes; returns its SHA-256.
-
-    Torn copies show in SHA256SUMS. `made`: the hash it had when it was written; SfumatoError if it
-    is another file now.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest, written = hashlib.sha256(), hashlib.sha256()
-    with source.open("rb") as reader, target.open("xb") as writer:
-        while block := reader.read(-1 if source.suffix == ".json" else 1 << 20):
-            digest.update(block)
-            block = public_json(block) if source.suffix == ".json" else block
-            writer.write(block)
-            written.update(block)
-    if made is not None and digest.hexdigest() != made:
-        raise SfumatoError(
-            f"{source.name} is not the file that was synthesized or exported: make the folder again"
-        )
-    return written.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    """Readable JSON; each point of the curve stays on one line. NaN is refused."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    text = re.sub(r"\[\n\s+([-\d.e+]+),\n\s+([-\d.e+]+)\n\s+\]", r"[\1, \2]", text)
-    return (text + "\n").encode("utf-8")
-
-
-def _disk(error: OSError) -> SfumatoError:
-    return SfumatoError(
-        f"cannot write the release ({error.strerror or error}); nothing was left half-written"
-    )

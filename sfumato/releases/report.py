@@ -5,20 +5,20 @@ Samples, the plan, epsilon and what an attacker could gain.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import re
 from typing import Any
 
-from sfumato.releases.beside import ROWS
+from sfumato import pages
+from sfumato.pages import glossary
+from sfumato.releases.beside import ROWS, outcome
 from sfumato.releases.cards import CLASS_SHARES
 from sfumato.releases.cards import render as render_template
 from sfumato.releases.contents import Contents
 from sfumato.releases.figures import RELATIONS, number, tables, unit_phrase
+from sfumato.releases.shown import by_class, controls_drawn, samples
 from sfumato.releases.statements import public_inputs
 
-TILE, GAP, MOST_CLASSES = 96, 2, 36
 ROW, CELL = 20, 64
 HOW_CHOSEN = {
     "private": (
@@ -45,7 +45,7 @@ def render(
     `metrics` are figures on public data only: rows {name, value, public_data}; `controls` from
     `check_beside`.
     """
-    shown = list(contents.examples.items())[:MOST_CLASSES]
+    drawn = controls_drawn(controls, contents)
     return render_template(
         "report.html.j2",
         c=certificate,
@@ -59,7 +59,10 @@ def render(
         shares=CLASS_SHARES.get(
             certificate["synthesis"].get("class_shares", "uniform"), CLASS_SHARES["declared"]
         ),
-        strips=[(label, *strip(images)) for label, images in shown],
+        style=pages.STYLE,
+        shown=by_class(contents),
+        samples=None if controls else samples(contents),
+        words=glossary.definitions(glossary.released()),
         plan=plan_rows(certificate),
         tables=tables(certificate),
         inputs=public_inputs(certificate),
@@ -69,45 +72,17 @@ def render(
         how=HOW_CHOSEN.get((certificate.get("selection") or {}).get("how", "")),
         expected=controls and controls["expected"],
         beside=controls and beside_rows(controls),
+        outcome=controls and outcome(controls["rows"]),
+        drawn=drawn,
     )
 
 
-def beside_rows(controls: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Rows of the token and its controls.
-
-    (name in words, distance from the anchor, cosine with it, strip of images or None).
-    """
-    drawn = controls["pictures"]
+def beside_rows(controls: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """(name in words, distance from the anchor, cosine with it) of the token and its controls."""
     return [
-        (
-            ROWS[name],
-            row["from_anchor"],
-            row["cosine_with_anchor"],
-            strip(drawn[name]) if drawn else None,
-        )
+        (ROWS[name], row["from_anchor"], row["cosine_with_anchor"])
         for name, row in controls["rows"].items()
     ]
-
-
-def strip(images: list[bytes]) -> tuple[str, int, int, bool]:
-    """One PNG data URI with the images side by side.
-
-    Also its width and height, and whether the pixels are few.
-    """
-    from PIL import Image
-
-    tiles = [Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB") for data in images]
-    for tile in tiles:
-        tile.thumbnail((TILE, TILE))
-    width, height = max(t.width for t in tiles), max(t.height for t in tiles)
-    sheet = Image.new("RGBA", (len(tiles) * (width + GAP) - GAP, height), (0, 0, 0, 0))
-    for place, tile in enumerate(tiles):
-        sheet.paste(tile, (place * (width + GAP), 0))
-    out = io.BytesIO()
-    sheet.save(out, "PNG", optimize=True)
-    scale = 48 / width
-    uri = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
-    return uri, round(sheet.width * scale), round(sheet.height * scale), width <= 64
 
 
 def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -167,12 +142,20 @@ def curve_chart(certificate: dict[str, Any]) -> dict[str, Any]:
     x = _scale(0, right, LEFT, WIDTH - 12)
     y = _scale(low, 0, HEIGHT - BOTTOM, 12)
     line = [(x(e), y(max(math.log10(d), low))) for e, d in points]
+    shown = points[:: max(1, len(points) // 10)]
     return {
         "path": _path(line),
+        "points": [(number(e), rounded_up(d)) for e, d in shown],
         "x": [(x(v), f"{v:g}") for v in _ticks(right)],
         "y": [(y(p), "1" if p == 0 else f"1e{p}") for p in range(0, -10, -3)],
         "at": (x(certificate["epsilon"]), y(max(math.log10(certificate["delta"]), low))),
     }
+
+
+def rounded_up(delta: float) -> str:
+    """Two digits of a delta, never printed smaller than it is."""
+    scale = 10.0 ** (math.floor(math.log10(delta)) - 1)
+    return f"{min(1.0, math.ceil(delta / scale - 1e-9) * scale):.2g}"
 
 
 def gain_chart(certificate: dict[str, Any]) -> dict[str, Any]:
@@ -232,6 +215,10 @@ def network(selection: dict[str, Any] | None) -> dict[str, Any] | None:
         "width": len(columns) * CELL,
         "height": len(rows) * ROW,
         "scores": selection["scores"] is not None,
+        "table": [
+            (group, number(score, 4), "yes" if group in selection["selected"] else "no")
+            for group, score in zip(selection["groups"], scores)
+        ],
         "kept": len(selection["selected"]),
         "of": len(selection["groups"]),
     }

@@ -27,6 +27,24 @@ LATER_CHOICES = (
 )
 
 
+def stopped_facts(step: int, of: int) -> dict[str, Any]:
+    """`stopped` of privacy.json: the owner ended the run at a step before the planned last one.
+
+    ValueError for a step that is no earlier one of the plan.
+    """
+    if isinstance(step, bool) or not isinstance(step, int) or not 0 < step < of:
+        raise ValueError("a run is stopped between its first and its last step")
+    return {
+        "step": step,
+        "of": of,
+        "statement": (
+            f"Stopped by the owner at step {step:,} of {of:,}, perhaps after pictures of earlier"
+            " steps were seen. The guarantee covers every planned step and any such choice; all of"
+            " them stay charged."
+        ),
+    }
+
+
 def looks_facts(number: int | None) -> dict[str, Any]:
     """`looks` of privacy.json: how often exact figures of these images were computed and shown.
 

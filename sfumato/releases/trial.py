@@ -55,7 +55,8 @@ def _run(part, certificate: dict[str, Any]) -> list[Any]:
 def _check_pages(certificate: dict[str, Any]):
     about = {"title": "Trial", "licence": "other"}
     for contents in KINDS.values():
-        page = cards.statement(certificate, contents, **about)
+        page = cards.statement(certificate, contents, title="Trial", licence="other")
+        cards.signed_page(certificate, contents, **about)
         cards.readme(certificate, contents, **about)
         report.render(certificate, contents, title="Trial", metrics=[])
         yield from consistency.check_page(certificate, page)

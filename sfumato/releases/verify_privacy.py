@@ -7,7 +7,8 @@ Read:     SHA256SUMS, privacy.json, and the bytes of every file. Nothing is run,
 Checked:  that no file was changed, added or removed; that every figure of privacy.json (epsilon,
           curve, mu, attack success, total of all runs) is at least the price of the noise and the
           sampling that the same privacy.json lists.
-Printed:  one line for each check, "ok" or "FAIL". Exit code 0 if all passed, 1 otherwise.
+Printed:  one line for each check, "ok" or "FAIL", and at the end PASS or FAIL with what was
+          checked. Exit code 0 if all passed, 1 otherwise.
 Not seen: whether the program really did what privacy.json says. Take this file from a source
           that you trust; the copy in a stranger's folder is the stranger's program.
 """
@@ -147,6 +148,10 @@ def check_privacy(facts):
     detail = f"{stated}, priced again {found:.6f} at delta {delta}"
     yield "epsilon", is_price(stated, found), detail
     yield from check_all_runs(facts, accountant)
+    if "stopped" in facts:  # a run that ended early is charged for all its steps
+        step, of = facts["stopped"]["step"], facts["mechanism"]["steps"]
+        early = positive(step) < positive(of) == facts["stopped"]["of"]
+        yield "stopped", early, f"by the owner at step {step} of {of}; all steps are priced"
     if "looks" in facts and facts["looks"]["exact"] is None:
         detail = "how many, and later choices among runs: not known, finished without the ledger"
         yield "looks", "later_choices" in facts, detail
@@ -336,7 +341,20 @@ def main():
     results = checks(folder)
     for title, passed, detail in results:
         print(f"{'ok  ' if passed else 'FAIL'}  {title:<16} {detail}")
+    print(verdict(folder, results))
     return 0 if all(passed for _, passed, _ in results) else 1
+
+
+def verdict(folder, results):
+    """The last line: PASS or FAIL, and what was checked."""
+    failed = printable(", ".join(name for name, passed, _ in results if not passed))
+    if failed:
+        return f"FAIL: {failed} (of {len(results)} checks): do not rely on this release"
+    facts = load(folder)
+    claim = printable(f"unit {facts['unit']}, {facts['relation']}")
+    claim = f"epsilon {facts['epsilon']} at delta {facts['delta']}, {claim}"
+    what = "no file was changed, and the stated noise and sampling give"
+    return f"PASS: {len(results)} checks: {what} {claim}"
 
 
 if __name__ == "__main__":

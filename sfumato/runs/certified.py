@@ -19,7 +19,7 @@ from ..privacy.ledger.chain import E
 from ..privacy.ledger.datasets import UNKNOWN
 from ..privacy.ledger.entries import Attempt, Certified, Charged, OnDisk, Planned, Replayed
 from ..privacy.ledger.ledger import Ledger
-from ..privacy.ledger.notes import Finished
+from ..privacy.ledger.notes import Finished, Stopped
 from ..releases import (
     DRAFT,
     NOT_COMPARED,
@@ -28,6 +28,7 @@ from ..releases import (
     certificate_digest,
     files_digest,
     release_digest,
+    stopped_facts,
 )
 from ..releases import verify as verify_release
 from . import budget
@@ -230,6 +231,7 @@ def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
         "replays": (facts["replays"], len(before(Replayed))),
         "run key": (facts["run_key_id"], before(Planned)[-1].key_id),
         "resets": (said, resets),
+        "step of stopping": (claim.get("stopped"), _stopped(before(Stopped), claim)),
         "file systems": (facts.get("file_systems", []), disks),
         "reason for no total": (facts.get("no_total", group.unclear), group.unclear),
     }
@@ -289,6 +291,10 @@ def _released_at(ledger: Ledger, claim: dict[str, Any]) -> int | None:
             "the certificate is not one that the ledger noted when it was released: it was altered"
         )
     return found[0] if found else None
+
+
+def _stopped(notes: list[Stopped], claim: dict[str, Any]) -> dict[str, Any] | None:
+    return stopped_facts(notes[-1].stopped, claim["mechanism"]["steps"]) if notes else None
 
 
 def _altered(name: str) -> LedgerFault:

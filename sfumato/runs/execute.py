@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 
 from ..compute import ranks
@@ -19,9 +20,10 @@ from ..errors import DataError, LedgerFault, MachineError, SfumatoError
 from ..methods import METHODS, Prepared
 from ..methods.adaptation import Adapted
 from ..options import Execution
+from ..options.progress import Counted
 from ..privacy.files import lock
 from ..privacy.ledger.entries import Attempt, Charged, Released, Replayed
-from ..privacy.ledger.notes import CheckpointMade
+from ..privacy.ledger.notes import CheckpointMade, Shown, Stopped
 from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
@@ -32,6 +34,7 @@ from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
 from .preflight import preflight
+from .samples import Samples
 from .workspace import RunWorkspace
 
 
@@ -116,10 +119,11 @@ def train_run(
         on_stage=on_stage,
         run=run,
         tell=tell,
+        samples=Samples(run, start.attempt, on_stage),
     )
     learnt = prepared.method.fit(prepared, workspace)
     if learnt is not None:
-        ranks.on_first_rank(lambda: _save(run, learnt, records, start.attempt))
+        ranks.on_first_rank(lambda: save_model(run, learnt, records, start.attempt))
     return run
 
 
@@ -137,7 +141,12 @@ def _write_cache(
     cache: Path, prepared: Prepared[Any], records: RecordSet, on_stage: Callable[[str], None]
 ) -> None:
     on_stage("encoding the images")
-    lost = 0
+    lost = done = 0
+
+    def encoded(more: int) -> None:
+        nonlocal done
+        done += more
+        on_stage(Counted("encoding the images", done, records.n))
 
     def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nonlocal lost
@@ -153,6 +162,7 @@ def _write_cache(
         np.where(records.usable, records.labels, -1),
         records.unit,
         order=records.reading_order,
+        progress=encoded,
     )
     if lost:
         on_stage(
@@ -162,7 +172,8 @@ def _write_cache(
     write_file(cache / "done", b"")
 
 
-def _save(run: Run, learnt: Adapted, records: RecordSet, attempt: int) -> None:
+def save_model(run: Run, learnt: Adapted, records: RecordSet, attempt: int) -> None:
+    """Writes what was learnt, with a histogram that is paid for, and seals it in the ledger."""
     plan, key, temporary = run.plan, run.key, run.folder / "model.part"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -208,34 +219,58 @@ def bounded_counts(records: RecordSet, plan: Plan) -> np.ndarray:
     )
 
 
+def own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.Tensor] | None]:
+    """The newest checkpoint's step and tensors, if the ledger knows it as this run's; or (0, None).
+
+    SfumatoError for another run's files or other images, and for a run that was never charged.
+    """
+    ledger = run.ledger
+    charges = ledger.entries(Charged)
+    if not charges:
+        raise LedgerFault("the run was never charged: adapt into a new folder")
+    if run.data_digest(records) != charges[0].data:
+        raise DataError("the private images are not those of the run: resume with the same data")
+    found = latest_checkpoint(run.folder / "checkpoints")
+    if found is None:
+        return 0, None
+    facts, tensors = found
+    if facts["plan"] != run.plan.digest or facts["key_id"] != run.key.id:
+        raise SfumatoError(
+            "the checkpoint belongs to another run: put the run's own checkpoints back"
+        )
+    step = facts["step"]
+    noted = [made.sha256 for made in ledger.entries(CheckpointMade) if made.checkpoint == step]
+    if facts["sha256"] not in noted[-1:]:
+        raise LedgerFault(
+            "the newest checkpoint is not the one that the ledger knows: put the run's own back"
+        )
+    return step, tensors
+
+
 def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
     """Where to go on; bills the retry reserve or records a free replay."""
     ledger, method = run.ledger, METHODS[run.plan.method]
     seen = len(ledger.rows)
     method.require_resumable(run.plan)
-    charges, attempts = ledger.entries(Charged), ledger.entries(Attempt)
-    if not charges:
-        raise LedgerFault("the run was never charged: adapt into a new folder")
-    if run.data_digest(records) != charges[0].data:
-        raise DataError("the private images are not those of the run: resume with the same data")
+    attempts = ledger.entries(Attempt)
+    step, tensors = own_checkpoint(run, records)
     if not attempts:
         # it died between charge and start: no pixel was read
         return Start(0, run.begin(records, 0))
     last, number = attempts[-1], len(attempts) - 1
-    found = latest_checkpoint(run.folder / "checkpoints")
-    if found is not None and (
-        found[0]["plan"] != run.plan.digest or found[0]["key_id"] != run.key.id
-    ):
+    found = None if tensors is None else ({"step": step}, tensors)
+    if stopped := ledger.entries(Stopped):
         raise SfumatoError(
-            "the checkpoint belongs to another run: put the run's own checkpoints back"
-        )
-    step = found[0]["step"] if found else 0
-    noted = [made.sha256 for made in ledger.entries(CheckpointMade) if made.checkpoint == step]
-    if found and found[0]["sha256"] not in noted[-1:]:
-        raise LedgerFault(
-            "the newest checkpoint is not the one that the ledger knows: put the run's own back"
+            f"the owner stopped this run at step {stopped[-1].stopped}, so it trains no more:"
+            " finish it with --finish-here"
         )
     if not new_attempt:
+        seen_steps = [note.shown for note in ledger.entries(Shown) if note.attempt == number]
+        if max(seen_steps, default=0) > step:
+            raise SfumatoError(
+                f"samples of step {max(seen_steps)} were seen, and its checkpoint is gone: a free"
+                " replay would make that step again; put the checkpoint back, or use --new-attempt"
+            )
         if step < last.from_step:
             raise SfumatoError(
                 "the checkpoint that this attempt started from is gone, so its draws cannot be"

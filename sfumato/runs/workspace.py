@@ -17,14 +17,19 @@ from .attempts import begin_interval, note_state, note_weights
 from .folder import Run
 from .lock import StopFlag
 from .looks import record_look
+from .samples import Samples
 
 
 @dataclass(frozen=True)
 class RunWorkspace(Workspace):
-    """One attempt at `run`. tell: takes where training stands after every step, and the plan."""
+    """One attempt at `run`.
+
+    tell: takes where training stands after every step, and the plan. samples: its pictures.
+    """
 
     run: Run
     tell: Callable[[Progress, Plan], None]
+    samples: Samples
 
     def note(self, entry: Entry) -> None:
         """Appends a NOTE row."""
@@ -60,6 +65,11 @@ class RunWorkspace(Workspace):
 
         place, plan = self.folder / "checkpoints", self.run.plan
         write_checkpoint(place, state, self.attempt, self.key.id, plan.digest, announce)
+
+    def show(self, step: int) -> None:
+        """Draws pictures of the checkpoint of `step`, into the run folder."""
+        # the probe's choice may have been recorded by this very attempt
+        self.samples.show(step, self.run.selected)
 
     def stoppable(self) -> StopFlag:
         """A flag that signals set; training stops at the next step boundary."""

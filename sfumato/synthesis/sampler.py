@@ -80,12 +80,18 @@ def pictures(
 class Sampler:
     """What all pieces of a run share, prepared once: denoiser, prompt embeddings and settings."""
 
-    def __init__(self, base: Base, prompts: Sequence[str], sampling: Sampling):
+    def __init__(
+        self,
+        base: Base,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        text: torch.Tensor | None = None,
+    ):
         self.base, self.sampling = base, sampling
         self.denoise = base.make_denoise()
         with torch.no_grad():
             # the empty prompt, for guidance, comes last
-            self.text = base.condition([*prompts, ""])
+            self.text = base.condition([*prompts, ""]) if text is None else text
         self.stopped = threading.Event()
 
     @torch.no_grad()

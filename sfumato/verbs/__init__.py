@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .adapt import adapt, resume
+    from .export import export
     from .inspect import inspect, keep_bad_files
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .release import release, verify
     from .split import split
-    from .synthesize import export, synthesize
+    from .synthesize import synthesize
 
 _PAGES = {
     "PlanReport": "plan",
     "adapt": "adapt",
     "bases": "listings",
     "copy_base": "listings",
-    "export": "synthesize",
+    "export": "export",
     "inspect": "inspect",
     "keep_bad_files": "inspect",
     "methods": "listings",

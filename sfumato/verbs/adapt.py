@@ -10,6 +10,7 @@ from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
 from ..options import Execution, Options, Reading, Values, declared, gather, takes
+from ..options.progress import listening
 from ..planning.estimate import fit_to_memory
 from ..planning.forecast import outlook, require_worth
 from ..planning.inputs import (
@@ -22,11 +23,13 @@ from ..planning.inputs import (
 )
 from ..planning.published import require_yes
 from ..planning.task import GROUPS, task_of
+from ..planning.timing import solved
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..records import RecordSet
 from ..releases import CertificateFacts
 from ..runs import budget
+from ..runs.ending import finish_run
 from ..runs.execute import continue_run, open_run, train_run
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
@@ -56,6 +59,7 @@ def adapt(
     allow_file_system: bool = False,
     resume: bool = False,
     new_attempt: bool = False,
+    finish_here: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
     **options: Unpack[AdaptOptions],
@@ -79,6 +83,7 @@ def adapt(
             certificates show.
         resume: The same as the verb `resume`, which takes no option of a plan.
         new_attempt: With `resume`: see there.
+        finish_here: With `resume`: see there.
         progress: Called after every step with where training stands, and the plan.
         on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
         options: Fields of the option classes, or whole objects; `epsilon` is required. And
@@ -102,20 +107,25 @@ def adapt(
                 f"{own} does not go with --resume: the run keeps its own plan and options"
             )
         rest = cast(Any, options)
-        return _resume(
-            images, output, ledger, allow_file_system, new_attempt, progress, on_stage, rest
-        )
+        how = (new_attempt, finish_here)
+        return _resume(images, output, ledger, allow_file_system, how, progress, on_stage, rest)
     progress, on_stage = progress or _nothing, on_stage or _nothing
     if new_attempt:
         raise SfumatoError(
             "--new-attempt requires --resume: it continues a run with fresh, paid draws"
+        )
+    if finish_here:
+        raise SfumatoError(
+            "--finish-here requires --resume: it ends a run that has begun at its last checkpoint"
         )
     reading, execution, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     task.method.check_execution(execution)
     ranks.start(fingerprint.numerics)
-    records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    on_stage("reading the images")
+    with listening(on_stage):
+        records = records_of(images, unlabelled_if_flat(images, reading, task.method))
     place = ledger or budget.default_path(Path(output))
     # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
     known = ranks.on_first_rank(
@@ -128,9 +138,12 @@ def adapt(
     )
     # Slots in the order of keyed hashes: what a file is called decides nothing.
     records = records.rearranged(known.order)
+    on_stage("composing the plan and its noise")
     prepared = prepare_as_asked(records, on_terms(task, known), public_data, place)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
+    if (seconds := prepared.options.get("time")) is not None:
+        on_stage(f"note: {solved(prepared.plan, seconds)}")
     on_stage(f"note: forecast: {outlook(prepared).sentence}")
     require_worth(prepared, task.privacy.anyway)
     # one person is asked, once
@@ -163,6 +176,7 @@ def resume(
     output: str | Path,
     *,
     new_attempt: bool = False,
+    finish_here: bool = False,
     ledger: str | Path | None = None,
     allow_file_system: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
@@ -178,6 +192,8 @@ def resume(
         images: The run's own private images.
         output: The run folder.
         new_attempt: Pay for fresh draws from the plan's retry reserve (`retry_fraction`).
+        finish_here: Train no more: the last checkpoint becomes the run's model. The whole charge
+            stays, and certificates state the step.
         ledger: Where the run's ledger is, if it was moved.
         allow_file_system: As for `adapt`.
         progress: As for `adapt`.
@@ -191,9 +207,8 @@ def resume(
         SfumatoError: A finished run, other images, a replay that would not be the same.
         Interrupted: It was stopped again.
     """
-    return _resume(
-        images, output, ledger, allow_file_system, new_attempt, progress, on_stage, options
-    )
+    how = (new_attempt, finish_here)
+    return _resume(images, output, ledger, allow_file_system, how, progress, on_stage, options)
 
 
 def _resume(
@@ -201,13 +216,16 @@ def _resume(
     output: str | Path,
     ledger: str | Path | None,
     allow_file_system: bool,
-    new_attempt: bool,
+    how: tuple[bool, bool],
     progress: Callable[[Progress, Plan], None] | None,
     on_stage: Callable[[str], None] | None,
     options: Mapping[str, Any],
 ) -> Run:
     progress, on_stage = progress or _nothing, on_stage or _nothing
-    found = gather(OF_A_RESUME, options, ("new_attempt", "ledger"))
+    new_attempt, finish_here = how
+    if new_attempt and finish_here:
+        raise SfumatoError("--new-attempt trains on and --finish-here does not: give one of them")
+    found = gather(OF_A_RESUME, options, ("new_attempt", "finish_here", "ledger"))
     reading: Reading = found["reading"]
     if reading == Reading():  # nothing was said: as it was
         reading = remembered(Path(output)).reading
@@ -223,8 +241,15 @@ def _resume(
         )
     method = METHODS[run.plan.method]
     method.check_execution(execution)
+    if finish_here and not method.takes_steps:
+        raise SfumatoError(
+            f"--finish-here: --method {method.name} has one noisy sum and no earlier step to stop"
+            " at: go on with --resume"
+        )
     reading = unlabelled_if_flat(images, reading, method)
-    records = records_of(images, as_planned(reading, run.plan, Values.kept(run.options)))
+    on_stage("reading the images")
+    with listening(on_stage):
+        records = records_of(images, as_planned(reading, run.plan, Values.kept(run.options)))
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )
@@ -233,6 +258,8 @@ def _resume(
         # Inside, so that a probe recorded by the process before us is seen.
         selected = ranks.on_first_rank(lambda: run.selected)
         prepared = rebuild(run.plan, run.options, selected, run.start)
+        if finish_here:
+            return ranks.on_first_rank(lambda: finish_run(run, prepared, records))
         prepared.method.check(prepared, on_stage)
         start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
         return train_run(run, prepared, records, start, execution, progress, on_stage)

@@ -61,6 +61,7 @@ class ScheduleFields(TypedDict, total=False):
     expected_batch_size: int | None
     steps: int | None
     noise_draws: int | None
+    time: float | str | None
 
 
 class PromptingFields(TypedDict, total=False):
@@ -93,6 +94,7 @@ class PerformanceFields(TypedDict, total=False):
     threads: int | None
     checkpoint_steps: int
     engine: Literal["one-pass", "reference"]
+    samples_every: int | None
 
 
 class ExecutionFields(TypedDict, total=False):

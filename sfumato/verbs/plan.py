@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -10,7 +11,8 @@ from ..errors import SfumatoError
 from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, takes
-from ..planning.estimate import Estimate, estimate
+from ..options.progress import listening
+from ..planning.estimate import Estimate, estimate, fit_to_memory
 from ..planning.forecast import NOTHING, Outlook, outlook
 from ..planning.inputs import (
     Source,
@@ -22,6 +24,7 @@ from ..planning.inputs import (
 from ..planning.published import asks_yes, published
 from ..planning.refusal import refusal
 from ..planning.task import GROUPS, task_of
+from ..planning.timing import fixed_seconds
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..records import sizes_of
@@ -47,6 +50,7 @@ class PlanReport:
         outlook: In one of three words, whether it can learn anything.
         needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
+        asked_seconds: What `time` was, if the schedule was solved for it.
         values: How stored values become grey levels: as declared, or by the type of each picture.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
@@ -60,7 +64,19 @@ class PlanReport:
     pixels: tuple[str, str] = ("", "")
     public: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
+    asked_seconds: float | None = None
     values: str = BY_TYPE
+
+    @property
+    def fixes(self) -> str | None:
+        """The flags that fix a schedule which was solved for a time; None without one."""
+        plan = self.plan
+        if self.asked_seconds is None or plan.aggregation is not None:
+            return None
+        return (
+            f"--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
+            f" --noise-draws {plan.noise_draws}"
+        )
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))
@@ -72,6 +88,7 @@ def plan(
     public_data: Source | None = None,
     seed: int = 0,
     ledger: str | Path | None = None,
+    on_stage: Callable[[str], None] = lambda line: None,
     **options: Unpack[PlanOptions],
 ) -> PlanReport:
     """Mechanism, noise, time, memory and expected signal, before a pixel is read for training.
@@ -84,6 +101,7 @@ def plan(
             and `subspace="public"`.
         seed: Public: how adapters start. It never reaches the noise.
         ledger: As for `adapt`; it is looked at, never made.
+        on_stage: Called with a line for every stage that begins, and for how far it is.
         options: Fields of the option classes, or whole objects; `epsilon` is required.
 
     Returns:
@@ -95,7 +113,10 @@ def plan(
     reading, _, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
-    records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    on_stage("reading the images")
+    with listening(on_stage):
+        records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    on_stage("composing the plan and its noise")
     place, book, remarks = Path(ledger or budget.default_path()), None, ()
     if place.exists():
         book = budget.open_ledger(place)
@@ -119,9 +140,11 @@ def plan(
     found = outlook(prepared)
     needs = ["--anyway"] * (found.word == NOTHING and not task.privacy.anyway)
     needs += ["--yes-public"] * asks_yes(records, reading)
+    on_stage("timing a step on dummy images")
+    prepared = fit_to_memory(prepared)  # once, for both measurements
     return PlanReport(
         prepared.plan,
-        estimate(prepared),
+        estimate(prepared, fixed_seconds(prepared)),
         remarks,
         hope,
         refused,
@@ -129,5 +152,6 @@ def plan(
         pixels,
         public,
         tuple(needs),
+        prepared.options.get("time"),
         records.values.said or BY_TYPE,
     )

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import Base, base_info, open_adapted, text_base
+from ..bases import Base, base_info, open_adapted
 from ..errors import SfumatoError
-from ..methods import METHODS, Prompts
+from ..methods import METHODS
 from ..options import Sampling
 from ..records import RecordSet
 from ..runs.attempts import frozen_contents, note_weights
@@ -22,6 +22,7 @@ from ..runs.looks import record_look
 from ..runs.prepared import original_base, rebuild
 from ..synthesis.dataset import class_of_each, pictures
 from ..training import State, open_latents, train_without_privacy
+from .facts import public_base
 from .real_images import images_of, most_at
 
 # rows that are functions of private images, whatever they are tested on
@@ -110,15 +111,6 @@ def reconstructed(base: Base, images: np.ndarray) -> np.ndarray:
         for start in range(0, len(images), ENCODED)
     ]
     return np.concatenate(parts)
-
-
-def public_base(run: Run) -> Base:
-    """The base as it was before the private run, with its class tokens at their public start."""
-    base = original_base(run.plan)
-    tokens = Prompts.of(run.options["prompts"]).tokens
-    if tokens:
-        text_base(base).add_tokens(list(tokens), list(tokens.values()))
-    return base
 
 
 def control_base(run: Run, row: str) -> Base:

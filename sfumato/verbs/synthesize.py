@@ -1,12 +1,8 @@
-"""`synthesize` and `export`: what leaves a run folder, as images or as the model itself.
-
-With a draft of its certificate.
-"""
+"""`synthesize`: images that leave a run folder, with a draft of their certificate."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from ..bases import open_adapted
-from ..errors import MachineError, SfumatoError
+from ..errors import SfumatoError
 from ..methods.given import Drawing
 from ..options import Sampling, gather, takes
 from ..privacy.ledger.entries import Released
@@ -22,7 +18,6 @@ from ..releases import DRAFT, marked_png, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
-from ..runs.preflight import lay_out_model
 from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import Classes, check_request, write_dataset
 from .facts import adapted_base
@@ -118,55 +113,3 @@ def synthesize(
     )
     run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
-
-
-def export(
-    run: Run | str | Path,
-    output: str | Path,
-    *,
-    ledger: str | Path | None = None,
-    keep_key: bool = False,
-) -> Path:
-    """Copies the adapted model (LoRA file or pipeline folder) into a new folder for `release`.
-
-    Args:
-        run: A finished run, or its folder.
-        output: A new folder.
-        ledger: Where the run's ledger is, if it was moved.
-        keep_key: Do not erase the run's secret key afterwards.
-
-    Returns:
-        The folder.
-
-    Raises:
-        SfumatoError: The folder exists.
-        MachineError: It cannot be written.
-    """
-    run = run if isinstance(run, Run) else Run.open(run, ledger)
-    output = Path(output)
-    if output.exists():
-        raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
-    require_sealed(run)
-    run.record(Released(sort="model"))
-    temporary = output.with_name(f".{output.name}.part")
-    try:
-        lay_out_model(run.model, temporary)
-        public = public_side(run)
-        beside = public and public.method.report_controls(public, run.model)
-        write_draft(
-            temporary,
-            certificate_facts(run, keep_key=keep_key),
-            artefacts="model",
-            controls=beside,
-            place=str(run.ledger_path),
-            run_folder=str(run.folder),
-        )
-        temporary.rename(output)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {output}: {error.strerror}; free some space or choose another disk"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    run.certify(output / DRAFT, keep_key)
-    return output

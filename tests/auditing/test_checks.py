@@ -104,7 +104,7 @@ def test_rows_and_summary_say_what_passed_and_what_not(capsys):
     lines = report.summary([finding(), finding(passed=False, alpha=1e-6)], Settings(seed=9))
     assert (
         lines[0] == "FAIL: 1 of 2 passed in 1 s, seed 9"
-        and "1e-06" in lines[1]
+        and "once in 1,000,000 audits" in lines[1]
         and report.NO_PROOF in lines
     )
 

@@ -181,4 +181,4 @@ def test_the_controls_of_the_docs_on_the_command_line(
     words = ["synthesize", "run-style", "-n", "2", "--steps", "1", "--no-controls", "-o", "plain"]
     assert main(words) == 0 and main(["release", "plain"]) == 0
     page = (artwork.parent / "plain" / "report.html").read_text()
-    assert "the public anchor alone" in page and page.count("data:image/png") == 1
+    assert "the public anchor alone" in page and page.count("data:image/png") == 2

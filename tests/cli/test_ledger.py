@@ -35,6 +35,10 @@ def test_cap_show_and_export(run, tmp_path, tiny_images, ledger_of_the_test):
         == "cap 3.5 on 24 images\nthese images have cost epsilon 0.000 in 0 earlier runs; the cap"
         " is 3.5"
     )
+    assert (
+        "group 1: no run was charged on these images (only a cap was set), cap 3.5, 1 data set"
+        in run("show")
+    )
     assert "previously 3.5" in run("cap", tiny_images, 2)
     ledger = Ledger(ledger_of_the_test)
     RunLedger(ledger, "ab12").append("PLAN", {})

@@ -40,6 +40,7 @@ from sfumato.releases import (
     LedgerFacts,
     build_privacy_json,
     consistency,
+    draft,
     folder,
 )
 from sfumato.runs import execute
@@ -141,7 +142,7 @@ POINTS = {
         None,
         2,
     ),
-    "release.half-copied": (folder, "_copy", "before", armed(TEAR, WRITE), None, 2),
+    "release.half-copied": (folder, "copy", "before", armed(TEAR, WRITE), None, 2),
     "certificate.draft": (
         "sfumato.verbs.synthesize",
         "write_draft",
@@ -151,8 +152,8 @@ POINTS = {
         1,
     ),
     "certificate.row": (RunLedger, "append", "after", die, rows("CERTIFY"), 1),
-    "certificate.half-written": (folder, "_write", "before", armed(TEAR, WRITE), claim, 1),
-    "certificate.renamed": (folder, "_rename", "after", die, None, 1),
+    "certificate.half-written": (folder, "write", "before", armed(TEAR, WRITE), claim, 1),
+    "certificate.renamed": (folder, "rename", "after", die, None, 1),
 }
 
 
@@ -221,7 +222,7 @@ class Ground:
             own = {"run_key_id": facts.run_key_id}
             return certificate | {"ledger": certificate["ledger"] | asdict(facts.ledger) | own}
 
-        folder.build_privacy_json = claimed
+        draft.build_privacy_json = folder.build_privacy_json = claimed
         folder.verify_privacy.check_privacy = lambda facts: []
         consistency.check_facts = lambda facts: []
         fingerprint = execute.Run.fingerprint.func(run)

@@ -96,7 +96,7 @@ def weights(place: Path) -> Target:
     from sfumato.bases.adapters import add_lora, load_lora, save_lora
     from sfumato.bases.weights import check_weights
     from sfumato.errors import ModelError
-    from sfumato.releases.contents import check_safetensors
+    from sfumato.releases.formats import check_safetensors
     from tests.conftest import make_tiny_base
 
     folder = make_tiny_base(place / "base")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sfumato.errors import DataError
-from sfumato.methods import dpsgd
+from sfumato.methods import dpsgd, pace
 from sfumato.planning import estimate as estimating
-from sfumato.planning import inputs
+from sfumato.planning import inputs, timing
 from sfumato.planning.facts import PublicFacts, require_clear_units, require_list
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
@@ -61,15 +61,17 @@ def all_that_is_said(tiny_base, monkeypatch):
     of our own, since the estimate times dummy data.
     """
     clock = SimpleNamespace()
-    monkeypatch.setattr(dpsgd, "time", clock)
+    for room in (pace, timing):
+        monkeypatch.setattr(room, "time", clock)
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=2**30))
     monkeypatch.setattr(dpsgd, "psutil", SimpleNamespace(Process=lambda: memory))
 
-    def said(records: RecordSet) -> bytes:
+    def said(records: RecordSet, **more) -> bytes:
         clock.perf_counter = itertools.count().__next__
         asked = {"base": str(tiny_base), "epsilon": 2.0, "delta": 1e-3}
         # allowed, so that a caption among the classes is seen by the comparison and no other guard
-        task = task_of(**asked, steps=3, max_per_unit=4, allow_caption_prompts=True)[2]
+        asked |= more or {"steps": 3}
+        task = task_of(**asked, max_per_unit=4, allow_caption_prompts=True)[2]
         prepared = inputs.prepare_as_asked(records, task)
         found = estimating.estimate(prepared)
         fitted = estimating.fit_to_memory(prepared)
@@ -83,6 +85,8 @@ def test_sets_with_equal_public_facts_make_the_same_plan(all_that_is_said):
     first, second = private_set(0), private_set(1)
     assert PublicFacts.of(first) == PublicFacts.of(second)
     assert all_that_is_said(first) == all_that_is_said(second)
+    # and where the schedule is solved for a time
+    assert all_that_is_said(first, time="3h") == all_that_is_said(second, time="3h")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from sfumato.releases import (
     LedgerFacts,
     build_privacy_json,
     consistency,
+    draft,
     folder,
     prices,
     write_release,
@@ -40,7 +41,8 @@ def price_once():
         return json.loads(json.dumps(known[text]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "build_privacy_json", build)
+        for room in (draft, folder):
+            patch.setattr(room, "build_privacy_json", build)
         groups = cache(prices.record_groups)
         patch.setattr(prices, "record_groups", groups)
         patch.setattr(consistency, "record_groups", groups)

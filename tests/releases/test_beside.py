@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from sfumato.errors import SfumatoError
-from sfumato.releases.beside import MOST_PICTURES, ROWS, check_beside
+from sfumato.pages.forecast import WORDS
+from sfumato.releases.beside import MOST_PICTURES, ROWS, check_beside, outcome
 
 
 def png() -> str:
@@ -52,6 +53,9 @@ def test_what_a_run_writes_passes():
         lambda body: body["pictures"]["anchor"].__setitem__(
             0, base64.b64encode(b"no picture").decode()
         ),
+        lambda body: body["expected"].update(word="everything can be learned"),
+        lambda body: body["expected"].update(word=["something can be learned"]),
+        lambda body: body["expected"].update(word=None),
         lambda body: body.update(exact=1.0),
         lambda body: body.update(rows=[]),
     ],
@@ -61,3 +65,21 @@ def test_anything_else_is_refused(change):
     change(body)
     with pytest.raises(SfumatoError, match="controls in the draft|is not a PNG"):
         check_beside(body)
+
+
+def test_the_word_of_the_forecast_is_one_of_three_and_may_be_missing_in_an_earlier_draft():
+    assert check_beside(GOOD)["expected"]["word"] is None
+    for word in WORDS:
+        body = copy.deepcopy(GOOD)
+        body["expected"]["word"] = word
+        assert check_beside(body)["expected"]["word"] == word
+
+
+def test_a_token_as_far_from_its_anchor_as_noise_alone_may_be_noise():
+    def rows(own, noise):
+        return {"released": {"from_anchor": own}, "noise-only": {"from_anchor": noise}}
+
+    for own, noise in ((0.0, 0.0), (0.1, 0.1), (0.2, 0.1)):
+        assert "may be noise" in outcome(rows(own, noise))
+    assert "lies 8 times as far from its anchor" in outcome(rows(0.8, 0.1))
+    assert "more than a thousand times as far" in outcome(rows(0.8, 0.0))

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from sfumato.releases import write_release
-from sfumato.releases.figures import PAGES, tables
+from sfumato.releases import consistency, write_release
+from sfumato.releases.figures import EARLIER_PAGES, PAGES, tables
 from sfumato.releases.pages import CROISSANT, check_figures, of_html, of_markdown
 from sfumato.releases.statements import KEY_KEPT, LATER, looks_facts
 
@@ -69,18 +69,23 @@ EDITS = [
     ("PRIVACY.md", r"\Z", "\nTogether with this run they cost epsilon 0.5.\n"),
     (
         "report.html",
-        r'<span class="figure">[\d.]+</span><small>at delta',
-        '<span class="figure">0.1</span><small>at delta',
+        r'<span class="figure">[\d.]+</span><small>at ',
+        '<span class="figure">0.1</span><small>at ',
     ),
-    ("report.html", r"at delta [\d.e-]+", "at delta 1e-12"),
-    ("report.html", r'<td>epsilon</td><td class="n">[\d.]+', '<td>epsilon</td><td class="n">0.1'),
+    ("report.html", r"(at <a [^>]*>delta</a>) [\d.e-]+", r"\1 1e-12"),
+    ("report.html", r'epsilon</a></td><td class="n">[\d.]+', 'epsilon</a></td><td class="n">0.1'),
     (
         "report.html",
-        r"<td>delta</td>",
+        r'<td><a class="word" href="#word-delta">delta</a></td>',
         '<td>epsilon</td><td class="n">0.1</td></tr><tr><td>delta</td>',
     ),
     ("report.html", r'<td>10 %</td><td class="n">[\d.]+', '<td>10 %</td><td class="n">10.00'),
     ("report.html", r"</main>", "<p>Measured: &epsilon; is 0.1</p></main>"),
+    ("PRIVACY.html", r"\([\d.]+, 1e-05\)-differential", "(0.1, 1e-05)-differential"),
+    ("PRIVACY.html", r"delta</a></td>\n<td>1e-05", "delta</a></td>\n<td>1e-09"),
+    ("PRIVACY.html", r"<td>1,000</td>", "<td>100,000</td>"),
+    ("PRIVACY.html", r"<td>1 %</td>\n<td>[\d.]+", "<td>1 %</td>\n<td>1.00"),
+    ("PRIVACY.html", r"</main>", "<p>Together they cost epsilon 0.02</p></main>"),
     ("croissant.json", r"epsilon = [\d.]+", "epsilon = 0.1"),
 ]
 
@@ -106,6 +111,18 @@ def test_a_certificate_that_disowns_its_pages_or_numbers_fails(copy):
     assert wrong(copy, {**facts, "figures_on": []}) == {"README.md"}
 
 
+def test_a_release_of_before_the_page_to_print_still_agrees_and_a_later_one_needs_it(copy):
+    facts = json.loads((copy / "privacy.json").read_text())
+    (copy / "PRIVACY.html").unlink()
+    earlier = {**facts, "figures_on": list(EARLIER_PAGES)}
+    found = [name for page in PAGES for name, _, _ in check_figures(copy, page, earlier)]
+    assert found == [f"figures of {name}" for name in EARLIER_PAGES]
+    failed = {name for name, passed, _ in consistency.checks(copy) if not passed}
+    assert failed == {"figures of PRIVACY.html"}
+    (copy / "PRIVACY.html").write_text("<p>It cost epsilon 0.1 only</p>")
+    assert wrong(copy, earlier) == {"PRIVACY.html"}
+
+
 def test_looks_key_inputs_and_later_runs_stand_on_every_page(kit, tmp_path):
     conditions = {"base_data": "public glyphs", "looks": looks_facts(3), "key_kept": True}
     out = write_release(
@@ -119,7 +136,7 @@ def test_looks_key_inputs_and_later_runs_stand_on_every_page(kit, tmp_path):
     )
     assert LATER in facts["conditions"]["not_covered"]
     for name in PAGES:
-        text = (out / name).read_text()
+        text = re.sub(r"<[^>]+>", "", (out / name).read_text())
         assert "Chosen after 3 looks at exact private scores; the choice is not covered." in text, (
             name
         )

@@ -20,7 +20,7 @@ from sfumato.releases import (
     write_draft,
     write_release,
 )
-from sfumato.releases.contents import check_safetensors
+from sfumato.releases.formats import check_safetensors
 
 
 def test_images_open_and_carry_nothing_else(finished):
@@ -361,9 +361,9 @@ class FullDisk:
 
     def __init__(self, monkeypatch, left: int):
         self.left = left
-        for name in ("_write", "_copy"):
+        for name in ("write", "copy"):
             monkeypatch.setattr(folder, name, self.count(getattr(folder, name)))
-        monkeypatch.setattr(folder.os, "rename", self.count(os.rename, once=True))
+        monkeypatch.setattr(os, "rename", self.count(os.rename, once=True))
 
     def count(self, call, once: bool = False):
         def wrapped(*args):
@@ -395,5 +395,5 @@ def test_a_failing_disk_leaves_no_release_and_the_draft_whole(kit, tmp_path, mon
                 assert "half-written" in str(error)
         assert {p.name for p in tmp_path.iterdir()} == {"s"}
         assert {p: p.read_bytes() for p in source.rglob("*") if p.is_file()} == whole
-    assert k == 13 + in_place and (out / "SHA256SUMS").exists()
+    assert k == 14 + in_place and (out / "SHA256SUMS").exists()
     assert {p.name for p in tmp_path.iterdir()} == {"s", out.name}

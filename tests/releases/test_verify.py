@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 import subprocess
@@ -25,10 +26,10 @@ def rewrite(path: Path, change) -> None:
     """Change privacy.json as a forger would: hashes follow."""
     claim = json.loads((path / "privacy.json").read_text())
     change(claim)
-    old = folder.hashlib.sha256((path / "privacy.json").read_bytes()).hexdigest()
+    old = hashlib.sha256((path / "privacy.json").read_bytes()).hexdigest()
     data = json.dumps(claim).encode()
     (path / "privacy.json").write_bytes(data)
-    sums = (path / "SHA256SUMS").read_text().replace(old, folder.hashlib.sha256(data).hexdigest())
+    sums = (path / "SHA256SUMS").read_text().replace(old, hashlib.sha256(data).hexdigest())
     (path / "SHA256SUMS").write_text(sums)
 
 
@@ -37,6 +38,7 @@ def test_release_holds_exactly_its_files_and_verifies(finished):
     assert report.ok, report.failed
     assert {p.name for p in finished.iterdir()} == {
         "README.md",
+        "PRIVACY.html",
         "PRIVACY.md",
         "SHA256SUMS",
         "croissant.json",
@@ -55,9 +57,19 @@ def test_stand_alone_verifier_needs_no_sfumato(copy):
     run = [sys.executable, "-I", "-B", "verify_privacy.py"]
     good = subprocess.run(run, cwd=copy, capture_output=True, text=True, check=False)
     assert good.returncode == 0 and "FAIL" not in good.stdout, good.stdout + good.stderr
+    facts = json.loads((copy / "privacy.json").read_text())
+    last = good.stdout.splitlines()[-1]
+    assert re.fullmatch(
+        rf"PASS: \d+ checks: .* epsilon {facts['epsilon']} at delta 1e-05, unit record, zero-out",
+        last,
+    )
     rewrite(copy, lambda c: c.update(epsilon=c["epsilon"] - 0.002))
     bad = subprocess.run(run, cwd=copy, capture_output=True, text=True, check=False)
     assert bad.returncode == 1 and re.search(r"FAIL  epsilon ", bad.stdout)
+    last = bad.stdout.splitlines()[-1]
+    assert re.fullmatch(
+        r"FAIL: epsilon, all runs \(of \d+ checks\): do not rely on this release", last
+    )
     text = (ROOM / "verify_privacy.py").read_text()
     nodes = list(ast.walk(ast.parse(text)))
     imported = {
@@ -160,7 +172,7 @@ def reword(path: Path, change) -> None:
     """Change PRIVACY.md as a forger would: hashes follow everywhere."""
     page = path / "PRIVACY.md"
     page.write_text(change(page.read_text()))
-    digest = folder.hashlib.sha256(page.read_bytes()).hexdigest()
+    digest = hashlib.sha256(page.read_bytes()).hexdigest()
     rows = [line.split("  ") for line in (path / "SHA256SUMS").read_text().splitlines()]
     (path / "SHA256SUMS").write_text(
         "".join(f"{digest if n == page.name else d}  {n}\n" for d, n in rows)
@@ -199,13 +211,13 @@ def test_two_readers_of_a_certificate_read_the_same(copy):
     rewrite(copy, lambda c: c)
     assert not failed(copy)
     old, path = (
-        folder.hashlib.sha256((copy / "privacy.json").read_bytes()).hexdigest(),
+        hashlib.sha256((copy / "privacy.json").read_bytes()).hexdigest(),
         copy / "privacy.json",
     )
     path.write_text('{"epsilon": 0.1, ' + path.read_text()[1:])
     sums = (copy / "SHA256SUMS").read_text()
     (copy / "SHA256SUMS").write_text(
-        sums.replace(old, folder.hashlib.sha256(path.read_bytes()).hexdigest())
+        sums.replace(old, hashlib.sha256(path.read_bytes()).hexdigest())
     )
     assert "privacy.json" in failed(copy)
     (copy / "SHA256SUMS").write_text("00  README.md\n" + sums)

@@ -97,6 +97,7 @@ def test_an_export_is_a_lora_with_its_tokens_beside_it(world, tmp_path, method):
         LORA_FILE,
         KOHYA_FILE,
         "learned_embeds.safetensors",
+        "samples",
         "synthesis.json",
     }
     with safe_open(out / LORA_FILE, "pt") as file:
@@ -141,6 +142,8 @@ def test_the_cards_lines_run_as_pasted(world, exported, tmp_path, monkeypatch):
     theirs, _ = known["pipe"].encode_prompt("<zebra>", "cpu", 1, False)
     assert torch.allclose(theirs, adapted.condition(["<zebra>"]), atol=1e-5)
     assert f"| Trained words | {plain('<zebra>')}; all" in card
+    shown = re.findall(r'<img src="([^"]*)"', card)
+    assert len(shown) == 8 and all((exported / name).is_file() for name in shown)
     assert base_info(world / "base").digest in card and "bases --copy" not in card
 
 

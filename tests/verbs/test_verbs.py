@@ -685,7 +685,7 @@ def test_the_release_row_comes_before_the_first_picture(finished, tmp_path, monk
     released = kinds(run)
     page = sys.modules["sfumato.verbs.synthesize"]
     monkeypatch.setattr(page, "write_dataset", die)
-    monkeypatch.setattr(page.shutil, "copy", die)
+    monkeypatch.setattr(shutil, "copy", die)
     with pytest.raises(Killed):
         if what == "images":
             verbs.synthesize(run, 2, tmp_path / "out", sampling=Sampling(steps=1))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ...pages.forecast import LITTLE, NOTHING, SOMETHING
+
 ASSUMED_SIGNAL = 0.4  # of the radius, where no public images say it: a cautious guess
 # cosines: what is worth having, and below what the answer is mostly noise
 ENOUGH, NOISE = 0.75, 0.5
@@ -28,6 +30,13 @@ class Forecast:
     cosine: float
     known: bool
     needed: int | None
+
+    @property
+    def word(self) -> str:
+        """`SOMETHING`, `LITTLE` or `NOTHING` can be learned: what `plan` and a report say alike."""
+        if self.cosine >= ENOUGH:
+            return SOMETHING
+        return NOTHING if self.cosine < NOISE else LITTLE
 
     @property
     def remark(self) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,7 +116,12 @@ class Inverter:
         return other
 
     def invert(
-        self, data: LatentData, chunk: Chunk, key: RunKey, attempt: int = 0
+        self,
+        data: LatentData,
+        chunk: Chunk,
+        key: RunKey,
+        attempt: int = 0,
+        on_step: Callable[[int], None] = lambda done: None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Inverts the images of a chunk, each alone.
 
@@ -128,6 +133,7 @@ class Inverter:
             chunk: Which image is in which row.
             key: The run key of the attempt.
             attempt: The attempt.
+            on_step: Called with the number of steps that are done.
         """
         recipe, radius = self.recipe, self.geometry.radius
         rows = _Rows(data, chunk, key, attempt, self.latent_shape, self.times, recipe)
@@ -155,6 +161,7 @@ class Inverter:
                 torch.where(on, average.lerp(moved, 1 - decay), average),
             )
             taken += active
+            on_step(step + 1)
             if (step + 1) % recipe.check_every == 0 and step + 1 < recipe.steps:
                 with torch.no_grad():
                     now = self._losses(average, rows, fixed).view(chunk.rows, -1).mean(1)

@@ -6,19 +6,18 @@ Those that do not depend on private images, and the exact ones, which never leav
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ...bases import Base, replace_embeds, save_embeds, text_base
 from ...options import Sampling
 from ...privacy.mechanisms.mean import Aggregation
 from ...privacy.random.keys import RunKey
-from ...synthesis.sampler import pictures
+from ...releases import marked_png
+from ...synthesis.samples import few_pictures
 from . import aggregate
 from .geometry import Geometry
 
@@ -118,6 +117,7 @@ def draw_beside(
     labels: np.ndarray,
     indices: np.ndarray,
     sampling: Sampling,
+    seconds: float | None = None,
 ) -> dict[str, list[str]]:
     """Draws the same images with each token, as base64 of PNG files.
 
@@ -129,20 +129,13 @@ def draw_beside(
         labels: Classes of all images.
         indices: Numbers of the images to draw.
         sampling: How they are drawn.
+        seconds: About how long all rows may take: the first decides how many pictures they have.
     """
-    found = {}
+    found: dict[str, list[str]] = {}
+    limit = None if seconds is None else seconds / len(tokens)
     for name, vectors in tokens.items():
         replace_embeds(text_base(base), dict(zip(placeholders, vectors)))
-        drawn = [
-            image
-            for _, part in pictures(base, prompts, labels, indices, sampling)
-            for image in part
-        ]
-        found[name] = [_png(image) for image in drawn]
+        drawn = few_pictures(base, prompts, labels, indices, sampling, limit)
+        found[name] = [base64.b64encode(marked_png(image)).decode("ascii") for image in drawn]
+        indices, limit = indices[: len(drawn)], None
     return found
-
-
-def _png(image: np.ndarray) -> str:
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG")
-    return base64.b64encode(out.getvalue()).decode("ascii")

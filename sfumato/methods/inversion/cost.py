@@ -10,6 +10,8 @@ import numpy as np
 
 from ...compute import ranks
 from ...compute.memory import peak_bytes
+from ...errors import SfumatoError
+from ...options import parse
 from ...training import LatentData
 from ..interface import Prepared
 from .adaptation import Inverting
@@ -18,6 +20,9 @@ from .batch import Chunk, Inverter
 from .controls import PUBLIC_KEY
 
 MOST_ROWS = 256  # in one pass; more gains little on a CPU
+# Steps of one image: fewer learn too little of it, more than twice the usual ones gain nothing
+# (docs/results.md, "Steps, throughput, time").
+FEWEST_STEPS, MOST_STEPS = 20, 160
 
 
 def fit_rows(prepared: Prepared[Inverting]) -> Prepared[Inverting]:
@@ -46,11 +51,39 @@ def _fitting_rows(prepared: Prepared[Inverting]) -> int:
 
 def expected_seconds(prepared: Prepared[Inverting]) -> float:
     """Time of the whole inversion at most, from two steps on dummy images."""
+    return _seconds_a_step(prepared) * prepared.adaptation.inverter.recipe.steps
+
+
+def _seconds_a_step(prepared: Prepared[Inverting]) -> float:
+    """Seconds of one step of all images; ranks share them."""
     inverter, rows = prepared.adaptation.inverter, prepared.performance.micro_batch
     assert rows is not None  # `fit_rows` has decided
     _timed(inverter, rows, steps=1)
     step = _timed(inverter, rows, steps=2) / 2
-    return step * inverter.recipe.steps * math.ceil(prepared.plan.n_units / rows)
+    return step * math.ceil(prepared.plan.n_units / rows / ranks.world_size())
+
+
+def steps_in(prepared: Prepared[Inverting], seconds: float, fixed: float) -> int:
+    """Steps of one image with which the whole inversion takes about so long.
+
+    Args:
+        prepared: With the rows of a chunk decided.
+        seconds: The whole run's.
+        fixed: Of these, what steps do not change.
+
+    Raises:
+        SfumatoError: Not even the fewest steps are that quick.
+    """
+    step = _seconds_a_step(prepared)
+    steps = int((seconds - fixed) / step)
+    if steps < FEWEST_STEPS:
+        least = parse.in_words(fixed + FEWEST_STEPS * step)
+        raise SfumatoError(
+            f"--time {parse.in_words(seconds)}: inverting {prepared.plan.n_units:,} images takes at"
+            f" least about {least} here: give that, a sample of the images"
+            " (--expected-batch-size), or take a smaller base"
+        )
+    return min(steps, MOST_STEPS)
 
 
 def expectation(prepared: Prepared[Inverting]) -> Forecast:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from ...compute import ranks
 from ...errors import Interrupted
+from ...options.progress import Counted
 from ...privacy.ledger.notes import Aggregated
 from ...privacy.mechanisms.mean import STEP
 from ...privacy.random.keys import RunKey
@@ -57,13 +59,16 @@ def invert(
     # the run's own: every rank and every resume cuts alike
     parts = chunks(workspace.order, prepared.options["performance"]["micro_batch"])
     index, count = work.shard or (ranks.rank(), ranks.world_size())
+    own, steps = -(-len(parts) // count), inverter.recipe.steps
+    workspace.on_stage("inverting the images")
     # every rank asks equally often
-    for number in range(index, index + -(-len(parts) // count) * count, count):
+    for number in range(index, index + own * count, count):
+        tell = partial(_tell, workspace, number // count, own, steps)
         if number < len(parts) and not store.is_done(folder, parts[number].slots, size):
-            z, _ = inverter.invert(data, parts[number], key, attempt)
+            z, _ = inverter.invert(data, parts[number], key, attempt, tell)
             store.write_rows(folder, parts[number].slots, z)
+        tell(steps)
         at = f"chunk {min(number + 1, len(parts))} of {len(parts)}"
-        workspace.on_stage(f"inverting: {at}")
         if ranks.any_rank(stopping()):
             raise Interrupted(f"stopped at {at}; continue with --resume")
     if work.shard is not None:
@@ -71,6 +76,11 @@ def invert(
     ranks.any_rank(False)  # all ranks' files are there
     workspace.on_stage("adding up, with noise")
     return ranks.on_first_rank(lambda: release(prepared, replace(workspace, data=data)))
+
+
+def _tell(workspace: Workspace, number: int, own: int, steps: int, step: int) -> None:
+    """Says how far this rank's or shard's `own` chunks are, at least: a chunk may end early."""
+    workspace.on_stage(Counted("inverting the images", (number + step / steps) / own, 1.0))
 
 
 def release(prepared: Prepared[Inverting], workspace: Workspace) -> torch.Tensor:

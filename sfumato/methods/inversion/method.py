@@ -6,7 +6,7 @@ Every image is inverted alone; the mean becomes a token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,6 +42,7 @@ class Inversion(Method):
 
     name = "inversion"
     learns_tokens = True
+    hands_over = "token"
     own_bound = "radius"
     less_noise = "use fewer --dimensions"
     takes_steps = False
@@ -226,6 +227,16 @@ class Inversion(Method):
 
         seconds = expected_seconds(prepared)
         return Work(seconds, int(psutil.Process().memory_info().rss))
+
+    def in_time(
+        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """The same with as many steps an image as the time allows."""
+        from .cost import steps_in
+
+        if self.inversion_steps is not None:
+            raise SfumatoError("--time decides --inversion-steps: give one of the two")
+        return replace(self, inversion_steps=steps_in(prepared, seconds, fixed)), asked
 
     def forecast(self, prepared: Prepared) -> Forecast:
         """How far the noisy mean will be from the exact one."""

@@ -39,6 +39,7 @@ def report_controls(
             "noise": hope.noise,
             "cosine": hope.cosine,
             "known": hope.known,
+            "word": hope.word,
         },
         "rows": controls.distances(adapted.geometry, tokens),
     }
@@ -53,5 +54,6 @@ def report_controls(
             labels,
             few,
             drawing.sampling,
+            drawing.seconds,
         )
     return body

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from ...errors import SfumatoError
 from ...options import Privacy, Schedule, option, parse
 from ..given import Given
-from ..interface import Mechanisms, Prepared, Rows, Work
+from ..interface import Mechanisms, Method, Prepared, Rows, Work
 from ..low_rank import LowRank
 
 if TYPE_CHECKING:
@@ -179,11 +179,16 @@ class Saliency(LowRank):
         """Time and memory of training, with the probe's passes."""
         from ..dpsgd import estimate
 
-        probe = prepared.plan.probe
-        if probe is None:
-            return estimate(prepared)
-        passes = probe.expected_batch_size * probe.noise_draws / prepared.plan.noise_draws
-        return estimate(prepared, further_units=passes)
+        return estimate(prepared, _draws_of_the_probe(prepared))
+
+    def in_time(
+        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """The schedule that takes so long here, the probe included."""
+        from ..dpsgd import in_time
+
+        further = _draws_of_the_probe(prepared)
+        return self, in_time(prepared, seconds, fixed, asked, further)
 
     def remarks(self, prepared: Prepared) -> list[str]:
         """Remarks on training and on the probe."""
@@ -261,3 +266,8 @@ class Saliency(LowRank):
                 "the run stopped before its probe was recorded, and the retry reserve pays for"
                 " training steps only: --resume without --new-attempt, or adapt into a new folder"
             )
+
+
+def _draws_of_the_probe(prepared: Prepared) -> float:
+    probe = prepared.plan.probe
+    return 0.0 if probe is None else probe.expected_batch_size * probe.noise_draws

@@ -15,6 +15,7 @@ from torch import nn
 from ...compute import ranks
 from ...compute.device import precision as precision_of
 from ...gradients.scores import gradient_squares
+from ...options.progress import Counted
 from ...privacy.ledger.entries import Probed
 from ...privacy.mechanisms.votes import STEP, Probe
 from ...privacy.random.keys import RunKey
@@ -57,8 +58,14 @@ def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepare
     )
     # As many rows in one pass as a step of training has.
     micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // draws)
+    expected = probe.expected_batch_size / ranks.world_size()
+
+    def tell(done: int) -> None:
+        # against the expected number, which is public: how many were drawn is not
+        workspace.on_stage(Counted("probing which matrices matter", min(done / expected, 1.0), 1.0))
+
     total = total_scores(
-        probe, prepared.adaptation.groups, *looking_at(prepared), batch, micro_batch
+        probe, prepared.adaptation.groups, *looking_at(prepared), batch, micro_batch, tell
     )
     ranks.sum_over_ranks({"scores": total})
     scores, selected = release_scores(probe, total, key, attempt)
@@ -82,11 +89,13 @@ def total_scores(
     model: nn.Module,
     batch: UnitBatch,
     micro_batch: int,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> torch.Tensor:
     """The units' bounded scores added up, int64 [groups] in grid units; not yet noisy, so PRIVATE.
 
-    Integers add exactly.
+    Integers add exactly. `tell`: called with the number of units done, for the terminal alone.
     """
+    done = 0
     total, sizes = (
         torch.zeros(len(probe.groups), dtype=torch.int64),
         {name: w.numel() for name, w in weights.items()},
@@ -95,6 +104,8 @@ def total_scores(
         model, weights, losses, batch, draws=probe.noise_draws, micro_batch=micro_batch
     ):
         total += probe.unit_scores(by_group(squares, sizes, groups, probe)).sum(0)
+        done += len(squares)
+        tell(done)
     return total
 
 

@@ -72,6 +72,28 @@ class CheckpointMade(Made):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown(Entry):
+    """Pictures of the checkpoint at step `shown` are about to be drawn for the owner."""
+
+    KIND = "NOTE"
+    MARK = "shown"
+
+    shown: int
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Entry):
+    """The owner finished the run at the checkpoint of step `stopped`; it never trains on."""
+
+    KIND = "NOTE"
+    MARK = "stopped"
+
+    stopped: int
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelMade(Made):
     """The finished model, by the hash of its files; once for an attempt."""
 

@@ -1,0 +1,105 @@
+"""Time of a whole run on this machine, from dummy images, and `--time`: the run that takes so long.
+
+No private file is timed: the schedule is public, and must not follow from what is in them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..bases import Base
+from ..compute import ranks
+from ..methods import Prepared
+from ..options import parse
+from ..privacy.plan import Plan
+from ..records import load_records
+from .estimate import fit_to_memory
+from .task import Task
+
+# Files that are read to see how long one takes; what a few take is the start of the process that
+# decodes them.
+DUMMIES, FEW = 200, 8
+# Loading the libraries, pricing plan and certificate, checking this machine: they hardly depend on
+# base or schedule. Measured on two cores (docs/performance.md).
+SETTING_UP = 20.0
+TIMED = (
+    "Steps and batch were chosen so that a run takes about {} on the owner's machine, timed on"
+    " dummy data before the charge."
+)
+
+
+def reading_seconds(base: Base) -> float:
+    """Seconds to index, decode and encode one image, on dummy files of the base's own size."""
+    start = _reading(base, FEW)
+    return max((_reading(base, DUMMIES) - start) / (DUMMIES - FEW), 1e-5)
+
+
+def _reading(base: Base, count: int) -> float:
+    rng, side = np.random.default_rng(0), base.resolution
+    pictures = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(Path(folder) / f"{number}.png")
+        started = time.perf_counter()
+        records = load_records(folder, unlabelled=True, yes_public=True)
+        found, _ = records.load(np.arange(count), side)
+        base.encode(found)
+        return time.perf_counter() - started
+
+
+def fixed_seconds(prepared: Prepared[Any]) -> float:
+    """Seconds of a run that no schedule changes: start, reading, and opening the base anew."""
+    started = time.perf_counter()
+    prepared.method.untrained(prepared)
+    opening = time.perf_counter() - started
+    # for the trial before the charge, as saved there, and for the samples
+    return SETTING_UP + 3 * opening + prepared.plan.n_units * reading_seconds(prepared.base)
+
+
+def in_time(
+    prepared: Prepared[Any], task: Task, again: Callable[[Task], Prepared[Any]]
+) -> Prepared[Any]:
+    """The same with the method's options and the schedule that take about `task.schedule.time`.
+
+    Args:
+        prepared: With the schedule that it has without a time.
+        task: What is asked.
+        again: Prepares a task.
+
+    Raises:
+        SfumatoError: Nothing takes so little time here; the message says what would.
+    """
+    seconds = task.schedule.time
+    assert isinstance(seconds, float)  # the option is seconds, however it was written
+    asked = replace(task.schedule, time=None)
+
+    fitted = fit_to_memory(prepared)  # every rank for itself
+
+    def solve() -> tuple[Any, Any]:
+        return fitted.method.in_time(fitted, seconds, fixed_seconds(fitted), asked)
+
+    method, schedule = ranks.on_first_rank(solve)
+    made = again(replace(task, method=method, schedule=schedule))
+    said = {"timed": TIMED.format(parse.in_words(seconds))}
+    statements = made.options["statements"] | said
+    return replace(made, options=made.options | {"statements": statements, "time": seconds})
+
+
+def solved(plan: Plan, seconds: float) -> str:
+    """What was solved for a time, in words, and the flags that fix it."""
+    said = f"for {parse.in_words(seconds)} on this machine, measured just now"
+    if plan.aggregation is not None:
+        return f"--inversion-steps were chosen {said}"
+    return (
+        f"{plan.steps} steps of {plan.expected_batch_size:g} units and {plan.noise_draws} draw(s):"
+        f" {said} (--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
+        f" --noise-draws {plan.noise_draws} fixes it)"
+    )

@@ -1,0 +1,176 @@
+"""`--time`: what is solved for follows from options, public facts and a clock on dummy data."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sfumato import verbs
+from sfumato.errors import SfumatoError
+from sfumato.methods import pace as pacing
+from sfumato.methods.inversion import cost
+from sfumato.methods.pace import Pace
+from sfumato.methods.timed import FEWEST_STEPS, MOST_STEPS, Wanted, rungs, solve
+from sfumato.options import Performance, Schedule
+from sfumato.planning import timing
+from sfumato.planning.prepare import default_schedule
+from sfumato.privacy import accounting
+from sfumato.records import load_records
+
+PACE = Pace(unit=1e-3, draw=2e-3, step=0.05, checkpoint=0.2, sheet=0.5)
+
+
+@pytest.fixture(autouse=True)
+def coarse_prices(monkeypatch):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+
+
+def wanted(seconds, n=3000, epsilon=1.0, fixed=30.0, classes=10, **asked):
+    usual = Schedule(**default_schedule(n, epsilon))
+    return Wanted(seconds, fixed, "attention", Schedule(**asked), usual, n, epsilon, classes)
+
+
+def taken(want, found):
+    batch, steps, draws = found.expected_batch_size, found.steps, found.noise_draws
+    every = pacing.default_samples_every(Performance(), found, want.classes)
+    return want.fixed + PACE.seconds(batch, draws, steps, 25, every)
+
+
+@pytest.mark.parametrize("n", [200, 3000, 60_000])
+@pytest.mark.parametrize("epsilon", [1.0, 8.0])
+def test_a_schedule_fills_its_time_and_more_time_buys_more(n, epsilon):
+    work = 0.0
+    for seconds in (300, 1200, 3600, 4 * 3600):
+        want = wanted(seconds, n, epsilon)
+        found = solve(PACE, want, Performance())
+        assert FEWEST_STEPS <= found.steps <= MOST_STEPS
+        assert taken(want, found) <= seconds
+        assert 1 <= found.expected_batch_size <= n
+        now = found.expected_batch_size * found.steps * found.noise_draws
+        assert now >= work
+        work = now
+        longest = found.steps == MOST_STEPS
+        assert longest or taken(want, found) > 0.9 * seconds
+
+
+def test_where_noise_rules_more_time_buys_draws_and_elsewhere_units():
+    noisy = [rung for rung in rungs(wanted(1, 60_000, 1.0))]
+    quiet = [rung for rung in rungs(wanted(1, 60_000, 8.0))]
+    assert noisy == [(512, 1), (1024, 1), (2048, 1), (2048, 2), (2048, 4), (4096, 4)]
+    assert quiet == [(512, 1), (1024, 1), (2048, 1), (4096, 1), (4096, 2), (4096, 4)]
+
+
+def test_what_the_user_fixed_stays():
+    found = solve(PACE, wanted(900, expected_batch_size=100, noise_draws=2), Performance())
+    assert (found.expected_batch_size, found.noise_draws) == (100, 2) and found.steps > 100
+
+
+def test_samples_that_were_asked_for_count():
+    often = Performance(samples_every=1)
+    slow = Pace(1e-3, 2e-3, 0.05, 0.2, 10.0)
+    a, b = (solve(slow, wanted(900), how).steps for how in (often, Performance(samples_every=0)))
+    assert a < b
+
+
+def test_a_time_that_nothing_meets_says_what_would():
+    with pytest.raises(
+        SfumatoError, match=r"--time 20 s: the shortest run .* about (\d+) s here"
+    ) as e:
+        solve(PACE, wanted(20), Performance())
+    least = int(str(e.value).split("about ")[1].split(" s")[0])
+    assert solve(PACE, wanted(least + 1), Performance()).steps >= FEWEST_STEPS
+
+
+def test_ranks_share_the_units(monkeypatch):
+    monkeypatch.setattr(pacing.ranks, "world_size", lambda: 4)
+    assert PACE.of_step(100, 1) == pytest.approx(100 * 3e-3 / 4 + 0.05)
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """Every clock of the measurements ticks by itself, a tenth of a second a look."""
+    ticks = (tick / 10 for tick in itertools.count())
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    for room in (pacing, cost, timing):
+        monkeypatch.setattr(room, "time", clock)
+    monkeypatch.setattr(timing, "DUMMIES", 9)
+
+
+SETTINGS = {"epsilon": 2.0, "delta": 1e-2, "method": "lora", "yes_public": True}
+
+
+def test_plan_and_adapt_charge_the_same_schedule_at_the_same_pace(
+    tiny_base, tiny_images, tmp_path, clocks
+):
+    said, asked = [], SETTINGS | {"base": str(tiny_base), "time": "2min", "anyway": True}
+    asked |= {"expected_batch_size": 8, "noise_draws": 1}
+    report = verbs.plan(tiny_images, **asked)
+    run = verbs.adapt(tiny_images, output=tmp_path / "run", on_stage=said.append, **asked)
+    assert report.plan.digest == run.plan.digest
+    assert report.asked_seconds == 120 and f"--steps {run.plan.steps} " in report.fixes
+    assert any(line.startswith(f"note: {run.plan.steps} steps of 8 units") for line in said)
+    # and the flags that fix it make the same plan without a clock
+    flags = {"steps": run.plan.steps, "time": None}
+    assert verbs.plan(tiny_images, **asked | flags).plan.digest == run.plan.digest
+    release = verbs.release(verbs.synthesize(run, 3, tmp_path / "out"))
+    assert "takes about 2 min on the owner's machine" in (release / "PRIVACY.md").read_text()
+    assert verbs.verify(release).ok
+
+
+def test_no_private_file_is_timed(tiny_base, tiny_images, clocks, monkeypatch):
+    """Records that take a second each to read make the same schedule, and are read by nobody."""
+    asked = SETTINGS | {"base": str(tiny_base), "time": "2min"}
+    quick = verbs.plan(tiny_images, **asked).plan
+    records = load_records(tiny_images, yes_public=True)
+
+    def looked(*_):
+        raise AssertionError("a private image was opened")
+
+    monkeypatch.setattr(type(records), "_bytes", lambda self, slot: looked())
+    monkeypatch.setattr(timing, "reading_seconds", lambda base: 0.01)
+    one = verbs.plan(records, **asked).plan
+    other = load_records(tiny_images, yes_public=True)
+    assert verbs.plan(other, **asked).plan.digest == one.digest
+    assert quick.n_units == one.n_units
+
+
+def test_the_time_of_reading_is_that_of_dummy_files(tiny_base):
+    from sfumato.bases import load_base
+
+    assert 0 < timing.reading_seconds(load_base(tiny_base)) < 1
+
+
+def test_an_inversion_takes_the_time_it_is_given(tiny_base, tiny_images, clocks):
+    asked = SETTINGS | {"base": str(tiny_base), "method": "inversion"}
+    with pytest.raises(SfumatoError, match="--time decides --inversion-steps"):
+        verbs.plan(tiny_images, time="5min", inversion_steps=3, **asked)
+    with pytest.raises(SfumatoError, match="--time 1 s: inverting 24 images takes at least"):
+        verbs.plan(tiny_images, time="1s", **asked)
+    report = verbs.plan(tiny_images, time="5min", **asked)
+    assert report.plan.steps == 1 and report.asked_seconds == 300 and report.fixes is None
+
+
+def test_the_pace_leaves_the_model_as_it_was(tiny_base, clocks):
+    import torch
+
+    from sfumato.planning.estimate import fit_to_memory
+    from sfumato.planning.facts import PublicFacts
+    from sfumato.planning.prepare import prepare
+    from sfumato.planning.task import task_of
+
+    facts = PublicFacts(n_units=50, classes=("circle", "cross"))
+    more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 8, "method": "lora"}
+    made = fit_to_memory(prepare(facts, task_of(base=str(tiny_base), **more)[2]))
+    before = {n: p.clone() for n, p in made.adaptation.model.named_parameters()}
+    torch.manual_seed(0)
+    pacing.measure(made, (1, 4))
+    drawn = torch.rand(2)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.rand(2))
+    for name, now in made.adaptation.model.named_parameters():
+        assert torch.equal(before[name], now) and now.grad is None
+    assert np.isfinite(list(vars(pacing.measure(made, (1,))).values())).all()

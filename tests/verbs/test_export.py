@@ -1,0 +1,241 @@
+"""What `export` draws beside a model: pictures of it and of its public base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato import Lora, Performance, Sampling, verbs
+from sfumato.errors import SfumatoError
+from sfumato.privacy import accounting
+from sfumato.releases import finalise
+from sfumato.runs.folder import Run
+from sfumato.synthesis.sampler import image_seed, pictures
+from sfumato.verbs.facts import adapted_base, public_base
+
+EXPORT = import_module("sfumato.verbs.export")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse():
+    """Certificates on a coarse grid: what is drawn is tried here, not what it costs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tiny_images, tiny_base, tmp_path_factory):
+    top = tmp_path_factory.mktemp("runs")
+    base = shutil.copytree(tiny_base, top / "base")
+    return verbs.adapt(
+        tiny_images,
+        anyway=True,
+        yes_public=True,
+        output=top / "run",
+        ledger=top / "ledger.sqlite",
+        epsilon=8.0,
+        delta=1e-2,
+        base=str(base),
+        method=Lora(rank=2),
+        expected_batch_size=12,
+        steps=3,
+        noise_draws=1,
+        performance=Performance(micro_batch=12, precision="float32"),
+    )
+
+
+@pytest.fixture(scope="module")
+def made(run):
+    said: list[str] = []
+    out = verbs.export(run, run.folder.parent / "out", keep_key=True, progress=said.append)
+    return out, said
+
+
+@pytest.fixture
+def draft(made, tmp_path):
+    return Path(shutil.copytree(made[0], tmp_path / "draft"))
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def test_the_same_prompts_and_seeds_are_drawn_by_the_model_and_by_its_base(run, made):
+    out, said = made
+    rows = [json.loads(line) for line in (out / "samples/metadata.jsonl").open()]
+    names = [f"{row}-{i:03d}.png" for row in ("adapted", "base") for i in range(6)]
+    assert [row["file_name"] for row in rows] == names
+    assert [row["prompt"] for row in rows] == [*run.plan.prompts * 2] * 2
+    assert [row["seed"] for row in rows] == [image_seed(0, i) for i in range(6)] * 2
+    labels = np.arange(6) % 3
+    for row, base in (("adapted", adapted_base(run)), ("base", public_base(run))):
+        drawn = [
+            image
+            for _, part in pictures(base, run.plan.prompts, labels, np.arange(6), Sampling())
+            for image in part
+        ]
+        for i, image in enumerate(drawn):
+            close = np.abs(pixels(out / f"samples/{row}-{i:03d}.png").astype(int) - image)
+            assert close.max() <= 2  # another size of piece rounds otherwise
+    assert not np.array_equal(*(pixels(out / f"samples/{r}-000.png") for r in ("adapted", "base")))
+    assert said[-1] == "drawing samples of the public base: 6 of at most 6"
+
+
+def test_a_second_export_draws_the_same_bytes(run, made, tmp_path):
+    again = verbs.export(run, tmp_path / "again", keep_key=True)
+    for path in (made[0] / "samples").iterdir():
+        assert path.read_bytes() == (again / "samples" / path.name).read_bytes()
+
+
+def test_no_further_picture_is_begun_when_time_is_over(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(EXPORT, "SECONDS", 0.0)
+    out = verbs.export(run, tmp_path / "out", keep_key=True)
+    assert len(list((out / "samples").glob("*.png"))) == 2 * 2
+    assert verbs.verify(verbs.release(out)).ok
+
+
+def test_samples_are_left_out_on_request(run, tmp_path):
+    out = verbs.export(run, tmp_path / "out", keep_key=True, samples=False)
+    assert not (out / "samples").exists()
+    release = verbs.release(out)
+    assert verbs.verify(release).ok and "<h2>Samples" not in (release / "report.html").read_text()
+    assert "## Samples" not in (release / "README.md").read_text()
+
+
+def test_report_and_card_show_them(draft):
+    release = verbs.release(draft)
+    assert verbs.verify(release).ok
+    page = (release / "report.html").read_text()
+    root = ElementTree.fromstring(page.replace("<!DOCTYPE html>", ""))
+    alts = [image.get("alt") for image in root.iter("img")]
+    assert len(alts) == 12 and len(page) < 150_000
+    assert alts[0].startswith("picture 1 of 6, drawn by the adapted model, prompt \u201c")
+    assert alts[6].startswith("picture 1 of 6, drawn by the public base alone, prompt \u201c")
+    card = (release / "README.md").read_text()
+    shown = re.findall(r'<img src="([^"]*)" width="160" alt="[^"]{20,}"/>', card)
+    assert len(shown) == 8 and all((release / name).is_file() for name in shown)
+    hashes = (release / "SHA256SUMS").read_text()
+    assert all(f"  samples/adapted-{i:03d}.png\n" in hashes for i in range(6))
+    (release / "samples/adapted-000.png").write_bytes(
+        (release / "samples/adapted-001.png").read_bytes()
+    )
+    assert not verbs.verify(release).ok
+
+
+def _line(number: int, **changes):
+    def spoil(folder: Path) -> None:
+        table = folder / "samples/metadata.jsonl"
+        rows = [json.loads(line) for line in table.open()]
+        rows[number] |= changes
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        forget(folder, "samples/metadata.jsonl")
+
+    return spoil
+
+
+def forget(folder: Path, name: str) -> None:
+    """The draft knows the file as it is now: what is tried is the rule for its content."""
+    draft = json.loads((folder / "synthesis.json").read_text())
+    if (folder / name).exists():
+        draft["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    else:
+        draft["files"].pop(name)
+    (folder / "synthesis.json").write_text(json.dumps(draft))
+
+
+def _text_in(folder: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Comment", "scan 17")
+    path = folder / "samples/base-000.png"
+    Image.open(path).copy().save(path, pnginfo=info)
+    forget(folder, "samples/base-000.png")
+
+
+def _without(name: str):
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        forget(folder, name)
+
+    return spoil
+
+
+def _more(name: str):
+    def spoil(folder: Path) -> None:
+        shutil.copy(folder / "samples/base-000.png", folder / name)
+        forget(folder, name)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (_line(0, prompt="a scan of Jane Doe"), "not a public prompt"),
+        (_line(0, label="circle"), "export again"),
+        (_line(0, seed=True), "export again"),
+        (_line(0, file_name="../secret.png"), "export again"),
+        (_line(0, file_name="adapted-001.png"), "export again"),
+        (_text_in, "carries metadata"),
+        (_without("samples/metadata.jsonl"), "export again"),
+        (_without("samples/base-005.png"), "export again"),
+        (_more("samples/base-006.png"), "export again"),
+        (_more("samples/private-000.png"), "not on the list"),
+    ],
+)
+def test_other_pictures_and_words_are_refused(draft, spoil, rule):
+    spoil(draft)
+    with pytest.raises(SfumatoError, match=rule):
+        finalise(draft)  # the ledger's own comparison would refuse it first
+    assert not (draft / "SHA256SUMS").exists()
+
+
+def test_a_base_that_is_gone_is_named_with_the_cure(run, tmp_path):
+    base = Path(run.plan.base)
+    base.rename(base.with_name("elsewhere"))
+    try:
+        with pytest.raises(SfumatoError, match="--no-samples") as told:
+            verbs.export(run, tmp_path / "out", keep_key=True)
+        assert len(str(told.value).splitlines()) == 1
+        assert not list(tmp_path.iterdir())
+        assert verbs.export(run, tmp_path / "out", keep_key=True, samples=False).is_dir()
+    finally:
+        base.with_name("elsewhere").rename(base)
+
+
+def test_the_ledger_knows_of_the_export_before_a_picture_is_drawn(run, tmp_path, monkeypatch):
+    seen = []
+
+    def die(*_, **__):
+        seen.append([row.kind for row in Run.open(run.folder, run.ledger_path).ledger.rows][-1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EXPORT, "few_pictures", die)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.export(run, tmp_path / "out", keep_key=True)
+    assert seen == ["RELEASE"] and not list(tmp_path.iterdir())
+
+
+def test_a_sampler_that_gives_no_picture_is_replaced_by_the_bases_own(run, tmp_path, monkeypatch):
+    whole = EXPORT.few_pictures
+
+    def fails(base, prompts, labels, indices, sampling, *more):
+        if sampling == Sampling():
+            raise SfumatoError("not finite")
+        return whole(base, prompts, labels, indices, sampling, *more)
+
+    monkeypatch.setattr(EXPORT, "few_pictures", fails)
+    out = verbs.export(run, tmp_path / "out", keep_key=True)
+    assert len(list((out / "samples").glob("*.png"))) == 12
