@@ -180,11 +180,6 @@ WORDS = (
         "PLD",
     ),
     Word(
-        "range",
-        "The stored values that become black and white. It is declared (`--range`, `--window`), or"
-        " a rule of one picture alone; `plan` and `adapt` never read it off the set.",
-    ),
-    Word(
         "Poisson sampling",
         "Each step draws every unit independently with the same probability, so the batch size"
         " varies. The accounting depends on it.",
@@ -206,6 +201,11 @@ WORDS = (
         "The most that the vectors of one image may differ from the anchor in an inversion: its"
         " clip norm. It comes from public words or images.",
         "radius|radii",
+    ),
+    _word(
+        "range",
+        "The stored values that become black and white. It is declared (`--range`, `--window`), or"
+        " a rule of one picture alone; `plan` and `adapt` never read it off the set.",
     ),
     _word(
         "relation",
