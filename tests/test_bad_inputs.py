@@ -816,7 +816,12 @@ WHOLE = "refuse 11: .*not a whole safetensors file"
 WIDE = "file_name,label," + ",".join(f"c{i}" for i in range(10**6)) + "\n"
 
 TABLE_OF_INPUTS = [
-    ("BI01", "no files", cli("inspect", "{tmp}"), "refuse 10: the folder holds no images"),
+    (
+        "BI01",
+        "no files",
+        cli("plan", "{tmp}", "--base", "icons", "--epsilon", "1"),
+        "refuse 10: the folder holds no images",
+    ),
     ("BI02", "one file", one_file, "runs, with a warning"),
     ("BI03", "all identical", identical, "read 8, with a hint"),
     ("BI04", "same picture, two names", same_picture, "read 10, with a hint"),

@@ -139,6 +139,7 @@ def _in_short(report: PlanReport, unit: str) -> list[tuple[str, str]]:
     ]
     rows = [
         ("pixels", f"in {found}, out {drawn}"),
+        ("stored values", report.values),
         ("classes", f"{len(words)}: " + " | ".join(words)),
         ("unit", f"{unit}, {plan.n_units:,} of them"),
         ("epsilon", f"{plan.epsilon:.3f}"),

@@ -11,11 +11,13 @@ from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .project import MADE, PLACES, SILENT, Project, Start
 from .training import Performance, Recipe, Sampling
+from .values import FIXED, Values, declared_values
 
 __all__ = [
     "Declared",
     "CLASSIFIERS",
     "Execution",
+    "FIXED",
     "Judging",
     "MADE",
     "Options",
@@ -31,7 +33,9 @@ __all__ = [
     "Schedule",
     "Selecting",
     "Start",
+    "Values",
     "declared",
+    "declared_values",
     "gather",
     "option",
     "takes",

@@ -10,6 +10,7 @@ from typing import Literal
 from ..errors import SfumatoError
 from . import parse
 from .declare import Options, option
+from .values import Values, declared_values
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,23 @@ class Reading(Options):
     )
     max_bad: float = option(0.01, "Largest accepted share of unusable images.")
     unlabelled: bool = option(False, "No classes: read all images as one class.")
+    value_range: str | Sequence[float] | None = option(
+        None,
+        "Stored values from black to white (default: as the type of the file says).",
+        flags=("--range",),
+        metavar="12bit|LO..HI",
+        parse=parse.value_range,
+    )
+    window: str | Sequence[float] | None = option(
+        None,
+        "The same as a window: its centre and width in stored values.",
+        metavar="CENTRE/WIDTH",
+        parse=parse.window,
+    )
+    invert: bool = option(False, "Low values are white, as in MONOCHROME1.")
+    background: Literal["white", "black", "grey", "ignore"] = option(
+        "white", "What transparency is laid on; ignore: take the colours as stored."
+    )
     split: str | None = option(
         None,
         "File of `sfumato split`: read only the training part (`evaluate`, `select`: only the"
@@ -49,6 +67,15 @@ class Reading(Options):
         metavar="FILE",
         path=True,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.values
+
+    @property
+    def values(self) -> Values:
+        """How stored values become grey levels, as declared."""
+        return declared_values(self.value_range, self.window, self.invert, self.background)
 
 
 @dataclass(frozen=True)

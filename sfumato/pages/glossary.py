@@ -207,6 +207,11 @@ WORDS = (
         "radius|radii",
     ),
     _word(
+        "range",
+        "The stored values that become black and white. It is declared (`--range`, `--window`), or"
+        " a rule of one picture alone; `plan` and `adapt` never read it off the set.",
+    ),
+    _word(
         "relation",
         'What "left out" means in the guarantee. Under zero-out, the default, everything of one'
         " unit is replaced by nothing and the number of units is public.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import DataError
+from ..options import FIXED, Values
 from ..records import FEW, RecordSet
 from .names import what_would_leak
 
@@ -31,6 +32,7 @@ class PublicFacts:
             refuses the plan unless the owner allows it, and the plan then records it.
         confirmed: Whether the owner has declared a list that was read off the data public, as it
             was found.
+        values: How stored values become grey levels, as the owner declared.
         held_out: The share of the units that a split was asked to set apart; `n_units` counts the
             others.
     """
@@ -42,6 +44,7 @@ class PublicFacts:
     few: int = 0
     doubtful: int = 0
     confirmed: bool = False
+    values: Values = FIXED
     held_out: float | None = None
 
     @classmethod
@@ -55,6 +58,7 @@ class PublicFacts:
             few=len(records.few),
             doubtful=records.facts.doubtful if records.unit_column else 0,
             confirmed=records.confirmed,
+            values=records.values,
             held_out=records.held_out,
         )
 

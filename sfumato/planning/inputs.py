@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..compute import ranks
 from ..errors import DataError, SfumatoError
 from ..methods import Method, Prepared
-from ..options import Reading
+from ..options import Reading, Values
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
@@ -20,7 +20,7 @@ from ..runs import budget
 from .facts import PublicFacts
 from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
 from .provenance import trace_base, trace_images
-from .reading import Source, flat_as_one_class, records_of
+from .reading import Source, flat_as_one_class, records_of, valued_as
 from .task import Task
 from .timing import in_time
 
@@ -61,7 +61,8 @@ def prepare_as_asked(
     if public is not None:
         place = Path(public.source if isinstance(public, RecordSet) else public)
         ancestors += _on_book(ledger, lambda book: trace_images(place, book, DataError))
-        reading = unlabelled_if_flat(public, Reading(), task.method)
+        as_private = Reading(**records.values.as_options())
+        reading = unlabelled_if_flat(public, as_private, task.method)
         images = records_of(public, replace(reading, yes_public=True))
         _require_apart(images, records)
         _on_book(ledger, lambda book: _require_uncharged(images, book))
@@ -167,11 +168,13 @@ def unlabelled_if_flat(path: Source, reading: Reading, method: Method | type[Met
     return flat_as_one_class(path, reading) if method.learns_tokens else reading
 
 
-def as_planned(reading: Reading, plan: Plan) -> Reading:
-    """How a run's own images are read again: with the plan's class list, however that was found.
+def as_planned(reading: Reading, plan: Plan, values: Values) -> Reading:
+    """How a run's own images are read again.
 
+    With the plan's class list, however that was found, and as the run declared stored `values`.
     The run's digest decides whether they are the same.
     """
+    reading = valued_as(reading, values)
     classes = list(plan.classes) if reading.classes is None else reading.classes
     most = 1.0 if reading.max_bad == Reading.max_bad else reading.max_bad
     return replace(reading, classes=classes, max_bad=most, yes_public=False)

@@ -18,7 +18,7 @@ from ..methods import Given, Prepared, Prompts
 from ..methods.adaptation import Adapted
 from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
-from ..options import Performance, Privacy, Schedule
+from ..options import FIXED, Performance, Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
 from .facts import PublicFacts, require_clear_units, require_list
@@ -35,6 +35,11 @@ DOUBTFUL_SAID = (
 CLASSES_FOUND = (
     "the class list was read off the data and declared public by the owner; the guarantee is"
     " conditional on it"
+)
+
+VALUES_SAID = (
+    "how stored values become grey levels was chosen by the owner and may have been read off the"
+    " data ({}); the guarantee is conditional on it"
 )
 
 
@@ -100,13 +105,18 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     plan = _plan(facts, task, opened, adapted, prompts, filled)
     performance = _with_samples(task, filled, len(facts.classes))
     task = dataclasses.replace(task, performance=performance)
+    said = [VALUES_SAID.format(facts.values.said)] * (facts.values != FIXED)
     statements = {
-        "opt_ins": ([CLASSES_FOUND] * facts.classes_found + [DOUBTFUL_SAID] * bool(doubtful)),
+        "opt_ins": (
+            [CLASSES_FOUND] * facts.classes_found + said + [DOUBTFUL_SAID] * bool(doubtful)
+        ),
         "tuning": privacy.tuning,
     }
     if facts.held_out is not None:
         statements["held_out"] = facts.held_out
     options = options_of(task, prompts, adapted) | {"statements": statements}
+    if facts.values != FIXED:
+        options |= {"values": facts.values.given()}
     start = dict(task.public.start)
     made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
     return dataclasses.replace(made, options=opted_in(options, made, privacy.anyway))

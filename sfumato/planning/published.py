@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..methods import Prepared
-from ..options import Reading
+from ..options import Reading, Values
 from ..records import RecordSet
 from ..releases import held_out_in_words
 
@@ -43,6 +43,7 @@ def published(prepared: Prepared[Any]) -> Listed:
         ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
         ("tokens and their words", ", ".join(dict.fromkeys(given))),
         ("base", Path(plan.base).name),
+        ("stored values", Values.kept(options).said),
         ("settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)),
         ("opted in to", "; ".join((*plan.opt_ins, *said["opt_ins"]))),
         ("how settings were chosen", " ".join(filter(None, (said["tuning"], said.get("timed"))))),

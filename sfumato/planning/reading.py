@@ -6,16 +6,37 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..options import Reading
+from ..errors import DataError, SfumatoError
+from ..options import FIXED, Reading, Values
 from ..records import RecordSet, is_flat, load_records
 
 Source = str | Path | RecordSet
 
 
 def records_of(path: Source, reading: Reading, **of: Any) -> RecordSet:
-    """The private images, read. `of`: `part` and `split` as in `load_records`, if not the usual."""
-    return path if isinstance(path, RecordSet) else load_records(path, **asdict(reading) | of)
+    """The private images, read. `of`: `part` and `split` as in `load_records`, if not the usual.
+
+    SfumatoError for records that were read already, with other values.
+    """
+    if not isinstance(path, RecordSet):
+        return load_records(path, **asdict(reading) | of)
+    if reading.values not in (FIXED, path.values):
+        raise SfumatoError(
+            "--range, --window, --invert and --background belong where records are read: give them"
+            " to load_records, or name the place of the images"
+        )
+    return path
+
+
+def valued_as(reading: Reading, values: Values) -> Reading:
+    """The reading with the values that a run declared; SfumatoError if it declares others."""
+    if reading.values not in (FIXED, values):
+        known = values.said or "none"
+        raise SfumatoError(
+            f"the run declared other stored values ({known}): leave out --range, --window, --invert"
+            " and --background, which it remembers"
+        )
+    return replace(reading, **values.as_options())
 
 
 def flat_as_one_class(path: Source, reading: Reading) -> Reading:

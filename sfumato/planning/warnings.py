@@ -10,7 +10,7 @@ from typing import Any
 
 from ..methods import Prepared, Prompts
 from ..methods.prompts import unknown_words
-from ..records import RecordSet, spelling
+from ..records import RecordSet, repeats_said, spelling
 
 MOST_NAMES = 40  # classes that a remark names
 
@@ -26,6 +26,8 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             f"the class list was read from the data and will be published ({names}): declare"
             " it with --classes, or say that it is public with --yes-public"
         )
+    repeated = repeats_said(plan.classes) if records.kind == "folder" else None
+    remarks += [] if repeated is None else [repeated]
     remarks += _on_words(prepared)
     if records.unit_column:
         remarks += spelling(records)

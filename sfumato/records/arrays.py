@@ -15,7 +15,6 @@ from ..errors import DataError
 
 # bytes; unpacked size / packed size that is still believed above it
 PLENTY, MOST_EXPANSION = 256 * 2**20, 50
-BLOCK = 1024  # pictures that are converted at once
 _BAD_NPZ = (
     OSError,
     ValueError,
@@ -225,54 +224,3 @@ def _map_stored(path: Path, name: str) -> np.ndarray | None:
         if fortran or dtype.hasobject:
             return None
         return np.memmap(path, dtype, "r", stream.tell(), shape)
-
-
-def canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Any image array as uint8 [n, H, W] or [n, H, W, 3], and whether each row is finite, bool [n].
-
-    Takes [n, H, W], [n, H, W, 1|3|4] or [n, 1|3, H, W] of uint8, uint16 (scaled by 1/257), bool, or
-    floats in 0..1; alpha is composited on white. Raises DataError for other shapes, types and
-    ranges.
-    """
-    if images.ndim == 4 and images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3):
-        images = np.moveaxis(images, 1, -1)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3, 4)):
-        raise DataError(
-            "array `images` has the wrong shape: give [n, H, W], [n, H, W, 3] or [n, 3, H, W]"
-        )
-    if images.ndim == 4 and images.shape[-1] == 1:
-        images = images[..., 0]
-    if images.dtype != np.uint8 or images.shape[3:] == (4,):
-        # Block by block: the source may be larger than the memory, and a whole copy in float64
-        # certainly is.
-        blocks = [
-            _canonical(images[at : at + BLOCK]) for at in range(0, max(len(images), 1), BLOCK)
-        ]
-        return np.concatenate([block for block, _ in blocks]), np.concatenate(
-            [finite for _, finite in blocks]
-        )
-    return images, np.ones(len(images), bool)
-
-
-def _canonical(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    finite = np.ones(len(images), bool)
-    if images.dtype == np.bool_:
-        images = images.astype(np.uint8) * 255
-    elif images.dtype == np.uint16:
-        images = ((images.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    elif images.dtype.kind == "f":
-        finite = np.isfinite(images).reshape(len(images), -1).all(1)
-        images = np.where(finite.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
-        if images.size and (images.min() < 0 or images.max() > 1):
-            raise DataError(
-                "array `images` holds floats outside 0..1: give uint8, or divide to the range 0..1"
-            )
-        images = np.rint(images * 255).astype(np.uint8)
-    elif images.dtype != np.uint8:
-        raise DataError(
-            f"array `images` is {images.dtype}: give uint8, uint16, bool, or floats in 0..1"
-        )
-    if images.ndim == 4 and images.shape[-1] == 4:
-        alpha = images[..., 3:].astype(np.uint32)
-        images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return images, np.asarray(finite)

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, SfumatoError
+from ..options import Values
 from .bounded import look
+from .levels import STORED
 from .recordset import Facts
+from .rules import NOT_IN_ONE, UNKNOWN, refuse
 from .spelling import loose, unit_value
 
 FEW = 3
@@ -24,7 +27,6 @@ one is there: the smallest cell
 that statistical offices publish. It is no guarantee, and none is claimed: whether the list is
 public is for the owner to say.
 """
-UNKNOWN = "label not in the class list"
 
 
 def class_list(names: Sequence[str | None], listed: Sequence[str] | None) -> tuple[str, ...]:
@@ -128,35 +130,42 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
     )
 
 
-def index_files(read: Callable[[int], bytes], rules: list[str | None]) -> dict[str, Any]:
+def index_files(
+    read: Callable[[int], bytes], rules: list[str | None], values: Values
+) -> dict[str, Any]:
     """Decodes every slot once, in a separate process, and notes what it holds.
 
-    Broken rules go into `rules`.
+    Broken rules go into `rules`. `values`: what was declared of stored values.
     """
     n = len(rules)
     sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
-    thumbnails = np.zeros((n, 64), np.uint8)
-    for slot, seen in look(read, n):
+    thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
+    for slot, seen in look(read, n, values):
         if isinstance(seen, str):
             rules[slot] = rules[slot] or seen
             continue
         sizes[slot], exif[slot], thumbnails[slot] = seen.size, seen.exif, seen.thumbnail
-        prints[slot], seals[slot] = seen.print, seen.seal
+        prints[slot], seals[slot], stored[slot] = seen.print, seen.seal, seen.stored
     return {
         "sizes": sizes,
         "exif": exif,
         "prints": tuple(prints),
         "seals": tuple(seals),
         "thumbnails": thumbnails,
+        "stored": stored,
     }
 
 
 def judge(
-    rules: list[str | None], max_bad: float, classes: tuple[str, ...]
+    rules: list[str | None],
+    max_bad: float,
+    classes: tuple[str, ...],
+    refusals: list[str] | None = None,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """(usable bool [n], bad records by rule).
 
-    Raises DataError if no record is usable, or more than `max_bad` are bad.
+    Raises DataError if no record is usable, or more than `max_bad` are bad; with `refusals` that
+    goes there.
     """
     n, bad = len(rules), dict(Counter(rule for rule in rules if rule))
     if not classes:
@@ -181,7 +190,9 @@ def judge(
             cure = f"correct --classes, {cure}"
         elif bad.get(UNKNOWN):
             cure = "correct --classes, or repair them"
-        raise DataError(f"{wrong} of {n} records are bad ({counts}): {cure}")
+        elif bad.get(NOT_IN_ONE):
+            cure = f"declare their black and white with --range LO..HI, or {cure}"
+        refuse(f"{wrong} of {n} records are bad ({counts}): {cure}", refusals)
     return usable, bad
 
 

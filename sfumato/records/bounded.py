@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MachineError
+from ..options import FIXED, Values
 from ..options.progress import tell
 from . import limits
 from .decode import BadImage
+from .levels import STORED
 from .limits import CRASHED, MEMORY
 from .watch import Watch
 from .worker import (
@@ -35,10 +37,10 @@ from .worker import (
     PIXELS,
     READY,
     SHAPE,
-    SIDE,
     SIZE,
     TABLE,
     TOO_MUCH,
+    request,
 )
 
 SECONDS = 8.0  # of processor time for one picture
@@ -63,8 +65,8 @@ _START = (
 class Seen:
     """What one image holds.
 
-    (width, height), whether it had EXIF, SHA-256 of its pixels and of its file, thumbnail uint8
-    [64].
+    (width, height), whether it had EXIF, SHA-256 of its pixels by the fixed rules and of its file,
+    thumbnail uint8 [64], its `levels.STORED`.
     """
 
     size: tuple[int, int]
@@ -72,14 +74,19 @@ class Seen:
     print: bytes
     seal: bytes
     thumbnail: np.ndarray
+    stored: np.ndarray
 
 
-def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str]]:
+def look(
+    read: Callable[[int], bytes], n: int, values: Values = FIXED
+) -> Iterator[tuple[int, Seen | str]]:
     """Each of n slots once, in any order, with what its image holds or the rule that it breaks.
 
-    `read`: slot -> the file's bytes, or BadImage. MachineError if no process can be started.
+    `read`: slot -> the file's bytes, or BadImage. `values`: what was declared of stored values.
+    MachineError if no process can be started.
     """
-    asked = _ask(PICTURE, read, range(n), AHEAD, SECONDS)
+    head = request(values)
+    asked = _ask(PICTURE, lambda slot: head + read(slot), range(n), AHEAD, SECONDS)
     for done, (slot, data, answer) in enumerate(asked, 1):
         if done % TOLD == 0:
             tell("reading the images", done, n)
@@ -88,28 +95,28 @@ def look(read: Callable[[int], bytes], n: int) -> Iterator[tuple[int, Seen | str
         elif len(answer) != FOUND.size:
             yield slot, answer.decode("ascii")
         else:
-            width, height, exif, seen, small = FOUND.unpack(answer)
-            yield (
-                slot,
-                Seen((width, height), exif, seen, seal(data), np.frombuffer(small, np.uint8)),
-            )
+            width, height, exif, seen, small, stored = FOUND.unpack(answer)
+            found = np.frombuffer(small, np.uint8), np.frombuffer(stored, STORED)[0]
+            yield slot, Seen((width, height), exif, seen, seal(data[len(head) :]), *found)
 
 
 def hand_over(
-    read: Callable[[int], bytes], slots: Iterable[int], resolution: int = 0
+    read: Callable[[int], bytes],
+    slots: Iterable[int],
+    resolution: int = 0,
+    values: Values = FIXED,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yields each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3].
 
     None if the image breaks a rule. `resolution`: pixels on a side after `decode.fit`, 0 for the
-    image's own size. The bytes are decoded in the other process: this one, which may hold keys,
-    never runs a decoder on a private file. MachineError if no process can be started.
+    image's own size. `values`: what was declared of stored values. The bytes are decoded in the
+    other process: this one, which may hold keys, never runs a decoder on a private file.
+    MachineError if no process can be started.
     """
     # Answers that nobody reads yet must fit into a pipe, or both sides would wait for each other.
     ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
-    request = SIDE.pack(resolution)
-    for slot, _, answer in _ask(
-        PIXELS, lambda slot: request + read(slot), slots, ahead, HANDING_OVER
-    ):
+    head = request(values, resolution)
+    for slot, _, answer in _ask(PIXELS, lambda slot: head + read(slot), slots, ahead, HANDING_OVER):
         yield slot, None if isinstance(answer, str) else _pixels_of(answer)
 
 

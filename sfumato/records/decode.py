@@ -7,9 +7,13 @@ import io
 import struct
 import warnings
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from ..options import FIXED, Values
+from .levels import seen_in, to_rgb
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_BYTES = 256 * 2**20
@@ -18,7 +22,6 @@ MAX_SCANS = 100  # of a JPEG: each scan costs a pass over all pixels, and real f
 MIN_SIDE = 8
 MAX_ASPECT = 20
 PAD_AT_MOST = 4
-BACKGROUND = (255, 255, 255)
 
 _BAD_FILE = (
     OSError,
@@ -56,13 +59,60 @@ class BadImage(ValueError):
         self.rule = rule
 
 
-def decode(data: bytes) -> tuple[np.ndarray, bool]:
+@dataclass(frozen=True)
+class Decoded:
+    """One file.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] RGB as training sees them, by the declared range.
+        plain: The same by the fixed rules alone: by these the ledger knows the picture, whatever
+            was declared.
+        exif: Whether the file carried EXIF.
+        stored: What it holds (`levels.STORED`), for the owner's eyes.
+    """
+
+    pixels: np.ndarray
+    plain: np.ndarray
+    exif: bool
+    stored: np.ndarray
+
+
+def decode(data: bytes, values: Values = FIXED) -> tuple[np.ndarray, bool]:
     """Decode one PNG, JPEG, WebP or BMP file: (uint8 [H, W, 3] RGB, whether it carried EXIF).
 
-    Orientation is applied and all metadata dropped, ICC profiles are ignored, transparency is
-    composited on white, 16-bit grey is scaled by 1/257, an animation gives its first frame. Raises
-    BadImage with the rule that refused it.
+    Orientation is applied and all metadata dropped, ICC profiles are ignored, an animation gives
+    its first frame. Stored values become 8 bits by the declared range, or by the fixed rules of
+    docs/data.md: transparency on white, 16 bits by 1/257.
+
+    Raises:
+        BadImage: With the rule that refused it.
     """
+    _, pixels, exif, turn = _opened(data, values)
+    return np.asarray(_turned(pixels, turn)), exif
+
+
+def examine(data: bytes, values: Values = FIXED) -> Decoded:
+    """`decode`, and what else the index keeps of a file; BadImage as there."""
+    image, pixels, exif, turn = _opened(data, values)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = seen_in(image, data, values, pixels)
+            plain = pixels if values == FIXED else to_rgb(image, data, FIXED)
+    except _BAD_FILE:
+        raise BadImage("truncated or damaged") from None
+    shown = np.asarray(_turned(pixels, turn))
+    return Decoded(
+        shown, shown if plain is pixels else np.asarray(_turned(plain, turn)), exif, stored
+    )
+
+
+def _turned(pixels: Image.Image, orientation: int) -> Image.Image:
+    return pixels.transpose(_TURNS[orientation]) if orientation in _TURNS else pixels
+
+
+def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool, int]:
+    """The loaded picture, its RGB, whether it carried EXIF, and its orientation."""
     if not data:
         raise BadImage("empty file")
     if len(data) > MAX_BYTES or data.count(b"\xff\xda") > MAX_SCANS and data[:2] == b"\xff\xd8":
@@ -81,14 +131,12 @@ def decode(data: bytes) -> tuple[np.ndarray, bool]:
             warnings.simplefilter("ignore")
             image.load()
             exif, orientation = _exif(image)
-            pixels = _to_rgb(image)
+            pixels = to_rgb(image, data, values)
     except _BAD_FILE:
         raise BadImage("truncated or damaged") from None
     if image.format in ("JPEG", "MPO") and not _jpeg_is_complete(data):
         raise BadImage("truncated or damaged")
-    if orientation in _TURNS:
-        pixels = pixels.transpose(_TURNS[orientation])
-    return np.asarray(pixels), exif
+    return image, pixels, exif, orientation
 
 
 def check_size(width: int, height: int) -> None:
@@ -112,20 +160,6 @@ def _exif(image: Image.Image) -> tuple[bool, int]:
         return len(exif) > 0, int(exif.get(0x0112, 1))
     except _BAD_FILE:  # a damaged EXIF block does not spoil the picture
         return True, 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-        grey += 128
-        grey //= 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        top = image if image.mode == "RGBA" else image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", top.size, BACKGROUND + (255,)), top).convert(
-            "RGB"
-        )
-    return image.convert("RGB")
 
 
 def _jpeg_is_complete(data: bytes) -> bool:

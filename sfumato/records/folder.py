@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .decode import MAX_BYTES, BadImage
+from .rules import refuse
 
 READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
 # A pipe that lies here as a file would be waited for. Windows has neither flag, nor such pipes.
@@ -80,6 +82,24 @@ def read_below(root: Path, name: str) -> bytes:
     return data
 
 
+def as_stored(root: Path, name: str) -> str:
+    """A table's name for a file as the file is spelt below `root`; the name if none of them is.
+
+    Windows writes backslashes, and some systems store accents as marks of their own. Only these
+    forms of this one name are looked for: no other file and no other row decides.
+    """
+    slashes = name.replace("\\", "/")
+    forms = (name, slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
+    return next((form for form in forms if "\0" not in form and _is_there(root / form)), name)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long for a file
+        return False
+
+
 def split_folder(root: Path, split: str) -> Path:
     """`root`/train (or the wanted split) if there are folders for splits, else `root` itself."""
     folders = _folders(root)
@@ -93,11 +113,13 @@ def split_folder(root: Path, split: str) -> Path:
     return root
 
 
-def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
+def class_folders(
+    root: Path, refusals: list[str] | None = None
+) -> tuple[list[str], list[str], Counter]:
     """Relative names of the images in class folders, their classes, and files left out by reason.
 
-    Raises DataError for an empty folder, an empty class, images without a class, or nothing but
-    links.
+    Raises DataError for an empty folder; for an empty class, images without a class, or nothing but
+    links, unless somebody only looks: then these are left out, and why goes into `refusals`.
     """
     folders, ignored = _folders(root), Counter()
     loose = [f for f in sorted(os.listdir(root)) if _is_picture(root / f)]
@@ -115,14 +137,25 @@ def class_folders(root: Path) -> tuple[list[str], list[str], Counter]:
             " parquet, idx or npz"
         )
     if loose:
-        raise DataError(
-            f"{len(loose)} images lie beside the class folders: move them into a class folder"
+        refuse(
+            f"{len(loose)} images lie beside the class folders: move them into a class folder",
+            refusals,
         )
+        ignored["image beside the class folders"] = len(loose)
     names, labels = [], []
     for folder in folders:
         found = walk(root / folder, ignored, within=root)
         if not found:
-            raise DataError(f"class folder {folder!r} holds no images: fill it or remove it")
+            out = ignored[LINK_OUT] + ignored["symbolic links to folders"]
+            if out:
+                why = (
+                    f" but {out} symbolic links that lead out of the folder, which are not"
+                    " followed: give a folder that holds both, or a copy of the files themselves"
+                    " (cp -rL)"
+                )
+            else:
+                why = ": fill it or remove it"
+            refuse(f"class folder {folder!r} holds no images{why}", refusals)
         names += [f"{folder}/{name}" for name in found]
         labels += [folder] * len(found)
     return names, labels, ignored

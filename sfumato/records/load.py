@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, MachineError, SfumatoError
-from . import arrays, folder, parquet, tables
+from ..options import declared_values
+from . import arrays, folder, parquet, stack, tables
 from .assemble import (
     apart_from_few,
     class_list,
@@ -23,6 +25,7 @@ from .assemble import (
 from .bounded import rehearse
 from .decode import BadImage, check_size
 from .recordset import RecordSet
+from .rules import refuse
 from .split import BOTH, PARTS, Part, Split, array_digests, file_digests, part_of, read_split
 
 UNLABELLED = "image"
@@ -40,6 +43,11 @@ def load_records(
     part: str = "train",
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
+    value_range: str | Sequence[float] | None = None,
+    window: str | Sequence[float] | None = None,
+    invert: bool = False,
+    background: str = "white",
+    refusals: list[str] | None = None,
     split: str | Path | Split | None = None,
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
@@ -65,6 +73,13 @@ def load_records(
         yes_public: Declares the found list as it is; as a list of names it must be the found one,
             word
             for word.
+        value_range: Stored values of black and white, such as "12bit" or (0, 4095); default: by
+            the type of each file.
+        window: The same as (centre, width).
+        invert: Low values are white.
+        background: What transparency is laid on: "white", "black", "grey"; "ignore": nothing.
+        refusals: For looking at a set: where it would be refused, the reason is added here and
+            reading goes on, without what does not fit. Such records are not for training.
         split: A file of `sfumato split`, or what is in it: only its `part` is read, as if the
             source held nothing else. Gives the unit, if none is named.
     """
@@ -90,6 +105,8 @@ def load_records(
         "max_bad": max_bad,
         "unlabelled": unlabelled,
         "yes_public": yes_public,
+        "values": declared_values(value_range, window, invert, background),
+        "refusals": refusals,
         "split": held,
         "part": part,
     }
@@ -134,15 +151,19 @@ def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> Rec
     by_folder = options["unit"] == FOLDER
     for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
         if options[what] is not None and not (what == "unit" and by_folder):
-            raise SfumatoError(
+            message = (
                 f"no column {options[what]!r} for {flag}: class folders have no columns; "
                 f"add metadata.csv with file_name and {options[what]}"
             )
+            if options["refusals"] is None:
+                raise SfumatoError(message)
+            options["refusals"].append(message)
+            options = options | {what: None}
     if options["unlabelled"]:
         ignored = Counter()
         names, labels = folder.walk(inner, ignored), None
     else:
-        names, labels, ignored = folder.class_folders(inner)
+        names, labels, ignored = folder.class_folders(inner, options["refusals"])
     reader = folder.FileReader(inner, tuple(names))
     units = folder.units_of(names, 0 if labels is None else 1) if by_folder else None
     return _from_files(
@@ -154,6 +175,8 @@ def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) ->
     rehearse([table])
     rows, columns = tables.read_table(table)
     base = table.parent
+    for row in rows:
+        row["file_name"] = folder.as_stored(base, row.get("file_name") or "")
     rows = [
         row
         for row in rows
@@ -167,11 +190,14 @@ def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) ->
             for name in names
         ]
         if not names or not all(parts):
-            raise DataError(
+            refuse(
                 f"{table.name} has no column label or class: name one with --labels, or use"
-                " --unlabelled"
+                " --unlabelled",
+                options["refusals"],
             )
-        listed["labels"] = [part[0] for part in parts]
+            options = options | {"unlabelled": True, "classes": None}
+        else:
+            listed["labels"] = [part[0] for part in parts]
     reader = folder.FileReader(base, names)
     ignored = Counter()
     unlisted = set(folder.walk(base, ignored)) - {name.removeprefix("./") for name in names}
@@ -190,6 +216,7 @@ def _from_table(root: Path, table: Path, split: str, options: dict[str, Any]) ->
         options,
         ignored=ignored,
         columns=columns,
+        table=_values_of(rows, columns, options),
     )
 
 
@@ -209,10 +236,16 @@ def _columns(
     chosen = {what: options[what] for what in flags}
     if chosen["labels"] is None and not options["unlabelled"]:
         chosen["labels"] = next((name for name in tables.LABEL_COLUMNS if name in columns), None)
-    return {
-        what: None if name is None else tables.column(rows, columns, name, flags[what])
-        for what, name in chosen.items()
-    }
+    found: dict[str, Any] = {}
+    for what, name in chosen.items():
+        try:
+            found[what] = None if name is None else tables.column(rows, columns, name, flags[what])
+        except SfumatoError as error:
+            if options["refusals"] is None:
+                raise
+            options["refusals"].append(str(error))
+            found[what] = None
+    return found
 
 
 def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> RecordSet:
@@ -221,10 +254,12 @@ def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Rec
     rows = [{key: tables.cell_text(value) for key, value in row.items()} for row in rows]
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
-        raise DataError(
+        refuse(
             "the parquet file has no column label or class: name one with --labels, or use"
-            " --unlabelled"
+            " --unlabelled",
+            options["refusals"],
         )
+        options = options | {"unlabelled": True, "classes": None}
     label_column = options["labels"] or next(
         (name for name in tables.LABEL_COLUMNS if name in columns), None
     )
@@ -242,7 +277,17 @@ def _from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Rec
         listed["captions"],
         options,
         columns=columns,
+        table=_values_of(rows, columns, options),
     )
+
+
+def _values_of(
+    rows: list[dict[str, Any]], columns: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, list[str | None]]:
+    """All columns for somebody who only looks; nothing else keeps them."""
+    if options["refusals"] is None:
+        return {}
+    return {name: [row.get(name) for row in rows] for name in columns}
 
 
 def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | None]:
@@ -253,7 +298,7 @@ def _named(numbers: Sequence[str | None], names: Sequence[Any]) -> list[str | No
 
 
 def _from_files(
-    root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=()
+    root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=(), table=None
 ) -> RecordSet:
     part = _part(options, units, lambda: file_digests(reader, n))
     if part is not None:
@@ -262,8 +307,9 @@ def _from_files(
     numbers, classes = _labels(labels, n, options, rules)
     unit = number_units(units, n, rules)
     place = None if part is None else part.slots
-    known = index_files(reader if place is None else lambda slot: reader(int(place[slot])), rules)
-    known |= {"ignored": ignored or {}, "columns": columns}
+    read = reader if place is None else lambda slot: reader(int(place[slot]))
+    known = index_files(read, rules, options["values"])
+    known |= {"ignored": ignored or {}, "columns": columns, "table": table or {}}
     source = {"read": reader, "place": place}
     return _record_set(
         root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
@@ -280,7 +326,8 @@ def _part(options: dict[str, Any], units, images: Callable[[], Sequence[bytes]])
 def _record_set(
     root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
 ) -> RecordSet:
-    usable, bad = judge(rules, options["max_bad"], classes)
+    usable, bad = judge(rules, options["max_bad"], classes, options["refusals"])
+    known["rules"] = tuple(rules)
     found, few = options["classes"] is None and not options["unlabelled"], {}
     confirmed = found and _confirmed(options["yes_public"], classes)
     if found and not confirmed:
@@ -292,13 +339,14 @@ def _record_set(
         classes=classes,
         labels=numbers,
         unit=unit.number,
-        unit_column=options["unit"],
+        unit_column=None if unit.prints is None else options["unit"],
         classes_found=found,
         confirmed=confirmed,
         few=few,
         usable=usable,
         captions=None if captions is None else tuple(caption or "" for caption in captions),
         facts=facts_of(bad, codes=None if part is None else part.codes, **known),
+        values=options["values"],
         held_out=None if options["split"] is None else options["split"].share,
         **source,
     )
@@ -335,9 +383,13 @@ def _labels(
         judge([], 1, (UNLABELLED,))
     # Names that come with a file are found like those of folders: whoever made the file had the
     # data before them.
-    classes = class_list(
-        labels, options.get("names") if options["classes"] is None else options["classes"]
-    )
+    try:
+        classes = class_list(
+            labels, options.get("names") if options["classes"] is None else options["classes"]
+        )
+    except DataError as error:
+        refuse(str(error), options["refusals"])
+        return np.zeros(n, np.int64), (UNLABELLED,)
     return number_labels(labels, classes, rules), classes
 
 
@@ -346,7 +398,10 @@ def _from_arrays(
 ) -> RecordSet:
     if options["unit"] is None and "unit" in found:
         options = options | {"unit": "unit"}
-    images, finite = arrays.canonical(found["images"])
+    if options["refusals"] is not None:
+        options = _as_far_as_it_goes(found, options)
+    found_images = stack.canonical(found["images"], options["values"])
+    images, rules = found_images.pixels, found_images.rules
     n = len(images)
     if n:
         try:
@@ -360,10 +415,12 @@ def _from_arrays(
         for what, name in (("labels", "labels"), ("unit", None), ("captions", None))
     }
     if lists["labels"] is None and not options["unlabelled"]:
-        raise DataError(
+        refuse(
             "there is no array `labels` beside the images: add one, name it with --labels, or use"
-            " --unlabelled"
+            " --unlabelled",
+            options["refusals"],
         )
+        options = options | {"unlabelled": True, "classes": None}
     if (
         lists["labels"] is not None
         and "classes" in found
@@ -372,19 +429,47 @@ def _from_arrays(
     ):
         names = found["classes"].reshape(-1).tolist()
         lists["labels"], options = _named(lists["labels"], names), options | {"names": names}
+    known: dict[str, Any] = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
+    if options["refusals"] is not None:
+        flat = {name: found[name] for name in known["columns"] if found[name].shape == (n,)}
+        known["table"] = {name: _vector(found, name, n, True) for name in flat}
     part = _part(options, lists["unit"], lambda: array_digests(found["images"]))
+    prints, stored = found_images.prints, found_images.stored
     if part is not None:
-        n, finite = len(part.slots), finite[part.slots]
+        n, rules = len(part.slots), [rules[slot] for slot in part.slots]
         lists = {what: part.of(values) for what, values in lists.items()}
-    rules: list[str | None] = [None if ok else "not finite" for ok in finite]
+        prints = None if prints is None else tuple(prints[slot] for slot in part.slots)
+        stored = None if stored is None else stored[part.slots]
     numbers, classes = _labels(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
-    known = {"columns": tuple(sorted(set(found) - {"images", "classes"}))}
+    known |= {"prints": prints, "stored": stored}
     place, captions = None if part is None else part.slots, lists["captions"]
     source = {"array": images, "place": place}
     return _record_set(
         root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
     )
+
+
+def _as_far_as_it_goes(found: dict[str, np.ndarray], options: dict[str, Any]) -> dict[str, Any]:
+    """Options that somebody who only looks can go on with; why others cannot is noted."""
+    images, refusals = found["images"], options["refusals"]
+    try:
+        stack.canonical(images[:0], options["values"])
+    except DataError as error:
+        if images.dtype.kind not in "iu" or options["values"].low is not None or not images.size:
+            raise
+        refusals.append(str(error))
+        low, high = float(images.min()), float(images.max())
+        options = options | {"values": replace(options["values"], low=low, high=max(high, low + 1))}
+    for what, name in (("labels", "labels"), ("unit", None), ("captions", None)):
+        try:
+            _vector(found, options[what] or name, len(images), options[what] is not None)
+        except SfumatoError as error:
+            refusals.append(str(error))
+            found.pop(options[what] or name or "", None)
+            alone = {"unlabelled": True, "classes": None} if what == "labels" else {}
+            options = options | {what: None} | alone
+    return options
 
 
 def _vector(
@@ -395,6 +480,12 @@ def _vector(
     if name not in found:
         raise SfumatoError(
             f"no array {name!r} beside the images: there are {', '.join(sorted(found))}"
+        )
+    if found[name].size != n and found[name].shape[:1] == (n,):
+        raise DataError(
+            f"array {name!r} holds several labels for each image"
+            f" ({found[name].size // max(n, 1)}), and an image has one class here: save one label"
+            " each, or take one of them as `labels`"
         )
     if found[name].size != n:
         raise DataError(

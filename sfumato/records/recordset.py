@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from ..options import FIXED, Values
 from .bounded import hand_over, seal
 from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
 
@@ -33,7 +35,7 @@ class Facts:
 
     sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
     exif: np.ndarray | None = None  # bool [n]
-    # SHA-256 of each record's canonical pixels; b"" for zero slots
+    # SHA-256 of each record's canonical pixels by the fixed rules; b"" for zero slots
     prints: tuple[bytes, ...] | None = None
     # SHA-256 of each file as it was indexed; b"" for zero slots
     seals: tuple[bytes, ...] | None = None
@@ -41,7 +43,11 @@ class Facts:
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
     )
     thumbnails: np.ndarray | None = None  # uint8 [n, 64] grey 8x8
+    stored: np.ndarray | None = None  # levels.STORED [n]
     bad: dict[str, int] = field(default_factory=dict)  # rule -> count
+    rules: tuple[str | None, ...] = ()  # the rule that each slot breaks
+    # column -> values, where somebody only looks (`load_records(refusals=...)`)
+    table: dict[str, list[str | None]] = field(default_factory=dict)
     # files that are no records: reason -> count
     ignored: dict[str, int] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
@@ -78,6 +84,9 @@ class RecordSet:
     few: dict[str, int] = field(default_factory=dict, repr=False)
     held_out: float | None = None
     array: np.ndarray | None = field(default=None, repr=False)  # uint8 [n, H, W] or [n, H, W, 3]
+    # How stored values become grey levels, as the owner declared. What the ledger knows records
+    # by does not follow from it: whatever is declared, the same pictures are the same pictures.
+    values: Values = FIXED
     # place in the source -> encoded image file
     read: Callable[[int], bytes] | None = field(default=None, repr=False)
     # int64 [n] slot -> place in the source; None: the same
@@ -122,7 +131,8 @@ class RecordSet:
             for row in np.argsort(self._place(indices), kind="stable")
             if self.usable[indices[row]]
         ]
-        for row, pixels in hand_over(lambda row: self._bytes(int(indices[row])), rows, resolution):
+        read = hand_over(lambda row: self._bytes(int(indices[row])), rows, resolution, self.values)
+        for row, pixels in read:
             if pixels is not None:
                 out[row], good[row] = pixels, True
         return out, good
@@ -133,8 +143,10 @@ class RecordSet:
         resolution, (height, width) = out.shape[1], array.shape[1:3]
         rows = np.flatnonzero(self.usable[indices])
         block = _rgb(array[self._place(indices[rows])])
-        same = [a == self.fingerprints[slot] for a, slot in zip(fingerprints(block), indices[rows])]
-        rows, block = rows[same], block[same]
+        if self.values == FIXED:  # else it is a copy of ours, which nobody else can change
+            known = [self.fingerprints[slot] for slot in indices[rows]]
+            same = [found == print_ for found, print_ in zip(fingerprints(block), known)]
+            rows, block = rows[same], block[same]
         good[rows] = True
         if height == width and 0 <= resolution - height <= PAD_AT_MOST:
             out[rows] = bordered(block, resolution)
@@ -159,7 +171,10 @@ class RecordSet:
 
     @cached_property
     def fingerprints(self) -> tuple[bytes, ...]:
-        """SHA-256 of each slot's canonical pixels at its own size, b"" where unusable; private."""
+        """SHA-256 of each slot's pixels by the fixed rules at its own size; private.
+
+        b"" where unusable.
+        """
         if self.facts.prints is not None:
             return tuple(p if use else b"" for p, use in zip(self.facts.prints, self.usable))
         assert self.array is not None  # what has files was indexed with its prints
@@ -189,6 +204,9 @@ class RecordSet:
                 sizes=None if facts.sizes is None else facts.sizes[order],
                 exif=None if facts.exif is None else facts.exif[order],
                 thumbnails=None if facts.thumbnails is None else facts.thumbnails[order],
+                stored=None if facts.stored is None else facts.stored[order],
+                rules=tuple(facts.rules[i] for i in order) if facts.rules else (),
+                table={},
                 prints=tuple(prints[i] for i in order),
                 seals=None if facts.seals is None else tuple(facts.seals[i] for i in order),
                 units=None if facts.units is None else tuple(facts.units[i] for i in order),
@@ -215,7 +233,7 @@ class RecordSet:
         if self.array is not None:
             place = int(self._place(np.array(slot)))
             return _rgb(self.array[place : place + 1])[0]
-        return dict(hand_over(self._bytes, [slot]))[slot]
+        return dict(hand_over(self._bytes, [slot], values=self.values))[slot]
 
     def _bytes(self, slot: int) -> bytes:
         """The encoded file of one slot.
@@ -231,7 +249,8 @@ class RecordSet:
     def digest(self, key: bytes) -> str:
         """The identity of these data, independent of the file format.
 
-        Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order. Raises
+        Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order, and of what
+        was declared of stored values: other grey levels are other data to a replay. Raises
         ValueError for a key under 16 bytes.
         """
         if len(key) < 16:
@@ -247,6 +266,8 @@ class RecordSet:
                 )
         mac.update(self.labels.astype("<i8").tobytes() + self.unit.astype("<i8").tobytes())
         mac.update(self.usable.astype(np.uint8).tobytes())
+        if self.values != FIXED:  # nothing more before: runs of earlier versions resume
+            mac.update(json.dumps(self.values.given(), sort_keys=True).encode())
         return mac.hexdigest()
 
 

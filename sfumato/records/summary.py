@@ -40,6 +40,10 @@ class Summary:
     warnings: tuple[str, ...]
     layout: tuple[str, ...] = ()
 
+    def cure(self, rule: str) -> str:
+        """What to do about records that break a rule, if it is known."""
+        return ""
+
     def lines(self) -> list[str]:
         """The summary as short lines for a terminal."""
         unit = (
@@ -73,7 +77,7 @@ class Summary:
         out += few[:MOST_FEW] + [f"and {len(few) - MOST_FEW:,} more that are set apart"] * (
             len(few) > MOST_FEW
         )
-        out += [f"unusable, {rule}: {count:,}" for rule, count in self.bad.items()]
+        out += [f"unusable, {rule}: {count:,}{self.cure(rule)}" for rule, count in self.bad.items()]
         out += [f"left out, {reason}: {count:,}" for reason, count in self.ignored.items()]
         if self.columns:
             out.append("columns: " + ", ".join(repr(name) for name in self.columns))
@@ -108,6 +112,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
     exact = len(slots) - len(different)
     near = look_alikes(thumbnails[different])
     by_area = np.argsort(sizes.prod(1), kind="stable")
+    ends = [(int(w), int(h)) for w, h in sizes[by_area[[0, -1]]]] if len(sizes) else [(0, 0)] * 2
     return Summary(
         source=records.source,
         kind=records.kind,
@@ -117,8 +122,8 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
             name: int(count) for name, count in zip(records.classes, counts, strict=True)
         },
         few=dict(records.few),
-        smallest=(int(sizes[by_area[0], 0]), int(sizes[by_area[0], 1])),
-        largest=(int(sizes[by_area[-1], 0]), int(sizes[by_area[-1], 1])),
+        smallest=ends[0],
+        largest=ends[1],
         bad=dict(facts.bad),
         ignored=dict(facts.ignored),
         exact_duplicates=exact,

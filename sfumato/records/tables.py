@@ -50,7 +50,7 @@ def read_table(path: Path) -> tuple[list[dict[str, str | None]], tuple[str, ...]
         name = row.get("file_name") or ""
         if (
             name.startswith(("/", "\\"))
-            or ".." in PurePosixPath(name).parts
+            or ".." in PurePosixPath(name.replace("\\", "/")).parts
             or "\0" in name
             or name[1:2] == ":"
         ):
@@ -63,7 +63,7 @@ def read_table(path: Path) -> tuple[list[dict[str, str | None]], tuple[str, ...]
 
 def _csv(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str, ...]]:
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator(text))
         header = tuple(cell.strip() for cell in next(lines, ()))
         if len(header) > MAX_COLUMNS or len(set(header)) < len(header):
             raise DataError(
@@ -85,6 +85,18 @@ def _csv(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str, 
             f"{name} is not a readable CSV file near line {lines.line_num}: save it again as CSV"
         ) from None
     return rows, header
+
+
+def separator(text: str) -> str:
+    """What stands between the cells of a CSV text: by its first line, which names `file_name`.
+
+    Spreadsheets write semicolons where the comma is the decimal mark.
+    """
+    first = text.lstrip("\ufeff").split("\n", 1)[0].strip()
+    for mark in (",", ";", "\t"):
+        if "file_name" in (cell.strip().strip('"') for cell in first.split(mark)):
+            return mark
+    return ","
 
 
 def _jsonl(text: str, name: str) -> tuple[list[dict[str, str | None]], tuple[str, ...]]:

@@ -14,14 +14,18 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError
-from . import decode, limits, parquet, tables
+from ..options import Values
+from ..options.values import BACKGROUNDS
+from . import decode, levels, limits, parquet, tables
 
 READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
-FOUND = struct.Struct("<II?32s64s")  # width, height, whether it had EXIF, fingerprint, thumbnail
-# before a picture that is to be handed over: pixels on a side, or 0 for its own size
-SIDE = struct.Struct("<I")
+# width, height, whether it had EXIF, fingerprint, thumbnail, what it holds
+FOUND = struct.Struct(f"<II?32s64s{levels.STORED.itemsize}s")
+# Before a picture: pixels on a side, or 0 for its own size; whether a range is declared, its ends,
+# whether greys are inverted, and the place of the ground in BACKGROUNDS.
+ASKED = struct.Struct("<I?dd?B")
 SHAPE = struct.Struct("<II")  # height, width before the pixels that are handed over
 PICTURE, TABLE, PARQUET, PIXELS = range(4)
 TOO_MUCH = limits.TOO_MUCH.encode("ascii")
@@ -52,28 +56,43 @@ def _write(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
+def request(values: Values, side: int = 0) -> bytes:
+    """What stands before the bytes of a picture."""
+    ends = (0.0, 0.0) if values.low is None or values.high is None else (values.low, values.high)
+    ground = BACKGROUNDS.index(values.background)
+    return ASKED.pack(side, values.low is not None, *ends, values.invert, ground)
+
+
+def _asked(data: bytes) -> tuple[int, Values, bytes]:
+    side, declared, low, high, invert, ground = ASKED.unpack(data[: ASKED.size])
+    ends = (low, high) if declared else (None, None)
+    return side, Values(*ends, invert, BACKGROUNDS[ground]), data[ASKED.size :]
+
+
 def _pixels(data: bytes) -> bytes:
     """SHAPE and canonical pixels, or the rule that refuses the image.
 
-    Cropped and resized to SIDE unless that is 0.
+    Cropped and resized to the asked side unless that is 0.
     """
+    side, values, data = _asked(data)
     try:
-        pixels = decode.decode(data[SIDE.size :])[0]
+        pixels = decode.decode(data, values)[0]
     except decode.BadImage as bad:
         return bad.rule.encode("ascii")
-    side = SIDE.unpack(data[: SIDE.size])[0]
     pixels = decode.fit(pixels, side) if side else pixels
     return SHAPE.pack(*pixels.shape[:2]) + pixels.tobytes()
 
 
 def _picture(data: bytes) -> bytes:
     """FOUND, or the name of the rule that refuses the image."""
+    _, values, data = _asked(data)
     try:
-        pixels, exif = decode.decode(data)
+        found = decode.examine(data, values)
     except decode.BadImage as bad:
         return bad.rule.encode("ascii")
-    seen = decode.fingerprint(pixels), decode.thumbnail(pixels).tobytes()
-    return FOUND.pack(pixels.shape[1], pixels.shape[0], exif, *seen)
+    seen = decode.fingerprint(found.plain), decode.thumbnail(found.pixels).tobytes()
+    height, width = found.pixels.shape[:2]
+    return FOUND.pack(width, height, found.exif, *seen, found.stored.tobytes())
 
 
 def _table(names: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .adapt import adapt, resume
     from .export import export
-    from .inspect import inspect
+    from .inspect import inspect, keep_bad_files
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .release import release, verify
@@ -29,6 +29,7 @@ _PAGES = {
     "copy_base": "listings",
     "export": "export",
     "inspect": "inspect",
+    "keep_bad_files": "inspect",
     "methods": "listings",
     "plan": "plan",
     "release": "release",
@@ -46,6 +47,7 @@ __all__ = [
     "copy_base",
     "export",
     "inspect",
+    "keep_bad_files",
     "methods",
     "plan",
     "release",

@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
-from ..options import Execution, Options, Reading, declared, gather, takes
+from ..options import Execution, Options, Reading, Values, declared, gather, takes
 from ..options.progress import listening
 from ..planning.estimate import fit_to_memory
 from ..planning.forecast import outlook, require_worth
@@ -249,7 +249,7 @@ def _resume(
     reading = unlabelled_if_flat(images, reading, method)
     on_stage("reading the images")
     with listening(on_stage):
-        records = records_of(images, as_planned(reading, run.plan))
+        records = records_of(images, as_planned(reading, run.plan, Values.kept(run.options)))
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )

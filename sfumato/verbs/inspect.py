@@ -2,40 +2,156 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import csv
+import hashlib
+import io
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Unpack
 
+from ..errors import DataError, MachineError, SfumatoError
 from ..options import Reading, gather, takes
-from ..planning.reading import Source, look_at
-from ..records import Summary, describe
+from ..planning.facts import LINK
+from ..planning.names import what_would_leak
+from ..planning.reading import Source, flat_as_one_class
+from ..records import Diagnosis, RecordSet, diagnose, load_records
+from ..records import sheet as drawn_sheet
 from .keywords import ReadingFields
+
+SIDE = 64  # pixels of a sheet without a base
+RELEASED = ("privacy.json", "synthesis.json", "SHA256SUMS")
 
 
 @takes(reading=Reading)
 def inspect(
-    images: Source, *, reading: Reading | None = None, **options: Unpack[ReadingFields]
-) -> Summary:
-    """What is in a folder of private images, and how it was read.
+    images: Source,
+    *,
+    base: str | Path | None = None,
+    sheet: str | Path | None = None,
+    bad_files: str | Path | None = None,
+    reading: Reading | None = None,
+    **options: Unpack[ReadingFields],
+) -> Diagnosis:
+    """What is in a folder of private images, how it was read, and what to do next.
 
-    It diagnoses: where `adapt` would refuse the images, the summary has a warning that says why.
+    It diagnoses and never refuses a folder: where `adapt` would, the diagnosis says why.
 
     Args:
         images: Class folders, a flat folder, a folder with metadata.csv or .jsonl, parquet, idx or
             npz.
+        base: A base, whose pixels the sheet takes.
+        sheet: A new PNG file for pictures as the model will see them. PRIVATE.
+        bad_files: A new CSV file (rule, file) for the records that break a rule. PRIVATE.
         reading: The options below as one object.
         options: Fields of `Reading`.
 
     Returns:
-        Counts, sizes, bad files, duplicates. Everything in it is private: keep it on this machine.
+        The diagnosis. Everything in it is private: keep it on this machine.
 
     Raises:
-        SfumatoError: No image that can be read, or options that there are not.
+        SfumatoError: No such place, options that there are not, or a file that is not to be
+            written there.
+        MachineError: No permission to read it.
     """
     said = {"reading": reading} if reading is not None else {}
     asked: Reading = gather({"reading": Reading}, said | options)["reading"]
-    records, read_as, refused = look_at(images, asked)
-    summary = describe(records, read_as.labels, read_as.unlabelled)
-    if refused is None:
-        return summary
-    warning = f"`adapt` will refuse this folder as it is: {refused}"
-    return replace(summary, warnings=(warning, *summary.warnings))
+    place = Path(images.source if isinstance(images, RecordSet) else images)
+    for file in (sheet, bad_files):
+        if file is not None:
+            require_private_place(Path(file), place)
+    side = SIDE if base is None else _side_of(str(base))
+    asked = flat_as_one_class(images, asked)
+    records, refusals = _look(images, asked)
+    found = diagnose(place, records, asked, refusals, 0 if base is None else side)
+    found = replace(found, warnings=(*found.warnings, *_of_names(records)))
+    if bad_files is not None:
+        write_bad_files(found, Path(bad_files))
+    if sheet is not None and records is not None and records.usable.any():
+        stream = io.BytesIO()
+        drawn_sheet(records, side).save(stream, "PNG")
+        write_private(Path(sheet), stream.getvalue())
+    return found
+
+
+def _of_names(records: RecordSet | None) -> list[str]:
+    """What `plan` and `adapt` will say of class names that were read off the data."""
+    if records is None or not records.classes_found or records.confirmed:
+        return []
+    leaks = what_would_leak((*records.classes, *records.few), records.n_units)
+    cure = (
+        "declare the public classes with --classes; where each folder is one person, take"
+        " --unlabelled --unit folder"
+    )
+    return [f"`plan` and `adapt` will stop: {LINK.join(leaks)}: {cure}"] if leaks else []
+
+
+def _side_of(base: str) -> int:
+    from ..bases import base_info  # here: looking at a folder need not wait for torch
+
+    return base_info(base).resolution
+
+
+def _look(images: Source, asked: Reading) -> tuple[RecordSet | None, list[str]]:
+    """The records, whatever state they are in, and why `adapt` would refuse them."""
+    if isinstance(images, RecordSet):
+        return images, []
+    refusals: list[str] = []
+    try:
+        return load_records(images, **asdict(asked), refusals=refusals), refusals
+    except MachineError:
+        raise
+    except SfumatoError as error:
+        if not isinstance(error, DataError) or not Path(images).exists():
+            raise
+        return None, [str(error), *refusals]
+
+
+def write_bad_files(found: Diagnosis, file: Path) -> None:
+    """The private list of records that break a rule: CSV with the columns rule and file."""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    lines.writerow(("rule", "file"))
+    lines.writerows(found.bad_files)
+    write_private(file, stream.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def write_private(file: Path, data: bytes) -> None:
+    """A new file for its owner alone; SfumatoError if it exists."""
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(data)
+    except FileExistsError:
+        raise SfumatoError(f"{file} exists: name a new file") from None
+    except OSError as error:
+        raise MachineError(f"cannot write {file}: {error.strerror}") from error
+
+
+def require_private_place(file: Path, images: Path) -> None:
+    """SfumatoError for a file that exists, or that would lie among the images or in a release."""
+    if file.exists():
+        raise SfumatoError(f"{file} exists: name a new file")
+    folder = file.resolve().parent
+    inside = images.resolve()
+    if inside.is_dir() and folder.is_relative_to(inside):
+        raise SfumatoError(f"{file} would lie among the private images: name a place outside")
+    if any((up / name).exists() for up in (folder, *folder.parents) for name in RELEASED):
+        raise SfumatoError(
+            f"{file} would lie in a release, and it shows private data: name another place"
+        )
+
+
+def keep_bad_files(found: Diagnosis) -> Path:
+    """The private list beside the owner's ledger, in place of the one before; its path."""
+    from ..runs import budget  # here, as above
+
+    folder = budget.default_path().parent / "inspect"
+    name = hashlib.sha256(str(Path(found.source).resolve()).encode()).hexdigest()[:12]
+    file = folder / f"bad-files-{name}.PRIVATE.csv"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot write {file}: {error.strerror}") from error
+    write_bad_files(found, file)
+    return file

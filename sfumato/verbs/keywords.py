@@ -30,6 +30,10 @@ class ReadingFields(TypedDict, total=False):
     unit: str | None
     max_bad: float
     unlabelled: bool
+    value_range: str | Sequence[float] | None
+    window: str | Sequence[float] | None
+    invert: bool
+    background: Literal["white", "black", "grey", "ignore"]
     split: str | None
 
 

@@ -31,6 +31,7 @@ from ..records import sizes_of
 from ..runs import budget
 from .keywords import PlanOptions
 
+BY_TYPE = "by the type of each file or array alone (docs/data.md), nothing declared"
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
 
@@ -50,6 +51,7 @@ class PlanReport:
         needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
         asked_seconds: What `time` was, if the schedule was solved for it.
+        values: How stored values become grey levels: as declared, or by the type of each picture.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
 
@@ -63,6 +65,7 @@ class PlanReport:
     public: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
     asked_seconds: float | None = None
+    values: str = BY_TYPE
 
     @property
     def fixes(self) -> str | None:
@@ -150,4 +153,5 @@ def plan(
         public,
         tuple(needs),
         prepared.options.get("time"),
+        records.values.said or BY_TYPE,
     )

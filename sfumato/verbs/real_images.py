@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, SfumatoError
-from ..options import Reading
+from ..options import Reading, Values
+from ..planning.reading import valued_as
 from ..records import RecordSet, is_flat, load_records
 from ..runs.folder import Run
 from ..runs.overlap import CURE, require_apart, trained_on
@@ -143,7 +144,11 @@ def _train_records(
 
 def _as_the_run(run: Run, said: Reading, known: Remembered) -> Reading:
     """What was said; the rest as the run's own images were read."""
-    how = replace(known.reading, **said.given())
+    values = Values.kept(run.options)
+    valued_as(said, values)  # or it says other values than the run's
+    fields = values.as_options()
+    how = {name: value for name, value in said.given().items() if name not in fields}
+    how = replace(known.reading, **how, **fields)
     if how.unit is None and how.split is None and run.plan.unit != "record":
         return replace(how, unit=run.plan.unit)
     return how

@@ -18,8 +18,9 @@ import numpy as np
 from ..bases import base_info
 from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
-from ..options import Reading, Sampling, Selecting, gather, takes
+from ..options import Reading, Sampling, Selecting, Values, gather, takes
 from ..planning.facts import PublicFacts, require_clear_units
+from ..planning.reading import valued_as
 from ..privacy import accounting
 from ..privacy import events as dp_events
 from ..privacy.ledger.entries import Charge, Charged, Planned, Selected
@@ -47,8 +48,8 @@ BATCH = 500
 class Candidate:
     """A candidate of a selection.
 
-    A name, the run's id in the ledger, its classes, and the classifier trained on its synthetic
-    images.
+    A name, the run's id in the ledger, its classes, what its run declared of stored values (None:
+    a folder does not say), and the classifier trained on its synthetic images.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Candidate:
     classes: tuple[str, ...]
     resolution: int
     pictures: Callable[[], tuple[np.ndarray, np.ndarray]]
+    values: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def select(
         records = data
     else:
         listed = list(classes) if reading.classes is None else reading.classes
+        reading = _valued_as_all(reading, candidates)
         part = "train" if reading.split is None else "test"
         records = load_records(data, **asdict(replace(reading, classes=listed)), part=part)
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
@@ -220,6 +223,17 @@ def select(
     )
 
 
+def _valued_as_all(reading: Reading, candidates: Sequence[Candidate]) -> Reading:
+    """Held-out images are read as the runs read theirs; SfumatoError if these do not agree."""
+    declared = {c.values for c in candidates if c.values is not None}
+    if len(declared) > 1:
+        raise SfumatoError(
+            "the runs declared different stored values (--range, --window, --invert, --background):"
+            " select compares runs that agree"
+        )
+    return valued_as(reading, declared.pop()) if declared else reading
+
+
 def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selecting) -> Candidate:
     if isinstance(run, Run) or (Path(run) / "plan.json").is_file():
         run = run if isinstance(run, Run) else Run.open(run, ledger)
@@ -228,6 +242,7 @@ def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selectin
         return Candidate(
             str(run.folder), run.id, tuple(run.plan.classes), base_info(run.plan.base).resolution,
             lambda: draw(adapted_base(run), run.plan.prompts, asked.images, sampling),
+            Values.kept(run.options),
         )  # fmt: skip
     folder = Path(run)
     try:

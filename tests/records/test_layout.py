@@ -76,9 +76,9 @@ def test_what_adapt_refuses_is_described_with_the_reason(flat, trouble):
     assert found.warnings[0] == f"`adapt` will refuse this folder as it is: {refused.value}"
 
 
-def test_what_cannot_be_read_at_all_is_still_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no images"):
-        sfumato.inspect(tmp_path)
-    with pytest.raises(SfumatoError, match="no column 'x' for --unit"):
-        picture(tmp_path / "a" / "0.png", 3)
-        sfumato.inspect(tmp_path, unit="x")
+def test_only_what_is_not_there_is_refused(tmp_path):
+    assert "holds no images" in (sfumato.inspect(tmp_path).refused or "")
+    picture(tmp_path / "a" / "0.png", 3)
+    assert "no column 'x' for --unit" in (sfumato.inspect(tmp_path, unit="x").refused or "")
+    with pytest.raises(SfumatoError, match="no such file or folder"):
+        sfumato.inspect(tmp_path / "b")

@@ -1,0 +1,161 @@
+"""A folder diagnosed for the owner's own eyes: what it is, what it could be, what is wrong."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..options import FIXED, Reading, declared
+from .folder import LINK_OUT, FileReader
+from .limits import CRASHED, TOO_LONG, TOO_MUCH
+from .proposals import columns_said, proposed_values, sizes_said, stored_of, values_said
+from .recordset import RecordSet
+from .rules import NOT_FINITE, NOT_IN_ONE, UNKNOWN
+from .summary import Summary, describe
+from .survey import otherwise, survey
+
+CURES = {
+    "empty file": "copy it again, or delete it",
+    "missing file": "put it there, or correct its name in the table (upper and lower case count)",
+    LINK_OUT: "give a folder that holds both, or a copy of the files themselves",
+    TOO_LONG: "save it again as PNG",
+    TOO_MUCH: "save it again as PNG, with fewer pixels",
+    CRASHED: "save it again as PNG",
+    "too large": "save it with at most 50 million pixels and 256 MiB",
+    "too small": "leave it out: a side has fewer than 8 pixels",
+    "aspect ratio": "crop it: one side is more than 20 times the other",
+    "not a readable PNG, JPEG, WebP or BMP": "convert it to PNG (of 16 bits where it has more than"
+    " 8), or delete it",
+    "truncated or damaged": "copy it again from its source",
+    "missing label": "fill the label column",
+    UNKNOWN: "correct the label, or --classes",
+    "missing unit": "fill the unit column",
+    NOT_FINITE: "replace NaN and infinity",
+    NOT_IN_ONE: "declare black and white with --range LO..HI",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis(Summary):
+    """LOCAL ONLY, as `Summary` is: exact, from every record, covered by no epsilon.
+
+    Attributes:
+        refused: Why `adapt` would refuse the folder as it is; None if it would not.
+        otherwise: What else the same files could be, a line each.
+        values: Sizes and stored values over the set, a line each.
+        proposals: (What was seen over the set, options that would declare it).
+        roles: Which columns look like labels, units or captions, a line each.
+        bad_files: (Rule, file or row) of every record that breaks one.
+        next: The command to run next.
+    """
+
+    refused: str | None = None
+    otherwise: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    proposals: tuple[tuple[str, str], ...] = ()
+    roles: tuple[str, ...] = ()
+    bad_files: tuple[tuple[str, str], ...] = ()
+    next: str = ""
+
+    def lines(self) -> list[str]:
+        """The diagnosis as short lines for a terminal."""
+        out = super().lines() if self.n else [f"no image was read in {self.source!r}"]
+        out += [*self.values, *self.roles]
+        out += [f"could also be: {line}" for line in self.otherwise]
+        for seen, flags in self.proposals:
+            cure = f" add {flags} (recorded as read off the data)" if flags else ""
+            out.append(f"note: {seen}{cure}")
+        if not self.n:
+            out += [f"note: {warning}" for warning in self.warnings]
+        return out + [f"next: {self.next}"]
+
+    def cure(self, rule: str) -> str:
+        """What to do about records that break a rule."""
+        return f" (cure: {CURES.get(rule, 'repair or remove it')})"
+
+
+def diagnose(
+    path: Path, records: RecordSet | None, reading: Reading, refusals: Sequence[str], side: int = 0
+) -> Diagnosis:
+    """Everything above of records that were read for looking at.
+
+    Args:
+        path: Where they lie.
+        records: As read with `refusals`; None if nothing could be.
+        reading: How they were asked to be read.
+        refusals: Why `adapt` would refuse them.
+        side: Pixels of a base, for what is smaller; 0 for none.
+    """
+    seen = survey(path) if path.exists() else None
+    kind = "nothing" if records is None else records.kind
+    other = tuple(otherwise(path, seen, kind)) if seen else ()
+    refused = refusals[0] if refusals else None
+    warning = [f"`adapt` will refuse this folder as it is: {refused}"] if refused else []
+    if records is None:
+        empty = Summary(
+            str(path), kind, 0, 0, {}, {}, (0, 0), (0, 0), {}, {}, 0, 0, 0, None, 0, 0, (), ()
+        )
+        summary, found = empty, {}
+    else:
+        unlabelled = reading.unlabelled or (records.classes == ("image",) and bool(refusals))
+        summary = describe(records, reading.labels, unlabelled)
+        stored = stored_of(records)
+        proposals = tuple(proposed_values(stored, reading.values))
+        found = {
+            "values": (*sizes_said(records, side), *values_said(stored, reading.values)),
+            "proposals": proposals,
+            "roles": tuple(columns_said(records)),
+            "bad_files": tuple(_bad_files(records)),
+        }
+    kept = {field.name: getattr(summary, field.name) for field in fields(Summary)}
+    kept["warnings"] = (*warning, *refusals[1:], *summary.warnings)
+    flags = next((flags for _, flags in found.get("proposals", ()) if flags), "")
+    return Diagnosis(
+        **kept, refused=refused, otherwise=other, next=_next(path, reading, refused, flags), **found
+    )
+
+
+def _bad_files(records: RecordSet) -> list[tuple[str, str]]:
+    """(Rule, file or row) in the order of rules and files."""
+    place = np.arange(records.n) if records.place is None else records.place
+    names = records.read.names if isinstance(records.read, FileReader) else None
+    found = [
+        (rule, names[place[slot]] if names else f"row {int(place[slot]) + 1}")
+        for slot, rule in enumerate(records.facts.rules)
+        if rule is not None
+    ]
+    return sorted(found)
+
+
+def as_flags(reading: Reading) -> str:
+    """The options of a reading as they are typed, for the next command."""
+    out: list[str] = []
+    for one in declared(Reading):
+        value: Any = getattr(reading, one.name)
+        if value == one.default or (one.name == "yes_public" and value is not True):
+            continue
+        out += [one.flag] if value is True else [one.flag, shlex.quote(_typed(one.name, value))]
+    return " ".join(out)
+
+
+def _typed(name: str, value: Any) -> str:
+    if name == "classes":
+        return ",".join(f'"{word}"' if "," in word else word for word in value)
+    if name in ("value_range", "window") and not isinstance(value, str):
+        return (".." if name == "value_range" else "/").join(f"{end:.15g}" for end in value)
+    return str(value)
+
+
+def _next(path: Path, reading: Reading, refused: str | None, flags: str) -> str:
+    said = as_flags(reading)
+    place = shlex.quote(str(path)) + (f" {said}" if said else "")
+    if flags and reading.values == FIXED:
+        return f"sfumato inspect {place} {flags} --sheet sheet.PRIVATE.png"
+    if refused:
+        return f"mend the first note, then sfumato inspect {place}"
+    return f"sfumato plan {place} --epsilon 4 --base BASE (choose one: sfumato bases)"

@@ -1,0 +1,176 @@
+"""What lies in a folder, and what else it could be: by names and kinds of files alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from .folder import OTHER_PICTURES, READABLE, SPLITS
+
+MOST = 200_000  # entries that are looked at
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"}
+TABLES = {".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".xls", ".parquet"}
+# The folder form of LoRA trainers: how often its pictures are repeated, and words.
+REPEATS = re.compile(r"\d{1,3}_\S.*")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Files below one place by kind; hidden ones are not counted.
+
+    Attributes:
+        suffixes: Suffix in lower case -> files.
+        folders: Folders at the top.
+        deep: Of these, folders that hold folders and no picture.
+        loose: Pictures at the top.
+        links: Links that lead out of the place.
+        tables: Names of tables at the top.
+        captions: Text files that have a picture of the same name beside them.
+    """
+
+    suffixes: Counter
+    folders: tuple[str, ...] = ()
+    deep: tuple[str, ...] = ()
+    loose: int = 0
+    links: int = 0
+    tables: tuple[str, ...] = ()
+    captions: int = 0
+
+
+def survey(root: Path) -> Survey:
+    """Looks at names and kinds of at most `MOST` files; opens none."""
+    if root.is_file():
+        return Survey(Counter({root.suffix.lower(): 1}))
+    suffixes, captions, links, looked = Counter(), 0, 0, 0
+    inside = root.resolve()
+    deep: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        files = [f for f in files if not f.startswith(".")]
+        stems = {Path(f).stem for f in files if _is_picture(f)}
+        if Path(folder).parent == root and folders and not stems:
+            deep.append(Path(folder).name)
+        for name in files:
+            path = Path(folder, name)
+            suffixes[path.suffix.lower()] += 1
+            captions += path.suffix.lower() in (".txt", ".caption") and path.stem in stems
+            links += path.is_symlink() and not path.resolve().is_relative_to(inside)
+        links += sum(os.path.islink(os.path.join(folder, f)) for f in folders)
+        looked += len(files)
+        if looked > MOST:
+            break
+    top = sorted(entry for entry in os.listdir(root) if not entry.startswith("."))
+    return Survey(
+        suffixes,
+        tuple(f for f in top if (root / f).is_dir() and f != "__MACOSX"),
+        tuple(deep),
+        sum(_is_picture(f) for f in top if (root / f).is_file()),
+        links,
+        tuple(f for f in top if Path(f).suffix.lower() in TABLES and (root / f).is_file()),
+        captions,
+    )
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in READABLE | OTHER_PICTURES
+
+
+def repeats(names: tuple[str, ...] | list[str]) -> list[str]:
+    """Class names that may be a repeat count and words; all of them, or none."""
+    found = [name for name in names if REPEATS.fullmatch(name)]
+    # Numbers that count up, such as 0_a, 1_b, 2_c, number the classes.
+    numbers = [int(name.split("_")[0]) for name in found]
+    start = min(numbers, default=0)
+    if len(found) < len(names) or sorted(numbers) == list(range(start, start + len(names))):
+        return found if len(names) == 1 and found else []
+    return found
+
+
+def repeats_said(names: tuple[str, ...] | list[str]) -> str | None:
+    """What a class name such as 10_sks dog may mean, and what to do; None for others."""
+    found = repeats(names)
+    if not found:
+        return None
+    shown = ", ".join(repr(name) for name in found[:3])
+    words = re.sub(r"^\d+_", "", found[0])
+    return (
+        f"{shown}: the number in front looks like the repeat count of LoRA trainers (kohya); here"
+        f" it is part of the published class name, and nothing is repeated: rename the folder to"
+        f" {words!r} if that is the class"
+    )
+
+
+def otherwise(root: Path, seen: Survey, kind: str) -> list[str]:
+    """What else the same files could be, and what to do then, a line each."""
+    out: list[str] = []
+    splits = [f for f in seen.folders if f.lower() in SPLITS]
+    if splits and len(splits) == len(seen.folders):
+        out.append(
+            f"folders {', '.join(splits)}: read as splits; train is for adapt, test for"
+            " `evaluate --test`"
+        )
+    elif splits:
+        out.append(
+            f"folders {', '.join(splits)} look like splits, but others lie beside them, so that"
+            " each folder is a class: give one split as the path, or move the others"
+        )
+    if kind == "folder" and seen.loose and seen.folders:
+        out.append(
+            f"{seen.loose:,} images lie loose beside {len(seen.folders):,} folders: one class each"
+            " folder and some images unsorted (move them), or all one class (--unlabelled)"
+        )
+    if len(seen.deep) == 1 and len(seen.folders) == 1 and seen.deep[0].lower() not in SPLITS:
+        out.append(
+            f"the only folder, {seen.deep[0]!r}, holds folders itself: if these are the classes,"
+            f" give {str(root / seen.deep[0])!r} as the path"
+        )
+    elif seen.deep and not splits:
+        out.append(
+            f"{len(seen.deep):,} folders hold folders themselves: their images count for the outer"
+            " folder; if the inner ones are people, use --unit folder"
+        )
+    said = repeats_said(seen.folders)
+    out += [said] if said and kind == "folder" else []
+    if seen.links:
+        out.append(
+            f"{seen.links:,} symbolic links lead out of the folder or to folders (git-annex, DVC,"
+            " DataLad keep images so) and are not followed: give a folder that holds both, or a"
+            " copy of the files themselves (cp -rL)"
+        )
+    if seen.captions:
+        out.append(
+            f"{seen.captions:,} text files beside images of the same name look like captions: they"
+            " are not read; a table can hold them (metadata.csv with file_name and a column for"
+            " --caption-column)"
+        )
+    return out + _of_other_kinds(seen, kind)
+
+
+def _of_other_kinds(seen: Survey, kind: str) -> list[str]:
+    out: list[str] = []
+    if seen.suffixes[".arrow"]:
+        out.append(
+            "a data set saved by `datasets` (save_to_disk): write it as parquet"
+            " (load_from_disk(PATH).to_parquet('images.parquet')) and give that file"
+        )
+    tables = [t for t in seen.tables if t not in ("metadata.csv", "metadata.jsonl")]
+    tables = [t for t in tables if not (kind == "parquet" and t.endswith(".parquet"))]
+    if kind == "folder" and tables:
+        out.append(
+            f"a table {tables[0]!r} lies there unread: call it metadata.csv, with a column"
+            " file_name, to take labels, units or captions from it"
+        )
+    packed = sum(seen.suffixes[s] for s in ARCHIVES) if kind in ("folder", "nothing") else 0
+    if packed:
+        out.append(f"{packed:,} archives are not unpacked: unpack them first")
+    other = {s: seen.suffixes[s] for s in sorted(OTHER_PICTURES) if seen.suffixes[s]}
+    if other:
+        named = ", ".join(f"{count:,} {suffix}" for suffix, count in other.items())
+        out.append(
+            f"pictures in formats that are not decoded ({named}): convert them to PNG; of 16 bits"
+            " keep 16, and declare their range (--range, --window)"
+        )
+    return out
