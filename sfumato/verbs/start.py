@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -178,13 +177,12 @@ def start(
 
 def _sheet(images: str | Path, reading: Reading, base: str, folder: Path) -> Path | None:
     """What the model will see, beside the config."""
-    draw: Any = inspect
     inside = Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve())
-    if inside or "sheet" not in signature(inspect).parameters:
+    if inside:
         return None  # among the images it would be one of them
     sheet = folder / SHEET
     sheet.unlink(missing_ok=True)
-    draw(images, base=base, sheet=sheet, reading=reading)
+    inspect(images, base=base, sheet=sheet, reading=reading)
     return sheet if sheet.exists() else None
 
 
