@@ -18,7 +18,7 @@ ROWS = {f"X{number:02d}" for number in range(1, 99)}
 
 
 def row(mutant) -> str:
-    return mutant.id[:3]
+    return re.match(r"X\d+", mutant.id)[0]
 
 
 def test_every_row_is_a_patch_or_says_why_not():
