@@ -101,6 +101,8 @@ def adapt(
         Interrupted: It was stopped, or the device failed; nothing is lost.
     """
     confirm = options.pop("confirm", None)
+    if confirm is not None and not callable(confirm):
+        raise SfumatoError(f"confirm {confirm!r}: must be a function of the list of what is public")
     if resume:
         if own := _of_a_new_run(method, base, public_data, seed, options):
             raise SfumatoError(
