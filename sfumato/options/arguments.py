@@ -57,10 +57,13 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _require_names(given: Iterable[str], plain: inspect.Signature, options: Any) -> None:
-    """SfumatoError for a name that is no option and nearly one of the verb's own arguments.
+    """Refuse a name that is no option and nearly one of the verb's own arguments.
 
     What else is no option is left to `gather`, which knows the options of a method that is not in
     the package.
+
+    Raises:
+        SfumatoError: There is one; it is said what was meant.
     """
     known = {name for kind in typing.get_args(options) for name in kind.__annotations__}
     for name in given:

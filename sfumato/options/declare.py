@@ -96,7 +96,10 @@ class Declared:
         return " and ".join(f"{what} {limit:g}" for what, limit in limits if limit is not None)
 
     def fitted(self, value: Any) -> Any:
-        """The value as it is kept: checked, and of builtin types.
+        """The value as it is kept: checked.
+
+        Returns:
+            It, of builtin types.
 
         Raises:
             SfumatoError: It is not accepted; the message names flag, value and rule.
@@ -109,7 +112,8 @@ class Declared:
             if self.choices and isinstance(value, str):
                 known = ", ".join(map(str, self.words or self.choices))
                 raise SfumatoError(f"{self.flag} {value}: choose {known}") from unfit
-            raise SfumatoError(f"{self.flag} {shown(value)}: must be {unfit}") from unfit
+            rule = f"{unfit} {self.refused}".strip()
+            raise SfumatoError(f"{self.flag} {shown(value)}: must be {rule}") from unfit
         if isinstance(value, tuple | dict) and not value:
             raise SfumatoError(f"{self.flag} is empty: name at least one, or leave it out")
         if self.refused:

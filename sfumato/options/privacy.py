@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..errors import SfumatoError
@@ -93,6 +94,12 @@ class Privacy(Options):
     anyway: bool = option(
         False,
         "Run although the forecast is that nothing can be learned; recorded in the release.",
+    )
+    stand_in: str | Path | None = option(
+        None,
+        "Public images like the private ones: the forecast tries the base on them.",
+        metavar="FOLDER",
+        parse=str,
     )
     tuning: str | None = option(
         None, "How the settings were chosen, as stated in the certificate.", metavar="TEXT"

@@ -107,6 +107,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     if facts.held_out is not None:
         statements["held_out"] = facts.held_out
     options = options_of(task, prompts, adapted) | {"statements": statements}
+    if task.fit is not None:
+        options["fit"] = task.fit.to_json()
     start = dict(task.public.start)
     made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
     return dataclasses.replace(made, options=opted_in(options, made, privacy.anyway))
