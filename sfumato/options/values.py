@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, Union
 
-LONGEST = 60  # signs of a refused value that a message shows
+LONGEST, MOST = 60, 6  # signs of a refused value that a message shows, and members of a list
 WIDEST = 2**63  # whole numbers from here on fit no tensor and no database
 
 
@@ -57,13 +57,19 @@ def fitted(kind: Any, value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A refused value for a message: short, on one line, and never the pixels of an array."""
+    """A refused value for a message: short, on one line.
+
+    Never the pixels of an array or a list, nor the bytes of a file.
+
+    Returns:
+        At most `LONGEST` signs; the type's name for what may be private.
+    """
     value = scalar(value)
     if isinstance(value, int) and abs(value) >= WIDEST:
         return f"(a number of {value.bit_length()} bits)"
     members: list[Any] = list(value) if isinstance(value, list | tuple | dict | set) else [value]
     members += list(value.values()) if isinstance(value, dict) else []
-    if not all(_speaks(scalar(member)) for member in members):
+    if len(members) > MOST or not all(_speaks(scalar(member)) for member in members):
         return f"(an object of type {type(value).__name__})"
     text = " ".join(repr(value).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
@@ -79,7 +85,7 @@ def scalar(value: Any) -> Any:
 
 
 def _speaks(value: Any) -> bool:
-    plain = value is None or type(value) in (str, bytes, bool, float)
+    plain = value is None or type(value) in (str, bool, float)
     return plain or (type(value) is int and abs(value) < WIDEST) or isinstance(value, Path)
 
 

@@ -120,7 +120,9 @@ def test_a_whole_number_stays_one_where_a_ratio_would_do():
         fitted(int, WIDEST)
 
 
-@pytest.mark.parametrize("value", [PIXELS, [PIXELS], {"a": PIXELS}, object()])
+@pytest.mark.parametrize(
+    "value", [PIXELS, [PIXELS], {"a": PIXELS}, object(), [77] * 7, b"\x89PNG", PIXELS.tolist()]
+)
 def test_a_refused_value_is_not_quoted_where_it_may_hold_pixels(value):
     assert shown(value) == f"(an object of type {type(value).__name__})"
     assert len(shown("x" * 1000)) <= 60 and shown(10**5000) == "(a number of 16610 bits)"
@@ -131,7 +133,7 @@ def test_a_refused_value_is_not_quoted_where_it_may_hold_pixels(value):
 BAD_CALLS = [
     ("plan", {"seed": "3"}, "seed '3': must be an integer"),
     ("plan", {"seed": np.float64(1.0)}, "seed 1.0: must be an integer"),
-    ("plan", {"base": b"icons"}, "base b'icons': must be a path"),
+    ("plan", {"base": b"icons"}, "base (an object of type bytes): must be a path"),
     ("plan", {"base": ""}, "base '': must be a path that is not empty"),
     ("plan", {"method": 3}, "method 3: must be a text, or a Method object"),
     ("plan", {"public_data": 3}, "public_data 3: must be"),
