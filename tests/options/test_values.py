@@ -201,7 +201,7 @@ def test_the_command_line_refuses_the_same_and_makes_nothing(
     tmp_path, monkeypatch, capsys, ledger_of_the_test
 ):
     monkeypatch.chdir(tmp_path)
-    free = {"--classes", "--target-modules", "--prompt"}  # any text is one
+    free = {"--classes", "--target-modules", "--prompt", "--stand-in"}  # any text is one
     for flag, words in dict(flags()).items():
         for word in words if flag not in free else [""]:
             argv = ["adapt", "not there", "--base", "icons", "--epsilon", "1", "-o", "run"]
