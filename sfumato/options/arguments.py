@@ -95,7 +95,8 @@ def _kind(verb: Callable[..., Any], annotation: Any) -> Any:
         try:
             return eval(annotation, names)
         except NameError as error:
-            names[error.name] = _Named(error.name, (), {})
+            name = str(error.name)
+            names[name] = _Named(name, (), {})
 
 
 class _Named(type):

@@ -114,7 +114,7 @@ class Declared:
                 raise SfumatoError(f"{self.flag} {value}: choose {known}") from unfit
             rule = f"{unfit} {self.refused}".strip()
             raise SfumatoError(f"{self.flag} {shown(value)}: must be {rule}") from unfit
-        if isinstance(value, tuple | dict) and not value:
+        if value in ((), {}):
             raise SfumatoError(f"{self.flag} is empty: name at least one, or leave it out")
         if self.refused:
             self._require_limits(value)

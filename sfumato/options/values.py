@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, Union
+from typing import Any, Literal, TypeGuard, Union, cast
 
 LONGEST, MOST = 60, 6  # signs of a refused value that a message shows, and members of a list
 WIDEST = 2**63  # whole numbers from here on fit no tensor and no database
@@ -67,8 +67,7 @@ def shown(value: Any) -> str:
     value = scalar(value)
     if isinstance(value, int) and abs(value) >= WIDEST:
         return f"(a number of {value.bit_length()} bits)"
-    members: list[Any] = list(value) if isinstance(value, list | tuple | dict | set) else [value]
-    members += list(value.values()) if isinstance(value, dict) else []
+    members = _inside(value)
     if len(members) > MOST or not all(_speaks(scalar(member)) for member in members):
         return f"(an object of type {type(value).__name__})"
     text = " ".join(repr(value).split())
@@ -82,6 +81,14 @@ def scalar(value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
         return value.item()
     return value
+
+
+def _inside(value: Any) -> list[Any]:
+    """What a list, a set or a mapping holds; anything else alone."""
+    if isinstance(value, dict):
+        named = cast("dict[Any, Any]", value)
+        return [*named.keys(), *named.values()]
+    return list(cast("list[Any]", value)) if isinstance(value, list | tuple | set) else [value]
 
 
 def _speaks(value: Any) -> bool:
@@ -154,7 +161,7 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Any:
-    right = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
+    right = isinstance(value, str | os.PathLike) and isinstance(os.fspath(cast(Any, value)), str)
     value = _kept(right, value, "a path, as a text or a Path")
     _kept(os.fspath(value) != "", value, "a path that is not empty")
     return _kept("\0" not in os.fspath(value), value, "a path without a zero byte")
@@ -195,7 +202,8 @@ def _mapped(key: Any, kind: Any, value: Any) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         raise Unfit(rule)
     try:
-        return {fitted(key, k): fitted(kind, v) for k, v in value.items()}
+        named = cast("Mapping[Any, Any]", value)
+        return {fitted(key, k): fitted(kind, v) for k, v in named.items()}
     except Unfit as unfit:
         raise Unfit(rule) from unfit
 
