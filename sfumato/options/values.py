@@ -150,14 +150,14 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
-    value = _kept(isinstance(value, str), value, "a text")
+    value = str(_kept(isinstance(value, str), value, "a text"))
     _kept(bool(value.strip()), value, "a text that is not empty")
     _kept("\0" not in value, value, "a text without a zero byte")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise Unfit("a text that is valid Unicode") from error
-    return str(value)
+    return value
 
 
 def _path(value: Any) -> Any:
