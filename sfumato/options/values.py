@@ -161,10 +161,12 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Any:
-    right = isinstance(value, str | os.PathLike) and isinstance(os.fspath(cast(Any, value)), str)
-    value = _kept(right, value, "a path, as a text or a Path")
-    _kept(os.fspath(value) != "", value, "a path that is not empty")
-    return _kept("\0" not in os.fspath(value), value, "a path without a zero byte")
+    given: Any = value
+    plain: Any = os.fspath(given) if isinstance(value, str | os.PathLike) else None
+    _kept(isinstance(plain, str), plain, "a path, as a text or a Path")
+    _kept(plain != "", plain, "a path that is not empty")
+    _kept("\0" not in plain, plain, "a path without a zero byte")
+    return given
 
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
