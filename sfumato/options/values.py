@@ -161,12 +161,12 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Any:
-    given: Any = value
-    plain: Any = os.fspath(given) if isinstance(value, str | os.PathLike) else None
-    _kept(isinstance(plain, str), plain, "a path, as a text or a Path")
-    _kept(plain != "", plain, "a path that is not empty")
-    _kept("\0" not in plain, plain, "a path without a zero byte")
-    return given
+    if not isinstance(value, str | Path):
+        raise Unfit("a path, as a text or a Path")
+    text = str(value) if isinstance(value, Path) else value
+    if text == "" or "\0" in text:
+        raise Unfit("a path that is not empty" if text == "" else "a path without a zero byte")
+    return value
 
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
