@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
