@@ -42,7 +42,7 @@ class Fit:
         error: Squared error of the autoencoder over the variance of the pixels.
         loss: Denoising loss on the stand-in over that on the base's own pictures.
         words: Rise of the loss with the prompt of another class, as a share; None where the
-            stand-in's classes are not the plan's.
+            stand-in's classes are not the plan's, or words are new tokens.
         images: Pictures of the stand-in that were tried.
     """
 
@@ -99,7 +99,9 @@ def fit_of(
     label = np.array([own.get(stand_in.classes[i], otherwise) for i in stand_in.labels[use]])
     images = stand_in.images(use, base.resolution)
     on_stage(f"trying the base on {len(use)} pictures of the stand-in")
-    error, loss, other = _tried(base, prompts.prompts, images, label)
+    # a new token without public words to start from can say nothing before it is trained
+    taught = None not in prompts.tokens.values()
+    error, loss, other = _tried(base, prompts.prompts, images, label, words=taught)
     on_stage("trying the base on pictures of its own")
     labels = class_of_each(len(use), [1.0] * len(classes))
     sampling = Sampling(steps=SAMPLER_STEPS, seed=SEED)

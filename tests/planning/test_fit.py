@@ -72,8 +72,10 @@ def test_a_base_of_letters_suits_digits_and_one_of_icons_does_not(monkeypatch):
     icons = tried("icons", {}, monkeypatch)
     assert letters.word == GOOD and letters.error < 0.05 and letters.words > 0.05
     assert icons.word == NONE and icons.error > 0.5 and letters.images == icons.images == 32
-    # tokens that mean nothing yet: the words say nothing
-    assert tried("letters", {}, monkeypatch).word == POOR
+    # tokens that mean nothing yet are no verdict on the base; words of other things are one
+    assert tried("letters", {}, monkeypatch).words is None
+    wrong = tried("letters", {"prompt": "a leaf of {class}", "embedder": False}, monkeypatch)
+    assert wrong.word == POOR and wrong.words < 0.05
     assert tried("letters", demo_prompts("letters"), monkeypatch) == letters
 
 
