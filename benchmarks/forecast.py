@@ -38,10 +38,6 @@ HELD_OUT = (
     ("mnist", "letters", 1000, 4.0, "icons"),
     ("mnist", "letters", 3000, 10.0, "icons"),
     ("fashion-mnist", "icons", 3000, 10.0, "icons"),
-    ("fashion-mnist", "icons", 300, 4.0, "icons"),
-    ("fashion-mnist", "glyphs", 300, 10.0, "glyphs"),
-    ("mnist", "icons", 3000, 4.0, "icons"),
-    ("fashion-mnist", "letters", 6000, 10.0, "letters"),
 )
 COMMAND = (
     "python benchmarks/results.py --data {} --base {} --private {} --epsilon {} --words {}"
