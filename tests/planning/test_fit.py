@@ -74,7 +74,7 @@ def test_a_base_of_letters_suits_digits_and_one_of_icons_does_not(monkeypatch):
     assert icons.word == NONE and icons.error > 0.5 and letters.images == icons.images == 32
     # tokens that mean nothing yet are no verdict on the base; words of other things are one
     assert tried("letters", {}, monkeypatch).words is None
-    wrong = tried("letters", {"prompt": "a leaf of {class}", "embedder": False}, monkeypatch)
+    wrong = tried("letters", {"prompt": "{class}", "embedder": False}, monkeypatch)
     assert wrong.word == POOR and wrong.words < 0.05
     assert tried("letters", demo_prompts("letters"), monkeypatch) == letters
 
@@ -118,7 +118,8 @@ def test_no_private_picture_is_looked_at(said, tiny_images, stand_in, monkeypatc
     for private in (tiny_images, make_tiny_images(stand_in.parent / "others", seed=5)):
         report = verbs.plan(private, **said, stand_in=stand_in)
         found.append(report.outlook.fit)
-    assert seen and set(seen) == {str(stand_in)}
+    private = {str(tiny_images), str(stand_in.parent / "others")}
+    assert str(stand_in) in seen and not private & set(seen)  # and dummies, to time a step
     assert found[0] == found[1] and "unknown" not in found[0]
 
 
