@@ -164,8 +164,9 @@ def everything(folder: Path):
                     yield path.name, b"".join(map(packed.read, packed.namelist()))
 
 
-def test_no_other_place_of_a_name_is_published(said, tmp_path):
-    root, rows = tmp_path / "Foldersworth", ["file_name,label,caption,patient,referrer"]
+def in_a_table(root: Path) -> dict:
+    """Caption, unit value, further column, file stem, text chunk, name of the folder."""
+    rows = ["file_name,label,caption,patient,referrer"]
     root.mkdir()
     for i in range(24):
         text = PngInfo()
@@ -177,8 +178,52 @@ def test_no_other_place_of_a_name_is_published(said, tmp_path):
         rows.append(f"{name},{label},{BESIDE[0]} {i},{BESIDE[1]} number {i},{BESIDE[2]}")
     (root / "metadata.csv").write_text("\n".join(rows), encoding="utf-8")
     assert zlib.compress(BESIDE[4].encode()) in (root / f"{BESIDE[3]}-0.png").read_bytes()
-    read = {"unit": "patient", "caption_column": "caption", "classes": ["circle", "cross"]}
-    run = verbs.adapt(root, output=tmp_path / "run", **read, **said)
+    return {"unit": "patient", "caption_column": "caption", "classes": ["circle", "cross"]}
+
+
+def in_folders(root: Path) -> dict:
+    """A folder per patient below the classes, accession numbers as stems, EXIF, texts beside."""
+    for i in range(24):
+        place = root / ("circle", "cross")[i % 2] / f"{BESIDE[1]}, Erika {i}"
+        place.mkdir(parents=True)
+        exif = Image.Exif()
+        exif[0x010E], exif[0x013B] = BESIDE[4], BESIDE[2]
+        picture(i).save(
+            place / f"{BESIDE[3]} ACC-{i:06d}.jpg", exif=exif, comment=BESIDE[4].encode()
+        )
+        (place / "notes.txt").write_text(f"{BESIDE[0]}, born 1987-03-12")
+    return {"unit": "folder", "yes_public": True}
+
+
+def in_parquet(root: Path) -> dict:
+    """Path inside an image cell, further columns, a nested one, and names of the schema."""
+    root.mkdir()
+    cells = []
+    for i in range(24):
+        stream = io.BytesIO()
+        picture(i).save(stream, "PNG")
+        cells.append({"bytes": stream.getvalue(), "path": f"{BESIDE[3]}-{i}.png"})
+    columns = {
+        "image": cells,
+        "label": [("circle", "cross")[i % 2] for i in range(24)],
+        "patient": [f"{BESIDE[1]} number {i}" for i in range(24)],
+        "text": [f"{BESIDE[0]} {i}" for i in range(24)],
+        BESIDE[2]: [{"referrer": BESIDE[4]}] * 24,
+    }
+    found = pa.table(columns).replace_schema_metadata({"author": BESIDE[4]})
+    pq.write_table(found, root / "train-00000-of-00001.parquet")
+    return {"unit": "patient", "caption_column": "text", "yes_public": True}
+
+
+@pytest.mark.parametrize(
+    ("write", "method"),
+    [(in_a_table, "attention"), (in_folders, "lora"), (in_parquet, "embedding")],
+    ids=["table and model", "folders and LoRA", "parquet and token"],
+)
+def test_no_other_place_of_a_name_is_published(write, method, said, tmp_path):
+    root = tmp_path / "Foldersworth"
+    read = write(root)
+    run = verbs.adapt(root, output=tmp_path / "run", method=method, **read, **said)
     pictures = verbs.synthesize(run, 6, tmp_path / "pictures", steps=1)
     verbs.release(pictures)
     model = verbs.export(run, tmp_path / "model")
@@ -187,6 +232,17 @@ def test_no_other_place_of_a_name_is_published(said, tmp_path):
     for folder in (pictures, model):
         for name, blob in everything(folder):
             seen += 1
-            found = [word for word in (*BESIDE, "Foldersworth") if word.encode() in blob]
-            assert not found, name
-    assert seen > 15
+            for word in (*BESIDE, "Foldersworth", "Erika", "ACC-0", "1987-03"):
+                spelt = {word, word.lower(), word.upper()}
+                kinds = (word.encode("utf-8") for word in spelt)
+                found = [kind for kind in kinds if kind in blob]
+                assert not found and word.encode("utf-16-le") not in blob, (name, word)
+    assert seen > 15 and verbs.verify(pictures).ok and verbs.verify(model).ok
+
+
+@pytest.mark.parametrize("way", CLASSES)
+def test_with_a_declared_list_the_name_is_on_no_list_of_what_is_public(way, said, tmp_path):
+    source = CLASSES[way](tmp_path / "set")
+    declared = verbs.plan(source, classes=["circle", "cross"], max_bad=1.0, **said)
+    told = json.dumps([declared.plan.to_json(), declared.public])
+    assert not any(word in told for word in ("Quillfeather", "Doe", "Erika", "9938", "0012345"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SfumatoError
+from ..options.arguments import checked
 from . import report
 from .checks import CHECKS, Settings, run_checks
 from .finding import Finding
@@ -39,6 +40,7 @@ class AuditReport:
         return report.summary(self.findings, self.settings)
 
 
+@checked
 def audit(
     run: Run | str | Path | None = None,
     *,

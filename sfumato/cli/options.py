@@ -7,12 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import typer
 from typer import Argument, Option
 
-from ..options import Declared, Options, declared
+from ..methods import METHODS
+from ..options import Declared, Execution, Options, Performance, Recipe, declared
 
 PRIVACY, METHOD = "Privacy", "Method"
 BENEATH = "beneath the flags"
+HELP_ALL, MANY = "help_all", 30  # a verb with more options has a short help and a long one
+# What `--help` of such a verb leaves out: panels of fine settings, these options, and most of the
+# methods' own.
+REFINED = {Recipe.panel, Performance.panel, Execution.panel}
+FINE = {
+    "allow_caption_prompts", "allow_doubtful_units", "allow_large_delta", "clip_norm", "clipping",
+    "histogram", "max_per_unit", "noise_draws", "relation", "retry_fraction", "tuning",
+    "initializer", "max_bad", "seed",
+    *(one.name for kind in METHODS.values() for one in declared(kind)),
+} - {"rank", "keep"}  # fmt: skip
 
 Images = Annotated[
     Path,
@@ -63,13 +75,18 @@ def options(**groups: tuple[type[Options], ...]) -> Callable:
 
         def run(**values: Any) -> Any:
             beneath: dict[str, dict[str, Any]] = values.pop(BENEATH, {})
+            values.pop(HELP_ALL, None)
             said = {
                 group: _said(found, {n: values.pop(n) for n in found}, beneath.get(group, {}))
                 for group, found in known.items()
             }
             return command(**values, **said)
 
-        flags = [_parameter(*one) for found in known.values() for one in found.values()]
+        every = [one for found in known.values() for one in found.values()]
+        short = len(every) > MANY
+        flags = [_parameter(*one, short) for one in every]
+        if short:
+            flags.append(_whole_help())
         parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *flags)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -100,19 +117,35 @@ def _merged(kinds: tuple[type[Options], ...]) -> dict[str, tuple[Declared, str, 
     return merged
 
 
-def _parameter(one: Declared, panel: str, text: str) -> inspect.Parameter:
+def _parameter(one: Declared, panel: str, text: str, short: bool = False) -> inspect.Parameter:
     kind = _kind(one)
     names = one.flags or (one.flag,)
     if kind == (bool | None):
         names = (f"{names[0]}/--no-{names[0][2:]}",)
     limits: dict[str, Any] = {} if one.parse else {"min": one.least, "max": one.most}
     said = Option(*names, metavar=one.metavar, rich_help_panel=panel, help=text, **limits)
+    said.hidden = short and (panel in REFINED or one.name in FINE)
     return inspect.Parameter(
         one.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[kind, said],
     )
+
+
+def _whole_help() -> inspect.Parameter:
+    """The flag that shows every option; `--help` leaves out what most runs never name."""
+
+    def show(context: typer.Context, wanted: bool) -> None:
+        if wanted:
+            for parameter in context.command.params:
+                parameter.hidden = False  # type: ignore[attr-defined]
+            print(context.get_help())
+            raise typer.Exit
+
+    said = Option("--help-all", is_eager=True, callback=show, help="Show every option there is.")
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(HELP_ALL, kind, default=False, annotation=Annotated[bool, said])
 
 
 def _kind(one: Declared) -> Any:

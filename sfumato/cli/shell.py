@@ -23,6 +23,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+GPU = "sfumato computes on the CPU, on all cores (--threads N for fewer): leave it out"
 # Familiar flags that are not options here, and why. Two of them would mean something else under the
 # same name.
 EXPLAINED = {
@@ -53,6 +54,14 @@ EXPLAINED = {
     "--lr": "use --learning-rate",
     "--dry-run": "use `sfumato plan`, which spends nothing",
     "--batch-size": "use --expected-batch-size (the global Poisson mean)",
+    "--gpu": GPU,
+    "--cuda": GPU,
+    "--device": GPU,
+    "--fp16": "use --mixed-precision bf16, which needs no loss scaling",
+    "--caption-extension": "captions train nothing here: name a table's column, --caption-column",
+    "--num-images": "use -n",
+    "--output": "this verb makes no folder: leave it out",
+    "--ledger": "this verb asks no ledger: leave it out",
     "--epochs": "Poisson sampling has steps and no epochs: use --steps",
 }
 

@@ -28,6 +28,12 @@ KeepKey = Annotated[
     ),
 ]
 
+DROPOUT = "caption_dropout"
+UNGUIDED = (
+    "--guidance-scale above 1 leads away from the empty prompt, which this run never trained"
+    " (`adapt --caption-dropout 0.1` would have): pictures may look like the base's"
+)
+
 
 @from_config("synthesize")
 @options(sampling=(Sampling,))
@@ -76,6 +82,7 @@ def synthesize(
         raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
 
     from .. import verbs
+    from ..runs.folder import Run
 
     done, wanted = 0, len(range(part[0], n, part[1]))
     with LiveLine() as line:
@@ -87,6 +94,8 @@ def synthesize(
 
         line.stage("opening the model")
 
+        if drawn.guidance_scale > 1 and not Run.open(run, ledger).options["recipe"][DROPOUT]:
+            line.stage(f"note: {UNGUIDED}")
         folder = verbs.synthesize(
             run,
             n,
@@ -102,6 +111,7 @@ def synthesize(
         )
     print(f"{folder}: {wanted:,} images")
     print(f"next: sfumato release {folder}")
+    print(f"or, to judge it first: sfumato evaluate {run} {folder} --test ./held-out")
 
 
 @from_config("export")
@@ -135,8 +145,20 @@ def export(
         folder = verbs.export(
             run, output, ledger=ledger, keep_key=keep_key, samples=samples, progress=line.say
         )
-    print(f"{folder}: the adapted model")
+    print(f"{folder}: {_what(folder)}")
     print(f"next: sfumato release {output}")
+
+
+def _what(made: Path) -> str:
+    """What was exported, as its user will call it."""
+    names = {path.name for path in made.iterdir()}
+    if "model_index.json" in names:
+        return "the adapted model, a whole pipeline"
+    if names & {"pytorch_lora_weights.safetensors", "loda_weights.safetensors"}:
+        return "the adapters" + ", and tokens beside them" * any(
+            name.startswith("learned_embeds") for name in names
+        )
+    return "the token"
 
 
 def shares_of(words: list[str]) -> dict[str, float]:

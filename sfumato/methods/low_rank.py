@@ -27,7 +27,9 @@ class LowRank(Trained):
     less_noise = "train fewer numbers (a lower --rank, --method embedding)"
 
     rank: int = option(8, "Rank of the adapters.", least=1)
-    alpha: float | None = option(None, "Of the adapters: scale * rank (default: the rank).")
+    alpha: float | None = option(
+        None, "Of the adapters: scale * rank (default: the rank).", above=0
+    )
     target_modules: Sequence[str] = option(
         ("attention",),
         "Ends of module names, or attention, feed-forward, residual, convolutions: what is"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import numbers
 import re
 import types
 import typing
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Union, cast
 
 from ..errors import SfumatoError
+from .kinds import Unfit, fitted, shown
 
 
 def option(
@@ -21,6 +21,7 @@ def option(
     *,
     flags: tuple[str, ...] = (),
     metavar: str | None = None,
+    above: float | None = None,
     least: float | None = None,
     most: float | None = None,
     words: Mapping[str, Any] | None = None,
@@ -35,6 +36,7 @@ def option(
         help: One line: what it is and its unit. The default is added where it is shown.
         flags: Names on the command line; without any, the field's own name.
         metavar: How the value is written on the command line.
+        above: Numbers must be larger than this.
         least: Smallest number that is accepted.
         most: Largest number that is accepted.
         words: What the command line calls the values, if it differs.
@@ -45,9 +47,10 @@ def option(
     Returns:
         A dataclass field.
     """
-    said = {"help": help, "flags": flags, "metavar": metavar, "least": least, "most": most}
+    said = {"help": help, "flags": flags, "metavar": metavar}
+    limits = {"above": above, "least": least, "most": most}
     more = {"words": words, "parse": parse, "repeated": repeated, "path": path}
-    return dataclasses.field(default=default, metadata=said | more)
+    return dataclasses.field(default=default, metadata=said | limits | more)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Declared:
     help: str
     flags: tuple[str, ...]
     metavar: str | None
+    above: float | None
     least: float | None
     most: float | None
     words: Mapping[str, Any] | None
@@ -91,8 +95,45 @@ class Declared:
     @property
     def refused(self) -> str:
         """What is accepted, as stated when anything else is refused."""
-        limits = [f"at least {self.least:g}"] if self.least is not None else []
-        return " and ".join(limits + ([f"at most {self.most:g}"] if self.most is not None else []))
+        limits = (("above", self.above), ("at least", self.least), ("at most", self.most))
+        return " and ".join(f"{what} {limit:g}" for what, limit in limits if limit is not None)
+
+    def fitted(self, value: Any) -> Any:
+        """The value as it is kept: checked.
+
+        Returns:
+            It, of builtin types.
+
+        Raises:
+            SfumatoError: It is not accepted; the message names flag, value and rule.
+        """
+        try:
+            if value is None and self.optional:
+                return None
+            value = fitted(self.kind, value)
+        except Unfit as unfit:
+            if self.choices and isinstance(value, str):
+                known = ", ".join(map(str, self.words or self.choices))
+                raise SfumatoError(f"{self.flag} {value}: choose {known}") from unfit
+            rule = f"{unfit} {self.refused}".strip()
+            raise SfumatoError(f"{self.flag} {shown(value)}: must be {rule}") from unfit
+        if value in ((), {}):
+            raise SfumatoError(f"{self.flag} is empty: name at least one, or leave it out")
+        if self.refused:
+            self._require_limits(value)
+        return value
+
+    def _require_limits(self, value: Any) -> None:
+        low, least, most = self.above, self.least, self.most
+        rule = ""
+        if low is not None and not value > low:
+            rule = f"above {low:g}"
+        elif least is not None and not value >= least:
+            rule = f"at least {least:g}"
+        elif most is not None and not value <= most:
+            rule = f"at most {most:g}"
+        if rule:
+            raise SfumatoError(f"{self.flag} {value:g}: must be {rule}")
 
     @property
     def line(self) -> str:
@@ -139,19 +180,8 @@ class Options:
 
     def __post_init__(self) -> None:
         for one in declared(type(self)):
-            if one.optional and getattr(self, one.name) is None:
-                continue
-            value: Any = getattr(self, one.name)
-            if one.choices and value not in one.choices:
-                known = ", ".join(map(str, one.words or one.choices))
-                raise SfumatoError(f"{one.flag} {value}: choose {known}")
-            if one.kind in (int, float) and not _is_number(value, one.kind):
-                what = "an integer" if one.kind is int else "a number"
-                raise SfumatoError(f"{one.flag} {value!r}: must be {what}")
-            if one.least is not None and not value >= one.least:
-                raise SfumatoError(f"{one.flag} {value}: must be at least {one.least:g}")
-            if one.most is not None and not value <= one.most:
-                raise SfumatoError(f"{one.flag} {value}: must be at most {one.most:g}")
+            # frozen for everybody else
+            object.__setattr__(self, one.name, one.fitted(getattr(self, one.name)))
 
     def given(self) -> dict[str, Any]:
         """What differs from the defaults, by name."""
@@ -160,9 +190,3 @@ class Options:
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
         }
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, numbers.Integral if kind is int else numbers.Real)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..errors import SfumatoError
+from .arguments import checked, unknown
 from .declare import Options, declared
 
 T = TypeVar("T", bound=Options)
@@ -54,12 +54,6 @@ def make(kind: type[T], fields: Mapping[str, Any]) -> T:
     return kind(**{k: v for k, v in fields.items() if v is not None or k in may_be_none})
 
 
-def unknown(name: str, known: list[str]) -> str:
-    """The refusal of a name that no option has."""
-    like = difflib.get_close_matches(name, known, 1)
-    return f"there is no option {name!r} here" + (f": did you mean {like[0]!r}?" if like else "")
-
-
 def takes(**groups: type[Options] | tuple[type[Options], ...]) -> Callable[[F], F]:
     """Lets `help()` and editors show a verb's options, in its signature and in its docstring.
 
@@ -89,12 +83,11 @@ def takes(**groups: type[Options] | tuple[type[Options], ...]) -> Callable[[F], 
                     shown[one.name] = _keyword(one.name, one.default if same else None, one.type)
             if not isinstance(kinds, tuple):
                 shown.setdefault(group, _keyword(group, None, f"{kinds.__name__} | None"))
-        verb.__signature__ = plain.replace(  # type: ignore[attr-defined]
-            parameters=list(shown.values())
-        )
+        found: Any = checked(verb)
+        found.__signature__ = plain.replace(parameters=list(shown.values()))
         head = "\n\nOptions, as keywords or as one object for a group:\n"
-        verb.__doc__ = (inspect.getdoc(verb) or "") + head + "\n".join(lines)
-        return verb
+        found.__doc__ = (inspect.getdoc(verb) or "") + head + "\n".join(lines)
+        return found
 
     return decorate
 

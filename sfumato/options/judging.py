@@ -61,9 +61,9 @@ class Selecting(Options):
 
     panel = "Selection"
 
-    epsilon: float | None = option(None, "Privacy budget spent on the held-out units.")
+    epsilon: float | None = option(None, "Privacy budget spent on the held-out units.", above=0)
     delta: float | None = option(
-        None, "Default: that of earlier charges on these images, else min(1e-5, n^-1.5)."
+        None, "Default: that of earlier charges on these images, else min(1e-5, n^-1.5).", above=0
     )
     relation: Literal["zero-out", "replace-one"] = option("zero-out", "Adjacency, as for `adapt`.")
     allow_doubtful_units: bool = option(False, "As for `adapt`; recorded in the ledger.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..errors import SfumatoError
@@ -41,7 +41,7 @@ class Reading(Options):
         "Column that identifies the protected patient or person; `folder`: the folder it lies in.",
         metavar="COLUMN",
     )
-    max_bad: float = option(0.01, "Largest accepted share of unusable images.")
+    max_bad: float = option(0.01, "Largest accepted share of unusable images.", least=0, most=1)
     unlabelled: bool = option(False, "No classes: read all images as one class.")
     value_range: str | Sequence[float] | None = option(
         None,
@@ -84,13 +84,18 @@ class Privacy(Options):
 
     panel = "Privacy"
 
-    epsilon: float | None = option(None, "Privacy budget of the run: 1 is strong, 10 is weak.")
-    delta: float | None = option(None, "Default: the smaller of 1e-5 and n ** -1.5.")
+    epsilon: float | None = option(
+        None, "Privacy budget of the run: 1 is strong, 10 is weak.", above=0
+    )
+    delta: float | None = option(None, "Default: the smaller of 1e-5 and n ** -1.5.", above=0)
     relation: Literal["zero-out", "replace-one"] = option(
         "zero-out", "Adjacency: how neighbouring data sets differ."
     )
     histogram: float | None = option(
-        None, "Spend budget on class shares: noise multiplier of their histogram.", metavar="SIGMA"
+        None,
+        "Spend budget on class shares: noise multiplier of their histogram.",
+        metavar="SIGMA",
+        above=0,
     )
     max_per_unit: int | None = option(None, "Public bound on the images counted per unit.", least=1)
     retry_fraction: float = option(
@@ -98,9 +103,10 @@ class Privacy(Options):
         "Share of extra steps paid in advance, for --new-attempt.",
         flags=("--retry-reserve",),
         metavar="SHARE",
+        least=0,
     )
     clip_norm: float | None = option(
-        None, "Clip norm of one unit (default 0.05; inversion: the public radius)."
+        None, "Clip norm of one unit (default 0.05; inversion: the public radius).", above=0
     )
     clipping: Literal["flat", "normalised", "per-group", "per-group-normalised"] = option(
         "flat", "Clipping rule."
@@ -117,6 +123,12 @@ class Privacy(Options):
         False,
         "Run although the forecast is that nothing can be learned; recorded in the release.",
     )
+    stand_in: str | Path | None = option(
+        None,
+        "Public images like the private ones: the forecast tries the base on them.",
+        metavar="FOLDER",
+        parse=str,
+    )
     tuning: str | None = option(
         None, "How the settings were chosen, as stated in the certificate.", metavar="TEXT"
     )
@@ -128,10 +140,6 @@ class Privacy(Options):
                 " zero-out, which needs the same noise"
             )
         super().__post_init__()
-        for name in ("epsilon", "delta"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise SfumatoError(f"--{name} {value}: must be a finite number above 0")
 
 
 @dataclass(frozen=True)
@@ -224,3 +232,11 @@ class Execution(Options):
     controls: bool = option(
         False, "Keep the exact mean and the token of one image in the run folder. PRIVATE."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
+            raise SfumatoError(
+                f"--shard {self.shard[0]}/{self.shard[1]}: write I/N with I from 0 to N-1, such as"
+                " 0/4"
+            )

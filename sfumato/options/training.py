@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ..errors import SfumatoError
 from . import parse
 from .declare import Options, option
 
@@ -21,7 +19,9 @@ class Recipe(Options):
     panel = "Training"
 
     learning_rate: float | None = option(
-        None, "Learning rate of Adam, on gradients in units of the clip norm (default: by method)."
+        None,
+        "Learning rate of Adam, on gradients in units of the clip norm (default: by method).",
+        above=0,
     )
     warmup_steps: int = option(3, "Steps of linear warm-up.", flags=("--lr-warmup-steps",), least=0)
     decay_from: float = option(
@@ -30,9 +30,13 @@ class Recipe(Options):
     ema_decay: float | None = option(
         None,
         "Decay of the weights' moving average, per step (default: 0.9, or 0.95 from 100 steps).",
+        least=0,
+        most=1,
     )
     time_bias: float = option(
-        1.5, "Diffusion times are u ** (1 / bias): above 1, noisier times are drawn more often."
+        1.5,
+        "Diffusion times are u ** (1 / bias): above 1, noisier times are drawn more often.",
+        above=0,
     )
     caption_dropout: float = option(
         0.0, "Share of prompts left empty, needed for --guidance-scale above 1.", least=0, most=1
@@ -62,12 +66,14 @@ class Performance(Options):
         None,
         "Units per forward and backward pass (default: as many as fit).",
         flags=("--micro-batch-size",),
+        least=1,
     )
     memory_budget: int = option(
         2**30,
         "Memory of one pass, on top of weights and optimiser: 800MB, 4GB (default 1GB)."
         " It sets the microbatch size.",
         parse=parse.size,
+        least=1,
     )
     precision: Literal["bfloat16", "float32"] = option(
         "bfloat16",
@@ -75,9 +81,9 @@ class Performance(Options):
         flags=("--mixed-precision",),
         words={"no": "float32", "bf16": "bfloat16"},
     )
-    threads: int | None = option(None, "CPU threads.")
+    threads: int | None = option(None, "CPU threads.", least=1)
     checkpoint_steps: int = option(
-        25, "Steps between checkpoints.", flags=("--checkpointing-steps",)
+        25, "Steps between checkpoints.", flags=("--checkpointing-steps",), least=1
     )
     engine: Literal["one-pass", "reference"] = option(
         "one-pass", "How per-unit gradients are computed."
@@ -88,18 +94,6 @@ class Performance(Options):
         " at checkpoints, as often as costs under 5 % of the time).",
         least=0,
     )
-
-    def __post_init__(self) -> None:
-        for name in ("micro_batch", "memory_budget", "threads", "checkpoint_steps"):
-            value: Any = getattr(self, name)
-            missing = getattr(self, name) is None and name in ("micro_batch", "threads")
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not missing and not (whole and value >= 1):
-                raise SfumatoError(
-                    f"{name} of the performance options is {value!r}: must be an integer of at"
-                    " least 1"
-                )
-        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -123,10 +117,3 @@ class Sampling(Options):
     )
     seed: int = option(0, "Public seed: image i has the seed hash(seed, i).")
     batch: int = option(512, "Images drawn at a time.", least=1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not math.isfinite(self.guidance_scale):
-            raise SfumatoError(
-                f"--guidance-scale {self.guidance_scale}: must be a finite number, 1 for none"
-            )

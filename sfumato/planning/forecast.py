@@ -1,6 +1,7 @@
 """Whether a run can learn anything, said in one of three words before it is charged.
 
-It follows from the plan and public facts alone: never from a private pixel, label or file.
+It follows from the plan, public facts and public pictures that the user names (`fit`): never from a
+private pixel, label or file.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from ..methods import Prepared
 from ..methods.inversion.advisor import Forecast
 from ..pages.forecast import LITTLE, NOTHING, SOMETHING
 from ..privacy.plan import Plan
+from .fit import GOOD, HARDER, NONE, Fit
 
-FIT = "fit of the base: unknown"
+FIT = "fit of the base: unknown (--stand-in names public images to try it on)"
 NOTHING_SAID = (
-    "the forecast before the charge, from public facts alone, was that nothing can be learned; the"
-    " owner ran it all the same"
+    "the forecast before the charge, from what is public alone, was that nothing can be learned;"
+    " the owner ran it all the same"
 )
 # Noise over the largest possible signal, whole run: up to CLEAR, and from DROWNED on. Measured:
 # docs/results.md, "The forecast".
@@ -38,7 +40,8 @@ class Outlook:
         n_units: How many units the plan is for.
         needed: Units with which the word would be `SOMETHING` at the same epsilon and sampling
             rate; None where it is.
-        fit: Whether the base suits the pictures, which noise says nothing of.
+        fit: Whether the base suits the pictures, which noise says nothing of: as tried on a
+            public stand-in, else unknown.
     """
 
     word: str
@@ -68,26 +71,35 @@ def noise_over_signal(plan: Plan) -> float:
 def outlook(prepared: Prepared[Any]) -> Outlook:
     """The forecast of a prepared run."""
     plan, own = prepared.plan, prepared.method.forecast(prepared)
+    fit = Fit.of(prepared.options.get("fit"))
+    said = FIT if fit is None else fit.sentence
     if isinstance(own, Forecast):
-        return _of_a_sum(plan, own)
+        return _of_a_sum(plan, own, fit, said)
     ratio = noise_over_signal(plan)
-    word = SOMETHING if ratio <= CLEAR else NOTHING if ratio >= DROWNED else LITTLE
+    # a base that does not reach the pictures needs so much more signal
+    felt = ratio * (1 if fit is None else HARDER[fit.word])
+    word = SOMETHING if felt <= CLEAR else NOTHING if felt >= DROWNED else LITTLE
     # at one sampling rate sigma stays, and the noise on the mean falls with the number of units
-    needed = None if word == SOMETHING else math.ceil(plan.n_units * ratio / CLEAR)
+    needed = None if word == SOMETHING else math.ceil(plan.n_units * felt / CLEAR)
     why = (
         f"over all {plan.steps:,} steps the noise is {ratio:.2g} times the largest possible signal"
         f" of {plan.n_units:,} units"
     )
-    return Outlook(word, why, ratio, None, plan.n_units, needed)
+    if felt > ratio:
+        why += f", and with this fit counts {HARDER[fit.word if fit else GOOD]} times"
+    return Outlook(word, why, ratio, None, plan.n_units, needed, said)
 
 
-def _of_a_sum(plan: Plan, own: Forecast) -> Outlook:
+def _of_a_sum(plan: Plan, own: Forecast, fit: Fit | None, said: str) -> Outlook:
+    word = own.word
+    if fit is not None and fit.word == NONE:  # a token can only ask for what the base can draw
+        word = LITTLE if word == SOMETHING else NOTHING
     needed = None if own.needed is None else own.needed * len(plan.classes)
     why = (
         f"expected cosine {own.cosine:.2f} between the released and the exact direction, with"
         f" {plan.n_units:,} units"
     )
-    return Outlook(own.word, why, None, own.cosine, plan.n_units, needed)
+    return Outlook(word, why, None, own.cosine, plan.n_units, needed, said)
 
 
 def require_worth(prepared: Prepared[Any], anyway: bool) -> None:
@@ -98,10 +110,12 @@ def require_worth(prepared: Prepared[Any], anyway: bool) -> None:
     """
     found = outlook(prepared)
     if found.word == NOTHING and not anyway:
+        fit = Fit.of(prepared.options.get("fit"))
+        other = "" if fit is None or fit.word == GOOD else ", take a base that fits better"
         raise SfumatoError(
             f"{found.sentence}. Nothing is charged: bring more units, raise --epsilon,"
-            f" {prepared.method.less_noise}, or pay all the same with --anyway (recorded in the"
-            " release)"
+            f" {prepared.method.less_noise}{other}, or pay all the same with --anyway (recorded in"
+            " the release)"
         )
 
 

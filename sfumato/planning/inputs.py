@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..bases import load_base
 from ..compute import ranks
 from ..errors import DataError, SfumatoError
 from ..methods import Method, Prepared
@@ -18,13 +19,15 @@ from ..privacy.plan import Plan
 from ..records import RecordSet
 from ..runs import budget
 from .facts import PublicFacts
-from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare
+from .fit import fit_of
+from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare, prompts_for
 from .provenance import trace_base, trace_images
 from .reading import Source, flat_as_one_class, records_of, valued_as
 from .task import Task
 from .timing import in_time
 
 T = TypeVar("T")
+FORECAST = "the forecast before the charge"  # what the images of --stand-in decide
 
 
 def on_terms(task: Task, known: budget.Standing) -> Task:
@@ -42,6 +45,7 @@ def prepare_as_asked(
     task: Task,
     public: Source | None = None,
     ledger: str | Path | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Prepared[Any]:
     """`prepare` with everything that is taken as public looked at first: images, base and words.
 
@@ -51,27 +55,35 @@ def prepare_as_asked(
         public: Images that need no protection.
         ledger: The owner's, whose private images, weights and captions no public input may be;
             None if there is none yet.
+        on_stage: Called with a line where a base is tried on public images.
 
     Raises:
         SfumatoError: Exit code 10 for images, 11 for a base, 12 for private images that were
             public before.
     """
     ancestors = _on_book(ledger, lambda book: _of_base(book, task.base, records))
+    as_private = Reading(**records.values.as_options())
     inputs: list[PublicInput] = []
     if public is not None:
-        place = Path(public.source if isinstance(public, RecordSet) else public)
-        ancestors += _on_book(ledger, lambda book: trace_images(place, book, DataError))
-        as_private = Reading(**records.values.as_options())
         reading = unlabelled_if_flat(public, as_private, task.method)
-        images = records_of(public, replace(reading, yes_public=True))
-        _require_apart(images, records)
-        _on_book(ledger, lambda book: _require_uncharged(images, book))
-        inputs.append(_images(images, task.method))
+        images, before = _taken_as_public("--public-data", public, reading, records, ledger)
+        ancestors += before
+        words = " and ".join(task.method.public_purposes)
+        inputs.append(PublicInput(words, images.fingerprints, images.marks["files"]))
         answers = task.method.public_answers(
             task.base, task.prompting, task.seed, images, records.classes
         )
         task = replace(task, public=answers)
     facts = PublicFacts.of(records)
+    if task.privacy.stand_in is not None:
+        stand_in = task.privacy.stand_in
+        reading = flat_as_one_class(stand_in, as_private)
+        images, before = _taken_as_public("--stand-in", stand_in, reading, records, ledger)
+        ancestors += before
+        inputs.append(PublicInput(FORECAST, images.fingerprints, images.marks["files"]))
+        prompts = prompts_for(load_base(task.base), facts.classes, task)
+        fit = fit_of(task.base, facts.classes, prompts, images, on_stage)
+        task = replace(task, fit=fit)
     prepared = prepare(facts, task)
     if task.schedule.time is not None:
         prepared = in_time(prepared, task, partial(prepare, facts))
@@ -94,7 +106,23 @@ def _of_base(book: Ledger | None, base: str, records: RecordSet) -> tuple[dict[s
     return trace_base(base, book)
 
 
-def _require_apart(public: RecordSet, records: RecordSet) -> None:
+def _taken_as_public(
+    flag: str, public: Source, reading: Reading, records: RecordSet, ledger: str | Path | None
+) -> tuple[RecordSet, tuple[dict[str, Any], ...]]:
+    """Images that the user declares public, read, and the runs that they come from.
+
+    Raises:
+        SfumatoError: They are, or a ledger knows them as, private.
+    """
+    place = Path(public.source if isinstance(public, RecordSet) else public)
+    before = _on_book(ledger, lambda book: trace_images(place, book, DataError, flag))
+    images = records_of(public, replace(reading, yes_public=True))
+    _require_apart(images, records, flag)
+    _on_book(ledger, lambda book: _require_uncharged(images, book, flag))
+    return images, before
+
+
+def _require_apart(public: RecordSet, records: RecordSet, flag: str) -> None:
     """SfumatoError if a private image is among the public ones.
 
     What is learnt from those is released exactly, and not paid for.
@@ -102,25 +130,20 @@ def _require_apart(public: RecordSet, records: RecordSet) -> None:
     both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
     if both:
         raise SfumatoError(
-            f"{both} images of --public-data are also among the private images, where nothing would"
+            f"{both} images of {flag} are also among the private images, where nothing would"
             " protect them: remove them from one of the two"
         )
 
 
-def _require_uncharged(public: RecordSet, book: Ledger | None) -> None:
+def _require_uncharged(public: RecordSet, book: Ledger | None, flag: str) -> None:
     if book is None:
         return
     both = book.public.charged(book.identify(public.fingerprints, public.marks["files"]))
     if both:
         raise DataError(
-            f"{both} images of --public-data were charged as private in this ledger, and nothing"
-            " would protect them here: remove them from --public-data"
+            f"{both} images of {flag} were charged as private in this ledger, and nothing"
+            f" would protect them here: remove them from {flag}"
         )
-
-
-def _images(public: RecordSet, method: Method) -> PublicInput:
-    words = " and ".join(method.public_purposes)
-    return PublicInput(words, public.fingerprints, public.marks["files"])
 
 
 def _with_captions(

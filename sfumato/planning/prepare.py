@@ -117,6 +117,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     options = options_of(task, prompts, adapted) | {"statements": statements}
     if facts.values != FIXED:
         options |= {"values": facts.values.given()}
+    if task.fit is not None:
+        options["fit"] = task.fit.to_json()
     start = dict(task.public.start)
     made = Prepared(method, opened, adapted, plan, recipe, task.performance, options, start)
     return dataclasses.replace(made, options=opted_in(options, made, privacy.anyway))

@@ -85,10 +85,10 @@ def trace_base(base: str, book: Ledger | None) -> tuple[dict[str, Any], ...]:
 
 
 def trace_images(
-    path: Path, book: Ledger | None, error: type[SfumatoError]
+    path: Path, book: Ledger | None, error: type[SfumatoError], flag: str = "--public-data"
 ) -> tuple[dict[str, Any], ...]:
     """The same for public images: those that a run has drawn come with its certificate."""
-    require_public_place(path, "--public-data", error)
+    require_public_place(path, flag, error)
     return _certified(path, book, "images", set(), error)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import DataError
 from ..methods import Prepared
 from ..options import Reading, Values
+from ..privacy.ledger.public import PublicInput
 from ..records import RecordSet
 from ..releases import held_out_in_words
 
@@ -45,10 +46,15 @@ def published(prepared: Prepared[Any]) -> Listed:
         ("base", Path(plan.base).name),
         ("stored values", Values.kept(options).said),
         ("settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)),
+        ("public images", ", ".join(map(_said, prepared.public_inputs))),
         ("opted in to", "; ".join((*plan.opt_ins, *said["opt_ins"]))),
         ("how settings were chosen", " ".join(filter(None, (said["tuning"], said.get("timed"))))),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _said(images: PublicInput) -> str:
+    return f"{len(images.prints):,} that decided {images.decided}"
 
 
 def asks_yes(records: RecordSet, reading: Reading) -> bool:

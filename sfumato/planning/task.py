@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SfumatoError
 from ..methods import METHODS, Attention, Method, PublicAnswers
@@ -23,6 +23,9 @@ from ..options import (
 )
 from ..options.gather import make
 
+if TYPE_CHECKING:  # the command line asks for a base before torch is loaded
+    from .fit import Fit
+
 GROUPS: dict[str, type[Options]] = {
     "reading": Reading,
     "privacy": Privacy,
@@ -38,7 +41,8 @@ GROUPS: dict[str, type[Options]] = {
 class Task:
     """What a run is asked to do: a base, a method, and the classes of options.
 
-    seed: public; how adapters start. It never reaches the noise.
+    seed: public; how adapters start. It never reaches the noise. fit: of the base, as tried on
+    public pictures.
     """
 
     base: str
@@ -50,6 +54,7 @@ class Task:
     performance: Performance = Performance()
     seed: int = 0
     public: PublicAnswers = PublicAnswers()
+    fit: Fit | None = None
 
 
 def require_base(base: str | Path | None) -> str:

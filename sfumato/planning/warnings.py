@@ -5,6 +5,7 @@ Before anything is spent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..methods.prompts import unknown_words
 from ..records import RecordSet, repeats_said, spelling
 
 MOST_NAMES = 40  # classes that a remark names
+START = "; --init CLASS=WORDS starts it from words that the base knows"
 
 
 def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
@@ -28,7 +30,12 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
         )
     repeated = repeats_said(plan.classes) if records.kind == "folder" else None
     remarks += [] if repeated is None else [repeated]
-    remarks += _on_words(prepared)
+    if records.captions is not None:
+        remarks.append(
+            "the captions train nothing: they are only compared with the prompts, so that none of"
+            " them is published"
+        )
+    remarks += [*_on_words(prepared), *_on_plurals(prepared)]
     if records.unit_column:
         remarks += spelling(records)
     remarks += prepared.method.remarks(prepared)
@@ -52,15 +59,34 @@ def _on_words(prepared: Prepared) -> list[str]:
         span = unknown_words(base, name) if token else None
         if span is not None:
             found[token] = " ".join(name.split()[span])
-    tokens = list(found)
+    tokens, start = list(found), "" if any(prompts.initializers) else START
     if not tokens:
         return []
     more = f" and {len(tokens) - MOST_NAMES} more" if len(tokens) > MOST_NAMES else ""
     words = ", ".join(f"'{found[token]}'" for token in tokens[:MOST_NAMES]) + more
     if len(tokens) == 1:
-        return [f"the base does not know {words}: a token {tokens[0]} is trained for it"]
+        return [f"the base does not know {words}: a token {tokens[0]} is trained for it{start}"]
     names = ", ".join(tokens[:MOST_NAMES]) + more
-    return [f"the base does not know {words}: tokens {names} are trained for them"]
+    return [f"the base does not know {words}: tokens {names} are trained for them{start}"]
+
+
+def _on_plurals(prepared: Prepared) -> list[str]:
+    """A template with an article beside names that may be plurals, as folders are often called."""
+    plan = prepared.plan
+    said = [
+        prompt
+        for name, prompt in zip(plan.classes, plan.prompts, strict=True)
+        if (word := name.split()[0].lower()).endswith("s")
+        and not word.endswith(("ss", "us", "is"))
+        and re.search(rf"\b(a|an|one|this)\s+{re.escape(word)}\b", prompt.lower())
+    ]
+    if not said:
+        return []
+    more = f" and {len(said) - 1} more" if len(said) > 1 else ""
+    return [
+        f"the prompt '{said[0]}'{more} has an article beside what may be a plural: name each"
+        " class's text with --prompt CLASS=TEXT if it is one"
+    ]
 
 
 def _on_ancestor(run: Mapping) -> str:

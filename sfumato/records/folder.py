@@ -41,6 +41,8 @@ OTHER_PICTURES = {
     ".dcm",
 }
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+TEXTS = (".txt", ".caption")
+CAPTIONS = "texts that may be captions (none is read or trained on)"
 LINK_OUT = "symbolic link out of the folder"
 
 
@@ -185,7 +187,8 @@ def walk(root: Path, ignored: Counter, within: Path | None = None) -> list[str]:
         for name in files:
             path = Path(folder) / name
             if name.startswith(".") or not _is_picture(path):
-                ignored["not an image"] += not name.startswith(".")
+                why = CAPTIONS if path.suffix.lower() in TEXTS else "not an image"
+                ignored[why] += not name.startswith(".")
             elif path.is_symlink() and not path.resolve().is_relative_to(inside):
                 ignored[LINK_OUT] += 1
             else:

@@ -76,7 +76,7 @@ def render(certificate: dict[str, Any], contents: Contents, *, title: str, licen
         ],
         "name": title,
         "description": (
-            f"{contents.n} synthetic images, {len(contents.per_class)} classes."
+            f"{contents.n} synthetic images, {_classes(len(contents.per_class))}."
             f" {certificate['statement']}"
         ),
         "license": licence,
@@ -201,3 +201,7 @@ def _field(name: str, kind: str, source: str, extract: dict[str, str]) -> dict[s
         "dataType": kind,
         "source": {"fileSet": {"@id": source}, "extract": extract},
     }
+
+
+def _classes(count: int) -> str:
+    return "one class" if count == 1 else f"{count} classes"

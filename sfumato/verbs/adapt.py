@@ -101,6 +101,8 @@ def adapt(
         Interrupted: It was stopped, or the device failed; nothing is lost.
     """
     confirm = options.pop("confirm", None)
+    if confirm is not None and not callable(confirm):
+        raise SfumatoError(f"confirm {confirm!r}: must be a function of the list of what is public")
     if resume:
         if own := _of_a_new_run(method, base, public_data, seed, options):
             raise SfumatoError(
@@ -139,7 +141,7 @@ def adapt(
     # Slots in the order of keyed hashes: what a file is called decides nothing.
     records = records.rearranged(known.order)
     on_stage("composing the plan and its noise")
-    prepared = prepare_as_asked(records, on_terms(task, known), public_data, place)
+    prepared = prepare_as_asked(records, on_terms(task, known), public_data, place, on_stage)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
     if (seconds := prepared.options.get("time")) is not None:

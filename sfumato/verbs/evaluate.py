@@ -118,6 +118,8 @@ def evaluate(
 
 
 def _require_rows(run: Run, rows: Sequence[str] | None, train: Images | None) -> None:
+    if rows is not None and not rows:
+        raise SfumatoError(f"rows is empty: choose from {', '.join(ROWS)}")
     for row in rows or ():
         if row not in ROWS:
             raise SfumatoError(f"--rows {row}: choose from {', '.join(ROWS)}")

@@ -15,6 +15,7 @@ from ..bases import Base
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods.given import Drawing
 from ..options import Sampling
+from ..options.arguments import checked
 from ..privacy.ledger.entries import Released
 from ..releases import (
     DRAFT,
@@ -39,6 +40,7 @@ LEAST_PICTURES = 6  # of a row, whatever the number of classes
 SECONDS = 300.0  # of all rows together
 
 
+@checked
 def export(
     run: Run | str | Path,
     output: str | Path,

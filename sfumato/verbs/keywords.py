@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from ..options import (
@@ -52,6 +53,7 @@ class PrivacyFields(TypedDict, total=False):
     allow_caption_prompts: bool
     allow_doubtful_units: bool
     anyway: bool
+    stand_in: str | Path | None
     tuning: str | None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..methods import METHODS
+from ..options.arguments import checked
 
 
 def methods() -> dict[str, str]:
@@ -30,6 +31,7 @@ def bases() -> dict[str, str]:
     return found
 
 
+@checked
 def copy_base(name: str, folder: str | Path) -> str:
     """Copy a bundled base into a new folder, for those who get a LoRA or tokens made for it.
 

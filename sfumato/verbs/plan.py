@@ -128,7 +128,9 @@ def plan(
         )
         task = on_terms(task, known)
         remarks = (known.remark,) if known.remark else ()
-    prepared = prepare_as_asked(records, task, public_data, None if book is None else place)
+    prepared = prepare_as_asked(
+        records, task, public_data, None if book is None else place, on_stage
+    )
     refused = None if book is None else refusal(book, records, prepared)
     if refused is not None:
         remarks = (f"adapt will refuse: {refused}", *remarks)

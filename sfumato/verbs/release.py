@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..options.arguments import checked
 from ..releases import VerifyReport
 from ..runs.certified import verify as verify_release
 from ..runs.release import finish
 
 
+@checked
 def release(
     folder: str | Path,
     out: str | Path | None = None,
@@ -59,6 +61,7 @@ def release(
     )
 
 
+@checked
 def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport:
     """Checks a finished release: every file's hash, no stray file, epsilon from privacy.json alone.
 

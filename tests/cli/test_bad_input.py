@@ -279,7 +279,7 @@ def test_a_release_that_was_altered(capsys, tmp_path):
         (["--method", "saliency", "--choose", "public"], "--public-data"),
         (["--method", "saliency", "--activation", "silu"], "--activation does not go with"),
         (["--method", "lora", "--keep", "0.3"], "--keep does not go with"),
-        (["--method", "saliency", "--probe-noise", "-1"], "finite number > 0"),
+        (["--method", "saliency", "--probe-noise", "-1"], "--probe-noise -1: must be above 0"),
         (
             ["--method", "saliency", "--probe-noise", "0.1", "--probe-units", "24"],
             "one-shot events alone",

@@ -118,7 +118,7 @@ def test_a_default_is_said_once_and_in_words():
     [
         (Privacy, {"relation": "add-remove"}, "--relation add-remove would keep n secret"),
         (Privacy, {"relation": "wishful"}, "--relation wishful: choose zero-out, replace-one"),
-        (Privacy, {"epsilon": -1.0}, "--epsilon -1.0: must be a finite number above 0"),
+        (Privacy, {"epsilon": -1.0}, "--epsilon -1: must be above 0"),
         (Privacy, {"epsilon": "strong"}, "--epsilon 'strong': must be a number"),
         (Schedule, {"steps": 0}, "--steps 0: must be at least 1"),
         (Schedule, {"steps": 1.5}, "--steps 1.5: must be an integer"),

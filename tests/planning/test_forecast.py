@@ -53,7 +53,7 @@ def test_the_word_follows_from_noise_over_signal_of_the_whole_run(said):
         assert found.noise == pytest.approx(ratio) and found.n_units == n
         words.append(found.word)
         assert (found.needed is None) == (found.word == forecast.SOMETHING)
-        assert found.sentence.endswith("fit of the base: unknown")
+        assert "fit of the base: unknown (--stand-in" in found.sentence
     order = [forecast.NOTHING, forecast.LITTLE, forecast.SOMETHING]
     assert sorted(words, key=order.index) == words
     assert words[0] == forecast.NOTHING and words[-1] == forecast.SOMETHING
@@ -72,7 +72,7 @@ def test_an_inversion_is_judged_by_its_expected_cosine(said, units, word):
     hope = of_a_sum(noise_multiplier=3.73, units=units, dimensions=64)
     plan = prepared(said, 40).plan
     method = SimpleNamespace(forecast=lambda prepared: hope)
-    found = forecast.outlook(SimpleNamespace(plan=plan, method=method))
+    found = forecast.outlook(SimpleNamespace(plan=plan, method=method, options={}))
     assert found.word == word and found.cosine == hope.cosine and found.noise is None
 
 

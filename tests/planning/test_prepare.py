@@ -222,7 +222,7 @@ def test_another_base_is_refused(tiny_base, tiny_base_epsilon):
         ({"noise_draws": 0}, "--noise-draws"),
         ({"expected_batch_size": 0}, "--expected-batch-size"),
         ({"expected_batch_size": 1000}, "expected_batch_size|sampling_rate"),
-        ({"clip_norm": -1.0}, "clip_norm"),
+        ({"clip_norm": -1.0}, "clip-norm -1: must be above 0"),
         ({"histogram": 0.1}, "one-shot events alone"),
         ({"base": "nowhere"}, "no base at"),
         ({"relation": "wishful"}, "relation"),

@@ -58,8 +58,8 @@ class Saliency(LowRank):
     per_size: bool = option(False, "Divide norms by the root of a matrix's size.")
     probe_units: int = option(4096, "Poisson mean of units asked (default 4096, or all).", least=1)
     probe_draws: int = option(4, "Draws averaged per unit.", least=1)
-    probe_share: float = option(0.02, "Rise of training's sigma that the probe may cost.")
-    probe_noise: float | None = option(None, "Or its noise multiplier.", metavar="SIGMA")
+    probe_share: float = option(0.02, "Rise of training's sigma that the probe may cost.", above=0)
+    probe_noise: float | None = option(None, "Or its noise multiplier.", metavar="SIGMA", above=0)
 
     def apply(self, base: Base, given: Given) -> Ranked:
         """Adds LoRA to the chosen candidates, or to all of them before the choice."""
