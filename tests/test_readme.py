@@ -74,7 +74,7 @@ def test_a_block_is_split_into_commands():
         ["i"],
     ]
     assert [words[1] for words in commands(own_images_block())] == [
-        *("inspect", "plan", "adapt", "synthesize", "evaluate", "release", "verify"),
+        *("inspect", "split", "plan", "adapt", "synthesize", "evaluate", "release", "verify"),
     ]
 
 
