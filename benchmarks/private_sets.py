@@ -1,5 +1,5 @@
 """The public data sets that `results.py` uses as if they were private, their public words, and
-public pictures beside them.
+public pictures beside them. Those that no base has seen are in `packed_sets.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import packed_sets
 
 from sfumato.errors import DataError
 from sfumato.records import RecordSet, bundled_digits, load_records
@@ -55,6 +56,8 @@ def read(data: str, split: str, source: Path = FASHION) -> RecordSet:
         return bundled_digits(split)
     if data == "font-digits":
         return _font_digits(source, split)
+    if data in packed_sets.FILES:
+        return packed_sets.read(data, split, source)
     if not source.is_dir() or find_idx(source, split) is None:
         raise DataError(f"no Fashion-MNIST ({split}) in {source}: {CURE}")
     records = load_records(source, classes=CLASSES, part=split)
@@ -100,6 +103,8 @@ def words(data: str, kind: str) -> dict:
         return demo_prompts(kind)
     if data == "fashion-mnist" and kind in ("icons", "garments"):
         return {"prompt": "icon of a {class}, filled style", "init": dict(zip(CLASSES, GARMENTS))}
+    if data in packed_sets.FILES and kind in packed_sets.PROMPTS:
+        return {"prompt": packed_sets.PROMPTS[kind][data]}
     return {}
 
 

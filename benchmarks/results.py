@@ -11,6 +11,8 @@ the same settings is not measured again.
     python benchmarks/results.py --base glyphs,letters --epsilon 0.2,1,10 --out protocol.jsonl
     python benchmarks/results.py --data fashion-mnist --base icons --epsilon 1,10 --out
     protocol.jsonl
+    # sets that the base has not seen, read from their packages (packed_sets.py)
+    python benchmarks/results.py --data animals --base things,icons --epsilon 8 --out unseen.jsonl
     # the same run, judged more
     python benchmarks/results.py --rows synthetic,real --classifiers wrn
 
@@ -36,6 +38,7 @@ from statistics import mean, stdev
 import numpy as np
 from measure import clock, machine, prepare_process, say
 from methods import METHODS, first
+from packed_sets import FILES as PACKED
 from rows import append, lines
 from stages import short, stage
 
@@ -85,7 +88,9 @@ def arguments() -> argparse.Namespace:
     )
     some = lambda text: text.split(",")  # noqa: E731
     parser.add_argument(
-        "--data", choices=("mnist", "fashion-mnist", "font-digits"), default="mnist"
+        "--data",
+        choices=("mnist", "fashion-mnist", "font-digits", *PACKED),
+        default="mnist",
     )
     parser.add_argument(
         "--base", type=some, default=["glyphs"], help="bundled bases or folders (default: glyphs)"
@@ -155,6 +160,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fonts", type=Path, help="glyphs.npz of the recipes, for --data font-digits"
     )
+    parser.add_argument(
+        "--packages",
+        type=Path,
+        default=Path("build/packages"),
+        help="folder of the three packages that packed_sets.py names",
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
         "--quick", action="store_true", help="a minute on tiny sizes: does everything run?"
@@ -190,9 +201,8 @@ def every(args: argparse.Namespace) -> None:
     """Measure what --out does not hold yet."""
     from private_sets import FASHION, GLYPHS, digest, read
 
-    args.source = (
-        (args.fonts or Path(GLYPHS)) if args.data == "font-digits" else args.fashion or FASHION
-    )
+    sources = {"font-digits": args.fonts or Path(GLYPHS), "fashion-mnist": args.fashion or FASHION}
+    args.source = sources.get(args.data, args.packages)
     private, test = (read(args.data, split, args.source) for split in ("train", "test"))
     data = {"data": args.data, "data_sha256": digest(private, test)}
     private, test = (
@@ -330,6 +340,7 @@ def measure(
         shown = args.work.resolve() / f"public-{short(wanted)}"
         stages["public"] = stage("public", shown, wanted | {"run": str(folder / "run")})
     held_out = test.images(np.arange(test.n), resolution), test.labels
+    classes = len(private.classes)
     own = images_of(made / "release", private.classes, resolution, "train")
 
     def pictures(row: str) -> tuple[np.ndarray, np.ndarray]:
@@ -357,10 +368,10 @@ def measure(
             "public": shown.name if "public" in row else None,
             "test": judged["test"],
         }
-        scores += score(place, key, lambda row=row: pictures(row), held_out, judged)
+        scores += score(place, key, lambda row=row: pictures(row), held_out, judged, classes)
     picture = args.out and args.out.with_name(f"{args.out.stem}-{folder.name}-{short(drawing)}.png")
     if picture:
-        sample(picture, *own)
+        sample(picture, *own, classes)
     spent = {
         name: {n: facts.pop(n) for n in ("seconds", "cpu_seconds", "peak_mb")}
         for name, facts in stages.items()
@@ -381,7 +392,9 @@ def measure(
     }
 
 
-def score(place: Path, key: dict, load: Callable, held_out: tuple, judged: dict) -> Iterator[dict]:
+def score(
+    place: Path, key: dict, load: Callable, held_out: tuple, judged: dict, classes: int
+) -> Iterator[dict]:
     """A line per classifier and seed, trained on `load()`; kept in `place`, where an earlier one is
     found again.
     """
@@ -395,7 +408,7 @@ def score(place: Path, key: dict, load: Callable, held_out: tuple, judged: dict)
             say(f"{key['row']}: {name}, seed {seed}")
             loaded = loaded or load()
             how = {"classifiers": (name,), "seeds": (seed,), "steps": steps}
-            (found,), cpu, wall = clock(partial(utility, *loaded, *held_out, 10, **how))
+            (found,), cpu, wall = clock(partial(utility, *loaded, *held_out, classes, **how))
             line = wanted | {
                 "accuracy": round(100 * found.accuracies[0], 2),
                 "on_held_out_pictures": round(100 * found.held_out[0], 2),
@@ -427,19 +440,21 @@ def summary(scores: list[dict], judged: dict) -> dict:
     return {"accuracy": accuracy, "mean": means, "deviation": deviations}
 
 
-def sample(file: Path, images: np.ndarray, labels: np.ndarray, columns: int = 10) -> None:
+def sample(
+    file: Path, images: np.ndarray, labels: np.ndarray, classes: int, columns: int = 10
+) -> None:
     """The first pictures of every class, a row per class, as one PNG: the pictures are released, so
     may this be.
     """
     from PIL import Image
 
-    rows = [images[labels == label][:columns] for label in range(10)]
-    grid = np.zeros((10, columns, *images.shape[1:]), np.uint8)
+    rows = [images[labels == label][:columns] for label in range(classes)]
+    grid = np.zeros((classes, columns, *images.shape[1:]), np.uint8)
     for place, found in zip(grid, rows):
         place[: len(found)] = found
     side = images.shape[1]
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid.transpose(0, 2, 1, 3, 4).reshape(10 * side, columns * side, 3)).save(
+    Image.fromarray(grid.transpose(0, 2, 1, 3, 4).reshape(classes * side, columns * side, 3)).save(
         file, optimize=True
     )
 

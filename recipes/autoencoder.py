@@ -1,4 +1,4 @@
-"""The public autoencoder: 32x32 RGB <-> 4x8x8 latents."""
+"""The public autoencoder: 32x32 RGB <-> 4x8x8 latents, or 64x64 <-> 4x16x16."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_autoencoder() -> AutoencoderKL:
 
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
-    """uint8 [B, 32, 32] or [B, 32, 32, 3] -> float [B, 3, 32, 32] in [-1, 1]."""
+    """uint8 [B, S, S] or [B, S, S, 3] -> float [B, 3, S, S] in [-1, 1]."""
     x = torch.from_numpy(images).float() / 127.5 - 1
     return x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
 
@@ -35,14 +35,15 @@ def train_autoencoder(
     kl_weight: float = 1e-3,
     batch: int = 128,
     start: AutoencoderKL | None = None,
+    learning_rate: float = 4e-3,
 ) -> AutoencoderKL:
     """Train on public `images`, from `start` or from scratch, and set `scaling_factor` so that
     latents have unit variance.
     """
     torch.manual_seed(seed)
     vae = (make_autoencoder() if start is None else start).train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=4e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
     for step in range(steps):
         x = to_pixels(images[rng.integers(0, len(images), batch)])
@@ -77,7 +78,9 @@ def train_autoencoder(
 def encode(
     vae: AutoencoderKL, images: np.ndarray, batch: int = 512
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posterior mean and standard deviation, half precision [N, 4, 8, 8] each (not yet scaled)."""
+    """Posterior mean and standard deviation, half precision [N, 4, S/4, S/4] each (not yet
+    scaled).
+    """
     means, stds = [], []
     for part in np.array_split(images, max(1, len(images) // batch)):
         with torch.autocast("cpu", torch.bfloat16):

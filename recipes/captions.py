@@ -80,6 +80,17 @@ def make_text_encoder(tokenizer: CLIPTokenizer, width: int = 64) -> CLIPTextMode
     )
 
 
+def carry_tokens(old_encoder, old_tokenizer, new_encoder, new_tokenizer) -> None:
+    """Copy a text encoder's weights into one with a larger vocabulary, token by token."""
+    state = old_encoder.state_dict()
+    table = next(k for k in state if k.endswith("token_embedding.weight"))
+    rows = new_encoder.state_dict()[table].clone()
+    old, new = old_tokenizer.get_vocab(), new_tokenizer.get_vocab()
+    for token in old.keys() & new.keys():
+        rows[new[token]] = state[table][old[token]]
+    new_encoder.load_state_dict({**state, table: rows})
+
+
 def caption_table(character_index: list[int]) -> list[list[str]]:
     """The captions of each class number in `character_index` (numbers into CHARACTERS)."""
     return [glyph_captions(CHARACTERS[i]) for i in character_index]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 @dataclass(frozen=True)
 class Examples:
-    """Latent posterior `mean`, `std` half [N, 4, 8, 8] (already scaled); `label` int64 [N];
-    `captions`: for every label its captions, the commonest first."""
+    """Latent posterior `mean`, `std` half [N, 4, 8, 8] (already scaled; the base things has 16x16);
+    `label` int64 [N]; `captions`: for every label its captions, the commonest first."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -41,6 +43,39 @@ def make_unet(width: int = 64) -> UNet2DConditionModel:
         attention_head_dim=4,
         norm_num_groups=16,
     )
+
+
+def make_large_unet(width: int = 64) -> UNet2DConditionModel:
+    """Three levels (16x16 plain, 8x8 and 4x4 with self- and cross-attention); 5.4M parameters."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 96, 128),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        cross_attention_dim=width,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def grow(small: UNet2DConditionModel, large: UNet2DConditionModel) -> int:
+    """Start the two outer levels of `large` with the two of `small`; the number of weights that
+    were taken. What has another shape, and the inner level, keeps its random start.
+    """
+    state, taken = large.state_dict(), 0
+    for name, value in small.state_dict().items():
+        # Blocks on the way up are counted from the innermost.
+        for number in (1, 0):
+            name = name.replace(f"up_blocks.{number}.", f"up_blocks.{number + 1}.")
+        if name in state and state[name].shape == value.shape and "mid_block" not in name:
+            state[name] = value
+            taken += value.numel()
+    large.load_state_dict(state)
+    return taken
 
 
 def make_scheduler() -> DDPMScheduler:
@@ -66,11 +101,15 @@ def train_denoiser(
     drop_caption: float = 0.1,
     ema_decay: float = 0.999,
     max_steps: int | None = None,
+    first_caption: float = 0.8,
+    store: Path | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, dict]:
     """Train for `max_steps` steps or `minutes` of wall time; returns the averaged weights and
     figures.
 
-    The learning rate falls to zero along a cosine over whichever limit binds first.
+    The learning rate falls to zero along a cosine over whichever limit binds first. With `store`,
+    a file, everything is written there every 500 steps, and an interrupted training goes on from
+    it; a larger `max_steps` continues a finished one.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -91,6 +130,10 @@ def train_denoiser(
     start_of, count_of = (np.array(c) for c in zip(*offset))
 
     started, step, losses = time.monotonic(), 0, []
+    parts = {"models": models, "average": average, "optimizer": optimizer}
+    if store is not None and store.exists():
+        step, spent, losses = _resume(store, parts, rng)
+        started -= spent
     while True:
         done = (time.monotonic() - started) / (60 * minutes)
         if max_steps is not None:
@@ -106,9 +149,9 @@ def train_denoiser(
         mean, std = examples.mean[index].float(), examples.std[index].float()
         latent = mean + std * torch.randn_like(mean)
         label = examples.label[index]
-        # The first caption of a class four times in five, else one of the others.
+        # The first caption of a class with this probability, else any.
         other = rng.integers(0, 1_000_000, batch) % count_of[label]
-        text = start_of[label] + np.where(rng.random(batch) < 0.8, 0, other)
+        text = start_of[label] + np.where(rng.random(batch) < first_caption, 0, other)
         text[rng.random(batch) < drop_caption] = 0
         t = torch.from_numpy(rng.integers(0, 1000, batch))
         noise = torch.randn_like(latent)
@@ -128,6 +171,8 @@ def train_denoiser(
             torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
         losses.append(loss.item())
         step += 1
+        if store is not None and step % 500 == 0:
+            _keep(store, parts, rng, (step, time.monotonic() - started, losses[-50:]))
         if step % 50 == 0:
             seconds = time.monotonic() - started
             print(
@@ -143,3 +188,22 @@ def train_denoiser(
     }
     trained = average.eval()
     return trained["unet"], trained["text"], figures
+
+
+def _keep(store: Path, parts: dict, rng: np.random.Generator, progress: tuple) -> None:
+    """Write the whole state of a training, so that an interruption leaves the old file or this."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"random": torch.get_rng_state(), "numpy": rng.bit_generator.state}
+    draft = store.with_suffix(".draft")
+    torch.save(state | {"progress": progress}, draft)
+    os.replace(draft, store)
+
+
+def _resume(store: Path, parts: dict, rng: np.random.Generator) -> tuple[int, float, list]:
+    """Take up what `_keep` wrote; (steps done, seconds spent, the last losses)."""
+    state = torch.load(store, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state["random"])
+    rng.bit_generator.state = state["numpy"]
+    return state["progress"]

@@ -57,6 +57,13 @@ STYLES = {
     "fluent-emoji-high-contrast": ("high contrast emoji", {}),
     "fluent-emoji-flat": ("flat colour emoji", {}),
     "noto": ("colour emoji", {}),
+    # of the base things only
+    "emojione": ("bright colour emoji", {}),
+    "flat-color-icons": ("flat colour", {}),
+    "fluent-emoji": ("glossy colour emoji", {}),
+    "noto-v1": ("round colour emoji", {}),
+    "streamline-emojis": ("outlined colour emoji", {}),
+    "streamline-ultimate-color": ("outlined colour", {}),
 }
 _SKIN = re.compile(r"-(light|medium-light|medium|medium-dark|dark)(-skin-tone)?$")
 _MEANINGLESS = {"alt", "logo", "variant"}
@@ -86,13 +93,16 @@ def describe(pack: str, name: str, known: set[str]) -> tuple[str, str]:
     return " ".join(words), style
 
 
+def article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
 def icon_captions(subject: str, style: str) -> list[str]:
     """Four captions of one icon, the commonest first."""
-    article = "an" if subject[0] in "aeiou" else "a"
     return [
-        f"icon of {article} {subject}, {style} style",
+        f"icon of {article(subject)} {subject}, {style} style",
         f"{subject}, {style} style",
-        f"icon of {article} {subject}",
+        f"icon of {article(subject)} {subject}",
         f"icon, {style} style",
     ]
 
@@ -100,7 +110,8 @@ def icon_captions(subject: str, style: str) -> list[str]:
 def _left_out(pack: str, name: str, known: set[str]) -> bool:
     """Skin tones repeat a drawing; brand marks are other people's trademarks."""
     plain = _SKIN.sub("", name)
-    if "skin-tone" in name or (pack == "fluent-emoji-flat" and plain != name and plain in known):
+    skin = pack in ("fluent-emoji", "fluent-emoji-flat") and plain != name and plain in known
+    if "skin-tone" in name or skin:
         return True
     return name.startswith("brand-") or "-logo" in name
 
@@ -133,15 +144,15 @@ def _usable(subject: str, common: set[str]) -> bool:
     return 0 < len(words) <= SUBJECT_WORDS and common.issuperset(words)
 
 
-def _read_packs(cache: Path) -> dict[str, tuple[dict, dict]]:
-    """(icons.json, info.json) of every public pack."""
-    folder = packages.fetch_icons(cache)
+def _read_packs(cache: Path, wanted: dict[str, str]) -> dict[str, tuple[dict, dict]]:
+    """(icons.json, info.json) of every pack of `wanted`."""
+    folder = packages.fetch_icons(cache, wanted)
     names = ("icons.json", "info.json")
     return {
         pack: tuple(
             json.loads((folder / pack / "package" / n).read_text(encoding="utf-8")) for n in names
         )
-        for pack in packages.ICON_PACKAGES
+        for pack in wanted
     }
 
 
@@ -149,32 +160,39 @@ def render(pack: dict, name: str) -> np.ndarray:
     """One icon of an `icons.json`, black where the pack says currentColor, on white: uint8 [64, 64,
     3].
     """
-    import resvg_py
-
     icon = pack["icons"][name]
     left, top, width, height = (
         icon.get(k, pack.get(k, default))
         for k, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
     )
-    svg = (
+    return rasterize(
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'width="{SIDE}" height="{SIDE}" viewBox="{left} {top} {width} {height}">'
         f"{icon['body'].replace('currentColor', '#000')}</svg>"
     )
+
+
+def rasterize(svg: str) -> np.ndarray:
+    """A drawing that is `SIDE` pixels wide and high, on white: uint8 [64, 64, 3]."""
+    import resvg_py
+
     png = resvg_py.svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
     return np.asarray(Image.open(BytesIO(bytes(png))).convert("RGB"))
 
 
-def load_icons(cache: Path) -> tuple[list[Icon], np.ndarray, dict[str, dict]]:
-    """(icons, pictures uint8 [N, 64, 64, 3], facts of each pack); pictures are kept in
-    `cache/icons.npz`.
+def load_icons(
+    cache: Path, wanted: dict[str, str] | None = None, kept: str = "icons.npz"
+) -> tuple[list[Icon], np.ndarray, dict[str, dict]]:
+    """(icons, pictures uint8 [N, 64, 64, 3], facts of each pack) of the packs `wanted`, by default
+    those of the base icons; pictures are kept in `cache`, in the file `kept`.
     """
-    packs = _read_packs(cache)
+    wanted = wanted or packages.ICON_PACKAGES
+    packs = _read_packs(cache, wanted)
     chosen = select(
         {p: set(data["icons"]) for p, (data, _) in packs.items()},
         {p: set(data.get("aliases", {})) for p, (data, _) in packs.items()},
     )
-    store = cache / "icons.npz"
+    store = cache / kept
     keys = np.array([f"{i.pack}:{i.name}" for i in chosen])
     stored = np.load(store) if store.exists() else None
     if stored is not None and np.array_equal(stored["keys"], keys):
@@ -185,10 +203,7 @@ def load_icons(cache: Path) -> tuple[list[Icon], np.ndarray, dict[str, dict]]:
     drawn = (pictures < 224).any((1, 2, 3))  # an empty drawing teaches nothing
     icons = [icon for icon, inked in zip(chosen, drawn) if inked]
     count = Counter(i.pack for i in icons)
-    facts = {
-        pack: pack_facts(info, packages.ICON_PACKAGES[pack], count[pack])
-        for pack, (_, info) in packs.items()
-    }
+    facts = {pack: pack_facts(info, wanted[pack], count[pack]) for pack, (_, info) in packs.items()}
     return icons, pictures[drawn], facts
 
 
@@ -203,9 +218,9 @@ def pack_facts(info: dict, version: str, used: int) -> dict:
     }
 
 
-def draw(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
-    """uint8 [64, 64, 3] -> [32, 32, 3] by Lanczos; the frame is `zoom` >= 1 icons wide and never
-    cuts the icon.
+def draw(picture: np.ndarray, zoom: float, x: float, y: float, side: int = 32) -> np.ndarray:
+    """uint8 [64, 64, 3] -> [side, side, 3] by Lanczos; the frame is `zoom` >= 1 icons wide and
+    never cuts the icon.
 
     `x`, `y` in [0, 1] say where in the frame's spare room the icon stands; 0.5 is the middle.
     Nothing is mirrored, because some icons hold text.
@@ -215,14 +230,15 @@ def draw(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
     spare = SIDE * (zoom - 1)
     left, top = MARGIN - spare * x, MARGIN - spare * y
     box = (left, top, left + SIDE * zoom, top + SIDE * zoom)
-    return np.asarray(Image.fromarray(padded).resize((32, 32), Image.Resampling.LANCZOS, box=box))
+    small = Image.fromarray(padded).resize((side, side), Image.Resampling.LANCZOS, box=box)
+    return np.asarray(small)
 
 
 def make_images(
-    icons: list[Icon], pictures: np.ndarray, per_pack: int, seed: int
+    icons: list[Icon], pictures: np.ndarray, per_pack: int, seed: int, side: int = 32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`per_pack` lightly scaled and shifted pictures of each pack, shuffled: (uint8 [N, 32, 32, 3],
-    icon [N]).
+    """`per_pack` lightly scaled and shifted pictures of each pack, shuffled: (uint8 [N, side, side,
+    3], icon [N]).
     """
     rng = np.random.default_rng(seed)
     pack = np.array([i.pack for i in icons])
@@ -238,7 +254,9 @@ def make_images(
         rng.random(len(index)) < 1 / 3, 1.0, rng.uniform(1.0, 1 + MARGIN / SIDE, len(index))
     )
     place = rng.random((len(index), 2))
-    images = np.stack([draw(pictures[i], z, x, y) for i, z, (x, y) in zip(index, zoom, place)])
+    images = np.stack(
+        [draw(pictures[i], z, x, y, side) for i, z, (x, y) in zip(index, zoom, place)]
+    )
     return images, index
 
 

@@ -3,7 +3,7 @@
 
 `letters` is trained first and alone; `glyphs` continues from it with digits added, so that one
 command for `glyphs` makes both. `icons` continues from `letters`, and `garments`, which is not
-bundled, from the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
+bundled, and `things` from the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
 """
 
 from __future__ import annotations
@@ -42,17 +42,6 @@ def glyph_examples(vae, font_glyphs, counts: dict[str, int], seed: int) -> Examp
         label,
         captions.caption_table(list(range(len(glyphs.CHARACTERS)))),
     )
-
-
-def carry_tokens(old_encoder, old_tokenizer, new_encoder, new_tokenizer) -> None:
-    """Copy a text encoder's weights into one with a larger vocabulary, token by token."""
-    state = old_encoder.state_dict()
-    table = next(k for k in state if k.endswith("token_embedding.weight"))
-    rows = new_encoder.state_dict()[table].clone()
-    old, new = old_tokenizer.get_vocab(), new_tokenizer.get_vocab()
-    for token in old.keys() & new.keys():
-        rows[new[token]] = state[table][old[token]]
-    new_encoder.load_state_dict({**state, table: rows})
 
 
 def all_captions(characters: str) -> list[str]:
@@ -112,7 +101,7 @@ def make_glyphs(work: Path, cache: Path) -> Path:
         all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8
     )
     text = captions.make_text_encoder(tokenizer)
-    carry_tokens(letters.text_encoder, letters.tokenizer, text, tokenizer)
+    captions.carry_tokens(letters.text_encoder, letters.tokenizer, text, tokenizer)
     unet, text, figures = train_denoiser(
         letters.unet,
         text,
@@ -132,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("base", choices=["letters", "glyphs", "icons", "garments"])
+    parser.add_argument("base", choices=["letters", "glyphs", "icons", "garments", "things"])
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder for the finished base"
     )
@@ -148,12 +137,14 @@ def main() -> None:
         from .icons import make_icons
 
         made = make_icons(args.work, cache, make_letters(args.work, cache))
-    elif args.base == "garments":
+    elif args.base in ("garments", "things"):
         from sfumato.bases import bundled_bases
 
         from .garments import make_garments
+        from .things import make_things
 
-        made = make_garments(args.work, cache, bundled_bases()["icons"])
+        make = {"garments": make_garments, "things": make_things}[args.base]
+        made = make(args.work, cache, bundled_bases()["icons"])
     else:
         made = {"letters": make_letters, "glyphs": make_glyphs}[args.base](args.work, cache)
     write_card(made, args.output, args.base, cache)

@@ -59,7 +59,30 @@ GARMENT_PACKAGES = {
     "noto-v1": "1.2.5",
     "solar": "1.2.13",
 }
-RESERVED = ("maki", "healthicons", "icon-park", "twemoji", "emoji-datasource-twitter")
+# More packs in colour, for the base `things`.
+COLOUR_PACKAGES = {
+    "emojione": "1.2.3",
+    "flat-color-icons": "1.2.3",
+    "fluent-emoji": "1.2.7",
+    "noto-v1": "1.2.5",
+    "streamline-emojis": "1.2.4",
+    "streamline-ultimate-color": "1.2.2",
+}
+# Avatars, drawn from seeds by node; clip art, a Debian package.
+AVATAR_PACKAGES = {"@dicebear/core": "9.4.3", "@dicebear/collection": "9.4.3"}
+CLIP_ART = "openclipart-png"
+RESERVED = (
+    "maki",
+    "healthicons",
+    "icon-park",
+    "twemoji",
+    "emoji-datasource-twitter",
+    "animal-mnist",
+    "openclipart-png/recreation",
+)
+# Folders of the clip art that no base sees: a private set of later experiments, and whatever may
+# repeat its pictures.
+RESERVED_CLIP_ART = ("recreation", "unsorted", "special/examples")
 
 
 def fetch_fonts(cache: Path) -> Path:
@@ -94,6 +117,31 @@ def fetch_icons(cache: Path, wanted: dict[str, str] = ICON_PACKAGES) -> Path:
             with tarfile.open(archive) as tar:
                 tar.extractall(target, filter="data")
     return cache / "icons"
+
+
+def fetch_clip_art(cache: Path) -> Path:
+    """Unpack the Debian package of clip art under `cache/clip-art` and return the folder of its
+    folders of PNG files.
+    """
+    target = cache / "clip-art"
+    if not target.exists():
+        if not list(cache.glob(f"{CLIP_ART}_*.deb")):
+            subprocess.run(["apt-get", "download", CLIP_ART], cwd=cache, check=True)
+        (archive,) = cache.glob(f"{CLIP_ART}_*.deb")
+        subprocess.run(["dpkg", "-x", str(archive), str(target)], check=True)
+    return target / "usr/share/openclipart/png"
+
+
+def fetch_avatars(cache: Path) -> Path:
+    """Install the avatars' node packages in `cache/avatars` and return that folder."""
+    target = cache / "avatars"
+    if not (target / "node_modules/@dicebear/collection").exists():
+        target.mkdir(parents=True, exist_ok=True)
+        named = [f"{name}@{version}" for name, version in AVATAR_PACKAGES.items()]
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", *named], cwd=target, check=True
+        )
+    return target
 
 
 def font_licences(cache: Path) -> dict[str, str]:

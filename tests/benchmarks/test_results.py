@@ -17,7 +17,7 @@ import pytest
 from sfumato.errors import DataError, SfumatoError
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-NAMES = ("measure", "rows", "methods", "private_sets", "stages", "results")
+NAMES = ("measure", "rows", "methods", "packed_sets", "private_sets", "stages", "results")
 
 
 @pytest.fixture(scope="module")
