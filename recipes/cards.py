@@ -19,21 +19,34 @@ SOURCES = {
         " the recipe draws, with other icons filled like cloth. Its author knew what data sets of"
         " garments look like. It continues from the base icons, and so from its sources."
     ),
+    "things": (
+        "Everyday things in colour and grey: emoji, icons, clip art, avatars, silhouettes, shapes,"
+        " textures and phantoms of scans.\n\nThe silhouettes are cut from the drawings; shapes,"
+        " textures and phantoms are drawn by the recipe. It saw no photograph and no picture of a"
+        " patient. It continues from the base icons, and so from its sources."
+    ),
 }
-FROM_ICONS = ("icons", "garments")
+FROM_ICONS = ("icons", "garments", "things")
+SIDES = {"things": 64}  # pixels; others have 32
 
 
 def _sources(base: str, packs: dict) -> str:
     if base not in FROM_ICONS:
         return "\n".join(f"- `{name}` {facts}" for name, facts in packs.items())
-    rows = ["| npm package | version | icons used | author | licence |", "|---|---|---|---|---|"]
+    rows = ["| package | version | drawings used | author | licence |", "|---|---|---|---|---|"]
     for name, p in packs.items():
         licence = f"[{p['licence']}]({p['licence_url']})" if p["licence_url"] else p["licence"]
         rows.append(
-            f"| `@iconify-json/{name}` | {p['version']} | {p['icons']} | {p['author']} |"
-            f" {licence} |"
+            f"| {_package(name)} | {p['version']} | {p['icons']} | {p['author']} | {licence} |"
         )
     return "\n".join(rows)
+
+
+def _package(name: str) -> str:
+    """How a source is called where it is fetched."""
+    if name.startswith("dicebear "):
+        return f"`@dicebear/collection`, style {name.split()[1]}"
+    return f"Debian `{name}`" if name == packages.CLIP_ART else f"`@iconify-json/{name}`"
 
 
 def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
@@ -44,14 +57,15 @@ def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
     packs = figures.pop("packages", None) or packages.font_licences(cache)
     licences = (
         "As the table says, from each package's `info.json`. The drawings of game-icons are used"
-        " under CC BY 3.0 with credit to the authors its licence file names; packs under CC BY 4.0"
-        " with credit to the authors in the table."
+        " under CC BY 3.0 with credit to the authors its licence file names; packs and"
+        " styles under CC BY 4.0 with credit to the authors in the table."
         if base in FROM_ICONS
         else (
             "As the list says, from each package's `copyright` file; all are free licences of"
             " Debian's main section. Only bitmaps of glyphs were used."
         )
     )
+    side = SIDES.get(base, 32)
     card = f"""---
 license: apache-2.0
 library_name: diffusers
@@ -61,9 +75,8 @@ pipeline_tag: text-to-image
 
 {SOURCES[base]}
 
-A tiny Stable Diffusion (32x32 RGB, v-prediction) trained from scratch on public data only, as a
-public starting
-point for private adaptation.
+A tiny Stable Diffusion ({side}x{side} RGB, v-prediction) trained from scratch on public data
+only, as a public starting point for private adaptation.
 
     import torch
     from diffusers import StableDiffusionPipeline
@@ -81,7 +94,7 @@ Made by `python -m recipes.make {base}`; seeds are fixed.
 {licences} The weights are released under Apache-2.0.
 
 ## Limits
-It knows nothing but the shapes above. It is not a general image model.
+It knows nothing but what is named above. It is not a general image model.
 """
     shutil.copytree(made, output, ignore=shutil.ignore_patterns("training.json"))
     (output / "README.md").write_text(card)

@@ -16,6 +16,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+KEEP = 500  # steps between two states of a training that are kept
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -108,7 +110,7 @@ def train_denoiser(
     figures.
 
     The learning rate falls to zero along a cosine over whichever limit binds first. With `store`,
-    a file, everything is written there every 500 steps, and an interrupted training goes on from
+    a file, everything is written there every `KEEP` steps, and an interrupted training goes on from
     it; a larger `max_steps` continues a finished one.
     """
     torch.manual_seed(seed)
@@ -171,7 +173,7 @@ def train_denoiser(
             torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
         losses.append(loss.item())
         step += 1
-        if store is not None and step % 500 == 0:
+        if store is not None and step % KEEP == 0:
             _keep(store, parts, rng, (step, time.monotonic() - started, losses[-50:]))
         if step % 50 == 0:
             seconds = time.monotonic() - started

@@ -40,7 +40,8 @@ def test_names_become_subject_and_style(pack, name, known, expected):
 
 
 def test_every_pack_has_a_style():
-    assert icons.STYLES.keys() == packages.ICON_PACKAGES.keys()
+    every = packages.ICON_PACKAGES | packages.COLOUR_PACKAGES
+    assert icons.STYLES.keys() == every.keys()
 
 
 def test_captions_name_subject_and_style():
@@ -54,12 +55,13 @@ def test_select_leaves_out_skin_tones_brands_rare_words_and_long_names(monkeypat
         "ph": {"bell", "bell-fill", "cat", "bell-cat-bell-cat-bell", "quokka", "bell-logo"},
         "noto": {"bell", "cat", "cat-light-skin-tone"},
         "fluent-emoji-flat": {"cat", "cat-medium-dark", "cat-light"},
+        "fluent-emoji": {"cat", "cat-dark"},
         "tabler": {"brand-bell", "bell-2"},
     }
     chosen = icons.select(names, {p: set() for p in names})
     assert {(i.pack, i.name) for i in chosen} == {
         ("ph", "bell"), ("ph", "bell-fill"), ("ph", "cat"), ("noto", "bell"), ("noto", "cat"),
-        ("fluent-emoji-flat", "cat"), ("tabler", "bell-2"),
+        ("fluent-emoji-flat", "cat"), ("fluent-emoji", "cat"), ("tabler", "bell-2"),
     }  # fmt: skip
 
 
@@ -98,7 +100,7 @@ def test_draw_moves_but_never_cuts_or_mirrors():
 def two_packs(tmp_path, monkeypatch):
     """`ph` black and `noto` red squares under a cache folder, as the npm packages lay them out."""
     monkeypatch.setattr(packages, "ICON_PACKAGES", {"ph": "1", "noto": "2"})
-    monkeypatch.setattr(packages, "fetch_icons", lambda cache: cache / "icons")
+    monkeypatch.setattr(packages, "fetch_icons", lambda cache, wanted: cache / "icons")
     monkeypatch.setattr(icons, "WORD_COUNT", 1)
     for pack, colour in (("ph", "currentColor"), ("noto", "#f00")):
         folder = tmp_path / "icons" / pack / "package"

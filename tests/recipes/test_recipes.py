@@ -37,7 +37,9 @@ def test_reserved_packs_are_in_no_base():
     assert {"maki", "healthicons", "icon-park", "twemoji", "emoji-datasource-twitter"} <= set(
         packages.RESERVED
     )
-    for name in packages.ICON_PACKAGES | packages.GARMENT_PACKAGES:
+    assert "animal-mnist" in packages.RESERVED
+    every = packages.ICON_PACKAGES | packages.GARMENT_PACKAGES | packages.COLOUR_PACKAGES
+    for name in every:
         assert not any(name.startswith(r) for r in packages.RESERVED), name
 
 
@@ -142,5 +144,11 @@ def test_the_card_lists_the_licence_of_each_icon_package(tmp_path):
     write_card(made, tmp_path / "out", "icons", tmp_path)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| `@iconify-json/game-icons` | 1.2.4 | 7 | GameIcons | CC-BY-3.0 |" in card
+    facts = {"openclipart-png": pack, "dicebear micah": pack}
+    (made / "training.json").write_text(json.dumps({"packages": facts}))
+    write_card(made, tmp_path / "things", "things", tmp_path)
+    other = (tmp_path / "things" / "README.md").read_text()
+    assert "(64x64 RGB" in other and "| Debian `openclipart-png` | 1.2.4 | 7 |" in other
+    assert "| `@dicebear/collection`, style micah | 1.2.4 | 7 |" in other
     assert "- steps: 5" in card and "- packages:" not in card.split("## Sources")[0]
     assert not (tmp_path / "out" / "training.json").exists()
