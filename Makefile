@@ -101,6 +101,7 @@ bases: setup
 	.venv/bin/python -m recipes.make letters -o build/bases/letters
 	.venv/bin/python -m recipes.make glyphs -o build/bases/glyphs
 	.venv/bin/python -m recipes.make icons -o build/bases/icons
+	.venv/bin/python -m recipes.make things -o build/bases/things
 
 clean:
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build

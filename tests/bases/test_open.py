@@ -23,15 +23,16 @@ def edit(path, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-@pytest.mark.parametrize("name", ["glyphs", "letters", "icons"])
+@pytest.mark.parametrize("name", ["glyphs", "letters", "icons", "things"])
 def test_what_a_bundled_base_says_of_itself(name):
     info, base = base_info(name), load_base(name)
+    side = 64 if name == "things" else 32
     assert dataclasses.asdict(info) | {"digest_of": None} == {
         "name": name,
         "family": "stable-diffusion",
         "folder": bundled_bases()[name],
-        "resolution": 32,
-        "latent_shape": (4, 8, 8),
+        "resolution": side,
+        "latent_shape": (4, side // 4, side // 4),
         "condition": "text",
         "prediction": "v_prediction",
         "licence": "apache-2.0",

@@ -81,7 +81,7 @@ def test_a_line_about_a_base_does_not_point_below_itself():
     from sfumato.verbs import bases
 
     found = bases()
-    assert {"glyphs", "letters", "icons"} <= set(found)
+    assert {"glyphs", "letters", "icons", "things"} <= set(found)
     assert not [line for line in found.values() if "below" in line]
 
 

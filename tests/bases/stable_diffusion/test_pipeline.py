@@ -307,7 +307,7 @@ def test_a_scheduler_by_name_keeps_the_bases_schedule(base):
             base.sampler(name, 4)
 
 
-@pytest.mark.parametrize("name", ("glyphs", "letters", "icons"))
+@pytest.mark.parametrize("name", ("glyphs", "letters", "icons", "things"))
 def test_the_lines_of_a_bundled_card_draw_a_picture(name):
     """Weights are stored in half precision, and parts opened without a dtype do not fit
     together.
@@ -324,4 +324,5 @@ def test_the_lines_of_a_bundled_card_draw_a_picture(name):
     picture = scope["pipe"](
         "a", num_inference_steps=1, guidance_scale=1.0, output_type="np"
     ).images[0]
-    assert picture.shape == (32, 32, 3) and np.isfinite(picture).all()
+    side = 64 if name == "things" else 32
+    assert picture.shape == (side, side, 3) and np.isfinite(picture).all()
