@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("base", type=Path)
     parser.add_argument("picture", type=Path)
     args = parser.parse_args()
-    sheet(args.base, CAPTIONS).save(args.picture, optimize=True)
+    sheet(args.base, CAPTIONS).quantize(128).save(args.picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from .icons import SIDE, Icon, article
 from .saving import log, save_pipeline
 
 SEED = 20261129
-AUTOENCODER_STEPS, STEPS, BATCH = 1100, 3300, 96
+AUTOENCODER_STEPS, STEPS, BATCH = 1100, 2790, 96
 MINUTES = 180  # at most, of the denoiser
 # Pictures of each: packs in colour, other packs, each style of avatars; then all the others.
 COLOUR_A_PACK, OTHERS_A_PACK, AVATARS_A_STYLE = 3000, 2000, 500
