@@ -110,7 +110,7 @@ def test_a_missing_package_is_named_with_its_cure(sets, tmp_path):
             sets.read(name, "train", tmp_path)
 
 
-def test_things_knows_every_word_and_icons_all_but_two(sets):
+def test_the_bases_know_the_words_but_for_two(sets):
     from sfumato.bases import load_base
 
     classes = {"animals": sets.ANIMALS, "emoji": sets.EMOJI, "clip-art": sets.CLIP_ART}
@@ -119,5 +119,4 @@ def test_things_knows_every_word_and_icons_all_but_two(sets):
         assert prompts.keys() == sets.FILES.keys()
         for data, prompt in prompts.items():
             said = [prompt.replace(",", "").replace("{class}", word) for word in classes[data]]
-            unknown = set(base.unknown_words(said))
-            assert unknown <= ({"sheep", "animal"} if name == "icons" else set()), (name, data)
+            assert set(base.unknown_words(said)) <= {"sheep", "animal"}, (name, data)
