@@ -155,7 +155,7 @@ def test_the_glossary_is_sorted_short_and_linked():
 def test_parsing_refuses_what_does_not_exist():
     from typer import TyperException
 
-    for words in (["adpat", "x"], ["adapt", "x", "-o", "y", "--sigma", "1"], ["synthesize", "run"]):
+    for words in (["adpat", "x"], ["adapt", "x", "-o", "y", "--sigma", "1"], ["verify", "a", "b"]):
         with pytest.raises(TyperException):
             parse(words)
 

@@ -78,6 +78,12 @@ def adapt(
         )
     if asked.get("epsilon") is None and not resume:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
+    if finish_here and not resume:
+        raise SfumatoError(
+            "--finish-here requires --resume: it ends a run that has begun at its last checkpoint"
+        )
+    if finish_here and new_attempt:
+        raise SfumatoError("--new-attempt trains on and --finish-here does not: give one of them")
     if not resume:
         require_base(asked.get("base"))
 
@@ -86,21 +92,25 @@ def adapt(
 
     ranks.start(fingerprint.numerics)  # before a word is printed: it says which process may
     with LiveLine(quiet=ranks.rank() != 0) as line:
-        run = verbs.adapt(
-            images,
-            output=output,
-            ledger=ledger,
-            allow_file_system=allow_file_system,
-            resume=resume,
-            new_attempt=new_attempt,
-            finish_here=finish_here,
-            progress=line.step,
-            on_stage=line.stage,
-            confirm=asking(line),
-            **reading,
-            **asked,
-            **execution,
-        )
+        told = {"progress": line.step, "on_stage": line.stage}
+        place = {"ledger": ledger, "allow_file_system": allow_file_system}
+        if finish_here and not asked:
+            run = verbs.resume(
+                images, output, finish_here=True, **place, **told, **reading, **execution
+            )
+        else:
+            run = verbs.adapt(
+                images,
+                output=output,
+                resume=resume,
+                new_attempt=new_attempt,
+                confirm=asking(line),
+                **place,
+                **told,
+                **reading,
+                **asked,
+                **execution,
+            )
     if (shard := execution.get("shard")) is not None:
         print(
             f"{run.folder}: shard {shard[0]}/{shard[1]} is inverted. When all shards are, run:"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from ..options.progress import Counted
+from ..options import Counted
 
 PLAIN_SECONDS = 10.0
 SILENT_SECONDS = 2.0  # after which a stage that cannot be counted shows the time so far

@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from ..errors import CheckFailed, MachineError, SfumatoError
-from ..options.progress import listening
+from ..options import listening
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger

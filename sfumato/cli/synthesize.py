@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from ..options import Sampling, parse
-from ..options.progress import Counted
+from ..options import Counted, Sampling, parse
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options

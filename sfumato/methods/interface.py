@@ -233,6 +233,11 @@ class Method(Options):
             SfumatoError: Nothing is that short; the message says what would be.
         """
 
+    @classmethod
+    def schedule_flags(cls, plan: Plan) -> str | None:
+        """The flags that fix a schedule which `in_time` solved; None if a plan does not tell."""
+        return None
+
     def forecast(self, prepared: Prepared[Any]) -> Any:
         """The expected quality of the result, if it can be known beforehand; else None."""
         return None

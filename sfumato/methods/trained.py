@@ -83,6 +83,14 @@ class Trained(Method):
 
         return self, in_time(prepared, seconds, fixed, asked, 0.0)
 
+    @classmethod
+    def schedule_flags(cls, plan: Plan) -> str:
+        """Steps, batch and draws as flags."""
+        return (
+            f"--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
+            f" --noise-draws {plan.noise_draws}"
+        )
+
     def remarks(self, prepared: Prepared) -> list[str]:
         """Warnings if the noise, the number of units or the schedule leave little to learn."""
         plan, found = prepared.plan, []

@@ -9,6 +9,7 @@ from .declare import Declared, Options, declared, option
 from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
+from .progress import Counted, listening, tell
 from .project import MADE, PLACES, SILENT, Project, Start
 from .training import Performance, Recipe, Sampling
 from .values import FIXED, Values, declared_values
@@ -16,6 +17,7 @@ from .values import FIXED, Values, declared_values
 __all__ = [
     "Declared",
     "CLASSIFIERS",
+    "Counted",
     "Execution",
     "FIXED",
     "Judging",
@@ -37,6 +39,8 @@ __all__ = [
     "declared",
     "declared_values",
     "gather",
+    "listening",
     "option",
     "takes",
+    "tell",
 ]

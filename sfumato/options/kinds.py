@@ -52,7 +52,9 @@ def fitted(kind: Any, value: Any) -> Any:
     simple = {bool: _truth, int: _whole, float: _number, str: _text, Path: _path}
     if kind in simple:
         return simple[kind](value)
-    return value if not isinstance(kind, type) else _kept(isinstance(value, kind), value, _a(kind))
+    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+        return value
+    return _kept(isinstance(value, kind), value, _a(kind))
 
 
 def shown(value: Any) -> str:

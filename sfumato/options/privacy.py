@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import SfumatoError
 from . import parse
@@ -76,6 +76,12 @@ class Reading(Options):
     def values(self) -> Values:
         """How stored values become grey levels, as declared."""
         return declared_values(self.value_range, self.window, self.invert, self.background)
+
+    def keywords(self) -> dict[str, Any]:
+        """The same as keywords of `records.load_records`."""
+        own = {"value_range", "window", "invert", "background"}
+        said = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        return said | {"values": self.values}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from ..methods import Prepared
 from ..options import Reading, Values
 from ..privacy.ledger.public import PublicInput
 from ..records import RecordSet
-from ..releases import held_out_in_words
 
 Listed = list[tuple[str, str]]
 Confirm = Callable[[Listed], bool]
@@ -19,6 +18,8 @@ Confirm = Callable[[Listed], bool]
 
 def published(prepared: Prepared[Any]) -> Listed:
     """All that plan and releases say in public beside what is learned, word for word."""
+    from ..releases import held_out_in_words  # here: options are read without prices
+
     plan, options = prepared.plan, prepared.options
     words, said = options["prompts"], options["statements"]
     given = [text for text in (*words["placeholders"], *words["initializers"]) if text]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def records_of(path: Source, reading: Reading, **of: Any) -> RecordSet:
     SfumatoError for records that were read already, with other values.
     """
     if not isinstance(path, RecordSet):
-        return load_records(path, **asdict(reading) | of)
+        return load_records(path, **reading.keywords() | of)
     if reading.values not in (FIXED, path.values):
         raise SfumatoError(
             "--range, --window, --invert and --background belong where records are read: give them"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..bases import Base
 from ..compute import ranks
-from ..methods import Prepared
+from ..methods import METHODS, Prepared
 from ..options import parse
 from ..privacy.plan import Plan
 from ..records import load_records
@@ -96,10 +96,5 @@ def in_time(
 def solved(plan: Plan, seconds: float) -> str:
     """What was solved for a time, in words, and the flags that fix it."""
     said = f"for {parse.in_words(seconds)} on this machine, measured just now"
-    if plan.aggregation is not None:
-        return f"--inversion-steps were chosen {said}"
-    return (
-        f"{plan.steps} steps of {plan.expected_batch_size:g} units and {plan.noise_draws} draw(s):"
-        f" {said} (--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
-        f" --noise-draws {plan.noise_draws} fixes it)"
-    )
+    flags = METHODS[plan.method].schedule_flags(plan)
+    return f"the schedule was chosen {said}" + ("" if flags is None else f" ({flags} fixes it)")

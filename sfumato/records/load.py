@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MachineError, SfumatoError
-from ..options import declared_values
+from ..options import FIXED, Values
 from . import arrays, folder, parquet, stack, tables
 from .assemble import (
     apart_from_few,
@@ -43,10 +43,7 @@ def load_records(
     part: str = "train",
     unlabelled: bool = False,
     yes_public: bool | Sequence[str] = False,
-    value_range: str | Sequence[float] | None = None,
-    window: str | Sequence[float] | None = None,
-    invert: bool = False,
-    background: str = "white",
+    values: Values = FIXED,
     refusals: list[str] | None = None,
     split: str | Path | Split | None = None,
 ) -> RecordSet:
@@ -73,11 +70,7 @@ def load_records(
         yes_public: Declares the found list as it is; as a list of names it must be the found one,
             word
             for word.
-        value_range: Stored values of black and white, such as "12bit" or (0, 4095); default: by
-            the type of each file.
-        window: The same as (centre, width).
-        invert: Low values are white.
-        background: What transparency is laid on: "white", "black", "grey"; "ignore": nothing.
+        values: Stored values of black and white, as declared; default: by the type of each file.
         refusals: For looking at a set: where it would be refused, the reason is added here and
             reading goes on, without what does not fit. Such records are not for training.
         split: A file of `sfumato split`, or what is in it: only its `part` is read, as if the
@@ -105,7 +98,7 @@ def load_records(
         "max_bad": max_bad,
         "unlabelled": unlabelled,
         "yes_public": yes_public,
-        "values": declared_values(value_range, window, invert, background),
+        "values": values,
         "refusals": refusals,
         "split": held,
         "part": part,

@@ -59,7 +59,6 @@ def adapt(
     allow_file_system: bool = False,
     resume: bool = False,
     new_attempt: bool = False,
-    finish_here: bool = False,
     progress: Callable[[Progress, Plan], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
     **options: Unpack[AdaptOptions],
@@ -83,7 +82,6 @@ def adapt(
             certificates show.
         resume: The same as the verb `resume`, which takes no option of a plan.
         new_attempt: With `resume`: see there.
-        finish_here: With `resume`: see there.
         progress: Called after every step with where training stands, and the plan.
         on_stage: Called with a line for every stage that begins, and with notes ("note: ...").
         options: Fields of the option classes, or whole objects; `epsilon` is required. And
@@ -109,16 +107,12 @@ def adapt(
                 f"{own} does not go with --resume: the run keeps its own plan and options"
             )
         rest = cast(Any, options)
-        how = (new_attempt, finish_here)
+        how = (new_attempt, False)
         return _resume(images, output, ledger, allow_file_system, how, progress, on_stage, rest)
     progress, on_stage = progress or _nothing, on_stage or _nothing
     if new_attempt:
         raise SfumatoError(
             "--new-attempt requires --resume: it continues a run with fresh, paid draws"
-        )
-    if finish_here:
-        raise SfumatoError(
-            "--finish-here requires --resume: it ends a run that has begun at its last checkpoint"
         )
     reading, execution, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:

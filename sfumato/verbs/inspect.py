@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -98,7 +98,7 @@ def _look(images: Source, asked: Reading) -> tuple[RecordSet | None, list[str]]:
         return images, []
     refusals: list[str] = []
     try:
-        return load_records(images, **asdict(asked), refusals=refusals), refusals
+        return load_records(images, **asked.keywords(), refusals=refusals), refusals
     except MachineError:
         raise
     except SfumatoError as error:

@@ -31,7 +31,7 @@ from ..records import sizes_of
 from ..runs import budget
 from .keywords import PlanOptions
 
-BY_TYPE = "by the type of each file or array alone (docs/data.md), nothing declared"
+BY_TYPE = "as the type of each file says (none declared)"
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
 
@@ -70,13 +70,9 @@ class PlanReport:
     @property
     def fixes(self) -> str | None:
         """The flags that fix a schedule which was solved for a time; None without one."""
-        plan = self.plan
-        if self.asked_seconds is None or plan.aggregation is not None:
+        if self.asked_seconds is None:
             return None
-        return (
-            f"--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
-            f" --noise-draws {plan.noise_draws}"
-        )
+        return METHODS[self.plan.method].schedule_flags(self.plan)
 
 
 @takes(**OF_A_PLAN, method=tuple(METHODS.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +171,7 @@ def records_of(
         return source
     how = how or Reading()
     alone = len(classes) == 1 and how.labels is None and is_flat(Path(source))
-    options = asdict(replace(how, classes=list(classes), yes_public=False))
+    options = replace(how, classes=list(classes), yes_public=False).keywords()
     options["unlabelled"] = how.unlabelled or alone
     return load_records(source, part=part, **options)
 

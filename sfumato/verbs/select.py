@@ -152,7 +152,7 @@ def select(
         listed = list(classes) if reading.classes is None else reading.classes
         reading = _valued_as_all(reading, candidates)
         part = "train" if reading.split is None else "test"
-        records = load_records(data, **asdict(replace(reading, classes=listed)), part=part)
+        records = load_records(data, **replace(reading, classes=listed).keywords(), part=part)
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(

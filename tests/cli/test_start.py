@@ -11,12 +11,13 @@ import pytest
 import sfumato
 from sfumato.bases import bundled_bases
 from sfumato.cli import main
-from sfumato.options import Privacy, Project, Reading
+from sfumato.options import Privacy, Project, Reading, Schedule
 from sfumato.planning.config import Config
 
 from .test_asking import Typed
 from .test_config import table_of
 
+TWENTY = Schedule(time=1200.0)  # the default
 NEW = {"run": "run", "release": "release", "model": "model"}
 
 
@@ -47,13 +48,15 @@ def test_every_question_has_a_flag(scans, capsys, ledger_of_the_test):
         images="scans", base="icons", run="out/run", release="out/release", model="out/model",
         number=50,
     )  # fmt: skip
-    assert Config.read().tables == {"project": project, "privacy": Privacy(epsilon=2)}
+    tables = {"project": project, "privacy": Privacy(epsilon=2), "schedule": TWENTY}
+    assert Config.read().tables == tables
     assert err == "" and "class 'circle': 8" in out and "next: sfumato plan\n" in out
     assert (
         "a release will publish the number of units (24), the unit (record)" in out
         and "circle, cross" in out
     )
-    assert sorted(p.name for p in Path().iterdir()) == ["scans", "sfumato.toml"]
+    there = sorted(p.name for p in Path().iterdir())
+    assert there == ["PRIVATE-sheet.png", "scans", "sfumato.toml"]
     assert not ledger_of_the_test.exists(), "nothing is charged"
 
 
@@ -69,7 +72,8 @@ def test_a_person_may_take_every_default_but_the_base(scans, typed, capsys):
     assert main(["start", "scans"]) == 0
     out, err = capsys.readouterr()
     project = Project(images="scans", base="icons", number=1000, **NEW)
-    assert Config.read().tables == {"project": project, "privacy": Privacy(epsilon=4.0)}
+    tables = {"project": project, "privacy": Privacy(epsilon=4.0), "schedule": TWENTY}
+    assert Config.read().tables == tables
     for part in ("What are the pictures?", "what [classes]: ", "unit [image]: ", "epsilon [4]: "):
         assert part in err
     assert "this one has no default" in err and "no base at no such base" in err
@@ -86,7 +90,7 @@ def test_answers_are_words_or_places_and_asked_again_when_they_are_none(scans, t
         "--what both: choose classes, style",
         "--unit person: choose image",
         "--epsilon much: write a number",
-        "--epsilon -1.0: must be a finite number above 0",
+        "--epsilon -1: must be above 0",
         "--number 0: must be at least 1",
         "is a file: name a folder",
     ):
@@ -119,7 +123,7 @@ def test_a_flat_folder_is_a_style_and_no_classes(scans, capsys):
 
 def test_the_columns_of_a_table_are_offered(scans, typed, capsys):
     table_of(scans, Path("tabled"))
-    typed("classes", "kind", "", "icons", "1", "5", "")
+    typed("classes", "kind", "", "icons", "1", "5min", "")
     assert main(["start", "tabled"]) == 0
     out, err = capsys.readouterr()
     assert "Which column holds the class?" in err and "unit [patient_id]: " in err
@@ -129,7 +133,7 @@ def test_the_columns_of_a_table_are_offered(scans, typed, capsys):
     assert "--labels is required: choose kind: a column" in capsys.readouterr().err
     words = ["--labels", "kind", "--unit", "nobody"]
     assert main(["start", "tabled", "--yes", "--base", "icons", "--force", *words]) == 2
-    assert "no column 'nobody' for --unit" in capsys.readouterr().err
+    assert "--unit nobody: choose image, patient_id" in capsys.readouterr().err
 
 
 def test_a_folder_per_person_is_offered_where_there_are_some(scans, typed):
@@ -157,7 +161,7 @@ def test_with_all_flags_nobody_is_asked(scans, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Typed(""))
     monkeypatch.setattr(Typed, "terminal", False)
     words = ["--what", "classes", "--unit", "image", "--base", "icons", "--epsilon", "4", "-n", "9"]
-    assert main(["start", "scans", *words, "--results", "."]) == 0
+    assert main(["start", "scans", *words, "--time", "5min", "--results", "."]) == 0
 
 
 @pytest.mark.parametrize(
@@ -165,10 +169,10 @@ def test_with_all_flags_nobody_is_asked(scans, monkeypatch):
     [
         ([], "--base is required, a public model that knows your kind of picture"),
         (["--base", "none"], "no base at none"),
-        (["--base", "icons", "--epsilon", "0"], "--epsilon 0.0: must be a finite number above 0"),
+        (["--base", "icons", "--epsilon", "0"], "--epsilon 0: must be above 0"),
         (["--base", "icons", "-n", "0"], "--number 0: must be at least 1"),
         (["--base", "icons", "--what", "x"], "--what x: choose classes, style"),
-        (["--base", "icons", "--unit", "x"], "class folders have no columns"),
+        (["--base", "icons", "--unit", "x"], "--unit x: choose image"),
         (["--base", "icons", "--results", "full"], "it holds run already"),
     ],
 )
@@ -235,10 +239,9 @@ def test_after_start_no_verb_needs_a_word(scans, tiny_base, capsys):
     shutil.copytree("scans", "held-out")
     words = ["--yes", "--base", "base", "-n", "30", "--test", "held-out"]
     assert main(["start", "scans", *words]) == 0
-    with open("sfumato.toml", "a") as file:
-        file.write(
-            "[schedule]\nsteps = 2\n[sampling]\nsteps = 2\n[judging]\nsteps = 5\nseeds = 1\n"
-        )
+    text = Path("sfumato.toml").read_text("utf-8").replace("time = 1200.0", "steps = 2")
+    text += "[sampling]\nsteps = 2\n[judging]\nsteps = 5\nseeds = 1\n"
+    Path("sfumato.toml").write_text(text, "utf-8")
     for verb in ("inspect", "plan"):
         assert main([verb]) == 0, capsys.readouterr().err
     assert main(["adapt", "--anyway"]) == 10, "found class names still need a yes"

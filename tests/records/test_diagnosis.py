@@ -13,6 +13,7 @@ from PIL import Image
 import sfumato
 from sfumato.cli import main
 from sfumato.errors import DataError, SfumatoError
+from sfumato.options import declared_values
 from sfumato.records import diagnose
 from sfumato.records.diagnosis import CURES, as_flags
 from sfumato.records.survey import repeats
@@ -232,7 +233,7 @@ def test_the_sheet_shows_what_the_model_will_see(tmp_path):
     assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
     with Image.open(file) as image:
         shown = np.asarray(image)
-    records = sfumato.records.load_records(tmp_path / "ct", value_range="12bit")
+    records = sfumato.records.load_records(tmp_path / "ct", values=declared_values("12bit"))
     first = np.repeat(np.repeat(records.images([0], 64)[0], 2, 0), 2, 1)
     assert first.shape == (128, 128, 3)
     at = [  # the picture stands there in whole pixels, without smoothing

@@ -49,6 +49,9 @@ MORE = [
     ["CAP", {"datasets": ["a"], "before": 2.0, "epsilon": 3.0}],
 ]
 
+# Facts that came later, which an older run has not.
+LATER = ("base_licence", "base_data", "not_covered", "held_out", "stopped", "timed")
+
 
 def bodies() -> list:
     return json.loads((MADE / "bodies.json").read_text()) + MORE
@@ -78,7 +81,8 @@ def test_every_row_is_an_entry_and_the_same_bytes_again():
         sort = sort_of(kind, body)
         assert canonical(sort.of_body(body).to_body()) == canonical(body), (kind, body)
         seen.add(sort)
-    assert set(SORTS) - seen == {entries.Charge}  # what is asked for; `Charged` is the row
+    later = {notes.Shown, notes.Stopped}
+    assert set(SORTS) - seen - later == {entries.Charge}  # is asked for; `Charged` is the row
 
 
 def test_every_note_is_of_one_sort():
@@ -109,7 +113,7 @@ def test_the_facts_of_a_certificate_are_the_same_bytes(world, name):
     assert known.pop("place") == "-"
     found = asdict(certificate_facts(opened(world, name)))
     found["public_inputs"] = [dict(row) for row in found["public_inputs"]]
-    assert not any(found.pop(later) for later in ("base_licence", "base_data", "not_covered"))
+    assert not any(found.pop(later) for later in LATER)
     as_text = {name: json.dumps(value, sort_keys=True) for name, value in found.items()}
     assert as_text == {name: json.dumps(value, sort_keys=True) for name, value in known.items()}
 
@@ -118,6 +122,7 @@ def test_the_facts_of_a_certificate_are_the_same_bytes(world, name):
 def test_the_certificate_is_the_same_bytes(world, name):
     known = json.loads((world / "certificates.json").read_text())[name]
     found = build_privacy_json(certificate_facts(opened(world, name)), SETTINGS)
+    found["figures_on"].remove("PRIVACY.html")  # a page that came later
     assert json.dumps(found, indent=1) == json.dumps(known, indent=1)
 
 

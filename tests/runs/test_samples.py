@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfumato import verbs
+from sfumato.cli import main
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Inversion, Lora
 from sfumato.methods.dpsgd import sample_steps
@@ -286,9 +287,10 @@ def test_a_stopped_run_never_trains_on(adapt, tiny_images, tmp_path, monkeypatch
     assert run.model.exists() and len(run.ledger.entries(Stopped)) == 1
 
 
-def test_what_cannot_be_finished_is_refused_by_name(adapt, tiny_images, tmp_path):
-    with pytest.raises(SfumatoError, match="--finish-here requires --resume"):
-        adapt(finish_here=True)
+def test_what_cannot_be_finished_is_refused_by_name(adapt, tiny_images, tmp_path, capsys):
+    words = ["adapt", str(tiny_images), "-o", str(tmp_path / "run"), "--finish-here"]
+    assert main([*words, "--epsilon", "1", "--base", "icons"]) == 2
+    assert "--finish-here requires --resume" in capsys.readouterr().err
     killed(adapt, 1)
     folder = tmp_path / "run"
     with pytest.raises(SfumatoError, match="no checkpoint to finish at"):

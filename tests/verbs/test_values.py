@@ -11,7 +11,7 @@ from PIL import Image
 from sfumato import verbs
 from sfumato.errors import SfumatoError
 from sfumato.methods import Lora
-from sfumato.options import FIXED, Performance, Reading, Values
+from sfumato.options import FIXED, Performance, Reading, Values, declared_values
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.inputs import as_planned
 from sfumato.privacy import accounting
@@ -96,7 +96,9 @@ def test_the_plan_lists_what_is_declared_and_detects_nothing(scans, settings):
 
 def test_a_plan_follows_from_the_declaration_alone(scans, tmp_path):
     other = write_scans(tmp_path / "other", 4)
-    facts = [PublicFacts.of(load_records(p, value_range="12bit")) for p in (scans, other)]
+    facts = [
+        PublicFacts.of(load_records(p, values=declared_values("12bit"))) for p in (scans, other)
+    ]
     assert facts[0] == facts[1] and facts[0].values == TWELVE
 
 

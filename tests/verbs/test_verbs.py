@@ -179,11 +179,12 @@ def test_the_charge_is_durable_before_a_pixel_is_read_for_training(
     real = RecordSet.load
 
     def load(self, indices, resolution):
-        seen.append(kinds(Run.open(tmp_path / "run")))
+        if self.digest(b"") == records.digest(b""):  # and not the dummies that `plan` times
+            seen.append(kinds(Run.open(tmp_path / "run")))
         return real(self, indices, resolution)
 
-    monkeypatch.setattr(RecordSet, "load", load)
     records = load_records(tiny_images)
+    monkeypatch.setattr(RecordSet, "load", load)
     assert not seen
     verbs.plan(records, **settings)
     assert not seen

@@ -28,6 +28,7 @@ from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.records import load_records
+from sfumato.runs.samples import Samples
 from sfumato.runs.workspace import RunWorkspace
 
 torch.set_num_threads(1)
@@ -114,6 +115,7 @@ def workspace(run, data, **execution):
         on_stage=lambda stage: None,
         run=run,
         tell=lambda now, plan: None,
+        samples=Samples(run, 0, lambda stage: None),
     )
 
 
