@@ -174,7 +174,7 @@ def test_the_controls_of_the_docs_on_the_command_line(
         ), capfd.readouterr()
     out = " ".join(capfd.readouterr().out.split())
     for part in (
-        "one_image",
+        "one image's token",
         "embedding at epsilon 1",
         "cosine to the exact mean",
         "PRIVATE: no epsilon covers",

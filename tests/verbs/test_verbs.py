@@ -19,6 +19,7 @@ from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Attention, Lora, dpsgd
 from sfumato.options import Performance, Sampling
+from sfumato.planning import timing
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.random.keys import RunKey
@@ -179,7 +180,7 @@ def test_the_charge_is_durable_before_a_pixel_is_read_for_training(
     real = RecordSet.load
 
     def load(self, indices, resolution):
-        if self.digest(b"") == records.digest(b""):  # and not the dummies that `plan` times
+        if self.source == records.source:  # and not the dummies that `plan` times
             seen.append(kinds(Run.open(tmp_path / "run")))
         return real(self, indices, resolution)
 
@@ -212,6 +213,7 @@ def test_the_same_pictures_under_other_names_add_up_and_meet_the_cap(
     def dies(*_):
         raise Killed
 
+    monkeypatch.setattr(timing, "_reading", lambda base, count: 0.0)  # what `plan` times
     monkeypatch.setattr(latents, "encode", dies)
     with pytest.raises(Killed):
         verbs.adapt(

@@ -300,7 +300,7 @@ def test_a_second_noisy_sum_is_never_free(artwork, tiny_base, tmp_path):
     from sfumato.options import Performance
 
     for steps in (0, -25):  # what a new attempt is billed by
-        with pytest.raises(SfumatoError, match="checkpoint_steps"):
+        with pytest.raises(SfumatoError, match="--checkpointing-steps"):
             adapt(
                 artwork,
                 tiny_base,
