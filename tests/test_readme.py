@@ -33,10 +33,10 @@ SHORT = {
     "evaluate": ["--steps", "2", "--seeds", "1"],
 }
 SHORT_INVERSION = ["--inversion-steps", "2", "--inversion-draws", "1", "--anyway", "--yes-public"]
-# The tiny base knows few words and reads eight tokens.
 # Other people's programs, with which a reader fetches public data and bases.
 FETCHING = {"apt-get", "cd", "hf", "mkdir", "npm", "rm", "sh"}
 PIPS = (["install", "."], ["install", "-U", "huggingface_hub"])
+# The tiny base knows few words and reads eight tokens.
 TINY_WORDS = {"10000": "30", "100": "10", "a photograph of a {class}": "a picture of a {class}"}
 
 
