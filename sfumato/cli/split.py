@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from ..options import Reading
-from .config import from_config
+from .config import FILE, from_config
 from .options import Images, options
 
 
@@ -56,3 +56,5 @@ def split(
     print("These figures are exact and no epsilon covers them: keep them on this machine.")
     print(f"{found.path} is PRIVATE: keep it beside the images. Next:")
     print(f"  sfumato plan {images} --split {found.path} --epsilon 4 --base BASE")
+    if Path(FILE).exists():
+        print(f'  or put split = "{found.path}" under [reading] in {FILE}: every verb reads it')

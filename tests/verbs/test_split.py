@@ -324,6 +324,13 @@ def test_select_pays_for_the_held_out_part(site):
     assert found.composes == (False,)  # no unit is in both
 
 
+def test_a_project_is_told_how_every_verb_knows_the_split(site, capsys, monkeypatch):
+    monkeypatch.chdir(site)
+    (site / "sfumato.toml").write_text('format = 1\n[project]\nimages = "scans"\n')
+    assert main(["split", "-o", "own.json"]) == 0
+    assert 'put split = "own.json" under [reading] in sfumato.toml' in capsys.readouterr().out
+
+
 def test_inspect_shows_the_training_part(site, capsys):
     words = ["inspect", str(site / "scans"), "--split", str(site / "split.json")]
     assert main([*words, "--labels", "diagnosis"]) == 0
