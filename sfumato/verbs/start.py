@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 from ..bases import bundled_bases
 from ..errors import DataError, SfumatoError
@@ -35,6 +35,7 @@ from .questions import (
 SHEET = "PRIVATE-sheet.png"
 
 
+@runtime_checkable  # the arguments of verbs are checked by their kinds
 class Person(Protocol):
     """Whoever answers. `asked`: whether questions without a default reach somebody."""
 
@@ -168,9 +169,13 @@ def start(
         model=place(folder / "model"),
         number=drawn,
     )
-    made = Config.of(path, project=project, **tables)
     if read_as != reading:  # units and classes are those of the answers
         found = inspect(images, reading=read_as)
+    if read_as.yes_public is True:  # of the names that are there, and of no later ones
+        kept = read_as.classes is None and not read_as.unlabelled
+        read_as = replace(read_as, yes_public=tuple(found.class_counts) if kept else False)
+        tables["reading"] = read_as
+    made = Config.of(path, project=project, **tables)
     made.write(force=force)
     return Started(made, found, _sheet(images, read_as, named, path.parent))
 
