@@ -84,6 +84,19 @@ def test_a_yes_is_kept_for_the_names_that_were_there(scans, capsys):
         Config.of(reading=Reading(yes_public=True))
 
 
+@pytest.mark.parametrize(("unit", "number"), [("image", 10_000), ("patient", 1000)])
+def test_how_many_are_drawn_follows_the_units_and_not_their_pictures(
+    scans, monkeypatch, unit, number
+):
+    """It is published, and how many pictures a person has is private."""
+    monkeypatch.setattr("sfumato.verbs.questions.MANY", 20)
+    names = sorted(str(p.relative_to(scans)) for p in scans.rglob("*.png"))
+    rows = [f"{name},{name.split('/')[0]},p{i // 3}" for i, name in enumerate(names)]
+    (scans / "metadata.csv").write_text("\n".join(["file_name,label,patient", *rows]))
+    assert main(["start", "scans", "--yes", "--base", "icons", "--unit", unit]) == 0
+    assert len(names) == 24 and Config.read().table("project")["number"] == number
+
+
 def test_a_person_may_take_every_default_but_the_base(scans, typed, capsys):
     typed("", "", "", "no such base", "icons", "", "", "")
     assert main(["start", "scans"]) == 0
