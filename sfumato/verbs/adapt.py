@@ -247,10 +247,10 @@ def _resume(
     reading = unlabelled_if_flat(images, reading, method)
     on_stage("reading the images")
     with listening(on_stage):
-        how = as_planned(reading, run.plan, Values.kept(run.options))
-        # of records that were read before the run's digest alone says whether they are its own
-        how = replace(how, classes=reading.classes) if read_before else how
-        records = records_of(images, how)
+        read_as = as_planned(reading, run.plan, Values.kept(run.options))
+        if read_before:  # the run's digest alone says whether they are its own
+            read_as = replace(read_as, classes=reading.classes)
+        records = records_of(images, read_as)
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Unpack, runtime_checkable
+from typing import Any, Protocol, Unpack
 
 from ..bases import bundled_bases
 from ..errors import DataError, SfumatoError
@@ -35,7 +35,6 @@ from .questions import (
 SHEET = "PRIVATE-sheet.png"
 
 
-@runtime_checkable  # the arguments of verbs are checked by their kinds
 class Person(Protocol):
     """Whoever answers. `asked`: whether questions without a default reach somebody."""
 

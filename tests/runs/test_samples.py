@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from sfumato import verbs
 from sfumato.cli import main
+from sfumato.cli import main
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Inversion, Lora
 from sfumato.methods.dpsgd import sample_steps
@@ -314,6 +315,18 @@ def test_a_run_that_trained_to_its_end_is_never_called_stopped(adapt, tiny_image
         verbs.resume(tiny_images, run.folder, finish_here=True)
     assert not run.ledger.entries(Stopped)
     assert check_certificate(run.ledger.ledger, release / "privacy.json")
+
+
+def test_a_run_that_is_to_end_never_trains_on_for_a_stray_flag(
+    adapt, tiny_images, tmp_path, capsys
+):
+    killed(adapt, 4)
+    words = ["adapt", str(tiny_images), "-o", str(tmp_path / "run"), "--resume", "--finish-here"]
+    assert main([*words, "--method", "attention"]) == 2
+    assert "--method does not go with --resume" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+    assert main(words) == 0
+    assert [n.stopped for n in Run.open(tmp_path / "run").ledger.entries(Stopped)] == [4]
 
 
 def test_an_inversion_cannot_be_finished_early(tiny_base, tiny_images, tmp_path):
