@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from sfumato import verbs
 from sfumato.cli import main
-from sfumato.cli import main
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Inversion, Lora
 from sfumato.methods.dpsgd import sample_steps
