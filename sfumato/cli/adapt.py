@@ -84,6 +84,11 @@ def adapt(
         )
     if finish_here and new_attempt:
         raise SfumatoError("--new-attempt trains on and --finish-here does not: give one of them")
+    if finish_here and asked:  # else a run that was to end would train on
+        flag = next(iter(asked)).replace("_", "-")
+        raise SfumatoError(
+            f"--{flag} does not go with --resume: the run keeps its own plan and options"
+        )
     if not resume:
         require_base(asked.get("base"))
 
@@ -94,7 +99,7 @@ def adapt(
     with LiveLine(quiet=ranks.rank() != 0) as line:
         told = {"progress": line.step, "on_stage": line.stage}
         place = {"ledger": ledger, "allow_file_system": allow_file_system}
-        if finish_here and not asked:
+        if finish_here:
             run = verbs.resume(
                 images, output, finish_here=True, **place, **told, **reading, **execution
             )

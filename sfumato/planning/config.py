@@ -13,7 +13,18 @@ from typing import Any
 
 from ..errors import MachineError, SfumatoError
 from ..methods import DEFAULT, METHODS
-from ..options import PLACES, SILENT, Judging, Options, Project, Sampling, Selecting, declared, toml
+from ..options import (
+    PLACES,
+    SILENT,
+    Judging,
+    Options,
+    Project,
+    Reading,
+    Sampling,
+    Selecting,
+    declared,
+    toml,
+)
 from .task import GROUPS
 
 NAME = "sfumato.toml"
@@ -54,12 +65,15 @@ class Config:
         for name, found in tables.items():
             if type(found) is not TABLES.get(name):
                 raise SfumatoError(f"{name} is no table of a config: choose {', '.join(TABLES)}")
+        _require_named(Path(path), tables)
         return cls(Path(path), tables)
 
     @classmethod
     def read(cls, path: str | Path = NAME) -> Config:
         """The config in a file; SfumatoError, in one line, for whatever is wrong with it."""
-        return cls(Path(path), toml.read(Path(path), TABLES, _version()))
+        tables = toml.read(Path(path), TABLES, _version())
+        _require_named(Path(path), tables)
+        return cls(Path(path), tables)
 
     def write(self, *, force: bool = False) -> None:
         """Write the file, all of it or nothing, for the owner's eyes only.
@@ -138,6 +152,17 @@ class Config:
         if name == "base" and _bundled(value):
             return value
         return str(self.path.parent / Path(value).expanduser())
+
+
+def _require_named(path: Path, tables: Mapping[str, Options]) -> None:
+    """SfumatoError for a yes to whatever classes are found: it would hold for later ones, too."""
+    reading = tables.get("reading")
+    if isinstance(reading, Reading) and reading.yes_public is True:
+        raise SfumatoError(
+            f"{path.name}, [reading] yes_public: true would declare class names public that nobody"
+            ' has seen yet: write the names (yes_public = ["a", "b"]), or say --yes-public to the'
+            " verb"
+        )
 
 
 def _bundled(base: str) -> bool:

@@ -16,16 +16,38 @@ Source = str | Path | RecordSet
 def records_of(path: Source, reading: Reading, **of: Any) -> RecordSet:
     """The private images, read. `of`: `part` and `split` as in `load_records`, if not the usual.
 
-    SfumatoError for records that were read already, with other values.
+    SfumatoError for records that were read already, in another way than is said.
     """
     if not isinstance(path, RecordSet):
         return load_records(path, **reading.keywords() | of)
+    require_read_so(path, reading)
     if reading.values not in (FIXED, path.values):
         raise SfumatoError(
             "--range, --window, --invert and --background belong where records are read: give them"
             " to load_records, or name the place of the images"
         )
     return path
+
+
+def require_read_so(records: RecordSet, reading: Reading) -> None:
+    """SfumatoError for an option that records which were read before do not follow.
+
+    Else a unit or a split that was asked for would not be there, and nobody would notice.
+    """
+    differs = {
+        "split": reading.split is not None,
+        "unit": reading.unit not in (None, records.unit_column),
+        "classes": reading.classes is not None and tuple(reading.classes) != records.classes,
+        "labels": reading.labels is not None,
+        "caption_column": reading.caption_column is not None,
+        "unlabelled": reading.unlabelled and len(records.classes) > 1,
+    }
+    for name, wrong in differs.items():
+        if wrong:
+            raise SfumatoError(
+                f"--{name.replace('_', '-')} belongs where records are read, and these were read"
+                " before: give it to load_records, or name the place of the images"
+            )
 
 
 def valued_as(reading: Reading, values: Values) -> Reading:

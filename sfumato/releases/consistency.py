@@ -18,7 +18,13 @@ from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
-from sfumato.releases.statements import KEY_KEPT, check_choice, check_looks, stopped_facts
+from sfumato.releases.statements import (
+    KEY_KEPT,
+    check_choice,
+    check_looks,
+    held_out_facts,
+    stopped_facts,
+)
 from sfumato.releases.verify_privacy import RELATIONS, load, positive
 
 Check = tuple[str, bool, str]
@@ -86,6 +92,10 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         said = facts["stopped"]
         right = said == stopped_facts(said["step"], facts["mechanism"]["steps"])
         yield "stopped", right, said["statement"]
+    if "held_out" in facts["public_facts"]:
+        apart = facts["public_facts"]["held_out"]
+        right = positive(apart["share"]) < 1 and apart == held_out_facts(apart["share"])["held_out"]
+        yield "held out", right, apart["statement"]
     for choice in facts.get("selections", []):
         yield "selection", check_choice(choice), choice["statement"]
     yield (

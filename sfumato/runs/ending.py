@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import SfumatoError
 from ..methods import Prepared
-from ..privacy.ledger.notes import Stopped
+from ..privacy.ledger.notes import ModelMade, Stopped
 from ..records import RecordSet
 from ..training import State
 from .execute import own_checkpoint, save_model
@@ -43,6 +43,12 @@ def finish_run(run: Run, prepared: Prepared[Any], records: RecordSet) -> Run:
             " back"
         )
     attempt = run.ledger.attempts - 1
+    # Else every later certificate of that model would say that it was stopped.
+    if not before and any(made.attempt == attempt for made in run.ledger.entries(ModelMade)):
+        raise SfumatoError(
+            "the ledger knows a finished model of this attempt: put run/model back, or use"
+            " --new-attempt"
+        )
     if not before:
         run.record(Stopped(stopped=step, attempt=attempt))
     adaptation = prepared.adaptation

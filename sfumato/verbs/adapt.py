@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -223,7 +224,8 @@ def _resume(
         raise SfumatoError("--new-attempt trains on and --finish-here does not: give one of them")
     found = gather(OF_A_RESUME, options, ("new_attempt", "finish_here", "ledger"))
     reading: Reading = found["reading"]
-    if reading == Reading():  # nothing was said: as it was
+    read_before = isinstance(images, RecordSet)
+    if reading == Reading() and not read_before:  # nothing was said: as it was
         reading = remembered(Path(output)).reading
     execution: Execution = found["execution"]
     ranks.start(fingerprint.numerics)
@@ -245,7 +247,10 @@ def _resume(
     reading = unlabelled_if_flat(images, reading, method)
     on_stage("reading the images")
     with listening(on_stage):
-        records = records_of(images, as_planned(reading, run.plan, Values.kept(run.options)))
+        read_as = as_planned(reading, run.plan, Values.kept(run.options))
+        if read_before:  # the run's digest alone says whether they are its own
+            read_as = replace(read_as, classes=reading.classes)
+        records = records_of(images, read_as)
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )

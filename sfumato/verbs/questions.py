@@ -161,7 +161,8 @@ def _epsilon(text: str) -> float:
 
 def of_number(found: Summary, kind: str) -> Question:
     """How many images to draw."""
-    default = OF_A_STYLE if kind == STYLE else OF_MANY if found.n >= MANY else OF_FEW
+    # it is published: of units, whose number is public, and not of the pictures that they have
+    default = OF_A_STYLE if kind == STYLE else OF_MANY if found.n_units >= MANY else OF_FEW
     lines = ("drawing more costs time and no privacy",)
     text = "How many pictures are drawn at the end?"
     return Question("--number", text, lines, str(default), _number)

@@ -95,6 +95,11 @@ def real_images(
     if said.classes is not None and tuple(said.classes) != tuple(run.plan.classes):
         raise SfumatoError("--classes differs from the run's own list: leave it out")
     held_out = test is None or said.split is not None
+    if held_out and public_test:
+        raise SfumatoError(
+            "--public-test: what a split sets apart is as private as the rest, and its figures are"
+            " a look: name public images with --test, or leave --public-test out"
+        )
     found = _test_records(run, test, said, known)
     left_out = overlap = 0
     if held_out:

@@ -20,7 +20,7 @@ from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
 from ..options import Reading, Sampling, Selecting, Values, gather, takes
 from ..planning.facts import PublicFacts, require_clear_units
-from ..planning.reading import valued_as
+from ..planning.reading import require_read_so, valued_as
 from ..privacy import accounting
 from ..privacy import events as dp_events
 from ..privacy.ledger.entries import Charge, Charged, Planned, Selected
@@ -132,6 +132,8 @@ def select(
     asked: Selecting = found["selecting"]
     if asked.epsilon is None:
         raise SfumatoError("--epsilon is required: the privacy budget spent on the held-out units")
+    if isinstance(data, RecordSet):
+        require_read_so(data, reading)
     if not runs:
         raise SfumatoError("no run to choose from: give at least one run folder")
     candidates = [_candidate(run, ledger, asked) for run in runs]

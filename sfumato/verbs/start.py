@@ -139,6 +139,8 @@ def start(
         raise DataError("no image there can be used: see what `sfumato inspect` says of them")
     kind = asks.settle(of_what(found), what)
     read_as = _reading(asks, found, kind, reading, unit)
+    if read_as != reading:  # units and classes are those of the answers
+        found = inspect(images, reading=read_as)
     named = asks.settle(of_base(), base)
     tables: dict[str, Options] = {
         "privacy": Privacy(epsilon=asks.settle(of_epsilon(), epsilon)),
@@ -168,9 +170,11 @@ def start(
         model=place(folder / "model"),
         number=drawn,
     )
+    if read_as.yes_public is True:  # of the names that are there, and of no later ones
+        kept = read_as.classes is None and not read_as.unlabelled
+        read_as = replace(read_as, yes_public=tuple(found.class_counts) if kept else False)
+        tables["reading"] = read_as
     made = Config.of(path, project=project, **tables)
-    if read_as != reading:  # units and classes are those of the answers
-        found = inspect(images, reading=read_as)
     made.write(force=force)
     return Started(made, found, _sheet(images, read_as, named, path.parent))
 

@@ -67,6 +67,36 @@ def test_classes_that_were_found_are_not_declared(scans):
     assert reading.classes is None and reading.yes_public is False
 
 
+def test_a_yes_is_kept_for_the_names_that_were_there(scans, capsys):
+    """Else a class that comes later would be public though nobody has seen its name."""
+    assert main(["start", "scans", "--yes", "--base", "icons", "--yes-public"]) == 0
+    assert Config.read().table("reading")["yes_public"] == ("circle", "cross", "square")
+    assert main(["inspect"]) == 0
+    shutil.copytree("scans/circle", "scans/anna")
+    assert main(["plan", "--epsilon", "4"]) == 2
+    assert "are not those found, word for word" in capsys.readouterr().err
+    text = Path("sfumato.toml").read_text()
+    start, end = text.index("yes_public"), text.index("]", text.index("yes_public = ")) + 1
+    Path("sfumato.toml").write_text(text[:start] + "yes_public = true" + text[end:])
+    assert main(["inspect"]) == 2
+    assert "[reading] yes_public: true would declare" in capsys.readouterr().err
+    with pytest.raises(sfumato.errors.SfumatoError, match="yes_public: true"):
+        Config.of(reading=Reading(yes_public=True))
+
+
+@pytest.mark.parametrize(("unit", "number"), [("image", 10_000), ("patient", 1000)])
+def test_how_many_are_drawn_follows_the_units_and_not_their_pictures(
+    scans, monkeypatch, unit, number
+):
+    """It is published, and how many pictures a person has is private."""
+    monkeypatch.setattr("sfumato.verbs.questions.MANY", 20)
+    names = sorted(str(p.relative_to(scans)) for p in scans.rglob("*.png"))
+    rows = [f"{name},{name.split('/')[0]},p{i // 3}" for i, name in enumerate(names)]
+    (scans / "metadata.csv").write_text("\n".join(["file_name,label,patient", *rows]))
+    assert main(["start", "scans", "--yes", "--base", "icons", "--unit", unit]) == 0
+    assert len(names) == 24 and Config.read().table("project")["number"] == number
+
+
 def test_a_person_may_take_every_default_but_the_base(scans, typed, capsys):
     typed("", "", "", "no such base", "icons", "", "", "")
     assert main(["start", "scans"]) == 0

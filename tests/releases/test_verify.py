@@ -155,6 +155,12 @@ def test_extra_missing_and_linked_files_fail(copy):
         (lambda c: c.update(delta=2), "privacy.json"),
         (lambda c: c.pop("events"), "privacy.json"),
         (lambda c: c.update(relation="nearby"), "privacy.json"),
+        (
+            lambda c: c["public_facts"].update(
+                held_out={"share": 0.2, "statement": "half of all units cost epsilon 0.1 at most"}
+            ),
+            "held out",
+        ),
         # Costs that would fill the memory of who verifies.
         (lambda c: c["accountant"].update(grid=1e-9), "privacy.json"),
         (lambda c: c["events"][0].update(steps=10**15), "privacy.json"),

@@ -304,6 +304,30 @@ def test_what_cannot_be_finished_is_refused_by_name(adapt, tiny_images, tmp_path
     assert not Run.open(folder).ledger.entries(Stopped)
 
 
+def test_a_run_that_trained_to_its_end_is_never_called_stopped(adapt, tiny_images, tmp_path):
+    run = adapt(checkpoints=2)
+    release = verbs.release(verbs.synthesize(run, 3, tmp_path / "out", keep_key=True))
+    run.model.rename(tmp_path / "model")
+    for path in (run.folder / "checkpoints").glob("step-000005*"):
+        path.unlink()
+    with pytest.raises(SfumatoError, match="knows a finished model"):
+        verbs.resume(tiny_images, run.folder, finish_here=True)
+    assert not run.ledger.entries(Stopped)
+    assert check_certificate(run.ledger.ledger, release / "privacy.json")
+
+
+def test_a_run_that_is_to_end_never_trains_on_for_a_stray_flag(
+    adapt, tiny_images, tmp_path, capsys
+):
+    killed(adapt, 4)
+    words = ["adapt", str(tiny_images), "-o", str(tmp_path / "run"), "--resume", "--finish-here"]
+    assert main([*words, "--method", "attention"]) == 2
+    assert "--method does not go with --resume" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+    assert main(words) == 0
+    assert [n.stopped for n in Run.open(tmp_path / "run").ledger.entries(Stopped)] == [4]
+
+
 def test_an_inversion_cannot_be_finished_early(tiny_base, tiny_images, tmp_path):
     def dies_inverting(line):
         if "inverting" in line:

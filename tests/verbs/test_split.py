@@ -292,6 +292,33 @@ def test_without_a_split_a_test_is_asked_for(site):
     assert "What your images added" in found.verdict.sentences[0] or found.verdict.added
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_held_out_units_are_not_public_by_a_flag(site, named):
+    """Else exact scores of private images are no look, and these can never be charged again."""
+    test = {"test": site / "scans", "split": str(site / "split.json")} if named else {}
+    with pytest.raises(SfumatoError, match="as private as the rest"):
+        evaluate(opened(site), site / "draft", public_test=True, public_images=12, **QUICK, **test)
+    assert not looks(site) and not budget.open_ledger(site / "ledger.sqlite").chain.of("PUBLIC")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"split": "split.json"}, {"unit": "patient"}, {"classes": ["a"]}, {"labels": "patient"}],
+)
+def test_records_read_before_take_no_other_units_and_no_split(tiny_base, tmp_path, said):
+    """Else held-out people are trained on, or single images are protected, without a word."""
+    records = load_records(scans(tmp_path / "scans"), labels="diagnosis")
+    more = said | {"base": str(tiny_base), "epsilon": 8.0}
+    rule = f"--{next(iter(said))} belongs where records are"
+    with pytest.raises(SfumatoError, match=rule):
+        verbs.plan(records, **more)
+    with pytest.raises(SfumatoError, match=rule):
+        verbs.adapt(records, output=tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SfumatoError, match="--unit belongs"):
+        select([], data=records, epsilon=1.0, unit="patient")
+
+
 def test_the_classes_of_an_evaluation_are_the_runs(site):
     with pytest.raises(SfumatoError, match="--classes differs from the run's own list"):
         evaluate(opened(site), site / "draft", classes=["circle"], **QUICK)

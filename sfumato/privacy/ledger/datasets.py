@@ -23,6 +23,7 @@ from sfumato.privacy.ledger.entries import (
     Selected,
 )
 from sfumato.privacy.ledger.faults import LedgerError
+from sfumato.privacy.ledger.notes import Shown
 from sfumato.privacy.ledger.partition import Trace, same_units
 from sfumato.privacy.ledger.rows import Row
 
@@ -85,8 +86,9 @@ class Group:
     `charges`: bodies of their CHARGE rows, oldest first, then what the bases of these runs had cost
     other owners, who may have had the same images (`ancestor` in each).
 
-    `released`: whether something of these runs has left; `adaptive`: whether a later one was
-    charged after that. `cap`: None if none was set. `unclear`: why no total can be stated of the
+    `released`: whether something of these runs has left, or was shown to the owner while they
+    trained; `adaptive`: whether a later one was charged after that. `cap`: None if none was set.
+    `unclear`: why no total can be stated of the
     charges; None if it can. `looks`: how often somebody saw exact figures of these images, or of
     a run on them.
     """
@@ -251,8 +253,10 @@ class DataSets:
             group |= more
         charged = [row for row, charge in rows(Charged) if charge.dataset in group]
         runs = {row.run_id for row in charged}
-        # The result of a selection has been released as well.
+        # The result of a selection has been released as well; and pictures of a run that trains
+        # are an output, on which a later plan may depend, though nothing has left.
         gone = [*self.chain.of(Released.KIND), *self.chain.of(Selected.KIND)]
+        gone += [row for row, _ in self.chain.entered(Shown)]
         left = sorted(row.seq for row in gone if row.run_id in runs and earlier(row))
         looks = [
             row for row, look in rows(Looked) if row.run_id in runs or group.intersection(look.data)

@@ -19,6 +19,7 @@ import pytest
 from sfumato.privacy.ledger.charges import OverBudget
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.ledger import Ledger
+from sfumato.privacy.ledger.notes import Shown
 from sfumato.privacy.ledger.rows import hash_of
 from sfumato.privacy.ledger.runs import RunLedger
 
@@ -330,6 +331,17 @@ def test_the_price_knows_whether_something_was_released_before(ledger):
     assert not ledger.group(ledger.identify([A])).adaptive
     charge(ledger, [A], "three", price=price)
     assert asked == [(2, False), (3, True)] and ledger.group(ledger.identify([A])).adaptive
+
+
+def test_a_run_planned_after_pictures_of_another_is_composed_adaptively(ledger):
+    """Nothing has left, but its owner has seen noised sums before choosing the next budget."""
+    charge(ledger, [A], "one")
+    begin(ledger, "one")
+    RunLedger(ledger, "one").enter(Shown(shown=5, attempt=0))
+    assert not ledger.group(ledger.identify([A])).adaptive
+    asked = []
+    charge(ledger, [A], "two", price=lambda charges, seen: asked.append(seen) or 1.0)
+    assert asked == [True] and ledger.group(ledger.identify([A])).adaptive
 
 
 def test_a_copied_run_folder_cannot_start_the_same_attempt_nor_spend_twice(ledger, path):
