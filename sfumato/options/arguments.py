@@ -67,8 +67,9 @@ def _require_names(given: Iterable[str], plain: inspect.Signature, options: Any)
     """
     known = {name for kind in typing.get_args(options) for name in kind.__annotations__}
     for name in given:
-        if name not in known and difflib.get_close_matches(name, plain.parameters, 1):
-            raise SfumatoError(unknown(name, plain.parameters))
+        like = difflib.get_close_matches(name, [*plain.parameters, *known], 1)
+        if name not in known and set(like) & set(plain.parameters):
+            raise SfumatoError(unknown(name, like))
 
 
 def _bound(

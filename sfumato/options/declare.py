@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Union, cast
 
 from ..errors import SfumatoError
@@ -110,6 +111,8 @@ class Declared:
         try:
             if value is None and self.optional:
                 return None
+            if self.path and isinstance(value, Path):
+                value = str(value)
             value = fitted(self.kind, value)
         except Unfit as unfit:
             if self.choices and isinstance(value, str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import SfumatoError
@@ -129,11 +128,11 @@ class Privacy(Options):
         False,
         "Run although the forecast is that nothing can be learned; recorded in the release.",
     )
-    stand_in: str | Path | None = option(
+    stand_in: str | None = option(
         None,
         "Public images like the private ones: the forecast tries the base on them.",
         metavar="FOLDER",
-        parse=str,
+        path=True,
     )
     tuning: str | None = option(
         None, "How the settings were chosen, as stated in the certificate.", metavar="TEXT"

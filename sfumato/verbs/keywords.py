@@ -53,7 +53,7 @@ class PrivacyFields(TypedDict, total=False):
     allow_caption_prompts: bool
     allow_doubtful_units: bool
     anyway: bool
-    stand_in: str | Path | None
+    stand_in: str | None
     tuning: str | None
 
 

@@ -49,7 +49,9 @@ def wrong_for(one) -> list[Any]:
     if whole in (Sequence, Mapping, tuple):
         return list(WRONG[whole])
     if not parts and isinstance(one.kind, type):
-        return list(WRONG[one.kind])
+        # a place on disk may come as a Path
+        wrong = WRONG[one.kind]
+        return [w for w in wrong if not (one.path and isinstance(w, Path))]
     return [*NEVER, 2.5j]  # of several kinds
 
 

@@ -18,6 +18,7 @@ FIELDS = [(table, one) for table, kind in TABLES.items() for one in declared(kin
 # Where a class accepts less than the type of a field says.
 VALID = {
     ("project", "method"): "lora",
+    ("reading", "yes_public"): ("cat", "dog"),  # `true` would declare what nobody has seen
     ("reading", "value_range"): (0.0, 4095.0),
     ("reading", "window"): (2000.0, 500.0),
     ("schedule", "time"): 1200.0,
@@ -92,7 +93,7 @@ def test_a_whole_config_survives(tmp_path):
         ("[performance]\nprecision = 'no'", "float32"),
         ("[execution]\nshard = '1/4'", (1, 4)),
         ("[saliency]\nkeep = '25%'", 0.25),
-        ("[reading]\nclasses = 'a, b'", ["a", "b"]),
+        ("[reading]\nclasses = 'a, b'", ("a", "b")),
         ("[prompting]\nprompt = ['a=x', 'b=y']", {"a": "x", "b": "y"}),
     ],
 )
@@ -118,10 +119,10 @@ BAD = [
     (HEAD + "[privacy]\nunit = 'x'", "no option 'unit' here: it belongs under [reading]"),
     (HEAD + "[privacy]\nqqq = 'x'", "docs/options.md lists all"),
     (HEAD + "[privacy]\nepsilon = 'four'", "[privacy] epsilon: must be a number, not 'four'"),
-    (HEAD + "[privacy]\nepsilon = -1", "[privacy]: --epsilon -1: must be a finite number"),
+    (HEAD + "[privacy]\nepsilon = -1", "[privacy]: --epsilon -1: must be above 0"),
     (HEAD + "[privacy]\nepsilon = true", "must be a number, not True"),
     (HEAD + "[privacy]\nepsilon = 2026-01-01", "must be a number, not a date"),
-    (HEAD + "[privacy]\nrelation = 3", "--relation 3: choose zero-out"),
+    (HEAD + "[privacy]\nrelation = 3", "--relation 3: must be one of zero-out"),
     (HEAD + "[privacy]\nanyway = 'yes'", "must be true or false, not 'yes'"),
     (HEAD + "[schedule]\nsteps = 1.5", "must be a whole number, not 1.5"),
     (HEAD + "[reading]\nlabels = ['a']", "must be text in quotes, not such an array"),
