@@ -67,5 +67,6 @@ def audit(
         print(f"{run / 'audit.json'}: written; `sfumato release --require-audit` asks for it")
     if found.failed:
         raise AuditFailed(
-            f"{len(found.failed)} findings failed: the guarantee of this installation is in doubt"
+            f"{len(found.failed)} {'finding' if len(found.failed) == 1 else 'findings'} failed:"
+            " the guarantee of this installation is in doubt"
         )

@@ -142,11 +142,17 @@ def _fill_places(verb: str, config: Config, values: dict[str, Any], taken: Taken
     for name, field in PLACES[verb].items():
         if name not in values or given(values[name]) or field not in project:
             continue
+        if field == "release" and config.moved("project", field) and _stands(config, "model"):
+            field = "model"  # a style hands over its token, not pictures
         value, one = project[field], kinds[field]
         if field not in (MADE.get(verb), "ledger"):
             _require_there(verb, config, "project", field)
         values[name] = Path(value) if one.path else value
         taken.values.append((one.flag if name == field and not one.path else "", field, value))
+
+
+def _stands(config: Config, field: str) -> bool:
+    return field in config.table("project") and not config.moved("project", field)
 
 
 def _require_there(verb: str, config: Config, table: str, field: str) -> None:

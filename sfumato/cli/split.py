@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def split(
     sfumato adapt ./scans --split split.json --epsilon 4 --base ./base -o run
     """
     from .. import verbs
+    from ..records.diagnosis import as_flags
 
     found = verbs.split(
         images,
@@ -55,6 +57,7 @@ def split(
         print("note: a unit is one image; where people have several, name their column with --unit")
     print("These figures are exact and no epsilon covers them: keep them on this machine.")
     print(f"{found.path} is PRIVATE: keep it beside the images. Next:")
-    print(f"  sfumato plan {images} --split {found.path} --epsilon 4 --base BASE")
+    how = as_flags(replace(Reading(**reading), split=str(found.path)))
+    print(f"  sfumato plan {images} {how} --epsilon 4 --base BASE")
     if Path(FILE).exists():
         print(f'  or put split = "{found.path}" under [reading] in {FILE}: every verb reads it')

@@ -113,7 +113,8 @@ class Reader:
     def see(self, found: Summary) -> None:
         """Prints it."""
         for line in found.lines():
-            print(line)
+            if not line.startswith("next: "):  # that is said at the end
+                print(line)
         print("These figures are exact and no epsilon covers them: keep them on this machine.")
 
     def answer(self, question: Question) -> Any:

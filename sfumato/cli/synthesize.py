@@ -110,7 +110,8 @@ def synthesize(
         )
     print(f"{folder}: {wanted:,} images")
     print(f"next: sfumato release {folder}")
-    print(f"or, to judge it first: sfumato evaluate {run} {folder} --test ./held-out")
+    held = "" if (run / "split.json").exists() else " --test ./held-out"
+    print(f"or, to judge it first: sfumato evaluate {run} {folder}{held}")
 
 
 @from_config("export")

@@ -21,7 +21,7 @@ class Recipe(Options):
     learning_rate: float | None = option(
         None,
         "Learning rate of Adam, on gradients in units of the clip norm (default: by method).",
-        above=0,
+        least=0,
     )
     warmup_steps: int = option(3, "Steps of linear warm-up.", flags=("--lr-warmup-steps",), least=0)
     decay_from: float = option(

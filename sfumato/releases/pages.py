@@ -37,7 +37,9 @@ def check_figures(folder: Path, name: str, facts: dict[str, Any]) -> Iterator[Ch
     if later and name not in told and not (folder / name).exists():
         return
     if name == CROISSANT:
-        said = json.loads((folder / name).read_text("utf-8")) if (folder / name).exists() else None
+        if not (folder / name).exists():
+            return  # of images alone
+        said = json.loads((folder / name).read_text("utf-8"))
         wrong = list(in_prose(facts, [line for text in _texts(said) for line in text.splitlines()]))
     else:
         text = (folder / name).read_text("utf-8")

@@ -142,7 +142,7 @@ def _announce(
     if not public_test:
         text += (
             "; the look is recorded now and counts in later certificates, also if you stop before"
-            " the end"
+            " the end (quicker: --seeds 1, fewer --steps, --rows synthetic,public_only)"
         )
     on_stage(text)
     for remark in real.remarks:

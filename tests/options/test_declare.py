@@ -185,3 +185,10 @@ def test_a_resumed_run_takes_no_option_of_a_plan(said, tmp_path):
 def test_a_new_attempt_continues_something(tmp_path):
     with pytest.raises(SfumatoError, match="--new-attempt requires --resume"):
         verbs.adapt(tmp_path, output=tmp_path / "run", epsilon=1.0, new_attempt=True)
+
+
+def test_a_rate_of_zero_is_accepted_for_the_audit_trains_with_it():
+    """Check M6 of `sfumato audit` asks whether another recipe is another run."""
+    assert Recipe(learning_rate=0.0).learning_rate == 0.0
+    with pytest.raises(SfumatoError, match="at least 0"):
+        Recipe(learning_rate=-1e-3)

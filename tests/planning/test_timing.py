@@ -112,7 +112,7 @@ def test_plan_and_adapt_charge_the_same_schedule_at_the_same_pace(
     run = verbs.adapt(tiny_images, output=tmp_path / "run", on_stage=said.append, **asked)
     assert report.plan.digest == run.plan.digest
     assert report.asked_seconds == 120 and f"--steps {run.plan.steps} " in report.fixes
-    assert any(line.startswith(f"note: {run.plan.steps} steps of 8 units") for line in said)
+    assert any("chosen for 2 min" in line and report.fixes in line for line in said)
     # and the flags that fix it make the same plan without a clock
     flags = {"steps": run.plan.steps, "time": None}
     assert verbs.plan(tiny_images, **asked | flags).plan.digest == run.plan.digest
