@@ -62,8 +62,8 @@ def adapt(
     """Adapt a public base to private images. Everything private stays in the run folder.
 
     \b
-    sfumato adapt ./scans --epsilon 4 --base ./base -o run
-    sfumato adapt ./scans --epsilon 4 --method lora --rank 4 --base ./stable-diffusion -o run
+    sfumato adapt ./scans --epsilon 4 --base ./base --yes-public -o run
+    sfumato adapt ./scans --epsilon 4 --classes benign,malignant --base ./base --method lora -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --method saliency --keep 0.3 -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
     sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run

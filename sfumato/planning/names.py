@@ -133,7 +133,7 @@ def what_would_leak(classes: Sequence[str], n_units: int) -> list[str]:
         for what, names in found.items()
     ]
     if len(classes) > 2 and CROWD * len(classes) > n_units:
-        said.append(f"{len(classes):,} classes of {n_units:,} units are few units each: people?")
+        said.append(f"{len(classes):,} classes for {n_units:,} units in all look like people")
     return said
 
 

@@ -73,12 +73,20 @@ def require_yes(
     Raises:
         DataError: Nobody said yes.
     """
-    if not asks_yes(records, reading):
+    require_asking(records, reading, confirm)
+    if confirm is None or not asks_yes(records, reading) or confirm(published(prepared)):
         return
-    if confirm is not None:
-        if confirm(published(prepared)):
-            return
-        raise DataError("what would become public was not confirmed, so nothing is charged")
+    raise DataError("what would become public was not confirmed, so nothing is charged")
+
+
+def require_asking(records: RecordSet, reading: Reading, confirm: Confirm | None) -> None:
+    """Stop at once where a yes is needed and nobody can be asked for it.
+
+    Raises:
+        DataError: Class words were read off the data, and there is no `confirm`.
+    """
+    if confirm is not None or not asks_yes(records, reading):
+        return
     names = ", ".join(map(repr, records.classes))
     raise DataError(
         f"the class names were read off the data and every release would publish them ({names}):"

@@ -22,7 +22,8 @@ from ..planning.inputs import (
     records_of,
     unlabelled_if_flat,
 )
-from ..planning.published import require_yes
+from ..planning.names import what_would_leak
+from ..planning.published import require_asking, require_yes
 from ..planning.task import GROUPS, task_of
 from ..planning.timing import solved
 from ..planning.warnings import remarks_on
@@ -123,6 +124,9 @@ def adapt(
     on_stage("reading the images")
     with listening(on_stage):
         records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    if not records.few and not what_would_leak(records.classes, records.n_units):
+        # before the minute that plan and prices take
+        ranks.on_first_rank(lambda: require_asking(records, reading, confirm))
     place = ledger or budget.default_path(Path(output))
     # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
     known = ranks.on_first_rank(
