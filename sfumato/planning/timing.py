@@ -22,6 +22,7 @@ from ..options import parse
 from ..privacy.plan import Plan
 from ..records import load_records
 from .estimate import fit_to_memory
+from .prepare import default_schedule
 from .task import Task
 
 # Files that are read to see how long one takes; what a few take is the start of the process that
@@ -30,6 +31,7 @@ DUMMIES, FEW = 200, 8
 # Loading the libraries, pricing plan and certificate, checking this machine: they hardly depend on
 # base or schedule. Measured on two cores (docs/performance.md).
 SETTING_UP = 20.0
+USUAL = 0.75  # below this share of the usual schedule a remark says so
 TIMED = (
     "Steps and batch were chosen so that a run takes about {} on the owner's machine, timed on"
     " dummy data before the charge."
@@ -97,4 +99,14 @@ def solved(plan: Plan, seconds: float) -> str:
     """What was solved for a time, in words, and the flags that fix it."""
     said = f"for {parse.in_words(seconds)} on this machine, measured just now"
     flags = METHODS[plan.method].schedule_flags(plan)
-    return f"the schedule was chosen {said}" + ("" if flags is None else f" ({flags} fixes it)")
+    if flags is None:
+        return f"the schedule was chosen {said}"
+    less = short_of_usual(plan)
+    return f"the schedule was chosen {said}{less and '; ' + less} ({flags} fixes it)"
+
+
+def short_of_usual(plan: Plan) -> str:
+    """What a solved schedule lacks of the one without a time limit; empty if it lacks little."""
+    usual = default_schedule(plan.n_units, plan.epsilon)
+    share = plan.steps * plan.expected_batch_size / usual["steps"] / usual["expected_batch_size"]
+    return f"it sees {share:.0%} of the images of the usual schedule" if share < USUAL else ""

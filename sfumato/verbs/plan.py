@@ -24,7 +24,7 @@ from ..planning.inputs import (
 from ..planning.published import asks_yes, published
 from ..planning.refusal import refusal
 from ..planning.task import GROUPS, task_of
-from ..planning.timing import fixed_seconds
+from ..planning.timing import fixed_seconds, short_of_usual
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
 from ..records import sizes_of
@@ -131,6 +131,8 @@ def plan(
     if refused is not None:
         remarks = (f"adapt will refuse: {refused}", *remarks)
     remarks += remarks_on(prepared, records)
+    if prepared.options.get("time") is not None and (less := short_of_usual(prepared.plan)):
+        remarks += (f"--time leaves less than there could be: {less}",)
     hope = prepared.method.forecast(prepared)
     side = prepared.base.resolution
     pixels = (sizes_of(records), f"{side}x{side}")

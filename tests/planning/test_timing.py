@@ -174,3 +174,14 @@ def test_the_pace_leaves_the_model_as_it_was(tiny_base, clocks):
     for name, now in made.adaptation.model.named_parameters():
         assert torch.equal(before[name], now) and now.grad is None
     assert np.isfinite(list(vars(pacing.measure(made, (1,))).values())).all()
+
+
+def test_a_short_time_is_compared_with_the_usual_schedule():
+    usual = default_schedule(3000, 8.0)
+    plan = SimpleNamespace(n_units=3000, epsilon=8.0, steps=27, expected_batch_size=198)
+    share = 27 * 198 / usual["steps"] / usual["expected_batch_size"]
+    assert timing.short_of_usual(plan) == (
+        f"it sees {share:.0%} of the images of the usual schedule"
+    )
+    plan.steps, plan.expected_batch_size = usual["steps"], usual["expected_batch_size"]
+    assert timing.short_of_usual(plan) == ""
