@@ -16,7 +16,7 @@ from typer.models import ParameterInfo
 
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS
-from ..options import MADE, PLACES, SILENT, Declared, Options, Project, declared
+from ..options import INSTEAD, MADE, PLACES, SILENT, Declared, Options, Project, declared
 from .options import BENEATH, given
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ def _beneath(
             said = config.table(table)
             for one in declared(kind):
                 silent = one.name in SILENT.get(verb, ())
-                if one.name in said and not silent and not given(values.get(one.name)):
+                flags = (one.name, INSTEAD.get(one.name, one.name))
+                if one.name in said and not silent and not any(given(values.get(f)) for f in flags):
                     _require_there(verb, config, table, one.name)
                     own[one.name] = one, said[one.name]
         found[group] = {name: value for name, (_, value) in own.items()}

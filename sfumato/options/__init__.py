@@ -10,7 +10,7 @@ from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .progress import Counted, listening, tell
-from .project import MADE, PLACES, SILENT, Project, Start
+from .project import INSTEAD, MADE, PLACES, SILENT, Project, Start
 from .training import Performance, Recipe, Sampling
 from .values import FIXED, Values, declared_values
 
@@ -20,6 +20,7 @@ __all__ = [
     "Counted",
     "Execution",
     "FIXED",
+    "INSTEAD",
     "Judging",
     "MADE",
     "Options",

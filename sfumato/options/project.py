@@ -70,5 +70,7 @@ PLACES: Mapping[str, Mapping[str, str]] = {
 # Verb -> groups, or options, that a config says nothing about: a run remembers how its images were
 # read, and a split is not made of another.
 SILENT: Mapping[str, tuple[str, ...]] = {"evaluate": ("reading",), "split": ("split",)}
+# An option of a config -> the flag that says the same in another way, and goes first.
+INSTEAD = {"time": "steps", "steps": "time", "value_range": "window", "window": "value_range"}
 # What a verb makes: everything else that it is given must be there.
 MADE = {"adapt": "run", "synthesize": "release", "export": "model"}

@@ -146,6 +146,13 @@ def test_a_contradiction_names_the_file(project, capsys, tiny_images):
     assert "sfumato.toml" not in capsys.readouterr().err
 
 
+def test_a_flag_that_says_the_same_in_another_way_goes_first(project, asked):
+    project("[schedule]\ntime = 1200.0").joinpath("scans").mkdir()
+    assert main(["plan", "scans", "--epsilon", "1", "--base", "icons", "--steps", "10"]) == 2
+    _, said = asked["plan"]
+    assert said["steps"] == 10 and said.get("time") is None
+
+
 def test_a_name_that_is_part_of_another_is_not_blamed(project, asked, capsys):
     project("[recipe]\nwarmup_steps = 2\n[schedule]\nsteps = 3").joinpath("scans").mkdir()
     words = ["--epsilon", "1", "--base", "icons"]
