@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from sfumato.pages import STYLE
+from sfumato.pages.forecast import NOTHING
 from sfumato.pages.glossary import linked
 from sfumato.releases import figures
 from sfumato.releases.contents import Contents, Example
@@ -99,7 +100,7 @@ def _environment():
     environment.filters["html"] = figures.html
     environment.filters["linked"] = linked
     known: dict[str, Any] = environment.globals  # pyright: ignore[reportAssignmentType]
-    known["key_kept"] = KEY_KEPT
+    known["key_kept"], known["nothing"] = KEY_KEPT, NOTHING
     return environment
 
 

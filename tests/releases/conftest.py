@@ -114,7 +114,9 @@ def facts(
     }
     said = {"run_key_id": "0123456789abcdef", "code_version": "0.1.0"}
     said |= {"base_data": "public glyphs"} if conditions is None else conditions
-    said |= {name: changes.pop(name) for name in ("code_version", "prices") if name in changes}
+    said |= {
+        name: changes.pop(name) for name in ("code_version", "prices", "opt_ins") if name in changes
+    }
     own = CertificateFacts(plan=plan or make_plan(), ledger=LedgerFacts(**ledger), **said)
     return {"facts": own, "artefacts": "images", "settings": settings, **changes}
 

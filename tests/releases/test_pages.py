@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.planning.forecast import NOTHING_SAID
 from sfumato.releases import folder, verify, write_release
 from sfumato.releases.cards import unit_phrase
 from sfumato.releases.contents import Contents, Example
@@ -195,3 +196,15 @@ def test_the_room_never_reaches_private_rooms():
         assert not re.search(
             r"sfumato[. ](import )?(records|methods|training)", path.read_text()
         ), path.name
+
+
+def test_a_report_begins_with_the_forecast_that_its_owner_overruled(kit, tmp_path):
+    plan = kit.plan()
+    said = kit.facts(plan=plan, settings=None)
+    plain = write_release(kit.images(tmp_path / "s", n=4), tmp_path / "plain", **said)
+    assert "Do not take these pictures" not in (plain / "report.html").read_text()
+    said = kit.facts(plan=plan, settings=None, opt_ins=(NOTHING_SAID,))
+    out = write_release(tmp_path / "s", tmp_path / "anyway", **said)
+    text = (out / "report.html").read_text()
+    assert text.index("Do not take these pictures") < text.index('class="claim"')
+    assert verify(out).ok
