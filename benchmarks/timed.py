@@ -84,8 +84,8 @@ def accuracy(run: Path, ledger: Path, images: int, seed: int = 0) -> float:
     from sfumato.options import Sampling
     from sfumato.records import bundled_digits
     from sfumato.runs.folder import Run
-    from sfumato.verbs.evaluate import draw
     from sfumato.verbs.facts import adapted_base
+    from sfumato.verbs.row_images import draw
 
     opened = Run.open(run, ledger)
     base = adapted_base(opened)
