@@ -37,6 +37,7 @@ from .row_images import OF_REAL, Drawing
 
 HELD_OUT = "held out"  # the real test images, on the page
 MOST_COMPARED = 5000
+FEWEST_COMPARED = 6  # of fewer images there are no five neighbours to compare
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class Figures:
             self.released = (images, labels)
         elif row == "real" and row in self.judges and self.released is not None:
             self.labels_read = self.judges[row].accuracy(*self.released)
-        if self.how.with_distances:
-            number = min(len(images), len(test[0]), MOST_COMPARED)
+        number = min(len(images), len(test[0]), MOST_COMPARED)
+        if self.how.with_distances and number >= FEWEST_COMPARED:
             features = self._features(row, images, labels)
             self.distances[row] = _plain(compare(features, test[0][:number], images[:number]))
 
