@@ -91,16 +91,22 @@ def _domain(certificate: dict[str, Any]) -> str:
     facts = certificate["public_facts"]
     classes = facts["classes"]
     return (
-        f"Collections of images with {facts['n_units']} units"
+        f"Collections of images with {_units(facts)} units"
         + (f" in {len(classes)} public classes" if classes else "")
         + f". Unit: {unit_phrase(certificate)}."
     )
 
 
+def _units(facts: dict[str, Any]) -> str:
+    return "any number of" if facts["n_units"] is None else str(facts["n_units"])
+
+
 def _unprotected(certificate: dict[str, Any]) -> str:
     """What is stated in the clear, and what else the owner declared or opted into."""
     facts = certificate["public_facts"]
-    lines = [f"- the number of units: {facts['n_units']} ({facts['n_units_counts']})"]
+    lines = []
+    if facts["n_units"] is not None:
+        lines.append(f"- the number of units: {facts['n_units']} ({facts['n_units_counts']})")
     if facts["classes"]:
         lines.append(f"- class names: {', '.join(facts['classes'])}")
     lines += [f"- {text}" for text in certificate["not_private"]["opt_ins"]]
@@ -110,7 +116,9 @@ def _unprotected(certificate: dict[str, Any]) -> str:
 def _loss(certificate: dict[str, Any]) -> dict[str, Any]:
     total = certificate["ledger"]["total_epsilon"]
     return {
-        "privacy_unit": "Record-level" if certificate["unit"] == "record" else "User-level",
+        "privacy_unit": (
+            "Record-level" if certificate["unit"] == "record" else f"One {certificate['unit']}"
+        ),
         "privacy_unit_details": (
             f"{unit_phrase(certificate)}; {certificate['relation']}:"
             f" {certificate['adjacency']['means']}"

@@ -43,11 +43,11 @@ def test_an_entry_has_every_field_and_the_figures_of_the_certificate(finished):
     assert "cat, dog" in found["deployment"]["dp_variant"]["unprotected_quantities"]
 
 
-def test_a_unit_is_a_user_and_a_model_a_model(kit, tmp_path):
+def test_a_unit_is_named_as_it_is_and_a_model_is_a_model(kit, tmp_path):
     facts = kit.certificate(kit.facts(plan=kit.plan(unit="visit_id", max_per_unit=8)))
     facts["synthesis"] = {}
     found = registry.entry(facts)["deployment"]
-    assert found["privacy_loss"]["privacy_unit"] == "User-level"
+    assert found["privacy_loss"]["privacy_unit"] == "One visit_id"
     assert "visit_id" in found["privacy_loss"]["privacy_unit_details"].replace("\\", "")
     assert found["basic"]["data_product_type"] == "Machine learning model"
 
