@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from sfumato.privacy.ledger.entries import Entry
 
 
-@dataclass(frozen=True, kw_only=True)
-class Begun(Entry):
-    """The ledger's first row."""
+class Note(Entry):
+    """What all of them share."""
 
     KIND = "NOTE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun(Note):
+    """The ledger's first row."""
+
     MARK = "key"
 
     format: int
@@ -21,10 +26,9 @@ class Begun(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upgraded(Entry):
+class Upgraded(Note):
     """A file of an older format was brought to the newest; `rows`: how many it had."""
 
-    KIND = "NOTE"
     MARK = "before"
 
     format: int
@@ -33,10 +37,9 @@ class Upgraded(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval(Entry):
+class Interval(Note):
     """Steps, from and to, that an attempt is about to run."""
 
-    KIND = "NOTE"
     MARK = "interval"
 
     interval: Sequence[int]
@@ -44,13 +47,12 @@ class Interval(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made(Entry):
+class Made(Note):
     """Weights that a run made (`made`: model, checkpoint, control), which are no public base.
 
     Keyed codes of their `blocks`, or of whole `tensors` in rows of earlier versions.
     """
 
-    KIND = "NOTE"
     MARK = "made"
     IF_ANY = frozenset({"made", "blocks", "tensors"})
 
@@ -72,10 +74,9 @@ class CheckpointMade(Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown(Entry):
+class Shown(Note):
     """Pictures of the checkpoint at step `shown` are about to be drawn for the owner."""
 
-    KIND = "NOTE"
     MARK = "shown"
 
     shown: int
@@ -83,10 +84,9 @@ class Shown(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stopped(Entry):
+class Stopped(Note):
     """The owner finished the run at the checkpoint of step `stopped`; it never trains on."""
 
-    KIND = "NOTE"
     MARK = "stopped"
 
     stopped: int
@@ -104,10 +104,9 @@ class ModelMade(Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aggregated(Entry):
+class Aggregated(Note):
     """The one noisy sum of an inversion, by the hash of its embeddings."""
 
-    KIND = "NOTE"
     MARK = "aggregated"
 
     aggregated: str
@@ -115,10 +114,9 @@ class Aggregated(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audited(Entry):
+class Audited(Note):
     """An audit's record, by its hash, and whether it passed."""
 
-    KIND = "NOTE"
     MARK = "audit"
 
     audit: str
@@ -126,10 +124,9 @@ class Audited(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished(Entry):
+class Finished(Note):
     """`release` finished a certificate: a hash of it, and of its draft (`certificate`)."""
 
-    KIND = "NOTE"
     MARK = "released"
 
     released: str
