@@ -28,10 +28,10 @@ from ..releases import (
     certificate_digest,
     files_digest,
     release_digest,
-    stopped_facts,
 )
 from ..releases import verify as verify_release
 from . import budget
+from .facts import stopped_of
 from .looks import selections_of
 
 TERMS = ("unit", "relation", "delta", "max_per_unit")
@@ -225,13 +225,14 @@ def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
     disks = sorted(
         {disk.file_system for row, disk in ledger.chain.entered(OnDisk) if row.seq < entries}
     )
+    steps = claim["mechanism"].get("steps", 0)  # an inversion's has none
     pairs = {
         "cap": (facts["cap"], group.cap),
         "attempts": (facts["attempts"], len(before(Attempt))),
         "replays": (facts["replays"], len(before(Replayed))),
         "run key": (facts["run_key_id"], before(Planned)[-1].key_id),
         "resets": (said, resets),
-        "step of stopping": (claim.get("stopped"), _stopped(before(Stopped), claim)),
+        "step of stopping": (claim.get("stopped"), stopped_of(before(Stopped), steps)),
         "file systems": (facts.get("file_systems", []), disks),
         "reason for no total": (facts.get("no_total", group.unclear), group.unclear),
     }
@@ -291,10 +292,6 @@ def _released_at(ledger: Ledger, claim: dict[str, Any]) -> int | None:
             "the certificate is not one that the ledger noted when it was released: it was altered"
         )
     return found[0] if found else None
-
-
-def _stopped(notes: list[Stopped], claim: dict[str, Any]) -> dict[str, Any] | None:
-    return stopped_facts(notes[-1].stopped, claim["mechanism"]["steps"]) if notes else None
 
 
 def _altered(name: str) -> LedgerFault:
