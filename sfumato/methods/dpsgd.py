@@ -19,14 +19,14 @@ from ..compute import ranks
 from ..compute.memory import peak_bytes
 from ..errors import Interrupted, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
-from ..options import Schedule
+from ..options import Performance, Schedule
 from ..privacy.clipping import flat
 from ..privacy.plan import Plan
 from ..training import KEEP, Batch, Progress, State, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
-from .interface import Prepared, Work
-from .pace import clip_and_groups, default_samples_every, measure, sample_steps
+from .interface import Prepared, Timed, Work
+from .pace import Pace, clip_and_groups, default_samples_every, measure, sample_steps
 from .prompts import Prompts
 from .timed import Wanted, solve
 from .workspace import Workspace
@@ -184,8 +184,9 @@ def estimate(prepared: Prepared[Adaptation], further_draws: float = 0.0) -> Work
         prepared: With its microbatch decided.
         further_draws: Draws of units beside those of the steps.
     """
-    plan, how = prepared.plan, prepared.performance
-    pace = measure(prepared, (plan.noise_draws,))
+    plan, how, timed = prepared.plan, prepared.performance, prepared.timed
+    # one measurement for both, or a plan would not take the time that it was solved for
+    pace = measure(prepared, (plan.noise_draws,)) if timed is None else timed.pace
     every, shown = how.checkpoint_steps, how.samples_every
     steps = pace.seconds(plan.expected_batch_size, plan.noise_draws, plan.steps, every, shown)
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
@@ -195,27 +196,51 @@ def estimate(prepared: Prepared[Adaptation], further_draws: float = 0.0) -> Work
     return Work(float(steps + further_draws * pace.draw), int(rss + copies))
 
 
+def general_pace(prepared: Prepared[Adaptation]) -> Pace:
+    """The pace of any schedule with these options here; its microbatch is decided."""
+    return measure(replace(prepared, performance=_samples_open(prepared)), (1, 4))
+
+
+def _samples_open(prepared: Prepared[Adaptation]) -> Performance:
+    """The same without samples that nobody asked for, which follow the schedule."""
+    how = prepared.performance
+    own = default_samples_every(how, _usual(prepared.plan), len(prepared.plan.classes))
+    return replace(how, samples_every=None) if how.samples_every == own else how
+
+
+def _usual(plan: Plan) -> Schedule:
+    return Schedule(round(plan.expected_batch_size), plan.steps, plan.noise_draws)
+
+
 def in_time(
-    prepared: Prepared[Adaptation], seconds: float, fixed: float, asked: Schedule, further: float
+    prepared: Prepared[Adaptation],
+    timed: Timed,
+    seconds: float,
+    asked: Schedule,
+    further_draws: float = 0.0,
 ) -> Schedule:
     """The schedule that takes about so long here.
 
     Args:
         prepared: With its microbatch decided, and the schedule that it has without a time.
+        timed: Its pace (`general_pace`), and what no schedule changes.
         seconds: The whole run's.
-        fixed: Of these, what no schedule changes.
         asked: What the user fixed of the schedule.
-        further: Draws of units beside those of the steps.
+        further_draws: Draws of units beside those of the steps.
     """
-    plan, pace = prepared.plan, measure(prepared, (1, 4))
-    usual = Schedule(round(plan.expected_batch_size), plan.steps, plan.noise_draws)
-    fixed += further * pace.draw
-    epsilon, classes = plan.epsilon_target, len(plan.classes)
-    want = Wanted(seconds, fixed, plan.method, asked, usual, plan.n_units, epsilon, classes)
-    # samples that nobody asked for follow the schedule
-    own = default_samples_every(prepared.performance, usual, classes)
-    how = prepared.performance
-    return solve(pace, want, replace(how, samples_every=None) if how.samples_every == own else how)
+    plan, pace = prepared.plan, timed.pace
+    fixed = timed.fixed + further_draws * pace.draw
+    want = Wanted(
+        seconds,
+        fixed,
+        plan.method,
+        asked,
+        _usual(plan),
+        plan.n_units,
+        plan.epsilon_target,
+        len(plan.classes),
+    )
+    return solve(pace, want, _samples_open(prepared))
 
 
 def checkpoint_bytes(adaptation: Adaptation) -> int:

@@ -60,6 +60,7 @@ class Prepared(Generic[A]):
         start: Public tensors that adapters or a geometry began with.
         public_inputs: What was taken as public beside the plan's own facts.
         ancestors: Runs that base and public images come from.
+        timed: What this machine was measured to take, if the schedule was solved for a time.
     """
 
     method: Method
@@ -72,6 +73,20 @@ class Prepared(Generic[A]):
     start: dict[str, torch.Tensor] = field(default_factory=dict)
     public_inputs: tuple[PublicInput, ...] = ()
     ancestors: tuple[dict[str, Any], ...] = ()
+    timed: Timed | None = None
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a schedule is solved for a time with.
+
+    Attributes:
+        pace: What `Method.pace` has measured.
+        fixed: Seconds of a run that neither options nor schedule change.
+    """
+
+    pace: Any
+    fixed: float
 
 
 @dataclass(frozen=True)
@@ -216,17 +231,25 @@ class Method(Options):
         """Time and memory on this machine, measured on dummy data; `prepared` fits to memory."""
 
     @abstractmethod
-    def in_time(
-        self, prepared: Prepared[Any], seconds: float, fixed: float, asked: Schedule
-    ) -> tuple[Method, Schedule]:
-        """Options and schedule with which a run takes about so long on this machine.
-
-        Measured on dummy data, as `estimate` is; what it returns then stands in the plan.
+    def pace(self, prepared: Prepared[Any]) -> Any:
+        """Seconds of a run's parts on this machine, measured on dummy data for `in_time`.
 
         Args:
             prepared: With the options and schedule of a run without a time; fits to memory.
+        """
+
+    @abstractmethod
+    def in_time(
+        self, prepared: Prepared[Any], timed: Timed, seconds: float, asked: Schedule
+    ) -> tuple[Method, Schedule]:
+        """Options and schedule with which a run takes about so long on this machine.
+
+        What it returns then stands in the plan.
+
+        Args:
+            prepared: As for `pace`.
+            timed: What was measured.
             seconds: The whole run's.
-            fixed: Of these, what neither options nor schedule change.
             asked: What the user fixed of the schedule.
 
         Raises:

@@ -32,6 +32,7 @@ from .interface import Prepared
 MOST_NUMBERS = 1_000_000
 REPEATED = 1.0  # seconds of measuring, below which a part is timed again
 SAMPLES_SHARE = 0.05  # of the time, for pictures of the run so far
+SHEETS = 4  # of a run at least, where that share pays for them
 MOST, FEWEST = 10, 8  # pictures of a sheet: one of each class, or several where there are few
 
 
@@ -88,16 +89,24 @@ def sample_steps(every: int | None, steps: int) -> frozenset[int]:
 
 
 def default_samples_every(performance: Performance, schedule: Schedule, classes: int) -> int:
-    """Steps between pictures of the run so far, so that they take under 5 % of the time.
+    """Steps between pictures of the run so far; 0 for a run in which even one sheet is too dear.
 
-    A multiple of the steps between checkpoints, from which they are drawn. A picture is one forward
-    pass of the denoiser for each step of the sampler; a draw of a unit is about three.
+    At every checkpoint, or at each quarter of a run with fewer than four of these; more seldom
+    where all rows of pictures, the public base's too, would take 5 % of the time. A picture is one
+    forward pass of the denoiser for each step of the sampler; a draw of a unit is about three.
     """
-    assert schedule.expected_batch_size is not None and schedule.noise_draws is not None
-    sheet = len(shown_classes(classes)) * Sampling().steps
-    step = 3 * schedule.expected_batch_size * schedule.noise_draws
-    every = performance.checkpoint_steps
-    return every * max(1, math.ceil(sheet / (SAMPLES_SHARE * step) / every))
+    batch, steps, draws = schedule.expected_batch_size, schedule.steps, schedule.noise_draws
+    assert batch is not None and steps is not None and draws is not None
+    row = len(shown_classes(classes)) * Sampling().steps
+    most = int(SAMPLES_SHARE * 3 * batch * draws * steps / row) - 1
+    if most < 1:
+        return 0
+    kept = performance.checkpoint_steps
+    every = math.ceil(steps / min(most, max(SHEETS, math.ceil(steps / kept))))
+    # at checkpoints that are there anyhow, if that leaves enough of them
+    on_kept = kept * math.ceil(every / kept)
+    enough = on_kept <= steps and math.ceil(steps / on_kept) >= min(most, SHEETS)
+    return on_kept if enough else every
 
 
 def shown_classes(classes: int) -> np.ndarray:
@@ -126,8 +135,8 @@ def measure(prepared: Prepared[Adaptation], draws: Sequence[int]) -> Pace:
     # a machine that slows down meanwhile must not make draws free, nor units cost less than nothing
     draw = min(max(draw, 0.2 * first / low), first / low)
     step, checkpoint = _of_step(prepared, key)
-    every = prepared.performance.samples_every
-    sheet = _of_sheet(prepared) if every else 0.0
+    # None: not decided before there is a schedule
+    sheet = 0.0 if prepared.performance.samples_every == 0 else _of_sheet(prepared)
     return Pace(first - low * draw, draw, step, checkpoint, sheet)
 
 

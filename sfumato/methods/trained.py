@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SfumatoError
 from ..options import Execution, Privacy, Prompting, Schedule
 from .given import Given, PublicAnswers, PublicImages
-from .interface import Mechanisms, Method, Prepared, Rows, Work
+from .interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
 if TYPE_CHECKING:
     from ..bases import Base
     from ..privacy.plan import Plan
     from .adaptation import Adaptation
+    from .pace import Pace
     from .workspace import Workspace
 
 CLIP_NORM = 0.05  # of one unit, unless told otherwise
@@ -75,13 +76,19 @@ class Trained(Method):
 
         return estimate(prepared)
 
+    def pace(self, prepared: Prepared) -> Pace:
+        """Of units, draws, steps, checkpoints and samples."""
+        from .dpsgd import general_pace
+
+        return general_pace(prepared)
+
     def in_time(
-        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+        self, prepared: Prepared, timed: Timed, seconds: float, asked: Schedule
     ) -> tuple[Method, Schedule]:
         """The schedule of steps that takes so long here."""
         from .dpsgd import in_time
 
-        return self, in_time(prepared, seconds, fixed, asked, 0.0)
+        return self, in_time(prepared, timed, seconds, asked)
 
     @classmethod
     def schedule_flags(cls, plan: Plan) -> str:

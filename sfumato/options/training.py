@@ -91,7 +91,8 @@ class Performance(Options):
     samples_every: int | None = option(
         None,
         "Steps between pictures of the run so far, kept in the run folder; 0 draws none (default:"
-        " at checkpoints, as often as costs under 5 % of the time).",
+        " at checkpoints, of a short run at each quarter, as often as costs under 5 % of the"
+        " time).",
         least=0,
     )
 

@@ -84,9 +84,8 @@ def prepare_as_asked(
         prompts = prompts_for(load_base(task.base), facts.classes, task)
         fit = fit_of(task.base, facts.classes, prompts, images, on_stage)
         task = replace(task, fit=fit)
-    prepared = prepare(facts, task)
-    if task.schedule.time is not None:
-        prepared = in_time(prepared, task, partial(prepare, facts))
+    made = partial(prepare, facts)
+    prepared = made(task) if task.schedule.time is None else in_time(task, made)
     allowed = task.privacy.allow_caption_prompts
     options = _with_captions(prepared.options, records, allowed, ledger)
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)

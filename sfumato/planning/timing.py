@@ -17,8 +17,9 @@ from PIL import Image
 
 from ..bases import Base
 from ..compute import ranks
-from ..methods import METHODS, Prepared
-from ..options import parse
+from ..methods import METHODS, Method, Prepared
+from ..methods.interface import Timed
+from ..options import Schedule, parse
 from ..privacy.plan import Plan
 from ..records import load_records
 from .estimate import fit_to_memory
@@ -28,9 +29,10 @@ from .task import Task
 # Files that are read to see how long one takes; what a few take is the start of the process that
 # decodes them.
 DUMMIES, FEW = 200, 8
-# Loading the libraries, pricing plan and certificate, checking this machine: they hardly depend on
-# base or schedule. Measured on two cores (docs/performance.md).
-SETTING_UP = 20.0
+# What is not timed at run time, since it hardly depends on base or schedule: the process until the
+# images are read; libraries, plan and microbatch of a run without --time; then the plan that is
+# charged, its certificate's prices, the trial and the end. Measured (docs/performance.md, "Time").
+STARTING, COMPOSING, PRICING = 3.0, 11.0, 12.0
 USUAL = 0.75  # below this share of the usual schedule a remark says so
 TIMED = (
     "Steps and batch were chosen so that a run takes about {} on the owner's machine, timed on"
@@ -57,24 +59,28 @@ def _reading(base: Base, count: int) -> float:
         return time.perf_counter() - started
 
 
-def fixed_seconds(prepared: Prepared[Any]) -> float:
-    """Seconds of a run that no schedule changes: start, reading, and opening the base anew."""
+def fixed_seconds(prepared: Prepared[Any], composing: float = COMPOSING) -> float:
+    """Seconds of a run that no schedule changes: start, reading, and opening the base anew.
+
+    composing: of these, what lies between reading the images and a plan that fits to memory.
+    """
     started = time.perf_counter()
     prepared.method.untrained(prepared)
     opening = time.perf_counter() - started
+    reading = prepared.plan.n_units * reading_seconds(prepared.base)
     # for the trial before the charge, as saved there, and for the samples
-    return SETTING_UP + 3 * opening + prepared.plan.n_units * reading_seconds(prepared.base)
+    return STARTING + reading + composing + PRICING + 3 * opening
 
 
-def in_time(
-    prepared: Prepared[Any], task: Task, again: Callable[[Task], Prepared[Any]]
-) -> Prepared[Any]:
-    """The same with the method's options and the schedule that take about `task.schedule.time`.
+def in_time(task: Task, made: Callable[[Task], Prepared[Any]]) -> Prepared[Any]:
+    """A task with the method's options and the schedule that take about `task.schedule.time`.
+
+    What composing and measuring took until there counts, too. How long the private images took to
+    read does not: it is estimated from dummies.
 
     Args:
-        prepared: With the schedule that it has without a time.
         task: What is asked.
-        again: Prepares a task.
+        made: Prepares a task from public facts alone.
 
     Raises:
         SfumatoError: Nothing takes so little time here; the message says what would.
@@ -83,16 +89,25 @@ def in_time(
     assert isinstance(seconds, float)  # the option is seconds, however it was written
     asked = replace(task.schedule, time=None)
 
+    started = time.perf_counter()
+    prepared = made(task)
+    composed = time.perf_counter()
     fitted = fit_to_memory(prepared)  # every rank for itself
+    fitting = time.perf_counter() - composed
 
-    def solve() -> tuple[Any, Any]:
-        return fitted.method.in_time(fitted, seconds, fixed_seconds(fitted), asked)
+    def solve() -> tuple[Method, Schedule, Timed]:
+        pace, fixed = fitted.method.pace(fitted), fixed_seconds(fitted, composing=0.0)
+        passed = time.perf_counter() - started
+        # the solved schedule is fitted to memory and checked on this machine, too
+        timed = Timed(pace, fixed + passed + fitting)
+        return *fitted.method.in_time(fitted, timed, seconds, asked), timed
 
-    method, schedule = ranks.on_first_rank(solve)
-    made = again(replace(task, method=method, schedule=schedule))
+    method, schedule, timed = ranks.on_first_rank(solve)
+    found = made(replace(task, method=method, schedule=schedule))
     said = {"timed": TIMED.format(parse.in_words(seconds))}
-    statements = made.options["statements"] | said
-    return replace(made, options=made.options | {"statements": statements, "time": seconds})
+    statements = found.options["statements"] | said
+    options = found.options | {"statements": statements, "time": seconds}
+    return replace(found, options=options, timed=timed)
 
 
 def solved(plan: Plan, seconds: float) -> str:

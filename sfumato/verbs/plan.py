@@ -142,9 +142,10 @@ def plan(
     needs += ["--yes-public"] * asks_yes(records, reading)
     on_stage("timing a step on dummy images")
     prepared = fit_to_memory(prepared)  # once, for both measurements
+    fixed = fixed_seconds(prepared) if prepared.timed is None else prepared.timed.fixed
     return PlanReport(
         prepared.plan,
-        estimate(prepared, fixed_seconds(prepared)),
+        estimate(prepared, fixed),
         remarks,
         hope,
         refused,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from sfumato.methods.inversion import cost
 from sfumato.methods.pace import Pace
 from sfumato.methods.timed import FEWEST_STEPS, MOST_STEPS, Wanted, rungs, solve
 from sfumato.options import Performance, Schedule
-from sfumato.planning import timing
+from sfumato.planning import inputs, timing
 from sfumato.planning.prepare import default_schedule
 from sfumato.privacy import accounting
 from sfumato.records import load_records
@@ -94,10 +95,12 @@ def test_ranks_share_the_units(monkeypatch):
 def clocks(monkeypatch):
     """Every clock of the measurements ticks by itself, a tenth of a second a look."""
     ticks = (tick / 10 for tick in itertools.count())
-    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    clock = SimpleNamespace(late=0.0)
+    clock.perf_counter = lambda: next(ticks) + clock.late
     for room in (pacing, cost, timing):
         monkeypatch.setattr(room, "time", clock)
     monkeypatch.setattr(timing, "DUMMIES", 9)
+    return clock
 
 
 SETTINGS = {"epsilon": 2.0, "delta": 1e-2, "method": "lora", "yes_public": True}
@@ -136,6 +139,40 @@ def test_no_private_file_is_timed(tiny_base, tiny_images, clocks, monkeypatch):
     other = load_records(tiny_images, yes_public=True)
     assert verbs.plan(other, **asked).plan.digest == one.digest
     assert quick.n_units == one.n_units
+
+
+def test_how_long_the_private_images_took_to_read_decides_nothing(
+    tiny_base, tiny_images, clocks, monkeypatch
+):
+    asked = SETTINGS | {"base": str(tiny_base), "time": "2min", "expected_batch_size": 8}
+    quick = verbs.plan(tiny_images, **asked).plan
+
+    def reads_late(*args):
+        clocks.late += 40.0
+        return records_of(*args)
+
+    planning = sys.modules["sfumato.verbs.plan"]
+    records_of = planning.records_of
+    monkeypatch.setattr(planning, "records_of", reads_late)
+    assert verbs.plan(tiny_images, **asked).plan.digest == quick.digest and clocks.late
+
+
+def test_composing_and_measuring_count_and_a_plan_takes_what_it_was_solved_for(
+    tiny_base, tiny_images, clocks, monkeypatch
+):
+    asked = SETTINGS | {"base": str(tiny_base), "time": "2min", "expected_batch_size": 8}
+    quick = verbs.plan(tiny_images, **asked)
+    assert 0.9 * 120 < quick.estimate.seconds <= 120
+    prepare = inputs.prepare
+
+    def composes_late(*args):
+        clocks.late += 20.0
+        return prepare(*args)
+
+    monkeypatch.setattr(inputs, "prepare", composes_late)
+    slow = verbs.plan(tiny_images, **asked)
+    # 20 seconds less for steps
+    assert slow.plan.steps < quick.plan.steps and 0.9 * 120 < slow.estimate.seconds <= 120
 
 
 def test_the_time_of_reading_is_that_of_dummy_files(tiny_base):

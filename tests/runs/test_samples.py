@@ -210,14 +210,37 @@ def test_an_older_run_without_the_option_goes_on_without_samples():
 
 
 @pytest.mark.parametrize(
-    ("batch", "draws", "classes", "every"),
-    [(64, 1, 10, 25), (16, 1, 10, 50), (1024, 4, 100, 25), (4, 1, 1, 150)],
+    ("batch", "steps", "draws", "classes", "shown"),
+    [
+        (64, 90, 1, 10, [25, 50, 75, 90]),
+        (198, 27, 1, 10, [7, 14, 21, 27]),  # a quarter, a half, three quarters
+        (64, 60, 1, 10, [15, 30, 45, 60]),
+        (128, 22, 1, 10, [8, 16, 22]),  # a fourth row would take too long
+        (64, 20, 1, 2, [20]),
+        (16, 90, 1, 10, [90]),
+        (4, 90, 1, 1, []),
+        (1024, 90, 4, 100, [25, 50, 75, 90]),
+        (20, 700, 1, 10, [*range(50, 701, 50)]),
+        (1024, 100, 1, 10, [25, 50, 75, 100]),
+    ],
 )
-def test_samples_take_little_of_the_time(batch, draws, classes, every):
-    schedule = Schedule(expected_batch_size=batch, steps=90, noise_draws=draws)
-    assert default_samples_every(Performance(), schedule, classes) == every
-    sheet = len(shown_classes(classes)) * 10
-    assert sheet <= 0.05 * every * 3 * batch * draws
+def test_samples_come_early_and_take_little_of_the_time(batch, steps, draws, classes, shown):
+    schedule = Schedule(expected_batch_size=batch, steps=steps, noise_draws=draws)
+    every = default_samples_every(Performance(), schedule, classes)
+    assert sorted(sample_steps(every, steps)) == shown
+    row = len(shown_classes(classes)) * 10  # passes; the public base has one, too
+    assert not shown or (len(shown) + 1) * row <= 0.05 * steps * 3 * batch * draws
+
+
+@pytest.mark.parametrize("steps", range(1, 140))
+def test_whatever_the_schedule_the_share_of_samples_holds_and_the_last_step_is_shown(steps):
+    for batch, classes in ((8, 2), (40, 10), (250, 100)):
+        schedule = Schedule(expected_batch_size=batch, steps=steps, noise_draws=1)
+        every = default_samples_every(Performance(), schedule, classes)
+        shown = sample_steps(every, steps)
+        assert bool(every) == (steps in shown)
+        row = len(shown_classes(classes)) * 10
+        assert not shown or (len(shown) + 1) * row <= 0.05 * steps * 3 * batch
 
 
 def test_an_inversion_has_nothing_to_show(adapt):

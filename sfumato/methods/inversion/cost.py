@@ -13,7 +13,7 @@ from ...compute.memory import peak_bytes
 from ...errors import SfumatoError
 from ...options import parse
 from ...training import LatentData
-from ..interface import Prepared
+from ..interface import Prepared, Timed
 from .adaptation import Inverting
 from .advisor import Forecast, forecast
 from .batch import Chunk, Inverter
@@ -51,11 +51,13 @@ def _fitting_rows(prepared: Prepared[Inverting]) -> int:
 
 def expected_seconds(prepared: Prepared[Inverting]) -> float:
     """Time of the whole inversion at most, from two steps on dummy images."""
-    return _seconds_a_step(prepared) * prepared.adaptation.inverter.recipe.steps
+    timed = prepared.timed
+    step = seconds_a_step(prepared) if timed is None else timed.pace
+    return step * prepared.adaptation.inverter.recipe.steps
 
 
-def _seconds_a_step(prepared: Prepared[Inverting]) -> float:
-    """Seconds of one step of all images; ranks share them."""
+def seconds_a_step(prepared: Prepared[Inverting]) -> float:
+    """Seconds of one step of all images on dummy ones; ranks share them."""
     inverter, rows = prepared.adaptation.inverter, prepared.performance.micro_batch
     assert rows is not None  # `fit_rows` has decided
     _timed(inverter, rows, steps=1)
@@ -63,23 +65,22 @@ def _seconds_a_step(prepared: Prepared[Inverting]) -> float:
     return step * math.ceil(prepared.plan.n_units / rows / ranks.world_size())
 
 
-def steps_in(prepared: Prepared[Inverting], seconds: float, fixed: float) -> int:
+def steps_in(n_units: int, timed: Timed, seconds: float) -> int:
     """Steps of one image with which the whole inversion takes about so long.
 
     Args:
-        prepared: With the rows of a chunk decided.
+        n_units: Images.
+        timed: Seconds of one step of all images, and what steps do not change.
         seconds: The whole run's.
-        fixed: Of these, what steps do not change.
 
     Raises:
         SfumatoError: Not even the fewest steps are that quick.
     """
-    step = _seconds_a_step(prepared)
-    steps = int((seconds - fixed) / step)
+    steps = int((seconds - timed.fixed) / timed.pace)
     if steps < FEWEST_STEPS:
-        least = parse.in_words(fixed + FEWEST_STEPS * step)
+        least = parse.in_words(timed.fixed + FEWEST_STEPS * timed.pace)
         raise SfumatoError(
-            f"--time {parse.in_words(seconds)}: inverting {prepared.plan.n_units:,} images takes at"
+            f"--time {parse.in_words(seconds)}: inverting {n_units:,} images takes at"
             f" least about {least} here: give that, a sample of the images"
             " (--expected-batch-size), or take a smaller base"
         )

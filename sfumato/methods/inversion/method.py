@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...errors import SfumatoError
 from ...options import Privacy, Prompting, Schedule, option
 from ..given import Drawing, Given, PublicAnswers, PublicImages
-from ..interface import Mechanisms, Method, Prepared, Rows, Work
+from ..interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
 if TYPE_CHECKING:
     from ...bases import Base, TextBase
@@ -228,15 +228,22 @@ class Inversion(Method):
         seconds = expected_seconds(prepared)
         return Work(seconds, int(psutil.Process().memory_info().rss))
 
+    def pace(self, prepared: Prepared) -> float:
+        """Seconds of one step of all images."""
+        from .cost import seconds_a_step
+
+        return seconds_a_step(prepared)
+
     def in_time(
-        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+        self, prepared: Prepared, timed: Timed, seconds: float, asked: Schedule
     ) -> tuple[Method, Schedule]:
         """The same with as many steps an image as the time allows."""
         from .cost import steps_in
 
         if self.inversion_steps is not None:
             raise SfumatoError("--time decides --inversion-steps: give one of the two")
-        return replace(self, inversion_steps=steps_in(prepared, seconds, fixed)), asked
+        steps = steps_in(prepared.plan.n_units, timed, seconds)
+        return replace(self, inversion_steps=steps), asked
 
     def forecast(self, prepared: Prepared) -> Forecast:
         """How far the noisy mean will be from the exact one."""

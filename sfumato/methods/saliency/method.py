@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from ...errors import SfumatoError
 from ...options import Privacy, Schedule, option, parse
 from ..given import Given
-from ..interface import Mechanisms, Method, Prepared, Rows, Work
+from ..interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 from ..low_rank import LowRank
 
 if TYPE_CHECKING:
@@ -182,13 +182,12 @@ class Saliency(LowRank):
         return estimate(prepared, _draws_of_the_probe(prepared))
 
     def in_time(
-        self, prepared: Prepared, seconds: float, fixed: float, asked: Schedule
+        self, prepared: Prepared, timed: Timed, seconds: float, asked: Schedule
     ) -> tuple[Method, Schedule]:
         """The schedule that takes so long here, the probe included."""
         from ..dpsgd import in_time
 
-        further = _draws_of_the_probe(prepared)
-        return self, in_time(prepared, seconds, fixed, asked, further)
+        return self, in_time(prepared, timed, seconds, asked, _draws_of_the_probe(prepared))
 
     def remarks(self, prepared: Prepared) -> list[str]:
         """Remarks on training and on the probe."""
