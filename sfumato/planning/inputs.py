@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -74,18 +75,19 @@ def prepare_as_asked(
             task.base, task.prompting, task.seed, images, records.classes
         )
         task = replace(task, public=answers)
-    facts = PublicFacts.of(records)
+    facts, trying = PublicFacts.of(records), 0.0
     if task.privacy.stand_in is not None:
         stand_in = task.privacy.stand_in
         reading = flat_as_one_class(stand_in, as_private)
         images, before = _taken_as_public("--stand-in", stand_in, reading, records, ledger)
         ancestors += before
         inputs.append(PublicInput(FORECAST, images.fingerprints, images.marks["files"]))
+        started = time.perf_counter()  # from here on nothing private takes time
         prompts = prompts_for(load_base(task.base), facts.classes, task)
         fit = fit_of(task.base, facts.classes, prompts, images, on_stage)
-        task = replace(task, fit=fit)
+        task, trying = replace(task, fit=fit), time.perf_counter() - started
     made = partial(prepare, facts)
-    prepared = made(task) if task.schedule.time is None else in_time(task, made)
+    prepared = made(task) if task.schedule.time is None else in_time(task, made, trying)
     allowed = task.privacy.allow_caption_prompts
     options = _with_captions(prepared.options, records, allowed, ledger)
     return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)

@@ -72,7 +72,9 @@ def fixed_seconds(prepared: Prepared[Any], composing: float = COMPOSING) -> floa
     return STARTING + reading + composing + PRICING + 3 * opening
 
 
-def in_time(task: Task, made: Callable[[Task], Prepared[Any]]) -> Prepared[Any]:
+def in_time(
+    task: Task, made: Callable[[Task], Prepared[Any]], trying: float = 0.0
+) -> Prepared[Any]:
     """A task with the method's options and the schedule that take about `task.schedule.time`.
 
     What composing and measuring took until there counts, too. How long the private images took to
@@ -81,6 +83,7 @@ def in_time(task: Task, made: Callable[[Task], Prepared[Any]]) -> Prepared[Any]:
     Args:
         task: What is asked.
         made: Prepares a task from public facts alone.
+        trying: Seconds that trying the base on public images took before.
 
     Raises:
         SfumatoError: Nothing takes so little time here; the message says what would.
@@ -97,7 +100,7 @@ def in_time(task: Task, made: Callable[[Task], Prepared[Any]]) -> Prepared[Any]:
 
     def solve() -> tuple[Method, Schedule, Timed]:
         pace, fixed = fitted.method.pace(fitted), fixed_seconds(fitted, composing=0.0)
-        passed = time.perf_counter() - started
+        passed = trying + time.perf_counter() - started
         # the solved schedule is fitted to memory and checked on this machine, too
         timed = Timed(pace, fixed + passed + fitting)
         return *fitted.method.in_time(fitted, timed, seconds, asked), timed

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sfumato import verbs
+from sfumato.bases.tiny import make_tiny_images
 from sfumato.errors import SfumatoError
 from sfumato.methods import pace as pacing
 from sfumato.methods.inversion import cost
@@ -97,7 +98,7 @@ def clocks(monkeypatch):
     ticks = (tick / 10 for tick in itertools.count())
     clock = SimpleNamespace(late=0.0)
     clock.perf_counter = lambda: next(ticks) + clock.late
-    for room in (pacing, cost, timing):
+    for room in (pacing, cost, inputs, timing):
         monkeypatch.setattr(room, "time", clock)
     monkeypatch.setattr(timing, "DUMMIES", 9)
     return clock
@@ -172,6 +173,24 @@ def test_composing_and_measuring_count_and_a_plan_takes_what_it_was_solved_for(
     monkeypatch.setattr(inputs, "prepare", composes_late)
     slow = verbs.plan(tiny_images, **asked)
     # 20 seconds less for steps
+    assert slow.plan.steps < quick.plan.steps and 0.9 * 120 < slow.estimate.seconds <= 120
+
+
+def test_trying_the_base_on_public_images_counts(
+    tiny_base, tiny_images, clocks, monkeypatch, tmp_path
+):
+    public = make_tiny_images(tmp_path / "public", seed=5)
+    asked = SETTINGS | {"base": str(tiny_base), "time": "2min", "expected_batch_size": 8}
+    asked |= {"stand_in": public}
+    quick = verbs.plan(tiny_images, **asked)
+    fit_of = inputs.fit_of
+
+    def tries_late(*args):
+        clocks.late += 20.0
+        return fit_of(*args)
+
+    monkeypatch.setattr(inputs, "fit_of", tries_late)
+    slow = verbs.plan(tiny_images, **asked)
     assert slow.plan.steps < quick.plan.steps and 0.9 * 120 < slow.estimate.seconds <= 120
 
 
