@@ -120,7 +120,7 @@ def measured(said) -> Iterator[dict]:
     from sfumato.options import Recipe
     from sfumato.records import bundled_digits
     from sfumato.runs.prepared import public_side
-    from sfumato.verbs import evaluate
+    from sfumato.verbs import evaluate, row_images
     from sfumato.verbs.facts import adapted_base
 
     private, judge = first(bundled_digits("train"), said.n), Judge(said)
@@ -157,7 +157,7 @@ def measured(said) -> Iterator[dict]:
 
                 def drawn(run, base, seed=seed):
                     return judge(
-                        *evaluate.draw(base, run.plan.prompts, said.images, judge.sampling(seed)),
+                        *row_images.draw(base, run.plan.prompts, said.images, judge.sampling(seed)),
                         seed,
                     )
 
@@ -168,7 +168,7 @@ def measured(said) -> Iterator[dict]:
                 if number == 0:
                     for row, name in EXACT.items():
                         yield {"row": name, **facts, "epsilon": None} | drawn(
-                            run, evaluate.control_base(run, row)
+                            run, row_images.control_base(run, row)
                         )
                 if not said.no_dp_sgd:
                     rate = Recipe(learning_rate=said.learning_rate)
@@ -188,7 +188,7 @@ def measured(said) -> Iterator[dict]:
                 facts |= {"spent": run.plan.epsilon}
                 more = {"sigma": sigma, "cosine": cosines["noise_only"]}
                 yield {"row": "noise only", **facts, **more} | drawn(
-                    run, evaluate.control_base(run, "noise_only")
+                    run, row_images.control_base(run, "noise_only")
                 )
                 more = {
                     "sigma": sigma,

@@ -28,7 +28,7 @@ SCRIPT = """
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))
     RunKey.fresh_salt = lambda: "00" * 16
     images, base, output = sys.argv[1:]
-    run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="inversion", prompt="a {class} circle",
+    run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, yes_public=True, method="inversion", prompt="a {class} circle",
                       dimensions=4, inversion_steps=2, inversion_draws=1,
                       performance=Performance(micro_batch=5, precision="float32"))
     if parallel.world_size() > 1:

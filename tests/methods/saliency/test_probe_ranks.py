@@ -29,7 +29,7 @@ SCRIPT = """
     RunKey.generate = classmethod(lambda cls: cls(bytes(range(32))))
     RunKey.fresh_salt = lambda: "00" * 16
     images, base, output = sys.argv[1:]
-    run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, method="saliency", expected_batch_size=8,
+    run = verbs.adapt(images, output=output, epsilon=4.0, delta=1e-2, base=base, yes_public=True, method="saliency", expected_batch_size=8,
                       steps=2, keep=5, probe_units=12, probe_draws=2, rank=2,
                       performance=Performance(micro_batch=8, precision="float32"))
     if parallel.world_size() > 1:
