@@ -120,7 +120,8 @@ def measured(said) -> Iterator[dict]:
     from sfumato.options import Recipe
     from sfumato.records import bundled_digits
     from sfumato.runs.prepared import public_side
-    from sfumato.verbs import evaluate, row_images
+    from sfumato.verbs import row_images
+    from sfumato.verbs.cosines import token_cosines
     from sfumato.verbs.facts import adapted_base
 
     private, judge = first(bundled_digits("train"), said.n), Judge(said)
@@ -181,9 +182,7 @@ def measured(said) -> Iterator[dict]:
                     )
                 if said.lora:
                     others["DP-LoRA"] = adapted("lora", method="lora", rank=4, **steady)
-                cosines = evaluate.token_cosines(
-                    run, {name: other for name, (other, _) in others.items()}
-                )
+                cosines = token_cosines(run, {name: other for name, (other, _) in others.items()})
                 hope, sigma = expectation(public_side(run)).cosine, run.plan.noise_multiplier
                 facts |= {"spent": run.plan.epsilon}
                 more = {"sigma": sigma, "cosine": cosines["noise_only"]}
