@@ -12,7 +12,8 @@ from typing import Annotated
 from typer import Option
 
 from ..errors import SfumatoError
-from .live import LiveLine, about
+from ..options.parse import about
+from .live import LiveLine
 
 
 def demo(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..options import Counted
+from ..options.parse import about
 
 PLAIN_SECONDS = 10.0
 SILENT_SECONDS = 2.0  # after which a stage that cannot be counted shows the time so far
@@ -22,13 +23,6 @@ def clock(seconds: float) -> str:
     """Seconds as 0:41 or 1:02:03."""
     hours, rest = divmod(max(0, round(seconds)), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
-
-
-def about(seconds: float) -> str:
-    """A duration in one or two figures: about 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 class LiveLine:

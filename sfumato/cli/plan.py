@@ -14,7 +14,7 @@ from ..options import Reading, parse
 from ..planning.task import require_base
 from .adapt import OF_A_PLAN
 from .config import from_config
-from .live import LiveLine, about
+from .live import LiveLine
 from .options import Images, Ledger, options
 
 if TYPE_CHECKING:
@@ -120,13 +120,13 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
         ("In short", _in_short(report, unit)),
         ("Promise", promise),
         ("Mechanism", kind.mechanism_rows(plan)),
-        ("Work", kind.work_rows(plan, guess, report.forecast, about(guess.seconds))),
+        ("Work", kind.work_rows(plan, guess, report.forecast, parse.about(guess.seconds))),
         ("Declared public by this plan", list(report.public)),
     ]
 
 
 def _time(report: PlanReport) -> str:
-    said, asked = about(report.estimate.seconds), report.asked_seconds
+    said, asked = parse.about(report.estimate.seconds), report.asked_seconds
     return said if asked is None else f"{said} of {parse.in_words(asked)} asked"
 
 

@@ -98,10 +98,16 @@ def duration(said: str | float) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Seconds as 40 s, 12 min or 3.5 h: one or two figures."""
+    """Seconds as 40 s, 12 min, 3.5 h or 120 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.{1 if hours < 10 else 0}f} h"
+
+
+def about(seconds: float) -> str:
+    """The same of an estimate: about 12 min."""
+    return f"about {in_words(seconds)}"
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,15 @@ from .bounded import look
 from .levels import STORED
 from .recordset import Facts
 from .rules import NOT_IN_ONE, UNKNOWN, refuse
-from .spelling import loose, unit_value
+from .spelling import loose, unit_digest, unit_value
 
 FEW = 3
 """Units that a class read off the data has at least, or the owner is asked whether its name may be
 published at all.
 
 With fewer than three, whoever knows one unit of the class learns from its name that a certain other
-one is there: the smallest cell
-that statistical offices publish. It is no guarantee, and none is claimed: whether the list is
-public is for the owner to say.
+one is there: the smallest cell that statistical offices publish. It is no guarantee, and none is
+claimed: whether the list is public is for the owner to say.
 """
 
 
@@ -118,9 +116,7 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
             rules[slot] = rules[slot] or "missing unit"
         found[slot] = number.setdefault(value or ("slot", slot), len(number))
     values = set(form.values()) - {""}
-    prints: dict[str | None, bytes] = {
-        value: hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() for value in values
-    }
+    prints: dict[str | None, bytes] = {value: unit_digest(value) for value in values}
     shared = Counter(map(loose, values))
     return Units(
         found,

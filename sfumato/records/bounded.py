@@ -49,8 +49,8 @@ HANDING_OVER = 4 * SECONDS
 PIPE = 48 * 2**10  # bytes of answers that fit into a pipe
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
-# Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
 TOLD = 64  # pictures after which somebody who listens hears how many are done
+# Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
 AHEAD, HELD = 16, 32 * 2**20
 # Without SYSTEMROOT no process starts on Windows.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")

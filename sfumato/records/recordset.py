@@ -63,11 +63,10 @@ class RecordSet:
     `labels` int64 [n] index into `classes` (-1: none usable); `unit` int64 [n] in 0..n_units-1;
     `usable` bool [n]: a slot that is False broke a rule, stays in n and contributes nothing.
     `classes_found`: the list was read off the data; `confirmed`: and declared public as it was
-    found. `few`: the found classes of fewer units than
-    `classes.FEW` and how many units each has; they are not in `classes`, their records have label
-    -1, and nothing is planned or trained before the owner has declared the list. `held_out`:
-    the share of units that a split has set apart, if this is one of its parts. The repr shows no
-    record.
+    found. `few`: the found classes of fewer units than `assemble.FEW` and how many units each has;
+    they are not in `classes`, their records have label -1, and nothing is planned or trained before
+    the owner has declared the list. `held_out`: the share of units that a split has set apart, if
+    this is one of its parts. The repr shows no record.
     """
 
     source: str

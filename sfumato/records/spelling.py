@@ -5,6 +5,7 @@ The form by which values of a unit column are compared, and a looser one for dou
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from decimal import Decimal
@@ -62,6 +63,11 @@ def unit_value(text: str) -> str:
         )
         text = _DOTTED.sub("i", " ".join("".join(map(_plain, text.translate(_TYPED))).split()))
     return _number(text) if _NUMBER.fullmatch(text) else text
+
+
+def unit_digest(value: str) -> bytes:
+    """SHA-256 of a `unit_value`, by which split and ledger know a unit; b"" for none."""
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() if value else b""
 
 
 def _number(text: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import DataError, MachineError, SfumatoError
 from .bounded import seal
 from .decode import BadImage
-from .spelling import unit_value
+from .spelling import unit_digest, unit_value
 
 T = TypeVar("T")
 FORMAT, KEY, MARKS = 1, 32, 64
@@ -200,10 +200,7 @@ def _digests(units: Sequence[str | None]) -> list[bytes]:
     """SHA-256 of every value as `unit_value` spells it, b"" where there is none."""
     known: dict[str | None, bytes] = {None: b""}
     for name in set(units) - {None}:
-        value = unit_value(name or "")
-        known[name] = (
-            hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest() if value else b""
-        )
+        known[name] = unit_digest(unit_value(name or ""))
     return [known[name] for name in units]
 
 

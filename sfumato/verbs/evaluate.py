@@ -12,14 +12,14 @@ from typing import Unpack
 
 from ..errors import SfumatoError
 from ..methods import METHODS
-from ..options import Judging, Reading, gather, takes
+from ..options import Judging, Reading, gather, parse, takes
 from ..records import RecordSet
 from ..runs.folder import Run
 from ..runs.looks import record_look, record_public
 from ..runs.reading import remembered
 from .beside import runs_beside
 from .cosines import has_exact_mean
-from .evaluation_time import Countdown, expected, in_words
+from .evaluation_time import Countdown, expected
 from .figures import Evaluation, Figures
 from .keywords import EvaluateOptions
 from .real_images import Images, Real, real_images
@@ -138,7 +138,7 @@ def _announce(
     left: Countdown, on_stage: Callable[[str], None], public_test: bool, real: Real
 ) -> None:
     """Says how long it will take, and that stopping it takes no look back."""
-    text = f"note: {in_words(left.total)} from here"
+    text = f"note: {parse.about(left.total)} from here"
     if not public_test:
         text += (
             "; the look is recorded now and counts in later certificates, also if you stop before"

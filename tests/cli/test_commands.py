@@ -10,8 +10,8 @@ import pytest
 
 from sfumato.cli import main, shell
 from sfumato.cli.live import LiveLine, clock
-from sfumato.cli.plan import about
 from sfumato.cli.synthesize import shares_of
+from sfumato.options import parse
 from sfumato.options.parse import pairs, prompts, ratio_or_count, shard
 
 VERBS = (
@@ -240,7 +240,8 @@ def test_small_parsers():
     assert shard("1/4") == (1, 4)
     assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]
-    assert [about(0.2), about(600), about(7200)] == ["about 1 s", "about 10 min", "about 2.0 h"]
+    said = [parse.about(seconds) for seconds in (0.2, 600, 7200, 360_000)]
+    assert said == ["about 1 s", "about 10 min", "about 2.0 h", "about 100 h"]
 
 
 def test_underscores_and_debug_are_understood():

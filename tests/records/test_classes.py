@@ -13,7 +13,7 @@ from PIL import Image
 
 from sfumato.errors import SfumatoError
 from sfumato.records import describe, load_records
-from sfumato.records.load import UNLABELLED
+from sfumato.records.build import UNLABELLED
 
 NAMES = ("circle", "cross", "the-only-patient-with-xyz", "nobody")
 LABELS = [0] * 5 + [1] * 4 + [2]
