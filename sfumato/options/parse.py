@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 
 from ..errors import SfumatoError
-from .values import parse_range, parse_window
 
 
 def names(listed: str) -> list[str]:
@@ -129,13 +128,3 @@ def count(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise SfumatoError(f"{text}: write a whole number") from error
-
-
-def value_range(text: str) -> tuple[float, float]:
-    """Lowest and highest value of 12bit or LO..HI."""
-    return parse_range(text)
-
-
-def window(text: str) -> tuple[float, float]:
-    """Centre and width of CENTRE/WIDTH."""
-    return parse_window(text)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import SfumatoError
 from . import parse
 from .declare import Options, option
-from .values import Values, declared_values
+from .values import Values, declared_values, parse_range, parse_window
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Reading(Options):
         "Stored values from black to white (default: as the type of the file says).",
         flags=("--range",),
         metavar="12bit|LO..HI",
-        parse=parse.value_range,
+        parse=parse_range,
     )
     window: str | Sequence[float] | None = option(
         None,
         "The same as a window: its centre and width in stored values.",
         metavar="CENTRE/WIDTH",
-        parse=parse.window,
+        parse=parse_window,
     )
     invert: bool = option(False, "Low values are white, as in MONOCHROME1.")
     background: Literal["white", "black", "grey", "ignore"] = option(
