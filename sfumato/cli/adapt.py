@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
@@ -119,7 +120,7 @@ def adapt(
     if (shard := execution.get("shard")) is not None:
         print(
             f"{run.folder}: shard {shard[0]}/{shard[1]} is inverted. When all shards are, run:"
-            f" sfumato adapt {images} -o {run.folder} --resume"
+            f" sfumato adapt {quote(str(images))} -o {quote(str(run.folder))} --resume"
         )
     elif ranks.rank() == 0:
         print(
@@ -132,14 +133,14 @@ def adapt(
 
 def next_commands(plan: Plan, folder: Path) -> list[str]:
     """What to do with a finished run, a line each: first what its method is for."""
-    kind = METHODS[plan.method]
-    export = f"sfumato export {folder} -o {kind.hands_over.lower()}"
+    kind, place = METHODS[plan.method], quote(str(folder))
+    export = f"sfumato export {place} -o {kind.hands_over.lower()}"
     # as many pictures as there were units, within reason; of a token some to look at
     count = 100 if kind.learns_tokens else max(100, min(10_000, int(float(f"{plan.n_units:.1g}"))))
-    synthesize = f"sfumato synthesize {folder} -n {count} -o release"
+    synthesize = f"sfumato synthesize {place} -n {count} -o release"
     if kind.learns_tokens:
         lines = [f"next: {export}", f"and, for pictures with it: {synthesize}"]
     else:
         lines = [f"next: {synthesize}", f"or, for the {kind.hands_over} itself: {export}"]
-    audit = f"optional, before that: sfumato audit {folder} (certificates state the result)"
+    audit = f"optional, before that: sfumato audit {place} (certificates state the result)"
     return [*lines, audit]

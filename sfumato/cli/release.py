@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Argument, Option
@@ -83,7 +84,7 @@ def release(
         f"{finished}: finished; read {finished / 'PRIVACY.html'} (the page to print and sign) and"
         f" {finished / 'report.html'} before you hand it over"
     )
-    print(f"next: sfumato verify {finished}")
+    print(f"next: sfumato verify {quote(str(finished))}")
 
 
 def weaknesses(facts: dict) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Option
@@ -58,6 +59,6 @@ def split(
     print("These figures are exact and no epsilon covers them: keep them on this machine.")
     print(f"{found.path} is PRIVATE: keep it beside the images. Next:")
     how = as_flags(replace(Reading(**reading), split=str(found.path)))
-    print(f"  sfumato plan {images} {how} --epsilon 4 --base BASE")
+    print(f"  sfumato plan {quote(str(images))} {how} --epsilon 4 --base BASE")
     if Path(FILE).exists():
         print(f'  or put split = "{found.path}" under [reading] in {FILE}: every verb reads it')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -77,13 +78,18 @@ def start(
     person = None if yes else Terminal()
     if person is not None and not person.there:
         asked = {"--what": what, "--unit": reading.get("unit"), "--base": base}
-        asked |= {"--epsilon": epsilon, "--number": number, "--results": results}
+        asked |= {"--number": number} if what == "style" else {"--time": time}
+        asked |= {"--epsilon": epsilon, "--results": results}
         missing = [flag for flag, value in asked.items() if value is None]
         if missing:
+            from ..records.diagnosis import as_flags
+
+            said = as_flags(Reading(**reading))
             raise SfumatoError(
                 f"`start` asks a person, and this is no terminal: answer {', '.join(missing)} as"
-                f" flags, or take the defaults: sfumato start {images} --yes --base icons"
-                " --epsilon 4"
+                f" flags, or take the defaults: sfumato start {quote(str(images))}"
+                f"{said and ' ' + said} --yes --base {quote(base or 'icons')}"
+                f" --epsilon {epsilon or 4:g}"
             )
     from ..verbs.start import start as begin
 
@@ -165,9 +171,9 @@ def closing(made: Started) -> list[str]:
     asks = not token and "classes" not in reading and reading.get("yes_public") is None
     words = reading.get("classes", tuple(found.class_counts))
     classes = "no class names" if token else "the class names " + ", ".join(words)
-    more = "" if str(config.path) == FILE else f" --config {config.path}"
+    more = "" if str(config.path) == FILE else f" --config {quote(str(config.path))}"
     last = (
-        f"sfumato export{more}, sfumato release {project['model']}"
+        f"sfumato export{more}, sfumato release {quote(str(project['model']))}"
         if token
         else f"sfumato synthesize{more}, sfumato release{more}"
     )
@@ -178,6 +184,7 @@ def closing(made: Started) -> list[str]:
         f"a release will publish the number of units ({found.n_units:,}), the unit"
         f" ({reading.get('unit', 'record')}), {classes}, the base, prompts and settings; `plan`"
         " lists all of it, word for word" + ", and `adapt` asks for a yes before the charge" * asks,
-        f"nothing is charged yet; next: sfumato plan{more}",
+        *(f"`plan` and `adapt` would stop: {why}" for why in found.stops),
+        f"nothing is charged yet; next: {'mend that, then ' * bool(found.stops)}sfumato plan{more}",
         f"then: sfumato adapt{more}, {last}",
     ]

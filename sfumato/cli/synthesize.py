@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 from typer import Argument, Option
@@ -109,9 +110,10 @@ def synthesize(
             progress=progress,
         )
     print(f"{folder}: {wanted:,} images")
-    print(f"next: sfumato release {folder}")
+    print(f"next: sfumato release {quote(str(folder))}")
     held = "" if (run / "split.json").exists() else " --test ./held-out"
-    print(f"or, to judge it first: sfumato evaluate {run} {folder}{held}")
+    places = f"{quote(str(run))} {quote(str(folder))}"
+    print(f"or, to judge it first: sfumato evaluate {places}{held}")
 
 
 @from_config("export")
@@ -146,7 +148,7 @@ def export(
             run, output, ledger=ledger, keep_key=keep_key, samples=samples, progress=line.say
         )
     print(f"{folder}: {_what(folder)}")
-    print(f"next: sfumato release {output}")
+    print(f"next: sfumato release {quote(str(output))}")
 
 
 def _what(made: Path) -> str:

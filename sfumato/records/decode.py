@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..options import FIXED, Values
 from .levels import seen_in, to_rgb
+from .rules import DAMAGED, UNREADABLE
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_BYTES = 256 * 2**20
@@ -100,7 +101,7 @@ def examine(data: bytes, values: Values = FIXED) -> Decoded:
             stored = seen_in(image, data, values, pixels)
             plain = pixels if values == FIXED else to_rgb(image, data, FIXED)
     except _BAD_FILE:
-        raise BadImage("truncated or damaged") from None
+        raise BadImage(DAMAGED) from None
     shown = np.asarray(_turned(pixels, turn))
     return Decoded(
         shown, shown if plain is pixels else np.asarray(_turned(plain, turn)), exif, stored
@@ -124,7 +125,7 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
     except Image.DecompressionBombError:
         raise BadImage("too large") from None
     except _BAD_FILE:
-        raise BadImage("not a readable PNG, JPEG, WebP or BMP") from None
+        raise BadImage(UNREADABLE) from None
     check_size(*image.size)
     try:
         with warnings.catch_warnings():
@@ -133,9 +134,9 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
             exif, orientation = _exif(image)
             pixels = to_rgb(image, data, values)
     except _BAD_FILE:
-        raise BadImage("truncated or damaged") from None
+        raise BadImage(DAMAGED) from None
     if image.format in ("JPEG", "MPO") and not _jpeg_is_complete(data):
-        raise BadImage("truncated or damaged")
+        raise BadImage(DAMAGED)
     return image, pixels, exif, orientation
 
 

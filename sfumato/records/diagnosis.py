@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..options import FIXED, Reading, declared
-from .folder import LINK_OUT, FileReader
+from .build import UNLABELLED
+from .folder import LINK_OUT, READABLE, FileReader
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
-from .proposals import columns_said, proposed_values, sizes_said, stored_of, values_said
+from .proposals import (
+    columns_said,
+    like_labels,
+    like_units,
+    proposed_values,
+    sizes_said,
+    stored_of,
+    values_said,
+)
 from .recordset import RecordSet
-from .rules import NOT_FINITE, NOT_IN_ONE, UNKNOWN
+from .rules import DAMAGED, NO_LABELS, NOT_FINITE, NOT_IN_ONE, UNKNOWN, UNREADABLE
+from .sheet import new_place
 from .summary import Summary, describe
 from .survey import otherwise, survey
 
@@ -29,15 +39,15 @@ CURES = {
     "too large": "save it with at most 50 million pixels and 256 MiB",
     "too small": "leave it out: a side has fewer than 8 pixels",
     "aspect ratio": "crop it: one side is more than 20 times the other",
-    "not a readable PNG, JPEG, WebP or BMP": "convert it to PNG (of 16 bits where it has more than"
-    " 8), or delete it",
-    "truncated or damaged": "copy it again from its source",
+    UNREADABLE: "damaged: replace it, or delete it",
+    DAMAGED: "damaged: replace it, or delete it",
     "missing label": "fill the label column",
     UNKNOWN: "correct the label, or --classes",
     "missing unit": "fill the unit column",
     NOT_FINITE: "replace NaN and infinity",
     NOT_IN_ONE: "declare black and white with --range LO..HI",
 }
+FOREIGN = "of another format: convert it to PNG (of 16 bits where it has more than 8), or delete it"
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class Diagnosis(Summary):
 
     Attributes:
         refused: Why `adapt` would refuse the folder as it is; None if it would not.
+        stops: All for which `plan` and `adapt` would stop, with this and what the class list and
+            the units need.
         otherwise: What else the same files could be, a line each.
         values: Sizes and stored values over the set, a line each.
         proposals: (What was seen over the set, options that would declare it).
@@ -55,6 +67,7 @@ class Diagnosis(Summary):
     """
 
     refused: str | None = None
+    stops: tuple[str, ...] = ()
     otherwise: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     proposals: tuple[tuple[str, str], ...] = ()
@@ -76,11 +89,28 @@ class Diagnosis(Summary):
 
     def cure(self, rule: str) -> str:
         """What to do about records that break a rule."""
-        return f" (cure: {CURES.get(rule, 'repair or remove it')})"
+        known = CURES.get(rule, "repair or remove it")
+        if rule == UNREADABLE:
+            endings = {
+                Path(file).suffix.lower() for broken, file in self.bad_files if broken == rule
+            }
+            if endings.isdisjoint({"", *READABLE}):  # "": a row of a file, whose format is not seen
+                known = FOREIGN
+            elif not endings <= READABLE:
+                known += f"; {FOREIGN}"
+        if self.kind == "table":
+            known = known.replace("delete it", "delete it and its row in the table")
+        return f" (cure: {known})"
 
 
 def diagnose(
-    path: Path, records: RecordSet | None, reading: Reading, refusals: Sequence[str], side: int = 0
+    path: Path,
+    records: RecordSet | None,
+    reading: Reading,
+    refusals: Sequence[str],
+    base: str | None = None,
+    side: int = 0,
+    stops: Sequence[str] = (),
 ) -> Diagnosis:
     """Everything above of records that were read for looking at.
 
@@ -88,8 +118,10 @@ def diagnose(
         path: Where they lie.
         records: As read with `refusals`; None if nothing could be.
         reading: How they were asked to be read.
-        refusals: Why `adapt` would refuse them.
-        side: Pixels of a base, for what is smaller; 0 for none.
+        refusals: Why they cannot be read as they are; `adapt` refuses them then.
+        base: Name of the base that they are for, if it is known.
+        side: Its pixels, for what is smaller; 0 for none.
+        stops: Why `plan` and `adapt` would stop although they can be read.
     """
     seen = survey(path) if path.exists() else None
     kind = "nothing" if records is None else records.kind
@@ -100,9 +132,9 @@ def diagnose(
         empty = Summary(
             str(path), kind, 0, 0, {}, {}, (0, 0), (0, 0), {}, {}, 0, 0, 0, None, 0, 0, (), ()
         )
-        summary, found = empty, {}
+        summary, found, columns = empty, {}, {}
     else:
-        unlabelled = reading.unlabelled or (records.classes == ("image",) and bool(refusals))
+        unlabelled = reading.unlabelled or (records.classes == (UNLABELLED,) and bool(refusals))
         summary = describe(records, reading.labels, unlabelled)
         stored = stored_of(records)
         proposals = tuple(proposed_values(stored, reading.values))
@@ -112,12 +144,26 @@ def diagnose(
             "roles": tuple(columns_said(records)),
             "bad_files": tuple(_bad_files(records)),
         }
+        columns = _columns(records, reading)
     kept = {field.name: getattr(summary, field.name) for field in fields(Summary)}
     kept["warnings"] = (*warning, *refusals[1:], *summary.warnings)
     flags = next((flags for _, flags in found.get("proposals", ()) if flags), "")
+    all_stops = (*refusals[:1], *stops)
+    following = _next(path, replace(reading, **columns), base, flags, refused, bool(stops))
     return Diagnosis(
-        **kept, refused=refused, otherwise=other, next=_next(path, reading, refused, flags), **found
+        **kept, refused=refused, stops=all_stops, otherwise=other, next=following, **found
     )
+
+
+def _columns(records: RecordSet, reading: Reading) -> dict[str, Any]:
+    """Options for columns that look like labels and units, where none is read as such."""
+    columns, found = records.facts.columns, {}
+    unread = records.kind in ("table", "parquet") and records.classes == (UNLABELLED,)
+    if unread and reading.labels is None and not reading.unlabelled:
+        found["labels"] = like_labels(columns)
+    if records.unit_column is None and reading.unit is None:
+        found["unit"] = next(iter(like_units(columns)), None)
+    return found
 
 
 def _bad_files(records: RecordSet) -> list[tuple[str, str]]:
@@ -151,11 +197,23 @@ def _typed(name: str, value: Any) -> str:
     return str(value)
 
 
-def _next(path: Path, reading: Reading, refused: str | None, flags: str) -> str:
-    said = as_flags(reading)
+def _next(
+    path: Path,
+    reading: Reading,
+    base: str | None,
+    flags: str,
+    refused: str | None,
+    stops: bool,
+) -> str:
+    said, named = as_flags(reading), "" if base is None else f" --base {shlex.quote(base)}"
     place = shlex.quote(str(path)) + (f" {said}" if said else "")
     if flags and reading.values == FIXED:
-        return f"sfumato inspect {place} {flags} --sheet sheet.PRIVATE.png"
+        inside = path.is_dir() and Path.cwd().is_relative_to(path.resolve())
+        sheet = new_place(path.resolve().parent if inside else Path())
+        return f"sfumato inspect {place} {flags}{named} --sheet {shlex.quote(str(sheet))}"
     if refused:
-        return f"mend the first note, then sfumato inspect {place}"
-    return f"sfumato plan {place} --epsilon 4 --base BASE (choose one: sfumato bases)"
+        mend = "" if NO_LABELS in refused and reading.labels else "mend the first note, then "
+        return f"{mend}sfumato inspect {place}{named}"
+    mend = "do what the notes say of why `plan` stops, then " if stops else ""
+    choose = "" if base else " --base BASE (choose one: sfumato bases)"
+    return f"{mend}sfumato plan {place} --epsilon 4{named}{choose}"

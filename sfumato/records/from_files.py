@@ -12,7 +12,7 @@ from .assemble import index_files, number_units
 from .bounded import rehearse
 from .build import labels_of, named, part_for, record_set
 from .recordset import RecordSet
-from .rules import refuse
+from .rules import NO_LABELS, refuse
 from .split import file_digests
 
 FOLDER = "folder"  # as --unit: the folder that an image lies in
@@ -77,8 +77,7 @@ def from_table(root: Path, table: Path, split: str, options: dict[str, Any]) -> 
         ]
         if not names or not all(parts):
             refuse(
-                f"{table.name} has no column label or class: name one with --labels, or use"
-                " --unlabelled",
+                f"{table.name} {NO_LABELS}: name one with --labels, or use --unlabelled",
                 options["refusals"],
             )
             options = options | {"unlabelled": True, "classes": None}
@@ -142,8 +141,7 @@ def from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Reco
     listed = _columns(rows, columns, options)
     if listed["labels"] is None and not options["unlabelled"]:
         refuse(
-            "the parquet file has no column label or class: name one with --labels, or use"
-            " --unlabelled",
+            f"the parquet file {NO_LABELS}: name one with --labels, or use --unlabelled",
             options["refusals"],
         )
         options = options | {"unlabelled": True, "classes": None}

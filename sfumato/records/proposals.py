@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,10 +20,11 @@ from .spelling import unit_value
 
 FLAT = 16  # levels of 256 below which a picture is nearly one tone
 MOST_SIZES = 4
+_FILES = ("file_name", "image", "images")  # columns that hold the pictures
 KINDS = {1: "1-bit", 8: "8-bit"}
 _UNITS = re.compile(
-    r"(patient|person|subject|participant|proband|case|client|donor|owner|author|artist|study"
-    r"|accession|mrn|pid|name|user)",
+    r"patient|person|people|subject|participant|proband|donor|user|author|artist|owner|famil"
+    r"|household|client|customer|student|case|unit|study|accession|^(mrn|pid|name)$|(^|_)id$",
     re.IGNORECASE,
 )
 _LABELS = re.compile(
@@ -158,11 +160,23 @@ def _of_a_declared_range(stored: np.ndarray, values: Values) -> list[tuple[str, 
     return out
 
 
+def like_units(columns: Sequence[str]) -> list[str]:
+    """Columns that may tell whose a picture is, by their names alone."""
+    return [name for name in columns if name not in _FILES and _UNITS.search(name)]
+
+
+def like_labels(columns: Sequence[str]) -> str | None:
+    """The column that may hold the class, by the names alone: so called, or the only one left."""
+    left = [n for n in columns if not (n in _FILES or _UNITS.search(n) or _CAPTIONS.search(n))]
+    called = [name for name in left if _LABELS.search(name)]
+    return called[0] if called else left[0] if len(left) == 1 else None
+
+
 def columns_said(records: RecordSet) -> list[str]:
     """Which unused columns look like labels, units, captions or several labels."""
     out: list[str] = []
     for name, cells in records.facts.table.items():
-        if name in ("file_name", "images"):
+        if name in _FILES:
             continue
         held = [cell for cell in cells if cell]
         different = len({unit_value(cell) for cell in held})
@@ -196,7 +210,7 @@ def _role(name: str, different: int, cells: list[str]) -> str | None:
     words = sum(len(cell.split()) for cell in cells) / len(cells)
     if _CAPTIONS.search(name) or (words > 4 and different > len(cells) / 2):
         return "captions (--caption-column)"
-    if _UNITS.search(name):
+    if _UNITS.search(name) and different < len(cells):
         return f"units to protect (--unit {name})"
     if _LABELS.search(name) or (1 < different <= max(2, len(cells) // 10) and words < 4):
         return f"labels (--labels {name})"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..errors import DataError
 
 UNKNOWN = "label not in the class list"
+UNREADABLE, DAMAGED = "not a readable PNG, JPEG, WebP or BMP", "truncated or damaged"
+NO_LABELS = "has no column label or class"  # of a table or parquet file
 NOT_FINITE, NOT_IN_ONE = "not finite", "floats outside 0..1"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +16,16 @@ EACH = 8  # pictures a class
 MOST_CLASSES = 40
 MARGIN, LINE = 8, 16
 MARK = "PRIVATE: shows private images. Keep it on this machine; no release may hold it."
+
+
+def new_place(folder: Path) -> Path:
+    """Where a new sheet in a folder would lie: nothing that is there is replaced."""
+    place = folder / "sheet.PRIVATE.png"
+    for number in itertools.count(2):
+        if not place.exists():
+            break
+        place = folder / f"sheet-{number}.PRIVATE.png"
+    return place
 
 
 def sheet(records: RecordSet, side: int, each: int = EACH) -> Image.Image:

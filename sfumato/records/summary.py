@@ -221,8 +221,3 @@ def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
             if exact
             else "units own several records: sampling and clipping are per unit"
         )
-    if any(rule.startswith("not a readable") for rule in records.facts.bad):
-        yield (
-            "only PNG, JPEG, WebP and BMP are decoded: convert HEIC, AVIF, TIFF, GIF and others"
-            " first"
-        )

@@ -7,12 +7,13 @@ import hashlib
 import io
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import Reading, gather, takes
-from ..planning.facts import LINK
+from ..planning.facts import LINK, PublicFacts, require_clear_units, require_list
 from ..planning.names import what_would_leak
 from ..planning.reading import Source, flat_as_one_class
 from ..records import Diagnosis, RecordSet, diagnose, load_records
@@ -63,7 +64,15 @@ def inspect(
     side = SIDE if base is None else _side_of(str(base))
     asked = flat_as_one_class(images, asked)
     records, refusals = _look(images, asked)
-    found = diagnose(place, records, asked, refusals, 0 if base is None else side)
+    found = diagnose(
+        place,
+        records,
+        asked,
+        refusals,
+        base=None if base is None else str(base),
+        side=0 if base is None else side,
+        stops=() if records is None else _stops(records),
+    )
     found = replace(found, warnings=(*found.warnings, *_of_names(records)))
     if bad_files is not None:
         write_bad_files(found, Path(bad_files))
@@ -71,6 +80,17 @@ def inspect(
         stream = io.BytesIO()
         drawn_sheet(records, side).save(stream, "PNG")
         write_private(Path(sheet), stream.getvalue())
+    return found
+
+
+def _stops(records: RecordSet) -> list[str]:
+    """Why `plan` and `adapt` would stop at the class list or the units."""
+    facts, found = PublicFacts.of(records), []
+    for require in (require_list, partial(require_clear_units, allowed=False)):
+        try:
+            require(facts)
+        except DataError as error:
+            found.append(str(error))
     return found
 
 

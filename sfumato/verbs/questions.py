@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,13 @@ from ..errors import SfumatoError
 from ..options import Declared, Privacy, Project, Reading, declared
 from ..planning.task import GROUPS
 from ..records import LABEL_COLUMNS, Summary, is_flat
+from ..records.proposals import like_labels, like_units
 
 CLASSES, STYLE = "classes", "style"
 IMAGE, FOLDER = "image", "folder"
 EPSILON, TIME = 4.0, "20min"
 # Pictures drawn by default: for a style, from few private images, and from many.
 OF_A_STYLE, OF_FEW, OF_MANY, MANY = 100, 1000, 10_000, 1000
-LIKE_A_UNIT = re.compile(
-    r"patient|person|people|subject|participant|proband|donor|user|author|artist|owner|famil"
-    r"|household|client|customer|student|case|unit|^pid$|(^|_)id$",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def of_labels(found: Summary) -> Question:
     if by_folder:
         columns = {"folders": ""} | columns
         lines = ("folders: the folder that a picture lies in is its class", *lines)
-    default = "folders" if by_folder else None
+    default = "folders" if by_folder else like_labels(list(columns))
     accept = _one_of(columns, "--labels")
     return Question("--labels", "Which column holds the class?", lines, default, accept)
 
@@ -106,7 +101,7 @@ def of_unit(found: Summary, reading: Reading) -> Question:
     """Who is protected."""
     used = {"file_name", "image", "split", *LABEL_COLUMNS, reading.labels, reading.caption_column}
     columns = [name for name in found.columns if name not in used]
-    like = [name for name in columns if LIKE_A_UNIT.search(name)]
+    like = like_units(columns)
     rest = [name for name in columns if name not in like]
     said = {IMAGE: "each picture by itself; whoever is in several pictures is protected less"}
     said |= {name: "all pictures with the same value are protected together" for name in like}

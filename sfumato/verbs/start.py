@@ -12,7 +12,8 @@ from ..errors import DataError, SfumatoError
 from ..options import Options, Privacy, Project, Reading, gather, takes
 from ..planning.config import NAME, Config, require_new
 from ..planning.task import GROUPS, require_base
-from ..records import Summary
+from ..records import Diagnosis, Summary
+from ..records.sheet import new_place
 from .inspect import inspect
 from .keywords import StartOptions
 from .questions import (
@@ -31,8 +32,6 @@ from .questions import (
     of_what,
     timed,
 )
-
-SHEET = "PRIVATE-sheet.png"
 
 
 class Person(Protocol):
@@ -75,7 +74,7 @@ class Started:
     """
 
     config: Config
-    found: Summary
+    found: Diagnosis
     sheet: Path | None = None
 
 
@@ -184,8 +183,7 @@ def _sheet(images: str | Path, reading: Reading, base: str, folder: Path) -> Pat
     inside = Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve())
     if inside:
         return None  # among the images it would be one of them
-    sheet = folder / SHEET
-    sheet.unlink(missing_ok=True)
+    sheet = new_place(folder)
     inspect(images, base=base, sheet=sheet, reading=reading)
     return sheet if sheet.exists() else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_every_question_has_a_flag(scans, capsys, ledger_of_the_test):
         and "circle, cross" in out
     )
     there = sorted(p.name for p in Path().iterdir())
-    assert there == ["PRIVATE-sheet.png", "scans", "sfumato.toml"]
+    assert there == ["scans", "sfumato.toml", "sheet.PRIVATE.png"]
     assert not ledger_of_the_test.exists(), "nothing is charged"
 
 
@@ -159,8 +160,8 @@ def test_the_columns_of_a_table_are_offered(scans, typed, capsys):
     assert "Which column holds the class?" in err and "unit [patient_id]: " in err
     assert "the number of units (12), the unit (patient_id), the class names circle, cross" in out
     assert Config.read().table("reading") == {"labels": "kind", "unit": "patient_id"}
-    assert main(["start", "tabled", "--yes", "--base", "icons", "--force"]) == 2
-    assert "--labels is required: choose kind: a column" in capsys.readouterr().err
+    assert main(["start", "tabled", "--yes", "--base", "icons", "--force"]) == 0
+    assert Config.read().table("reading") == {"labels": "kind", "unit": "patient_id"}
     words = ["--labels", "kind", "--unit", "nobody"]
     assert main(["start", "tabled", "--yes", "--base", "icons", "--force", *words]) == 2
     assert "--unit nobody: choose image, patient_id" in capsys.readouterr().err
@@ -182,9 +183,55 @@ def test_a_pipe_is_no_person(scans, monkeypatch, capsys):
     assert main(["start", "scans", "--epsilon", "4"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1
-    assert "this is no terminal: answer --what, --unit, --base, --number, --results as flags" in err
+    assert "this is no terminal: answer --what, --unit, --base, --time, --results as flags" in err
     assert "sfumato start scans --yes --base icons --epsilon 4" in err
     assert not Path("sfumato.toml").exists()
+    words = ["--what", "classes", "--unit", "image", "--base", "icons", "--epsilon", "4", "-n", "9"]
+    assert main(["start", "scans", *words, "--results", "."]) == 2
+    assert "answer --time as flags" in capsys.readouterr().err
+
+
+def test_what_it_proposes_without_a_terminal_works(scans, monkeypatch, capsys):
+    """A table without a usual label column, in a folder whose name has a space."""
+    table_of(scans, Path("my scans"))
+    monkeypatch.setattr(sys, "stdin", Typed(""))
+    monkeypatch.setattr(Typed, "terminal", False)
+    assert main(["start", "my scans", "--base", "icons"]) == 2
+    proposed = capsys.readouterr().err.split("take the defaults: sfumato ")[1]
+    assert main(shlex.split(proposed)) == 0
+    assert Config.read().table("reading") == {"labels": "kind", "unit": "patient_id"}
+
+
+@pytest.mark.parametrize("state", ["bad files", "few", "doubtful units"])
+def test_what_plan_will_stop_at_is_said_at_the_end(scans, state, capsys):
+    """Else the next command that it names is refused."""
+    words = []
+    if state == "bad files":
+        for path in sorted(scans.rglob("*.png"))[:3]:
+            path.write_bytes(b"cut")
+    if state == "few":
+        Path("scans/rare").mkdir()
+        shutil.copy("scans/circle/000.png", "scans/rare/000.png")
+    if state == "doubtful units":
+        table_of(scans, Path("tabled"))
+        table = Path("tabled/metadata.csv").read_text()
+        Path("tabled/metadata.csv").write_text(table.replace("P1,", "P-1,", 1))
+        words = ["--labels", "kind", "--unit", "patient_id"]
+    images = "tabled" if words else "scans"
+    assert main(["start", images, "--yes", "--base", "icons", *words]) == 0
+    last = capsys.readouterr().out.splitlines()[-3:]
+    assert last[0].startswith("`plan` and `adapt` would stop: ")
+    assert "next: mend that, then sfumato plan" in last[1]
+    assert main(["plan"]) == 10
+    err = capsys.readouterr().err
+    assert last[0].removeprefix("`plan` and `adapt` would stop: ") in err
+
+
+def test_a_sheet_that_is_there_stays(scans):
+    Path("sheet.PRIVATE.png").write_bytes(b"mine")
+    assert main(["start", "scans", "--yes", "--base", "icons"]) == 0
+    assert Path("sheet.PRIVATE.png").read_bytes() == b"mine"
+    assert Path("sheet-2.PRIVATE.png").stat().st_size > 100
 
 
 def test_with_all_flags_nobody_is_asked(scans, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import stat
 
 import numpy as np
@@ -295,6 +296,60 @@ def test_the_next_command_has_the_options_that_were_given(classes):
     )
     found = sfumato.inspect(classes, window="100/50")
     assert "--window 100/50" in found.next.replace("100.0/50.0", "100/50")
+
+
+def test_the_next_command_names_the_columns_and_the_base_that_it_saw(tmp_path, classes):
+    rows = ["file_name,diagnosis,patient_id,age"]
+    for i in range(12):
+        picture(tmp_path / "my set" / f"{i}.png", 20 * i)
+        rows.append(f"{i}.png,{'ab'[i % 2]},P{i // 2},{30 + i}")
+    (tmp_path / "my set" / "metadata.csv").write_text("\n".join(rows))
+    found = sfumato.inspect(tmp_path / "my set", base="icons")
+    words = shlex.split(found.next)
+    assert words[:3] == ["sfumato", "inspect", str(tmp_path / "my set")]
+    assert words[3:] == ["--labels", "diagnosis", "--unit", "patient_id", "--base", "icons"]
+    seen = sfumato.inspect(words[2], labels="diagnosis", unit="patient_id", base="icons")
+    assert seen.refused is None and not seen.stops
+    assert shlex.split(seen.next)[1] == "plan" and seen.next.endswith("--epsilon 4 --base icons")
+    assert "BASE (choose one" in sfumato.inspect(classes).next
+
+
+def test_a_folder_at_which_plan_stops_is_not_sent_there(classes):
+    picture(classes / "rare" / "0.png")
+    found = sfumato.inspect(classes)
+    assert found.refused is None and "fewer than 3 units" in found.stops[0]
+    assert found.next.startswith("do what the notes say of why `plan` stops, then sfumato plan")
+    with pytest.raises(DataError) as caught:
+        sfumato.plan(classes, epsilon=1.0, base="icons")
+    assert str(caught.value) == found.stops[0]
+    assert not sfumato.inspect(classes, yes_public=True).stops
+
+
+def test_a_sheet_is_proposed_where_one_can_be(tmp_path, monkeypatch):
+    """Not over another, and not among the images."""
+    sixteen(tmp_path / "ct", 4094)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sheet.PRIVATE.png").touch()
+    assert sfumato.inspect("ct").next.endswith(" --sheet sheet-2.PRIVATE.png")
+    monkeypatch.chdir(tmp_path / "ct")
+    words = shlex.split(sfumato.inspect(".").next)
+    assert main(words[1:]) == 0 and (tmp_path / "sheet-2.PRIVATE.png").stat().st_size > 100
+
+
+def test_cures_tell_a_damaged_file_from_one_of_another_format(tmp_path):
+    rows = ["file_name,label"]
+    for i in range(8):
+        picture(tmp_path / f"{i}.png", 20 * i)
+        rows.append(f"{i}.png,{'ab'[i % 2]}")
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    lost = "damaged: replace it, or delete it and its row in the table"
+    assert f"(cure: {lost})" in said(sfumato.inspect(tmp_path))
+    (tmp_path / "a.tif").write_bytes(b"II*")
+    (tmp_path / "metadata.csv").write_text("\n".join([*rows, "a.tif,a"]))
+    assert f"(cure: {lost}; of another format: convert it to PNG" in said(sfumato.inspect(tmp_path))
+    picture(tmp_path / "0.png")
+    assert "(cure: of another format: convert it to PNG" in said(sfumato.inspect(tmp_path))
 
 
 def test_nothing_that_was_read_is_a_diagnosis(tmp_path):
