@@ -12,10 +12,12 @@ from typing import Any, Literal, Union, cast
 
 from ..errors import MachineError, SfumatoError
 from .declare import Declared, Options, declared
+from .kinds import Unfit, fitted
 
 FORMAT = 1
 LARGEST = 2**20  # bytes
 KNOWN = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+MANY = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def text_of(objects: Mapping[str, Options], version: str, heading: str) -> str:
@@ -167,39 +169,17 @@ def value_of(one: Declared, value: Any) -> Any:
         value = tuple(cast("list[Any]", value))
     if one.words and isinstance(value, str) and value in one.words:
         return one.words[value]
-    if one.choices or _fits(value, one.kind):
+    if one.choices:
         return value  # what is no choice, the class refuses by name
+    try:
+        return fitted(one.kind, value)
+    except Unfit:
+        pass
     words = isinstance(value, tuple) and all(isinstance(v, str) for v in cast(Any, value))
     if one.parse and (isinstance(value, str) or (one.repeated and words)):
         given = [value] if isinstance(value, str) else list(cast(Any, value))
         return one.parse(given if one.repeated else value)
     raise SfumatoError(f"must be {_expected(one.kind)}, not {_said(value)}")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value of TOML is one of a declared type."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, part) for part in inner)
-    if origin is Literal:
-        return value in inner
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind in (int, str, bool):
-        return type(value) is kind
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            return False
-        items = cast("dict[Any, Any]", value).items()
-        return all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in items)
-    if not isinstance(value, tuple):
-        return False
-    parts = cast("tuple[Any, ...]", value)
-    if origin is tuple and Ellipsis not in inner:
-        return len(parts) == len(inner) and all(map(_fits, parts, inner))
-    if origin is not None and issubclass(origin, Sequence):
-        return all(_fits(part, inner[0]) for part in parts)
-    return False
 
 
 def _expected(kind: Any) -> str:
@@ -213,7 +193,9 @@ def _expected(kind: Any) -> str:
         return "a table of texts"
     if origin is tuple and Ellipsis not in inner:
         return f"an array of {len(inner)} values"
-    return KNOWN.get(kind, "an array" if inner else str(kind))
+    if inner:
+        return f"an array of {MANY.get(inner[0], 'values')}"
+    return KNOWN.get(kind, str(kind))
 
 
 def _said(value: Any) -> str:

@@ -128,12 +128,22 @@ class Split:
             with open(os.open(path, flags, 0o600), "wb") as file:
                 file.write(json.dumps(body, indent=1).encode() + b"\n")
         except FileExistsError:
-            raise SfumatoError(
-                f"{path} exists: another key would move units from one part to the other; name a"
-                " new file with -o"
-            ) from None
+            raise _there(path) from None
         except OSError as error:
             raise MachineError(f"cannot write {path}: {error.strerror}") from None
+
+
+def require_new(path: str | Path) -> None:
+    """SfumatoError if a split, or anything else, is there."""
+    if Path(path).exists():
+        raise _there(path)
+
+
+def _there(path: str | Path) -> SfumatoError:
+    return SfumatoError(
+        f"{path} exists: another key would move units from one part to the other; name a new file"
+        " with -o"
+    )
 
 
 def read_split(place: str | Path | Split) -> Split:

@@ -13,6 +13,7 @@ from ..options import Reading, gather, takes
 from ..planning.facts import PublicFacts, require_clear_units
 from ..planning.reading import Source, look_at
 from ..records import BOTH, RecordSet, Split, spelling
+from ..records.split import require_new
 from .keywords import ReadingFields
 
 OUTPUT = "split.json"
@@ -79,11 +80,7 @@ def split(
     if asked.split is not None:
         raise SfumatoError("--split names a split that is there already: leave it out here")
     drawn = Split.draw(test, None)
-    if Path(output).exists():
-        raise SfumatoError(
-            f"{output} exists: another key would move units from one part to the other; name a new"
-            " file with -o"
-        )
+    require_new(output)
     if isinstance(images, RecordSet):
         raise SfumatoError("split takes the place of the images, not records read before")
     records, _, _ = look_at(images, asked, part=BOTH, split=drawn)

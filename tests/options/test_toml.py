@@ -126,7 +126,7 @@ BAD = [
     (HEAD + "[privacy]\nanyway = 'yes'", "must be true or false, not 'yes'"),
     (HEAD + "[schedule]\nsteps = 1.5", "must be a whole number, not 1.5"),
     (HEAD + "[reading]\nlabels = ['a']", "must be text in quotes, not such an array"),
-    (HEAD + "[reading]\nclasses = [1]", "must be an array, not such an array"),
+    (HEAD + "[reading]\nclasses = [1]", "must be an array of texts, not such an array"),
     (HEAD + "[prompting]\ninit = {a = 1}", "must be a table of texts, not a table"),
     (HEAD + "[execution]\nshard = [1]", "must be an array of 2 values"),
     (HEAD + "[execution]\nshard = 'x'", "--shard x: write I/N"),
