@@ -134,6 +134,17 @@ def test_without_a_config_nothing_is_said(project, asked, capsys, tmp_path):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_config_in_a_folder_above_is_not_read(project, asked, capsys, monkeypatch):
+    """Whoever works in a subfolder would else charge by options that nobody sees there."""
+    project(SAID)
+    Path("below", "scans").mkdir(parents=True)
+    monkeypatch.chdir("below")
+    assert main(["plan", "scans", "--base", "icons", "--epsilon", "1"]) == 2
+    places, said = asked["plan"]
+    assert places == (Path("scans"),) and "unit" not in said and said["epsilon"] == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_contradiction_names_the_file(project, capsys, tiny_images):
     shutil.copytree(tiny_images, project("[reading]\nunlabelled = true") / "scans")
     assert main(["inspect", "scans", "--labels", "x"]) == 2

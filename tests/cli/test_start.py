@@ -216,7 +216,7 @@ def test_what_plan_will_stop_at_is_said_at_the_end(scans, state, capsys):
         table_of(scans, Path("tabled"))
         table = Path("tabled/metadata.csv").read_text()
         Path("tabled/metadata.csv").write_text(table.replace(",P1\n", ",P-1\n", 1))
-        words = ["--labels", "kind", "--unit", "patient_id"]
+        words = ["--labels", "kind", "--classes", "circle,cross,square", "--unit", "patient_id"]
     images = "tabled" if words else "scans"
     assert main(["start", images, "--yes", "--base", "icons", *words]) == 0
     last = capsys.readouterr().out.splitlines()[-3:]
