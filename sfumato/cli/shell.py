@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from ..errors import MachineError, SfumatoError
 
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SfumatoError as error:
         return _fail(str(error), error.exit_code, debug)
     except TyperException as error:
-        return _fail(_usage(error), 2, False)
+        return _fail(_usage(error, words), 2, False)
     except BrokenPipeError:
         # The reader went away (`sfumato ... | head`); the interpreter must not try to flush into it
         # again.
@@ -127,7 +128,7 @@ def _refused(error: OSError) -> str:
     return f"the operating system refused: {said}" + "; free some space or use another disk" * full
 
 
-def _usage(error) -> str:
+def _usage(error, given: Sequence[str]) -> str:
     """One line for a usage error, with the reason where a familiar flag has another name here."""
     flag = getattr(error, "option_name", None)
     if flag in EXPLAINED:
@@ -136,7 +137,24 @@ def _usage(error) -> str:
     path = context.command_path if context is not None else "sfumato"
     # a bare `sfumato` has shown the help page
     words = error.format_message().strip().rstrip(".") or "no verb given"
+    if context is not None and flag is not None and hasattr(error, "possibilities"):
+        known = [name for one in context.command.get_params(context) for name in one.opts]
+        words = f"No such option: {flag}{_near(flag, known)}"
+    verbs = list(getattr(context and context.command, "commands", ()))
+    word = next(iter(given[len(path.split()) - 1 :]), "-")
+    if verbs and word not in verbs and not word.startswith("-"):
+        near = _near(word, verbs)
+        if not near and os.path.exists(word):
+            near = " (to look at images: sfumato inspect FOLDER)"
+        words = f"No such verb: {word!r}{near}"
     return f"{words}; see `{path} --help`"
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    """What somebody may have meant: a beginning first, then a likeness."""
+    begun = [name for name in known if name.startswith(word)]
+    found = begun[:3] or get_close_matches(word, known, 3)
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:

@@ -172,6 +172,7 @@ def closing(made: Started) -> list[str]:
     words = reading.get("classes", tuple(found.class_counts))
     classes = "no class names" if token else "the class names " + ", ".join(words)
     more = "" if str(config.path) == FILE else f" --config {quote(str(config.path))}"
+    mend = f"mend that (sfumato inspect {quote(found.source)} shows where), then "
     last = (
         f"sfumato export{more}, sfumato release {quote(str(project['model']))}"
         if token
@@ -185,6 +186,6 @@ def closing(made: Started) -> list[str]:
         f" ({reading.get('unit', 'record')}), {classes}, the base, prompts and settings; `plan`"
         " lists all of it, word for word" + ", and `adapt` asks for a yes before the charge" * asks,
         *(f"`plan` and `adapt` would stop: {why}" for why in found.stops),
-        f"nothing is charged yet; next: {'mend that, then ' * bool(found.stops)}sfumato plan{more}",
+        f"nothing is charged yet; next: {mend * bool(found.stops)}sfumato plan{more}",
         f"then: sfumato adapt{more}, {last}",
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .assemble import FEW
 from .diagnosis import Diagnosis, diagnose
 from .digits import bundled_digits
-from .folder import is_flat
+from .folder import is_flat, would_read
 from .layout import layout_of
 from .load import load_records
 from .recordset import Facts, RecordSet
@@ -38,4 +38,5 @@ __all__ = [
     "read_split",
     "sizes_of",
     "spelling",
+    "would_read",
 ]

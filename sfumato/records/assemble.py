@@ -188,6 +188,7 @@ def judge(
             cure = "correct --classes, or repair them"
         elif bad.get(NOT_IN_ONE):
             cure = f"declare their black and white with --range LO..HI, or {cure}"
+        cure += " (`sfumato inspect` names them)" * (refusals is None)
         refuse(f"{wrong} of {n} records are bad ({counts}): {cure}", refusals)
     return usable, bad
 

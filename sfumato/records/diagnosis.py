@@ -28,6 +28,7 @@ from .rules import DAMAGED, NO_LABELS, NOT_FINITE, NOT_IN_ONE, UNKNOWN, UNREADAB
 from .sheet import new_place
 from .summary import Summary, describe
 from .survey import otherwise, survey
+from .tables import LABEL_COLUMNS
 
 CURES = {
     "empty file": "copy it again, or delete it",
@@ -81,7 +82,8 @@ class Diagnosis(Summary):
         out += [*self.values, *self.roles]
         out += [f"could also be: {line}" for line in self.otherwise]
         for seen, flags in self.proposals:
-            cure = f" add {flags} (recorded as read off the data)" if flags else ""
+            joint = " " if seen.endswith("?") else ": "
+            cure = f"{joint}add {flags} (recorded as read off the data)" if flags else ""
             out.append(f"note: {seen}{cure}")
         if not self.n:
             out += [f"note: {warning}" for warning in self.warnings]
@@ -141,7 +143,7 @@ def diagnose(
         found = {
             "values": (*sizes_said(records, side), *values_said(stored, reading.values)),
             "proposals": proposals,
-            "roles": tuple(columns_said(records)),
+            "roles": tuple(columns_said(records, _used(records, reading))),
             "bad_files": tuple(_bad_files(records)),
         }
         columns = _columns(records, reading)
@@ -158,12 +160,22 @@ def diagnose(
 def _columns(records: RecordSet, reading: Reading) -> dict[str, Any]:
     """Options for columns that look like labels and units, where none is read as such."""
     columns, found = records.facts.columns, {}
-    unread = records.kind in ("table", "parquet") and records.classes == (UNLABELLED,)
-    if unread and reading.labels is None and not reading.unlabelled:
+    named = reading.labels or not set(LABEL_COLUMNS).isdisjoint(columns)
+    # the one folder that a table keeps its pictures in is no class
+    alone = records.kind in ("table", "parquet") and len(records.classes) + len(records.few) == 1
+    if alone and not named and reading.classes is None and not reading.unlabelled:
         found["labels"] = like_labels(columns)
     if records.unit_column is None and reading.unit is None:
         found["unit"] = next(iter(like_units(columns)), None)
     return found
+
+
+def _used(records: RecordSet, reading: Reading) -> set[str | None]:
+    """Columns and arrays that are read already."""
+    columns = records.facts.columns
+    usual = ("labels",) if records.kind in ("npz", "idx") else LABEL_COLUMNS
+    labels = reading.labels or next((name for name in usual if name in columns), None)
+    return {None if reading.unlabelled else labels, records.unit_column, reading.caption_column}
 
 
 def _bad_files(records: RecordSet) -> list[tuple[str, str]]:

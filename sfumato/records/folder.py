@@ -207,6 +207,17 @@ def is_flat(root: Path) -> bool:
     return any(_is_picture(path) for path in root.iterdir() if path.is_file())
 
 
+def would_read(kind: str, source: str | Path, place: str | Path) -> bool:
+    """Whether pictures made in `place` would be read with those of a folder, and be trained on.
+
+    Args:
+        kind: Layout of what is in `source`; tables and arrays say themselves what belongs to them.
+        source: Where the private images are.
+        place: A folder that may not be there yet.
+    """
+    return kind == "folder" and Path(place).resolve().is_relative_to(Path(source).resolve())
+
+
 def _folders(root: Path) -> list[str]:
     return sorted(
         f

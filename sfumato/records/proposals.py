@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -172,8 +172,8 @@ def like_labels(columns: Sequence[str]) -> str | None:
     return called[0] if called else left[0] if len(left) == 1 else None
 
 
-def columns_said(records: RecordSet) -> list[str]:
-    """Which unused columns look like labels, units, captions or several labels."""
+def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[str]:
+    """What columns look like: labels, units or captions if not `used`; or several labels."""
     out: list[str] = []
     for name, cells in records.facts.table.items():
         if name in _FILES:
@@ -191,7 +191,7 @@ def columns_said(records: RecordSet) -> list[str]:
                 " make a column with one label each"
             )
             continue
-        role = _role(name, different, held)
+        role = None if name in used else _role(name, different, held)
         if role:
             out.append(f"column {name!r} looks like {role} ({different:,} values)")
     return out

@@ -28,7 +28,7 @@ from ..planning.task import GROUPS, task_of
 from ..planning.timing import solved
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
-from ..records import RecordSet
+from ..records import RecordSet, would_read
 from ..releases import CertificateFacts
 from ..runs import budget
 from ..runs.ending import finish_run
@@ -124,6 +124,8 @@ def adapt(
     on_stage("reading the images")
     with listening(on_stage):
         records = records_of(images, unlabelled_if_flat(images, reading, task.method))
+    if would_read(records.kind, records.source, output):
+        raise SfumatoError(f"{output} would lie among the private images: name a place outside")
     if not records.few and not what_would_leak(records.classes, records.n_units):
         # before the minute that plan and prices take
         ranks.on_first_rank(lambda: require_asking(records, reading, confirm))

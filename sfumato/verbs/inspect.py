@@ -85,7 +85,8 @@ def inspect(
 
 def _stops(records: RecordSet) -> list[str]:
     """Why `plan` and `adapt` would stop at the class list or the units."""
-    facts, found = PublicFacts.of(records), []
+    facts = PublicFacts.of(records)
+    found: list[str] = []
     for require in (require_list, partial(require_clear_units, allowed=False)):
         try:
             require(facts)

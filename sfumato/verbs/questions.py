@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from ..bases import base_info, bundled_bases
 from ..errors import SfumatoError
 from ..options import Declared, Privacy, Project, Reading, declared
 from ..planning.task import GROUPS
-from ..records import LABEL_COLUMNS, Summary, is_flat
+from ..records import LABEL_COLUMNS, Summary, is_flat, would_read
 from ..records.proposals import like_labels, like_units
 
 CLASSES, STYLE = "classes", "style"
@@ -172,17 +174,24 @@ def _number(text: str) -> int:
     return value
 
 
-def of_results() -> Question:
-    """Where run, release and model are made."""
+def of_results(found: Summary | None = None) -> Question:
+    """Where run, release and model are made; not among the images that were found."""
     lines = ("run (PRIVATE), release and model are made in it",)
     text = "Where do the results go?"
-    return Question("--results", text, lines, ".", _folder)
+    default = "."
+    if found is not None and would_read(found.kind, found.source, default):
+        default = os.path.relpath(Path(found.source).resolve().parent)
+    return Question("--results", text, lines, default, partial(_folder, found))
 
 
-def _folder(text: str) -> Path:
+def _folder(found: Summary | None, text: str) -> Path:
     folder = Path(text).expanduser()
     if folder.exists() and not folder.is_dir():
         raise SfumatoError(f"--results {text}: is a file: name a folder")
+    if found is not None and would_read(found.kind, found.source, folder):
+        raise SfumatoError(
+            f"--results {text}: would lie among the private images: name a folder outside"
+        )
     for name in ("run", "release", "model"):
         if (folder / name).exists():
             raise SfumatoError(f"--results {text}: it holds {name} already: name another folder")

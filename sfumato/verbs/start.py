@@ -154,7 +154,7 @@ def start(
     elif time is not None:
         raise SfumatoError("--time is for runs of steps: leave it out here")
     drawn = asks.settle(counted, number)
-    folder = asks.settle(of_results(), results)
+    folder = asks.settle(of_results(found), results)
 
     def place(name: str | Path) -> str:
         return str(name) if Path(name).is_absolute() else os.path.relpath(name, path.parent)

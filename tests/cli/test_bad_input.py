@@ -63,6 +63,14 @@ def test_empty_folder(refused, tmp_path, tiny_base):
     assert main(["inspect", str(tmp_path / "empty")]) == 0, "a diagnosis refuses no folder"
 
 
+def test_a_run_folder_among_the_images(refused, tmp_path, tiny_base, tiny_images):
+    """Its samples would be a class of the next run."""
+    shutil.copytree(tiny_images, tmp_path / "scans")
+    said = refused(*adapt(tmp_path / "scans", tmp_path / "scans" / "run", tiny_base))
+    assert "would lie among the private images: name a place outside" in said
+    assert not (tmp_path / "scans" / "run").exists()
+
+
 def test_missing_folder(refused, tmp_path, tiny_base):
     assert "no such file or folder" in refused(
         *adapt(tmp_path / "none", tmp_path / "new", tiny_base)

@@ -91,6 +91,21 @@ def test_a_bare_command_shows_help_and_says_what_is_missing(capsys, words):
     assert capsys.readouterr().err.startswith("sfumato: no verb given; see `sfumato")
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["synthesise", "run"], "No such verb: 'synthesise' (did you mean synthesize?)"),
+        (["ledger", "sett"], "No such verb: 'sett'"),
+        (["."], "No such verb: '.' (to look at images: sfumato inspect FOLDER)"),
+        (["plan", "scans", "--eps", "4"], "No such option: --eps (did you mean --epsilon?)"),
+        (["plan", "scans", "--zzzz"], "No such option: --zzzz; see `sfumato plan --help`"),
+    ],
+)
+def test_a_slip_is_told_what_was_meant(capsys, words, meant):
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"sfumato: {meant}")
+
+
 def test_inspect(capsys, tiny_images):
     assert main(["inspect", str(tiny_images)]) == 0
     out = capsys.readouterr().out

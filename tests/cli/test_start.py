@@ -221,10 +221,23 @@ def test_what_plan_will_stop_at_is_said_at_the_end(scans, state, capsys):
     assert main(["start", images, "--yes", "--base", "icons", *words]) == 0
     last = capsys.readouterr().out.splitlines()[-3:]
     assert last[0].startswith("`plan` and `adapt` would stop: ")
-    assert "next: mend that, then sfumato plan" in last[1]
+    assert f"mend that (sfumato inspect {images} shows where), then sfumato plan" in last[1]
     assert main(["plan"]) == 10
     err = capsys.readouterr().err
     assert last[0].removeprefix("`plan` and `adapt` would stop: ") in err
+
+
+def test_results_do_not_lie_among_the_images(scans, monkeypatch, capsys):
+    """A run would be a class of the next one. In the folder itself, the one above is proposed."""
+    words = ["--yes", "--base", "icons"]
+    assert main(["start", "scans", *words, "--results", "scans/new"]) == 2
+    assert "--results scans/new: would lie among the private images" in capsys.readouterr().err
+    assert not Path("sfumato.toml").exists()
+    table_of(scans, Path("tabled"))  # a table says itself what belongs to it
+    assert main(["start", "tabled", *words, "--results", "tabled"]) == 0
+    monkeypatch.chdir("scans")
+    assert main(["start", ".", *words]) == 0
+    assert Config.read().table("project")["run"] == "../run"
 
 
 def test_a_sheet_that_is_there_stays(scans):

@@ -314,6 +314,22 @@ def test_the_next_command_names_the_columns_and_the_base_that_it_saw(tmp_path, c
     assert "BASE (choose one" in sfumato.inspect(classes).next
 
 
+def test_the_folder_that_a_table_keeps_its_pictures_in_is_no_class(tmp_path):
+    rows = ["file_name,diagnosis"]
+    for i in range(12):
+        picture(tmp_path / "images" / f"{i}.png", 20 * i)
+        rows.append(f"images/{i}.png,{'ab'[i % 2]}")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    found = sfumato.inspect(tmp_path)
+    assert "column 'diagnosis' looks like labels" in said(found)
+    words = shlex.split(found.next)
+    assert words[1:5] == ["plan", str(tmp_path), "--labels", "diagnosis"]
+    seen = sfumato.inspect(tmp_path, labels="diagnosis")
+    assert seen.class_counts == {"a": 6, "b": 6}
+    assert "looks like labels" not in said(seen), "what is read already is not proposed"
+    assert "--labels" not in sfumato.inspect(tmp_path, unlabelled=True).next
+
+
 def test_a_folder_at_which_plan_stops_is_not_sent_there(classes):
     picture(classes / "rare" / "0.png")
     found = sfumato.inspect(classes)

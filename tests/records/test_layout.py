@@ -73,7 +73,8 @@ def test_what_adapt_refuses_is_described_with_the_reason(flat, trouble):
         sfumato.plan(flat, epsilon=1.0, base="icons")
     found = sfumato.inspect(flat)
     assert found.usable >= 12
-    assert found.warnings[0] == f"`adapt` will refuse this folder as it is: {refused.value}"
+    why = str(refused.value).removesuffix(" (`sfumato inspect` names them)")
+    assert found.warnings[0] == f"`adapt` will refuse this folder as it is: {why}"
 
 
 def test_only_what_is_not_there_is_refused(tmp_path):
