@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from ..options import Counted
-from ..options.parse import about
+from ..options import Counted, parse
 
 PLAIN_SECONDS = 10.0
 SILENT_SECONDS = 2.0  # after which a stage that cannot be counted shows the time so far
@@ -106,7 +105,7 @@ class LiveLine:
         done = now.done - self.first
         if done <= 0 or now.done >= now.total:
             return self.text
-        return f"{now}, {about(taken / done * (now.total - now.done))} left"
+        return f"{now}, {parse.about(taken / done * (now.total - now.done))} left"
 
     def step(self, now, plan) -> None:
         """A training step is done: step, epsilon spent of target, images a second, time left."""
