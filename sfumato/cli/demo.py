@@ -12,7 +12,7 @@ from typing import Annotated
 from typer import Option
 
 from ..errors import SfumatoError
-from ..options.parse import about
+from ..options import parse
 from .live import LiveLine
 
 
@@ -77,7 +77,7 @@ def in_words(answer: dict) -> list[str]:
     """What happened and what to open, a line each."""
     scores, release = answer["accuracy"], Path(answer["release"])
     lines = [
-        f"done in {about(answer['seconds'])}: the base was adapted to 60,000 digits at epsilon"
+        f"done in {parse.about(answer['seconds'])}: the base was adapted to 60,000 digits at epsilon"
         f" {answer['epsilon']:.3g}, delta {answer['delta']:.3g}, and drew new, synthetic digits",
         f"a small classifier trained on them alone reads {scores['synthetic']:.1f} % of 10,000 real"
         f" digits; trained on digits of the public base as it came, {scores['public_only']:.1f} %"
