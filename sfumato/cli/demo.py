@@ -77,8 +77,9 @@ def in_words(answer: dict) -> list[str]:
     """What happened and what to open, a line each."""
     scores, release = answer["accuracy"], Path(answer["release"])
     lines = [
-        f"done in {parse.about(answer['seconds'])}: the base was adapted to 60,000 digits at epsilon"
-        f" {answer['epsilon']:.3g}, delta {answer['delta']:.3g}, and drew new, synthetic digits",
+        f"done in {parse.about(answer['seconds'])}: the base was adapted to 60,000 digits"
+        f" at epsilon {answer['epsilon']:.3g}, delta {answer['delta']:.3g}, and drew new, synthetic"
+        " digits",
         f"a small classifier trained on them alone reads {scores['synthetic']:.1f} % of 10,000 real"
         f" digits; trained on digits of the public base as it came, {scores['public_only']:.1f} %"
         " (one seed; `sfumato evaluate` runs the full protocol)",
