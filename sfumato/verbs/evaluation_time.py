@@ -11,7 +11,7 @@ import numpy as np
 from ..bases import Base
 from ..evaluation import train_classifier
 from ..evaluation.classifiers import STEPS
-from ..options import Judging, Sampling
+from ..options import Judging, Sampling, parse
 from ..synthesis.sampler import Sampler
 from .row_images import OF_REAL, Drawing, public_base
 
@@ -19,13 +19,6 @@ IMAGES, FEW, MORE = 128, 1, 3  # dummy images, and steps that are timed
 DRAWN = 8
 SOURCE = "images"
 SOON = 0.05  # of the whole, from which on the pace is known
-
-
-def in_words(seconds: float) -> str:
-    """A duration in one or two figures."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 @dataclass
@@ -51,7 +44,7 @@ class Countdown:
 
     def begin(self, text: str) -> None:
         """A line about what begins, with the time left."""
-        self.tell(f"{text}, {in_words(self.total)} left")
+        self.tell(f"{text}, about {parse.in_words(self.total)} left")
 
     def finish(self, row: str, piece: str) -> None:
         """One piece is done."""

@@ -240,7 +240,7 @@ def test_small_parsers():
     assert shard("1/4") == (1, 4)
     assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]
-    assert [about(0.2), about(600), about(7200)] == ["about 1 s", "about 10 min", "about 2.0 h"]
+    assert [about(0.2), about(600), about(7200)] == ["about 1 s", "about 10 min", "about 2 h"]
 
 
 def test_underscores_and_debug_are_understood():
