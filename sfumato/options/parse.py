@@ -101,7 +101,13 @@ def in_words(seconds: float) -> str:
     """Seconds as 40 s, 12 min or 3.5 h: one or two figures."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{rounded(seconds / 3600)} h"
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """A number with few digits, or with all in front of the point: 0.012, 1.2, 190, 14,322."""
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text or abs(value) >= 1e4 else text
 
 
 def shard(text: str) -> tuple[int, int]:
