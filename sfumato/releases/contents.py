@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ SAMPLE = re.compile(SAMPLES + r"/(adapted|base|noise-only)-\d{3}\.png")
 SAMPLE_TABLE = SAMPLES + "/metadata.jsonl"
 OF_EACH = {"file_name", "prompt", "seed"}  # columns of the table; the others are `drawn_by`
 MOST_SAMPLES = 12  # of a row
+MOST_STEPS = 1000  # of a sampler
 ADAPTERS = ("pytorch_lora_weights.safetensors", "loda_weights.safetensors")
 
 
@@ -289,9 +291,13 @@ def _require_public(prompt: str | None, prompts: tuple[str, ...]) -> None:
 
 def drawn_by(scheduler: str, steps: int, guidance: float) -> dict[str, Any]:
     """How samples were drawn, as their table says it; ValueError for what no sampler takes."""
-    named = isinstance(scheduler, str) and re.fullmatch(r"[A-Za-z]\w{0,60}", scheduler, re.ASCII)
-    if not named or type(steps) is not int or type(guidance) is not float:
+    from sfumato.bases import is_scheduler  # here: pictures need no torch
+
+    known = isinstance(scheduler, str) and is_scheduler(scheduler)
+    if not known or type(steps) is not int or not 1 <= steps <= MOST_STEPS:
         raise ValueError("not the settings of a sampler")
+    if type(guidance) is not float or not math.isfinite(guidance):
+        raise ValueError("not a guidance")
     return {"scheduler": scheduler, "steps": steps, "guidance": guidance}
 
 
@@ -305,7 +311,7 @@ def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> N
         lines = (folder / SAMPLE_TABLE).read_text("utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         named = [f"{SAMPLES}/{row['file_name']}" for row in rows]
-        whole = all(type(row["seed"]) is int for row in rows)
+        whole = all(type(row["seed"]) is int and 0 <= row["seed"] < 2**63 for row in rows)
         whole = whole and all(isinstance(row["prompt"], str) for row in rows)
         how = [{name: row[name] for name in row if name not in OF_EACH} for row in rows]
         if how[0]:  # exports of earlier versions do not say it

@@ -37,8 +37,8 @@ from .row_images import OF_REAL, Drawing
 
 TESTED = "tested on"  # the real test images, on the page
 MOST_COMPARED = 5000
-# Of digits beside turned and noisy ones, the kernel distance puts 28 % of pairs of sets in the wrong
-# order at 100 images, 2 % at 200 (features of a CNN; 15 % and none in a base's latents).
+# Of digits beside turned and noisy ones, the kernel distance puts 28 % of pairs of sets in the
+# wrong order at 100 images, 2 % at 200 (features of a CNN; 15 % and none in latents of a base).
 FEWEST_COMPARED = 200
 
 
