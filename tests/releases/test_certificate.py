@@ -184,10 +184,10 @@ def require_paragraphs_apart(release):
     assert len(begins) > 8 and not [lines[i] for i in begins if lines[i - 1]]
 
 
-def test_paragraphs_of_the_privacy_statement_are_apart(kit, tmp_path):
-    require_paragraphs_apart(
-        write_release(kit.images(tmp_path / "s"), tmp_path / "r", **kit.facts())
-    )
+@pytest.mark.parametrize("unit", [{}, {"unit": "visit_id", "max_per_unit": 8}])
+def test_paragraphs_of_the_privacy_statement_are_apart(kit, tmp_path, unit):
+    facts = kit.facts(plan=kit.plan(**unit))
+    require_paragraphs_apart(write_release(kit.images(tmp_path / "s"), tmp_path / "r", **facts))
 
 
 def test_settings_that_would_lie_are_refused(kit, tmp_path):
