@@ -9,11 +9,11 @@ import io
 import json
 import re
 import shutil
-from html import escape
 
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -28,8 +28,10 @@ from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.runs.folder import Run
-from sfumato.verbs import evaluate
+from sfumato.verbs import evaluate, figures
 from sfumato.verbs.cosines import token_cosines
+
+from .pasted import draw_as_pasted, pixels
 
 torch.set_num_threads(1)
 OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
@@ -237,10 +239,32 @@ def test_exact_controls_put_into_a_release_by_hand_are_refused(place, tmp_path):
             way()
 
 
-def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_path):
+def test_the_cards_lines_draw_a_sample_again(place, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    name, drawn = draw_as_pasted(place / "token", tiny_base, tmp_path)
+    assert name == "samples/adapted-000.png"
+    assert np.abs(drawn - pixels(place / "token" / name)).mean() < 1.0
+
+
+def test_distances_of_few_images_are_left_out(place, artwork, tmp_path):
+    found = evaluate.evaluate(
+        opened(site(place, tmp_path)),
+        place / "pictures",
+        test=artwork / "test",
+        rows=("synthetic", "public_only"),
+    )
+    assert not found.distances and found.images["synthetic"] == 12
+    assert found.verdict.sentences == ("What your images added is not measured: too few images.",)
+    (remark,) = found.remarks
+    assert remark.startswith("no distances of synthetic (the release), public base alone:")
+    assert "fewer than 200 images" in remark and remark in found.page.read_text()
+
+
+def test_the_owner_sees_every_control_beside_the_release(place, artwork, tmp_path, monkeypatch):
     """All rows of the paper's comparison, DP-SGD on one embedding among them, as figures, cosines
     and pictures. PRIVATE.
     """
+    monkeypatch.setattr(figures, "FEWEST_COMPARED", 6)
     own = site(place, tmp_path)
     run = own / "run"
     found = evaluate.evaluate(

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         resolve_base,
         weights_of_base,
     )
+    from .schedules import is_scheduler
     from .stable_diffusion import around
 
 _HOMES = {
@@ -75,6 +76,7 @@ _HOMES = {
     "copy_base": "open",
     "embeds_files": "embeds",
     "folder_digest": "checks",
+    "is_scheduler": "schedules",
     "load_base": "open",
     "load_embeds": "embeds",
     "load_loda": "loda",
@@ -125,6 +127,7 @@ __all__ = [
     "copy_base",
     "embeds_files",
     "folder_digest",
+    "is_scheduler",
     "load_base",
     "load_embeds",
     "load_loda",

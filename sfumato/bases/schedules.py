@@ -32,6 +32,14 @@ def corrupt(
     return noisy, alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if velocity else noise
 
 
+def is_scheduler(name: str) -> bool:
+    """Whether it is the class name of one of diffusers' schedulers."""
+    import diffusers
+
+    kind = getattr(diffusers, name, None)
+    return isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+
+
 def make_sampler(own: Any, name: str, steps: int) -> Any:
     """A scheduler by class name, configured from the base's `own`, ready for `steps` steps.
 

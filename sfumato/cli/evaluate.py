@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from ..options import Judging, Reading, parse
 from .config import from_config
-from .live import LiveLine
+from .live import LiveLine, asking_first
 from .options import Ledger, options
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def evaluate(
 ) -> None:
     """Train classifiers on synthetic images and test them on real ones, beside control rows. Ends
     in a verdict in words. The figures are PRIVATE, and the ledger records each evaluation as a look
-    before it starts, also one that is stopped.
+    before it starts, also one that is stopped; at a terminal you are asked first if it takes long.
 
     \b
     sfumato evaluate run release
@@ -102,6 +102,7 @@ def evaluate(
             public_test=public_test,
             allow_overlap=allow_overlap,
             on_stage=line.stage,
+            confirm=asking_first(line),
             **reading,
             **judging,
         )

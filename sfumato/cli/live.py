@@ -146,19 +146,33 @@ def asking(line: LiveLine) -> Callable[[list[tuple[str, str]]], bool] | None:
     """Shows a person all that a release would make public and asks for a yes; None where nobody
     sits at a terminal.
     """
-    if not (sys.stdin.isatty() and line.terminal) or line.quiet:
+    if not _somebody(line):
         return None
 
     def ask(listed: list[tuple[str, str]]) -> bool:
-        if line.live is not None:
-            line.live.stop()
-        print("Every release of this run would make public, word for word:", file=sys.stderr)
-        for name, value in listed:
-            print(f"  {name}: {value}", file=sys.stderr)
-        print("Is all of it public? [y/N] ", end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline().strip().lower()
-        if line.live is not None:
-            line.live.start()
-        return answer in ("y", "yes")
+        rows = [f"  {name}: {value}\n" for name, value in listed]
+        text = "Every release of this run would make public, word for word:\n" + "".join(rows)
+        return _says_yes(line, text + "Is all of it public? [y/N] ")
 
     return ask
+
+
+def asking_first(line: LiveLine) -> Callable[[float], bool]:
+    """Asks a person whether so many seconds may be taken; yes where nobody sits at a terminal."""
+    if not _somebody(line):
+        return lambda seconds: True
+    return lambda seconds: _says_yes(line, f"Evaluate for {parse.about(seconds)}? [y/N] ")
+
+
+def _somebody(line: LiveLine) -> bool:
+    return sys.stdin.isatty() and line.terminal and not line.quiet
+
+
+def _says_yes(line: LiveLine, question: str) -> bool:
+    if line.live is not None:
+        line.live.stop()
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline().strip().lower()
+    if line.live is not None:
+        line.live.start()
+    return answer in ("y", "yes")

@@ -55,7 +55,9 @@ def split(
     for remark in found.remarks:
         print(f"note: {remark}")
     if found.unit is None:
-        print("note: a unit is one image; where people have several, name their column with --unit")
+        print(
+            "note: the unit is one record; where people have several, name their column with --unit"
+        )
     print("These figures are exact and no epsilon covers them: keep them on this machine.")
     print(f"{found.path} is PRIVATE: keep it beside the images. Next:")
     how = as_flags(replace(Reading(**reading), split=str(found.path)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sfumato.evaluation.utility import UtilityRow
+from sfumato.options.parse import rounded
 
 SHARES = ("precision", "recall", "density", "coverage")
 
@@ -39,11 +40,6 @@ def accuracy(row: UtilityRow) -> str:
     return f"{100 * row.mean:.1f}{spread}"
 
 
-def two_figures(value: float) -> str:
-    """A number with two figures, or all in front of the point: 0.012, 1.2, 152."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
-
-
 def features_of(figures: Mapping[str, Any]) -> str:
     """The name of the features that a row's distances were computed in."""
     return next((name.partition("-")[2] for name in figures if name.startswith("FD-")), "")
@@ -54,10 +50,10 @@ def cells_of_distances(figures: Mapping[str, Any]) -> dict[str, str]:
     cells: dict[str, str] = {}
     for name, value in figures.items():
         if name.startswith("FD"):
-            cells["Frechet"] = two_figures(value)
+            cells["Frechet"] = rounded(value)
         elif name.startswith("KD"):
-            spread = "" if value["std"] is None else f" ± {two_figures(value['std'])}"
-            cells["kernel"] = f"{two_figures(value['mean'])}{spread}"
+            spread = "" if value["std"] is None else f" ± {rounded(value['std'])}"
+            cells["kernel"] = f"{rounded(value['mean'])}{spread}"
         else:
             cells |= {share: f"{value[share]:.2f}" for share in SHARES}
     return cells

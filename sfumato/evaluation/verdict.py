@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sfumato.evaluation.tables import two_figures
 from sfumato.evaluation.utility import UtilityRow
+from sfumato.options.parse import rounded
 
 PREFERRED = "cnn"  # the classifier that speaks; a fixed rule, so that no figure chooses it
 SURE = 2  # standard errors
@@ -204,6 +204,8 @@ def nearer(distances: Mapping[str, Mapping[str, Any]]) -> Verdict:
     Args:
         distances: Row -> figures, as in `Evaluation.distances`.
     """
+    if not distances:
+        return Verdict(("What your images added is not measured: leave --no-distances out.",))
     kernels = {
         row: next(value for name, value in figures.items() if name.startswith("KD"))
         for row, figures in distances.items()
@@ -213,10 +215,10 @@ def nearer(distances: Mapping[str, Mapping[str, Any]]) -> Verdict:
             ("What your images added is not measured: rerun with --rows synthetic,public_only.",)
         )
     own, base = kernels["synthetic"], kernels["public_only"]
-    near, far = two_figures(own["mean"]), two_figures(base["mean"])
+    near, far = rounded(own["mean"]), rounded(base["mean"])
     said = f"kernel distance to the real test images {near}, of the public base's images {far}"
     if "real" in kernels:
-        said += f", of the private images themselves {two_figures(kernels['real']['mean'])}"
+        said += f", of the private images themselves {rounded(kernels['real']['mean'])}"
     if own["std"] is None or base["std"] is None:
         return Verdict(
             (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SfumatoError
-from ..options import Execution, Privacy, Prompting, Schedule
+from ..options import Execution, Privacy, Prompting, Schedule, parse
 from .given import Given, PublicAnswers, PublicImages
 from .interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
@@ -164,10 +164,11 @@ class Trained(Method):
             ("trains", cls.trains(plan)),
             ("time here", time),
             ("memory here", f"about {estimate.peak_bytes / 2**30:.1f} GB"),
-            ("noise norm a step", f"{estimate.noise_norm:.4g} on the mean gradient"),
+            ("noise norm a step", f"{parse.rounded(estimate.noise_norm, 4)} on the mean gradient"),
             (
                 "signal norm a step",
-                f"at most {estimate.signal_bound:.4g} (signal-to-noise at most {signal:.2g})",
+                f"at most {parse.rounded(estimate.signal_bound, 4)}"
+                f" (signal-to-noise at most {parse.rounded(signal)})",
             ),
         ]
 

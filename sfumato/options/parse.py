@@ -100,13 +100,18 @@ def in_words(seconds: float) -> str:
     """Seconds as 40 s, 12 min, 3.5 h or 120 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.{1 if hours < 10 else 0}f} h"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{rounded(seconds / 3600)} h"
 
 
 def about(seconds: float) -> str:
     """The same of an estimate: about 12 min."""
     return f"about {in_words(seconds)}"
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """A number with few digits, or with all in front of the point: 0.012, 1.2, 190, 14,322."""
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text or abs(value) >= 1e4 else text
 
 
 def shard(text: str) -> tuple[int, int]:

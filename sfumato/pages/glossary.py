@@ -212,6 +212,11 @@ WORDS = (
         " a rule of one picture alone; `plan` and `adapt` never read it off the set.",
     ),
     _word(
+        "record",
+        "One image with its label and caption. It is the unit unless `--unit` names a column.",
+        r"(?<!owner's )records?",
+    ),
+    _word(
         "relation",
         'What "left out" means in the guarantee. Under zero-out, the default, everything of one'
         " unit is replaced by nothing and the number of units is public.",
@@ -266,7 +271,7 @@ WORDS = (
     ),
     _word(
         "unit",
-        "Who or what is protected: one image, or with `--unit` everything that shares one value of"
+        "Who or what is protected: one record, or with `--unit` everything that shares one value of"
         " a column.",
         r"(?<!in )units?",
     ),

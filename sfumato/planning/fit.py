@@ -15,7 +15,7 @@ import torch
 
 from ..bases import Base, load_base, text_base
 from ..methods import Prompts
-from ..options import Sampling
+from ..options import Sampling, parse
 from ..records import RecordSet
 from ..synthesis.dataset import class_of_each, pictures
 
@@ -120,7 +120,7 @@ def judged(error: float, loss: float, words: float | None, images: int) -> Fit:
     word = NONE if lost else GOOD if reaches and not silent else POOR
     parts = [
         f"its autoencoder errs by {100 * error:.0f} % of the pictures' variance",
-        f"its denoiser errs {loss:.2g} times as much on them as on its own",
+        f"its denoiser errs {parse.rounded(loss)} times as much on them as on its own",
     ]
     if words is not None:
         said = f"{100 * words:.0f} % more with the words of another class"

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import SfumatoError
 from ..methods import Prepared
 from ..methods.inversion.advisor import Forecast
+from ..options import parse
 from ..pages.forecast import LITTLE, NOTHING, SOMETHING
 from ..privacy.plan import Plan
 from .fit import GOOD, HARDER, NONE, Fit
@@ -82,8 +83,8 @@ def outlook(prepared: Prepared[Any]) -> Outlook:
     # at one sampling rate sigma stays, and the noise on the mean falls with the number of units
     needed = None if word == SOMETHING else math.ceil(plan.n_units * felt / CLEAR)
     why = (
-        f"over all {plan.steps:,} steps the noise is {ratio:.2g} times the largest possible signal"
-        f" of {plan.n_units:,} units"
+        f"over all {plan.steps:,} steps the noise is {parse.rounded(ratio)} times the largest"
+        f" possible signal of {plan.n_units:,} units"
     )
     if felt > ratio:
         why += f", and with this fit counts {HARDER[fit.word if fit else GOOD]} times"

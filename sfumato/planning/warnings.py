@@ -43,8 +43,8 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
         remarks.append("delta is not below 1/n: such a run could publish one unit outright")
     if plan.unit == "record":
         remarks.append(
-            "the unit is one image: if several images show the same person, name the column that"
-            " identifies the person with --unit"
+            "the unit is one record (one image with its label and caption): if several show the"
+            " same person, name the column that identifies the person with --unit"
         )
     return tuple(remarks)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sfumato.releases.beside import MOST_PICTURES
 from sfumato.releases.carried import fitting_certificate
 from sfumato.releases.certificate import build_privacy_json, certificate_digest, release_digest
-from sfumato.releases.contents import DRAFT, SAMPLE_TABLE, SAMPLES, SUMS
+from sfumato.releases.contents import DRAFT, SAMPLE_TABLE, SAMPLES, SUMS, drawn_by
 from sfumato.releases.draft import CERTIFICATE, drafted_files, files_digest, write_draft
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.releases.folder import finalise, write_release
@@ -41,6 +41,7 @@ __all__ = [
     "certificate_digest",
     "choice_facts",
     "drafted_files",
+    "drawn_by",
     "files_digest",
     "finalise",
     "fitting_certificate",

@@ -137,15 +137,18 @@ def _context(certificate: dict[str, Any], contents: Contents) -> dict[str, Any]:
 
 
 def _opening(certificate: dict, contents: Contents) -> dict:
-    """The words that were trained, a prompt, and whether the base comes with sfumato."""
+    """The words that were trained, what is drawn, and whether the base comes with sfumato."""
     from sfumato.bases import bundled_bases
 
     prompts = certificate["public_facts"]["prompts"] or ()
     words = [word for word in contents.words if any(word in text for text in prompts)]
     with_words = (text for text in prompts if any(word in text for word in words))
+    samples = contents.samples.get("adapted", []) if contents.drawn_by else []
+    drawn = [one for one in samples if any(word in (one.prompt or "") for word in words)] or samples
     return {
         "words": words,
-        "prompt": next(with_words, next(iter(prompts), "")),
+        "again": next(iter(drawn), None),
+        "prompt": drawn[0].prompt if drawn else next(with_words, next(iter(prompts), "")),
         "bundled": certificate["conditions"].get("base") in bundled_bases(),
         "rows": [
             (one.prompt, _image(one, "the adapted model"), _image(other, "the public base"))

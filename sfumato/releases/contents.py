@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
@@ -24,7 +26,9 @@ IMAGES = (
 SAMPLES = "samples"
 SAMPLE = re.compile(SAMPLES + r"/(adapted|base|noise-only)-\d{3}\.png")
 SAMPLE_TABLE = SAMPLES + "/metadata.jsonl"
+OF_EACH = {"file_name", "prompt", "seed"}  # columns of the table; the others are `drawn_by`
 MOST_SAMPLES = 12  # of a row
+MOST_STEPS = 1000  # of a sampler
 ADAPTERS = ("pytorch_lora_weights.safetensors", "loda_weights.safetensors")
 
 
@@ -69,8 +73,9 @@ class Contents:
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
     that opens it, whether it is told in words what to draw, the words of its own, and pictures of
-    the adapted model (`adapted`) beside those of the public base (`base`). `marked`: every image
-    says that it is synthetic (`marking`).
+    the adapted model (`adapted`) beside those of the public base (`base`), with how all of them
+    were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
+    that it is synthetic (`marking`).
     """
 
     kind: str
@@ -84,6 +89,7 @@ class Contents:
     words: list[str] = field(default_factory=list)
     marked: bool = True
     samples: dict[str, list[Example]] = field(default_factory=dict)
+    drawn_by: dict[str, Any] | None = None
 
     @property
     def n(self) -> int:
@@ -283,6 +289,18 @@ def _require_public(prompt: str | None, prompts: tuple[str, ...]) -> None:
         )
 
 
+def drawn_by(scheduler: str, steps: int, guidance: float) -> dict[str, Any]:
+    """How samples were drawn, as their table says it; ValueError for what no sampler takes."""
+    from sfumato.bases import is_scheduler  # here: pictures need no torch
+
+    known = isinstance(scheduler, str) and is_scheduler(scheduler)
+    if not known or type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+        raise ValueError("not the settings of a sampler")
+    if type(guidance) is not float or not math.isfinite(guidance):
+        raise ValueError("not a guidance")
+    return {"scheduler": scheduler, "steps": steps, "guidance": guidance}
+
+
 def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> None:
     """Pictures that `export` drew: each with its line, plain pixels, and public prompts only."""
     pngs = [name for name in found.files if name.endswith(".png")]
@@ -293,12 +311,14 @@ def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> N
         lines = (folder / SAMPLE_TABLE).read_text("utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         named = [f"{SAMPLES}/{row['file_name']}" for row in rows]
-        whole = all(set(row) == {"file_name", "prompt", "seed"} for row in rows)
-        whole = whole and all(type(row["seed"]) is int for row in rows)
+        whole = all(type(row["seed"]) is int and 0 <= row["seed"] < 2**63 for row in rows)
         whole = whole and all(isinstance(row["prompt"], str) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError):
+        how = [{name: row[name] for name in row if name not in OF_EACH} for row in rows]
+        if how[0]:  # exports of earlier versions do not say it
+            found.drawn_by = drawn_by(how[0]["scheduler"], how[0]["steps"], how[0]["guidance"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         raise rule from None
-    if not whole or sorted(named) != pngs:
+    if not whole or sorted(named) != pngs or any(one != (found.drawn_by or {}) for one in how):
         raise rule
     for name, row in zip(named, rows):
         _require_public(row["prompt"], prompts)

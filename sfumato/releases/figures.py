@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sfumato.options import parse
 from sfumato.pages.glossary import linked
 
 PAGES = ("README.md", "PRIVACY.md", "PRIVACY.html", "report.html")
@@ -129,16 +130,10 @@ def html(rows: Sequence[Sequence[str]]) -> Markup:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number as a reader expects it: 60,000 and 9.814 and 1e-05; other values as text."""
+    """A number as a reader expects it: 60,000, 9.814, 190 and 1e-05; other values as text."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "not used" if value is None else str(value)
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.{digits}g}"
-        if abs(value) < 1e4
-        else f"{value:,.0f}"
-    )
+    return f"{value:,}" if isinstance(value, int) else parse.rounded(value, digits)
 
 
 def unit_phrase(certificate: dict[str, Any]) -> str:

@@ -17,10 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, open_adapted, write_kohya
+from ..bases import (
+    LODA_FILE,
+    LORA_FILE,
+    Base,
+    embeds_files,
+    load_base,
+    open_adapted,
+    write_kohya,
+)
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import Prepared
+from ..methods.adaptation import save_tokens
 from ..methods.given import Drawing
+from ..methods.prompts import Prompts
 from ..options import Sampling
 from ..privacy.ledger.entries import Charged
 from ..privacy.random.keys import RunKey
@@ -151,19 +161,26 @@ def _try_sampler(base: Base, prepared: Prepared[Any], out: Path) -> None:
     )
 
 
-def lay_out_model(model: Path, folder: Path) -> None:
+def lay_out_model(model: Path, folder: Path, prompts: Prompts | None = None) -> None:
     """Copies what may leave of an adapted model: a pipeline folder, or adapters and tokens.
 
     A LoRA also under the names that other tools look for.
+
+    Args:
+        model: As a method has saved it.
+        folder: A new folder.
+        prompts: The run's own. Earlier versions kept class tokens in a pipeline beside the LoRA,
+            which is merged in it: the LoRA leaves, with the tokens taken out of the pipeline.
     """
-    hidden = shutil.ignore_patterns("class_counts.json", LORA_FILE, LODA_FILE)
-    whole = (model / "model_index.json").exists()
+    merged = (model / "model_index.json").exists() and (model / LORA_FILE).exists()
+    whole = (model / "model_index.json").exists() and not merged
     if whole:
+        hidden = shutil.ignore_patterns("class_counts.json", LODA_FILE)
         shutil.copytree(model, folder / "model", ignore=hidden)
     else:
         folder.mkdir(parents=True)
-    # Earlier versions left a LoRA beside a pipeline that holds it merged; branches that are not
-    # linear stay beside it.
+    if merged:
+        save_tokens(load_base(model), folder, prompts or Prompts(()))
     tokens = [path.name for path in embeds_files(model)]
     for name in (LODA_FILE,) if whole else (LORA_FILE, LODA_FILE, *tokens):
         if (model / name).exists():

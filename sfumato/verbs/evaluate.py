@@ -28,6 +28,7 @@ from .row_images import CONTROLS_ALONE, EXACT, OF_REAL, ROWS, Drawing, require_k
 __all__ = ["EXACT", "ROWS", "Evaluation", "evaluate"]
 
 FREE = ("synthetic", "public_only")
+LONG = 60.0  # seconds from which on it is said how to make it quicker, and asked
 
 
 @takes(reading=Reading, judging=Judging)
@@ -42,6 +43,7 @@ def evaluate(
     public_test: bool = False,
     allow_overlap: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
+    confirm: Callable[[float], bool] = lambda seconds: True,
     **options: Unpack[EvaluateOptions],
 ) -> Evaluation:
     """Trains every classifier on every row and tests it on real images.
@@ -71,6 +73,8 @@ def evaluate(
             images are a look; a PUBLIC row, so that no run is charged for them later.
         allow_overlap: Accept test images that the run was trained on; the page says so.
         on_stage: Called with a line for every row that begins, and with notes ("note: ...").
+        confirm: Asked with the expected seconds before a look that takes longer than a minute is
+            recorded.
         options: Fields of `Reading` and `Judging`, or whole objects. What is not named of the
             reading is as the run's own images were read.
 
@@ -78,7 +82,7 @@ def evaluate(
         The verdict, accuracies, distances, cosines. PRIVATE.
 
     Raises:
-        SfumatoError: Rows that do not exist, or that need what is missing.
+        SfumatoError: Rows that do not exist, or that need what is missing; no yes of `confirm`.
         DataError: `public_test` with an image that the ledger knows as private, or test images that
             the run was trained on.
     """
@@ -112,8 +116,15 @@ def evaluate(
     order = [*sorted(rows, key=ROWS.index), *others]
     own = 0 if real.train is None else real.train.n
     left = Countdown(expected(order, drawing, how, real.test.n, own), on_stage)
-    _announce(left, on_stage, public_test, real)
-    _record(run, others, rows, real, how.with_distances, public_test)
+    look = not public_test or has_exact_mean(run) or bool(set(EXACT).intersection(rows))
+    _announce(left, on_stage, look, real)
+    if look and left.total > LONG and not confirm(left.total):
+        raise SfumatoError("not evaluated: no figure was computed, and no look is recorded")
+    if public_test:
+        for judged in (run, *others.values()):
+            record_public(judged, real.test)
+    if look:
+        _record(run, others, rows, real, how.with_distances, public_test)
     return Figures(drawing, real, how, left).all(order)
 
 
@@ -134,17 +145,17 @@ def _require_rows(run: Run, rows: Sequence[str] | None, train: Images | None) ->
         )
 
 
-def _announce(
-    left: Countdown, on_stage: Callable[[str], None], public_test: bool, real: Real
-) -> None:
+def _announce(left: Countdown, on_stage: Callable[[str], None], look: bool, real: Real) -> None:
     """Says how long it will take, and that stopping it takes no look back."""
     text = f"note: {parse.about(left.total)} from here"
-    if not public_test:
-        text += (
-            "; the look is recorded now and counts in later certificates, also if you stop before"
-            " the end (quicker: --seeds 1, fewer --steps, --rows synthetic,public_only)"
-        )
+    if left.total > LONG:
+        text += " (quicker: --seeds 1, fewer --steps, --rows synthetic,public_only)"
     on_stage(text)
+    if look:
+        on_stage(
+            "note: the look is recorded before the first figure, and counts in later certificates"
+            " also if you stop before the end"
+        )
     for remark in real.remarks:
         on_stage(f"note: {remark}")
 
@@ -157,19 +168,11 @@ def _record(
     distances: bool,
     public_test: bool,
 ) -> None:
-    """Appends the LOOK rows of an evaluation, one for each run that is judged.
-
-    PUBLIC rows if the test images, and so all figures, are public.
-    """
-    for judged in (run, *others.values()) if public_test else ():
-        record_public(judged, real.test)
-    of_tokens = has_exact_mean(run)
-    if public_test and not of_tokens and not set(EXACT).intersection(rows):
-        return
+    """Appends the LOOK rows of an evaluation, one for each run that is judged."""
     what = (
         ["accuracy"] * (len(run.plan.classes) > 1)
         + ["distances"] * distances
-        + ["cosines"] * of_tokens
+        + ["cosines"] * has_exact_mean(run)
     )
     seen: list[RecordSet] = [] if public_test else [real.test]
     if real.train is not None and OF_REAL.intersection(rows):

@@ -14,6 +14,7 @@ import numpy as np
 from ..bases import Base
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods.given import Drawing
+from ..methods.prompts import Prompts
 from ..options import Sampling
 from ..options.arguments import checked
 from ..privacy.ledger.entries import Released
@@ -23,6 +24,7 @@ from ..releases import (
     SAMPLE_TABLE,
     SAMPLES,
     TOKEN_ROWS,
+    drawn_by,
     marked_png,
     write_draft,
 )
@@ -79,7 +81,7 @@ def export(
     run.record(Released(sort="model"))
     temporary = output.with_name(f".{output.name}.part")
     try:
-        lay_out_model(run.model, temporary)
+        lay_out_model(run.model, temporary, Prompts.of(run.options["prompts"]))
         beside = _draw(run, temporary, progress) if samples else _controls(run)
         write_draft(
             temporary,
@@ -127,7 +129,7 @@ def _draw(run: Run, folder: Path, progress: Callable[[str], None]) -> dict[str, 
         drawn: dict[str, list[str]] = {} if beside is None else beside.pop("pictures", {})
         rows = {TOKEN_ROWS[name]: list(map(base64.b64decode, row)) for name, row in drawn.items()}
     prompts = [plan.prompts[int(label)] for label in labels.tolist()]
-    write_samples(folder, rows, prompts, sampling.seed)
+    write_samples(folder, rows, prompts, sampling)
     return beside
 
 
@@ -164,23 +166,25 @@ def _two_rows(
 
 
 def write_samples(
-    folder: Path, rows: Mapping[str, Sequence[bytes]], prompts: Sequence[str], seed: int
+    folder: Path, rows: Mapping[str, Sequence[bytes]], prompts: Sequence[str], sampling: Sampling
 ) -> None:
-    """Writes PNG files and a table with prompt and public seed of each.
+    """Writes PNG files and a table that says of each how anybody draws it again.
 
     Args:
         folder: The export.
         rows: Pictures as PNG by row, all in the same order.
         prompts: Of every picture of a row.
-        seed: The public seed of sampling.
+        sampling: How they were drawn.
     """
     place = folder / SAMPLES
     place.mkdir()
+    how = drawn_by(sampling.scheduler, sampling.steps, sampling.guidance_scale)
     lines: list[str] = []
     for row, images in rows.items():
         for i, image in enumerate(images):
             name = f"{row}-{i:03d}.png"
             (place / name).write_bytes(image)
-            about = {"file_name": name, "prompt": prompts[i], "seed": image_seed(seed, i)}
+            seed = image_seed(sampling.seed, i)
+            about = {"file_name": name, "prompt": prompts[i], "seed": seed, **how}
             lines.append(json.dumps(about, ensure_ascii=False) + "\n")
     (folder / SAMPLE_TABLE).write_text("".join(lines), encoding="utf-8")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sfumato.cli.live import LiveLine, asking
+from sfumato.cli.live import LiveLine, asking, asking_first
 
 
 class Typed(io.StringIO):
@@ -41,3 +41,11 @@ def test_nobody_else_is_asked(who, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Typed("y\n"))
     monkeypatch.setattr(Typed, "terminal", who != "a pipe")
     assert asking(line(who != "no screen", who == "another rank")) is None
+    assert asking_first(line(who != "no screen", who == "another rank"))(600.0) is True
+
+
+@pytest.mark.parametrize(("typed", "yes"), [("y\n", True), ("\n", False)])
+def test_a_person_is_told_how_long_it_takes_and_may_say_no(typed, yes, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", Typed(typed))
+    assert asking_first(line())(600.0) is yes
+    assert "about 10 min? [y/N]" in capsys.readouterr().err

@@ -256,7 +256,7 @@ def test_small_parsers():
     assert shares_of(["a=.5,b=1", "c=0"]) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert [clock(0.4), clock(41), clock(3723)] == ["0:00", "0:41", "1:02:03"]
     said = [parse.about(seconds) for seconds in (0.2, 600, 7200, 360_000)]
-    assert said == ["about 1 s", "about 10 min", "about 2.0 h", "about 100 h"]
+    assert said == ["about 1 s", "about 10 min", "about 2 h", "about 100 h"]
 
 
 def test_underscores_and_debug_are_understood():

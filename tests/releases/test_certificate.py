@@ -174,6 +174,20 @@ def test_a_release_whose_group_sizes_were_not_priced_verifies_and_says_so(
         for page in ("PRIVACY.md", "report.html"):
             said = "More than 3 records together were not priced" in (out / page).read_text()
             assert said == bool(most)
+        require_paragraphs_apart(out)
+
+
+def require_paragraphs_apart(release):
+    """What begins with a bold word, or follows a table, is a paragraph of its own in Markdown."""
+    lines = (release / "PRIVACY.md").read_text().splitlines()
+    begins = [i for i, line in enumerate(lines) if line.startswith(("**", "More than"))]
+    assert len(begins) > 8 and not [lines[i] for i in begins if lines[i - 1]]
+
+
+@pytest.mark.parametrize("unit", [{}, {"unit": "visit_id", "max_per_unit": 8}])
+def test_paragraphs_of_the_privacy_statement_are_apart(kit, tmp_path, unit):
+    facts = kit.facts(plan=kit.plan(**unit))
+    require_paragraphs_apart(write_release(kit.images(tmp_path / "s"), tmp_path / "r", **facts))
 
 
 def test_settings_that_would_lie_are_refused(kit, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sfumato import verbs
 from sfumato.cli import main
-from sfumato.errors import BudgetError, DataError, LedgerFault
+from sfumato.errors import BudgetError, DataError, LedgerFault, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Sampling
 from sfumato.privacy import accounting
@@ -122,6 +122,27 @@ def test_the_row_is_there_before_a_figure_is(site, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         look(site)
     assert looks_of(Run.open(site / "a", site / "ledger.sqlite"))["exact"] == 1
+
+
+def test_a_long_evaluation_is_no_look_without_a_yes(site, monkeypatch):
+    """How long it takes, and what is quicker, is said before the row is written."""
+    said: list[str] = []
+
+    def no(seconds: float) -> bool:
+        assert seconds > 0 and not rows(site)
+        assert [text for text in said if text.startswith("note: about ") and "quicker" in text]
+        return False
+
+    monkeypatch.setattr(evaluate, "LONG", 0.0)
+    with pytest.raises(SfumatoError, match="no look is recorded"):
+        look(site, confirm=no, on_stage=said.append)
+    assert not rows(site) and not (site / "a" / "evaluation").exists()
+    look(site, confirm=no, public_test=True, on_stage=said.append)  # no look, so nobody is asked
+    look(site, on_stage=said.append)  # nobody is there to be asked
+    assert len(rows(site)) == 1
+    monkeypatch.setattr(evaluate, "LONG", 3600.0)
+    look(site, confirm=no)
+    assert len(rows(site)) == 2
 
 
 def test_every_way_to_exact_figures_is_a_look(site, tiny_images):

@@ -23,6 +23,7 @@ from sfumato.methods import Loda, Lora, Saliency
 from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.releases.figures import plain
+from sfumato.runs import preflight  # noqa: F401  (has what it imports before a test changes it)
 from sfumato.runs.folder import Run
 from sfumato.verbs.facts import adapted_base
 from sfumato.verbs.row_images import public_base
@@ -118,6 +119,39 @@ def test_an_export_is_a_lora_with_its_tokens_beside_it(world, tmp_path, method):
         assert same(weights(pipe.unet, targets), expected, before), (place, name)
     assert torch.equal(adapted.word_vectors[adapted.token_ids(["<zebra>"])[0]], token)
     assert not torch.equal(public_base(run).word_vectors[-1], token)
+
+
+def test_a_run_of_before_leaves_its_lora_and_its_tokens(world, tmp_path, monkeypatch):
+    """Such a run kept its tokens in a pipeline, with the LoRA merged in it, beside the LoRA."""
+
+    def merged(base, folder, prompts):
+        base.denoiser.fuse_lora()
+        base.denoiser.unload_lora()
+        base.save(folder)
+
+    monkeypatch.setattr("sfumato.methods.adaptation.save_tokens", merged)
+    run = adapt(world, tmp_path / "run", method=METHODS["lora"])
+    monkeypatch.undo()
+    assert (run.model / "model_index.json").exists() and not list(run.model.glob("learned_*"))
+    out = verbs.export(run, tmp_path / "out", samples=False)
+    assert {path.name for path in out.iterdir()} == {
+        LORA_FILE,
+        KOHYA_FILE,
+        "learned_embeds.safetensors",
+        "synthesis.json",
+    }
+    token = load_file(out / "learned_embeds.safetensors")["<zebra>"][0]
+    kept = load_base(run.model)
+    assert torch.equal(kept.word_vectors[kept.token_ids(["<zebra>"])[0]], token)
+    assert verbs.verify(verbs.release(out)).ok
+    shutil.copytree(world / "base", tmp_path / "base")
+    opened, prompts = load_base(out), list(run.plan.prompts)
+    assert torch.allclose(opened.condition(prompts), kept.condition(prompts), atol=1e-2)
+    before = dict(load_base(world / "base").unet.named_parameters())
+    for (name, p), q in zip(opened.unet.named_parameters(), kept.unet.parameters()):
+        assert torch.allclose(p, q, atol=1e-3), name  # the pipeline has half precision
+    moved = [n for n, p in opened.unet.named_parameters() if not torch.equal(p, before[n])]
+    assert moved
 
 
 @pytest.fixture(scope="module")

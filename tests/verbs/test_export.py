@@ -16,13 +16,22 @@ from PIL import Image
 
 from sfumato import Lora, Performance, Sampling, verbs
 from sfumato.errors import SfumatoError
+from sfumato.methods import Attention, Embedding, Loda
 from sfumato.privacy import accounting
 from sfumato.releases import finalise
 from sfumato.runs.folder import Run
 from sfumato.synthesis.sampler import image_seed, pictures
 from sfumato.verbs.facts import adapted_base, public_base
 
+from ..pasted import draw_as_pasted, pixels
+
 EXPORT = import_module("sfumato.verbs.export")
+METHODS = {
+    "lora": Lora(rank=2, alpha=8.0),
+    "attention": Attention(),
+    "loda": Loda(rank=2, alpha=8.0, activation="silu"),
+    "embedding": Embedding(),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,10 +76,6 @@ def draft(made, tmp_path):
     return Path(shutil.copytree(made[0], tmp_path / "draft"))
 
 
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
 def test_the_same_prompts_and_seeds_are_drawn_by_the_model_and_by_its_base(run, made):
     out, said = made
     rows = [json.loads(line) for line in (out / "samples/metadata.jsonl").open()]
@@ -78,6 +83,8 @@ def test_the_same_prompts_and_seeds_are_drawn_by_the_model_and_by_its_base(run, 
     assert [row["file_name"] for row in rows] == names
     assert [row["prompt"] for row in rows] == [*run.plan.prompts * 2] * 2
     assert [row["seed"] for row in rows] == [image_seed(0, i) for i in range(6)] * 2
+    how = {"scheduler": "DPMSolverMultistepScheduler", "steps": 10, "guidance": 1.0}
+    assert all({name: row[name] for name in row if name in how} == how for row in rows)
     labels = np.arange(6) % 3
     for row, base in (("adapted", adapted_base(run)), ("base", public_base(run))):
         drawn = [
@@ -133,6 +140,50 @@ def test_report_and_card_show_them(draft):
     assert not verbs.verify(release).ok
 
 
+def without_settings(folder: Path) -> None:
+    """The table as exports of earlier versions have it."""
+    table = folder / "samples/metadata.jsonl"
+    rows = [json.loads(line) for line in table.open()]
+    kept = [{name: row[name] for name in ("file_name", "prompt", "seed")} for row in rows]
+    table.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    forget(folder, "samples/metadata.jsonl")
+
+
+def test_an_export_of_before_is_released_without_its_settings(draft):
+    without_settings(draft)
+    finalise(draft)
+    assert verbs.verify(draft).ok
+    assert "num_inference_steps=20).images[0]" in (draft / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["lora", "attention", "loda", "embedding"])
+def test_the_cards_lines_draw_a_sample_again(run, tiny_images, tmp_path, monkeypatch, method):
+    """Of a LoRA, of a whole pipeline, of branches that are no change of weights, of tokens."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = verbs.adapt(
+        tiny_images,
+        anyway=True,
+        yes_public=True,
+        output=tmp_path / "run",
+        ledger=tmp_path / "ledger.sqlite",
+        epsilon=8.0,
+        delta=1e-2,
+        base=run.plan.base,
+        method=METHODS[method],
+        expected_batch_size=12,
+        steps=3,
+        noise_draws=1,
+        performance=Performance(micro_batch=12, precision="float32"),
+    )
+    out = verbs.release(verbs.export(made, tmp_path / "out"))
+    name, drawn = draw_as_pasted(out, Path(run.plan.base), tmp_path)
+    assert name == "samples/adapted-000.png"
+    apart = np.abs(drawn - pixels(out / name))
+    assert apart.mean() < 1.0 and apart.max() <= 8
+    other = np.abs(drawn - pixels(out / "samples/adapted-001.png"))
+    assert other.mean() > 5 * max(apart.mean(), 0.2)
+
+
 def _line(number: int, **changes):
     def spoil(folder: Path) -> None:
         table = folder / "samples/metadata.jsonl"
@@ -140,6 +191,14 @@ def _line(number: int, **changes):
         rows[number] |= changes
         table.write_text("".join(json.dumps(row) + "\n" for row in rows))
         forget(folder, "samples/metadata.jsonl")
+
+    return spoil
+
+
+def _every(**changes):
+    def spoil(folder: Path) -> None:
+        for number in range(12):
+            _line(number, **changes)(folder)
 
     return spoil
 
@@ -186,6 +245,14 @@ def _more(name: str):
         (_line(0, prompt="a scan of Jane Doe"), "not a public prompt"),
         (_line(0, label="circle"), "export again"),
         (_line(0, seed=True), "export again"),
+        (_line(0, steps=11), "export again"),  # not as all the others
+        (_line(0, scheduler="os; import secrets"), "export again"),
+        pytest.param(_every(scheduler="os; import secrets"), "export again", id="a line of code"),
+        pytest.param(_every(label="a scan of Jane Doe"), "export again", id="one column more"),
+        pytest.param(_every(scheduler="JaneDoeScheduler"), "export again", id="no sampler"),
+        (_every(steps="10"), "export again"),
+        (_every(steps=19840229), "export again"),
+        (_every(guidance=float("inf")), "export again"),
         (_line(0, file_name="../secret.png"), "export again"),
         (_line(0, file_name="adapted-001.png"), "export again"),
         (_text_in, "carries metadata"),

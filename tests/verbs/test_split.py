@@ -207,8 +207,8 @@ def test_a_run_remembers_its_split_and_evaluate_needs_no_folder(site):
         "PRIVATE" in page and page.count("<img") >= 3 * 2 and found.verdict.labels_read is not None
     )
     assert notes[0] == "reading the real images"
-    assert notes[1].startswith("note: about ") and "also if you stop before the end" in notes[1]
-    assert all(" left" in note for note in notes[2:])
+    assert notes[1].startswith("note: about ") and "also if you stop before the end" in notes[2]
+    assert all(" left" in note for note in notes[3:])
     assert len(looks(site)) == 1 and len(looks(site)[0].body["data"]) == 2  # test and train
 
 

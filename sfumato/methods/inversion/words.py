@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...options import parse
 from ...privacy.plan import Plan
 from .advisor import Forecast
 
@@ -56,6 +57,9 @@ def work_rows(plan: Plan, peak_bytes: int, forecast: Forecast, time: str) -> lis
         ("time here", "at most " + time),
         ("memory here", f"about {peak_bytes / 2**30:.1f} GB"),
         ("expected signal", f"{hope.signal:.2f} of the clip norm ({source})"),
-        ("expected noise", f"{hope.noise:.2f} of the clip norm: signal-to-noise {hope.snr:.2g}"),
+        (
+            "expected noise",
+            f"{hope.noise:.2f} of the clip norm: signal-to-noise {parse.rounded(hope.snr)}",
+        ),
         ("expected cosine", f"{hope.cosine:.2f} between the released direction and the exact mean"),
     ]
