@@ -60,8 +60,8 @@ def test_a_missing_bound_is_seen(monkeypatch):
 
 
 def test_half_the_noise_is_seen(monkeypatch):
-    real = noise._integers
-    monkeypatch.setattr(noise, "_integers", lambda variance, *rest: real(variance / 4, *rest))
+    real = noise.integers
+    monkeypatch.setattr(noise, "integers", lambda variance, *rest: real(variance / 4, *rest))
     assert not oneshot.noise(embeddings.mechanisms()[0], 0, 1e-6).passed
 
 

@@ -60,7 +60,7 @@ class DiscreteGaussian:
             )
         self.factors, self.base = _convolution(variance)
         self.variance = self.base * sum(k * k for k in self.factors)
-        self._table = _Table(self.base)
+        self.table = _Table(self.base)
 
     @property
     def terms(self) -> int:
@@ -82,7 +82,7 @@ class DiscreteGaussian:
         total = np.zeros(len(words), dtype=np.int64)
         for term, factor in enumerate(self.factors):
             column = np.ascontiguousarray(words[:, term])
-            values = self._table.signed(column, lambda i, term=term: more(i, term))
+            values = self.table.signed(column, lambda i, term=term: more(i, term))
             values *= factor
             total += values
         return total

@@ -227,9 +227,11 @@ class RunKey:
             name: The tensor's name for noise, the unit's number for unit.
             start: The first word.
         """
-        return Stream(
-            self._subkey(self._prefix(purpose, step, attempt), str(name)), _counter(start, "start")
-        )
+        return Stream(self.subkey(purpose, step, attempt, name), _counter(start, "start"))
+
+    def subkey(self, purpose: str, step: int, attempt: int, name: str = "") -> bytes:
+        """The 32 bytes of one address's cipher, for a device that runs the cipher itself."""
+        return self._subkey(self._prefix(purpose, step, attempt), str(name))
 
     def words_for(
         self, purpose: str, step: int, attempt: int, names: Sequence[str], count: int

@@ -10,21 +10,22 @@ sfumato/privacy/random/gaussian.py draws the integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from sfumato.privacy.random.gaussian import LARGEST, SMOOTHING, discrete_gaussian
+from sfumato.privacy.random.gaussian import LARGEST, SMOOTHING
+from sfumato.privacy.random.integers import integers
+from sfumato.privacy.random.on_device import drawn_there
 
 if TYPE_CHECKING:
     from sfumato.privacy.random.keys import RunKey
 
 GRID = 1024  # grid units per record in noisy_histogram
 _FINE = 40  # add_noise: the grid's step is at most 2^-40 standard deviations
-_PART = 1 << 14  # integers drawn at a time; stays in cache
 
 
 def add_integer_noise(
@@ -62,6 +63,39 @@ def add_integer_noise(
     if any(value.dtype != torch.int64 for value in sums.values()):
         raise ValueError("noise is added to integer sums only: round them to the plan's grid first")
     return _add(sums, key, step, attempt, variance_of(multiplier, bound))
+
+
+def integer_noise(
+    shapes: Mapping[str, torch.Size],
+    device: torch.device,
+    key: RunKey,
+    step: int,
+    attempt: int,
+    *,
+    multiplier: float,
+    bound: int,
+) -> dict[str, torch.Tensor]:
+    """Returns what `add_integer_noise` would add, so that it can be made before the sum is there.
+
+    It follows from the address alone: the same integers on every device, ahead of time or not.
+
+    Args:
+        shapes: Of each tensor.
+        device: Where it is made.
+        key: As in `add_integer_noise`.
+        step: As there.
+        attempt: As there.
+        multiplier: As there.
+        bound: As there.
+
+    Returns:
+        int64 tensors of these shapes on that device.
+
+    Raises:
+        ValueError: As `add_integer_noise`; or a device that computes other numbers than the host.
+    """
+    places = {name: (shape, device) for name, shape in shapes.items()}
+    return drawn_there(variance_of(multiplier, bound), places, key, "noise", step, attempt)
 
 
 def add_noise(
@@ -150,7 +184,7 @@ def noisy_histogram(
     variance = variance_of(noise_multiplier, int(max_per_unit) * GRID)
     return (
         exact.astype(np.int64) * GRID
-        + _integers(variance, exact.size, key, "histogram", step, attempt, "")
+        + integers(variance, exact.size, key, "histogram", step, attempt, "")
     ) / GRID
 
 
@@ -238,15 +272,9 @@ def _add(
     sums: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, variance: Fraction
 ) -> dict[str, torch.Tensor]:
     """Noise of this variance on int64 tensors, each from the stream of its name."""
-    if not sums:
-        raise ValueError("there is no tensor to add noise to: choose at least one trainable tensor")
-    noisy: dict[str, torch.Tensor] = {}
-    for name, value in sums.items():
-        drawn = _integers(variance, value.numel(), key, "noise", step, attempt, name)
-        noisy[name] = (
-            torch.from_numpy(drawn).reshape(value.shape).to(value.device).add_(value.detach())
-        )
-    return noisy
+    places = {name: (value.shape, value.device) for name, value in sums.items()}
+    noise = drawn_there(variance, places, key, "noise", step, attempt)
+    return {name: noise[name].add_(value.detach()) for name, value in sums.items()}
 
 
 def _noisy(
@@ -263,35 +291,6 @@ def _noisy(
         raise ValueError("noise is added to a list of integers: one total per group or coordinate")
     if isinstance(stddev, bool) or not isinstance(stddev, int) or stddev < 1:
         raise ValueError("this noise needs an integer standard deviation >= 1 in grid units")
-    return exact.astype(np.int64) + _integers(
+    return exact.astype(np.int64) + integers(
         variance_of(1.0, stddev), exact.size, key, purpose, step, attempt, name
     )
-
-
-def _integers(
-    variance: Fraction,
-    size: int,
-    key: RunKey,
-    purpose: str,
-    step: int,
-    attempt: int,
-    name: str,
-    start: int = 0,
-) -> np.ndarray:
-    """The noise of numbers start, start + 1, ... of one address, int64 [size]."""
-    sampler = discrete_gaussian(variance)
-
-    def more(offset: int, term: int) -> Iterator[int]:
-        stream = key.stream("ties", step, attempt, f"{purpose}/{name}/{offset}/{term}")
-        while True:
-            yield from stream.words(1).tolist()
-
-    stream = key.stream(purpose, step, attempt, name, start * sampler.terms)
-    drawn = np.empty(size, dtype=np.int64)
-    for at in range(0, size, _PART):
-        count = min(_PART, size - at)
-        words = stream.words(count * sampler.terms).reshape(count, sampler.terms)
-        drawn[at : at + count] = sampler.draw(
-            words, lambda i, term, at=start + at: more(at + i, term)
-        )
-    return drawn

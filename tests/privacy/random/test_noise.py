@@ -86,9 +86,9 @@ def test_noise_is_added_to_the_sum_and_is_independent_of_tensor_order():
 
 def test_any_part_of_a_tensor_gets_the_same_numbers():
     variance = noise.variance_of(3.0, 100_000)
-    whole = noise._integers(variance, 50_000, KEY, "noise", 2, 0, "w")
+    whole = noise.integers(variance, 50_000, KEY, "noise", 2, 0, "w")
     for start, size in ((0, 7), (1, 20_000), (16_383, 5), (49_999, 1)):
-        part = noise._integers(variance, size, KEY, "noise", 2, 0, "w", start)
+        part = noise.integers(variance, size, KEY, "noise", 2, 0, "w", start)
         assert (part == whole[start : start + size]).all()
 
 
@@ -120,7 +120,7 @@ def test_a_tie_asks_a_stream_of_its_own(monkeypatch):
     purpose/name/offset/term).
     """
     variance, asked = noise.variance_of(1.0, 100), []
-    table = gaussian.discrete_gaussian(variance)._table
+    table = gaussian.discrete_gaussian(variance).table
     real = RunKey.stream
 
     class Tied:
@@ -134,7 +134,7 @@ def test_a_tie_asks_a_stream_of_its_own(monkeypatch):
         return Tied() if purpose == "noise" else real(self, purpose, step, attempt, name, start)
 
     monkeypatch.setattr(RunKey, "stream", stream)
-    values = noise._integers(variance, 5, KEY, "noise", 6, 2, "a/b")
+    values = noise.integers(variance, 5, KEY, "noise", 6, 2, "a/b")
     assert asked[1:] == [("ties", 6, 2, "noise/a/b/3/0")]
     assert values[3] in (60, 61) and (np.delete(values, 3) == values[0]).all()
 

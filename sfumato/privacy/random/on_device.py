@@ -1,0 +1,313 @@
+"""Random numbers of the run key made on a device: the same as the host's, address by address.
+
+Two ways, by what there is: kernels of Triton's (`kernels`), or plain tensor operations (`tensors`).
+Both are asked for published vectors of the cipher, and for the host's own integers, before a number
+of theirs is used. Subkeys of single addresses lie in the device's memory meanwhile, the run key
+never does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
+import torch
+
+from sfumato.privacy.random import tensors
+from sfumato.privacy.random.gaussian import discrete_gaussian
+from sfumato.privacy.random.integers import integers
+from sfumato.privacy.random.keys import RunKey
+
+_PART = 1 << 21  # integers drawn at a time: some hundred MB
+
+# RFC 8439, A.1, vectors 2 to 4: key, number of the block, keystream
+VECTORS = (
+    (
+        bytes(32),
+        1,
+        "9f07e7be5551387a98ba977c732d080dcb0f29a048e3656912c6533e32ee7aed"
+        "29b721769ce64e43d57133b074d839d531ed1f28510afb45ace10a1f4b794d6f",
+    ),
+    (
+        bytes(31) + b"\x01",
+        1,
+        "3aeb5224ecf849929b9d828db1ced4dd832025e8018b8160b82284f3c949aa5a"
+        "8eca00bbb4a73bdad192b5c42f73f2fd4e273644c8b36125a64addeb006c13a0",
+    ),
+    (
+        b"\x00\xff" + bytes(30),
+        2,
+        "72d54dfbf12ec44b362692df94137f328fea8da73990265ec1bbbea1ae9af0ca"
+        "13b25aa26cb4a648cb9b9d1be65b2c0924a66c54d545ec1b7374f4872e99f096",
+    ),
+)
+_VARIANCES = (Fraction(9), Fraction(4000) ** 2, Fraction(10) ** 12, Fraction(2) ** 100)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a device makes words, and integers of words; the names are those of `tensors`."""
+
+    name: str
+    keystream: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    sample: Callable[[torch.Tensor, tensors.Table], tuple[torch.Tensor, torch.Tensor]]
+
+
+TENSORS = Way("tensors", tensors.keystream, tensors.sample)
+
+
+def fused() -> Way | None:
+    """The way by Triton's kernels; None without Triton."""
+    try:
+        from sfumato.privacy.random import kernels
+    except ImportError:
+        return None
+    return Way("fused", kernels.keystream, kernels.sample)
+
+
+@lru_cache(maxsize=8)
+def way(device: torch.device) -> Way:
+    """The quickest way that gives the right numbers on this device; each is asked for them once.
+
+    Call it before anything is charged, so that a device that cannot compute ends no run.
+
+    Args:
+        device: Not the host.
+
+    Returns:
+        The way.
+
+    Raises:
+        ValueError: None does, so that no noise of this device could be trusted.
+    """
+    ways = (fused() if torch.empty(0, device=device).is_cuda else None, TENSORS)
+    faults = []
+    for found in filter(None, ways):
+        try:
+            right = agrees(found, device)
+        except Exception as error:  # Triton without a compiler, say: the other way needs none
+            faults.append(f"{found.name}: {type(error).__name__}")
+            continue
+        if right:
+            return found
+        faults.append(f"{found.name}: wrong numbers")
+    raise ValueError(
+        f"this device does not compute the run key's numbers ({'; '.join(faults)}): compute on the"
+        " processor instead"
+    )
+
+
+def agrees(found: Way, device: torch.device) -> bool:
+    """Asks for the published vectors of the cipher, and for the host's integers of every kind.
+
+    Args:
+        found: The way.
+        device: Where.
+
+    Returns:
+        Whether all of them came, to the last bit.
+    """
+    keys, numbers, blocks = zip(*VECTORS)
+    words = found.keystream(
+        tensors.key_words(keys, device),
+        torch.arange(len(keys)).to(device),
+        torch.tensor(numbers).to(device),
+    )
+    if _host(words).astype("<i8").tobytes() != bytes.fromhex("".join(blocks)):
+        return False
+    known = RunKey(bytes(range(32)))
+    for variance in _VARIANCES:
+        for start, size in ((0, 3001), (1 << 36, 999)):  # the second has large block numbers
+            address = (known, "noise", 0, 0)
+            there = integers_on(device, variance, {"": (start, size)}, *address, found)[""]
+            if not np.array_equal(_host(there), integers(variance, size, *address, "", start)):
+                return False
+    return True
+
+
+def integers_on(
+    device: torch.device,
+    variance: Fraction,
+    numbers: Mapping[str, tuple[int, int]],
+    key: RunKey,
+    purpose: str,
+    step: int,
+    attempt: int,
+    found: Way | None = None,
+) -> dict[str, torch.Tensor]:
+    """Integer noise of several names: what `integers` gives for each, bit for bit.
+
+    All names are worked on together, so that many small tensors cost no more than a large one. The
+    host waits once. Where a word does not decide its number (less than once in 2^46) the host draws
+    that part.
+
+    Args:
+        device: Where they are made; not the host.
+        variance: Of the discrete Gaussian.
+        numbers: The first number of each name, and how many.
+        key: The run key.
+        purpose: Part of the address.
+        step: Part of the address.
+        attempt: Part of the address.
+        found: The way; by default the one of `way`.
+
+    Returns:
+        int64 [how many] for each name; all in one piece of memory.
+    """
+    found = found or way(device)
+    table = _table(variance, device)
+    terms = len(table.known)
+    # Eight numbers take `terms` whole blocks: a group. A name begins with its first number's group.
+    groups = [(start % 8 + size + 7) // 8 for start, size in numbers.values()]
+    edges = [0, *accumulate(groups)]
+    begin = torch.tensor(edges).to(device)
+    skipped = torch.tensor([start // 8 for start, _ in numbers.values()]).to(device)
+    keys = _keys(device, key, purpose, step, attempt, list(numbers))
+    made = torch.empty(8 * edges[-1], dtype=torch.int64, device=device)
+    parts, ties = range(0, edges[-1], _PART // 8), []
+    for at in parts:
+        group = torch.arange(at, min(at + _PART // 8, edges[-1]), device=device)
+        row = torch.searchsorted(begin, group, right=True) - 1
+        block = (group - begin[row] + skipped[row]).unsqueeze(1) * terms
+        block = (block + torch.arange(terms, device=device)).reshape(-1)
+        words = found.keystream(keys, row.repeat_interleave(terms), block)
+        values, tied = found.sample(words, table)
+        made[8 * at :][: len(values)] = values
+        ties.append(tied)
+    place = {
+        name: (8 * edge + start % 8, size)
+        for (name, (start, size)), edge in zip(numbers.items(), edges)
+    }
+    tied = torch.stack(ties).tolist() if ties else []
+    for part in [range(at * 8, at * 8 + _PART) for at, tie in zip(parts, tied) if tie]:
+        for name, (at, size) in place.items():
+            first, last = max(at, part.start), min(at + size, part.stop)
+            if first < last:
+                start = numbers[name][0] + first - at
+                own = integers(variance, last - first, key, purpose, step, attempt, name, start)
+                made[first:last] = torch.from_numpy(own).to(device)
+    return {name: made[at : at + size] for name, (at, size) in place.items()}
+
+
+def drawn_there(
+    variance: Fraction,
+    places: Mapping[str, tuple[torch.Size, torch.device]],
+    key: RunKey,
+    purpose: str,
+    step: int,
+    attempt: int,
+) -> dict[str, torch.Tensor]:
+    """Integer noise for tensors, made where they are: by numpy on the host, by `way` elsewhere.
+
+    Args:
+        variance: Of the discrete Gaussian.
+        places: Shape and device by name.
+        key: The run key.
+        purpose: Part of the address.
+        step: Part of the address.
+        attempt: Part of the address.
+
+    Returns:
+        int64 tensors of these names, shapes and devices.
+
+    Raises:
+        ValueError: There is no tensor, or a device computes other numbers than the host.
+    """
+    if not places:
+        raise ValueError("there is no tensor to add noise to: choose at least one trainable tensor")
+    noise: dict[str, torch.Tensor] = {}
+    for device in {device for _, device in places.values()}:
+        own = {name: shape.numel() for name, (shape, on) in places.items() if on == device}
+        if torch.empty(0, device=device).is_cpu:
+            for name, size in own.items():
+                drawn = integers(variance, size, key, purpose, step, attempt, name)
+                noise[name] = torch.from_numpy(drawn)
+        else:
+            numbers = {name: (0, size) for name, size in own.items()}
+            noise |= integers_on(device, variance, numbers, key, purpose, step, attempt)
+    return {name: noise[name].view(shape) for name, (shape, _) in places.items()}
+
+
+def words_on(
+    device: torch.device,
+    key: RunKey,
+    purpose: str,
+    step: int,
+    attempt: int,
+    names: Sequence[str],
+    count: int,
+) -> torch.Tensor:
+    """The words of `RunKey.words_for`.
+
+    Args:
+        device: Where they are made; not the host.
+        key: The run key.
+        purpose: Part of the address.
+        step: Part of the address.
+        attempt: Part of the address.
+        names: One per row.
+        count: Words per row.
+
+    Returns:
+        Their bits, int64 [len(names), count].
+    """
+    keys, blocks = _keys(device, key, purpose, step, attempt, names), -(-count // tensors.WORDS)
+    rows = torch.arange(len(names), device=device).repeat_interleave(blocks)
+    numbers = torch.arange(blocks, device=device).repeat(len(names))
+    words = way(device).keystream(keys, rows, numbers)
+    return words.view(len(names), blocks * tensors.WORDS)[:, :count]
+
+
+def normals_on(
+    device: torch.device,
+    key: RunKey,
+    purpose: str,
+    step: int,
+    attempt: int,
+    names: Sequence[str],
+    count: int,
+) -> torch.Tensor:
+    """Standard normals as `RunKey.normals_for`, from the same words.
+
+    Logarithm and tangent are the device's own, so the last bits may differ: for the draws of a
+    unit, which are arguments of the function that is clipped, not for noise.
+
+    Args:
+        device: Where they are made; not the host.
+        key: The run key.
+        purpose: Part of the address.
+        step: Part of the address.
+        attempt: Part of the address.
+        names: One per row.
+        count: Normals per row.
+
+    Returns:
+        Normals, float64 [len(names), count].
+    """
+    words = words_on(device, key, purpose, step, attempt, names, count + count % 2)
+    pairs = ((words >> 11) & ((1 << 53) - 1)).double().unflatten(1, (-1, 2))
+    radius = ((pairs[..., 0] + 1.0) * 2.0**-53).log_().mul_(-2.0).sqrt_()
+    half = (pairs[..., 1] * (math.pi * 2.0**-53)).tan_()
+    share = 2.0 / (1.0 + half * half)
+    return torch.stack((radius * (share - 1.0), radius * share * half), -1).flatten(1)[:, :count]
+
+
+def _keys(
+    device: torch.device, key: RunKey, purpose: str, step: int, attempt: int, names: Sequence[str]
+) -> torch.Tensor:
+    subkeys = [key.subkey(purpose, step, attempt, name) for name in names]
+    return tensors.key_words(subkeys, device)
+
+
+@lru_cache(maxsize=8)
+def _table(variance: Fraction, device: torch.device) -> tensors.Table:
+    return tensors.Table.of(discrete_gaussian(variance), device)
+
+
+def _host(tensor: torch.Tensor) -> np.ndarray:
+    return np.array(tensor.tolist(), dtype=np.int64)
