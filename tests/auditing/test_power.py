@@ -10,6 +10,8 @@ import torch
 
 from sfumato.auditing import canaries, conduct, large, noise, oneshot, replay, run_checks, sampling
 from sfumato.auditing.subject import dummy_subject, key_of
+from sfumato.privacy.random import noise as random_noise
+from sfumato.privacy.random import on_device
 
 from . import helpers as bugs
 
@@ -192,6 +194,21 @@ def test_canaries_see_what_is_loud(monkeypatch, bug):
     assert canaries.end_to_end("flat", 0, ALPHA).passed
     bug(monkeypatch)
     assert not canaries.end_to_end("flat", 0, ALPHA).passed
+
+
+def test_noise_of_a_device_passes_too(monkeypatch):
+    """The plain operations of the sampler on a device, in the place of the host's."""
+    seen = []
+
+    def drawn(variance, places, *address):
+        numbers = {name: (0, shape.numel()) for name, (shape, _) in places.items()}
+        seen.append(sum(size for _, size in numbers.values()))
+        here = torch.device("cpu")
+        made = on_device.integers_on(here, variance, numbers, *address, on_device.TENSORS)
+        return {name: made[name].view(shape) for name, (shape, _) in places.items()}
+
+    monkeypatch.setattr(random_noise, "drawn_there", drawn)
+    assert a().passed and a2().passed and sum(seen) > 335_000
 
 
 @pytest.mark.slow

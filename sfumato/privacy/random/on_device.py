@@ -8,7 +8,6 @@ never does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -85,7 +84,7 @@ def way(device: torch.device) -> Way:
     Raises:
         ValueError: None does, so that no noise of this device could be trusted.
     """
-    ways = (fused() if torch.empty(0, device=device).is_cuda else None, TENSORS)
+    ways = (fused() if _has_kernels(device) else None, TENSORS)
     faults = []
     for found in filter(None, ways):
         try:
@@ -167,7 +166,7 @@ def integers_on(
     edges = [0, *accumulate(groups)]
     begin = torch.tensor(edges).to(device)
     skipped = torch.tensor([start // 8 for start, _ in numbers.values()]).to(device)
-    keys = _keys(device, key, purpose, step, attempt, list(numbers))
+    keys = keys_of(device, key, purpose, step, attempt, list(numbers))
     made = torch.empty(8 * edges[-1], dtype=torch.int64, device=device)
     parts, ties = range(0, edges[-1], _PART // 8), []
     for at in parts:
@@ -233,73 +232,14 @@ def drawn_there(
     return {name: noise[name].view(shape) for name, (shape, _) in places.items()}
 
 
-def words_on(
-    device: torch.device,
-    key: RunKey,
-    purpose: str,
-    step: int,
-    attempt: int,
-    names: Sequence[str],
-    count: int,
-) -> torch.Tensor:
-    """The words of `RunKey.words_for`.
-
-    Args:
-        device: Where they are made; not the host.
-        key: The run key.
-        purpose: Part of the address.
-        step: Part of the address.
-        attempt: Part of the address.
-        names: One per row.
-        count: Words per row.
-
-    Returns:
-        Their bits, int64 [len(names), count].
-    """
-    keys, blocks = _keys(device, key, purpose, step, attempt, names), -(-count // tensors.WORDS)
-    rows = torch.arange(len(names), device=device).repeat_interleave(blocks)
-    numbers = torch.arange(blocks, device=device).repeat(len(names))
-    words = way(device).keystream(keys, rows, numbers)
-    return words.view(len(names), blocks * tensors.WORDS)[:, :count]
+def _has_kernels(device: torch.device) -> bool:
+    return torch.empty(0, device=device).is_cuda  # of AMD's as well
 
 
-def normals_on(
-    device: torch.device,
-    key: RunKey,
-    purpose: str,
-    step: int,
-    attempt: int,
-    names: Sequence[str],
-    count: int,
-) -> torch.Tensor:
-    """Standard normals as `RunKey.normals_for`, from the same words.
-
-    Logarithm and tangent are the device's own, so the last bits may differ: for the draws of a
-    unit, which are arguments of the function that is clipped, not for noise.
-
-    Args:
-        device: Where they are made; not the host.
-        key: The run key.
-        purpose: Part of the address.
-        step: Part of the address.
-        attempt: Part of the address.
-        names: One per row.
-        count: Normals per row.
-
-    Returns:
-        Normals, float64 [len(names), count].
-    """
-    words = words_on(device, key, purpose, step, attempt, names, count + count % 2)
-    pairs = ((words >> 11) & ((1 << 53) - 1)).double().unflatten(1, (-1, 2))
-    radius = ((pairs[..., 0] + 1.0) * 2.0**-53).log_().mul_(-2.0).sqrt_()
-    half = (pairs[..., 1] * (math.pi * 2.0**-53)).tan_()
-    share = 2.0 / (1.0 + half * half)
-    return torch.stack((radius * (share - 1.0), radius * share * half), -1).flatten(1)[:, :count]
-
-
-def _keys(
+def keys_of(
     device: torch.device, key: RunKey, purpose: str, step: int, attempt: int, names: Sequence[str]
 ) -> torch.Tensor:
+    """The subkeys of some names of an address on a device, int32 [n, 8]."""
     subkeys = [key.subkey(purpose, step, attempt, name) for name in names]
     return tensors.key_words(subkeys, device)
 
