@@ -79,8 +79,8 @@ class DiscreteGaussian:
         Returns:
             int64 [n] (modulo 2^64).
         """
-        total = np.zeros(len(words), dtype=np.int64)
-        for term, factor in enumerate(self.factors):
+        total = self.table.signed(np.ascontiguousarray(words[:, 0]), lambda i: more(i, 0))
+        for term, factor in enumerate(self.factors[1:], start=1):
             column = np.ascontiguousarray(words[:, term])
             values = self.table.signed(column, lambda i, term=term: more(i, term))
             values *= factor
@@ -195,8 +195,9 @@ class _Table:
         The lowest bit of a word is the sign, 63 bits the magnitude.
         """
         uniform = words >> np.uint64(1)
-        value = self.first.take((words >> np.uint64(64 - _BUCKETS)).view(np.int64))
-        threshold = self.thresholds.take(value)
+        bucket = (words >> np.uint64(64 - _BUCKETS)).view(np.int64)
+        value = self.first.take(bucket)
+        threshold = self.thresholds.take(value, out=bucket.view(np.uint64), mode="clip")
         value += uniform > threshold
         tied = (uniform == threshold).nonzero()[0]
         crowded = (words >= self.crowded).nonzero()[0]
@@ -204,10 +205,11 @@ class _Table:
             beyond = uniform[crowded]
             at = np.searchsorted(self.thresholds, beyond, side="left")
             value[crowded] = at
-            tied = np.union1d(tied, crowded[self.thresholds[at] == beyond])
+            tied = np.concatenate((tied, crowded[self.thresholds[at] == beyond]))
         for index in tied.tolist():
             value[index] = self.resolve(int(uniform[index]), more(index))
-        sign = -(words & np.uint64(1)).view(np.int64)
+        sign = np.bitwise_and(words, np.uint64(1), out=uniform).view(np.int64)
+        np.negative(sign, out=sign)
         value ^= sign
         value -= sign
         return value

@@ -15,8 +15,8 @@ from sfumato.privacy.random.gaussian import discrete_gaussian
 if TYPE_CHECKING:
     from sfumato.privacy.random.keys import RunKey
 
-_PART = 1 << 14  # integers drawn at a time; stays in cache
-_SHARE = 16 * _PART  # of one thread, at least: starting it takes as long as some thousand numbers
+_PART = 1 << 15  # integers drawn at a time; stays in cache
+_SHARE = 8 * _PART  # of one thread, at least: starting it takes as long as some thousand numbers
 
 
 def integers(

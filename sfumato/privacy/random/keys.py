@@ -26,7 +26,7 @@ PURPOSES = frozenset({"sample", "noise", "ties", "unit", "select", "histogram", 
 _NONCE = bytes(16)  # a subkey is used for one stream only, so the nonce carries nothing
 _BLOCK = 8  # words of one ChaCha block
 _CHUNK = 1 << 16  # words worked on at a time; stays in cache
-_ZEROS = bytes(8 * _CHUNK)
+_ZEROS = memoryview(bytes(8 * _CHUNK))
 
 
 def _uniform(words: np.ndarray) -> np.ndarray:
@@ -73,12 +73,10 @@ class Stream:
 
     def words(self, n: int) -> np.ndarray:
         """`n` unsigned 64-bit words, uint64 [n] (little-endian keystream)."""
-        if n <= _CHUNK:
-            return np.frombuffer(self._cipher.update(_ZEROS[: 8 * n]), dtype="<u8")
         out = np.empty(n, dtype="<u8")
         for start in range(0, n, _CHUNK):
             part = out[start : start + _CHUNK]
-            part[:] = np.frombuffer(self._cipher.update(_ZEROS[: 8 * len(part)]), dtype="<u8")
+            self._cipher.update_into(_ZEROS[: part.nbytes], part.view(np.uint8))
         return out
 
     def uniform(self, n: int) -> np.ndarray:

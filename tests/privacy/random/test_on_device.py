@@ -193,10 +193,18 @@ def test_a_device_that_computes_otherwise_is_refused(change, monkeypatch):
     on_device.way.cache_clear()
 
 
-def test_a_sampler_that_computes_otherwise_is_refused():
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda drawn, tied: (drawn + (drawn == 7), tied),
+        lambda drawn, tied: (drawn.int().long(), tied),  # numbers beyond 32 bits
+        lambda drawn, tied: (drawn, torch.zeros_like(tied)),
+        lambda drawn, tied: (drawn, torch.ones_like(tied)),
+    ],
+)
+def test_a_sampler_that_computes_otherwise_is_refused(change):
     def biased(words, table):
-        drawn, tied = tensors.sample(words, table)
-        return drawn + (drawn == 7), tied
+        return change(*tensors.sample(words, table))
 
     assert not on_device.agrees(on_device.Way("w", tensors.keystream, biased), HERE)
 
