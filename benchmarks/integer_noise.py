@@ -1,12 +1,16 @@
 """What integer noise costs a number, beside float noise: the same tensor, interleaved rounds, one
 thread, one JSON line per width.
 
-    python benchmarks/integer_noise.py [--numbers 1000000] [--rounds 9] [--out FILE]
+    python benchmarks/integer_noise.py [--numbers 1000000] [--rounds 9] [--device cuda] [--out FILE]
 
 `float`: float64 normals of the run key, scaled, cast to float32 and added in float32, which is what
 training added before its sums were integers. `integer`: `add_integer_noise` on an int64 tensor.
 `words`: the keystream alone, as many words as the integers take. `table`: making the sampler's
-table, once for a run. Process CPU time, minimum (and median) over the rounds.
+table, once for a run. `tensors`: the same integers by plain tensor operations. Process CPU time,
+minimum (and median) over the rounds.
+
+With `--device` the same integers are made on a device as well: `fused` by Triton's kernels, where
+it is installed, `tensors` by plain operations; wall time until the device is done.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +29,7 @@ from rows import append
 from sfumato.privacy.random.gaussian import DiscreteGaussian
 from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.random.noise import add_integer_noise, variance_of
+from sfumato.privacy.random.on_device import TENSORS, Way, fused, integers_on
 
 CHUNK = 1 << 20
 WIDTHS = (80, 4_000, 100_000, 1_000_000, 10_000_000, 1_000_000_000, 1_000_000_000_000)
@@ -38,6 +44,28 @@ def float_noise(value: torch.Tensor, key: RunKey, step: int, stddev: float) -> t
     return value + torch.from_numpy(noise).reshape(value.shape)
 
 
+def there(way: Way, width: int, numbers: int, key: RunKey, device: str, step: int) -> None:
+    """The integers of a step on a device, all of them there."""
+    place, variance = torch.device(device), variance_of(1.0, width)
+    integers_on(place, variance, {"w": (0, numbers)}, key, "noise", step, 0, way)
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+
+
+def on_a_device(width: int, numbers: int, rounds: int, device: str) -> dict:
+    """Nanoseconds a number of every way that the device has."""
+    key, row = RunKey(bytes(range(32))), {"device": torch.cuda.get_device_name(device)}
+    for way in filter(None, (fused(), TENSORS)):
+        took = []
+        for step in range(rounds + 1):
+            started = time.perf_counter()
+            there(way, width, numbers, key, device, step)
+            took.append((time.perf_counter() - started) / numbers * 1e9)
+        row[f"{way.name}_device_ns"] = min(took[1:])
+        row[f"{way.name}_device_ns_median"] = statistics.median(took[1:])
+    return row
+
+
 def measure(width: int, numbers: int, rounds: int) -> dict:
     """One row: nanoseconds a number for noise of standard deviation `width` grid units."""
     key = RunKey(bytes(range(32)))
@@ -47,6 +75,7 @@ def measure(width: int, numbers: int, rounds: int) -> dict:
         "integer": lambda step: add_integer_noise(
             {"w": whole}, key, step, 0, multiplier=1.0, bound=width
         ),
+        "tensors": lambda step: there(TENSORS, width, numbers, key, "cpu", step),
         "float": lambda step: float_noise(single, key, step, float(width)),
         "words": lambda step: key.stream("noise", step, 0, "w").words(numbers * sampler.terms),
     }
@@ -81,6 +110,7 @@ def main() -> None:
     parser.add_argument(
         "--widths", default=",".join(map(str, WIDTHS)), help="standard deviations in grid units"
     )
+    parser.add_argument("--device", help="a GPU of torch's, cuda or cuda:N")
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     args = parser.parse_args()
     prepare_process(threads=1)
@@ -89,6 +119,8 @@ def main() -> None:
             "numbers": args.numbers,
             "rounds": args.rounds,
         }
+        if args.device:
+            row |= on_a_device(width, args.numbers, args.rounds, args.device)
         row |= {"machine": machine()}
         print(json.dumps(row), flush=True)
         if args.out:

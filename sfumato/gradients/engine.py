@@ -5,6 +5,7 @@ Every layer that owns trainable tensors has a tap, which receives its input and 
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -306,8 +307,8 @@ def check_precision(on: Tensor) -> None:
     """
     if not _full_precision():
         raise ValueError(
-            "float32 matmul precision must be 'highest': sums must have the norms that were"
-            " measured"
+            "float32 matmul precision must be 'highest', and NVIDIA_TF32_OVERRIDE unset: sums must"
+            " have the norms that were measured"
         )
     with torch.no_grad():
         one = torch.ones(1, 1, device=on.device)
@@ -320,8 +321,10 @@ def check_precision(on: Tensor) -> None:
 def _full_precision() -> bool:
     """Returns whether float32 products are computed in float32, by all of torch's switches for it.
 
-    (rules.py takes care of cuDNN's.)
+    (rules.py takes care of cuDNN's.) cuBLAS obeys a variable of the driver's whatever torch says.
     """
+    if os.environ.get("NVIDIA_TF32_OVERRIDE", "0") not in ("", "0"):
+        return False
     try:
         if torch.get_float32_matmul_precision() != "highest":
             return False

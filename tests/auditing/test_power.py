@@ -200,10 +200,11 @@ def test_noise_of_a_device_passes_too(monkeypatch):
     """The plain operations of the sampler on a device, in the place of the host's."""
     seen = []
 
-    def drawn(variance, places, *address):
+    def drawn(variance, places, key, purpose, step, attempt, starts):
         numbers = {name: (0, shape.numel()) for name, (shape, _) in places.items()}
         seen.append(sum(size for _, size in numbers.values()))
         here = torch.device("cpu")
+        address = (key, purpose, step, attempt)
         made = on_device.integers_on(here, variance, numbers, *address, on_device.TENSORS)
         return {name: made[name].view(shape) for name, (shape, _) in places.items()}
 

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from sfumato.gradients import Engine
+from sfumato.gradients.engine import check_precision
 
 from .models import denoiser, mlp
 
@@ -198,6 +199,26 @@ def test_mixed_precision_around_the_sums_is_refused():
             left_on.__exit__(None, None, None)
         sums, _ = engine.clipped_sum(case.rows, case.records, clip=torch.ones_like)
     assert all(torch.isfinite(value).all() for value in sums.values())
+
+
+@pytest.mark.parametrize("switch", ["torch", "cuda", "driver"])
+def test_products_in_fewer_bits_are_refused(switch, monkeypatch):
+    """Every switch that makes float32 products of a GPU TF32, on a machine without one too."""
+    one, before = torch.ones(1), torch.get_float32_matmul_precision()
+    check_precision(one)
+    try:
+        if switch == "torch":
+            torch.set_float32_matmul_precision("high")
+        elif switch == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = True
+        else:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+        with pytest.raises(ValueError, match="TF32_OVERRIDE unset"):
+            check_precision(one)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    check_precision(one)
 
 
 def test_reentrant_checkpointing_is_refused():

@@ -36,6 +36,7 @@ def add_integer_noise(
     *,
     multiplier: float,
     bound: int,
+    starts: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Adds discrete Gaussian noise to every coordinate of integer sums; once per logical step.
 
@@ -53,6 +54,8 @@ def add_integer_noise(
         attempt: The attempt.
         multiplier: Noise sd / sensitivity, as the plan's event has it.
         bound: The L2 norm in grid units by which one unit can move all sums together.
+        starts: Of a tensor that is a part of the one with its name: the number of its first number
+            there. A part gets the noise that its numbers have in the whole.
 
     Returns:
         int64 tensors of the same names, shapes and devices.
@@ -62,7 +65,7 @@ def add_integer_noise(
     """
     if any(value.dtype != torch.int64 for value in sums.values()):
         raise ValueError("noise is added to integer sums only: round them to the plan's grid first")
-    return _add(sums, key, step, attempt, variance_of(multiplier, bound))
+    return _add(sums, key, step, attempt, variance_of(multiplier, bound), starts)
 
 
 def integer_noise(
@@ -74,6 +77,7 @@ def integer_noise(
     *,
     multiplier: float,
     bound: int,
+    starts: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Returns what `add_integer_noise` would add, so that it can be made before the sum is there.
 
@@ -87,6 +91,7 @@ def integer_noise(
         attempt: As there.
         multiplier: As there.
         bound: As there.
+        starts: As there.
 
     Returns:
         int64 tensors of these shapes on that device.
@@ -95,7 +100,8 @@ def integer_noise(
         ValueError: As `add_integer_noise`; or a device that computes other numbers than the host.
     """
     places = {name: (shape, device) for name, shape in shapes.items()}
-    return drawn_there(variance_of(multiplier, bound), places, key, "noise", step, attempt)
+    variance = variance_of(multiplier, bound)
+    return drawn_there(variance, places, key, "noise", step, attempt, starts or {})
 
 
 def add_noise(
@@ -269,11 +275,16 @@ def variance_of(multiplier: float | Fraction, bound: int | Fraction) -> Fraction
 
 
 def _add(
-    sums: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, variance: Fraction
+    sums: Mapping[str, torch.Tensor],
+    key: RunKey,
+    step: int,
+    attempt: int,
+    variance: Fraction,
+    starts: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Noise of this variance on int64 tensors, each from the stream of its name."""
     places = {name: (value.shape, value.device) for name, value in sums.items()}
-    noise = drawn_there(variance, places, key, "noise", step, attempt)
+    noise = drawn_there(variance, places, key, "noise", step, attempt, starts or {})
     return {name: noise[name].add_(value.detach()) for name, value in sums.items()}
 
 

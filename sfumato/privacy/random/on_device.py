@@ -206,6 +206,7 @@ def drawn_there(
     purpose: str,
     step: int,
     attempt: int,
+    starts: Mapping[str, int],
 ) -> dict[str, torch.Tensor]:
     """Integer noise for tensors, made where they are: by numpy on the host, by `way` elsewhere.
 
@@ -216,6 +217,7 @@ def drawn_there(
         purpose: Part of the address.
         step: Part of the address.
         attempt: Part of the address.
+        starts: The first number of a tensor that is a part of the one with its name.
 
     Returns:
         int64 tensors of these names, shapes and devices.
@@ -227,13 +229,13 @@ def drawn_there(
         raise ValueError("there is no tensor to add noise to: choose at least one trainable tensor")
     noise: dict[str, torch.Tensor] = {}
     for device in {device for _, device in places.values()}:
-        own = {name: shape.numel() for name, (shape, on) in places.items() if on == device}
+        here = [name for name, (_, on) in places.items() if on == device]
+        numbers = {name: (starts.get(name, 0), places[name][0].numel()) for name in here}
         if torch.empty(0, device=device).is_cpu:
-            for name, size in own.items():
-                drawn = integers(variance, size, key, purpose, step, attempt, name)
+            for name, (start, size) in numbers.items():
+                drawn = integers(variance, size, key, purpose, step, attempt, name, start)
                 noise[name] = torch.from_numpy(drawn)
         else:
-            numbers = {name: (0, size) for name, size in own.items()}
             noise |= integers_on(device, variance, numbers, key, purpose, step, attempt)
     return {name: noise[name].view(shape) for name, (shape, _) in places.items()}
 

@@ -167,6 +167,15 @@ def test_noise_is_made_where_the_sums_are(monkeypatch):
     sums = {"a": torch.full((2, 3), 5), "s": torch.tensor(-1)}
     added = noise.add_integer_noise(sums, KEY, 1, 2, **how)
     assert all((added[name] == sums[name] + here[name]).all() for name in shapes)
+    # a rank's part of a tensor, here and there
+    part = {"a": torch.Size([2]), "s": torch.Size([0])}
+    own = noise.integer_noise(part, HERE, KEY, 1, 2, **how, starts={"a": 3})["a"]
+    assert own.tolist() == here["a"].flatten()[3:5].tolist()
+    parts = {"a": sums["a"][1, :2], "s": sums["s"]}
+    added = noise.add_integer_noise(parts, KEY, 1, 2, **how, starts={"a": 3})["a"]
+    assert (added == own + 5).all()
+    noise.integer_noise(part, torch.device("meta"), KEY, 1, 2, **how, starts={"a": 3})
+    assert asked[-1][1] == {"a": (3, 2), "s": (0, 0)}
     with pytest.raises(ValueError, match="no tensor"):
         noise.integer_noise({}, HERE, KEY, 0, 0, **how)
 
