@@ -17,11 +17,12 @@ import torch
 
 from ..compute import ranks
 from ..compute.memory import peak_bytes
-from ..errors import Interrupted, ModelError, SfumatoError
+from ..errors import Interrupted, MachineError, ModelError, SfumatoError
 from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
 from ..options import Performance, Schedule
 from ..privacy.clipping import flat
 from ..privacy.plan import Plan
+from ..privacy.random.on_device import check_device
 from ..training import KEEP, Batch, Progress, State, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
@@ -51,9 +52,14 @@ def check_gradients(
 
     Raises:
         ModelError: The base cannot be adapted by the method on this machine.
+        MachineError: The device makes other noise than the host.
     """
     adaptation = prepared.adaptation
     on_stage("checking the gradients on dummy images")
+    try:
+        check_device(next(iter(adaptation.trainable.values())).device)
+    except ValueError as error:
+        raise MachineError(str(error)) from error
     try:
         dead = self_check(
             adaptation.model,

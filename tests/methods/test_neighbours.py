@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato.errors import ModelError
-from sfumato.methods import Lora
+from sfumato.errors import MachineError, ModelError
+from sfumato.methods import Lora, dpsgd
 from sfumato.methods.dpsgd import check_gradients, check_neighbours
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
@@ -56,6 +56,19 @@ def test_a_record_that_changes_the_others_is_refused(prepared, monkeypatch):
         torch.is_grad_enabled() and p.grad is not None
         for p in prepared.adaptation.trainable.values()
     )
+
+
+def test_a_device_that_makes_other_noise_is_refused(prepared, monkeypatch):
+    asked = []
+
+    def wrong(device):
+        asked.append(device)
+        raise ValueError("this device does not compute the run key's numbers")
+
+    monkeypatch.setattr(dpsgd, "check_device", wrong)
+    with pytest.raises(MachineError, match="the run key's numbers"):
+        check_gradients(prepared, lambda stage: None)
+    assert asked == [next(iter(prepared.adaptation.trainable.values())).device]
 
 
 @pytest.mark.parametrize("micro_batch", [2, 12])

@@ -73,8 +73,6 @@ def fused() -> Way | None:
 def way(device: torch.device) -> Way:
     """The quickest way that gives the right numbers on this device; each is asked for them once.
 
-    Call it before anything is charged, so that a device that cannot compute ends no run.
-
     Args:
         device: Not the host.
 
@@ -99,6 +97,19 @@ def way(device: torch.device) -> Way:
         f"this device does not compute the run key's numbers ({'; '.join(faults)}): compute on the"
         " processor instead"
     )
+
+
+def check_device(device: torch.device) -> None:
+    """Asks a device for its numbers, so that one that computes others is known before a charge.
+
+    Args:
+        device: Any; the host is not asked.
+
+    Raises:
+        ValueError: As `way`.
+    """
+    if not torch.empty(0, device=device).is_cpu:
+        way(device)
 
 
 def agrees(found: Way, device: torch.device) -> bool:

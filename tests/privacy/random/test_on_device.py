@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.privacy.random import draws, gaussian, integers, noise, on_device, tensors
+from sfumato.privacy.random import gaussian, integers, noise, on_device, tensors
 from sfumato.privacy.random.keys import RunKey
 
 KEY = RunKey(bytes(range(32)))
@@ -200,6 +200,7 @@ def test_a_device_that_computes_otherwise_is_refused(change, monkeypatch):
     with pytest.raises(ValueError, match="wrong numbers.*processor"):
         on_device.way(HERE)
     on_device.way.cache_clear()
+    on_device.check_device(HERE)  # the host is not asked: numpy makes its noise
 
 
 @pytest.mark.parametrize(
@@ -230,17 +231,6 @@ def test_kernels_that_fail_leave_it_to_plain_operations(monkeypatch):
         assert on_device.way(HERE) is on_device.TENSORS
     assert len(found) == 3
     on_device.way.cache_clear()
-
-
-def test_draws_of_units_from_the_same_words():
-    names = [f"{unit}/normal" for unit in (3, 1, 4000)]
-    for count in (1, 8, 33):
-        words = draws.words_on(HERE, KEY, "unit", 5, 1, names, count)
-        assert (words.numpy().view(np.uint64) == KEY.words_for("unit", 5, 1, names, count)).all()
-        normals = draws.normals_on(HERE, KEY, "unit", 5, 1, names, count).numpy()
-        assert np.allclose(normals, KEY.normals_for("unit", 5, 1, names, count), atol=1e-12)
-        uniforms = draws.uniforms_on(HERE, KEY, "unit", 5, 1, names, count).numpy()
-        assert (uniforms == KEY.uniforms_for("unit", 5, 1, names, count)).all()
 
 
 def test_threads_change_nothing(monkeypatch):
