@@ -4,7 +4,7 @@
 computed. Triton comes with torch's builds for GPUs; without it this module does not import.
 """
 
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Stream:
         out = np.empty(n, dtype="<u8")
         for start in range(0, n, _CHUNK):
             part = out[start : start + _CHUNK]
-            self._cipher.update_into(_ZEROS[: part.nbytes], part.view(np.uint8))
+            self._cipher.update_into(_ZEROS[: part.nbytes], part.view(np.uint8).data)
         return out
 
     def uniform(self, n: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
+from typing import cast
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def way(device: torch.device) -> Way:
         ValueError: None does, so that no noise of this device could be trusted.
     """
     ways = (fused() if _has_kernels(device) else None, TENSORS)
-    faults = []
+    faults: list[str] = []
     for found in filter(None, ways):
         try:
             right = agrees(found, device)
@@ -122,13 +123,13 @@ def agrees(found: Way, device: torch.device) -> bool:
     Returns:
         Whether all of them came, to the last bit.
     """
-    keys, numbers, blocks = zip(*VECTORS)
     words = found.keystream(
-        tensors.key_words(keys, device),
-        torch.arange(len(keys)).to(device),
-        torch.tensor(numbers).to(device),
+        tensors.key_words([key for key, _, _ in VECTORS], device),
+        torch.arange(len(VECTORS)).to(device),
+        torch.tensor([number for _, number, _ in VECTORS]).to(device),
     )
-    if _host(words).astype("<i8").tobytes() != bytes.fromhex("".join(blocks)):
+    published = bytes.fromhex("".join(block for _, _, block in VECTORS))
+    if _host(words).astype("<i8").tobytes() != published:
         return False
     table = _table(_VARIANCES[0], device)
     if [bool(found.sample(table.thresholds[2:4] * 2 + i, table)[1]) for i in (1, 2)] != [
@@ -185,7 +186,8 @@ def integers_on(
     skipped = torch.tensor([start // 8 for start, _ in numbers.values()]).to(device)
     keys = keys_of(device, key, purpose, step, attempt, list(numbers))
     made = torch.empty(8 * edges[-1], dtype=torch.int64, device=device)
-    parts, ties = range(0, edges[-1], _PART // 8), []
+    parts = range(0, edges[-1], _PART // 8)
+    ties: list[torch.Tensor] = []
     for at in parts:
         group = torch.arange(at, min(at + _PART // 8, edges[-1]), device=device)
         row = torch.searchsorted(begin, group, right=True) - 1
@@ -199,8 +201,8 @@ def integers_on(
         name: (8 * edge + start % 8, size)
         for (name, (start, size)), edge in zip(numbers.items(), edges)
     }
-    tied = torch.stack(ties).tolist() if ties else []
-    for part in [range(at * 8, at * 8 + _PART) for at, tie in zip(parts, tied) if tie]:
+    undecided = cast(list[bool], torch.stack(ties).tolist()) if ties else []
+    for part in [range(at * 8, at * 8 + _PART) for at, tie in zip(parts, undecided) if tie]:
         for name, (at, size) in place.items():
             first, last = max(at, part.start), min(at + size, part.stop)
             if first < last:

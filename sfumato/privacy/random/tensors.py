@@ -32,7 +32,7 @@ def chacha20(state: torch.Tensor) -> torch.Tensor:
     Returns:
         int32 of the same shape: words 0 to 15 of each block.
     """
-    a, b, c, d = (row.clone() for row in state.unflatten(0, (4, 4)))
+    a, b, c, d = state[:4].clone(), state[4:8].clone(), state[8:12].clone(), state[12:].clone()
     for _ in range(10):
         _quarter_rounds(a, b, c, d)  # the columns
         b, c, d = b.roll(-1, 0), c.roll(-2, 0), d.roll(-3, 0)
