@@ -99,8 +99,8 @@ def _read(data: bytes, until_pixels: bool = False) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=until_pixels, force=bare)
-            if not ds:
-                raise BadImage(UNREADABLE)
+            if not ds:  # what is left of a file that ends before its pixels do
+                raise BadImage(UNREADABLE if bare else DAMAGED)
             if not getattr(ds, "file_meta", None) or "TransferSyntaxUID" not in ds.file_meta:
                 _name_syntax(ds)
             return ds

@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import DataError
 from ..options import FIXED, Values
 from .decode import BadImage, Decoded, fingerprint
+from .levels import STORED
 from .rules import NO_RANGE
 from .stack import canonical
 
@@ -21,7 +22,6 @@ def of_samples(samples: np.ndarray, values: Values = FIXED) -> Decoded:
         samples = samples.astype(samples.dtype.newbyteorder("="))
     try:
         found = canonical(samples[None], values)
-        stored = canonical(samples[None], values).stored
     except DataError:  # a type of number without a black and a white of its own
         raise BadImage(NO_RANGE) from None
     if found.rules[0] is not None:
@@ -29,4 +29,10 @@ def of_samples(samples: np.ndarray, values: Values = FIXED) -> Decoded:
     levels = found.pixels[0]
     rgb = levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, 2)
     mark = fingerprint(rgb) if found.prints is None else found.prints[0]
-    return Decoded(rgb, rgb, False, stored[0] if stored is not None else None, mark)
+    if found.stored is not None:
+        return Decoded(rgb, rgb, False, found.stored[0], mark)
+    stored = np.zeros((), STORED)  # levels are what is stored
+    stored["bits"], stored["colour"] = 8, levels.ndim == 3
+    for low, high in (("low", "high"), ("dark", "bright")):
+        stored[low], stored[high] = levels.min(), levels.max()
+    return Decoded(rgb, rgb, False, stored, mark)
