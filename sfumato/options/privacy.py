@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ..errors import SfumatoError
 from . import parse
 from .declare import Options, option
+from .frames import parse_frames
 from .values import Values, declared_values, parse_range, parse_window
 
 
@@ -59,6 +60,13 @@ class Reading(Options):
     background: Literal["white", "black", "grey", "ignore"] = option(
         "white", "What transparency is laid on; ignore: take the colours as stored."
     )
+    frames: str | int | None = option(
+        None,
+        "Which frames of a file become records: of DICOM, NIfTI and TIFF with several. All of one"
+        " file are one unit (default: one, the middle; of TIFF the first page).",
+        metavar="first|middle|all|N",
+        parse=parse_frames,
+    )
     split: str | None = option(
         None,
         "File of `sfumato split`: read only the training part (`evaluate`, `select`: only the"
@@ -69,6 +77,8 @@ class Reading(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.frames is not None:
+            object.__setattr__(self, "frames", parse_frames(self.frames))
         _ = self.values
 
     @property

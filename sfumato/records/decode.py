@@ -87,8 +87,8 @@ def decode(data: bytes, values: Values = FIXED) -> tuple[np.ndarray, bool]:
     """Decode one file of `FORMATS`: (uint8 [H, W, 3] RGB, whether it carried EXIF).
 
     TIFF comes by `tiff.py`. Orientation is applied and all metadata dropped, ICC profiles are
-    ignored, an animation gives its first frame. Stored values become 8 bits by the declared range, or by the fixed rules of
-    docs/data.md: transparency on white, 16 bits by 1/257.
+    ignored, an animation gives its first frame. Stored values become 8 bits by the declared range,
+    or by the fixed rules of docs/data.md: transparency on white, 16 bits by 1/257.
 
     Raises:
         BadImage: With the rule that refused it.

@@ -246,9 +246,7 @@ def _span(ds: Any, dtype: np.dtype) -> tuple[float, float, int]:
     return low * float(slope) + float(intercept), high * float(slope) + float(intercept), bits
 
 
-def _windowed(
-    ds: Any, measured: np.ndarray
-) -> tuple[np.ndarray, tuple[float, float]] | None:
+def _windowed(ds: Any, measured: np.ndarray) -> tuple[np.ndarray, tuple[float, float]] | None:
     """Values by the first VOI LUT or window of the file, and what they span; None without one."""
     from pydicom.pixels import apply_windowing
 

@@ -82,7 +82,9 @@ def _read(data: bytes) -> Any:
         raise BadImage(NEEDS_MEDICAL)
     import nibabel
 
-    kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\2\0\0", b"\0\0\2\x1c") else nibabel.Nifti1Image
+    kind = (
+        nibabel.Nifti2Image if data[:4] in (b"\x1c\2\0\0", b"\0\0\2\x1c") else nibabel.Nifti1Image
+    )
     try:
         image = kind.from_bytes(data)
     except MemoryError:
@@ -102,7 +104,11 @@ def _axes(image: Any) -> list[tuple[int, bool]]:
         found = io_orientation(image.affine)
     except Exception:  # an affine that is none
         raise BadImage(DAMAGED) from None
-    axes = [(int(row), found[row, 1] < 0) for want in range(3) for row in np.flatnonzero(found[:, 0] == want)]
+    axes = [
+        (int(row), found[row, 1] < 0)
+        for want in range(3)
+        for row in np.flatnonzero(found[:, 0] == want)
+    ]
     if len(axes) != 3:
         raise BadImage(DAMAGED)
     return axes

@@ -55,9 +55,7 @@ def frame(data: bytes, index: int, values: Values = FIXED) -> Decoded:
         raise BadImage(DAMAGED) from None
 
 
-def _decoded(
-    image: Image.Image, data: bytes, values: Values, bits: int, white: bool
-) -> Decoded:
+def _decoded(image: Image.Image, data: bytes, values: Values, bits: int, white: bool) -> Decoded:
     if image.mode[0] in "IF":
         samples = np.asarray(image)
         if white and image.mode.startswith("I;16"):
