@@ -82,9 +82,8 @@ def _read(data: bytes) -> Any:
         raise BadImage(NEEDS_MEDICAL)
     import nibabel
 
-    kind = (
-        nibabel.Nifti2Image if data[:4] in (b"\x1c\2\0\0", b"\0\0\2\x1c") else nibabel.Nifti1Image
-    )
+    second = data[:4] in (b"\x1c\2\0\0", b"\0\0\2\x1c")
+    kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
     try:
         image = kind.from_bytes(data)
     except MemoryError:
@@ -104,11 +103,7 @@ def _axes(image: Any) -> list[tuple[int, bool]]:
         found = io_orientation(image.affine)
     except Exception:  # an affine that is none
         raise BadImage(DAMAGED) from None
-    axes = [
-        (int(row), found[row, 1] < 0)
-        for want in range(3)
-        for row in np.flatnonzero(found[:, 0] == want)
-    ]
-    if len(axes) != 3:
+    order = found[:, 0].tolist()
+    if sorted(order[:3]) != [0, 1, 2]:
         raise BadImage(DAMAGED)
-    return axes
+    return [(order.index(want), bool(found[order.index(want), 1] < 0)) for want in range(3)]

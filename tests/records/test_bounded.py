@@ -46,7 +46,7 @@ def test_the_other_process_sees_what_we_see():
     files[7], files[30] = b"no picture", encoded(RNG.integers(0, 255, (3, 9, 3), np.uint8))
     seen = looked(files)
     assert sorted(seen) == list(range(40))
-    assert seen[7].startswith("not a readable") and seen[30] == "too small"
+    assert seen[7].startswith("not a picture") and seen[30] == "too small"
     for slot in set(range(40)) - {7, 30}:
         pixels, _ = decode(files[slot])
         assert seen[slot].size == (16, 16) and seen[slot].print == fingerprint(pixels)
