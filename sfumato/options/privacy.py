@@ -52,8 +52,9 @@ class Reading(Options):
     )
     window: str | Sequence[float] | None = option(
         None,
-        "The same as a window: its centre and width in stored values.",
-        metavar="CENTRE/WIDTH",
+        "The same as a window: its centre and width in stored values (DICOM, NIfTI: after rescale),"
+        " or a preset for CT such as lung, bone, brain, soft-tissue.",
+        metavar="CENTRE/WIDTH|NAME",
         parse=parse_window,
     )
     invert: bool = option(False, "Low values are white, as in MONOCHROME1.")

@@ -67,6 +67,12 @@ def values_said(stored: np.ndarray, values: Values) -> list[str]:
         out.append(
             f"range: {declared}; a usual picture then spans {dark:.0f} to {bright:.0f} of 255"
         )
+    own = int(stored["window"].sum()) if len(stored) else 0
+    if own:
+        out.append(
+            f"window: {own:,} DICOM pictures by the first window that each file brings; --window"
+            " CENTRE/WIDTH declares one for all"
+        )
     return out
 
 
@@ -90,7 +96,7 @@ def proposed_values(stored: np.ndarray, values: Values) -> list[tuple[str, str]]
     """(What was seen over the set, options that would declare it): none where all is well."""
     out: list[tuple[str, str]] = []
     if values.low is None:
-        deep = stored[stored["bits"] > 8]
+        deep = stored[(stored["bits"] > 8) & ~stored["window"]]
         for said, flags in {_range_of(some) for some in _by_bits(deep)} - {None}:  # type: ignore[misc]
             out.append((said, flags))
     else:

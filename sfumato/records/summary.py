@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .assemble import FEW
+from .frames import warnings_of
 from .layout import layout_of
 from .recordset import RecordSet
 
@@ -204,6 +205,7 @@ def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
             " reveal that such a unit exists: declare the public class list with --classes, or"
             " declare the one found public with --yes-public"
         )
+    yield from warnings_of(records.facts.marked)
     yield from spelling(records)
     for name, count in zip(records.classes, counts, strict=True):
         if count <= 1:
