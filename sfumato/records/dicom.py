@@ -290,7 +290,8 @@ def _colours(ds: Any, pixels: np.ndarray, values: Values) -> Decoded:
 
     if str(ds.PhotometricInterpretation) == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, ds)
-        bits = 8 * pixels.dtype.itemsize
+        pixels = _levels(pixels, 0, float(np.iinfo(pixels.dtype).max))
+        bits = 8  # of a range of its entries nothing could be said
     else:
         bits = int(ds.BitsStored)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype.kind not in "ui":

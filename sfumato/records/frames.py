@@ -92,12 +92,14 @@ class Spread:
         tags: Keyword -> the value of each slot, None where there is none.
         kinds: Files by kind, of those that have one.
         all_dicom: Whether every file that has a slot is DICOM.
+        broken: The rule that each slot's header breaks, or None.
         left_out: Files without a picture: reason -> count.
         marked: Files that the owner is warned of: `dicom.BURNT` and the like -> count.
     """
 
     reader: Frames
     tags: dict[str, list[str | None]]
+    broken: list[str | None]
     kinds: Counter = field(default_factory=Counter)
     all_dicom: bool = False
     left_out: Counter = field(default_factory=Counter)
@@ -153,7 +155,9 @@ def spread(files: Reader, n: int, rule: str | None, tags: Sequence[str]) -> Spre
     found = {kinds[row] for row in rows.tolist()}
     counted = Counter(kind for kind in kinds if kind is not None)
     all_dicom = found == {DICOM}
-    return Spread(Frames(files, rows, there[:, 1]), values, counted, all_dicom, left_out, marked)
+    broken = [head if isinstance(head, str) else None for head in heads]
+    reader = Frames(files, rows, there[:, 1])
+    return Spread(reader, values, broken, counted, all_dicom, left_out, marked)
 
 
 def with_tags(

@@ -144,6 +144,7 @@ def _from_named(
         ignored=ignored + found.left_out,
         columns=columns,
         table=table,
+        broken=found.broken,
         kinds=dict(found.kinds),
         marked=dict(found.marked),
     )
@@ -237,12 +238,15 @@ def _from_files(
     ignored=None,
     columns=(),
     table=None,
+    broken=None,
     **known,
 ) -> RecordSet:
     part = part_for(options, units, lambda: file_digests(reader, n))
     if part is not None:
         n, labels, units, captions = len(part.slots), *map(part.of, (labels, units, captions))
     rules: list[str | None] = [None] * n
+    if broken is not None:
+        rules = list(broken) if part is None else part.of(broken) or []
     numbers, classes = labels_of(labels, n, options, rules)
     unit = number_units(units, n, rules)
     place = None if part is None else part.slots
