@@ -139,10 +139,11 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
         raise BadImage("empty file")
     if len(data) > MAX_BYTES or data.count(b"\xff\xda") > MAX_SCANS and data[:2] == b"\xff\xd8":
         raise BadImage("too large")
+    formats = _formats(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_formats(data))
+            image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError:
         raise BadImage("too large") from None
     except DAMAGE:

@@ -14,19 +14,10 @@ from sfumato.records import decode, pictures
 from sfumato.records.decode import BadImage
 from sfumato.records.pictures import examine, header
 
+from ..fuzz import seeds
+
 RNG = np.random.default_rng(11)
-# 24x16 pixels, the left half red and the right half blue.
-HEIC = base64.b64decode(
-    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAA"
-    "AAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABoAABAAAAAAAAALQAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABo"
-    "dmMxAAAAAA5waXRtAAAAAAABAAAA/GlwcnAAAADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEA"
-    "GEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAAD"
-    "AIRiAAEABkQBwXPBiQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAGAAAAAEA"
-    "AAAQAAAAAf///9gAAAAC////0AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAAvG1k"
-    "YXQAAACwKAGvBjIeUhOwiQBmQhwTZHstGsde1aFZ2L1DzTsR+0O2fQv1T+DH8W5vweju89oy5JV6H30hvVt+HXTYfb/P"
-    "/w/6wI7GaeLrFDJCrErfJwFiCO/QPZfu+Kvn5f0goouGEofeypXuqiBqn+qb44P/SHI+utQDFE+Fcrc5F/MyXGhC1nNj"
-    "9ZZt0S65hJLeGNCX/zcV0jHatC+S/jjFNJCxQPyy+d3puY96ui0d61RDsfg="
-)
+HEIC = base64.b64decode(seeds.HEIC)
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:

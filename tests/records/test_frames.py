@@ -293,5 +293,5 @@ def test_one_bad_patient_can_be_refused_by_name_of_the_rule_only(tmp_path, capfd
     words = ["plan", str(root), "--unlabelled", "--epsilon", "1", "--base", "icons"]
     assert main(words) == 10
     said = capfd.readouterr()
-    assert "truncated or damaged: 1" in said.err
+    assert "1 of 8 records are bad" in said.err
     assert SECRET not in said.out + said.err and "IM0000" not in said.out + said.err
