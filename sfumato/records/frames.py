@@ -26,6 +26,7 @@ from .split import file_digests
 
 T = TypeVar("T")
 FILE, PATIENT, STUDY = "file", "PatientID", "StudyInstanceUID"
+SHOWN = (PATIENT, "Modality", "BodyPartExamined", "ViewPosition")  # to somebody who looks
 NEEDED = "pip install 'sfumato[medical]'"
 NO_PICTURE = "DICOM without a picture (report, plan, waveform, directory)"
 # What anonymisers write for every patient.

@@ -14,7 +14,7 @@ from . import folder, parquet, tables
 from .assemble import index_files, number_units
 from .bounded import rehearse
 from .build import labels_of, named, part_for, record_set
-from .frames import FILE, spread, tags_of, with_tags
+from .frames import FILE, SHOWN, spread, tags_of, with_tags
 from .pictures import PLAIN
 from .recordset import RecordSet
 from .rules import NO_LABELS, refuse
@@ -129,9 +129,14 @@ def _from_named(
 
     `listed`: labels, unit and captions of the files; `tags`: those that DICOM tags give.
     """
-    found = spread(files, len(files.names), options["frames"], list(tags.values()))
+    looking = options["refusals"] is not None
+    asked = [*tags.values(), *(SHOWN if looking else ())]
+    found = spread(files, len(files.names), options["frames"], asked)
     listed, options = with_tags(found, listed, tags, options)
     table = {name: found.of(values) or [] for name, values in (table or {}).items()}
+    if looking:  # tags serve as columns do
+        table |= {name: found.tags[name] for name in SHOWN if any(found.tags[name])}
+        columns = tuple(dict.fromkeys((*columns, *table)))
     return _from_files(
         root,
         kind,

@@ -182,12 +182,17 @@ def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[
     """What columns look like: labels, units or captions if not `used`; or several labels."""
     out: list[str] = []
     for name, cells in records.facts.table.items():
-        if name in _FILES:
+        if name in _FILES or name == records.unit_column:
             continue
         held = [cell for cell in cells if cell]
         different = len({unit_value(cell) for cell in held})
         if not held:
             out.append(f"column {name!r} is empty")
+            continue
+        if records.kind == "folder":  # tags of DICOM
+            role = "the unit" if like_units([name]) else "labels"
+            flag = "--unit" if like_units([name]) else "--labels"
+            out.append(f"tag {name!r} may serve as {role} ({flag} {name}; {different:,} values)")
             continue
         joined = [m for m in ("|", ";", ",") if _several(held, m)]
         if joined:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Summary:
     columns: tuple[str, ...]
     warnings: tuple[str, ...]
     layout: tuple[str, ...] = ()
+    kinds: dict[str, int] = field(default_factory=dict)
 
     def cure(self, rule: str) -> str:
         """What to do about records that break a rule, if it is known."""
@@ -134,6 +135,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         n_units=records.n_units,
         max_per_unit=records.max_per_unit,
         columns=facts.columns,
+        kinds=dict(facts.kinds),
         warnings=tuple(_warnings(records, counts, exact, len(slots))),
         layout=(
             *layout_of(records, labels, unlabelled),
