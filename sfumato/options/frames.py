@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..errors import SfumatoError
 
-WORDS = ("first", "middle", "all")
+PLAIN = "plain"  # PNG, JPEG, WebP and BMP alone, as versions without this option read them
+WORDS = ("first", "middle", "all", PLAIN)
 MOST = 10_000
 
 
 def parse_frames(said: str | int) -> str:
-    """The rule as it is kept: "first", "middle", "all", or a number in digits.
+    """The rule as it is kept: "first", "middle", "all", "plain", or a number in digits.
 
     Args:
         said: One of these words, or how many frames of each file.
@@ -23,7 +24,7 @@ def parse_frames(said: str | int) -> str:
     text = str(said).strip().lower()
     whole = text.isascii() and text.isdigit() and len(text) < 6
     if isinstance(said, bool) or text not in WORDS and not (whole and 1 <= int(text) <= MOST):
-        raise SfumatoError(f"--frames {said}: choose first, middle, all, or a number of frames")
+        raise SfumatoError(f"--frames {said}: choose first, middle, all, plain, or a number")
     return str(int(text)) if whole else text
 
 
@@ -39,7 +40,7 @@ def chosen(rule: str, count: int) -> list[int]:
     """
     if rule == "all":
         return list(range(count))
-    if rule == "first":
+    if rule in ("first", PLAIN):
         return [0]
     number = 1 if rule == "middle" else min(int(rule), count)
     return [(2 * i + 1) * count // (2 * number) for i in range(number)]
@@ -54,4 +55,4 @@ def gives_several(rule: str | None) -> bool:
     Returns:
         That, whatever the files hold.
     """
-    return rule not in (None, "first", "middle", "1")
+    return rule not in (None, "first", "middle", "1", PLAIN)

@@ -64,8 +64,9 @@ class Reading(Options):
     frames: str | int | None = option(
         None,
         "Which frames of a file become records: of DICOM, NIfTI and TIFF with several. All of one"
-        " file are one unit (default: one, the middle; of TIFF the first page).",
-        metavar="first|middle|all|N",
+        " file are one unit (default: one, the middle; of TIFF the first page). plain: PNG, JPEG,"
+        " WebP and BMP alone, as runs of earlier versions.",
+        metavar="first|middle|all|N|plain",
         parse=parse_frames,
     )
     split: str | None = option(

@@ -42,6 +42,8 @@ OTHER_PICTURES = {
     ".pdf",
     ".ico",
 }
+# What had a slot before DICOM and NIfTI were read.
+OF_BEFORE = (READABLE | OTHER_PICTURES) - {".dicom", ".nii", ".hif", ".jxl"}
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 TEXTS = (".txt", ".caption")
 CAPTIONS = "texts that may be captions (none is read or trained on)"

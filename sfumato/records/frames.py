@@ -16,9 +16,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ..errors import SfumatoError
-from ..options.frames import chosen, gives_several
+from ..options.frames import PLAIN, chosen, gives_several
 from .bounded import headers
 from .dicom import BURNT, OVERLAY, PERHAPS, is_keyword
+from .pictures import BEFORE
 from .rules import refuse
 from .sniff import DICOM, HEIC
 from .spelling import unit_value
@@ -130,6 +131,8 @@ def spread(files: Reader, n: int, rule: str | None, tags: Sequence[str]) -> Spre
         rule: Of frames, as declared.
         tags: Keywords of tags to bring.
     """
+    if rule == PLAIN:
+        return _plain(files, n)
     kinds = [files.kind(at) for at in range(n)]
     asked = list(dict.fromkeys((*tags, PATIENT, STUDY)))
     looked = [at for at, kind in enumerate(kinds) if kind not in (None, HEIC)]
@@ -161,6 +164,27 @@ def spread(files: Reader, n: int, rule: str | None, tags: Sequence[str]) -> Spre
     return Spread(reader, values, broken, counted, all_dicom, left_out, marked)
 
 
+def _plain(files: Reader, n: int) -> Spread:
+    """Each file as one picture, if it is PNG, JPEG, WebP or BMP."""
+    reader = Frames(files, np.arange(n), np.full(n, BEFORE))
+    return Spread(reader, dict.fromkeys((PATIENT, STUDY), [None] * n), [None] * n)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Pictures in a table's cells, read as versions before read them."""
+
+    read: Callable[[int], bytes]
+
+    def __call__(self, slot: int) -> bytes:
+        """The encoded picture."""
+        return self.read(slot)
+
+    def frame(self, slot: int) -> int:
+        """As `Frames.frame`."""
+        return BEFORE
+
+
 def with_tags(
     found: Spread, listed: dict[str, Any], tags: dict[str, str], options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,7 +198,7 @@ def with_tags(
     """
     columns = {what: found.of(values) for what, values in listed.items()}
     for what, name in tags.items():
-        if not found.kinds[DICOM]:
+        if not found.kinds[DICOM]:  # of plain pictures none is
             raise SfumatoError(
                 f"{name!r} is a DICOM tag, and there is no DICOM file: name a column"
             )

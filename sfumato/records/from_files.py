@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import SfumatoError
+from ..options.frames import PLAIN as PLAIN_RULE
 from . import folder, parquet, tables
 from .assemble import index_files, number_units
 from .bounded import rehearse
 from .build import labels_of, named, part_for, record_set
-from .frames import FILE, SHOWN, spread, tags_of, with_tags
+from .frames import FILE, SHOWN, Cells, spread, tags_of, with_tags
 from .pictures import PLAIN
 from .recordset import RecordSet
 from .rules import NO_LABELS, refuse
@@ -59,6 +60,10 @@ def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> Rec
         names, labels = folder.walk(inner, ignored), None
     else:
         names, labels, ignored = folder.class_folders(inner, options["refusals"])
+    if options["frames"] == PLAIN_RULE:
+        kept = [at for at, name in enumerate(names) if folder.ending(name) in folder.OF_BEFORE]
+        names = [names[at] for at in kept]
+        labels = None if labels is None else [labels[at] for at in kept]
     reader = folder.FileReader(inner, tuple(names))
     units = folder.units_of(names, 0 if labels is None else 1) if by_folder else None
     listed = {"labels": labels, "unit": units, "captions": None}
@@ -207,6 +212,7 @@ def from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Reco
         listed["labels"] = named(listed["labels"], names[label_column])
         options = options | {"names": names[label_column]}
     reader = parquet.ParquetImages(files, image)
+    reader = Cells(reader) if options["frames"] == PLAIN_RULE else reader
     return _from_files(
         root,
         "parquet",

@@ -16,6 +16,7 @@ from sfumato.errors import SfumatoError
 from sfumato.options.frames import chosen, parse_frames
 from sfumato.records import bounded, describe, frames, load_records
 from sfumato.records.frames import NO_PICTURE
+from sfumato.runs.reading import remembered, to_remember
 
 from .scans import SHIPPED, dataset, encoded, scan, volume
 
@@ -295,3 +296,28 @@ def test_one_bad_patient_can_be_refused_by_name_of_the_rule_only(tmp_path, capfd
     said = capfd.readouterr()
     assert "1 of 8 records are bad" in said.err
     assert SECRET not in said.out + said.err and "IM0000" not in said.out + said.err
+
+
+def test_a_run_of_before_reads_what_it_read(tmp_path):
+    """TIFF, GIF and DICOM were zero slots, and volumes had none."""
+    root = tmp_path / "a"
+    root.mkdir()
+    picture = Image.fromarray(RNG.integers(0, 256, (16, 16, 3)).astype(np.uint8))
+    for name in ("0.png", "1.jpg", "2.tif", "3.gif"):
+        picture.save(root / name)
+    (root / "4.dcm").write_bytes(scan(pixels()))
+    (root / "5.nii").write_bytes(volume(np.zeros((9, 9, 9), np.uint8)))
+    (root / "IM6").write_bytes(scan(pixels()))
+    before = load_records(tmp_path, frames="plain", yes_public=True, max_bad=0.9)
+    assert before.usable.tolist() == [True, True, False, False, False]
+    assert before.unit_column is None and before.images([0], 16).any()
+    now = load_records(tmp_path, unit="file", yes_public=True)
+    assert now.n == 7 and now.usable.all()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    kept = {"images": str(tmp_path), "reading": {"unlabelled": True}}
+    (folder / "reading.json").write_text(json.dumps(kept))
+    assert remembered(folder).reading == sfumato.Reading(unlabelled=True, frames="plain")
+    files = to_remember(tmp_path, sfumato.Reading())
+    (folder / "reading.json").write_bytes(files["reading.json"])
+    assert remembered(folder).reading == sfumato.Reading()
