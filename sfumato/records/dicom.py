@@ -52,11 +52,16 @@ def header(data: bytes, tags: list[str]) -> dict[str, Any]:
         plan, a waveform, a directory).
     """
     ds = _read(data, until_pixels=True)
-    found = {name: _text(ds, name) for name in tags}
-    out = {"frames": 1, "tags": found, "marks": [], "picture": True}
-    if "Rows" not in ds and _is_no_picture(ds):
-        return out | {"picture": False}
-    return out | {"frames": _count(ds, len(data)), "marks": _marks(ds)}
+    try:
+        found = {name: _text(ds, name) for name in tags}
+        out = {"frames": 1, "tags": found, "marks": [], "picture": True}
+        if "Rows" not in ds and _is_no_picture(ds):
+            return out | {"picture": False}
+        return out | {"frames": _count(ds, len(data)), "marks": _marks(ds)}
+    except (BadImage, MemoryError):
+        raise
+    except Exception:  # an element that is not of its type
+        raise BadImage(DAMAGED) from None
 
 
 def frame(data: bytes, index: int, values: Values = FIXED) -> Decoded:
@@ -73,12 +78,12 @@ def frame(data: bytes, index: int, values: Values = FIXED) -> Decoded:
     check_size(columns, rows)
     if index >= _count(ds, len(data)):
         raise BadImage(DAMAGED)
-    pixels = _pixels(ds, index)
-    if pixels.shape[:2] != (rows, columns):
-        raise BadImage(DAMAGED)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            pixels = _pixels(ds, index)
+            if pixels.shape[:2] != (rows, columns):
+                raise BadImage(DAMAGED)
             _take_groups(ds, index)
             grey = pixels.ndim == 2 and str(ds.PhotometricInterpretation) in _GREYS
             return _greys(ds, pixels, values) if grey else _colours(ds, pixels, values)
@@ -115,8 +120,9 @@ def _name_syntax(ds: Any) -> None:
     from pydicom.dataset import FileMetaDataset
 
     implicit, little = ds.original_encoding
-    ds.file_meta = getattr(ds, "file_meta", None) or FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = BARE[bool(implicit)] if little else BIG
+    meta: Any = getattr(ds, "file_meta", None) or FileMetaDataset()
+    meta.TransferSyntaxUID = BARE[bool(implicit)] if little else BIG
+    ds.file_meta = meta
 
 
 def _text(ds: Any, name: str) -> str | None:
@@ -168,7 +174,7 @@ def _pixels(ds: Any, index: int) -> np.ndarray:
 
     if not any(name in ds for name in _PIXELS):
         raise BadImage(DAMAGED)
-    syntax = ds.file_meta.TransferSyntaxUID
+    syntax: Any = ds.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -176,14 +182,7 @@ def _pixels(ds: Any, index: int) -> np.ndarray:
     deep = syntax == EXTENDED and (ds.get("BitsStored") or 0) > 8
     if syntax.is_encapsulated and not decoder.is_available or deep and not _has_deep(decoder):
         raise BadImage(NO_DECODER)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pixel_array(ds, index=index)
-    except MemoryError:
-        raise
-    except Exception:
-        raise BadImage(DAMAGED) from None
+    return pixel_array(ds, index=index)
 
 
 def _has_deep(decoder: Any) -> bool:

@@ -51,7 +51,10 @@ WARNINGS = {
 class Reader(Protocol):
     """Files by place: `read`, and their first bytes and names."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the files are called."""
+        ...
 
     def __call__(self, slot: int) -> bytes:
         """A whole file."""
@@ -212,7 +215,7 @@ def with_tags(
         if unit == PATIENT:
             columns["unit"] = found.tags[PATIENT]
     if unit == PATIENT and columns["unit"] is found.tags[PATIENT]:
-        columns["unit"] = _people(columns["unit"], found.tags[STUDY], options["refusals"])
+        columns["unit"] = _people(found.tags[PATIENT], found.tags[STUDY], options["refusals"])
         unit = None if columns["unit"] is None else unit
     if unit == FILE and columns["unit"] is None:
         columns["unit"] = _of_files(found)

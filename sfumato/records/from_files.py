@@ -183,8 +183,9 @@ def _columns(
     found: dict[str, Any] = {}
     for what, name in chosen.items():
         try:
-            none = name is None or what in elsewhere
-            found[what] = None if none else tables.column(rows, columns, name, flags[what])
+            found[what] = None
+            if name is not None and what not in elsewhere:
+                found[what] = tables.column(rows, columns, name, flags[what])
         except SfumatoError as error:
             if options["refusals"] is None:
                 raise
