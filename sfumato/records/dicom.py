@@ -179,7 +179,7 @@ def _pixels(ds: Any, index: int) -> np.ndarray:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise BadImage(NO_DECODER) from None
-    deep = syntax == EXTENDED and (ds.get("BitsStored") or 0) > 8
+    deep = str(syntax) == EXTENDED and (ds.get("BitsStored") or 0) > 8
     if syntax.is_encapsulated and not decoder.is_available or deep and not _has_deep(decoder):
         raise BadImage(NO_DECODER)
     return pixel_array(ds, index=index)
