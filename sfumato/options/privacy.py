@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ..errors import SfumatoError
 from . import parse
 from .declare import Options, option
+from .frames import parse_frames
 from .values import Values, declared_values, parse_range, parse_window
 
 
@@ -51,13 +52,22 @@ class Reading(Options):
     )
     window: str | Sequence[float] | None = option(
         None,
-        "The same as a window: its centre and width in stored values.",
-        metavar="CENTRE/WIDTH",
+        "The same as a window: its centre and width in stored values (DICOM, NIfTI: after rescale),"
+        " or a preset for CT such as lung, bone, brain, soft-tissue.",
+        metavar="CENTRE/WIDTH|NAME",
         parse=parse_window,
     )
     invert: bool = option(False, "Low values are white, as in MONOCHROME1.")
     background: Literal["white", "black", "grey", "ignore"] = option(
         "white", "What transparency is laid on; ignore: take the colours as stored."
+    )
+    frames: str | int | None = option(
+        None,
+        "Which frames of a file become records: of DICOM, NIfTI and TIFF with several. All of one"
+        " file are one unit (default: one, the middle; of TIFF the first page). plain: PNG, JPEG,"
+        " WebP and BMP alone, as runs of earlier versions.",
+        metavar="first|middle|all|N|plain",
+        parse=parse_frames,
     )
     split: str | None = option(
         None,
@@ -69,6 +79,8 @@ class Reading(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.frames is not None:
+            object.__setattr__(self, "frames", parse_frames(self.frames))
         _ = self.values
 
     @property

@@ -16,7 +16,19 @@ MOST_BITS = 32
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*(?:\.\.|:)\s*({_NUMBER})\s*", re.IGNORECASE)
 _BITS = re.compile(r"\s*(\d+)[\s-]*bits?\s*", re.IGNORECASE)
-_WINDOW = re.compile(rf"\s*({_NUMBER})\s*/\s*({_NUMBER})\s*", re.IGNORECASE)
+_WINDOW = re.compile(rf"\s*({_NUMBER})\s*[/,]\s*({_NUMBER})\s*", re.IGNORECASE)
+# Centre and width in Hounsfield units, as reading rooms set CT by default.
+PRESETS = {
+    "brain": (40.0, 80.0),
+    "subdural": (75.0, 215.0),
+    "stroke": (40.0, 40.0),
+    "soft-tissue": (50.0, 400.0),
+    "abdomen": (50.0, 400.0),
+    "liver": (30.0, 150.0),
+    "mediastinum": (50.0, 350.0),
+    "lung": (-600.0, 1500.0),
+    "bone": (400.0, 1800.0),
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,8 @@ def declared_values(
 
     Args:
         value_range: "12bit", "0..4095" or (0, 4095).
-        window: "40/400" or (40, 400): centre and width, as DICOM's LINEAR_EXACT.
+        window: "40/400", "40,400" or (40, 400): centre and width, as DICOM's LINEAR_EXACT; or a
+            name of `PRESETS`, for CT.
         invert: As in `Values`.
         background: As in `Values`.
 
@@ -132,14 +145,19 @@ def parse_range(said: str | Sequence[float]) -> tuple[float, float]:
 
 
 def parse_window(said: str | Sequence[float]) -> tuple[float, float]:
-    """Centre and width of "CENTRE/WIDTH" or a pair; SfumatoError for anything else."""
+    """Centre and width of "CENTRE/WIDTH", a preset or a pair; SfumatoError for anything else."""
+    if isinstance(said, str) and said.strip().lower() in PRESETS:
+        return PRESETS[said.strip().lower()]
     if isinstance(said, str):
         pair = _WINDOW.fullmatch(said)
         found = (float(pair[1]), float(pair[2])) if pair else None
     else:
         found = _pair(said)
     if found is None or not math.isfinite(abs(found[0]) + abs(found[1])):
-        raise SfumatoError(f"--window {said}: write CENTRE/WIDTH such as 40/400")
+        raise SfumatoError(
+            f"--window {said}: write CENTRE/WIDTH such as 40/400, or a CT preset:"
+            f" {', '.join(PRESETS)}"
+        )
     if not found[1] > 0 or not found[0] - found[1] / 2 < found[0] + found[1] / 2:
         raise SfumatoError(f"--window {said}: the width must be above 0")
     return found

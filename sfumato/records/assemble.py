@@ -14,7 +14,7 @@ from ..options import Values
 from .bounded import look
 from .levels import STORED
 from .recordset import Facts
-from .rules import NOT_IN_ONE, UNKNOWN, refuse
+from .rules import NO_RANGE, NOT_IN_ONE, UNKNOWN, refuse
 from .spelling import loose, unit_digest, unit_value
 
 FEW = 3
@@ -127,16 +127,20 @@ def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | N
 
 
 def index_files(
-    read: Callable[[int], bytes], rules: list[str | None], values: Values
+    read: Callable[[int], bytes],
+    rules: list[str | None],
+    values: Values,
+    frame: Callable[[int], int],
 ) -> dict[str, Any]:
     """Decodes every slot once, in a separate process, and notes what it holds.
 
-    Broken rules go into `rules`. `values`: what was declared of stored values.
+    Broken rules go into `rules`. `values`: what was declared of stored values. `frame`: which of a
+    file's frames a slot is.
     """
     n = len(rules)
     sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
     thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
-    for slot, seen in look(read, n, values):
+    for slot, seen in look(read, n, values, frame):
         if isinstance(seen, str):
             rules[slot] = rules[slot] or seen
             continue
@@ -186,8 +190,8 @@ def judge(
             cure = f"correct --classes, {cure}"
         elif bad.get(UNKNOWN):
             cure = "correct --classes, or repair them"
-        elif bad.get(NOT_IN_ONE):
-            cure = f"declare their black and white with --range LO..HI, or {cure}"
+        elif bad.get(NOT_IN_ONE) or bad.get(NO_RANGE):
+            cure = f"declare their black and white with --range LO..HI or --window, or {cure}"
         cure += " (`sfumato inspect` names them)" * (refusals is None)
         refuse(f"{wrong} of {n} records are bad ({counts}): {cure}", refusals)
     return usable, bad

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,12 @@ from . import limits
 from .decode import BadImage
 from .levels import STORED
 from .limits import CRASHED, MEMORY
+from .pictures import PLAIN
 from .watch import Watch
 from .worker import (
     FOUND,
     HEAD,
+    HEADER,
     PARQUET,
     PICTURE,
     PIXELS,
@@ -39,6 +42,7 @@ from .worker import (
     SHAPE,
     SIZE,
     TABLE,
+    TAGS,
     TOO_MUCH,
     request,
 )
@@ -49,6 +53,7 @@ HANDING_OVER = 4 * SECONDS
 PIPE = 48 * 2**10  # bytes of answers that fit into a pipe
 BYTES_PER_SECOND = 2 * 2**20  # slowest table that is waited for: Python reads several times as fast
 SMALL = 8 * 2**20  # bytes of a table that fits into memory whatever stands in it
+FEW = 2  # headers that wait: what is said of one may take some kilobytes of the pipe
 TOLD = 64  # pictures after which somebody who listens hears how many are done
 # Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
 AHEAD, HELD = 16, 32 * 2**20
@@ -78,15 +83,24 @@ class Seen:
 
 
 def look(
-    read: Callable[[int], bytes], n: int, values: Values = FIXED
+    read: Callable[[int], bytes],
+    n: int,
+    values: Values = FIXED,
+    frame: Callable[[int], int] = lambda slot: PLAIN,
 ) -> Iterator[tuple[int, Seen | str]]:
     """Each of n slots once, in any order, with what its image holds or the rule that it breaks.
 
     `read`: slot -> the file's bytes, or BadImage. `values`: what was declared of stored values.
-    MachineError if no process can be started.
+    `frame`: which of a file's frames a slot is. MachineError if no process can be started.
     """
-    head = request(values)
-    asked = _ask(PICTURE, lambda slot: head + read(slot), range(n), AHEAD, SECONDS)
+    size = len(request(values))
+    asked = _ask(
+        PICTURE,
+        lambda slot: request(values, frame=frame(slot)) + read(slot),
+        range(n),
+        AHEAD,
+        SECONDS,
+    )
     for done, (slot, data, answer) in enumerate(asked, 1):
         if done % TOLD == 0:
             tell("reading the images", done, n)
@@ -97,7 +111,7 @@ def look(
         else:
             width, height, exif, seen, small, stored = FOUND.unpack(answer)
             found = np.frombuffer(small, np.uint8), np.frombuffer(stored, STORED)[0]
-            yield slot, Seen((width, height), exif, seen, seal(data[len(head) :]), *found)
+            yield slot, Seen((width, height), exif, seen, seal(data[size:]), *found)
 
 
 def hand_over(
@@ -105,19 +119,35 @@ def hand_over(
     slots: Iterable[int],
     resolution: int = 0,
     values: Values = FIXED,
+    frame: Callable[[int], int] = lambda slot: PLAIN,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yields each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3].
 
     None if the image breaks a rule. `resolution`: pixels on a side after `decode.fit`, 0 for the
-    image's own size. `values`: what was declared of stored values. The bytes are decoded in the
+    image's own size. `values`, `frame`: as in `look`. The bytes are decoded in the
     other process: this one, which may hold keys, never runs a decoder on a private file.
     MachineError if no process can be started.
     """
     # Answers that nobody reads yet must fit into a pipe, or both sides would wait for each other.
     ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
-    head = request(values, resolution)
-    for slot, _, answer in _ask(PIXELS, lambda slot: head + read(slot), slots, ahead, HANDING_OVER):
+
+    def asked(slot: int) -> bytes:
+        return request(values, resolution, frame(slot)) + read(slot)
+
+    for slot, _, answer in _ask(PIXELS, asked, slots, ahead, HANDING_OVER):
         yield slot, None if isinstance(answer, str) else _pixels_of(answer)
+
+
+def headers(
+    read: Callable[[int], bytes], slots: Iterable[int], tags: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Each of `slots` once with what `pictures.header` says of its file, or the rule it breaks."""
+    words = json.dumps(list(tags)).encode("ascii")
+    head = TAGS.pack(len(words)) + words
+    for slot, _, answer in _ask(HEADER, lambda slot: head + read(slot), slots, FEW, SECONDS):
+        if isinstance(answer, bytes):
+            answer = answer.decode("ascii")
+        yield slot, json.loads(answer) if answer[:1] == "{" else answer
 
 
 def _pixels_of(answer: bytes) -> np.ndarray | None:

@@ -8,15 +8,17 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
 
 from ..options import FIXED, Values
 from .levels import seen_in, to_rgb
-from .rules import DAMAGED, UNREADABLE
+from .rules import DAMAGED, NEEDS_HEIC, UNREADABLE
+from .sniff import HEIC, kind_of
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 50_000_000
 MAX_SCANS = 100  # of a JPEG: each scan costs a pass over all pixels, and real files have about ten
@@ -24,7 +26,7 @@ MIN_SIDE = 8
 MAX_ASPECT = 20
 PAD_AT_MOST = 4
 
-_BAD_FILE = (
+DAMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -70,20 +72,23 @@ class Decoded:
             was declared.
         exif: Whether the file carried EXIF.
         stored: What it holds (`levels.STORED`), for the owner's eyes.
+        mark: By what the ledger knows the picture, where its samples say more than `plain`: SHA-256
+            of these; else None.
     """
 
     pixels: np.ndarray
     plain: np.ndarray
     exif: bool
     stored: np.ndarray
+    mark: bytes | None = None
 
 
 def decode(data: bytes, values: Values = FIXED) -> tuple[np.ndarray, bool]:
-    """Decode one PNG, JPEG, WebP or BMP file: (uint8 [H, W, 3] RGB, whether it carried EXIF).
+    """Decode one file of `FORMATS`: (uint8 [H, W, 3] RGB, whether it carried EXIF).
 
-    Orientation is applied and all metadata dropped, ICC profiles are ignored, an animation gives
-    its first frame. Stored values become 8 bits by the declared range, or by the fixed rules of
-    docs/data.md: transparency on white, 16 bits by 1/257.
+    TIFF comes by `tiff.py`. Orientation is applied and all metadata dropped, ICC profiles are
+    ignored, an animation gives its first frame. Stored values become 8 bits by the declared range,
+    or by the fixed rules of docs/data.md: transparency on white, 16 bits by 1/257.
 
     Raises:
         BadImage: With the rule that refused it.
@@ -95,12 +100,28 @@ def decode(data: bytes, values: Values = FIXED) -> tuple[np.ndarray, bool]:
 def examine(data: bytes, values: Values = FIXED) -> Decoded:
     """`decode`, and what else the index keeps of a file; BadImage as there."""
     image, pixels, exif, turn = _opened(data, values)
+    return examined(image, data, values, pixels, exif, turn)
+
+
+def examined(
+    image: Image.Image,
+    data: bytes,
+    values: Values,
+    pixels: Image.Image | None = None,
+    exif: bool = False,
+    turn: int = 1,
+) -> Decoded:
+    """What the index keeps of a loaded picture of 8 bits; BadImage as in `decode`.
+
+    `pixels`: its RGB by `values`, if that is known; `turn`: its EXIF orientation.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            pixels = to_rgb(image, data, values) if pixels is None else pixels
             stored = seen_in(image, data, values, pixels)
             plain = pixels if values == FIXED else to_rgb(image, data, FIXED)
-    except _BAD_FILE:
+    except DAMAGE:
         raise BadImage(DAMAGED) from None
     shown = np.asarray(_turned(pixels, turn))
     return Decoded(
@@ -118,13 +139,14 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
         raise BadImage("empty file")
     if len(data) > MAX_BYTES or data.count(b"\xff\xda") > MAX_SCANS and data[:2] == b"\xff\xd8":
         raise BadImage("too large")
+    formats = _formats(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError:
         raise BadImage("too large") from None
-    except _BAD_FILE:
+    except DAMAGE:
         raise BadImage(UNREADABLE) from None
     check_size(*image.size)
     try:
@@ -133,11 +155,24 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
             image.load()
             exif, orientation = _exif(image)
             pixels = to_rgb(image, data, values)
-    except _BAD_FILE:
+    except DAMAGE:
         raise BadImage(DAMAGED) from None
     if image.format in ("JPEG", "MPO") and not _jpeg_is_complete(data):
         raise BadImage(DAMAGED)
     return image, pixels, exif, orientation
+
+
+def _formats(data: bytes) -> list[str]:
+    """Formats that may be tried on a file: HEIF by its plug-in where that is installed."""
+    formats = [name for name in FORMATS if name not in ("HEIF", "TIFF")]
+    if kind_of(data) != HEIC:
+        return formats
+    if find_spec("pi_heif") is None:
+        raise BadImage(NEEDS_HEIC)
+    from pi_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False)
+    return ["HEIF"]
 
 
 def check_size(width: int, height: int) -> None:
@@ -159,7 +194,7 @@ def _exif(image: Image.Image) -> tuple[bool, int]:
     try:
         exif = image.getexif()
         return len(exif) > 0, int(exif.get(0x0112, 1))
-    except _BAD_FILE:  # a damaged EXIF block does not spoil the picture
+    except DAMAGE:  # a damaged EXIF block does not spoil the picture
         return True, 1
 
 

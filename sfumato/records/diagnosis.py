@@ -12,7 +12,7 @@ import numpy as np
 
 from ..options import FIXED, Reading, declared
 from .build import UNLABELLED
-from .folder import LINK_OUT, READABLE, FileReader
+from .folder import LINK_OUT, READABLE
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
 from .proposals import (
     columns_said,
@@ -24,7 +24,18 @@ from .proposals import (
     values_said,
 )
 from .recordset import RecordSet
-from .rules import DAMAGED, NO_LABELS, NOT_FINITE, NOT_IN_ONE, UNKNOWN, UNREADABLE
+from .rules import (
+    DAMAGED,
+    NEEDS_HEIC,
+    NEEDS_MEDICAL,
+    NO_DECODER,
+    NO_LABELS,
+    NO_RANGE,
+    NOT_FINITE,
+    NOT_IN_ONE,
+    UNKNOWN,
+    UNREADABLE,
+)
 from .sheet import new_place
 from .summary import Summary, describe
 from .survey import otherwise, survey
@@ -47,6 +58,11 @@ CURES = {
     "missing unit": "fill the unit column",
     NOT_FINITE: "replace NaN and infinity",
     NOT_IN_ONE: "declare black and white with --range LO..HI",
+    NO_RANGE: "declare black and white with --range LO..HI or --window; of colours keep 8 bits",
+    NEEDS_MEDICAL: "install the extra, then read again",
+    NEEDS_HEIC: "install the extra, then read again",
+    NO_DECODER: "convert it to an uncompressed transfer syntax, or, of JPEG with 12 bits, pip"
+    " install pylibjpeg-libjpeg (GPL)",
 }
 FOREIGN = "of another format: convert it to PNG (of 16 bits where it has more than 8), or delete it"
 
@@ -181,7 +197,7 @@ def _used(records: RecordSet, reading: Reading) -> set[str | None]:
 def _bad_files(records: RecordSet) -> list[tuple[str, str]]:
     """(Rule, file or row) in the order of rules and files."""
     place = np.arange(records.n) if records.place is None else records.place
-    names = records.read.names if isinstance(records.read, FileReader) else None
+    names: tuple[str, ...] | None = getattr(records.read, "names", None)
     found = [
         (rule, names[place[slot]] if names else f"row {int(place[slot]) + 1}")
         for slot, rule in enumerate(records.facts.rules)

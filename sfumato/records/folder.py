@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..errors import DataError
 from .decode import MAX_BYTES, BadImage
 from .rules import refuse
+from .sniff import DICOM, HEAD, kind_of
 
-READABLE = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"}
+READABLE = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"),
+    *(".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".dcm", ".dicom", ".nii"),
+}
+PACKED = ".nii.gz"
+# DICOM often has no ending: a number, or the last part of a UID, stands there.
+_BARE_ENDING = re.compile(r"(\.\d*)?|\.ima", re.IGNORECASE)
 # A pipe that lies here as a file would be waited for. Windows has neither flag, nor such pipes.
 _READING = (
     os.O_RDONLY
@@ -24,22 +32,18 @@ _READING = (
 )
 # pictures we do not decode: they keep a slot, so that an undecodable patient does not change n
 OTHER_PICTURES = {
-    ".gif",
-    ".tif",
-    ".tiff",
     ".jp2",
     ".j2k",
-    ".heic",
-    ".heif",
-    ".avif",
+    ".jxl",
     ".svg",
     ".psd",
     ".eps",
     ".fits",
     ".pdf",
     ".ico",
-    ".dcm",
 }
+# What had a slot before DICOM and NIfTI were read.
+OF_BEFORE = (READABLE | OTHER_PICTURES) - {".dicom", ".nii", ".hif", ".jxl"}
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 TEXTS = (".txt", ".caption")
 CAPTIONS = "texts that may be captions (none is read or trained on)"
@@ -60,9 +64,16 @@ class FileReader:
         """The encoded file of a slot."""
         return read_below(self.root, self.names[slot])
 
+    def kind(self, slot: int) -> str | None:
+        """What its first bytes say (`sniff.kind_of`); None where they cannot be read."""
+        try:
+            return kind_of(read_below(self.root, self.names[slot], HEAD), self.names[slot])
+        except BadImage:
+            return None
 
-def read_below(root: Path, name: str) -> bytes:
-    """Bytes of the regular file `name` below `root`.
+
+def read_below(root: Path, name: str, first: int | None = None) -> bytes:
+    """Bytes of the regular file `name` below `root`; its `first` so many, if that is said.
 
     Raises BadImage: missing, a link that leads out, or too large.
     """
@@ -76,7 +87,7 @@ def read_below(root: Path, name: str) -> bytes:
         with open(os.open(path, _READING), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise BadImage("missing file")
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(MAX_BYTES + 1 if first is None else first)
     except (OSError, RuntimeError, MemoryError):  # RuntimeError: a loop of links
         raise BadImage("missing file") from None
     if len(data) > MAX_BYTES:
@@ -228,5 +239,18 @@ def _folders(root: Path) -> list[str]:
     )
 
 
+def ending(name: str) -> str:
+    """The ending of a file's name in lower case; that of a packed volume has two parts."""
+    return PACKED if name.lower().endswith(PACKED) else PurePath(name).suffix.lower()
+
+
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in READABLE | OTHER_PICTURES and path.is_file()
+    own = ending(path.name)
+    if own in READABLE | OTHER_PICTURES or own == PACKED:
+        return path.is_file()
+    if path.name.startswith(".") or not _BARE_ENDING.fullmatch(own) or not path.is_file():
+        return False
+    try:
+        return kind_of(read_below(path.parent, path.name, HEAD)) == DICOM
+    except BadImage:
+        return False

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import SfumatoError
+from ..options.frames import PLAIN as PLAIN_RULE
 from . import folder, parquet, tables
 from .assemble import index_files, number_units
 from .bounded import rehearse
 from .build import labels_of, named, part_for, record_set
+from .frames import FILE, SHOWN, Cells, spread, tags_of, with_tags
+from .pictures import PLAIN
 from .recordset import RecordSet
 from .rules import NO_LABELS, refuse
 from .split import file_digests
@@ -33,9 +39,14 @@ def from_folder(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
 
 
 def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> RecordSet:
-    by_folder = options["unit"] == FOLDER
+    by_folder, tags = options["unit"] == FOLDER, tags_of(options, ())
+    own = {FOLDER: by_folder, FILE: options["unit"] == FILE}
     for what, flag in (("labels", "--labels"), ("captions", "--captions"), ("unit", "--unit")):
-        if options[what] is not None and not (what == "unit" and by_folder):
+        if (
+            options[what] is not None
+            and what not in tags
+            and not (what == "unit" and any(own.values()))
+        ):
             message = (
                 f"no column {options[what]!r} for {flag}: class folders have no columns; "
                 f"add metadata.csv with file_name and {options[what]}"
@@ -44,16 +55,19 @@ def _from_class_folders(root: Path, inner: Path, options: dict[str, Any]) -> Rec
                 raise SfumatoError(message)
             options["refusals"].append(message)
             options = options | {what: None}
-    if options["unlabelled"]:
+    if options["unlabelled"] or "labels" in tags:
         ignored = Counter()
         names, labels = folder.walk(inner, ignored), None
     else:
         names, labels, ignored = folder.class_folders(inner, options["refusals"])
+    if options["frames"] == PLAIN_RULE:
+        kept = [at for at, name in enumerate(names) if folder.ending(name) in folder.OF_BEFORE]
+        names = [names[at] for at in kept]
+        labels = None if labels is None else [labels[at] for at in kept]
     reader = folder.FileReader(inner, tuple(names))
     units = folder.units_of(names, 0 if labels is None else 1) if by_folder else None
-    return _from_files(
-        root, "folder", reader, len(names), labels, units, None, options, ignored=ignored
-    )
+    listed = {"labels": labels, "unit": units, "captions": None}
+    return _from_named(root, "folder", reader, listed, tags, options, ignored=ignored)
 
 
 def from_table(root: Path, table: Path, split: str, options: dict[str, Any]) -> RecordSet:
@@ -69,8 +83,9 @@ def from_table(root: Path, table: Path, split: str, options: dict[str, Any]) -> 
         if _first_part(row) in (split, None) or not _is_split(base, _first_part(row))
     ]
     names = tuple(row.get("file_name") or "" for row in rows)
-    listed = _columns(rows, columns, options)
-    if listed["labels"] is None and not options["unlabelled"]:
+    tags = tags_of(options, columns)
+    listed = _columns(rows, columns, options, {*tags, *["unit"] * (options["unit"] == FILE)})
+    if listed["labels"] is None and "labels" not in tags and not options["unlabelled"]:
         parts = [
             [p for p in name.split("/")[:-1] if p not in folder.SPLITS and p != "."]
             for name in names
@@ -90,18 +105,58 @@ def from_table(root: Path, table: Path, split: str, options: dict[str, Any]) -> 
     ignored["image not in the table"] = sum(
         1 for name in unlisted if name.split("/")[0] not in folder.SPLITS - {split}
     )
-    return _from_files(
+    return _from_named(
         root,
         "table",
         reader,
-        len(rows),
-        listed["labels"],
-        listed["unit"],
-        listed["captions"],
+        listed,
+        tags,
         options,
         ignored=ignored,
         columns=columns,
         table=_values_of(rows, columns, options),
+    )
+
+
+def _from_named(
+    root: Path,
+    kind: str,
+    files: folder.FileReader,
+    listed: dict[str, Any],
+    tags: dict[str, str],
+    options: dict[str, Any],
+    *,
+    ignored: Counter,
+    columns: tuple[str, ...] = (),
+    table: dict[str, list[str | None]] | None = None,
+) -> RecordSet:
+    """Records of files with names: their frames, and what their headers say.
+
+    `listed`: labels, unit and captions of the files; `tags`: those that DICOM tags give.
+    """
+    looking = options["refusals"] is not None
+    asked = [*tags.values(), *(SHOWN if looking else ())]
+    found = spread(files, len(files.names), options["frames"], asked)
+    listed, options = with_tags(found, listed, tags, options)
+    table = {name: found.of(values) or [] for name, values in (table or {}).items()}
+    if looking:  # tags serve as columns do
+        table |= {name: found.tags[name] for name in SHOWN if any(found.tags[name])}
+        columns = tuple(dict.fromkeys((*columns, *table)))
+    return _from_files(
+        root,
+        kind,
+        found.reader,
+        len(found.reader.rows),
+        listed["labels"],
+        listed["unit"],
+        listed["captions"],
+        options,
+        ignored=ignored + found.left_out,
+        columns=columns,
+        table=table,
+        broken=found.broken,
+        kinds=dict(found.kinds),
+        marked=dict(found.marked),
     )
 
 
@@ -115,8 +170,12 @@ def _is_split(base: Path, part: str | None) -> bool:
 
 
 def _columns(
-    rows: list[dict[str, Any]], columns: tuple[str, ...], options: dict[str, Any]
+    rows: list[dict[str, Any]],
+    columns: tuple[str, ...],
+    options: dict[str, Any],
+    elsewhere: Collection[str] = (),
 ) -> dict[str, Any]:
+    """Labels, unit and captions; None for what was not named, or comes from `elsewhere`."""
     flags = {"labels": "--labels", "captions": "--captions", "unit": "--unit"}
     chosen = {what: options[what] for what in flags}
     if chosen["labels"] is None and not options["unlabelled"]:
@@ -124,7 +183,9 @@ def _columns(
     found: dict[str, Any] = {}
     for what, name in chosen.items():
         try:
-            found[what] = None if name is None else tables.column(rows, columns, name, flags[what])
+            found[what] = None
+            if name is not None and what not in elsewhere:
+                found[what] = tables.column(rows, columns, name, flags[what])
         except SfumatoError as error:
             if options["refusals"] is None:
                 raise
@@ -152,6 +213,7 @@ def from_parquet(root: Path, files: list[Path], options: dict[str, Any]) -> Reco
         listed["labels"] = named(listed["labels"], names[label_column])
         options = options | {"names": names[label_column]}
     reader = parquet.ParquetImages(files, image)
+    reader = Cells(reader) if options["frames"] == PLAIN_RULE else reader
     return _from_files(
         root,
         "parquet",
@@ -176,19 +238,42 @@ def _values_of(
 
 
 def _from_files(
-    root, kind, reader, n, labels, units, captions, options, *, ignored=None, columns=(), table=None
+    root,
+    kind,
+    reader,
+    n,
+    labels,
+    units,
+    captions,
+    options,
+    *,
+    ignored=None,
+    columns=(),
+    table=None,
+    broken=None,
+    **known,
 ) -> RecordSet:
     part = part_for(options, units, lambda: file_digests(reader, n))
     if part is not None:
         n, labels, units, captions = len(part.slots), *map(part.of, (labels, units, captions))
     rules: list[str | None] = [None] * n
+    if broken is not None:
+        rules = list(broken) if part is None else part.of(broken) or []
     numbers, classes = labels_of(labels, n, options, rules)
     unit = number_units(units, n, rules)
     place = None if part is None else part.slots
     read = reader if place is None else lambda slot: reader(int(place[slot]))
-    known = index_files(read, rules, options["values"])
+    known |= index_files(read, rules, options["values"], _frame_of(reader, place))
     known |= {"ignored": ignored or {}, "columns": columns, "table": table or {}}
     source = {"read": reader, "place": place}
     return record_set(
         root, kind, options, numbers, classes, unit, captions, rules, known, part, **source
     )
+
+
+def _frame_of(reader: Any, place: np.ndarray | None) -> Callable[[int], int]:
+    """Which frame of its file each slot is; PLAIN for a source that has no files."""
+    of: Callable[[int], int] | None = getattr(reader, "frame", None)
+    if of is None:
+        return lambda slot: PLAIN
+    return of if place is None else lambda slot: of(int(place[slot]))

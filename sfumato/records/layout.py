@@ -19,6 +19,12 @@ def layout_of(records: RecordSet, labels: str | None = None, unlabelled: bool = 
         labels: The label column that was named.
         unlabelled: Whether all records were read as one class.
     """
+    return [*_layout_of(records, labels, unlabelled), *_of_kinds(records)]
+
+
+def _layout_of(records: RecordSet, labels: str | None, unlabelled: bool) -> list[str]:
+    if records.kind == "folder" and labels is not None and not unlabelled:
+        return [f"layout: a folder tree of DICOM files; classes from the tag {labels!r}"]
     if records.kind == "folder":
         return _of_folder(records, unlabelled)
     named = labels or next((c for c in LABEL_COLUMNS if c in records.facts.columns), None)
@@ -61,6 +67,23 @@ def _of_folder(records: RecordSet, unlabelled: bool) -> list[str]:
         lines.append(
             "if each folder is a person or a patient and not a class, add metadata.csv with the"
             " columns file_name, label and person, and name the last with --unit"
+        )
+    return lines
+
+
+def _of_kinds(records: RecordSet) -> list[str]:
+    """Files of several frames, and whose pictures DICOM files are."""
+    kinds = {kind: count for kind, count in records.facts.kinds.items() if kind != "HEIC"}
+    if not kinds:
+        return []
+    named = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    lines = [f"files of formats with frames: {named}; {records.n:,} records (see --frames)"]
+    if records.unit_column == "PatientID":
+        lines.append("the privacy unit is the patient, by PatientID of each file (else: --unit)")
+    if "NIfTI" in kinds and records.unit_column in (None, "file"):
+        lines.append(
+            "each NIfTI volume is a unit of its own: where a person has several, take --unit"
+            " folder, or a table with a column for the person"
         )
     return lines
 

@@ -22,7 +22,8 @@ GREY_AND_ALPHA, COLOURS_AND_ALPHA = 4, 6  # colour types of PNG
 ROWS = 256  # of a picture that are mapped at once: whole copies of large ones would not fit
 # What one picture holds, for the owner's eyes: bits a sample as stored, whether it has colours and
 # an alpha channel, smallest and largest stored value, share of samples outside the declared range,
-# darkest and brightest level after it, by the mean of the channels.
+# darkest and brightest level after it, by the mean of the channels; whether a window of the file's
+# own (of DICOM) was taken in place of a declared one.
 STORED = np.dtype(
     [
         ("bits", "u1"),
@@ -33,6 +34,7 @@ STORED = np.dtype(
         ("outside", "<f4"),
         ("dark", "u1"),
         ("bright", "u1"),
+        ("window", "?"),
     ]
 )
 

@@ -29,6 +29,7 @@ _ENDED = {
     for name in ("SIGKILL", "SIGTERM", "SIGHUP")
     if hasattr(signal, "SIGKILL")
 } or {1}
+_OF_NETWORK = ("socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo")
 _TIMER = getattr(signal, "ITIMER_PROF", None)
 
 
@@ -38,7 +39,11 @@ def kept_inside() -> bool:
 
 
 def limit_process() -> None:
-    """For the process itself, at its start: no core file, no file at all, and at most MEMORY."""
+    """For the process itself, at its start: no core file, no file at all, no network, and MEMORY.
+
+    What of Python asks for a connection is refused for good; nothing takes the hook away again.
+    """
+    sys.addaudithook(_refuse_network)
     for name, most in (("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", 0), ("RLIMIT_AS", MEMORY)):
         what = getattr(resource, name, None)
         if resource is None or what is None:
@@ -49,6 +54,11 @@ def limit_process() -> None:
             resource.setrlimit(what, (most, most))
         except (ValueError, OSError):  # a system without this limit: the others stay
             continue
+
+
+def _refuse_network(event: str, _arguments: object) -> None:
+    if event in _OF_NETWORK:
+        raise PermissionError("a decoder has no network")
 
 
 def limit_time(seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import FIXED, Values
+from ..options.frames import parse_frames
 from . import arrays, parquet
 from .from_arrays import from_arrays
 from .from_files import from_folder, from_parquet, from_table
@@ -29,6 +30,7 @@ def load_records(
     values: Values = FIXED,
     refusals: list[str] | None = None,
     split: str | Path | Split | None = None,
+    frames: str | int | None = None,
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -39,7 +41,8 @@ def load_records(
             idx pairs or npz.
         labels: Column (or npz array) of the labels; default: the first of label, class.
         caption_column: Column of the captions.
-        unit: Column of the privacy unit. An npz array called `unit` is used without being named.
+        unit: Column of the privacy unit. An npz array called `unit` is used without being named,
+            and of DICOM files PatientID. "folder" and "file" take these.
         classes: The public class list; other labels become zero slots. Without it the list is read
             off the data (labels, folders, or names that come with the file), and its classes of few
             units are kept apart (`RecordSet.few`).
@@ -54,6 +57,8 @@ def load_records(
             reading goes on, without what does not fit. Such records are not for training.
         split: A file of `sfumato split`, or what is in it: only its `part` is read, as if the
             source held nothing else. Gives the unit, if none is named.
+        frames: Which frames of a DICOM, NIfTI or TIFF file become records: "first", "middle",
+            "all", or how many; default: one, the middle (of TIFF the first page).
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -81,6 +86,7 @@ def load_records(
         "refusals": refusals,
         "split": held,
         "part": part,
+        "frames": None if frames is None else parse_frames(frames),
     }
     try:
         return _load(root, part if held is None else "train", options)

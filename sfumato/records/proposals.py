@@ -67,6 +67,12 @@ def values_said(stored: np.ndarray, values: Values) -> list[str]:
         out.append(
             f"range: {declared}; a usual picture then spans {dark:.0f} to {bright:.0f} of 255"
         )
+    own = int(stored["window"].sum()) if len(stored) else 0
+    if own:
+        out.append(
+            f"window: {own:,} DICOM pictures by the first window that each file brings; --window"
+            " CENTRE/WIDTH declares one for all"
+        )
     return out
 
 
@@ -90,7 +96,7 @@ def proposed_values(stored: np.ndarray, values: Values) -> list[tuple[str, str]]
     """(What was seen over the set, options that would declare it): none where all is well."""
     out: list[tuple[str, str]] = []
     if values.low is None:
-        deep = stored[stored["bits"] > 8]
+        deep = stored[(stored["bits"] > 8) & ~stored["window"]]
         for said, flags in {_range_of(some) for some in _by_bits(deep)} - {None}:  # type: ignore[misc]
             out.append((said, flags))
     else:
@@ -176,12 +182,17 @@ def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[
     """What columns look like: labels, units or captions if not `used`; or several labels."""
     out: list[str] = []
     for name, cells in records.facts.table.items():
-        if name in _FILES:
+        if name in _FILES or name == records.unit_column:
             continue
         held = [cell for cell in cells if cell]
         different = len({unit_value(cell) for cell in held})
         if not held:
             out.append(f"column {name!r} is empty")
+            continue
+        if records.kind == "folder":  # tags of DICOM
+            role = "the unit" if like_units([name]) else "labels"
+            flag = "--unit" if like_units([name]) else "--labels"
+            out.append(f"tag {name!r} may serve as {role} ({flag} {name}; {different:,} values)")
             continue
         joined = [m for m in ("|", ";", ",") if _several(held, m)]
         if joined:

@@ -15,6 +15,7 @@ import numpy as np
 from ..options import FIXED, Values
 from .bounded import hand_over, seal
 from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
+from .pictures import PLAIN
 
 CHANGED = "changed since it was indexed"
 
@@ -51,6 +52,8 @@ class Facts:
     # files that are no records: reason -> count
     ignored: dict[str, int] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    kinds: dict[str, int] = field(default_factory=dict)  # files of DICOM, NIfTI, TIFF and HEIC
+    marked: dict[str, int] = field(default_factory=dict)  # of DICOM, what `frames.WARNINGS` names
     respelt: int = 0  # spellings of units that were taken for another one's
     doubtful: int = 0  # units whose value might be another spelling of another's
     codes: np.ndarray | None = None  # uint64 [n] of a `split`, in the order of the source
@@ -130,7 +133,13 @@ class RecordSet:
             for row in np.argsort(self._place(indices), kind="stable")
             if self.usable[indices[row]]
         ]
-        read = hand_over(lambda row: self._bytes(int(indices[row])), rows, resolution, self.values)
+        read = hand_over(
+            lambda row: self._bytes(int(indices[row])),
+            rows,
+            resolution,
+            self.values,
+            lambda row: self._frame(int(indices[row])),
+        )
         for row, pixels in read:
             if pixels is not None:
                 out[row], good[row] = pixels, True
@@ -232,7 +241,13 @@ class RecordSet:
         if self.array is not None:
             place = int(self._place(np.array(slot)))
             return _rgb(self.array[place : place + 1])[0]
-        return dict(hand_over(self._bytes, [slot], values=self.values))[slot]
+        read = hand_over(self._bytes, [slot], values=self.values, frame=self._frame)
+        return dict(read)[slot]
+
+    def _frame(self, slot: int) -> int:
+        """Which frame of its file a slot is; PLAIN for a source that has no files."""
+        of: Callable[[int], int] | None = getattr(self.read, "frame", None)
+        return PLAIN if of is None else of(int(self._place(np.array(slot))))
 
     def _bytes(self, slot: int) -> bytes:
         """The encoded file of one slot.

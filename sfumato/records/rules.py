@@ -5,7 +5,11 @@ from __future__ import annotations
 from ..errors import DataError
 
 UNKNOWN = "label not in the class list"
-UNREADABLE, DAMAGED = "not a readable PNG, JPEG, WebP or BMP", "truncated or damaged"
+UNREADABLE, DAMAGED = "not a picture in a format that is read", "truncated or damaged"
+NEEDS_MEDICAL = "DICOM or NIfTI, which needs pip install 'sfumato[medical]'"
+NEEDS_HEIC = "HEIC, which needs pip install 'sfumato[heic]'"
+NO_DECODER = "compressed in a way that no installed decoder reads"
+NO_RANGE = "numbers without a black and a white of their own"
 NO_LABELS = "has no column label or class"  # of a table or parquet file
 NOT_FINITE, NOT_IN_ONE = "not finite", "floats outside 0..1"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .assemble import FEW
+from .frames import warnings_of
 from .layout import layout_of
 from .recordset import RecordSet
 
@@ -39,6 +40,7 @@ class Summary:
     columns: tuple[str, ...]
     warnings: tuple[str, ...]
     layout: tuple[str, ...] = ()
+    kinds: dict[str, int] = field(default_factory=dict)
 
     def cure(self, rule: str) -> str:
         """What to do about records that break a rule, if it is known."""
@@ -133,6 +135,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         n_units=records.n_units,
         max_per_unit=records.max_per_unit,
         columns=facts.columns,
+        kinds=dict(facts.kinds),
         warnings=tuple(_warnings(records, counts, exact, len(slots))),
         layout=(
             *layout_of(records, labels, unlabelled),
@@ -204,6 +207,7 @@ def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
             " reveal that such a unit exists: declare the public class list with --classes, or"
             " declare the one found public with --yes-public"
         )
+    yield from warnings_of(records.facts.marked)
     yield from spelling(records)
     for name, count in zip(records.classes, counts, strict=True):
         if count <= 1:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folder import OTHER_PICTURES, READABLE, SPLITS
+from .folder import OTHER_PICTURES, PACKED, READABLE, SPLITS, ending
 
 MOST = 200_000  # entries that are looked at
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"}
@@ -55,7 +55,7 @@ def survey(root: Path) -> Survey:
             deep.append(Path(folder).name)
         for name in files:
             path = Path(folder, name)
-            suffixes[path.suffix.lower()] += 1
+            suffixes[ending(name)] += 1
             captions += path.suffix.lower() in (".txt", ".caption") and path.stem in stems
             links += path.is_symlink() and not path.resolve().is_relative_to(inside)
         links += sum(os.path.islink(os.path.join(folder, f)) for f in folders)
@@ -75,7 +75,7 @@ def survey(root: Path) -> Survey:
 
 
 def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in READABLE | OTHER_PICTURES
+    return ending(name) in READABLE | OTHER_PICTURES | {PACKED}
 
 
 def repeats(names: tuple[str, ...] | list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..options import Values
 from ..options.values import BACKGROUNDS
-from . import decode, levels, limits, parquet, tables
+from . import decode, levels, limits, parquet, pictures, tables
 
 READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
@@ -24,10 +24,11 @@ SIZE = struct.Struct("<I")  # of an answer
 # width, height, whether it had EXIF, fingerprint, thumbnail, what it holds
 FOUND = struct.Struct(f"<II?32s64s{levels.STORED.itemsize}s")
 # Before a picture: pixels on a side, or 0 for its own size; whether a range is declared, its ends,
-# whether greys are inverted, and the place of the ground in BACKGROUNDS.
-ASKED = struct.Struct("<I?dd?B")
+# whether greys are inverted, the place of the ground in BACKGROUNDS, and the frame of the file.
+ASKED = struct.Struct("<I?dd?Bi")
 SHAPE = struct.Struct("<II")  # height, width before the pixels that are handed over
-PICTURE, TABLE, PARQUET, PIXELS = range(4)
+PICTURE, TABLE, PARQUET, PIXELS, HEADER = range(5)
+TAGS = struct.Struct("<I")  # bytes of the tags' names before a file whose header is asked for
 TOO_MUCH = limits.TOO_MUCH.encode("ascii")
 
 
@@ -43,7 +44,7 @@ def main() -> None:
         kind, seconds, length = HEAD.unpack(head)
         limits.limit_time(seconds)
         try:
-            answer = (_picture, _table, _parquet, _pixels)[kind](taken.read(length))
+            answer = (_picture, _table, _parquet, _pixels, _header)[kind](taken.read(length))
         except MemoryError:
             answer = TOO_MUCH
         limits.limit_time(0)
@@ -56,17 +57,17 @@ def _write(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
-def request(values: Values, side: int = 0) -> bytes:
+def request(values: Values, side: int = 0, frame: int = pictures.PLAIN) -> bytes:
     """What stands before the bytes of a picture."""
     ends = (0.0, 0.0) if values.low is None or values.high is None else (values.low, values.high)
     ground = BACKGROUNDS.index(values.background)
-    return ASKED.pack(side, values.low is not None, *ends, values.invert, ground)
+    return ASKED.pack(side, values.low is not None, *ends, values.invert, ground, frame)
 
 
-def _asked(data: bytes) -> tuple[int, Values, bytes]:
-    side, declared, low, high, invert, ground = ASKED.unpack(data[: ASKED.size])
+def _asked(data: bytes) -> tuple[int, Values, int, bytes]:
+    side, declared, low, high, invert, ground, frame = ASKED.unpack(data[: ASKED.size])
     ends = (low, high) if declared else (None, None)
-    return side, Values(*ends, invert, BACKGROUNDS[ground]), data[ASKED.size :]
+    return side, Values(*ends, invert, BACKGROUNDS[ground]), frame, data[ASKED.size :]
 
 
 def _pixels(data: bytes) -> bytes:
@@ -74,9 +75,9 @@ def _pixels(data: bytes) -> bytes:
 
     Cropped and resized to the asked side unless that is 0.
     """
-    side, values, data = _asked(data)
+    side, values, frame, data = _asked(data)
     try:
-        pixels = decode.decode(data, values)[0]
+        pixels = pictures.pixels(data, values, frame)
     except decode.BadImage as bad:
         return bad.rule.encode("ascii")
     pixels = decode.fit(pixels, side) if side else pixels
@@ -85,14 +86,24 @@ def _pixels(data: bytes) -> bytes:
 
 def _picture(data: bytes) -> bytes:
     """FOUND, or the name of the rule that refuses the image."""
-    _, values, data = _asked(data)
+    _, values, frame, data = _asked(data)
     try:
-        found = decode.examine(data, values)
+        found = pictures.examine(data, values, frame)
     except decode.BadImage as bad:
         return bad.rule.encode("ascii")
-    seen = decode.fingerprint(found.plain), decode.thumbnail(found.pixels).tobytes()
+    seen = found.mark or decode.fingerprint(found.plain), decode.thumbnail(found.pixels).tobytes()
     height, width = found.pixels.shape[:2]
     return FOUND.pack(width, height, found.exif, *seen, found.stored.tobytes())
+
+
+def _header(data: bytes) -> bytes:
+    """What `pictures.header` says as JSON, or the name of the rule that refuses the file."""
+    end = TAGS.size + TAGS.unpack(data[: TAGS.size])[0]
+    try:
+        found = pictures.header(data[end:], json.loads(data[TAGS.size : end]))
+    except decode.BadImage as bad:
+        return bad.rule.encode("ascii")
+    return json.dumps(found).encode("ascii")
 
 
 def _table(names: bytes) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..options import Reading
+from ..options.frames import PLAIN
 
 FILE, SPLIT = "reading.json", "split.json"
 NOT_KEPT = ("yes_public", "split")  # said once, for one plan; kept as a file of its own
@@ -49,6 +50,8 @@ def remembered(folder: Path) -> Remembered:
         body = json.loads((folder / FILE).read_text("utf-8"))
         known = {field.name for field in fields(Reading)}
         how = {k: v for k, v in body["reading"].items() if k in known}
+        if "frames" not in how:  # else pictures that were zero slots would be other data
+            how["frames"] = PLAIN
         if (folder / SPLIT).exists():
             how["split"] = str(folder / SPLIT)
         reading = Reading(**how)

@@ -34,6 +34,7 @@ class ReadingFields(TypedDict, total=False):
     window: str | Sequence[float] | None
     invert: bool
     background: Literal["white", "black", "grey", "ignore"]
+    frames: str | int | None
     split: str | None
 
 

@@ -31,7 +31,7 @@ from ..records import sizes_of
 from ..runs import budget
 from .keywords import PlanOptions
 
-BY_TYPE = "as the type of each file says (none declared)"
+BY_TYPE = "as each file says: its type, or the own window of DICOM (none declared)"
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
 

@@ -58,13 +58,14 @@ def _one_of(known: Mapping[str, Any], flag: str) -> Callable[[str], Any]:
 
 def of_what(found: Summary) -> Question:
     """Classes or a style."""
-    flat = found.kind == FOLDER and is_flat(Path(found.source))
+    flat = found.kind == FOLDER and is_flat(Path(found.source)) and len(found.class_counts) < 2
+    without = flat and not found.columns  # of DICOM files a tag can be the class
     known = {CLASSES: CLASSES, STYLE: STYLE}
     choose = _one_of(known, "--what")
 
     def accept(text: str) -> Any:
         kind = choose(text)
-        if kind == CLASSES and flat:
+        if kind == CLASSES and without:
             raise SfumatoError(
                 "--what classes: the folder is flat and has no classes: make one folder for each"
                 " class, add metadata.csv with the columns file_name and label, or take style"
@@ -80,8 +81,11 @@ def of_what(found: Summary) -> Question:
 
 
 def lacks_labels(found: Summary, reading: Reading) -> bool:
-    """Whether a table has no column of labels under a usual name, and none was named."""
-    if found.kind not in ("table", "parquet") or reading.labels or reading.unlabelled:
+    """Whether labels are still to be named, of a table or of the tags of a flat DICOM folder."""
+    if reading.labels or reading.unlabelled:
+        return False
+    tags = found.kind == FOLDER and bool(found.columns) and is_flat(Path(found.source))
+    if found.kind not in ("table", "parquet") and not tags:
         return False
     return not set(LABEL_COLUMNS) & set(found.columns)
 
@@ -89,7 +93,8 @@ def lacks_labels(found: Summary, reading: Reading) -> bool:
 def of_labels(found: Summary) -> Question:
     """Which column holds the class."""
     columns = {name: name for name in found.columns if name not in ("file_name", "image")}
-    lines = tuple(f"{name}: a column of the table" for name in columns)
+    what = "a tag of DICOM" if found.kind == FOLDER else "a column of the table"
+    lines = tuple(f"{name}: {what}" for name in columns)
     by_folder = len(found.class_counts) > 1
     if by_folder:
         columns = {"folders": ""} | columns

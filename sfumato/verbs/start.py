@@ -13,6 +13,7 @@ from ..options import Options, Privacy, Project, Reading, gather, takes
 from ..planning.config import NAME, Config, require_new
 from ..planning.task import GROUPS, require_base
 from ..records import Diagnosis, Summary
+from ..records.frames import FILE
 from ..records.sheet import new_place
 from .inspect import inspect
 from .keywords import StartOptions
@@ -208,4 +209,5 @@ def _reading(
     elif lacks_labels(found, reading):
         reading = replace(reading, labels=asks.settle(of_labels(found), None) or None)
     unit = asks.settle(of_unit(found, reading), unit)
-    return replace(reading, unit=None if unit == IMAGE else unit)
+    alone = FILE if "DICOM" in found.kinds else None  # else the patient would be the unit
+    return replace(reading, unit=alone if unit == IMAGE else unit)

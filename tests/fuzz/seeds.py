@@ -4,6 +4,7 @@ headers for safetensors.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -14,6 +15,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+# A HEIC picture of 24x16 pixels, the left half red and the right half blue.
+HEIC = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAA"
+    "AAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABoAABAAAAAAAAALQAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABo"
+    "dmMxAAAAAA5waXRtAAAAAAABAAAA/GlwcnAAAADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEA"
+    "GEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAAD"
+    "AIRiAAEABkQBwXPBiQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAGAAAAAEA"
+    "AAAQAAAAAf///9gAAAAC////0AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAAvG1k"
+    "YXQAAACwKAGvBjIeUhOwiQBmQhwTZHstGsde1aFZ2L1DzTsR+0O2fQv1T+DH8W5vweju89oy5JV6H30hvVt+HXTYfb/P"
+    "/w/6wI7GaeLrFDJCrErfJwFiCO/QPZfu+Kvn5f0goouGEofeypXuqiBqn+qb44P/SHI+utQDFE+Fcrc5F/MyXGhC1nNj"
+    "9ZZt0S65hJLeGNCX/zcV0jHatC+S/jjFNJCxQPyy+d3puY96ui0d61RDsfg="
+)
 NASTY = [
     0,
     -1,
@@ -100,7 +113,42 @@ def pictures(form: str) -> list[bytes]:
             encoded(rng, form, "RGBA", lossless=True),
             out.getvalue(),
         ]
-    return [encoded(rng, form, mode) for mode in ("RGB", "L", "P", "1")]
+    if form == "TIFF":
+        pages = [Image.fromarray(rng.integers(0, 255, (12, 12), np.uint8)) for _ in range(3)]
+        return [
+            *(encoded(rng, form, mode) for mode in ("RGB", "L", "P", "1", "CMYK", "I;16")),
+            *(encoded(rng, form, "RGB", compression=c) for c in ("tiff_lzw", "jpeg", "packbits")),
+            encoded(rng, form, "L", save_all=True, append_images=pages),
+        ]
+    if form == "HEIC":
+        return [base64.b64decode(HEIC)]
+    modes = {"AVIF": ("RGB", "L"), "GIF": ("L", "P")}.get(form, ("RGB", "L", "P", "1"))
+    return [encoded(rng, form, mode) for mode in modes]
+
+
+def scans() -> list[bytes]:
+    """Small DICOM files that pydicom ships, in every kind of transfer syntax, and volumes."""
+    from pathlib import Path
+
+    import nibabel
+    import pydicom
+
+    files = Path(pydicom.__file__).parent / "data" / "test_files"
+    names = (
+        *("MR_small", "MR_small_RLE", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless"),
+        *("MR_small_bigendian", "MR_small_implicit", "SC_rgb_jpeg_gdcm", "SC_rgb_rle_2frame"),
+        *("JPEGLSNearLossless_16", "693_J2KI", "rtdose_rle", "image_dfl", "examples_palette"),
+        *("liver_1frame", "test-SR"),
+    )
+    rng = np.random.default_rng(7)
+    voxels = rng.integers(0, 255, (9, 10, 4)).astype(np.uint8)
+    volume = nibabel.Nifti1Image(voxels, np.diag([1.0, -1, 2, 1])).to_bytes()
+    packed = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    return [
+        *((files / f"{name}.dcm").read_bytes() for name in names),
+        volume,
+        packed.compress(volume) + packed.flush(),
+    ]
 
 
 def spoilt(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:

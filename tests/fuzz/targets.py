@@ -31,19 +31,37 @@ def picture(form: str):
     def make(place: Path) -> Target:
         from sfumato.errors import DataError
         from sfumato.records import bounded
-        from sfumato.records.decode import decode
 
         def read(data: bytes) -> None:
             [(_, seen)] = bounded.look([data].__getitem__, 1)
             if isinstance(seen, str):
                 raise DataError(seen)
-            assert decode(data)[0].shape[1::-1] == seen.size  # as our own process does later
+            [(_, pixels)] = bounded.hand_over([data].__getitem__, [0])
+            assert pixels.shape[1::-1] == seen.size
 
         return Target(
             seeds.pictures(form), read, seeds.spoilt_png if form == "PNG" else seeds.spoilt
         )
 
     return make
+
+
+def scan(place: Path) -> Target:
+    from sfumato.errors import DataError
+    from sfumato.records import bounded
+
+    def read(data: bytes) -> None:
+        [(_, said)] = bounded.headers([data].__getitem__, [0], ["PatientID", "Modality"])
+        if isinstance(said, dict) and not said["picture"]:
+            return  # is left out
+        last = said["frames"] - 1 if isinstance(said, dict) else 0
+        [(_, seen)] = bounded.look([data].__getitem__, 1, frame=lambda slot: last)
+        if isinstance(seen, str):
+            raise DataError(seen)
+        [(_, pixels)] = bounded.hand_over([data].__getitem__, [0], frame=lambda slot: last)
+        assert pixels.shape[1::-1] == seen.size
+
+    return Target(seeds.scans(), read)
 
 
 def table(suffix: str):
@@ -296,6 +314,11 @@ KINDS: dict[str, Callable[[Path], Target]] = {
     "jpeg": picture("JPEG"),
     "webp": picture("WEBP"),
     "bmp": picture("BMP"),
+    "gif": picture("GIF"),
+    "tiff": picture("TIFF"),
+    "avif": picture("AVIF"),
+    "heic": picture("HEIC"),
+    "scan": scan,
     "csv": table("csv"),
     "jsonl": table("jsonl"),
     "parquet": records("parquet"),

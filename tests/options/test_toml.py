@@ -21,6 +21,7 @@ VALID = {
     ("reading", "yes_public"): ("cat", "dog"),  # `true` would declare what nobody has seen
     ("reading", "value_range"): (0.0, 4095.0),
     ("reading", "window"): (2000.0, 500.0),
+    ("reading", "frames"): "3",
     ("schedule", "time"): 1200.0,
     ("judging", "classifiers"): ("cnn",),
     ("judging", "seeds"): (1, 5),

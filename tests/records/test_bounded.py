@@ -9,6 +9,8 @@ import io
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import sfumato
 from sfumato.errors import DataError, MachineError
 from sfumato.records import bounded, load_records
 from sfumato.records.decode import BadImage, decode, fingerprint
@@ -46,7 +49,7 @@ def test_the_other_process_sees_what_we_see():
     files[7], files[30] = b"no picture", encoded(RNG.integers(0, 255, (3, 9, 3), np.uint8))
     seen = looked(files)
     assert sorted(seen) == list(range(40))
-    assert seen[7].startswith("not a readable") and seen[30] == "too small"
+    assert seen[7].startswith("not a picture") and seen[30] == "too small"
     for slot in set(range(40)) - {7, 30}:
         pixels, _ = decode(files[slot])
         assert seen[slot].size == (16, 16) and seen[slot].print == fingerprint(pixels)
@@ -233,3 +236,19 @@ def test_a_file_that_changed_or_kills_its_decoder_is_no_picture_any_more(tmp_pat
     assert records.pixels(1) is None and records.pixels(0) is not None
     monkeypatch.setattr(bounded, "HANDING_OVER", 1e-6)
     assert records.load(np.arange(6), 1024)[1].sum() == 0 and len(records.images([0, 5], 16)) == 2
+
+
+def test_the_process_has_no_network():
+    program = (
+        "from sfumato.records import limits\n"
+        "limits.limit_process()\n"
+        "import socket\n"
+        "for act in (socket.socket, lambda: socket.getaddrinfo('localhost', 80)):\n"
+        "    try:\n"
+        "        act()\n"
+        "    except PermissionError:\n"
+        "        print('refused')\n"
+    )
+    root = str(Path(sfumato.__file__).parents[1])
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
+    assert said.stdout.split() == ["refused", "refused"], said.stderr

@@ -89,15 +89,15 @@ def test_animation_gives_its_first_frame(format):
     assert tuple(decode(data)[0][0, 0]) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("format", ["GIF", "TIFF", "ICO", "PDF", "PPM"])
+@pytest.mark.parametrize("format", ["ICO", "PDF", "PPM", "JPEG2000", "TGA"])
 def test_other_formats_never_reach_a_decoder(format):
-    assert rule(encoded(noise(32, 32), format)).startswith("not a readable")
+    assert rule(encoded(noise(32, 32), format)).startswith("not a picture")
 
 
 def test_text_empty_and_svg():
     assert rule(b"") == "empty file"
-    assert rule(b"not a picture at all").startswith("not a readable")
-    assert rule(b"<svg xmlns='http://www.w3.org/2000/svg'/>").startswith("not a readable")
+    assert rule(b"not a picture at all").startswith("not a picture")
+    assert rule(b"<svg xmlns='http://www.w3.org/2000/svg'/>").startswith("not a picture")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])

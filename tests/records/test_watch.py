@@ -33,7 +33,7 @@ def test_pictures_are_seen_as_they_are_where_nobody_watches():
     files = pictures(12)
     files[7] = b"no picture"
     seen = looked(files)
-    assert sorted(seen) == list(range(12)) and seen.pop(7).startswith("not a readable")
+    assert sorted(seen) == list(range(12)) and seen.pop(7).startswith("not a picture")
     assert all(found.seal == bounded.seal(files[slot]) for slot, found in seen.items())
 
 
