@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DataError, SfumatoError
 from ..options import Values
 from .bounded import look
+from .coded import Digests
 from .levels import STORED
 from .recordset import Facts
 from .rules import NO_RANGE, NOT_IN_ONE, UNKNOWN, refuse
@@ -98,13 +99,22 @@ class Units:
     doubtful: int = 0
 
 
-def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | None]) -> Units:
+def number_units(
+    names: Sequence[str | None] | None,
+    n: int,
+    rules: list[str | None],
+    same: np.ndarray | None = None,
+) -> Units:
     """Units from a column; values of equal `unit_value` are one.
 
-    A record without a unit is a zero slot and its own unit.
+    A record without a unit is a zero slot and its own unit. `same`: where there is no column, equal
+    numbers are one picture, and so one unit.
     """
     if names is None:
-        return Units(np.arange(n, dtype=np.int64))
+        if same is None:
+            return Units(np.arange(n, dtype=np.int64))
+        _, first, number = np.unique(same, return_index=True, return_inverse=True)
+        return Units(np.argsort(np.argsort(first))[number].astype(np.int64))
     form: dict[str | None, str] = {
         name: unit_value(name) for name in set(names) if name is not None
     }
@@ -131,16 +141,22 @@ def index_files(
     rules: list[str | None],
     values: Values,
     frame: Callable[[int], int],
+    box: Callable[[int], tuple[int, int, int, int]] | None = None,
 ) -> dict[str, Any]:
     """Decodes every slot once, in a separate process, and notes what it holds.
 
-    Broken rules go into `rules`. `values`: what was declared of stored values. `frame`: which of a
-    file's frames a slot is.
+    Broken rules go into `rules`. `values`: what was declared of stored values. `frame`, `box`:
+    which of a file's frames, and which part of it, a slot is; see `bounded.look`.
     """
     n = len(rules)
-    sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
+    sizes, exif, prints, seals = (
+        np.zeros((n, 2), np.int64),
+        np.zeros(n, bool),
+        Digests(n),
+        Digests(n),
+    )
     thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
-    for slot, seen in look(read, n, values, frame):
+    for slot, seen in look(read, n, values, frame, box):
         if isinstance(seen, str):
             rules[slot] = rules[slot] or seen
             continue
@@ -149,8 +165,8 @@ def index_files(
     return {
         "sizes": sizes,
         "exif": exif,
-        "prints": tuple(prints),
-        "seals": tuple(seals),
+        "prints": prints,
+        "seals": seals,
         "thumbnails": thumbnails,
         "stored": stored,
     }

@@ -32,18 +32,24 @@ from .limits import CRASHED, MEMORY
 from .pictures import PLAIN
 from .watch import Watch
 from .worker import (
+    FETCH,
     FOUND,
+    GIVEN,
     HEAD,
     HEADER,
+    LIST,
     PARQUET,
     PICTURE,
     PIXELS,
     READY,
+    REFUSED,
     SHAPE,
     SIZE,
     TABLE,
     TAGS,
     TOO_MUCH,
+    WHOLE,
+    Box,
     request,
 )
 
@@ -87,16 +93,18 @@ def look(
     n: int,
     values: Values = FIXED,
     frame: Callable[[int], int] = lambda slot: PLAIN,
+    box: Callable[[int], Box] = lambda slot: WHOLE,
 ) -> Iterator[tuple[int, Seen | str]]:
     """Each of n slots once, in any order, with what its image holds or the rule that it breaks.
 
     `read`: slot -> the file's bytes, or BadImage. `values`: what was declared of stored values.
-    `frame`: which of a file's frames a slot is. MachineError if no process can be started.
+    `frame`, `box`: which of a file's frames, and which part of it, a slot is. MachineError if no
+    process can be started.
     """
     size = len(request(values))
     asked = _ask(
         PICTURE,
-        lambda slot: request(values, frame=frame(slot)) + read(slot),
+        lambda slot: request(values, 0, frame(slot), box(slot)) + read(slot),
         range(n),
         AHEAD,
         SECONDS,
@@ -120,11 +128,12 @@ def hand_over(
     resolution: int = 0,
     values: Values = FIXED,
     frame: Callable[[int], int] = lambda slot: PLAIN,
+    box: Callable[[int], Box] = lambda slot: WHOLE,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yields each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3].
 
     None if the image breaks a rule. `resolution`: pixels on a side after `decode.fit`, 0 for the
-    image's own size. `values`, `frame`: as in `look`. The bytes are decoded in the
+    image's own size. `values`, `frame`, `box`: as in `look`. The bytes are decoded in the
     other process: this one, which may hold keys, never runs a decoder on a private file.
     MachineError if no process can be started.
     """
@@ -132,7 +141,7 @@ def hand_over(
     ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
 
     def asked(slot: int) -> bytes:
-        return request(values, resolution, frame(slot)) + read(slot)
+        return request(values, resolution, frame(slot), box(slot)) + read(slot)
 
     for slot, _, answer in _ask(PIXELS, asked, slots, ahead, HANDING_OVER):
         yield slot, None if isinstance(answer, str) else _pixels_of(answer)
@@ -225,6 +234,59 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
         cure = "write smaller row groups" if parquet else "leave out columns that are not needed"
         limit = f"{MEMORY / 2**30:.1f} GB" if found == TOO_MUCH else f"{seconds:.0f} s"
         raise DataError(f"{files[0].name} takes more than {limit} to read: {cure}")
+
+
+def listed(kind: str, files: Sequence[Path], *said: Any) -> dict[str, Any]:
+    """What a reader of layouts (`worker.LISTERS`) finds in files, read by the other process.
+
+    DataError if it refuses them, or if they take too much time or memory.
+    """
+    names = [str(Path(file).absolute()) for file in files]
+    size = sum(os.stat(name).st_size for name in names)
+    seconds = SECONDS + size / BYTES_PER_SECOND
+    answer = _of_reader(LIST, [kind, names, *said], seconds)
+    name = files[0].name
+    if isinstance(answer, str):
+        if answer == CRASHED:
+            raise DataError(f"{name} crashes its reader: save it again")
+        limit = f"{MEMORY / 2**30:.1f} GB" if answer == TOO_MUCH.decode() else f"{seconds:.0f} s"
+        raise DataError(f"{name} takes more than {limit} to read: write it in smaller parts")
+    if answer[:1] == REFUSED:
+        raise DataError(answer[1:].decode("utf-8", "surrogatepass"))
+    return json.loads(answer[1:])
+
+
+def fetched(kind: str, file: Path, *where: Any) -> bytes:
+    """The bytes of one picture out of a file that holds many (`worker.FETCHERS`).
+
+    The other process unpacks them, within the limits of one picture. BadImage with the rule if it
+    cannot.
+    """
+    answer = _of_reader(FETCH, [kind, str(Path(file).absolute()), *where], SECONDS)
+    if isinstance(answer, str):
+        raise BadImage(answer)
+    if answer[:1] != GIVEN:
+        raise BadImage(answer[1:].decode("ascii"))
+    return answer[1:]
+
+
+def _of_reader(kind: int, asked: list[Any], seconds: float) -> bytes | str:
+    """The reader's answer, or the rule that was broken when it died."""
+    with _READER_LOCK:
+        process = _READER
+        for last in (False, True):  # a second chance if somebody else killed it
+            process.send(kind, json.dumps(asked).encode("ascii"), seconds)
+            try:
+                answer = process.receive()
+            except _Died as died:
+                if died.rule or last:
+                    return died.rule or CRASHED
+            except BaseException:
+                process.stop()
+                raise
+            else:
+                return TOO_MUCH.decode("ascii") if answer == TOO_MUCH else answer
+        raise AssertionError  # one of the two has returned
 
 
 def _next(
@@ -361,8 +423,9 @@ class _Process:
             self.child = None
 
 
-_LOCK = threading.Lock()
-_ONE = _Process()
+_LOCK, _READER_LOCK = threading.Lock(), threading.Lock()
+# A decoder, and a reader that unpacks pictures while the decoder waits for them.
+_ONE, _READER = _Process(), _Process()
 
 
 def _after_fork() -> None:
@@ -370,10 +433,11 @@ def _after_fork() -> None:
 
     Two that write into its pipe would read each other's images.
     """
-    global _LOCK, _ONE
+    global _LOCK, _ONE, _READER_LOCK, _READER
     _LOCK, _ONE = threading.Lock(), _Process()
+    _READER_LOCK, _READER = threading.Lock(), _Process()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: _ONE.stop())
+atexit.register(lambda: (_ONE.stop(), _READER.stop()))

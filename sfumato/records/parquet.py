@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .decode import BadImage
-from .folder import SPLITS, read_below
+from .decode import LFS, BadImage
+from .folder import read_below
+from .spelling import column_form
+from .tables import cell_text
+
+MOST_KNOWN = 100_000  # different texts that are kept apart from the columns
 
 
 class ParquetImages:
@@ -65,72 +70,85 @@ def read_through(files: list[Path]) -> None:
 
     For the process that may die of it.
     """
-    image, rows, _, _ = read_columns(files)
+    image, *_ = read_columns(files)
     read = ParquetImages(files, image)
-    for start in read.starts if rows else ():
+    for start in read.starts:
         try:
             read(start)
         except BadImage:
             continue
 
 
-def find_parquet(path: Path, split: str) -> list[Path]:
-    """Parquet files at `path` (a file, a folder, or its data/).
-
-    Only `split` if names begin with splits.
-    """
-    if path.is_file():
-        return [path] if path.suffix.lower() == ".parquet" else []
-    files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-    split_of = {file: file.stem.split("-")[0].split(".")[0].lower() for file in files}
-    if files and any(name in SPLITS for name in split_of.values()):
-        wanted = [file for file in files if split_of[file] == split]
-        if not wanted:
-            raise DataError(f"no parquet file of the split {split!r}: name one file as the path")
-        return wanted
-    return files
-
-
 def read_columns(
-    files: list[Path],
-) -> tuple[str, list[dict[str, Any]], tuple[str, ...], dict[str, list[str]]]:
-    """The image column, rows of all other flat columns, their names, and class names.
+    files: list[Path], asked: Collection[str] | None = None
+) -> tuple[
+    str, dict[str, list[str | None]], tuple[str, ...], dict[str, list[str]], tuple[str, ...]
+]:
+    """The image column, values of flat columns as texts, names of these, class names, lists.
 
-    Class names by ClassLabel column. Raises DataError for files that cannot be read, differ in
-    columns, or hold no image column.
+    Values of the columns `asked` for only, as `column_form` spells them; None for all. Class names
+    by ClassLabel column. The last are columns of lists. Raises DataError for files that cannot be
+    read, differ in columns, or hold no image column.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     first = _open(files[0]).schema_arrow
-    image = _image_column(first)
-    flat = [
+    image = image_column(first)
+    flat = flat_columns(first)
+    needed = [name for name in flat if asked is None or column_form(name) in asked]
+    columns: dict[str, list[str | None]] = {name: [] for name in needed}
+    known: dict[str, str] = {}  # a label stands once in memory, however many rows have it
+    try:
+        for file in files:
+            opened = _open(file)
+            if opened.schema_arrow.names != first.names:
+                raise KeyError
+            for group in range(opened.num_row_groups if columns else 0):
+                rows = opened.read_row_group(group, columns=list(columns), use_threads=False)
+                for name, held in columns.items():
+                    texts = map(cell_text, rows.column(name).to_pylist())
+                    held += [None if t is None else known.setdefault(t, t) for t in texts]
+                if len(known) > MOST_KNOWN:
+                    known.clear()
+    except (pa.ArrowException, OSError, KeyError):
+        raise DataError(
+            "the parquet files cannot be read together: give files with the same columns"
+        ) from None
+    return image, columns, tuple(flat), class_names(first), tuple(several_columns(first))
+
+
+def flat_columns(schema) -> list[str]:
+    """Names of the columns that hold one text or number a row, without pictures."""
+    import pyarrow as pa
+
+    image = image_column(schema)
+    return [
         f.name
-        for f in first
+        for f in schema
         if f.name != image
         and not pa.types.is_nested(f.type)
         and not pa.types.is_binary(f.type)
         and not pa.types.is_large_binary(f.type)
     ]
-    try:
-        none: Any = None  # which pyarrow takes, but does not say so
-        rows = [
-            row
-            for file in files
-            for row in pq.read_table(file, columns=flat, partitioning=none).to_pylist()
-        ]
-    except (pa.ArrowException, OSError, KeyError):
-        raise DataError(
-            "the parquet files cannot be read together: give files with the same columns"
-        ) from None
-    if not flat:  # a table of no columns has no rows to list
-        rows = [{} for file in files for _ in range(_open(file).metadata.num_rows)]
-    names = {
+
+
+def several_columns(schema) -> list[str]:
+    """Names of the columns that hold a list a row, such as several labels."""
+    import pyarrow as pa
+
+    def holds_list(kind) -> bool:
+        return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+    return [f.name for f in schema if holds_list(f.type) or pa.types.is_fixed_size_list(f.type)]
+
+
+def class_names(schema) -> dict[str, list[str]]:
+    """Names of ClassLabel columns by column, as `datasets` stores them."""
+    return {
         key: value["names"]
-        for key, value in _features(first).items()
-        if isinstance(value, dict) and "names" in value
+        for key, value in _features(schema).items()
+        if isinstance(value, dict) and isinstance(value.get("names"), list)
     }
-    return image, rows, tuple(flat), names
 
 
 def _open(file: Path):
@@ -140,7 +158,16 @@ def _open(file: Path):
     try:
         return pq.ParquetFile(file, memory_map=True)
     except (pa.ArrowException, OSError):
-        raise DataError(f"{file.name} is not a readable parquet file: write it again") from None
+        cure = "it is a pointer of git-lfs: git lfs pull" if _is_pointer(file) else "write it again"
+        raise DataError(f"{file.name} is not a readable parquet file: {cure}") from None
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(len(LFS)) == LFS
+    except OSError:
+        return False
 
 
 def _features(schema) -> dict[str, Any]:
@@ -151,7 +178,8 @@ def _features(schema) -> dict[str, Any]:
         return {}
 
 
-def _image_column(schema) -> str:
+def image_column(schema) -> str:
+    """The column of pictures. DataError if there is none, or several that could be."""
     import pyarrow as pa
 
     def holds_bytes(kind) -> bool:
@@ -170,7 +198,7 @@ def _image_column(schema) -> str:
             return name
     if len(able) != 1:
         raise DataError(
-            "the parquet file has no unambiguous image column: name it `image`, as bytes or a"
+            "the file has no unambiguous image column: name it `image`, as bytes or a"
             " struct of bytes and path"
         )
     return able[0]
