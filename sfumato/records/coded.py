@@ -31,7 +31,7 @@ class Coded:
 def unpacked(column: dict[str, Any]) -> list[str | None]:
     """The cells of `Coded.packed`."""
     values = column["values"]
-    return [values[code] for code in numbers(column["codes"], "<i4").tolist()]
+    return [values[code] for code in numbers(column["codes"], "<i4").data]
 
 
 def packed(found: np.ndarray) -> str:

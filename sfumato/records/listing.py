@@ -254,15 +254,15 @@ def _from_files(
     numbers, classes = labels_of(labels, n, options, rules)
     place = None if part is None else part.slots
     read = reader if place is None else lambda slot: reader(int(place[slot]))
-    missing = list(rules)
+    unit = None if units is None else number_units(units, n, rules)
+    del units, labels
     frame, box = (_part_of(reader, what, whole, place) for what, whole in _PARTS)
     known |= index_files(read, rules, options["values"], frame, box)
-    if units is None and same is None and listing.by_bytes:
-        same = known["seals"].numbered()
-    unit = number_units(units, n, missing, same)
-    rules = [one or other for one, other in zip(missing, rules)]
-    if units is not None and same is not None:
+    if unit is not None and same is not None:
         _require_one_unit(unit.number, same, options["refusals"])
+    elif unit is None:
+        alike = known["seals"].numbered() if same is None and listing.by_bytes else same
+        unit = number_units(None, n, rules, alike)
     looking = options["refusals"] is not None
     known |= {
         "ignored": listing.ignored,

@@ -34,7 +34,7 @@ class Facts:
     Private: for the local summary and the checks, never for a release.
     """
 
-    sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
+    sizes: np.ndarray | None = None  # int32 [n, 2] width, height of decoded images
     exif: np.ndarray | None = None  # bool [n]
     # SHA-256 of each record's canonical pixels by the fixed rules; b"" for zero slots
     prints: Sequence[bytes] | None = None
