@@ -121,6 +121,8 @@ def _damaged(path: Path) -> DataError:
 def listing_of(root: Path, part: str, options: dict[str, Any]) -> Listing:
     """The records of a folder that `datasets` wrote, or of one Arrow file."""
     files, line = files_of(root, part)
+    if not files:
+        raise DataError("no records found: the data set names no Arrow files")
     found = listed("arrow", files, wanted(options))
     values = {name: unpacked(cells) for name, cells in found["columns"].items()}
     read = ArrowPictures(files, found["image"], found["batches"])
