@@ -446,7 +446,11 @@ def test_the_feather_form_is_read(tmp_path):
 # ---------------------------------------------------------------- the bounded process
 
 
-@pytest.mark.parametrize("make", [saved, lambda root: zip_of(root, "a/1.png", "b/2.png")])
+def zipped(root: Path) -> Path:
+    return zip_of(root, "a/1.png", "b/2.png")
+
+
+@pytest.mark.parametrize("make", [saved, zipped])
 def test_only_the_other_process_opens_what_holds_pictures(tmp_path, monkeypatch, make: Callable):
     place = make(tmp_path / ("s" if make is saved else "s.zip"))
 
