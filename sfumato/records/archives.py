@@ -92,7 +92,7 @@ def of_tar(paths: list[Path]) -> dict[str, Any]:
     try:
         with tarfile.open(path, "r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # it would keep all of them, a kB each
+                vars(archive)["members"].clear()  # it would keep all of them, a kB each
                 if member.isdir():
                     continue
                 plain = MEMBER if member.isreg() and not member.issparse() else OTHER

@@ -15,6 +15,7 @@ from ..options import Values
 from .bounded import look
 from .coded import Digests
 from .levels import STORED
+from .pictures import Box
 from .recordset import Facts
 from .rules import NO_RANGE, NOT_IN_ONE, UNKNOWN, refuse
 from .spelling import loose, unit_digest, unit_value
@@ -122,7 +123,8 @@ def number_units(
     for slot, name in enumerate(names):
         if name not in of:
             value = unit_value(name) if name is not None else ""
-            own = units.setdefault(name if name == value else value, count) if value else -1
+            key = name if name is not None and name == value else value
+            own = units.setdefault(key, count) if value else -1
             of[name], count = own, max(count, own + 1)
         unit = of[name]
         if unit < 0:
@@ -152,7 +154,7 @@ def index_files(
     rules: list[str | None],
     values: Values,
     frame: Callable[[int], int],
-    box: Callable[[int], tuple[int, int, int, int]] | None = None,
+    box: Callable[[int], Box],
 ) -> dict[str, Any]:
     """Decodes every slot once, in a separate process, and notes what it holds.
 

@@ -79,7 +79,9 @@ def _from_named(
     """Records of files with names: their frames, and what their headers say."""
     looking = options["refusals"] is not None
     asked = [*tags.values(), *(SHOWN if looking else ())]
-    found = spread(listing.read, listing.n, options["frames"], asked)
+    files = listing.read
+    assert isinstance(files, TreeReader)
+    found = spread(files, listing.n, options["frames"], asked)
     columns, options = with_tags(found, columns, tags, options)
     rows, every = found.reader.rows, listing.column
     shown = {name: found.tags[name] for name in SHOWN if looking and any(found.tags[name])}
