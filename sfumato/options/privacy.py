@@ -13,8 +13,17 @@ from .frames import parse_frames
 from .values import Values, declared_values, parse_range, parse_window
 
 Layout = Literal[
-    *("folders", "inner", "kohya", "flat", "table", "coco"),
-    *("parquet", "arrow", "webdataset", "npz", "idx"),
+    "folders",
+    "inner",
+    "kohya",
+    "flat",
+    "table",
+    "coco",
+    "parquet",
+    "arrow",
+    "webdataset",
+    "npz",
+    "idx",
 ]
 
 
