@@ -41,6 +41,8 @@ def require_read_so(records: RecordSet, reading: Reading) -> None:
         "labels": reading.labels is not None,
         "caption_column": reading.caption_column is not None,
         "unlabelled": reading.unlabelled and len(records.classes) > 1,
+        "layout": reading.layout is not None,
+        "objects": reading.objects is not None,
     }
     for name, wrong in differs.items():
         if wrong:

@@ -1,53 +1,47 @@
 """Parquet tables with images inside, as `datasets` writes them.
 
-A struct of bytes and path, or plain bytes.
+A struct of bytes and path, or plain bytes. The files are read by the bounded process alone, one row
+group in memory at a time.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .coded import Coded
 from .decode import LFS, BadImage
 from .folder import read_below
+from .rules import DAMAGED
 from .spelling import column_form
 from .tables import cell_text
 
-MOST_KNOWN = 100_000  # different texts that are kept apart from the columns
+_held: dict[str, Any] = {}  # the row group that was read last, in the bounded process
 
 
-class ParquetImages:
-    """Reads slot -> encoded bytes from parquet files, one row group in memory at a time."""
+def cell(file: Path, group: int, column: str, row: int) -> bytes:
+    """One picture of a parquet file. In the bounded process; BadImage with the rule."""
+    key = (str(file), group, column)
+    if _held.get("key") != key:
+        _held.clear()
+        _held.update(column=_read_group(file, group, column), key=key)
+    if row >= len(_held["column"]):
+        raise BadImage(DAMAGED)
+    return picture_in(_held["column"][row].as_py(), file.parent)
 
-    def __init__(self, files: list[Path], column: str):
-        self.files, self.column = files, column
-        self.starts, self.groups, self.n = [], [], 0
-        for number, file in enumerate(files):
-            meta = _open(file).metadata
-            for group in range(meta.num_row_groups):
-                self.starts.append(self.n)
-                self.groups.append((number, group))
-                self.n += meta.row_group(group).num_rows
-        self._held: tuple[int | None, Any] = (None, None)
 
-    def __call__(self, slot: int) -> bytes:
-        """The encoded file of a slot."""
-        at = bisect_right(self.starts, slot) - 1
-        if self._held[0] != at:
-            number, group = self.groups[at]
-            self._held = (at, _read_group(self.files[number], group, self.column))
-        cell = self._held[1][slot - self.starts[at]].as_py()
-        if isinstance(cell, dict):
-            if cell.get("bytes") is None and cell.get("path"):
-                return read_below(self.files[self.groups[at][0]].parent, cell["path"])
-            cell = cell.get("bytes")
-        if not isinstance(cell, bytes):
-            raise BadImage("missing file")
-        return cell
+def picture_in(value: Any, folder: Path) -> bytes:
+    """The bytes in a cell: plain, or a struct of bytes and path; BadImage where there are none."""
+    if isinstance(value, dict):
+        if value.get("bytes") is None and value.get("path"):
+            return read_below(folder, value["path"])
+        value = value.get("bytes")
+    if not isinstance(value, bytes):
+        raise BadImage("missing file")
+    return value
 
 
 def _read_group(file: Path, group: int, column: str):
@@ -57,12 +51,14 @@ def _read_group(file: Path, group: int, column: str):
     """
     import pyarrow as pa
 
+    if not file.is_file():
+        raise BadImage("missing file")
     try:
         return _open(file).read_row_group(group, columns=[column], use_threads=False).column(0)
     except MemoryError:  # Arrow's own is one of its other errors, too
         raise
     except (pa.ArrowException, OSError, DataError, IndexError, KeyError):
-        raise BadImage("truncated or damaged") from None
+        raise BadImage(DAMAGED) from None
 
 
 def read_through(files: list[Path]) -> None:
@@ -70,51 +66,60 @@ def read_through(files: list[Path]) -> None:
 
     For the process that may die of it.
     """
-    image, *_ = read_columns(files)
-    read = ParquetImages(files, image)
-    for start in read.starts:
+    found = listing(files, None)
+    for number, (group,), _ in found["batches"]:
         try:
-            read(start)
+            cell(files[number], group, found["image"], 0)
         except BadImage:
             continue
 
 
-def read_columns(
-    files: list[Path], asked: Collection[str] | None = None
-) -> tuple[
-    str, dict[str, list[str | None]], tuple[str, ...], dict[str, list[str]], tuple[str, ...]
-]:
-    """The image column, values of flat columns as texts, names of these, class names, lists.
+def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
+    """What parquet files hold beside their pictures. In the bounded process.
 
-    Values of the columns `asked` for only, as `column_form` spells them; None for all. Class names
-    by ClassLabel column. The last are columns of lists. Raises DataError for files that cannot be
-    read, differ in columns, or hold no image column.
+    Args:
+        files: Of one split.
+        asked: Columns whose values are needed, as `spelling.column_form` spells them; None for all.
+
+    Returns:
+        `image`: the picture column; `flat`: names of columns of single values; `several`: of
+        columns of lists; `names`: of ClassLabel columns; `columns`: `Coded` texts; `batches`:
+        (file, [row group], rows).
+
+    Raises:
+        DataError: Files cannot be read, differ in columns, or hold no image column.
     """
     import pyarrow as pa
 
     first = _open(files[0]).schema_arrow
-    image = image_column(first)
-    flat = flat_columns(first)
+    image, flat = image_column(first), flat_columns(first)
     needed = [name for name in flat if asked is None or column_form(name) in asked]
-    columns: dict[str, list[str | None]] = {name: [] for name in needed}
-    known: dict[str, str] = {}  # a label stands once in memory, however many rows have it
+    columns = {name: Coded() for name in needed}
+    batches: list[tuple[int, list[int], int]] = []
     try:
-        for file in files:
+        for number, file in enumerate(files):
             opened = _open(file)
             if opened.schema_arrow.names != first.names:
                 raise KeyError
-            for group in range(opened.num_row_groups if columns else 0):
-                rows = opened.read_row_group(group, columns=list(columns), use_threads=False)
-                for name, held in columns.items():
-                    texts = map(cell_text, rows.column(name).to_pylist())
-                    held += [None if t is None else known.setdefault(t, t) for t in texts]
-                if len(known) > MOST_KNOWN:
-                    known.clear()
+            for group in range(opened.num_row_groups):
+                rows = opened.metadata.row_group(group).num_rows
+                batches += [(number, [group], rows)] if rows else []
+                if columns:
+                    held = opened.read_row_group(group, columns=needed, use_threads=False)
+                    for name, column in columns.items():
+                        column.add(map(cell_text, held.column(name).to_pylist()))
     except (pa.ArrowException, OSError, KeyError):
         raise DataError(
             "the parquet files cannot be read together: give files with the same columns"
         ) from None
-    return image, columns, tuple(flat), class_names(first), tuple(several_columns(first))
+    return {
+        "image": image,
+        "flat": flat,
+        "several": several_columns(first),
+        "names": class_names(first),
+        "columns": {name: column.packed() for name, column in columns.items()},
+        "batches": batches,
+    }
 
 
 def flat_columns(schema) -> list[str]:
@@ -156,7 +161,7 @@ def _open(file: Path):
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file, memory_map=True)
+        return pq.ParquetFile(file)
     except (pa.ArrowException, OSError):
         cure = "it is a pointer of git-lfs: git lfs pull" if _is_pointer(file) else "write it again"
         raise DataError(f"{file.name} is not a readable parquet file: {cure}") from None

@@ -41,10 +41,15 @@ LISTERS = {
     "zip": ("archives", "of_zip"),
     "tar": ("archives", "of_tar"),
     "arrow": ("layouts.arrow", "listing"),
+    "parquet": ("parquet", "listing"),
     "webdataset": ("layouts.webdataset", "listing"),
     "coco": ("layouts.coco", "parse"),
 }
-FETCHERS = {"zip": ("archives", "unzip"), "arrow": ("layouts.arrow", "cell")}
+FETCHERS = {
+    "zip": ("archives", "unzip"),
+    "arrow": ("layouts.arrow", "cell"),
+    "parquet": ("parquet", "cell"),
+}
 TOO_MUCH = limits.TOO_MUCH.encode("ascii")
 
 

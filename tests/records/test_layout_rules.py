@@ -450,7 +450,13 @@ def zipped(root: Path) -> Path:
     return zip_of(root, "a/1.png", "b/2.png")
 
 
-@pytest.mark.parametrize("make", [saved, zipped])
+def tabled(root: Path) -> Path:
+    rows = pa.table({"image": [png(i) for i in range(4)], "label": ["a", "b"] * 2})
+    pq.write_table(rows, root.with_suffix(".parquet"), row_group_size=3)
+    return root.with_suffix(".parquet")
+
+
+@pytest.mark.parametrize("make", [saved, zipped, tabled])
 def test_only_the_other_process_opens_what_holds_pictures(tmp_path, monkeypatch, make: Callable):
     place = make(tmp_path / ("s" if make is saved else "s.zip"))
 
@@ -459,6 +465,7 @@ def test_only_the_other_process_opens_what_holds_pictures(tmp_path, monkeypatch,
 
     monkeypatch.setattr(pa.ipc, "open_stream", here)
     monkeypatch.setattr(pa.ipc, "open_file", here)
+    monkeypatch.setattr(pq, "ParquetFile", here)
     monkeypatch.setattr(zipfile, "ZipFile", here)
     monkeypatch.setattr(zlib, "decompressobj", here)
     records = load_records(place, classes=["a", "b"])

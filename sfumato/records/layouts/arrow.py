@@ -6,21 +6,17 @@ The files are read by the bounded process alone, one record batch at a time.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import DataError
-from ..bounded import fetched, listed
-from ..coded import Coded, unpacked
-from ..columns import Listing, wanted
+from ..coded import Coded
+from ..columns import Listing
 from ..decode import BadImage
-from ..folder import LINK_OUT, read_below
-from ..parquet import class_names, flat_columns, image_column, several_columns
+from ..parquet import class_names, flat_columns, image_column, picture_in, several_columns
 from ..spelling import column_form
 from ..tables import cell_text
+from .batches import of_batches
 from .splits import chosen_split, kind_of
 
 STATE, INFO, SPLITS_FILE = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -123,38 +119,8 @@ def listing_of(root: Path, part: str, options: dict[str, Any]) -> Listing:
     files, line = files_of(root, part)
     if not files:
         raise DataError("no records found: the data set names no Arrow files")
-    found = listed("arrow", files, wanted(options))
-    values = {name: unpacked(cells) for name, cells in found["columns"].items()}
-    read = ArrowPictures(files, found["image"], found["batches"])
-    return Listing(
-        "arrow",
-        read,
-        read.n,
-        said=("a data set saved by `datasets` (Arrow files)", *([line] if line else [])),
-        columns=tuple(found["flat"]),
-        column=lambda name: values[name],
-        names=found["names"],
-        several=tuple(found["several"]),
-        by_bytes=True,
-        table="the data set",
-    )
-
-
-class ArrowPictures:
-    """Reads slot -> encoded bytes; the bounded process opens the files."""
-
-    def __init__(self, files: list[Path], column: str, batches: list[Any]):
-        self.files, self.column, self.batches = files, column, batches
-        self.starts = np.cumsum([0, *(rows for *_, rows in batches)]).tolist()
-        self.n = self.starts.pop()
-
-    def __call__(self, slot: int) -> bytes:
-        """The encoded picture of a slot."""
-        at = bisect_right(self.starts, slot) - 1
-        number, (form, where), _ = self.batches[at]
-        return fetched(
-            "arrow", self.files[number], form, where, self.column, slot - self.starts[at]
-        )
+    said = ("a data set saved by `datasets` (Arrow files)", *([line] if line else []))
+    return of_batches("arrow", files, said, "the data set", options)
 
 
 def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
@@ -262,16 +228,3 @@ def _column(path: Path, form: str, where: int, column: str):
         schema = pa.ipc.open_stream(source).schema
         source.seek(where)
         return pa.ipc.read_record_batch(pa.ipc.read_message(source), schema).column(column)
-
-
-def picture_in(value: Any, folder: Path) -> bytes:
-    """The bytes in a cell: plain, or a struct of bytes and path; BadImage where there are none."""
-    if isinstance(value, dict):
-        if value.get("bytes") is None and value.get("path"):
-            if Path(value["path"]).is_absolute():
-                raise BadImage(LINK_OUT)
-            return read_below(folder, value["path"])
-        value = value.get("bytes")
-    if not isinstance(value, bytes):
-        raise BadImage("missing file")
-    return value

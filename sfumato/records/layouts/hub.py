@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from .. import parquet
 from ..bounded import rehearse
-from ..columns import Listing, wanted
+from ..columns import Listing
+from .batches import of_batches
 from .splits import chosen_split, kind_of
 
 
@@ -65,17 +65,5 @@ def _config(path: Path, root: Path) -> str:
 def listing(files: list[Path], line: str | None, options: dict[str, Any]) -> Listing:
     """The records of parquet files that hold the images."""
     rehearse(files, parquet=True)
-    image, values, columns, names, several = parquet.read_columns(files, wanted(options))
-    read = parquet.ParquetImages(files, image)
-    return Listing(
-        "parquet",
-        read,
-        read.n,
-        said=("parquet", *([line] if line else [])),
-        columns=columns,
-        column=lambda name: values[name],
-        names=names,
-        several=several,
-        by_bytes=True,
-        table="the parquet file",
-    )
+    said = ("parquet", *([line] if line else []))
+    return of_batches("parquet", files, said, "the parquet file", options)
