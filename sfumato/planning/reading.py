@@ -65,7 +65,7 @@ def valued_as(reading: Reading, values: Values) -> Reading:
 
 def flat_as_one_class(path: Source, reading: Reading) -> Reading:
     """A plain folder of images is read as one class where no label column is named."""
-    if isinstance(path, RecordSet) or reading.labels is not None:
+    if isinstance(path, RecordSet) or reading.labels is not None or reading.layout is not None:
         return reading
     return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
 

@@ -115,7 +115,7 @@ def otherwise(root: Path, seen: Survey, kind: str) -> list[str]:
             f"folders {', '.join(splits)}: read as splits; train is for adapt, test for"
             " `evaluate --test`"
         )
-    elif splits:
+    elif splits and kind == "folder":
         out.append(
             f"folders {', '.join(splits)} look like splits, but others lie beside them, so that"
             " each folder is a class: give one split as the path, or move the others"

@@ -268,6 +268,8 @@ def test_objects_need_a_declared_rule(tmp_path):
     coco(tmp_path)
     refused("--objects largest", tmp_path)
     assert "--objects" in (sfumato.inspect(tmp_path).refused or "")
+    found = sfumato.inspect(tmp_path, objects="crops")
+    assert found.n == 6 and set(found.class_counts) | set(found.few) == {"cat", "dog"}
     largest = load_records(tmp_path, objects="largest", yes_public=True)
     assert largest.classes == ("dog",) and largest.n == largest.n_units == 3
 

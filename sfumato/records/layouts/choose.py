@@ -24,11 +24,13 @@ def is_flat(root: Path) -> bool:
     """Whether a place is plain images: no class folders, no table, nothing that holds many."""
     if not root.is_dir() and not is_archive(root):
         return False
+    asked = dict.fromkeys(("labels", "captions", "unit", "classes", "unlabelled"))
+    options = asked | {"before": False, "refusals": []}
     try:
         tree = tree_of(root)
-        return not any(
-            "/" not in name and name.lower().endswith(HOLDERS) for name in tree.names
-        ) and folders.is_flat(tree)
+        held = any("/" not in name and name.lower().endswith(HOLDERS) for name in tree.names)
+        held = held or any(name.lower().endswith(".parquet") for name in tree.names)
+        return not held and coco.find(tree, "train") is None and folders.is_flat(tree, options)
     except DataError:
         return False
 

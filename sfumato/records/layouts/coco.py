@@ -99,7 +99,8 @@ def listing(tree: Tree, path: Path, options: dict[str, Any]) -> Listing:
     labels = [None if number < 0 else names[number] for number in label]
     said = [f"COCO annotations ({path.name})"]
     if rule is None:
-        said.append("each image has objects of one class")
+        several = "where it has several, --objects says which class an image has"
+        said.append(f"the class of an image is that of its objects; {several}")
     elif rule == LARGEST:
         said.append("the class of an image is that of its largest object (--objects largest)")
     else:
@@ -211,6 +212,6 @@ def parse(paths: list[Path]) -> dict[str, Any]:
     columns = {
         key: [cell_text(image.get(key)) for image in images]
         for key in keys
-        if key not in ("file_name", "width", "height", "license", "flickr_url", "coco_url")
+        if key not in ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url")
     }
     return {"images": files, "columns": columns, "categories": names, "objects": objects}

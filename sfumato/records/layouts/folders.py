@@ -83,9 +83,8 @@ def _by_splits(tree: Tree) -> bool:
     return bool(held) and all(name.lower() in SPLITS for name in held)
 
 
-def is_flat(tree: Tree) -> bool:
+def is_flat(tree: Tree, reading: dict[str, Any]) -> bool:
     """Whether all pictures of a tree lie in one folder that names no class."""
-    reading = {"classes": None, "refusals": [], "before": False}
     names = _descend(tree, "train", reading, Place(tree, tree.pictures)).names
     return bool(names) and not any("/" in name for name in names)
 
