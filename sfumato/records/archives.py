@@ -88,6 +88,7 @@ def of_tar(paths: list[Path]) -> dict[str, Any]:
     """
     (path,) = paths
     found: list[tuple[str, int, int, int]] = []
+    files: dict[str, tuple[int, int, int]] = {}
     length = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as archive:
@@ -95,10 +96,14 @@ def of_tar(paths: list[Path]) -> dict[str, Any]:
                 vars(archive)["members"].clear()  # it would keep all of them, a kB each
                 if member.isdir():
                     continue
+                if member.islnk() and member.linkname in files:  # the same file, packed once
+                    found.append((member.name, *files[member.linkname]))
+                    continue
                 plain = MEMBER if member.isreg() and not member.issparse() else OTHER
                 if plain == MEMBER and member.offset_data + member.size > length:
                     raise EOFError
-                found.append((member.name, member.offset_data, member.size, plain))
+                files[member.name] = member.offset_data, member.size, plain
+                found.append((member.name, *files[member.name]))
             end = archive.offset
         with open(path, "rb") as stream:  # tarfile takes a damaged header for the end
             stream.seek(end)

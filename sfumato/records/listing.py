@@ -104,7 +104,7 @@ def _of(values: Column | None, slots: np.ndarray) -> Column | None:
 
 def _several_said(listing: Listing, labels: Column | None) -> list[str]:
     """A line on images that stand in several rows with different labels."""
-    if listing.same is None or labels is None:
+    if listing.kind != "table" or listing.same is None or labels is None:
         return []
     of: dict[int, set[str | None]] = {}
     for picture, label in zip(listing.same.tolist(), labels):

@@ -506,3 +506,43 @@ def test_bytes_that_are_not_the_pictures_say_nothing_of_its_scans():
     assert not scans(plain[:-2]).complete and not scans(progressive[:-2]).complete
     at = progressive.rindex(b"\xff\xda")
     assert not scans(progressive[:at] + b"\xff\xe1\x00\x04" + end).complete
+
+
+def test_an_archive_of_one_folder_and_links_in_a_tar(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("cat", "dog"):
+            for i in range(3):
+                archive.writestr(f"set\\{name}\\{i}.png", png(i))
+    assert load_records(tmp_path / "x.zip").classes == ("cat", "dog")
+    import tarfile
+
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for i in range(3):
+            info = tarfile.TarInfo(f"cat/{i}.png")
+            info.size = len(png(i))
+            archive.addfile(info, io.BytesIO(png(i)))
+        for name, kind, to in (
+            ("same", tarfile.LNKTYPE, "cat/0.png"),
+            ("out", tarfile.SYMTYPE, "/etc/passwd"),
+        ):
+            info = tarfile.TarInfo(f"cat/{name}.png")
+            info.type, info.linkname = kind, to
+            archive.addfile(info)
+    found = load_records(tmp_path / "x.tar", max_bad=0.5)
+    assert found.n == 5 and found.facts.bad == {"missing file": 1}
+
+
+def test_a_table_is_read_where_no_folder_is_a_class(tmp_path):
+    pictures(tmp_path / "img")
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]}" for i in range(4))
+    put(tmp_path / "Data_Entry.csv", "Image Index,Finding Labels\n" + rows)
+    refused("Data_Entry.csv has no column label or class: name one with --labels", tmp_path)
+    found = load_records(tmp_path, labels="finding labels", yes_public=True)
+    assert found.classes == ("a", "b")
+
+
+def test_tables_in_parquet_beside_images_are_told_how_to_be_saved(tmp_path):
+    pictures(tmp_path / "x")
+    rows = pa.table({"file_name": [f"x/{i}.png" for i in range(4)], "label": ["a"] * 4})
+    pq.write_table(rows, tmp_path / "metadata.parquet")
+    refused("save it as metadata.csv or metadata.jsonl", tmp_path)

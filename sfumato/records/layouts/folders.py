@@ -198,7 +198,8 @@ def _step(place: Place, part: str, options: dict[str, Any]) -> Place | None:
             }
         )
         return _into(place, plain[0], f"folder {plain[0]!r} is no class, what is in it is", left)
-    if len(held) == 1 and held[0] == stem(place.tree.place.name) and not _direct(place.names):
+    own = place.tree.place
+    if len(held) == 1 and (own.is_file() or held[0] == own.name) and not _direct(place.names):
         return _into(place, held[0], f"folder {held[0]!r} holds all of the set and is no class")
     if len(held) == 1 and _inner_splits(place.names):
         return _into(place, held[0], f"folder {held[0]!r} holds the splits and is no class")

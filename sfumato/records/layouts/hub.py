@@ -24,6 +24,10 @@ def find(root: Path, part: str) -> tuple[list[Path], str | None]:
     files = files or [p for p in sorted(root.rglob("*.parquet")) if not _hidden(p, root)]
     if not files:
         return [], None
+    if all(file.stem == "metadata" for file in files):
+        raise DataError(
+            "metadata.parquet is a table beside images: save it as metadata.csv or metadata.jsonl"
+        )
     splits = {file: _split_of(file, root) for file in files}
     configs = sorted({_config(file, root) for file in files})
     if len(configs) > 1:

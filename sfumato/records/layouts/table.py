@@ -18,7 +18,7 @@ from ..columns import FLAGS, Listing, label_column, spelt_in
 from ..decode import BadImage
 from ..rules import refuse
 from ..trees import Tree, TreeReader, tree_of
-from .folders import PLAIN
+from .folders import PLAIN, is_flat
 from .names import Names
 from .splits import chosen_split, kind_of, split_name
 
@@ -66,7 +66,7 @@ def _serves(tree: Tree, head: list[str], options: dict[str, Any]) -> bool:
     asked = [options[what] for what in FLAGS if options[what] is not None]
     if label_column(head) or any(spelt_in(name, head) in head for name in asked):
         return True
-    return options["unlabelled"] or not any("/" in name for name in tree.pictures)
+    return options["unlabelled"] or is_flat(tree, options)
 
 
 def _head(tree: Tree, name: str) -> list[str]:
