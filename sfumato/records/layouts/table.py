@@ -18,7 +18,8 @@ from ..columns import FLAGS, Listing, label_column, spelt_in
 from ..decode import BadImage
 from ..rules import refuse
 from ..trees import Tree, TreeReader, tree_of
-from .folders import PLAIN, is_flat
+from .descend import PLAIN
+from .folders import is_flat
 from .names import Names
 from .splits import chosen_split, kind_of, split_name
 
