@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         word_vectors,
         words_in,
     )
-    from .files import COMPONENT_SETTINGS, weight_files
+    from .files import COMPONENT_SETTINGS, left_by_system, weight_files
     from .interface import Base, BaseInfo, TextBase, text_base
     from .loda import LODA_FILE, LoDA, add_loda, branches, load_loda, save_loda
     from .open import (
@@ -97,6 +97,7 @@ _HOMES = {
     "save_loda": "loda",
     "save_lora": "adapters",
     "text_base": "interface",
+    "left_by_system": "files",
     "weight_files": "files",
     "weights_of_base": "open",
     "word_vectors": "embeds",
@@ -134,6 +135,7 @@ __all__ = [
     "load_lora",
     "lora_inputs",
     "made_contents",
+    "left_by_system",
     "made_contents_of_files",
     "name_placeholders",
     "name_token",

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 from ..errors import ModelError
-from .files import base_files, check_kinds, weight_files
+from .files import base_files, check_kinds, left_by_system, weight_files
 from .interface import Base, Prediction
 from .weights import check_extent, check_settings, check_weights
 
@@ -76,7 +76,8 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's files, in name order."""
     digest = hashlib.sha256()
-    for path in (p for p in base_files(folder) if p.name != "README.md"):
+    held = (p for p in base_files(folder) if p.name != "README.md" and not left_by_system(p))
+    for path in held:
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

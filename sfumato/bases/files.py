@@ -29,6 +29,13 @@ COMPONENT_SETTINGS = (
     "merges.txt",
 )
 
+_OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
+
+
+def left_by_system(path: Path) -> bool:
+    """Whether a file is one that a desktop leaves in folders it shows: no identity holds it."""
+    return path.name in _OF_DESKTOPS or path.name.startswith("._")
+
 
 def base_files(folder: Path) -> list[Path]:
     """Every file below `folder`, in name order.

@@ -12,6 +12,20 @@ from .declare import Options, option
 from .frames import parse_frames
 from .values import Values, declared_values, parse_range, parse_window
 
+Layout = Literal[
+    "folders",
+    "inner",
+    "kohya",
+    "flat",
+    "table",
+    "coco",
+    "parquet",
+    "arrow",
+    "webdataset",
+    "npz",
+    "idx",
+]
+
 
 @dataclass(frozen=True)
 class Reading(Options):
@@ -68,6 +82,16 @@ class Reading(Options):
         " WebP and BMP alone, as runs of earlier versions.",
         metavar="first|middle|all|N|plain",
         parse=parse_frames,
+    )
+    layout: Layout | None = option(
+        None,
+        "How the images are kept, if not as `inspect` says; folders: each folder at the top is a"
+        " class, inner: each that holds images, flat: no classes.",
+    )
+    objects: Literal["largest", "crops"] | None = option(
+        None,
+        "COCO: the class of an image is that of its largest object, or each object is a record (all"
+        " of one image are one unit).",
     )
     split: str | None = option(
         None,

@@ -41,6 +41,8 @@ def require_read_so(records: RecordSet, reading: Reading) -> None:
         "labels": reading.labels is not None,
         "caption_column": reading.caption_column is not None,
         "unlabelled": reading.unlabelled and len(records.classes) > 1,
+        "layout": reading.layout is not None,
+        "objects": reading.objects is not None,
     }
     for name, wrong in differs.items():
         if wrong:
@@ -63,7 +65,7 @@ def valued_as(reading: Reading, values: Values) -> Reading:
 
 def flat_as_one_class(path: Source, reading: Reading) -> Reading:
     """A plain folder of images is read as one class where no label column is named."""
-    if isinstance(path, RecordSet) or reading.labels is not None:
+    if isinstance(path, RecordSet) or reading.labels is not None or reading.layout is not None:
         return reading
     return replace(reading, unlabelled=True) if is_flat(Path(path)) else reading
 

@@ -6,22 +6,23 @@ The only room that opens them.
 from __future__ import annotations
 
 from .assemble import FEW
+from .columns import COLUMNS, label_column
 from .diagnosis import Diagnosis, diagnose
 from .digits import bundled_digits
-from .folder import is_flat, would_read
+from .folder import would_read
 from .layout import layout_of
+from .layouts.choose import is_flat
 from .load import load_records
 from .recordset import Facts, RecordSet
 from .sheet import sheet
 from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
 from .survey import repeats_said
-from .tables import LABEL_COLUMNS
 
 __all__ = [
     "BOTH",
+    "COLUMNS",
     "FEW",
-    "LABEL_COLUMNS",
     "Diagnosis",
     "Facts",
     "RecordSet",
@@ -31,6 +32,7 @@ __all__ = [
     "describe",
     "diagnose",
     "is_flat",
+    "label_column",
     "layout_of",
     "load_records",
     "repeats_said",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import numpy as np
 from ..errors import DataError, SfumatoError
 from ..options import Values
 from .bounded import look
+from .coded import Digests
 from .levels import STORED
+from .pictures import Box
 from .recordset import Facts
 from .rules import NO_RANGE, NOT_IN_ONE, UNKNOWN, refuse
 from .spelling import loose, unit_digest, unit_value
@@ -98,32 +101,52 @@ class Units:
     doubtful: int = 0
 
 
-def number_units(names: Sequence[str | None] | None, n: int, rules: list[str | None]) -> Units:
+def number_units(
+    names: Sequence[str | None] | None,
+    n: int,
+    rules: list[str | None],
+    same: np.ndarray | None = None,
+) -> Units:
     """Units from a column; values of equal `unit_value` are one.
 
-    A record without a unit is a zero slot and its own unit.
+    A record without a unit is a zero slot and its own unit. `same`: where there is no column, equal
+    numbers are one picture, and so one unit.
     """
     if names is None:
-        return Units(np.arange(n, dtype=np.int64))
-    form: dict[str | None, str] = {
-        name: unit_value(name) for name in set(names) if name is not None
-    }
-    number: dict[Any, int] = {}
-    found = np.zeros(n, np.int64)
+        if same is None:
+            return Units(np.arange(n, dtype=np.int64))
+        _, first, number = np.unique(same, return_index=True, return_inverse=True)
+        return Units(np.argsort(np.argsort(first))[number].astype(np.int64))
+    of: dict[str | None, int] = {}  # spelling -> unit, -1 for one that shows nothing
+    units: dict[str, int] = {}  # value -> unit
+    found, count = np.zeros(n, np.int64), 0
     for slot, name in enumerate(names):
-        value = form.get(name)
-        if not value:
+        if name not in of:
+            value = unit_value(name) if name is not None else ""
+            key = name if name is not None and name == value else value
+            own = units.setdefault(key, count) if value else -1
+            of[name], count = own, max(count, own + 1)
+        unit = of[name]
+        if unit < 0:
             rules[slot] = rules[slot] or "missing unit"
-        found[slot] = number.setdefault(value or ("slot", slot), len(number))
-    values = set(form.values()) - {""}
-    prints: dict[str | None, bytes] = {value: unit_digest(value) for value in values}
-    shared = Counter(map(loose, values))
+            unit, count = count, count + 1
+        found[slot] = unit
+    prints = {unit: unit_digest(value) for value, unit in units.items()}
+    shown = sum(unit >= 0 for unit in of.values())
+    forms = np.fromiter((_short(loose(value)) for value in units), np.uint64, len(units))
+    _, shared = np.unique(forms, return_counts=True)
     return Units(
         found,
-        tuple(prints.get(form.get(name), b"") for name in names),
-        respelt=sum(value != "" for value in form.values()) - len(values),
-        doubtful=sum(count for count in shared.values() if count > 1),
+        tuple(prints.get(unit, b"") for unit in found.data),  # no list of numbers beside it
+        respelt=shown - len(units),
+        doubtful=int(shared[shared > 1].sum()),
     )
+
+
+def _short(value: str) -> int:
+    """64 bits of a value's digest, which take less memory than the value."""
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big")
 
 
 def index_files(
@@ -131,16 +154,22 @@ def index_files(
     rules: list[str | None],
     values: Values,
     frame: Callable[[int], int],
+    box: Callable[[int], Box],
 ) -> dict[str, Any]:
     """Decodes every slot once, in a separate process, and notes what it holds.
 
-    Broken rules go into `rules`. `values`: what was declared of stored values. `frame`: which of a
-    file's frames a slot is.
+    Broken rules go into `rules`. `values`: what was declared of stored values. `frame`, `box`:
+    which of a file's frames, and which part of it, a slot is; see `bounded.look`.
     """
     n = len(rules)
-    sizes, exif, prints, seals = np.zeros((n, 2), np.int64), np.zeros(n, bool), [b""] * n, [b""] * n
+    sizes, exif, prints, seals = (
+        np.zeros((n, 2), np.int32),
+        np.zeros(n, bool),
+        Digests(n),
+        Digests(n),
+    )
     thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
-    for slot, seen in look(read, n, values, frame):
+    for slot, seen in look(read, n, values, frame, box):
         if isinstance(seen, str):
             rules[slot] = rules[slot] or seen
             continue
@@ -149,8 +178,8 @@ def index_files(
     return {
         "sizes": sizes,
         "exif": exif,
-        "prints": tuple(prints),
-        "seals": tuple(seals),
+        "prints": prints,
+        "seals": seals,
         "thumbnails": thumbnails,
         "stored": stored,
     }

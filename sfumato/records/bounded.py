@@ -7,12 +7,9 @@ stays 1-stable.
 from __future__ import annotations
 
 import atexit
-import errno
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, MachineError
+from ..errors import DataError
 from ..options import FIXED, Values
 from ..options.progress import tell
 from . import limits
@@ -30,20 +27,23 @@ from .decode import BadImage
 from .levels import STORED
 from .limits import CRASHED, MEMORY
 from .pictures import PLAIN
-from .watch import Watch
+from .process import Died, Process
 from .worker import (
+    FETCH,
     FOUND,
-    HEAD,
+    GIVEN,
     HEADER,
+    LIST,
     PARQUET,
     PICTURE,
     PIXELS,
-    READY,
+    REFUSED,
     SHAPE,
-    SIZE,
     TABLE,
     TAGS,
     TOO_MUCH,
+    WHOLE,
+    Box,
     request,
 )
 
@@ -57,13 +57,6 @@ FEW = 2  # headers that wait: what is said of one may take some kilobytes of the
 TOLD = 64  # pictures after which somebody who listens hears how many are done
 # Pictures, and their bytes, sent before the first answer; that many answers fit into a pipe.
 AHEAD, HELD = 16, 32 * 2**20
-# Without SYSTEMROOT no process starts on Windows.
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-_START = (
-    "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from sfumato.records.worker import"
-    " main; main()"
-)
 
 
 @dataclass(frozen=True)
@@ -87,16 +80,18 @@ def look(
     n: int,
     values: Values = FIXED,
     frame: Callable[[int], int] = lambda slot: PLAIN,
+    box: Callable[[int], Box] = lambda slot: WHOLE,
 ) -> Iterator[tuple[int, Seen | str]]:
     """Each of n slots once, in any order, with what its image holds or the rule that it breaks.
 
     `read`: slot -> the file's bytes, or BadImage. `values`: what was declared of stored values.
-    `frame`: which of a file's frames a slot is. MachineError if no process can be started.
+    `frame`, `box`: which of a file's frames, and which part of it, a slot is. MachineError if no
+    process can be started.
     """
     size = len(request(values))
     asked = _ask(
         PICTURE,
-        lambda slot: request(values, frame=frame(slot)) + read(slot),
+        lambda slot: request(values, 0, frame(slot), box(slot)) + read(slot),
         range(n),
         AHEAD,
         SECONDS,
@@ -120,11 +115,12 @@ def hand_over(
     resolution: int = 0,
     values: Values = FIXED,
     frame: Callable[[int], int] = lambda slot: PLAIN,
+    box: Callable[[int], Box] = lambda slot: WHOLE,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yields each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3].
 
     None if the image breaks a rule. `resolution`: pixels on a side after `decode.fit`, 0 for the
-    image's own size. `values`, `frame`: as in `look`. The bytes are decoded in the
+    image's own size. `values`, `frame`, `box`: as in `look`. The bytes are decoded in the
     other process: this one, which may hold keys, never runs a decoder on a private file.
     MachineError if no process can be started.
     """
@@ -132,7 +128,7 @@ def hand_over(
     ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
 
     def asked(slot: int) -> bytes:
-        return request(values, resolution, frame(slot)) + read(slot)
+        return request(values, resolution, frame(slot), box(slot)) + read(slot)
 
     for slot, _, answer in _ask(PIXELS, asked, slots, ahead, HANDING_OVER):
         yield slot, None if isinstance(answer, str) else _pixels_of(answer)
@@ -214,7 +210,7 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
         )
         try:
             found = process.receive()
-        except _Died as died:
+        except Died as died:
             found = (died.rule or CRASHED).encode("ascii")
         except BaseException:
             process.stop()
@@ -227,8 +223,61 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
         raise DataError(f"{files[0].name} takes more than {limit} to read: {cure}")
 
 
+def listed(kind: str, files: Sequence[Path], *said: Any) -> dict[str, Any]:
+    """What a reader of layouts (`worker.LISTERS`) finds in files, read by the other process.
+
+    DataError if it refuses them, or if they take too much time or memory.
+    """
+    names = [str(Path(file).absolute()) for file in files]
+    size = sum(os.stat(name).st_size for name in names)
+    seconds = SECONDS + size / BYTES_PER_SECOND
+    answer = _of_reader(LIST, [kind, names, *said], seconds)
+    name = files[0].name
+    if isinstance(answer, str):
+        if answer == CRASHED:
+            raise DataError(f"{name} crashes its reader: save it again")
+        limit = f"{MEMORY / 2**30:.1f} GB" if answer == TOO_MUCH.decode() else f"{seconds:.0f} s"
+        raise DataError(f"{name} takes more than {limit} to read: write it in smaller parts")
+    if answer[:1] == REFUSED:
+        raise DataError(answer[1:].decode("utf-8", "surrogatepass"))
+    return json.loads(answer[1:])
+
+
+def fetched(kind: str, file: Path, *where: Any) -> bytes:
+    """The bytes of one picture out of a file that holds many (`worker.FETCHERS`).
+
+    The other process unpacks them, within the limits of one picture. BadImage with the rule if it
+    cannot.
+    """
+    answer = _of_reader(FETCH, [kind, str(Path(file).absolute()), *where], SECONDS)
+    if isinstance(answer, str):
+        raise BadImage(answer)
+    if answer[:1] != GIVEN:
+        raise BadImage(answer[1:].decode("ascii"))
+    return answer[1:]
+
+
+def _of_reader(kind: int, asked: list[Any], seconds: float) -> bytes | str:
+    """The reader's answer, or the rule that was broken when it died."""
+    with _READER_LOCK:
+        process = _READER
+        for last in (False, True):  # a second chance if somebody else killed it
+            process.send(kind, json.dumps(asked).encode("ascii"), seconds)
+            try:
+                answer = process.receive()
+            except Died as died:
+                if died.rule or last:
+                    return died.rule or CRASHED
+            except BaseException:
+                process.stop()
+                raise
+            else:
+                return TOO_MUCH.decode("ascii") if answer == TOO_MUCH else answer
+        raise AssertionError  # one of the two has returned
+
+
 def _next(
-    process: _Process, waiting: deque, kind: int, seconds: float
+    process: Process, waiting: deque, kind: int, seconds: float
 ) -> tuple[int, bytes, bytes | str]:
     """The answer to the oldest image.
 
@@ -237,7 +286,7 @@ def _next(
     slot, data = waiting[0]
     try:
         answer = process.receive()
-    except _Died as died:
+    except Died as died:
         answer = died.rule or _alone(process, data, kind, seconds)
         for _, later in list(waiting)[1:]:
             process.send(kind, later, seconds)
@@ -245,12 +294,12 @@ def _next(
     return slot, data, answer
 
 
-def _alone(process: _Process, data: bytes, kind: int, seconds: float) -> bytes | str:
+def _alone(process: Process, data: bytes, kind: int, seconds: float) -> bytes | str:
     """A second chance if the process was killed from outside, perhaps not because of this image."""
     process.send(kind, data, seconds)
     try:
         return process.receive()
-    except _Died as died:
+    except Died as died:
         return died.rule or CRASHED
 
 
@@ -259,110 +308,9 @@ def seal(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-class _Died(Exception):
-    """The process ended over a request.
-
-    `rule` is what it broke, None if something else killed it.
-    """
-
-    def __init__(self, rule: str | None):
-        super().__init__(rule)
-        self.rule = rule
-
-
-class _Process:
-    """The other end of the pipes. One thread at a time."""
-
-    def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
-        self.watch: Watch | None = None
-
-    def send(self, kind: int, data: bytes, seconds: float) -> None:
-        if self.child is None:
-            self._start()
-        assert self.child is not None and self.child.stdin is not None
-        if not limits.kept_inside():
-            self.watch = Watch(self.child, seconds)
-        try:
-            for part in (HEAD.pack(kind, seconds, len(data)) + data[:4096], data[4096:]):
-                view = memoryview(part)
-                while view:
-                    view = view[os.write(self.child.stdin.fileno(), view) :]
-        except OSError as error:
-            # A pipe without a reader, as POSIX and Windows say it; `receive` will tell why.
-            if error.errno not in (errno.EPIPE, errno.EINVAL):
-                raise
-
-    def receive(self) -> bytes:
-        head = self._read(SIZE.size)
-        answer = self._read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else None
-        rule = self._unwatch()
-        if rule or answer is None or len(answer) != SIZE.unpack(head)[0]:
-            assert self.child is not None
-            rule = rule or limits.broken_rule(self.child.wait())
-            self.stop()
-            raise _Died(rule)
-        return answer
-
-    def _unwatch(self) -> str | None:
-        watch, self.watch = self.watch, None
-        return watch.stop() if watch else None
-
-    def _start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        # A virtual environment's python.exe only starts another, which nobody would watch.
-        inner: str = getattr(sys, "_base_executable", sys.executable)
-        python = inner if sys.platform == "win32" else sys.executable
-        command = [python, "-I", "-B", "-c", _START, json.dumps([root, *sys.path])]
-        environment = {
-            name: os.environ[name] for name in _KEPT if name in os.environ
-        } | _ENVIRONMENT
-        try:
-            self.child = subprocess.Popen(
-                command,
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # what C libraries say of a file is about private data
-                env=environment,
-                # Ctrl-C is for us: a run that stops at a step boundary still reads pictures
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-            greeting = self._read(len(READY))
-        except OSError as error:
-            raise MachineError(
-                f"cannot start a process to decode images ({error.strerror})"
-            ) from error
-        if greeting != READY:
-            self.stop()
-            raise MachineError(
-                "the process that decodes images does not start: reinstall sfumato and Pillow"
-            )
-
-    def _read(self, size: int) -> bytes:
-        assert self.child is not None and self.child.stdout is not None
-        found = b""
-        while len(found) < size and (
-            part := os.read(self.child.stdout.fileno(), size - len(found))
-        ):
-            found += part
-        return found
-
-    def stop(self) -> None:
-        """End the process; the next request starts another."""
-        self._unwatch()
-        if self.child is not None:
-            self.child.kill()
-            self.child.wait()
-            for pipe in (self.child.stdin, self.child.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self.child = None
-
-
-_LOCK = threading.Lock()
-_ONE = _Process()
+_LOCK, _READER_LOCK = threading.Lock(), threading.Lock()
+# A decoder, and a reader that unpacks pictures while the decoder waits for them.
+_ONE, _READER = Process(), Process()
 
 
 def _after_fork() -> None:
@@ -370,10 +318,11 @@ def _after_fork() -> None:
 
     Two that write into its pipe would read each other's images.
     """
-    global _LOCK, _ONE
-    _LOCK, _ONE = threading.Lock(), _Process()
+    global _LOCK, _ONE, _READER_LOCK, _READER
+    _LOCK, _ONE = threading.Lock(), Process()
+    _READER_LOCK, _READER = threading.Lock(), Process()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: _ONE.stop())
+atexit.register(lambda: (_ONE.stop(), _READER.stop()))

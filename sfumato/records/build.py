@@ -70,7 +70,7 @@ def record_set(
 
     Args:
         root: Where they lie.
-        kind: Layout: "folder", "table", "parquet", "idx" or "npz".
+        kind: Layout: as `--layout` names it.
         options: As `load_records` collects them.
         numbers: int64 [n] indices into `classes`.
         classes: The class list.

@@ -7,21 +7,23 @@ import io
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
 
 from ..options import FIXED, Values
+from .jpeg import is_jpeg, scans
 from .levels import seen_in, to_rgb
-from .rules import DAMAGED, NEEDS_HEIC, UNREADABLE
+from .rules import DAMAGED, NEEDS_HEIC, POINTER, UNREADABLE
 from .sniff import HEIC, kind_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 50_000_000
 MAX_SCANS = 100  # of a JPEG: each scan costs a pass over all pixels, and real files have about ten
+LFS = b"version https://git-lfs.github.com/spec/"
 MIN_SIDE = 8
 MAX_ASPECT = 20
 PAD_AT_MOST = 4
@@ -82,6 +84,12 @@ class Decoded:
     stored: np.ndarray
     mark: bytes | None = None
 
+    def cut(self, box: tuple[int, int, int, int]) -> Decoded:
+        """A part of it, as `cut` cuts; `stored` stays that of the whole file."""
+        pixels = cut(self.pixels, box)
+        plain = pixels if self.plain is self.pixels else cut(self.plain, box)
+        return replace(self, pixels=pixels, plain=plain, mark=None)
+
 
 def decode(data: bytes, values: Values = FIXED) -> tuple[np.ndarray, bool]:
     """Decode one file of `FORMATS`: (uint8 [H, W, 3] RGB, whether it carried EXIF).
@@ -137,7 +145,9 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
     """The loaded picture, its RGB, whether it carried EXIF, and its orientation."""
     if not data:
         raise BadImage("empty file")
-    if len(data) > MAX_BYTES or data.count(b"\xff\xda") > MAX_SCANS and data[:2] == b"\xff\xd8":
+    if data.startswith(LFS):
+        raise BadImage(POINTER)
+    if len(data) > MAX_BYTES or is_jpeg(data) and scans(data).count > MAX_SCANS:
         raise BadImage("too large")
     formats = _formats(data)
     try:
@@ -157,7 +167,7 @@ def _opened(data: bytes, values: Values) -> tuple[Image.Image, Image.Image, bool
             pixels = to_rgb(image, data, values)
     except DAMAGE:
         raise BadImage(DAMAGED) from None
-    if image.format in ("JPEG", "MPO") and not _jpeg_is_complete(data):
+    if image.format in ("JPEG", "MPO") and not scans(data).complete:
         raise BadImage(DAMAGED)
     return image, pixels, exif, orientation
 
@@ -190,26 +200,23 @@ def check_size(width: int, height: int) -> None:
         raise BadImage("too small")
 
 
+def cut(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The part of [H, W, 3] from left, top to right, bottom, as far as it lies in the picture.
+
+    BadImage if it is too small or too long.
+    """
+    left, top, right, bottom = box
+    part = pixels[top:bottom, left:right]
+    check_size(part.shape[1], part.shape[0])
+    return np.ascontiguousarray(part)
+
+
 def _exif(image: Image.Image) -> tuple[bool, int]:
     try:
         exif = image.getexif()
         return len(exif) > 0, int(exif.get(0x0112, 1))
     except DAMAGE:  # a damaged EXIF block does not spoil the picture
         return True, 1
-
-
-def _jpeg_is_complete(data: bytes) -> bool:
-    # libjpeg invents the missing end of a progressive file: ask for an end marker after the first
-    # scan's header
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0xFF:
-            at += 1
-        elif data[at + 1] == 0xDA:
-            return data.find(b"\xff\xd9", at) > 0
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
 
 
 def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..options import FIXED, Reading, declared
 from .build import UNLABELLED
+from .columns import COLUMNS, label_column
 from .folder import LINK_OUT, READABLE
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
 from .proposals import (
@@ -33,13 +34,13 @@ from .rules import (
     NO_RANGE,
     NOT_FINITE,
     NOT_IN_ONE,
+    POINTER,
     UNKNOWN,
     UNREADABLE,
 )
 from .sheet import new_place
 from .summary import Summary, describe
 from .survey import otherwise, survey
-from .tables import LABEL_COLUMNS
 
 CURES = {
     "empty file": "copy it again, or delete it",
@@ -51,6 +52,7 @@ CURES = {
     "too large": "save it with at most 50 million pixels and 256 MiB",
     "too small": "leave it out: a side has fewer than 8 pixels",
     "aspect ratio": "crop it: one side is more than 20 times the other",
+    POINTER: "fetch the files themselves: git lfs pull",
     UNREADABLE: "damaged: replace it, or delete it",
     DAMAGED: "damaged: replace it, or delete it",
     "missing label": "fill the label column",
@@ -116,7 +118,7 @@ class Diagnosis(Summary):
                 known = FOREIGN
             elif not endings <= READABLE:
                 known += f"; {FOREIGN}"
-        if self.kind == "table":
+        if self.kind in ("table", "coco"):
             known = known.replace("delete it", "delete it and its row in the table")
         return f" (cure: {known})"
 
@@ -176,9 +178,9 @@ def diagnose(
 def _columns(records: RecordSet, reading: Reading) -> dict[str, Any]:
     """Options for columns that look like labels and units, where none is read as such."""
     columns, found = records.facts.columns, {}
-    named = reading.labels or not set(LABEL_COLUMNS).isdisjoint(columns)
+    named = reading.labels or label_column(columns)
     # the one folder that a table keeps its pictures in is no class
-    alone = records.kind in ("table", "parquet") and len(records.classes) + len(records.few) == 1
+    alone = records.kind in COLUMNS and len(records.classes) + len(records.few) == 1
     if alone and not named and reading.classes is None and not reading.unlabelled:
         found["labels"] = like_labels(columns)
     if records.unit_column is None and reading.unit is None:
@@ -189,8 +191,8 @@ def _columns(records: RecordSet, reading: Reading) -> dict[str, Any]:
 def _used(records: RecordSet, reading: Reading) -> set[str | None]:
     """Columns and arrays that are read already."""
     columns = records.facts.columns
-    usual = ("labels",) if records.kind in ("npz", "idx") else LABEL_COLUMNS
-    labels = reading.labels or next((name for name in usual if name in columns), None)
+    arrays = records.kind in ("npz", "idx") and "labels" in columns
+    labels = reading.labels or ("labels" if arrays else label_column(columns))
     return {None if reading.unlabelled else labels, records.unit_column, reading.caption_column}
 
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .folder import is_flat
+from .columns import label_column
+from .frames import SHOWN
+from .layouts.choose import is_flat
 from .recordset import RecordSet
-from .tables import LABEL_COLUMNS
 
+# What else `--layout` may say, by what was seen.
+OTHERWISE = {
+    "folder": "inner (each folder that holds images is a class), flat (no classes)",
+    "inner": "folders (each folder at the top is a class), flat (no classes)",
+    "kohya": "folders (the number is a part of the class), inner, flat (no classes)",
+    "table": "folders (each folder at the top is a class), flat (no classes)",
+    "coco": "table, folders (each folder at the top is a class), flat (no classes)",
+}
 FEW_EACH = 10  # records per class folder below which the folders may be people
 
 
@@ -19,21 +28,27 @@ def layout_of(records: RecordSet, labels: str | None = None, unlabelled: bool = 
         labels: The label column that was named.
         unlabelled: Whether all records were read as one class.
     """
-    return [*_layout_of(records, labels, unlabelled), *_of_kinds(records)]
+    otherwise = OTHERWISE.get(records.kind, "folders, flat: images beside these files")
+    seen = [f"seen: {line}" for line in records.facts.layout]
+    read = _read_as(records, labels, unlabelled)
+    return [*read, *_of_kinds(records), *seen, f"to read it otherwise: --layout {otherwise}"]
 
 
-def _layout_of(records: RecordSet, labels: str | None, unlabelled: bool) -> list[str]:
-    if records.kind == "folder" and labels is not None and not unlabelled:
+def _read_as(records: RecordSet, labels: str | None, unlabelled: bool) -> list[str]:
+    tag = labels is not None and labels not in records.facts.columns
+    if records.kind == "folder" and (tag or labels in SHOWN) and not unlabelled:
         return [f"layout: a folder tree of DICOM files; classes from the tag {labels!r}"]
-    if records.kind == "folder":
+    if records.kind in ("folder", "inner", "kohya"):
         return _of_folder(records, unlabelled)
-    named = labels or next((c for c in LABEL_COLUMNS if c in records.facts.columns), None)
+    named = labels or label_column(records.facts.columns)
     if unlabelled:
         lines = [f"layout: {_source(records)}; all records are one class"]
     elif records.kind in ("npz", "idx"):
         lines = [f"layout: {_source(records)}; classes from the array {labels or 'labels'!r}"]
     elif named:
         lines = [f"layout: {_source(records)}; classes from the column {named!r}"]
+    elif records.kind == "coco":
+        lines = [f"layout: {_source(records)}; classes from the categories"]
     else:
         lines = [
             f"layout: {_source(records)}; classes from the folder names, because it has no column"
@@ -62,7 +77,11 @@ def _of_folder(records: RecordSet, unlabelled: bool) -> list[str]:
             " file_name and label",
         ]
     folders = len(records.classes) + len(records.few)
-    lines = [f"layout: class folders ({folders}), each folder name is a class"]
+    named = {
+        "inner": "each folder that holds images is a class",
+        "kohya": "each folder name without its number is a class",
+    }.get(records.kind, "each folder name is a class")
+    lines = [f"layout: class folders ({folders}), {named}"]
     if folders > 3 and records.n <= FEW_EACH * folders:
         lines.append(
             "if each folder is a person or a patient and not a class, add metadata.csv with the"
@@ -95,4 +114,7 @@ def _source(records: RecordSet) -> str:
         "parquet": "parquet",
         "npz": f"the arrays of {name}",
         "idx": "a pair of idx files",
+        "arrow": "Arrow files of `datasets`",
+        "webdataset": "WebDataset tar files",
+        "coco": "COCO annotations with their images",
     }.get(records.kind, records.kind)

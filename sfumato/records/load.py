@@ -8,12 +8,14 @@ from typing import Any
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import FIXED, Values
-from ..options.frames import parse_frames
-from . import arrays, parquet
+from ..options.frames import PLAIN, parse_frames
+from . import arrays
 from .from_arrays import from_arrays
-from .from_files import from_folder, from_parquet, from_table
+from .layouts.choose import listing_at
+from .listing import from_listing
 from .recordset import RecordSet
 from .split import BOTH, PARTS, Split, read_split
+from .trees import is_archive
 
 
 def load_records(
@@ -31,6 +33,8 @@ def load_records(
     refusals: list[str] | None = None,
     split: str | Path | Split | None = None,
     frames: str | int | None = None,
+    layout: str | None = None,
+    objects: str | None = None,
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -38,7 +42,8 @@ def load_records(
 
     Args:
         path: Class folders, a folder with metadata.csv or .jsonl (or that table itself), parquet,
-            idx pairs or npz.
+            Arrow files of `datasets`, WebDataset tars, kohya folders, COCO json, idx pairs, npz, or
+            a zip or tar of folders.
         labels: Column (or npz array) of the labels; default: the first of label, class.
         caption_column: Column of the captions.
         unit: Column of the privacy unit. An npz array called `unit` is used without being named,
@@ -59,6 +64,9 @@ def load_records(
             source held nothing else. Gives the unit, if none is named.
         frames: Which frames of a DICOM, NIfTI or TIFF file become records: "first", "middle",
             "all", or how many; default: one, the middle (of TIFF the first page).
+        layout: How the place is read, one of `LAYOUTS`; default: as its names and files say.
+        objects: Of COCO annotations: "largest" (the class of an image is that of its largest
+            object) or "crops" (each object is a record, all of one image are one unit).
     """
     root = Path(path)
     if not 0 <= max_bad <= 1:
@@ -87,6 +95,9 @@ def load_records(
         "split": held,
         "part": part,
         "frames": None if frames is None else parse_frames(frames),
+        "before": frames == PLAIN,  # as versions before read
+        "layout": layout,
+        "objects": objects,
     }
     try:
         return _load(root, part if held is None else "train", options)
@@ -95,21 +106,14 @@ def load_records(
 
 
 def _load(root: Path, split: str, options: dict[str, Any]) -> RecordSet:
-    if root.is_file() and root.suffix.lower() in (".csv", ".jsonl"):
-        return from_table(root, root, split, options)
-    if root.suffix.lower() == ".npz" and root.is_file():
-        found = arrays.read_npz(root, split)
-        return from_arrays(root, "npz", found, options)
-    pair = arrays.find_idx(root, split)
-    if pair:
-        found = {"images": arrays.read_idx(pair[0]), "labels": arrays.read_idx(pair[1])}
-        return from_arrays(root, "idx", found, options)
-    files = parquet.find_parquet(root, split)
-    if files:
-        return from_parquet(root, files, options)
-    if root.is_file():
-        raise DataError(
-            f"{root.name!r} is not a csv, jsonl, parquet, idx or npz file: "
-            "give one of these, or a folder (unpack archives first)"
-        )
-    return from_folder(root, split, options)
+    if options["layout"] in (None, "npz", "idx"):
+        if root.suffix.lower() == ".npz" and root.is_file():
+            found = arrays.read_npz(root, split)
+            return from_arrays(root, "npz", found, options)
+        pair = None if is_archive(root) else arrays.find_idx(root, split)
+        if pair:
+            found = {"images": arrays.read_idx(pair[0]), "labels": arrays.read_idx(pair[1])}
+            return from_arrays(root, "idx", found, options)
+        if options["layout"] is not None:
+            raise DataError(f"--layout {options['layout']}: there are no such arrays")
+    return from_listing(root, listing_at(root, split, options), split, options)

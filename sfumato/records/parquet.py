@@ -1,48 +1,47 @@
 """Parquet tables with images inside, as `datasets` writes them.
 
-A struct of bytes and path, or plain bytes.
+A struct of bytes and path, or plain bytes. The files are read by the bounded process alone, one row
+group in memory at a time.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .decode import BadImage
-from .folder import SPLITS, read_below
+from .coded import Coded
+from .decode import LFS, BadImage
+from .folder import read_below
+from .rules import DAMAGED
+from .spelling import column_form
+from .tables import cell_text
+
+_held: dict[str, Any] = {}  # the row group that was read last, in the bounded process
 
 
-class ParquetImages:
-    """Reads slot -> encoded bytes from parquet files, one row group in memory at a time."""
+def cell(file: Path, group: int, column: str, row: int) -> bytes:
+    """One picture of a parquet file. In the bounded process; BadImage with the rule."""
+    key = (str(file), group, column)
+    if _held.get("key") != key:
+        _held.clear()
+        _held.update(column=_read_group(file, group, column), key=key)
+    if row >= len(_held["column"]):
+        raise BadImage(DAMAGED)
+    return picture_in(_held["column"][row].as_py(), file.parent)
 
-    def __init__(self, files: list[Path], column: str):
-        self.files, self.column = files, column
-        self.starts, self.groups, self.n = [], [], 0
-        for number, file in enumerate(files):
-            meta = _open(file).metadata
-            for group in range(meta.num_row_groups):
-                self.starts.append(self.n)
-                self.groups.append((number, group))
-                self.n += meta.row_group(group).num_rows
-        self._held: tuple[int | None, Any] = (None, None)
 
-    def __call__(self, slot: int) -> bytes:
-        """The encoded file of a slot."""
-        at = bisect_right(self.starts, slot) - 1
-        if self._held[0] != at:
-            number, group = self.groups[at]
-            self._held = (at, _read_group(self.files[number], group, self.column))
-        cell = self._held[1][slot - self.starts[at]].as_py()
-        if isinstance(cell, dict):
-            if cell.get("bytes") is None and cell.get("path"):
-                return read_below(self.files[self.groups[at][0]].parent, cell["path"])
-            cell = cell.get("bytes")
-        if not isinstance(cell, bytes):
-            raise BadImage("missing file")
-        return cell
+def picture_in(value: Any, folder: Path) -> bytes:
+    """The bytes in a cell: plain, or a struct of bytes and path; BadImage where there are none."""
+    if isinstance(value, dict):
+        if value.get("bytes") is None and value.get("path"):
+            return read_below(folder, value["path"])
+        value = value.get("bytes")
+    if not isinstance(value, bytes):
+        raise BadImage("missing file")
+    return value
 
 
 def _read_group(file: Path, group: int, column: str):
@@ -52,12 +51,14 @@ def _read_group(file: Path, group: int, column: str):
     """
     import pyarrow as pa
 
+    if not file.is_file():
+        raise BadImage("missing file")
     try:
         return _open(file).read_row_group(group, columns=[column], use_threads=False).column(0)
     except MemoryError:  # Arrow's own is one of its other errors, too
         raise
     except (pa.ArrowException, OSError, DataError, IndexError, KeyError):
-        raise BadImage("truncated or damaged") from None
+        raise BadImage(DAMAGED) from None
 
 
 def read_through(files: list[Path]) -> None:
@@ -65,72 +66,94 @@ def read_through(files: list[Path]) -> None:
 
     For the process that may die of it.
     """
-    image, rows, _, _ = read_columns(files)
-    read = ParquetImages(files, image)
-    for start in read.starts if rows else ():
+    found = listing(files, None)
+    for number, (group,), _ in found["batches"]:
         try:
-            read(start)
+            cell(files[number], group, found["image"], 0)
         except BadImage:
             continue
 
 
-def find_parquet(path: Path, split: str) -> list[Path]:
-    """Parquet files at `path` (a file, a folder, or its data/).
+def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
+    """What parquet files hold beside their pictures. In the bounded process.
 
-    Only `split` if names begin with splits.
-    """
-    if path.is_file():
-        return [path] if path.suffix.lower() == ".parquet" else []
-    files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-    split_of = {file: file.stem.split("-")[0].split(".")[0].lower() for file in files}
-    if files and any(name in SPLITS for name in split_of.values()):
-        wanted = [file for file in files if split_of[file] == split]
-        if not wanted:
-            raise DataError(f"no parquet file of the split {split!r}: name one file as the path")
-        return wanted
-    return files
+    Args:
+        files: Of one split.
+        asked: Columns whose values are needed, as `spelling.column_form` spells them; None for all.
 
+    Returns:
+        `image`: the picture column; `flat`: names of columns of single values; `several`: of
+        columns of lists; `names`: of ClassLabel columns; `columns`: `Coded` texts; `batches`:
+        (file, [row group], rows).
 
-def read_columns(
-    files: list[Path],
-) -> tuple[str, list[dict[str, Any]], tuple[str, ...], dict[str, list[str]]]:
-    """The image column, rows of all other flat columns, their names, and class names.
-
-    Class names by ClassLabel column. Raises DataError for files that cannot be read, differ in
-    columns, or hold no image column.
+    Raises:
+        DataError: Files cannot be read, differ in columns, or hold no image column.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     first = _open(files[0]).schema_arrow
-    image = _image_column(first)
-    flat = [
+    image, flat = image_column(first), flat_columns(first)
+    needed = [name for name in flat if asked is None or column_form(name) in asked]
+    columns = {name: Coded() for name in needed}
+    batches: list[tuple[int, list[int], int]] = []
+    try:
+        for number, file in enumerate(files):
+            opened = _open(file)
+            if opened.schema_arrow.names != first.names:
+                raise KeyError
+            for group in range(opened.num_row_groups):
+                rows = opened.metadata.row_group(group).num_rows
+                batches += [(number, [group], rows)] if rows else []
+                if columns:
+                    held = opened.read_row_group(group, columns=needed, use_threads=False)
+                    for name, column in columns.items():
+                        column.add(map(cell_text, held.column(name).to_pylist()))
+    except (pa.ArrowException, OSError, KeyError):
+        raise DataError(
+            "the parquet files cannot be read together: give files with the same columns"
+        ) from None
+    return {
+        "image": image,
+        "flat": flat,
+        "several": several_columns(first),
+        "names": class_names(first),
+        "columns": {name: column.packed() for name, column in columns.items()},
+        "batches": batches,
+    }
+
+
+def flat_columns(schema) -> list[str]:
+    """Names of the columns that hold one text or number a row, without pictures."""
+    import pyarrow as pa
+
+    image = image_column(schema)
+    return [
         f.name
-        for f in first
+        for f in schema
         if f.name != image
         and not pa.types.is_nested(f.type)
         and not pa.types.is_binary(f.type)
         and not pa.types.is_large_binary(f.type)
     ]
-    try:
-        none: Any = None  # which pyarrow takes, but does not say so
-        rows = [
-            row
-            for file in files
-            for row in pq.read_table(file, columns=flat, partitioning=none).to_pylist()
-        ]
-    except (pa.ArrowException, OSError, KeyError):
-        raise DataError(
-            "the parquet files cannot be read together: give files with the same columns"
-        ) from None
-    if not flat:  # a table of no columns has no rows to list
-        rows = [{} for file in files for _ in range(_open(file).metadata.num_rows)]
-    names = {
+
+
+def several_columns(schema) -> list[str]:
+    """Names of the columns that hold a list a row, such as several labels."""
+    import pyarrow as pa
+
+    def holds_list(kind) -> bool:
+        return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+    return [f.name for f in schema if holds_list(f.type) or pa.types.is_fixed_size_list(f.type)]
+
+
+def class_names(schema) -> dict[str, list[str]]:
+    """Names of ClassLabel columns by column, as `datasets` stores them."""
+    return {
         key: value["names"]
-        for key, value in _features(first).items()
-        if isinstance(value, dict) and "names" in value
+        for key, value in _features(schema).items()
+        if isinstance(value, dict) and isinstance(value.get("names"), list)
     }
-    return image, rows, tuple(flat), names
 
 
 def _open(file: Path):
@@ -138,9 +161,18 @@ def _open(file: Path):
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file, memory_map=True)
+        return pq.ParquetFile(file)
     except (pa.ArrowException, OSError):
-        raise DataError(f"{file.name} is not a readable parquet file: write it again") from None
+        cure = "it is a pointer of git-lfs: git lfs pull" if _is_pointer(file) else "write it again"
+        raise DataError(f"{file.name} is not a readable parquet file: {cure}") from None
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(len(LFS)) == LFS
+    except OSError:
+        return False
 
 
 def _features(schema) -> dict[str, Any]:
@@ -151,7 +183,8 @@ def _features(schema) -> dict[str, Any]:
         return {}
 
 
-def _image_column(schema) -> str:
+def image_column(schema) -> str:
+    """The column of pictures. DataError if there is none, or several that could be."""
     import pyarrow as pa
 
     def holds_bytes(kind) -> bool:
@@ -170,7 +203,7 @@ def _image_column(schema) -> str:
             return name
     if len(able) != 1:
         raise DataError(
-            "the parquet file has no unambiguous image column: name it `image`, as bytes or a"
+            "the file has no unambiguous image column: name it `image`, as bytes or a"
             " struct of bytes and path"
         )
     return able[0]

@@ -18,6 +18,8 @@ from .sniff import DICOM, HEAD, HEIC, NIFTI, TIFF, kind_of
 PLAIN = -1  # of a source that has no names of files: pictures only, and of several the first
 BEFORE = -2  # of a run of a version that read PNG, JPEG, WebP and BMP alone
 _OF_BEFORE = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"BM")
+Box = tuple[int, int, int, int]  # left, top, right, bottom of a part of a picture
+WHOLE: Box = (0, 0, 0, 0)
 BARE = "bare.dcm"  # the name by which DICOM without its preamble is known
 
 

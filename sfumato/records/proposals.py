@@ -189,15 +189,15 @@ def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[
         if not held:
             out.append(f"column {name!r} is empty")
             continue
-        if records.kind == "folder":  # tags of DICOM
+        if records.kind == "folder" and not name.islower():  # tags of DICOM
             role = "the unit" if like_units([name]) else "labels"
             flag = "--unit" if like_units([name]) else "--labels"
             out.append(f"tag {name!r} may serve as {role} ({flag} {name}; {different:,} values)")
             continue
-        joined = [m for m in ("|", ";", ",") if _several(held, m)]
-        if joined:
+        marks = [m for m in ("|", ";", ",") if joined(held, m)]
+        if marks:
             out.append(
-                f"column {name!r} looks like several labels for one image, joined by {joined[0]!r}:"
+                f"column {name!r} looks like several labels for one image, joined by {marks[0]!r}:"
                 " an image has one class here; as it is, each combination is a class of its own:"
                 " make a column with one label each"
             )
@@ -208,7 +208,7 @@ def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[
     return out
 
 
-def _several(cells: list[str], mark: str) -> bool:
+def joined(cells: list[str], mark: str) -> bool:
     """Whether cells are lists of words from a small stock."""
     lists = [[part.strip() for part in cell.split(mark)] for cell in cells]
     many = sum(len(parts) > 1 for parts in lists)

@@ -15,7 +15,7 @@ import numpy as np
 from ..options import FIXED, Values
 from .bounded import hand_over, seal
 from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
-from .pictures import PLAIN
+from .pictures import PLAIN, WHOLE, Box
 
 CHANGED = "changed since it was indexed"
 
@@ -34,12 +34,12 @@ class Facts:
     Private: for the local summary and the checks, never for a release.
     """
 
-    sizes: np.ndarray | None = None  # int64 [n, 2] width, height of decoded images
+    sizes: np.ndarray | None = None  # int32 [n, 2] width, height of decoded images
     exif: np.ndarray | None = None  # bool [n]
     # SHA-256 of each record's canonical pixels by the fixed rules; b"" for zero slots
-    prints: tuple[bytes, ...] | None = None
+    prints: Sequence[bytes] | None = None
     # SHA-256 of each file as it was indexed; b"" for zero slots
-    seals: tuple[bytes, ...] | None = None
+    seals: Sequence[bytes] | None = None
     units: tuple[bytes, ...] | None = (
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
     )
@@ -54,6 +54,7 @@ class Facts:
     columns: tuple[str, ...] = ()
     kinds: dict[str, int] = field(default_factory=dict)  # files of DICOM, NIfTI, TIFF and HEIC
     marked: dict[str, int] = field(default_factory=dict)  # of DICOM, what `frames.WARNINGS` names
+    layout: tuple[str, ...] = ()  # what was seen and why it was read so, a line each
     respelt: int = 0  # spellings of units that were taken for another one's
     doubtful: int = 0  # units whose value might be another spelling of another's
     codes: np.ndarray | None = None  # uint64 [n] of a `split`, in the order of the source
@@ -139,6 +140,7 @@ class RecordSet:
             resolution,
             self.values,
             lambda row: self._frame(int(indices[row])),
+            lambda row: self._box(int(indices[row])),
         )
         for row, pixels in read:
             if pixels is not None:
@@ -241,13 +243,18 @@ class RecordSet:
         if self.array is not None:
             place = int(self._place(np.array(slot)))
             return _rgb(self.array[place : place + 1])[0]
-        read = hand_over(self._bytes, [slot], values=self.values, frame=self._frame)
+        read = hand_over(self._bytes, [slot], values=self.values, frame=self._frame, box=self._box)
         return dict(read)[slot]
 
     def _frame(self, slot: int) -> int:
         """Which frame of its file a slot is; PLAIN for a source that has no files."""
         of: Callable[[int], int] | None = getattr(self.read, "frame", None)
         return PLAIN if of is None else of(int(self._place(np.array(slot))))
+
+    def _box(self, slot: int) -> Box:
+        """Which part of its picture a slot is; WHOLE for all of it."""
+        of: Callable[[int], Box] | None = getattr(self.read, "box", None)
+        return WHOLE if of is None else of(int(self._place(np.array(slot))))
 
     def _bytes(self, slot: int) -> bytes:
         """The encoded file of one slot.

@@ -10,6 +10,7 @@ NEEDS_MEDICAL = "DICOM or NIfTI, which needs pip install 'sfumato[medical]'"
 NEEDS_HEIC = "HEIC, which needs pip install 'sfumato[heic]'"
 NO_DECODER = "compressed in a way that no installed decoder reads"
 NO_RANGE = "numbers without a black and a white of their own"
+POINTER = "a pointer of git-lfs, not the file"
 NO_LABELS = "has no column label or class"  # of a table or parquet file
 NOT_FINITE, NOT_IN_ONE = "not finite", "floats outside 0..1"
 

@@ -116,3 +116,8 @@ def loose(value: str) -> str:
     if any(sign.isdigit() for sign in text):
         text = re.sub(r"(?<!\d)0+(?=\d)", "", text.translate(_DIGITS))
     return text or value
+
+
+def column_form(name: str) -> str:
+    """The form in which two spellings of one column's name are equal."""
+    return loose(unit_value(name))

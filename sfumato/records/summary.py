@@ -106,7 +106,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         assert facts.prints is not None
         assert facts.sizes is not None and facts.thumbnails is not None
         prints, sizes, thumbnails = (
-            [facts.prints[slot] for slot in slots],
+            [facts.prints[slot] for slot in slots.tolist()],
             facts.sizes[slots],
             facts.thumbnails[slots],
         )

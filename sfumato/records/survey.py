@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folder import OTHER_PICTURES, PACKED, READABLE, SPLITS, ending
+from .folder import OTHER_PICTURES, PACKED, READABLE, ending
+from .layouts.splits import kind_of
 
 MOST = 200_000  # entries that are looked at
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"}
@@ -29,6 +30,7 @@ class Survey:
         links: Links that lead out of the place.
         tables: Names of tables at the top.
         captions: Text files that have a picture of the same name beside them.
+        single: The place is a file.
     """
 
     suffixes: Counter
@@ -38,12 +40,13 @@ class Survey:
     links: int = 0
     tables: tuple[str, ...] = ()
     captions: int = 0
+    single: bool = False
 
 
 def survey(root: Path) -> Survey:
     """Looks at names and kinds of at most `MOST` files; opens none."""
     if root.is_file():
-        return Survey(Counter({root.suffix.lower(): 1}))
+        return Survey(Counter({root.suffix.lower(): 1}), single=True)
     suffixes, captions, links, looked = Counter(), 0, 0, 0
     inside = root.resolve()
     deep: list[str] = []
@@ -106,13 +109,13 @@ def repeats_said(names: tuple[str, ...] | list[str]) -> str | None:
 def otherwise(root: Path, seen: Survey, kind: str) -> list[str]:
     """What else the same files could be, and what to do then, a line each."""
     out: list[str] = []
-    splits = [f for f in seen.folders if f.lower() in SPLITS]
+    splits = [f for f in seen.folders if kind_of(f)]
     if splits and len(splits) == len(seen.folders):
         out.append(
             f"folders {', '.join(splits)}: read as splits; train is for adapt, test for"
             " `evaluate --test`"
         )
-    elif splits:
+    elif splits and kind == "folder":
         out.append(
             f"folders {', '.join(splits)} look like splits, but others lie beside them, so that"
             " each folder is a class: give one split as the path, or move the others"
@@ -122,7 +125,7 @@ def otherwise(root: Path, seen: Survey, kind: str) -> list[str]:
             f"{seen.loose:,} images lie loose beside {len(seen.folders):,} folders: one class each"
             " folder and some images unsorted (move them), or all one class (--unlabelled)"
         )
-    if len(seen.deep) == 1 and len(seen.folders) == 1 and seen.deep[0].lower() not in SPLITS:
+    if len(seen.deep) == 1 and len(seen.folders) == 1 and not kind_of(seen.deep[0]):
         out.append(
             f"the only folder, {seen.deep[0]!r}, holds folders itself: if these are the classes,"
             f" give {str(root / seen.deep[0])!r} as the path"
@@ -130,7 +133,8 @@ def otherwise(root: Path, seen: Survey, kind: str) -> list[str]:
     elif seen.deep and not splits:
         out.append(
             f"{len(seen.deep):,} folders hold folders themselves: their images count for the outer"
-            " folder; if the inner ones are people, use --unit folder"
+            " folder; if the inner ones are people, use --unit folder; if they are the classes,"
+            " --layout inner"
         )
     said = repeats_said(seen.folders)
     out += [said] if said and kind == "folder" else []
@@ -142,20 +146,14 @@ def otherwise(root: Path, seen: Survey, kind: str) -> list[str]:
         )
     if seen.captions:
         out.append(
-            f"{seen.captions:,} text files beside images of the same name look like captions: they"
-            " are not read; a table can hold them (metadata.csv with file_name and a column for"
-            " --caption-column)"
+            f"{seen.captions:,} text files beside images of the same name look like captions: their"
+            " first lines are read with --caption-column txt"
         )
     return out + _of_other_kinds(seen, kind)
 
 
 def _of_other_kinds(seen: Survey, kind: str) -> list[str]:
     out: list[str] = []
-    if seen.suffixes[".arrow"]:
-        out.append(
-            "a data set saved by `datasets` (save_to_disk): write it as parquet"
-            " (load_from_disk(PATH).to_parquet('images.parquet')) and give that file"
-        )
     tables = [t for t in seen.tables if t not in ("metadata.csv", "metadata.jsonl")]
     tables = [t for t in tables if not (kind == "parquet" and t.endswith(".parquet"))]
     if kind == "folder" and tables:
@@ -163,9 +161,13 @@ def _of_other_kinds(seen: Survey, kind: str) -> list[str]:
             f"a table {tables[0]!r} lies there unread: call it metadata.csv, with a column"
             " file_name, to take labels, units or captions from it"
         )
-    packed = sum(seen.suffixes[s] for s in ARCHIVES) if kind in ("folder", "nothing") else 0
+    unread = kind in ("folder", "nothing") and not seen.single
+    packed = sum(seen.suffixes[s] for s in ARCHIVES) if unread else 0
     if packed:
-        out.append(f"{packed:,} archives are not unpacked: unpack them first")
+        out.append(
+            f"{packed:,} archive(s) lie there unread: give one zip or tar as the path, which is"
+            " read in place, or unpack them"
+        )
     other = {s: seen.suffixes[s] for s in sorted(OTHER_PICTURES) if seen.suffixes[s]}
     if other:
         named = ", ".join(f"{count:,} {suffix}" for suffix, count in other.items())

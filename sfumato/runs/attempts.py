@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..bases import made_contents, made_contents_of_files, weights_of_base
+from ..bases import left_by_system, made_contents, made_contents_of_files, weights_of_base
 from ..errors import LedgerFault, MachineError
 from ..methods import METHODS
 from ..methods.adaptation import Adapted
@@ -166,7 +166,8 @@ def model_digest(folder: Path) -> str:
     """
     whole = hashlib.sha256()
     try:
-        for path in sorted(p for p in folder.rglob("*") if not p.is_dir()):
+        held = (p for p in folder.rglob("*") if not p.is_dir() and not left_by_system(p))
+        for path in sorted(held):
             digest = hashlib.sha256()
             with path.open("rb") as stream:
                 if path.suffix == ".safetensors":

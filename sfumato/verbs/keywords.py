@@ -17,6 +17,7 @@ from ..options import (
     Schedule,
     Selecting,
 )
+from ..options.privacy import Layout
 from ..planning.published import Confirm
 
 
@@ -35,6 +36,8 @@ class ReadingFields(TypedDict, total=False):
     invert: bool
     background: Literal["white", "black", "grey", "ignore"]
     frames: str | int | None
+    layout: Layout | None
+    objects: Literal["largest", "crops"] | None
     split: str | None
 
 

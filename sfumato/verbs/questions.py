@@ -13,7 +13,7 @@ from ..bases import base_info, bundled_bases
 from ..errors import SfumatoError
 from ..options import Declared, Privacy, Project, Reading, declared
 from ..planning.task import GROUPS
-from ..records import LABEL_COLUMNS, Summary, is_flat, would_read
+from ..records import COLUMNS, Summary, is_flat, label_column, would_read
 from ..records.proposals import like_labels, like_units
 
 CLASSES, STYLE = "classes", "style"
@@ -85,9 +85,9 @@ def lacks_labels(found: Summary, reading: Reading) -> bool:
     if reading.labels or reading.unlabelled:
         return False
     tags = found.kind == FOLDER and bool(found.columns) and is_flat(Path(found.source))
-    if found.kind not in ("table", "parquet") and not tags:
+    if found.kind not in COLUMNS and not tags:
         return False
-    return not set(LABEL_COLUMNS) & set(found.columns)
+    return label_column(found.columns) is None
 
 
 def of_labels(found: Summary) -> Question:
@@ -106,7 +106,14 @@ def of_labels(found: Summary) -> Question:
 
 def of_unit(found: Summary, reading: Reading) -> Question:
     """Who is protected."""
-    used = {"file_name", "image", "split", *LABEL_COLUMNS, reading.labels, reading.caption_column}
+    used = {
+        "file_name",
+        "image",
+        "split",
+        label_column(found.columns),
+        reading.labels,
+        reading.caption_column,
+    }
     columns = [name for name in found.columns if name not in used]
     like = like_units(columns)
     rest = [name for name in columns if name not in like]

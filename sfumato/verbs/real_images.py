@@ -128,7 +128,10 @@ def _test_records(run: Run, test: Images | None, said: Reading, known: Remembere
         test = _remembered_place(known, "--test")
     elif said.split is None:
         # other images than those that the run's split is of
-        how = _as_the_run(run, said, replace(known, reading=replace(known.reading, split=None)))
+        read_as = replace(known.reading, split=None)
+        if not isinstance(test, (str, Path)) or Path(test).absolute() != known.images:
+            read_as = replace(read_as, layout=None, objects=None)  # kept in a way of their own
+        how = _as_the_run(run, said, replace(known, reading=read_as))
     return _read(test, run.plan.classes, "test", how, said)
 
 

@@ -285,3 +285,47 @@ def arrays() -> dict[str, list[bytes]]:
         found.append(out.getvalue())
     idx = b"\0\0\x08\x03" + struct.pack(">3I", 8, 9, 9) + rng.bytes(8 * 81)
     return {"npz": found, "idx": [idx]}
+
+
+def packed(kind: str) -> list[bytes]:
+    """Files that hold or name pictures: a zip of class folders, WebDataset, Arrow, COCO."""
+    import tarfile
+    import zipfile
+
+    images, out = pictures("PNG")[:4] * 2, io.BytesIO()
+    if kind == "zip":
+        found = []
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            with zipfile.ZipFile(out := io.BytesIO(), "w", method) as archive:
+                for i, data in enumerate(images):
+                    archive.writestr(f"{'ab'[i % 2]}/p{i // 2}/{i}.png", data)
+            found.append(out.getvalue())
+        return found
+    if kind == "tar":
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for i, data in enumerate(images):
+                held = {"png": data, "cls": b"ab"[i % 2 : i % 2 + 1], "txt": b"a caption"}
+                held["json"] = json.dumps({"patient": f"p{i // 2}"}).encode()
+                for suffix, text in held.items():
+                    info = tarfile.TarInfo(f"{i}.{suffix}")
+                    info.size = len(text)
+                    archive.addfile(info, io.BytesIO(text))
+        return [out.getvalue()]
+    if kind == "arrow":
+        import pyarrow as pa
+
+        columns = {"label": ["a", "b"] * 4, "patient": list("aabbccdd")}
+        rows = pa.table({"image": images, **columns})
+        with pa.ipc.new_stream(out, rows.schema) as stream:
+            stream.write_table(rows, max_chunksize=3)
+        with pa.ipc.new_file(other := io.BytesIO(), rows.schema) as file:
+            file.write_table(rows)
+        return [out.getvalue(), other.getvalue()]
+    named = [{"id": i, "file_name": f"{i}.png", "patient": f"p{i // 2}"} for i in range(8)]
+    boxes = [
+        {"id": i, "image_id": i // 2, "category_id": i % 2, "bbox": [1, 1, 9 + i, 9], "area": i}
+        for i in range(16)
+    ]
+    kinds = [{"id": i, "name": "ab"[i]} for i in range(2)]
+    body = {"images": named, "annotations": boxes, "categories": kinds}
+    return [json.dumps(body).encode()]

@@ -106,6 +106,28 @@ def records(suffix: str):
     return make
 
 
+def packed(kind: str):
+    def make(place: Path) -> Target:
+        from sfumato.records import load_records
+
+        found = seeds.packed(kind)
+        for number, data in enumerate(seeds.pictures("PNG")[:2] * 4):
+            (place / f"{number}.png").write_bytes(data)
+        file = place / f"x.{'json' if kind == 'coco' else kind}"
+        by = {"unit": "folder" if kind == "zip" else "patient"}
+        by |= {"objects": "crops"} if kind == "coco" else {}
+
+        def read(data: bytes) -> None:
+            file.unlink(missing_ok=True)
+            file.write_bytes(data)
+            found = load_records(file, max_bad=1, yes_public=True, **by)
+            found.load(range(min(found.n, 50)), 16)
+
+        return Target(found, read, seeds.spoilt_json if kind == "coco" else seeds.spoilt)
+
+    return make
+
+
 def weights(place: Path) -> Target:
     from safetensors import SafetensorError
     from safetensors.torch import load, load_file
@@ -322,6 +344,10 @@ KINDS: dict[str, Callable[[Path], Target]] = {
     "csv": table("csv"),
     "jsonl": table("jsonl"),
     "parquet": records("parquet"),
+    "zip": packed("zip"),
+    "tar": packed("tar"),
+    "arrow": packed("arrow"),
+    "coco": packed("coco"),
     "npz": records("npz"),
     "idx": records("idx"),
     "safetensors": weights,

@@ -22,7 +22,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import DataError, MachineError
-from sfumato.records import bounded, load_records
+from sfumato.records import bounded, load_records, process
 from sfumato.records.decode import BadImage, decode, fingerprint
 from sfumato.records.folder import read_below
 from sfumato.records.limits import TOO_LONG
@@ -121,7 +121,7 @@ def test_a_forked_process_has_a_decoder_of_its_own():
 def test_no_process_is_an_error_of_the_machine(monkeypatch, tmp_path):
     bounded._ONE.stop()
     for path in ("/nonexistent/python", "/bin/false"):
-        monkeypatch.setattr(bounded.sys, "executable", path)
+        monkeypatch.setattr(process.sys, "executable", path)
         with pytest.raises(MachineError, match="decode") as caught:
             looked(pictures(1))
         assert caught.value.exit_code == 14

@@ -154,7 +154,7 @@ def test_no_state_of_a_folder_is_refused(tmp_path, state, capfd):
     if state == "all bad":
         assert "3 records, 0 usable" in shown.out
     if state == "archive":
-        assert "unpack them first" in shown.out
+        assert "give one zip or tar as the path" in shown.out
 
 
 def test_only_a_place_that_is_not_there_ends_it(tmp_path, capfd):
@@ -176,10 +176,10 @@ def test_what_else_it_could_be(tmp_path, classes):
     picture(tmp_path / "lora" / "10_sks dog" / "0.png")
     (tmp_path / "lora" / "10_sks dog" / "0.txt").write_text("a photo of sks")
     lora = said(sfumato.inspect(tmp_path / "lora"))
-    assert "repeat count of LoRA trainers" in lora and "look like captions" in lora
+    assert "how often it repeats the pictures" in lora and "look like captions" in lora
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "data-0.arrow").write_bytes(b"x")
-    assert "save_to_disk" in said(sfumato.inspect(tmp_path / "saved"))
+    assert "not a readable arrow file" in said(sfumato.inspect(tmp_path / "saved"))
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "0.jp2").write_bytes(b"x" * 200)
     assert "1 .jp2" in said(sfumato.inspect(tmp_path / "scans"))
@@ -317,8 +317,8 @@ def test_the_next_command_names_the_columns_and_the_base_that_it_saw(tmp_path, c
 def test_the_folder_that_a_table_keeps_its_pictures_in_is_no_class(tmp_path):
     rows = ["file_name,diagnosis"]
     for i in range(12):
-        picture(tmp_path / "images" / f"{i}.png", 20 * i)
-        rows.append(f"images/{i}.png,{'ab'[i % 2]}")
+        picture(tmp_path / "scans" / f"{i}.png", 20 * i)
+        rows.append(f"scans/{i}.png,{'ab'[i % 2]}")
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
     found = sfumato.inspect(tmp_path)
     assert "column 'diagnosis' looks like labels" in said(found)

@@ -27,9 +27,10 @@ def test_class_folders_and_folders_that_may_be_people(tmp_path):
         for shade in range(11):
             picture(tmp_path / "classes" / f"c{folder}" / f"{shade}.png", 50 * folder + shade)
         picture(tmp_path / "people" / f"p{folder}" / "0.png", 50 * folder)
-    (layout,) = sfumato.inspect(tmp_path / "classes").layout
+    layout, otherwise = sfumato.inspect(tmp_path / "classes").layout
+    assert otherwise.startswith("to read it otherwise: --layout inner (each folder that holds")
     assert layout == "layout: class folders (5), each folder name is a class"
-    _, hint = sfumato.inspect(tmp_path / "people").layout
+    _, hint, _ = sfumato.inspect(tmp_path / "people").layout
     assert "a person or a patient" in hint and "--unit" in hint
 
 
@@ -54,6 +55,9 @@ def test_a_table_names_the_columns_that_nothing_uses(flat):
         "layout: a table (metadata.csv or .jsonl) with its images; classes from the column"
         " 'diagnosis'",
         "columns not used: 'patient' (see --labels, --unit, --caption-column)",
+        "seen: a table (metadata.csv) names the images",
+        "to read it otherwise: --layout folders (each folder at the top is a class), flat (no"
+        " classes)",
     )
 
 

@@ -76,8 +76,11 @@ def test_split_folders_and_numbered_classes(tmp_path):
     class_folders(tmp_path / "test", ("9",), each=2)
     assert load_records(tmp_path).classes == ("9", "10")
     assert load_records(tmp_path, part="test").n == 2
-    class_folders(tmp_path / "car")  # then train and test are classes like any other
-    assert load_records(tmp_path, yes_public=True).classes == ("car", "test", "train")
+    class_folders(tmp_path / "car")  # are train and test classes, too?
+    refused("look like splits, and 1 others", tmp_path, yes_public=True)
+    found = load_records(tmp_path, yes_public=True, layout="folders")
+    assert found.classes == ("car", "test", "train")
+    assert load_records(tmp_path, classes=["car", "test", "train"]).usable.all()
 
 
 def test_declared_classes_make_other_labels_zero_slots(tmp_path):
@@ -160,9 +163,10 @@ def test_a_release_layout_reads_back(tmp_path):
 
 def test_missing_cells_and_files_are_zero_slots(tmp_path):
     flat(tmp_path, 3)
+    save(tmp_path / "3.png", 9)
     write_table(
         tmp_path,
-        ["file_name,label,who", "0.png,a,x", "1.png,,x", "2.png,b,", "9.png,b,y", "0.png,b,y"],
+        ["file_name,label,who", "0.png,a,x", "1.png,,x", "2.png,b,", "9.png,b,y", "3.png,b,y"],
     )
     refused("3 of 5 records are bad", tmp_path, unit="who", classes=["a", "b"])
     records = load_records(tmp_path, unit="who", max_bad=0.6, classes=["a", "b"])
@@ -178,7 +182,7 @@ def test_missing_cells_and_files_are_zero_slots(tmp_path):
         (["name,label", "0.png,a"], "no column file_name", "utf-8"),
         (["file_name,label", "0.png,é", "1.png,a"], "latin-1", "latin-1"),
         (["file_name,label", "../0.png,a"], "outside its folder", "utf-8"),
-        (["file_name,label", "/0.png,a"], "outside its folder", "utf-8"),
+        (["file_name,label", "/etc/hostname,a"], "outside its folder", "utf-8"),
         (["file_name,label", "0.png,a,b"], "more cells than the header", "utf-8"),
         (["file_name,label", "0.png," + "a," * 10**6], "metadata.csv", "utf-8"),
         (["file_name,label", '0.png,"a'], "not a readable CSV", "utf-8"),
@@ -216,7 +220,9 @@ def test_bad_folders(tmp_path):
     refused("beside the class folders", tmp_path)
     refused("--max-bad", tmp_path, max_bad=float("nan"))
     (tmp_path / "a.zip").write_bytes(b"PK")
-    refused("unpack archives first", tmp_path / "a.zip")
+    refused("cannot be read as zip", tmp_path / "a.zip")
+    (tmp_path / "a.rar").write_bytes(b"Rar!")
+    refused("unpack other archives first", tmp_path / "a.rar")
 
 
 def test_one_image_and_an_empty_class(tmp_path):

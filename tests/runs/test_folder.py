@@ -250,3 +250,16 @@ def test_the_fingerprint_names_code_and_versions(run):
         run.fingerprint["versions"]
     )
     json.dumps(run.fingerprint)
+
+
+def test_a_model_is_known_by_its_own_files(tmp_path):
+    from sfumato.runs.attempts import model_digest
+
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    before = model_digest(tmp_path)
+    for name in (".DS_Store", "unet/Thumbs.db"):  # left by desktops that showed the folder
+        (tmp_path / name).write_bytes(b"x")
+    assert model_digest(tmp_path) == before
+    (tmp_path / "unet" / "more.json").write_text("{}")
+    assert model_digest(tmp_path) != before
