@@ -6,13 +6,15 @@ The only room that opens them.
 from __future__ import annotations
 
 from .assemble import FEW
+from .copies import NearCopies, as_csv, near_copies
 from .diagnosis import Diagnosis, diagnose
 from .digits import bundled_digits
 from .folder import is_flat, would_read
 from .layout import layout_of
 from .load import load_records
+from .looks import load_known
 from .recordset import Facts, RecordSet
-from .sheet import sheet
+from .sheet import pairs_sheet, sheet
 from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
 from .survey import repeats_said
@@ -24,15 +26,20 @@ __all__ = [
     "LABEL_COLUMNS",
     "Diagnosis",
     "Facts",
+    "NearCopies",
     "RecordSet",
     "Split",
     "Summary",
+    "as_csv",
     "bundled_digits",
     "describe",
     "diagnose",
     "is_flat",
     "layout_of",
+    "load_known",
     "load_records",
+    "near_copies",
+    "pairs_sheet",
     "repeats_said",
     "sheet",
     "read_split",

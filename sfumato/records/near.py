@@ -18,19 +18,17 @@ from .looks import Looks, bits_of, mirrored, unit
 CLEAR, STRICT = 0.97, 0.995
 ORDINARY = 0.90  # from here to CLEAR two pictures are merely alike
 # share of pictures with an ordinary look-alike from which a set is too much alike for CLEAR
-TOO_ALIKE = 0.1
+TOO_ALIKE = 0.2
 # Bits in which a hash may differ from a known one: what CLEAR and STRICT come to (`looks.bits_of`).
 CLEAR_BITS, ORDINARY_BITS, STRICT_BITS = 16, 27, 6
 ENOUGH = 0.01  # share of the pictures that is enough to warn
 BLOCK = 2048  # pictures that are compared with as many others at once
-MOST = 100_000  # pairs that are kept
+MOST = 20_000  # pairs that are kept, the most alike
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Several pairs: places int64 [k], correlations float32 [k], whether one is the other's mirror
-    image bool [k].
-    """
+    """Several pairs: places int64 [k], correlations float32 [k], mirrored bool [k]."""
 
     first: np.ndarray
     second: np.ndarray

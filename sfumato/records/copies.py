@@ -1,0 +1,331 @@
+"""Near-copies of private pictures, and what each kind does to the promise. PRIVATE, and exact."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..options.progress import tell
+from .folder import FileReader
+from .looks import Looks, looks_of
+from .near import ENOUGH, STRICT, TOO_ALIKE, Pairs, Tally, search, search_known
+from .recordset import RecordSet
+
+TOLD = 64  # pictures after which somebody who listens hears how many are done
+IN_SET, ACROSS, PUBLIC, BASE = "in the set", "across units", "public data", "the base's pictures"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair: its kind, correlation, whether mirrored, slots, and the files or rows."""
+
+    kind: str
+    likeness: float
+    mirror: bool
+    slot: int
+    other: int
+    file: str
+    other_file: str
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Private pictures, and the units that own them, that are also somewhere else."""
+
+    pictures: int
+    units: int
+    strict: bool
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """LOCAL ONLY: exact, from every picture, covered by no epsilon.
+
+    Attributes:
+        pictures: Usable pictures.
+        plain: How many of them are too plain to be told from others.
+        unit_column: As in `RecordSet`.
+        alike: Share with an ordinary look-alike in the set.
+        strict: Whether that is so many that only pictures which agree nearly pixel by pixel count.
+        copies: Pictures with a near-copy, or an equal, in another record of the set.
+        apart: Of these, with one in another unit; and the units that own them.
+        public: Those that are also in the public data; None if there are none to compare.
+        base: The same for the base's training pictures; None if the base has no list of them.
+        pairs: The most alike.
+    """
+
+    pictures: int
+    plain: int
+    unit_column: str | None
+    alike: float
+    strict: bool
+    copies: int
+    apart: Shared
+    public: Shared | None = None
+    base: Shared | None = None
+    pairs: tuple[Pair, ...] = field(default=(), repr=False)
+
+    def lines(self) -> list[str]:
+        """What was looked for and found, and what it does to the promise, a line each."""
+        out = [f"near-copies: {self._share(self.copies)} look like another one of the set"]
+        if self.strict:
+            out.append(
+                f"near-copies: {self.alike:.0%} of these pictures look much like another one, so"
+                " only those that agree nearly pixel by pixel count: shrunk or cropped copies are"
+                " not found"
+            )
+        if self.plain:
+            out.append(f"near-copies: {self.plain:,} pictures are too plain to be compared")
+        out += [line for line in (self._apart(), self._public(), self._base()) if line]
+        return out
+
+    def _share(self, count: int) -> str:
+        return f"{count:,} of {self.pictures:,} pictures ({count / max(1, self.pictures):.1%})"
+
+    def _warns(self, count: int) -> str:
+        """Before a finding: whether it is one to act on, or one to look at first."""
+        return "note: " if count >= ENOUGH * self.pictures else "few, perhaps by chance: "
+
+    def _apart(self) -> str:
+        found = self.apart
+        if not found.pictures:
+            return ""
+        if self.unit_column is None:
+            return (
+                f"{self._warns(found.pictures)}{self._share(found.pictures)} stand in two records"
+                " or more, and each record is a unit: the promise covers one record, and a picture"
+                " in k of them is protected only as k records together are: give copies the same"
+                " value of a column, and name it with --unit"
+            )
+        return (
+            f"{self._warns(found.pictures)}{found.units:,} units by {self.unit_column!r} share a"
+            f" picture with another unit ({self._share(found.pictures)}): the promise covers one"
+            " unit, and who is in such a picture is in two or more: give them one value of"
+            f" {self.unit_column!r}"
+        )
+
+    def _public(self) -> str:
+        if self.public is None:
+            return ""
+        found = self.public
+        said = f"{self._share(found.pictures)} of {found.units:,} units are also in --public-data"
+        if not found.pictures:
+            return f"near-copies: {said}" + _only_if_equal(found)
+        return (
+            f"{self._warns(found.pictures)}{said}: what public pictures show is released exactly,"
+            " so nothing protects these units from that: take other public pictures, or accept it"
+            " with --public-may-overlap, which certificates then say" + _only_if_equal(found)
+        )
+
+    def _base(self) -> str:
+        if self.base is None:
+            return ""
+        found = self.base
+        said = f"{self._share(found.pictures)} of {found.units:,} units"
+        where = "look like pictures that the base was trained on"
+        if not found.pictures:
+            return f"near-copies: {said} {where}" + _only_if_equal(found)
+        return (
+            f"{self._warns(found.pictures)}{said} {where}: the promise begins after the base, and"
+            " these were public before: take another base, or accept it with --public-may-overlap,"
+            " which certificates then say" + _only_if_equal(found)
+        )
+
+
+def _only_if_equal(found: Shared) -> str:
+    return " (only such as agree nearly pixel by pixel count)" if found.strict else ""
+
+
+def looks_at(records: RecordSet, slots: np.ndarray, said: str) -> Looks:
+    """The looks of some slots, in their order; one picture is held at a time.
+
+    Files are decoded in the bounded process alone (`RecordSet.pixels`), in the order of the source.
+    """
+    order = np.argsort(slots if records.place is None else records.place[slots], kind="stable")
+    found = looks_of(_pixels(records, slots[order], said), len(slots))
+    back = np.argsort(order, kind="stable")
+    return Looks(found.small[back], found.plain[back])
+
+
+def _pixels(records: RecordSet, slots: np.ndarray, said: str) -> Iterator[np.ndarray | None]:
+    for done, slot in enumerate(slots.tolist(), 1):
+        if done % TOLD == 0:
+            tell(said, done, len(slots))
+        yield records.pixels(slot)
+
+
+@dataclass(frozen=True, eq=False)
+class _Distinct:
+    """A set's different pictures.
+
+    `slots`: one slot of each; `of`: which picture each slot holds, -1 for unusable ones; `unit`:
+    the unit of each picture, -1 for one of several; `times`: how many slots hold it.
+    """
+
+    slots: np.ndarray
+    of: np.ndarray
+    unit: np.ndarray
+    times: np.ndarray
+
+    @classmethod
+    def of_set(cls, records: RecordSet) -> _Distinct:
+        usable = np.flatnonzero(records.usable)
+        prints = np.array([records.fingerprints[slot] for slot in usable], dtype="S32")
+        _, first, number = np.unique(prints, return_index=True, return_inverse=True)
+        of = np.full(records.n, -1)
+        of[usable] = number
+        units = records.unit[usable]
+        unit = units[first] if len(first) else np.zeros(0, np.int64)
+        several = np.unique(number[units != unit[number]])
+        unit = unit.copy()
+        unit[several] = -1
+        return cls(usable[first], of, unit, np.bincount(number, minlength=len(first)))
+
+    def marked(self, pictures: np.ndarray) -> np.ndarray:
+        """The slots that hold a picture of a mask, bool [n]."""
+        out = np.zeros(len(self.of), bool)
+        held = self.of >= 0
+        out[held] = pictures[self.of[held]]
+        return out
+
+
+def near_copies(
+    records: RecordSet, public: RecordSet | None = None, known: np.ndarray | None = None
+) -> NearCopies:
+    """Looks for near-copies of private pictures in their set, in public data and in a base.
+
+    For the owner's eyes: nothing is filtered, and neither `plan` nor `adapt` calls it.
+
+    Args:
+        records: The private images.
+        public: Images that are meant as `--public-data`.
+        known: Hashes of a base's training pictures (`looks.load_known`).
+    """
+    distinct = _Distinct.of_set(records)
+    looks = looks_at(records, distinct.slots, "looking for near-copies")
+    tally = Tally(distinct.unit, within=True)
+    for pairs in search(looks):
+        tally.add(pairs)
+    strict = tally.alike > TOO_ALIKE
+    row, repeated = int(strict), distinct.times > 1
+    apart = tally.apart[row] | (distinct.unit < 0)
+    inside = tally.pairs.at(tally.pairs.likeness >= STRICT) if strict else tally.pairs
+    listed = [*_equal(records, distinct), *_inside(records, distinct, inside)]
+    shared: dict[str, Shared] = {}
+    if public is not None:
+        others = _Distinct.of_set(public)
+        theirs = looks_at(public, others.slots, "looking for near-copies in the public data")
+        found, close = _with(looks, search(looks, theirs), strict)
+        equal = np.isin(_prints(records, distinct), _prints(public, others))
+        shared["public"] = _shared(records, distinct, found | equal, close)
+        listed += _beside(records, distinct, close[1], PUBLIC, (public, others))
+    if known is not None:
+        found, close = _with(looks, search_known(looks, known), strict)
+        shared["base"] = _shared(records, distinct, found, close)
+        listed += _beside(records, distinct, close[1], BASE, None)
+    return NearCopies(
+        int(records.usable.sum()),
+        int(distinct.marked(looks.plain).sum()),
+        records.unit_column,
+        tally.alike,
+        strict,
+        int(distinct.marked(tally.clear[row] | repeated).sum()),
+        _shared(records, distinct, apart, (strict, inside)),
+        shared.get("public"),
+        shared.get("base"),
+        tuple(sorted(listed, key=lambda pair: (-pair.likeness, pair.kind, pair.slot, pair.other))),
+    )
+
+
+def as_csv(pairs: tuple[Pair, ...]) -> bytes:
+    """The private list of pairs: number, kind, likeness, whether mirrored, both files or rows."""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    lines.writerow(("number", "kind", "likeness", "mirrored", "file", "other"))
+    for number, pair in enumerate(pairs, 1):
+        mirror = "yes" if pair.mirror else "no"
+        row = (number, pair.kind, f"{pair.likeness:.4f}", mirror, pair.file, pair.other_file)
+        lines.writerow(row)
+    return stream.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _prints(records: RecordSet, distinct: _Distinct) -> np.ndarray:
+    return np.array([records.fingerprints[slot] for slot in distinct.slots], dtype="S32")
+
+
+def _with(
+    looks: Looks, found: Iterator[Pairs], strict: bool
+) -> tuple[np.ndarray, tuple[bool, Pairs]]:
+    """Pictures that stand elsewhere, whether only nearly equal ones count, and the pairs."""
+    tally = Tally(np.arange(len(looks)), within=False)
+    for pairs in found:
+        tally.add(pairs)
+    strict = strict or tally.alike > TOO_ALIKE
+    pairs = tally.pairs
+    return tally.clear[int(strict)], (
+        strict,
+        pairs.at(pairs.likeness >= STRICT) if strict else pairs,
+    )
+
+
+def _shared(
+    records: RecordSet, distinct: _Distinct, pictures: np.ndarray, close: tuple[bool, Pairs]
+) -> Shared:
+    held = distinct.marked(pictures)
+    return Shared(int(held.sum()), len(np.unique(records.unit[held])), close[0])
+
+
+def _name(records: RecordSet, slot: int) -> str:
+    """The file or row of a slot, for the owner's private lists."""
+    place = slot if records.place is None else int(records.place[slot])
+    reader = records.read
+    return reader.names[place] if isinstance(reader, FileReader) else f"row {place + 1}"
+
+
+def _equal(records: RecordSet, distinct: _Distinct) -> Iterator[Pair]:
+    """The equal pictures, each beside the first that holds it."""
+    for slot in np.flatnonzero(distinct.of >= 0).tolist():
+        picture = distinct.of[slot]
+        first = int(distinct.slots[picture])
+        if slot != first:
+            kind = IN_SET if records.unit[slot] == records.unit[first] else ACROSS
+            yield _pair(kind, 1.0, False, records, first, records, slot)
+
+
+def _inside(records: RecordSet, distinct: _Distinct, pairs: Pairs) -> Iterator[Pair]:
+    for first, second, likeness, mirror in _rows(pairs):
+        units = distinct.unit[[first, second]]
+        kind = IN_SET if units[0] == units[1] >= 0 else ACROSS
+        slots = (int(distinct.slots[at]) for at in (first, second))
+        yield _pair(kind, likeness, mirror, records, next(slots), records, next(slots))
+
+
+def _beside(
+    records: RecordSet,
+    distinct: _Distinct,
+    pairs: Pairs,
+    kind: str,
+    other: tuple[RecordSet, _Distinct] | None,
+) -> Iterator[Pair]:
+    for first, second, likeness, mirror in _rows(pairs):
+        slot = int(distinct.slots[first])
+        if other is None:
+            yield Pair(kind, likeness, mirror, slot, second, _name(records, slot), "")
+        else:
+            theirs = int(other[1].slots[second])
+            yield _pair(kind, likeness, mirror, records, slot, other[0], theirs)
+
+
+def _rows(pairs: Pairs) -> Iterator[tuple[int, int, float, bool]]:
+    columns = (pairs.first, pairs.second, pairs.likeness, pairs.mirror)
+    yield from zip(*(column.tolist() for column in columns))
+
+
+def _pair(
+    kind: str, likeness: float, mirror: bool, ours: RecordSet, slot: int, theirs: RecordSet, at: int
+) -> Pair:
+    return Pair(kind, likeness, mirror, slot, at, _name(ours, slot), _name(theirs, at))
