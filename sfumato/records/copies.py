@@ -12,7 +12,7 @@ import numpy as np
 from ..options.progress import tell
 from .folder import FileReader
 from .looks import Looks, looks_of
-from .near import ENOUGH, STRICT, TOO_ALIKE, Pairs, Tally, search, search_known
+from .near import ENOUGH, STRICT, Pairs, Tally, search, search_known
 from .recordset import RecordSet
 
 TOLD = 64  # pictures after which somebody who listens hears how many are done
@@ -210,7 +210,7 @@ def near_copies(
     tally = Tally(distinct.unit, within=True)
     for pairs in search(looks):
         tally.add(pairs)
-    strict = tally.alike > TOO_ALIKE
+    strict = tally.strict
     row, repeated = int(strict), distinct.times > 1
     apart = tally.apart[row] | (distinct.unit < 0)
     inside = tally.pairs.at(tally.pairs.likeness >= STRICT) if strict else tally.pairs
@@ -264,7 +264,7 @@ def _with(
     tally = Tally(np.arange(len(looks)), within=False)
     for pairs in found:
         tally.add(pairs)
-    strict = strict or tally.alike > TOO_ALIKE
+    strict = strict or tally.strict
     pairs = tally.pairs
     return tally.clear[int(strict)], (
         strict,
@@ -300,8 +300,8 @@ def _inside(records: RecordSet, distinct: _Distinct, pairs: Pairs) -> Iterator[P
     for first, second, likeness, mirror in _rows(pairs):
         units = distinct.unit[[first, second]]
         kind = IN_SET if units[0] == units[1] >= 0 else ACROSS
-        slots = (int(distinct.slots[at]) for at in (first, second))
-        yield _pair(kind, likeness, mirror, records, next(slots), records, next(slots))
+        one, other = sorted(distinct.slots[[first, second]].tolist())
+        yield _pair(kind, likeness, mirror, records, one, records, other)
 
 
 def _beside(

@@ -17,8 +17,9 @@ from .looks import Looks, bits_of, mirrored, unit
 # much alike, such as digits, only from STRICT.
 CLEAR, STRICT = 0.97, 0.995
 ORDINARY = 0.90  # from here to CLEAR two pictures are merely alike
-# share of pictures with an ordinary look-alike from which a set is too much alike for CLEAR
-TOO_ALIKE = 0.2
+# Share of pictures with an ordinary look-alike, and ordinary pairs to one of CLEAR, from which a
+# set is too much alike for CLEAR: the latter does not grow with the set, as the former does.
+TOO_ALIKE, TOO_MANY = 0.2, 3
 # Bits in which a hash may differ from a known one: what CLEAR and STRICT come to (`looks.bits_of`).
 CLEAR_BITS, ORDINARY_BITS, STRICT_BITS = 16, 27, 6
 ENOUGH = 0.01  # share of the pictures that is enough to warn
@@ -57,6 +58,8 @@ class Tally:
             STRICT.
         apart: bool [2, n]: the same for near-copies of another unit.
         ordinary: bool [n], with an ordinary look-alike.
+        ordinary_pairs: How many pairs are merely alike.
+        clear_pairs: How many are near-copies by CLEAR.
         pairs: The most alike that were seen.
     """
 
@@ -64,6 +67,8 @@ class Tally:
     within: bool
     floor: float = CLEAR
     pairs: Pairs = NO_PAIRS
+    ordinary_pairs: int = 0
+    clear_pairs: int = 0
     clear: np.ndarray = field(init=False)
     apart: np.ndarray = field(init=False)
     ordinary: np.ndarray = field(init=False)
@@ -76,6 +81,8 @@ class Tally:
     def add(self, found: Pairs) -> None:
         """Pairs of at least ORDINARY."""
         alike = found.at(found.likeness < CLEAR)
+        self.ordinary_pairs += len(alike)
+        self.clear_pairs += len(found) - len(alike)
         self.ordinary[alike.first] = True
         if self.within:
             self.ordinary[alike.second] = True
@@ -105,6 +112,11 @@ class Tally:
     def alike(self) -> float:
         """Share of the pictures that have an ordinary look-alike."""
         return float(self.ordinary.mean()) if len(self.ordinary) else 0.0
+
+    @property
+    def strict(self) -> bool:
+        """Whether so many are merely alike that CLEAR would be met by chance."""
+        return self.alike > TOO_ALIKE or self.ordinary_pairs > TOO_MANY * self.clear_pairs > 0
 
 
 def search(first: Looks, second: Looks | None = None) -> Iterator[Pairs]:
