@@ -5,6 +5,7 @@ takes. One JSON line each.
     python benchmarks/near.py digits            # the bundled ones, for `recall` and false alarms
     python benchmarks/near.py phantoms          # drawn by the recipe from random numbers
     python benchmarks/near.py hashes FOLDER     # the hashes of ImageHash beside it
+    python benchmarks/near.py base NAME         # how many digits, phantoms look like its pictures
     python benchmarks/near.py size [N]          # N bundled digits, one process
 
 A folder may hold copies already: false alarms are counted where all pictures are known to differ
@@ -25,9 +26,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from sfumato.bases import bundled_bases
 from sfumato.records import bundled_digits
-from sfumato.records.looks import Looks, looks_of, mirrored, unit
-from sfumato.records.near import CLEAR, STRICT, Tally, search
+from sfumato.records.looks import Looks, load_known, looks_of, mirrored, unit
+from sfumato.records.near import CLEAR, STRICT, Tally, search, search_known
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 LARGEST = 1024  # pixels on a side of the pictures that are changed
@@ -157,6 +159,20 @@ def hashes(name: str, images: list[Image.Image]) -> Iterator[dict]:
         yield {"set": name, "pictures": len(kept), "hash": kind, "have a near-copy": near}
 
 
+def base(name: str, most: int) -> Iterator[dict]:
+    known = load_known(bundled_bases()[name])
+    if known is None:
+        raise SystemExit(f"{name} has no list of its pictures")
+    for what, images in (("digits", digits(10_000)), ("phantoms", phantoms(most))):
+        own = looks(images)
+        tally = Tally(np.arange(len(own)), within=False)
+        for pairs in search_known(own, known):
+            tally.add(pairs)
+        found = dict(zip((f">= {CLEAR}", f">= {STRICT}"), tally.clear.mean(1).round(5).tolist()))
+        judged = {"alike": round(tally.alike, 4), "strict": tally.strict}
+        yield {"base": name, "hashes": len(known), "set": what} | judged | {"found": found}
+
+
 def size(n: int) -> Iterator[dict]:
     array = bundled_digits("train").array
     repeated = np.arange(n) % len(array)
@@ -184,12 +200,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["recall", "digits", "phantoms", "hashes", "size"])
-    parser.add_argument("source", nargs="?", help="a folder; for size: how many")
+    parser.add_argument("what", choices=["recall", "digits", "phantoms", "hashes", "base", "size"])
+    parser.add_argument("source", nargs="?", help="a folder, a base; for size: how many")
     parser.add_argument("--most", type=int, default=3000, help="pictures of a folder")
     args = parser.parse_args()
     if args.what == "size":
         lines = size(int(args.source or 60_000))
+    elif args.what == "base":
+        lines = base(args.source or "icons", args.most)
     elif args.what == "digits":
         lines = recall("digits", digits(10_000))
     elif args.what == "phantoms":

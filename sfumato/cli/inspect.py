@@ -9,6 +9,7 @@ from typer import Option
 
 from ..options import Reading
 from .config import from_config
+from .live import LiveLine
 from .options import METHOD, Images, options
 
 PRIVATE, NEAR = "Private files", "Near-copies"
@@ -93,9 +94,17 @@ def inspect(
     from .. import verbs
 
     files = {"bad_files": bad_files, "near_list": near_list, "near_sheet": near_sheet}
-    found = verbs.inspect(
-        images, base=base, sheet=sheet, public_data=public_data, near=near, **files, **reading
-    )
+    with LiveLine() as line:
+        found = verbs.inspect(
+            images,
+            base=base,
+            sheet=sheet,
+            public_data=public_data,
+            near=near,
+            on_stage=line.stage,
+            **files,
+            **reading,
+        )
     for line in found.lines():
         print(line)
     if found.bad_files:

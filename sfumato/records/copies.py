@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..options.progress import tell
-from .folder import FileReader
 from .looks import Looks, looks_of
 from .near import ENOUGH, STRICT, Pairs, Tally, search, search_known
 from .recordset import RecordSet
@@ -86,6 +85,9 @@ class NearCopies:
     def _share(self, count: int) -> str:
         return f"{count:,} of {self.pictures:,} pictures ({count / max(1, self.pictures):.1%})"
 
+    def _units(self, found: Shared) -> str:
+        return f" of {found.units:,} units" if self.unit_column else ""
+
     def _warns(self, count: int) -> str:
         """Before a finding: whether it is one to act on, or one to look at first."""
         return "note: " if count >= ENOUGH * self.pictures else "few, perhaps by chance: "
@@ -112,9 +114,9 @@ class NearCopies:
         if self.public is None:
             return ""
         found = self.public
-        said = f"{self._share(found.pictures)} of {found.units:,} units are also in --public-data"
         if not found.pictures:
-            return f"near-copies: {said}" + _only_if_equal(found)
+            return "near-copies: none in --public-data" + _only_if_equal(found)
+        said = f"{self._share(found.pictures)}{self._units(found)} are also in --public-data"
         return (
             f"{self._warns(found.pictures)}{said}: what public pictures show is released exactly,"
             " so nothing protects these units from that: take other public pictures, or accept it"
@@ -125,12 +127,12 @@ class NearCopies:
         if self.base is None:
             return ""
         found = self.base
-        said = f"{self._share(found.pictures)} of {found.units:,} units"
-        where = "look like pictures that the base was trained on"
+        where = "pictures that the base was trained on"
         if not found.pictures:
-            return f"near-copies: {said} {where}" + _only_if_equal(found)
+            return f"near-copies: none of the listed {where}" + _only_if_equal(found)
+        said = f"{self._share(found.pictures)}{self._units(found)}"
         return (
-            f"{self._warns(found.pictures)}{said} {where}: the promise begins after the base, and"
+            f"{self._warns(found.pictures)}{said} look like {where}: the promise begins after the base, and"
             " these were public before: take another base, or accept it with --public-may-overlap,"
             " which certificates then say" + _only_if_equal(found)
         )
@@ -282,8 +284,8 @@ def _shared(
 def _name(records: RecordSet, slot: int) -> str:
     """The file or row of a slot, for the owner's private lists."""
     place = slot if records.place is None else int(records.place[slot])
-    reader = records.read
-    return reader.names[place] if isinstance(reader, FileReader) else f"row {place + 1}"
+    names: tuple[str, ...] | None = getattr(records.read, "names", None)
+    return names[place] if names else f"row {place + 1}"
 
 
 def _equal(records: RecordSet, distinct: _Distinct) -> Iterator[Pair]:

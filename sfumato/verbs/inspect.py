@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import Reading, gather, takes
+from ..options.progress import listening
 from ..planning.facts import LINK, PublicFacts, require_clear_units, require_list
 from ..planning.names import what_would_leak
 from ..planning.reading import Source, flat_as_one_class
@@ -46,6 +48,7 @@ def inspect(
     near: bool = True,
     near_list: str | Path | None = None,
     near_sheet: str | Path | None = None,
+    on_stage: Callable[[str], None] = lambda line: None,
     reading: Reading | None = None,
     **options: Unpack[ReadingFields],
 ) -> Diagnosis:
@@ -64,6 +67,7 @@ def inspect(
         near: Look for near-copies. The time grows with the square of the pictures.
         near_list: A new CSV file for the pairs of near-copies. PRIVATE.
         near_sheet: A new PNG file that shows them side by side. PRIVATE.
+        on_stage: Called with a line for every stage that begins, and for how far it is.
         reading: The options below as one object.
         options: Fields of `Reading`.
 
@@ -88,7 +92,8 @@ def inspect(
         )
     side = SIDE if base is None else _side_of(str(base))
     asked = flat_as_one_class(images, asked)
-    records, refusals = _look(images, asked)
+    with listening(on_stage):
+        records, refusals = _look(images, asked)
     found = diagnose(
         place,
         records,
@@ -100,9 +105,12 @@ def inspect(
     )
     found = replace(found, warnings=(*found.warnings, *_of_names(records)))
     if near and records is not None and records.usable.any():
-        public = None if public_data is None else _compared(public_data, records)
+        with listening(on_stage):
+            public = None if public_data is None else _compared(public_data, records)
         known = None if base is None else _known(str(base))
-        found = replace(found, near=near_copies(records, public, known))
+        on_stage("looking for near-copies")
+        with listening(on_stage):
+            found = replace(found, near=near_copies(records, public, known))
         write_near(found, records, public, side, near_list, near_sheet)
     if bad_files is not None:
         write_bad_files(found, Path(bad_files))
