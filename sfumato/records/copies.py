@@ -132,8 +132,8 @@ class NearCopies:
             return f"near-copies: none of the listed {where}" + _only_if_equal(found)
         said = f"{self._share(found.pictures)}{self._units(found)}"
         return (
-            f"{self._warns(found.pictures)}{said} look like {where}: the promise begins after the base, and"
-            " these were public before: take another base, or accept it with --public-may-overlap,"
+            f"{self._warns(found.pictures)}{said} look like {where}: the promise begins"
+            " after the base, and these were public before: take another base, or accept it with --public-may-overlap,"
             " which certificates then say" + _only_if_equal(found)
         )
 
