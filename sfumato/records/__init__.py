@@ -6,7 +6,8 @@ The only room that opens them.
 from __future__ import annotations
 
 from .assemble import FEW
-from .copies import NearCopies, as_csv, near_copies
+from .compare import near_copies
+from .copies import NearCopies, as_csv
 from .diagnosis import Diagnosis, diagnose
 from .digits import bundled_digits
 from .folder import is_flat, would_read
