@@ -6,6 +6,7 @@ takes. One JSON line each.
     python benchmarks/near.py phantoms          # drawn by the recipe from random numbers
     python benchmarks/near.py hashes FOLDER     # the hashes of ImageHash beside it
     python benchmarks/near.py base NAME         # how many digits, phantoms look like its pictures
+    python benchmarks/near.py files FOLDER      # read, described and searched, as `inspect` does
     python benchmarks/near.py size [N]          # N bundled digits, one process
 
 A folder may hold copies already: false alarms are counted where all pictures are known to differ
@@ -27,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from sfumato.bases import bundled_bases
-from sfumato.records import bundled_digits
+from sfumato.records import bounded, bundled_digits, load_records, near_copies
 from sfumato.records.looks import Looks, load_known, looks_of, mirrored, unit
 from sfumato.records.near import CLEAR, STRICT, Tally, search, search_known
 
@@ -173,6 +174,33 @@ def base(name: str, most: int) -> Iterator[dict]:
         yield {"base": name, "hashes": len(known), "set": what} | judged | {"found": found}
 
 
+def files(folder: Path) -> Iterator[dict]:
+    """CPU seconds of this process and of the one that decodes."""
+
+    def spent() -> float:
+        own, other = (
+            resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        return own.ru_utime + own.ru_stime + other.ru_utime + other.ru_stime
+
+    started = spent()
+    records = load_records(folder, unlabelled=True)
+    bounded._ONE.stop()  # ended children are counted
+    read, before = spent(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = near_copies(records)
+    bounded._ONE.stop()
+    ended, peak = spent(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield {
+        "files": records.n,
+        "CPU seconds to index": round(read - started, 1),
+        "CPU seconds to read again, describe and search": round(ended - read, 1),
+        "MiB before": before // 1024,
+        "MiB at the peak": peak // 1024,
+        "strict": found.strict,
+        "copies": found.copies,
+    }
+
+
 def size(n: int) -> Iterator[dict]:
     array = bundled_digits("train").array
     repeated = np.arange(n) % len(array)
@@ -200,7 +228,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["recall", "digits", "phantoms", "hashes", "base", "size"])
+    parser.add_argument(
+        "what", choices=["recall", "digits", "phantoms", "hashes", "base", "files", "size"]
+    )
     parser.add_argument("source", nargs="?", help="a folder, a base; for size: how many")
     parser.add_argument("--most", type=int, default=3000, help="pictures of a folder")
     args = parser.parse_args()
@@ -208,6 +238,8 @@ def main() -> None:
         lines = size(int(args.source or 60_000))
     elif args.what == "base":
         lines = base(args.source or "icons", args.most)
+    elif args.what == "files":
+        lines = files(Path(args.source))
     elif args.what == "digits":
         lines = recall("digits", digits(10_000))
     elif args.what == "phantoms":
