@@ -140,12 +140,17 @@ def add_grey(album: Album, known: list[Icon], pictures: np.ndarray, n: int) -> N
     album.add("silhouettes and grey pictures", np.stack(images), texts, np.arange(n))
 
 
+def in_colour(known: list[Icon]) -> np.ndarray:
+    """Which drawings are of a style in colour, bool [N]."""
+    return np.array([i.style.endswith(COLOURED) and "contrast" not in i.style for i in known])
+
+
 def gather(cache: Path) -> tuple[Album, dict[str, dict]]:
     """Every picture of the base, and the facts of its sources for the card."""
     album = Album()
     packs = packages.ICON_PACKAGES | packages.COLOUR_PACKAGES
     known, pictures, facts = icons.load_icons(cache, packs, "things-icons.npz")
-    coloured = np.array([i.style.endswith(COLOURED) and "contrast" not in i.style for i in known])
+    coloured = in_colour(known)
     for kind, chosen, each in (
         ("emoji and icons in colour", coloured, COLOUR_A_PACK),
         ("other icons", ~coloured, OTHERS_A_PACK),

@@ -15,6 +15,8 @@ from .interface import Base, Prediction
 from .weights import check_extent, check_settings, check_weights
 
 INDEX_FILE = "model_index.json"
+# Beside the model: its card, and hashes of its training pictures (records/looks.py).
+BESIDE = ("README.md", "training-pictures.npz")
 CODE = {"auto_map", "custom_pipelines", "trust_remote_code"}
 
 
@@ -74,9 +76,12 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, in name order."""
+    """SHA-256 over the names and contents of a folder's files, in name order.
+
+    Without `BESIDE`, which no loader reads.
+    """
     digest = hashlib.sha256()
-    held = (p for p in base_files(folder) if p.name != "README.md" and not left_by_system(p))
+    held = (p for p in base_files(folder) if p.name not in BESIDE and not left_by_system(p))
     for path in held:
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())

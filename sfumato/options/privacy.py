@@ -160,6 +160,10 @@ class Privacy(Options):
         False,
         "Confirm that similar values of --unit are different units; recorded.",
     )
+    public_may_overlap: bool = option(
+        False,
+        "Public images, or the base's, may show units of yours, unprotected there; recorded.",
+    )
     anyway: bool = option(
         False,
         "Run although the forecast is that nothing can be learned; recorded in the release.",

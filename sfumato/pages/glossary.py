@@ -155,9 +155,9 @@ WORDS = (
     ),
     Word(
         "look-alikes",
-        "Images that are nearly the same, such as two scans of one print. `inspect` counts them;"
-        " two look-alikes are two units unless a column says that they belong together. In"
-        " `--init`, a public word that looks like what a new class is.",
+        "Images that are nearly the same, such as two scans of one print. `inspect` finds many of"
+        " them as near-copies; two look-alikes are two units unless a column says that they belong"
+        " together. In `--init`, a public word that looks like what a new class is.",
     ),
     Word("LoRA", "Low-rank adaptation: an adapter made of two thin matrices per layer."),
     Word(

@@ -32,6 +32,10 @@ DOUBTFUL_SAID = (
     "values of the unit column that may be spellings of one another count as different units, on"
     " the owner's word"
 )
+OVERLAP_SAID = (
+    "public images, or those that the base was trained on, may contain pictures of units, on the"
+    " owner's word; the guarantee does not cover what these show of them"
+)
 CLASSES_FOUND = (
     "the class list was read off the data and declared public by the owner; the guarantee is"
     " conditional on it"
@@ -108,7 +112,10 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     said = [VALUES_SAID.format(facts.values.said)] * (facts.values != FIXED)
     statements = {
         "opt_ins": (
-            [CLASSES_FOUND] * facts.classes_found + said + [DOUBTFUL_SAID] * bool(doubtful)
+            [CLASSES_FOUND] * facts.classes_found
+            + said
+            + [OVERLAP_SAID] * privacy.public_may_overlap
+            + [DOUBTFUL_SAID] * bool(doubtful)
         ),
         "tuning": privacy.tuning,
     }

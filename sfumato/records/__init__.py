@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from .assemble import FEW
 from .columns import COLUMNS, label_column
+from .compare import near_copies
+from .copies import NearCopies, as_csv
 from .diagnosis import Diagnosis, diagnose
 from .digits import bundled_digits
 from .folder import would_read
 from .layout import layout_of
 from .layouts.choose import is_flat
 from .load import load_records
+from .looks import load_known
 from .recordset import Facts, RecordSet
-from .sheet import sheet
+from .sheet import pairs_sheet, sheet
 from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
 from .survey import repeats_said
@@ -25,16 +28,21 @@ __all__ = [
     "FEW",
     "Diagnosis",
     "Facts",
+    "NearCopies",
     "RecordSet",
     "Split",
     "Summary",
+    "as_csv",
     "bundled_digits",
     "describe",
     "diagnose",
     "is_flat",
     "label_column",
     "layout_of",
+    "load_known",
     "load_records",
+    "near_copies",
+    "pairs_sheet",
     "repeats_said",
     "sheet",
     "read_split",

@@ -13,6 +13,7 @@ import numpy as np
 from ..options import FIXED, Reading, declared
 from .build import UNLABELLED
 from .columns import COLUMNS, label_column
+from .copies import NearCopies
 from .folder import LINK_OUT, READABLE
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
 from .proposals import (
@@ -83,6 +84,7 @@ class Diagnosis(Summary):
         roles: Which columns look like labels, units or captions, a line each.
         bad_files: (Rule, file or row) of every record that breaks one.
         next: The command to run next.
+        near: Near-copies; None where they were not looked for.
     """
 
     refused: str | None = None
@@ -93,11 +95,13 @@ class Diagnosis(Summary):
     roles: tuple[str, ...] = ()
     bad_files: tuple[tuple[str, str], ...] = ()
     next: str = ""
+    near: NearCopies | None = None
 
     def lines(self) -> list[str]:
         """The diagnosis as short lines for a terminal."""
         out = super().lines() if self.n else [f"no image was read in {self.source!r}"]
         out += [*self.values, *self.roles]
+        out += [] if self.near is None else self.near.lines()
         out += [f"could also be: {line}" for line in self.otherwise]
         for seen, flags in self.proposals:
             joint = " " if seen.endswith("?") else ": "
@@ -150,7 +154,7 @@ def diagnose(
     warning = [f"`adapt` will refuse this folder as it is: {refused}"] if refused else []
     if records is None:
         empty = Summary(
-            str(path), kind, 0, 0, {}, {}, (0, 0), (0, 0), {}, {}, 0, 0, 0, None, 0, 0, (), ()
+            str(path), kind, 0, 0, {}, {}, (0, 0), (0, 0), {}, {}, 0, 0, None, 0, 0, (), ()
         )
         summary, found, columns = empty, {}, {}
     else:

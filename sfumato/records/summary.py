@@ -32,7 +32,6 @@ class Summary:
     bad: dict[str, int]
     ignored: dict[str, int]
     exact_duplicates: int
-    near_duplicates: int
     exif: int
     unit_column: str | None
     n_units: int
@@ -66,10 +65,7 @@ class Summary:
                 f" {self.largest[0]}x{self.largest[1]} px; EXIF in {self.exif:,} files"
                 " (will be stripped)"
             ),
-            (
-                f"{self.exact_duplicates:,} exact duplicates, {self.near_duplicates:,} look-alikes"
-                " (8x8 average hash)"
-            ),
+            f"{self.exact_duplicates:,} exact duplicates",
         ]
         out += [f"class {name!r}: {count:,}" for name, count in self.class_counts.items()]
         few = [
@@ -99,20 +95,12 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
     slots = np.flatnonzero(usable)
     if records.array is not None:
         prints = [records.fingerprints[slot] for slot in slots]
-        places = slots if records.place is None else records.place[slots]
-        thumbnails = _thumbnails(records.array, places)
         sizes = np.array([records.array.shape[2:0:-1]])
     else:
         assert facts.prints is not None
-        assert facts.sizes is not None and facts.thumbnails is not None
-        prints, sizes, thumbnails = (
-            [facts.prints[slot] for slot in slots.tolist()],
-            facts.sizes[slots],
-            facts.thumbnails[slots],
-        )
-    different = list({fingerprint: at for at, fingerprint in enumerate(prints)}.values())
-    exact = len(slots) - len(different)
-    near = look_alikes(thumbnails[different])
+        assert facts.sizes is not None
+        prints, sizes = [facts.prints[slot] for slot in slots.tolist()], facts.sizes[slots]
+    exact = len(slots) - len(set(prints))
     by_area = np.argsort(sizes.prod(1), kind="stable")
     ends = [(int(w), int(h)) for w, h in sizes[by_area[[0, -1]]]] if len(sizes) else [(0, 0)] * 2
     return Summary(
@@ -129,7 +117,6 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         bad=dict(facts.bad),
         ignored=dict(facts.ignored),
         exact_duplicates=exact,
-        near_duplicates=near,
         exif=0 if facts.exif is None else int(facts.exif.sum()),
         unit_column=records.unit_column,
         n_units=records.n_units,
@@ -154,32 +141,6 @@ def sizes_of(records: RecordSet) -> str:
     by_area = np.argsort(sizes.prod(1), kind="stable")
     ends = dict.fromkeys(f"{w}x{h}" for w, h in sizes[by_area[[0, -1]]].tolist())
     return " to ".join(ends)
-
-
-def look_alikes(thumbnails: np.ndarray, tolerance: int = 6) -> int:
-    """How many of the uint8 [n, 64] thumbnails look like another. A hint only.
-
-    Equal 64-bit average hash and no cell further off. The hash alone calls a third of MNIST alike,
-    so neighbours by brightness in a bucket are compared too.
-    """
-    bits = np.packbits(thumbnails > thumbnails.mean(1, keepdims=True), axis=1)
-    hashes = np.ascontiguousarray(bits).view(np.uint64).reshape(-1)
-    order = np.lexsort((thumbnails.mean(1), hashes))
-    apart = np.abs(np.diff(thumbnails[order].astype(np.int16), axis=0)).max(1)
-    return int(((np.diff(hashes[order]) == 0) & (apart <= tolerance)).sum())
-
-
-def _thumbnails(array: np.ndarray, slots: np.ndarray) -> np.ndarray:
-    height, width = array.shape[1:3]
-    rows, columns = np.arange(8) * height // 8, np.arange(8) * width // 8
-    area = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
-    out = np.zeros((len(slots), 64), np.uint8)
-    for start in range(0, len(slots), 1024):
-        block = array[slots[start : start + 1024]]
-        grey = (block.mean(3) if block.ndim == 4 else block).astype(np.float32)
-        sums = np.add.reduceat(np.add.reduceat(grey, rows, 1), columns, 2)
-        out[start : start + 1024] = (sums / area).reshape(-1, 64)
-    return out
 
 
 def spelling(records: RecordSet) -> list[str]:

@@ -6,17 +6,30 @@ import csv
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
+
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import Reading, gather, takes
+from ..options.progress import listening
 from ..planning.facts import LINK, PublicFacts, require_clear_units, require_list
 from ..planning.names import what_would_leak
 from ..planning.reading import Source, flat_as_one_class
-from ..records import Diagnosis, RecordSet, diagnose, load_records
+from ..records import (
+    Diagnosis,
+    RecordSet,
+    as_csv,
+    diagnose,
+    load_known,
+    load_records,
+    near_copies,
+    pairs_sheet,
+)
 from ..records import sheet as drawn_sheet
 from .keywords import ReadingFields
 
@@ -31,6 +44,11 @@ def inspect(
     base: str | Path | None = None,
     sheet: str | Path | None = None,
     bad_files: str | Path | None = None,
+    public_data: Source | None = None,
+    near: bool = True,
+    near_list: str | Path | None = None,
+    near_sheet: str | Path | None = None,
+    on_stage: Callable[[str], None] = lambda line: None,
     reading: Reading | None = None,
     **options: Unpack[ReadingFields],
 ) -> Diagnosis:
@@ -41,9 +59,15 @@ def inspect(
     Args:
         images: Class folders, a flat folder, a folder with metadata.csv or .jsonl, parquet, idx or
             npz.
-        base: A base, whose pixels the sheet takes.
+        base: A base, whose pixels the sheets take, and whose training pictures are compared if
+            its folder has a list of them.
         sheet: A new PNG file for pictures as the model will see them. PRIVATE.
         bad_files: A new CSV file (rule, file) for the records that break a rule. PRIVATE.
+        public_data: Images that are meant as `public_data` of `adapt`: they are compared.
+        near: Look for near-copies. The time grows with the square of the pictures.
+        near_list: A new CSV file for the pairs of near-copies. PRIVATE.
+        near_sheet: A new PNG file that shows them side by side. PRIVATE.
+        on_stage: Called with a line for every stage that begins, and for how far it is.
         reading: The options below as one object.
         options: Fields of `Reading`.
 
@@ -58,12 +82,18 @@ def inspect(
     said = {"reading": reading} if reading is not None else {}
     asked: Reading = gather({"reading": Reading}, said | options)["reading"]
     place = Path(images.source if isinstance(images, RecordSet) else images)
-    for file in (sheet, bad_files):
+    for file in (sheet, bad_files, near_list, near_sheet):
         if file is not None:
             require_private_place(Path(file), place)
+    if not near and (public_data, near_list, near_sheet) != (None, None, None):
+        raise SfumatoError(
+            "--no-near looks for no near-copies: leave out --public-data, --near-list and"
+            " --near-sheet, or --no-near"
+        )
     side = SIDE if base is None else _side_of(str(base))
     asked = flat_as_one_class(images, asked)
-    records, refusals = _look(images, asked)
+    with listening(on_stage):
+        records, refusals = _look(images, asked)
     found = diagnose(
         place,
         records,
@@ -74,6 +104,14 @@ def inspect(
         stops=() if records is None else _stops(records),
     )
     found = replace(found, warnings=(*found.warnings, *_of_names(records)))
+    if near and records is not None and records.usable.any():
+        with listening(on_stage):
+            public = None if public_data is None else _compared(public_data, records)
+        known = None if base is None else _known(str(base))
+        on_stage("looking for near-copies")
+        with listening(on_stage):
+            found = replace(found, near=near_copies(records, public, known))
+        write_near(found, records, public, side, near_list, near_sheet)
     if bad_files is not None:
         write_bad_files(found, Path(bad_files))
     if sheet is not None and records is not None and records.usable.any():
@@ -105,6 +143,44 @@ def _of_names(records: RecordSet | None) -> list[str]:
         " --unlabelled --unit folder"
     )
     return [f"`plan` and `adapt` will stop: {LINK.join(leaks)}: {cure}"] if leaks else []
+
+
+def _compared(public: Source, records: RecordSet) -> RecordSet:
+    """Images that are meant as public, whatever they are called, in the private ones' values."""
+    if isinstance(public, RecordSet):
+        return public
+    if not Path(public).exists():
+        raise DataError(f"--public-data {public}: no such folder or file")
+    reading = Reading(**records.values.as_options(), unlabelled=True, max_bad=1.0)
+    found = load_records(public, **reading.keywords(), refusals=[])
+    if not found.usable.any():
+        raise DataError(f"--public-data {public}: no image in it can be used")
+    return found
+
+
+def _known(base: str) -> np.ndarray | None:
+    from ..bases import resolve_base  # here: as below
+
+    return load_known(resolve_base(base))
+
+
+def write_near(
+    found: Diagnosis,
+    records: RecordSet,
+    public: RecordSet | None,
+    side: int,
+    pairs_list: str | Path | None,
+    pairs_picture: str | Path | None,
+) -> None:
+    """The private list and the private picture of near-copies, each where it is asked for."""
+    assert found.near is not None
+    pairs = found.near.pairs
+    if pairs_list is not None:
+        write_private(Path(pairs_list), as_csv(pairs))
+    if pairs_picture is not None and pairs:
+        stream = io.BytesIO()
+        pairs_sheet(records, public, pairs, side).save(stream, "PNG")
+        write_private(Path(pairs_picture), stream.getvalue())
 
 
 def _side_of(base: str) -> int:

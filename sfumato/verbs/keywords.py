@@ -55,6 +55,7 @@ class PrivacyFields(TypedDict, total=False):
     allow_large_delta: bool
     allow_caption_prompts: bool
     allow_doubtful_units: bool
+    public_may_overlap: bool
     anyway: bool
     stand_in: str | None
     tuning: str | None

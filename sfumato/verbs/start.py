@@ -133,14 +133,14 @@ def start(
     reading: Reading = gather({"reading": Reading}, options)["reading"]
     unit = reading.unit
     reading = replace(reading, unit=None if unit == IMAGE else unit)
-    found = inspect(images, reading=reading)
+    found = inspect(images, near=False, reading=reading)
     asks.person.see(found)
     if not found.usable:
         raise DataError("no image there can be used: see what `sfumato inspect` says of them")
     kind = asks.settle(of_what(found), what)
     read_as = _reading(asks, found, kind, reading, unit)
     if read_as != reading:  # units and classes are those of the answers
-        found = inspect(images, reading=read_as)
+        found = inspect(images, near=False, reading=read_as)
     named = asks.settle(of_base(), base)
     tables: dict[str, Options] = {
         "privacy": Privacy(epsilon=asks.settle(of_epsilon(), epsilon)),
@@ -185,7 +185,7 @@ def _sheet(images: str | Path, reading: Reading, base: str, folder: Path) -> Pat
     if inside:
         return None  # among the images it would be one of them
     sheet = new_place(folder)
-    inspect(images, base=base, sheet=sheet, reading=reading)
+    inspect(images, base=base, sheet=sheet, near=False, reading=reading)
     return sheet if sheet.exists() else None
 
 

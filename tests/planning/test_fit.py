@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sfumato import verbs
 from sfumato.bases import load_base
@@ -16,9 +18,10 @@ from sfumato.errors import DataError, SfumatoError
 from sfumato.methods.prompts import choose_prompts
 from sfumato.planning import fit, forecast
 from sfumato.planning.fit import GOOD, NONE, POOR, judged
+from sfumato.planning.prepare import OVERLAP_SAID
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import TakenAsPublic
-from sfumato.records import RecordSet, bundled_digits
+from sfumato.records import RecordSet, bundled_digits, load_records, near_copies
 from sfumato.runs import budget
 from sfumato.verbs.demo import demo_prompts
 
@@ -158,3 +161,20 @@ def test_private_and_charged_pictures_are_no_stand_in(said, tiny_images, stand_i
         verbs.plan(others, stand_in=run.folder, **said)
     with pytest.raises(SfumatoError):
         verbs.plan(others, stand_in=tmp_path / "not there", **said)
+
+
+def test_near_copies_of_private_pictures_change_nothing(said, tiny_images, tmp_path):
+    """Public pictures are used as they are given: what they share is for `inspect`, not a plan."""
+    near = tmp_path / "near"
+    for file in sorted(tiny_images.rglob("*.png")):
+        to = near / file.relative_to(tiny_images)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.asarray(Image.open(file).convert("RGB")).astype(int)
+        Image.fromarray(np.clip(pixels + 2, 0, 255).astype(np.uint8)).save(to)
+    assert near_copies(load_records(tiny_images), load_records(near)).public.pictures == 24
+    report = verbs.plan(tiny_images, **said, stand_in=near, public_may_overlap=True)
+    public = dict(report.public)
+    assert public["public images"] == "24 that decided the forecast before the charge"
+    assert OVERLAP_SAID in public["opted in to"] and report.refused is None
+    silent = dict(verbs.plan(tiny_images, **said, stand_in=near).public)
+    assert OVERLAP_SAID not in silent["opted in to"]

@@ -18,6 +18,7 @@ from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import (
     CLASSES_FOUND,
     DOUBTFUL_SAID,
+    OVERLAP_SAID,
     default_schedule,
     prepare,
 )
@@ -315,3 +316,12 @@ def test_values_that_may_be_one_persons_are_refused_unless_the_owner_says(tiny_b
         "statements"
     ]["opt_ins"]
     assert opt_ins == [DOUBTFUL_SAID]
+
+
+def test_public_pictures_that_may_show_units_are_said_on_the_owners_word(tiny_base):
+    said = {"epsilon": 2.0, "delta": 1e-3, "base": str(tiny_base), "steps": 2}
+    told = [
+        prepare(records(), task_of(**said, public_may_overlap=may)[2]).options["statements"]
+        for may in (False, True)
+    ]
+    assert [statements["opt_ins"] for statements in told] == [[], [OVERLAP_SAID]]

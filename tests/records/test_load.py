@@ -552,13 +552,3 @@ def test_describe(tmp_path):
     assert any("fewer than 3 units are set apart" in w for w in summary.warnings)
     assert "class 'owl' is set apart: only 1 unit" in summary.lines()
     assert any("EXIF in 0 files" in line for line in summary.lines())
-
-
-def test_look_alikes_are_hinted_at(tmp_path):
-    smooth = np.asarray(Image.fromarray(picture(3, 4)).resize((48, 48), Image.Resampling.BICUBIC))
-    (tmp_path / "a").mkdir()
-    Image.fromarray(smooth).save(tmp_path / "a" / "0.png")
-    Image.fromarray(smooth).save(tmp_path / "a" / "1.jpg", quality=90)
-    save(tmp_path / "a" / "2.png", 8, size=48)
-    summary = describe(load_records(tmp_path))
-    assert summary.exact_duplicates == 0 and summary.near_duplicates == 1
