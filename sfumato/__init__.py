@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Sampling,
         Schedule,
         Selecting,
+        Sharing,
     )
     from .planning.config import Config
     from .verbs.adapt import adapt, resume
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .verbs.inspect import inspect
     from .verbs.ledger import ledger
     from .verbs.plan import plan
+    from .verbs.push import push
     from .verbs.release import release, verify
     from .verbs.select import select
     from .verbs.split import split
@@ -54,6 +56,7 @@ _HOMES = {
     "inspect": "verbs.inspect",
     "ledger": "verbs.ledger",
     "plan": "verbs.plan",
+    "push": "verbs.push",
     "release": "verbs.release",
     "resume": "verbs.adapt",
     "split": "verbs.split",
@@ -80,6 +83,7 @@ _HOMES = {
     "Sampling": "options",
     "Schedule": "options",
     "Selecting": "options",
+    "Sharing": "options",
 }
 
 __all__ = [
@@ -105,6 +109,7 @@ __all__ = [
     "Schedule",
     "Selecting",
     "SfumatoError",
+    "Sharing",
     "adapt",
     "audit",
     "evaluate",
@@ -112,6 +117,7 @@ __all__ = [
     "inspect",
     "ledger",
     "plan",
+    "push",
     "release",
     "resume",
     "select",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,6 +105,7 @@ def inspect_source(
     prompts: tuple[str, ...] = (),
     n: int | None = None,
     examples: int = 10,
+    beside: Collection[str] = (),
 ) -> Contents:
     """Checks every file of a folder made by synthesis or adaptation; SfumatoError names the rule.
 
@@ -116,6 +117,7 @@ def inspect_source(
         prompts: Public; likewise.
         n: The number of images that was asked for.
         examples: How many images of each class are kept.
+        beside: Files that are no part of this list: the pages of a finished release.
     """
     if kind not in ("images", "model"):
         raise SfumatoError(f"a release holds 'images' or 'model', not {kind!r}")
@@ -127,7 +129,7 @@ def inspect_source(
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise SfumatoError(f"{name} is a link, and a release holds plain files only: remove it")
-        if path.is_dir() or name == DRAFT:
+        if path.is_dir() or name == DRAFT or name in beside:
             continue
         if name == SUMS:
             raise SfumatoError(

@@ -16,6 +16,7 @@ from ..options import (
     Sampling,
     Schedule,
     Selecting,
+    Sharing,
 )
 from ..planning.published import Confirm
 
@@ -171,6 +172,15 @@ class SelectingFields(TypedDict, total=False):
     seed: int
 
 
+class SharingFields(TypedDict, total=False):
+    """Fields of `sfumato.Sharing`."""
+
+    to: str | None
+    public: bool
+    space: str | None
+    dry_run: bool
+
+
 class PlanOptions(
     ReadingFields,
     PrivacyFields,
@@ -223,6 +233,12 @@ class SelectOptions(ReadingFields, SelectingFields, total=False):
 
     reading: Reading
     selecting: Selecting
+
+
+class PushOptions(SharingFields, total=False):
+    """All keywords of `push`."""
+
+    sharing: Sharing
 
 
 class StartOptions(ReadingFields, total=False):
