@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .verbs.export import export
     from .verbs.inspect import inspect
     from .verbs.ledger import ledger
+    from .verbs.nearest import audit_pictures
     from .verbs.plan import plan
     from .verbs.push import push
     from .verbs.release import release, verify
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapt": "verbs.adapt",
     "audit": "auditing.verb",
+    "audit_pictures": "verbs.nearest",
     "evaluate": "verbs.evaluate",
     "export": "verbs.export",
     "inspect": "verbs.inspect",
@@ -112,6 +114,7 @@ __all__ = [
     "Sharing",
     "adapt",
     "audit",
+    "audit_pictures",
     "evaluate",
     "export",
     "inspect",
