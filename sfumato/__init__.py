@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Schedule,
         Selecting,
         Sharing,
+        Signing,
     )
     from .planning.config import Config
     from .verbs.adapt import adapt, resume
@@ -86,6 +87,7 @@ _HOMES = {
     "Schedule": "options",
     "Selecting": "options",
     "Sharing": "options",
+    "Signing": "options",
 }
 
 __all__ = [
@@ -112,6 +114,7 @@ __all__ = [
     "Selecting",
     "SfumatoError",
     "Sharing",
+    "Signing",
     "adapt",
     "audit",
     "audit_pictures",

@@ -12,6 +12,7 @@ from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .progress import Counted, listening, tell
 from .project import INSTEAD, MADE, PLACES, SILENT, Project, Start
 from .sharing import Sharing
+from .signing import Signing
 from .training import Performance, Recipe, Sampling
 from .values import FIXED, Values, declared_values
 
@@ -37,6 +38,7 @@ __all__ = [
     "Schedule",
     "Selecting",
     "Sharing",
+    "Signing",
     "Start",
     "Values",
     "declared",

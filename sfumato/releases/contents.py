@@ -12,6 +12,7 @@ from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
+from sfumato.releases.credentials import CHUNK_TYPE
 from sfumato.releases.formats import COLUMNS, check_parquet, check_png, check_safetensors
 from sfumato.releases.marking import CHUNK
 
@@ -75,7 +76,7 @@ class Contents:
     that opens it, whether it is told in words what to draw, the words of its own, and pictures of
     the adapted model (`adapted`) beside those of the public base (`base`), with how all of them
     were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
-    that it is synthetic (`marking`).
+    that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Contents:
     prompted: bool = True
     words: list[str] = field(default_factory=list)
     marked: bool = True
+    signed: bool = True
     samples: dict[str, list[Example]] = field(default_factory=dict)
     drawn_by: dict[str, Any] | None = None
 
@@ -245,6 +247,7 @@ def _count(
             )
         _require_public(shown.prompt, prompts)
         found.marked = found.marked and CHUNK in shown.image
+        found.signed = found.signed and CHUNK_TYPE == shown.image[37:41]
         found.per_class[label] = found.per_class.get(label, 0) + 1
         if len(kept := found.examples.setdefault(label, [])) < examples:
             kept.append(shown)

@@ -17,6 +17,7 @@ from ..options import (
     Schedule,
     Selecting,
     Sharing,
+    Signing,
 )
 from ..planning.published import Confirm
 
@@ -181,6 +182,13 @@ class SharingFields(TypedDict, total=False):
     dry_run: bool
 
 
+class SigningFields(TypedDict, total=False):
+    """Fields of `sfumato.Signing`."""
+
+    c2pa_certificate: str | None
+    c2pa_key: str | None
+
+
 class PlanOptions(
     ReadingFields,
     PrivacyFields,
@@ -215,10 +223,11 @@ class ResumeOptions(ReadingFields, ExecutionFields, total=False):
     execution: Execution
 
 
-class SynthesizeOptions(SamplingFields, total=False):
+class SynthesizeOptions(SamplingFields, SigningFields, total=False):
     """All keywords of `synthesize`."""
 
     sampling: Sampling
+    signing: Signing
 
 
 class EvaluateOptions(ReadingFields, JudgingFields, total=False):
