@@ -15,6 +15,7 @@ from sfumato.errors import SfumatoError
 from sfumato.releases.credentials import CHUNK_TYPE
 from sfumato.releases.formats import COLUMNS, check_parquet, check_png, check_safetensors
 from sfumato.releases.marking import CHUNK
+from sfumato.releases.shards import check_unread
 
 DRAFT = "synthesis.json"
 SUMS = "SHA256SUMS"
@@ -214,6 +215,7 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, Exampl
         if not {"image", "label"} <= columns <= COLUMNS:
             raise SfumatoError(f"{shard} has a column beside image, label, prompt and seed")
         check_parquet(file, shard)
+        check_unread(folder / shard, shard)
         names = _class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():

@@ -51,14 +51,14 @@ def test_a_false_alarm_is_as_rare_as_it_says(sides):
 def test_copies_of_private_pictures_are_found_and_those_of_held_out_ones_are_the_control(sides):
     rng = np.random.default_rng(4)
     (train, units), (test, _) = sides
-    copies = train[::2][:20] + 1e-3 * rng.normal(size=(20, 12))
-    released = np.concatenate([rng.normal(size=(80, 12)), copies])
+    copies = train[::2][:40] + 1e-3 * rng.normal(size=(40, 12))
+    released = np.concatenate([rng.normal(size=(60, 12)), copies])
     found = compared(released, *sides)
-    assert found.copies.value == pytest.approx(0.2, abs=0.03) and found.control.value < 0.05
-    assert found.copies.low < 0.2 < found.copies.high
+    assert found.copies.value == pytest.approx(0.4, abs=0.03) and found.control.value < 0.05
+    assert found.copies.low < 0.4 < found.copies.high
     assert found.memorised and found.p < 0.05
-    assert set(np.argsort(found.ratio)[:20]) == set(range(80, 100))
-    assert (found.nearest[80:] == np.arange(0, 40, 2)).all()
+    assert set(np.argsort(found.ratio)[:40]) == set(range(60, 100))
+    assert (found.nearest[60:] == np.arange(0, 80, 2)).all()
     other = compared(np.concatenate([rng.normal(size=(80, 12)), test[:20]]), *sides)
     assert other.control.value > 0.1 and other.p > 0.9 and not other.memorised
 
