@@ -1,4 +1,4 @@
-"""What of a parquet shard no reader of its rows sees: bytes between columns, values that no row has.
+"""What of a parquet shard no reader sees: bytes between columns, values that no row has.
 
 Removing rows leaves their names, and their pictures, in the dictionary of the written file.
 """

@@ -111,6 +111,7 @@ def other_manifest(owner, **changes) -> bytes:
 
 
 NOTE = {"label": "org.ward.note", "data": {"patient": "seven"}}
+OTHER = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE.replace("trained", "")}
 ACTIONS = {
     "label": "c2pa.actions",
     "data": {
@@ -126,7 +127,7 @@ ACTIONS = {
     [
         {"title": "patient 7"},
         {"assertions": [ACTIONS]},
-        {"assertions": [ACTIONS | {"data": {"actions": [{"action": "c2pa.opened"}]}}]},
+        {"assertions": [ACTIONS | {"data": {"actions": [OTHER]}}]},
         {"claim_generator_info": [{"name": "sfumato", "ward": "7"}]},
         {"claim_generator_info": [{"name": "ward 7"}]},
         {"thumbnail": True},
