@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..errors import SfumatoError
+from ..errors import DataError, SfumatoError
 from ..evaluation.nearest import RATIO, SURE, Nearness, nearness
 from ..evaluation.page import page
 from ..options import Reading, gather, takes
@@ -75,7 +75,7 @@ def audit_pictures(
 
     Raises:
         SfumatoError: Too few pictures or units, or the private images are not known.
-        DataError: Held-out images that the run was trained on.
+        DataError: Held-out images that the run was trained on, or images that vanished.
     """
     said: Reading = gather({"reading": Reading}, options, ("test", "train"))["reading"]
     run = run if isinstance(run, Run) else Run.open(run)
@@ -92,7 +92,13 @@ def audit_pictures(
     for name, records in (("released", made), ("private", real.train), ("held-out", real.test)):
         on_stage(f"encoding the {name} pictures")
         use = _some(records)
-        pictures[name], units[name] = records.load(use, size)[0], records.unit[use]
+        pictures[name], good = records.load(use, size)
+        units[name] = records.unit[use]
+        if not good.all():
+            raise DataError(
+                f"{int((~good).sum())} of the {name} images changed or vanished while they were"
+                " read: start again"
+            )
     features = [latents(images) for images in pictures.values()]
     on_stage("comparing")
     found = nearness(*features, units["private"], units["held-out"], features="the base's latents")
