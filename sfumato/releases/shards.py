@@ -53,7 +53,9 @@ def check_unread(path: Path, shard: str) -> None:
     held: dict[str, set[bytes]] = {name: set() for name in names}
     seen: dict[str, object] = {}
     with pq.ParquetFile(path, read_dictionary=names) as file:
-        for batch in file.iter_batches(ROWS):
+        # group by group: a batch of two groups would have two dictionaries
+        groups = range(about.num_row_groups)
+        for batch in (one for g in groups for one in file.iter_batches(ROWS, row_groups=[g])):
             for name in names:
                 column, inner = COLUMNS[name]
                 values = batch.column(column)

@@ -59,8 +59,8 @@ def test_copies_of_private_pictures_are_found_and_those_of_held_out_ones_are_the
     assert found.memorised and found.p < 0.05
     assert set(np.argsort(found.ratio)[:40]) == set(range(60, 100))
     assert (found.nearest[60:] == np.arange(0, 80, 2)).all()
-    other = compared(np.concatenate([rng.normal(size=(80, 12)), test[:20]]), *sides)
-    assert other.control.value > 0.1 and other.p > 0.9 and not other.memorised
+    other = compared(np.concatenate([rng.normal(size=(60, 12)), test[:40]]), *sides)
+    assert other.control.value > 0.3 and other.p > 0.5 and not other.memorised
 
 
 def test_a_share_of_none_and_of_all_has_an_interval(sides):
