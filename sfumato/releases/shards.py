@@ -30,7 +30,6 @@ def check_unread(path: Path, shard: str) -> None:
     Raises:
         SfumatoError: Bytes that belong to no column, or values in a dictionary that no row has.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     size = path.stat().st_size
@@ -49,29 +48,43 @@ def check_unread(path: Path, shard: str) -> None:
     if [start for start, _ in sorted(spans)] != ends[:-1] or ends[-1] != size - TAIL - footer:
         raise SfumatoError(f"{shard} has bytes that belong to no column: synthesize again")
     names = [name for name in COLUMNS if name.split(".")[0] in about.schema.to_arrow_schema().names]
-    listed: dict[str, set[bytes]] = {name: set() for name in names}
-    held: dict[str, set[bytes]] = {name: set() for name in names}
-    seen: dict[str, object] = {}
+    for group in range(about.num_row_groups):
+        if _unheld(path, group, names):
+            raise SfumatoError(
+                f"{shard} holds values that none of its rows has, as removed rows leave them:"
+                " synthesize again"
+            )
+
+
+def _unheld(path: Path, group: int, names: list[str]) -> bool:
+    """Whether a dictionary of a row group has a value that no row of the group has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    left: dict[str, set[bytes]] = {}
+    # The first batch shows the whole page of the dictionary; later ones would add up all values.
     with pq.ParquetFile(path, read_dictionary=names) as file:
-        # group by group: a batch of two groups would have two dictionaries
-        groups = range(about.num_row_groups)
-        for batch in (one for g in groups for one in file.iter_batches(ROWS, row_groups=[g])):
+        for batch in file.iter_batches(ROWS, row_groups=[group]):
             for name in names:
-                column, inner = COLUMNS[name]
-                values = batch.column(column)
-                values = values if inner is None else values.field(inner)
-                if not pa.types.is_dictionary(values.type):
-                    continue  # each value stands once for each row
-                words = values.dictionary
-                held[name] |= _digests(words.take(values.indices.unique().drop_null()))
-                if words is not seen.get(name):
-                    listed[name] |= _digests(words)
-                    seen[name] = words
-    if any(listed[name] - held[name] for name in names):
-        raise SfumatoError(
-            f"{shard} holds values that none of its rows has, as removed rows leave them:"
-            " synthesize again"
-        )
+                values = _column(batch, name)
+                if pa.types.is_dictionary(values.type):
+                    left[name] = _digests(values.dictionary)
+            break
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS, row_groups=[group]):
+            for name in [name for name in left if left[name]]:
+                values = _column(batch, name)
+                dictionary = pa.types.is_dictionary(values.type)
+                left[name] -= _digests(values.dictionary_decode() if dictionary else values)
+            if not any(left.values()):
+                return False
+    return any(left.values())
+
+
+def _column(batch, name: str):
+    outer, inner = COLUMNS[name]
+    values = batch.column(outer)
+    return values if inner is None else values.field(inner)
 
 
 def _digests(values) -> set[bytes]:
