@@ -79,7 +79,7 @@ def synthesize(
     sfumato synthesize run -n 5000 -o release --c2pa-certificate chain.pem --c2pa-key key.pem
     """
     part, shares = parse.shard(shard), None if class_shares is None else shares_of(class_shares)
-    drawn, _ = Sampling(**sampling), Signing(**signing)
+    drawn, _ = Sampling(**sampling), Signing(**signing).pair  # asked before the model is opened
     if output.exists():
         raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
 

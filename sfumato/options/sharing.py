@@ -26,10 +26,20 @@ class Sharing(Options):
         False, "List every file with size and digest, and send nothing: needs no network."
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def require_names(self) -> str:
+        """Checks the names that were given.
+
+        Returns:
+            That of the release's repository.
+
+        Raises:
+            SfumatoError: It is missing, or one is no name on a hub.
+        """
+        if self.to is None:
+            raise SfumatoError("--to is required: give ORG/NAME of the repository to be")
         for flag, name in (("--to", self.to), ("--space", self.space)):
             if name is not None and not NAME.fullmatch(name):
                 raise SfumatoError(f"{flag} {name}: give ORG/NAME, as on the hub")
-        if self.space is not None and self.space == self.to:
+        if self.space == self.to:
             raise SfumatoError("--space is the name of --to: give another name")
+        return self.to

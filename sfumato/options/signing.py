@@ -24,7 +24,11 @@ class Signing(Options):
         None, "PEM file of the key of that certificate.", metavar="FILE", path=True
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Certificate and key; None without either. SfumatoError if only one was given."""
+        if self.c2pa_certificate is None and self.c2pa_key is None:
+            return None
+        if self.c2pa_certificate is None or self.c2pa_key is None:
             raise SfumatoError("--c2pa-certificate and --c2pa-key go together: give both")
+        return self.c2pa_certificate, self.c2pa_key

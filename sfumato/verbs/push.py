@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from ..errors import SfumatoError
 from ..options import Sharing, gather, takes
 from ..releases.hub import send
 from ..releases.parcel import Item, pack
@@ -63,21 +62,20 @@ def push(
         MachineError: The hub refuses or does not answer.
     """
     how: Sharing = gather({"sharing": Sharing}, options, ("release", "on_stage"))["sharing"]
-    if how.to is None:
-        raise SfumatoError("--to is required: give ORG/NAME of the repository to be")
+    name = how.require_names()
     on_stage("verifying the release")
     parcel = pack(Path(release))
     if how.dry_run:
-        space = space_items(how.to, parcel.kind, NOT_SENT) if how.space else ()
+        space = space_items(name, parcel.kind, NOT_SENT) if how.space else ()
         return Pushed(parcel.kind, parcel.items, space)
 
     def sending(done: int, of: int) -> None:
         on_stage(f"sending: {done:,} of {of:,} files are there")
 
-    url = send(parcel.items, how.to, parcel.kind, public=how.public, progress=sending)
+    url = send(parcel.items, name, parcel.kind, public=how.public, progress=sending)
     if how.space is None:
         return Pushed(parcel.kind, parcel.items, url=url)
     on_stage("sending the Space")
-    space = space_items(how.to, parcel.kind, url.rpartition("/")[2])
+    space = space_items(name, parcel.kind, url.rpartition("/")[2])
     space_url = send(space, how.space, "space", public=how.public)
     return Pushed(parcel.kind, parcel.items, space, url, space_url)

@@ -68,7 +68,7 @@ def synthesize(
     plan, source = run.plan, "uniform"
     said = gather({"sampling": Sampling, "signing": Signing}, options)
     sampling: Sampling = said["sampling"]
-    encode = marked_png if said["signing"].c2pa_key is None else _signing(said["signing"])
+    encode = _encode(said["signing"])
     public = public_side(run)
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
@@ -117,8 +117,10 @@ def synthesize(
     return Path(output)
 
 
-def _signing(how: Signing) -> Callable[[np.ndarray], bytes]:
+def _encode(how: Signing) -> Callable[[np.ndarray], bytes]:
+    """What makes a PNG of a picture: with the mark, and signed if that was asked for."""
+    if how.pair is None:
+        return marked_png
     from ..releases.credentials import Signatory
 
-    assert how.c2pa_certificate is not None and how.c2pa_key is not None
-    return Signatory(how.c2pa_certificate, how.c2pa_key).png
+    return Signatory(*how.pair).png

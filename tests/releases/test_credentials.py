@@ -218,7 +218,7 @@ def test_what_does_not_sign_is_one_line(owner, tmp_path):
             Signatory(chain, key)
         assert "\n" not in str(told.value)
     with pytest.raises(SfumatoError, match="go together"):
-        Signing(c2pa_key="key.pem")
+        _ = Signing(c2pa_key="key.pem").pair
 
 
 @pytest.mark.parametrize(
