@@ -16,7 +16,7 @@ from sfumato.errors import SfumatoError
 SURE = 0.95
 NEIGHBOURS = 50  # of arXiv 2301.13188
 RATIO = 0.5  # likewise
-DRAWS = 999  # of the permutation test, and of the bootstrap
+DRAWS = 999  # ways to deal the units, and draws of the bootstrap
 BLOCK = 256  # released pictures whose distances are held at a time
 
 
@@ -118,75 +118,57 @@ def nearness(
         SfumatoError: Fewer than three pictures of the release, or fewer than three units on a side.
     """
     rng = np.random.default_rng(seed)
-    sides = _dealt(train_units, test_units, rng)
-    if len(released) < 3 or min(map(len, sides)) < 3:
+    few = min(len(np.unique(train_units)), len(np.unique(test_units)))
+    if min(len(released), few) < 3:
         raise SfumatoError(
             "distances need at least three released pictures, and three units that were trained on"
             " and three held-out ones: give more"
         )
-    everything = [_to(released, own) for own in (train, test)]
-    units = [
-        np.stack([found[:, own].min(1) for own in side], 1)
-        for found, side in zip(everything, sides)
-    ]
-    to_train, to_test = (found.min(1) for found in units)
-    nearer = _share(to_train, to_test)
-    by_lot = _by_lot(np.concatenate(units, 1), units[0].shape[1], rng)
-    spread = [_share(to_train[drawn], to_test[drawn]) for drawn in _again(len(released), rng)]
-    own, control = (_ratio(found) for found in everything)
+    dealt = [_dealt(own, few, rng) for own in (train_units, test_units)]
+    numbers = np.concatenate([dealt[0][1], few + dealt[1][1]])  # of the unit of each picture
+    order = rng.permutation(len(numbers))  # so that of several nearest ones any is the first
+    parts = []
+    for start in range(0, len(released), BLOCK):
+        found = [_to(released[start : start + BLOCK], own) for own in (train, test)]
+        both = [own[:, places] for own, (places, _) in zip(found, dealt)]
+        first = np.concatenate(both, 1)[:, order].argmin(1)
+        own = [number for one in found for number in (_ratio(one), one.argmin(1))]
+        parts.append((both[0].min(1), both[1].min(1), numbers[order[first]], *own))
+    to_train, to_test, unit, ratio, nearest, control, nearest_test = map(
+        np.concatenate, zip(*parts)
+    )
+    nearer = float(np.mean(unit < few))
+    by_lot = [float(np.mean(rng.permutation(2 * few)[unit] < few)) for _ in range(DRAWS)]
+    spread = [float(np.mean(unit[drawn] < few)) for drawn in _again(len(unit), rng)]
     return Nearness(
         features,
         len(released),
-        len(sides[0]),
+        few,
         _middle(to_train, rng),
         _middle(to_test, rng),
         Share(nearer, *_sure(spread)),
         _sure(by_lot),
         (1 + sum(share >= nearer - 1e-12 for share in by_lot)) / (1 + len(by_lot)),
-        _counted(int((own < RATIO).sum()), len(own)),
+        _counted(int((ratio < RATIO).sum()), len(ratio)),
         _counted(int((control < RATIO).sum()), len(control)),
-        own,
-        everything[0].argmin(1),
-        everything[1].argmin(1),
+        ratio,
+        nearest,
+        nearest_test,
     )
 
 
-def _dealt(
-    train: np.ndarray, test: np.ndarray, rng: np.random.Generator
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """As many units of each side, chosen by lot: positions of the pictures of each."""
-    few = min(len(np.unique(train)), len(np.unique(test)))
-    found = []
-    for units in (train, test):
-        chosen = rng.permutation(np.unique(units))[:few]
-        found.append([np.flatnonzero(units == unit) for unit in chosen])
-    return found[0], found[1]
+def _dealt(units: np.ndarray, few: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of `few` units that the lot has chosen, and the number of the unit of each."""
+    chosen = rng.permutation(np.unique(units))[:few]
+    places = np.flatnonzero(np.isin(units, chosen))
+    return places, np.unique(units[places], return_inverse=True)[1]
 
 
 def _to(released: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Euclidean distances float32 [n, m]."""
-    real = np.asarray(real, np.float64)
-    own, parts = (real * real).sum(1), []
-    for start in range(0, len(released), BLOCK):
-        x = np.asarray(released[start : start + BLOCK], np.float64)
-        squared = (x * x).sum(1)[:, None] + own - 2 * x @ real.T
-        parts.append(np.sqrt(squared.clip(0)).astype(np.float32))
-    return np.concatenate(parts)
-
-
-def _share(one: np.ndarray, other: np.ndarray) -> float:
-    """How often the first is smaller; ties count half."""
-    return float(np.mean((one < other) + 0.5 * (one == other)))
-
-
-def _by_lot(units: np.ndarray, first: int, rng: np.random.Generator) -> list[float]:
-    """The share for every way to deal the units anew; `units`: distances to each, float [n, m]."""
-    found = []
-    for _ in range(DRAWS):
-        order = rng.permutation(units.shape[1])
-        one, other = units[:, order[:first]].min(1), units[:, order[first:]].min(1)
-        found.append(_share(one, other))
-    return found
+    x, y = np.asarray(released, np.float64), np.asarray(real, np.float64)
+    squared = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
+    return np.sqrt(squared.clip(0)).astype(np.float32)
 
 
 def _again(n: int, rng: np.random.Generator) -> np.ndarray:

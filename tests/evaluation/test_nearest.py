@@ -63,6 +63,14 @@ def test_copies_of_private_pictures_are_found_and_those_of_held_out_ones_are_the
     assert other.control.value > 0.3 and other.p > 0.5 and not other.memorised
 
 
+def test_of_equally_near_pictures_any_is_the_nearest(sides):
+    """Held-out pictures that are the private ones again: nobody is nearer to either."""
+    train, _ = sides
+    found = compared(np.random.default_rng(6).normal(size=(200, 12)), train, train)
+    assert found.expected[0] <= found.nearer.value <= found.expected[1]
+    assert not found.memorised
+
+
 def test_a_share_of_none_and_of_all_has_an_interval(sides):
     found = compared(np.random.default_rng(3).normal(size=(30, 12)), *sides)
     assert found.copies == Share(0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 30)))
