@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 from sfumato.errors import MachineError, SfumatoError
 from sfumato.releases.parcel import Item
-from sfumato.releases.verify_privacy import ADDED_BY_A_HUB
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+ADDED = ".gitattributes"
 AT_ONCE = 500  # files of one commit
 SPACE = "docker"
 MESSAGE = "A release of sfumato, verified before it was sent"
@@ -102,7 +102,7 @@ def _lacking(api: HfApi, items: Sequence[Item], about: dict[str, str]) -> list[I
     there: set[str] = set()
     for found in api.list_repo_tree(**about, recursive=True):
         size = getattr(found, "size", None)
-        if size is None or ADDED_BY_A_HUB.fullmatch(found.path):
+        if size is None or found.path == ADDED:
             continue  # a folder, or what the hub keeps for itself
         item, lfs = known.get(found.path), getattr(found, "lfs", None)
         if item is None:

@@ -34,8 +34,8 @@ RELATIONS = {
     "add-remove": "ADD_OR_REMOVE_ONE",
     "replace-one": "REPLACE_ONE",
 }
-# What a hub keeps beside a release, and its client beside a download: not part of it, never read.
-ADDED_BY_A_HUB = re.compile(r"\.gitattributes|\.cache/huggingface(/.*)?")
+# Not part of a release: the list of its hashes, and what a hub and its client add to a download.
+BESIDE = re.compile(r"SHA256SUMS|\.gitattributes|\.cache/huggingface/.*")
 ROUNDED_UP = 1e-3  # stated epsilons are rounded up to three decimals
 TINY = 1e-7  # differences between machines
 # What unreadable files and missing or absurd fields raise; they become failed checks.
@@ -295,11 +295,9 @@ def check_files(folder):
     hashes, odd = {}, set()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if ADDED_BY_A_HUB.fullmatch(name):
-            continue
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             odd.add(name)
-        elif path.is_file() and name != "SHA256SUMS":
+        elif path.is_file() and not BESIDE.fullmatch(name):
             hashes[name] = sha256(path)
     wrong = {
         "no extra file": set(hashes) - set(listed) | odd,

@@ -152,7 +152,7 @@ def test_nothing_hides_in_the_box(signed, where):
     if where == "behind":
         data = with_box(signed, box + b"\0\0\0\x0cfreeward")
     elif where == "pad of the signature":
-        data = with_box(signed, box[:-70] + b"patient 7" + box[-61:])
+        data = with_box(signed, box[:-100] + b"patient 7" + box[-91:])
     elif where == "pad of the hash":
         at = box.index(b"cpadH") + 5
         data = with_box(signed, box[:at] + b"patient7" + box[at + 8 :])

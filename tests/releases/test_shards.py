@@ -72,6 +72,13 @@ def test_bytes_that_belong_to_no_column_are_refused(shard):
         look(shard, 600)
 
 
+def test_an_index_of_pages_as_datasets_writes_it_passes(shard):
+    table, into = pq.read_table(shard), io.BytesIO()
+    pq.write_table(table, into, write_page_index=True)
+    shard.write_bytes(into.getvalue())
+    assert look(shard, 600).n == 600
+
+
 def test_a_shard_of_several_row_groups_passes(shard):
     table, into = pq.read_table(shard), io.BytesIO()
     pq.write_table(table, into, row_group_size=100)
