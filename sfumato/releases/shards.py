@@ -46,7 +46,7 @@ def check_unread(path: Path, shard: str) -> None:
             spans.append((start, start + column.total_compressed_size))
             indexed = indexed or column.has_offset_index or column.has_column_index
     ends = [HEAD, *(end for _, end in sorted(spans))]
-    # Behind the columns there may be an index of their pages, which `datasets` writes and we do not.
+    # Behind the columns there may be an index of their pages: `datasets` writes one, we do not.
     whole = ends[-1] == size - TAIL - footer or (indexed and ends[-1] < size - TAIL - footer)
     if [start for start, _ in sorted(spans)] != ends[:-1] or not whole:
         raise SfumatoError(f"{shard} has bytes that belong to no column: synthesize again")
