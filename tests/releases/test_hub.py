@@ -20,7 +20,7 @@ import sfumato
 from sfumato.cli import main
 from sfumato.errors import CheckFailed, MachineError, SfumatoError
 from sfumato.releases import hub as client
-from sfumato.releases import verify, verify_privacy, write_release
+from sfumato.releases import fitting_certificate, verify, verify_privacy, write_release
 
 from . import fake_hub
 
@@ -66,7 +66,7 @@ def test_every_file_goes_up_private_and_comes_back_to_verify(finished, hub, tmp_
         "me/scans", repo_type="dataset", local_dir=back, endpoint=hub.url
     )
     assert {".gitattributes"} < set(hashes(back)) - set(hashes(finished))
-    assert verify(back).ok
+    assert verify(back).ok and fitting_certificate(back, SfumatoError) is not None
     (back / ".cache" / "notes.txt").write_text("ward 7")
     assert not verify(back).ok
 
