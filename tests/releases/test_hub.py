@@ -19,8 +19,8 @@ from huggingface_hub import constants
 import sfumato
 from sfumato.cli import main
 from sfumato.errors import CheckFailed, MachineError, SfumatoError
-from sfumato.releases import hub as client
 from sfumato.releases import fitting_certificate, verify, verify_privacy, write_release
+from sfumato.releases import hub as client
 
 from . import fake_hub
 
