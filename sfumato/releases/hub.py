@@ -53,10 +53,14 @@ def send(
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=place, library_name="sfumato")
-        sdk = {"space_sdk": SPACE} if kind == "space" else {}
-        about = {"repo_id": repository, "repo_type": kind}
-        api.create_repo(**about, private=not public, exist_ok=True, **sdk)
-        info = api.repo_info(**about)
+        api.create_repo(
+            repository,
+            repo_type=kind,
+            private=not public,
+            exist_ok=True,
+            space_sdk=SPACE if kind == "space" else None,
+        )
+        info = api.repo_info(repository, repo_type=kind)
         # Of a repository that was there, `private` above changes nothing.
         if bool(info.private) == public:
             said = "private, and stays so" if public else "public, and --public was not given"
@@ -64,19 +68,20 @@ def send(
                 f"{repository} is {said}: name a new repository, or change that on its settings"
                 " page first"
             )
-        head, lacking = info.sha, _lacking(api, items, about)
+        head, lacking = info.sha, _lacking(api, items, repository, kind)
         progress(len(items) - len(lacking), len(items))
         for start in range(0, len(lacking), AT_ONCE):
             part = lacking[start : start + AT_ONCE]
             made = api.create_commit(
-                **about,
+                repository,
+                repo_type=kind,
                 operations=[_operation(item) for item in part],
                 commit_message=MESSAGE,
                 parent_commit=head,
             )
             head = made.oid
             progress(len(items) - len(lacking) + start + len(part), len(items))
-        if _lacking(api, items, about):
+        if _lacking(api, items, repository, kind):
             raise MachineError(f"{repository} lacks files that were sent: push again")
         return f"{api.endpoint}/{'' if kind == 'model' else kind + 's/'}{repository}/tree/{head}"
 
@@ -92,22 +97,22 @@ def _operation(item: Item) -> Any:
     return made
 
 
-def _lacking(api: HfApi, items: Sequence[Item], about: dict[str, str]) -> list[Item]:
+def _lacking(api: HfApi, items: Sequence[Item], repository: str, kind: str) -> list[Item]:
     """What of the files is not there, in order.
 
     SfumatoError if the repository holds anything else: then it would not verify.
     """
     known = {item.name: item for item in items}
-    program = about["repo_type"] == "space"  # replaced where it is another
+    program = kind == "space"  # replaced where it is another
     there: set[str] = set()
-    for found in api.list_repo_tree(**about, recursive=True):
+    for found in api.list_repo_tree(repository, repo_type=kind, recursive=True):
         size = getattr(found, "size", None)
         if size is None or found.path == ADDED:
             continue  # a folder, or what the hub keeps for itself
         item, lfs = known.get(found.path), getattr(found, "lfs", None)
         if item is None:
             raise SfumatoError(
-                f"{about['repo_id']} holds {found.path}, which is no file of this release: name a"
+                f"{repository} holds {found.path}, which is no file of this release: name a"
                 " new repository"
             )
         same = lfs.sha256 == item.sha256 if lfs else found.blob_id == item.git  # pyright: ignore
@@ -115,7 +120,7 @@ def _lacking(api: HfApi, items: Sequence[Item], about: dict[str, str]) -> list[I
             continue
         if size != item.size or not same:
             raise SfumatoError(
-                f"{about['repo_id']} holds another {found.path}: a release is never changed, so"
+                f"{repository} holds another {found.path}: a release is never changed, so"
                 " name a new repository"
             )
         there.add(found.path)

@@ -99,9 +99,16 @@ def audit_pictures(
                 f"{int((~good).sum())} of the {name} images changed or vanished while they were"
                 " read: start again"
             )
-    features = [latents(images) for images in pictures.values()]
+    features = {name: latents(images) for name, images in pictures.items()}
     on_stage("comparing")
-    found = nearness(*features, units["private"], units["held-out"], features="the base's latents")
+    found = nearness(
+        features["released"],
+        features["private"],
+        features["held-out"],
+        units["private"],
+        units["held-out"],
+        features="the base's latents",
+    )
     verdict = in_words(found, real, made.n)
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
