@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants test-end-to-end lint types docs wheel-check bases clean
+.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -53,6 +53,11 @@ storm: setup
 	LD_PRELOAD=build/shim.so OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.storm build/storm/runs --each $(EACH)
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.ledgers build/storm/ledgers --kills $(KILLS)
 	rm -rf build/storm
+
+# A release of each form in Pillow, datasets, mlcroissant, diffusers, readers of XMP and C2PA, Chromium (skipped where there is none),
+# and through a hub on this machine.
+outside: setup
+	.venv/bin/python -m pytest -q tests/releases/test_outside.py tests/releases/test_hub.py
 
 test-end-to-end: setup
 	.venv/bin/python -m pytest -q -m end_to_end

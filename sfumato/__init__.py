@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         Sampling,
         Schedule,
         Selecting,
+        Sharing,
+        Signing,
     )
     from .planning.config import Config
     from .verbs.adapt import adapt, resume
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from .verbs.export import export
     from .verbs.inspect import inspect
     from .verbs.ledger import ledger
+    from .verbs.nearest import audit_pictures
     from .verbs.plan import plan
+    from .verbs.push import push
     from .verbs.release import release, verify
     from .verbs.select import select
     from .verbs.split import split
@@ -49,11 +53,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapt": "verbs.adapt",
     "audit": "auditing.verb",
+    "audit_pictures": "verbs.nearest",
     "evaluate": "verbs.evaluate",
     "export": "verbs.export",
     "inspect": "verbs.inspect",
     "ledger": "verbs.ledger",
     "plan": "verbs.plan",
+    "push": "verbs.push",
     "release": "verbs.release",
     "resume": "verbs.adapt",
     "split": "verbs.split",
@@ -80,6 +86,8 @@ _HOMES = {
     "Sampling": "options",
     "Schedule": "options",
     "Selecting": "options",
+    "Sharing": "options",
+    "Signing": "options",
 }
 
 __all__ = [
@@ -105,13 +113,17 @@ __all__ = [
     "Schedule",
     "Selecting",
     "SfumatoError",
+    "Sharing",
+    "Signing",
     "adapt",
     "audit",
+    "audit_pictures",
     "evaluate",
     "export",
     "inspect",
     "ledger",
     "plan",
+    "push",
     "release",
     "resume",
     "select",

@@ -14,6 +14,7 @@ from .inspect import inspect
 from .ledger import app as ledger
 from .listings import bases, methods
 from .plan import plan
+from .push import push
 from .release import release, verify
 from .select import select
 from .split import split
@@ -32,6 +33,7 @@ VERBS = (
     select,
     release,
     verify,
+    push,
     export,
     methods,
     bases,
@@ -93,4 +95,5 @@ def about(
     sfumato select run run-2 --data ./scans --split split.json --epsilon 1
     sfumato release release
     sfumato verify release
+    sfumato push release --to ORG/NAME --dry-run
     """

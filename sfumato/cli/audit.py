@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from ..errors import AuditFailed
+from ..errors import AuditFailed, SfumatoError
 from ..options import parse
 from .config import from_config
 from .live import LiveLine
@@ -33,6 +33,31 @@ def audit(
         bool, Option("--fresh", help="New seeds instead of the fixed ones; printed.")
     ] = False,
     seed: Annotated[int, Option("--seed", min=0, help="Seed of all dummy data and keys.")] = 0,
+    pictures: Annotated[
+        Path | None,
+        Option(
+            "--pictures",
+            metavar="RELEASE",
+            help=(
+                "Instead: how near a release's pictures are to private and to held-out ones."
+                " PRIVATE, and a look."
+            ),
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        Option(
+            "--test",
+            help="With --pictures: held-out images (default: those of the run's split).",
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        Option(
+            "--train",
+            help="With --pictures: the private images (default: those that the run remembers).",
+        ),
+    ] = None,
     ledger: Ledger = None,
 ) -> None:
     """Test on dummy data whether the mechanisms do what the plan says. Exit code 15 if not.
@@ -46,7 +71,13 @@ def audit(
     sfumato audit
     sfumato audit run
     sfumato audit run --only M1,A,B --fresh
+    sfumato audit run --pictures release
     """
+    if pictures is not None:
+        _of_pictures(run, pictures, test, train, ledger)
+        return
+    if test is not None or train is not None:
+        raise SfumatoError("--test and --train go with --pictures RELEASE: add it")
     from ..auditing import report
     from ..auditing.verb import audit as check
 
@@ -70,3 +101,24 @@ def audit(
             f"{len(found.failed)} {'finding' if len(found.failed) == 1 else 'findings'} failed:"
             " the guarantee of this installation is in doubt"
         )
+
+
+def _of_pictures(
+    run: Path | None, pictures: Path, test: Path | None, train: Path | None, ledger: Path | None
+) -> None:
+    from ..runs.folder import Run
+    from ..verbs.nearest import audit_pictures
+
+    if run is None:
+        raise SfumatoError("--pictures needs the run that drew them: sfumato audit RUN --pictures")
+    with LiveLine() as line:
+        opened = Run.open(run, ledger)
+        found = audit_pictures(opened, pictures, test=test, train=train, on_stage=line.stage)
+    for sentence in found.verdict:
+        print(sentence)
+    print(f"PRIVATE: no epsilon covers these figures. They stay in {found.page.parent}.")
+    print(f"open {found.page} to see the closest pictures beside the real ones")
+    print(
+        "this was a look at exact private scores: later certificates count it. What may be said"
+        " outside are the odds of attacks in PRIVACY.md"
+    )

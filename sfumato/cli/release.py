@@ -35,6 +35,14 @@ def release(
         str | None,
         Option("--license", "--licence", help="Licence that you give the release (default other)."),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        Option(
+            "--base-model",
+            metavar="ORG/NAME",
+            help="Name of the base on the hub, for a model's card (your word, not checked).",
+        ),
+    ] = None,
     require_audit: Annotated[
         bool,
         Option(
@@ -65,7 +73,8 @@ def release(
     # at once.
     from ..runs.release import finish
 
-    settings = {"title": title, "licence": licence or "other", "require_audit": require_audit}
+    settings = {"title": title, "licence": licence or "other", "base_model": base_model}
+    settings |= {"require_audit": require_audit}
     with LiveLine() as line, listening(line.stage):
         line.stage("checking the files")
         finished = finish(folder, output, ledger=ledger, without_ledger=without_ledger, **settings)

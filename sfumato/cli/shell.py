@@ -24,6 +24,8 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+ONLINE = "push"  # the only verb that talks to a network
+
 GPU = "sfumato computes on the CPU, on all cores (--threads N for fewer): leave it out"
 # Familiar flags that are not options here, and why. Two of them would mean something else under the
 # same name.
@@ -49,7 +51,8 @@ EXPLAINED = {
     "--random-flip": "there is no augmentation: leave it out",
     "--report-to": "training figures are private and stay in the run folder: leave it out",
     "--push-to-hub": (
-        "sfumato uploads nothing: finish with `sfumato release` and hand over the folder yourself"
+        "nothing is sent on the way: finish with `sfumato release`, then `sfumato push RELEASE"
+        " --to ORG/NAME`"
     ),
     "--noise-multiplier": "the noise is computed from --epsilon and --delta: give these",
     "--lr": "use --learning-rate",
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         argv = sys.argv[1:]
     debug, words = _normalise(argv)
-    _silence(debug)
+    _silence(debug, online=words[:1] == [ONLINE])
     from typer import Exit, TyperException
 
     from .app import command
@@ -176,10 +179,11 @@ def _normalise(argv: Sequence[str]) -> tuple[bool, list[str]]:
     return debug, words
 
 
-def _silence(debug: bool) -> None:
+def _silence(debug: bool, online: bool) -> None:
     """Before the heavy imports: offline, no foreign progress bars, no warnings that quote input."""
     for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+        if not (online and name == "HF_HUB_OFFLINE"):
+            os.environ.setdefault(name, value)
     if not debug:
         import logging
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from ..options import Counted, Sampling, parse
+from ..options import Counted, Sampling, Signing, parse
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options
@@ -36,12 +36,13 @@ UNGUIDED = (
 
 
 @from_config("synthesize")
-@options(sampling=(Sampling,))
+@options(sampling=(Sampling,), signing=(Signing,))
 def synthesize(
     run: RunFolder,
     output: Output,
     n: Annotated[int, Option("-n", "--number", min=1, help="How many images.")],
     sampling: dict,
+    signing: dict,
     shard: Annotated[
         str, Option("--shard", metavar="I/N", help="Only every N-th image, from I (0 to N-1).")
     ] = "0/1",
@@ -75,9 +76,10 @@ def synthesize(
     sfumato synthesize run -n 10000 -o release
     sfumato synthesize run -n 100000 -o part-3 --shard 3/8 --form parquet
     sfumato synthesize run -n 5000 -o release --class-shares benign=.8,malignant=.2
+    sfumato synthesize run -n 5000 -o release --c2pa-certificate chain.pem --c2pa-key key.pem
     """
     part, shares = parse.shard(shard), None if class_shares is None else shares_of(class_shares)
-    drawn = Sampling(**sampling)
+    drawn, _ = Sampling(**sampling), Signing(**signing).pair  # asked before the model is opened
     if output.exists():
         raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
 
@@ -108,6 +110,7 @@ def synthesize(
             ledger=ledger,
             keep_key=keep_key,
             progress=progress,
+            **signing,
         )
     print(f"{folder}: {wanted:,} images")
     print(f"next: sfumato release {quote(str(folder))}")

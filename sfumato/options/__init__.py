@@ -11,6 +11,8 @@ from .judging import CLASSIFIERS, Judging, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .progress import Counted, listening, tell
 from .project import INSTEAD, MADE, PLACES, SILENT, Project, Start
+from .sharing import Sharing
+from .signing import Signing
 from .training import Performance, Recipe, Sampling
 from .values import FIXED, Values, declared_values
 
@@ -35,6 +37,8 @@ __all__ = [
     "Sampling",
     "Schedule",
     "Selecting",
+    "Sharing",
+    "Signing",
     "Start",
     "Values",
     "declared",

@@ -61,6 +61,7 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "select": {"data": "test", "ledger": "ledger"},
     "release": {"folder": "release", "title": "title", "licence": "licence", "ledger": "ledger"},
     "verify": {"folder": "release", "ledger": "ledger"},
+    "push": {"release": "release"},
     "ledger": {"images": "images", "path": "ledger"},
     "ledger show": {"ledger": "ledger"},
     "ledger cap": {"images": "images", "ledger": "ledger"},
@@ -68,8 +69,13 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "ledger export": {"ledger": "ledger"},
 }
 # Verb -> groups, or options, that a config says nothing about: a run remembers how its images were
-# read, and a split is not made of another.
-SILENT: Mapping[str, tuple[str, ...]] = {"evaluate": ("reading",), "split": ("split",)}
+# read, a split is not made of another, and what leaves is said each time.
+SILENT: Mapping[str, tuple[str, ...]] = {
+    "evaluate": ("reading",),
+    "split": ("split",),
+    "push": ("sharing",),
+    "synthesize": ("signing",),
+}
 # An option of a config -> the flag that says the same in another way, and goes first.
 INSTEAD = {"time": "steps", "steps": "time", "value_range": "window", "window": "value_range"}
 # What a verb makes: everything else that it is given must be there.

@@ -38,8 +38,18 @@ SIZES = (
 )
 
 
-def readme(certificate: dict[str, Any], contents: Contents, *, title: str, licence: str) -> str:
-    """README.md: a card with YAML front matter (dataset or model) and a two-line load example."""
+def readme(
+    certificate: dict[str, Any],
+    contents: Contents,
+    *,
+    title: str,
+    licence: str,
+    base_model: str | None = None,
+) -> str:
+    """README.md: a card with YAML front matter (dataset or model) and a two-line load example.
+
+    `base_model`: the base's name on a hub, by the owner's word.
+    """
     images = contents.kind == "images"
     return render(
         "dataset.md.j2" if images else "model.md.j2",
@@ -47,6 +57,7 @@ def readme(certificate: dict[str, Any], contents: Contents, *, title: str, licen
         **({} if images else _opening(certificate, contents)),
         title=title,
         licence=licence,
+        base_model=base_model,
         size=next(word for most, word in SIZES if contents.n <= most),
         data_files=_data_files(contents),
     )

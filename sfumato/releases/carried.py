@@ -39,6 +39,7 @@ def fitting_certificate(path: Path, error: type[SfumatoError]) -> dict[str, Any]
             for p in inside
             if p.name not in BESIDE
         ]
+        names = [name for name in names if not verify_privacy.BESIDE.fullmatch(name)]
         if root != path and not set(names) & set(hashes):
             continue  # a release that lies there by chance
         wrong = next((name for name in names if hashes.get(name) != _digest(root / name)), None)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
+from sfumato.releases.credentials import CHUNK_TYPE
 from sfumato.releases.formats import COLUMNS, check_parquet, check_png, check_safetensors
 from sfumato.releases.marking import CHUNK
+from sfumato.releases.shards import check_unread
 
 DRAFT = "synthesis.json"
 SUMS = "SHA256SUMS"
@@ -75,7 +77,7 @@ class Contents:
     that opens it, whether it is told in words what to draw, the words of its own, and pictures of
     the adapted model (`adapted`) beside those of the public base (`base`), with how all of them
     were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
-    that it is synthetic (`marking`).
+    that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """
 
     kind: str
@@ -88,6 +90,7 @@ class Contents:
     prompted: bool = True
     words: list[str] = field(default_factory=list)
     marked: bool = True
+    signed: bool = True
     samples: dict[str, list[Example]] = field(default_factory=dict)
     drawn_by: dict[str, Any] | None = None
 
@@ -105,6 +108,7 @@ def inspect_source(
     prompts: tuple[str, ...] = (),
     n: int | None = None,
     examples: int = 10,
+    beside: Collection[str] = (),
 ) -> Contents:
     """Checks every file of a folder made by synthesis or adaptation; SfumatoError names the rule.
 
@@ -116,6 +120,7 @@ def inspect_source(
         prompts: Public; likewise.
         n: The number of images that was asked for.
         examples: How many images of each class are kept.
+        beside: Files that are no part of this list: the pages of a finished release.
     """
     if kind not in ("images", "model"):
         raise SfumatoError(f"a release holds 'images' or 'model', not {kind!r}")
@@ -127,7 +132,7 @@ def inspect_source(
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise SfumatoError(f"{name} is a link, and a release holds plain files only: remove it")
-        if path.is_dir() or name == DRAFT:
+        if path.is_dir() or name == DRAFT or name in beside:
             continue
         if name == SUMS:
             raise SfumatoError(
@@ -210,6 +215,7 @@ def _parquet_rows(folder: Path, shards: list[str]) -> Iterator[tuple[str, Exampl
         if not {"image", "label"} <= columns <= COLUMNS:
             raise SfumatoError(f"{shard} has a column beside image, label, prompt and seed")
         check_parquet(file, shard)
+        check_unread(folder / shard, shard)
         names = _class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
@@ -243,6 +249,7 @@ def _count(
             )
         _require_public(shown.prompt, prompts)
         found.marked = found.marked and CHUNK in shown.image
+        found.signed = found.signed and CHUNK_TYPE == shown.image[37:41]
         found.per_class[label] = found.per_class.get(label, 0) + 1
         if len(kept := found.examples.setdefault(label, [])) < examples:
             kept.append(shown)

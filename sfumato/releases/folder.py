@@ -11,6 +11,7 @@ from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.options.progress import tell
+from sfumato.options.sharing import NAME
 from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import check_beside
@@ -36,6 +37,7 @@ def finalise(
     *,
     title: str | None = None,
     licence: str = "other",
+    base_model: str | None = None,
     public_metrics: list[dict[str, Any]] | None = None,
     require_audit: bool = False,
     compared: bool = True,
@@ -49,6 +51,7 @@ def finalise(
         out: A new folder; None: in place.
         title: Title of the cards and the report.
         licence: Licence of the release.
+        base_model: ORG/NAME of the base on a hub, for a model's card.
         public_metrics: As in `write_release`.
         require_audit: AuditFailed unless the run was audited before, completely, by this very code,
             and passed.
@@ -91,6 +94,7 @@ def finalise(
         kind,
         title,
         licence,
+        base_model,
         public_metrics,
         made,
         controls,
@@ -107,6 +111,7 @@ def write_release(
     settings: dict[str, Any] | None = None,
     title: str | None = None,
     licence: str = "other",
+    base_model: str | None = None,
     public_metrics: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Makes the finished release `out` from the files in `source`.
@@ -121,6 +126,7 @@ def write_release(
         settings: As in `write_draft`.
         title: Title of the cards and the report.
         licence: Licence of the release.
+        base_model: ORG/NAME of the base on a hub, for a model's card.
         public_metrics: Rows {name, value, public_data} of figures computed without any private
             record;
             each must name its public data.
@@ -133,7 +139,9 @@ def write_release(
             not verify, or the disk is full; then no part of `out` exists.
     """
     certificate = build_privacy_json(facts, settings)
-    return _finish(Path(source), Path(out), certificate, artefacts, title, licence, public_metrics)
+    return _finish(
+        Path(source), Path(out), certificate, artefacts, title, licence, base_model, public_metrics
+    )
 
 
 def _finish(
@@ -143,6 +151,7 @@ def _finish(
     kind: str,
     title: str | None,
     licence: str,
+    base_model: str | None,
     public_metrics: list[dict[str, Any]] | None,
     made: dict[str, str] | None = None,
     controls: dict[str, Any] | None = None,
@@ -165,8 +174,12 @@ def _finish(
         raise SfumatoError(
             "files were added or removed since `sfumato synthesize`: synthesize into a new folder"
         )
+    if base_model is not None and not NAME.fullmatch(base_model):
+        raise SfumatoError(f"--base-model {base_model}: give ORG/NAME, as on the hub")
     title = title or TITLES.get(contents.layout, TITLES["pipeline"])
-    pages = _pages(certificate, contents, title, licence, public_metrics or [], controls)
+    pages = _pages(
+        certificate, contents, title, licence, base_model, public_metrics or [], controls
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -202,13 +215,14 @@ def _pages(
     contents: Contents,
     title: str,
     licence: str,
+    base_model: str | None,
     metrics: list[dict[str, Any]],
     controls: dict[str, Any] | None,
 ) -> dict[str, bytes]:
     """The files that sfumato writes itself, by name."""
     about = {"title": title, "licence": licence}
     pages = {
-        "README.md": cards.readme(certificate, contents, **about),
+        "README.md": cards.readme(certificate, contents, **about, base_model=base_model),
         "PRIVACY.md": cards.statement(certificate, contents, title=title, licence=licence),
         "PRIVACY.html": cards.signed_page(certificate, contents, **about),
         "report.html": report.render(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SfumatoError
+from sfumato.releases.credentials import CHUNK_TYPE, check_box
 from sfumato.releases.marking import CHUNK
 
 COLUMNS = {"file_name", "image", "label", "prompt", "seed"}
@@ -32,17 +33,20 @@ PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 def check_png(data: bytes, name: str) -> None:
-    """Refuses a PNG with text, EXIF, time or any other chunk beside the image and the mark.
+    """Refuses a PNG with text, EXIF, time or any other chunk beside the image, mark and signature.
 
     And bytes after its end. Pictures drawn before there was a mark have none.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise SfumatoError(f"{name} is not a PNG: synthesize again")
-    at, marks = 8, 0
+    at, marks, signatures = 8, 0, 0
     while at + 12 <= len(data):
         length, chunk = struct.unpack(">I4s", data[at : at + 8])
         if not marks and data[at : at + len(CHUNK)] == CHUNK:
             marks += 1
+        elif chunk == CHUNK_TYPE and not signatures and at + 12 + length <= len(data):
+            check_box(data, at, name)
+            signatures += 1
         elif chunk not in PNG_CHUNKS:
             raise SfumatoError(
                 f"{name} carries metadata (chunk {chunk.decode('latin-1')!r}); images are released"

@@ -3,7 +3,8 @@
     pip install dp-accounting
     python verify_privacy.py [FOLDER]        (the default is the folder of this file)
 
-Read:     SHA256SUMS, privacy.json, and the bytes of every file. Nothing is run, nothing fetched.
+Read:     SHA256SUMS, privacy.json, and the bytes of every file (not of .gitattributes and
+          .cache/huggingface, which `hf download` leaves). Nothing is run, nothing fetched.
 Checked:  that no file was changed, added or removed; that every figure of privacy.json (epsilon,
           curve, mu, attack success, total of all runs) is at least the price of the noise and the
           sampling that the same privacy.json lists.
@@ -16,6 +17,7 @@ Not seen: whether the program really did what privacy.json says. Take this file 
 import hashlib
 import json
 import math
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -32,6 +34,8 @@ RELATIONS = {
     "add-remove": "ADD_OR_REMOVE_ONE",
     "replace-one": "REPLACE_ONE",
 }
+# Not part of a release: the list of its hashes, and what a hub and its client add to a download.
+BESIDE = re.compile(r"SHA256SUMS|\.gitattributes|\.cache/huggingface/.*")
 ROUNDED_UP = 1e-3  # stated epsilons are rounded up to three decimals
 TINY = 1e-7  # differences between machines
 # What unreadable files and missing or absurd fields raise; they become failed checks.
@@ -293,7 +297,7 @@ def check_files(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             odd.add(name)
-        elif path.is_file() and name != "SHA256SUMS":
+        elif path.is_file() and not BESIDE.fullmatch(name):
             hashes[name] = sha256(path)
     wrong = {
         "no extra file": set(hashes) - set(listed) | odd,

@@ -32,6 +32,7 @@ def finish(
     without_ledger: bool = False,
     title: str | None = None,
     licence: str = "other",
+    base_model: str | None = None,
     public_metrics: Sequence[Mapping[str, Any]] | None = None,
     require_audit: bool = False,
 ) -> Path:
@@ -49,13 +50,14 @@ def finish(
         check_draft(folder, ledger)
         book = budget.existing_ledger(place_of(folder, ledger))
     try:
-        _require_no_captions([title or "", licence, *_words(metrics or ())], book)
+        _require_no_captions([title or "", licence, base_model or "", *_words(metrics or ())], book)
         _require_not_private(folder, metrics or ())
         return finalise(
             folder,
             out,
             title=title,
             licence=licence,
+            base_model=base_model,
             public_metrics=metrics,
             require_audit=require_audit,
             compared=book is not None,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .inspect import inspect, keep_bad_files
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
+    from .push import push
     from .release import release, verify
     from .split import split
     from .start import start
@@ -32,6 +33,7 @@ _PAGES = {
     "keep_bad_files": "inspect",
     "methods": "listings",
     "plan": "plan",
+    "push": "push",
     "release": "release",
     "resume": "adapt",
     "split": "split",
@@ -50,6 +52,7 @@ __all__ = [
     "keep_bad_files",
     "methods",
     "plan",
+    "push",
     "release",
     "resume",
     "split",

@@ -16,6 +16,8 @@ from ..options import (
     Sampling,
     Schedule,
     Selecting,
+    Sharing,
+    Signing,
 )
 from ..options.privacy import Layout
 from ..planning.published import Confirm
@@ -176,6 +178,22 @@ class SelectingFields(TypedDict, total=False):
     seed: int
 
 
+class SharingFields(TypedDict, total=False):
+    """Fields of `sfumato.Sharing`."""
+
+    to: str | None
+    public: bool
+    space: str | None
+    dry_run: bool
+
+
+class SigningFields(TypedDict, total=False):
+    """Fields of `sfumato.Signing`."""
+
+    c2pa_certificate: str | None
+    c2pa_key: str | None
+
+
 class PlanOptions(
     ReadingFields,
     PrivacyFields,
@@ -210,10 +228,11 @@ class ResumeOptions(ReadingFields, ExecutionFields, total=False):
     execution: Execution
 
 
-class SynthesizeOptions(SamplingFields, total=False):
+class SynthesizeOptions(SamplingFields, SigningFields, total=False):
     """All keywords of `synthesize`."""
 
     sampling: Sampling
+    signing: Signing
 
 
 class EvaluateOptions(ReadingFields, JudgingFields, total=False):
@@ -228,6 +247,12 @@ class SelectOptions(ReadingFields, SelectingFields, total=False):
 
     reading: Reading
     selecting: Selecting
+
+
+class PushOptions(SharingFields, total=False):
+    """All keywords of `push`."""
+
+    sharing: Sharing
 
 
 class StartOptions(ReadingFields, total=False):

@@ -21,6 +21,7 @@ def release(
     without_ledger: bool = False,
     title: str | None = None,
     licence: str = "other",
+    base_model: str | None = None,
     public_metrics: Sequence[Mapping[str, Any]] | None = None,
     require_audit: bool = False,
 ) -> Path:
@@ -38,6 +39,7 @@ def release(
             nothing was compared, and that looks and later choices are not known.
         title: Title of the cards and the report.
         licence: Licence of the release.
+        base_model: ORG/NAME of the base on a hub, for the card of a model: your word, not checked.
         public_metrics: Rows {name, value, public_data} of figures on public data, which the report
             prints as your word: nobody checks where a figure comes from, but one of the run's
             private
@@ -56,6 +58,7 @@ def release(
         without_ledger=without_ledger,
         title=title,
         licence=licence,
+        base_model=base_model,
         public_metrics=public_metrics,
         require_audit=require_audit,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from ..bases import open_adapted
 from ..errors import SfumatoError
 from ..methods.given import Drawing
-from ..options import Sampling, gather, takes
+from ..options import Sampling, Signing, gather, takes
 from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, marked_png, write_draft
 from ..runs.attempts import require_sealed
@@ -24,7 +24,7 @@ from .facts import adapted_base
 from .keywords import SynthesizeOptions
 
 
-@takes(sampling=Sampling)
+@takes(sampling=Sampling, signing=Signing)
 def synthesize(
     run: Run | str | Path,
     n: int,
@@ -55,7 +55,7 @@ def synthesize(
         controls: After an inversion, draw a few images more for the report, with tokens that no
             private image decides.
         progress: Called with the number of images that were just written.
-        options: Fields of `Sampling`, or one as `sampling`.
+        options: Fields of `Sampling` and `Signing`, or whole objects.
 
     Returns:
         The folder.
@@ -66,7 +66,9 @@ def synthesize(
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     require_sealed(run)
     plan, source = run.plan, "uniform"
-    sampling: Sampling = gather({"sampling": Sampling}, options)["sampling"]
+    said = gather({"sampling": Sampling, "signing": Signing}, options)
+    sampling: Sampling = said["sampling"]
+    encode = _encode(said["signing"])
     public = public_side(run)
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
@@ -105,7 +107,7 @@ def synthesize(
         n=n,
         classes=Classes(plan.classes, plan.prompts, shares, source),
         sampling=sampling,
-        encode=marked_png,
+        encode=encode,
         seal=seal,
         form=form,
         shard=shard,
@@ -113,3 +115,12 @@ def synthesize(
     )
     run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
+
+
+def _encode(how: Signing) -> Callable[[np.ndarray], bytes]:
+    """What makes a PNG of a picture: with the mark, and signed if that was asked for."""
+    if how.pair is None:
+        return marked_png
+    from ..releases.credentials import Signatory
+
+    return Signatory(*how.pair).png

@@ -24,6 +24,7 @@ VERBS = (
     "select",
     "release",
     "verify",
+    "push",
     "export",
     "methods",
     "bases",

@@ -26,6 +26,7 @@ COMMANDS = {
     "ledger cap {images} 5": MODELS,
     "ledger show {images}": MODELS,
     "verify {release}": MODELS,
+    "push {release} --to me/pictures --dry-run": (*MODELS, "huggingface_hub", "c2pa"),
     "adapt {images} --epsilon 0 --base icons": MODELS,
 }
 

@@ -26,12 +26,14 @@ from sfumato.options import (
     Sampling,
     Schedule,
     Selecting,
+    Sharing,
+    Signing,
     declared,
 )
 from sfumato.planning.task import GROUPS
 from sfumato.verbs import keywords
 
-CLASSES = (*GROUPS.values(), Sampling, Judging, Selecting, *METHODS.values())
+CLASSES = (*GROUPS.values(), Sampling, Judging, Selecting, Signing, Sharing, *METHODS.values())
 TYPED = {
     keywords.ReadingFields: (Reading,),
     keywords.PrivacyFields: (Privacy,),
@@ -43,6 +45,8 @@ TYPED = {
     keywords.SamplingFields: (Sampling,),
     keywords.JudgingFields: (Judging,),
     keywords.SelectingFields: (Selecting,),
+    keywords.SharingFields: (Sharing,),
+    keywords.SigningFields: (Signing,),
     keywords.MethodFields: tuple(METHODS.values()),
 }
 

@@ -36,7 +36,7 @@ def test_words_to_avoid(finished):
         *finished.glob("*.json"),
         *finished.glob("*.html"),
         *finished.glob("*.py"),
-        *(ROOM / "templates").iterdir(),
+        *(path for path in (ROOM / "templates").rglob("*") if path.is_file()),
         *ROOM.glob("*.py"),
     ]
     for path in texts:

@@ -280,3 +280,44 @@ def test_a_public_test_set_is_never_private_again(site, tiny_images):
         for name in ("model", "judged")
     ]
     assert [[entry["count"] for entry in entries] for entries in said] == [[], [12]]
+
+
+def test_an_audit_of_the_pictures_is_a_look_and_stays_in_the_run_folder(site, capsys, monkeypatch):
+    """The row is there before a distance is; the release is left as it was."""
+    from sfumato.verbs import nearest
+
+    before = {path: path.read_bytes() for path in (site / "draft-a").rglob("*") if path.is_file()}
+
+    def seen(*words, **said):
+        assert [row["what"] for row in rows(site)] == [list(nearest.WHAT)]
+        return measured(*words, **said)
+
+    measured = nearest.nearness
+    monkeypatch.setattr(nearest, "nearness", seen)
+    words = ["audit", str(site / "a"), "--pictures", str(site / "draft-a")]
+    words += ["--ledger", str(site / "ledger.sqlite"), "--no-config"]
+    assert main([*words, "--test", str(site / "held-out")]) == 0
+    told = capsys.readouterr().out
+    assert "nearer to a private picture than to a held-out one (95% interval" in told
+    assert "PRIVATE: no epsilon covers these figures" in told and "this was a look" in told
+    folder = site / "a" / "evaluation"
+    body = json.loads((folder / nearest.FILE).read_text())
+    assert body["PRIVATE"] and len(body["figures"]["ratio"]) == 12
+    assert len(body["figures"]["nearer"]) == 3
+    page = (folder / nearest.PAGE).read_text()
+    assert "PRIVATE" in page and page.count("<img") >= 36
+    now = {path: path.read_bytes() for path in (site / "draft-a").rglob("*") if path.is_file()}
+    assert now == before
+    assert looks_of(Run.open(site / "a", site / "ledger.sqlite"))["exact"] == 1
+    verbs.release(site / "draft-b", ledger=site / "ledger.sqlite")
+    assert certificate(site / "draft-b")["looks"]["exact"] == 1
+
+
+def test_an_audit_of_the_pictures_asks_for_what_it_needs(site, capsys):
+    words = ["audit", "--no-config", "--pictures", str(site / "draft-a")]
+    assert main(words) == 2 and "needs the run" in capsys.readouterr().err
+    own = [*words, str(site / "a"), "--ledger", str(site / "ledger.sqlite")]
+    assert main(own) == 2 and "--test is required" in capsys.readouterr().err
+    assert main(["audit", "--no-config", "--test", str(site / "held-out")]) == 2
+    assert "go with --pictures" in capsys.readouterr().err
+    assert not rows(site)
