@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..compute.device import mixed_precision
+from ..compute.precision import mixed_precision
 from ..errors import ModelError
 
 Condition = Literal["none", "class", "text"]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..bases import Base, load_base
-from ..compute.device import precision, seeded
+from ..compute.device import seeded
+from ..compute.precision import precision
 from ..errors import ModelError
 from ..options import Performance, Recipe
 from ..privacy.plan import Plan

@@ -12,7 +12,8 @@ from typing import Any
 import safetensors.torch
 
 from ..bases import Base, bundled_bases, load_base
-from ..compute.device import precision, seeded
+from ..compute.device import seeded
+from ..compute.precision import precision
 from ..errors import SfumatoError
 from ..methods import Given, Prepared, Prompts
 from ..methods.adaptation import Adapted

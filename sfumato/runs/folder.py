@@ -18,8 +18,8 @@ from typing import Any
 
 import safetensors.torch
 
-from ..compute import device, ranks
 from ..compute import fingerprint as machine
+from ..compute import ranks, threads
 from ..errors import LedgerFault, MachineError, SfumatoError
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group
@@ -341,7 +341,7 @@ class Run:
             "engine": how["engine"],
             "micro_batch": how.get("micro_batch"),
             "strategies": self.options.get("strategies"),
-            "threads": device.threads(how.get("threads")),
+            "threads": threads.threads(how.get("threads")),
             "world_size": ranks.world_size(),
             "machines": ranks.machines(),
             **machine.numerics(),

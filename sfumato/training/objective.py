@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..bases import Base
-from ..compute.device import mixed_precision
+from ..compute.precision import mixed_precision
 
 
 class Trainable(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...compute.device import mixed_precision
+from ...compute.precision import mixed_precision
 from ..interface import Denoise
 
 

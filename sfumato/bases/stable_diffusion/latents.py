@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...compute.device import mixed_precision
+from ...compute.precision import mixed_precision
 from ..pixels import from_bytes, to_bytes
 
 

@@ -272,7 +272,7 @@ class Inversion(Method):
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
         """Checks on this machine that removing one image leaves the bits of all others."""
-        from ...compute.device import use_threads
+        from ...compute.threads import use_threads
 
         on_stage("checking on dummy images that no image changes another")
         performance, inverter = prepared.performance, prepared.adaptation.inverter

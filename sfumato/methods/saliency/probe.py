@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...compute import ranks
-from ...compute.device import precision as precision_of
+from ...compute.precision import precision as precision_of
 from ...gradients.scores import gradient_squares
 from ...options.progress import Counted
 from ...privacy.ledger.entries import Probed
