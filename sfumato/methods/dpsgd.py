@@ -131,6 +131,27 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
                 )
 
 
+def one_pass(prepared: Prepared[Adaptation], rows: int) -> Callable[[], object]:
+    """The clipped sum of dummy units, about so many rows in all, as training makes it."""
+    plan, adaptation = prepared.plan, prepared.adaptation
+    batch = dummy_batch(prepared, max(1, rows // plan.noise_draws))
+    clip, groups = clip_and_groups(prepared)
+    one_at_a_time = prepared.performance.engine != "one-pass"
+    kind = ReferenceEngine if one_at_a_time else Engine
+
+    def work() -> None:
+        with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
+            engine.clipped_sum(
+                adaptation.row_losses,
+                batch,
+                draws=plan.noise_draws,
+                clip=clip.factors,
+                rounding=plan.rounding,
+            )
+
+    return work
+
+
 def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
     """The same with the microbatch decided by the memory budget, and the engine's strategies noted.
 

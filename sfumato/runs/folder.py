@@ -337,7 +337,8 @@ class Run:
         return {
             "code": code_version(),
             "versions": dependency_versions(),
-            "precision": how["precision"],
+            # runs of before had one for all that they learnt
+            "precision": self.options.get("formats", how["precision"]),
             "engine": how["engine"],
             "micro_batch": how.get("micro_batch"),
             "strategies": self.options.get("strategies"),
