@@ -17,8 +17,8 @@ OPT_OUT = "SFUMATO_MEASURE"
 MARGIN = 0.1
 # Rows grow fourfold until one pass takes so many seconds, so that Python's own share is as in a
 # run's passes.
-WORTH, MOST_ROWS = 0.05, 64
-ROUNDS, ENOUGH = 4, 3.0  # turns of each way, and seconds after which there are no more
+WORTH, MOST_ROWS = 0.15, 64
+ROUNDS, ENOUGH = 3, 3.0  # turns of each way, and seconds after which there are no more
 
 
 @dataclass(frozen=True)

@@ -34,3 +34,19 @@ def test_the_quick_precision_is_one_that_the_processor_has():
     quick = precision.quick_precision(torch.zeros(1))
     has = torch.cpu.get_capabilities().get("avx512_bf16", False)
     assert quick == (torch.bfloat16 if has else torch.float32)
+
+
+def test_every_stage_has_a_format_that_is_kept_by_name():
+    some = precision.Formats(train=torch.bfloat16)
+    assert some.names == {
+        "encode": "float32",
+        "train": "bfloat16",
+        "invert": "float32",
+        "sample": "float32",
+        "decode": "float32",
+    }
+    assert precision.Formats.named(some.names) == some
+    assert set(precision.Formats.everywhere("bfloat16").names.values()) == {"bfloat16"}
+    assert some.of("train") is torch.bfloat16 and some.of(torch.float32) is torch.float32
+    with pytest.raises(SfumatoError, match="float8"):
+        precision.Formats.named({"train": "float8"})
