@@ -51,30 +51,34 @@ def measures() -> bool:
     return os.environ.get(OPT_OUT) != "0"
 
 
-def compare(make: Callable[[str, int], Callable[[], object]]) -> Trial:
-    """Times one pass in both formats, in turns, so that a busy machine slows both.
+def compare(
+    make: Callable[[str, int], Callable[[], object]],
+    clock: Callable[[], float] = time.process_time,
+) -> Trial:
+    """Times one pass in both formats, in turns.
 
     Args:
         make: `make(format, rows)` returns the pass; what it prepares is not timed.
+        clock: Seconds so far; the processor time of this process, to which other work adds nothing.
 
     Returns:
         The quickest turns.
     """
-    began, rows = time.perf_counter(), 4
+
+    def timed(work: Callable[[], object]) -> float:
+        started = clock()
+        work()
+        return clock() - started
+
+    began, rows = clock(), 4
     # the first pass of each also fills caches, so it counts only where it is all that there is
-    while (first := _timed(make("float32", rows))) < WORTH and rows < MOST_ROWS:
+    while (first := timed(make("float32", rows))) < WORTH and rows < MOST_ROWS:
         rows *= 4
     works = {name: make(name, rows) for name in ("float32", "bfloat16")}
-    best = {"float32": first, "bfloat16": _timed(works["bfloat16"])}
+    best = {"float32": first, "bfloat16": timed(works["bfloat16"])}
     for _ in range(ROUNDS):
-        if time.perf_counter() - began > ENOUGH:
+        if clock() - began > ENOUGH:
             break
         for name, work in works.items():
-            best[name] = min(best[name], _timed(work))
+            best[name] = min(best[name], timed(work))
     return Trial(best["float32"], best["bfloat16"], rows)
-
-
-def _timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

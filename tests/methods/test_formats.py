@@ -15,7 +15,8 @@ from sfumato.compute import measure
 from sfumato.compute.measure import Trial
 from sfumato.compute.precision import STAGES, Formats
 from sfumato.errors import SfumatoError
-from sfumato.methods import METHODS, Lora, formats
+from sfumato.gradients import Engine, Ratios
+from sfumato.methods import METHODS, Lora, dpsgd, formats
 from sfumato.options import Performance
 from sfumato.planning.estimate import fit_to_machine
 from sfumato.planning.facts import PublicFacts
@@ -179,6 +180,7 @@ def died(tiny_images, tiny_base, tmp_path, monkeypatch):
     """A run that died after its first step, on a machine where bfloat16 trains quicker."""
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     planted(monkeypatch, MIXED)
+    monkeypatch.setattr(dpsgd, "ratios_here", lambda: Ratios(linear=1e9, small=0))
     with pytest.raises(Killed):
         verbs.adapt(
             tiny_images,
@@ -253,6 +255,41 @@ def test_a_plan_says_what_the_other_format_would_cost(tiny_images, tiny_base, mo
 def test_every_method_names_stages_that_there_are():
     for kind in METHODS.values():
         assert set(kind.stages) <= set(STAGES) and "encode" in kind.stages
+
+
+def test_a_resume_keeps_the_ways_whatever_is_measured_later(
+    died, tiny_images, tmp_path, monkeypatch
+):
+    """How each weight's norms are computed stands in the run: another way rounds otherwise."""
+    ways = died.options["ways"]
+    assert ways and set(ways.values()) == {"ghost"}  # as `ratios` of the fixture says
+    seen = []
+    real = Engine.close
+
+    def close(self):
+        seen.append(dict(self.strategies))
+        real(self)
+
+    monkeypatch.setattr(Engine, "close", close)
+    monkeypatch.setattr(dpsgd, "ratios_here", lambda: Ratios(small=2**30))
+    verbs.resume(tiny_images, died.folder, ledger=died.ledger_path)
+    assert [found for found in seen if found][-1] == ways
+    assert fit_to_machine(rebuild(died.plan, died.options)).options["ways"] == ways
+
+
+def test_a_new_run_takes_the_constants_of_this_machine(tiny_base, monkeypatch):
+    monkeypatch.setattr(dpsgd, "ratios_here", lambda: Ratios(small=2**30))
+    assert set(fit_to_machine(ready(tiny_base)).options["ways"].values()) == {"keep"}
+
+
+def test_the_constants_are_measured_where_measuring_is_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(dpsgd, "measure_ratios", lambda: Ratios(7.0, 8.0, 9))
+    assert dpsgd.ratios_here() == Ratios()
+    monkeypatch.setenv(measure.OPT_OUT, "1")
+    assert dpsgd.ratios_here() == Ratios(7.0, 8.0, 9)
+    monkeypatch.setattr(dpsgd, "measure_ratios", lambda: Ratios(1.0, 1.0, 1))
+    assert dpsgd.ratios_here() == Ratios(7.0, 8.0, 9)
 
 
 def test_the_formats_belong_to_the_fingerprint(died):
