@@ -103,15 +103,14 @@ class Step:
                 f"{layer.path}: reached by a backward pass that is not the engine's own"
             )
         module, dtype = layer.module, self.layout.dtype
-        wide = g.to(dtype)
         if layer.bias is not None:
-            self._vector(layer.bias, rules.sum_positions(module, wide, self.records))
+            self._vector(layer.bias, rules.sum_positions(module, g, self.records, dtype))
         if layer.weight is None or x is None:
             return
         if isinstance(module, rules.NORMS):
             eps = module.eps if module.eps is not None else torch.finfo(x.dtype).eps
             self._vector(
-                layer.weight, rules.norm_weight(module, x.to(dtype), wide, self.records, eps)
+                layer.weight, rules.norm_weight(module, x.to(dtype), g.to(dtype), self.records, eps)
             )
         elif self._way(layer) == "keep":
             rows = module.weight.shape[0]
@@ -120,7 +119,9 @@ class Step:
                 self.kept[layer.weight] = x.new_empty(
                     self.records, rows, module.weight.numel() // rows, dtype=dtype
                 )
-            rules.keep_weight(module, x.to(dtype), wide, self.kept[layer.weight], first=first)
+            rules.keep_weight(
+                module, x.to(dtype), g.to(dtype), self.kept[layer.weight], first=first
+            )
         else:
             self.pairs.setdefault(layer, []).append((x, g))
         self.reached.add(layer.weight)
