@@ -37,9 +37,7 @@ def main() -> None:
     parser.add_argument("--old", required=True, help="a checkout to compare with")
     parser.add_argument("--base", default="glyphs")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=["attention"])
-    parser.add_argument(
-        "--draws", type=lambda text: [int(k) for k in text.split(",")], default=[1]
-    )
+    parser.add_argument("--draws", type=lambda text: [int(k) for k in text.split(",")], default=[1])
     parser.add_argument("--rows", type=int, default=256, help="records x draws of a microbatch")
     parser.add_argument("--batch", type=int, default=1024, help="records of a step")
     parser.add_argument("--rounds", type=int, default=5)

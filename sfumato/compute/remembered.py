@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -52,7 +53,7 @@ def remembered(
         Name -> number.
     """
     folder, machine = cache_folder(), this_machine()
-    kept = _read(folder, machine).get(name)
+    kept: Any = _read(folder, machine).get(name)
     if _numbers(kept, names):
         return {key: float(kept[key]) for key in names}
     found = {key: float(value) for key, value in measure().items()}
@@ -63,24 +64,24 @@ def remembered(
     return found
 
 
-def _read(folder: Path | None, machine: str) -> dict:
+def _read(folder: Path | None, machine: str) -> dict[str, Any]:
     try:
-        held = json.loads((folder / FILE).read_text("utf-8")) if folder else None
+        held: Any = json.loads((folder / FILE).read_text("utf-8")) if folder else None
     except (OSError, ValueError, RecursionError):
         return {}
-    fits = isinstance(held, dict) and held.get("machine") == machine
-    return held if fits else {}
+    fits = isinstance(held, dict) and cast(Any, held).get("machine") == machine
+    return cast(Any, held) if fits else {}
 
 
-def _numbers(kept: object, names: Sequence[str]) -> bool:
-    def good(value: object) -> bool:
+def _numbers(kept: Any, names: Sequence[str]) -> bool:
+    def good(value: Any) -> bool:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and math.isfinite(value) and value > 0
 
     return isinstance(kept, dict) and set(kept) == set(names) and all(map(good, kept.values()))
 
 
-def _write(folder: Path, body: dict) -> None:
+def _write(folder: Path, body: Mapping[str, Any]) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=folder)
     try:

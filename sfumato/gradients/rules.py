@@ -366,9 +366,9 @@ def norm_weight(module: Weighted, x: Tensor, g: Tensor, records: int, eps: float
 
 
 def sum_positions(module: Weighted, g: Tensor, records: int, dtype: torch.dtype) -> Tensor:
-    """Sum over all positions and draws of a record: [R, ...] -> [B, p]. The gradient of a bias.
+    """Returns the sum over positions and draws of a record, [B, p]: the gradient of a bias.
 
-    In `dtype` from the first addition on, without a copy of `g` in it.
+    In `dtype` from the first addition on, without a copy of `g` [R, ...] in it.
     """
     if isinstance(module, nn.Linear):
         return rows_to_records(g, records).sum(1, dtype=dtype)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, load_base, open_adapted, write_kohya
+from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, load_base, write_kohya
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import Prepared
 from ..methods.adaptation import save_tokens
