@@ -130,7 +130,7 @@ def setting(args: argparse.Namespace):
     torch.manual_seed(0)
     base = load_base(args.base)
     prompts = Prompts(("a handwritten digit one", "a handwritten digit two"))
-    adaptation = METHODS[args.method]().apply(base, Given(prompts, torch.bfloat16))
+    adaptation = METHODS[args.method]().apply(base, Given(prompts))
     shape = (args.units, args.draws, *base.latent_shape)
     batch = Batch(
         mean=torch.randn(shape),

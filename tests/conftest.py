@@ -14,6 +14,9 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 # is not there is asked instead.
 os.environ["SFUMATO_ACCOUNT_HOME"] = "/nonexistent/home-of-the-tests"
 
+# Nothing that a test runs depends on how quick the machine is; tests of the timing switch it on.
+os.environ.setdefault("SFUMATO_MEASURE", "0")
+
 import pytest
 
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer

@@ -589,7 +589,7 @@ def other_base(kit) -> str:
     copy = shutil.copytree(kit.base, kit.tmp / "base")
     plan = verbs.plan(kit.images, base=str(copy), epsilon=4.0, delta=1e-2).plan
     config(copy, "unet/config.json", note="x")
-    return outcome(lambda: str(original_base(plan)))
+    return outcome(lambda: str(original_base(plan, {"performance": {"precision": "auto"}})))
 
 
 def full_disk(kit) -> str:

@@ -110,7 +110,7 @@ def test_dp_sgd_trains_it_and_what_is_saved_draws(family, pixels, pictures, tmp_
 
 def test_the_loss_of_every_record_is_clipped_alone(family, pixels):
     """Both engines agree on gradients of single records, and no tensor goes without one."""
-    made = sfumato.Full().apply(load_base(pixels), Given(Prompts(("picture",)), torch.float32))
+    made = sfumato.Full().apply(load_base(pixels), Given(Prompts(("picture",))))
 
     class Prepared:
         plan = type("Plan", (), {"noise_draws": 2, "classes": ("picture",)})
@@ -198,7 +198,7 @@ def test_a_method_of_ones_own_goes_from_images_to_a_verified_release(
 
 def test_its_options_are_declared_like_all_others(bias, tiny_base):
     assert issubclass(bias, Trained)
-    given = Given(Prompts(("a",)), torch.float32)
+    given = Given(Prompts(("a",)))
     some, every = (
         set(bias(norms=norms).apply(load_base(tiny_base), given).trainable)
         for norms in (False, True)

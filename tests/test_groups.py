@@ -67,7 +67,7 @@ def test_the_count_is_known_before_the_probe_has_chosen(tiny_base, granularity):
 
 
 def given(prompts, **more):
-    return Given(prompts, torch.bfloat16, **more)
+    return Given(prompts, **more)
 
 
 class Killed(BaseException):

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..bases import Base
 from ..methods import Given, Inversion, Prompts
@@ -123,7 +122,7 @@ def isolation(prepared: Any) -> Finding:
 
 def on_tiny(base: Base, prompts: Prompts, seed: int) -> Iterator[Finding]:
     """The method `inversion` on a tiny base: isolation, and its bound up to the noisy sum."""
-    made = Inversion(dimensions=4, inversion_draws=1).apply(base, Given(prompts, torch.float32))
+    made = Inversion(dimensions=4, inversion_draws=1).apply(base, Given(prompts))
     plan = SimpleNamespace(
         aggregation=made.aggregation(6.0), clip_norm=made.clip_norm, noise_multiplier=2.0
     )

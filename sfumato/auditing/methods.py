@@ -57,7 +57,7 @@ def on_tiny(method: str, base: Path, kind: str = "flat") -> Subject:
     """A method on the pipeline in `base`, in single precision, with a plan without a price."""
     with seeded(0):
         opened = load_base(base)
-        given = Given(PROMPTS, torch.float32)
+        given = Given(PROMPTS)
         made = METHODS[method](**OPTIONS.get(method, {})).apply(opened, given)
     assert isinstance(made, Adaptation)  # of a method that takes steps
     wake(made)

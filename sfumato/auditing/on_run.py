@@ -218,9 +218,10 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
     shape = base.latent_shape
     performance = replace(prepared.performance, micro_batch=2)
     name = f"{run.plan.method}, {run.plan.clipping}"
+    format_of = base.formats.names["train"]
     single = replace(adaptation, row_losses=adaptation.exact_losses)
     own = Subject(
-        f"{name}, {performance.precision}",
+        f"{name}, {format_of}",
         plan,
         adaptation,
         shape,
@@ -228,7 +229,7 @@ def subjects(run: Run) -> tuple[Subject, Subject]:
         performance,
         False,
     )
-    if performance.precision == "float32":
+    if format_of == "float32":
         own = replace(own, exact=True)
     exact = replace(own, name=f"{name}, float32", adaptation=single, exact=True)
     return exact, own

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..compute.device import mixed_precision
+from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
 
 Condition = Literal["none", "class", "text"]
@@ -82,6 +82,8 @@ class Base(ABC):
     adapters: ClassVar[bool] = False
 
     info: BaseInfo
+    # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
+    formats: Formats = Formats()
 
     @classmethod
     @abstractmethod
@@ -217,7 +219,7 @@ class Base(ABC):
             condition: torch.Tensor,
             memory: dict[Any, Any],
         ) -> torch.Tensor:
-            with mixed_precision(torch.bfloat16, latents):
+            with mixed_precision(self.formats.sample, latents):
                 return self.predict(latents, time, condition).float()
 
         return denoise

@@ -62,6 +62,8 @@ def plan(
             "outlook": None if report.outlook is None else asdict(report.outlook),
             "public": dict(report.public),
             "remarks": list(report.remarks),
+            "precision": dict(report.formats),
+            "precision_seconds": {stage: asdict(t) for stage, t in report.trials.items()},
         }
         body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
         if report.asked_seconds is not None:
@@ -120,9 +122,26 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
         ("In short", _in_short(report, unit)),
         ("Promise", promise),
         ("Mechanism", kind.mechanism_rows(plan)),
-        ("Work", kind.work_rows(plan, guess, report.forecast, parse.about(guess.seconds))),
+        (
+            "Work",
+            [
+                *kind.work_rows(plan, guess, report.forecast, parse.about(guess.seconds)),
+                _precision(report),
+            ],
+        ),
         ("Declared public by this plan", list(report.public)),
     ]
+
+
+def _precision(report: PlanReport) -> tuple[str, str]:
+    """The number format of each stage, and what the other would cost."""
+    stages = METHODS[report.plan.method].stages
+    said = {stage: report.formats[stage] for stage in stages if stage in report.formats}
+    for stage, trial in report.trials.items():
+        own = said[stage]
+        other = "float32" if own == "bfloat16" else "bfloat16"
+        said[stage] += f" ({other}: {trial.ratio(other):.2f} times as long)"
+    return "precision", ", ".join(f"{stage} in {text}" for stage, text in said.items())
 
 
 def _time(report: PlanReport) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.compute.allocator import keep_memory
 from sfumato.compute.device import device as our_device
-from sfumato.compute.device import mixed_precision, quick_precision
+from sfumato.compute.precision import mixed_precision, quick_precision
 from sfumato.errors import SfumatoError
 from sfumato.evaluation.networks import NAMES, build
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from .calibrate import measure_ratios
+from .cost import Ratios
 from .engine import Engine
 from .memory import fitting_records
 from .reference import ReferenceEngine, self_check
 
-__all__ = ["Engine", "ReferenceEngine", "fitting_records", "self_check"]
+__all__ = [
+    "Engine",
+    "Ratios",
+    "ReferenceEngine",
+    "fitting_records",
+    "measure_ratios",
+    "self_check",
+]

@@ -5,22 +5,36 @@ Kept gradients, Gram matrices, or neither held.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 STRATEGIES = ("keep", "ghost", "lean")
 
-# Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a Gram
-# cost arithmetic. So many multiply-adds take the time of one kept number; measured on AVX-512 cores
-# with `benchmarks/layers.py`.
-LINEAR_RATIO = 24.0
-CONV_RATIO = 40.0
-# Weights of so few numbers are kept: the many small operations of a Gram cost more than the
-# arithmetic.
-SMALL = 2**12
 # Kept gradients of a step may take this share of what the layers' inputs take, whatever the size of
 # the batch.
 KEPT_SHARE = 3.0
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """When a Gram matrix is worth its arithmetic; `calibrate.py` measures the first two.
+
+    Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a
+    Gram cost arithmetic. The values here are those of AVX-512 cores.
+
+    Attributes:
+        linear: Multiply-adds that take the time of one kept number of a Linear.
+        conv: The same of a convolution.
+        small: So many kept numbers take the time of a Gram's many small operations, whatever its
+            size; weights of fewer are kept.
+    """
+
+    linear: float = 24.0
+    conv: float = 40.0
+    small: int = 2**12
+
+
+USUAL = Ratios()
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,30 @@ class Work:
     conv: bool = False
 
 
-def choose(work: Sequence[Work]) -> list[str]:
+def decide(
+    strategy: str | Mapping[str, str],
+    names: Sequence[str | None],
+    work: Sequence[Work],
+    ratios: Ratios,
+) -> list[str]:
+    """The way of every weight: forced, as it was written down, or chosen.
+
+    Args:
+        strategy: "auto", one way for all, or weight's name -> way.
+        names: Of the weights.
+        work: Their costs.
+        ratios: Of the machine; for "auto", and for weights that nothing was written down of.
+
+    Returns:
+        A way for each.
+    """
+    if isinstance(strategy, str):
+        return choose(work, ratios) if strategy == "auto" else [strategy] * len(work)
+    rest = choose(work, ratios)
+    return [strategy.get(name or "", way) for name, way in zip(names, rest, strict=True)]
+
+
+def choose(work: Sequence[Work], ratios: Ratios = USUAL) -> list[str]:
     """Chooses a strategy for every weight: the fastest that stays within the memory share.
 
     "keep" holds the per-record gradient from the backward pass to the sum. "ghost" takes the norm
@@ -58,11 +95,12 @@ def choose(work: Sequence[Work]) -> list[str]:
 
     Args:
         work: The cost of every weight.
+        ratios: Of the machine.
 
     Returns:
         "keep", "ghost" or "lean" for every weight.
     """
-    ways = ["ghost" if _ghost(w) else "keep" for w in work]
+    ways = ["ghost" if _ghost(w, ratios) else "keep" for w in work]
     room = KEPT_SHARE * sum(w.inputs for w in work)
     kept = sum(w.kept for w, way in zip(work, ways) if way == "keep")
     for i in sorted(range(len(work)), key=lambda i: -work[i].kept):
@@ -74,6 +112,6 @@ def choose(work: Sequence[Work]) -> list[str]:
     return ways
 
 
-def _ghost(work: Work) -> bool:
+def _ghost(work: Work, ratios: Ratios) -> bool:
     moved = work.kept + work.patches
-    return moved > SMALL and work.gram < (CONV_RATIO if work.conv else LINEAR_RATIO) * moved
+    return work.gram < (ratios.conv if work.conv else ratios.linear) * (moved - ratios.small)

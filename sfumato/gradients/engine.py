@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .broadcast import placed
-from .cost import STRATEGIES
+from .cost import STRATEGIES, USUAL, Ratios
 from .layout import Layout
 from .owners import Layer, find_layers
 from .rules import NORMS
@@ -67,11 +67,12 @@ class Engine:
         model: The module that the row losses call.
         trainable: Name -> parameter; the names are the keys of the sums.
         strategy: "auto" chooses per layer from shapes (cost.py); "keep", "ghost" or "lean" force
-            one
-            way. All are exact: only rounding and cost differ.
+            one way; a mapping says it weight by weight, as an earlier engine's `strategies` did.
+            All are exact: only rounding and cost differ.
         groups: A partition of the names, to be clipped by a norm each instead of by one norm of
             all;
             `clip` then gets norms [b, groups] and returns factors of that shape.
+        ratios: Constants of the cost model on this machine.
 
     Raises:
         ValueError: Anything without an exact rule; the message names the module and the reason.
@@ -82,11 +83,11 @@ class Engine:
         model: nn.Module,
         trainable: dict[str, nn.Parameter],
         *,
-        strategy: str = "auto",
+        strategy: str | Mapping[str, str] = "auto",
         groups: Sequence[Sequence[str]] | None = None,
+        ratios: Ratios = USUAL,
     ) -> None:
-        if strategy not in ("auto", *STRATEGIES):
-            raise ValueError(f"strategy must be auto, {', '.join(STRATEGIES)}, not {strategy!r}")
+        check_strategy(strategy)
         check_groups(trainable, groups)
         self._layers, self._tables = find_layers(model, trainable)
         taken = next((name for name, module in model.named_modules() if module in _TAPPED), None)
@@ -98,7 +99,7 @@ class Engine:
         self._trainable = dict(trainable)
         self._strategy = strategy
         self._layout = Layout(
-            self._trainable, self._layers, [table.name for table in self._tables], groups
+            self._trainable, self._layers, [table.name for table in self._tables], groups, ratios
         )
         self._anchor = torch.zeros(
             (), dtype=self._layout.dtype, device=self._layout.device, requires_grad=True
@@ -335,6 +336,15 @@ def _full_precision() -> bool:
         getattr(getattr(onednn, part, None), "fp32_precision", "none") in ("bf16", "tf32")
         for part in ("conv", "matmul")
     )
+
+
+def check_strategy(strategy: str | Mapping[str, str]) -> None:
+    """Raise ValueError unless it is "auto", a way, or a way for each of some names."""
+    asked = {strategy} - {"auto"} if isinstance(strategy, str) else set(strategy.values())
+    if unknown := asked - set(STRATEGIES):
+        raise ValueError(
+            f"strategy must be auto, {', '.join(STRATEGIES)}, not {sorted(unknown)[0]!r}"
+        )
 
 
 def check_groups(

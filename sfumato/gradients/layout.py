@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import rules
+from .cost import Ratios
 from .owners import Layer
 
 
@@ -24,6 +25,7 @@ class Layout:
         layers: list[Layer],
         tables: Sequence[str],
         groups: Sequence[Sequence[str]] | None,
+        ratios: Ratios,
     ) -> None:
         self.dtype = (
             torch.float64
@@ -51,6 +53,7 @@ class Layout:
         # how each layer's norms are computed, by draws: decided from the shapes of the first step,
         # then kept
         self.ways: dict[int, dict[Layer, str]] = {}
+        self.ratios = ratios
         self._buffers: dict[str, Tensor] = {}
 
     def vector_blocks(self) -> list[tuple[slice, int]]:

@@ -356,26 +356,29 @@ def norm_weight(module: Weighted, x: Tensor, g: Tensor, records: int, eps: float
     """
     if isinstance(module, nn.GroupNorm):
         normal = F.group_norm(x, module.num_groups, None, None, eps)
-        return sum_positions(module, normal * g, records)
+        return sum_positions(module, normal * g, records, g.dtype)
     shape = module.normalized_shape
     if isinstance(module, nn.LayerNorm):
         normal = F.layer_norm(x, shape, None, None, eps)
     else:
         normal = F.rms_norm(x, shape, None, eps)
-    return sum_positions(module, normal * g, records)
+    return sum_positions(module, normal * g, records, g.dtype)
 
 
-def sum_positions(module: Weighted, g: Tensor, records: int) -> Tensor:
-    """Sum over all positions and draws of a record: [R, ...] -> [B, p]. The gradient of a bias."""
+def sum_positions(module: Weighted, g: Tensor, records: int, dtype: torch.dtype) -> Tensor:
+    """Returns the sum over positions and draws of a record, [B, p]: the gradient of a bias.
+
+    In `dtype` from the first addition on, without a copy of `g` [R, ...] in it.
+    """
     if isinstance(module, nn.Linear):
-        return rows_to_records(g, records).sum(1)
+        return rows_to_records(g, records).sum(1, dtype=dtype)
     if isinstance(module, (nn.Conv2d, nn.GroupNorm)):
         channels = g.shape[1]
         if g.dim() > 2:
-            g = g.flatten(2).sum(2)
-        return g.reshape(records, g.shape[0] // records, channels).sum(1)
+            g = g.flatten(2).sum(2, dtype=dtype)
+        return g.reshape(records, g.shape[0] // records, channels).sum(1, dtype=dtype)
     width = module.weight.numel()
-    return g.reshape(records, g.numel() // (records * width), width).sum(1)
+    return g.reshape(records, g.numel() // (records * width), width).sum(1, dtype=dtype)
 
 
 def embedding_rows(ids: Tensor, g: Tensor, rows: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from . import rules
-from .cost import SMALL, Work, choose
+from .cost import USUAL, Work, decide
 from .layout import Layout
 from .owners import Layer
 from .sums import LOT, ROOM, Sums, close_enough, lengths, over
@@ -25,7 +25,12 @@ class Step:
     """State of one microbatch of `records` records with `draws` rows each; dropped afterwards."""
 
     def __init__(
-        self, layout: Layout, strategy: str, records: int, draws: int, slack: float
+        self,
+        layout: Layout,
+        strategy: str | Mapping[str, str],
+        records: int,
+        draws: int,
+        slack: float,
     ) -> None:
         self.layout, self.strategy, self.records, self.draws, self.slack = (
             layout,
@@ -78,7 +83,8 @@ class Step:
                     kernel,
                 )
             )
-        ways = choose(work) if self.strategy == "auto" else [self.strategy] * len(work)
+        names = [layer.weight for layer in self._calls]
+        ways = decide(self.strategy, names, work, self.layout.ratios)
         self.ways = self.layout.ways[self.draws] = dict(zip(self._calls, ways, strict=True))
 
     def arrive(self, layer: Layer, x: Tensor | None, g: Tensor) -> None:
@@ -97,15 +103,14 @@ class Step:
                 f"{layer.path}: reached by a backward pass that is not the engine's own"
             )
         module, dtype = layer.module, self.layout.dtype
-        wide = g.to(dtype)
         if layer.bias is not None:
-            self._vector(layer.bias, rules.sum_positions(module, wide, self.records))
+            self._vector(layer.bias, rules.sum_positions(module, g, self.records, dtype))
         if layer.weight is None or x is None:
             return
         if isinstance(module, rules.NORMS):
             eps = module.eps if module.eps is not None else torch.finfo(x.dtype).eps
             self._vector(
-                layer.weight, rules.norm_weight(module, x.to(dtype), wide, self.records, eps)
+                layer.weight, rules.norm_weight(module, x.to(dtype), g.to(dtype), self.records, eps)
             )
         elif self._way(layer) == "keep":
             rows = module.weight.shape[0]
@@ -114,7 +119,9 @@ class Step:
                 self.kept[layer.weight] = x.new_empty(
                     self.records, rows, module.weight.numel() // rows, dtype=dtype
                 )
-            rules.keep_weight(module, x.to(dtype), wide, self.kept[layer.weight], first=first)
+            rules.keep_weight(
+                module, x.to(dtype), g.to(dtype), self.kept[layer.weight], first=first
+            )
         else:
             self.pairs.setdefault(layer, []).append((x, g))
         self.reached.add(layer.weight)
@@ -355,7 +362,7 @@ class Step:
             torch.stack([below[lot].sum() for lot in lots]).cpu() * max(1.0, sums.step),
             torch.tensor([self._longest(layer) for layer in layers]),
             min(self.records, LOT),
-            torch.tensor([float(layer.module.weight.numel() + SMALL) for layer in layers]),
+            torch.tensor([float(layer.module.weight.numel() + USUAL.small) for layer in layers]),
         ).T.tolist()
         for layer, factor, many in zip(
             layers, (weights / sums.step).unbind(1), together, strict=True

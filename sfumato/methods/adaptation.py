@@ -102,7 +102,7 @@ def adaptation(
 
     Args:
         base: The adapted base.
-        given: Prompts, precision, and public or paid answers.
+        given: Prompts, and public or paid answers.
         trainable: The denoiser's tensors that train, by name.
         targets: Full names of the adapted modules.
         save: `save(base, folder)` writes what may be released.
@@ -147,7 +147,7 @@ def adaptation(
         save_all,
         tuple(targets),
         learning_rate,
-        row_losses=denoising_losses(base, embed, given.precision),
+        row_losses=denoising_losses(base, embed),
         exact_losses=denoising_losses(base, embed, torch.float32),
         learning_rate_factor=factors,
         condition=embed,

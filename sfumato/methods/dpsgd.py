@@ -9,21 +9,23 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import psutil
 import torch
 
 from ..compute import ranks
+from ..compute.measure import measures
 from ..compute.memory import peak_bytes
+from ..compute.remembered import remembered
 from ..errors import Interrupted, MachineError, ModelError, SfumatoError
-from ..gradients import Engine, ReferenceEngine, fitting_records, self_check
+from ..gradients import Engine, Ratios, fitting_records, measure_ratios, self_check
 from ..options import Performance, Schedule
 from ..privacy.clipping import flat
 from ..privacy.plan import Plan
 from ..privacy.random.on_device import check_device
-from ..training import KEEP, Batch, Progress, State, train
+from ..training import KEEP, Batch, Progress, State, open_engine, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Timed, Work
@@ -110,8 +112,8 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
             "clip": clip.factors,
         },
     )
-    kind = Engine if one_pass else ReferenceEngine
-    with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
+    ways = prepared.options.get("ways")
+    with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
 
         def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             some = replace(batch, weight=weight)
@@ -135,6 +137,27 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
                 raise RuntimeError(
                     "one record moves the sum by more than its bound on this machine"
                 )
+
+
+def one_pass(prepared: Prepared[Adaptation], rows: int) -> Callable[[], object]:
+    """The clipped sum of dummy units, about so many rows in all, as training makes it."""
+    plan, adaptation = prepared.plan, prepared.adaptation
+    batch = dummy_batch(prepared, max(1, rows // plan.noise_draws))
+    clip, groups = clip_and_groups(prepared)
+    one_pass = prepared.performance.engine == "one-pass"
+    ways = prepared.options.get("ways")
+
+    def work() -> None:
+        with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
+            engine.clipped_sum(
+                adaptation.row_losses,
+                batch,
+                draws=plan.noise_draws,
+                clip=clip.factors,
+                rounding=plan.rounding,
+            )
+
+    return work
 
 
 def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
@@ -170,15 +193,33 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
                 draws=plan.noise_draws,
                 clip=flat(1.0).factors,
             )
-        strategies = dict(sorted(Counter(engine.strategies.values()).items()))
+        ways = dict(engine.strategies)
+    strategies = dict(sorted(Counter(ways.values()).items()))
     performance = replace(performance, micro_batch=units)
-    options = prepared.options | {"performance": asdict(performance), "strategies": strategies}
+    noted = {"performance": asdict(performance), "strategies": strategies, "ways": ways}
+    options = prepared.options | noted
     return replace(prepared, performance=performance, options=options)
+
+
+def ratios_here() -> Ratios:
+    """The engine's constants on this machine: measured once for its user, on the first rank."""
+    if not measures():
+        return Ratios()
+    names = [field.name for field in fields(Ratios)]
+
+    def found() -> dict[str, float]:
+        return remembered("engine", names, lambda: asdict(measure_ratios()))
+
+    kept = ranks.on_first_rank(found)
+    return Ratios(kept["linear"], kept["conv"], int(kept["small"]))
 
 
 def _engine(prepared: Prepared[Adaptation]) -> Engine:
     try:
-        return Engine(prepared.adaptation.model, prepared.adaptation.trainable)
+        model, trainable = prepared.adaptation.model, prepared.adaptation.trainable
+        if kept := prepared.options.get("ways"):
+            return Engine(model, trainable, strategy=kept)
+        return Engine(model, trainable, ratios=ratios_here())
     except ValueError as error:
         raise SfumatoError(f"this base cannot be adapted by this method: {error}") from error
 
@@ -299,6 +340,7 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
             attempt=workspace.attempt,
             recipe=prepared.recipe,
             performance=prepared.performance,
+            ways=prepared.options.get("ways"),
             state=state,
             on_step=on_step,
         )

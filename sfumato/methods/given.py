@@ -29,7 +29,6 @@ class Given:
     """
 
     prompts: Prompts
-    precision: torch.dtype
     start: Mapping[str, torch.Tensor] | None = None
     selected: Sequence[str] | None = None
 

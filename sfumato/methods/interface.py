@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..bases import Base
+    from ..compute.measure import Trial
     from ..privacy.ledger.public import PublicInput
     from ..privacy.mechanisms.mean import Aggregation
     from ..privacy.mechanisms.votes import Probe
@@ -61,6 +62,7 @@ class Prepared(Generic[A]):
         public_inputs: What was taken as public beside the plan's own facts.
         ancestors: Runs that base and public images come from.
         timed: What this machine was measured to take, if the schedule was solved for a time.
+        trials: Stage -> what a few dummy rows took in each number format, where they were timed.
     """
 
     method: Method
@@ -74,6 +76,7 @@ class Prepared(Generic[A]):
     public_inputs: tuple[PublicInput, ...] = ()
     ancestors: tuple[dict[str, Any], ...] = ()
     timed: Timed | None = None
+    trials: Mapping[str, Trial] = field(default_factory=dict[str, "Trial"])
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Method(Options):
             attempt is one noisy sum.
         compares: Whether its report shows tokens beside the released one (`controls`).
         less_noise: What would put less noise on the answer at the same epsilon, as advice.
+        stages: What of a run has a number format of its own (`formats`).
         control_rows: Rows of an evaluation that it leaves in the run folder, by the folder inside
             `controls/`.
     """
@@ -128,6 +132,7 @@ class Method(Options):
     takes_steps: ClassVar[bool] = True
     compares: ClassVar[bool] = False
     less_noise: ClassVar[str] = "train fewer numbers (--method lora or embedding)"
+    stages: ClassVar[tuple[str, ...]] = ("encode", "train", "sample", "decode")
     control_rows: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -136,7 +141,7 @@ class Method(Options):
 
         Args:
             base: A public base; it is changed in place.
-            given: Prompts, precision, and what public images or a probe decided.
+            given: Prompts, and what public images or a probe decided.
 
         Raises:
             SfumatoError: Options that do not fit each other, the base or the prompts.
@@ -157,6 +162,7 @@ class Method(Options):
         seed: int,
         public: PublicImages,
         classes: tuple[str, ...],
+        precision: str = "auto",
     ) -> PublicAnswers:
         """What public images decide. Nothing is charged.
 
@@ -166,6 +172,7 @@ class Method(Options):
             seed: Public.
             public: The images.
             classes: The private data's public list of classes.
+            precision: As in `Performance`.
 
         Returns:
             The public answers.
@@ -209,6 +216,10 @@ class Method(Options):
         return None
 
     # The plan's estimate and remarks.
+
+    def one_pass(self, prepared: Prepared[Any], rows: int) -> Callable[[], object]:
+        """A pass of training over so many dummy rows, to be timed."""
+        raise NotImplementedError  # for methods with the stage "train"
 
     @abstractmethod
     def fit_to_memory(self, prepared: Prepared[Any]) -> Prepared[Any]:

@@ -54,19 +54,18 @@ class LowRank(Trained):
         seed: int,
         public: PublicImages,
         classes: tuple[str, ...],
+        precision: str = "auto",
     ) -> PublicAnswers:
         """How adapters start, from gradients of the base on public images."""
         if not self.public_purposes:
             return super().public_answers(base, prompting, seed, public, classes)
-        import torch
-
         from ..bases import load_base
         from .prompts import Prompts
         from .public import look_at_public
         from .starting import right_vectors
 
         # the draft changes its base, so the gradients need a second one
-        given = Given(Prompts(("",)), torch.bfloat16)
+        given = Given(Prompts(("",)))
         draft = self.undecided().apply(load_base(base), given)
         if not public.usable.any():
             raise SfumatoError("--public-data holds no usable image")

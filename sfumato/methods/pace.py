@@ -18,13 +18,12 @@ import torch
 from torch import nn
 
 from ..compute import ranks
-from ..gradients import Engine, ReferenceEngine
 from ..options import Performance, Recipe, Sampling, Schedule
 from ..privacy.clipping import Clip, equal_shares, per_group
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import add_integer_noise
 from ..synthesis.sampler import Sampler
-from ..training import LatentData, State, UnitBatch, write_checkpoint
+from ..training import LatentData, State, UnitBatch, open_engine, write_checkpoint
 from .adaptation import Adaptation
 from .interface import Prepared
 
@@ -167,8 +166,9 @@ def _of_unit(prepared: Prepared[Adaptation], key: RunKey, draws: int) -> float:
     batch = UnitBatch(latents, own, key, 0, 0, draws, *how)
     clip, groups = clip_and_groups(prepared)
     one_pass = prepared.performance.engine == "one-pass"
-    kind = Engine if one_pass else ReferenceEngine
-    with kind(adaptation.model, adaptation.trainable, groups=groups) as engine:
+    # what was written down is for the plan's own draws
+    ways = prepared.options.get("ways") if draws == plan.noise_draws else None
+    with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
 
         def work() -> None:
             engine.clipped_sum(

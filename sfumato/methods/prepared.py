@@ -8,23 +8,28 @@ from typing import Any
 import torch
 
 from ..bases import Base, load_base
-from ..compute.device import precision, seeded
+from ..compute.device import seeded
 from ..errors import ModelError
 from ..options import Performance, Recipe
 from ..privacy.plan import Plan
+from .formats import kept_formats
 from .given import Given
 from .interface import Method, Prepared
 from .prompts import Prompts
 
 
-def original_base(plan: Plan) -> Base:
-    """The public base that the plan names; SfumatoError if it has changed since."""
+def original_base(plan: Plan, options: Mapping[str, Any]) -> Base:
+    """The public base that the plan names, with the number formats that its run has kept.
+
+    SfumatoError if it has changed since.
+    """
     base = load_base(plan.base)
     if base.digest != plan.base_digest:
         raise ModelError(
             f"the base {plan.base} is not the one of the plan (its hash differs): put the original"
             " back"
         )
+    base.formats = kept_formats(options)
     return base
 
 
@@ -47,13 +52,13 @@ def prepare_again(
     Raises:
         SfumatoError: The base has changed.
     """
-    base = original_base(plan)
+    base = original_base(plan, options)
     performance = Performance(**options["performance"])
     prompts = Prompts.of(options["prompts"])
     # public images' choice stands with the method's options, a probe's in the ledger
     selected = options["method_options"].get("selected") or selected or None
     with seeded(options["seed"]):
-        given = Given(prompts, precision(performance.precision), start or None, selected)
+        given = Given(prompts, start or None, selected)
         adapted = method.apply(base, given)
     recipe = Recipe(**options["recipe"])
     return Prepared(method, base, adapted, plan, recipe, performance, options, dict(start or {}))

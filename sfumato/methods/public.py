@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..bases import Base
+from ..compute.precision import Stage
 from ..gradients.scores import gradient_squares
 from ..options import Recipe
 from ..training import Batch, LatentData, build_latents, denoising_losses
@@ -21,7 +22,7 @@ PUBLIC_IMAGES = 2048  # of public images as many are looked at; more would not c
 
 
 def plain_losses(
-    base: Base, prompts: Sequence[str], precision: torch.dtype
+    base: Base, prompts: Sequence[str], precision: Stage | torch.dtype
 ) -> Callable[[Batch], torch.Tensor]:
     """The base's own training objective with fixed prompts, one per label.
 

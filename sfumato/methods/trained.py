@@ -44,6 +44,7 @@ class Trained(Method):
         seed: int,
         public: PublicImages,
         classes: tuple[str, ...],
+        precision: str = "auto",
     ) -> PublicAnswers:
         """Refuses public images: a method that uses them overrides this."""
         raise SfumatoError(
@@ -63,6 +64,12 @@ class Trained(Method):
         clip_norm = CLIP_NORM if privacy.clip_norm is None else privacy.clip_norm
         shared = privacy.clipping.startswith("per-group")
         return Mechanisms(schedule, clip_norm, adapted.clip_group_count if shared else None)
+
+    def one_pass(self, prepared: Prepared, rows: int) -> Callable[[], object]:
+        """The clipped sum of dummy units with the plan's draws, about so many rows."""
+        from .dpsgd import one_pass
+
+        return one_pass(prepared, rows)
 
     def fit_to_memory(self, prepared: Prepared) -> Prepared:
         """The same with the microbatch decided by the memory budget."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..compute.allocator import keep_memory
+from ..compute.threads import use_threads
 from ..methods import Prepared
+from ..methods.formats import choose_formats
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,19 @@ class Estimate:
     signal_bound: float
 
 
-def fit_to_memory(prepared: Prepared[Any]) -> Prepared[Any]:
-    """The same with the microbatch decided by the memory budget.
+def fit_to_machine(prepared: Prepared[Any], compared: bool = False) -> Prepared[Any]:
+    """The same with number formats decided by timing and the microbatch by the memory budget.
 
-    SfumatoError for a layer that the engine has no rule for.
+    Both on dummy data, once: what the options hold already stays. SfumatoError for a layer that the
+    engine has no rule for.
+
+    Args:
+        prepared: Plan, options and adaptation.
+        compared: Time both formats even where one was asked for.
     """
-    return prepared.method.fit_to_memory(prepared)
+    keep_memory()
+    use_threads(prepared.performance.threads)
+    return prepared.method.fit_to_memory(choose_formats(prepared, compared))
 
 
 def estimate(prepared: Prepared[Any], fixed: float = 0.0) -> Estimate:
@@ -37,8 +46,7 @@ def estimate(prepared: Prepared[Any], fixed: float = 0.0) -> Estimate:
 
     fixed: seconds of the run beside those of its method (`timing.fixed_seconds`).
     """
-    keep_memory()
-    prepared = fit_to_memory(prepared)
+    prepared = fit_to_machine(prepared)
     work, plan = prepared.method.estimate(prepared), prepared.plan
     noise, signal = plan.noise_norm_expected(), plan.signal_bound
     return Estimate(work.seconds + fixed, work.peak_bytes, noise, signal)

@@ -72,7 +72,12 @@ def prepare_as_asked(
         words = " and ".join(task.method.public_purposes)
         inputs.append(PublicInput(words, images.fingerprints, images.marks["files"]))
         answers = task.method.public_answers(
-            task.base, task.prompting, task.seed, images, records.classes
+            task.base,
+            task.prompting,
+            task.seed,
+            images,
+            records.classes,
+            task.performance.precision,
         )
         task = replace(task, public=answers)
     facts, trying = PublicFacts.of(records), 0.0

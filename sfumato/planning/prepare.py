@@ -12,10 +12,11 @@ from typing import Any
 import safetensors.torch
 
 from ..bases import Base, bundled_bases, load_base
-from ..compute.device import precision, seeded
+from ..compute.device import seeded
 from ..errors import SfumatoError
 from ..methods import Given, Prepared, Prompts
 from ..methods.adaptation import Adapted
+from ..methods.formats import asked_formats
 from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
 from ..options import FIXED, Performance, Privacy, Schedule
@@ -87,13 +88,9 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     require_list(facts)
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
     opened = load_base(task.base)
+    opened.formats = asked_formats(task.performance.precision)
     prompts = prompts_for(opened, facts.classes, task)
-    given = Given(
-        prompts,
-        precision(task.performance.precision),
-        task.public.start or None,
-        task.public.selected,
-    )
+    given = Given(prompts, task.public.start or None, task.public.selected)
     with seeded(task.seed):
         adapted = method.apply(opened, given)
     _require_units(facts, privacy)

@@ -22,7 +22,7 @@ from ..methods.interface import Timed
 from ..options import Schedule, parse
 from ..privacy.plan import Plan
 from ..records import load_records
-from .estimate import fit_to_memory
+from .estimate import fit_to_machine
 from .prepare import default_schedule
 from .task import Task
 
@@ -95,7 +95,7 @@ def in_time(
     started = time.perf_counter()
     prepared = made(task)
     composed = time.perf_counter()
-    fitted = fit_to_memory(prepared)  # every rank for itself
+    fitted = fit_to_machine(prepared)
     fitting = time.perf_counter() - composed
 
     def solve() -> tuple[Method, Schedule, Timed]:
@@ -109,8 +109,9 @@ def in_time(
     found = made(replace(task, method=method, schedule=schedule))
     said = {"timed": TIMED.format(parse.in_words(seconds))}
     statements = found.options["statements"] | said
-    options = found.options | {"statements": statements, "time": seconds}
-    return replace(found, options=options, timed=timed)
+    formats = {"formats": fitted.options["formats"]}  # those that the time was measured in
+    options = found.options | formats | {"statements": statements, "time": seconds}
+    return replace(found, options=options, timed=timed, trials=fitted.trials)
 
 
 def solved(plan: Plan, seconds: float) -> str:

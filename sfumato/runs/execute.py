@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ..compute import ranks
 from ..compute.allocator import keep_memory
-from ..compute.device import use_threads
+from ..compute.threads import use_threads
 from ..errors import DataError, LedgerFault, MachineError, SfumatoError
 from ..methods import METHODS, Prepared
 from ..methods.adaptation import Adapted

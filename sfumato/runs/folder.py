@@ -18,8 +18,8 @@ from typing import Any
 
 import safetensors.torch
 
-from ..compute import device, ranks
 from ..compute import fingerprint as machine
+from ..compute import ranks, threads
 from ..errors import LedgerFault, MachineError, SfumatoError
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group
@@ -337,11 +337,12 @@ class Run:
         return {
             "code": code_version(),
             "versions": dependency_versions(),
-            "precision": how["precision"],
+            # runs of before had one for all that they learnt
+            "precision": self.options.get("formats", how["precision"]),
             "engine": how["engine"],
             "micro_batch": how.get("micro_batch"),
             "strategies": self.options.get("strategies"),
-            "threads": device.threads(how.get("threads")),
+            "threads": threads.threads(how.get("threads")),
             "world_size": ranks.world_size(),
             "machines": ranks.machines(),
             **machine.numerics(),

@@ -17,15 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import (
-    LODA_FILE,
-    LORA_FILE,
-    Base,
-    embeds_files,
-    load_base,
-    open_adapted,
-    write_kohya,
-)
+from ..bases import LODA_FILE, LORA_FILE, Base, embeds_files, load_base, write_kohya
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import Prepared
 from ..methods.adaptation import save_tokens
@@ -39,7 +31,7 @@ from ..releases import CertificateFacts, marked_png, prices_of, try_certificate,
 from ..synthesis.dataset import Classes, write_dataset
 from ..training import write_file
 from .folder import PRICES, Run
-from .prepared import original_base, shares_of
+from .prepared import opened, shares_of
 
 TRIAL = "trial"  # a folder inside the run's, removed at once
 MARGIN = 64 << 20  # bytes for what is small: ledger, metrics, pages
@@ -125,7 +117,7 @@ def _try_model(run: Run, prepared: Prepared[Any], images: int) -> None:
         require_room(run.folder, room_needed(prepared, images, size))
         lay_out_model(folder / "model", folder / "export")
         try_files(folder / "export", "model")
-        base = open_adapted(folder / "model", lambda: original_base(plan))
+        base = opened(run, folder / "model")
         _try_sampler(base, prepared, folder / "images")
         try_files(folder / "images", "images")
         drawing = Drawing(base, 1, shares_of(plan, None), (0, 1), Sampling())

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..bases import Base, open_adapted
 from ..methods import METHODS, Method
+from ..methods.formats import kept_formats
 from ..methods.interface import Prepared
 from ..methods.prepared import original_base, prepare_again
 from ..privacy.plan import Plan
 from .folder import Run
 
-__all__ = ["method_of", "original_base", "public_side", "rebuild", "shares_of"]
+__all__ = ["method_of", "opened", "original_base", "public_side", "rebuild", "shares_of"]
 
 
 def method_of(plan: Plan, options: dict[str, Any]) -> Method:
     """The run's method with its own options."""
     own = {name: v for name, v in options["method_options"].items() if name != "selected"}
     return METHODS[plan.method](**own)
+
+
+def opened(run: Run, folder: Path) -> Base:
+    """What was saved in `folder`, on the run's base and with the number formats of the run."""
+    base = open_adapted(folder, lambda: original_base(run.plan, run.options))
+    base.formats = kept_formats(run.options)
+    return base
 
 
 def rebuild(

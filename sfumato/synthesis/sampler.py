@@ -15,8 +15,8 @@ import torch
 
 from ..bases import Base
 from ..compute.allocator import keep_memory
-from ..compute.device import threads as threads_now
-from ..compute.device import use_threads
+from ..compute.threads import threads as threads_now
+from ..compute.threads import use_threads
 from ..errors import SfumatoError
 from ..options import Sampling
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .checkpoint import KEEP, State, latest_checkpoint, write_checkpoint, write_file
 from .control import train_without_privacy
 from .data import LatentData, UnitBatch, build_latents, open_latents
-from .loop import Progress, require_grid, train
+from .loop import Progress, open_engine, require_grid, train
 from .objective import Batch, denoising_losses
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "build_latents",
     "denoising_losses",
     "latest_checkpoint",
+    "open_engine",
     "open_latents",
     "require_grid",
     "train",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,7 @@ def train(
     performance: Performance,
     state: State,
     on_step: Callable[[Progress, State], bool],
+    ways: Mapping[str, str] | None = None,
 ) -> bool:
     """DP-SGD with K noise draws per unit averaged before one clip.
 
@@ -66,6 +67,7 @@ def train(
         state: Where training stands; its `average` then holds the averaged weights.
         on_step: Called after each logical step; training stops early, at a step boundary, when it
             returns False.
+        ways: Weight -> how its norms are computed, as the run keeps it; None chooses by shapes.
 
     Returns:
         Whether all steps were done.
@@ -87,10 +89,10 @@ def train(
                 f"the plan shares its clip norm among {len(clip.bounds)} groups, but {len(groups)}"
                 " train: adapt into a new folder"
             )
-    engine_class = Engine if performance.engine == "one-pass" else ReferenceEngine
     optimizer = state.optimizer
     started, first = time.monotonic(), state.step
-    with engine_class(adaptation.model, adaptation.trainable, groups=groups) as engine:
+    one_pass = performance.engine == "one-pass"
+    with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
         while state.step < plan.steps:
             units = poisson(key, state.step, attempt, plan.n_units, plan.sampling_rate)
             units = units[ranks.rank() :: ranks.world_size()]
@@ -156,6 +158,30 @@ def train(
             if not on_step(progress, state):
                 return state.step == plan.steps
     return True
+
+
+def open_engine(
+    adaptation: Trainable,
+    groups: list[list[str]] | None,
+    ways: Mapping[str, str] | None,
+    *,
+    one_pass: bool = True,
+) -> Engine | ReferenceEngine:
+    """The engine that makes an adaptation's sums.
+
+    Args:
+        adaptation: Model and trainable tensors.
+        groups: Names that share a clip.
+        ways: As for `train`.
+        one_pass: Otherwise the reference engine, one record at a time.
+
+    Returns:
+        It, open.
+    """
+    model, trainable = adaptation.model, adaptation.trainable
+    if not one_pass:
+        return ReferenceEngine(model, trainable, groups=groups)
+    return Engine(model, trainable, strategy=ways or "auto", groups=groups)
 
 
 def require_grid(plan: Plan) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..bases import Base
-from ..compute.device import mixed_precision
+from ..compute.precision import Stage, mixed_precision
 
 
 class Trainable(Protocol):
@@ -71,7 +71,7 @@ class Batch:
 def denoising_losses(
     base: Base,
     prompt_embeddings: Callable[[torch.Tensor], torch.Tensor],
-    precision: torch.dtype = torch.bfloat16,
+    precision: Stage | torch.dtype = "train",
 ) -> Callable[[Batch], torch.Tensor]:
     """The base's own training objective, one mean per row.
 
@@ -81,7 +81,7 @@ def denoising_losses(
         base: The base.
         prompt_embeddings: Labels int64 [rows] -> embeddings [rows, L, D]; label -1 is the empty
             prompt.
-        precision: Of the denoiser's products.
+        precision: Of the denoiser's products: a format, or the base's own for a stage.
 
     Returns:
         A function Batch -> row losses [B*K], unit-major.
@@ -92,7 +92,7 @@ def denoising_losses(
         noise, time = batch.noise.flatten(0, 1), batch.time.flatten()
         noisy, target = base.corrupt(latent, noise, time)
         label = torch.where(batch.drop, -1, batch.label).flatten()
-        with mixed_precision(precision, noisy):
+        with mixed_precision(base.formats.of(precision), noisy):
             predicted = base.predict(noisy, time, prompt_embeddings(label))
         return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
 

@@ -12,7 +12,7 @@ from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
 from ..options import Execution, Options, Reading, Values, declared, gather, takes
 from ..options.progress import listening
-from ..planning.estimate import fit_to_memory
+from ..planning.estimate import fit_to_machine
 from ..planning.forecast import outlook, require_worth
 from ..planning.inputs import (
     Source,
@@ -151,7 +151,8 @@ def adapt(
     require_worth(prepared, task.privacy.anyway)
     # one person is asked, once
     ranks.on_first_rank(lambda: require_yes(prepared, records, reading, confirm))
-    prepared = fit_to_memory(prepared)  # checked with the very rows that it will run with
+    on_stage("timing this machine on dummy images")
+    prepared = fit_to_machine(prepared)  # checked with the very rows that it will run with
     prepared.method.check(prepared, on_stage)
 
     def facts_of(run: Run, records: RecordSet) -> CertificateFacts:

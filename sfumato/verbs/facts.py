@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ..bases import Base, open_adapted, text_base
+from ..bases import Base, text_base
 from ..methods.prompts import Prompts
 from ..runs.folder import Run
-from ..runs.prepared import original_base
+from ..runs.prepared import opened, original_base
 
 
 def adapted_base(run: Run) -> Base:
     """The base with the run's released changes in it."""
-    return open_adapted(run.model, lambda: original_base(run.plan))
+    return opened(run, run.model)
 
 
 def public_base(run: Run) -> Base:
     """The base as it was before the private run, with its class tokens at their public start."""
-    base = original_base(run.plan)
+    base = original_base(run.plan, run.options)
     tokens = Prompts.of(run.options["prompts"]).tokens
     if tokens:
         text_base(base).add_tokens(list(tokens), list(tokens.values()))

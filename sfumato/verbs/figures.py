@@ -84,7 +84,7 @@ class Figures:
         test = images_of(self.real.test, self.classes, drawing.resolution, "test")
         self.shown[TESTED] = by_class(*test, self.classes)
         if len(self.classes) == 1:
-            self.extractor = latents_of(original_base(drawing.run.plan))
+            self.extractor = latents_of(original_base(drawing.run.plan, drawing.run.options))
         for row in order:
             self.left.begin(f"evaluating {row}")
             images, labels = drawing.images_of(row)

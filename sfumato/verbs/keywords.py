@@ -98,7 +98,7 @@ class PerformanceFields(TypedDict, total=False):
 
     micro_batch: int | None
     memory_budget: int
-    precision: Literal["bfloat16", "float32"]
+    precision: Literal["auto", "float32", "bfloat16"]
     threads: int | None
     checkpoint_steps: int
     engine: Literal["one-pass", "reference"]

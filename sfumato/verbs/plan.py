@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
+from ..compute.measure import Trial
 from ..errors import SfumatoError
 from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, takes
 from ..options.progress import listening
-from ..planning.estimate import Estimate, estimate, fit_to_memory
+from ..planning.estimate import Estimate, estimate, fit_to_machine
 from ..planning.forecast import NOTHING, Outlook, outlook
 from ..planning.inputs import (
     Source,
@@ -51,6 +52,8 @@ class PlanReport:
         needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
         asked_seconds: What `time` was, if the schedule was solved for it.
+        formats: Stage -> number format of its products, as `adapt` would choose it here now.
+        trials: Stage -> seconds of a few dummy rows in each format.
         values: How stored values become grey levels: as declared, or by the type of each picture.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
     """
@@ -66,6 +69,8 @@ class PlanReport:
     needs: tuple[str, ...] = ()
     asked_seconds: float | None = None
     values: str = BY_TYPE
+    formats: Mapping[str, str] = field(default_factory=dict[str, str])
+    trials: Mapping[str, Trial] = field(default_factory=dict[str, Trial])
 
     @property
     def fixes(self) -> str | None:
@@ -141,7 +146,7 @@ def plan(
     needs = ["--anyway"] * (found.word == NOTHING and not task.privacy.anyway)
     needs += ["--yes-public"] * asks_yes(records, reading)
     on_stage("timing a step on dummy images")
-    prepared = fit_to_memory(prepared)  # once, for both measurements
+    prepared = fit_to_machine(prepared, compared=True)  # once, for both measurements
     fixed = fixed_seconds(prepared) if prepared.timed is None else prepared.timed.fixed
     return PlanReport(
         prepared.plan,
@@ -155,4 +160,6 @@ def plan(
         tuple(needs),
         prepared.options.get("time"),
         records.values.said or BY_TYPE,
+        prepared.options["formats"],
+        prepared.trials,
     )

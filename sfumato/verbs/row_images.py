@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import Base, base_info, open_adapted
+from ..bases import Base, base_info
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Sampling
@@ -19,7 +19,7 @@ from ..records import RecordSet
 from ..runs.attempts import frozen_contents, note_weights
 from ..runs.folder import Run
 from ..runs.looks import record_look
-from ..runs.prepared import original_base, rebuild
+from ..runs.prepared import opened, original_base, rebuild
 from ..synthesis.dataset import class_of_each, pictures
 from ..training import State, open_latents, train_without_privacy
 from .facts import public_base
@@ -79,7 +79,7 @@ class Drawing:
             most = most_at(self.resolution)
             images, labels = images_of(self.train, classes, self.resolution, "train", most)
             if row == "reconstructed":
-                images = reconstructed(original_base(run.plan), images)
+                images = reconstructed(original_base(run.plan, run.options), images)
             return images, labels
         return self._draw(base_of(run, row), run)
 
@@ -127,7 +127,7 @@ def kept_control(run: Run, row: str) -> Base:
     """The same, where the look was recorded."""
     require_kept(run, row)
     folder = run.folder / "controls" / METHODS[run.plan.method].control_rows[row]
-    return open_adapted(folder, lambda: original_base(run.plan))
+    return opened(run, folder)
 
 
 def require_kept(run: Run, row: str) -> None:
@@ -153,7 +153,7 @@ def require_kept(run: Run, row: str) -> None:
 
 def adapted(run: Run) -> Base:
     """The run's own model."""
-    return open_adapted(run.model, lambda: original_base(run.plan))
+    return opened(run, run.model)
 
 
 def non_private_base(run: Run, seed: int = 0) -> Base:
@@ -191,7 +191,7 @@ def non_private(run: Run, seed: int = 0) -> Base:
     public = frozen_contents(prepared.adaptation)
     prepared.adaptation.save(folder)
     run.record(note_weights(run, "control", folder, public))
-    return open_adapted(folder, lambda: original_base(plan))
+    return opened(run, folder)
 
 
 def sampling_of(release: Path) -> dict[str, Any]:

@@ -214,7 +214,7 @@ class Ground:
             sys.modules[f"sfumato.verbs.{page}"] for page in ("adapt", "synthesize")
         )
         adapt.rebuild, adapt.check_gradients = lambda *_: prepared, lambda *_: None
-        adapt.fit_to_memory = lambda prepared: prepared
+        adapt.fit_to_machine = lambda prepared: prepared
         synthesize.adapted_base = lambda *_: base
         # Pricing takes seconds, writes nothing, and is another test's matter.
 

@@ -36,7 +36,7 @@ ONE = Prompts(("a circle", "a <zebra>", "a cross"), (None, "<zebra>", None), (No
 def made(tiny_base, method, prompts=PLAIN, seed=0, **options):
     base = load_base(tiny_base)
     torch.manual_seed(seed)
-    return base, METHODS[method](**options).apply(base, Given(prompts, torch.float32))
+    return base, METHODS[method](**options).apply(base, Given(prompts))
 
 
 def wake(adaptation):

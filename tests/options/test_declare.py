@@ -113,7 +113,7 @@ def test_the_command_line_has_a_flag_for_every_option_with_its_help(verb):
 def test_a_default_is_said_once_and_in_words():
     flags = flags_of("adapt")
     assert "(default zero-out)" in flags["relation"].help
-    assert "(default bf16)" in flags["precision"].help
+    assert "(default auto)" in flags["precision"].help
     assert re.search(r"lora 8; saliency 4; loda 4", flags["rank"].help)
 
 
@@ -128,7 +128,7 @@ def test_a_default_is_said_once_and_in_words():
         (Schedule, {"steps": 1.5}, "--steps 1.5: must be an integer"),
         (Schedule, {"steps": True}, "--steps True: must be an integer"),
         (Recipe, {"caption_dropout": 2}, "--caption-dropout 2: must be at most 1"),
-        (Performance, {"precision": "half"}, "--mixed-precision half: choose no, bf16"),
+        (Performance, {"precision": "half"}, "--mixed-precision half: choose auto, no, bf16"),
         (Sampling, {"steps": 0}, "--steps 0: must be at least 1"),
         (Sampling, {"guidance_scale": float("nan")}, "--guidance-scale nan"),
         (METHODS["lora"], {"rank": 0}, "--rank 0: must be at least 1"),

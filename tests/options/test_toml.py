@@ -131,7 +131,7 @@ BAD = [
     (HEAD + "[prompting]\ninit = {a = 1}", "must be a table of texts, not a table"),
     (HEAD + "[execution]\nshard = [1]", "must be an array of 2 values"),
     (HEAD + "[execution]\nshard = 'x'", "--shard x: write I/N"),
-    (HEAD + "[performance]\nprecision = 'half'", "--mixed-precision half: choose no, bf16"),
+    (HEAD + "[performance]\nprecision = 'half'", "--mixed-precision half: choose auto, no, bf16"),
     (HEAD + "[lora]\nrank = 0", "[lora]: --rank 0: must be at least 1"),
 ]
 

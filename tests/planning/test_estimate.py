@@ -9,7 +9,7 @@ from sfumato.compute.memory import peak_bytes
 from sfumato.errors import SfumatoError
 from sfumato.gradients import Engine, self_check
 from sfumato.options import Performance, Recipe
-from sfumato.planning.estimate import estimate, fit_to_memory
+from sfumato.planning.estimate import estimate, fit_to_machine
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
@@ -54,7 +54,7 @@ def test_the_estimate_is_positive_and_follows_the_plan(tiny_base):
 @pytest.mark.parametrize("budget", [2**20, 3 * 2**20])
 def test_the_micro_batch_fits_the_budget(tiny_base, budget):
     performance = Performance(memory_budget=budget, precision="float32")
-    made = fit_to_memory(
+    made = fit_to_machine(
         ready(tiny_base, noise_draws=2, expected_batch_size=190, performance=performance)
     )
     units, adaptation = made.performance.micro_batch, made.adaptation
@@ -75,9 +75,9 @@ def test_the_micro_batch_fits_the_budget(tiny_base, budget):
 
 def test_a_micro_batch_that_was_asked_for_stays(tiny_base):
     asked = ready(tiny_base, performance=Performance(micro_batch=3))
-    made = fit_to_memory(asked)
+    made = fit_to_machine(asked)
     assert made.performance == asked.performance and "strategies" in made.options
-    slow = fit_to_memory(ready(tiny_base, performance=Performance(engine="reference")))
+    slow = fit_to_machine(ready(tiny_base, performance=Performance(engine="reference")))
     # a resume reads the options
     assert slow.performance.micro_batch == slow.options["performance"]["micro_batch"] == 1
 
@@ -89,11 +89,11 @@ def test_a_layer_without_a_rule_is_one_line(tiny_base):
     )
     parent = made.adaptation.model.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.BatchNorm2d(module.out_channels))
-    for check in (fit_to_memory, estimate):
+    for check in (fit_to_machine, estimate):
         with pytest.raises(SfumatoError, match="cannot be adapted by this method: .*BatchNorm2d"):
             check(made)
 
 
 def test_a_budget_below_one_picture_gives_single_units(tiny_base):
-    made = fit_to_memory(ready(tiny_base, performance=Performance(memory_budget=1000)))
+    made = fit_to_machine(ready(tiny_base, performance=Performance(memory_budget=1000)))
     assert made.performance.micro_batch == 1

@@ -74,7 +74,7 @@ def all_that_is_said(tiny_base, monkeypatch):
         task = task_of(**asked, max_per_unit=4, allow_caption_prompts=True)[2]
         prepared = inputs.prepare_as_asked(records, task)
         found = estimating.estimate(prepared)
-        fitted = estimating.fit_to_memory(prepared)
+        fitted = estimating.fit_to_machine(prepared)
         parts = prepared.plan.to_json(), prepared.options, fitted.options, asdict(found)
         return json.dumps(parts, sort_keys=True).encode()
 

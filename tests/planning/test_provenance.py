@@ -369,7 +369,7 @@ def test_parts_of_an_exported_and_of_another_run_are_told_apart(world, tmp_path)
 def test_what_does_not_train_is_nobodys(tiny_base, frozen):
     """Adapters that start from the public seed and stay as they are, are the same in every run."""
     opened = load_base(tiny_base)
-    made = Lora(rank=4, freeze_a=frozen).apply(opened, Given(Prompts(("a",)), torch.bfloat16))
+    made = Lora(rank=4, freeze_a=frozen).apply(opened, Given(Prompts(("a",))))
     inputs = [(n, p) for n, p in opened.unet.named_parameters() if ".lora_A." in n]
     contents = {c for blocks in made_contents(inputs) for c in blocks}
     assert (

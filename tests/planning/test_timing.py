@@ -213,14 +213,14 @@ def test_an_inversion_takes_the_time_it_is_given(tiny_base, tiny_images, clocks)
 def test_the_pace_leaves_the_model_as_it_was(tiny_base, clocks):
     import torch
 
-    from sfumato.planning.estimate import fit_to_memory
+    from sfumato.planning.estimate import fit_to_machine
     from sfumato.planning.facts import PublicFacts
     from sfumato.planning.prepare import prepare
     from sfumato.planning.task import task_of
 
     facts = PublicFacts(n_units=50, classes=("circle", "cross"))
     more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 8, "method": "lora"}
-    made = fit_to_memory(prepare(facts, task_of(base=str(tiny_base), **more)[2]))
+    made = fit_to_machine(prepare(facts, task_of(base=str(tiny_base), **more)[2]))
     before = {n: p.clone() for n, p in made.adaptation.model.named_parameters()}
     torch.manual_seed(0)
     pacing.measure(made, (1, 4))

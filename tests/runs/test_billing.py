@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from sfumato import verbs
-from sfumato.compute import device, fingerprint, ranks
+from sfumato.compute import fingerprint, ranks, threads
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Lora, dpsgd
 from sfumato.options import Performance
@@ -258,7 +258,7 @@ def noted_instead(monkeypatch, run, attempt: Attempt) -> None:
 )
 def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch, name):
     if name == "threads":
-        monkeypatch.setattr(device, "threads", lambda asked=None: 97)
+        monkeypatch.setattr(threads, "threads", lambda asked=None: 97)
     elif name == "world_size":
         monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
         with pytest.raises(SfumatoError, match="world_size"):

@@ -151,7 +151,9 @@ def test_pieces_come_in_order_and_do_not_depend_on_the_workers(base, monkeypatch
     assert {threads for _, threads in names} == {1} and torch.get_num_threads() == 2
     assert [len(part) for part, _ in together] == [3, 3, 3, 2]
     for (part, images), (same, others) in zip(alone, together):
-        assert np.array_equal(part, same) and np.array_equal(images, others)
+        assert np.array_equal(part, same)
+        # but for rounding: kernels of one and of two threads add in another order
+        assert abs(images.astype(int) - others).max() <= 1
     assert np.array_equal(np.concatenate([part for part, _ in together]), numbers)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from ...compute.device import mixed_precision
+from ...compute.precision import mixed_precision
 from ..interface import Denoise
 
 
-def make_denoise(unet: Any) -> Denoise:
+def make_denoise(unet: Any, precision: torch.dtype = torch.float32) -> Denoise:
     """A denoiser for sampling: denoise(latents, t, text, memory) -> prediction; for any thread.
 
     latents [B, C, h, w], text [B, L, D], prediction float32 [B, C, h, w]. `memory` is a dict of the
@@ -33,7 +33,7 @@ def make_denoise(unet: Any) -> Denoise:
         latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict
     ) -> torch.Tensor:
         more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
-        with mixed_precision(torch.bfloat16, latents):
+        with mixed_precision(precision, latents):
             return unet(latents, t, text, **more).sample.float()
 
     return denoise

@@ -7,26 +7,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...compute.device import mixed_precision
+from ...compute.precision import mixed_precision
 from ..pixels import from_bytes, to_bytes
 
 
 @torch.no_grad()
-def encode(vae: Any, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(
+    vae: Any, images: np.ndarray, precision: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the scaled latents, float32 [B, C, h, w] each.
 
     Of images uint8 [B, R, R, 3].
     """
     pixels = from_bytes(images)
-    with mixed_precision(torch.bfloat16, pixels):
+    with mixed_precision(precision, pixels):
         posterior = vae.encode(pixels).latent_dist
     scale = vae.config.scaling_factor
     return posterior.mean.float() * scale, posterior.std.float() * scale
 
 
 @torch.no_grad()
-def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
+def decode(vae: Any, latents: torch.Tensor, precision: torch.dtype = torch.float32) -> np.ndarray:
     """Scaled latents [B, C, h, w] -> uint8 images [B, R, R, 3]."""
-    with mixed_precision(torch.bfloat16, latents):
+    with mixed_precision(precision, latents):
         pixels = vae.decode(latents / vae.config.scaling_factor).sample
     return to_bytes(pixels)

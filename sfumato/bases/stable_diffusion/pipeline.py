@@ -127,11 +127,11 @@ class StableDiffusion(UNetNames, TextBase):
 
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
-        return latents.encode(self.vae, images)
+        return latents.encode(self.vae, images, self.formats.encode)
 
     def decode(self, latent: torch.Tensor) -> np.ndarray:
         """Images uint8 [B, R, R, 3] of scaled latents."""
-        return latents.decode(self.vae, latent)
+        return latents.decode(self.vae, latent, self.formats.decode)
 
     def condition(self, texts: Sequence[str]) -> torch.Tensor:
         """Text embeddings [n, L, D] of prompts."""
@@ -151,7 +151,7 @@ class StableDiffusion(UNetNames, TextBase):
 
     def make_denoise(self) -> Denoise:
         """A denoiser for sampling that keeps the projections of prompts."""
-        return make_denoise(self.unet)
+        return make_denoise(self.unet, self.formats.sample)
 
     def sampler(self, name: str, steps: int) -> Any:
         """A diffusers scheduler on the base's schedule."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...bases import TextBase
+from ...compute.precision import Stage
 from ...privacy.mechanisms.mean import STEP
 from ...privacy.random.keys import RunKey
 from ...training.data import LatentData
@@ -90,12 +91,13 @@ class Inverter:
         placeholders: Sequence[str],
         geometry: Geometry,
         recipe: InversionRecipe,
-        precision: torch.dtype = torch.bfloat16,
+        precision: Stage | torch.dtype = "invert",
     ):
         self.geometry, self.recipe = geometry, recipe
         self.encoder = base.vector_encoder(prompts, placeholders, geometry.vectors)
         self.latent_shape, self.times = base.latent_shape, base.times
-        self.base, self.precision = base, precision
+        self.base = base
+        self.precision: Stage | torch.dtype = precision
 
     def row_losses(self, batch: Batch, words: torch.Tensor) -> torch.Tensor:
         """Denoising loss of every draw, [J * K], with an embedding of each row, [J, L, D].

@@ -46,6 +46,7 @@ class Inversion(Method):
     own_bound = "radius"
     less_noise = "use fewer --dimensions"
     takes_steps = False
+    stages = ("encode", "invert", "sample", "decode")
     compares = True
     control_rows = {
         "public_only": "anchor",
@@ -90,9 +91,7 @@ class Inversion(Method):
         check_placeholders(taught, words)
         geometry = self.geometry(taught, given, subspace)
         space = whole_space(taught, geometry.anchor, self.num_vectors)
-        inverter = Inverter(
-            taught, given.prompts.prompts, words, space, self.recipe(), given.precision
-        )
+        inverter = Inverter(taught, given.prompts.prompts, words, space, self.recipe())
         anchor = geometry.anchor.view(len(words), self.num_vectors, -1)
         return Inverting(
             base,
@@ -162,9 +161,11 @@ class Inversion(Method):
         seed: int,
         public: PublicImages,
         classes: tuple[str, ...],
+        precision: str = "auto",
     ) -> PublicAnswers:
         """A geometry learned from public images, whose classes are kinds of style."""
         from ...bases import load_base, text_base
+        from ..formats import choose_for_base
         from ..prompts import TOKEN, choose_prompts
         from .public import public_geometry
 
@@ -182,6 +183,7 @@ class Inversion(Method):
             embedder=True,
             placeholder=prompting.placeholder or TOKEN,
         )
+        choose_for_base(opened, prompts.prompts, precision, "encode", "invert")
         geometry = public_geometry(
             text_base(opened),
             public,
@@ -272,7 +274,7 @@ class Inversion(Method):
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
         """Checks on this machine that removing one image leaves the bits of all others."""
-        from ...compute.device import use_threads
+        from ...compute.threads import use_threads
 
         on_stage("checking on dummy images that no image changes another")
         performance, inverter = prepared.performance, prepared.adaptation.inverter

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ...bases import TextBase
 from ...errors import SfumatoError
@@ -92,9 +91,7 @@ def public_embeddings(
     # Every kind is inverted from the first class's prompt and anchor: its label is only looked at
     # afterwards.
     geometry = whole_space(base, start_anchor(base, prompts.initializers[:1], vectors), vectors)
-    inverter = Inverter(
-        base, prompts.prompts[:1], tuple(prompts.tokens)[:1], geometry, recipe, torch.bfloat16
-    )
+    inverter = Inverter(base, prompts.prompts[:1], tuple(prompts.tokens)[:1], geometry, recipe)
     rows = max(1, MOST_ROWS // recipe.draws)
     with tempfile.TemporaryDirectory() as folder:
         data = build_latents(

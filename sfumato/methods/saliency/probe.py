@@ -6,14 +6,13 @@ Asked once, noisily and paid for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import zip_longest
 
 import torch
 from torch import nn
 
 from ...compute import ranks
-from ...compute.device import precision as precision_of
+from ...compute.precision import Stage
 from ...gradients.scores import gradient_squares
 from ...options.progress import Counted
 from ...privacy.ledger.entries import Probed
@@ -128,10 +127,10 @@ def release_scores(
 
 
 def looking_at(
-    prepared: Prepared[Ranked],
+    prepared: Prepared[Ranked], precision: Stage | torch.dtype = "train"
 ) -> tuple[Callable[[Batch], torch.Tensor], dict[str, nn.Parameter], nn.Module]:
     """Row losses, candidate weights by name, and the model, of the public base without adapters."""
-    base = original_base(prepared.plan)
+    base = original_base(prepared.plan, prepared.options)
     matrices = [matrix for members in prepared.adaptation.groups.values() for matrix in members]
     weights = {matrix: base.denoiser.get_parameter(f"{matrix}.weight") for matrix in matrices}
     words = Prompts.of(prepared.options["prompts"])
@@ -140,7 +139,6 @@ def looking_at(
         text.replace(mark, word or "") if mark else text
         for text, mark, word in zip_longest(words.prompts, words.placeholders, words.initializers)
     ]
-    precision = precision_of(prepared.performance.precision)
     return plain_losses(base, prompts, precision), weights, base.denoiser
 
 
@@ -173,8 +171,7 @@ def check_scores(prepared: Prepared[Ranked]) -> None:
 
     RuntimeError if they differ.
     """
-    exact = replace(prepared, performance=replace(prepared.performance, precision="float32"))
-    losses, weights, model = looking_at(exact)
+    losses, weights, model = looking_at(prepared, torch.float32)
     batch, draws = dummy_batch(prepared, 2), prepared.plan.noise_draws
     (squares,) = gradient_squares(model, weights, losses, batch, draws=draws)
     for p in weights.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
@@ -9,9 +11,11 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from sfumato.bases import add_lora, load_base
 
 
-@pytest.fixture
-def base(tiny_base):
-    return load_base(tiny_base)
+@pytest.fixture(params=[torch.float32, torch.bfloat16])
+def base(tiny_base, request):
+    opened = load_base(tiny_base)
+    opened.formats = replace(opened.formats, sample=request.param)
+    return opened
 
 
 def predictions(base, steps=(900, 500, 100)):
@@ -23,7 +27,8 @@ def predictions(base, steps=(900, 500, 100)):
     denoise, memory, pairs = base.make_denoise(), {}, []
     for t in steps:
         latents = torch.randn(3, 4, 8, 8, generator=generator)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = base.formats.sample is torch.bfloat16
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             plain = base.unet(latents, t, text).sample.float()
         pairs.append((denoise(latents, torch.tensor(t), text, memory), plain))
     return pairs, memory

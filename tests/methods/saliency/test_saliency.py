@@ -18,9 +18,7 @@ PLAIN = Prompts(("circle", "cross", "square"))
 def made(tiny_base, seed=0, selected=None, **options):
     base = load_base(tiny_base)
     torch.manual_seed(seed)
-    return base, Saliency(**{"rank": 3} | options).apply(
-        base, Given(PLAIN, torch.float32, selected=selected)
-    )
+    return base, Saliency(**{"rank": 3} | options).apply(base, Given(PLAIN, selected=selected))
 
 
 def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
@@ -135,7 +133,7 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
             }
         torch.manual_seed(0)
         adapted = METHODS[method](rank=2, target_modules=targets, adapter_init=how).apply(
-            base, Given(PLAIN, torch.bfloat16, start)
+            base, Given(PLAIN, start)
         )
         name = next(n for n in adapted.trainable if "lora_A" in n or "down.weight" in n)
         rows = adapted.trainable[name].detach().flatten(1)
@@ -150,9 +148,7 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
 
 def test_more_directions_than_there_are_is_refused(tiny_base):
     with pytest.raises(SfumatoError, match="lower --rank"):
-        Lora(rank=20, adapter_init="orthonormal").apply(
-            load_base(tiny_base), Given(PLAIN, torch.bfloat16)
-        )
+        Lora(rank=20, adapter_init="orthonormal").apply(load_base(tiny_base), Given(PLAIN))
 
 
 def test_right_vectors_are_where_the_gradient_lies():

@@ -1,0 +1,84 @@
+"""Two ways of the same work, timed against each other on this machine.
+
+What is timed is dummy data of public shapes, before anything is charged. `SFUMATO_MEASURE=0` turns
+every such measurement off: then float32, the engine's own constants, and torch's threads.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+OPT_OUT = "SFUMATO_MEASURE"
+# bfloat16 must save so large a share of float32's time to be taken: below it float32 is the more
+# exact for the same price, and a machine with other work errs by as much.
+MARGIN = 0.1
+# Rows grow fourfold until one pass takes so many seconds, so that Python's own share is as in a
+# run's passes.
+WORTH, MOST_ROWS = 0.15, 64
+ROUNDS, ENOUGH = 3, 3.0  # turns of each way, and seconds after which there are no more
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Seconds of one pass over `rows` dummy rows, of the quickest turn of each format.
+
+    Attributes:
+        float32: In single precision.
+        bfloat16: With products in bfloat16.
+        rows: How many rows.
+    """
+
+    float32: float
+    bfloat16: float
+    rows: int
+
+    @property
+    def quicker(self) -> str:
+        """The format to take: float32, unless bfloat16 saves `MARGIN` of its time."""
+        return "bfloat16" if self.bfloat16 < (1 - MARGIN) * self.float32 else "float32"
+
+    def ratio(self, name: str) -> float:
+        """Time of a format over the other's."""
+        own, other = self.float32, self.bfloat16
+        return own / other if name == "float32" else other / own
+
+
+def measures() -> bool:
+    """Whether this process may time its machine."""
+    return os.environ.get(OPT_OUT) != "0"
+
+
+def compare(
+    make: Callable[[str, int], Callable[[], object]],
+    clock: Callable[[], float] = time.process_time,
+) -> Trial:
+    """Times one pass in both formats, in turns.
+
+    Args:
+        make: `make(format, rows)` returns the pass; what it prepares is not timed.
+        clock: Seconds so far; the processor time of this process, to which other work adds nothing.
+
+    Returns:
+        The quickest turns.
+    """
+
+    def timed(work: Callable[[], object]) -> float:
+        started = clock()
+        work()
+        return clock() - started
+
+    began, rows = clock(), 4
+    # the first pass of each also fills caches, so it counts only where it is all that there is
+    while (first := timed(make("float32", rows))) < WORTH and rows < MOST_ROWS:
+        rows *= 4
+    works = {name: make(name, rows) for name in ("float32", "bfloat16")}
+    best = {"float32": first, "bfloat16": timed(works["bfloat16"])}
+    for _ in range(ROUNDS):
+        if clock() - began > ENOUGH:
+            break
+        for name, work in works.items():
+            best[name] = min(best[name], timed(work))
+    return Trial(best["float32"], best["bfloat16"], rows)
