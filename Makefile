@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
+.PHONY: setup demo test test-slow cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -21,7 +21,11 @@ test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow and not end_to_end"
 
 test-slow: setup
-	.venv/bin/python -m pytest -q -m "slow and not end_to_end and not faults"
+	.venv/bin/python -m pytest -q -m "slow and not end_to_end and not faults and not cluster"
+
+# The scripts of docs/cluster.md under Slurm, on two hosts that are network namespaces: one is killed. Linux, root, Debian's slurm-wlm and munge.
+cluster: setup
+	.venv/bin/python -m pytest -q -m cluster
 
 # Every system call of a run's life fails, tears or kills once (FAULT_STRIDE=7 for every seventh; the whole takes about ten minutes).
 faults: setup

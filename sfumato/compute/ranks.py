@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 
-from ..errors import MachineError, SfumatoError
+from ..errors import Interrupted, MachineError, SfumatoError
+from .device import device
 
 T = TypeVar("T")
 # what torchrun sets, and all that is read
@@ -61,7 +63,10 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
         try:
             # Ranks wait for the first one to encode all images, which may take hours.
             distributed.init_process_group(
-                "gloo", rank=place.rank, world_size=place.size, timeout=timedelta(days=2)
+                backend(device().type),
+                rank=place.rank,
+                world_size=place.size,
+                timeout=timedelta(days=2),
             )
         except (RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
@@ -82,8 +87,49 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
     if joined.size > 1 and not _machines:
         held: list[str | None] = [None] * joined.size
         told = json.dumps(describe(), sort_keys=True)
-        distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
+        with _together():
+            distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
         _machines.extend(str(one) for one in held)
+
+
+def backend(kind: str) -> str:
+    """What carries tensors of a kind of device between ranks; flags and texts go by gloo."""
+    return f"cpu:gloo,{kind}:nccl" if kind == "cuda" else "gloo"
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Interrupted in place of torch's own error if another rank is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Interrupted(
+            "another process of this run has ended, and its own message says why: start all of"
+            " them again, with --resume if the run was begun"
+        ) from error
+
+
+def require_alike(facts: Mapping[str, object]) -> None:
+    """Compares facts, JSON each, that must be the same on all ranks.
+
+    Raises:
+        MachineError: One is not; every rank names the first such.
+    """
+    if world_size() == 1:
+        return
+    told = {
+        name: hashlib.sha256(json.dumps(fact, sort_keys=True).encode()).hexdigest()
+        for name, fact in facts.items()
+    }
+    held: list[dict[str, str]] = [{} for _ in range(world_size())]
+    with _together():
+        torch.distributed.all_gather_object(held, told)
+    for name in held[0]:
+        if len({one.get(name) for one in held}) > 1:
+            raise MachineError(
+                f"the processes differ in their {name}, and nothing was charged: start all of them"
+                " with the same command, on machines with the same files and versions"
+            )
 
 
 def declared(environment: Mapping[str, str]) -> Place:
@@ -123,8 +169,9 @@ def sum_over_ranks(tensors: Mapping[str, torch.Tensor]) -> None:
     Every rank must call it once a step.
     """
     if world_size() > 1:
-        for tensor in tensors.values():
-            torch.distributed.all_reduce(tensor)
+        with _together():
+            for tensor in tensors.values():
+                torch.distributed.all_reduce(tensor)
 
 
 def same_on_all_ranks(digest: str) -> bool:
@@ -132,7 +179,8 @@ def same_on_all_ranks(digest: str) -> bool:
     if world_size() == 1:
         return True
     held: list[str | None] = [None] * world_size()
-    torch.distributed.all_gather_object(held, digest)
+    with _together():
+        torch.distributed.all_gather_object(held, digest)
     return len(set(held)) == 1
 
 
@@ -155,7 +203,8 @@ def on_first_rank(action: Callable[[], T]) -> T:
                 [None, SfumatoError("the first process failed; its message has the reason")]
             )
             raise
-    torch.distributed.broadcast_object_list(box)
+    with _together():
+        torch.distributed.broadcast_object_list(box)
     if box[1] is not None:
         raise box[1]
     return box[0]
@@ -165,6 +214,13 @@ def any_rank(flag: bool) -> bool:
     """Whether `flag` is true on any rank. Every rank must call it equally often."""
     if world_size() == 1:
         return flag
-    votes = torch.tensor(int(flag))
-    torch.distributed.all_reduce(votes)
-    return bool(votes)
+    return bool(largest(int(flag)))
+
+
+def largest(value: int) -> int:
+    """The largest of all ranks' values. Every rank must call it equally often."""
+    held = torch.tensor(value, dtype=torch.int64)
+    if world_size() > 1:
+        with _together():
+            torch.distributed.all_reduce(held, op=torch.distributed.ReduceOp.MAX)
+    return int(held)

@@ -90,7 +90,7 @@ class ReferenceEngine:
         wide = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
         kind = torch.float64 if rounding is None else torch.int64
         sums = {
-            name: torch.zeros_like(p, dtype=kind, requires_grad=False)
+            name: torch.zeros(p.shape, dtype=kind, device=p.device)
             for name, p in self._trainable.items()
         }
         norms = torch.zeros(len(batch), len(groups), dtype=torch.float64, device=params[0].device)
@@ -99,11 +99,11 @@ class ReferenceEngine:
                 losses = check_losses(row_losses(batch[i : i + 1]), 1, draws)
                 if not losses.requires_grad:
                     raise RuntimeError("the losses do not depend on any trainable tensor")
-                grads = torch.autograd.grad(losses.sum() / draws, params, allow_unused=True)
+                grads = _gradients(losses.sum() / draws, params)
             missed = [name for name, g in zip(sums, grads, strict=True) if g is None]
             if missed:
                 raise RuntimeError(f"{missed[0]}: not reached in the backward pass")
-            grads = dict(zip(sums, grads, strict=True))
+            grads = {n: g for n, g in zip(sums, grads, strict=True) if g is not None}
             for j, names in enumerate(groups):
                 norms[i, j] = (
                     sum(
@@ -127,6 +127,32 @@ class ReferenceEngine:
                 for name, value in _whole(scaled, rounding).items():
                     sums[name] += value
         return sums, norms if self._groups else norms[:, 0]
+
+
+def _gradients(loss: Tensor, params: list[nn.Parameter]) -> Sequence[Tensor | None]:
+    """Returns the gradients; of tensors that ranks share by torch's own way, FSDP's.
+
+    That one averages over the ranks: all of them must have the same record, as in the self-check.
+    """
+    if not any(hasattr(p, "full_tensor") for p in params):
+        return torch.autograd.grad(loss, params, allow_unused=True)
+    loss.backward()
+    found: list[Tensor | None] = []
+    for p in params:
+        grad: Any = p.grad
+        found.append(grad.full_tensor() if hasattr(grad, "full_tensor") else grad)
+        p.grad = None
+    return found
+
+
+def _fill(p: nn.Parameter, value: Tensor) -> None:
+    """Gives a parameter its numbers; all ranks those of the first, where they share it."""
+    if hasattr(p, "full_tensor") and not hasattr(value, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        shared: Any = p
+        value = distribute_tensor(value, shared.device_mesh, shared.placements)
+    p.data.copy_(value)
 
 
 def _whole(gradients: dict[str, Tensor], grid: Grid | None) -> dict[str, Tensor]:
@@ -188,7 +214,7 @@ def self_check(
     saved = [p.detach().clone() for p in zeros]
     try:
         for p in zeros:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
+            _fill(p, torch.randn(p.shape, generator=generator) * 0.05)
         with ReferenceEngine(model, trainable, groups=groups) as reference:
             plain, expected = reference.clipped_sum(
                 row_losses, batch, draws=draws, clip=torch.ones_like
@@ -214,7 +240,7 @@ def self_check(
             )
     finally:
         for p, value in zip(zeros, saved, strict=True):
-            p.data.copy_(value)
+            _fill(p, value)
     # A group's gradient may be zero where the unit's is not, and rounding is then all there is of
     # it.
     room = tolerance * expected.clamp_min(1e-4 * unit)

@@ -110,7 +110,7 @@ def unfolded(module: Weighted, positions: int) -> int:
     """Returns the numbers in a record's patches if a kept gradient needs them, otherwise 0."""
     if not isinstance(module, nn.Conv2d) or pointwise(module):
         return 0
-    patches = positions * module.weight[0].numel()
+    patches = positions * module.weight.shape[1:].numel()
     return patches if patches <= PATCH_ROOM else 0
 
 
@@ -147,11 +147,14 @@ def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: b
 
 def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
     """The ordinary weight gradient [p, c, h, w] of a convolution, summed over the rows."""
+    weight = module.weight
+    # of what ranks share only the shape is at hand, and the numbers are not read
+    shared = hasattr(weight, "placements")
     with full_precision(g):
         return torch.ops.aten.convolution_backward(
             g,
             x,
-            module.weight.to(g.dtype),
+            g.new_empty(weight.shape) if shared else weight.to(g.dtype),
             None,
             module.stride,
             conv_padding(module),
@@ -239,7 +242,9 @@ def gram_work(
     if not sliding(module):
         return positions * positions * (d // sharing + p)
     pixels = shape[0] // records * shape[2] * shape[3]
-    return pixels * pixels * shape[1] + positions * positions * (p + module.weight[0, 0].numel())
+    return pixels * pixels * shape[1] + positions * positions * (
+        p + module.weight.shape[2:].numel()
+    )
 
 
 def gram_terms(module: Weighted) -> tuple[int, int]:
@@ -248,7 +253,7 @@ def gram_terms(module: Weighted) -> tuple[int, int]:
     As `input_gram` and `output_gram` compute them.
     """
     p, d = module.weight.shape[0], module.weight.numel() // module.weight.shape[0]
-    return (module.weight.shape[1] + module.weight[0, 0].numel() if sliding(module) else d), p
+    return (module.weight.shape[1] + module.weight.shape[2:].numel() if sliding(module) else d), p
 
 
 def gamma(terms: int, dtype: torch.dtype) -> float:

@@ -440,7 +440,7 @@ class Step:
         """How many records a product takes at a time, by their numbers in the layer."""
         numbers = sum((x.numel() + g.numel()) // self.records for x, g in self.pairs[layer])
         if isinstance(layer.module, nn.Conv2d):
-            numbers *= layer.module.weight[0, 0].numel()
+            numbers *= layer.module.weight.shape[2:].numel()
         return max(1, min(self.records, LOT, ROOM // numbers))
 
     def _masked(self, t: Tensor, reject: Tensor | None) -> Tensor:

@@ -31,6 +31,7 @@ from .adaptation import Adaptation
 from .interface import Prepared, Timed, Work
 from .pace import Pace, clip_and_groups, default_samples_every, measure, sample_steps
 from .prompts import Prompts
+from .shared import whole_again
 from .timed import Wanted, solve
 from .workspace import Workspace
 
@@ -38,6 +39,8 @@ from .workspace import Workspace
 FEWEST = 3
 # Rows in one pass beyond which a CPU gains a tenth at most, and the demo would not stay under 3 GB.
 MOST_ROWS = 256
+# What a device says, or the connection to another rank.
+DEVICE_FAILED = r"CUDA error|.*DefaultCPUAllocator|.*([Cc]onnection (closed|reset)|gloo|NCCL)"
 
 
 def check_gradients(
@@ -184,7 +187,7 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
                 plan.noise_draws,
                 performance.memory_budget,
                 most,
-                peak_bytes,
+                _peak_of_ranks,
             )
         else:
             engine.clipped_sum(
@@ -212,6 +215,11 @@ def ratios_here() -> Ratios:
 
     kept = ranks.on_first_rank(found)
     return Ratios(kept["linear"], kept["conv"], int(kept["small"]))
+
+
+def _peak_of_ranks(work: Callable[[], object], device: torch.device) -> int:
+    """The largest of all ranks' peaks, so that they decide alike."""
+    return ranks.largest(peak_bytes(work, device))
 
 
 def _engine(prepared: Prepared[Adaptation]) -> Engine:
@@ -316,12 +324,14 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
 
     def on_step(now: Progress, state: State) -> bool:
         nonlocal end
-        stopping = ranks.any_rank(stop.asked)
+        stopping, shown = ranks.any_rank(stop.asked), now.step in samples
+        due = now.step % every == 0 or stopping or now.step == plan.steps or shown
+        # where ranks share tensors, all of them put them together
+        tensors = state.tensors() if due and (state.shares or ranks.rank() == 0) else {}
         if ranks.rank() == 0:
             workspace.log(now)
-            shown = now.step in samples
-            if now.step % every == 0 or stopping or now.step == plan.steps or shown:
-                workspace.keep(state)
+            if due:
+                workspace.keep(state, tensors)
             if shown:
                 workspace.show(now.step)
             workspace.progress(now)
@@ -347,6 +357,8 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
     if not finished:
         raise Interrupted(f"stopped at step {state.step} of {plan.steps}; continue with --resume")
     workspace.on_stage("saving")
+    if prepared.performance.shard_base:
+        return whole_again(prepared, state)
     state.use_average()
     return adaptation
 
@@ -364,7 +376,7 @@ def _device_errors(state: State, plan: Plan) -> Iterator[None]:
             "OutOfMemoryError",
             "AcceleratorError",
         )
-        if not known and not re.match(r"CUDA error|.*DefaultCPUAllocator", str(error)):
+        if not known and not re.match(DEVICE_FAILED, str(error)):
             raise
         raise Interrupted(
             f"the device failed in step {state.step + 1} of {plan.steps}; continue with --resume,"

@@ -135,6 +135,11 @@ class Method(Options):
     stages: ClassVar[tuple[str, ...]] = ("encode", "train", "sample", "decode")
     control_rows: ClassVar[Mapping[str, str]] = {}
 
+    @property
+    def cannot_share(self) -> str:
+        """Why its ranks cannot keep a share of the base each; empty if they can."""
+        return "its ranks work at paces of their own"
+
     @abstractmethod
     def apply(self, base: Base, given: Given) -> Adapted:
         """Apply the method to a base: what trains, and the loss per record.

@@ -27,6 +27,11 @@ FEW_UNITS = 100
 class Trained(Method):
     """Poisson-sampled, clipped and noised steps on what `apply` makes trainable."""
 
+    @property
+    def cannot_share(self) -> str:
+        """Empty: the ranks of a step run in step."""
+        return ""
+
     @abstractmethod
     def apply(self, base: Base, given: Given) -> Adaptation:
         """As `Method.apply`: what trains, and the loss per record."""

@@ -92,8 +92,13 @@ class Workspace(ABC):
         """
 
     @abstractmethod
-    def keep(self, state: State) -> None:
-        """Write a checkpoint; the ledger knows its hash before the file has its name."""
+    def keep(self, state: State, tensors: dict[str, torch.Tensor]) -> None:
+        """Write a checkpoint; the ledger knows its hash before the file has its name.
+
+        Args:
+            state: Where training stands.
+            tensors: What `state.tensors()` returned on all ranks.
+        """
 
     @abstractmethod
     def show(self, step: int) -> None:

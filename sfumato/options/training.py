@@ -89,6 +89,11 @@ class Performance(Options):
     engine: Literal["one-pass", "reference"] = option(
         "one-pass", "How per-unit gradients are computed."
     )
+    shard_base: bool = option(
+        False,
+        "Under torchrun: every process keeps a share of the base's weights (FSDP2), for a base that"
+        " does not fit.",
+    )
     samples_every: int | None = option(
         None,
         "Steps between pictures of the run so far, kept in the run folder; 0 draws none (default:"

@@ -9,6 +9,7 @@ from ..compute.allocator import keep_memory
 from ..compute.threads import use_threads
 from ..methods import Prepared
 from ..methods.formats import choose_formats
+from ..methods.shared import share_base
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Estimate:
     signal_bound: float
 
 
-def fit_to_machine(prepared: Prepared[Any], compared: bool = False) -> Prepared[Any]:
+def fit_to_machine(
+    prepared: Prepared[Any], compared: bool = False, runs: bool = False
+) -> Prepared[Any]:
     """The same with number formats decided by timing and the microbatch by the memory budget.
 
     Both on dummy data, once: what the options hold already stays. SfumatoError for a layer that the
@@ -35,10 +38,13 @@ def fit_to_machine(prepared: Prepared[Any], compared: bool = False) -> Prepared[
     Args:
         prepared: Plan, options and adaptation.
         compared: Time both formats even where one was asked for.
+        runs: It will run: ranks share the base from here on, if that was asked for. One of them
+            times formats, with a whole base.
     """
     keep_memory()
     use_threads(prepared.performance.threads)
-    return prepared.method.fit_to_memory(choose_formats(prepared, compared))
+    prepared = choose_formats(prepared, compared)
+    return prepared.method.fit_to_memory(share_base(prepared) if runs else prepared)
 
 
 def estimate(prepared: Prepared[Any], fixed: float = 0.0) -> Estimate:

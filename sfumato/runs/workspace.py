@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..methods.workspace import Workspace
 from ..privacy.ledger.entries import Entry
 from ..privacy.ledger.notes import CheckpointMade
@@ -47,13 +49,13 @@ class RunWorkspace(Workspace):
         """Notes that the steps from `step` on are begun; returns where the interval ends."""
         return begin_interval(self.run, self.attempt, step)
 
-    def keep(self, state: State) -> None:
+    def keep(self, state: State, tensors: dict[str, torch.Tensor]) -> None:
         """Writes a checkpoint whose hash the ledger knows first."""
 
         def announce(facts: dict[str, Any]) -> None:
             # The ledger knows a checkpoint's hash first: what lies on disk later is this file or
             # none.
-            made = note_state(self.run, state.tensors())
+            made = note_state(self.run, tensors)
             known = CheckpointMade(
                 made=made.made,
                 blocks=made.blocks,
@@ -64,7 +66,8 @@ class RunWorkspace(Workspace):
             self.run.record(known)
 
         place, plan = self.folder / "checkpoints", self.run.plan
-        write_checkpoint(place, state, self.attempt, self.key.id, plan.digest, announce)
+        attempt, key = self.attempt, self.key.id
+        write_checkpoint(place, state, attempt, key, plan.digest, announce, tensors)
 
     def show(self, step: int) -> None:
         """Draws pictures of the checkpoint of `step`, into the run folder."""

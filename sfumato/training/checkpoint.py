@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from ..compute.shares import Shares
 from ..errors import MachineError, SfumatoError
 from ..options import Recipe
 from ..privacy.files import sync_folder
@@ -20,12 +21,16 @@ KEEP = 2
 
 
 class State:
-    """Trainable tensors, Adam's moments, the weights' moving average, and the step."""
+    """Trainable tensors, Adam's moments, the weights' moving average, and the step.
+
+    Of tensors that ranks share, this rank's rows; `tensors` and `restore` know whole ones.
+    """
 
     def __init__(
         self, trainable: dict[str, torch.nn.Parameter], factors: dict[str, float], recipe: Recipe
     ):
-        self.trainable = trainable
+        self.shares = Shares(trainable)
+        trainable = self.trainable = self.shares.own()
         self.step = 0
         self.average = {n: p.detach().clone().float() for n, p in trainable.items()}
         self.start = {n: p.detach().clone() for n, p in trainable.items()}
@@ -50,15 +55,17 @@ class State:
             parameter.copy_(self.average[name])
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All of it, flat, for a checkpoint."""
+        """All of it, flat, for a checkpoint; collective where ranks share tensors."""
         out = {}
         for name, parameter in self.trainable.items():
             moments = self.optimizer.state.get(parameter, {})
-            out[f"weight/{name}"] = parameter.detach()
-            out[f"average/{name}"] = self.average[name]
-            for key in ("exp_avg", "exp_avg_sq", "step"):
+            out[f"weight/{name}"] = self.shares.whole(name, parameter.detach())
+            out[f"average/{name}"] = self.shares.whole(name, self.average[name])
+            for key in ("exp_avg", "exp_avg_sq"):
                 if key in moments:
-                    out[f"{key}/{name}"] = torch.as_tensor(moments[key])
+                    out[f"{key}/{name}"] = self.shares.whole(name, moments[key])
+            if "step" in moments:
+                out[f"step/{name}"] = torch.as_tensor(moments["step"])
         return {k: v.detach().contiguous().clone() for k, v in out.items()}
 
     @torch.no_grad()
@@ -66,15 +73,16 @@ class State:
         """The inverse of `tensors`; SfumatoError if the names or shapes are another model's."""
         for name, parameter in self.trainable.items():
             weight = tensors.get(f"weight/{name}")
-            if weight is None or weight.shape != parameter.shape:
+            if weight is None or weight.shape != self.shares.shape(name):
                 raise SfumatoError(
                     "the checkpoint belongs to another model: resume with the run's own options"
                 )
-            parameter.copy_(weight)
-            self.average[name] = tensors[f"average/{name}"].clone()
+            parameter.copy_(self.shares.part(name, weight))
+            self.average[name] = self.shares.part(name, tensors[f"average/{name}"]).clone()
             self.optimizer.state[parameter] = {
-                key: tensors[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+                key: self.shares.part(name, tensors[f"{key}/{name}"]).clone()
+                for key in ("exp_avg", "exp_avg_sq")
+            } | {"step": tensors[f"step/{name}"].clone()}
         self.step, self.start = step, {}
 
 
@@ -85,6 +93,7 @@ def write_checkpoint(
     key_id: str,
     plan_digest: str,
     announce: Callable[[dict[str, Any]], None] = lambda facts: None,
+    tensors: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Writes one file pair per checkpoint, each written beside, synced and renamed.
 
@@ -99,9 +108,10 @@ def write_checkpoint(
         announce: `announce(facts)` is called before anything is written, so that a ledger can know
             the
             hash first.
+        tensors: What `state.tensors()` returned, if it was called already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    blob = save(state.tensors())
+    blob = save(state.tensors() if tensors is None else tensors)
     facts = {
         "step": state.step,
         "attempt": attempt,

@@ -141,7 +141,8 @@ class UnitBatch:
     Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the
     batch, nor by who else is in it. With several images per unit each of the K draws picks one of
     them, so K is the fixed public bound on a unit's images per step and they are averaged before
-    the clip (Charles et al., 2407.07737).
+    the clip (Charles et al., 2407.07737). `blanks` more of weight 0 follow, whose gradient is zero:
+    they belong to nobody.
     """
 
     data: LatentData
@@ -153,12 +154,22 @@ class UnitBatch:
     time_bias: float
     caption_dropout: float
     times: int
+    blanks: int = 0
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self.units) + self.blanks
 
     def __getitem__(self, part: slice) -> Batch:
-        units, k = self.units[part], self.draws
+        blanks = len(range(len(self))[part]) - len(self.units[part])
+        found = self._of_units(self.units[part])
+        if not blanks:
+            return found
+        return Batch(
+            **{n: torch.cat([v, v.new_zeros(blanks, *v.shape[1:])]) for n, v in vars(found).items()}
+        )
+
+    def _of_units(self, units: np.ndarray) -> Batch:
+        k = self.draws
         shape = self.data.latent_shape
         size = int(np.prod(shape))
         where = ("unit", self.step, self.attempt)

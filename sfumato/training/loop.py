@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..compute import ranks
+from ..compute.shares import is_shared
 from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
 from ..options import Performance, Recipe
@@ -89,6 +90,9 @@ def train(
                 f"the plan shares its clip norm among {len(clip.bounds)} groups, but {len(groups)}"
                 " train: adapt into a new folder"
             )
+    lockstep = any(is_shared(p) for p in adaptation.model.parameters())
+    shares = state.shares
+    part = {"starts": shares.starts()} if shares else {}
     optimizer = state.optimizer
     started, first = time.monotonic(), state.step
     one_pass = performance.engine == "one-pass"
@@ -107,6 +111,8 @@ def train(
                 recipe.caption_dropout,
                 adaptation.base.times,
             )
+            if lockstep:  # ranks that gather weights together make equally many passes
+                batch = replace(batch, blanks=ranks.largest(len(units)) - len(units))
             sums, _ = engine.clipped_sum(
                 adaptation.row_losses,
                 batch,
@@ -115,7 +121,7 @@ def train(
                 micro_batch=performance.micro_batch,
                 rounding=plan.rounding,
             )
-            ranks.sum_over_ranks(sums)
+            sums = shares.add_up(sums)
             # Every rank adds the same noise to the same sum, so the replicas stay equal. Up to here
             # all are integers.
             noisy = add_integer_noise(
@@ -125,6 +131,7 @@ def train(
                 attempt,
                 multiplier=plan.noise_multiplier,
                 bound=plan.rounding.bound,
+                **part,
             )
 
             rate = recipe.rate_at(state.step, plan.steps)
@@ -133,7 +140,7 @@ def train(
             # Adam sees gradients in units of the clip norm: its own epsilon must not set the step
             # size.
             scale = plan.rounding.step / (plan.expected_batch_size * clip.sensitivity)
-            for name, parameter in adaptation.trainable.items():
+            for name, parameter in state.trainable.items():
                 parameter.grad = (noisy[name].double() * scale).to(parameter.dtype)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -141,7 +148,7 @@ def train(
             state.update_average(recipe.ema_decay)
             if state.step == 1:
                 _require_movement(state)
-            if state.step % 25 == 0 and not ranks.same_on_all_ranks(_digest(adaptation)):
+            if state.step % 25 == 0 and not ranks.same_on_all_ranks(_digest(state)):
                 raise Interrupted(
                     "the ranks' weights differ: this attempt ends; resume from the last checkpoint"
                 )
@@ -200,7 +207,9 @@ def require_grid(plan: Plan) -> None:
 
 def _require_movement(state: State) -> None:
     still = [
-        name for name, p in state.trainable.items() if torch.equal(p.detach(), state.start[name])
+        name
+        for name, p in state.trainable.items()
+        if p.numel() and torch.equal(p.detach(), state.start[name])  # a rank may have no row of it
     ]
     if still:
         raise SfumatoError(
@@ -209,8 +218,9 @@ def _require_movement(state: State) -> None:
     state.start = {}
 
 
-def _digest(adaptation: Trainable) -> str:
+def _digest(state: State) -> str:
+    """Of the tensors of which every rank keeps all."""
     digest = hashlib.sha256()
-    for tensor in adaptation.trainable.values():
+    for tensor in state.shares.replicas().values():
         digest.update(tensor.detach().float().numpy().tobytes())
     return digest.hexdigest()

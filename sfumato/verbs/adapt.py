@@ -10,6 +10,7 @@ from typing import Any, Unpack, cast
 from ..compute import fingerprint, ranks
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
+from ..methods.shared import require_shareable, share_base
 from ..options import Execution, Options, Reading, Values, declared, gather, takes
 from ..options.progress import listening
 from ..planning.estimate import fit_to_machine
@@ -31,6 +32,7 @@ from ..privacy.plan import Plan
 from ..records import RecordSet, would_read
 from ..releases import CertificateFacts
 from ..runs import budget
+from ..runs.alike import require_alike_images, require_alike_plan, require_alike_start
 from ..runs.ending import finish_run
 from ..runs.execute import continue_run, open_run, train_run
 from ..runs.facts import certificate_facts
@@ -121,11 +123,14 @@ def adapt(
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     task.method.check_execution(execution)
     ranks.start(fingerprint.numerics)
+    require_alike_start("adapt", [repr(task), repr(reading), repr(execution)])
+    require_shareable(task.method, task.performance, task.schedule.time is not None)
     on_stage("reading the images")
     with listening(on_stage):
         records = records_of(images, unlabelled_if_flat(images, reading, task.method))
     if would_read(records.kind, records.source, output):
         raise SfumatoError(f"{output} would lie among the private images: name a place outside")
+    require_alike_images(records)
     if not records.few and not what_would_leak(records.classes, records.n_units):
         # before the minute that plan and prices take
         ranks.on_first_rank(lambda: require_asking(records, reading, confirm))
@@ -143,6 +148,7 @@ def adapt(
     records = records.rearranged(known.order)
     on_stage("composing the plan and its noise")
     prepared = prepare_as_asked(records, on_terms(task, known), public_data, place, on_stage)
+    require_alike_plan(prepared)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
         on_stage(f"note: {remark}")
     if (seconds := prepared.options.get("time")) is not None:
@@ -152,7 +158,9 @@ def adapt(
     # one person is asked, once
     ranks.on_first_rank(lambda: require_yes(prepared, records, reading, confirm))
     on_stage("timing this machine on dummy images")
-    prepared = fit_to_machine(prepared)  # checked with the very rows that it will run with
+    prepared = fit_to_machine(
+        prepared, runs=True
+    )  # checked with the very rows that it will run with
     prepared.method.check(prepared, on_stage)
 
     def facts_of(run: Run, records: RecordSet) -> CertificateFacts:
@@ -236,6 +244,7 @@ def _resume(
         reading = remembered(Path(output)).reading
     execution: Execution = found["execution"]
     ranks.start(fingerprint.numerics)
+    require_alike_start("resume", [repr(how), repr(reading), repr(execution)])
     if allow_file_system:
         place = ledger or budget.ledger_of_run(output)
         ranks.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
@@ -258,6 +267,7 @@ def _resume(
         if read_before:  # the run's digest alone says whether they are its own
             read_as = replace(read_as, classes=reading.classes)
         records = records_of(images, read_as)
+    require_alike_images(records)
     known = ranks.on_first_rank(
         lambda: budget.standing(run.ledger.ledger, records.fingerprints, **records.marks)
     )
@@ -268,6 +278,7 @@ def _resume(
         prepared = rebuild(run.plan, run.options, selected, run.start)
         if finish_here:
             return ranks.on_first_rank(lambda: finish_run(run, prepared, records))
+        prepared = share_base(prepared)
         prepared.method.check(prepared, on_stage)
         start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
         return train_run(run, prepared, records, start, execution, progress, on_stage)

@@ -102,6 +102,7 @@ class PerformanceFields(TypedDict, total=False):
     threads: int | None
     checkpoint_steps: int
     engine: Literal["one-pass", "reference"]
+    shard_base: bool
     samples_every: int | None
 
 

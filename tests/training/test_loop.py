@@ -465,4 +465,4 @@ def test_a_callback_gets_public_numbers_and_noised_tensors_and_nothing_else(
     for (progress, state, *others), more in given:
         assert not others and not more
         assert all(isinstance(value, (int, float)) for value in vars(progress).values())
-        assert set(vars(state)) == {"trainable", "step", "average", "start", "optimizer"}
+        assert set(vars(state)) == {"trainable", "step", "average", "start", "optimizer", "shares"}

@@ -61,6 +61,12 @@ class Saliency(LowRank):
     probe_share: float = option(0.02, "Rise of training's sigma that the probe may cost.", above=0)
     probe_noise: float | None = option(None, "Or its noise multiplier.", metavar="SIGMA", above=0)
 
+    @property
+    def cannot_share(self) -> str:
+        """The probe's ranks ask as many units as each has."""
+        private = self.choose == "private"
+        return "its probe's ranks work at paces of their own" if private else ""
+
     def apply(self, base: Base, given: Given) -> Ranked:
         """Adds LoRA to the chosen candidates, or to all of them before the choice."""
         import torch

@@ -252,3 +252,15 @@ def test_one_shot_noise_holds_its_smoothing_variance(one_shot):
     else:
         values = noise.noisy_vector(zeros, 1, KEY, step=0, attempt=0, name="sum")
     assert abs(values.var() / 5 - 1) < 0.015
+
+
+def test_a_part_of_a_tensor_has_the_noise_of_its_own_numbers():
+    """Where ranks share a tensor: the parts together have the noise of the whole."""
+    whole = {"a": torch.zeros(1000, 50, dtype=torch.int64), "b": torch.zeros(7, dtype=torch.int64)}
+    how = {"multiplier": 2.5, "bound": 1000}
+    expected = noise.add_integer_noise(whole, KEY, 3, 1, **how)
+    for start, end in ((0, 333), (333, 1000), (1000, 1000)):
+        part = {"a": whole["a"][start:end], "b": whole["b"]}
+        got = noise.add_integer_noise(part, KEY, 3, 1, **how, starts={"a": start * 50})
+        assert torch.equal(got["a"], expected["a"][start:end])
+        assert torch.equal(got["b"], expected["b"])
