@@ -124,11 +124,13 @@ def setting(args: argparse.Namespace):
     import torch
 
     from sfumato.bases import load_base
+    from sfumato.compute.precision import Formats
     from sfumato.methods import METHODS, Given, Prompts
     from sfumato.training import Batch
 
     torch.manual_seed(0)
     base = load_base(args.base)
+    base.formats = Formats.everywhere("bfloat16")
     prompts = Prompts(("a handwritten digit one", "a handwritten digit two"))
     adaptation = METHODS[args.method]().apply(base, Given(prompts))
     shape = (args.units, args.draws, *base.latent_shape)

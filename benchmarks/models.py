@@ -234,6 +234,7 @@ def losses(model: nn.Module, text: int | None, dtype: torch.dtype) -> Callable[[
 def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     """The bundled base `glyphs` (latents 4 x 8 x 8) under sfumato's own methods and row losses."""
     from sfumato.bases import load_base
+    from sfumato.compute.precision import Formats
     from sfumato.methods import METHODS, Given
     from sfumato.methods.prompts import choose_prompts
     from sfumato.training.dummy import dummy_batch
@@ -244,7 +245,8 @@ def bundled(trainable: str, records: int, draws: int, dtype: str) -> Case:
     base, classes = load_base("glyphs"), tuple("0123456789")
     torch.manual_seed(0)
     prompts = choose_prompts(base, classes, **demo_prompts("glyphs"))
-    adaptation = METHODS[method](**options).apply(base, Given(prompts, DTYPES[dtype]))
+    base.formats = Formats.everywhere(dtype)
+    adaptation = METHODS[method](**options).apply(base, Given(prompts))
     adaptation.model.train()
     wake(adaptation.trainable)
     facts = SimpleNamespace(base=base, plan=SimpleNamespace(noise_draws=draws, classes=classes))

@@ -71,12 +71,14 @@ def compare(args: argparse.Namespace) -> None:
     import torch
 
     from sfumato.bases import load_base, load_lora
+    from sfumato.methods.formats import choose_for_base
 
     with tempfile.TemporaryDirectory() as folder:
         live = random_lora(args.base, Path(folder))
         merged = load_base(args.base)
         load_lora(merged, Path(folder))
     for weights, base in (("lora merged", merged), ("lora not merged", live)):
+        choose_for_base(base, PROMPTS, "auto", "sample", "decode")
         for guidance in (1.0, 2.0):
             sides = {
                 "diffusers float32": pipeline_side(base, args, guidance, torch.float32),
