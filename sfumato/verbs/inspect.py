@@ -67,7 +67,7 @@ def inspect(
         near: Look for near-copies. The time grows with the square of the pictures.
         near_list: A new CSV file for the pairs of near-copies. PRIVATE.
         near_sheet: A new PNG file that shows them side by side. PRIVATE.
-        on_stage: Called with a line for every stage that begins, and for how far it is.
+        on_stage: Called with a line for how far it is, of sets that take a while.
         reading: The options below as one object.
         options: Fields of `Reading`.
 
@@ -108,7 +108,6 @@ def inspect(
         with listening(on_stage):
             public = None if public_data is None else _compared(public_data, records)
         known = None if base is None else _known(str(base))
-        on_stage("looking for near-copies")
         with listening(on_stage):
             found = replace(found, near=near_copies(records, public, known))
         write_near(found, records, public, side, near_list, near_sheet)
