@@ -112,6 +112,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     # The top level of Stable Diffusion 1.5: three transformer blocks, 320 wide, 4096 tokens, text
     # 77 x 768.
     "sd64": lambda: unet(64, (320,), 1, plain=False, mid=False),
+    # Stable Diffusion 1.5's whole UNet, 860 million numbers: for a GPU (gpu.py)
+    "sd15": lambda: unet(64, (320, 640, 1280, 1280), 2),
     "tiny": lambda: unet(8, (8, 16), 1, text=16),  # for tests
 }
 NAMES = ("base", *MODELS)
@@ -147,8 +149,9 @@ def assemble(
 ) -> Case:
     """A case of any diffusers UNet or DiT."""
     torch.manual_seed(0)
-    model = builder().train().requires_grad_(False)
-    tensors = choose(model, trainable)
+    with torch.device(device):  # a large model is made where it is needed
+        model = builder().train().requires_grad_(False)
+        tensors = choose(model, trainable)
     model.to(device)
     for tensor in tensors.values():
         tensor.requires_grad_(True)

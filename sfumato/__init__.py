@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .options import (
         Execution,
         Judging,
+        Machine,
         Performance,
         Privacy,
         Project,
@@ -77,6 +78,7 @@ _HOMES = {
     "Saliency": "methods",
     "Execution": "options",
     "Judging": "options",
+    "Machine": "options",
     "Performance": "options",
     "Project": "options",
     "Privacy": "options",
@@ -102,6 +104,7 @@ __all__ = [
     "Judging",
     "Loda",
     "Lora",
+    "Machine",
     "Performance",
     "Privacy",
     "Project",

@@ -60,6 +60,9 @@ BREAKS = [
     (walls.devices, "bases/pixels.py", 'def f(x):\n    return x.to("cuda:1")'),
     (walls.devices, "audit/noise.py", "def f(x):\n    return x.device.type == 'cpu'"),
     (walls.devices, "runs/execute.py", "torch.set_num_threads(3)"),
+    (walls.devices, "training/data.py", "def f(x):\n    return x.cuda()"),
+    (walls.devices, "compute/memory.py", "def f(x):\n    return x.is_cuda"),
+    (walls.devices, "training/prefetch.py", "def f(x):\n    return x.pin_memory()"),
     (
         walls.many_parameters,
         "verbs/release.py",
@@ -92,7 +95,7 @@ FLOORS = {
 }
 # Allowed where it stands, though it looks like a break.
 LEAVES = [
-    (walls.devices, "compute/ranks.py", 'def f(x):\n    return x.to("cuda")'),
+    (walls.devices, "compute/device.py", 'def f(x):\n    return x.to("cuda")'),
     (walls.devices, "training/loop.py", '# autocast on "cuda"\n"""autocast on the "cpu"."""'),
     (walls.devices, "runs/looks.py", 'WORDS = {"cpu_seconds": 1, "cuda.md": 2}'),
     (walls.one_platform_only, "runs/lock.py", 'USER = getattr(os, "getuid", int)()'),

@@ -16,7 +16,22 @@ from functools import lru_cache
 from pathlib import Path
 
 FAMILY_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod")
-DEVICES = {"cpu", "cuda"}
+DEVICES = {"cpu", "cuda", "mps"}
+NAMING = {f'"{name}"' for name in DEVICES} | {
+    "cpu", "cuda", "mps", "is_cpu", "is_cuda", "is_mps", "pin_memory", "non_blocking",
+}  # fmt: skip
+ARGUED = {
+    # what the processor can do, whatever the device
+    "compute/fingerprint.py": {"cpu", '"cpu"'},
+    "compute/precision.py": {"cpu", "cuda", "is_cuda"},
+    # the engine imports torch alone; its bounds on rounding ask how kernels add up
+    "gradients/rules.py": {"is_cpu", "is_cuda"},
+    "gradients/sums.py": {"is_cpu"},
+    "gradients/step.py": {"cpu"},
+    # privacy/ imports torch alone: where noise is made decides how
+    "privacy/random/noise.py": {"is_cpu"},
+    "privacy/random/on_device.py": {"is_cpu", "is_cuda"},
+}
 METHODS = {"full", "attention", "lora", "loda", "embedding", "saliency", "inversion"}
 KINDS = {"aggregation", "probe"}  # fields of a plan of which one kind of method alone has each
 FLAGS = {"errors", "options", "methods", "planning.task"}
@@ -127,17 +142,21 @@ def _words(tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def devices(root: Path) -> list[str]:
-    """Only compute/ names a device, switches mixed precision or sets how many threads there are."""
+    """Only compute/device.py names a device or asks which it is, and only compute/ switches mixed
+    precision or sets how many threads there are: a tensor is made where its model is.
+    """
     found = []
     for path, tree in sources(root):
-        if room(root, path) == "compute":
+        here = path.relative_to(root / "sfumato").as_posix()
+        if here == "compute/device.py":
             continue
+        named = NAMING | (set() if here.startswith("compute/") else {"autocast", "set_num_threads"})
         for node in ast.walk(tree):
             names = {getattr(node, "id", None), getattr(node, "attr", None)} | imports(node)
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 device = node.value.partition(":")[0]
                 names |= {f'"{device}"'} & {f'"{name}"' for name in DEVICES}
-            for name in names & {"autocast", "set_num_threads", '"cpu"', '"cuda"'}:
+            for name in (names & named) - ARGUED.get(here, set()):
                 found.append(f"{place(root, path, node)} names {name}")
     return found
 

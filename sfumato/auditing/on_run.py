@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from ..compute.device import device_name
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..privacy.ledger.notes import Audited
@@ -45,7 +46,6 @@ SKIPPED = (
         "The released weights alone were not attacked: canaries are watched at every step, which is"
         " more than a release shows."
     ),
-    "Everything ran on the CPU; another device was not looked at.",
 )
 MOST_BITS = 60_000_000  # inclusion bits drawn from the sampler
 
@@ -87,7 +87,7 @@ def audit_run(
         plan=run.plan.digest,
         code_version=code_version(),
         versions=dependency_versions(),
-        skipped=list(SKIPPED),
+        skipped=[*SKIPPED, f"Everything ran on {device_name()}; another device was not looked at."],
     )
     blob = json.dumps(body, indent=1, allow_nan=False).encode()
     write_file(run.folder / AUDIT, blob)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..bases import around
-from ..compute.device import seeded
+from ..compute.device import device, seeded
 from ..methods.adaptation import Adaptation
 from ..options import Performance, Recipe
 from ..privacy.events import PoissonGaussian
@@ -142,6 +142,8 @@ def dummy_subject(family: str = "linear", clipping: str = "flat", seed: int = 0,
         with torch.no_grad():
             tokens.weight.mul_(0.3)
     base = around(denoiser, models.ALPHAS, models.SHAPE)
+    base.move(device())
+    tokens.to(device())
     model = nn.ModuleDict({base.prefix: denoiser, "tokens": tokens})
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
 

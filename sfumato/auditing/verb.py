@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
+from ..compute.device import using
 from ..errors import SfumatoError
-from ..options.arguments import checked
+from ..options import Machine, gather, takes
+from ..verbs.keywords import MachineOptions
 from . import report
 from .checks import CHECKS, Settings, run_checks
 from .finding import Finding
@@ -40,7 +42,7 @@ class AuditReport:
         return report.summary(self.findings, self.settings)
 
 
-@checked
+@takes(machine=Machine)
 def audit(
     run: Run | str | Path | None = None,
     *,
@@ -51,6 +53,7 @@ def audit(
     ledger: str | Path | None = None,
     on_finding: Callable[[Finding], None] | None = None,
     on_stage: Callable[[str], None] = lambda line: None,
+    **options: Unpack[MachineOptions],
 ) -> AuditReport:
     """Replay the mechanisms on dummy neighbours, measure noise and draws, send canaries.
 
@@ -67,6 +70,7 @@ def audit(
         ledger: Where the run's ledger is, if it was moved.
         on_finding: Called with every finding when it is there.
         on_stage: Called with how far the checks are.
+        options: Fields of `Machine`, or one as `machine`.
 
     Returns:
         The report; an audit with failures is returned as well, see `AuditReport.passed`.
@@ -77,6 +81,7 @@ def audit(
     for name in only or ():
         if name not in CHECKS:
             raise SfumatoError(f"--only {name}: choose {', '.join(CHECKS)}")
+    machine: Machine = gather({"machine": Machine}, options)["machine"]
     settings = Settings(seed=report.fresh_seed() if fresh else seed, quick=quick)
     findings: list[Finding] = []
 
@@ -85,12 +90,13 @@ def audit(
         if on_finding is not None:
             on_finding(finding)
 
-    if run is None:
-        run_checks(only, settings, on_finding=found, on_stage=on_stage)
-    else:
-        from ..runs.folder import Run
-        from .on_run import audit_run
+    with using(machine.device):
+        if run is None:
+            run_checks(only, settings, on_finding=found, on_stage=on_stage)
+        else:
+            from ..runs.folder import Run
+            from .on_run import audit_run
 
-        opened = run if isinstance(run, Run) else Run.open(Path(str(run)), ledger)
-        audit_run(opened, settings, names=only, on_finding=found, on_stage=on_stage)
+            opened = run if isinstance(run, Run) else Run.open(Path(str(run)), ledger)
+            audit_run(opened, settings, names=only, on_finding=found, on_stage=on_stage)
     return AuditReport(tuple(findings), settings)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..compute.device import on_host
 from ..privacy.random.keys import RunKey
 from ..training import LatentData, State, UnitBatch, train
 from .subject import Subject
@@ -76,7 +77,7 @@ def watch(
         grads = {name: p.grad for name, p in adaptation.trainable.items()}
         seen.released.append(
             {
-                name: grad.detach().double() * unit
+                name: on_host(grad, torch.float64) * unit
                 for name, grad in grads.items()
                 if grad is not None
             }
@@ -153,7 +154,8 @@ def own_gradient(
             p.requires_grad_(required[name])
     named = zip(adaptation.trainable.items(), grads, strict=True)
     return {
-        name: torch.zeros_like(p).double() if g is None else g.double() for (name, p), g in named
+        name: on_host(torch.zeros_like(p) if g is None else g, torch.float64)
+        for (name, p), g in named
     }
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from ..compute.device import on_host
 from ..errors import ModelError, SfumatoError
 from .interface import Base
 from .weights import check_weights
@@ -88,7 +89,7 @@ def write_layers(
     modules = sorted(name.removesuffix(ending) for name in layers if name.endswith(ending))
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=modules, lora_dropout=0.0)
     written = {
-        name: (tensor * scale if name.endswith(".lora_B.weight") else tensor).detach().contiguous()
+        name: on_host(tensor * scale if name.endswith(".lora_B.weight") else tensor).contiguous()
         for name, tensor in layers.items()
     }
     # peft's own names: diffusers' older ones exist for attention projections alone

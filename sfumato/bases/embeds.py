@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ..compute.device import on_host
 from ..errors import SfumatoError
 from .interface import TextBase
 from .weights import check_settings, check_weights
@@ -90,7 +91,9 @@ def save_embeds(folder: Path, vectors: dict[str, torch.Tensor]) -> None:
     for i, (word, value) in enumerate(vectors.items()):
         name = EMBEDS_FILE if len(vectors) == 1 else f"{EMBEDS}-{i:03d}.safetensors"
         save_file(
-            {word: value.detach().float().contiguous()}, folder / name, metadata={"format": "pt"}
+            {word: on_host(value, torch.float32).contiguous()},
+            folder / name,
+            metadata={"format": "pt"},
         )
 
 

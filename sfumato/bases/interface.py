@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..compute.device import device
 from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
 
@@ -128,6 +129,38 @@ class Base(ABC):
     def denoiser(self) -> nn.Module:
         """What predicts noise or velocity: the model that methods train."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser is, and with it all that computes."""
+        first = next(self.denoiser.parameters(), None)
+        return device() if first is None else first.device
+
+    @abstractmethod
+    def move(self, where: torch.device) -> None:
+        """Put every part that computes onto a device; latents and images stay in host memory."""
+
+    def checkpoint_gradients(self) -> None:
+        """Computes the denoiser's activations again in the backward pass instead of keeping them.
+
+        Raises:
+            ModelError: For a denoiser that cannot.
+        """
+        denoiser: Any = self.denoiser
+        if not getattr(denoiser, "_supports_gradient_checkpointing", False):
+            raise ModelError(
+                f"--gradient-checkpointing: a {type(denoiser).__name__} has none: leave it out, and"
+                " take a smaller --micro-batch-size"
+            )
+        denoiser.enable_gradient_checkpointing()
+
+    @abstractmethod
+    def park(self, *, prompts: bool) -> None:
+        """Takes what training does not use off the device, into host memory.
+
+        Args:
+            prompts: Whether prompts are read no more, because their conditions are known.
+        """
+
     def learnable(self) -> dict[str, nn.Parameter]:
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
@@ -150,9 +183,9 @@ class Base(ABC):
             images: uint8 [B, R, R, 3].
 
         Returns:
-            Mean and standard deviation of the latent's posterior, float32 [B, C, h, w] each, so
-            that it can be sampled anew in every draw. The deviation is zero where latents are
-            pixels.
+            Mean and standard deviation of the latent's posterior, float32 [B, C, h, w] each in host
+            memory, so that it can be sampled anew in every draw. The deviation is zero where
+            latents are pixels.
         """
 
     @abstractmethod
@@ -161,7 +194,7 @@ class Base(ABC):
 
     @abstractmethod
     def condition(self, prompts: Sequence[str]) -> torch.Tensor:
-        """The denoiser's condition for each prompt, float32 with one row per prompt.
+        """The denoiser's condition for each prompt, float32 with one row per prompt, on its device.
 
         The empty prompt is the unconditional one. For a class-conditional base a prompt is the name
         of one of its classes; an unconditional base has no condition.
@@ -279,7 +312,10 @@ class TextBase(Base):
     @property
     @abstractmethod
     def word_vectors(self) -> torch.Tensor:
-        """One row for every token of the vocabulary, [V, D], without a gradient."""
+        """One row for every token of the vocabulary, [V, D], without a gradient, in host memory.
+
+        What is made of words, such as where a token starts, is then the same on every device.
+        """
 
     @abstractmethod
     def token_ids(self, words: Sequence[str]) -> list[int]:

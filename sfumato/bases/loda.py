@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ..compute.device import on_host
 from ..errors import ModelError, SfumatoError
 from .adapters import require_adapters, write_layers
 from .interface import Base
@@ -59,6 +60,9 @@ class LoDA(nn.Module):
             self.up = nn.Linear(rank, host.out_features, bias=False)
         nn.init.normal_(self.down.weight, std=self.down.weight[0].numel() ** -0.5)
         nn.init.zeros_(self.up.weight)
+        # drawn in host memory: a seed means the same start on every device
+        self.down.to(host.weight.device)
+        self.up.to(host.weight.device)
         self.host, self.scale, self.activation, self.merged = host, scale, activation, False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -149,8 +153,8 @@ def save_loda(base: Base, folder: Path) -> None:
         return
     tensors = {}
     for name, branch in found.items():
-        tensors[f"{name}.down.weight"] = branch.down.weight.detach().contiguous()
-        tensors[f"{name}.up.weight"] = branch.up.weight.detach().contiguous()
+        tensors[f"{name}.down.weight"] = on_host(branch.down.weight).contiguous()
+        tensors[f"{name}.up.weight"] = on_host(branch.up.weight).contiguous()
     facts = {"rank": first.up.weight.shape[1], "scale": first.scale, "activation": first.activation}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / LODA_FILE, metadata={"loda": json.dumps(facts)})

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..compute.device import device
 from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
@@ -59,7 +60,7 @@ def base_info(name_or_path: str | Path) -> BaseInfo:
 
 
 def load_base(name_or_path: str | Path) -> Base:
-    """Open a base; its digest is that of the files as they were when it was opened.
+    """Open a base on the device in use; its digest is that of the files as they were then.
 
     Args:
         name_or_path: As in `base_info`.
@@ -82,6 +83,7 @@ def load_pipeline(name_or_path: str | Path) -> Base:
     """Open a bundled base by name or a pipeline folder, without adapters; errors as `load_base`."""
     family, info = _checked(str(name_or_path), resolve_base(name_or_path))
     base = family.load(info)
+    base.move(device())
     _ = base.digest
     return base
 

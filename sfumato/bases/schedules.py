@@ -18,7 +18,8 @@ def corrupt(
     """Variance-preserving corruption and its target (DDPM, arXiv 2006.11239; velocity, 2202.00512).
 
     Args:
-        scheduler: With `alphas_cumprod` [times] and the setting `prediction_type`.
+        scheduler: With `alphas_cumprod` [times], on the latents' device, and the setting
+            `prediction_type`.
         latent: [R, C, h, w].
         noise: Standard normal, [R, C, h, w].
         time: int64 [R].

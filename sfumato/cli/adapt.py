@@ -10,7 +10,7 @@ from typer import Option
 
 from ..errors import SfumatoError
 from ..methods import METHODS
-from ..options import Execution, Reading, Start
+from ..options import Execution, Machine, Reading, Start
 from ..planning.task import GROUPS, require_base
 from .config import from_config
 from .live import LiveLine, asking
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 
 OF_A_PLAN = (
     Start,
-    *(kind for kind in GROUPS.values() if kind not in (Reading, Execution)),
+    *(kind for kind in GROUPS.values() if kind not in (Reading, Execution, Machine)),
     *METHODS.values(),
 )
 
 
-@from_config("adapt", but={"asked": "resume"})
-@options(reading=(Reading,), asked=OF_A_PLAN, execution=(Execution,))
+@from_config("adapt", but={"asked": "resume", "machine": "resume"})
+@options(reading=(Reading,), asked=OF_A_PLAN, execution=(Execution,), machine=(Machine,))
 def adapt(
     images: Images,
     output: Output,
     reading: dict,
     asked: dict,
     execution: dict,
+    machine: dict,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
     resume: Annotated[
@@ -94,15 +95,15 @@ def adapt(
         require_base(asked.get("base"))
 
     from .. import verbs
-    from ..compute import fingerprint, ranks
+    from ..compute import ranks
 
-    ranks.start(fingerprint.numerics)  # before a word is printed: it says which process may
+    ranks.start()  # before a word is printed: it says which process may
     with LiveLine(quiet=ranks.rank() != 0) as line:
         told = {"progress": line.step, "on_stage": line.stage}
         place = {"ledger": ledger, "allow_file_system": allow_file_system}
         if finish_here:
             run = verbs.resume(
-                images, output, finish_here=True, **place, **told, **reading, **execution
+                images, output, finish_here=True, **place, **told, **reading, **execution, **machine
             )
         else:
             run = verbs.adapt(
@@ -116,6 +117,7 @@ def adapt(
                 **reading,
                 **asked,
                 **execution,
+                **machine,
             )
     if (shard := execution.get("shard")) is not None:
         print(

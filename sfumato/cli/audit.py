@@ -8,14 +8,16 @@ from typing import Annotated
 from typer import Argument, Option
 
 from ..errors import AuditFailed, SfumatoError
-from ..options import parse
+from ..options import Machine, parse
 from .config import from_config
 from .live import LiveLine
-from .options import Ledger
+from .options import Ledger, options
 
 
 @from_config("audit")
+@options(machine=(Machine,))
 def audit(
+    machine: dict,
     run: Annotated[
         Path | None,
         Argument(
@@ -91,6 +93,7 @@ def audit(
             ledger=ledger,
             on_finding=report.print_row,
             on_stage=line.stage,
+            **machine,
         )
     for line in found.lines:
         print(line)

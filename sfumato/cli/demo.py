@@ -12,11 +12,14 @@ from typing import Annotated
 from typer import Option
 
 from ..errors import SfumatoError
-from ..options import parse
+from ..options import Machine, parse
 from .live import LiveLine
+from .options import options
 
 
+@options(machine=(Machine,))
 def demo(
+    machine: dict,
     output: Annotated[
         Path | None,
         Option(
@@ -66,7 +69,7 @@ def demo(
     with contextlib.redirect_stdout(sys.stderr), LiveLine() as line:
         answer = run_demo(
             base=base, epsilon=epsilon, method=method, output=output, controls=controls,
-            on_stage=line.stage, progress=line.step,
+            on_stage=line.stage, progress=line.step, **machine,
         )  # fmt: skip
     for sentence in in_words(answer):
         print(sentence, file=sys.stderr)

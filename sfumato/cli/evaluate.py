@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from ..options import Judging, Reading, parse
+from ..options import Judging, Machine, Reading, parse
 from .config import from_config
 from .live import LiveLine, asking_first
 from .options import Ledger, options
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 @from_config("evaluate")
-@options(reading=(Reading,), judging=(Judging,))
+@options(reading=(Reading,), judging=(Judging,), machine=(Machine,))
 def evaluate(
     run: Annotated[Path, Argument(metavar="RUN", help="Run folder; the figures stay in it.")],
     release: Annotated[Path, Argument(metavar="RELEASE", help="Folder of `sfumato synthesize`.")],
     reading: dict,
     judging: dict,
+    machine: dict,
     test: Annotated[
         Path | None,
         Option(
@@ -105,6 +106,7 @@ def evaluate(
             confirm=asking_first(line),
             **reading,
             **judging,
+            **machine,
         )
     show(found)
     print(f"PRIVATE: no epsilon covers these figures. They stay in {run / 'evaluation'}.")

@@ -10,7 +10,7 @@ from typer import Option
 
 from ..errors import SfumatoError
 from ..methods import METHODS
-from ..options import Reading, parse
+from ..options import Machine, Reading, parse
 from ..planning.task import require_base
 from .adapt import OF_A_PLAN
 from .config import from_config
@@ -28,11 +28,12 @@ RELATIONS = {
 
 
 @from_config("plan")
-@options(reading=(Reading,), asked=OF_A_PLAN)
+@options(reading=(Reading,), asked=OF_A_PLAN, machine=(Machine,))
 def plan(
     images: Images,
     reading: dict,
     asked: dict,
+    machine: dict,
     ledger: Ledger = None,
     as_json: Annotated[
         bool, Option("--json", help="Print one JSON object instead of the table.")
@@ -54,13 +55,15 @@ def plan(
     from .. import verbs
 
     with LiveLine() as line:
-        report = verbs.plan(images, ledger=ledger, on_stage=line.stage, **reading, **asked)
+        said = {**reading, **asked, **machine}
+        report = verbs.plan(images, ledger=ledger, on_stage=line.stage, **said)
     if as_json:
         body = {
             "plan": report.plan.to_json(),
             "estimate": asdict(report.estimate),
             "outlook": None if report.outlook is None else asdict(report.outlook),
             "public": dict(report.public),
+            "device": report.device,
             "remarks": list(report.remarks),
             "precision": dict(report.formats),
             "precision_seconds": {stage: asdict(t) for stage, t in report.trials.items()},
@@ -162,6 +165,7 @@ def _in_short(report: PlanReport, unit: str) -> list[tuple[str, str]]:
         ("classes", f"{len(words)}: " + " | ".join(words)),
         ("unit", f"{unit}, {plan.n_units:,} of them"),
         ("epsilon", f"{plan.epsilon:.3f}"),
+        ("device", report.device),
         ("time here", _time(report)),
     ]
     return rows + ([("forecast", report.outlook.sentence)] if report.outlook else [])

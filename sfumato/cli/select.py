@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from ..options import Reading, Selecting
+from ..options import Machine, Reading, Selecting
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger, options
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @from_config("select")
-@options(reading=(Reading,), selecting=(Selecting,))
+@options(reading=(Reading,), selecting=(Selecting,), machine=(Machine,))
 def select(
     runs: Annotated[
         list[Path],
@@ -33,6 +33,7 @@ def select(
     ],
     reading: dict,
     selecting: dict,
+    machine: dict,
     ledger: Ledger = None,
     as_json: Annotated[
         bool, Option("--json", help="Print one JSON object instead of the table.")
@@ -48,7 +49,8 @@ def select(
     from ..verbs.select import select as choose
 
     with LiveLine() as line:
-        found = choose(runs, data=data, ledger=ledger, on_stage=line.stage, **reading, **selecting)
+        said = {**reading, **selecting, **machine}
+        found = choose(runs, data=data, ledger=ledger, on_stage=line.stage, **said)
     print(json.dumps(found.to_json(), indent=2)) if as_json else show(found)
 
 

@@ -26,7 +26,7 @@ QUIET = {
 
 ONLINE = "push"  # the only verb that talks to a network
 
-GPU = "sfumato computes on the CPU, on all cores (--threads N for fewer): leave it out"
+GPU = "say where with --device: auto (a GPU where there is one), cpu, cuda or cuda:N"
 # Familiar flags that are not options here, and why. Two of them would mean something else under the
 # same name.
 EXPLAINED = {
@@ -60,7 +60,7 @@ EXPLAINED = {
     "--batch-size": "use --expected-batch-size (the global Poisson mean)",
     "--gpu": GPU,
     "--cuda": GPU,
-    "--device": GPU,
+    "--device": "this verb computes nothing: leave it out",
     "--fp16": "use --mixed-precision bf16, which needs no loss scaling",
     "--caption-extension": "captions train nothing here: name a table's column, --caption-column",
     "--num-images": "use -n",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from ..options import Counted, Sampling, Signing, parse
+from ..options import Counted, Machine, Sampling, Signing, parse
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options
@@ -36,13 +36,14 @@ UNGUIDED = (
 
 
 @from_config("synthesize")
-@options(sampling=(Sampling,), signing=(Signing,))
+@options(sampling=(Sampling,), signing=(Signing,), machine=(Machine,))
 def synthesize(
     run: RunFolder,
     output: Output,
     n: Annotated[int, Option("-n", "--number", min=1, help="How many images.")],
     sampling: dict,
     signing: dict,
+    machine: dict,
     shard: Annotated[
         str, Option("--shard", metavar="I/N", help="Only every N-th image, from I (0 to N-1).")
     ] = "0/1",
@@ -111,6 +112,7 @@ def synthesize(
             keep_key=keep_key,
             progress=progress,
             **signing,
+            **machine,
         )
     print(f"{folder}: {wanted:,} images")
     print(f"next: sfumato release {quote(str(folder))}")
@@ -120,9 +122,11 @@ def synthesize(
 
 
 @from_config("export")
+@options(machine=(Machine,))
 def export(
     run: RunFolder,
     output: Output,
+    machine: dict,
     samples: Annotated[
         bool,
         Option(
@@ -148,7 +152,13 @@ def export(
     with LiveLine() as line:
         line.stage("writing the model")
         folder = verbs.export(
-            run, output, ledger=ledger, keep_key=keep_key, samples=samples, progress=line.say
+            run,
+            output,
+            ledger=ledger,
+            keep_key=keep_key,
+            samples=samples,
+            progress=line.say,
+            **machine,
         )
     print(f"{folder}: {_what(folder)}")
     print(f"next: sfumato release {quote(str(output))}")

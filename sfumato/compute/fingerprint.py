@@ -9,12 +9,13 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .device import device
+from .device import HOST, describe
 
 # Switches of the numerical libraries: another kernel, another order of summation. Where threads are
 # put changes nothing, and how many there are is asked of torch.
@@ -54,7 +55,7 @@ def numerics() -> dict[str, Any]:
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "processor": _digest(processor()),
-        "device": device().type,
+        "device": describe(),
         "platform": [platform.system(), platform.machine(), *platform.libc_ver()],
         "torch_build": _digest(torch.__config__.show()),
         "torch_switches": {
@@ -69,6 +70,14 @@ def numerics() -> dict[str, Any]:
             if SWITCHES.fullmatch(k) and k not in PLACEMENT
         },
     }
+
+
+def kind_of(found: Mapping[str, Any]) -> str:
+    """The kind of device in what `numerics` said once, as `--device` calls it.
+
+    The host where nothing was said of it: earlier versions computed nowhere else.
+    """
+    return str(found.get("device", HOST)).partition(":")[0]
 
 
 def processor(place: Path = Path("/proc/cpuinfo")) -> str:

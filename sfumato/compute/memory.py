@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from .device import device as our_device
+from .device import peak_of
 
 try:
     import resource
@@ -24,14 +25,9 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
 
     Of `device` (default: the package's).
     """
-    device = device or our_device()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+    measured = peak_of(work, device or our_device())
+    if measured is not None:
+        return measured
     profile = torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     )

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import Interrupted, MachineError, SfumatoError
-from .device import device
+from .device import carriers
 
 T = TypeVar("T")
 # what torchrun sets, and all that is read
@@ -49,12 +49,13 @@ def machines() -> list[str]:
     return list(_machines)
 
 
-def start(describe: Callable[[], object] = lambda: None) -> None:
+def start(describe: Callable[[], object] | None = None) -> None:
     """Joins the process group that torchrun describes, if there is one, once.
 
     MachineError if its variables contradict each other. A process that took itself for another one
     than it is would drop units and note nothing in the ledger, so half a description (a RANK that a
-    cluster's shell left behind) is refused. `describe`: what decides this rank's numbers, as JSON.
+    cluster's shell left behind) is refused. `describe`: what decides this rank's numbers, as JSON,
+    once the device is known: all ranks exchange it, once.
     Variables of SLURM and MPI are not read: start the processes with torchrun.
     """
     global _place
@@ -63,7 +64,7 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
         try:
             # Ranks wait for the first one to encode all images, which may take hours.
             distributed.init_process_group(
-                backend(device().type),
+                carriers(),  # before the device is known: a resume asks the run for it
                 rank=place.rank,
                 world_size=place.size,
                 timeout=timedelta(days=2),
@@ -84,17 +85,12 @@ def start(describe: Callable[[], object] = lambda: None) -> None:
             f" {joined.rank} of {joined.size}: start all processes with torchrun, or unset both"
         )
     _place = joined
-    if joined.size > 1 and not _machines:
+    if joined.size > 1 and describe is not None and not _machines:
         held: list[str | None] = [None] * joined.size
         told = json.dumps(describe(), sort_keys=True)
         with _together():
             distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
         _machines.extend(str(one) for one in held)
-
-
-def backend(kind: str) -> str:
-    """What carries tensors of a kind of device between ranks; flags and texts go by gloo."""
-    return f"cpu:gloo,{kind}:nccl" if kind == "cuda" else "gloo"
 
 
 @contextlib.contextmanager

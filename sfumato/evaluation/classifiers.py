@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.compute.allocator import keep_memory
 from sfumato.compute.device import device as our_device
+from sfumato.compute.device import on_host, to_device
 from sfumato.compute.precision import mixed_precision, quick_precision
 from sfumato.errors import SfumatoError
 from sfumato.evaluation.networks import NAMES, build
@@ -70,8 +71,11 @@ class Classifier:
         images = _checked_images(images)
         parts = []
         for start in range(0, len(images), batch):
-            pixels = _channels(images[start : start + batch], self.grey).to(self.shift.device)
-            parts.append(function((pixels.float() - self.shift) / self.scale).float().cpu().numpy())
+            pixels = to_device(
+                _channels(images[start : start + batch], self.grey), self.shift.device
+            )
+            found = function((pixels.float() - self.shift) / self.scale)
+            parts.append(on_host(found, torch.float32).numpy())
         return np.concatenate(parts)
 
 
@@ -84,7 +88,7 @@ def train_classifier(
     seed: int = 0,
     steps: int | None = None,
     augment: bool = True,
-    device: torch.device | str | None = None,
+    device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
     """Trains a classifier on labelled images.
@@ -124,8 +128,8 @@ def train_classifier(
     held = order[: max(1, round(HELD_OUT * len(order)))]
     kept = order[len(held) :]
     grey = is_grey(images)
-    pixels = _channels(images[kept], grey).to(device)
-    targets = torch.from_numpy(labels[kept]).to(device)
+    pixels = to_device(_channels(images[kept], grey), device)
+    targets = to_device(torch.from_numpy(labels[kept]), device)
     sample = pixels[:: math.ceil(len(pixels) / 5000)].float()
     shift, scale = sample.mean((0, 2, 3), keepdim=True)[0], sample.std().clamp_min(1.0)
 
@@ -143,7 +147,7 @@ def train_classifier(
     checks = {steps - round(part * steps) for part in (0.3, 0.2, 0.1, 0.05, 0.0)} | {steps}
     best, state = -1.0, None
     for step in range(1, steps + 1):
-        rows = next(batches).to(device)
+        rows = to_device(next(batches), device)
         x = (pixels[rows].float() - shift) / scale
         if augment and name != "logistic":
             x = random_affine(x, generator)
@@ -172,7 +176,7 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
     By 10 degrees, 12 %, 0.1 and 1.7 px of 32.
     """
-    draw = (torch.rand(6, len(x), generator=generator) * 2 - 1).to(x.device)
+    draw = to_device(torch.rand(6, len(x), generator=generator) * 2 - 1, x.device)
     angle = draw[0] * math.radians(10)
     width, height = 1 + 0.12 * draw[1], 1 + 0.12 * draw[2]
     shear, cos, sin = 0.1 * draw[3], angle.cos(), angle.sin()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sfumato.compute.device import device
+from sfumato.compute.device import device, on_host, to_device
 from sfumato.errors import SfumatoError
 from sfumato.evaluation.classifiers import Classifier
 
@@ -64,12 +64,12 @@ def load_torchscript_extractor(
     options: Mapping[str, object] | None = None,
     batch: int = 50,
 ) -> Extractor:
-    """An extractor from a TorchScript file of the user's own (Inception, DINOv2, CLIP), on the CPU.
+    """An extractor from a TorchScript file of the user's own (Inception, DINOv2, CLIP).
 
     The module gets [B, 3, R, R]: raw uint8 when `mean` and `std` are None (the Inception export
     behind most published FIDs, with `options={"return_features": True}`), otherwise float (x / 255
     - mean) / std. Only TorchScript archives are opened: a pickle could run code, and safetensors
-    hold no network. SfumatoError for anything else.
+    hold no network. It computes on the device in use. SfumatoError for anything else.
 
     Args:
         path: The file.
@@ -90,8 +90,9 @@ def load_torchscript_extractor(
         )
     if (mean is None) != (std is None):
         raise SfumatoError("give both mean and std, or neither")
+    where = device()
     try:
-        module = torch.jit.load(str(path), map_location=device()).eval()
+        module = torch.jit.load(str(path), map_location=where).eval()
     except RuntimeError as error:
         raise SfumatoError(
             f"{path.name} cannot be loaded as TorchScript: {str(error).splitlines()[0]}"
@@ -102,9 +103,8 @@ def load_torchscript_extractor(
     def function(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), batch):
-            x = torch.from_numpy(
-                np.ascontiguousarray(images[start : start + batch].transpose(0, 3, 1, 2))
-            )
+            part = np.ascontiguousarray(images[start : start + batch].transpose(0, 3, 1, 2))
+            x = to_device(torch.from_numpy(part), where)
             if size is not None and x.shape[-1] != size:
                 x = F.interpolate(
                     x.float(),
@@ -115,13 +115,14 @@ def load_torchscript_extractor(
                 )
                 x = x.round().clamp(0, 255).to(torch.uint8)
             if mean is not None:
-                x = (x.float() / 255 - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(
-                    std
-                ).view(1, -1, 1, 1)
+                middle, scale = (
+                    to_device(torch.tensor(row), where).view(1, -1, 1, 1) for row in (mean, std)
+                )
+                x = (x.float() / 255 - middle) / scale
             out = module(x, **options)
             if not isinstance(out, torch.Tensor):
                 raise SfumatoError(f"{path.name} must return one tensor, got {type(out).__name__}")
-            parts.append(out.float().flatten(1).numpy())
+            parts.append(on_host(out, torch.float32).flatten(1).numpy())
         return np.concatenate(parts)
 
     return Extractor(name or path.stem, function)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.compute.device import device
+from sfumato.compute.device import HOST
 
 NAMES = ("logistic", "cnn", "resnet", "wrn")
 
@@ -145,7 +145,7 @@ def build(name: str, channels: int, classes: int, generator: torch.Generator) ->
             )
         else:
             raise ValueError(f"unknown classifier {name!r}; choose from {', '.join(NAMES)}")
-    network = network.to_empty(device=device())
+    network = network.to_empty(device=HOST)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)

@@ -22,8 +22,8 @@ def fitting_records(
     budget: int,
     most: int,
     peak_bytes: Callable[[Callable[[], object], torch.device], int],
-) -> int:
-    """Returns how many records (1 to `most`) fit into memory in one microbatch.
+) -> tuple[int, int]:
+    """Returns how many records (0 to `most`) fit into memory in one microbatch, and one's bytes.
 
     Their forward and backward pass, and the sums; weights and the optimiser come on top. Measured
     on SYNTHETIC records of the shapes of the real ones, so the answer depends on the model and on
@@ -39,8 +39,11 @@ def fitting_records(
         most: The largest answer.
         peak_bytes: `peak_bytes(work, device)`: the most bytes that `work` holds at once on the
             device.
+
+    Returns:
+        (records, bytes that one takes); 0 where not even one fits.
     """
-    records = 1
+    records, one = 1, 0
     while True:
         batch = synthetic_batch(records)
         peak = peak_bytes(
@@ -49,7 +52,8 @@ def fitting_records(
             ),
             engine.device,
         )
+        one = one or peak
         fitting = int(records * budget * (1 - MARGIN) / max(1, peak))
         if 4 * records > most or 16 * peak > budget:
-            return max(1, min(most, fitting))
+            return min(most, fitting), one
         records *= 4

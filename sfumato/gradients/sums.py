@@ -288,13 +288,14 @@ def blocks(records: int, numbers: int) -> Iterable[tuple[slice, slice]]:
 
 
 def _added(whole: Tensor, norms: Tensor) -> Tensor:
-    """Returns the sum over dim 0 of integers in floating point, as int64.
+    """Returns the sum over dim 0 of integers in floating point, as int64; `whole` may change.
 
-    Exact either way, so that the way taken changes no bits.
+    Exact either way, so that the way taken changes no bits. To look at the norms of every tensor
+    would be a wait for a GPU each, for a sum that it makes in float64 as fast.
     """
-    if float(norms.sum()) < 2**24:
+    if norms.is_cpu and float(norms.sum()) < 2**24:
         return whole.sum(0).long()
-    return whole.masked_fill(_hopeless(norms), 0.0).sum(0, dtype=torch.float64).long()
+    return whole.masked_fill_(_hopeless(norms), 0.0).sum(0, dtype=torch.float64).long()
 
 
 def _hopeless(norms: Tensor) -> Tensor:

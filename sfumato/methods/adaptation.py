@@ -27,6 +27,7 @@ class Adapted:
         targets: The adapted modules' full names.
         learning_rate: The method's own, unless the recipe sets another.
         rank: Of the adapters.
+        reads_prompts: Whether training goes through what reads prompts.
     """
 
     base: Base
@@ -36,6 +37,7 @@ class Adapted:
     targets: tuple[str, ...]
     learning_rate: float = LEARNING_RATE
     rank: int | None = None
+    reads_prompts: bool = False
 
     @property
     def most_trainable(self) -> int:
@@ -61,7 +63,7 @@ class Adaptation(Adapted):
         """The condition of each class, and last of the empty prompt, as they are now."""
         assert self.condition is not None  # what a method adapts has one
         with torch.no_grad():
-            return self.condition(torch.arange(-1, classes).roll(-1))
+            return self.condition(torch.arange(-1, classes, device=self.base.device).roll(-1))
 
     @property
     def owners(self) -> Mapping[str, str]:
@@ -149,6 +151,7 @@ def adaptation(
         learning_rate,
         row_losses=denoising_losses(base, embed),
         exact_losses=denoising_losses(base, embed, torch.float32),
+        reads_prompts=bool(tokens),
         learning_rate_factor=factors,
         condition=embed,
     )

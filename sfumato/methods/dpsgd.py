@@ -12,25 +12,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-import psutil
 import torch
 
 from ..compute import ranks
+from ..compute.device import held_bytes, is_host, on_host
 from ..compute.measure import measures
 from ..compute.memory import peak_bytes
 from ..compute.remembered import remembered
+from ..compute.shares import is_shared
 from ..errors import Interrupted, MachineError, ModelError, SfumatoError
 from ..gradients import Engine, Ratios, fitting_records, measure_ratios, self_check
 from ..options import Performance, Schedule
 from ..privacy.clipping import flat
 from ..privacy.plan import Plan
 from ..privacy.random.on_device import check_device
-from ..training import KEEP, Batch, Progress, State, open_engine, train
+from ..training import KEEP, Batch, Progress, State, lean, open_engine, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Timed, Work
 from .pace import Pace, clip_and_groups, default_samples_every, measure, sample_steps
 from .prompts import Prompts
+from .room import budget, measuring, out_of_memory, require_room
 from .shared import whole_again
 from .timed import Wanted, solve
 from .workspace import Workspace
@@ -66,18 +68,21 @@ def check_gradients(
     except ValueError as error:
         raise MachineError(str(error)) from error
     try:
-        dead = self_check(
-            adaptation.model,
-            adaptation.trainable,
-            adaptation.exact_losses,
-            _of_a_token(prepared, dummy_batch(prepared, 2)),
-            prepared.plan.noise_draws,
-            groups=(
-                None if prepared.plan.clip_groups is None else list(adaptation.clip_groups.values())
-            ),
-        )
-        check_neighbours(prepared)
-        further(prepared)
+        with measuring():
+            dead = self_check(
+                adaptation.model,
+                adaptation.trainable,
+                adaptation.exact_losses,
+                _of_a_token(prepared, dummy_batch(prepared, 2)),
+                prepared.plan.noise_draws,
+                groups=(
+                    None
+                    if prepared.plan.clip_groups is None
+                    else list(adaptation.clip_groups.values())
+                ),
+            )
+            check_neighbours(prepared)
+            further(prepared)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
@@ -130,7 +135,7 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
             weight, others = batch.weight.clone(), torch.arange(units) != unit
             weight[unit] = 0
             less, left = total(weight)
-            if not torch.equal(norms[others], left[others]):
+            if not torch.equal(on_host(norms)[others], on_host(left)[others]):
                 raise RuntimeError(
                     "taking one record out changes the gradients of others on this machine, so no"
                     " clip bounds them: try one thread (OMP_NUM_THREADS=1), --micro-batch-size 1 or"
@@ -177,25 +182,30 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
             units = units or 1
         elif units is None:
             # A Poisson draw seldom exceeds its mean by a quarter; when it does, it is cut up.
-            most = max(
-                1, min(MOST_ROWS // plan.noise_draws, round(1.25 * plan.expected_batch_size))
-            )
-            units = fitting_records(
-                engine,
-                adaptation.row_losses,
-                lambda records: dummy_batch(prepared, records),
-                plan.noise_draws,
-                performance.memory_budget,
-                most,
-                _peak_of_ranks,
-            )
+            most = max(1, round(1.25 * plan.expected_batch_size))
+            if is_host(adaptation.base.device):
+                most = max(1, min(MOST_ROWS // plan.noise_draws, most))
+            where, asked = adaptation.base.device, performance.memory_budget
+            room = budget(asked, where, adaptation.most_trainable)
+            with measuring():
+                found = fitting_records(
+                    engine,
+                    adaptation.row_losses,
+                    lambda records: dummy_batch(prepared, records),
+                    plan.noise_draws,
+                    room,
+                    most,
+                    _peak_of_ranks,
+                )
+            units = require_room(*found, asked, where, room)
         else:
-            engine.clipped_sum(
-                adaptation.row_losses,
-                dummy_batch(prepared, 1),
-                draws=plan.noise_draws,
-                clip=flat(1.0).factors,
-            )
+            with measuring():
+                engine.clipped_sum(
+                    adaptation.row_losses,
+                    dummy_batch(prepared, 1),
+                    draws=plan.noise_draws,
+                    clip=flat(1.0).factors,
+                )
         ways = dict(engine.strategies)
     strategies = dict(sorted(Counter(ways.values()).items()))
     performance = replace(performance, micro_batch=units)
@@ -247,8 +257,8 @@ def estimate(prepared: Prepared[Adaptation], further_draws: float = 0.0) -> Work
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
     if shown:
         copies += 4 * prepared.base.info.parameters  # the second base, which draws the samples
-    rss = psutil.Process().memory_info().rss
-    return Work(float(steps + further_draws * pace.draw), int(rss + copies))
+    held = held_bytes(prepared.base.device)
+    return Work(float(steps + further_draws * pace.draw), int(held + copies))
 
 
 def general_pace(prepared: Prepared[Adaptation]) -> Pace:
@@ -339,9 +349,11 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
             end = start_interval()
         return not stopping
 
+    if not is_host(adaptation.base.device):
+        adaptation.base.park(prompts=not adaptation.reads_prompts)
     workspace.on_stage("training")
     end = start_interval() if state.step < plan.steps else state.step
-    with workspace.stoppable() as stop, _device_errors(state, plan):
+    with workspace.stoppable() as stop, _device_errors(state, plan), _lean(prepared):
         finished = train(
             plan,
             adaptation,
@@ -363,6 +375,17 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
     return adaptation
 
 
+def _lean(prepared: Prepared[Adaptation]) -> contextlib.AbstractContextManager[None]:
+    """On a GPU frozen weights in the format of the products; on the host as they are."""
+    adaptation = prepared.adaptation
+    base = adaptation.base
+    # what ranks share has a format of its own while it is gathered
+    shared = any(is_shared(p) for p in base.denoiser.parameters())
+    if is_host(base.device) or shared:
+        return contextlib.nullcontext()
+    return lean(base.denoiser, list(adaptation.trainable.values()), base.formats.train)
+
+
 @contextlib.contextmanager
 def _device_errors(state: State, plan: Plan) -> Iterator[None]:
     """Ends the attempt on device errors, out of memory included.
@@ -372,10 +395,7 @@ def _device_errors(state: State, plan: Plan) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, MemoryError) or type(error).__name__ in (
-            "OutOfMemoryError",
-            "AcceleratorError",
-        )
+        known = out_of_memory(error) or type(error).__name__ == "AcceleratorError"
         if not known and not re.match(DEVICE_FAILED, str(error)):
             raise
         raise Interrupted(

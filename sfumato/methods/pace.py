@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..compute import ranks
+from ..compute.device import device, wait
 from ..options import Performance, Recipe, Sampling, Schedule
 from ..privacy.clipping import Clip, equal_shares, per_group
 from ..privacy.random.keys import RunKey
@@ -146,8 +147,10 @@ def _quicker(work: Callable[[], object]) -> float:
     """
     seconds: list[float] = []
     while len(seconds) < 2 or (sum(seconds) < REPEATED and len(seconds) < 6):
+        wait(device())
         started = time.perf_counter()
         work()
+        wait(device())
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 
@@ -199,11 +202,12 @@ def _of_step(prepared: Prepared[Adaptation], key: RunKey) -> tuple[float, float]
     plan = prepared.plan
     assert plan.rounding is not None  # plans of today have a grid
     bound, count = plan.rounding.bound, min(plan.trainable, MOST_NUMBERS)
-    numbers = {"dummy": nn.Parameter(torch.zeros(count))}
+    where = device()
+    numbers = {"dummy": nn.Parameter(torch.zeros(count, device=where))}
     state = State(numbers, {}, Recipe(learning_rate=1e-3))
 
     def step() -> None:
-        sums = {"dummy": torch.zeros(count, dtype=torch.int64)}
+        sums = {"dummy": torch.zeros(count, dtype=torch.int64, device=where)}
         noise = add_integer_noise(sums, key, 0, 0, multiplier=plan.noise_multiplier, bound=bound)
         numbers["dummy"].grad = noise["dummy"].float()
         state.optimizer.step()

@@ -60,5 +60,7 @@ def prepare_again(
     with seeded(options["seed"]):
         given = Given(prompts, start or None, selected)
         adapted = method.apply(base, given)
+    if performance.gradient_checkpointing:
+        base.checkpoint_gradients()
     recipe = Recipe(**options["recipe"])
     return Prepared(method, base, adapted, plan, recipe, performance, options, dict(start or {}))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..bases import Base
+from ..compute.device import on_host
 from ..compute.precision import Stage
 from ..gradients.scores import gradient_squares
 from ..options import Recipe
@@ -36,7 +37,7 @@ def plain_losses(
 class PublicLook:
     """Gradients of public images with respect to each matrix.
 
-    `squares` [n, matrices] per image, and `gradients`, their mean.
+    `squares` [n, matrices] per image, and `gradients`, their mean; both in host memory.
     """
 
     squares: torch.Tensor
@@ -87,14 +88,16 @@ def look_at_public(
             part = public_batch(
                 data, np.arange(begin, min(begin + 64, len(use))), draws, base.times, g
             )
-            squares.extend(gradient_squares(base.denoiser, weights, losses, part, draws=draws))
+            found = gradient_squares(base.denoiser, weights, losses, part, draws=draws)
+            squares.extend(map(on_host, found))
             for p in weights.values():
                 p.requires_grad_(True)
             grads = torch.autograd.grad(losses(part).sum() / draws, list(weights.values()))
             for p, total, grad in zip(weights.values(), totals.values(), grads):
                 p.requires_grad_(False)
                 total += grad
-    return PublicLook(torch.cat(squares), {n: t / len(use) for n, t in totals.items()})
+    gradients = {n: on_host(t) / len(use) for n, t in totals.items()}
+    return PublicLook(torch.cat(squares), gradients)
 
 
 def public_batch(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ..compute.device import on_host
 from ..errors import SfumatoError
 
 STARTS = ("gaussian", "orthonormal", "public")
@@ -50,7 +51,8 @@ def start_inputs(
             raise SfumatoError(
                 f"--adapter-init {how}: {name} has no {flat.shape[0]} such directions: lower --rank"
             )
-        factor.copy_((rows * flat.norm() / flat.shape[0] ** 0.5).view_as(factor))
+        length = on_host(flat).norm() / flat.shape[0] ** 0.5
+        factor.copy_((rows * length).view_as(factor))
 
 
 def right_vectors(gradient: torch.Tensor, rank: int) -> torch.Tensor:
@@ -59,7 +61,7 @@ def right_vectors(gradient: torch.Tensor, rank: int) -> torch.Tensor:
     They are the input directions that the gradient depends on most.
     """
     return (
-        torch.linalg.svd(gradient.flatten(1).double(), full_matrices=False)
+        torch.linalg.svd(on_host(gradient).flatten(1).double(), full_matrices=False)
         .Vh[:rank]
         .float()
         .contiguous()

@@ -13,7 +13,7 @@ from .progress import Counted, listening, tell
 from .project import INSTEAD, MADE, PLACES, SILENT, Project, Start
 from .sharing import Sharing
 from .signing import Signing
-from .training import Performance, Recipe, Sampling
+from .training import Machine, Performance, Recipe, Sampling
 from .values import FIXED, Values, declared_values
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "INSTEAD",
     "Judging",
     "MADE",
+    "Machine",
     "Options",
     "PLACES",
     "Performance",

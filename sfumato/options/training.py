@@ -1,4 +1,4 @@
-"""How to train (`Recipe`), at what speed (`Performance`), and how to draw images (`Sampling`)."""
+"""How to train, where (`Machine`), at what speed (`Performance`), and how to draw (`Sampling`)."""
 
 from __future__ import annotations
 
@@ -52,6 +52,19 @@ class Recipe(Options):
 
 
 @dataclass(frozen=True)
+class Machine(Options):
+    """Where a verb computes. A run is resumed where it began, unless another device is named."""
+
+    panel = "Machine"
+
+    device: str = option(
+        "auto",
+        "Where to compute: auto (a CUDA GPU where there is one, else the CPU), cpu, cuda, cuda:N.",
+        metavar="auto|cpu|cuda|cuda:N",
+    )
+
+
+@dataclass(frozen=True)
 class Performance(Options):
     """Options that change time and memory and nothing else.
 
@@ -68,12 +81,17 @@ class Performance(Options):
         flags=("--micro-batch-size",),
         least=1,
     )
-    memory_budget: int = option(
-        2**30,
-        "Memory of one pass, on top of weights and optimiser: 800MB, 4GB (default 1GB)."
-        " It sets the microbatch size.",
+    memory_budget: int | None = option(
+        None,
+        "Memory of one pass, on top of weights and optimiser: 800MB, 4GB (default 1GB; on a GPU"
+        " four fifths of what is free). It sets the microbatch size.",
         parse=parse.size,
         least=1,
+    )
+    gradient_checkpointing: bool = option(
+        False,
+        "Compute activations again in the backward pass: far less memory for one more forward"
+        " pass, the same gradients.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..bases import Base, load_base, text_base
+from ..compute.device import on_host, to_device
 from ..methods import Prompts
 from ..options import Sampling, parse
 from ..records import RecordSet
@@ -157,10 +158,12 @@ def _tried(
             at = (draw + torch.rand(len(part), generator=g)) / DRAWS
             time = (base.times * at).long().clamp(max=base.times - 1)
             latent = mean + deviation * torch.randn(mean.shape, generator=g)
-            noisy, target = base.corrupt(latent, torch.randn(mean.shape, generator=g), time)
+            noise = torch.randn(mean.shape, generator=g)
+            latent, noise, time = (to_device(t, base.device) for t in (latent, noise, time))
+            noisy, target = base.corrupt(latent, noise, time)
             for found, which in ((right, own), (wrong, another))[: 1 + words]:
-                said = base.predict(noisy, time, table[which]).float()
-                found.append((said - target).pow(2).mean((1, 2, 3)).double())
+                said = base.predict(noisy, time, table[to_device(which, base.device)]).float()
+                found.append(on_host((said - target).pow(2).mean((1, 2, 3)).double()))
     error = squares / images.size / max(float(images.astype(np.float64).var()), 1.0)
     if not words:
         return error, float(torch.cat(right).mean()), None

@@ -93,6 +93,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     given = Given(prompts, task.public.start or None, task.public.selected)
     with seeded(task.seed):
         adapted = method.apply(opened, given)
+    if task.performance.gradient_checkpointing:
+        opened.checkpoint_gradients()
     _require_units(facts, privacy)
     recipe = task.recipe
     if recipe.learning_rate is None:

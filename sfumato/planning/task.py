@@ -11,6 +11,7 @@ from ..errors import SfumatoError
 from ..methods import METHODS, Attention, Method, PublicAnswers
 from ..options import (
     Execution,
+    Machine,
     Options,
     Performance,
     Privacy,
@@ -34,6 +35,7 @@ GROUPS: dict[str, type[Options]] = {
     "recipe": Recipe,
     "performance": Performance,
     "execution": Execution,
+    "machine": Machine,
 }
 
 
@@ -52,6 +54,7 @@ class Task:
     prompting: Prompting = Prompting()
     recipe: Recipe = Recipe()
     performance: Performance = Performance()
+    machine: Machine = Machine()
     seed: int = 0
     public: PublicAnswers = PublicAnswers()
     fit: Fit | None = None

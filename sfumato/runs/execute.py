@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from ..compute import ranks
+from ..compute import fingerprint, ranks
 from ..compute.allocator import keep_memory
 from ..compute.threads import use_threads
 from ..errors import DataError, LedgerFault, MachineError, SfumatoError
@@ -245,6 +245,12 @@ def own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.T
             "the newest checkpoint is not the one that the ledger knows: put the run's own back"
         )
     return step, tensors
+
+
+def device_of(run: Run) -> str | None:
+    """The kind of device that the run's last attempt computes on; None before the first one."""
+    attempts = run.ledger.entries(Attempt)
+    return fingerprint.kind_of(attempts[-1].fingerprint) if attempts else None
 
 
 def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .checkpoint import KEEP, State, latest_checkpoint, write_checkpoint, write_file
 from .control import train_without_privacy
 from .data import LatentData, UnitBatch, build_latents, open_latents
+from .lean import lean
 from .loop import Progress, open_engine, require_grid, train
 from .objective import Batch, denoising_losses
 
@@ -18,6 +19,7 @@ __all__ = [
     "build_latents",
     "denoising_losses",
     "latest_checkpoint",
+    "lean",
     "open_engine",
     "open_latents",
     "require_grid",

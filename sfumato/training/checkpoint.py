@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from ..compute.device import on_host, to_device
 from ..compute.shares import Shares
 from ..errors import MachineError, SfumatoError
 from ..options import Recipe
@@ -55,7 +56,7 @@ class State:
             parameter.copy_(self.average[name])
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All of it, flat, for a checkpoint; collective where ranks share tensors."""
+        """All of it, flat, in host memory; collective where ranks share tensors."""
         out = {}
         for name, parameter in self.trainable.items():
             moments = self.optimizer.state.get(parameter, {})
@@ -66,7 +67,7 @@ class State:
                     out[f"{key}/{name}"] = self.shares.whole(name, moments[key])
             if "step" in moments:
                 out[f"step/{name}"] = torch.as_tensor(moments["step"])
-        return {k: v.detach().contiguous().clone() for k, v in out.items()}
+        return {k: on_host(v).contiguous().clone() for k, v in out.items()}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
@@ -77,12 +78,16 @@ class State:
                 raise SfumatoError(
                     "the checkpoint belongs to another model: resume with the run's own options"
                 )
-            parameter.copy_(self.shares.part(name, weight))
-            self.average[name] = self.shares.part(name, tensors[f"average/{name}"]).clone()
-            self.optimizer.state[parameter] = {
-                key: self.shares.part(name, tensors[f"{key}/{name}"]).clone()
-                for key in ("exp_avg", "exp_avg_sq")
-            } | {"step": tensors[f"step/{name}"].clone()}
+            where = parameter.device
+            here = {
+                key: to_device(tensors[f"{key}/{name}"], where)
+                for key in ("average", "exp_avg", "exp_avg_sq")
+            }
+            parameter.copy_(self.shares.part(name, to_device(weight, where)))
+            own = {key: self.shares.part(name, tensor).clone() for key, tensor in here.items()}
+            self.average[name] = own.pop("average")
+            # the count of steps stays where the optimiser has it, in host memory
+            self.optimizer.state[parameter] = own | {"step": tensors[f"step/{name}"].clone()}
         self.step, self.start = step, {}
 
 

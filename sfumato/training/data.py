@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..compute.device import on_host
 from ..errors import MachineError
 from ..privacy.random.keys import RunKey
 from .objective import Batch
@@ -104,7 +105,7 @@ def _build(folder, order, images, encode, label, unit, batch, progress) -> Laten
                 path = folder / f"{name}.npy"
                 maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *part.shape[1:]))
                 _reserve(path)
-            maps[name][slots] = part.half().numpy()
+            maps[name][slots] = on_host(part).half().numpy()
         progress(len(slots))
     for array in maps.values():
         array.flush()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..compute import ranks
+from ..compute.device import on_host
 from ..compute.shares import is_shared
 from ..errors import Interrupted, SfumatoError
 from ..gradients import Engine, ReferenceEngine
@@ -21,6 +22,7 @@ from ..privacy.random.sampling import poisson
 from .checkpoint import State
 from .data import LatentData, UnitBatch
 from .objective import Trainable
+from .prefetch import fetched
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def train(
         SfumatoError: A plan without a grid, or for other tensors than these.
     """
     clip, groups = plan.clip(), None
+    where = next(iter(adaptation.trainable.values())).device
     require_grid(plan)
     assert plan.rounding is not None and recipe.ema_decay is not None
     if sum(p.numel() for p in adaptation.trainable.values()) > plan.trainable:
@@ -115,7 +118,7 @@ def train(
                 batch = replace(batch, blanks=ranks.largest(len(units)) - len(units))
             sums, _ = engine.clipped_sum(
                 adaptation.row_losses,
-                batch,
+                fetched(batch, where, performance.micro_batch),
                 draws=plan.noise_draws,
                 clip=clip.factors,
                 micro_batch=performance.micro_batch,
@@ -222,5 +225,5 @@ def _digest(state: State) -> str:
     """Of the tensors of which every rank keeps all."""
     digest = hashlib.sha256()
     for tensor in state.shares.replicas().values():
-        digest.update(tensor.detach().float().numpy().tobytes())
+        digest.update(on_host(tensor, torch.float32).numpy().tobytes())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..bases import Base
+from ..compute.device import pinned, to_device
 from ..compute.precision import Stage, mixed_precision
 
 
@@ -67,6 +68,14 @@ class Batch:
     def __getitem__(self, part: slice | torch.Tensor) -> Batch:
         return replace(self, **{name: value[part] for name, value in vars(self).items()})
 
+    def pinned(self) -> Batch:
+        """The batch in memory from which a device copies while the processor goes on."""
+        return replace(self, **{n: pinned(value) for n, value in vars(self).items()})
+
+    def to(self, where: torch.device) -> Batch:
+        """The batch on a device; from host memory it is copied while the processor goes on."""
+        return replace(self, **{n: to_device(value, where) for n, value in vars(self).items()})
+
 
 def denoising_losses(
     base: Base,
@@ -84,10 +93,12 @@ def denoising_losses(
         precision: Of the denoiser's products: a format, or the base's own for a stage.
 
     Returns:
-        A function Batch -> row losses [B*K], unit-major.
+        A function Batch -> row losses [B*K], unit-major, on the base's device; the batch may be in
+        host memory.
     """
 
     def row_losses(batch: Batch) -> torch.Tensor:
+        batch = batch.to(base.device)
         latent = (batch.mean + batch.std * batch.latent_noise).flatten(0, 1)
         noise, time = batch.noise.flatten(0, 1), batch.time.flatten()
         noisy, target = base.corrupt(latent, noise, time)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from ..compute import fingerprint, ranks
+from ..compute.device import using
 from ..errors import SfumatoError
 from ..methods import DEFAULT, METHODS, Method
 from ..methods.shared import require_shareable, share_base
-from ..options import Execution, Options, Reading, Values, declared, gather, takes
+from ..options import Execution, Machine, Options, Reading, Values, declared, gather, takes
 from ..options.progress import listening
 from ..planning.estimate import fit_to_machine
 from ..planning.forecast import outlook, require_worth
@@ -25,7 +26,7 @@ from ..planning.inputs import (
 )
 from ..planning.names import what_would_leak
 from ..planning.published import require_asking, require_yes
-from ..planning.task import GROUPS, task_of
+from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import solved
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
@@ -34,7 +35,7 @@ from ..releases import CertificateFacts
 from ..runs import budget
 from ..runs.alike import require_alike_images, require_alike_plan, require_alike_start
 from ..runs.ending import finish_run
-from ..runs.execute import continue_run, open_run, train_run
+from ..runs.execute import continue_run, device_of, open_run, train_run
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.lock import one_writer
@@ -43,7 +44,11 @@ from ..runs.reading import remembered, to_remember
 from ..training import Progress
 from .keywords import AdaptOptions, ResumeOptions
 
-OF_A_RESUME: dict[str, type[Options]] = {"reading": Reading, "execution": Execution}
+OF_A_RESUME: dict[str, type[Options]] = {
+    "reading": Reading,
+    "execution": Execution,
+    "machine": Machine,
+}
 
 
 def _nothing(*_: object) -> None:
@@ -122,6 +127,24 @@ def adapt(
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     task.method.check_execution(execution)
+    with using(task.machine.device):
+        told, where = (progress, on_stage), (ledger, allow_file_system)
+        asked = (reading, execution, task)
+        return _adapt(images, Path(output), asked, public_data, where, confirm, told)
+
+
+def _adapt(
+    images: Source,
+    output: Path,
+    asked: tuple[Reading, Execution, Task],
+    public_data: Source | None,
+    where: tuple[str | Path | None, bool],
+    confirm: Any,
+    told: tuple[Callable[[Progress, Plan], None], Callable[[str], None]],
+) -> Run:
+    """A new run, on the device that is in use."""
+    (reading, execution, task), (ledger, allow_file_system) = asked, where
+    progress, on_stage = told
     ranks.start(fingerprint.numerics)
     require_alike_start("adapt", [repr(task), repr(reading), repr(execution)])
     require_shareable(task.method, task.performance, task.schedule.time is not None)
@@ -134,7 +157,7 @@ def adapt(
     if not records.few and not what_would_leak(records.classes, records.n_units):
         # before the minute that plan and prices take
         ranks.on_first_rank(lambda: require_asking(records, reading, confirm))
-    place = ledger or budget.default_path(Path(output))
+    place = ledger or budget.default_path(output)
     # The ledger lies on the first rank's machine; an error while opening it must reach every rank.
     known = ranks.on_first_rank(
         lambda: budget.standing(
@@ -168,7 +191,7 @@ def adapt(
 
     start = ranks.on_first_rank(
         lambda: open_run(
-            Path(output),
+            output,
             prepared,
             records,
             place,
@@ -210,7 +233,8 @@ def resume(
         allow_file_system: As for `adapt`.
         progress: As for `adapt`.
         on_stage: As for `adapt`.
-        options: Fields of `Reading` and `Execution`, or whole objects.
+        options: Fields of `Reading`, `Execution` and `Machine`, or whole objects. Without a device
+            the run goes on where it was; another one is a new attempt.
 
     Returns:
         The run.
@@ -243,7 +267,7 @@ def _resume(
     if reading == Reading() and not read_before:  # nothing was said: as it was
         reading = remembered(Path(output)).reading
     execution: Execution = found["execution"]
-    ranks.start(fingerprint.numerics)
+    ranks.start()
     require_alike_start("resume", [repr(how), repr(reading), repr(execution)])
     if allow_file_system:
         place = ledger or budget.ledger_of_run(output)
@@ -261,6 +285,26 @@ def _resume(
             " at: go on with --resume"
         )
     reading = unlabelled_if_flat(images, reading, method)
+    machine: Machine = found["machine"]
+    device = machine.device
+    if machine == Machine():  # nothing was said: where it was
+        device = ranks.on_first_rank(lambda: device_of(run)) or device
+    with using(device):
+        asked = (reading, read_before, execution)
+        return _continue(run, images, asked, how, progress, on_stage)
+
+
+def _continue(
+    run: Run,
+    images: Source,
+    asked: tuple[Reading, bool, Execution],
+    how: tuple[bool, bool],
+    progress: Callable[[Progress, Plan], None],
+    on_stage: Callable[[str], None],
+) -> Run:
+    """The same run further, on the device that is in use."""
+    (reading, read_before, execution), (new_attempt, finish_here) = asked, how
+    ranks.start(fingerprint.numerics)
     on_stage("reading the images")
     with listening(on_stage):
         read_as = as_planned(reading, run.plan, Values.kept(run.options))

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import verbs
 from ..bases import base_info
+from ..compute.device import using
 from ..compute.memory import peak_resident
 from ..errors import SfumatoError
 from ..evaluation import train_classifier
@@ -78,6 +79,7 @@ def run_demo(
     output: Path = Path("demo"),
     controls: bool = False,
     steps: int | None = None,
+    device: str = "auto",
     on_stage: Callable[[str], None] = lambda stage: None,
     progress: Callable[[Progress, Plan], None] = lambda progress, plan: None,
 ) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def run_demo(
         output: A new folder.
         controls: Run the controls, too.
         steps: Training steps; None: the demo's own.
+        device: Where to compute, as `sfumato.Machine` has it.
         on_stage: Called with a line for every stage that begins.
         progress: Called after every step.
 
@@ -125,6 +128,7 @@ def run_demo(
             noise_draws=1,
             anyway=True,  # public digits: whatever the epsilon, it shows the mechanism
             recipe=Recipe(),
+            device=device,
             tuning=TUNING,
             progress=progress,
             on_stage=on_stage,
@@ -132,43 +136,48 @@ def run_demo(
         )
         sampling = Sampling(steps=SAMPLER_STEPS, seed=0)
         on_stage("synthesizing")
-        folder = verbs.synthesize(run, IMAGES, output / "release", sampling=sampling)
+        folder = verbs.synthesize(run, IMAGES, output / "release", sampling=sampling, device=device)
         on_stage("releasing")
         verbs.release(folder)
         report = verbs.verify(folder)
         if not report.ok:
             raise SfumatoError("the demo's own release does not verify: please report this")
 
-        # The digits stand for private ones, so their exact figures are a look like any owner's.
-        record_look(
-            run,
-            ("accuracy",),
-            test,
-            *([private] if controls else []),
-            rows=("synthetic", "public_only"),
-        )
-        resolution = base_info(base).resolution
-        test_images, test_labels = test.images(range(test.n), resolution), test.labels
-
-        def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-            classifier = train_classifier(
-                "cnn", images, labels, len(run.plan.classes), seed=0, steps=CLASSIFIER_STEPS
+        with using(device):
+            # The digits stand for private ones, so their exact figures are a look like any owner's.
+            record_look(
+                run,
+                ("accuracy",),
+                test,
+                *([private] if controls else []),
+                rows=("synthetic", "public_only"),
             )
-            return round(100 * classifier.accuracy(test_images, test_labels), 2)
+            resolution = base_info(base).resolution
+            test_images, test_labels = test.images(range(test.n), resolution), test.labels
 
-        on_stage("evaluating: classifier on synthetic digits")
-        scores = {"synthetic": accuracy(*images_of(folder, run.plan.classes, resolution, "train"))}
-        on_stage("evaluating: classifier on the public base's digits")
-        scores["public_only"] = accuracy(
-            *draw(public_base(run), run.plan.prompts, PUBLIC_IMAGES, sampling)
-        )
-        if controls:
-            on_stage("evaluating: the same recipe without privacy")
-            scores["non_private"] = accuracy(
-                *draw(non_private_base(run), run.plan.prompts, IMAGES, sampling)
+            def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
+                classifier = train_classifier(
+                    "cnn", images, labels, len(run.plan.classes), seed=0, steps=CLASSIFIER_STEPS
+                )
+                return round(100 * classifier.accuracy(test_images, test_labels), 2)
+
+            on_stage("evaluating: classifier on synthetic digits")
+            scores = {
+                "synthetic": accuracy(*images_of(folder, run.plan.classes, resolution, "train"))
+            }
+            on_stage("evaluating: classifier on the public base's digits")
+            scores["public_only"] = accuracy(
+                *draw(public_base(run), run.plan.prompts, PUBLIC_IMAGES, sampling)
             )
-            on_stage("evaluating: the real digits themselves")
-            scores["real"] = accuracy(private.images(range(private.n), resolution), private.labels)
+            if controls:
+                on_stage("evaluating: the same recipe without privacy")
+                scores["non_private"] = accuracy(
+                    *draw(non_private_base(run), run.plan.prompts, IMAGES, sampling)
+                )
+                on_stage("evaluating: the real digits themselves")
+                scores["real"] = accuracy(
+                    private.images(range(private.n), resolution), private.labels
+                )
     except BaseException:
         shutil.rmtree(output / "run" / "cache", ignore_errors=True)
         raise

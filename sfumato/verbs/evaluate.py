@@ -12,7 +12,7 @@ from typing import Unpack
 
 from ..errors import SfumatoError
 from ..methods import METHODS
-from ..options import Judging, Reading, gather, parse, takes
+from ..options import Judging, Machine, Reading, gather, parse, takes
 from ..records import RecordSet
 from ..runs.folder import Run
 from ..runs.looks import record_look, record_public
@@ -22,6 +22,7 @@ from .cosines import has_exact_mean
 from .evaluation_time import Countdown, expected
 from .figures import Evaluation, Figures
 from .keywords import EvaluateOptions
+from .machine import computes
 from .real_images import Images, Real, real_images
 from .row_images import CONTROLS_ALONE, EXACT, OF_REAL, ROWS, Drawing, require_kept
 
@@ -31,7 +32,8 @@ FREE = ("synthetic", "public_only")
 LONG = 60.0  # seconds from which on it is said how to make it quicker, and asked
 
 
-@takes(reading=Reading, judging=Judging)
+@takes(reading=Reading, judging=Judging, machine=Machine)
+@computes
 def evaluate(
     run: Run | str | Path,
     release: str | Path,
@@ -75,8 +77,8 @@ def evaluate(
         on_stage: Called with a line for every row that begins, and with notes ("note: ...").
         confirm: Asked with the expected seconds before a look that takes longer than a minute is
             recorded.
-        options: Fields of `Reading` and `Judging`, or whole objects. What is not named of the
-            reading is as the run's own images were read.
+        options: Fields of `Reading`, `Judging` and `Machine`, or whole objects. What is not named
+            of the reading is as the run's own images were read.
 
     Returns:
         The verdict, accuracies, distances, cosines. PRIVATE.

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from ..bases import Base
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods.given import Drawing
 from ..methods.prompts import Prompts
-from ..options import Sampling
-from ..options.arguments import checked
+from ..options import Machine, Sampling, gather, takes
 from ..privacy.ledger.entries import Released
 from ..releases import (
     DRAFT,
@@ -37,12 +36,15 @@ from ..synthesis.dataset import class_of_each
 from ..synthesis.sampler import image_seed
 from ..synthesis.samples import few_pictures
 from .facts import adapted_base, public_base
+from .keywords import MachineOptions
+from .machine import computes
 
 LEAST_PICTURES = 6  # of a row, whatever the number of classes
 SECONDS = 300.0  # of all rows together
 
 
-@checked
+@takes(machine=Machine)
+@computes
 def export(
     run: Run | str | Path,
     output: str | Path,
@@ -51,6 +53,7 @@ def export(
     keep_key: bool = False,
     samples: bool = True,
     progress: Callable[[str], None] = lambda line: None,
+    **options: Unpack[MachineOptions],
 ) -> Path:
     """Copies the adapted model (LoRA file or pipeline folder) into a new folder for `release`.
 
@@ -65,6 +68,7 @@ def export(
         keep_key: Do not erase the run's secret key afterwards.
         samples: Draw the pictures.
         progress: Called with a line for every stage.
+        options: Fields of `Machine`, or one as `machine`: where the pictures are drawn.
 
     Returns:
         The folder.
@@ -73,6 +77,7 @@ def export(
         SfumatoError: The folder exists, or the base of the samples is not there.
         MachineError: It cannot be written.
     """
+    gather({}, options)
     run = run if isinstance(run, Run) else Run.open(run, ledger)
     output = Path(output)
     if output.exists():

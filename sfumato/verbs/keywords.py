@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 from ..options import (
     Execution,
     Judging,
+    Machine,
     Performance,
     Privacy,
     Prompting,
@@ -97,7 +98,8 @@ class PerformanceFields(TypedDict, total=False):
     """Fields of `sfumato.Performance`."""
 
     micro_batch: int | None
-    memory_budget: int
+    memory_budget: int | None
+    gradient_checkpointing: bool
     precision: Literal["auto", "float32", "bfloat16"]
     threads: int | None
     checkpoint_steps: int
@@ -112,6 +114,12 @@ class ExecutionFields(TypedDict, total=False):
     shard: tuple[int, int] | None
     keep_inversions: bool
     controls: bool
+
+
+class MachineFields(TypedDict, total=False):
+    """Fields of `sfumato.Machine`."""
+
+    device: str
 
 
 class SamplingFields(TypedDict, total=False):
@@ -202,6 +210,7 @@ class PlanOptions(
     PromptingFields,
     RecipeFields,
     PerformanceFields,
+    MachineFields,
     MethodFields,
     total=False,
 ):
@@ -213,6 +222,7 @@ class PlanOptions(
     prompting: Prompting
     recipe: Recipe
     performance: Performance
+    machine: Machine
 
 
 class AdaptOptions(PlanOptions, ExecutionFields, total=False):
@@ -222,32 +232,42 @@ class AdaptOptions(PlanOptions, ExecutionFields, total=False):
     confirm: Confirm | None
 
 
-class ResumeOptions(ReadingFields, ExecutionFields, total=False):
+class ResumeOptions(ReadingFields, ExecutionFields, MachineFields, total=False):
     """All keywords of `resume`."""
 
     reading: Reading
     execution: Execution
+    machine: Machine
 
 
-class SynthesizeOptions(SamplingFields, SigningFields, total=False):
+class SynthesizeOptions(SamplingFields, SigningFields, MachineFields, total=False):
     """All keywords of `synthesize`."""
 
     sampling: Sampling
     signing: Signing
+    machine: Machine
 
 
-class EvaluateOptions(ReadingFields, JudgingFields, total=False):
+class MachineOptions(MachineFields, total=False):
+    """All options of `export` and `audit`."""
+
+    machine: Machine
+
+
+class EvaluateOptions(ReadingFields, JudgingFields, MachineFields, total=False):
     """All keywords of `evaluate`."""
 
     reading: Reading
     judging: Judging
+    machine: Machine
 
 
-class SelectOptions(ReadingFields, SelectingFields, total=False):
+class SelectOptions(ReadingFields, SelectingFields, MachineFields, total=False):
     """All keywords of `select`."""
 
     reading: Reading
     selecting: Selecting
+    machine: Machine
 
 
 class PushOptions(SharingFields, total=False):

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
+from ..compute.device import device_name, using
 from ..compute.measure import Trial
 from ..errors import SfumatoError
 from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
-from ..options import Execution, takes
+from ..options import Execution, Reading, takes
 from ..options.progress import listening
 from ..planning.estimate import Estimate, estimate, fit_to_machine
 from ..planning.forecast import NOTHING, Outlook, outlook
@@ -24,7 +25,7 @@ from ..planning.inputs import (
 )
 from ..planning.published import asks_yes, published
 from ..planning.refusal import refusal
-from ..planning.task import GROUPS, task_of
+from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import fixed_seconds, short_of_usual
 from ..planning.warnings import remarks_on
 from ..privacy.plan import Plan
@@ -56,6 +57,7 @@ class PlanReport:
         trials: Stage -> seconds of a few dummy rows in each format.
         values: How stored values become grey levels: as declared, or by the type of each picture.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
+        device: Where all this was measured, as `--device` calls it.
     """
 
     plan: Plan
@@ -71,6 +73,7 @@ class PlanReport:
     values: str = BY_TYPE
     formats: Mapping[str, str] = field(default_factory=dict[str, str])
     trials: Mapping[str, Trial] = field(default_factory=dict[str, Trial])
+    device: str = ""
 
     @property
     def fixes(self) -> str | None:
@@ -114,6 +117,19 @@ def plan(
     reading, _, task = task_of(method, base, seed, **options)
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
+    with using(task.machine.device):
+        return _plan(images, reading, task, public_data, ledger, on_stage)
+
+
+def _plan(
+    images: Source,
+    reading: Reading,
+    task: Task,
+    public_data: Source | None,
+    ledger: str | Path | None,
+    on_stage: Callable[[str], None],
+) -> PlanReport:
+    """The report, on the device that is in use."""
     on_stage("reading the images")
     with listening(on_stage):
         records = records_of(images, unlabelled_if_flat(images, reading, task.method))
@@ -162,4 +178,5 @@ def plan(
         records.values.said or BY_TYPE,
         prepared.options["formats"],
         prepared.trials,
+        device_name(),
     )

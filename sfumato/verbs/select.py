@@ -18,7 +18,7 @@ import numpy as np
 from ..bases import base_info
 from ..errors import SfumatoError
 from ..evaluation import Classifier, train_classifier
-from ..options import Reading, Sampling, Selecting, Values, gather, takes
+from ..options import Machine, Reading, Sampling, Selecting, Values, gather, takes
 from ..planning.facts import PublicFacts, require_clear_units
 from ..planning.reading import require_read_so, valued_as
 from ..privacy import accounting
@@ -37,6 +37,7 @@ from ..runs.attempts import require_sealed
 from ..runs.folder import Run
 from .facts import adapted_base
 from .keywords import SelectOptions
+from .machine import computes
 from .real_images import images_of
 from .row_images import draw
 
@@ -96,7 +97,8 @@ class SelectionReport:
         }
 
 
-@takes(reading=Reading, selecting=Selecting)
+@takes(reading=Reading, selecting=Selecting, machine=Machine)
+@computes
 def select(
     runs: Sequence[Run | str | Path],
     *,
@@ -118,7 +120,8 @@ def select(
         data: Held-out private images with their labels.
         ledger: Where the runs' ledger is, if it was moved.
         on_stage: Called with a line for every stage that begins.
-        options: Fields of `Reading` and `Selecting`, or whole objects; `epsilon` is required.
+        options: Fields of `Reading`, `Selecting` and `Machine`, or whole objects; `epsilon` is
+            required.
 
     Returns:
         Noisy accuracies, the choice, and what it cost.

@@ -12,7 +12,7 @@ import numpy as np
 from ..bases import open_adapted
 from ..errors import SfumatoError
 from ..methods.given import Drawing
-from ..options import Sampling, Signing, gather, takes
+from ..options import Machine, Sampling, Signing, gather, takes
 from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, marked_png, write_draft
 from ..runs.attempts import require_sealed
@@ -22,9 +22,11 @@ from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import Classes, check_request, write_dataset
 from .facts import adapted_base
 from .keywords import SynthesizeOptions
+from .machine import computes
 
 
-@takes(sampling=Sampling, signing=Signing)
+@takes(sampling=Sampling, signing=Signing, machine=Machine)
+@computes
 def synthesize(
     run: Run | str | Path,
     n: int,
@@ -55,7 +57,7 @@ def synthesize(
         controls: After an inversion, draw a few images more for the report, with tokens that no
             private image decides.
         progress: Called with the number of images that were just written.
-        options: Fields of `Sampling` and `Signing`, or whole objects.
+        options: Fields of `Sampling`, `Signing` and `Machine`, or whole objects.
 
     Returns:
         The folder.

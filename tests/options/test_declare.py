@@ -18,6 +18,7 @@ from sfumato.methods import METHODS
 from sfumato.options import (
     Execution,
     Judging,
+    Machine,
     Performance,
     Privacy,
     Prompting,
@@ -42,6 +43,7 @@ TYPED = {
     keywords.RecipeFields: (Recipe,),
     keywords.PerformanceFields: (Performance,),
     keywords.ExecutionFields: (Execution,),
+    keywords.MachineFields: (Machine,),
     keywords.SamplingFields: (Sampling,),
     keywords.JudgingFields: (Judging,),
     keywords.SelectingFields: (Selecting,),
@@ -75,7 +77,8 @@ def test_every_option_has_a_help_that_is_a_sentence(kind):
 def test_help_shows_every_option_with_its_type_and_default(verb):
     function = getattr(sfumato, verb)
     shown, text = inspect.signature(function), inspect.getdoc(function)
-    groups = {"inspect": ["reading"], "resume": ["reading", "execution"]}.get(verb, list(GROUPS))
+    resumed = ["reading", "execution", "machine"]
+    groups = {"inspect": ["reading"], "resume": resumed}.get(verb, list(GROUPS))
     for group in groups:
         if verb == "plan" and group == "execution":
             continue

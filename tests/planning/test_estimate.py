@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+import torch
 from torch import nn
 
 from sfumato.compute.memory import peak_bytes
-from sfumato.errors import SfumatoError
+from sfumato.errors import MachineError, SfumatoError
 from sfumato.gradients import Engine, self_check
-from sfumato.options import Performance, Recipe
+from sfumato.methods import room
+from sfumato.options import Performance, Recipe, parse
 from sfumato.planning.estimate import estimate, fit_to_machine
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
@@ -94,6 +98,49 @@ def test_a_layer_without_a_rule_is_one_line(tiny_base):
             check(made)
 
 
-def test_a_budget_below_one_picture_gives_single_units(tiny_base):
-    made = fit_to_machine(ready(tiny_base, performance=Performance(memory_budget=1000)))
-    assert made.performance.micro_batch == 1
+def test_a_budget_below_one_picture_says_what_one_takes(tiny_base):
+    def fitted(bytes_):
+        asked = Performance(memory_budget=bytes_, precision="float32")
+        return fit_to_machine(ready(tiny_base, performance=asked)).performance.micro_batch
+
+    said = "--memory-budget 1MB: one unit takes 1MB in one pass: give that; --gradient-checkp"
+    with pytest.raises(SfumatoError, match=said):
+        fitted(1000)
+    assert fitted(parse.size("1MB")) >= 1  # what it says is enough
+    assert (room.shown(2**20 + 1), room.shown(3 * 2**30 + 1)) == ("2MB", "3.1GB")
+
+
+def test_without_a_budget_the_host_has_a_gigabyte_and_never_refuses(tiny_base, monkeypatch):
+    asked = Performance(precision="float32")
+    assert fit_to_machine(ready(tiny_base, performance=asked)).performance.micro_batch > 1
+    monkeypatch.setattr(room, "ON_HOST", 1000)
+    assert fit_to_machine(ready(tiny_base, performance=asked)).performance.micro_batch == 1
+
+
+def test_a_gpu_has_what_its_allocator_has_left(tiny_base, monkeypatch):
+    free = 2**40
+    monkeypatch.setattr(room, "free_bytes", lambda where: free)
+    made = ready(tiny_base, performance=Performance(precision="float32"))
+    assert room.budget(None, made.base.device, 10**6) == int(0.8 * (free - 12 * 10**6))
+    assert room.budget(7, made.base.device, 10**6) == 7
+    assert fit_to_machine(made).performance.micro_batch == 25
+    free = 2000
+    with pytest.raises(MachineError, match=r"one unit takes 1MB .* has 1MB for it: --gradient-ch"):
+        fit_to_machine(made)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"),
+              RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory"), MemoryError()],
+)  # fmt: skip
+def test_a_trial_pass_without_memory_is_one_line(tiny_base, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    made = ready(tiny_base)
+    monkeypatch.setattr(Engine, "clipped_sum", full)
+    with pytest.raises(MachineError, match="a trial pass does not fit into memory"):
+        fit_to_machine(made)
+    asked = dataclasses.replace(made, performance=Performance(micro_batch=4))
+    with pytest.raises(MachineError, match="does not fit into memory"):
+        fit_to_machine(asked)

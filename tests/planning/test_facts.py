@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sfumato.compute import device
 from sfumato.errors import DataError
-from sfumato.methods import dpsgd, pace
+from sfumato.methods import pace
 from sfumato.planning import estimate as estimating
 from sfumato.planning import inputs, timing
 from sfumato.planning.facts import PublicFacts, require_clear_units, require_list
@@ -64,7 +65,7 @@ def all_that_is_said(tiny_base, monkeypatch):
     for room in (pace, timing):
         monkeypatch.setattr(room, "time", clock)
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=2**30))
-    monkeypatch.setattr(dpsgd, "psutil", SimpleNamespace(Process=lambda: memory))
+    monkeypatch.setattr(device, "psutil", SimpleNamespace(Process=lambda: memory))
 
     def said(records: RecordSet, **more) -> bytes:
         clock.perf_counter = itertools.count().__next__

@@ -135,9 +135,10 @@ def test_the_first_lines_of_a_plan(said, tiny_images, tiny_base, capsys):
     ]
     assert main([*words, "--steps", "3"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    first = [line.split("  ")[0] for line in lines[2:9]]
+    first = [line.split("  ")[0] for line in lines[2:10]]
     assert first == [
-        *("pixels", "stored values", "classes", "unit", "epsilon", "time here", "forecast"),
+        *("pixels", "stored values", "classes", "unit", "epsilon", "device"),
+        *("time here", "forecast"),
     ]
     assert "in 16x16, out 16x16" in lines[2] and "circle" in lines[4]
     assert main([*words, "--steps", "3", "--json"]) == 0

@@ -17,7 +17,7 @@ def test_numbers_below_one_and_no_numbers_are_refused(name, value):
 
 
 def test_what_may_be_missing_may():
-    assert Performance(micro_batch=None, threads=None).checkpoint_steps == 25
-    for name in ("memory_budget", "checkpoint_steps"):
-        with pytest.raises(SfumatoError):
-            Performance(**{name: None})
+    missing = dict.fromkeys(("micro_batch", "memory_budget", "threads"))
+    assert Performance(**missing).checkpoint_steps == 25
+    with pytest.raises(SfumatoError):
+        Performance(checkpoint_steps=None)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from sfumato import verbs
 from sfumato.bases.stable_diffusion import latents
-from sfumato.errors import Interrupted, SfumatoError
+from sfumato.errors import Interrupted, MachineError, SfumatoError
 from sfumato.methods import Attention, Lora, dpsgd
 from sfumato.options import Performance, Sampling
 from sfumato.planning import timing
@@ -395,6 +395,24 @@ def test_other_code_or_versions_need_a_new_attempt(broken, tiny_images, monkeypa
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "another")
     with pytest.raises(SfumatoError, match="same code"):
         resume(broken, tiny_images)
+
+
+def test_another_device_needs_a_new_attempt(broken, tiny_images, monkeypatch):
+    with monkeypatch.context() as there:
+        there.setattr("sfumato.compute.fingerprint.describe", lambda: "cuda: NVIDIA X, driver 1")
+        with pytest.raises(SfumatoError, match="a free replay needs the same device as when"):
+            resume(broken, tiny_images)
+        with pytest.raises(Killed):
+            resume(broken, tiny_images, new_attempt=True, progress=dies_after(5))
+    assert broken.ledger.bodies("ATTEMPT")[-1]["billed"] == 2
+    rows = len(broken.ledger.rows)
+    for more in ({}, {"new_attempt": True}):  # it goes on where it was, and nothing is paid twice
+        with pytest.raises(MachineError, match="^--device cuda: torch "):
+            resume(broken, tiny_images, **more)
+    with pytest.raises(SfumatoError, match="a free replay needs the same device as when"):
+        resume(broken, tiny_images, device="cpu")
+    assert len(broken.ledger.rows) == rows
+    assert resume(broken, tiny_images, device="cpu", new_attempt=True).model.is_dir()
 
 
 def test_a_checkpoint_that_the_ledger_does_not_know_is_refused(broken, tiny_images):

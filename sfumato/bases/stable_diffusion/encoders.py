@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...compute.device import to_device
 from ...errors import SfumatoError
 from .prompts import tokenize, tokens_of
 
@@ -31,8 +32,9 @@ class PromptEncoder(nn.Module):
         self.position: torch.Tensor
         self.text_encoder = text_encoder
         table = text_encoder.get_input_embeddings().weight
-        own = [i for i in ids if i is not None]
-        self.tokens = nn.Embedding.from_pretrained(table[own].clone(), freeze=False)
+        own = to_device(torch.tensor([i for i in ids if i is not None]), table.device)
+        rows = table.detach().index_select(0, own)
+        self.tokens = nn.Embedding.from_pretrained(rows, freeze=False)
         written = tokenize(tokenizer, prompts)
         has = torch.tensor([i is not None for i in ids])
         here = written == torch.tensor([-1 if i is None else i for i in ids])[:, None]
@@ -42,11 +44,13 @@ class PromptEncoder(nn.Module):
         self.register_buffer("has", has, persistent=False)
         self.register_buffer("row", (has.cumsum(0) - 1).clamp(min=0), persistent=False)
         self.register_buffer("position", here.int().argmax(1), persistent=False)
+        self.to(table.device)
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels int64 [B] -> prompt embeddings [B, L, D]."""
         vectors, position = self.tokens(self.row[labels]), self.position[labels]
-        rows, has = torch.arange(len(labels)), self.has[labels][:, None]
+        rows = torch.arange(len(labels), device=labels.device)
+        has = self.has[labels][:, None]
 
         def put_in(_module, _inputs, embedded):
             embedded = embedded.clone()
@@ -78,15 +82,16 @@ class VectorEncoder:
         vectors: int = 1,
     ):
         self.text_encoder, self.vectors = text_encoder, vectors
-        self.width = text_encoder.get_input_embeddings().weight.shape[1]
+        table = text_encoder.get_input_embeddings().weight
+        self.width = table.shape[1]
         found = [_ids(tokenizer, text, word, vectors) for text, word in zip(prompts, placeholders)]
-        self.ids = torch.tensor([ids for ids, _ in found])
-        self.first = torch.tensor([first for _, first in found])
+        self.ids = to_device(torch.tensor([ids for ids, _ in found]), table.device)
+        self.first = to_device(torch.tensor([first for _, first in found]), table.device)
 
     def __call__(self, vectors: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Vectors [B, V, D] and labels int64 [B] -> prompt embeddings [B, L, D]."""
-        rows = torch.arange(len(label))[:, None]
-        places = self.first[label][:, None] + torch.arange(self.vectors)
+        rows = torch.arange(len(label), device=label.device)[:, None]
+        places = self.first[label][:, None] + torch.arange(self.vectors, device=label.device)
 
         def put_in(_module, _inputs, embedded):
             return embedded.index_put((rows, places), vectors.to(embedded.dtype))

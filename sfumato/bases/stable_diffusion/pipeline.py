@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...compute.device import HOST, on_host
 from ...errors import ModelError
 from ..checks import facts_of_files, prediction_of, whole
 from ..interface import BaseInfo, Denoise, TextBase
@@ -115,6 +116,19 @@ class StableDiffusion(UNetNames, TextBase):
         """The U-Net."""
         return self.unet
 
+    def move(self, where: torch.device) -> None:
+        """Puts U-Net, autoencoder, text encoder and the noise schedule onto a device."""
+        for part in (self.unet, self.vae, self.text_encoder):
+            if part is not None:
+                part.to(where)
+        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
+
+    def park(self, *, prompts: bool) -> None:
+        """Takes the autoencoder, and with `prompts` the text encoder, off the device."""
+        for part in (self.vae, self.text_encoder if prompts else None):
+            if part is not None:
+                part.to(HOST)
+
     @property
     def times(self) -> int:
         """How many diffusion times the schedule has."""
@@ -160,9 +174,8 @@ class StableDiffusion(UNetNames, TextBase):
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision."""
         models = (self.vae, self.text_encoder, self.unet)
-        self._pipeline(*(copy.deepcopy(m).to(torch.float16) for m in models)).save_pretrained(
-            folder, safe_serialization=True
-        )
+        halves = (copy.deepcopy(m).to(HOST, torch.float16) for m in models)
+        self._pipeline(*halves).save_pretrained(folder, safe_serialization=True)
 
     def as_pipeline(self) -> Any:
         """The base as a StableDiffusionPipeline that shares its modules."""
@@ -197,7 +210,7 @@ class StableDiffusion(UNetNames, TextBase):
     @property
     def word_vectors(self) -> torch.Tensor:
         """The token embedding table [vocabulary, D]."""
-        return self.text_encoder.get_input_embeddings().weight.detach()
+        return on_host(self.text_encoder.get_input_embeddings().weight)
 
     def token_ids(self, words: Sequence[str]) -> list[int]:
         """Ids of whole tokens."""

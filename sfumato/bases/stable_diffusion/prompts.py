@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...compute.device import on_host, to_device
 from ...errors import SfumatoError
 
 SMALL_VOCABULARY = 10_000
@@ -44,7 +45,8 @@ def every_vector(tokenizer: Any, prompt: str) -> str:
 @torch.no_grad()
 def embed(text_encoder: Any, tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
     """Prompt embeddings float32 [P, L, D], as the pipeline itself computes them."""
-    return text_encoder(tokenize(tokenizer, prompts)).last_hidden_state
+    ids = to_device(tokenize(tokenizer, prompts), text_encoder.device)
+    return text_encoder(ids).last_hidden_state
 
 
 def unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
@@ -86,7 +88,7 @@ def add_tokens(
     for word in words:
         if word in known:
             raise SfumatoError(f"the base already has a token {word}: choose another placeholder")
-    table = text_encoder.get_input_embeddings().weight.detach()
+    table = on_host(text_encoder.get_input_embeddings().weight)
     rows = []
     for look_alike in initializers:
         ids = tokens_of(tokenizer, look_alike) if look_alike else []
@@ -102,4 +104,6 @@ def add_tokens(
 @torch.no_grad()
 def write_embeddings(text_encoder: Any, ids: Sequence[int], rows: torch.Tensor) -> None:
     """Put `rows` [len(ids), D] into the text encoder's token table."""
-    text_encoder.get_input_embeddings().weight[list(ids)] = rows.float()
+    table = text_encoder.get_input_embeddings().weight
+    place = to_device(torch.tensor(list(ids)), table.device)
+    table.index_copy_(0, place, to_device(rows, table.device).to(table.dtype))

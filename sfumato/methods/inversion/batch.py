@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...bases import TextBase
+from ...compute.device import on_host, to_device
 from ...compute.precision import Stage
 from ...privacy.mechanisms.mean import STEP
 from ...privacy.random.keys import RunKey
@@ -138,11 +139,13 @@ class Inverter:
             on_step: Called with the number of steps that are done.
         """
         recipe, radius = self.recipe, self.geometry.radius
-        rows = _Rows(data, chunk, key, attempt, self.latent_shape, self.times, recipe)
-        z = torch.zeros(chunk.rows, self.geometry.dimensions)
+        rows = self._rows(data, chunk, key, attempt)
+        where = self.base.device
+        z = torch.zeros(chunk.rows, self.geometry.dimensions, device=where)
         first, second, average = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
-        active, taken = rows.usable.clone(), torch.zeros(chunk.rows, dtype=torch.int64)
-        before = torch.full((chunk.rows,), torch.inf)
+        active = rows.usable.clone()
+        taken = torch.zeros(chunk.rows, dtype=torch.int64, device=where)
+        before = torch.full((chunk.rows,), torch.inf, device=where)
         fixed = rows.draws(-1, recipe.checks)
         for step in range(recipe.steps):
             if not active.any():
@@ -170,7 +173,7 @@ class Inverter:
                 active = active & (now < before * (1 - recipe.tolerance))
                 before = now
         average[~rows.usable] = 0.0
-        return average.numpy(), taken.numpy()
+        return on_host(average).numpy(), on_host(taken).numpy()
 
     def vectors(self, z: np.ndarray, label: np.ndarray) -> np.ndarray:
         """Returns embeddings float32 [n, V * D] for coordinates [n, P] of images of classes [n]."""
@@ -187,18 +190,22 @@ class Inverter:
 
         On draws that inversion never used.
         """
-        rows = _Rows(data, chunk, key, 0, self.latent_shape, self.times, self.recipe)
+        rows = self._rows(data, chunk, key, 0)
+        at = to_device(torch.from_numpy(z), self.base.device)
         with torch.no_grad():
             found = [
-                self._losses(torch.from_numpy(z), rows, rows.draws(-2 - i, 16))
-                .view(chunk.rows, -1)
-                .mean(1)
+                self._losses(at, rows, rows.draws(-2 - i, 16)).view(chunk.rows, -1).mean(1)
                 for i in range(draws // 16)
             ]
-        return torch.stack(found).mean(0).numpy()
+        return on_host(torch.stack(found).mean(0)).numpy()
+
+    def _rows(self, data: LatentData, chunk: Chunk, key: RunKey, attempt: int) -> _Rows:
+        where, shape = self.base.device, self.latent_shape
+        return _Rows(data, chunk, key, attempt, shape, self.times, self.recipe, where)
 
     def _losses(self, z: torch.Tensor, rows: _Rows, batch: Batch) -> torch.Tensor:
-        words = self.encoder(self.geometry.embeddings(z, rows.label), rows.label)
+        space = self.geometry.to(z.device)
+        words = self.encoder(space.embeddings(z, rows.label), rows.label)
         return self.row_losses(batch, words)
 
     def self_check(self, rows: int) -> bool:
@@ -236,12 +243,13 @@ class _Rows:
         shape: tuple,
         times: int,
         recipe: InversionRecipe,
+        where: torch.device,
     ):
         slot, there = np.maximum(chunk.slots, 0), chunk.slots >= 0
         label = np.where(there, data.label[slot], -1)
         self.usable, self.label = (
-            torch.from_numpy(label >= 0),
-            torch.from_numpy(np.maximum(label, 0)),
+            to_device(torch.from_numpy(label >= 0), where),
+            to_device(torch.from_numpy(np.maximum(label, 0)), where),
         )
         # A row without an image holds zeros, so that nothing of what stood there stays in the
         # arithmetic.
@@ -250,7 +258,7 @@ class _Rows:
             np.where(keep, np.asarray(a[slot], np.float32), 0.0).astype(np.float32)
             for a in (data.mean, data.std)
         ]
-        self.mean, self.std = map(torch.from_numpy, arrays)
+        self.mean, self.std = (to_device(torch.from_numpy(a), where) for a in arrays)
         self.names = [
             hashlib.sha256(
                 a.tobytes() + b.tobytes() + int(c).to_bytes(8, "little", signed=True)
@@ -274,15 +282,17 @@ class _Rows:
         normal = self.key.normals_for(*where, [f"{n}/normal" for n in self.names], 2 * k * size)
         u = (np.arange(k) + uniform) / k if self.stratified else uniform
         time = np.minimum((self.times * u).astype(np.int64), self.times - 1)
-        noise = torch.from_numpy(normal.astype(np.float32)).view(rows, 2, k, *self.shape)
+        where = self.mean.device
+        noise = to_device(torch.from_numpy(normal.astype(np.float32)), where)
+        noise = noise.view(rows, 2, k, *self.shape)
         spread = (rows, k, *self.shape)
         return Batch(
             mean=self.mean[:, None].expand(spread),
             std=self.std[:, None].expand(spread),
-            label=torch.arange(rows)[:, None].expand(rows, k),
+            label=torch.arange(rows, device=where)[:, None].expand(rows, k),
             latent_noise=noise[:, 0],
             noise=noise[:, 1],
-            time=torch.from_numpy(time),
-            drop=torch.zeros(rows, k, dtype=torch.bool),
+            time=to_device(torch.from_numpy(time), where),
+            drop=torch.zeros(rows, k, dtype=torch.bool, device=where),
             weight=self.usable.float()[:, None].expand(rows, k),
         )

@@ -14,6 +14,7 @@ from ...errors import SfumatoError
 from ...options import parse
 from ...training import LatentData
 from ..interface import Prepared, Timed
+from ..room import budget, measuring, require_room
 from .adaptation import Inverting
 from .advisor import Forecast, forecast
 from .batch import Chunk, Inverter
@@ -44,8 +45,12 @@ def _fitting_rows(prepared: Prepared[Inverting]) -> int:
     plan, inverter = prepared.plan, prepared.adaptation.inverter
     most = max(1, MOST_ROWS // inverter.recipe.draws)
     probe = min(4, most)
-    peak = peak_bytes(lambda: _timed(inverter, probe, steps=1))
-    fitting = max(1, min(most, int(probe * prepared.performance.memory_budget / max(peak, 1))))
+    where, asked = inverter.base.device, prepared.performance.memory_budget
+    room = budget(asked, where, 0)
+    with measuring():
+        peak = peak_bytes(lambda: _timed(inverter, probe, steps=1))
+    fitting = min(most, int(probe * room / max(peak, 1)))
+    fitting = require_room(fitting, peak // probe, asked, where, room)
     return math.ceil(plan.n_units / math.ceil(plan.n_units / fitting))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...compute import ranks
+from ...compute.device import is_host
 from ...errors import Interrupted
 from ...options.progress import Counted
 from ...privacy.ledger.notes import Aggregated
@@ -34,6 +35,8 @@ def fit(prepared: Prepared[Inverting], workspace: Workspace) -> Inverting | None
     Raises:
         Interrupted: Somebody stopped it; every image that was inverted stays so.
     """
+    if not is_host(prepared.base.device):
+        prepared.base.park(prompts=False)
     # its one step: a new attempt pays for the sum again
     ranks.on_first_rank(lambda: workspace.begin(0))
     with workspace.stoppable() as stop:

@@ -6,12 +6,13 @@ Nothing here depends on private images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ...bases import TextBase, word_vectors
+from ...compute.device import to_device
 from ...errors import SfumatoError
 
 # radius without public images, as a share of the median distance of a word from the vocabulary's
@@ -46,6 +47,11 @@ class Geometry:
     def dimensions(self) -> int:
         """P, coordinates of one embedding."""
         return self.basis.shape[1]
+
+    def to(self, where: torch.device) -> Geometry:
+        """The same with anchor and axes on a device."""
+        anchor, basis = to_device(self.anchor, where), to_device(self.basis, where)
+        return replace(self, anchor=anchor, basis=basis)
 
     def embeddings(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Coordinates [B, P] of classes [B] -> token vectors [B, V, D]."""

@@ -99,6 +99,7 @@ class Inversion(Method):
             {},
             lambda folder: save_embeds(folder, dict(zip(words, anchor))),
             (),
+            reads_prompts=True,
             inverter=inverter,
             geometry=geometry,
             placeholders=words,
@@ -223,12 +224,11 @@ class Inversion(Method):
 
     def estimate(self, prepared: Prepared) -> Work:
         """Seconds of inverting all images, and the memory that this process uses now."""
-        import psutil
-
+        from ...compute.device import held_bytes
         from .cost import expected_seconds
 
         seconds = expected_seconds(prepared)
-        return Work(seconds, int(psutil.Process().memory_info().rss))
+        return Work(seconds, held_bytes(prepared.base.device))
 
     def pace(self, prepared: Prepared) -> float:
         """Seconds of one step of all images."""

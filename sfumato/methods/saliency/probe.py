@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ...compute import ranks
+from ...compute.device import on_host
 from ...compute.precision import Stage
 from ...gradients.scores import gradient_squares
 from ...options.progress import Counted
@@ -102,7 +103,8 @@ def total_scores(
     for squares in gradient_squares(
         model, weights, losses, batch, draws=probe.noise_draws, micro_batch=micro_batch
     ):
-        total += probe.unit_scores(by_group(squares, sizes, groups, probe)).sum(0)
+        found = by_group(on_host(squares), sizes, groups, probe)
+        total += probe.unit_scores(found).sum(0)
         done += len(squares)
         tell(done)
     return total
@@ -178,8 +180,8 @@ def check_scores(prepared: Prepared[Ranked]) -> None:
         p.requires_grad_(True)
     for i in range(2):
         grads = torch.autograd.grad(losses(batch[i : i + 1]).mean(), list(weights.values()))
-        right = torch.stack([g.double().square().sum() for g in grads])
-        if not (squares[i] - right).abs().max() <= 1e-3 * right.max():
+        right = on_host(torch.stack([g.double().square().sum() for g in grads]))
+        if not (on_host(squares)[i] - right).abs().max() <= 1e-3 * right.max():
             raise RuntimeError(
                 "self-check: the probe's squared norms differ from one-at-a-time autograd"
             )

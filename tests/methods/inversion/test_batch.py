@@ -147,7 +147,9 @@ def test_chunks_are_laid_out_by_place_and_padded():
 def test_no_draw_is_shared_between_rows_or_steps(inverter):
     from sfumato.methods.inversion.batch import _Rows
 
-    rows = _Rows(latents(), Chunk(np.arange(J)), KEY, 0, (4, 8, 8), 1000, RECIPE)
+    rows = _Rows(
+        latents(), Chunk(np.arange(J)), KEY, 0, (4, 8, 8), 1000, RECIPE, torch.device("cpu")
+    )
     first, second, fixed = rows.draws(0, 2), rows.draws(1, 2), rows.draws(-1, 2)
     flat = torch.cat([b.noise.reshape(2 * J, -1) for b in (first, second, fixed)])
     close = torch.corrcoef(flat) - torch.eye(len(flat))
