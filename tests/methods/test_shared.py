@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sfumato.compute import ranks
+from sfumato.compute import device, ranks
 from sfumato.compute.shares import parts
 from sfumato.errors import SfumatoError
 from sfumato.methods import METHODS
@@ -159,6 +159,9 @@ def test_parts_are_called_modules_of_a_bounded_size():
     assert [type(part) for part in parts(model, 20)] == [nn.Linear] * 4
 
 
-def test_the_backend_follows_the_device():
-    assert ranks.backend("cpu") == "gloo"
-    assert ranks.backend("cuda") == "cpu:gloo,cuda:nccl"
+def test_the_backend_follows_what_the_machine_has(monkeypatch):
+    """It is joined before the device is known, which a resume asks the run for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.carriers() == "gloo"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.carriers() == "cpu:gloo,cuda:nccl"
