@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import FIXED, Values
@@ -16,6 +16,22 @@ from .listing import from_listing
 from .recordset import RecordSet
 from .split import BOTH, PARTS, Split, read_split
 from .trees import is_archive
+
+
+class Files(TypedDict, total=False):
+    """How files become records; fields of `Reading`.
+
+    Attributes:
+        frames: Which frames of a DICOM, NIfTI or TIFF file become records: "first", "middle",
+            "all", or how many; default: one, the middle (of TIFF the first page).
+        layout: How the place is read, one of `LAYOUTS`; default: as its names and files say.
+        objects: Of COCO annotations: "largest" (the class of an image is that of its largest
+            object) or "crops" (each object is a record, all of one image are one unit).
+    """
+
+    frames: str | int | None
+    layout: str | None
+    objects: str | None
 
 
 def load_records(
@@ -32,9 +48,7 @@ def load_records(
     values: Values = FIXED,
     refusals: list[str] | None = None,
     split: str | Path | Split | None = None,
-    frames: str | int | None = None,
-    layout: str | None = None,
-    objects: str | None = None,
+    **files: Unpack[Files],
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -62,12 +76,11 @@ def load_records(
             reading goes on, without what does not fit. Such records are not for training.
         split: A file of `sfumato split`, or what is in it: only its `part` is read, as if the
             source held nothing else. Gives the unit, if none is named.
-        frames: Which frames of a DICOM, NIfTI or TIFF file become records: "first", "middle",
-            "all", or how many; default: one, the middle (of TIFF the first page).
-        layout: How the place is read, one of `LAYOUTS`; default: as its names and files say.
-        objects: Of COCO annotations: "largest" (the class of an image is that of its largest
-            object) or "crops" (each object is a record, all of one image are one unit).
+        files: `frames`, `layout` and `objects`, as `Files` has them.
     """
+    if unknown := set(files) - set(Files.__annotations__):
+        raise TypeError(f"load_records has no argument {sorted(unknown)[0]!r}")
+    frames = files.get("frames")
     root = Path(path)
     if not 0 <= max_bad <= 1:
         raise SfumatoError("--max-bad must be a share of the records: give a number from 0 to 1")
@@ -96,8 +109,8 @@ def load_records(
         "part": part,
         "frames": None if frames is None else parse_frames(frames),
         "before": frames == PLAIN,  # as versions before read
-        "layout": layout,
-        "objects": objects,
+        "layout": files.get("layout"),
+        "objects": files.get("objects"),
     }
     try:
         return _load(root, part if held is None else "train", options)
