@@ -85,7 +85,7 @@ def audit_pictures(
         raise SfumatoError("the private images are not known, or not as they were: give --train")
     made = records_of(Path(release), run.plan.classes, "train")
     record_look(run, WHAT, real.test, real.train)
-    base = original_base(run.plan)
+    base = original_base(run.plan, run.options)
     latents, size = latents_of(base), base.resolution
     pictures: dict[str, np.ndarray] = {}
     units: dict[str, np.ndarray] = {}
