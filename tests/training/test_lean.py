@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sfumato.bases import load_base
+from sfumato.compute.precision import Formats
 from sfumato.gradients import Engine
 from sfumato.methods import Attention, Full, Given, Prompts
 from sfumato.methods.lora import Lora
@@ -17,7 +18,9 @@ CLASSES = ("circle", "cross", "square")
 def made(tiny_base, method):
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return method.apply(load_base(tiny_base), Given(Prompts(CLASSES), torch.bfloat16))
+        base = load_base(tiny_base)
+        base.formats = Formats.everywhere("bfloat16")
+        return method.apply(base, Given(Prompts(CLASSES)))
 
 
 def batch(units=3, draws=2):
