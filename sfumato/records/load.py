@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..errors import DataError, MachineError, SfumatoError
 from ..options import FIXED, Values
@@ -16,6 +16,21 @@ from .listing import from_listing
 from .recordset import RecordSet
 from .split import BOTH, PARTS, Split, read_split
 from .trees import is_archive
+
+
+class Kept(TypedDict, total=False):
+    """How files are kept.
+
+    frames: Which frames of a DICOM, NIfTI or TIFF file become records: "first", "middle", "all", or
+    how many; default: one, the middle (of TIFF the first page). layout: As `--layout` names it;
+    default: as names and files say. objects: Of COCO annotations, "largest" (the class of an image
+    is that of its largest object) or "crops" (each object is a record, all of one image are one
+    unit).
+    """
+
+    frames: str | int | None
+    layout: str | None
+    objects: str | None
 
 
 def load_records(
@@ -32,9 +47,7 @@ def load_records(
     values: Values = FIXED,
     refusals: list[str] | None = None,
     split: str | Path | Split | None = None,
-    frames: str | int | None = None,
-    layout: str | None = None,
-    objects: str | None = None,
+    **kept: Unpack[Kept],
 ) -> RecordSet:
     """Indexes private images and returns their RecordSet.
 
@@ -62,12 +75,11 @@ def load_records(
             reading goes on, without what does not fit. Such records are not for training.
         split: A file of `sfumato split`, or what is in it: only its `part` is read, as if the
             source held nothing else. Gives the unit, if none is named.
-        frames: Which frames of a DICOM, NIfTI or TIFF file become records: "first", "middle",
-            "all", or how many; default: one, the middle (of TIFF the first page).
-        layout: How the place is read, one of `LAYOUTS`; default: as its names and files say.
-        objects: Of COCO annotations: "largest" (the class of an image is that of its largest
-            object) or "crops" (each object is a record, all of one image are one unit).
+        kept: How files are kept; see `Kept`.
     """
+    for name in kept.keys() - Kept.__annotations__.keys():
+        raise TypeError(f"load_records() got an unexpected keyword argument {name!r}")
+    frames = kept.get("frames")
     root = Path(path)
     if not 0 <= max_bad <= 1:
         raise SfumatoError("--max-bad must be a share of the records: give a number from 0 to 1")
@@ -96,8 +108,8 @@ def load_records(
         "part": part,
         "frames": None if frames is None else parse_frames(frames),
         "before": frames == PLAIN,  # as versions before read
-        "layout": layout,
-        "objects": objects,
+        "layout": kept.get("layout"),
+        "objects": kept.get("objects"),
     }
     try:
         return _load(root, part if held is None else "train", options)
