@@ -108,7 +108,9 @@ def test_command_exists_and_parses(page, words):
     elif words[0] == "pip":
         assert words[1:] in PIPS or words[1] == "download"
     elif words[0] in FETCHING:
-        assert words[0] != "hf" or (words[1] == "download" and "--local-dir" in words)
+        assert words[0] != "hf" or (
+            words[1:] == ["auth", "login"] or (words[1] == "download" and "--local-dir" in words)
+        )
     elif words[0] == "pre-commit":
         assert words[1:] == ["install"] and (ROOT / ".pre-commit-config.yaml").is_file()
     else:
