@@ -98,7 +98,7 @@ class PixelDiffusion(UNetNames, Base):
         return to_bytes(latents)
 
     def condition(self, prompts: Sequence[str]) -> torch.Tensor:
-        return torch.zeros(len(prompts), 0)
+        return torch.zeros(len(prompts), 0, device=self.device)
 
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib
+import importlib.util
 import os
 import pkgutil
 import signal
@@ -55,7 +56,9 @@ def _forget() -> list[str]:
     import sfumato
 
     found = pkgutil.walk_packages(sfumato.__path__, "sfumato.")
-    names = _remember([m.name for m in found if not m.name.endswith(".__main__")])
+    absent = set() if importlib.util.find_spec("triton") else {"sfumato.privacy.random.kernels"}
+    names = [m.name for m in found if not m.name.endswith(".__main__") and m.name not in absent]
+    _remember(names)
     for name in [n for n in sys.modules if n.partition(".")[0] == "sfumato"]:
         del sys.modules[name]
     return names

@@ -239,7 +239,7 @@ def archive(suffix: str, fill):
         fill(place)
         return place
 
-    return loads(make)
+    return loads(make, unlabelled=True, max_bad=1)
 
 
 def zipped(*names: str):
@@ -811,7 +811,6 @@ def device_error(kit) -> str:
 
 
 GREY16 = PIXELS[..., 0].astype(np.uint16) * 257
-MEMBER = "refuse 10: .*unpack archives first"
 WHOLE = "refuse 11: .*not a whole safetensors file"
 WIDE = "file_name,label," + ",".join(f"c{i}" for i in range(10**6)) + "\n"
 
@@ -946,10 +945,16 @@ TABLE_OF_INPUTS = [
                 for name in ("/etc/passwd", "\\\\server\\x.png", "C:\\x.png")
             )
         ),
-        "refuse 10: .*outside its folder",
+        "(refuse 10: .*outside its folder|read 2, zero 1: missing file)",
     ),
-    ("BA09", "symlink out", links, MEMBER),
-    ("BA10", "hard link member", tarred(tarfile.LNKTYPE, "x.png", "/etc/passwd"), MEMBER),
+    # beside pictures such a member is a missing file: tests/records/test_layout_rules.py
+    ("BA09", "symlink out", links, "refuse 10: no records found"),
+    (
+        "BA10",
+        "hard link member",
+        tarred(tarfile.LNKTYPE, "x.png", "/etc/passwd"),
+        "refuse 10: no records found",
+    ),
     ("BA11", "zip bomb", bombs, "refuse 10: .*grows more than"),
     ("BA12", "a million entries", million, "read 1000000"),
     (
@@ -1091,7 +1096,7 @@ TABLE_OF_INPUTS = [
         picture(noted(200_000_000)),
         f"(read|zero: {DAMAGED}|zero: {FOREIGN})",
     ),
-    ("BA07 zip", "`..` in an archive", zipped("../x.png"), MEMBER),
+    ("BA07 zip", "`..` in an archive", zipped("../x.png"), "refuse 10: .*a file outside itself"),
     ("BT08 empty", "prompt empty", prompts(""), "read as ''"),
     (
         "BM08 width",

@@ -24,7 +24,7 @@ from sfumato.cli import main
 from sfumato.methods import Saliency
 from sfumato.options import Performance, Sampling
 from sfumato.privacy import accounting
-from sfumato.records import bounded, load_records
+from sfumato.records import bounded, load_records, process
 from sfumato.runs.folder import Run
 
 MARKERS = 50
@@ -197,7 +197,7 @@ def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(
     here.mkdir()
     monkeypatch.chdir(here)
     bounded._ONE.stop()
-    real, sent = bounded._Process.send, []
+    real, sent = process.Process.send, []
 
     def send(self, kind, data, seconds):
         real(self, kind, data, seconds)
@@ -205,7 +205,7 @@ def test_a_picture_that_kills_the_decoder_is_named_by_its_rule_alone(
         if len(sent) in (1, 20):
             os.kill(self.child.pid, signal.SIGSEGV)
 
-    monkeypatch.setattr(bounded._Process, "send", send)
+    monkeypatch.setattr(process.Process, "send", send)
     assert (
         main(["plan", str(broken), "--base", "icons", "--unit", "patient", "--epsilon", "1"]) == 10
     )

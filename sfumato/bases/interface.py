@@ -135,9 +135,12 @@ class Base(ABC):
         first = next(self.denoiser.parameters(), None)
         return device() if first is None else first.device
 
-    @abstractmethod
     def move(self, where: torch.device) -> None:
-        """Put every part that computes onto a device; latents and images stay in host memory."""
+        """Put every part that computes onto a device; latents and images stay in host memory.
+
+        Here: the denoiser. A family with other parts moves them too.
+        """
+        self.denoiser.to(where)
 
     def checkpoint_gradients(self) -> None:
         """Computes the denoiser's activations again in the backward pass instead of keeping them.
@@ -153,9 +156,10 @@ class Base(ABC):
             )
         denoiser.enable_gradient_checkpointing()
 
-    @abstractmethod
-    def park(self, *, prompts: bool) -> None:
+    def park(self, *, prompts: bool) -> None:  # noqa: B027
         """Takes what training does not use off the device, into host memory.
+
+        Here: nothing, as a denoiser alone is all in use.
 
         Args:
             prompts: Whether prompts are read no more, because their conditions are known.

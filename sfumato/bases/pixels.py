@@ -8,9 +8,10 @@ import torch
 from ..compute.device import on_host, to_device
 
 
-def from_bytes(images: np.ndarray, where: torch.device) -> torch.Tensor:
-    """uint8 [B, R, R, 3] -> float32 [B, 3, R, R] on a device."""
-    pixels = to_device(torch.from_numpy(np.ascontiguousarray(images)), where)
+def from_bytes(images: np.ndarray, where: torch.device | None = None) -> torch.Tensor:
+    """uint8 [B, R, R, 3] -> float32 [B, 3, R, R] on a device; without one in host memory."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images))
+    pixels = pixels if where is None else to_device(pixels, where)
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

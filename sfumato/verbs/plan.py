@@ -33,7 +33,7 @@ from ..records import sizes_of
 from ..runs import budget
 from .keywords import PlanOptions
 
-BY_TYPE = "as each file says: its type, or the own window of DICOM (none declared)"
+BY_TYPE = "by its type, or DICOM's own window"
 OF_A_PLAN = {name: kind for name, kind in GROUPS.items() if kind is not Execution}
 
 

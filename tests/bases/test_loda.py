@@ -171,7 +171,7 @@ def test_another_one_is_a_side_file_that_opens_here_and_by_the_cards_own_lines(t
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base)
-    lines = lines.partition("image = pipe({{")[0].replace("path/to/this/folder", str(tmp_path))
+    lines = lines.partition("{% include")[0].replace("path/to/this/folder", str(tmp_path))
     exec(lines, {"pipe": pipe})
     assert torch.allclose(predict(pipe.unet), predict(base.unet), atol=1e-6)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.gradients import Engine, step
+from sfumato.gradients.cost import USUAL
 from sfumato.gradients.layout import Layout
 from sfumato.gradients.rules import gamma
 from sfumato.gradients.sums import LOT, Sums, close_enough, lengths
@@ -85,7 +86,7 @@ def usual(records: int, seed: int = 1) -> Pairs:
 def test_rows_add_up_to_the_integers_of_each_record(grid, records):
     """In whatever blocks they are added, beyond what float32 holds, too."""
     layer = nn.Linear(8, 8, bias=False)
-    sums = Sums(Layout({"w": layer.weight}, [], [], None), grid)
+    sums = Sums(Layout({"w": layer.weight}, [], [], None, USUAL), grid)
     g = torch.Generator().manual_seed(0)
     rows = (torch.rand(records, 64, generator=g) + 0.5) * 10.0
     factors = flat(CLIP).factors(rows.double().norm(dim=1))
@@ -103,7 +104,7 @@ def test_rounding_makes_no_record_larger():
     """
     grid = Rounding.of(CLIP, 64)
     layer = nn.Linear(8, 8, bias=False)
-    sums = Sums(Layout({"w": layer.weight}, [], [], None), grid)
+    sums = Sums(Layout({"w": layer.weight}, [], [], None, USUAL), grid)
     rows = (
         (torch.arange(64).float() % 7 + 0.75)[None]
         * torch.tensor([1.0, -1.0]).repeat(32)
@@ -118,7 +119,7 @@ def test_rounding_makes_no_record_larger():
 def test_a_product_is_rounded_once_to_the_plans_grid_however_large_it_is():
     layer = nn.Linear(8, 8, bias=False)
     for records in (1, 1000):
-        sums = Sums(Layout({"w": layer.weight}, [], [], None), Rounding.of(CLIP, 64))
+        sums = Sums(Layout({"w": layer.weight}, [], [], None, USUAL), Rounding.of(CLIP, 64))
         part = usual(records)
         exact = torch.einsum("bnp,bnd->pd", part.g.double(), part.x.double()) / sums.grid.step
         sums.add_products(sums.weight("w"), [[exact / 4, 3 * exact / 4]])

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sfumato.errors import DataError
-from sfumato.records import bounded, limits, load_records, watch
+from sfumato.records import bounded, limits, load_records, process, watch
 
 from .test_bounded import bomb, looked, pictures, slow_picture
 
@@ -21,8 +21,8 @@ FORGET = "from sfumato.records import limits; limits.resource = limits._TIMER = 
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
     """A decoder without limits of its own, and a parent that knows it."""
-    head, _, tail = bounded._START.partition("from sfumato.records.worker")
-    monkeypatch.setattr(bounded, "_START", f"{head}{FORGET}from sfumato.records.worker{tail}")
+    head, _, tail = process._START.partition("from sfumato.records.worker")
+    monkeypatch.setattr(process, "_START", f"{head}{FORGET}from sfumato.records.worker{tail}")
     monkeypatch.setattr(limits, "kept_inside", lambda: False)
     bounded._ONE.stop()
     yield

@@ -33,7 +33,10 @@ SORTS = [
     sort
     for module in (entries, notes)
     for sort in vars(module).values()
-    if isinstance(sort, type) and issubclass(sort, Entry) and hasattr(sort, "KIND")
+    if isinstance(sort, type)
+    and issubclass(sort, Entry)
+    and hasattr(sort, "KIND")
+    and sort is not notes.Note
 ]
 # Rows that no such run has, as that commit wrote them.
 MORE = [

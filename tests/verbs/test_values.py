@@ -89,7 +89,7 @@ def test_the_plan_lists_what_is_declared_and_detects_nothing(scans, settings):
     assert report.values == SAID and dict(report.public)["stored values"] == SAID
     assert SAID in dict(report.public)["opted in to"]
     plain = verbs.plan(scans, yes_public=True, **settings)
-    assert "each file says: its type" in plain.values and "stored values" not in dict(plain.public)
+    assert "by its type" in plain.values and "stored values" not in dict(plain.public)
     assert not any("12" in remark or "range" in remark for remark in plain.remarks)
     assert plain.plan == report.plan  # what is declared changes no price
 
