@@ -17,7 +17,7 @@ from ..options import Reading, Values
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
-from ..records import RecordSet
+from ..records import RecordSet, require_read_as_today
 from ..runs import budget
 from .facts import PublicFacts
 from .fit import fit_of
@@ -62,6 +62,7 @@ def prepare_as_asked(
         SfumatoError: Exit code 10 for images, 11 for a base, 12 for private images that were
             public before.
     """
+    require_read_as_today(records)
     ancestors = _on_book(ledger, lambda book: _of_base(book, task.base, records))
     as_private = Reading(**records.values.as_options())
     inputs: list[PublicInput] = []

@@ -16,7 +16,7 @@ from .layout import layout_of
 from .layouts.choose import is_flat
 from .load import load_records
 from .looks import load_known
-from .recordset import Facts, RecordSet
+from .recordset import Facts, RecordSet, require_read_as_today
 from .sheet import pairs_sheet, sheet
 from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling
@@ -44,6 +44,7 @@ __all__ = [
     "near_copies",
     "pairs_sheet",
     "repeats_said",
+    "require_read_as_today",
     "sheet",
     "read_split",
     "sizes_of",

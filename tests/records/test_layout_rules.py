@@ -18,7 +18,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import SfumatoError
-from sfumato.records import bounded, load_records
+from sfumato.records import bounded, load_records, require_read_as_today
 from sfumato.records.decode import decode
 from sfumato.records.jpeg import scans
 
@@ -118,6 +118,29 @@ def test_a_run_of_before_reads_as_before(tmp_path):
         pictures(tmp_path / name / "train", 3)
         pictures(tmp_path / name / "test", 3, 5)
     assert load_records(tmp_path).n == 6 and load_records(tmp_path, frames="plain").n == 12
+
+
+def test_nothing_new_is_charged_by_what_versions_of_before_took_for_units(tmp_path):
+    pictures(tmp_path, 4)
+    table(tmp_path, *(f"{i}.png,{'ab'[k]},P{i}" for i in range(4) for k in range(2)))
+    before = load_records(tmp_path, frames="plain", yes_public=True)
+    assert (before.n, before.n_units) == (8, 8) and load_records(tmp_path, yes_public=True).n == 8
+    assert "each row is a unit of its own" in before.facts.layout[-1]
+    assert not any("one unit" in said for said in before.facts.layout)
+    new = {"base": "shapes-16", "epsilon": 1.0, "ledger": tmp_path / "l.sqlite"}
+    for images, how in ((tmp_path, {"frames": "plain", "yes_public": True}), (before, {})):
+        for verb, more in ((sfumato.plan, {}), (sfumato.adapt, {"output": tmp_path.parent / "run"})):
+            with pytest.raises(SfumatoError, match="--frames plain reads as earlier versions did"):
+                verb(images, **new, **how, **more)
+    with pytest.raises(SfumatoError, match="--frames plain"):
+        require_read_as_today(before.rearranged(np.arange(8)))
+
+
+def test_rows_without_a_file_are_no_units_of_one_image(tmp_path):
+    pictures(tmp_path, 4)
+    table(tmp_path, *(f"{i}.png,a,P{i}" for i in range(4)), ",a,P4", ",a,P5")
+    found = load_records(tmp_path, unit="who", yes_public=True, max_bad=0.5)
+    assert found.n_units == 6 and found.usable.sum() == 4
 
 
 def test_a_column_of_splits_leaves_the_others_out(tmp_path):
@@ -288,6 +311,20 @@ def test_crops_are_parts_of_their_image_and_of_its_unit(tmp_path):
     put(tmp_path / "0.png", png(9))
     assert found.load(range(6), 16)[1].tolist() == [False] * 2 + [True] * 4
     assert load_records(tmp_path, objects="crops", unit="who", yes_public=True).n_units == 2
+
+
+@pytest.mark.parametrize("objects", [None, "largest", "crops"])
+def test_an_image_under_two_ids_is_one_unit(tmp_path, objects):
+    pictures(tmp_path, 3)
+    path = coco(tmp_path, kinds=("cat",))
+    body = json.loads(path.read_text())
+    twice = {"id": 9, "file_name": "1.png", "who": "P7"}
+    thing = {"id": 9, "image_id": 9, "category_id": 0, "bbox": [2, 2, 9, 9]}
+    body["images"].append(twice), body["annotations"].append(thing)
+    path.write_text(json.dumps(body))
+    found = load_records(tmp_path, objects=objects, yes_public=True)
+    assert (found.n, found.n_units) == (4, 3) and found.unit[1] == found.unit[3]
+    refused("1 images stand in rows of different units", tmp_path, objects=objects, unit="who")
 
 
 def test_coco_without_its_images_or_ids(tmp_path):

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import DataError
 from .. import tables
 from ..bounded import SMALL, rehearse
@@ -20,7 +18,7 @@ from ..rules import refuse
 from ..trees import Tree, TreeReader, tree_of
 from .descend import PLAIN
 from .folders import is_flat
-from .names import Names
+from .names import Names, numbers_of
 from .splits import chosen_split, kind_of, split_name
 
 USUAL = ("metadata.csv", "metadata.jsonl")
@@ -124,7 +122,7 @@ def listing(tree: Tree, table: str, part: str, options: dict[str, Any]) -> Listi
         column=lambda name: [row.get(name) for row in rows],
         labels=labels,
         several=several,
-        same=_numbers(files),
+        same=numbers_of(files),
         table=_yes_no(table, columns, rows),
         ignored=_left(tree, files, splits, chosen),
     )
@@ -142,12 +140,6 @@ def _rows(tree: Tree, table: str) -> tables.Table:
     if len(data) > SMALL:
         raise DataError(f"{table} is too large to be read out of an archive: unpack the archive")
     return tables.parse_table(data, table)
-
-
-def _numbers(files: list[str]) -> np.ndarray:
-    """The same number for rows of one file; files that are not there are one each."""
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(file, i) for i, file in enumerate(files)], np.int64)
 
 
 def split_folders(files: Sequence[str]) -> list[str]:
