@@ -41,6 +41,9 @@ class Facts:
     prints: Sequence[bytes] | None = None
     # SHA-256 of each file as it was indexed; b"" for zero slots
     seals: Sequence[bytes] | None = None
+    # SHA-256 of the pixels as training sees them, where `prints` are of samples as they are stored
+    # (DICOM, say, whose windows may change); b"" elsewhere. None: `prints` are of pixels.
+    shown: Sequence[bytes] | None = None
     units: tuple[bytes, ...] | None = (
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
     )
@@ -222,6 +225,7 @@ class RecordSet:
                 rules=tuple(facts.rules[i] for i in order) if facts.rules else (),
                 table={},
                 prints=tuple(prints[i] for i in order),
+                shown=None if facts.shown is None else tuple(facts.shown[i] for i in order),
                 seals=None if facts.seals is None else tuple(facts.seals[i] for i in order),
                 units=None if facts.units is None else tuple(facts.units[i] for i in order),
             ),
@@ -275,8 +279,8 @@ class RecordSet:
         """The identity of these data, independent of the file format.
 
         Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order, and of what
-        was declared of stored values: other grey levels are other data to a replay. Raises
-        ValueError for a key under 16 bytes.
+        was declared of stored values, or follows from a file's own window: other grey levels are
+        other data to a replay. Raises ValueError for a key under 16 bytes.
         """
         if len(key) < 16:
             raise ValueError("digest needs a key of at least 16 bytes")
@@ -293,6 +297,8 @@ class RecordSet:
         mac.update(self.usable.astype(np.uint8).tobytes())
         if self.values != FIXED:  # nothing more before: runs of earlier versions resume
             mac.update(json.dumps(self.values.given(), sort_keys=True).encode())
+        for shown in self.facts.shown or ():
+            mac.update(shown or bytes(32))
         return mac.hexdigest()
 
 
