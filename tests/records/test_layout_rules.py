@@ -129,7 +129,10 @@ def test_nothing_new_is_charged_by_what_versions_of_before_took_for_units(tmp_pa
     assert not any("one unit" in said for said in before.facts.layout)
     new = {"base": "shapes-16", "epsilon": 1.0, "ledger": tmp_path / "l.sqlite"}
     for images, how in ((tmp_path, {"frames": "plain", "yes_public": True}), (before, {})):
-        for verb, more in ((sfumato.plan, {}), (sfumato.adapt, {"output": tmp_path.parent / "run"})):
+        for verb, more in (
+            (sfumato.plan, {}),
+            (sfumato.adapt, {"output": tmp_path.parent / "run"}),
+        ):
             with pytest.raises(SfumatoError, match="--frames plain reads as earlier versions did"):
                 verb(images, **new, **how, **more)
     with pytest.raises(SfumatoError, match="--frames plain"):
