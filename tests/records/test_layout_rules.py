@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -137,6 +138,45 @@ def test_nothing_new_is_charged_by_what_versions_of_before_took_for_units(tmp_pa
                 verb(images, **new, **how, **more)
     with pytest.raises(SfumatoError, match="--frames plain"):
         require_read_as_today(before.rearranged(np.arange(8)))
+
+
+def linked(root: Path) -> None:
+    """Five pictures; the first and the last have two names, in folders of two people."""
+    pictures(root / "cat" / "Ann", 3)
+    pictures(root / "dog" / "Bob", 2, 3)
+    (root / "dog" / "Bob" / "l.png").symlink_to("../../cat/Ann/0.png")
+    (root / "cat" / "Ann" / "m.png").symlink_to(root / "dog" / "Bob" / "4.png")
+
+
+def test_a_link_is_another_name_of_one_picture_and_so_of_one_unit(tmp_path):
+    linked(tmp_path / "set")
+    rest = {"yes_public": True, "unlabelled": True}
+    found = load_records(tmp_path / "set", yes_public=True)
+    assert (found.n, found.n_units, found.max_per_unit) == (7, 5, 2)
+    assert "2 names lead to a file that has another one" in found.facts.layout[-1]
+    assert load_records(tmp_path / "set", frames="plain", **rest).n_units == 7
+    refused("2 images stand in rows of different", tmp_path / "set", unit="folder", **rest)
+    under = tmp_path / "set" / "train"  # a split outside, and one inside the classes
+    for kind in ("cat", "dog"):
+        (tmp_path / "set" / kind).rename(put(under / "x", "").parent / kind)
+    (under / "x").unlink(), (under / "dog" / "Bob" / "l.png").unlink()
+    (under / "dog" / "Bob" / "l.png").symlink_to("../../cat/Ann/0.png")
+    assert load_records(tmp_path / "set", yes_public=True, max_bad=0.5).n_units == 5
+    linked(tmp_path / "b")
+    names = [
+        p.relative_to(tmp_path / "b").as_posix() for p in sorted((tmp_path / "b").rglob("*.png"))
+    ]
+    table(tmp_path / "b", *(f"{name},a,P" for name in names))
+    assert load_records(tmp_path / "b", yes_public=True).n_units == 5
+    linked(tmp_path / "c" / "cats")
+    with tarfile.open(tmp_path / "c.tar", "w", dereference=False) as tar:
+        for name in ("cat/Ann/0.png", "cat/Ann/1.png", "dog/Bob/3.png", "dog/Bob/4.png"):
+            tar.add(tmp_path / "c" / "cats" / name, name)
+        hard = tarfile.TarInfo("dog/Bob/x.png")
+        hard.type, hard.linkname = tarfile.LNKTYPE, "cat/Ann/0.png"
+        tar.addfile(hard)
+    found = load_records(tmp_path / "c.tar", yes_public=True)
+    assert (found.n, found.n_units) == (5, 4)
 
 
 def test_rows_without_a_file_are_no_units_of_one_image(tmp_path):

@@ -16,7 +16,7 @@ from ..columns import Listing
 from ..rules import refuse
 from ..tables import cell_text
 from ..trees import Tree, TreeReader, tree_of
-from .names import Names, numbers_of
+from .names import Names
 from .splits import chosen_split, kind_of
 
 FOLDERS = ("annotations", "annotation", "labels")
@@ -121,7 +121,7 @@ def listing(tree: Tree, path: Path, options: dict[str, Any]) -> Listing:
         labels=labels,
         label_column=None,
         names={},
-        same=numbers_of(held),
+        same=tree.numbers_of(held),
         table=path.name,
         ignored=left,
     )

@@ -156,5 +156,6 @@ def _renamed(place: Place, new: dict[str, str], said: str) -> Place:
         tree.links,
         bare=frozenset(short for short, name in old.items() if name in tree.bare),
         first=None if first is None else lambda name: first(every[name]),
+        shared={short: tree.shared[name] for short, name in old.items() if name in tree.shared},
     )
     return Place(inner, sorted(old), (*place.said, said), place.left_out)

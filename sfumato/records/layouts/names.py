@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from ...errors import DataError
 from ..folder import READABLE
 from ..trees import Tree, is_picture, stem
@@ -125,13 +123,6 @@ class Names:
                 " without '..', and a folder that holds both"
             )
         return plain.lstrip("/") or name
-
-
-def numbers_of(files: Sequence[str]) -> np.ndarray:
-    """int64 [n]: the same number for records of one file; no file is one of its own."""
-    known: dict[str, int] = {}
-    own = [known.setdefault(file, i) if file else i for i, file in enumerate(files)]
-    return np.array(own, np.int64)
 
 
 def _plain(name: str) -> str:

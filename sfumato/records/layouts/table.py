@@ -18,7 +18,7 @@ from ..rules import refuse
 from ..trees import Tree, TreeReader, tree_of
 from .descend import PLAIN
 from .folders import is_flat
-from .names import Names, numbers_of
+from .names import Names
 from .splits import chosen_split, kind_of, split_name
 
 USUAL = ("metadata.csv", "metadata.jsonl")
@@ -107,7 +107,8 @@ def listing(tree: Tree, table: str, part: str, options: dict[str, Any]) -> Listi
     labels = None
     if label_column(columns) is None and options["labels"] is None and not options["unlabelled"]:
         labels = None if _yes_no(table, columns, rows) != table else _folders(files)
-    different = len(set(files))
+    same = tree.numbers_of(files)
+    different = len(set(same.tolist()))
     if different < len(files):
         said.append(
             f"{len(files) - different:,} rows name an image that another row names, too: all rows"
@@ -122,7 +123,7 @@ def listing(tree: Tree, table: str, part: str, options: dict[str, Any]) -> Listi
         column=lambda name: [row.get(name) for row in rows],
         labels=labels,
         several=several,
-        same=numbers_of(files),
+        same=same,
         table=_yes_no(table, columns, rows),
         ignored=_left(tree, files, splits, chosen),
     )
