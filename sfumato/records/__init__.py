@@ -6,6 +6,7 @@ The only room that opens them.
 from __future__ import annotations
 
 from .assemble import FEW
+from .build import require_read_as_today
 from .columns import COLUMNS, label_column
 from .compare import near_copies
 from .copies import NearCopies, as_csv
@@ -16,7 +17,7 @@ from .layout import layout_of
 from .layouts.choose import is_flat
 from .load import load_records
 from .looks import load_known
-from .recordset import Facts, RecordSet, require_read_as_today
+from .recordset import Facts, RecordSet
 from .sheet import pairs_sheet, sheet
 from .split import BOTH, Split, read_split
 from .summary import Summary, describe, sizes_of, spelling

@@ -12,7 +12,6 @@ from typing import TypedDict
 
 import numpy as np
 
-from ..errors import SfumatoError
 from ..options import FIXED, Values
 from .bounded import hand_over, seal
 from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
@@ -63,7 +62,7 @@ class Facts:
     doubtful: int = 0  # units whose value might be another spelling of another's
     codes: np.ndarray | None = None  # uint64 [n] of a `split`, in the order of the source
     # Read as versions before read: rows of one picture are units of their own, splits are classes.
-    # For runs that such a version began; see `require_read_as_today`.
+    # For runs that such a version began; see `build.require_read_as_today`.
     before: bool = False
 
 
@@ -300,22 +299,6 @@ class RecordSet:
         for shown in self.facts.shown or ():
             mac.update(shown or bytes(32))
         return mac.hexdigest()
-
-
-def require_read_as_today(records: RecordSet) -> None:
-    """Refuses records that were read by `--frames plain` where something is to be charged.
-
-    Its units are those of earlier versions, in which one picture could be several.
-
-    Raises:
-        SfumatoError: They were.
-    """
-    if records.facts.before:
-        raise SfumatoError(
-            "--frames plain reads as earlier versions did, for which one picture in several rows"
-            " was several units: it goes on with a run of theirs, and with nothing new; leave it"
-            " out"
-        )
 
 
 def _rgb(block: np.ndarray) -> np.ndarray:

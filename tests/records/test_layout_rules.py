@@ -128,7 +128,7 @@ def test_nothing_new_is_charged_by_what_versions_of_before_took_for_units(tmp_pa
     assert (before.n, before.n_units) == (8, 8) and load_records(tmp_path, yes_public=True).n == 8
     assert "each row is a unit of its own" in before.facts.layout[-1]
     assert not any("one unit" in said for said in before.facts.layout)
-    new = {"base": "shapes-16", "epsilon": 1.0, "ledger": tmp_path / "l.sqlite"}
+    new = {"base": "glyphs", "epsilon": 1.0, "ledger": tmp_path / "l.sqlite"}
     for images, how in ((tmp_path, {"frames": "plain", "yes_public": True}), (before, {})):
         for verb, more in (
             (sfumato.plan, {}),

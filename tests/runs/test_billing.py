@@ -285,7 +285,7 @@ def test_threads_of_every_rank_are_exchanged_and_so_part_of_it(run, tmp_path, mo
         for asked in (None, 3):
             with pytest.raises(SfumatoError, match="no such file"):
                 new = {"output": tmp_path / "x", "epsilon": 1.0, "threads": asked}
-                verbs.adapt(tmp_path / "none", base="shapes-32", **new)
+                verbs.adapt(tmp_path / "none", base="glyphs", **new)
         with pytest.raises(SfumatoError, match="no such file"):
             verbs.resume(tmp_path / "none", run.folder)
     assert told == [97, 3, 97, 98, 3, 98]
