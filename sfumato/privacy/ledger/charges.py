@@ -103,7 +103,7 @@ class Charges:
             OverBudget: An image was taken as public and has no protection any more.
         """
         self.require_untaken(manifest)
-        both = sum(self.public.charged(images) + in_common(images, manifest) for images in public)
+        both = sum(max(self.public.charged(own), in_common(own, manifest)) for own in public)
         if both:
             raise OverBudget(
                 f"{both} images that are taken as public were charged as private: leave them out of"
