@@ -179,6 +179,21 @@ def test_a_link_is_another_name_of_one_picture_and_so_of_one_unit(tmp_path):
     assert (found.n, found.n_units) == (5, 4)
 
 
+@pytest.mark.parametrize("how", [{"unlabelled": True}, {"yes_public": True}, {"layout": "flat"}])
+def test_folders_of_participants_are_not_taken_for_parts_of_a_set(tmp_path, how):
+    for person in range(1, 5):
+        for visit in range(3):
+            pictures(tmp_path / f"part{person:02d}" / f"visit{visit}", 2, 6 * person + 2 * visit)
+    refused("4 folders at the top (part01 ...) may be people", tmp_path, unit="folder", **how)
+    assert "may be people" in (
+        sfumato.inspect(tmp_path, unit="folder", unlabelled=True).refused or ""
+    )
+    said = {"unit": "folder", "layout": "folders", "unlabelled": True}
+    found = load_records(tmp_path, **said)
+    assert (found.n, found.n_units, found.max_per_unit) == (24, 4, 6)
+    assert load_records(tmp_path, yes_public=True).classes == ("visit0", "visit1", "visit2")
+
+
 def test_rows_without_a_file_are_no_units_of_one_image(tmp_path):
     pictures(tmp_path, 4)
     table(tmp_path, *(f"{i}.png,a,P{i}" for i in range(4)), ",a,P4", ",a,P5")
