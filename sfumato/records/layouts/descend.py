@@ -24,6 +24,7 @@ BESIDE = frozenset(
     " metadata csv tables doc docs info reg log logs model models output".split()
 )
 _PARTS = re.compile(r".*(?:fold|part|batch|chunk|shard)s?[-_ ]?\d{1,4}", re.I)
+_PEOPLE = re.compile(r".*parts?[-_ ]?\d{1,4}", re.I)
 PEOPLE = (
     "{} folders at the top ({} ...) may be people, or parts of one set with people in them, and"
     " --unit folder needs to know: say --layout folders if each is one person (without labels) or a"
@@ -88,7 +89,8 @@ def _step(place: Place, part: str, options: dict[str, Any]) -> Place | None:
     if len(held) == 1 and _inner_splits(place.names):
         return _into(place, held[0], f"folder {held[0]!r} holds the splits and is no class")
     if len(held) > 1 and all(map(_PARTS.fullmatch, held)) and not _direct(place.names):
-        if options["unit"] == "folder":  # part01 may be a participant, whose visits are no units
+        # part01 may be a participant, whose visits are no units
+        if options["unit"] == "folder" and any(map(_PEOPLE.fullmatch, held)):
             refuse(PEOPLE.format(len(held), held[0]), options["refusals"])
             return None
         names = [name for name in place.names]
