@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from .device import HOST, describe
+from .threads import threads
 
 # Switches of the numerical libraries: another kernel, another order of summation. Where threads are
 # put changes nothing, and how many there are is asked of torch.
@@ -70,6 +71,16 @@ def numerics() -> dict[str, Any]:
             if SWITCHES.fullmatch(k) and k not in PLACEMENT
         },
     }
+
+
+def of_rank(asked: int | None) -> dict[str, Any]:
+    """What decides one rank's numbers: `numerics`, and the threads of its operations.
+
+    Args:
+        asked: Threads that the run's options say; None for torch's choice, which follows each
+            machine's cores and environment.
+    """
+    return {"threads": threads(asked), **numerics()}
 
 
 def kind_of(found: Mapping[str, Any]) -> str:

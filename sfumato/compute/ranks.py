@@ -55,7 +55,7 @@ def start(describe: Callable[[], object] | None = None) -> None:
     MachineError if its variables contradict each other. A process that took itself for another one
     than it is would drop units and note nothing in the ledger, so half a description (a RANK that a
     cluster's shell left behind) is refused. `describe`: what decides this rank's numbers, as JSON,
-    once the device is known: all ranks exchange it, once.
+    once the device is known: all ranks exchange it, anew for every run.
     Variables of SLURM and MPI are not read: start the processes with torchrun.
     """
     global _place
@@ -85,12 +85,12 @@ def start(describe: Callable[[], object] | None = None) -> None:
             f" {joined.rank} of {joined.size}: start all processes with torchrun, or unset both"
         )
     _place = joined
-    if joined.size > 1 and describe is not None and not _machines:
+    if joined.size > 1 and describe is not None:
         held: list[str | None] = [None] * joined.size
         told = json.dumps(describe(), sort_keys=True)
         with _together():
             distributed.all_gather_object(held, hashlib.sha256(told.encode()).hexdigest()[:16])
-        _machines.extend(str(one) for one in held)
+        _machines[:] = [str(one) for one in held]
 
 
 @contextlib.contextmanager

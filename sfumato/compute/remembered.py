@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from . import fingerprint
 from .threads import threads
 
 FILE = "machine.json"
+MOST = 1e9  # beyond which no measurement of a machine is
 
 
 def cache_folder() -> Path | None:
@@ -76,7 +76,7 @@ def _read(folder: Path | None, machine: str) -> dict[str, Any]:
 def _numbers(kept: Any, names: Sequence[str]) -> bool:
     def good(value: Any) -> bool:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and math.isfinite(value) and value > 0
+        return number and 0 < value < MOST
 
     return isinstance(kept, dict) and set(kept) == set(names) and all(map(good, kept.values()))
 

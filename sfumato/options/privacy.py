@@ -79,7 +79,7 @@ class Reading(Options):
         None,
         "Which frames of a file become records: of DICOM, NIfTI and TIFF with several. All of one"
         " file are one unit (default: one, the middle; of TIFF the first page). plain: PNG, JPEG,"
-        " WebP and BMP alone, as runs of earlier versions.",
+        " WebP and BMP alone, for runs that earlier versions began.",
         metavar="first|middle|all|N|plain",
         parse=parse_frames,
     )

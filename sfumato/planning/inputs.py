@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..options import Reading, Values
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
-from ..records import RecordSet
+from ..records import RecordSet, require_read_as_today
 from ..runs import budget
 from .facts import PublicFacts
 from .fit import fit_of
@@ -62,6 +62,7 @@ def prepare_as_asked(
         SfumatoError: Exit code 10 for images, 11 for a base, 12 for private images that were
             public before.
     """
+    require_read_as_today(records)
     ancestors = _on_book(ledger, lambda book: _of_base(book, task.base, records))
     as_private = Reading(**records.values.as_options())
     inputs: list[PublicInput] = []
@@ -133,12 +134,20 @@ def _require_apart(public: RecordSet, records: RecordSet, flag: str) -> None:
 
     What is learnt from those is released exactly, and not paid for.
     """
-    both = len({p for p in public.fingerprints if p}.intersection(records.fingerprints))
+    both = max(
+        _in_common(public.fingerprints, records.fingerprints),
+        # a crop, or another frame, of a file that is public as a whole
+        _in_common(public.marks["files"], records.marks["files"]),
+    )
     if both:
         raise SfumatoError(
             f"{both} images of {flag} are also among the private images, where nothing would"
             " protect them: remove them from one of the two"
         )
+
+
+def _in_common(some: Sequence[bytes] | None, others: Sequence[bytes] | None) -> int:
+    return len(({*(some or ())} - {b""}).intersection(others or ()))
 
 
 def _require_uncharged(public: RecordSet, book: Ledger | None, flag: str) -> None:

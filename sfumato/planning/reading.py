@@ -43,6 +43,7 @@ def require_read_so(records: RecordSet, reading: Reading) -> None:
         "unlabelled": reading.unlabelled and len(records.classes) > 1,
         "layout": reading.layout is not None,
         "objects": reading.objects is not None,
+        "frames": reading.frames is not None,
     }
     for name, wrong in differs.items():
         if wrong:

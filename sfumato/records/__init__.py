@@ -6,6 +6,7 @@ The only room that opens them.
 from __future__ import annotations
 
 from .assemble import FEW
+from .build import require_read_as_today
 from .columns import COLUMNS, label_column
 from .compare import near_copies
 from .copies import NearCopies, as_csv
@@ -44,6 +45,7 @@ __all__ = [
     "near_copies",
     "pairs_sheet",
     "repeats_said",
+    "require_read_as_today",
     "sheet",
     "read_split",
     "sizes_of",

@@ -162,12 +162,8 @@ def index_files(
     which of a file's frames, and which part of it, a slot is; see `bounded.look`.
     """
     n = len(rules)
-    sizes, exif, prints, seals = (
-        np.zeros((n, 2), np.int32),
-        np.zeros(n, bool),
-        Digests(n),
-        Digests(n),
-    )
+    sizes, exif = np.zeros((n, 2), np.int32), np.zeros(n, bool)
+    prints, seals, shown = Digests(n), Digests(n), Digests(n)
     thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
     for slot, seen in look(read, n, values, frame, box):
         if isinstance(seen, str):
@@ -175,11 +171,13 @@ def index_files(
             continue
         sizes[slot], exif[slot], thumbnails[slot] = seen.size, seen.exif, seen.thumbnail
         prints[slot], seals[slot], stored[slot] = seen.print, seen.seal, seen.stored
+        shown[slot] = seen.shown.strip(b"\0") and seen.shown
     return {
         "sizes": sizes,
         "exif": exif,
         "prints": prints,
         "seals": seals,
+        "shown": shown if any(shown) else None,
         "thumbnails": thumbnails,
         "stored": stored,
     }

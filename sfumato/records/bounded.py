@@ -64,7 +64,8 @@ class Seen:
     """What one image holds.
 
     (width, height), whether it had EXIF, SHA-256 of its pixels by the fixed rules and of its file,
-    thumbnail uint8 [64], its `levels.STORED`.
+    thumbnail uint8 [64], its `levels.STORED`, and SHA-256 of the pixels as training sees them where
+    `print` is of stored samples (else zeros).
     """
 
     size: tuple[int, int]
@@ -73,6 +74,7 @@ class Seen:
     seal: bytes
     thumbnail: np.ndarray
     stored: np.ndarray
+    shown: bytes
 
 
 def look(
@@ -104,9 +106,9 @@ def look(
         elif len(answer) != FOUND.size:
             yield slot, answer.decode("ascii")
         else:
-            width, height, exif, seen, small, stored = FOUND.unpack(answer)
+            width, height, exif, seen, small, stored, shown = FOUND.unpack(answer)
             found = np.frombuffer(small, np.uint8), np.frombuffer(stored, STORED)[0]
-            yield slot, Seen((width, height), exif, seen, seal(data[size:]), *found)
+            yield slot, Seen((width, height), exif, seen, seal(data[size:]), *found, shown)
 
 
 def hand_over(

@@ -107,6 +107,22 @@ def record_set(
     )
 
 
+def require_read_as_today(records: RecordSet) -> None:
+    """Refuses records that were read by `--frames plain` where something is to be charged.
+
+    Its units are those of earlier versions, in which one picture could be several.
+
+    Raises:
+        SfumatoError: They were.
+    """
+    if records.facts.before:
+        raise SfumatoError(
+            "--frames plain reads as earlier versions did, for which one picture in several rows"
+            " was several units: it goes on with a run of theirs, and with nothing new; leave it"
+            " out"
+        )
+
+
 def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
     """Whether the owner has declared the found list.
 

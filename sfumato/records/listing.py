@@ -41,7 +41,8 @@ def from_listing(root, listing: Listing, split: str, options: dict[str, Any]) ->
         said = f"column {kept[0]!r} names splits: only {split} is read"
         listing = replace(listing, said=(*listing.said, said))
     if options["before"]:
-        listing = replace(listing, same=None, by_bytes=False)
+        said = "read as earlier versions read: each row is a unit of its own"
+        listing = replace(listing, same=None, by_bytes=False, said=(*listing.said[:1], said))
     if _has_tags(listing):
         return _from_named(root, listing, columns, tags, options)
     reader = Cells(listing.read) if options["before"] else listing.read
@@ -267,6 +268,7 @@ def _from_files(
         unit = number_units(None, n, rules, alike)
     looking = options["refusals"] is not None
     known |= {
+        "before": options["before"],
         "ignored": listing.ignored,
         "columns": listing.columns,
         "table": {c: list(listing.column(c)) for c in listing.columns} if looking else {},

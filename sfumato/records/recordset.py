@@ -40,6 +40,9 @@ class Facts:
     prints: Sequence[bytes] | None = None
     # SHA-256 of each file as it was indexed; b"" for zero slots
     seals: Sequence[bytes] | None = None
+    # SHA-256 of the pixels as training sees them, where `prints` are of samples as they are stored
+    # (DICOM, say, whose windows may change); b"" elsewhere. None: `prints` are of pixels.
+    shown: Sequence[bytes] | None = None
     units: tuple[bytes, ...] | None = (
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
     )
@@ -58,6 +61,9 @@ class Facts:
     respelt: int = 0  # spellings of units that were taken for another one's
     doubtful: int = 0  # units whose value might be another spelling of another's
     codes: np.ndarray | None = None  # uint64 [n] of a `split`, in the order of the source
+    # Read as versions before read: rows of one picture are units of their own, splits are classes.
+    # For runs that such a version began; see `build.require_read_as_today`.
+    before: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +224,7 @@ class RecordSet:
                 rules=tuple(facts.rules[i] for i in order) if facts.rules else (),
                 table={},
                 prints=tuple(prints[i] for i in order),
+                shown=None if facts.shown is None else tuple(facts.shown[i] for i in order),
                 seals=None if facts.seals is None else tuple(facts.seals[i] for i in order),
                 units=None if facts.units is None else tuple(facts.units[i] for i in order),
             ),
@@ -271,8 +278,8 @@ class RecordSet:
         """The identity of these data, independent of the file format.
 
         Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order, and of what
-        was declared of stored values: other grey levels are other data to a replay. Raises
-        ValueError for a key under 16 bytes.
+        was declared of stored values, or follows from a file's own window: other grey levels are
+        other data to a replay. Raises ValueError for a key under 16 bytes.
         """
         if len(key) < 16:
             raise ValueError("digest needs a key of at least 16 bytes")
@@ -289,6 +296,8 @@ class RecordSet:
         mac.update(self.usable.astype(np.uint8).tobytes())
         if self.values != FIXED:  # nothing more before: runs of earlier versions resume
             mac.update(json.dumps(self.values.given(), sort_keys=True).encode())
+        for shown in self.facts.shown or ():
+            mac.update(shown or bytes(32))
         return mac.hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ class Tree:
         empty: Folders that hold nothing.
         bare: Pictures without the ending of one: DICOM, by their first bytes.
         first: Name -> the first bytes of a file; None: the whole file has to be read for them.
+        shared: Name -> the file, of files that have another name as well: by a link, or in a tar.
     """
 
     place: Path
@@ -54,6 +55,7 @@ class Tree:
     empty: tuple[str, ...] = ()
     bare: frozenset[str] = frozenset()
     first: Callable[[str], bytes] | None = field(default=None, repr=False)
+    shared: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     known: frozenset[str] = field(default=frozenset(), repr=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,15 @@ class Tree:
             tuple(within(self.empty)),
             frozenset(within(self.bare)),
             None if first is None else lambda name: first(start + name),
+            dict(zip(within(self.shared), (self.shared[start + n] for n in within(self.shared)))),
         )
+
+    def numbers_of(self, files: Sequence[str]) -> np.ndarray:
+        """int64 [n]: the same number for records of one file; no file is one of its own."""
+        known: dict[str, int] = {}
+        names = [self.shared.get(file, file) for file in files]
+        own = [known.setdefault(name, i) if name else i for i, name in enumerate(names)]
+        return np.array(own, np.int64)
 
     def text(self, name: str) -> str | None:
         """A small UTF-8 text; None if it is missing, too long or of another encoding."""
@@ -154,6 +164,7 @@ def _folder(root: Path) -> Tree:
     links: list[tuple[str, str]] = []
     empty: list[str] = []
     bare: list[str] = []
+    leads: dict[str, str] = {}  # link -> what it leads to
     inside = root.resolve()
     start = len(str(root)) + 1 if str(root) != "/" else 1
     for folder, folders, files in os.walk(root, followlinks=False):
@@ -179,6 +190,7 @@ def _folder(root: Path) -> Tree:
                 links.append((prefix + name, LINK_OUT))
             elif path.is_file():
                 names.append(prefix + name)
+                leads[prefix + name] = os.path.relpath(path.resolve(), inside).replace(os.sep, "/")
             elif is_picture(name):
                 links.append((prefix + name, NO_CONTENT))
     return Tree(
@@ -189,6 +201,8 @@ def _folder(root: Path) -> Tree:
         tuple(sorted(empty)),
         frozenset(bare),
         partial(read_below, root, first=HEAD),
+        # a file is known as itself only where a link leads to it
+        {name: "/" + file for name, file in {**leads, **{f: f for f in leads.values()}}.items()},
     )
 
 
@@ -223,7 +237,9 @@ def archive_tree(path: Path) -> Tree:
         if not any(map(_hidden, parts)):
             members[plain] = where
     read = _read_zip(path, members) if kind == "zip" else _read_tar(path, members)
-    return Tree(path, tuple(sorted(members)), read)
+    at = Counter(where[0] for where in members.values())
+    shared = {name: f"/{where[0]}" for name, where in members.items() if at[where[0]] > 1}
+    return Tree(path, tuple(sorted(members)), read, shared=shared)
 
 
 def listed_members(path: Path) -> list[tuple[str, int, int, int]]:

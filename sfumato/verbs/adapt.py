@@ -145,7 +145,7 @@ def _adapt(
     """A new run, on the device that is in use."""
     (reading, execution, task), (ledger, allow_file_system) = asked, where
     progress, on_stage = told
-    ranks.start(fingerprint.numerics)
+    ranks.start(lambda: fingerprint.of_rank(task.performance.threads))
     require_alike_start("adapt", [repr(task), repr(reading), repr(execution)])
     require_shareable(task.method, task.performance, task.schedule.time is not None)
     on_stage("reading the images")
@@ -304,7 +304,7 @@ def _continue(
 ) -> Run:
     """The same run further, on the device that is in use."""
     (reading, read_before, execution), (new_attempt, finish_here) = asked, how
-    ranks.start(fingerprint.numerics)
+    ranks.start(lambda: fingerprint.of_rank(run.options["performance"].get("threads")))
     on_stage("reading the images")
     with listening(on_stage):
         read_as = as_planned(reading, run.plan, Values.kept(run.options))

@@ -30,7 +30,7 @@ from ..privacy.ledger.runs import RunLedger
 from ..privacy.mechanisms.selection import NAME, STEP, Selection
 from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_vector
-from ..records import RecordSet, load_records
+from ..records import RecordSet, load_records, require_read_as_today
 from ..releases import CERTIFICATE, DRAFT
 from ..runs import budget
 from ..runs.attempts import require_sealed
@@ -158,6 +158,7 @@ def select(
         reading = _valued_as_all(reading, candidates)
         part = "train" if reading.split is None else "test"
         records = load_records(data, **replace(reading, classes=listed).keywords(), part=part)
+    require_read_as_today(records)
     doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
     if tuple(records.classes) != classes:
         raise SfumatoError(

@@ -49,6 +49,29 @@ def test_denormals_and_matmul_precision_are_seen():
     assert fingerprint.numerics() == before
 
 
+def test_a_second_run_of_a_process_asks_every_rank_anew(monkeypatch):
+    monkeypatch.setattr(ranks, "_place", ranks.Place())
+    monkeypatch.setattr(ranks, "_machines", [])
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost"), monkeypatch.setenv("MASTER_PORT", "1")
+    group = torch.distributed
+    monkeypatch.setattr(group, "is_initialized", lambda: True)
+    monkeypatch.setattr(group, "get_rank", lambda: 0)
+    monkeypatch.setattr(group, "get_world_size", lambda: 2)
+    others = iter(["a", "b"])
+    monkeypatch.setattr(
+        group,
+        "all_gather_object",
+        lambda held, own: held.__setitem__(slice(None), [own, next(others)]),
+    )
+    found = []
+    for _ in range(2):
+        ranks.start(lambda: {"threads": 1})
+        found.append(ranks.machines())
+    assert found[0][0] == found[1][0] and [one[1] for one in found] == ["a", "b"]
+
+
 def test_a_processors_clock_is_no_part_of_it(tmp_path):
     place, words = (
         tmp_path / "cpuinfo",

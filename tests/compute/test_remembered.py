@@ -59,6 +59,8 @@ def test_another_machine_is_measured_anew(monkeypatch, change):
         {"engine": {"a": 1, "b": "2"}},
         {"engine": {"a": 1, "b": float("nan")}},
         {"engine": {"a": 1, "b": float("inf")}},
+        {"engine": {"a": 1, "b": 10**400}},
+        {"engine": {"a": 1, "b": 1e300}},
         {"engine": {"a": 1, "b": 2, "c": 3}},
         {"engine": None},
     ],

@@ -21,7 +21,9 @@ from sfumato.errors import BudgetError, DataError, ModelError, SfumatoError
 from sfumato.methods import Given, Inversion, Lora, Prompts, Saliency
 from sfumato.options import Performance, Sampling
 from sfumato.planning import provenance
+from sfumato.planning.inputs import prepare_as_asked
 from sfumato.planning.provenance import require_public_place
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.notes import Made
 from sfumato.records import load_records
@@ -187,6 +189,26 @@ def test_public_images_are_stated_and_never_private_again(world, tiny_base, tmp_
                 expected_batch_size=4,
             )
     assert charges(world) == before and not (tmp_path / "run").exists()
+
+
+def test_a_file_is_not_public_as_a_whole_and_private_in_part(tmp_path):
+    objects = []
+    for i in range(3):
+        noise = np.random.default_rng(i).integers(0, 256, (24, 24, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{i}.png")
+        objects.append({"id": i, "image_id": i, "category_id": 0, "bbox": [2, 2, 12, 12]})
+    body = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(3)],
+        "annotations": objects,
+        "categories": [{"id": 0, "name": "cat"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(body))
+    private = load_records(tmp_path, objects="crops", yes_public=True)
+    whole = shutil.copytree(tmp_path, tmp_path.parent / "whole")
+    (whole / "coco.json").unlink(), (whole / "0.png").unlink()
+    task = task_of(Lora(rank=2, adapter_init="public"), "glyphs", 0, epsilon=2.0)[2]
+    with pytest.raises(SfumatoError, match="2 images of --public-data are also among the private"):
+        prepare_as_asked(private, task, load_records(whole, unlabelled=True))
 
 
 def test_nothing_below_a_private_mark_is_public(world, tiny_base, tmp_path):

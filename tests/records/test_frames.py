@@ -298,6 +298,26 @@ def test_one_bad_patient_can_be_refused_by_name_of_the_rule_only(tmp_path, capfd
     assert SECRET not in said.out + said.err and "IM0000" not in said.out + said.err
 
 
+def test_the_same_samples_under_another_window_are_the_same_picture_and_other_data(tmp_path):
+    samples = [RNG.integers(0, 4096, (24, 20)).astype(np.uint16) for _ in range(4)]
+    found = []
+    for width in ("4096", "200", "4096"):
+        for i, one in enumerate(samples):
+            own = {"PatientID": f"P{i}", "WindowCenter": "300", "WindowWidth": width}
+            (tmp_path / f"{i}.dcm").write_bytes(scan(one, **own))
+        found.append(load_records(tmp_path, unlabelled=True))
+    first, other, again = found
+    assert first.fingerprints == other.fingerprints
+    assert (first.images([0], 20) != other.images([0], 20)).any()
+    key, order = bytes(16), np.array([2, 0, 3, 1])
+    assert first.digest(key) == again.digest(key) != other.digest(key)
+    assert first.rearranged(order).digest(key) == again.rearranged(order).digest(key)
+    assert first.rearranged(order).digest(key) != other.rearranged(order).digest(key)
+    (tmp_path / "png").mkdir()
+    Image.fromarray(samples[0].astype(np.uint8)).save(tmp_path / "png" / "0.png")
+    assert load_records(tmp_path / "png", unlabelled=True).facts.shown is None
+
+
 def test_a_run_of_before_reads_what_it_read(tmp_path):
     """TIFF, GIF and DICOM were zero slots, and volumes had none."""
     root = tmp_path / "a"

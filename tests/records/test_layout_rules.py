@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import SfumatoError
-from sfumato.records import bounded, load_records
+from sfumato.records import bounded, load_records, require_read_as_today
 from sfumato.records.decode import decode
 from sfumato.records.jpeg import scans
 
@@ -118,6 +119,86 @@ def test_a_run_of_before_reads_as_before(tmp_path):
         pictures(tmp_path / name / "train", 3)
         pictures(tmp_path / name / "test", 3, 5)
     assert load_records(tmp_path).n == 6 and load_records(tmp_path, frames="plain").n == 12
+
+
+def test_nothing_new_is_charged_by_what_versions_of_before_took_for_units(tmp_path):
+    pictures(tmp_path, 4)
+    table(tmp_path, *(f"{i}.png,{'ab'[k]},P{i}" for i in range(4) for k in range(2)))
+    before = load_records(tmp_path, frames="plain", yes_public=True)
+    assert (before.n, before.n_units) == (8, 8) and load_records(tmp_path, yes_public=True).n == 8
+    assert "each row is a unit of its own" in before.facts.layout[-1]
+    assert not any("one unit" in said for said in before.facts.layout)
+    new = {"base": "glyphs", "epsilon": 1.0, "ledger": tmp_path / "l.sqlite"}
+    for images, how in ((tmp_path, {"frames": "plain", "yes_public": True}), (before, {})):
+        for verb, more in (
+            (sfumato.plan, {}),
+            (sfumato.adapt, {"output": tmp_path.parent / "run"}),
+        ):
+            with pytest.raises(SfumatoError, match="--frames plain reads as earlier versions did"):
+                verb(images, **new, **how, **more)
+    with pytest.raises(SfumatoError, match="--frames plain"):
+        require_read_as_today(before.rearranged(np.arange(8)))
+
+
+def linked(root: Path) -> None:
+    """Five pictures; the first and the last have two names, in folders of two people."""
+    pictures(root / "cat" / "Ann", 3)
+    pictures(root / "dog" / "Bob", 2, 3)
+    (root / "dog" / "Bob" / "l.png").symlink_to("../../cat/Ann/0.png")
+    (root / "cat" / "Ann" / "m.png").symlink_to(root / "dog" / "Bob" / "4.png")
+
+
+def test_a_link_is_another_name_of_one_picture_and_so_of_one_unit(tmp_path):
+    linked(tmp_path / "set")
+    rest = {"yes_public": True, "unlabelled": True}
+    found = load_records(tmp_path / "set", yes_public=True)
+    assert (found.n, found.n_units, found.max_per_unit) == (7, 5, 2)
+    assert "2 names lead to a file that has another one" in found.facts.layout[-1]
+    assert load_records(tmp_path / "set", frames="plain", **rest).n_units == 7
+    refused("2 images stand in rows of different", tmp_path / "set", unit="folder", **rest)
+    under = tmp_path / "set" / "train"  # a split outside, and one inside the classes
+    for kind in ("cat", "dog"):
+        (tmp_path / "set" / kind).rename(put(under / "x", "").parent / kind)
+    (under / "x").unlink(), (under / "dog" / "Bob" / "l.png").unlink()
+    (under / "dog" / "Bob" / "l.png").symlink_to("../../cat/Ann/0.png")
+    assert load_records(tmp_path / "set", yes_public=True, max_bad=0.5).n_units == 5
+    linked(tmp_path / "b")
+    names = [
+        p.relative_to(tmp_path / "b").as_posix() for p in sorted((tmp_path / "b").rglob("*.png"))
+    ]
+    table(tmp_path / "b", *(f"{name},a,P" for name in names))
+    assert load_records(tmp_path / "b", yes_public=True).n_units == 5
+    linked(tmp_path / "c" / "cats")
+    with tarfile.open(tmp_path / "c.tar", "w", dereference=False) as tar:
+        for name in ("cat/Ann/0.png", "cat/Ann/1.png", "dog/Bob/3.png", "dog/Bob/4.png"):
+            tar.add(tmp_path / "c" / "cats" / name, name)
+        hard = tarfile.TarInfo("dog/Bob/x.png")
+        hard.type, hard.linkname = tarfile.LNKTYPE, "cat/Ann/0.png"
+        tar.addfile(hard)
+    found = load_records(tmp_path / "c.tar", yes_public=True)
+    assert (found.n, found.n_units) == (5, 4)
+
+
+@pytest.mark.parametrize("how", [{"unlabelled": True}, {"yes_public": True}, {"layout": "flat"}])
+def test_folders_of_participants_are_not_taken_for_parts_of_a_set(tmp_path, how):
+    for person in range(1, 5):
+        for visit in range(3):
+            pictures(tmp_path / f"part{person:02d}" / f"visit{visit}", 2, 6 * person + 2 * visit)
+    refused("4 folders at the top (part01 ...) may be people", tmp_path, unit="folder", **how)
+    assert "may be people" in (
+        sfumato.inspect(tmp_path, unit="folder", unlabelled=True).refused or ""
+    )
+    said = {"unit": "folder", "layout": "folders", "unlabelled": True}
+    found = load_records(tmp_path, **said)
+    assert (found.n, found.n_units, found.max_per_unit) == (24, 4, 6)
+    assert load_records(tmp_path, yes_public=True).classes == ("visit0", "visit1", "visit2")
+
+
+def test_rows_without_a_file_are_no_units_of_one_image(tmp_path):
+    pictures(tmp_path, 4)
+    table(tmp_path, *(f"{i}.png,a,P{i}" for i in range(4)), ",a,P4", ",a,P5")
+    found = load_records(tmp_path, unit="who", yes_public=True, max_bad=0.5)
+    assert found.n_units == 6 and found.usable.sum() == 4
 
 
 def test_a_column_of_splits_leaves_the_others_out(tmp_path):
@@ -288,6 +369,20 @@ def test_crops_are_parts_of_their_image_and_of_its_unit(tmp_path):
     put(tmp_path / "0.png", png(9))
     assert found.load(range(6), 16)[1].tolist() == [False] * 2 + [True] * 4
     assert load_records(tmp_path, objects="crops", unit="who", yes_public=True).n_units == 2
+
+
+@pytest.mark.parametrize("objects", [None, "largest", "crops"])
+def test_an_image_under_two_ids_is_one_unit(tmp_path, objects):
+    pictures(tmp_path, 3)
+    path = coco(tmp_path, kinds=("cat",))
+    body = json.loads(path.read_text())
+    twice = {"id": 9, "file_name": "1.png", "who": "P7"}
+    thing = {"id": 9, "image_id": 9, "category_id": 0, "bbox": [2, 2, 9, 9]}
+    body["images"].append(twice), body["annotations"].append(thing)
+    path.write_text(json.dumps(body))
+    found = load_records(tmp_path, objects=objects, yes_public=True)
+    assert (found.n, found.n_units) == (4, 3) and found.unit[1] == found.unit[3]
+    refused("1 images stand in rows of different units", tmp_path, objects=objects, unit="who")
 
 
 def test_coco_without_its_images_or_ids(tmp_path):

@@ -275,6 +275,22 @@ def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch,
         execute.continue_run(run, records_of(tiny_images, run), False)
 
 
+def test_threads_of_every_rank_are_exchanged_and_so_part_of_it(run, tmp_path, monkeypatch):
+    told: list[int] = []
+    monkeypatch.setattr(
+        ranks, "start", lambda describe=None: describe and told.append(describe()["threads"])
+    )
+    for here in (97, 98):
+        monkeypatch.setattr(fingerprint, "threads", lambda asked, here=here: asked or here)
+        for asked in (None, 3):
+            with pytest.raises(SfumatoError, match="no such file"):
+                new = {"output": tmp_path / "x", "epsilon": 1.0, "threads": asked}
+                verbs.adapt(tmp_path / "none", base="glyphs", **new)
+        with pytest.raises(SfumatoError, match="no such file"):
+            verbs.resume(tmp_path / "none", run.folder)
+    assert told == [97, 3, 97, 98, 3, 98]
+
+
 def test_a_run_of_a_version_that_noted_less_is_no_free_replay(run, tiny_images, monkeypatch):
     begun = run.ledger.entries(Attempt)[0]
     less = {k: begun.fingerprint[k] for k in ("code", "versions", "precision", "engine")}

@@ -303,7 +303,13 @@ def test_held_out_units_are_not_public_by_a_flag(site, named):
 
 @pytest.mark.parametrize(
     "said",
-    [{"split": "split.json"}, {"unit": "patient"}, {"classes": ["a"]}, {"labels": "patient"}],
+    [
+        {"split": "split.json"},
+        {"unit": "patient"},
+        {"classes": ["a"]},
+        {"labels": "patient"},
+        {"frames": 2},
+    ],
 )
 def test_records_read_before_take_no_other_units_and_no_split(tiny_base, tmp_path, said):
     """Else held-out people are trained on, or single images are protected, without a word."""

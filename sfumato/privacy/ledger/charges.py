@@ -11,7 +11,7 @@ from sfumato.privacy.ledger.datasets import SAME, DataSets, Group, Manifest, inh
 from sfumato.privacy.ledger.entries import Capped
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.order import require_before
-from sfumato.privacy.ledger.public import PublicInputs
+from sfumato.privacy.ledger.public import PublicInputs, in_common
 from sfumato.privacy.ledger.rows import Row
 
 Price = Callable[[list[dict[str, Any]], bool], float]
@@ -103,7 +103,8 @@ class Charges:
             OverBudget: An image was taken as public and has no protection any more.
         """
         self.require_untaken(manifest)
-        if both := sum(map(self.public.charged, public)):
+        both = sum(max(self.public.charged(own), in_common(own, manifest)) for own in public)
+        if both:
             raise OverBudget(
                 f"{both} images that are taken as public were charged as private: leave them out of"
                 " --public-data"

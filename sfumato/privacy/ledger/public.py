@@ -285,6 +285,11 @@ class PublicInputs:
         self.chain.db.executemany("INSERT INTO known VALUES (?, ?)", [(key, name) for key in keys])
 
 
+def in_common(some: Manifest, others: Manifest) -> int:
+    """How many pictures, or files, two sets have in common."""
+    return max(len({*of(some)} & {*of(others)}) for of in (_pictures, _files))
+
+
 def _pictures(images: Manifest) -> list[bytes]:
     return [key for key, _ in images.records]
 

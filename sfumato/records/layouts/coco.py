@@ -121,7 +121,7 @@ def listing(tree: Tree, path: Path, options: dict[str, Any]) -> Listing:
         labels=labels,
         label_column=None,
         names={},
-        same=of,
+        same=tree.numbers_of(held),
         table=path.name,
         ignored=left,
     )

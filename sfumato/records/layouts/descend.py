@@ -24,6 +24,12 @@ BESIDE = frozenset(
     " metadata csv tables doc docs info reg log logs model models output".split()
 )
 _PARTS = re.compile(r".*(?:fold|part|batch|chunk|shard)s?[-_ ]?\d{1,4}", re.I)
+_PEOPLE = re.compile(r".*parts?[-_ ]?\d{1,4}", re.I)
+PEOPLE = (
+    "{} folders at the top ({} ...) may be people, or parts of one set with people in them, and"
+    " --unit folder needs to know: say --layout folders if each is one person (without labels) or a"
+    " class, else move what is in them together"
+)
 OTHERWISE = "to read each folder at the top as a class: --layout folders"
 
 
@@ -83,6 +89,10 @@ def _step(place: Place, part: str, options: dict[str, Any]) -> Place | None:
     if len(held) == 1 and _inner_splits(place.names):
         return _into(place, held[0], f"folder {held[0]!r} holds the splits and is no class")
     if len(held) > 1 and all(map(_PARTS.fullmatch, held)) and not _direct(place.names):
+        # part01 may be a participant, whose visits are no units
+        if options["unit"] == "folder" and any(map(_PEOPLE.fullmatch, held)):
+            refuse(PEOPLE.format(len(held), held[0]), options["refusals"])
+            return None
         names = [name for name in place.names]
         said = f"{len(held)} folders are parts of one set ({held[0]} ...) and no classes"
         return _without_first(place, names, said)
@@ -156,5 +166,6 @@ def _renamed(place: Place, new: dict[str, str], said: str) -> Place:
         tree.links,
         bare=frozenset(short for short, name in old.items() if name in tree.bare),
         first=None if first is None else lambda name: first(every[name]),
+        shared={short: tree.shared[name] for short, name in old.items() if name in tree.shared},
     )
     return Place(inner, sorted(old), (*place.said, said), place.left_out)

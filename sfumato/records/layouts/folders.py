@@ -93,6 +93,11 @@ def _listing(
             read = text and columns and not alone
             why = "captions without an image" if alone and columns else CAPTIONS if text else ""
             ignored[why or "not an image"] += not read
+    same = tree.numbers_of(names) if tree.shared.keys() & held else None
+    more = 0 if same is None else len(names) - len(set(same.tolist()))
+    if more:
+        said = f"{more:,} names lead to a file that has another one: all of one file are one unit"
+        place = _saying(place, said)
     return Listing(
         kind,
         TreeReader(tree, tuple(names)),
@@ -102,6 +107,7 @@ def _listing(
         column=lambda name: [columns[name](one) for one in names],
         labels=labels,
         by_folder=units_of(names, level),
+        same=same,
         ignored=ignored,
         table="the folder",
     )

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import DataError
 from .. import tables
 from ..bounded import SMALL, rehearse
@@ -109,7 +107,8 @@ def listing(tree: Tree, table: str, part: str, options: dict[str, Any]) -> Listi
     labels = None
     if label_column(columns) is None and options["labels"] is None and not options["unlabelled"]:
         labels = None if _yes_no(table, columns, rows) != table else _folders(files)
-    different = len(set(files))
+    same = tree.numbers_of(files)
+    different = len(set(same.tolist()))
     if different < len(files):
         said.append(
             f"{len(files) - different:,} rows name an image that another row names, too: all rows"
@@ -124,7 +123,7 @@ def listing(tree: Tree, table: str, part: str, options: dict[str, Any]) -> Listi
         column=lambda name: [row.get(name) for row in rows],
         labels=labels,
         several=several,
-        same=_numbers(files),
+        same=same,
         table=_yes_no(table, columns, rows),
         ignored=_left(tree, files, splits, chosen),
     )
@@ -142,12 +141,6 @@ def _rows(tree: Tree, table: str) -> tables.Table:
     if len(data) > SMALL:
         raise DataError(f"{table} is too large to be read out of an archive: unpack the archive")
     return tables.parse_table(data, table)
-
-
-def _numbers(files: list[str]) -> np.ndarray:
-    """The same number for rows of one file; files that are not there are one each."""
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(file, i) for i, file in enumerate(files)], np.int64)
 
 
 def split_folders(files: Sequence[str]) -> list[str]:

@@ -69,6 +69,18 @@ def test_an_image_is_on_one_side_for_ever(ledger):
         charge(again, "fifth", [C])
 
 
+@pytest.mark.parametrize("files", [[b"a" * 32, b"b" * 32], [b"x" * 32, b"y" * 32]])
+def test_no_image_of_a_run_is_public_in_that_run(ledger, files):
+    """By pixels, or by the file that a crop or another frame of it comes from."""
+    own, shares = ledger.identify([A, B], files), files[1] == b"b" * 32
+    seen = PublicInput(HOW, (C, D) if shares else (C, B), (b"c" * 32, b"b" * 32))
+    RunLedger(ledger, "run").append("PLAN", {"digest": "run"})
+    body = {"events": EVENTS, "epsilon": 1.0, **TERMS}
+    with pytest.raises(OverBudget, match="1 images that are taken as public were charged"):
+        ledger.charge("run", own, body, added, public=[seen])
+    assert not ledger.chain.of("CHARGE") and not ledger.chain.of("PUBLIC")
+
+
 def test_the_row_tells_no_image_and_is_bound_to_its_table(ledger):
     charge(ledger, "run", [A], public=[B, C], captions=["a red coat"])
     rows = ledger.chain.of("PUBLIC", "run")
