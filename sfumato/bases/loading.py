@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ def read_models(folder: Path, classes: Mapping[str, type]) -> dict[str, nn.Modul
     """
     models, missing = {}, []
     for name, cls in classes.items():
-        models[name], found = cls.from_pretrained(folder / name, dtype=torch.float32, **SAFE)
+        variant = variant_of(folder / name)
+        models[name], found = cls.from_pretrained(
+            folder / name, dtype=torch.float32, variant=variant, **SAFE
+        )
         missing += found["missing_keys"]
     # A loader would fill these with random numbers and say so only in its log.
     if missing:
@@ -47,6 +51,23 @@ def read_models(folder: Path, classes: Mapping[str, type]) -> dict[str, nn.Modul
     for model in models.values():
         model.requires_grad_(False).eval()
     return models
+
+
+def variant_of(component: Path) -> str | None:
+    """The `variant` of a component saved or fetched in it alone, such as "fp16"; else None.
+
+    Raises:
+        ModelError: For several variants without the plain weights: nothing says which is meant.
+    """
+    names = [path.name.split(".") for path in component.glob("*.safetensors")]
+    variants = {re.sub(r"-[0-9]+-of-[0-9]+$", "", name[1]) for name in names if len(name) == 3}
+    if any(len(name) == 2 for name in names) or not variants:
+        return None
+    if len(variants) > 1:
+        raise ModelError(
+            f"{component} holds its weights as the variants {', '.join(sorted(variants))}: keep one"
+        )
+    return variants.pop()
 
 
 def read_scheduler(folder: Path) -> Any:

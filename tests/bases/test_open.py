@@ -152,3 +152,18 @@ def test_every_family_says_what_the_rest_of_the_package_asks_for():
     for family in FAMILIES.values():
         assert not family.__abstractmethods__ and family.prefix.isidentifier()
         assert "scheduler" in family.components and family.family
+
+
+@pytest.mark.parametrize("shards", [None, "20KB"])
+def test_a_base_fetched_in_one_variant_opens(tiny_base, tmp_path, shards):
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_base)
+    how = {} if shards is None else {"max_shard_size": shards}
+    pipe.save_pretrained(tmp_path / "half", variant="fp16", **how)
+    there, here = load_base(tmp_path / "half"), load_base(tiny_base)
+    assert all(map(torch.equal, there.denoiser.parameters(), here.denoiser.parameters()))
+    for file in (tmp_path / "half" / "vae").glob("*.fp16*.safetensors"):
+        shutil.copy(file, file.with_name(file.name.replace("fp16", "bf16")))
+    with pytest.raises(ModelError, match="the variants bf16, fp16: keep one"):
+        load_base(tmp_path / "half")
