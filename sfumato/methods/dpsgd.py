@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from ..compute import ranks
-from ..compute.device import held_bytes, is_host, on_host
+from ..compute.clocks import work_clock
+from ..compute.device import device, held_bytes, is_host, on_host
 from ..compute.measure import measures
 from ..compute.memory import peak_bytes
 from ..compute.remembered import remembered
@@ -221,15 +222,15 @@ def ratios_here() -> Ratios:
     names = [field.name for field in fields(Ratios)]
 
     def found() -> dict[str, float]:
-        return remembered("engine", names, lambda: asdict(measure_ratios()))
+        return remembered("engine", names, lambda: asdict(measure_ratios(device(), work_clock())))
 
     kept = ranks.on_first_rank(found)
     return Ratios(kept["linear"], kept["conv"], int(kept["small"]))
 
 
-def _peak_of_ranks(work: Callable[[], object], device: torch.device) -> int:
+def _peak_of_ranks(work: Callable[[], object], where: torch.device) -> int:
     """The largest of all ranks' peaks, so that they decide alike."""
-    return ranks.largest(peak_bytes(work, device))
+    return ranks.largest(peak_bytes(work, where))
 
 
 def _engine(prepared: Prepared[Adaptation]) -> Engine:
