@@ -25,8 +25,8 @@ from .pictures import WHOLE, Box
 READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
-# width, height, whether it had EXIF, fingerprint, what it holds, and the fingerprint of what training
-# sees where the first one is of something else (zeros: it is not)
+# width, height, whether it had EXIF, fingerprint, what it holds, and the fingerprint of what
+# training sees where the first one is of something else (zeros: it is not)
 FOUND = struct.Struct(f"<II?32s{levels.STORED.itemsize}s32s")
 # Before a picture: pixels on a side, or 0 for its own size; whether a range is declared, its ends,
 # whether greys are inverted, the place of the ground in BACKGROUNDS, the frame of the file, and

@@ -319,10 +319,10 @@ def _continue(
     with one_writer(run, execution.shard):
         # Inside, so that a probe recorded by the process before us is seen.
         selected = ranks.on_first_rank(lambda: run.selected)
-        prepared = rebuild(run.plan, run.options, selected, run.start)
+        own = run.plan, run.options, selected, run.start
         if finish_here:
-            return ranks.on_first_rank(lambda: finish_run(run, prepared, records))
-        prepared = share_base(prepared)
+            return ranks.on_first_rank(lambda: finish_run(run, rebuild(*own), records))
+        prepared = share_base(rebuild(*own, to_share=True))
         prepared.method.check(prepared, on_stage)
         start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
         return train_run(run, prepared, records, start, execution, progress, on_stage)
