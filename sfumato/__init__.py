@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Signing,
     )
     from .planning.config import Config
-    from .verbs.adapt import adapt, resume
+    from .verbs.adapt import adapt
     from .verbs.evaluate import evaluate
     from .verbs.export import export
     from .verbs.inspect import inspect
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .verbs.plan import plan
     from .verbs.push import push
     from .verbs.release import release, verify
+    from .verbs.resume import resume
     from .verbs.select import select
     from .verbs.split import split
     from .verbs.start import start
@@ -62,7 +63,7 @@ _HOMES = {
     "plan": "verbs.plan",
     "push": "verbs.push",
     "release": "verbs.release",
-    "resume": "verbs.adapt",
+    "resume": "verbs.resume",
     "split": "verbs.split",
     "select": "verbs.select",
     "start": "verbs.start",

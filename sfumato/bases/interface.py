@@ -135,12 +135,17 @@ class Base(ABC):
         first = next(self.denoiser.parameters(), None)
         return device() if first is None else first.device
 
-    def move(self, where: torch.device) -> None:
+    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Put every part that computes onto a device; latents and images stay in host memory.
 
         Here: the denoiser. A family with other parts moves them too.
+
+        Args:
+            where: The device.
+            denoiser: The denoiser, too; False leaves it where it is.
         """
-        self.denoiser.to(where)
+        if denoiser:
+            self.denoiser.to(where)
 
     def checkpoint_gradients(self) -> None:
         """Computes the denoiser's activations again in the backward pass instead of keeping them.

@@ -72,6 +72,7 @@ def from_config(
     verb: str,
     *,
     but: Mapping[str, str] = EVERYTHING,
+    only: Mapping[str, str] = EVERYTHING,
     arrange: Callable[[dict[str, Any]], None] = lambda values: None,
 ) -> Callable:
     """Lets a command take from a config what was not given.
@@ -79,6 +80,7 @@ def from_config(
     Args:
         verb: Its name in `PLACES`.
         but: Group -> the switch with which the config says nothing about it.
+        only: Argument -> the switch without which the config says nothing about it.
         arrange: Puts the words of a command line in order before that.
     """
 
@@ -92,7 +94,7 @@ def from_config(
             arrange(values)
             taken = Taken(FILE if found is None else found.path.name, [])
             if found is not None:
-                _fill_places(verb, found, values, taken)
+                _fill_places(verb, found, values, taken, only)
                 groups = getattr(command, "groups", {})
                 quiet = {
                     *SILENT.get(verb, ()),
@@ -136,11 +138,15 @@ def _opened(config: Path | None, no_config: bool) -> Config | None:
     return Config.read(config or FILE)
 
 
-def _fill_places(verb: str, config: Config, values: dict[str, Any], taken: Taken) -> None:
+def _fill_places(
+    verb: str, config: Config, values: dict[str, Any], taken: Taken, only: Mapping[str, str]
+) -> None:
     project = config.table("project")
     kinds = {one.name: one for one in declared(Project)}
     for name, field in PLACES[verb].items():
         if name not in values or given(values[name]) or field not in project:
+            continue
+        if name in only and not values.get(only[name]):
             continue
         if field == "release" and config.moved("project", field) and _stands(config, "model"):
             field = "model"  # a style hands over its token, not pictures
@@ -148,7 +154,7 @@ def _fill_places(verb: str, config: Config, values: dict[str, Any], taken: Taken
         if field not in (MADE.get(verb), "ledger"):
             _require_there(verb, config, "project", field)
         values[name] = Path(value) if one.path else value
-        taken.values.append((one.flag if name == field and not one.path else "", field, value))
+        taken.values.append((one.flag if name == field else "", field.replace("_", " "), value))
 
 
 def _stands(config: Config, field: str) -> bool:

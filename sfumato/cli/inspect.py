@@ -15,7 +15,7 @@ from .options import METHOD, Images, options
 PRIVATE, NEAR = "Private files", "Near-copies"
 
 
-@from_config("inspect")
+@from_config("inspect", only={"public_data": "near"})
 @options(reading=(Reading,))
 def inspect(
     images: Images,

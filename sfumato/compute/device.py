@@ -174,8 +174,8 @@ def repeating() -> Iterator[None]:
 
 def wait(where: torch.device) -> None:
     """Waits until a device has done all that it was asked for, as a clock needs it."""
-    if where.type == GPU:
-        torch.cuda.synchronize(where)
+    if not is_host(where):
+        torch.get_device_module(where).synchronize(where)
 
 
 def peak_of(work: Callable[[], object], where: torch.device) -> int | None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import MachineError
 from . import ranks
-from .device import device
+from .device import device, to_device
 
 # Of the model's numbers, the most that one gathered part holds, unless a single layer has more: so
 # much of the weights exists twice for a moment.
@@ -33,7 +33,8 @@ def share(model: nn.Module, whole: Collection[nn.Parameter] = ()) -> None:
     ranks must run equally many.
 
     Args:
-        model: Equal on all ranks.
+        model: Equal on all ranks, on the device or in host memory: part by part it comes onto the
+            device, where no more than one part is ever whole.
         whole: Parameters of it of which every rank keeps all, such as adapters.
 
     Raises:
@@ -47,10 +48,23 @@ def share(model: nn.Module, whole: Collection[nn.Parameter] = ()) -> None:
     # a tap's output is a view; nothing here changes one in place
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device().type, (ranks.world_size(),))
-    how = {"mesh": mesh, "reshard_after_forward": True, "ignored_params": set(whole)}
+    kept = _brought(model, whole)  # `fully_shard` leaves them where they are
+    how = {"mesh": mesh, "reshard_after_forward": True, "ignored_params": kept}
     most = LARGEST * sum(p.numel() for p in model.parameters())
     for part in [*parts(model, most), model]:
         fully_shard(part, **how)
+
+
+def _brought(model: nn.Module, whole: Collection[nn.Parameter]) -> set[nn.Parameter]:
+    """These parameters of a model, new ones on the device where they were not there."""
+    where, known = device(), {id(p): p for p in whole}
+    for module in model.modules():
+        for name, p in list(module.named_parameters(recurse=False)):
+            if id(p) in known and p.device != where:
+                moved = nn.Parameter(to_device(p.detach(), where), p.requires_grad)
+                known[id(p)] = moved
+                setattr(module, name, moved)
+    return set(known.values())
 
 
 def parts(model: nn.Module, most: float) -> Iterator[nn.Module]:

@@ -5,7 +5,6 @@ On one layer and random records, so nothing of a user's data is timed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ SMALLEST, LARGEST = 2**10, 2**18
 
 # multiply-adds of its Grams, its kept numbers, ghost less keep, both together (seconds a record)
 Point = tuple[float, float, float, float]
+Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,21 @@ class _Grid:
     bound: int = 2**20
 
 
-def measure_ratios() -> Ratios:
+def measure_ratios(where: torch.device, clock: Callable[[], float]) -> Ratios:
     """Where a kept gradient and a pair of Gram matrices take the same time.
 
     Under two seconds of a core.
 
+    Args:
+        where: The device that is measured.
+        clock: Seconds of work on it so far; it waits for what the device still does.
+
     Returns:
         The constants; the usual ones where this machine gives no sensible answer.
     """
-    linears = [_linear(*shape) for shape in LINEARS]
-    convs = [_conv(*shape) for shape in CONVS]
+    how = where, clock
+    linears = [_linear(shape, *how) for shape in LINEARS]
+    convs = [_conv(shape, *how) for shape in CONVS]
     linear, small = _fitted(linears, USUAL.linear, USUAL.small)
     conv, _ = _fitted(convs, USUAL.conv, USUAL.small)
     return Ratios(linear, conv, small)
@@ -72,25 +77,26 @@ def _fitted(points: Sequence[Point], ratio: float, small: int) -> tuple[float, i
     return round(own, 2), int(min(LARGEST, max(SMALLEST, a / c)))
 
 
-def _linear(layers: int, records: int, width: int, tokens: int) -> Point:
+def _linear(shape: Shape, where: torch.device, clock: Callable[[], float]) -> Point:
+    layers, records, width, tokens = shape
     stack = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
     x = torch.randn(records, tokens, width, generator=torch.Generator().manual_seed(0))
-    return 2 * tokens**2 * width, width**2, *_times(stack, x)
+    return 2 * tokens**2 * width, width**2, *_times(stack.to(where), x.to(where), clock)
 
 
-def _conv(layers: int, records: int, channels: int, side: int) -> Point:
+def _conv(shape: Shape, where: torch.device, clock: Callable[[], float]) -> Point:
+    layers, records, channels, side = shape
     kernels = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(layers))
-    shape = (records, channels, side, side)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    of_x = (records, channels, side, side)
+    x = torch.randn(of_x, generator=torch.Generator().manual_seed(0))
     n = side**2
     gram = n**2 * (2 * channels + 9)
-    return gram, 9 * channels * (channels + n), *_times(nn.Sequential(*kernels), x)
+    stack = nn.Sequential(*kernels).to(where)
+    return gram, 9 * channels * (channels + n), *_times(stack, x.to(where), clock)
 
 
-def _times(stack: nn.Sequential, x: Tensor) -> tuple[float, float]:
+def _times(stack: nn.Sequential, x: Tensor, clock: Callable[[], float]) -> tuple[float, float]:
     """Times one record of one layer by Gram matrices and by kept gradients.
-
-    In processor time of this process: other work on the machine does not count.
 
     Returns:
         Seconds of the first less the second, and their sum.
@@ -99,9 +105,9 @@ def _times(stack: nn.Sequential, x: Tensor) -> tuple[float, float]:
     best = dict.fromkeys(works, float("inf"))
     for _ in range(TURNS):
         for way, work in works.items():
-            started = time.process_time()
+            started = clock()
             work()
-            best[way] = min(best[way], time.process_time() - started)
+            best[way] = min(best[way], clock() - started)
     ghost, keep = (best[way] / (len(x) * len(stack)) for way in ("ghost", "keep"))
     return ghost - keep, ghost + keep
 

@@ -1,6 +1,6 @@
 """DP-SGD around any adaptation (Abadi et al., arXiv 1607.00133).
 
-Checks of the machine beforehand, time and memory, and the steps with their checkpoints.
+Time and memory beforehand, and the steps with their checkpoints.
 """
 
 from __future__ import annotations
@@ -10,141 +10,35 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
-from typing import Any
 
 import torch
 
 from ..compute import ranks
-from ..compute.device import held_bytes, is_host, on_host
+from ..compute.clocks import work_clock
+from ..compute.device import device, held_bytes, is_host
 from ..compute.measure import measures
 from ..compute.memory import peak_bytes
 from ..compute.remembered import remembered
 from ..compute.shares import is_shared
-from ..errors import Interrupted, MachineError, ModelError, SfumatoError
-from ..gradients import Engine, Ratios, fitting_records, measure_ratios, self_check
+from ..errors import Interrupted, SfumatoError
+from ..gradients import Engine, Ratios, fitting_records, measure_ratios
 from ..options import Performance, Schedule
 from ..privacy.clipping import flat
 from ..privacy.plan import Plan
-from ..privacy.random.on_device import check_device
-from ..training import KEEP, Batch, Progress, State, lean, open_engine, train
+from ..training import KEEP, Progress, State, lean, open_engine, train
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Timed, Work
 from .pace import Pace, clip_and_groups, default_samples_every, measure, sample_steps
-from .prompts import Prompts
 from .room import budget, measuring, out_of_memory, require_room
 from .shared import whole_again
 from .timed import Wanted, solve
 from .workspace import Workspace
 
-# Records that a machine is asked about where the run's passes are shorter.
-FEWEST = 3
 # Rows in one pass beyond which a CPU gains a tenth at most, and the demo would not stay under 3 GB.
 MOST_ROWS = 256
 # What a device says, or the connection to another rank.
 DEVICE_FAILED = r"CUDA error|.*DefaultCPUAllocator|.*([Cc]onnection (closed|reset)|gloo|NCCL)"
-
-
-def check_gradients(
-    prepared: Prepared[Adaptation],
-    on_stage: Callable[[str], None],
-    further: Callable[[Prepared[Any]], None] = lambda prepared: None,
-) -> None:
-    """Checks the engine against one-at-a-time autograd on dummy data, before the charge.
-
-    Args:
-        prepared: With the microbatch that will run.
-        on_stage: Takes a line for every stage.
-        further: Further checks of this machine; each raises RuntimeError or ValueError.
-
-    Raises:
-        ModelError: The base cannot be adapted by the method on this machine.
-        MachineError: The device makes other noise than the host.
-    """
-    adaptation = prepared.adaptation
-    on_stage("checking the gradients on dummy images")
-    try:
-        check_device(next(iter(adaptation.trainable.values())).device)
-    except ValueError as error:
-        raise MachineError(str(error)) from error
-    try:
-        with measuring():
-            dead = self_check(
-                adaptation.model,
-                adaptation.trainable,
-                adaptation.exact_losses,
-                _of_a_token(prepared, dummy_batch(prepared, 2)),
-                prepared.plan.noise_draws,
-                groups=(
-                    None
-                    if prepared.plan.clip_groups is None
-                    else list(adaptation.clip_groups.values())
-                ),
-            )
-            check_neighbours(prepared)
-            further(prepared)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"this base cannot be adapted by this method: {error}") from error
-    if dead:
-        raise ModelError(
-            f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
-        )
-
-
-def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:
-    """The batch with its first record in a class that has a token, where only some have one."""
-    words = Prompts.of(prepared.options["prompts"])
-    if len(words.tokens) in (0, len(words.prompts)):
-        return batch
-    label = batch.label.clone()
-    label[0] = next(place for place, word in enumerate(words.placeholders) if word)
-    return replace(batch, label=label)
-
-
-def check_neighbours(prepared: Prepared[Adaptation]) -> None:
-    """Checks on this machine what the proof of the sums assumes of torch's kernels.
-
-    On dummy records, in microbatches of the run's size: removing the first, the middle or the last
-    record must leave every other record's gradient norm as it is, bit by bit, and move the integer
-    sum by its bound at most. RuntimeError if it does not.
-    """
-    plan, adaptation = prepared.plan, prepared.adaptation
-    clip, groups = clip_and_groups(prepared)
-    assert plan.rounding is not None  # plans of today have a grid
-    one_pass = prepared.performance.engine == "one-pass"
-    units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
-    batch, settings = (
-        dummy_batch(prepared, units),
-        {
-            "draws": plan.noise_draws,
-            "clip": clip.factors,
-        },
-    )
-    ways = prepared.options.get("ways")
-    with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
-
-        def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            some = replace(batch, weight=weight)
-            sums, norms = engine.clipped_sum(
-                adaptation.row_losses, some, rounding=plan.rounding, **settings
-            )
-            return torch.cat([value.flatten() for value in sums.values()]), norms
-
-        whole, norms = total(batch.weight)
-        for unit in sorted({0, units // 2, units - 1}):
-            weight, others = batch.weight.clone(), torch.arange(units) != unit
-            weight[unit] = 0
-            less, left = total(weight)
-            if not torch.equal(on_host(norms)[others], on_host(left)[others]):
-                raise RuntimeError(
-                    "taking one record out changes the gradients of others on this machine, so no"
-                    " clip bounds them: try one thread (OMP_NUM_THREADS=1), --micro-batch-size 1 or"
-                    " --engine reference"
-                )
-            if float((whole - less).double().norm()) > plan.rounding.bound:
-                raise RuntimeError(
-                    "one record moves the sum by more than its bound on this machine"
-                )
 
 
 def one_pass(prepared: Prepared[Adaptation], rows: int) -> Callable[[], object]:
@@ -221,15 +115,15 @@ def ratios_here() -> Ratios:
     names = [field.name for field in fields(Ratios)]
 
     def found() -> dict[str, float]:
-        return remembered("engine", names, lambda: asdict(measure_ratios()))
+        return remembered("engine", names, lambda: asdict(measure_ratios(device(), work_clock())))
 
     kept = ranks.on_first_rank(found)
     return Ratios(kept["linear"], kept["conv"], int(kept["small"]))
 
 
-def _peak_of_ranks(work: Callable[[], object], device: torch.device) -> int:
+def _peak_of_ranks(work: Callable[[], object], where: torch.device) -> int:
     """The largest of all ranks' peaks, so that they decide alike."""
-    return ranks.largest(peak_bytes(work, device))
+    return ranks.largest(peak_bytes(work, where))
 
 
 def _engine(prepared: Prepared[Adaptation]) -> Engine:

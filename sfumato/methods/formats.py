@@ -15,8 +15,9 @@ import torch
 
 from ..bases import Base
 from ..compute import ranks
+from ..compute.device import device
 from ..compute.measure import Trial, compare, measures
-from ..compute.precision import STAGES, Formats, precision
+from ..compute.precision import PRECISIONS, STAGES, Formats, precision, quick_precision
 from .interface import Prepared
 
 Pass = Callable[[], object]
@@ -54,7 +55,11 @@ def choose_formats(prepared: Prepared[Any], compared: bool = False) -> Prepared[
     asked, chosen = prepared.performance.precision, prepared.options.get("formats")
     open_choice = chosen is None and asked == "auto"
     trials = prepared.trials
-    if not trials and (open_choice or compared) and measures():
+    if open_choice and measures() and prepared.base.device != device():
+        # ranks will share it, and no device may hold it whole to time it
+        quick = ranks.on_first_rank(lambda: quick_formats(prepared.method.stages))
+        open_choice, chosen = False, Formats().names | quick
+    elif not trials and (open_choice or compared) and measures():
         stages = prepared.method.stages
         trials = ranks.on_first_rank(lambda: _trials(prepared, stages))
     if chosen is None and not open_choice:
@@ -64,6 +69,13 @@ def choose_formats(prepared: Prepared[Any], compared: bool = False) -> Prepared[
         chosen = Formats().names | quick
     prepared.base.formats = Formats.named(chosen)
     return replace(prepared, options=prepared.options | {"formats": chosen}, trials=trials)
+
+
+def quick_formats(stages: Sequence[str]) -> dict[str, str]:
+    """Stage -> the format that the device in use has instructions for."""
+    quick = quick_precision(torch.empty(0, device=device()))
+    name = next(word for word, dtype in PRECISIONS.items() if dtype == quick)
+    return dict.fromkeys(stages, name)
 
 
 def choose_for_base(base: Base, prompts: Sequence[str], asked: str, *stages: str) -> None:

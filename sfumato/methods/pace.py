@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import torch
 from torch import nn
 
 from ..compute import ranks
-from ..compute.device import device, wait
+from ..compute.clocks import wall_clock
+from ..compute.device import device
 from ..options import Performance, Recipe, Sampling, Schedule
 from ..privacy.clipping import Clip, equal_shares, per_group
 from ..privacy.random.keys import RunKey
@@ -146,12 +146,11 @@ def _quicker(work: Callable[[], object]) -> float:
     What else the machine does meanwhile only ever makes a run slower: short ones are repeated.
     """
     seconds: list[float] = []
+    clock = wall_clock()
     while len(seconds) < 2 or (sum(seconds) < REPEATED and len(seconds) < 6):
-        wait(device())
-        started = time.perf_counter()
+        started = clock()
         work()
-        wait(device())
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
     return min(seconds)
 
 

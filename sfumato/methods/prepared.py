@@ -16,6 +16,7 @@ from .formats import kept_formats
 from .given import Given
 from .interface import Method, Prepared
 from .prompts import Prompts
+from .shared import open_to_share, whole_beside
 
 
 def original_base(plan: Plan, options: Mapping[str, Any]) -> Base:
@@ -39,6 +40,8 @@ def prepare_again(
     options: dict,
     selected: Sequence[str] | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
+    *,
+    to_share: bool = False,
 ) -> Prepared[Any]:
     """The same base and adaptation again, from a run's own plan and options.
 
@@ -48,12 +51,17 @@ def prepare_again(
         options: What the run keeps of its task.
         selected: What the plan's probe has chosen, if it has.
         start: Public tensors that adapters or a geometry began with.
+        to_share: `share_base` follows; otherwise the base is whole, as it is drawn from or saved.
 
     Raises:
         SfumatoError: The base has changed.
     """
-    base = original_base(plan, options)
     performance = Performance(**options["performance"])
+    if to_share:
+        base = open_to_share(performance, lambda: original_base(plan, options))
+    else:
+        with whole_beside(performance):
+            base = original_base(plan, options)
     prompts = Prompts.of(options["prompts"])
     # public images' choice stands with the method's options, a probe's in the ledger
     selected = options["method_options"].get("selected") or selected or None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ..compute import ranks
+from ..compute.device import HOST, device, is_host, on_host, using
 from ..errors import SfumatoError
 from ..options import Performance
 
 if TYPE_CHECKING:
+    from ..bases import Base
     from ..training import State
     from .adaptation import Adaptation
     from .interface import Method, Prepared
@@ -44,6 +48,33 @@ def require_shareable(method: Method, performance: Performance, timed: bool = Fa
         )
 
 
+def _too_large(performance: Performance) -> bool:
+    """Whether a whole base may be more than this rank's device holds."""
+    return performance.shard_base and ranks.world_size() > 1 and not is_host(device())
+
+
+def open_to_share(performance: Performance, load: Callable[[], Base]) -> Base:
+    """A base as `share_base` takes it: one that is to be shared has its denoiser on the host.
+
+    What reads prompts and pictures is on the device, so that all that is made of it is, too.
+
+    Args:
+        performance: The options.
+        load: Opens the base.
+    """
+    if not _too_large(performance):
+        return load()
+    with using(HOST):
+        base = load()
+    base.move(device(), denoiser=False)
+    return base
+
+
+def whole_beside(performance: Performance) -> contextlib.AbstractContextManager[object]:
+    """Inside, a whole base opens where it fits: beside one that ranks share, in host memory."""
+    return using(HOST) if _too_large(performance) else contextlib.nullcontext()
+
+
 def share_base(prepared: Prepared[Any]) -> Prepared[Any]:
     """The same, with every rank keeping a share of the denoiser, if that was asked for.
 
@@ -67,7 +98,7 @@ def share_base(prepared: Prepared[Any]) -> Prepared[Any]:
 
 def whole_again(prepared: Prepared[Adaptation], state: State) -> Adaptation:
     """The adaptation with the averaged weights, whole on the first rank, where it is saved."""
-    average = {name: state.shares.whole(name, value) for name, value in state.average.items()}
+    average = {n: on_host(state.shares.whole(n, value)) for n, value in state.average.items()}
     if ranks.rank() > 0:
         return prepared.adaptation
     adapted = cast("Adaptation", prepared.method.untrained(prepared))

@@ -186,7 +186,7 @@ class Trained(Method):
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
         """Checks the clipped sums against autograd on this machine."""
-        from .dpsgd import check_gradients
+        from .checks import check_gradients
 
         check_gradients(prepared, on_stage)
 

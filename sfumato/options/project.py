@@ -49,7 +49,7 @@ class Project(Start):
 
 # Verb -> its own argument -> the field of a project that stands in where it is not given.
 PLACES: Mapping[str, Mapping[str, str]] = {
-    "inspect": {"images": "images"},
+    "inspect": {"images": "images", "base": "base", "public_data": "public_data"},
     "split": {"images": "images"},
     "plan": {"images": "images", "ledger": "ledger"},
     "adapt": {"images": "images", "output": "run", "ledger": "ledger"},

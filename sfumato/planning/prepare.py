@@ -19,6 +19,7 @@ from ..methods.adaptation import Adapted
 from ..methods.formats import asked_formats
 from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
+from ..methods.shared import open_to_share
 from ..options import FIXED, Performance, Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
@@ -87,7 +88,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     require_list(facts)
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
-    opened = load_base(task.base)
+    opened = open_to_share(task.performance, lambda: load_base(task.base))
     opened.formats = asked_formats(task.performance.precision)
     prompts = prompts_for(opened, facts.classes, task)
     given = Given(prompts, task.public.start or None, task.public.selected)

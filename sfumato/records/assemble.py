@@ -164,12 +164,12 @@ def index_files(
     n = len(rules)
     sizes, exif = np.zeros((n, 2), np.int32), np.zeros(n, bool)
     prints, seals, shown = Digests(n), Digests(n), Digests(n)
-    thumbnails, stored = np.zeros((n, 64), np.uint8), np.zeros(n, STORED)
+    stored = np.zeros(n, STORED)
     for slot, seen in look(read, n, values, frame, box):
         if isinstance(seen, str):
             rules[slot] = rules[slot] or seen
             continue
-        sizes[slot], exif[slot], thumbnails[slot] = seen.size, seen.exif, seen.thumbnail
+        sizes[slot], exif[slot] = seen.size, seen.exif
         prints[slot], seals[slot], stored[slot] = seen.print, seen.seal, seen.stored
         shown[slot] = seen.shown.strip(b"\0") and seen.shown
     return {
@@ -178,7 +178,6 @@ def index_files(
         "prints": prints,
         "seals": seals,
         "shown": shown if any(shown) else None,
-        "thumbnails": thumbnails,
         "stored": stored,
     }
 

@@ -64,15 +64,14 @@ class Seen:
     """What one image holds.
 
     (width, height), whether it had EXIF, SHA-256 of its pixels by the fixed rules and of its file,
-    thumbnail uint8 [64], its `levels.STORED`, and SHA-256 of the pixels as training sees them where
-    `print` is of stored samples (else zeros).
+    its `levels.STORED`, and SHA-256 of the pixels as training sees them where `print` is of stored
+    samples (else zeros).
     """
 
     size: tuple[int, int]
     exif: bool
     print: bytes
     seal: bytes
-    thumbnail: np.ndarray
     stored: np.ndarray
     shown: bytes
 
@@ -106,9 +105,9 @@ def look(
         elif len(answer) != FOUND.size:
             yield slot, answer.decode("ascii")
         else:
-            width, height, exif, seen, small, stored, shown = FOUND.unpack(answer)
-            found = np.frombuffer(small, np.uint8), np.frombuffer(stored, STORED)[0]
-            yield slot, Seen((width, height), exif, seen, seal(data[size:]), *found, shown)
+            width, height, exif, seen, stored, shown = FOUND.unpack(answer)
+            found = np.frombuffer(stored, STORED)[0]
+            yield slot, Seen((width, height), exif, seen, seal(data[size:]), found, shown)
 
 
 def hand_over(

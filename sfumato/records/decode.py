@@ -262,13 +262,3 @@ def fingerprints(block: np.ndarray) -> list[bytes]:
     """`fingerprint` of each of [k, H, W, 3]."""
     shape = struct.pack("<II", *block.shape[1:3])
     return [hashlib.sha256(shape + row.tobytes()).digest() for row in block]
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Grey 8x8 box thumbnail of [H, W, 3] as uint8 [64]; its average hash finds near-duplicates."""
-    grey = (
-        Image.fromarray(np.ascontiguousarray(pixels))
-        .convert("L")
-        .resize((8, 8), Image.Resampling.BOX)
-    )
-    return np.asarray(grey).reshape(64)

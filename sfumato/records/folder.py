@@ -83,6 +83,17 @@ def ending(name: str) -> str:
     return PACKED if name.lower().endswith(PACKED) else PurePath(name).suffix.lower()
 
 
+def is_picture(name: str) -> bool:
+    """Whether a name is that of a picture."""
+    own = ending(name)
+    return own in READABLE or own in OTHER_PICTURES or own == PACKED
+
+
+def is_hidden(*parts: str) -> bool:
+    """Whether one of these names, of a file or of folders on the way to it, is hidden."""
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
+
+
 def is_bare_dicom(path: Path) -> bool:
     """Whether a file without the ending of a picture is DICOM, by its first bytes."""
     if not _BARE_ENDING.fullmatch(ending(path.name)):

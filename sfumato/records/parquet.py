@@ -7,7 +7,7 @@ group in memory at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
     import pyarrow as pa
 
     first = _open(files[0]).schema_arrow
-    image, flat = image_column(first), flat_columns(first)
+    flat = flat_columns(first)
     needed = [name for name in flat if asked is None or column_form(name) in asked]
     columns = {name: Coded() for name in needed}
     batches: list[tuple[int, list[int], int]] = []
@@ -112,11 +112,18 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
         raise DataError(
             "the parquet files cannot be read together: give files with the same columns"
         ) from None
+    return packed_listing(first, columns, batches)
+
+
+def packed_listing(
+    schema, columns: Mapping[str, Coded], batches: list[tuple[int, list[Any], int]]
+) -> dict[str, Any]:
+    """What `listing` returns of files with this schema, their texts and their batches."""
     return {
-        "image": image,
-        "flat": flat,
-        "several": several_columns(first),
-        "names": class_names(first),
+        "image": image_column(schema),
+        "flat": flat_columns(schema),
+        "several": several_columns(schema),
+        "names": class_names(schema),
         "columns": {name: column.packed() for name, column in columns.items()},
         "batches": batches,
     }

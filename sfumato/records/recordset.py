@@ -46,7 +46,6 @@ class Facts:
     units: tuple[bytes, ...] | None = (
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
     )
-    thumbnails: np.ndarray | None = None  # uint8 [n, 64] grey 8x8
     stored: np.ndarray | None = None  # levels.STORED [n]
     bad: dict[str, int] = field(default_factory=dict)  # rule -> count
     rules: tuple[str | None, ...] = ()  # the rule that each slot breaks
@@ -219,7 +218,6 @@ class RecordSet:
                 facts,
                 sizes=None if facts.sizes is None else facts.sizes[order],
                 exif=None if facts.exif is None else facts.exif[order],
-                thumbnails=None if facts.thumbnails is None else facts.thumbnails[order],
                 stored=None if facts.stored is None else facts.stored[order],
                 rules=tuple(facts.rules[i] for i in order) if facts.rules else (),
                 table={},

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folder import OTHER_PICTURES, PACKED, READABLE, ending
+from .folder import OTHER_PICTURES, ending, is_hidden, is_picture
 from .layouts.splits import kind_of
 
 MOST = 200_000  # entries that are looked at
@@ -51,9 +51,9 @@ def survey(root: Path) -> Survey:
     inside = root.resolve()
     deep: list[str] = []
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        files = [f for f in files if not f.startswith(".")]
-        stems = {Path(f).stem for f in files if _is_picture(f)}
+        folders[:] = sorted(f for f in folders if not is_hidden(f))
+        files = [f for f in files if not is_hidden(f)]
+        stems = {Path(f).stem for f in files if is_picture(f)}
         if Path(folder).parent == root and folders and not stems:
             deep.append(Path(folder).name)
         for name in files:
@@ -65,20 +65,16 @@ def survey(root: Path) -> Survey:
         looked += len(files)
         if looked > MOST:
             break
-    top = sorted(entry for entry in os.listdir(root) if not entry.startswith("."))
+    top = sorted(entry for entry in os.listdir(root) if not is_hidden(entry))
     return Survey(
         suffixes,
-        tuple(f for f in top if (root / f).is_dir() and f != "__MACOSX"),
+        tuple(f for f in top if (root / f).is_dir()),
         tuple(deep),
-        sum(_is_picture(f) for f in top if (root / f).is_file()),
+        sum(is_picture(f) for f in top if (root / f).is_file()),
         links,
         tuple(f for f in top if Path(f).suffix.lower() in TABLES and (root / f).is_file()),
         captions,
     )
-
-
-def _is_picture(name: str) -> bool:
-    return ending(name) in READABLE | OTHER_PICTURES | {PACKED}
 
 
 def repeats(names: tuple[str, ...] | list[str]) -> list[str]:

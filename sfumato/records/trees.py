@@ -17,11 +17,10 @@ from .bounded import fetched, listed
 from .decode import MAX_BYTES, BadImage
 from .folder import (
     LINK_OUT,
-    OTHER_PICTURES,
-    PACKED,
-    READABLE,
     ending,
     is_bare_dicom,
+    is_hidden,
+    is_picture,
     read_below,
 )
 from .sniff import HEAD, kind_of
@@ -137,12 +136,6 @@ class TreeReader:
         return replace(self, names=tuple(self.names[place] for place in at.tolist()))
 
 
-def is_picture(name: str) -> bool:
-    """Whether a name is that of a picture."""
-    own = ending(name)
-    return own in READABLE or own in OTHER_PICTURES or own == PACKED
-
-
 def is_archive(path: Path) -> bool:
     """Whether a path is a zip or tar that is read in place."""
     return path.suffix.lower() in ZIPS + TARS and path.is_file()
@@ -153,10 +146,6 @@ def tree_of(path: Path) -> Tree:
     if path.is_dir():
         return _folder(path)
     return archive_tree(path)
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
 
 
 def _folder(root: Path) -> Tree:
@@ -172,13 +161,13 @@ def _folder(root: Path) -> Tree:
         prefix = prefix + "/" if prefix else ""
         for name in [f for f in folders if os.path.islink(os.path.join(folder, f))]:
             folders.remove(name)
-            if not _hidden(name):
+            if not is_hidden(name):
                 links.append((prefix + name, LINKED_FOLDER))
-        folders[:] = sorted(f for f in folders if not _hidden(f))
-        if prefix and not folders and all(map(_hidden, files)):
+        folders[:] = sorted(f for f in folders if not is_hidden(f))
+        if prefix and not folders and all(map(is_hidden, files)):
             empty.append(prefix[:-1])
         for name in files:
-            if _hidden(name):
+            if is_hidden(name):
                 continue
             path = Path(folder, name)
             if not path.is_symlink():
@@ -234,7 +223,7 @@ def archive_tree(path: Path) -> Tree:
                 f"{path.name} holds a member twice, and which of the two is meant cannot be"
                 " known: pack it again with each name once"
             )
-        if not any(map(_hidden, parts)):
+        if not is_hidden(*parts):
             members[plain] = where
     read = _read_zip(path, members) if kind == "zip" else _read_tar(path, members)
     at = Counter(where[0] for where in members.values())

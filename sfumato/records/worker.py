@@ -25,9 +25,9 @@ from .pictures import WHOLE, Box
 READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
-# width, height, whether it had EXIF, fingerprint, thumbnail, what it holds, and the fingerprint of
-# what training sees where the first one is of something else (zeros: it is not)
-FOUND = struct.Struct(f"<II?32s64s{levels.STORED.itemsize}s32s")
+# width, height, whether it had EXIF, fingerprint, what it holds, and the fingerprint of what
+# training sees where the first one is of something else (zeros: it is not)
+FOUND = struct.Struct(f"<II?32s{levels.STORED.itemsize}s32s")
 # Before a picture: pixels on a side, or 0 for its own size; whether a range is declared, its ends,
 # whether greys are inverted, the place of the ground in BACKGROUNDS, the frame of the file, and
 # left, top, right, bottom of the part of it that is meant (zeros: all of it).
@@ -117,10 +117,10 @@ def _picture(data: bytes) -> bytes:
         found = found if box == WHOLE else found.cut(box)
     except decode.BadImage as bad:
         return bad.rule.encode("ascii")
-    seen = found.mark or decode.fingerprint(found.plain), decode.thumbnail(found.pixels).tobytes()
+    seen = found.mark or decode.fingerprint(found.plain)
     height, width = found.pixels.shape[:2]
     shown = b"" if found.mark is None else decode.fingerprint(found.pixels)
-    return FOUND.pack(width, height, found.exif, *seen, found.stored.tobytes(), shown)
+    return FOUND.pack(width, height, found.exif, seen, found.stored.tobytes(), shown)
 
 
 def _header(data: bytes) -> bytes:

@@ -31,8 +31,7 @@ from ..releases import (
 )
 from ..releases import verify as verify_release
 from . import budget
-from .facts import stopped_of
-from .looks import selections_of
+from .looks import selections_of, stopped_of
 
 TERMS = ("unit", "relation", "delta", "max_per_unit")
 

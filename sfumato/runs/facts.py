@@ -12,10 +12,10 @@ from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group, inherited_charges
 from ..privacy.ledger.entries import Attempt, Charge, Charged, Replayed, TakenAsPublic
 from ..privacy.ledger.notes import Audited, Stopped
-from ..releases import CertificateFacts, LedgerFacts, stopped_facts
+from ..releases import CertificateFacts, LedgerFacts
 from . import budget
 from .folder import Run, code_version
-from .looks import looks_of, selections_of
+from .looks import looks_of, selections_of, stopped_of
 from .preflight import kept_prices
 
 if TYPE_CHECKING:
@@ -60,11 +60,6 @@ def certificate_facts(
         stopped=stopped_of(run.ledger.entries(Stopped), run.plan.steps),
         **run.options["statements"],
     )
-
-
-def stopped_of(notes: Sequence[Stopped], steps: int) -> dict[str, Any] | None:
-    """The certificate's fact of a run that its owner ended early; None for any other."""
-    return stopped_facts(notes[-1].stopped, steps) if notes else None
 
 
 def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:

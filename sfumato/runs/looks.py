@@ -1,7 +1,7 @@
 """Looks: exact figures of private images that somebody sees.
 
 They are rows of the ledger, and later certificates state how many there were. Also choices by noisy
-accuracies, which are paid for and are no looks.
+accuracies, which are paid for and are no looks; and the step at which an owner ended a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ..errors import DataError, SfumatoError
 from ..privacy.ledger.datasets import Group
 from ..privacy.ledger.entries import Charged, Looked, Selected
 from ..privacy.ledger.ledger import Ledger
-from ..releases import DRAFT, choice_facts, looks_facts
+from ..privacy.ledger.notes import Stopped
+from ..releases import DRAFT, choice_facts, looks_facts, stopped_facts
 from . import budget
 
 ON_PUBLIC = "exact figures that the owner saw (evaluate --public-test)"
@@ -115,3 +116,8 @@ def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> lis
         for row, choice in ledger.chain.entered(Selected)
         if run_id in choice.runs and (before is None or row.seq < before)
     ]
+
+
+def stopped_of(notes: Sequence[Stopped], steps: int) -> dict[str, Any] | None:
+    """The certificate's fact of a run that its owner ended early; None for any other."""
+    return stopped_facts(notes[-1].stopped, steps) if notes else None

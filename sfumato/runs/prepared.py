@@ -14,6 +14,8 @@ from ..methods import METHODS, Method
 from ..methods.formats import kept_formats
 from ..methods.interface import Prepared
 from ..methods.prepared import original_base, prepare_again
+from ..methods.shared import whole_beside
+from ..options import Performance
 from ..privacy.plan import Plan
 from .folder import Run
 
@@ -28,7 +30,8 @@ def method_of(plan: Plan, options: dict[str, Any]) -> Method:
 
 def opened(run: Run, folder: Path) -> Base:
     """What was saved in `folder`, on the run's base and with the number formats of the run."""
-    base = open_adapted(folder, lambda: original_base(run.plan, run.options))
+    with whole_beside(Performance(**run.options["performance"])):
+        base = open_adapted(folder, lambda: original_base(run.plan, run.options))
     base.formats = kept_formats(run.options)
     return base
 
@@ -38,13 +41,17 @@ def rebuild(
     options: dict[str, Any],
     selected: Sequence[str] | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
+    *,
+    to_share: bool = False,
 ) -> Prepared[Any]:
     """The same base and adaptation again, from a run's own plan and options.
 
     SfumatoError if the base has changed. selected: what the plan's probe has chosen, if it has;
-    start: as in `prepare`.
+    start: as in `prepare`; to_share: as in `prepare_again`.
     """
-    return prepare_again(method_of(plan, options), plan, options, selected, start)
+    return prepare_again(
+        method_of(plan, options), plan, options, selected, start, to_share=to_share
+    )
 
 
 def public_side(run: Run) -> Prepared[Any] | None:

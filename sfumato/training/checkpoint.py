@@ -57,17 +57,22 @@ class State:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All of it, flat, in host memory; collective where ranks share tensors."""
-        out = {}
+        out: dict[str, torch.Tensor] = {}
+
+        def keep(kind: str, name: str, own: torch.Tensor) -> None:
+            # one by one: together they may be more than a device holds
+            out[f"{kind}/{name}"] = on_host(self.shares.whole(name, own)).contiguous().clone()
+
         for name, parameter in self.trainable.items():
             moments = self.optimizer.state.get(parameter, {})
-            out[f"weight/{name}"] = self.shares.whole(name, parameter.detach())
-            out[f"average/{name}"] = self.shares.whole(name, self.average[name])
+            keep("weight", name, parameter)
+            keep("average", name, self.average[name])
             for key in ("exp_avg", "exp_avg_sq"):
                 if key in moments:
-                    out[f"{key}/{name}"] = self.shares.whole(name, moments[key])
+                    keep(key, name, moments[key])
             if "step" in moments:
-                out[f"step/{name}"] = torch.as_tensor(moments["step"])
-        return {k: on_host(v).contiguous().clone() for k, v in out.items()}
+                out[f"step/{name}"] = on_host(torch.as_tensor(moments["step"])).clone()
+        return out
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:

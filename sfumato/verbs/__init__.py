@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .adapt import adapt, resume
+    from .adapt import adapt
     from .export import export
     from .inspect import inspect, keep_bad_files
     from .listings import bases, copy_base, methods
     from .plan import PlanReport, plan
     from .push import push
     from .release import release, verify
+    from .resume import resume
     from .split import split
     from .start import start
     from .synthesize import synthesize
@@ -35,7 +36,7 @@ _PAGES = {
     "plan": "plan",
     "push": "push",
     "release": "release",
-    "resume": "adapt",
+    "resume": "resume",
     "split": "split",
     "start": "start",
     "synthesize": "synthesize",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..bases import Base
+from ..compute.clocks import wall_clock
 from ..evaluation import train_classifier
 from ..evaluation.classifiers import STEPS
 from ..options import Judging, Sampling
@@ -91,14 +92,15 @@ def _classifier(name: str, side: int, classes: int, steps: int, tested: int) -> 
     images = rng.integers(0, 256, (IMAGES, side, side, 3), np.uint8)
     labels = np.arange(IMAGES) % classes
     ends: list[float] = []
+    clock = wall_clock()
     judge = train_classifier(name, images, labels, classes, steps=FEW)
     for count in (FEW, FEW + MORE):
-        started = time.monotonic()
+        started = clock()
         judge = train_classifier(name, images, labels, classes, steps=count)
-        ends.append(time.monotonic() - started)
-    started = time.monotonic()
+        ends.append(clock() - started)
+    started = clock()
     judge.predict(images)
-    asked = time.monotonic() - started
+    asked = clock() - started
     return max(0.0, ends[1] - ends[0]) / MORE * steps + asked * tested / IMAGES
 
 
@@ -107,11 +109,12 @@ def _pictures(base: Base, prompts: tuple[str, ...], sampling: Sampling) -> tuple
     brief = Sampling(sampling.scheduler, min(2, sampling.steps), sampling.guidance_scale)
     sampler, numbers = Sampler(base, prompts, brief), np.arange(DRAWN)
     labels = numbers % len(prompts)
+    clock = wall_clock()
 
     def timed(step: Callable[[], object]) -> float:
-        started = time.monotonic()
+        started = clock()
         step()
-        return (time.monotonic() - started) / DRAWN
+        return (clock() - started) / DRAWN
 
     sampler.draw(labels, numbers)  # the first is slower
     drawn = timed(lambda: sampler.draw(labels, numbers))

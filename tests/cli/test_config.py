@@ -145,6 +145,26 @@ def test_a_config_in_a_folder_above_is_not_read(project, asked, capsys, monkeypa
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_inspect_compares_with_the_base_and_the_public_images_of_the_project(
+    project, asked, capsys
+):
+    said = '[project]\nimages = "scans"\nbase = "icons"\npublic_data = "open"'
+    project(said).joinpath("scans").mkdir()
+    assert main(["inspect"]) == 2
+    assert "[project] public_data, and nothing is there" in capsys.readouterr().err
+    Path("open").mkdir()
+    assert main(["inspect"]) == 2
+    (places, said), line = asked["inspect"], capsys.readouterr().err.splitlines()[0]
+    assert places == (Path("scans"),) and str(said["base"]) == "icons"
+    assert said["public_data"] == Path("open")
+    assert line == "from sfumato.toml: images scans, base icons, public data open"
+    assert main(["inspect", "--base", "glyphs", "--public-data", "other"]) == 2
+    said = asked["inspect"][1]
+    assert (said["base"], said["public_data"]) == ("glyphs", Path("other"))
+    assert main(["inspect", "--no-near"]) == 2, "which contradicts public images"
+    assert asked["inspect"][1]["public_data"] is None
+
+
 def test_a_contradiction_names_the_file(project, capsys, tiny_images):
     shutil.copytree(tiny_images, project("[reading]\nunlabelled = true") / "scans")
     assert main(["inspect", "scans", "--labels", "x"]) == 2

@@ -63,6 +63,10 @@ class _Backend(backend_registration._DummyBackendModule):
     def get_rng_state(self, device: Any = None) -> torch.Tensor:
         return torch.empty(0, dtype=torch.uint8)
 
+    def synchronize(self, device: Any = None) -> None:
+        if _now:
+            _now[-1].synchronized += 1
+
     def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
         """As above."""
 
@@ -78,6 +82,7 @@ class Seen:
     to_host: Counter[str] = field(default_factory=Counter)
     to_device: Counter[str] = field(default_factory=Counter)
     pinned: int = 0
+    synchronized: int = 0
     made_on_host: Counter[str] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
 
@@ -91,7 +96,7 @@ class Seen:
         for counter in (self.reads, self.to_host, self.to_device, self.made_on_host):
             counter.clear()
         self.operations.clear()
-        self.pinned = 0
+        self.pinned = self.synchronized = 0
 
 
 class FakeTensor(torch.Tensor):

@@ -13,11 +13,14 @@ import torch
 
 import sfumato
 from sfumato.bases import load_base
+from sfumato.compute import measure, ranks
 from sfumato.compute.device import on_host, to_device
 from sfumato.evaluation import train_classifier
 from sfumato.gradients import Engine
+from sfumato.methods import formats
 from sfumato.methods.inversion.batch import Chunk
 from sfumato.methods.saliency.probe import looking_at, total_scores
+from sfumato.methods.shared import share_base
 from sfumato.options import Performance, Sampling
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
@@ -81,7 +84,8 @@ def made(tiny_base, name, **more):
     if said["method"] == "inversion":
         del said["steps"]
     facts = PublicFacts(n_units=200, classes=CLASSES)
-    return prepare(facts, task_of(base=str(tiny_base), precision="float32", **said)[2])
+    said = {"precision": "float32"} | said
+    return prepare(facts, task_of(base=str(tiny_base), **said)[2])
 
 
 def latents(prepared, units):
@@ -145,6 +149,59 @@ def test_what_forgets_the_device_is_seen(tiny_base, monkeypatch):
         monkeypatch.setattr(Batch, "to", lambda self, where: self)
         with pytest.raises(RuntimeError, match="two devices"):
             clipped(there, units(there))
+
+
+# A base that ranks will share.
+
+
+def like_fsdp2(moved):
+    """`fully_shard` in a world of one: it moves what it manages, and notes how much that was."""
+
+    def fully_shard(module, *, ignored_params=frozenset(), **_):
+        assert all(p.device == fake.DEVICE for p in ignored_params)
+        moved.append(sum(p.numel() for p in module.parameters() if p.device != fake.DEVICE))
+        module.to(fake.DEVICE)
+
+    return fully_shard
+
+
+@pytest.mark.parametrize("name", ["lora", "attention, tokens", "full"])
+def test_a_base_to_be_shared_comes_to_the_device_part_by_part(tiny_base, monkeypatch, name):
+    """And what is made of it meanwhile is there already; sums are those of a base opened there."""
+    with fake.fake_device():
+        there = made(tiny_base, name)
+        expected = flat(clipped(there, units(there))[0])
+    moved = []
+    monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
+    monkeypatch.setattr("torch.distributed.fsdp.fully_shard", like_fsdp2(moved))
+    monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
+    with fake.fake_device():
+        ready = made(tiny_base, name, shard_base=True)
+        base = ready.base
+        numbers = sum(p.numel() for p in base.denoiser.parameters())
+        assert {p.device.type for p in base.denoiser.parameters()} == {"cpu"}
+        assert {p.device.type for p in base.vae.parameters()} == {fake.NAME}
+        whole = ready.method.untrained(ready).base
+        assert {p.device.type for p in whole.vae.parameters()} == {"cpu"} == {whole.device.type}
+        shared = share_base(ready)
+        assert {p.device.type for p in shared.adaptation.model.parameters()} == {fake.NAME}
+        assert len(moved) > 10 and max(moved) < numbers / 4
+        monkeypatch.setattr(ranks, "_place", ranks.Place())
+        assert torch.equal(flat(clipped(shared, units(shared))[0]), expected)
+
+
+def test_a_base_to_be_shared_is_not_timed(tiny_base, monkeypatch):
+    monkeypatch.setenv(measure.OPT_OUT, "1")
+    monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
+    monkeypatch.setattr(ranks, "on_first_rank", lambda ask: ask())
+    monkeypatch.setattr(formats, "compare", None)
+    monkeypatch.setattr(formats, "quick_precision", lambda on: torch.bfloat16)
+    with fake.fake_device():
+        asked = made(tiny_base, "lora", shard_base=True, precision="auto")
+        chosen = formats.choose_formats(asked).options["formats"]
+        assert {chosen[stage] for stage in asked.method.stages} == {"bfloat16"}
+        monkeypatch.setenv(measure.OPT_OUT, "0")
+        assert set(formats.choose_formats(asked).options["formats"].values()) == {"float32"}
 
 
 # Training.

@@ -210,11 +210,11 @@ class Ground:
         )
         prepared = rebuild(run.plan, run.options, None, run.start)
         self.settings = settings
-        adapt, synthesize = (
-            sys.modules[f"sfumato.verbs.{page}"] for page in ("adapt", "synthesize")
+        adapt, resume, synthesize = (
+            sys.modules[f"sfumato.verbs.{page}"] for page in ("adapt", "resume", "synthesize")
         )
-        adapt.rebuild, adapt.check_gradients = lambda *_: prepared, lambda *_: None
-        adapt.fit_to_machine = lambda prepared: prepared
+        resume.rebuild = lambda *_, **__: prepared
+        adapt.fit_to_machine = lambda prepared, **_: prepared
         synthesize.adapted_base = lambda *_: base
         # Pricing takes seconds, writes nothing, and is another test's matter.
 

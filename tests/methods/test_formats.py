@@ -286,11 +286,11 @@ def test_a_new_run_takes_the_constants_of_this_machine(tiny_base, monkeypatch):
 
 def test_the_constants_are_measured_where_measuring_is_on(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(dpsgd, "measure_ratios", lambda: Ratios(7.0, 8.0, 9))
+    monkeypatch.setattr(dpsgd, "measure_ratios", lambda *_: Ratios(7.0, 8.0, 9))
     assert dpsgd.ratios_here() == Ratios()
     monkeypatch.setenv(measure.OPT_OUT, "1")
     assert dpsgd.ratios_here() == Ratios(7.0, 8.0, 9)
-    monkeypatch.setattr(dpsgd, "measure_ratios", lambda: Ratios(1.0, 1.0, 1))
+    monkeypatch.setattr(dpsgd, "measure_ratios", lambda *_: Ratios(1.0, 1.0, 1))
     assert dpsgd.ratios_here() == Ratios(7.0, 8.0, 9)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sfumato.errors import MachineError, ModelError
-from sfumato.methods import Lora, dpsgd
-from sfumato.methods.dpsgd import check_gradients, check_neighbours
+from sfumato.methods import Lora, checks
+from sfumato.methods.checks import check_gradients, check_neighbours
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
@@ -65,7 +65,7 @@ def test_a_device_that_makes_other_noise_is_refused(prepared, monkeypatch):
         asked.append(device)
         raise ValueError("this device does not compute the run key's numbers")
 
-    monkeypatch.setattr(dpsgd, "check_device", wrong)
+    monkeypatch.setattr(checks, "check_device", wrong)
     with pytest.raises(MachineError, match="the run key's numbers"):
         check_gradients(prepared, lambda stage: None)
     assert asked == [next(iter(prepared.adaptation.trainable.values())).device]

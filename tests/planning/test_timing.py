@@ -11,6 +11,7 @@ import pytest
 
 from sfumato import verbs
 from sfumato.bases.tiny import make_tiny_images
+from sfumato.compute import clocks as device_clocks
 from sfumato.errors import SfumatoError
 from sfumato.methods import pace as pacing
 from sfumato.methods.inversion import cost
@@ -98,7 +99,7 @@ def clocks(monkeypatch):
     ticks = (tick / 10 for tick in itertools.count())
     clock = SimpleNamespace(late=0.0)
     clock.perf_counter = lambda: next(ticks) + clock.late
-    for room in (pacing, cost, inputs, timing):
+    for room in (device_clocks, cost, inputs, timing):
         monkeypatch.setattr(room, "time", clock)
     monkeypatch.setattr(timing, "DUMMIES", 9)
     return clock

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sfumato import verbs
 from sfumato.bases.stable_diffusion import latents
 from sfumato.errors import Interrupted, MachineError, SfumatoError
-from sfumato.methods import Attention, Lora, dpsgd
+from sfumato.methods import Attention, Lora, checks, dpsgd
 from sfumato.options import Performance, Sampling
 from sfumato.planning import timing
 from sfumato.privacy import accounting
@@ -559,14 +559,14 @@ def test_two_processes_in_one_folder(broken, tiny_images):
 
 
 def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(dpsgd, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
+    monkeypatch.setattr(checks, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
     with pytest.raises(SfumatoError, match="never gets a gradient"):
         verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
 
     def differs(*_, groups):
         raise RuntimeError("self-check: the engine's norms differ")
 
-    monkeypatch.setattr(dpsgd, "self_check", differs)
+    monkeypatch.setattr(checks, "self_check", differs)
     with pytest.raises(SfumatoError, match="cannot be adapted"):
         verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()

@@ -116,9 +116,9 @@ class StableDiffusion(UNetNames, TextBase):
         """The U-Net."""
         return self.unet
 
-    def move(self, where: torch.device) -> None:
+    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts U-Net, autoencoder, text encoder and the noise schedule onto a device."""
-        for part in (self.unet, self.vae, self.text_encoder):
+        for part in (self.unet if denoiser else None, self.vae, self.text_encoder):
             if part is not None:
                 part.to(where)
         self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)

@@ -215,7 +215,7 @@ class Saliency(LowRank):
 
     def check(self, prepared: Prepared, on_stage: Callable[[str], None]) -> None:
         """Checks the clipped sums and, with a probe, the scores against autograd."""
-        from ..dpsgd import check_gradients
+        from ..checks import check_gradients
         from .probe import check_scores
 
         asks = prepared.plan.probe is not None

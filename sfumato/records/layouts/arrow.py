@@ -13,7 +13,7 @@ from ...errors import DataError
 from ..coded import Coded
 from ..columns import Listing
 from ..decode import BadImage
-from ..parquet import class_names, flat_columns, image_column, picture_in, several_columns
+from ..parquet import flat_columns, packed_listing, picture_in
 from ..spelling import column_form
 from ..tables import cell_text
 from .batches import of_batches
@@ -143,13 +143,13 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
     first: Any = None
     columns: dict[str, Coded] = {}
     batches: list[tuple[int, list[Any], int]] = []
-    image, flat = "", []
+    flat: list[str] = []
     for number, path in enumerate(paths):
         try:
             for where, batch in _batches(path):
                 if first is None:
                     first = batch.schema
-                    image, flat = image_column(first), flat_columns(first)
+                    flat = flat_columns(first)
                     columns = {n: Coded() for n in flat if asked is None or column_form(n) in asked}
                 if batch.schema.names != first.names:
                     raise DataError(
@@ -167,14 +167,7 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
             raise DataError(f"{path.name} is not a readable arrow file: write it again") from None
     if first is None:
         raise DataError("no records found: the arrow files hold no rows")
-    return {
-        "image": image,
-        "flat": flat,
-        "several": several_columns(first),
-        "names": class_names(first),
-        "columns": {name: column.packed() for name, column in columns.items()},
-        "batches": batches,
-    }
+    return packed_listing(first, columns, batches)
 
 
 def _batches(path: Path):

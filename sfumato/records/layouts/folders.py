@@ -10,12 +10,12 @@ from typing import Any
 
 from ...errors import DataError
 from ..columns import Listing
-from ..folder import CAPTIONS, LINK_OUT, OF_BEFORE, TEXTS, ending
+from ..folder import CAPTIONS, LINK_OUT, OF_BEFORE, TEXTS, ending, is_picture
 from ..frames import tags_of
 from ..rules import refuse
 from ..survey import repeats
 from ..tables import first_line
-from ..trees import LINKED_FOLDER, NO_CONTENT, Tree, TreeReader, is_picture, stem
+from ..trees import LINKED_FOLDER, NO_CONTENT, Tree, TreeReader, stem
 from .descend import BESIDE, Place, descend
 from .splits import SPLITS
 

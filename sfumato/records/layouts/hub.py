@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import DataError
 from ..bounded import rehearse
 from ..columns import Listing
+from ..folder import is_hidden
 from .batches import of_batches
 from .splits import chosen_split, kind_of
 
@@ -21,7 +22,8 @@ def find(root: Path, part: str) -> tuple[list[Path], str | None]:
     if root.is_file():
         return ([root] if root.suffix.lower() == ".parquet" else []), None
     files = sorted(root.glob("*.parquet")) or sorted(root.glob("data/*.parquet"))
-    files = files or [p for p in sorted(root.rglob("*.parquet")) if not _hidden(p, root)]
+    every = sorted(root.rglob("*.parquet"))
+    files = files or [p for p in every if not is_hidden(*p.relative_to(root).parts)]
     if not files:
         return [], None
     if all(file.stem == "metadata" for file in files):
@@ -47,10 +49,6 @@ def find(root: Path, part: str) -> tuple[list[Path], str | None]:
         ) from None
     held = [file for file in files if splits[file] == chosen]
     return held, f"files of {', '.join(named)}: read as splits, here {chosen}"
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _split_of(path: Path, root: Path) -> str | None:

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
-from ..folder import READABLE
-from ..trees import Tree, is_picture, stem
+from ..folder import READABLE, is_picture
+from ..trees import Tree, stem
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..archives import MEMBER, of_tar
 from ..bounded import listed
 from ..coded import Coded, numbers, packed, unpacked
 from ..columns import Listing, label_column, wanted
-from ..folder import OTHER_PICTURES, READABLE
+from ..folder import OTHER_PICTURES, READABLE, is_hidden
 from ..spelling import column_form
 from ..tables import cell_text, first_line, holds_several
 from ..trees import read_at
@@ -38,7 +38,8 @@ def shards(root: Path, part: str) -> tuple[list[Path], str | None]:
     """(The tar files of a part, the line that says which): by folders or names of splits."""
     if root.is_file():
         return [root], None
-    found = sorted(path for path in root.rglob("*.tar") if not _hidden(path, root))
+    tars = root.rglob("*.tar")
+    found = sorted(path for path in tars if not is_hidden(*path.relative_to(root).parts))
     splits = {path: _split_of(path, root) for path in found}
     named = sorted({word for word in splits.values() if word})
     if not named:
@@ -46,10 +47,6 @@ def shards(root: Path, part: str) -> tuple[list[Path], str | None]:
     chosen = chosen_split(named, part)
     held = [path for path in found if splits[path] == chosen]
     return held, f"tar files of {', '.join(named)}: read as splits, here {chosen}"
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
 
 
 def _split_of(path: Path, root: Path) -> str | None:
@@ -177,7 +174,7 @@ def _records(path: Path, ignored: Counter) -> Iterator[tuple[tuple[int, int], li
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for name, start, size, how in of_tar([path])["members"]:
         key, column = _parts(name)
-        if any(part.startswith((".", "__MACOSX")) for part in name.split("/") if part != "."):
+        if is_hidden(*(part for part in name.split("/") if part != ".")):
             continue
         if how != MEMBER or not column:
             ignored["links or files without a suffix in a tar"] += 1

@@ -331,7 +331,7 @@ def test_no_private_file_is_written_after_they_were_added_up(
                 verbs.adapt(artwork, output=run.folder, resume=True, shard=shard)
     assert (run.folder / store.FOLDER).exists() and not (run.folder / "model").exists()
 
-    page = sys.modules["sfumato.verbs.adapt"]
+    page = sys.modules["sfumato.verbs.resume"]
     real = page.records_of
 
     def slow(path, reading):

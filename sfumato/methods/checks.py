@@ -1,0 +1,126 @@
+"""What the proof of DP-SGD's sums assumes of a base and a machine, checked before the charge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..compute.device import on_host
+from ..errors import MachineError, ModelError
+from ..gradients import self_check
+from ..privacy.random.on_device import check_device
+from ..training import Batch, open_engine
+from ..training.dummy import dummy_batch
+from .adaptation import Adaptation
+from .interface import Prepared
+from .pace import clip_and_groups
+from .prompts import Prompts
+from .room import measuring
+
+# Records that a machine is asked about where the run's passes are shorter.
+FEWEST = 3
+
+
+def check_gradients(
+    prepared: Prepared[Adaptation],
+    on_stage: Callable[[str], None],
+    further: Callable[[Prepared[Any]], None] = lambda prepared: None,
+) -> None:
+    """Checks the engine against one-at-a-time autograd on dummy data, before the charge.
+
+    Args:
+        prepared: With the microbatch that will run.
+        on_stage: Takes a line for every stage.
+        further: Further checks of this machine; each raises RuntimeError or ValueError.
+
+    Raises:
+        ModelError: The base cannot be adapted by the method on this machine.
+        MachineError: The device makes other noise than the host.
+    """
+    adaptation = prepared.adaptation
+    on_stage("checking the gradients on dummy images")
+    try:
+        check_device(next(iter(adaptation.trainable.values())).device)
+    except ValueError as error:
+        raise MachineError(str(error)) from error
+    try:
+        with measuring():
+            dead = self_check(
+                adaptation.model,
+                adaptation.trainable,
+                adaptation.exact_losses,
+                _of_a_token(prepared, dummy_batch(prepared, 2)),
+                prepared.plan.noise_draws,
+                groups=(
+                    None
+                    if prepared.plan.clip_groups is None
+                    else list(adaptation.clip_groups.values())
+                ),
+            )
+            check_neighbours(prepared)
+            further(prepared)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"this base cannot be adapted by this method: {error}") from error
+    if dead:
+        raise ModelError(
+            f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
+        )
+
+
+def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:
+    """The batch with its first record in a class that has a token, where only some have one."""
+    words = Prompts.of(prepared.options["prompts"])
+    if len(words.tokens) in (0, len(words.prompts)):
+        return batch
+    label = batch.label.clone()
+    label[0] = next(place for place, word in enumerate(words.placeholders) if word)
+    return replace(batch, label=label)
+
+
+def check_neighbours(prepared: Prepared[Adaptation]) -> None:
+    """Checks on this machine what the proof of the sums assumes of torch's kernels.
+
+    On dummy records, in microbatches of the run's size: removing the first, the middle or the last
+    record must leave every other record's gradient norm as it is, bit by bit, and move the integer
+    sum by its bound at most. RuntimeError if it does not.
+    """
+    plan, adaptation = prepared.plan, prepared.adaptation
+    clip, groups = clip_and_groups(prepared)
+    assert plan.rounding is not None  # plans of today have a grid
+    one_pass = prepared.performance.engine == "one-pass"
+    units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
+    batch, settings = (
+        dummy_batch(prepared, units),
+        {
+            "draws": plan.noise_draws,
+            "clip": clip.factors,
+        },
+    )
+    ways = prepared.options.get("ways")
+    with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
+
+        def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            some = replace(batch, weight=weight)
+            sums, norms = engine.clipped_sum(
+                adaptation.row_losses, some, rounding=plan.rounding, **settings
+            )
+            return torch.cat([value.flatten() for value in sums.values()]), norms
+
+        whole, norms = total(batch.weight)
+        for unit in sorted({0, units // 2, units - 1}):
+            weight, others = batch.weight.clone(), torch.arange(units) != unit
+            weight[unit] = 0
+            less, left = total(weight)
+            if not torch.equal(on_host(norms)[others], on_host(left)[others]):
+                raise RuntimeError(
+                    "taking one record out changes the gradients of others on this machine, so no"
+                    " clip bounds them: try one thread (OMP_NUM_THREADS=1), --micro-batch-size 1 or"
+                    " --engine reference"
+                )
+            if float((whole - less).double().norm()) > plan.rounding.bound:
+                raise RuntimeError(
+                    "one record moves the sum by more than its bound on this machine"
+                )
