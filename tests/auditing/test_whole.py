@@ -4,7 +4,7 @@ diffusers and price plans.
 
 from __future__ import annotations
 
-import sys
+import importlib
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
         return records
 
     monkeypatch.setattr(reading, "load_records", spying)
-    page = sys.modules["sfumato.verbs.synthesize"]
+    page = importlib.import_module("sfumato.verbs.synthesize")
     monkeypatch.setattr(
         page, "shares_of", lambda plan, noisy: [c**8 / sum(x**8 for x in counts) for c in counts]
     )

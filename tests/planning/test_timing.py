@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,7 +153,7 @@ def test_how_long_the_private_images_took_to_read_decides_nothing(
         clocks.late += 40.0
         return records_of(*args)
 
-    planning = sys.modules["sfumato.verbs.plan"]
+    planning = importlib.import_module("sfumato.verbs.plan")
     records_of = planning.records_of
     monkeypatch.setattr(planning, "records_of", reads_late)
     assert verbs.plan(tiny_images, **asked).plan.digest == quick.digest and clocks.late

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import signal
-import sys
 
 import numpy as np
 import pytest
@@ -704,7 +704,7 @@ def test_the_release_row_comes_before_the_first_picture(finished, tmp_path, monk
         raise Killed
 
     released = kinds(run)
-    page = sys.modules["sfumato.verbs.synthesize"]
+    page = importlib.import_module("sfumato.verbs.synthesize")
     monkeypatch.setattr(page, "write_dataset", die)
     monkeypatch.setattr(shutil, "copy", die)
     with pytest.raises(Killed):

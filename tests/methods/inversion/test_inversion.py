@@ -4,10 +4,10 @@ left behind.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import stat
-import sys
 
 import numpy as np
 import pytest
@@ -331,7 +331,7 @@ def test_no_private_file_is_written_after_they_were_added_up(
                 verbs.adapt(artwork, output=run.folder, resume=True, shard=shard)
     assert (run.folder / store.FOLDER).exists() and not (run.folder / "model").exists()
 
-    page = sys.modules["sfumato.verbs.resume"]
+    page = importlib.import_module("sfumato.verbs.resume")
     real = page.records_of
 
     def slow(path, reading):
