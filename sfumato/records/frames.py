@@ -255,6 +255,25 @@ def _people(
     return None
 
 
+def people_apart(
+    values: Sequence[str | None], unit: np.ndarray, rules: Sequence[str | None]
+) -> int:
+    """How many patients have pictures that can be used in several units: none protects them whole.
+
+    Private: it follows from a tag that no plan reads where the unit is another.
+
+    Args:
+        values: PatientID of each slot.
+        unit: int64 [n] units.
+        rules: The rule that each slot breaks; one that breaks any trains nothing.
+    """
+    units: dict[str, set[int]] = {}
+    for value, number, rule in zip(values, unit.tolist(), rules, strict=True):
+        if value is not None and rule is None and not _names_nobody(value):
+            units.setdefault(unit_value(value), set()).add(number)
+    return sum(len(held) > 1 for held in units.values())
+
+
 def _names_nobody(value: str) -> bool:
     return NOBODY.fullmatch(unit_value(value)) is not None
 
