@@ -27,7 +27,8 @@ from .split import file_digests
 
 T = TypeVar("T")
 FILE, PATIENT, STUDY = "file", "PatientID", "StudyInstanceUID"
-SHOWN = (PATIENT, "Modality", "BodyPartExamined", "ViewPosition")  # to somebody who looks
+OF_THE_PICTURE = ("Modality", "BodyPartExamined", "ViewPosition")  # kinds, and no person
+SHOWN = (PATIENT, *OF_THE_PICTURE)  # to somebody who looks
 NEEDED = "pip install 'sfumato[medical]'"
 NO_PICTURE = "DICOM without a picture (report, plan, waveform, directory)"
 # What anonymisers write for every patient.

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folder import OTHER_PICTURES, PACKED, READABLE, ending
+from .folder import OTHER_PICTURES, PACKED, READABLE, ending, is_own
 from .layouts.splits import kind_of
 
 MOST = 200_000  # entries that are looked at
@@ -52,7 +52,7 @@ def survey(root: Path) -> Survey:
     deep: list[str] = []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        files = [f for f in files if not f.startswith(".")]
+        files = [f for f in files if not f.startswith(".") and not is_own(f)]
         stems = {Path(f).stem for f in files if _is_picture(f)}
         if Path(folder).parent == root and folders and not stems:
             deep.append(Path(folder).name)
@@ -65,7 +65,7 @@ def survey(root: Path) -> Survey:
         looked += len(files)
         if looked > MOST:
             break
-    top = sorted(entry for entry in os.listdir(root) if not entry.startswith("."))
+    top = sorted(e for e in os.listdir(root) if not e.startswith(".") and not is_own(e))
     return Survey(
         suffixes,
         tuple(f for f in top if (root / f).is_dir() and f != "__MACOSX"),

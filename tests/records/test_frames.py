@@ -16,6 +16,7 @@ from sfumato.errors import SfumatoError
 from sfumato.options.frames import chosen, parse_frames
 from sfumato.records import bounded, describe, frames, load_records
 from sfumato.records.frames import NO_PICTURE
+from sfumato.verbs.questions import of_unit
 from sfumato.runs.reading import remembered, to_remember
 
 from .scans import SHIPPED, dataset, encoded, scan, volume
@@ -400,3 +401,13 @@ def test_a_run_of_before_reads_what_it_read(tmp_path):
     files = to_remember(tmp_path, sfumato.Reading())
     (folder / "reading.json").write_bytes(files["reading.json"])
     assert remembered(folder).reading == sfumato.Reading()
+
+
+def test_start_offers_no_kind_of_picture_as_a_unit(tmp_path):
+    root = study(tmp_path / "d", BodyPartExamined="HEAD", ViewPosition="AP")
+    reading = sfumato.Reading(unlabelled=True)
+    asked = of_unit(sfumato.inspect(root, unlabelled=True), reading)
+    assert asked.default == "PatientID"
+    names = [line.partition(":")[0] for line in asked.lines]
+    assert "PatientID" in names
+    assert not {"Modality", "BodyPartExamined", "ViewPosition"} & set(names)
