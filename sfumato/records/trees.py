@@ -17,8 +17,8 @@ from .bounded import fetched, listed
 from .decode import MAX_BYTES, BadImage
 from .folder import (
     LINK_OUT,
-    OWN_SAID,
     OTHER_PICTURES,
+    OWN_SAID,
     PACKED,
     READABLE,
     ending,

@@ -219,7 +219,9 @@ def write_private(file: Path, data: bytes) -> None:
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(data)
     except FileExistsError:
-        raise SfumatoError(f"{file} exists: name a new file, such as {free_name(file).name}") from None
+        raise SfumatoError(
+            f"{file} exists: name a new file, such as {free_name(file).name}"
+        ) from None
     except OSError as error:
         raise MachineError(f"cannot write {file}: {error.strerror}") from error
 

@@ -16,8 +16,8 @@ from sfumato.errors import SfumatoError
 from sfumato.options.frames import chosen, parse_frames
 from sfumato.records import bounded, describe, frames, load_records
 from sfumato.records.frames import NO_PICTURE
-from sfumato.verbs.questions import of_unit
 from sfumato.runs.reading import remembered, to_remember
+from sfumato.verbs.questions import of_unit
 
 from .scans import SHIPPED, dataset, encoded, scan, volume
 
