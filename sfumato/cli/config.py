@@ -130,7 +130,7 @@ def from_config(
     return decorate
 
 
-def in_use() -> tuple[dict[str, Any], str]:
+def in_use() -> tuple[Mapping[str, Any], str]:
     """What the config that the command reads says of the project, and the flag that names it."""
     found = _IN_USE.get()
     if found is None:

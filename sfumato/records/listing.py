@@ -271,11 +271,11 @@ def _from_files(
     looking = options["refusals"] is not None
     known |= {
         "before": options["before"],
-        "people_apart": 0 if people is None else people_apart(people, unit.number, rules),
         "ignored": listing.ignored,
         "columns": listing.columns,
         "table": {c: list(listing.column(c)) for c in listing.columns} if looking else {},
         "layout": listing.said,
+        "people_apart": 0 if people is None else people_apart(people, unit.number, rules),
     }
     source = {"read": reader, "place": place}
     return record_set(
