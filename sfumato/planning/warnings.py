@@ -36,9 +36,8 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             " them is published"
         )
     remarks += [*_on_words(prepared), *_on_plurals(prepared)]
-    remarks += people_apart(records)
-    if records.unit_column:
-        remarks += spelling(records)
+    if records.unit_column:  # always one, where files are DICOM
+        remarks += [*people_apart(records), *spelling(records)]
     remarks += prepared.method.remarks(prepared)
     if plan.delta >= 1 / plan.n_units:
         remarks.append("delta is not below 1/n: such a run could publish one unit outright")
