@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -12,7 +13,7 @@ from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Execution, Machine, Reading, Start
 from ..planning.task import GROUPS, require_base
-from .config import from_config
+from .config import from_config, in_use
 from .live import LiveLine, asking
 from .options import (
     AllowFileSystem,
@@ -129,20 +130,32 @@ def adapt(
             f"{run.folder}: finished at epsilon {run.plan.epsilon:.3f}, delta {run.plan.delta:.3g}."
             " This folder is PRIVATE: keep it on this machine."
         )
-        for line in next_commands(run.plan, run.folder):
+        for line in next_commands(run.plan, run.folder, *in_use()):
             print(line)
 
 
-def next_commands(plan: Plan, folder: Path) -> list[str]:
-    """What to do with a finished run, a line each: first what its method is for."""
-    kind, place = METHODS[plan.method], quote(str(folder))
-    export = f"sfumato export {place} -o {kind.hands_over.lower()}"
+def next_commands(
+    plan: Plan, folder: Path, project: Mapping[str, Any] | None = None, config: str = ""
+) -> list[str]:
+    """What to do with a finished run, a line each: first what its method is for.
+
+    `project`, `config`: what a config says of it, and the flag that names the file; its words are
+    not said again.
+    """
+    kind, said = METHODS[plan.method], project or {}
+    named = Path(said["run"]).resolve() == Path(folder).resolve() if "run" in said else False
+    place = config if named else f" {quote(str(folder))}"
+    said = said if named else {}  # the places of a config are those of its own run
+    model = "" if "model" in said else f" -o {kind.hands_over.lower()}"
+    export = f"sfumato export{place}{model}"
     # as many pictures as there were units, within reason; of a token some to look at
     count = 100 if kind.learns_tokens else max(100, min(10_000, int(float(f"{plan.n_units:.1g}"))))
-    synthesize = f"sfumato synthesize {place} -n {count} -o release"
+    number = "" if "number" in said else f" -n {count}"
+    release = "" if "release" in said else " -o release"
+    synthesize = f"sfumato synthesize{place}{number}{release}"
     if kind.learns_tokens:
         lines = [f"next: {export}", f"and, for pictures with it: {synthesize}"]
     else:
         lines = [f"next: {synthesize}", f"or, for the {kind.hands_over} itself: {export}"]
-    audit = f"optional, before that: sfumato audit {place} (certificates state the result)"
+    audit = f"optional, before that: sfumato audit{place} (certificates state the result)"
     return [*lines, audit]

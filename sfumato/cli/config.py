@@ -7,8 +7,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from typer import Option
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FILE = "sfumato.toml"
 LONGEST = 60  # characters of a value that are said
 PANEL = "Config"
+_IN_USE: ContextVar[Config | None] = ContextVar("config", default=None)
 EVERYTHING: Mapping[str, str] = {}
 
 ConfigFile = Annotated[
@@ -92,6 +95,7 @@ def from_config(
         def run(config: Path | None = None, no_config: bool = False, **values: Any) -> Any:
             found = _opened(config, no_config)
             arrange(values)
+            _IN_USE.set(found)
             taken = Taken(FILE if found is None else found.path.name, [])
             if found is not None:
                 _fill_places(verb, found, values, taken, only)
@@ -126,6 +130,16 @@ def from_config(
         return run
 
     return decorate
+
+
+def in_use() -> tuple[Mapping[str, Any], str]:
+    """What the config that the command reads says of the project, and the flag that names it."""
+    found = _IN_USE.get()
+    if found is None:
+        return {}, ""
+    return found.table("project"), "" if str(found.path) == FILE else (
+        f" --config {quote(str(found.path))}"
+    )
 
 
 def _opened(config: Path | None, no_config: bool) -> Config | None:

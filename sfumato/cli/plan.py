@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -13,7 +14,7 @@ from ..methods import METHODS
 from ..options import Machine, Reading, parse
 from ..planning.task import require_base
 from .adapt import OF_A_PLAN
-from .config import from_config
+from .config import from_config, in_use
 from .live import LiveLine
 from .options import Images, Ledger, options
 
@@ -103,11 +104,18 @@ def show(report: PlanReport) -> None:
         console.print(Text("! " + remark, style="yellow"), soft_wrap=True)
     if report.refused is None:
         more = "".join(f" {flag}" for flag in report.needs)
-        print(f"nothing is spent yet; next: sfumato adapt with the same options{more} and -o run")
+        print(f"nothing is spent yet; next: {next_command(more, *in_use())}")
         if report.fixes:
             print(f"this schedule fits this machine's pace now; to fix it: {report.fixes}")
         if "--anyway" in report.needs:
             print("--anyway pays for a run that is forecast to learn nothing; releases will say so")
+
+
+def next_command(more: str, project: Mapping[str, Any], config: str) -> str:
+    """How to go on: the options are said again, but for those of a config."""
+    if "run" in project and "images" in project:
+        return f"sfumato adapt{config}{more}, with the same flags if there were any"
+    return f"sfumato adapt with the same options{more} and -o run"
 
 
 def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .workspace import Workspace
 
 CLIP_NORM = 0.05  # of one unit, unless told otherwise
-FEW_UNITS = 100
 
 
 @dataclass(frozen=True)
@@ -109,16 +108,6 @@ class Trained(Method):
             f"--steps {plan.steps} --expected-batch-size {plan.expected_batch_size:g}"
             f" --noise-draws {plan.noise_draws}"
         )
-
-    def remarks(self, prepared: Prepared) -> list[str]:
-        """Warnings if the noise, the number of units or the schedule leave little to learn."""
-        plan, found = prepared.plan, []
-        if plan.n_units < FEW_UNITS:
-            found.append(
-                f"{plan.n_units} units cannot teach a model anything that each of them may deny:"
-                " bring some hundred"
-            )
-        return found
 
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:

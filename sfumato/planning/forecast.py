@@ -27,6 +27,9 @@ NOTHING_SAID = (
 # Noise over the largest possible signal, whole run: up to CLEAR, and from DROWNED on. Measured:
 # docs/results.md, "The forecast".
 CLEAR, DROWNED = 1.5, 5.0
+# Units below which training teaches nothing that each of them may deny, however few numbers train
+# and however little noise that takes. A method with a forecast of its own is judged by that.
+FEWEST = 100
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,14 @@ def outlook(prepared: Prepared[Any]) -> Outlook:
     # a base that does not reach the pictures needs so much more signal
     felt = ratio * (1 if fit is None else HARDER[fit.word])
     word = SOMETHING if felt <= CLEAR else NOTHING if felt >= DROWNED else LITTLE
+    few = plan.n_units < FEWEST
+    word = LITTLE if few and word == SOMETHING else word
     # at one sampling rate sigma stays, and the noise on the mean falls with the number of units
     needed = None if word == SOMETHING else math.ceil(plan.n_units * felt / CLEAR)
-    why = (
+    if few:
+        needed = max(FEWEST, needed or 0)
+    why = f"{plan.n_units:,} units cannot teach a model anything that each may deny; " * few
+    why += (
         f"over all {plan.steps:,} steps the noise is {parse.rounded(ratio)} times the largest"
         f" possible signal of {plan.n_units:,} units"
     )
@@ -113,10 +121,12 @@ def require_worth(prepared: Prepared[Any], anyway: bool) -> None:
     if found.word == NOTHING and not anyway:
         fit = Fit.of(prepared.options.get("fit"))
         other = "" if fit is None or fit.word == GOOD else ", take a base that fits better"
+        less = f", raise --epsilon, {prepared.method.less_noise}{other}"
+        if found.cosine is None and found.n_units < FEWEST:  # less noise would mend nothing
+            less = ""
         raise SfumatoError(
-            f"{found.sentence}. Nothing is charged: bring more units, raise --epsilon,"
-            f" {prepared.method.less_noise}{other}, or pay all the same with --anyway (recorded in"
-            " the release)"
+            f"{found.sentence}. Nothing is charged: bring more units{less}, or pay all the same"
+            " with --anyway (recorded in the release)"
         )
 
 

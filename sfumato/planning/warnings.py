@@ -11,7 +11,7 @@ from typing import Any
 
 from ..methods import Prepared, Prompts
 from ..methods.prompts import unknown_words
-from ..records import RecordSet, repeats_said, spelling
+from ..records import RecordSet, people_apart, repeats_said, spelling
 
 MOST_NAMES = 40  # classes that a remark names
 START = "; --init CLASS=WORDS starts it from words that the base knows"
@@ -36,8 +36,8 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             " them is published"
         )
     remarks += [*_on_words(prepared), *_on_plurals(prepared)]
-    if records.unit_column:
-        remarks += spelling(records)
+    if records.unit_column:  # always one, where files are DICOM
+        remarks += [*people_apart(records), *spelling(records)]
     remarks += prepared.method.remarks(prepared)
     if plan.delta >= 1 / plan.n_units:
         remarks.append("delta is not below 1/n: such a run could publish one unit outright")

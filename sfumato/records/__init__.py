@@ -20,7 +20,7 @@ from .looks import load_known
 from .recordset import Facts, RecordSet
 from .sheet import pairs_sheet, sheet
 from .split import BOTH, Split, read_split
-from .summary import Summary, describe, sizes_of, spelling
+from .summary import Summary, describe, people_apart, sizes_of, spelling
 from .survey import repeats_said
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "load_records",
     "near_copies",
     "pairs_sheet",
+    "people_apart",
     "repeats_said",
     "require_read_as_today",
     "sheet",

@@ -14,7 +14,7 @@ from ..options import FIXED, Reading, declared
 from .build import UNLABELLED
 from .columns import COLUMNS, label_column
 from .copies import NearCopies
-from .folder import LINK_OUT, READABLE
+from .folder import FOLDERS, LINK_OUT, READABLE
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
 from .proposals import (
     columns_said,
@@ -67,6 +67,15 @@ CURES = {
     NO_DECODER: "convert it to an uncompressed transfer syntax, or, of JPEG with 12 bits, pip"
     " install pylibjpeg-libjpeg (GPL)",
 }
+OF_TAGS = {  # where files say it of themselves
+    "missing label": "its DICOM tag that --labels names is empty: fill it, or leave the file out;"
+    " the PRIVATE list of bad files names it (--bad-files FILE)",
+    "missing unit": "its DICOM tag {unit} is missing or names nobody: fill it, or leave the file"
+    " out; the PRIVATE list of bad files names it (--bad-files FILE)",
+}
+OF_RANGE = (NOT_IN_ONE, NO_RANGE)  # what a declared range mends
+BAD_SAID = "records are bad"  # of a refusal
+BAD_FIRST = "mend the bad files (listed by rule and name, PRIVATE: --bad-files FILE), then "
 FOREIGN = "of another format: convert it to PNG (of 16 bits where it has more than 8), or delete it"
 
 
@@ -114,6 +123,10 @@ class Diagnosis(Summary):
     def cure(self, rule: str) -> str:
         """What to do about records that break a rule."""
         known = CURES.get(rule, "repair or remove it")
+        if rule in OF_TAGS and "DICOM" in self.kinds and self.kind in FOLDERS:
+            known = OF_TAGS[rule].format(unit=self.unit_column)
+            if rule == "missing unit" and self.unit_column in ("folder", "file"):
+                known = "put it into the folder of its person"
         if rule == UNREADABLE:
             endings = {
                 Path(file).suffix.lower() for broken, file in self.bad_files if broken == rule
@@ -161,7 +174,7 @@ def diagnose(
         unlabelled = reading.unlabelled or (records.classes == (UNLABELLED,) and bool(refusals))
         summary = describe(records, reading.labels, unlabelled)
         stored = stored_of(records)
-        proposals = tuple(proposed_values(stored, reading.values))
+        proposals = tuple(proposed_values(stored, reading.values, _modalities(records)))
         found = {
             "values": (*sizes_said(records, side), *values_said(stored, reading.values)),
             "proposals": proposals,
@@ -173,10 +186,17 @@ def diagnose(
     kept["warnings"] = (*warning, *refusals[1:], *summary.warnings)
     flags = next((flags for _, flags in found.get("proposals", ()) if flags), "")
     all_stops = (*refusals[:1], *stops)
-    following = _next(path, replace(reading, **columns), base, flags, refused, bool(stops))
+    bad = any(rule not in OF_RANGE for rule, _ in found.get("bad_files", ()))
+    read_so = replace(reading, **columns)
+    following = _next(path, read_so, base, flags, refused, bool(stops), bad)
     return Diagnosis(
         **kept, refused=refused, stops=all_stops, otherwise=other, next=following, **found
     )
+
+
+def _modalities(records: RecordSet) -> int:
+    """Of DICOM files, how many kinds of instrument made them."""
+    return len({cell for cell in records.facts.table.get("Modality", ()) if cell})
 
 
 def _columns(records: RecordSet, reading: Reading) -> dict[str, Any]:
@@ -238,13 +258,17 @@ def _next(
     flags: str,
     refused: str | None,
     stops: bool,
+    bad: bool,
 ) -> str:
     said, named = as_flags(reading), "" if base is None else f" --base {shlex.quote(base)}"
     place = shlex.quote(str(path)) + (f" {said}" if said else "")
+    first = BAD_FIRST * bad
+    if bad and refused and BAD_SAID in refused:
+        return f"{first}sfumato inspect {place}{named}"
     if flags and reading.values == FIXED:
         inside = path.is_dir() and Path.cwd().is_relative_to(path.resolve())
         sheet = new_place(path.resolve().parent if inside else Path())
-        return f"sfumato inspect {place} {flags}{named} --sheet {shlex.quote(str(sheet))}"
+        return f"{first}sfumato inspect {place} {flags}{named} --sheet {shlex.quote(str(sheet))}"
     if refused:
         mend = "" if NO_LABELS in refused and reading.labels else "mend the first note, then "
         return f"{mend}sfumato inspect {place}{named}"

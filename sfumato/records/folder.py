@@ -41,6 +41,9 @@ OF_BEFORE = (READABLE | OTHER_PICTURES) - {".dicom", ".nii", ".hif", ".jxl"}
 FOLDERS = ("folder", "inner", "kohya")  # layouts in which every picture below a place is a record
 TEXTS = (".txt", ".caption")
 CAPTIONS = "texts that may be captions (none is read or trained on)"
+# What `inspect` writes for the owner's eyes: a sheet, a list of pairs, a list of bad files.
+OWN = re.compile(r".+\.PRIVATE\.[A-Za-z0-9]+")
+OWN_SAID = "sfumato's own PRIVATE files"
 LINK_OUT = "symbolic link out of the folder"
 
 
@@ -65,6 +68,11 @@ def read_below(root: Path, name: str, first: int | None = None) -> bytes:
     if len(data) > MAX_BYTES:
         raise BadImage("too large")
     return data
+
+
+def is_own(name: str) -> bool:
+    """Whether a file is one that sfumato wrote for the owner's eyes: it is never data."""
+    return OWN.fullmatch(PurePath(name).name) is not None
 
 
 def would_read(kind: str, source: str | Path, place: str | Path) -> bool:

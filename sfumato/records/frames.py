@@ -27,7 +27,8 @@ from .split import file_digests
 
 T = TypeVar("T")
 FILE, PATIENT, STUDY = "file", "PatientID", "StudyInstanceUID"
-SHOWN = (PATIENT, "Modality", "BodyPartExamined", "ViewPosition")  # to somebody who looks
+OF_THE_PICTURE = ("Modality", "BodyPartExamined", "ViewPosition")  # kinds, and no person
+SHOWN = (PATIENT, *OF_THE_PICTURE)  # to somebody who looks
 NEEDED = "pip install 'sfumato[medical]'"
 NO_PICTURE = "DICOM without a picture (report, plan, waveform, directory)"
 # What anonymisers write for every patient.
@@ -253,6 +254,25 @@ def _people(
         return kept
     refuse(f"{why}: name what is protected with {OTHER_UNITS}", refusals)
     return None
+
+
+def people_apart(
+    values: Sequence[str | None], unit: np.ndarray, rules: Sequence[str | None]
+) -> int:
+    """How many patients have pictures that can be used in several units: none protects them whole.
+
+    Private: it follows from a tag that no plan reads where the unit is another.
+
+    Args:
+        values: PatientID of each slot.
+        unit: int64 [n] units.
+        rules: The rule that each slot breaks; one that breaks any trains nothing.
+    """
+    units: dict[str, set[int]] = {}
+    for value, number, rule in zip(values, unit.tolist(), rules, strict=True):
+        if value is not None and rule is None and not _names_nobody(value):
+            units.setdefault(unit_value(value), set()).add(number)
+    return sum(len(held) > 1 for held in units.values())
 
 
 def _names_nobody(value: str) -> bool:

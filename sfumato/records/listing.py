@@ -12,7 +12,7 @@ from ..errors import SfumatoError
 from .assemble import index_files, number_units
 from .build import labels_of, named, part_for, record_set
 from .columns import FLAGS, SPLIT_COLUMNS, Column, Listing, label_column, spelt_in
-from .frames import FILE, SHOWN, Cells, spread, tags_of, with_tags
+from .frames import FILE, PATIENT, SHOWN, Cells, people_apart, spread, tags_of, with_tags
 from .layouts.splits import chosen_split, kind_of
 from .pictures import PLAIN, WHOLE
 from .proposals import joined
@@ -96,6 +96,7 @@ def _from_named(
         ignored=listing.ignored + found.left_out,
     )
     more = {"kinds": dict(found.kinds), "marked": dict(found.marked)}
+    columns["people"] = found.tags[PATIENT]
     return _from_files(root, listing, columns, options, found.broken, **more)
 
 
@@ -247,12 +248,13 @@ def _from_files(
     **known,
 ) -> RecordSet:
     labels, units, captions = (columns[what] for what in ("labels", "unit", "captions"))
+    people = columns.get("people")
     reader, n, same = listing.read, listing.n, listing.same
     part = part_for(options, units, lambda: file_digests(reader, n))
     if part is not None:
         n, labels, units, captions = len(part.slots), *map(part.of, (labels, units, captions))
         same = None if same is None else same[part.slots]
-        broken = part.of(broken)
+        broken, people = part.of(broken), part.of(people)
     rules: list[str | None] = [None] * n if broken is None else list(broken)
     numbers, classes = labels_of(labels, n, options, rules)
     place = None if part is None else part.slots
@@ -273,6 +275,7 @@ def _from_files(
         "columns": listing.columns,
         "table": {c: list(listing.column(c)) for c in listing.columns} if looking else {},
         "layout": listing.said,
+        "people_apart": 0 if people is None else people_apart(people, unit.number, rules),
     }
     source = {"read": reader, "place": place}
     return record_set(

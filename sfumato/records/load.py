@@ -10,6 +10,7 @@ from ..errors import DataError, MachineError, SfumatoError
 from ..options import FIXED, Values
 from ..options.frames import PLAIN, parse_frames
 from . import arrays
+from .folder import is_own
 from .from_arrays import from_arrays
 from .layouts.choose import listing_at
 from .listing import from_listing
@@ -94,6 +95,11 @@ def load_records(
         )
     if not root.exists():
         raise SfumatoError(f"no such file or folder: {str(path)!r}")
+    if is_own(root.name) and root.is_file():
+        raise DataError(
+            "a file of that name is one that `sfumato inspect` wrote for your eyes, and no data:"
+            " name the images"
+        )
     held = None if split is None else read_split(split)
     options = {
         "labels": labels,

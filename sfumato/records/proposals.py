@@ -92,13 +92,19 @@ def sizes_said(records: RecordSet, side: int | None) -> list[str]:
     return out
 
 
-def proposed_values(stored: np.ndarray, values: Values) -> list[tuple[str, str]]:
-    """(What was seen over the set, options that would declare it): none where all is well."""
+def proposed_values(
+    stored: np.ndarray, values: Values, modalities: int = 1
+) -> list[tuple[str, str]]:
+    """(What was seen over the set, options that would declare it): none where all is well.
+
+    No range is proposed where one for all would be wrong for most: over files that bring a window
+    of their own, or over several modalities of DICOM.
+    """
     out: list[tuple[str, str]] = []
     if values.low is None:
         deep = stored[(stored["bits"] > 8) & ~stored["window"]]
         for said, flags in {_range_of(some) for some in _by_bits(deep)} - {None}:  # type: ignore[misc]
-            out.append((said, flags))
+            out.append(_for_all(said, flags, int(stored["window"].sum()), modalities))
     else:
         out += _of_a_declared_range(stored, values)
     flat = stored["bright"].astype(int) - stored["dark"] < FLAT
@@ -114,6 +120,22 @@ def proposed_values(stored: np.ndarray, values: Values) -> list[tuple[str, str]]
     if left:
         out.append((f"{left:,} pictures come out as nearly one tone", ""))
     return out
+
+
+def _for_all(said: str, flags: str, own: int, modalities: int) -> tuple[str, str]:
+    """What was seen, and its range if that may be declared for every file."""
+    if not own and modalities < 2:
+        return said, flags
+    why = (
+        f"{modalities} modalities lie together"
+        if modalities > 1
+        else f"{own:,} files bring a window of their own"
+    )
+    return (
+        f"{said.removesuffix('?')}, but {why}, and one range or window would be for all of them:"
+        " none is proposed; read one kind alone to declare its own",
+        "",
+    )
 
 
 def _by_bits(stored: np.ndarray) -> list[np.ndarray]:

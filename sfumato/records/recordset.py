@@ -59,6 +59,7 @@ class Facts:
     layout: tuple[str, ...] = ()  # what was seen and why it was read so, a line each
     respelt: int = 0  # spellings of units that were taken for another one's
     doubtful: int = 0  # units whose value might be another spelling of another's
+    people_apart: int = 0  # patients of DICOM whose pictures lie in several units
     codes: np.ndarray | None = None  # uint64 [n] of a `split`, in the order of the source
     # Read as versions before read: rows of one picture are units of their own, splits are classes.
     # For runs that such a version began; see `build.require_read_as_today`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,16 @@ MARK = "PRIVATE: shows private images. Keep it on this machine; no release may h
 
 def new_place(folder: Path) -> Path:
     """Where a new sheet in a folder would lie: nothing that is there is replaced."""
-    place = folder / "sheet.PRIVATE.png"
+    return free_name(folder / "sheet.PRIVATE.png")
+
+
+def free_name(file: Path) -> Path:
+    """The file, or the first name like it that is free: sheet-2.PRIVATE.png."""
+    place, (stem, dot, rest) = file, file.name.partition(".")
     for number in itertools.count(2):
-        if not place.exists():
+        if not os.path.lexists(place):
             break
-        place = folder / f"sheet-{number}.PRIVATE.png"
+        place = file.with_name(f"{stem}-{number}{dot}{rest}")
     return place
 
 

@@ -161,6 +161,22 @@ def spelling(records: RecordSet) -> list[str]:
     return out
 
 
+def people_apart(records: RecordSet) -> list[str]:
+    """That patients of DICOM are cut apart by the unit; a count, no value. Local."""
+    count = records.facts.people_apart
+    if not count:
+        return []
+    unit = records.unit_column
+    promised = {None: "one picture", "folder": "a folder", "file": "a file"}.get(
+        unit, f"one value of {unit!r}"
+    )
+    who = "1 patient by PatientID lies" if count == 1 else f"{count:,} patients by PatientID lie"
+    return [
+        f"{who} in several units: the promise covers {promised}, not a patient (--unit PatientID"
+        " protects all pictures of a patient together)"
+    ]
+
+
 def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
     if records.few:
         yield (
@@ -169,6 +185,7 @@ def _warnings(records: RecordSet, counts: np.ndarray, exact: int, usable: int):
             " declare the one found public with --yes-public"
         )
     yield from warnings_of(records.facts.marked)
+    yield from people_apart(records)
     yield from spelling(records)
     for name, count in zip(records.classes, counts, strict=True):
         if count <= 1:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folder import OTHER_PICTURES, ending, is_hidden, is_picture
+from .folder import OTHER_PICTURES, ending, is_hidden, is_own, is_picture
 from .layouts.splits import kind_of
 
 MOST = 200_000  # entries that are looked at
@@ -52,7 +52,7 @@ def survey(root: Path) -> Survey:
     deep: list[str] = []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not is_hidden(f))
-        files = [f for f in files if not is_hidden(f)]
+        files = [f for f in files if not (is_hidden(f) or is_own(f))]
         stems = {Path(f).stem for f in files if is_picture(f)}
         if Path(folder).parent == root and folders and not stems:
             deep.append(Path(folder).name)
@@ -65,7 +65,7 @@ def survey(root: Path) -> Survey:
         looked += len(files)
         if looked > MOST:
             break
-    top = sorted(entry for entry in os.listdir(root) if not is_hidden(entry))
+    top = sorted(e for e in os.listdir(root) if not (is_hidden(e) or is_own(e)))
     return Survey(
         suffixes,
         tuple(f for f in top if (root / f).is_dir()),

@@ -17,9 +17,11 @@ from .bounded import fetched, listed
 from .decode import MAX_BYTES, BadImage
 from .folder import (
     LINK_OUT,
+    OWN_SAID,
     ending,
     is_bare_dicom,
     is_hidden,
+    is_own,
     is_picture,
     read_below,
 )
@@ -40,7 +42,7 @@ class Tree:
         place: The folder or archive.
         names: Of all files that are not hidden, sorted, with "/" between folders.
         read: Name -> bytes; BadImage with the rule for a file that it may not read.
-        links: (Name, reason) of links that are not followed.
+        links: (Name, reason) of links that are not followed, and of files that are never data.
         empty: Folders that hold nothing.
         bare: Pictures without the ending of one: DICOM, by their first bytes.
         first: Name -> the first bytes of a file; None: the whole file has to be read for them.
@@ -108,7 +110,7 @@ class Tree:
             return None
 
     def left_out(self) -> Counter:
-        """Links that are not followed, by reason."""
+        """Links that are not followed, and files that are never data, by reason."""
         return Counter(why for _, why in self.links)
 
 
@@ -170,6 +172,9 @@ def _folder(root: Path) -> Tree:
             if is_hidden(name):
                 continue
             path = Path(folder, name)
+            if is_own(name):
+                links.append((prefix + name, OWN_SAID))
+                continue
             if not path.is_symlink():
                 if path.is_file():  # no pipe, no device
                     names.append(prefix + name)
@@ -223,7 +228,7 @@ def archive_tree(path: Path) -> Tree:
                 f"{path.name} holds a member twice, and which of the two is meant cannot be"
                 " known: pack it again with each name once"
             )
-        if not is_hidden(*parts):
+        if not (is_hidden(*parts) or is_own(plain)):
             members[plain] = where
     read = _read_zip(path, members) if kind == "zip" else _read_tar(path, members)
     at = Counter(where[0] for where in members.values())

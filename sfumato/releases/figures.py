@@ -136,10 +136,19 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) else parse.rounded(value, digits)
 
 
+# Keywords of DICOM by which pictures are units; a certificate does not say where a value stood.
+TAGS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber", "PatientName")
+
+
 def unit_phrase(certificate: dict[str, Any]) -> str:
     """What one unit is, in words that claim no more than the unit."""
     if certificate["unit"] == "record":
         return "one record (one image with its label and caption)"
+    if certificate["unit"] in TAGS:
+        return (
+            f"everything that shares one value of `{plain(certificate['unit'])}` (the DICOM tag, or"
+            " a column of that name)"
+        )
     return f"everything that shares one value of the column `{plain(certificate['unit'])}`"
 
 

@@ -22,6 +22,7 @@ NUMBER = r"([-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)"
 EPSILON = re.compile(r"(?:epsilon|ε)[^\d\n]{0,60}?" + NUMBER, re.IGNORECASE)
 DELTA = re.compile(r"(?:\bdelta|δ)[^\d\n]{0,60}?" + NUMBER, re.IGNORECASE)
 PAIR = re.compile(r"\(([^(),]*), ([^(),]*)\)-differential")
+BEFORE = "everything that shares one value of the column "  # of every unit, in earlier releases
 OWN = re.compile(r"unit of privacy:\s*([^\n]*)", re.IGNORECASE)
 BETWEEN = re.compile(r"relation:\s*([\w-]+)", re.IGNORECASE)
 
@@ -80,7 +81,7 @@ def in_prose(facts: dict[str, Any], lines: list[str]) -> Iterator[str]:
         key=len,
     )
     epsilons, deltas = _claimed(facts)
-    column = _bare(figures.unit_phrase(facts))
+    known = (_bare(figures.unit_phrase(facts)), facts["unit"], BEFORE + facts["unit"])
     for line in map(_bare, lines):
         for text in reversed(quoted):
             line = line.replace(text, "")
@@ -96,7 +97,7 @@ def in_prose(facts: dict[str, Any], lines: list[str]) -> Iterator[str]:
                 _close(value, known) for known in (epsilons if name == "epsilon" else deltas)
             ):
                 yield f"{name} {value} is none of privacy.json"
-        if any(not own.startswith((column, facts["unit"])) for own in OWN.findall(line)):
+        if any(not own.startswith(known) for own in OWN.findall(line)):
             yield "another unit of privacy than in privacy.json"
         if any(own != facts["relation"] for own in BETWEEN.findall(line)):
             yield "another relation than in privacy.json"

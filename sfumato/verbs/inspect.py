@@ -31,6 +31,7 @@ from ..records import (
     pairs_sheet,
 )
 from ..records import sheet as drawn_sheet
+from ..records.sheet import free_name
 from .keywords import ReadingFields
 
 SIDE = 64  # pixels of a sheet without a base
@@ -218,7 +219,9 @@ def write_private(file: Path, data: bytes) -> None:
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(data)
     except FileExistsError:
-        raise SfumatoError(f"{file} exists: name a new file") from None
+        raise SfumatoError(
+            f"{file} exists: name a new file, such as {free_name(file).name}"
+        ) from None
     except OSError as error:
         raise MachineError(f"cannot write {file}: {error.strerror}") from error
 
@@ -226,7 +229,7 @@ def write_private(file: Path, data: bytes) -> None:
 def require_private_place(file: Path, images: Path) -> None:
     """SfumatoError for a file that exists, or that would lie among the images or in a release."""
     if file.exists():
-        raise SfumatoError(f"{file} exists: name a new file")
+        raise SfumatoError(f"{file} exists: name a new file, such as {free_name(file).name}")
     folder = file.resolve().parent
     inside = images.resolve()
     if inside.is_dir() and folder.is_relative_to(inside):

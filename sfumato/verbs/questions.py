@@ -14,6 +14,7 @@ from ..errors import SfumatoError
 from ..options import Declared, Privacy, Project, Reading, declared
 from ..planning.task import GROUPS
 from ..records import COLUMNS, Summary, is_flat, label_column, would_read
+from ..records.frames import OF_THE_PICTURE
 from ..records.proposals import like_labels, like_units
 
 CLASSES, STYLE = "classes", "style"
@@ -113,6 +114,7 @@ def of_unit(found: Summary, reading: Reading) -> Question:
         label_column(found.columns),
         reading.labels,
         reading.caption_column,
+        *OF_THE_PICTURE,
     }
     columns = [name for name in found.columns if name not in used]
     like = like_units(columns)

@@ -372,3 +372,15 @@ def test_a_config_is_private_whole_and_never_replaced_unasked(tmp_path):
     assert [p.name for p in made.path.parent.iterdir()] == ["a.toml"]
     with pytest.raises(SfumatoError, match="privacy is no table of a config"):
         Config.of(privacy=Recipe())
+
+
+def test_plan_sends_on_to_the_run_of_the_config(project, tiny_images, tiny_base, capsys):
+    places = f"[project]\nimages = {str(tiny_images)!r}\nbase = {str(tiny_base)!r}\n"
+    rest = "[privacy]\nepsilon = 4\ndelta = 1e-3\n[schedule]\nsteps = 3\n"
+    project(places + 'run = "run"\n' + rest, "other.toml")
+    assert main(["plan", "--config", "other.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "next: sfumato adapt --config other.toml" in out and "-o run" not in out
+    project(places + rest, "other.toml")
+    assert main(["plan", "--config", "other.toml"]) == 0
+    assert "with the same options" in (out := capsys.readouterr().out) and "and -o run" in out

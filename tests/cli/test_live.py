@@ -168,3 +168,16 @@ def test_the_next_command_is_the_methods_own(method, units, first, count):
     assert sum(f"-n {count} -o release" in line for line in lines) == 1
     assert sum("sfumato export run -o" in line for line in lines) == 1
     assert METHODS[method].hands_over in ("token", "LoRA", "model")
+
+
+def test_the_next_command_says_nothing_again_that_the_config_says():
+    plan = SimpleNamespace(method="lora", n_units=348)
+    said = {"run": "run", "release": "out", "number": 12, "model": "model"}
+    lines = next_commands(plan, Path("run"), said, " --config ../x.toml")
+    assert lines[0] == "next: sfumato synthesize --config ../x.toml"
+    assert "sfumato export --config ../x.toml" in lines[1] and " -o" not in lines[1]
+    assert "sfumato audit --config ../x.toml (" in lines[2]
+    some = next_commands(plan, Path("run"), {"run": "run", "number": 12}, "")
+    assert some[0] == "next: sfumato synthesize -o release"
+    other = next_commands(plan, Path("elsewhere"), said, "")
+    assert other[0] == "next: sfumato synthesize elsewhere -n 300 -o release"

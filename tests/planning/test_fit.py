@@ -93,6 +93,7 @@ def test_a_stand_in_of_other_classes_is_tried_without_words(monkeypatch):
 
 
 def test_a_base_that_does_not_fit_lowers_the_word(said, tiny_images, monkeypatch, stand_in):
+    monkeypatch.setattr(forecast, "FEWEST", 1)  # what the fit alone does to the word
     by_word = {}
     for word in (GOOD, POOR, NONE):
         found = replace(judged(0, 1, None, 1), word=word)

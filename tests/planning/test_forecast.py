@@ -59,6 +59,28 @@ def test_the_word_follows_from_noise_over_signal_of_the_whole_run(said):
     assert words[0] == forecast.NOTHING and words[-1] == forecast.SOMETHING
 
 
+@pytest.mark.parametrize("method", ["full", "attention", "lora", "embedding"])
+def test_few_units_teach_little_whatever_the_method_and_the_noise(said, method):
+    tiny = {"method": method} | ({"rank": 1} if method == "lora" else {})
+    made = prepared(said, forecast.FEWEST - 1, **tiny | {"epsilon": 500.0})
+    found = forecast.outlook(made)
+    assert found.noise < forecast.CLEAR  # the noise alone would let it pass
+    assert found.word == forecast.LITTLE and "99 units cannot teach" in found.sentence
+    assert found.needed == forecast.FEWEST
+    drowned = prepared(said, forecast.FEWEST - 1, **tiny | {"epsilon": 0.01})
+    with pytest.raises(SfumatoError, match="bring more units, or pay all the same") as caught:
+        forecast.require_worth(drowned, False)
+    assert "--method" not in str(caught.value) and "--epsilon" not in str(caught.value)
+    assert not [line for line in made.method.remarks(made) if "teach" in line]  # said once
+    enough = forecast.outlook(prepared(said, forecast.FEWEST, **tiny | {"epsilon": 500.0}))
+    assert enough.word == forecast.SOMETHING and "cannot teach" not in enough.sentence
+
+
+def test_the_cure_of_noise_is_named_where_units_are_not_the_reason(said):
+    with pytest.raises(SfumatoError, match="bring more units, raise --epsilon, train fewer"):
+        forecast.require_worth(prepared(said, 120, epsilon=0.2), False)
+
+
 def test_as_many_units_as_it_asks_for_would_do(said):
     poor = forecast.outlook(prepared(said, 40))
     enough = forecast.outlook(prepared(said, poor.needed + 1))
@@ -122,7 +144,8 @@ def test_there_is_no_default_base(verb, tiny_images, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_first_lines_of_a_plan(said, tiny_images, tiny_base, capsys):
+def test_the_first_lines_of_a_plan(said, tiny_images, tiny_base, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # no row is folded
     words = [
         "plan",
         str(tiny_images),

@@ -6,6 +6,7 @@ import csv
 import os
 import shlex
 import stat
+import tarfile
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import sfumato
 from sfumato.cli import main
 from sfumato.errors import DataError, SfumatoError
 from sfumato.options import declared_values
-from sfumato.records import diagnose
+from sfumato.records import diagnose, load_records
 from sfumato.records.diagnosis import CURES, as_flags
 from sfumato.records.survey import repeats
 
@@ -371,3 +372,81 @@ def test_cures_tell_a_damaged_file_from_one_of_another_format(tmp_path):
 def test_nothing_that_was_read_is_a_diagnosis(tmp_path):
     found = diagnose(tmp_path, None, sfumato.Reading(), ["why"])
     assert found.n == 0 and found.refused == "why" and found.lines()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_no_range_is_proposed_for_all_where_one_is_wrong_for_most(tmp_path, mixed):
+    """Of DICOM files that bring a window, or of several modalities, a few without one."""
+    scans = pytest.importorskip("tests.records.scans", reason="pydicom")
+    grey = np.tile(np.arange(0, 1000, 4, dtype=np.uint16), (16, 1))
+    window = {"WindowCenter": "500", "WindowWidth": "900"}
+    for i in range(12):
+        own = {"PatientID": f"p{i}", "StudyInstanceUID": f"1.{i}", "BitsStored": 16}
+        own |= {"Modality": "MR" if mixed and i % 2 else "CT"}
+        place = tmp_path / "d" / f"{i}.dcm"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(scans.scan(grey, **own | (window if i > 4 and not mixed else {})))
+    found = sfumato.inspect(tmp_path / "d", unlabelled=True)
+    why = "2 modalities lie together" if mixed else "7 files bring a window of their own"
+    assert found.proposals and why in said(found) and "none is proposed" in said(found)
+    assert "--range" not in found.next and not [flags for _, flags in found.proposals if flags]
+    alone = tmp_path / "one"
+    alone.mkdir()
+    for i in range(3):
+        (alone / f"{i}.dcm").write_bytes((tmp_path / "d" / f"{2 * i}.dcm").read_bytes())
+    assert "--range 10bit" in sfumato.inspect(alone, unlabelled=True).next
+
+
+def test_bad_files_come_first(tmp_path):
+    sixteen(tmp_path / "ct", 1000)
+    (tmp_path / "ct" / "a" / "9.png").write_bytes(b"no picture")
+    found = sfumato.inspect(tmp_path / "ct")
+    assert found.next.startswith("mend the bad files") and "--range" not in found.next
+    few = sfumato.inspect(tmp_path / "ct", max_bad=0.5)
+    assert few.next.startswith("mend the bad files") and "--range 10bit" in few.next
+
+
+def test_the_error_over_a_file_that_is_there_names_one_that_is_free(tmp_path, classes):
+    for name in ("sheet.PRIVATE.png", "sheet-2.PRIVATE.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(SfumatoError, match="such as sheet-3.PRIVATE.png"):
+        sfumato.inspect(classes, sheet=tmp_path / "sheet.PRIVATE.png")
+
+
+def test_cures_of_dicom_name_the_tag(tmp_path, capfd):
+    scans = pytest.importorskip("tests.records.scans", reason="pydicom")
+    for i in range(6):
+        own = {"PatientID": f"p{i}" if i else "ANON", "StudyInstanceUID": f"1.{i}"}
+        own |= {"BodyPartExamined": "HEAD"} if i != 1 else {}
+        place = tmp_path / "d" / f"{i}.dcm"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(scans.scan(np.full((16, 16), 9 + i, np.uint8), **own))
+    assert main(["inspect", str(tmp_path / "d"), "--labels", "BodyPartExamined"]) == 0
+    out = capfd.readouterr().out
+    assert "its DICOM tag PatientID is missing or names nobody" in out and "--bad-files" in out
+    assert "its DICOM tag that --labels names is empty" in out
+    assert "fill the unit column" not in out and "fill the label column" not in out
+
+
+def test_own_private_files_are_no_data(tmp_path, classes):
+    before = load_records(classes)
+    picture(classes / "bear" / "sheet.PRIVATE.png")
+    picture(classes / "cat" / "near-2.PRIVATE.png")
+    picture(classes / "sheets" / "sheet.PRIVATE.png")
+    rows = "file_name,label\n" + "".join(f"bear/{i}.png,x\n" for i in range(4))
+    (classes / "pairs.PRIVATE.csv").write_text(rows)
+    found = load_records(classes)
+    assert (found.n, found.classes, found.kind) == (before.n, before.classes, "folder")
+    assert found.facts.ignored["sfumato's own PRIVATE files"] == 4
+    assert "pairs" not in said(sfumato.inspect(classes))
+    for name in ("pairs.PRIVATE.csv", "bear/sheet.PRIVATE.png"):
+        with pytest.raises(DataError, match="wrote for your eyes"):
+            load_records(classes / name)
+    tar = tmp_path / "tars"
+    tar.mkdir()
+    with tarfile.open(tar / "set.tar", "w") as packed:
+        for path in sorted(classes.rglob("*.*")):
+            packed.add(path, str(path.relative_to(classes)))
+    (tar / "pairs.PRIVATE.csv").write_text(rows)
+    assert load_records(tar / "set.tar").n == before.n
+    assert "pairs" not in said(sfumato.inspect(tar))

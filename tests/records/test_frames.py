@@ -17,6 +17,7 @@ from sfumato.options.frames import chosen, parse_frames
 from sfumato.records import bounded, describe, frames, load_records
 from sfumato.records.frames import NO_PICTURE
 from sfumato.runs.reading import remembered, to_remember
+from sfumato.verbs.questions import of_unit
 
 from .scans import SHIPPED, dataset, encoded, scan, volume
 
@@ -89,6 +90,65 @@ def test_plan_says_that_the_unit_is_the_patient(tmp_path, capfd):
     said = capfd.readouterr()
     assert "all images with the same 'PatientID'" in said.out
     assert SECRET not in said.out + said.err
+
+
+def in_folders(root):
+    """Four patients of two pictures each, which lie in folders that two patients share."""
+    for i in range(8):
+        own = {"PatientID": f"P{i // 2}" if i % 2 else f"p{i // 2}", "StudyInstanceUID": f"1.{i}"}
+        place = root / ("a" if i in (0, 1, 2, 4) else "b")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.dcm").write_bytes(scan(pixels(), BitsStored=12, **own))
+    return root
+
+
+@pytest.mark.parametrize(
+    "unit, patients, promised",
+    [
+        ("folder", 2, "a folder"),
+        ("file", 4, "a file"),
+        ("StudyInstanceUID", 4, "one value of 'StudyInstanceUID'"),
+        ("PatientID", 0, ""),
+        (None, 0, ""),
+    ],
+)
+def test_a_unit_that_cuts_patients_apart_is_remarked(tmp_path, unit, patients, promised, capfd):
+    root = in_folders(tmp_path / "d")
+    said = f"{patients} patients by PatientID lie in several units: the promise covers {promised},"
+    records = load_records(root, unit=unit, unlabelled=True)
+    assert records.facts.people_apart == patients
+    flags = ["--unlabelled", *(["--unit", unit] if unit else [])]
+    assert main(["inspect", str(root), *flags]) == 0
+    more = ["--epsilon", "8", "--base", "icons", "--delta", "1e-3", "--steps", "1"]
+    assert main(["plan", str(root), *flags, *more]) == 0
+    out = capfd.readouterr().out
+    assert out.count(said) == (2 if patients else 0) == out.count("patients by PatientID")
+    assert SECRET not in out
+
+
+def test_adapt_tells_the_owner_of_patients_cut_apart_and_no_release_does(tmp_path):
+    heard: list[str] = []
+    asked = {"unlabelled": True, "epsilon": 50.0, "delta": 1e-3, "base": "icons"}
+    asked |= {"method": "embedding", "steps": 1, "noise_draws": 1, "anyway": True}
+    run = sfumato.adapt(
+        in_folders(tmp_path / "d"),
+        unit="file",
+        output=tmp_path / "run",
+        on_stage=heard.append,
+        **asked,
+    )
+    assert any("4 patients by PatientID lie in several units" in line for line in heard)
+    out = sfumato.synthesize(run, 1, tmp_path / "out", steps=1)
+    sfumato.release(out)
+    text = "".join(p.read_text() for p in out.rglob("*") if p.suffix in (".json", ".md"))
+    assert "PatientID" not in text and "patients" not in text
+
+
+def test_a_patient_left_with_one_picture_that_can_be_used_is_not_cut_apart(tmp_path):
+    root = in_folders(tmp_path / "d")
+    (root / "a" / "0.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    found = load_records(root, unit="file", unlabelled=True, max_bad=0.5)
+    assert found.facts.people_apart == 3
 
 
 @pytest.mark.parametrize("own", ["", "ANONYMOUS", "anonymized", "000000", "n/a", "****"])
@@ -341,3 +401,13 @@ def test_a_run_of_before_reads_what_it_read(tmp_path):
     files = to_remember(tmp_path, sfumato.Reading())
     (folder / "reading.json").write_bytes(files["reading.json"])
     assert remembered(folder).reading == sfumato.Reading()
+
+
+def test_start_offers_no_kind_of_picture_as_a_unit(tmp_path):
+    root = study(tmp_path / "d", BodyPartExamined="HEAD", ViewPosition="AP")
+    reading = sfumato.Reading(unlabelled=True)
+    asked = of_unit(sfumato.inspect(root, unlabelled=True), reading)
+    assert asked.default == "PatientID"
+    names = [line.partition(":")[0] for line in asked.lines]
+    assert "PatientID" in names
+    assert not {"Modality", "BodyPartExamined", "ViewPosition"} & set(names)

@@ -21,6 +21,7 @@ from sfumato.planning.forecast import NOTHING_SAID
 from sfumato.releases import folder, verify, write_release
 from sfumato.releases.cards import unit_phrase
 from sfumato.releases.contents import Contents, Example
+from sfumato.releases.pages import in_prose
 from sfumato.releases.shown import by_class
 
 ROOM = Path(folder.__file__).parent
@@ -50,6 +51,19 @@ def test_the_unit_is_called_what_it_is():
         unit_phrase({"unit": "record"})
     )
     assert "`visit_id`" in unit_phrase({"unit": "visit_id"})
+
+
+def test_a_tag_of_dicom_is_not_called_a_column_alone(kit, tmp_path):
+    facts = kit.facts(plan=kit.plan(unit="PatientID", max_per_unit=8))
+    out = write_release(kit.images(tmp_path / "s"), tmp_path / "r", **facts)
+    text = " ".join((out / "PRIVACY.md").read_text().split())
+    assert "one value of `PatientID` (the DICOM tag, or a column of that name)" in text
+    assert "column `PatientID`" not in text and verify(out).ok
+    told = json.loads((out / "privacy.json").read_text())
+    # the words of earlier releases still agree with it, another unit's do not
+    before = "unit of privacy: everything that shares one value of the column "
+    assert not list(in_prose(told, [before + "`PatientID`, relation: zero-out."]))
+    assert list(in_prose(told, [before + "`visit`, relation: zero-out."]))
 
 
 def test_a_unit_column_is_named_and_has_no_group_table(kit, tmp_path):

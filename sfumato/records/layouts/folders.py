@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..columns import Listing
-from ..folder import CAPTIONS, LINK_OUT, OF_BEFORE, TEXTS, ending, is_picture
+from ..folder import CAPTIONS, LINK_OUT, OF_BEFORE, OWN_SAID, TEXTS, ending, is_picture
 from ..frames import tags_of
 from ..rules import refuse
 from ..survey import repeats
@@ -148,7 +148,7 @@ def _folders(place: Place, options: dict[str, Any]) -> list[str]:
     tree, refusals = place.tree, options["refusals"]
     loose = [name for name in place.names if "/" not in name]
     held = sorted({name.split("/")[0] for name in place.names if "/" in name})
-    linked = [name for name, _ in tree.links]
+    linked = [name for name, why in tree.links if why != OWN_SAID]
     named = (*tree.names, *linked, *(name + "/" for name in tree.empty))
     others = {name.split("/")[0] for name in named if "/" in name}
     every = sorted({*held, *(name for name in others if name.lower() not in BESIDE)})
