@@ -21,6 +21,7 @@ from ..runs.prepared import original_base
 from ..training import write_file
 from .figures import latents_of
 from .keywords import StartOptions
+from .pictures import require_pictures
 from .real_images import Images, Real, real_images, records_of
 
 MOST = 10_000  # pictures of each sort that are compared, drawn by a public seed
@@ -74,11 +75,12 @@ def audit_pictures(
         Distances with intervals, and the verdict. PRIVATE.
 
     Raises:
-        SfumatoError: Too few pictures or units, or the private images are not known.
+        SfumatoError: A release without pictures, too few pictures or units, or the private images are not known.
         DataError: Held-out images that the run was trained on, or images that vanished.
     """
     said: Reading = gather({"reading": Reading}, options, ("test", "train"))["reading"]
     run = run if isinstance(run, Run) else Run.open(run)
+    require_pictures(release)
     on_stage("reading the real images")
     real = real_images([run], test, train, said, want_train=True)
     if real.train is None:

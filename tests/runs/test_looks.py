@@ -313,6 +313,31 @@ def test_an_audit_of_the_pictures_is_a_look_and_stays_in_the_run_folder(site, ca
     assert certificate(site / "draft-b")["looks"]["exact"] == 1
 
 
+def test_a_model_has_no_pictures_to_judge_and_nobody_has_looked(site, capsys):
+    """Every verb that judges pictures says so of an adapter, a pipeline and a run, in one line."""
+    book = ["--ledger", str(site / "ledger.sqlite"), "--no-config"]
+    verbs.export(Run.open(site / "a", site / "ledger.sqlite"), site / "adapter", keep_key=True)
+    (site / "pipeline" / "model").mkdir(parents=True)
+    (site / "pipeline" / "model" / "model_index.json").write_text("{}")
+    test = ["--test", str(site / "held-out")]
+    for model, kind in (("adapter", "a model"), ("pipeline", "a model"), ("b", "a run folder")):
+        given = str(site / model)
+        asked = [
+            ["evaluate", str(site / "a"), given, *test],
+            ["audit", str(site / "a"), "--pictures", given, *test],
+        ]
+        if model != "b":
+            asked.append(["select", str(site / "a"), given, "--data", str(site / "held-out")])
+        for words in asked:
+            assert main([*words, *book, *["--epsilon", "1"] * (words[0] == "select")]) == 2, words
+            told = capsys.readouterr().err
+            assert f"{given} is {kind}" in told and "sfumato synthesize" in told, told
+    shutil.rmtree(site / "adapter" / "samples", ignore_errors=True)
+    with pytest.raises(DataError, match="holds a model and no images"):
+        records_of(site / "adapter", ("circle", "cross", "square"), "train")
+    assert not rows(site)
+
+
 def test_an_audit_of_the_pictures_asks_for_what_it_needs(site, capsys):
     words = ["audit", "--no-config", "--pictures", str(site / "draft-a")]
     assert main(words) == 2 and "needs the run" in capsys.readouterr().err
