@@ -5,6 +5,7 @@ these images says how often that was.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -305,7 +306,17 @@ def test_an_audit_of_the_pictures_is_a_look_and_stays_in_the_run_folder(site, ca
     assert body["PRIVATE"] and len(body["figures"]["ratio"]) == 12
     assert len(body["figures"]["nearer"]) == 3
     page = (folder / nearest.PAGE).read_text()
-    assert "PRIVATE" in page and page.count("<img") >= 36
+    assert "PRIVATE" in page and page.count("<img") == 3 * 12
+    own = body["figures"]
+    first = int(np.argsort(own["ratio"], kind="stable")[0])
+    said = [f'<td class="n">{own[n][first]:.3g}</td>' for n in ("distance", "distance_test", "ratio")]
+    row = re.search(r'<tr><th scope="row">1</th>(.*?)</tr>', page, re.S)[1]
+    assert re.findall(r'<td class="n">.*?</td>', row) == said
+    assert re.findall(r'alt="([^"]*)"', row) == [
+        f"{sort} picture, row 1" for sort in ("released", "nearest private", "nearest held-out")
+    ]
+    for of_another_page in ("trained on", "Pictures by class", "of each class", "prompts and seeds"):
+        assert of_another_page not in page, of_another_page
     now = {path: path.read_bytes() for path in (site / "draft-a").rglob("*") if path.is_file()}
     assert now == before
     assert looks_of(Run.open(site / "a", site / "ledger.sqlite"))["exact"] == 1
