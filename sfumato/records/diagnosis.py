@@ -12,7 +12,7 @@ import numpy as np
 
 from ..options import FIXED, Reading, declared
 from .build import UNLABELLED
-from .columns import COLUMNS, label_column
+from .columns import COLUMNS, label_column, name_of
 from .copies import NearCopies
 from .folder import LINK_OUT, READABLE
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
@@ -165,7 +165,7 @@ def diagnose(
         found = {
             "values": (*sizes_said(records, side), *values_said(stored, reading.values)),
             "proposals": proposals,
-            "roles": tuple(columns_said(records, _used(records, reading))),
+            "roles": tuple(columns_said(records, _used(records, reading), reading.caption_column)),
             "bad_files": tuple(_bad_files(records)),
         }
         columns = _columns(records, reading)
@@ -203,9 +203,8 @@ def _used(records: RecordSet, reading: Reading) -> set[str | None]:
 def _bad_files(records: RecordSet) -> list[tuple[str, str]]:
     """(Rule, file or row) in the order of rules and files."""
     place = np.arange(records.n) if records.place is None else records.place
-    names: tuple[str, ...] | None = getattr(records.read, "names", None)
     found = [
-        (rule, names[place[slot]] if names else f"row {int(place[slot]) + 1}")
+        (rule, name_of(records, int(place[slot])))
         for slot, rule in enumerate(records.facts.rules)
         if rule is not None
     ]
