@@ -159,7 +159,7 @@ def diagnose(
         summary, found, columns = empty, {}, {}
     else:
         unlabelled = reading.unlabelled or (records.classes == (UNLABELLED,) and bool(refusals))
-        summary = describe(records, reading.labels, unlabelled)
+        summary = describe(records, reading.labels, unlabelled, reading.caption_column)
         stored = stored_of(records)
         proposals = tuple(proposed_values(stored, reading.values))
         found = {

@@ -371,3 +371,27 @@ def test_cures_tell_a_damaged_file_from_one_of_another_format(tmp_path):
 def test_nothing_that_was_read_is_a_diagnosis(tmp_path):
     found = diagnose(tmp_path, None, sfumato.Reading(), ["why"])
     assert found.n == 0 and found.refused == "why" and found.lines()
+
+
+@pytest.mark.parametrize("column", ("caption", "words"))
+def test_commas_of_captions_are_no_labels(tmp_path, column):
+    """Short phrases of a small stock, as of generated captions, under a name that says so or not."""
+    rows = [f"file_name,label,{column},findings"]
+    for i in range(24):
+        picture = np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        kind = ("circle", "square")[i % 2]
+        colour = ("red", "green", "blue")[i % 3]
+        rows.append(f'{i}.png,{kind},"a {kind}, {colour}, plain","{kind},{colour}"')
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    found = sfumato.inspect(tmp_path, labels="label", caption_column=column, near=False)
+    roles = "\n".join(found.roles)
+    assert f"{column!r} looks" not in roles
+    assert "'findings' looks like several labels for one image, joined by ','" in roles
+    assert "columns not used: 'findings' (" in said(found)
+    unsaid = "\n".join(sfumato.inspect(tmp_path, labels="label", near=False).roles)
+    assert ("'caption' looks like captions" in unsaid) == (column == "caption")
+    phrases = [line.replace(", ", " of a kind, ") for line in rows]
+    (tmp_path / "metadata.csv").write_text("\n".join(phrases))
+    unsaid = "\n".join(sfumato.inspect(tmp_path, labels="label", near=False).roles)
+    assert f"{column!r} looks like several" not in unsaid
