@@ -26,11 +26,18 @@ WORDS = {
     "reconstructed": "real images through the base's autoencoder",
     "real": "real images themselves",
 }
+# which decisions these figures may lead to: the same sentence in docs/evaluation.md, guarantee.md
+# and privacy.md
+DECISIONS = (
+    "After `evaluate` or `audit --pictures`, handing a release over or not is yours to decide: it"
+    " counts as a look, and the certificate says so; choosing among several runs, releases or"
+    " settings by private scores without its being said voids the claim (`select` pays for such a"
+    " choice)."
+)
 PRIVATE = Markup(
     '<p class="private"><b>PRIVATE.</b> It shows real images, and figures computed from private or'
-    " held-out images without noise. No epsilon covers it. It stays in the run folder, and choosing"
-    " what to release by it would void the claim.</p>\n"
-)
+    " held-out images without noise. No epsilon covers it. It stays in the run folder. {}</p>\n"
+).format(DECISIONS.replace("`", ""))
 
 Shown = Mapping[str, Mapping[str, np.ndarray]]
 
