@@ -43,8 +43,9 @@ def nearest_page(
         "<h2>The closest pictures</h2>\n<p>A row for each of the {} released pictures that are most"
         " like one private picture alone, with the private and the held-out picture nearest to it."
         " Distances are in {}. The last column is the distance to the nearest private picture over"
-        " the mean distance to the next ones: below {:g} the picture is perhaps a copy. Look whether"
-        " the private picture is the same one, and the held-out picture only a similar one.{}</p>\n"
+        " the mean distance to the next ones: below {:g} the picture is perhaps a copy. Look"
+        " whether the private picture is the same one, and the held-out picture only a similar"
+        " one.{}</p>\n"
     ).format(len(first), found.features, RATIO, ENLARGE)
     head = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in COLUMNS)
     rows = Markup().join(_row(i, place, found, pictures) for i, place in enumerate(first, 1))

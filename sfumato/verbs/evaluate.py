@@ -85,7 +85,8 @@ def evaluate(
         The verdict, accuracies, distances, cosines. PRIVATE.
 
     Raises:
-        SfumatoError: A release without pictures; rows that do not exist, or that need what is missing; no yes of `confirm`.
+        SfumatoError: A release without pictures; rows that do not exist, or that need what is
+            missing; no yes of `confirm`.
         DataError: `public_test` with an image that the ledger knows as private, or test images that
             the run was trained on.
     """

@@ -74,7 +74,8 @@ def audit_pictures(
         Distances with intervals, and the verdict. PRIVATE.
 
     Raises:
-        SfumatoError: A release without pictures, too few pictures or units, or the private images are not known.
+        SfumatoError: A release without pictures, too few pictures or units, or the private images
+            are not known.
         DataError: Held-out images that the run was trained on, or images that vanished.
     """
     said: Reading = gather({"reading": Reading}, options, ("test", "train"))["reading"]

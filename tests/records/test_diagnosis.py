@@ -375,7 +375,7 @@ def test_nothing_that_was_read_is_a_diagnosis(tmp_path):
 
 @pytest.mark.parametrize("column", ("caption", "words"))
 def test_commas_of_captions_are_no_labels(tmp_path, column):
-    """Short phrases of a small stock, as of generated captions, under a name that says so or not."""
+    """Short phrases of a small stock, as of generated captions, whatever the column is called."""
     rows = [f"file_name,label,{column},findings"]
     for i in range(24):
         picture = np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)

@@ -309,13 +309,20 @@ def test_an_audit_of_the_pictures_is_a_look_and_stays_in_the_run_folder(site, ca
     assert "PRIVATE" in page and page.count("<img") == 3 * 12
     own = body["figures"]
     first = int(np.argsort(own["ratio"], kind="stable")[0])
-    said = [f'<td class="n">{own[n][first]:.3g}</td>' for n in ("distance", "distance_test", "ratio")]
+    said = [
+        f'<td class="n">{own[n][first]:.3g}</td>' for n in ("distance", "distance_test", "ratio")
+    ]
     row = re.search(r'<tr><th scope="row">1</th>(.*?)</tr>', page, re.S)[1]
     assert re.findall(r'<td class="n">.*?</td>', row) == said
     assert re.findall(r'alt="([^"]*)"', row) == [
         f"{sort} picture, row 1" for sort in ("released", "nearest private", "nearest held-out")
     ]
-    for of_another_page in ("trained on", "Pictures by class", "of each class", "prompts and seeds"):
+    for of_another_page in (
+        "trained on",
+        "Pictures by class",
+        "of each class",
+        "prompts and seeds",
+    ):
         assert of_another_page not in page, of_another_page
     now = {path: path.read_bytes() for path in (site / "draft-a").rglob("*") if path.is_file()}
     assert now == before

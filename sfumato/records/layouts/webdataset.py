@@ -173,9 +173,7 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
     }
 
 
-def _records(
-    path: Path, ignored: Counter
-) -> Iterator[tuple[str, tuple[int, int], list[_Text]]]:
+def _records(path: Path, ignored: Counter) -> Iterator[tuple[str, tuple[int, int], list[_Text]]]:
     """(Key, offset and bytes of the picture, texts) of each record of a tar, in order."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for name, start, size, how in of_tar([path])["members"]:
