@@ -92,7 +92,7 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
     import pyarrow as pa
 
     first = _open(files[0]).schema_arrow
-    flat = flat_columns(first)
+    image, flat = image_column(first), flat_columns(first)
     needed = [name for name in flat if asked is None or column_form(name) in asked]
     columns = {name: Coded() for name in needed}
     batches: list[tuple[int, list[int], int]] = []
@@ -117,7 +117,8 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
         raise DataError(
             "the parquet files cannot be read together: give files with the same columns"
         ) from None
-    return packed_listing(first, columns, batches)
+    whole = all(paths) and len(set(paths)) == len(paths)
+    return packed_listing(first, columns, batches) | {"paths": paths if whole else []}
 
 
 def packed_listing(
@@ -131,7 +132,6 @@ def packed_listing(
         "names": class_names(schema),
         "columns": {name: column.packed() for name, column in columns.items()},
         "batches": batches,
-        "paths": paths if all(paths) and len(set(paths)) == len(paths) else [],
     }
 
 
