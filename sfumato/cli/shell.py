@@ -140,6 +140,7 @@ def _usage(error, given: Sequence[str]) -> str:
     path = context.command_path if context is not None else "sfumato"
     # a bare `sfumato` has shown the help page
     words = error.format_message().strip().rstrip(".") or "no verb given"
+    words = words.replace(": Value error, ", ": ", 1)  # the parser's own wrapping of a choice
     if context is not None and flag is not None and hasattr(error, "possibilities"):
         known = [name for one in context.command.get_params(context) for name in one.opts]
         words = f"No such option: {flag}{_near(flag, known)}"

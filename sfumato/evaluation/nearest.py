@@ -62,6 +62,8 @@ class Nearness:
             distance to the next ones, float [n].
         nearest: Position of the nearest private picture of each, int64 [n].
         nearest_test: Position of the nearest held-out picture of each, int64 [n].
+        distance: From each to its nearest private picture, float [n].
+        distance_test: From each to its nearest held-out picture, float [n].
     """
 
     features: str
@@ -77,6 +79,8 @@ class Nearness:
     ratio: np.ndarray
     nearest: np.ndarray
     nearest_test: np.ndarray
+    distance: np.ndarray
+    distance_test: np.ndarray
 
     @property
     def memorised(self) -> bool:
@@ -132,9 +136,9 @@ def nearness(
         found = [_to(released[start : start + BLOCK], own) for own in (train, test)]
         both = [own[:, places] for own, (places, _) in zip(found, dealt)]
         first = np.concatenate(both, 1)[:, order].argmin(1)
-        own = [number for one in found for number in (_ratio(one), one.argmin(1))]
+        own = [number for one in found for number in (_ratio(one), one.argmin(1), one.min(1))]
         parts.append((both[0].min(1), both[1].min(1), numbers[order[first]], *own))
-    to_train, to_test, unit, ratio, nearest, control, nearest_test = map(
+    to_train, to_test, unit, ratio, nearest, distance, control, nearest_test, distance_test = map(
         np.concatenate, zip(*parts)
     )
     nearer = float(np.mean(unit < few))
@@ -154,6 +158,8 @@ def nearness(
         ratio,
         nearest,
         nearest_test,
+        distance,
+        distance_test,
     )
 
 

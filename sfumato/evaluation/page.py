@@ -26,11 +26,18 @@ WORDS = {
     "reconstructed": "real images through the base's autoencoder",
     "real": "real images themselves",
 }
+# which decisions these figures may lead to: the same sentence in docs/evaluation.md, guarantee.md
+# and privacy.md
+DECISIONS = (
+    "After `evaluate` or `audit --pictures`, handing a release over or not is yours to decide: it"
+    " counts as a look, and the certificate says so; choosing among several runs, releases or"
+    " settings by private scores without its being said voids the claim (`select` pays for such a"
+    " choice)."
+)
 PRIVATE = Markup(
     '<p class="private"><b>PRIVATE.</b> It shows real images, and figures computed from private or'
-    " held-out images without noise. No epsilon covers it. It stays in the run folder, and choosing"
-    " what to release by it would void the claim.</p>\n"
-)
+    " held-out images without noise. No epsilon covers it. It stays in the run folder. {}</p>\n"
+).format(DECISIONS.replace("`", ""))
 
 Shown = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -57,15 +64,30 @@ def page(
         shown: Row -> class -> uint8 [k, R, R, 3].
     """
     classes = list(dict.fromkeys(name for own in shown.values() for name in own))
-    body = PRIVATE + Markup("<h1>{}</h1>\n").format(title)
-    body += Markup().join(Markup("<p>{}</p>\n").format(sentence) for sentence in said)
-    body += Markup("<h2>Figures</h2>\n") + _table(figures)
-    body += Markup(
+    body = Markup(
         "<h2>Pictures by class</h2>\n<p>The first {} of each class, at most {} classes; rows that"
-        " are drawn show the same prompts and seeds. A click or the enter key enlarges one.</p>\n"
-    ).format(MOST, CLASSES)
+        " are drawn show the same prompts and seeds.{}</p>\n"
+    ).format(MOST, CLASSES, pages.ENLARGE)
     body += Markup().join(_class(name, shown) for name in classes)
-    return pages.page(f"PRIVATE: {title}", body)
+    return framed(title, said, figures, "trained on", body)
+
+
+def framed(
+    title: str, said: Sequence[str], figures: Mapping[str, Mapping[str, str]], of: str, body: Markup
+) -> str:
+    """HTML of one file that is PRIVATE, as it says first.
+
+    Args:
+        title: Of the page.
+        said: The verdict, a sentence each.
+        figures: Row -> column -> text.
+        of: The head of the rows' names.
+        body: What follows the figures.
+    """
+    head = PRIVATE + Markup("<h1>{}</h1>\n").format(title)
+    head += Markup().join(Markup("<p>{}</p>\n").format(sentence) for sentence in said)
+    head += Markup("<h2>Figures</h2>\n") + _table(figures, of)
+    return pages.page(f"PRIVATE: {title}", head + body)
 
 
 def in_words(row: str) -> str:
@@ -73,11 +95,9 @@ def in_words(row: str) -> str:
     return WORDS.get(row, row)
 
 
-def _table(figures: Mapping[str, Mapping[str, str]]) -> Markup:
+def _table(figures: Mapping[str, Mapping[str, str]], of: str) -> Markup:
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
-    head = Markup().join(
-        Markup('<th scope="col">{}</th>').format(name) for name in ("trained on", *columns)
-    )
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in (of, *columns))
     rows = Markup().join(
         Markup('<tr><th scope="row">{}</th>{}</tr>\n').format(
             in_words(row),

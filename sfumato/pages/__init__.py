@@ -5,6 +5,6 @@ print, and fit a phone as well as a desktop, by day and by night.
 """
 
 from .frame import STYLE, page
-from .pictures import Picture, beside, counted, grid
+from .pictures import ENLARGE, Picture, beside, counted, grid
 
-__all__ = ["STYLE", "Picture", "beside", "counted", "grid", "page"]
+__all__ = ["ENLARGE", "STYLE", "Picture", "beside", "counted", "grid", "page"]

@@ -15,6 +15,8 @@ EXACT = 128  # pixels: up to this size a page holds the picture as it is
 SIDE = 256  # a larger one is shown at this size
 FEW = 64  # up to this size every pixel is shown as a square
 QUALITY = 85
+# of the line above pictures; a printed page cannot be clicked
+ENLARGE = Markup('<span class="screen"> A click or the enter key enlarges one.</span>')
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,13 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
         names = ", ".join(plan.classes[:MOST_NAMES]) + (
             ", ..." if len(plan.classes) > MOST_NAMES else ""
         )
+        cure = (
+            "you have said that it is public"
+            if records.confirmed
+            else "declare it with --classes, or say that it is public with --yes-public"
+        )
         remarks.append(
-            f"the class list was read from the data and will be published ({names}): declare"
-            " it with --classes, or say that it is public with --yes-public"
+            f"the class list was read from the data and will be published ({names}): {cure}"
         )
     repeated = repeats_said(plan.classes) if records.kind == "folder" else None
     remarks += [] if repeated is None else [repeated]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .spelling import column_form, unit_value
 from .tables import LABEL_COLUMNS
+
+if TYPE_CHECKING:
+    from .recordset import RecordSet
 
 FLAGS = {"labels": "--labels", "captions": "--captions", "unit": "--unit"}
 COLUMNS = ("table", "parquet", "arrow", "webdataset")  # layouts that have columns
@@ -58,6 +61,27 @@ class Listing:
     by_bytes: bool = False
     table: str = "the table"
     ignored: Counter = field(default_factory=Counter)
+
+
+# Columns that say which file a row's picture was, best first.
+KEYS = ("file_name", "filename", "file", "image_path", "path", "key", "__key__")
+
+
+def name_of(records: RecordSet, place: int) -> str:
+    """What the owner finds a record by: its file or key, else a column that names it, else its row.
+
+    For private lists.
+
+    Args:
+        records: Of any layout.
+        place: In the order of the source.
+    """
+    names: Sequence[str] | None = getattr(records.read, "names", None)
+    if names:
+        return names[place]
+    table = records.facts.table
+    found = (table[name][place] for name in KEYS if name in table)
+    return next((name for name in found if name), f"row {place + 1}")
 
 
 def label_column(columns: Sequence[str]) -> str | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..options.progress import tell
-from .copies import ACROSS, BASE, IN_SET, PUBLIC, NearCopies, Pair, Shared
+from .columns import name_of
+from .copies import ACROSS, BASE, BETWEEN, IN_SET, PUBLIC, NearCopies, Pair, Shared
 from .looks import Looks, looks_of
 from .near import STRICT, Pairs, Tally, search, search_known
 from .recordset import RecordSet
@@ -144,10 +145,8 @@ def _shared(
 
 
 def _name(records: RecordSet, slot: int) -> str:
-    """The file or row of a slot, for the owner's private lists."""
-    place = slot if records.place is None else int(records.place[slot])
-    names: tuple[str, ...] | None = getattr(records.read, "names", None)
-    return names[place] if names else f"row {place + 1}"
+    """The file, key or row of a slot, for the owner's private lists."""
+    return name_of(records, slot if records.place is None else int(records.place[slot]))
 
 
 def _equal(records: RecordSet, distinct: _Distinct) -> Iterator[Pair]:
@@ -156,14 +155,20 @@ def _equal(records: RecordSet, distinct: _Distinct) -> Iterator[Pair]:
         picture = distinct.of[slot]
         first = int(distinct.slots[picture])
         if slot != first:
-            kind = IN_SET if records.unit[slot] == records.unit[first] else ACROSS
+            kind = _kind(records, records.unit[slot] == records.unit[first])
             yield _pair(kind, 1.0, False, records, first, records, slot)
+
+
+def _kind(records: RecordSet, one_unit: bool) -> str:
+    if records.unit_column is None:
+        return BETWEEN
+    return IN_SET if one_unit else ACROSS
 
 
 def _inside(records: RecordSet, distinct: _Distinct, pairs: Pairs) -> Iterator[Pair]:
     for first, second, likeness, mirror in _rows(pairs):
         units = distinct.unit[[first, second]]
-        kind = IN_SET if units[0] == units[1] >= 0 else ACROSS
+        kind = _kind(records, units[0] == units[1] >= 0)
         one, other = sorted(distinct.slots[[first, second]].tolist())
         yield _pair(kind, likeness, mirror, records, one, records, other)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from .near import ENOUGH
 
-IN_SET, ACROSS, PUBLIC, BASE = "in the set", "across units", "public data", "the base's pictures"
+# of pairs; in a set of which no unit was named each record is one, and the first two are BETWEEN
+IN_SET, ACROSS, PUBLIC, BASE = "within a unit", "across units", "public data", "the base's pictures"
+BETWEEN = "between records"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class NearCopies:
             out.append(
                 f"near-copies: {self.alike:.0%} of these pictures look much like another one, so"
                 " only those that agree nearly pixel by pixel count: shrunk or cropped copies are"
-                " not found"
+                " often missed"
             )
         if self.plain:
             out.append(f"near-copies: {self.plain:,} pictures are too plain to be compared")

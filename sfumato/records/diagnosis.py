@@ -12,7 +12,7 @@ import numpy as np
 
 from ..options import FIXED, Reading, declared
 from .build import UNLABELLED
-from .columns import COLUMNS, label_column
+from .columns import COLUMNS, label_column, name_of
 from .copies import NearCopies
 from .folder import FOLDERS, LINK_OUT, READABLE
 from .limits import CRASHED, TOO_LONG, TOO_MUCH
@@ -172,13 +172,13 @@ def diagnose(
         summary, found, columns = empty, {}, {}
     else:
         unlabelled = reading.unlabelled or (records.classes == (UNLABELLED,) and bool(refusals))
-        summary = describe(records, reading.labels, unlabelled)
+        summary = describe(records, reading.labels, unlabelled, reading.caption_column)
         stored = stored_of(records)
         proposals = tuple(proposed_values(stored, reading.values, _modalities(records)))
         found = {
             "values": (*sizes_said(records, side), *values_said(stored, reading.values)),
             "proposals": proposals,
-            "roles": tuple(columns_said(records, _used(records, reading))),
+            "roles": tuple(columns_said(records, _used(records, reading), reading.caption_column)),
             "bad_files": tuple(_bad_files(records)),
         }
         columns = _columns(records, reading)
@@ -223,9 +223,8 @@ def _used(records: RecordSet, reading: Reading) -> set[str | None]:
 def _bad_files(records: RecordSet) -> list[tuple[str, str]]:
     """(Rule, file or row) in the order of rules and files."""
     place = np.arange(records.n) if records.place is None else records.place
-    names: tuple[str, ...] | None = getattr(records.read, "names", None)
     found = [
-        (rule, names[place[slot]] if names else f"row {int(place[slot]) + 1}")
+        (rule, name_of(records, int(place[slot])))
         for slot, rule in enumerate(records.facts.rules)
         if rule is not None
     ]

@@ -20,21 +20,29 @@ OTHERWISE = {
 FEW_EACH = 10  # records per class folder below which the folders may be people
 
 
-def layout_of(records: RecordSet, labels: str | None = None, unlabelled: bool = False) -> list[str]:
+def layout_of(
+    records: RecordSet,
+    labels: str | None = None,
+    unlabelled: bool = False,
+    captions: str | None = None,
+) -> list[str]:
     """The layout in one line, and one line for every other reading that is worth a thought.
 
     Args:
         records: As read.
         labels: The label column that was named.
         unlabelled: Whether all records were read as one class.
+        captions: The caption column that was named.
     """
     otherwise = OTHERWISE.get(records.kind, "folders, flat: images beside these files")
     seen = [f"seen: {line}" for line in records.facts.layout]
-    read = _read_as(records, labels, unlabelled)
+    read = _read_as(records, labels, unlabelled, captions)
     return [*read, *_of_kinds(records), *seen, f"to read it otherwise: --layout {otherwise}"]
 
 
-def _read_as(records: RecordSet, labels: str | None, unlabelled: bool) -> list[str]:
+def _read_as(
+    records: RecordSet, labels: str | None, unlabelled: bool, captions: str | None
+) -> list[str]:
     tag = labels is not None and labels not in records.facts.columns
     if records.kind == "folder" and (tag or labels in SHOWN) and not unlabelled:
         return [f"layout: a folder tree of DICOM files; classes from the tag {labels!r}"]
@@ -54,7 +62,7 @@ def _read_as(records: RecordSet, labels: str | None, unlabelled: bool) -> list[s
             f"layout: {_source(records)}; classes from the folder names, because it has no column"
             " label or class (name one with --labels)"
         ]
-    used = {"file_name", "image", named, records.unit_column}
+    used = {"file_name", "image", named, records.unit_column, captions}
     unused = [name for name in records.facts.columns if name not in used]
     if unused and records.kind not in ("npz", "idx"):
         names = ", ".join(map(repr, unused))

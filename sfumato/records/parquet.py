@@ -84,7 +84,7 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
     Returns:
         `image`: the picture column; `flat`: names of columns of single values; `several`: of
         columns of lists; `names`: of ClassLabel columns; `columns`: `Coded` texts; `batches`:
-        (file, [row group], rows).
+        (file, [row group], rows); `paths`: of pictures that have one each, for one who looks.
 
     Raises:
         DataError: Files cannot be read, differ in columns, or hold no image column.
@@ -92,10 +92,12 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
     import pyarrow as pa
 
     first = _open(files[0]).schema_arrow
-    flat = flat_columns(first)
+    image, flat = image_column(first), flat_columns(first)
     needed = [name for name in flat if asked is None or column_form(name) in asked]
     columns = {name: Coded() for name in needed}
     batches: list[tuple[int, list[int], int]] = []
+    paths: list[str | None] = []
+    named = asked is None and image_has_path(first, image)
     try:
         for number, file in enumerate(files):
             opened = _open(file)
@@ -104,6 +106,9 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
             for group in range(opened.num_row_groups):
                 rows = opened.metadata.row_group(group).num_rows
                 batches += [(number, [group], rows)] if rows else []
+                if named:
+                    held = opened.read_row_group(group, [f"{image}.path"], use_threads=False)
+                    paths += held.column(image).combine_chunks().field("path").to_pylist()
                 if columns:
                     held = opened.read_row_group(group, columns=needed, use_threads=False)
                     for name, column in columns.items():
@@ -112,7 +117,8 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
         raise DataError(
             "the parquet files cannot be read together: give files with the same columns"
         ) from None
-    return packed_listing(first, columns, batches)
+    whole = all(paths) and len(set(paths)) == len(paths)
+    return packed_listing(first, columns, batches) | {"paths": paths if whole else []}
 
 
 def packed_listing(
@@ -127,6 +133,14 @@ def packed_listing(
         "columns": {name: column.packed() for name, column in columns.items()},
         "batches": batches,
     }
+
+
+def image_has_path(schema, image: str) -> bool:
+    """Whether pictures stand beside their file names, as `datasets` writes them."""
+    import pyarrow as pa
+
+    kind = schema.field(image).type
+    return pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
 
 
 def flat_columns(schema) -> list[str]:

@@ -200,8 +200,16 @@ def like_labels(columns: Sequence[str]) -> str | None:
     return called[0] if called else left[0] if len(left) == 1 else None
 
 
-def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[str]:
-    """What columns look like: labels, units or captions if not `used`; or several labels."""
+def columns_said(
+    records: RecordSet, used: Collection[str | None] = (), captions: str | None = None
+) -> list[str]:
+    """What columns look like: labels, units or captions if not `used`; or several labels.
+
+    Args:
+        records: As read by somebody who looks.
+        used: Columns that are read already.
+        captions: The column of captions among them: its commas are a sentence's.
+    """
     out: list[str] = []
     for name, cells in records.facts.table.items():
         if name in _FILES or name == records.unit_column:
@@ -216,7 +224,9 @@ def columns_said(records: RecordSet, used: Collection[str | None] = ()) -> list[
             flag = "--unit" if like_units([name]) else "--labels"
             out.append(f"tag {name!r} may serve as {role} ({flag} {name}; {different:,} values)")
             continue
-        marks = [m for m in ("|", ";", ",") if joined(held, m)]
+        marks = [m for m in ("|", ";", ",") if name != captions and joined(held, m)]
+        if marks == [","] and (_CAPTIONS.search(name) or _sentences(held)):
+            marks = []
         if marks:
             out.append(
                 f"column {name!r} looks like several labels for one image, joined by {marks[0]!r}:"
@@ -237,6 +247,12 @@ def joined(cells: list[str], mark: str) -> bool:
     stock = {part for parts in lists for part in parts}
     short = all(len(part) <= 40 for part in stock)
     return many * 5 >= len(cells) and short and len(stock) * 2 < sum(map(len, lists))
+
+
+def _sentences(cells: list[str]) -> bool:
+    """Whether what stands between commas is phrases rather than labels."""
+    parts = [part for cell in cells for part in cell.split(",")]
+    return sum(len(part.split()) for part in parts) > 2 * len(parts)
 
 
 def _role(name: str, different: int, cells: list[str]) -> str | None:

@@ -82,11 +82,16 @@ class Summary:
         return out + [f"note: {warning}" for warning in self.warnings]
 
 
-def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = False) -> Summary:
+def describe(
+    records: RecordSet,
+    labels: str | None = None,
+    unlabelled: bool = False,
+    captions: str | None = None,
+) -> Summary:
     """Counts what is in `records`.
 
     LOCAL ONLY: for `sfumato inspect` on the owner's terminal, never for a release. `labels`,
-    `unlabelled`: as in `load_records`.
+    `unlabelled`, `captions`: as in `load_records`, the last its `caption_column`.
     """
     facts, usable = records.facts, records.usable
     counts = np.bincount(
@@ -125,7 +130,7 @@ def describe(records: RecordSet, labels: str | None = None, unlabelled: bool = F
         kinds=dict(facts.kinds),
         warnings=tuple(_warnings(records, counts, exact, len(slots))),
         layout=(
-            *layout_of(records, labels, unlabelled),
+            *layout_of(records, labels, unlabelled, captions),
             *["only the part that the split leaves for training"] * (records.held_out is not None),
         ),
     )

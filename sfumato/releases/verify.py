@@ -40,6 +40,11 @@ def all_checks(folder: Path) -> list[tuple[str, bool, str]]:
     )
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one of `adapt`, finished or not: private, whatever else lies in it."""
+    return (folder / "plan.json").is_file() or (folder / "run.key").is_file()
+
+
 def verify(folder: str | Path) -> VerifyReport:
     """Hashes every file and prices epsilon again from privacy.json alone.
 
@@ -49,6 +54,11 @@ def verify(folder: str | Path) -> VerifyReport:
     folder = Path(folder)
     if not folder.is_dir():
         raise SfumatoError(f"{folder.name} is not a folder: give the release folder")
+    if is_run(folder):
+        raise SfumatoError(
+            f"{folder.name} is a run folder: it is PRIVATE and never leaves this machine; make a"
+            " release of it (`sfumato synthesize` or `sfumato export`, then `sfumato release`)"
+        )
     if not (folder / SUMS).is_file():
         raise SfumatoError(
             f"{folder.name} has no {SUMS}, so it is not finished: run `sfumato release` on it first"

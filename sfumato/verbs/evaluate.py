@@ -23,6 +23,7 @@ from .evaluation_time import Countdown, expected
 from .figures import Evaluation, Figures
 from .keywords import EvaluateOptions
 from .machine import computes
+from .pictures import require_pictures
 from .real_images import Images, Real, real_images
 from .row_images import CONTROLS_ALONE, EXACT, OF_REAL, ROWS, Drawing, require_kept
 
@@ -84,7 +85,8 @@ def evaluate(
         The verdict, accuracies, distances, cosines. PRIVATE.
 
     Raises:
-        SfumatoError: Rows that do not exist, or that need what is missing; no yes of `confirm`.
+        SfumatoError: A release without pictures; rows that do not exist, or that need what is
+            missing; no yes of `confirm`.
         DataError: `public_test` with an image that the ledger knows as private, or test images that
             the run was trained on.
     """
@@ -94,6 +96,7 @@ def evaluate(
     said: Reading = found["reading"]
     how: Judging = found["judging"]
     run = run if isinstance(run, Run) else Run.open(run)
+    require_pictures(release)
     _require_rows(run, rows, train)
     others = runs_beside(run, beside)
     on_stage("reading the real images")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, SfumatoError
 from ..evaluation.nearest import RATIO, SURE, Nearness, nearness
-from ..evaluation.page import page
+from ..evaluation.nearest_page import nearest_page
 from ..options import Reading, gather, takes
 from ..records import RecordSet
 from ..runs.folder import Run
@@ -21,10 +21,10 @@ from ..runs.prepared import original_base
 from ..training import write_file
 from .figures import latents_of
 from .keywords import StartOptions
+from .pictures import require_pictures
 from .real_images import Images, Real, real_images, records_of
 
 MOST = 10_000  # pictures of each sort that are compared, drawn by a public seed
-CLOSEST = 12  # that the page shows
 FILE, PAGE = "nearest.json", "nearest.html"
 WHAT = ("nearest neighbours",)
 
@@ -74,11 +74,13 @@ def audit_pictures(
         Distances with intervals, and the verdict. PRIVATE.
 
     Raises:
-        SfumatoError: Too few pictures or units, or the private images are not known.
+        SfumatoError: A release without pictures, too few pictures or units, or the private images
+            are not known.
         DataError: Held-out images that the run was trained on, or images that vanished.
     """
     said: Reading = gather({"reading": Reading}, options, ("test", "train"))["reading"]
     run = run if isinstance(run, Run) else Run.open(run)
+    require_pictures(release)
     on_stage("reading the real images")
     real = real_images([run], test, train, said, want_train=True)
     if real.train is None:
@@ -114,8 +116,7 @@ def audit_pictures(
     folder.mkdir(exist_ok=True)
     write_file(folder / FILE, json.dumps(_body(found, verdict), indent=1).encode())
     title = f"{run.folder.name}: pictures beside the nearest real ones"
-    text = page(title, verdict, _table(found), _closest(found, pictures))
-    write_file(folder / PAGE, text.encode())
+    write_file(folder / PAGE, nearest_page(title, verdict, found, pictures).encode())
     return PictureAudit(found, verdict, folder / PAGE)
 
 
@@ -167,26 +168,3 @@ def _body(found: Nearness, verdict: tuple[str, ...]) -> dict[str, Any]:
     }
     own = "computed against private and held-out images; not covered by epsilon"
     return {"PRIVATE": own, "in_ledger": True, "verdict": verdict, "figures": figures}
-
-
-def _table(found: Nearness) -> dict[str, dict[str, str]]:
-    sides = {"private": (found.to_train, found.copies), "held-out": (found.to_test, found.control)}
-    return {
-        f"nearest {name}": {
-            "median distance": f"{middle.value:.3g}",
-            "interval": f"{middle.low:.3g} to {middle.high:.3g}",
-            "perhaps copies": f"{copies.value:.2%}",
-        }
-        for name, (middle, copies) in sides.items()
-    }
-
-
-def _closest(found: Nearness, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """The released pictures that are most like one private picture, and what they are like."""
-    first = np.argsort(found.ratio, kind="stable")[:CLOSEST]
-    rows = {
-        "released": pictures["released"][first],
-        "nearest private": pictures["private"][found.nearest[first]],
-        "nearest held-out": pictures["held-out"][found.nearest_test[first]],
-    }
-    return {row: {"the closest": images} for row, images in rows.items()}

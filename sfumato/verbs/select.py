@@ -38,6 +38,7 @@ from ..runs.folder import Run
 from .facts import adapted_base
 from .keywords import SelectOptions
 from .machine import computes
+from .pictures import require_pictures
 from .real_images import images_of
 from .row_images import draw
 
@@ -251,6 +252,7 @@ def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selectin
             Values.kept(run.options),
         )  # fmt: skip
     folder = Path(run)
+    require_pictures(folder)
     try:
         name = CERTIFICATE if (folder / CERTIFICATE).exists() else DRAFT
         body = json.loads((folder / name).read_text("utf-8"))

@@ -194,7 +194,10 @@ def test_what_is_no_run_or_release(refused, tmp_path):
         (["--init", "circle"], "CLASS=TEXT"),
         (["--target-modules", "to_nothing"], "to_nothing"),
         (["--relation", "sideways"], "--relation"),
-        (["--mixed-precision", "fp16"], "bf16"),
+        (
+            ["--mixed-precision", "fp16"],
+            "Invalid value for '--mixed-precision': 'fp16' is not one of 'auto', 'no', 'bf16'; see",
+        ),
         (["--max-grad-norm", "1"], "--clip-norm"),
         (["--max_grad_norm=1"], "--clip-norm"),
         (["--train-batch-size", "8"], "--expected-batch-size"),

@@ -86,3 +86,16 @@ def test_too_few_are_refused(sides, few):
     words |= {few: released[:2] if few == "released" else small}
     with pytest.raises(SfumatoError, match="at least three released pictures"):
         compared(*words.values())
+
+
+def test_each_picture_has_its_own_distances(sides):
+    released = np.random.default_rng(3).normal(size=(9, 12))
+    found = compared(released, *sides)
+    for i, place in enumerate(released):
+        for real, nearest, distance in (
+            (sides[0][0], found.nearest, found.distance),
+            (sides[1][0], found.nearest_test, found.distance_test),
+        ):
+            every = np.linalg.norm(real - place, axis=1)
+            assert nearest[i] == every.argmin()
+            assert distance[i] == pytest.approx(every.min(), rel=1e-4)

@@ -7,16 +7,19 @@ from __future__ import annotations
 import base64
 import io
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from PIL import Image
 
+import sfumato
 from sfumato.evaluation import UtilityRow
-from sfumato.evaluation.page import by_class, page
+from sfumato.evaluation.page import DECISIONS, by_class, page
 from sfumato.evaluation.tables import as_text
 from sfumato.options.parse import rounded
-from sfumato.pages import STYLE
+from sfumato.pages import ENLARGE, STYLE
 from sfumato.pages.pictures import SIDE
 
 
@@ -88,3 +91,22 @@ def test_numbers_are_rounded():
         "14,322",
         "-0.4",
     ]
+
+
+@pytest.mark.parametrize("place", ("evaluation", "guarantee", "privacy"))
+def test_pages_and_the_private_page_say_the_same_of_what_may_follow(place):
+    """Handing over or not counts as a look; a choice among several that is not said voids."""
+    text = (Path(__file__).parents[2] / "docs" / f"{place}.md").read_text("utf-8")
+    assert DECISIONS in " ".join(text.split())
+    own = page("t", [], {}, {})
+    assert DECISIONS.replace("`", "") in own
+    assert "choosing what to release by it would void" not in own
+
+
+def test_what_can_be_clicked_is_not_said_on_paper():
+    assert ENLARGE in page("t", [], {}, {})
+    printed = STYLE[STYLE.index("@media print") :]
+    assert ".screen { display: none; }" in printed and 'class="screen"' in ENLARGE
+    for file in sorted((Path(sfumato.__file__).parent).rglob("*.j2")):
+        text = file.read_text("utf-8")
+        assert text.count("enter key enlarges") == text.count(ENLARGE), file.name

@@ -108,6 +108,12 @@ def test_adapt_stops_before_the_charge(said, tiny_images, tmp_path, ledger_of_th
     assert report.needs == ("--anyway",)  # and the next command names it
     both = verbs.plan(tiny_images, **said | {"yes_public": False}).needs
     assert both == ("--anyway", "--yes-public")
+    advice = "say that it is public with --yes-public"  # for whom has not said so alone
+    remarks = {
+        yes: verbs.plan(tiny_images, **said | {"yes_public": yes}).remarks for yes in (False, True)
+    }
+    assert advice in "\n".join(remarks[False]) and advice not in "\n".join(remarks[True])
+    assert "will be published (circle, cross, square): you have said" in "\n".join(remarks[True])
     assert verbs.plan(tiny_images, **said, anyway=True).needs == ()
 
 

@@ -450,3 +450,27 @@ def test_own_private_files_are_no_data(tmp_path, classes):
     (tar / "pairs.PRIVATE.csv").write_text(rows)
     assert load_records(tar / "set.tar").n == before.n
     assert "pairs" not in said(sfumato.inspect(tar))
+
+
+@pytest.mark.parametrize("column", ("caption", "words"))
+def test_commas_of_captions_are_no_labels(tmp_path, column):
+    """Short phrases of a small stock, as of generated captions, whatever the column is called."""
+    rows = [f"file_name,label,{column},findings"]
+    for i in range(24):
+        picture = np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        kind = ("circle", "square")[i % 2]
+        colour = ("red", "green", "blue")[i % 3]
+        rows.append(f'{i}.png,{kind},"a {kind}, {colour}, plain","{kind},{colour}"')
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    found = sfumato.inspect(tmp_path, labels="label", caption_column=column, near=False)
+    roles = "\n".join(found.roles)
+    assert f"{column!r} looks" not in roles
+    assert "'findings' looks like several labels for one image, joined by ','" in roles
+    assert "columns not used: 'findings' (" in said(found)
+    unsaid = "\n".join(sfumato.inspect(tmp_path, labels="label", near=False).roles)
+    assert ("'caption' looks like captions" in unsaid) == (column == "caption")
+    phrases = [line.replace(", ", " of a kind, ") for line in rows]
+    (tmp_path / "metadata.csv").write_text("\n".join(phrases))
+    unsaid = "\n".join(sfumato.inspect(tmp_path, labels="label", near=False).roles)
+    assert f"{column!r} looks like several" not in unsaid

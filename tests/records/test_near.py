@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import stat
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageEnhance
 
@@ -157,15 +160,16 @@ def test_copies_across_units_are_counted_by_units(people):
     kinds = {(p.file, p.other_file): p.kind for p in found.pairs}
     assert kinds == {
         ("p0/0.png", "p1/again.png"): "across units",
-        ("p2/0.png", "p2/again.png"): "in the set",
+        ("p2/0.png", "p2/again.png"): "within a unit",
         ("p3/0.png", "p4/again.png"): "across units",
     }
-    assert [p.mirror for p in found.pairs if p.kind == "in the set"] == [True]
+    assert [p.mirror for p in found.pairs if p.kind == "within a unit"] == [True]
     said = "\n".join(found.lines())
     assert "note: 4 units by 'folder' share a picture with another unit (4 of 23" in said
     alone = near_copies(read(people, unit=None))
     assert (alone.apart.pictures, alone.apart.units) == (6, 6)
     assert "each record is a unit" in "\n".join(alone.lines())
+    assert {p.kind for p in alone.pairs} == {"between records"}  # nobody has named a unit
 
 
 def test_public_pictures_and_the_bases_are_compared(people, tmp_path):
@@ -312,3 +316,33 @@ def test_the_bundled_list_knows_a_drawing_of_its_base(tmp_path):
     (pairs,) = near.search_known(found, both)
     assert set(pairs.first[pairs.likeness >= STRICT].tolist()) == set(range(5))
     assert not any(len(p) for p in near.search_known(found, known))  # none is a drawing of theirs
+
+
+def test_pairs_are_named_by_key_or_file_where_there_is_one(tmp_path):
+    """Not by row: a tar has keys, a table of pictures their file names, some columns name them."""
+    two = [("cat-1", picture(1)), ("dog-2", picture(2)), ("cat-1b", picture(1))]
+    data = {}
+    for key, image in two:
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        data[key] = stream.getvalue()
+    with tarfile.open(tmp_path / "set.tar", "w") as file:
+        for key, png in data.items():
+            for name, content in ((f"{key}.png", png), (f"{key}.cls", b"0")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+    rows = {"image": [{"bytes": png, "path": f"{key}.png"} for key, png in data.items()]}
+    pq.write_table(pa.table(rows), tmp_path / "paths.parquet")
+    rows = {"image": list(data.values()), "filename": [f"{key}.png" for key in data]}
+    pq.write_table(pa.table(rows), tmp_path / "column.parquet")
+    pq.write_table(pa.table({"image": list(data.values())}), tmp_path / "plain.parquet")
+    for name, pair in (
+        ("set.tar", ("cat-1", "cat-1b")),
+        ("paths.parquet", ("cat-1.png", "cat-1b.png")),
+        ("column.parquet", ("cat-1.png", "cat-1b.png")),
+        ("plain.parquet", ("row 1", "row 3")),
+    ):
+        found = sfumato.inspect(tmp_path / name, unlabelled=True)
+        assert found.near is not None
+        assert [(p.file, p.other_file) for p in found.near.pairs] == [pair], name

@@ -252,6 +252,22 @@ def test_a_draft_is_not_sent(kit, tmp_path, hub):
     assert not hub.requests
 
 
+def test_a_run_folder_is_private_and_nobody_is_told_to_release_it(tmp_path, hub, capsys):
+    """Also one that looks finished: what is in a run folder never goes out."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "plan.json").write_text("{}")
+    for words in (["push", str(run), "--to", "me/x", "--dry-run"], ["verify", str(run)]):
+        for _ in range(2):
+            assert main([*words, "--no-config"] if words[0] == "push" else words) == 2
+            told = capsys.readouterr().err
+            assert "is a run folder: it is PRIVATE and never leaves" in told
+            assert "sfumato synthesize" in told and "run `sfumato release` on it" not in told
+            (run / "SHA256SUMS").write_text("")
+        (run / "SHA256SUMS").unlink()
+    assert not hub.requests
+
+
 def test_a_model_goes_to_a_model_repository(kit, tmp_path, hub):
     from safetensors.torch import save_file
     from torch import zeros

@@ -222,3 +222,12 @@ def test_a_report_begins_with_the_forecast_that_its_owner_overruled(kit, tmp_pat
     text = (out / "report.html").read_text()
     assert text.index("Do not take these pictures") < text.index('class="claim"')
     assert verify(out).ok
+
+
+def test_report_and_statement_say_whose_program_the_verifier_in_the_folder_is(finished):
+    """A recipient who runs the giver's own verifier has checked nothing."""
+    for name in ("report.html", "PRIVACY.md"):
+        text = re.sub(r"<[^>]*>|\s+", " ", (finished / name).read_text())
+        assert "is as trustworthy as whoever gave you the folder" in " ".join(text.split()), name
+        assert "from a source that you trust" in " ".join(text.split()), name
+    assert "enter key" in (finished / "report.html").read_text()

@@ -5,6 +5,7 @@ these images says how often that was.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -305,12 +306,54 @@ def test_an_audit_of_the_pictures_is_a_look_and_stays_in_the_run_folder(site, ca
     assert body["PRIVATE"] and len(body["figures"]["ratio"]) == 12
     assert len(body["figures"]["nearer"]) == 3
     page = (folder / nearest.PAGE).read_text()
-    assert "PRIVATE" in page and page.count("<img") >= 36
+    assert "PRIVATE" in page and page.count("<img") == 3 * 12
+    own = body["figures"]
+    first = int(np.argsort(own["ratio"], kind="stable")[0])
+    said = [
+        f'<td class="n">{own[n][first]:.3g}</td>' for n in ("distance", "distance_test", "ratio")
+    ]
+    row = re.search(r'<tr><th scope="row">1</th>(.*?)</tr>', page, re.S)[1]
+    assert re.findall(r'<td class="n">.*?</td>', row) == said
+    assert re.findall(r'alt="([^"]*)"', row) == [
+        f"{sort} picture, row 1" for sort in ("released", "nearest private", "nearest held-out")
+    ]
+    for of_another_page in (
+        "trained on",
+        "Pictures by class",
+        "of each class",
+        "prompts and seeds",
+    ):
+        assert of_another_page not in page, of_another_page
     now = {path: path.read_bytes() for path in (site / "draft-a").rglob("*") if path.is_file()}
     assert now == before
     assert looks_of(Run.open(site / "a", site / "ledger.sqlite"))["exact"] == 1
     verbs.release(site / "draft-b", ledger=site / "ledger.sqlite")
     assert certificate(site / "draft-b")["looks"]["exact"] == 1
+
+
+def test_a_model_has_no_pictures_to_judge_and_nobody_has_looked(site, capsys):
+    """Every verb that judges pictures says so of an adapter, a pipeline and a run, in one line."""
+    book = ["--ledger", str(site / "ledger.sqlite"), "--no-config"]
+    verbs.export(Run.open(site / "a", site / "ledger.sqlite"), site / "adapter", keep_key=True)
+    (site / "pipeline" / "model").mkdir(parents=True)
+    (site / "pipeline" / "model" / "model_index.json").write_text("{}")
+    test = ["--test", str(site / "held-out")]
+    for model, kind in (("adapter", "a model"), ("pipeline", "a model"), ("b", "a run folder")):
+        given = str(site / model)
+        asked = [
+            ["evaluate", str(site / "a"), given, *test],
+            ["audit", str(site / "a"), "--pictures", given, *test],
+        ]
+        if model != "b":
+            asked.append(["select", str(site / "a"), given, "--data", str(site / "held-out")])
+        for words in asked:
+            assert main([*words, *book, *["--epsilon", "1"] * (words[0] == "select")]) == 2, words
+            told = capsys.readouterr().err
+            assert f"{given} is {kind}" in told and "sfumato synthesize" in told, told
+    shutil.rmtree(site / "adapter" / "samples", ignore_errors=True)
+    with pytest.raises(DataError, match="holds a model and no images"):
+        records_of(site / "adapter", ("circle", "cross", "square"), "train")
+    assert not rows(site)
 
 
 def test_an_audit_of_the_pictures_asks_for_what_it_needs(site, capsys):

@@ -27,7 +27,7 @@ def of_batches(
     """
     found = listed(kind, files, wanted(options))
     values = {name: unpacked(cells) for name, cells in found["columns"].items()}
-    read = Batches(kind, files, found["image"], found["batches"])
+    read = Batches(kind, files, found["image"], found["batches"], found.get("paths"))
     return Listing(
         kind,
         read,
@@ -43,10 +43,18 @@ def of_batches(
 
 
 class Batches:
-    """Reads slot -> encoded bytes."""
+    """Reads slot -> encoded bytes; `names` are of files, where there are any, for one who looks."""
 
-    def __init__(self, kind: str, files: list[Path], column: str, batches: list[Any]):
+    def __init__(
+        self,
+        kind: str,
+        files: list[Path],
+        column: str,
+        batches: list[Any],
+        names: list[str] | None = None,
+    ):
         self.kind, self.files, self.column, self.batches = kind, files, column, batches
+        self.names = names or []
         self.starts = np.cumsum([0, *(rows for *_, rows in batches)]).tolist()
         self.n = self.starts.pop()
 

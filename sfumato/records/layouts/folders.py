@@ -19,6 +19,7 @@ from ..trees import LINKED_FOLDER, NO_CONTENT, Tree, TreeReader, stem
 from .descend import BESIDE, Place, descend
 from .splits import SPLITS
 
+WEIGHTS = (".safetensors", "model_index.json")
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _REPEATS = re.compile(r"\d{1,3}_(?=\S)")
 
@@ -184,6 +185,11 @@ def _nothing(tree: Tree) -> str:
         )
     if tree.links:
         return f"the folder holds no images{_why_none(tree, '')}"
+    if any(name.lower().endswith(WEIGHTS) for name in tree.names):
+        return (
+            "the folder holds a model and no images: draw some with it (`sfumato synthesize RUN`"
+            " or diffusers), and give their folder"
+        )
     return (
         "the folder holds no images: give class folders, metadata.csv with its images, parquet,"
         " arrow, tar, zip, idx or npz"

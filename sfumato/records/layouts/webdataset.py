@@ -84,7 +84,7 @@ def listing_of(root: Path, files: list[Path], said: str | None, options: dict[st
     where = numbers(found["where"]).reshape(-1, 2)
     return Listing(
         "webdataset",
-        TarPictures(files, found["starts"], where),
+        TarPictures(files, found["starts"], where, found["keys"]),
         len(where),
         said=("WebDataset tar files", *([said] if said else [])),
         columns=columns,
@@ -114,10 +114,10 @@ def _class_names(folder: Path, labels: list[str | None] | None) -> list[str]:
 
 
 class TarPictures:
-    """Reads slot -> the bytes of its picture, in place."""
+    """Reads slot -> the bytes of its picture, in place; `names` are keys, for one who looks."""
 
-    def __init__(self, files: list[Path], starts: list[int], where: np.ndarray):
-        self.files, self.starts, self.where = files, starts, where
+    def __init__(self, files: list[Path], starts: list[int], where: np.ndarray, names: list[str]):
+        self.files, self.starts, self.where, self.names = files, starts, where, names
 
     def __call__(self, slot: int) -> bytes:
         """The encoded picture of a slot."""
@@ -133,14 +133,15 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
         asked: Columns whose values are needed, as `spelling.column_form` spells them; None for all.
 
     Returns:
-        `where`: offset and bytes of each picture; `starts`: the first record of each file; `flat`:
+        `where`: offset and bytes of each picture; `keys`: of each record, if all columns are
+        asked for; `starts`: the first record of each file; `flat`:
         columns of single values; `several`: columns of lists; `columns`; `ignored`.
 
     Raises:
         DataError: A file is damaged, holds a member twice, or several pictures in a record.
     """
     where = array("q")
-    starts, n = [], 0
+    starts, keys, n = [], [], 0
     flat: dict[str, bool] = {}  # and whether its values are needed
     several: dict[str, None] = {}
     ignored: Counter = Counter()
@@ -148,8 +149,10 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
     for path in paths:
         starts.append(n)
         with open(path, "rb") as stream:
-            for picture, texts in _records(path, ignored):
+            for key, picture, texts in _records(path, ignored):
                 where.extend(picture)
+                if asked is None:
+                    keys.append(f"{path.name}: {key}" if len(paths) > 1 else key)
                 cells = _cells(stream, texts, several)
                 for name in cells.keys() - flat.keys():
                     flat[name] = asked is None or column_form(name) in asked
@@ -162,6 +165,7 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
     return {
         "where": packed(np.array(where, "<i8")),
         "starts": starts,
+        "keys": keys,
         "flat": sorted(flat),
         "several": sorted(several),
         "columns": {name: column.packed() for name, column in columns.items()},
@@ -169,8 +173,8 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
     }
 
 
-def _records(path: Path, ignored: Counter) -> Iterator[tuple[tuple[int, int], list[_Text]]]:
-    """(Offset and bytes of the picture, texts) of each record of a tar, in order."""
+def _records(path: Path, ignored: Counter) -> Iterator[tuple[str, tuple[int, int], list[_Text]]]:
+    """(Key, offset and bytes of the picture, texts) of each record of a tar, in order."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for name, start, size, how in of_tar([path])["members"]:
         key, column = _parts(name)
@@ -186,7 +190,7 @@ def _records(path: Path, ignored: Counter) -> Iterator[tuple[tuple[int, int], li
                 " pack it again with each name once"
             )
         record[column] = (start, size)
-    for record in found.values():
+    for key, record in found.items():
         pictures = [column for column in record if column.rsplit(".", 1)[-1] in PICTURES]
         plain = [column for column in pictures if "." not in column]
         if not pictures:
@@ -200,7 +204,7 @@ def _records(path: Path, ignored: Counter) -> Iterator[tuple[tuple[int, int], li
         (picture,) = plain if len(plain) == 1 else pictures
         ignored["other images of a record in a tar"] += len(pictures) - 1
         texts = [(c, *at) for c, at in record.items() if c.rsplit(".", 1)[-1] in TEXTS]
-        yield record[picture], texts
+        yield key, record[picture], texts
 
 
 def _cells(stream: BinaryIO, texts: list[_Text], several: dict[str, None]) -> dict[str, str | None]:
