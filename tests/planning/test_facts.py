@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sfumato.compute import device
+from sfumato.compute import clocks, device
 from sfumato.errors import DataError
-from sfumato.methods import pace
 from sfumato.planning import estimate as estimating
 from sfumato.planning import inputs, timing
 from sfumato.planning.facts import PublicFacts, require_clear_units, require_list
@@ -62,7 +61,7 @@ def all_that_is_said(tiny_base, monkeypatch):
     of our own, since the estimate times dummy data.
     """
     clock = SimpleNamespace()
-    for room in (pace, timing):
+    for room in (clocks, timing):
         monkeypatch.setattr(room, "time", clock)
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=2**30))
     monkeypatch.setattr(device, "psutil", SimpleNamespace(Process=lambda: memory))
