@@ -22,8 +22,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import dp_accounting
-from dp_accounting.pld import PLDAccountant
+try:
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+except ModuleNotFoundError as missing:
+    sys.exit(f"nothing was checked ({missing}): pip install dp-accounting")
 
 # The noise is drawn as integers. Their law is that of rounded continuous noise up to a ratio whose
 # cost, over a whole run, is less than this (docs/privacy.md).
@@ -167,19 +170,17 @@ def check_privacy(facts):
 
 def check_events(mechanism, events):
     """The events are those of the mechanism: its training steps and its one-shot queries."""
-    billed = mechanism["billed_steps"] or 0
+    billed, queries = mechanism["billed_steps"] or 0, mechanism["one_shot"]
     training = "poisson_gaussian", mechanism["sampling_rate"], mechanism["noise_multiplier"]
     unpaid = Counter({training: billed})
-    for query in mechanism["one_shot"]:
+    for query in queries:
         rate = query["sampling_rate"] if query["type"].startswith("poisson") else None
         unpaid[query["type"], rate, query["noise"]] += 1
     for event in events:
         noise = event.get("noise_multiplier", event.get("epsilon"))
         unpaid[event["type"], event.get("sampling_rate"), noise] -= int(times(event))
     passed = not any(unpaid.values()) and billed >= (mechanism["steps"] or 0)
-    queries = len(mechanism["one_shot"])
-    detail = f"{mechanism['billed_steps']} steps billed, {queries} one-shot queries"
-    yield "events", passed, f"{detail}; as in 'mechanism'"
+    yield "events", passed, f"{billed} steps and {len(queries)} one-shot queries billed"
 
 
 def check_sums(mechanism, n_units):
@@ -272,8 +273,7 @@ def check_attacks(facts, accountant):
 
     Bounds from the curve at 2001 points (Kairouz, Oh, Viswanath; arXiv 1311.0776).
     """
-    last = facts["curve"][-1][0]
-    epsilons = [last * i / 2000 for i in range(2001)]
+    epsilons = [facts["curve"][-1][0] * i / 2000 for i in range(2001)]
     curve = list(zip(epsilons, accountant.get_delta(epsilons)))
     for rate, stated in facts["attack_success"].items():
         f = float(rate)

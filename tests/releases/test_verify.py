@@ -80,6 +80,13 @@ def test_stand_alone_verifier_needs_no_sfumato(copy):
     assert ours == {"dp_accounting", "dp_accounting.pld"}
 
 
+def test_stand_alone_verifier_without_its_library_says_what_to_install(copy):
+    bare = [sys.executable, "-I", "-S", "-B", "verify_privacy.py"]  # no site-packages
+    done = subprocess.run(bare, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout
+    assert re.fullmatch(r"nothing was checked \(.*\): pip install dp-accounting\n", done.stderr)
+
+
 def test_stand_alone_verifier_can_be_read_at_one_sitting():
     """Without comments, docstrings and blank lines; and no function longer than a screen."""
     text = (ROOM / "verify_privacy.py").read_text()
