@@ -20,10 +20,11 @@ from torch import nn
 from ..compute.device import device
 from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
+from .conditioning import Conditioning
 
 Condition = Literal["none", "class", "text"]
-Prediction = Literal["epsilon", "v_prediction"]
-Denoise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+Denoise = Callable[[torch.Tensor, torch.Tensor, Conditioning, dict[str, Any]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class BaseInfo:
         resolution: Side of an image, in pixels.
         latent_shape: (channels, height, width) of the denoiser's input for one image.
         condition: What the denoiser is conditioned on: nothing, a class, or a text.
-        prediction: What it predicts: the noise, or the velocity (Salimans and Ho, arXiv
-            2202.00512).
+        prediction: What it predicts: the noise, the velocity (Salimans and Ho, arXiv 2202.00512),
+            the picture, or the direction of a flow (Lipman et al., 2210.02747).
         licence: As the folder's model card states it; None if it does not.
         parameters: Numbers in all weights, frozen ones included.
         size: Bytes of all files.
@@ -81,6 +82,10 @@ class Base(ABC):
     prefix: ClassVar[str]
     # Whether the family's pipelines load adapters (`as_pipeline`, `write_lora`).
     adapters: ClassVar[bool] = False
+    # The scheduler that draws unless another is named; the base's own where it does not fit.
+    default_sampler: ClassVar[str] = "DPMSolverMultistepScheduler"
+    # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
+    embeds_guidance: ClassVar[bool] = False
 
     info: BaseInfo
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
@@ -202,8 +207,10 @@ class Base(ABC):
         """Latents [B, C, h, w] to images, uint8 [B, R, R, 3]."""
 
     @abstractmethod
-    def condition(self, prompts: Sequence[str]) -> torch.Tensor:
-        """The denoiser's condition for each prompt, float32 with one row per prompt, on its device.
+    def condition(self, prompts: Sequence[str]) -> Conditioning:
+        """The denoiser's condition for each prompt, with one row per prompt, on its device.
+
+        One tensor, or several by name (`conditioning`), all of a shape that no prompt changes.
 
         The empty prompt is the unconditional one. For a class-conditional base a prompt is the name
         of one of its classes; an unconditional base has no condition.
@@ -212,7 +219,7 @@ class Base(ABC):
             prompts: Public texts.
 
         Returns:
-            [len(prompts), ...].
+            Each tensor [len(prompts), ...].
         """
 
     @abstractmethod
@@ -232,7 +239,7 @@ class Base(ABC):
 
     @abstractmethod
     def predict(
-        self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
+        self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
     ) -> torch.Tensor:
         """The denoiser's prediction [R, C, h, w] for `noisy` at `time`, given `condition`.
 
@@ -245,26 +252,34 @@ class Base(ABC):
             What `corrupt` calls the target, as the model predicts it.
         """
 
-    def make_denoise(self) -> Denoise:
+    def make_denoise(self, guidance_scale: float = 1.0) -> Denoise:
         """The denoiser as a sampler calls it, from any thread.
 
+        Args:
+            guidance_scale: For a family that `embeds_guidance`.
+
         Returns:
-            denoise(latents [B, C, h, w], time, condition [B, ...], memory) -> prediction float32
-            [B, C, h, w]. `memory` is a dict of the caller's, empty at first and one for each
-            condition: a family may keep in it what does not change from step to step.
+            denoise(latents [B, C, h, w], time, condition, memory) -> prediction float32
+            [B, C, h, w], at one time of the scheduler's. `memory` is a dict of the caller's, empty
+            at first and one for each condition: a family may keep in it what does not change from
+            step to step.
         """
 
         @torch.no_grad()
         def denoise(
             latents: torch.Tensor,
             time: torch.Tensor,
-            condition: torch.Tensor,
+            condition: Conditioning,
             memory: dict[Any, Any],
         ) -> torch.Tensor:
             with mixed_precision(self.formats.sample, latents):
                 return self.predict(latents, time, condition).float()
 
         return denoise
+
+    def guide(self, empty: torch.Tensor, told: torch.Tensor, scale: float) -> torch.Tensor:
+        """Classifier-free guidance (Ho and Salimans, arXiv 2207.12598) of two predictions."""
+        return empty + scale * (told - empty)
 
     @abstractmethod
     def sampler(self, name: str, steps: int) -> Any:
@@ -380,7 +395,7 @@ class TextBase(Base):
     @abstractmethod
     def vector_encoder(
         self, prompts: Sequence[str], placeholders: Sequence[str], vectors: int
-    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    ) -> Callable[[torch.Tensor, torch.Tensor], Conditioning]:
         """A function from vectors [B, V, D] and labels int64 [B] to conditions [B, ...].
 
         Every row has its own vectors at its prompt's placeholder.

@@ -25,12 +25,15 @@ def corrupt(
         time: int64 [R].
 
     Returns:
-        The noisy latent, and the noise or velocity that is to be predicted, both [R, C, h, w].
+        The noisy latent, and what is to be predicted (noise, velocity or latent), both
+        [R, C, h, w].
     """
     alpha = scheduler.alphas_cumprod[time].view(-1, 1, 1, 1).to(latent.dtype)
     noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
-    velocity = scheduler.config.prediction_type == "v_prediction"
-    return noisy, alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if velocity else noise
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return noisy, alpha.sqrt() * noise - (1 - alpha).sqrt() * latent
+    return noisy, latent if kind == "sample" else noise
 
 
 def is_scheduler(name: str) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..bases import Base, save_embeds, text_base
+from ..bases.conditioning import Conditioning, concatenate, rows, where
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
 from .prompts import Prompts
@@ -57,9 +58,9 @@ class Adaptation(Adapted):
     row_losses: Callable[[Batch], torch.Tensor]
     exact_losses: Callable[[Batch], torch.Tensor]
     learning_rate_factor: dict[str, float] = field(default_factory=dict)
-    condition: Callable[[torch.Tensor], torch.Tensor] | None = None
+    condition: Callable[[torch.Tensor], Conditioning] | None = None
 
-    def conditions(self, classes: int) -> torch.Tensor:
+    def conditions(self, classes: int) -> Conditioning:
         """The condition of each class, and last of the empty prompt, as they are now."""
         assert self.condition is not None  # what a method adapts has one
         with torch.no_grad():
@@ -127,15 +128,15 @@ def adaptation(
         named["tokens.weight"] = vectors.get_parameter("weight")
         factors["tokens.weight"] = TOKEN_LEARNING_RATE / learning_rate
 
-        def embed(label: torch.Tensor) -> torch.Tensor:
+        def embed(label: torch.Tensor) -> Conditioning:
             context = encoder(label.clamp(min=0))
-            return torch.where((label < 0)[:, None, None], empty.to(context.dtype), context)
+            return where(label < 0, empty, context)
 
     else:
-        table = torch.cat([base.condition(prompts.prompts), empty])
+        table = concatenate([base.condition(prompts.prompts), empty])
 
-        def embed(label: torch.Tensor) -> torch.Tensor:
-            return table[label]  # -1 is the last row, the empty prompt
+        def embed(label: torch.Tensor) -> Conditioning:
+            return rows(table, label)  # -1 is the last row, the empty prompt
 
     def save_all(folder: Path) -> None:
         if tokens:

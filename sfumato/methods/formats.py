@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..bases import Base
+from ..bases.conditioning import Conditioning, each, repeat, tensors
 from ..compute import ranks
 from ..compute.device import device
 from ..compute.measure import Trial, compare, measures
@@ -153,7 +154,8 @@ def _invert(base: Base, prompts: Sequence[str], rows: int) -> Pass:
     from ..training import Batch, denoising_losses
 
     latents, time, condition = _rows(base, prompts, rows)
-    leaf = condition.detach().clone().requires_grad_(True)
+    leaf = each(condition, _leaf)
+    leaves = [part for part in tensors(leaf).values() if part.requires_grad]
     losses = denoising_losses(base, lambda label: leaf, "invert")
     column = latents[:, None]
     batch = Batch(
@@ -166,16 +168,20 @@ def _invert(base: Base, prompts: Sequence[str], rows: int) -> Pass:
         drop=torch.zeros(rows, 1, dtype=torch.bool),
         weight=torch.ones(rows, 1),
     )
-    return lambda: torch.autograd.grad(losses(batch).sum(), leaf)
+    return lambda: torch.autograd.grad(losses(batch).sum(), leaves, allow_unused=True)
+
+
+def _leaf(part: torch.Tensor) -> torch.Tensor:
+    return part.detach().clone().requires_grad_(part.is_floating_point())
 
 
 def _rows(
     base: Base, prompts: Sequence[str], rows: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, Conditioning]:
     """Latents [rows, C, h, w], times [rows] and conditions [rows, ...]."""
     g = torch.Generator().manual_seed(0)
     latents = torch.randn((rows, *base.latent_shape), generator=g)
     with torch.no_grad():
         one = base.condition(list(prompts)[:1])
     time = torch.full((rows,), base.times // 2, dtype=torch.int64)
-    return latents, time, one.expand(rows, *one.shape[1:]).clone()
+    return latents, time, each(repeat(one, rows), torch.clone)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..bases import Base
+from ..bases.conditioning import concatenate, rows
 from ..compute.device import on_host
 from ..compute.precision import Stage
 from ..gradients.scores import gradient_squares
@@ -29,8 +30,8 @@ def plain_losses(
 
     Label -1 is the empty prompt.
     """
-    table = torch.cat([base.condition(list(prompts)), base.condition([""])])
-    return denoising_losses(base, lambda label: table[label], precision)
+    table = concatenate([base.condition(list(prompts)), base.condition([""])])
+    return denoising_losses(base, lambda label: rows(table, label), precision)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,9 @@ class Sampling(Options):
     panel = "Sampling"
 
     scheduler: str = option(
-        "DPMSolverMultistepScheduler", "Any diffusers scheduler, by class name."
+        "auto",
+        "Any diffusers scheduler that fits the base, by class name; auto is DPMSolverMultistep, or"
+        " the base's own where that does not fit.",
     )
     steps: int = option(
         10, "Steps of the scheduler.", flags=("--steps", "--num-inference-steps"), least=1

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..bases import Base, load_base, text_base
+from ..bases.conditioning import rows
 from ..compute.device import on_host, to_device
 from ..methods import Prompts
 from ..options import Sampling, parse
@@ -162,7 +163,8 @@ def _tried(
             latent, noise, time = (to_device(t, base.device) for t in (latent, noise, time))
             noisy, target = base.corrupt(latent, noise, time)
             for found, which in ((right, own), (wrong, another))[: 1 + words]:
-                said = base.predict(noisy, time, table[to_device(which, base.device)]).float()
+                told = rows(table, to_device(which, base.device))
+                said = base.predict(noisy, time, told).float()
                 found.append(on_host((said - target).pow(2).mean((1, 2, 3)).double()))
     error = squares / images.size / max(float(images.astype(np.float64).var()), 1.0)
     if not words:

@@ -19,7 +19,7 @@ import numpy as np
 from ..bases import Base
 from ..errors import MachineError, SfumatoError
 from ..options import Sampling
-from .sampler import image_seed, pictures
+from .sampler import image_seed, pictures, resolved
 
 PARQUET_ROWS = 50_000
 
@@ -103,6 +103,7 @@ def write_dataset(
         How many images were written.
     """
     check_request(out, n, classes.shares, form, shard)
+    sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
     labels = class_of_each(n, classes.shares)
     indices = shard_indices(n, shard)

@@ -8,12 +8,14 @@ import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..bases import Base
+from ..bases.conditioning import Conditioning, concatenate, repeat, rows
 from ..compute.allocator import keep_memory
 from ..compute.device import is_host, to_device
 from ..compute.threads import threads as threads_now
@@ -27,6 +29,17 @@ from ..options import Sampling
 PIECE = 256
 # On a GPU as many as have these pixels, in one piece: 16 of Stable Diffusion's.
 GPU_PIXELS = 16 * 512 * 512
+
+
+def resolved(sampling: Sampling, base: Base) -> Sampling:
+    """The same with the class of the scheduler where it says `auto`."""
+    if sampling.scheduler != "auto":
+        return sampling
+    try:
+        base.sampler(base.default_sampler, sampling.steps)
+    except SfumatoError:
+        return replace(sampling, scheduler=base.own_sampler)
+    return replace(sampling, scheduler=base.default_sampler)
 
 
 def image_seed(seed: int, index: int) -> int:
@@ -90,10 +103,10 @@ class Sampler:
         base: Base,
         prompts: Sequence[str],
         sampling: Sampling,
-        text: torch.Tensor | None = None,
+        text: Conditioning | None = None,
     ):
-        self.base, self.sampling = base, sampling
-        self.denoise = base.make_denoise()
+        self.base, self.sampling = base, resolved(sampling, base)
+        self.denoise = base.make_denoise(sampling.guidance_scale)
         with torch.no_grad():
             # the empty prompt, for guidance, comes last
             self.text = base.condition([*prompts, ""]) if text is None else text
@@ -113,27 +126,26 @@ class Sampler:
         shape = base.latent_shape
         drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
         # drawn on the host, so that a seed means the same picture on every device
-        latents = to_device(drawn, base.device) * scheduler.init_noise_sigma
+        latents = to_device(drawn, base.device) * getattr(scheduler, "init_noise_sigma", 1.0)
         extra = (
             {"generator": generators}
             if "generator" in inspect.signature(scheduler.step).parameters
             else {}
         )
-        text = self.text[to_device(torch.from_numpy(labels), self.text.device)]
-        guided = sampling.guidance_scale != 1.0
+        text = rows(self.text, to_device(torch.from_numpy(labels), base.device))
+        guided = sampling.guidance_scale != 1.0 and not base.embeds_guidance
         if guided:
-            text = torch.cat([self.text[-1:].expand_as(text), text])
+            empty = repeat(rows(self.text, slice(-1, None)), len(labels))
+            text = concatenate([empty, text])
+        scale = getattr(scheduler, "scale_model_input", lambda noisy, _: noisy)
         memory: dict[str, Any] = {}
         for t in scheduler.timesteps:
             if self.stopped.is_set():
                 raise CancelledError
-            model_input = scheduler.scale_model_input(
-                torch.cat([latents] * 2) if guided else latents, t
-            )
+            model_input = scale(torch.cat([latents] * 2) if guided else latents, t)
             predicted = self.denoise(model_input, t, text, memory)
             if guided:
-                empty, told = predicted.chunk(2)
-                predicted = empty + sampling.guidance_scale * (told - empty)
+                predicted = base.guide(*predicted.chunk(2), sampling.guidance_scale)
             latents = scheduler.step(predicted, t, latents, **extra).prev_sample
         if not torch.isfinite(latents).all():
             raise SfumatoError(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..bases import Base
+from ..bases.conditioning import Conditioning
 from ..compute.device import pinned, to_device
 from ..compute.precision import Stage, mixed_precision
 
@@ -79,7 +80,7 @@ class Batch:
 
 def denoising_losses(
     base: Base,
-    prompt_embeddings: Callable[[torch.Tensor], torch.Tensor],
+    prompt_embeddings: Callable[[torch.Tensor], Conditioning],
     precision: Stage | torch.dtype = "train",
 ) -> Callable[[Batch], torch.Tensor]:
     """The base's own training objective, one mean per row.
@@ -88,7 +89,7 @@ def denoising_losses(
 
     Args:
         base: The base.
-        prompt_embeddings: Labels int64 [rows] -> embeddings [rows, L, D]; label -1 is the empty
+        prompt_embeddings: Labels int64 [rows] -> conditions, a row each; label -1 is the empty
             prompt.
         precision: Of the denoiser's products: a format, or the base's own for a stage.
 

@@ -33,7 +33,7 @@ from ..runs.folder import Run
 from ..runs.preflight import lay_out_model
 from ..runs.prepared import public_side
 from ..synthesis.dataset import class_of_each
-from ..synthesis.sampler import image_seed
+from ..synthesis.sampler import image_seed, resolved
 from ..synthesis.samples import few_pictures
 from .facts import adapted_base, public_base
 from .keywords import MachineOptions
@@ -128,7 +128,7 @@ def _draw(run: Run, folder: Path, progress: Callable[[str], None]) -> dict[str, 
         rows, sampling = _two_rows(run, base, labels, progress)
     else:
         progress("drawing the token beside its controls")
-        sampling = Sampling()
+        sampling = resolved(Sampling(), base)
         drawing = Drawing(base, n, shares, (0, 1), sampling, SECONDS)
         beside = public.method.report_controls(public, run.model, drawing)
         drawn: dict[str, list[str]] = {} if beside is None else beside.pop("pictures", {})
@@ -157,7 +157,7 @@ def _two_rows(
             base, run.plan.prompts, labels, np.arange(count), sampling, seconds, more
         )
 
-    sampling = Sampling()
+    sampling = resolved(Sampling(), adapted)
     try:
         row("the adapted model", adapted, len(labels), sampling, SECONDS / 2)
     except MachineError:

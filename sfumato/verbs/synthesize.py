@@ -20,6 +20,7 @@ from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import Classes, check_request, write_dataset
+from ..synthesis.sampler import resolved
 from .facts import adapted_base
 from .keywords import SynthesizeOptions
 from .machine import computes
@@ -87,6 +88,7 @@ def synthesize(
             "noisy-histogram",
         )
     check_request(Path(output), n, shares, form, shard)
+    sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
 

@@ -160,7 +160,7 @@ def test_a_base_that_only_its_own_scheduler_samples_is_taken(
 
     monkeypatch.setattr(preflight, "write_dataset", write)
     verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
-    assert asked[0][0] == "DPMSolverMultistepScheduler" and asked[1][1] == 50
+    assert asked[0][0] == "auto" and asked[1][1] == 50
 
 
 @pytest.mark.parametrize("batch", [24, 12])

@@ -9,12 +9,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from diffusers import LCMScheduler
 
 from sfumato.bases import load_base
 from sfumato.errors import SfumatoError
 from sfumato.options import Sampling
 from sfumato.synthesis import sampler
-from sfumato.synthesis.sampler import image_seed, pictures
+from sfumato.synthesis.sampler import image_seed, pictures, resolved
 
 CLASSES = ("circle", "cross", "square")
 
@@ -104,7 +105,7 @@ def test_the_sampler_is_the_pipelines_own(base):
     sampling = Sampling(steps=4, guidance_scale=2.0)
     own = draw(base, [0, 1], sampling)
     pipe = base.as_pipeline()
-    pipe.scheduler = base.sampler(sampling.scheduler, sampling.steps)
+    pipe.scheduler = base.sampler(base.default_sampler, sampling.steps)
     pipe.set_progress_bar_config(disable=True)
     seeds = [torch.Generator().manual_seed(image_seed(0, i)) for i in (0, 1)]
     latents = torch.stack([torch.randn(4, 8, 8, generator=g) for g in seeds])
@@ -176,3 +177,11 @@ def test_the_error_of_a_worker_reaches_the_caller(base, two_threads, monkeypatch
     with pytest.raises(SfumatoError, match="no decoder today"):
         draw(base, range(4))
     assert torch.get_num_threads() == 2
+
+
+def test_auto_is_the_quick_sampler_or_the_bases_own(tiny_base):
+    base = load_base(tiny_base)
+    assert resolved(Sampling(), base).scheduler == "DPMSolverMultistepScheduler"
+    assert resolved(Sampling(scheduler="DDIMScheduler"), base).scheduler == "DDIMScheduler"
+    base.scheduler = LCMScheduler.from_config(base.scheduler.config)
+    assert resolved(Sampling(), base).scheduler == "LCMScheduler"

@@ -163,7 +163,7 @@ class StableDiffusion(UNetNames, TextBase):
         """The U-Net's prediction."""
         return self.unet(noisy, time, condition).sample
 
-    def make_denoise(self) -> Denoise:
+    def make_denoise(self, guidance_scale: float = 1.0) -> Denoise:
         """A denoiser for sampling that keeps the projections of prompts."""
         return make_denoise(self.unet, self.formats.sample)
 
