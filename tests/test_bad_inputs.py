@@ -940,7 +940,7 @@ TABLE_OF_INPUTS = [
         table("file_name,label\na/0.png,a\n/etc/passwd,b\n"),
         "refuse 10: .*outside its folder",
     ),
-    # beside pictures such a member is a missing file: tests/records/test_layout_rules.py
+    # beside pictures such a member is a missing file: tests/records/test_archives.py
     ("BA09", "symlink out", links, "refuse 10: no records found"),
     (
         "BA10",
