@@ -64,8 +64,8 @@ class Seen:
     """What one image holds.
 
     (width, height), whether it had EXIF, SHA-256 of its pixels by the fixed rules and of its file,
-    its `levels.STORED`, and SHA-256 of the pixels as training sees them where `print` is of stored
-    samples (else zeros).
+    its `levels.STORED`, and SHA-256 of the pixels as training sees them where these are not those
+    of `print` (else zeros).
     """
 
     size: tuple[int, int]
