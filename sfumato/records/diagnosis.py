@@ -45,8 +45,8 @@ from .survey import otherwise, survey
 
 CURES = {
     "empty file": "copy it again, or delete it",
-    "missing file": "put it there, or correct its path in the table: from the folder of the table, upper and"
-    " lower case count",
+    "missing file": "put it there, or correct its path in the table (from the table's folder; upper"
+    " and lower case count)",
     LINK_OUT: "give a folder that holds both, or a copy of the files themselves",
     TOO_LONG: "save it again as PNG",
     TOO_MUCH: "save it again as PNG, with fewer pixels",
