@@ -89,7 +89,9 @@ class Decoded:
         pixels, mark = cut(self.pixels, box), self.mark
         plain = pixels if self.plain is self.pixels else cut(self.plain, box)
         if mark is not None:  # the samples are gone, and pixels hang on what is declared
-            mark = hashlib.sha256(mark + struct.pack("<4I", *box)).digest()
+            left, top = box[:2]
+            ends = (left, top, left + pixels.shape[1], top + pixels.shape[0])
+            mark = hashlib.sha256(mark + struct.pack("<4I", *ends)).digest()
         return replace(self, pixels=pixels, plain=plain, mark=mark)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..options import FIXED, Values
-from .decode import BadImage, Decoded, check_size, fingerprint
+from .decode import BadImage, Decoded, check_size
 from .levels import STORED, mapped
 from .rules import DAMAGED, NEEDS_MEDICAL, NO_DECODER, UNREADABLE
 
@@ -225,9 +225,10 @@ def _greys(ds: Any, samples: np.ndarray, values: Values) -> Decoded:
     stored = _stored(measured, levels, bits, values if applies else FIXED)
     stored["window"] = window is not None
     own = _as_grey(samples) if bits <= 8 and samples.dtype == np.uint8 and bits > 1 else None
-    mark = _mark(samples) if own is None else fingerprint(own)
     rgb = _as_grey(levels)
-    return Decoded(rgb, rgb, False, stored, mark)
+    if own is not None:  # as their PNG is known
+        return Decoded(rgb, own, False, stored)
+    return Decoded(rgb, rgb, False, stored, _mark(samples))
 
 
 def _span(ds: Any, dtype: np.dtype) -> tuple[float, float, int]:

@@ -291,6 +291,12 @@ def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
                 f"a free replay needs the same {', '.join(changed)} as when the run started; "
                 "--new-attempt continues with fresh noise, paid from the plan's retry reserve"
             )
+        if run.data_digest(records) != last.data:  # a paid attempt may have taken other grey levels
+            raise DataError(
+                "a free replay needs the private images as they were when the attempt started, grey"
+                " levels included; --new-attempt continues with fresh noise, paid from the plan's"
+                " retry reserve"
+            )
         if ledger.entries(Released):
             raise SfumatoError(
                 "something of this run was released already: a replay is not free; use"

@@ -273,6 +273,7 @@ def test_the_ledger_knows_a_part_of_a_picture_whatever_is_declared(kind):
     one, other = known(TWELVE), known(Values(5, 50000))
     assert one[0] == other[0] and one[1] != other[1]
     assert known(TWELVE, (2, 3, 20, 25))[0] != one[0]
+    assert known(TWELVE, (2, 3, 32, 32)) == known(TWELVE, (2, 3, 40, 50))
     if kind is np.uint16:
         assert known(FIXED)[0] == one[0]
 
