@@ -228,7 +228,7 @@ def own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.T
     charges = ledger.entries(Charged)
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")
-    if charges[0].data not in (run.data_digest(records, before) for before in (False, True)):
+    if charges[0].data not in [run.data_digest(records, before) for before in (False, True)]:
         raise DataError("the private images are not those of the run: resume with the same data")
     found = latest_checkpoint(run.folder / "checkpoints")
     if found is None:
