@@ -13,7 +13,7 @@ import pytest
 
 from sfumato import verbs
 from sfumato.compute import fingerprint, ranks, threads
-from sfumato.errors import LedgerFault, SfumatoError
+from sfumato.errors import DataError, LedgerFault, SfumatoError
 from sfumato.methods import Lora, dpsgd
 from sfumato.options import Performance
 from sfumato.privacy import accounting
@@ -297,6 +297,17 @@ def test_a_run_of_a_version_that_noted_less_is_no_free_replay(run, tiny_images, 
     noted_instead(monkeypatch, run, replace(begun, fingerprint=less))
     with pytest.raises(SfumatoError, match="threads.*--new-attempt"):
         execute.continue_run(run, records_of(tiny_images, run), False)
+
+
+def test_a_free_replay_needs_the_grey_levels_of_its_attempt(run, tiny_images):
+    """The digest of earlier versions, by which a run goes on, does not hold them."""
+    records = records_of(tiny_images, run)
+    assert run.data_digest(records) == run.ledger.entries(Attempt)[0].data
+    other = replace(records, facts=replace(records.facts, shown=(b"x" * 32,) * records.n))
+    execute.own_checkpoint(run, other)
+    with pytest.raises(DataError, match="grey levels.*--new-attempt"):
+        execute.continue_run(run, other, False)
+    assert execute.continue_run(run, records, False).attempt == 0
 
 
 def records_of(images, run):
