@@ -306,3 +306,21 @@ def test_a_sampler_that_gives_no_picture_is_replaced_by_the_bases_own(run, tmp_p
     monkeypatch.setattr(EXPORT, "few_pictures", fails)
     out = verbs.export(run, tmp_path / "out", keep_key=True)
     assert len(list((out / "samples").glob("*.png"))) == 12
+
+
+@pytest.mark.parametrize("state", ["draft", "released"])
+@pytest.mark.parametrize("option", ["public_data", "stand_in"])
+def test_the_samples_of_a_model_are_no_public_images(run, draft, tiny_images, state, option):
+    if state == "released":
+        draft = finalise(draft)
+    with pytest.raises(SfumatoError, match=r"is an adapted model, whose few pictures are samples"):
+        verbs.plan(
+            tiny_images,
+            epsilon=8.0,
+            delta=1e-2,
+            base=str(run.folder.parent / "base"),
+            ledger=run.folder.parent / "another.sqlite",
+            method="lora",
+            **{option: draft},
+            **({"adapter_init": "public"} if option == "public_data" else {}),
+        )
