@@ -87,7 +87,12 @@ class Base(ABC):
     # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
     embeds_guidance: ClassVar[bool] = False
 
+    # Whether the denoiser takes latents of any height and width, so that `buckets` can be declared.
+    any_size: ClassVar[bool] = False
+
     info: BaseInfo
+    # Public sizes (width, height) in place of the square; set by `use_buckets`.
+    buckets: tuple[tuple[int, int], ...] = ()
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
     formats: Formats = Formats()
 
@@ -125,9 +130,47 @@ class Base(ABC):
         return self.info.resolution
 
     @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) in pixels of the pictures that it sees and draws: its square or more."""
+        return self.buckets or ((self.info.resolution, self.info.resolution),)
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of its latents."""
-        return self.info.latent_shape
+        """(C, h, w) of its latents; of several sizes of the first."""
+        return self.latent_shapes[0]
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, h, w) of its latents for each of `sizes`."""
+        channels, height, width = self.info.latent_shape
+        side = self.info.resolution
+        return tuple((channels, height * h // side, width * w // side) for w, h in self.sizes)
+
+    def use_buckets(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Sees and draws pictures of these sizes instead of its square.
+
+        Args:
+            sizes: (width, height) in pixels, public; none for the square.
+
+        Raises:
+            ModelError: A base that takes its square alone, or a size that it does not take.
+        """
+        if sizes and not self.any_size:
+            raise ModelError(
+                f"--buckets: a {self.family} base takes its own size alone: leave it out"
+            )
+        unit = self.info.resolution // self.info.latent_shape[1] * self.size_unit
+        for width, height in sizes:
+            if width % unit or height % unit:
+                raise ModelError(
+                    f"--buckets {width}x{height}: this base takes multiples of {unit} pixels"
+                )
+        self.buckets = tuple(sizes)
+
+    @property
+    def size_unit(self) -> int:
+        """Numbers of a latent's side that its height and width are multiples of."""
+        return 1
 
     @property
     @abstractmethod

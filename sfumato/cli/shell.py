@@ -39,7 +39,8 @@ EXPLAINED = {
         " and --micro-batch-size (units in one forward pass)"
     ),
     "--resolution": (
-        "the base fixes the image size and images are resized to it: choose another --base"
+        "images are resized to the base's size: choose another --base, or other sizes with"
+        " --buckets WIDTHxHEIGHT,.."
     ),
     "--gradient-accumulation-steps": (
         "--micro-batch-size splits a logical step and changes no result: use that"

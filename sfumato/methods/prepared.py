@@ -30,7 +30,13 @@ def original_base(plan: Plan, options: Mapping[str, Any]) -> Base:
             f"the base {plan.base} is not the one of the plan (its hash differs): put the original"
             " back"
         )
+    return as_kept(base, options)
+
+
+def as_kept(base: Base, options: Mapping[str, Any]) -> Base:
+    """The base with the number formats and the buckets that a run has kept."""
     base.formats = kept_formats(options)
+    base.use_buckets(Recipe(**options["recipe"]).sizes)
     return base
 
 

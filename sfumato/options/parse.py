@@ -79,6 +79,22 @@ def size(words: str) -> int:
     return int(count)
 
 
+def buckets(words: str | Sequence[str]) -> tuple[str, ...]:
+    """Sizes as WIDTHxHEIGHT in pixels, such as "512x768,768x512": each once, in that order."""
+    said = words.split(",") if isinstance(words, str) else list(words)
+    found = []
+    for word in said:
+        match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", str(word).strip())
+        if match is None:
+            raise SfumatoError(
+                f"--buckets {word}: write WIDTHxHEIGHT in pixels, such as 512x768,768x512"
+            )
+        found.append(match[0])
+    if not found or len(set(found)) < len(found):
+        raise SfumatoError("--buckets: name at least one size, and each once")
+    return tuple(found)
+
+
 def duration(said: str | float) -> float:
     """Seconds of "20min", "1h", "1h30min" or "90s"; a number is seconds already."""
     if isinstance(said, bool) or not isinstance(said, (str, int, float)):

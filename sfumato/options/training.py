@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,25 @@ class Recipe(Options):
     caption_dropout: float = option(
         0.0, "Share of prompts left empty, needed for --guidance-scale above 1.", least=0, most=1
     )
+
+    buckets: Sequence[str] | None = option(
+        None,
+        "Public sizes of the pictures in place of the base's square: each private picture goes to"
+        " the one nearest in shape, and pictures are drawn in all of them.",
+        metavar="WxH,..",
+        parse=parse.buckets,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.buckets is not None:
+            object.__setattr__(self, "buckets", parse.buckets(self.buckets))
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of each bucket; none for the base's own size."""
+        pairs = (word.split("x") for word in self.buckets or ())
+        return tuple((int(width), int(height)) for width, height in pairs)
 
     def rate_at(self, step: int, steps: int) -> float:
         """Learning rate of logical step `step` (from 0) of `steps`."""

@@ -90,6 +90,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
     opened = open_to_share(task.performance, lambda: load_base(task.base))
     opened.formats = asked_formats(task.performance.precision)
+    opened.use_buckets(task.recipe.sizes)
     prompts = prompts_for(opened, facts.classes, task)
     given = Given(prompts, task.public.start or None, task.public.selected)
     with seeded(task.seed):

@@ -31,6 +31,7 @@ from .process import Died, Process
 from .worker import (
     FOUND,
     HEADER,
+    OWN_SIZE,
     PARQUET,
     PICTURE,
     PIXELS,
@@ -88,7 +89,7 @@ def look(
     size = len(request(values))
     asked = _ask(
         PICTURE,
-        lambda slot: request(values, 0, frame(slot), box(slot)) + read(slot),
+        lambda slot: request(values, OWN_SIZE, frame(slot), box(slot)) + read(slot),
         range(n),
         AHEAD,
         SECONDS,
@@ -109,23 +110,24 @@ def look(
 def hand_over(
     read: Callable[[int], bytes],
     slots: Iterable[int],
-    resolution: int = 0,
+    size: tuple[int, int] = OWN_SIZE,
     values: Values = FIXED,
     frame: Callable[[int], int] = lambda slot: PLAIN,
     box: Callable[[int], Box] = lambda slot: WHOLE,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Yields each of `slots` once, in any order, with its canonical pixels uint8 [H, W, 3].
 
-    None if the image breaks a rule. `resolution`: pixels on a side after `decode.fit`, 0 for the
-    image's own size. `values`, `frame`, `box`: as in `look`. The bytes are decoded in the
+    None if the image breaks a rule. `size`: width and height after `decode.fit`, or the image's
+    own. `values`, `frame`, `box`: as in `look`. The bytes are decoded in the
     other process: this one, which may hold keys, never runs a decoder on a private file.
     MachineError if no process can be started.
     """
     # Answers that nobody reads yet must fit into a pipe, or both sides would wait for each other.
-    ahead = max(1, min(AHEAD, PIPE // (3 * resolution**2 + 64))) if resolution else 1
+    held = 3 * size[0] * size[1] + 64
+    ahead = 1 if size == OWN_SIZE else max(1, min(AHEAD, PIPE // held))
 
     def asked(slot: int) -> bytes:
-        return request(values, resolution, frame(slot), box(slot)) + read(slot)
+        return request(values, size, frame(slot), box(slot)) + read(slot)
 
     for slot, _, answer in _ask(PIXELS, asked, slots, ahead, HANDING_OVER):
         yield slot, None if isinstance(answer, str) else _pixels_of(answer)

@@ -223,21 +223,29 @@ def _exif(image: Image.Image) -> tuple[bool, int]:
         return True, 1
 
 
-def fit(pixels: np.ndarray, resolution: int, pad: bool = False) -> np.ndarray:
-    """Centre-crop [H, W, 3] uint8 to a square and bring it to [R, R, 3] by Lanczos.
+def fit(pixels: np.ndarray, size: tuple[int, int], pad: bool = False) -> np.ndarray:
+    """Centre-crop [H, W, 3] uint8 to the shape of (width, height) and resize it by Lanczos.
 
-    With `pad` (records that came as arrays) a square at most 4 px smaller than R keeps its pixels
-    and gets a border.
+    With `pad` (records that came as arrays) a square at most 4 px smaller than a square size keeps
+    its pixels and gets a border.
     """
-    side = min(pixels.shape[:2])
-    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    if side == resolution:
-        return square
-    if pad and 0 < resolution - side <= PAD_AT_MOST:
-        return bordered(square[None], resolution)[0]
-    image = Image.fromarray(np.ascontiguousarray(square))
-    return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS))
+    part = centred(pixels, size)
+    (height, width), square = part.shape[:2], size[0] == size[1]
+    if (width, height) == size:
+        return part
+    if pad and square and 0 < size[0] - width <= PAD_AT_MOST:
+        return bordered(part[None], size[0])[0]
+    image = Image.fromarray(np.ascontiguousarray(part))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def centred(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The largest part in the middle of [H, W, 3] that has the shape of (width, height)."""
+    (height, width), (across, down) = pixels.shape[:2], size
+    kept_width = min(width, max(1, round(height * across / down)))
+    kept_height = min(height, max(1, round(width * down / across)))
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    return pixels[top : top + kept_height, left : left + kept_width]
 
 
 def bordered(block: np.ndarray, resolution: int) -> np.ndarray:

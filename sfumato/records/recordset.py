@@ -121,16 +121,19 @@ class RecordSet:
         """uint8 [k, R, R, 3] RGB of the slots `indices`; zeros where `load` finds none."""
         return self.load(indices, resolution)[0]
 
-    def load(self, indices, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    def load(
+        self, indices, resolution: int | tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Images of the slots `indices`, uint8 [k, R, R, 3] RGB, and whether they are as indexed.
 
-        The latter is bool [k]. Square centre crop, then Lanczos. Array records at most 4 px smaller
-        than R get a border of their own background instead. Zeros and False for an unusable slot,
+        The latter is bool [k]. `resolution`: R, or width and height. Centre crop to that shape,
+        then Lanczos. Array records at most 4 px smaller than R get a border of their own background instead. Zeros and False for an unusable slot,
         and for one that has changed or vanished since: after a charge no record ends a run, and
         nothing that the ledger did not see is trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
-        out = np.zeros((len(indices), resolution, resolution, 3), np.uint8)
+        width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
+        out = np.zeros((len(indices), height, width, 3), np.uint8)
         good = np.zeros(len(indices), bool)
         if self.array is not None:
             self._from_array(self.array, indices, out, good)
@@ -144,7 +147,7 @@ class RecordSet:
         read = hand_over(
             lambda row: self._bytes(int(indices[row])),
             rows,
-            resolution,
+            (width, height),
             self.values,
             lambda row: self._frame(int(indices[row])),
             lambda row: self._box(int(indices[row])),
@@ -157,7 +160,7 @@ class RecordSet:
     def _from_array(
         self, array: np.ndarray, indices: np.ndarray, out: np.ndarray, good: np.ndarray
     ) -> None:
-        resolution, (height, width) = out.shape[1], array.shape[1:3]
+        size, (height, width) = (out.shape[2], out.shape[1]), array.shape[1:3]
         rows = np.flatnonzero(self.usable[indices])
         block = as_rgb(array[self._place(indices[rows])])
         if self.values == FIXED:  # else it is a copy of ours, which nobody else can change
@@ -165,11 +168,20 @@ class RecordSet:
             same = [found == print_ for found, print_ in zip(fingerprints(block), known)]
             rows, block = rows[same], block[same]
         good[rows] = True
-        if height == width and 0 <= resolution - height <= PAD_AT_MOST:
-            out[rows] = bordered(block, resolution)
+        if height == width and size[0] == size[1] and 0 <= size[0] - height <= PAD_AT_MOST:
+            out[rows] = bordered(block, size[0])
         else:
             for row, pixels in zip(rows, block):
-                out[row] = fit(pixels, resolution, pad=True)
+                out[row] = fit(pixels, size, pad=True)
+
+    def sizes(self) -> np.ndarray:
+        """Width and height of each slot's picture as it is indexed, int [n, 2]; zeros: unusable."""
+        if self.array is not None:
+            found = np.broadcast_to(np.array(self.array.shape[2:0:-1]), (self.n, 2))
+        else:
+            assert self.facts.sizes is not None  # what has files was indexed with its sizes
+            found = self.facts.sizes
+        return np.where(self.usable[:, None], found, 0)
 
     @property
     def marks(self) -> Marks:

@@ -23,15 +23,16 @@ from . import decode, levels, limits, parquet, pictures, tables
 from .pictures import WHOLE, Box
 
 READY = b"R"
+OWN_SIZE = (0, 0)  # a picture as large as it is
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
 # width, height, whether it had EXIF, fingerprint, what it holds, and the fingerprint of what
 # training sees where that is something else (zeros: it is not)
 FOUND = struct.Struct(f"<II?32s{levels.STORED.itemsize}s32s")
-# Before a picture: pixels on a side, or 0 for its own size; whether a range is declared, its ends,
+# Before a picture: width and height, or 0 for its own size; whether a range is declared, its ends,
 # whether greys are inverted, the place of the ground in BACKGROUNDS, the frame of the file, and
 # left, top, right, bottom of the part of it that is meant (zeros: all of it).
-ASKED = struct.Struct("<I?dd?Bi4I")
+ASKED = struct.Struct("<II?dd?Bi4I")
 SHAPE = struct.Struct("<II")  # height, width before the pixels that are handed over
 PICTURE, TABLE, PARQUET, PIXELS, HEADER, LIST, FETCH = range(7)
 TAGS = struct.Struct("<I")  # bytes of the tags' names before a file whose header is asked for
@@ -79,33 +80,38 @@ def _write(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
-def request(values: Values, side: int = 0, frame: int = pictures.PLAIN, box: Box = WHOLE) -> bytes:
+def request(
+    values: Values,
+    size: tuple[int, int] = OWN_SIZE,
+    frame: int = pictures.PLAIN,
+    box: Box = WHOLE,
+) -> bytes:
     """What stands before the bytes of a picture."""
     ends = (0.0, 0.0) if values.low is None or values.high is None else (values.low, values.high)
     ground = BACKGROUNDS.index(values.background)
-    return ASKED.pack(side, values.low is not None, *ends, values.invert, ground, frame, *box)
+    return ASKED.pack(*size, values.low is not None, *ends, values.invert, ground, frame, *box)
 
 
-def _asked(data: bytes) -> tuple[int, Values, int, Box, bytes]:
-    side, declared, low, high, invert, ground, frame, *box = ASKED.unpack(data[: ASKED.size])
+def _asked(data: bytes) -> tuple[tuple[int, int], Values, int, Box, bytes]:
+    across, down, declared, low, high, invert, ground, frame, *box = ASKED.unpack(data[: ASKED.size])
     ends = (low, high) if declared else (None, None)
     left, top, right, bottom = box
     values = Values(*ends, invert, BACKGROUNDS[ground])
-    return side, values, frame, (left, top, right, bottom), data[ASKED.size :]
+    return (across, down), values, frame, (left, top, right, bottom), data[ASKED.size :]
 
 
 def _pixels(data: bytes) -> bytes:
     """SHAPE and canonical pixels, or the rule that refuses the image.
 
-    Cropped and resized to the asked side unless that is 0.
+    Cropped and resized to the asked size unless that is its own.
     """
-    side, values, frame, box, data = _asked(data)
+    size, values, frame, box, data = _asked(data)
     try:
         pixels = pictures.pixels(data, values, frame)
         pixels = pixels if box == WHOLE else decode.cut(pixels, box)
     except decode.BadImage as bad:
         return bad.rule.encode("ascii")
-    pixels = decode.fit(pixels, side) if side else pixels
+    pixels = pixels if size == OWN_SIZE else decode.fit(pixels, size)
     return SHAPE.pack(*pixels.shape[:2]) + pixels.tobytes()
 
 

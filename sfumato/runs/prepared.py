@@ -11,9 +11,8 @@ import torch
 
 from ..bases import Base, open_adapted
 from ..methods import METHODS, Method
-from ..methods.formats import kept_formats
 from ..methods.interface import Prepared
-from ..methods.prepared import original_base, prepare_again
+from ..methods.prepared import as_kept, original_base, prepare_again
 from ..methods.shared import whole_beside
 from ..options import Performance
 from ..privacy.plan import Plan
@@ -32,8 +31,7 @@ def opened(run: Run, folder: Path) -> Base:
     """What was saved in `folder`, on the run's base and with the number formats of the run."""
     with whole_beside(Performance(**run.options["performance"])):
         base = open_adapted(folder, lambda: original_base(run.plan, run.options))
-    base.formats = kept_formats(run.options)
-    return base
+    return as_kept(base, run.options)
 
 
 def rebuild(

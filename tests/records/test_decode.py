@@ -157,17 +157,17 @@ def test_random_damage_gives_a_rule_and_never_another_error():
 def test_fit_crops_pads_and_resizes():
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200
-    assert (fit(wide, 20) == 200).all()
-    assert (fit(wide, 8) == 200).all()
+    assert (fit(wide, (20, 20)) == 200).all()
+    assert (fit(wide, (8, 8)) == 200).all()
     own = np.full((28, 28, 3), (0, 9, 255), np.uint8)
     own[5:20, 5:] = 100  # touches one edge: the background is still that of most of the edge
-    padded = fit(own, 32, pad=True)
+    padded = fit(own, (32, 32), pad=True)
     assert (padded[2:30, 2:30] == own).all(), "pixels are kept"
     padded[2:30, 2:30] = (0, 9, 255)
     assert (padded == (0, 9, 255)).all(), "and the background goes on around them, black or white"
-    assert (fit(np.full((28, 28, 3), 9, np.uint8), 32) == 9).all()
+    assert (fit(np.full((28, 28, 3), 9, np.uint8), (32, 32)) == 9).all()
     # five px short: resized
-    assert (fit(np.full((27, 27, 3), 9, np.uint8), 32, pad=True) == 9).all()
+    assert (fit(np.full((27, 27, 3), 9, np.uint8), (32, 32), pad=True) == 9).all()
 
 
 def test_fingerprints_tell_pixels_and_shapes_apart():

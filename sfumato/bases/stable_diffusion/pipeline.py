@@ -46,6 +46,7 @@ class StableDiffusion(UNetNames, TextBase):
     optional: ClassVar = ("safety_checker", "feature_extractor", "image_encoder")
     prefix: ClassVar = "unet"
     adapters: ClassVar = True
+    any_size: ClassVar = True
 
     info: BaseInfo
     unet: Any
@@ -128,6 +129,11 @@ class StableDiffusion(UNetNames, TextBase):
         for part in (self.vae, self.text_encoder if prompts else None):
             if part is not None:
                 part.to(HOST)
+
+    @property
+    def size_unit(self) -> int:
+        """Each level of the U-Net but the last halves its pictures."""
+        return 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @property
     def times(self) -> int:
