@@ -7,7 +7,8 @@ own and a line of `open.FAMILIES`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from .conditioning import Conditioning
 
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+PROMPTS = 64  # that are embedded together: more take memory and no less time
 Denoise = Callable[[torch.Tensor, torch.Tensor, Conditioning, dict[str, Any]], torch.Tensor]
 
 
@@ -167,6 +169,16 @@ class Base(ABC):
                 )
         self.buckets = tuple(sizes)
 
+    @contextmanager
+    def seeing(self, size: tuple[int, int]) -> Generator[None]:
+        """Inside the block the base has this one of its `sizes`: for checks and dummy rows."""
+        before = self.buckets
+        self.buckets = before and (size,)
+        try:
+            yield
+        finally:
+            self.buckets = before
+
     @property
     def size_unit(self) -> int:
         """Numbers of a latent's side that its height and width are multiples of."""
@@ -264,6 +276,19 @@ class Base(ABC):
         Returns:
             Each tensor [len(prompts), ...].
         """
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuses prompts that `condition` would refuse.
+
+        Args:
+            prompts: Public texts, perhaps many.
+
+        Raises:
+            SfumatoError: One of them is too long, or none of a base's classes.
+        """
+        with torch.no_grad():
+            for start in range(0, len(prompts), PROMPTS):
+                self.condition(prompts[start : start + PROMPTS])
 
     @abstractmethod
     def corrupt(
@@ -447,6 +472,27 @@ class TextBase(Base):
     @abstractmethod
     def freeze_text(self) -> None:
         """Freezes everything that reads prompts."""
+
+    # Captions of images (`captions.caption_base` refuses a family that leaves these two out).
+
+    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
+        """Token ids of captions, int32 [n, L]: at least 0, L fixed, cut and padded by a fixed rule.
+
+        It is called after the charge, so it raises for no text (`captions.plain`, `cut_tokens`);
+        a family with several encoders writes their ids side by side.
+
+        Args:
+            captions: Any strings.
+        """
+        raise NotImplementedError
+
+    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
+        """What `condition` says of the same texts, one row for each, without a gradient.
+
+        Args:
+            ids: int64 [rows, L] of `caption_tokens`, on any device.
+        """
+        raise NotImplementedError
 
 
 def text_base(base: Base) -> TextBase:

@@ -165,7 +165,8 @@ class Engine:
                 (repeat_interleave), not reduced. Its randomness must belong to the record, not to
                 its
                 place in the batch.
-            batch: `len()` = B records, `batch[i:j]` slices by record.
+            batch: `len()` = B records, `batch[i:j]` slices by record; a slice may be a tuple of
+                smaller batches, such as one for each size of pictures.
             draws: Rows of each record.
             clip: Norms fp64 [b] (inf for a rejected record) -> factors [b].
             micro_batch: The most records per backward pass; microbatches are cut by position alone,
@@ -194,7 +195,8 @@ class Engine:
             # as even as possible: a small rest would cost nearly a whole pass
             for i in range(passes):
                 part = batch[i * size // passes : (i + 1) * size // passes]
-                norms.append(self._micro(row_losses, part, draws, clip, sums))
+                for piece in part if isinstance(part, tuple) else (part,):
+                    norms.append(self._micro(row_losses, piece, draws, clip, sums))
         finally:
             self._step = None
             self._busy = False

@@ -96,7 +96,9 @@ class ReferenceEngine:
         norms = torch.zeros(len(batch), len(groups), dtype=torch.float64, device=params[0].device)
         for i in range(len(batch)):
             with torch.enable_grad():
-                losses = check_losses(row_losses(batch[i : i + 1]), 1, draws)
+                record = batch[i : i + 1]
+                record = record[0] if isinstance(record, tuple) else record
+                losses = check_losses(row_losses(record), 1, draws)
                 if not losses.requires_grad:
                     raise RuntimeError("the losses do not depend on any trainable tensor")
                 grads = _gradients(losses.sum() / draws, params)

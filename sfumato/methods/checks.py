@@ -48,26 +48,34 @@ def check_gradients(
         raise MachineError(str(error)) from error
     try:
         with measuring():
-            dead = self_check(
-                adaptation.model,
-                adaptation.trainable,
-                adaptation.exact_losses,
-                _of_a_token(prepared, dummy_batch(prepared, 2)),
-                prepared.plan.noise_draws,
-                groups=(
-                    None
-                    if prepared.plan.clip_groups is None
-                    else list(adaptation.clip_groups.values())
-                ),
-            )
-            check_neighbours(prepared)
-            further(prepared)
+            dead: list[str] = []
+            for size in prepared.base.sizes:
+                with prepared.base.seeing(size):
+                    dead += _check_at_size(prepared, further)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"this base cannot be adapted by this method: {error}") from error
     if dead:
         raise ModelError(
             f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
         )
+
+
+def _check_at_size(
+    prepared: Prepared[Adaptation], further: Callable[[Prepared[Any]], None]
+) -> list[str]:
+    """The checks at one size of the base; names of tensors that never get a gradient."""
+    adaptation, grouped = prepared.adaptation, prepared.plan.clip_groups is not None
+    dead = self_check(
+        adaptation.model,
+        adaptation.trainable,
+        adaptation.exact_losses,
+        _of_a_token(prepared, dummy_batch(prepared, 2)),
+        prepared.plan.noise_draws,
+        groups=list(adaptation.clip_groups.values()) if grouped else None,
+    )
+    check_neighbours(prepared)
+    further(prepared)
+    return dead
 
 
 def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:

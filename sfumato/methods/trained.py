@@ -26,6 +26,9 @@ CLIP_NORM = 0.05  # of one unit, unless told otherwise
 class Trained(Method):
     """Poisson-sampled, clipped and noised steps on what `apply` makes trainable."""
 
+    trains_captions = True
+    takes_buckets = True
+
     @property
     def cannot_share(self) -> str:
         """Empty: the ranks of a step run in step."""
@@ -79,7 +82,9 @@ class Trained(Method):
         """The same with the microbatch decided by the memory budget."""
         from .dpsgd import fit_to_memory
 
-        return fit_to_memory(prepared)
+        base = prepared.base
+        with base.seeing(max(base.sizes, key=lambda size: size[0] * size[1])):
+            return fit_to_memory(prepared)
 
     def estimate(self, prepared: Prepared) -> Work:
         """Time and memory of training, measured on dummy records."""

@@ -82,7 +82,7 @@ def size(words: str) -> int:
 def buckets(words: str | Sequence[str]) -> tuple[str, ...]:
     """Sizes as WIDTHxHEIGHT in pixels, such as "512x768,768x512": each once, in that order."""
     said = words.split(",") if isinstance(words, str) else list(words)
-    found = []
+    found: list[str] = []
     for word in said:
         match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", str(word).strip())
         if match is None:

@@ -247,6 +247,19 @@ class Prompting(Options):
     embedder: bool | None = option(
         None, "Train a token per class (default: only for words that the base does not know)."
     )
+    condition: Literal["classes", "captions"] | None = option(
+        None,
+        "What the base is told of a picture while it learns: its caption, or the prompt of its"
+        " class (default: captions where --captions names their column).",
+    )
+    prompts_file: str | None = option(
+        None,
+        "Public prompts (CSV or JSON lines: prompt, label, count) for `synthesize --prompts`: their"
+        " hash stands in the plan, so that they were written before training.",
+        flags=("--prompts",),
+        metavar="FILE",
+        path=True,
+    )
     placeholder: str | None = option(
         None,
         "inversion, embedding: name of the token (default <artwork>), numbered per class.",

@@ -121,14 +121,12 @@ class RecordSet:
         """uint8 [k, R, R, 3] RGB of the slots `indices`; zeros where `load` finds none."""
         return self.load(indices, resolution)[0]
 
-    def load(
-        self, indices, resolution: int | tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, indices, resolution: int | tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Images of the slots `indices`, uint8 [k, R, R, 3] RGB, and whether they are as indexed.
 
         The latter is bool [k]. `resolution`: R, or width and height. Centre crop to that shape,
-        then Lanczos. Array records at most 4 px smaller than R get a border of their own background instead. Zeros and False for an unusable slot,
-        and for one that has changed or vanished since: after a charge no record ends a run, and
+        then Lanczos. Array records at most 4 px smaller than R get a border of their own background
+        instead. Zeros and False for an unusable slot, and for one that has changed or vanished since: after a charge no record ends a run, and
         nothing that the ledger did not see is trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)

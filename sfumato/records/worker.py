@@ -93,7 +93,8 @@ def request(
 
 
 def _asked(data: bytes) -> tuple[tuple[int, int], Values, int, Box, bytes]:
-    across, down, declared, low, high, invert, ground, frame, *box = ASKED.unpack(data[: ASKED.size])
+    said = ASKED.unpack(data[: ASKED.size])
+    across, down, declared, low, high, invert, ground, frame, *box = said
     ends = (low, high) if declared else (None, None)
     left, top, right, bottom = box
     values = Values(*ends, invert, BACKGROUNDS[ground])

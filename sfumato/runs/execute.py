@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from ..bases import caption_base
 from ..compute import fingerprint, ranks
 from ..compute.allocator import keep_memory
 from ..compute.threads import use_threads
@@ -29,7 +30,15 @@ from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..records import RecordSet
 from ..releases import CertificateFacts
-from ..training import Progress, build_latents, latest_checkpoint, open_latents, write_file
+from ..training import (
+    Progress,
+    build_latents,
+    latest_checkpoint,
+    open_latents,
+    write_file,
+    write_texts,
+)
+from ..training.buckets import Buckets, nearest_bucket
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
@@ -148,12 +157,20 @@ def _write_cache(
         done += more
         on_stage(Counted("encoding the images", done, records.n))
 
+    sizes, buckets = prepared.base.sizes, None
+    of_slot = np.zeros(records.n, np.int64)
+    if prepared.base.buckets:
+        of_slot = nearest_bucket(records.sizes(), sizes)
+        buckets = Buckets.of(prepared.base.latent_shapes, of_slot, records.unit)
+
     def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nonlocal lost
-        found, good = records.load(slots, prepared.base.resolution)
+        found, good = records.load(slots, sizes[of_slot[slots[0]]])
         lost += int((records.usable[slots] & ~good).sum())
         return found, good
 
+    if prepared.plan.captions:
+        write_texts(cache, records.captions or (), caption_base(prepared.base).caption_tokens)
     build_latents(
         cache,
         records.n,
@@ -163,6 +180,7 @@ def _write_cache(
         records.unit,
         order=records.reading_order,
         progress=encoded,
+        buckets=buckets,
     )
     if lost:
         on_stage(

@@ -110,10 +110,10 @@ class Samples:
 def compose(run: Run, step: int, public: np.ndarray, now: np.ndarray) -> Image.Image:
     """The sheet: a caption, the public base's row, the run's row, and the classes below."""
     plan, font = run.plan, ImageFont.load_default(13)
-    scale = -(-SIDE // public.shape[1])
-    side = scale * public.shape[1]
+    scale = -(-SIDE // max(public.shape[1:3]))
+    tall, side = scale * public.shape[1], scale * public.shape[2]
     width = max(620, 2 * MARGIN + len(public) * side)
-    sheet = Image.new("RGB", (width, 2 * MARGIN + 4 * LINE + 2 * side + LINE), "white")
+    sheet = Image.new("RGB", (width, 2 * MARGIN + 4 * LINE + 2 * tall + LINE), "white")
     draw, at = ImageDraw.Draw(sheet), MARGIN
 
     def say(text: str, x: int = MARGIN) -> None:
@@ -129,9 +129,9 @@ def compose(run: Run, step: int, public: np.ndarray, now: np.ndarray) -> Image.I
         say(caption)
         at += LINE
         for place, picture in enumerate(row):
-            large = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+            large = Image.fromarray(picture).resize((side, tall), Image.Resampling.NEAREST)
             sheet.paste(large, (MARGIN + place * side, at))
-        at += side
+        at += tall
     for place, label in enumerate(shown_classes(len(plan.classes))):
         say(plan.classes[label][: side // 7], MARGIN + place * side)
     return sheet

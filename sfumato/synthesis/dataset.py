@@ -92,7 +92,7 @@ def write_dataset(
         n: How many images in all shards together.
         classes: What is drawn, and how much of each.
         sampling: Sampler, steps, guidance and public seed.
-        encode: An image, uint8 [resolution, resolution, 3], as the bytes of a PNG.
+        encode: An image, uint8 [h, w, 3], as the bytes of a PNG.
         seal: `seal(folder, settings)` puts the certificate beside the images before the folder
             appears.
         form: "imagefolder" or "parquet".
@@ -114,7 +114,9 @@ def write_dataset(
         writer = (
             _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
         )
-        with closing(pictures(base, classes.prompts, labels, indices, sampling)) as drawn:
+        with closing(
+            pictures(base, classes.prompts, labels, indices, sampling, every_size=True)
+        ) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
                     label = int(labels[i])
@@ -140,6 +142,8 @@ def write_dataset(
             "prompts": list(classes.prompts),
             "resolution": base.resolution,
         }
+        if base.buckets:
+            settings |= {"resolution": None, "sizes": [f"{w}x{h}" for w, h in base.buckets]}
         seal(temporary, settings)
         temporary.rename(out)
     except OSError as error:

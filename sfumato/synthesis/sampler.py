@@ -51,9 +51,15 @@ def image_seed(seed: int, index: int) -> int:
 
 
 def pictures(
-    base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
-) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-    """Yields (image numbers, uint8 images [P, R, R, 3]) piece by piece, in the order of `indices`.
+    base: Base,
+    prompts: Sequence[str],
+    labels: np.ndarray,
+    indices: np.ndarray,
+    sampling: Sampling,
+    *,
+    every_size: bool = False,
+) -> Generator[tuple[np.ndarray, np.ndarray | list[np.ndarray]], None, None]:
+    """Yields (image numbers, uint8 images [P, h, w, 3]) piece by piece, in the order of `indices`.
 
     Pieces are computed in worker threads that share torch's threads, while the caller writes the
     last one. Close the iterator to stop them early. Each image has its own generator, so its pixels
@@ -66,6 +72,7 @@ def pictures(
         labels: Class of every image number, int64.
         indices: Numbers of the images to draw.
         sampling: Sampler, steps, guidance and public seed.
+        every_size: In all the base's sizes in turn, then as lists; otherwise in the first.
     """
     keep_memory()
     host = is_host(base.device)
@@ -75,6 +82,8 @@ def pictures(
     # a GPU computes one piece at a time as fast as several
     workers = max(1, min(sampling.batch // size, threads, len(pieces))) if host else 1
     sampler = Sampler(base, prompts, sampling)
+    mixed = every_size and len(base.sizes) > 1
+    draw = sampler.draw_in_sizes if mixed else sampler.draw
     # A worker sets the number of threads for itself, but torch has settings that are common to all:
     # hence the end.
     pool = ThreadPoolExecutor(
@@ -86,7 +95,7 @@ def pictures(
             # One more than there are workers, so that none waits while the caller writes.
             while pieces and len(running) <= workers:
                 part = pieces.popleft()
-                running.append((part, pool.submit(sampler.draw, labels[part], part)))
+                running.append((part, pool.submit(draw, labels[part], part)))
             part, future = running.popleft()
             yield part, future.result()
     finally:
@@ -112,18 +121,32 @@ class Sampler:
             self.text = base.condition([*prompts, ""]) if text is None else text
         self.stopped = threading.Event()
 
-    @torch.no_grad()
     def draw(self, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Draws image numbers `indices` of classes `labels`, uint8 [B, R, R, 3].
+        """Draws image numbers `indices` of classes `labels`, uint8 [B, h, w, 3], in the first size.
 
         Several threads may call it.
         """
+        return self._of_shape(labels, indices, self.base.latent_shape)
+
+    def draw_in_sizes(self, labels: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
+        """As `draw`, but image i has the size i modulo their number."""
+        shapes, found = self.base.latent_shapes, dict[int, np.ndarray]()
+        for one, shape in enumerate(shapes):
+            own = indices % len(shapes) == one
+            if own.any():
+                drawn = self._of_shape(labels[own], indices[own], shape)
+                found |= dict(zip(indices[own].tolist(), drawn))
+        return [found[int(i)] for i in indices]
+
+    @torch.no_grad()
+    def _of_shape(
+        self, labels: np.ndarray, indices: np.ndarray, shape: tuple[int, int, int]
+    ) -> np.ndarray:
         base, sampling = self.base, self.sampling
         scheduler = base.sampler(sampling.scheduler, sampling.steps)
         generators = [
             torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices
         ]
-        shape = base.latent_shape
         drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
         # drawn on the host, so that a seed means the same picture on every device
         latents = to_device(drawn, base.device) * getattr(scheduler, "init_noise_sigma", 1.0)

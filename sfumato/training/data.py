@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ import torch
 from ..compute.device import on_host
 from ..errors import MachineError
 from ..privacy.random.keys import RunKey
+from .buckets import Buckets
 from .objective import Batch
+from .texts import Texts, open_texts
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class LatentData:
     """`mean`, `std`: [n, C, h, w] half-precision memory maps.
 
     `label`: int64 [n], -1 where unusable. `order`, `first`: unit u owns the images
-    order[first[u]:first[u + 1]].
+    order[first[u]:first[u + 1]]. `texts`: the captions; None where they train nothing. `buckets`:
+    of images of several sizes, whose latents are rows [n, numbers] of which each fills a part.
     """
 
     mean: np.ndarray
@@ -32,6 +35,8 @@ class LatentData:
     label: np.ndarray
     order: np.ndarray
     first: np.ndarray
+    texts: Texts | None = None
+    buckets: Buckets | None = None
 
     @property
     def n_units(self) -> int:
@@ -40,7 +45,7 @@ class LatentData:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one latent, (C, h, w)."""
+        """Shape of one latent, (C, h, w), or (numbers,) where images have several sizes."""
         return self.mean.shape[1:]
 
 
@@ -55,6 +60,7 @@ def build_latents(
     order: np.ndarray | None = None,
     batch: int = 512,
     progress: Callable[[int], None] = lambda done: None,
+    buckets: Buckets | None = None,
 ) -> LatentData:
     """Encodes image by image into `folder`; memory does not grow with n.
 
@@ -64,14 +70,14 @@ def build_latents(
         folder: Of the cache.
         n: Slots.
         images: Slots -> (uint8 [k, R, R, 3], bool [k]); an image that is False gets the label -1,
-            so
-            that it has weight 0.
+            so that it has weight 0. Of images of several sizes it is asked for one at a time.
         encode: A public function of one image at a time.
         label: int64 [n].
         unit: int64 [n].
         order: int64 [n], in which order the slots are read.
         batch: Slots at a time.
         progress: Called with the number of slots done.
+        buckets: Of images of several sizes.
     """
     try:
         return _build(
@@ -83,6 +89,7 @@ def build_latents(
             unit,
             batch,
             progress,
+            buckets,
         )
     except OSError as error:
         raise MachineError(
@@ -91,27 +98,36 @@ def build_latents(
         ) from error
 
 
-def _build(folder, order, images, encode, label, unit, batch, progress) -> LatentData:
+def _build(folder, order, images, encode, label, unit, batch, progress, buckets) -> LatentData:
     folder.mkdir(parents=True, exist_ok=True)
     n = len(order)
+    shape = None if buckets is None else (buckets.numbers,)
     maps: dict[str, np.memmap] = {}
     label = np.array(label)
     for start in range(0, n, batch):
-        slots = order[start : start + batch]
-        pictures, good = images(slots)
-        label[slots[~good]] = -1
-        for name, part in zip(("mean", "std"), encode(pictures)):
-            if name not in maps:
-                path = folder / f"{name}.npy"
-                maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *part.shape[1:]))
-                _reserve(path)
-            maps[name][slots] = on_host(part).half().numpy()
-        progress(len(slots))
+        chunk = order[start : start + batch]
+        of_bucket = np.zeros(len(chunk)) if buckets is None else buckets.image[chunk]
+        for one in np.unique(of_bucket):
+            slots = chunk[of_bucket == one]
+            pictures, good = images(slots)
+            label[slots[~good]] = -1
+            for name, part in zip(("mean", "std"), encode(pictures)):
+                if name not in maps:
+                    path, own = folder / f"{name}.npy", shape or part.shape[1:]
+                    maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *own))
+                    _reserve(path)
+                rows = on_host(part).half().numpy()
+                if shape is None:
+                    maps[name][slots] = rows
+                else:
+                    maps[name][slots, : rows[0].size] = rows.reshape(len(rows), -1)
+        progress(len(chunk))
     for array in maps.values():
         array.flush()
-    order = np.argsort(unit, kind="stable")
+    order = np.argsort(unit, kind="stable") if buckets is None else buckets.order(unit)
     first = np.searchsorted(unit[order], np.arange(int(unit.max()) + 2))
-    np.savez(folder / "units.npz", label=label, order=order, first=first)
+    more = {} if buckets is None else {f"bucket_{n}": v for n, v in vars(buckets).items()}
+    np.savez(folder / "units.npz", label=label, order=order, first=first, **more)
     return open_latents(folder)
 
 
@@ -132,7 +148,12 @@ def open_latents(folder: Path) -> LatentData:
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         for name in ("mean", "std")
     )
-    return LatentData(mean, std, units["label"], units["order"], units["first"])
+    texts, buckets = open_texts(folder), None
+    if "bucket_image" in units:
+        shapes = tuple((c, h, w) for c, h, w in units["bucket_shapes"].tolist())
+        held = (units[f"bucket_{name}"] for name in ("image", "begin", "count"))
+        buckets = Buckets(shapes, *held)
+    return LatentData(mean, std, units["label"], units["order"], units["first"], texts, buckets)
 
 
 @dataclass(frozen=True)
@@ -142,7 +163,7 @@ class UnitBatch:
     Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the
     batch, nor by who else is in it. With several images per unit each of the K draws picks one of
     them, so K is the fixed public bound on a unit's images per step and they are averaged before
-    the clip (Charles et al., 2407.07737). `blanks` more of weight 0 follow, whose gradient is zero:
+    the clip (Charles et al., 2407.07737); it reads one of that image's captions. `blanks` more of weight 0 follow, whose gradient is zero:
     they belong to nobody.
     """
 
@@ -162,14 +183,13 @@ class UnitBatch:
 
     def __getitem__(self, part: slice) -> Batch:
         blanks = len(range(len(self))[part]) - len(self.units[part])
-        found = self._of_units(self.units[part])
+        found, _ = self.drawn(self.units[part])
         if not blanks:
             return found
-        return Batch(
-            **{n: torch.cat([v, v.new_zeros(blanks, *v.shape[1:])]) for n, v in vars(found).items()}
-        )
+        return found.each(lambda v: torch.cat([v, v.new_zeros(blanks, *v.shape[1:])]))
 
-    def _of_units(self, units: np.ndarray) -> Batch:
+    def drawn(self, units: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """The batch of some units, and the bucket of each."""
         k = self.draws
         shape = self.data.latent_shape
         size = int(np.prod(shape))
@@ -181,13 +201,20 @@ class UnitBatch:
         pick = (uniform[:, 1 : 1 + k] * owned).astype(np.int64)
         # A unit without images has weight 0, so it does not matter that this is another's image.
         place = np.minimum(self.data.first[units][:, None] + pick, len(self.data.order) - 1)
+        buckets = self.data.buckets
+        if buckets is not None:
+            place = buckets.together(place, uniform[:, 1 : 1 + k])
         image = self.data.order[place]
         # Times are stratified over the K draws of one unit: their joint law depends on nobody else.
         u = (np.arange(k) + uniform[:, :1]) / k
         time = np.minimum((self.times * u ** (1 / self.time_bias)).astype(np.int64), self.times - 1)
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
-        return Batch(
+        text = None
+        if self.data.texts is not None:
+            which = self.key.uniforms_for(*where, [f"{u}/caption" for u in units], k)
+            text = self.data.texts.drawn(image, which)
+        batch = Batch(
             mean=torch.from_numpy(self.data.mean[image].astype(np.float32)),
             std=torch.from_numpy(self.data.std[image].astype(np.float32)),
             label=torch.from_numpy(np.maximum(label, 0)),
@@ -196,4 +223,41 @@ class UnitBatch:
             time=torch.from_numpy(time),
             drop=torch.from_numpy(uniform[:, 1 + k :] < self.caption_dropout),
             weight=torch.from_numpy(((label >= 0) & (owned > 0)).astype(np.float32)),
+            text=text,
         )
+        one = np.zeros(len(units), int) if buckets is None else buckets.image[image[:, 0]]
+        return batch, one
+
+
+@dataclass(frozen=True)
+class MixedBatch:
+    """The units of one step whose images have several sizes; a slice has a batch for each size."""
+
+    of: UnitBatch
+    buckets: Buckets
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, part: slice) -> tuple[Batch, ...]:
+        found, bucket = self.of.drawn(self.of.units[part])
+        return tuple(
+            _of_shape(found[torch.from_numpy(bucket == one)], self.buckets.shapes[one])
+            for one in np.unique(bucket)
+        )
+
+
+def _of_shape(batch: Batch, shape: tuple[int, int, int]) -> Batch:
+    """Rows [B, K, numbers] as latents [B, K, C, h, w], which fill their beginning."""
+    size = int(np.prod(shape))
+
+    def latents(rows: torch.Tensor) -> torch.Tensor:
+        return rows[..., :size].unflatten(-1, shape)
+
+    return replace(
+        batch,
+        mean=latents(batch.mean),
+        std=latents(batch.std),
+        latent_noise=latents(batch.latent_noise),
+        noise=latents(batch.noise),
+    )

@@ -13,11 +13,13 @@ from functools import cache
 import torch
 
 from ..compute.device import is_host
-from .data import UnitBatch
+from .data import MixedBatch, UnitBatch
 from .objective import Batch
 
 
-def fetched(batch: UnitBatch, where: torch.device, micro_batch: int | None) -> UnitBatch | Fetched:
+def fetched(
+    batch: UnitBatch | MixedBatch, where: torch.device, micro_batch: int | None
+) -> UnitBatch | MixedBatch | Fetched:
     """The batch as the engine takes it: read ahead for a device, as it is for the host.
 
     Args:
@@ -43,19 +45,19 @@ class Fetched:
         thread: Draws.
     """
 
-    def __init__(self, batch: UnitBatch, micro_batch: int | None, thread: ThreadPoolExecutor):
+    def __init__(self, batch: UnitBatch | MixedBatch, micro_batch: int | None, thread: ThreadPoolExecutor):
         self._batch, self._thread = batch, thread
         size = len(batch)
         passes = -(-size // (micro_batch or max(size, 1)))
         cuts = [i * size // passes for i in range(passes)] + [size]
         self._ends = dict(zip(cuts, cuts[1:]))
-        self._coming: dict[tuple[int, int], Future[Batch]] = {}
+        self._coming: dict[tuple[int, int], Future[Batch | tuple[Batch, ...]]] = {}
         self._fetch(0)
 
     def __len__(self) -> int:
         return len(self._batch)
 
-    def __getitem__(self, part: slice) -> Batch:
+    def __getitem__(self, part: slice) -> Batch | tuple[Batch, ...]:
         asked = (part.start or 0, len(self) if part.stop is None else part.stop)
         coming = self._coming.pop(asked, None)
         self._fetch(asked[1])
@@ -66,5 +68,8 @@ class Fetched:
             part = (start, self._ends[start])
             self._coming[part] = self._thread.submit(self._draw, part)
 
-    def _draw(self, part: tuple[int, int]) -> Batch:
-        return self._batch[slice(*part)].pinned()
+    def _draw(self, part: tuple[int, int]) -> Batch | tuple[Batch, ...]:
+        drawn = self._batch[slice(*part)]
+        if isinstance(drawn, tuple):
+            return tuple(batch.pinned() for batch in drawn)
+        return drawn.pinned()

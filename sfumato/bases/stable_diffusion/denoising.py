@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...compute.precision import mixed_precision
+from ..conditioning import Conditioning
 from ..interface import Denoise
 
 
@@ -30,7 +31,7 @@ def make_denoise(unet: Any, precision: torch.dtype = torch.float32) -> Denoise:
 
     @torch.no_grad()
     def denoise(
-        latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict
+        latents: torch.Tensor, t: torch.Tensor, text: Conditioning, memory: dict
     ) -> torch.Tensor:
         more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
         with mixed_precision(precision, latents):

@@ -157,6 +157,10 @@ class StableDiffusion(UNetNames, TextBase):
         """Text embeddings [n, L, D] of prompts."""
         return prompts.embed(self.text_encoder, self.tokenizer, texts)
 
+    def check_prompts(self, texts: Sequence[str]) -> None:
+        """Refuses prompts that are longer than the encoder reads."""
+        prompts.tokenize(self.tokenizer, texts)
+
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,6 +255,14 @@ class StableDiffusion(UNetNames, TextBase):
     ) -> VectorEncoder:
         """Prompt embeddings with separate vectors for every row."""
         return VectorEncoder(self.text_encoder, self.tokenizer, texts, placeholders, vectors)
+
+    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
+        """Token ids int32 [n, L] of captions, cut where the encoder's length ends."""
+        return prompts.caption_tokens(self.tokenizer, captions)
+
+    def condition_of_tokens(self, ids: torch.Tensor) -> torch.Tensor:
+        """Text embeddings [rows, L, D] of token ids int64 [rows, L]."""
+        return prompts.embed_tokens(self.text_encoder, ids)
 
     def freeze_text(self) -> None:
         """Stops gradients to the text encoder."""

@@ -38,6 +38,7 @@ class Saliency(LowRank):
     """
 
     name = "saliency"
+    takes_buckets = False
 
     rank: int = option(4, "Rank of the adapters.", least=1)
     keep: float | int = option(
