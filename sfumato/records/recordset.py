@@ -126,8 +126,9 @@ class RecordSet:
 
         The latter is bool [k]. `resolution`: R, or width and height. Centre crop to that shape,
         then Lanczos. Array records at most 4 px smaller than R get a border of their own background
-        instead. Zeros and False for an unusable slot, and for one that has changed or vanished since: after a charge no record ends a run, and
-        nothing that the ledger did not see is trained on.
+        instead. Zeros and False for an unusable slot, and for one that has changed or vanished
+        since: after a charge no record ends a run, and nothing that the ledger did not see is
+        trained on.
         """
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         width, height = (resolution, resolution) if isinstance(resolution, int) else resolution

@@ -163,8 +163,8 @@ class UnitBatch:
     Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the
     batch, nor by who else is in it. With several images per unit each of the K draws picks one of
     them, so K is the fixed public bound on a unit's images per step and they are averaged before
-    the clip (Charles et al., 2407.07737); it reads one of that image's captions. `blanks` more of weight 0 follow, whose gradient is zero:
-    they belong to nobody.
+    the clip (Charles et al., 2407.07737); it reads one of that image's captions. `blanks` more of
+    weight 0 follow, whose gradient is zero: they belong to nobody.
     """
 
     data: LatentData

@@ -45,7 +45,9 @@ class Fetched:
         thread: Draws.
     """
 
-    def __init__(self, batch: UnitBatch | MixedBatch, micro_batch: int | None, thread: ThreadPoolExecutor):
+    def __init__(
+        self, batch: UnitBatch | MixedBatch, micro_batch: int | None, thread: ThreadPoolExecutor
+    ):
         self._batch, self._thread = batch, thread
         size = len(batch)
         passes = -(-size // (micro_batch or max(size, 1)))
