@@ -1,4 +1,4 @@
-"""Ranks that would compute in two places are refused before one waits for another that never asks."""
+"""Ranks on two devices are refused before one waits for another that never asks."""
 
 from __future__ import annotations
 
