@@ -28,7 +28,7 @@ def check_folder(folder: Path, index: dict, family: type[Base]) -> None:
     check_kinds(folder, set(family.components))
     for path in weight_files(folder):
         check_weights(path)
-    models = {name for name, cls in family.components.items() if name != "tokenizer"}
+    models = {name for name in family.components if not name.startswith("tokenizer")}
     for path in (p for p in base_files(folder) if p.name.endswith("config.json")):
         if path.parent.name in models:
             check_extent(path)
@@ -68,6 +68,8 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
         if allowed is None and not (library == "diffusers" and cls.endswith("Scheduler")):
             raise ModelError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
     for name in family.components:
+        if name in family.dispensable and index.get(name, [None])[:1] == [None]:
+            continue
         if not (folder / name).is_dir() or name not in index:
             raise ModelError(
                 f"{folder} has no {name}: a {index['_class_name']} folder holds"

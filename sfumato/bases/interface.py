@@ -77,6 +77,10 @@ class Base(ABC):
     components: ClassVar[Mapping[str, Collection[str] | None]]
     # Component folders that may lie beside them and are not opened.
     optional: ClassVar[Collection[str]] = ()
+    # Components that a folder may do without: its index names no class for them.
+    dispensable: ClassVar[Collection[str]] = ()
+    # Whether it is told in words what to draw.
+    prompted: ClassVar[bool] = False
     # Name of the denoiser in checkpoints, ledger notes and the addresses of noise. Never changed:
     # a run folder goes on only with the names that it started with.
     prefix: ClassVar[str]
@@ -333,6 +337,8 @@ class Base(ABC):
 class TextBase(Base):
     """A base that reads prompts, and can learn new tokens."""
 
+    prompted: ClassVar[bool] = True
+
     @property
     @abstractmethod
     def word_vectors(self) -> torch.Tensor:
@@ -407,7 +413,7 @@ class TextBase(Base):
 
 
 def text_base(base: Base) -> TextBase:
-    """The base, if it reads prompts.
+    """The base, if it reads prompts and can be taught tokens.
 
     Args:
         base: Any base.
@@ -416,11 +422,13 @@ def text_base(base: Base) -> TextBase:
         `base` itself.
 
     Raises:
-        ModelError: It does not read prompts.
+        ModelError: It cannot.
     """
     if not isinstance(base, TextBase):
-        raise ModelError(
-            f"a {base.family} base reads no prompts, so it cannot be taught tokens: take one that"
-            " does"
+        why = (
+            "has no tokens that can be taught: use a method without them, and no class tokens"
+            if base.prompted
+            else "reads no prompts, so it cannot be taught tokens: take one that does"
         )
+        raise ModelError(f"a {base.family} base {why}")
     return base

@@ -18,14 +18,16 @@ from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
-from .interface import Base, BaseInfo, TextBase, text_base
+from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .weights import check_settings
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusion3Pipeline": StableDiffusion3,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")
@@ -184,7 +186,7 @@ def pipeline_class(folder: Path) -> str | None:
 def reads_prompts(folder: Path) -> bool:
     """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
     kind = pipeline_class(folder)
-    return kind is not None and issubclass(FAMILIES[kind], TextBase)
+    return kind is not None and FAMILIES[kind].prompted
 
 
 def component_folders() -> list[str]:
@@ -199,7 +201,8 @@ def _checked(name: str, folder: Path) -> tuple[type[Base], BaseInfo]:
         raise ModelError(f"{folder} is not a pipeline folder: it has no {INDEX_FILE}")
     index = check_settings(index_file)
     kind = index.get("_class_name")
-    if kind == "StableDiffusionXLPipeline" or "text_encoder_2" in index:
+    known = FAMILIES[kind].components if kind in FAMILIES else ()
+    if "text_encoder_2" in index and "text_encoder_2" not in known:
         raise ModelError(
             f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
             " bases with one (SD 1.x and 2.x)"
