@@ -18,8 +18,11 @@ from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
+from .flux import Flux
 from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
+from .pixart_sigma import PixArtSigma
+from .sana import Sana
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
 from .weights import check_settings
@@ -28,6 +31,9 @@ from .weights import check_settings
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusion3Pipeline": StableDiffusion3,
+    "PixArtSigmaPipeline": PixArtSigma,
+    "FluxPipeline": Flux,
+    "SanaPipeline": Sana,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")

@@ -29,6 +29,8 @@ from .transformers import TransformerNames
 from .weights import check_settings
 
 TRANSFORMER = "transformer"
+# Classes as older folders name them -> as the library calls them now.
+RENAMED = {"Transformer2DModel": "PixArtTransformer2DModel"}
 
 
 class PipelineBase(TransformerNames, Base):
@@ -133,8 +135,11 @@ class PipelineBase(TransformerNames, Base):
     ) -> None:
         """Writes LoRA layers of the transformer in diffusers' format."""
         import diffusers
+        from diffusers.loaders import SD3LoraLoaderMixin
 
-        getattr(diffusers, self.pipeline).save_lora_weights(
+        pipe = getattr(diffusers, self.pipeline)
+        # The layout is the same for all: a pipeline without a writer takes another's.
+        getattr(pipe, "save_lora_weights", SD3LoraLoaderMixin.save_lora_weights)(
             folder,
             transformer_lora_layers=layers,
             transformer_lora_adapter_metadata=metadata,
@@ -235,7 +240,10 @@ def _read(
     # a part that the index leaves out, such as the third text encoder of some
     named = {name: index[name] for name in components if index.get(name, [None])[0]}
     libraries = {"diffusers": diffusers, "transformers": transformers}
-    classes = {name: getattr(libraries[library], cls) for name, (library, cls) in named.items()}
+    classes = {
+        name: getattr(libraries[library], RENAMED.get(cls, cls))
+        for name, (library, cls) in named.items()
+    }
     tokenizers = {name for name in classes if name.startswith("tokenizer")}
     models = read_models(
         folder,

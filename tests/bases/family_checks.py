@@ -11,6 +11,7 @@ A test of a family says, in plain diffusers and without sfumato, what its publis
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from sfumato.bases import Base, load_base, open_adapted
+from sfumato.bases.adapters import LORA_FILE
 from sfumato.bases.conditioning import concatenate, rows
 from sfumato.cli import main
 from sfumato.options import Sampling
@@ -71,8 +73,11 @@ def pipeline(folder: Path) -> Any:
     """The folder in plain diffusers, in single precision."""
     from diffusers import DiffusionPipeline
 
+    index = json.loads((folder / "model_index.json").read_text())
+    # diffusers opens a pipeline saved without a part only if it is told so
+    left_out = {name: None for name, kind in index.items() if kind == [None, None]}
     pipe = DiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **left_out
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -214,5 +219,7 @@ def check_output(
     whole = (run.model / "model_index.json").exists()
     pipe = pipeline(run.model if whole else folder)
     if not whole:
-        pipe.load_lora_weights(run.model)
+        # a pipeline without a loader of its own has its denoiser's
+        load = getattr(pipe, "load_lora_weights", None) or pipe.transformer.load_lora_adapter
+        load(run.model, weight_name=LORA_FILE)
     return check_sampling(adapted, pipe, told, draw, **sampling)

@@ -48,13 +48,87 @@ def stable_diffusion_3(pipe: Any, rows: Rows) -> torch.Tensor:
         pipe.scheduler,
         latents,
         rows,
-        lambda noisy, time: pipe.transformer(
-            noisy, encoder_hidden_states=text, pooled_projections=pooled, timestep=time
-        ).sample,
+        lambda noisy, time: (
+            pipe.transformer(
+                noisy, encoder_hidden_states=text, pooled_projections=pooled, timestep=time
+            ).sample
+        ),
+    )
+
+
+def pixart_sigma(pipe: Any, rows: Rows) -> torch.Tensor:
+    """As diffusers' training programs of PixArt: noise, the learned variance left out."""
+    from diffusers import DDPMScheduler
+
+    latents = sampled_latents(pipe.vae, rows) * pipe.vae.config.scaling_factor
+    noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    text, mask, _, _ = pipe.encode_prompt(rows.prompts, do_classifier_free_guidance=False)
+    predicted = pipe.transformer(
+        noise_scheduler.add_noise(latents, rows.noise, rows.time),
+        encoder_hidden_states=text,
+        encoder_attention_mask=mask,
+        timestep=rows.time,
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample.chunk(2, dim=1)[0]
+    return ((predicted - rows.noise) ** 2).flatten(1).mean(1)
+
+
+def flux(pipe: Any, rows: Rows) -> torch.Tensor:
+    """As train_dreambooth_lora_flux.py, with its default guidance scale and no weights."""
+    config = pipe.vae.config
+    latents = (sampled_latents(pipe.vae, rows) - config.shift_factor) * config.scaling_factor
+    count, channels, height, width = latents.shape
+    text, pooled, text_ids = pipe.encode_prompt(rows.prompts)
+    ids = pipe._prepare_latent_image_ids(count, height // 2, width // 2, "cpu", torch.float32)
+    embeds = pipe.transformer.config.guidance_embeds
+
+    def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        predicted = pipe.transformer(
+            hidden_states=pipe._pack_latents(noisy, count, channels, height, width),
+            timestep=time / 1000,
+            guidance=torch.full((count,), 3.5) if embeds else None,
+            pooled_projections=pooled,
+            encoder_hidden_states=text,
+            txt_ids=text_ids,
+            img_ids=ids,
+        ).sample
+        factor = pipe.vae_scale_factor
+        return pipe._unpack_latents(predicted, height * factor, width * factor, factor)
+
+    return flow_loss(pipe.scheduler, latents, rows, predict)
+
+
+def sana(pipe: Any, rows: Rows) -> torch.Tensor:
+    """As train_dreambooth_lora_sana.py, told as its pipeline tells: dropped prompts stand alone."""
+    import inspect
+
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    asked = inspect.signature(type(pipe).__call__).parameters["complex_human_instruction"]
+    read = [
+        pipe.encode_prompt(
+            prompt, False, complex_human_instruction=asked.default if prompt else None
+        )
+        for prompt in rows.prompts
+    ]
+    text, mask = (torch.cat([each[i] for each in read]) for i in (0, 1))
+    return flow_loss(
+        FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config),
+        pipe.vae.encode(rows.pixels).latent * pipe.vae.config.scaling_factor,
+        rows,
+        lambda noisy, time: (
+            pipe.transformer(
+                noisy, encoder_hidden_states=text, encoder_attention_mask=mask, timestep=time
+            ).sample
+        ),
     )
 
 
 PUBLISHED: dict[str, Published] = {
     "stable_diffusion_3": stable_diffusion_3,
     "stable_diffusion_3_without_t5": stable_diffusion_3,
+    "pixart_sigma": pixart_sigma,
+    "flux": flux,
+    "flux_schnell": flux,
+    "sana": sana,
 }

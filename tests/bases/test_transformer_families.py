@@ -25,7 +25,7 @@ from tests.bases.tiny_transformers import TRANSFORMERS
 PROMPTS = ["a picture of a circle", "cross"]
 FAMILIES = list(PUBLISHED)
 # One of each family runs through the command line; the others differ in their parts alone.
-TRAINED = ["stable_diffusion_3"]
+TRAINED = ["stable_diffusion_3", "pixart_sigma", "flux", "sana"]
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +43,23 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def draw(pipe: Any, start: Start) -> np.ndarray:
     """Pictures of the pipeline's own sampler."""
+    kind, latents = type(pipe).__name__, start.latents
+    told: dict[str, Any] = {"guidance_scale": start.guidance_scale}
+    side = latents.shape[-1] * pipe.vae_scale_factor
+    if kind in ("PixArtSigmaPipeline", "SanaPipeline"):
+        told["use_resolution_binning"] = False
+    if kind == "FluxPipeline":
+        latents = pipe._pack_latents(latents, *latents.shape)
+        if not pipe.transformer.config.guidance_embeds:
+            told = {"true_cfg_scale": start.guidance_scale, "negative_prompt": [""] * len(latents)}
     return pipe(
         start.prompts,
-        latents=start.latents,
+        height=side,
+        width=side,
+        latents=latents,
         num_inference_steps=start.steps,
-        guidance_scale=start.guidance_scale,
         output_type="np",
+        **told,
     ).images
 
 

@@ -99,7 +99,136 @@ def stable_diffusion_3_without_t5(folder: Path) -> Path:
     return stable_diffusion_3(folder, third=False, qk_norm=None, dual_attention_layers=())
 
 
+def pixart_sigma(folder: Path) -> Path:
+    """Learned variance, and DPM-Solver on a linear schedule."""
+    from diffusers import (
+        DPMSolverMultistepScheduler,
+        PixArtSigmaPipeline,
+        PixArtTransformer2DModel,
+    )
+
+    transformer = seeded(
+        PixArtTransformer2DModel,
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        cross_attention_dim=16,
+        caption_channels=32,
+    )
+    encoder, tokenizer = t5()
+    scheduler = DPMSolverMultistepScheduler(timestep_spacing="trailing")
+    return save(PixArtSigmaPipeline(tokenizer, encoder, kl(), transformer, scheduler), folder)
+
+
+def flux(folder: Path, *, guidance_embeds: bool = True) -> Path:
+    """[dev]: embedded guidance, a shift by size."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    transformer = seeded(
+        FluxTransformer2DModel,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=16,
+        axes_dims_rope=(2, 2, 4),
+        guidance_embeds=guidance_embeds,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        shift=3.0 if guidance_embeds else 1.0, use_dynamic_shifting=guidance_embeds
+    )
+    clips, t5s = clip(make=CLIPTextModel), t5()
+    vae = kl(shift_factor=0.1, scaling_factor=0.4)
+    return save(FluxPipeline(scheduler, vae, *clips, *t5s, transformer), folder)
+
+
+def flux_schnell(folder: Path) -> Path:
+    """[schnell]: neither."""
+    return flux(folder, guidance_embeds=False)
+
+
+def gemma(width: int = 16) -> tuple[Any, Any]:
+    """A Gemma 2 text model, and its tokenizer of words and letters."""
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    letters = ["\u2581", *(chr(number) for number in range(33, 127))]
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    vocabulary = {word: i for i, word in enumerate([*special, *bytes_, *letters])}
+    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=[])
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    return seeded(Gemma2Model, config=config), tokenizer
+
+
+def dc(channels: int = 4) -> Any:
+    """An AutoencoderDC from 32x32 pixels, the least that SanaPipeline draws, to [channels, 8, 8]."""
+    from diffusers import AutoencoderDC
+
+    return seeded(
+        AutoencoderDC,
+        latent_channels=channels,
+        attention_head_dim=2,
+        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        encoder_qkv_multiscales=((), (), (5,)),
+        decoder_qkv_multiscales=((), (), (5,)),
+        encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+        scaling_factor=0.41407,
+    )
+
+
+def sana(folder: Path) -> Path:
+    """With the DPM-Solver set to flows that published folders hold."""
+    from diffusers import DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+
+    transformer = seeded(
+        SanaTransformer2DModel,
+        sample_size=8,
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=16,
+    )
+    encoder, tokenizer = gemma()
+    scheduler = DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    return save(SanaPipeline(tokenizer, encoder, dc(), transformer, scheduler), folder)
+
+
 TRANSFORMERS: dict[str, Callable[[Path], Path]] = {
     "stable_diffusion_3": stable_diffusion_3,
     "stable_diffusion_3_without_t5": stable_diffusion_3_without_t5,
+    "pixart_sigma": pixart_sigma,
+    "flux": flux,
+    "flux_schnell": flux_schnell,
+    "sana": sana,
 }
