@@ -14,6 +14,9 @@ from ..errors import ModelError
 from .weights import check_settings
 
 READ = {".safetensors", ".json", ".txt", ".md"}  # what a component is made of
+# Of a tokenizer also: vocabularies of SentencePiece, and how a chat is written, which the
+# transformers library fills in within a sandbox.
+READ_OF_TOKENIZERS = READ | {".model", ".jinja"}
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 INDEX = ".index.json"
 # What a pipeline's components are saved as, beside their weights and the weights' index.
@@ -96,9 +99,10 @@ def check_kinds(folder: Path, components: set[str]) -> None:
             _check_index(path)
         if name.parts[0] not in components:
             continue
-        if path.suffix not in READ:
+        read = READ_OF_TOKENIZERS if name.parts[0].startswith("tokenizer") else READ
+        if path.suffix not in read:
             raise ModelError(
-                f"{name} of {folder} is none of {', '.join(sorted(READ))}: remove it; weights are"
+                f"{name} of {folder} is none of {', '.join(sorted(read))}: remove it; weights are"
                 " read from safetensors alone"
             )
         if path.name == "adapter_config.json":

@@ -19,6 +19,7 @@ from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
 from .flux import Flux
+from .flux2 import Flux2Klein
 from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
 from .pixart_sigma import PixArtSigma
@@ -33,6 +34,7 @@ FAMILIES: dict[str, type[Base]] = {
     "StableDiffusion3Pipeline": StableDiffusion3,
     "PixArtSigmaPipeline": PixArtSigma,
     "FluxPipeline": Flux,
+    "Flux2KleinPipeline": Flux2Klein,
     "SanaPipeline": Sana,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
@@ -207,13 +209,12 @@ def _checked(name: str, folder: Path) -> tuple[type[Base], BaseInfo]:
         raise ModelError(f"{folder} is not a pipeline folder: it has no {INDEX_FILE}")
     index = check_settings(index_file)
     kind = index.get("_class_name")
-    known = FAMILIES[kind].components if kind in FAMILIES else ()
-    if "text_encoder_2" in index and "text_encoder_2" not in known:
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if "text_encoder_2" in index and "text_encoder_2" not in (family.components if family else ()):
         raise ModelError(
             f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
             " bases with one (SD 1.x and 2.x)"
         )
-    family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts {_kinds()} folders")
     check_folder(folder, index, family)

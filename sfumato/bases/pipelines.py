@@ -128,7 +128,11 @@ class PipelineBase(TransformerNames, Base):
         import diffusers
 
         missing = dict.fromkeys((*self.components, *self.optional))
-        return getattr(diffusers, self.pipeline)(**missing | parts)
+        return getattr(diffusers, self.pipeline)(**missing | parts | dict(self.settings()))
+
+    def settings(self) -> Mapping[str, Any]:
+        """What the pipeline is given beside its parts."""
+        return {}
 
     def write_lora(
         self, folder: Path, layers: dict[str, Any], metadata: dict[str, Any] | None = None

@@ -124,6 +124,30 @@ def sana(pipe: Any, rows: Rows) -> torch.Tensor:
     )
 
 
+def flux2_klein(pipe: Any, rows: Rows) -> torch.Tensor:
+    """As train_dreambooth_lora_flux2_klein.py: modes in patches, normalised, no weights."""
+    bn, eps = pipe.vae.bn, pipe.vae.config.batch_norm_eps
+    latents = pipe._patchify_latents(pipe.vae.encode(rows.pixels).latent_dist.mode())
+    latents = (latents - bn.running_mean.view(1, -1, 1, 1)) / torch.sqrt(
+        bn.running_var.view(1, -1, 1, 1) + eps
+    )
+    text, text_ids = pipe.encode_prompt(rows.prompts)
+    ids = pipe._prepare_latent_ids(latents)
+
+    def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        predicted = pipe.transformer(
+            hidden_states=pipe._pack_latents(noisy),
+            timestep=time / 1000,
+            guidance=None,
+            encoder_hidden_states=text,
+            txt_ids=text_ids,
+            img_ids=ids,
+        ).sample
+        return pipe._unpack_latents_with_ids(predicted, ids)
+
+    return flow_loss(pipe.scheduler, latents, rows, predict)
+
+
 PUBLISHED: dict[str, Published] = {
     "stable_diffusion_3": stable_diffusion_3,
     "stable_diffusion_3_without_t5": stable_diffusion_3,
@@ -131,4 +155,6 @@ PUBLISHED: dict[str, Published] = {
     "flux": flux,
     "flux_schnell": flux,
     "sana": sana,
+    "flux2_klein": flux2_klein,
+    "flux2_klein_distilled": flux2_klein,
 }

@@ -25,7 +25,7 @@ from tests.bases.tiny_transformers import TRANSFORMERS
 PROMPTS = ["a picture of a circle", "cross"]
 FAMILIES = list(PUBLISHED)
 # One of each family runs through the command line; the others differ in their parts alone.
-TRAINED = ["stable_diffusion_3", "pixart_sigma", "flux", "sana"]
+TRAINED = ["stable_diffusion_3", "pixart_sigma", "flux", "sana", "flux2_klein"]
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def draw(pipe: Any, start: Start) -> np.ndarray:
     """Pictures of the pipeline's own sampler."""
     kind, latents = type(pipe).__name__, start.latents
     told: dict[str, Any] = {"guidance_scale": start.guidance_scale}
-    side = latents.shape[-1] * pipe.vae_scale_factor
+    side = latents.shape[-1] * pipe.vae_scale_factor * (2 if "Flux2" in kind else 1)
     if kind in ("PixArtSigmaPipeline", "SanaPipeline"):
         told["use_resolution_binning"] = False
     if kind == "FluxPipeline":

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sfumato.bases.tiny import WORDS, make_tiny_tokenizer
 from tests.bases.tiny_pipelines import kl, save, seeded
 
@@ -176,7 +178,7 @@ def gemma(width: int = 16) -> tuple[Any, Any]:
 
 
 def dc(channels: int = 4) -> Any:
-    """An AutoencoderDC from 32x32 pixels, the least that SanaPipeline draws, to [channels, 8, 8]."""
+    """An AutoencoderDC from 32x32 pixels, the least that SanaPipeline draws, to 8x8 latents."""
     from diffusers import AutoencoderDC
 
     return seeded(
@@ -224,6 +226,78 @@ def sana(folder: Path) -> Path:
     return save(SanaPipeline(tokenizer, encoder, dc(), transformer, scheduler), folder)
 
 
+def qwen(width: int = 8) -> tuple[Any, Any]:
+    """A Qwen 3 text model of 28 layers, since layer 27 is read, and its tokenizer of bytes."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = [*marks, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Qwen2Tokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=28,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    return seeded(Qwen3ForCausalLM, config=config), tokenizer
+
+
+def flux2_klein(folder: Path, *, is_distilled: bool = False) -> Path:
+    """Latents of whole patches, with statistics of their own."""
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+
+    transformer = seeded(
+        Flux2Transformer2DModel,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(2, 2, 2, 2),
+        guidance_embeds=False,
+    )
+    vae = seeded(
+        AutoencoderKLFlux2,
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=16,
+        mid_block_add_attention=False,
+    )
+    vae.bn.running_mean.copy_(torch.linspace(-0.5, 0.5, 16))
+    vae.bn.running_var.copy_(torch.linspace(0.5, 2.0, 16))
+    encoder, tokenizer = qwen()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    pipe = Flux2KleinPipeline(
+        scheduler, vae, encoder, tokenizer, transformer, is_distilled=is_distilled
+    )
+    return save(pipe, folder)
+
+
+def flux2_klein_distilled(folder: Path) -> Path:
+    """Drawn without guidance."""
+    return flux2_klein(folder, is_distilled=True)
+
+
 TRANSFORMERS: dict[str, Callable[[Path], Path]] = {
     "stable_diffusion_3": stable_diffusion_3,
     "stable_diffusion_3_without_t5": stable_diffusion_3_without_t5,
@@ -231,4 +305,6 @@ TRANSFORMERS: dict[str, Callable[[Path], Path]] = {
     "flux": flux,
     "flux_schnell": flux_schnell,
     "sana": sana,
+    "flux2_klein": flux2_klein,
+    "flux2_klein_distilled": flux2_klein_distilled,
 }

@@ -25,7 +25,7 @@ from ..pipelines import (
     latent_info,
     require_channels,
 )
-from ..pixels import from_bytes, to_bytes
+from ..pixels import from_bytes
 from ..text import tokens
 
 LENGTH = 300  # tokens of a prompt that the pipeline keeps
