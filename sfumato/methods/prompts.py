@@ -143,6 +143,8 @@ def _name_tokens(
     """Class -> its token, for the classes that get one."""
     from ..bases import name_placeholders, name_token, text_base
 
+    if not spans:
+        return {}
     reads = text_base(base)
     if wanted:
         return dict(zip(spans, name_placeholders(reads, wanted, len(spans), TOKEN)))

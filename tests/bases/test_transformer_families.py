@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from sfumato.bases import load_base
+from sfumato.bases import base_info, load_base
+from sfumato.bases.conditioning import tensors
+from sfumato.errors import ModelError
 from tests.bases.family_checks import (
     Start,
     adapt,
@@ -53,7 +57,7 @@ def draw(pipe: Any, start: Start) -> np.ndarray:
         if not pipe.transformer.config.guidance_embeds:
             told = {"true_cfg_scale": start.guidance_scale, "negative_prompt": [""] * len(latents)}
     return pipe(
-        start.prompts,
+        prompt=start.prompts,
         height=side,
         width=side,
         latents=latents,
@@ -114,3 +118,96 @@ def test_a_missing_text_encoder_is_refused(
     shutil.rmtree(bad / "text_encoder")
     said = refused(bad, tiny_images, tmp_path / "run", "--method", "lora", capsys=capsys)
     assert said.startswith("11: ") and "has no text_encoder" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "settings", "words"),
+    [
+        ("stable_diffusion_3", "transformer", {"in_channels": 8}, "takes 8 channels"),
+        ("stable_diffusion_3", "transformer", {"sample_size": None}, "sample_size is no number"),
+        ("flux", "transformer", {"in_channels": 64}, "takes 64 channels"),
+        ("flux", "vae", {"sample_size": 18}, "not in whole patches"),
+        ("pixart_sigma", "scheduler", {"prediction_type": "sample"}, "predicts sample"),
+        ("sana", "vae", {"encoder_block_out_channels": 4}, "not those of such models"),
+        ("flux2_klein", "vae", {"latent_channels": 8}, "its autoencoder gives 32"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_without_weights(
+    name: str, part: str, settings: dict[str, Any], words: str, folder_of: Any, tmp_path: Path
+) -> None:
+    bad = shutil.copytree(folder_of(name), tmp_path / "bad")
+    edit(bad, part, settings)
+    with pytest.raises(ModelError, match=words) as caught:
+        base_info(bad)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "settings", "words"),
+    [
+        ("pixart_sigma", "transformer", {"use_additional_conditions": True}, "."),
+        ("sana", "scheduler", {"prediction_type": "epsilon"}, "is set to no flow"),
+        ("pixart_sigma", "scheduler", {"num_train_timesteps": 10}, "no variance-preserving"),
+        ("flux", "text_encoder_2", {"d_model": 16}, "."),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    name: str, part: str, settings: dict[str, Any], words: str, folder_of: Any, tmp_path: Path
+) -> None:
+    bad = shutil.copytree(folder_of(name), tmp_path / "bad")
+    edit(bad, part, settings)
+    with pytest.raises(ModelError, match=words) as caught:
+        load_base(bad)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flow_family_with_another_scheduler_is_refused(folder_of: Any, tmp_path: Path) -> None:
+    from diffusers import DDPMScheduler
+
+    bad = shutil.copytree(folder_of("flux"), tmp_path / "bad")
+    shutil.rmtree(bad / "scheduler")
+    DDPMScheduler().save_pretrained(bad / "scheduler")
+    index = bad / "model_index.json"
+    said = json.loads(index.read_text()) | {"scheduler": ["diffusers", "DDPMScheduler"]}
+    index.write_text(json.dumps(said))
+    with pytest.raises(ModelError, match="come with a FlowMatchEulerDiscreteScheduler"):
+        load_base(bad)
+
+
+def test_dev_is_told_the_guidance_scale_and_schnell_is_not(folder_of: Any) -> None:
+    dev, schnell = load_base(folder_of("flux")), load_base(folder_of("flux_schnell"))
+    assert dev.embeds_guidance and not schnell.embeds_guidance
+    for base, changes in ((dev, True), (schnell, False)):
+        told, noise = base.condition(["circle"]), torch.randn(1, *base.latent_shape)
+        one, two = (
+            base.make_denoise(scale)(noise, torch.tensor(500.0), told, {}) for scale in (1.0, 9.0)
+        )
+        assert torch.equal(one, two) != changes
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_picture_and_a_prompt_are_read_alone(name: str, folder_of: Any) -> None:
+    """What one row becomes does not depend on the rows beside it."""
+    base = load_base(folder_of(name))
+    side = base.resolution
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    mean, std = base.encode(images)
+    alone = base.encode(images[1:2])
+    assert torch.allclose(mean[1:2], alone[0], atol=1e-5)
+    assert torch.allclose(std[1:2], alone[1], atol=1e-5)
+    told = tensors(base.condition(["cross", "a picture of a circle", ""]))
+    for part, one in tensors(base.condition(["a picture of a circle"])).items():
+        assert torch.allclose(told[part][1:2].float(), one.float(), atol=1e-5)
+    noisy, time = torch.randn(3, *base.latent_shape), torch.tensor([3, 400, 900])
+    with torch.no_grad():
+        whole = base.predict(noisy, time, told if "" not in told else told[""])
+        row = {part: numbers[1:2] for part, numbers in told.items()}
+        single = base.predict(noisy[1:2], time[1:2], row if "" not in row else row[""])
+    assert torch.allclose(whole[1:2], single, atol=1e-5)
+
+
+def edit(folder: Path, part: str, settings: dict[str, Any]) -> None:
+    """Changes a component's settings."""
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    file = folder / part / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
