@@ -133,24 +133,22 @@ def load_lora(base: Base, folder: Path) -> None:
         raise ModelError(f"no {LORA_FILE} in {folder}")
     check_weights(folder / LORA_FILE)
     pipe = base.as_pipeline()
-    # Pipelines without a loader of their own leave it to their denoiser.
-    whole = hasattr(pipe, "load_lora_weights")
-    loader: Any = pipe if whole else base.denoiser
     try:
         with safe_open(folder / LORA_FILE, "pt") as file:
             if not all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys()):
                 raise ValueError("numbers that are not finite")
             named = sum(1 for name in file.keys() if name.endswith(_INPUTS))
         # Without its name a loader takes any file whose name ends so.
-        load = loader.load_lora_weights if whole else loader.load_lora_adapter
-        load(folder, weight_name=LORA_FILE, use_safetensors=True, adapter_name="sfumato")
+        pipe.load_lora_weights(
+            folder, weight_name=LORA_FILE, use_safetensors=True, adapter_name="sfumato"
+        )
         held = [
             n for n, _ in base.denoiser.named_parameters() if n.endswith(".lora_A.sfumato.weight")
         ]
         if not named or len(held) != named:
             raise ValueError("adapters for modules that this base does not have")
-        loader.fuse_lora()
-        (loader.unload_lora_weights if whole else loader.unload_lora)()
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
     except (
         OSError,
         SafetensorError,

@@ -139,11 +139,8 @@ class PipelineBase(TransformerNames, Base):
     ) -> None:
         """Writes LoRA layers of the transformer in diffusers' format."""
         import diffusers
-        from diffusers.loaders import SD3LoraLoaderMixin
 
-        pipe = getattr(diffusers, self.pipeline)
-        # The layout is the same for all: a pipeline without a writer takes another's.
-        getattr(pipe, "save_lora_weights", SD3LoraLoaderMixin.save_lora_weights)(
+        getattr(diffusers, self.pipeline).save_lora_weights(
             folder,
             transformer_lora_layers=layers,
             transformer_lora_adapter_metadata=metadata,

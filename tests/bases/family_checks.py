@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from sfumato.bases import Base, load_base, open_adapted
-from sfumato.bases.adapters import LORA_FILE
 from sfumato.bases.conditioning import concatenate, rows
 from sfumato.cli import main
 from sfumato.options import Sampling
@@ -219,7 +218,5 @@ def check_output(
     whole = (run.model / "model_index.json").exists()
     pipe = pipeline(run.model if whole else folder)
     if not whole:
-        # a pipeline without a loader of its own has its denoiser's
-        load = getattr(pipe, "load_lora_weights", None) or pipe.transformer.load_lora_adapter
-        load(run.model, weight_name=LORA_FILE)
+        pipe.load_lora_weights(run.model)
     return check_sampling(adapted, pipe, told, draw, **sampling)

@@ -25,8 +25,8 @@ LENGTH = 300  # tokens that the pipeline reads
 class PixArtSigma(PipelineBase):
     """A PixArtSigmaPipeline.
 
-    Its denoiser also gives a variance, which neither training nor sampling uses. diffusers loads
-    its adapters by `pipe.transformer.load_lora_adapter(folder)`: the pipeline has no loader.
+    Its denoiser also gives a variance, which neither training nor sampling uses. diffusers has no
+    adapters for it.
     """
 
     family: ClassVar = "pixart-sigma"
@@ -38,7 +38,6 @@ class PixArtSigma(PipelineBase):
         "tokenizer": {"T5Tokenizer", "T5TokenizerFast"},
         "scheduler": None,
     }
-    adapters: ClassVar = True
     encoders: ClassVar = ("text_encoder",)
 
     @classmethod
