@@ -22,11 +22,13 @@ from .flux import Flux
 from .flux2 import Flux2Klein
 from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
+from .lumina_2 import Lumina2
 from .pixart_sigma import PixArtSigma
 from .sana import Sana
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
 from .weights import check_settings
+from .z_image import ZImage
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
@@ -36,6 +38,8 @@ FAMILIES: dict[str, type[Base]] = {
     "FluxPipeline": Flux,
     "Flux2KleinPipeline": Flux2Klein,
     "SanaPipeline": Sana,
+    "Lumina2Pipeline": Lumina2,
+    "ZImagePipeline": ZImage,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")
