@@ -109,7 +109,6 @@ class Lumina2(FlowPipeline):
         return size_shift(self.scheduler, self.latent_shape[0])
 
 
-
 def instructed(prompt: str) -> str:
     """What the text encoder reads of a prompt."""
     return f"{INSTRUCTION} <Prompt Start> {prompt}" if prompt else prompt

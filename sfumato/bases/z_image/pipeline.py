@@ -115,4 +115,3 @@ class ZImage(FlowPipeline):
     def shift(self) -> float:
         """By the number of patches."""
         return size_shift(self.scheduler, (self.latent_shape[-1] // PATCH) ** 2)
-
