@@ -79,7 +79,7 @@ class ZImage(FlowPipeline):
         }
 
     def read(self, prompts: Sequence[str]) -> Conditioning:
-        """The text encoder's last hidden states but one, of the prompt in a chat; and their mask."""
+        """Last hidden states but one of the text encoder, which reads a chat; and their mask."""
         tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
 
         def asked(prompt: str) -> str:
