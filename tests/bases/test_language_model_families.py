@@ -22,7 +22,17 @@ from tests.bases.tiny_language_models import LANGUAGE_MODELS
 
 PROMPTS = ["a picture of a circle", "cross"]
 # One of each family runs through the command line; the others differ in their parts alone.
-TRAINED = ["lumina_2", "z_image", "qwen_image"]
+TRAINED = ["lumina_2", "z_image", "qwen_image", "prx"]
+WITH_ADAPTERS = TRAINED[:3]
+
+
+@pytest.fixture(autouse=True)
+def known_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """diffusers looks for PRX's encoder in transformers, and puts it there only if asked first."""
+    import transformers
+    from diffusers.pipelines import prx
+
+    monkeypatch.setattr(transformers, "T5GemmaEncoder", prx.T5GemmaEncoder, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +63,10 @@ def test_pictures_are_those_of_the_pipeline(name: str, guidance: float, folder_o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "attention"])
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, "lora") for name in WITH_ADAPTERS] + [(name, "attention") for name in TRAINED],
+)
 def test_a_noised_run_opens_in_plain_diffusers(
     name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
 ) -> None:
@@ -83,11 +95,19 @@ def test_methods_that_teach_tokens_are_refused_before_any_charge(
     assert said.startswith("11: ") and "has no tokens that can be taught" in said
 
 
+def test_a_family_without_a_format_for_adapters_refuses_lora(
+    folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "run"
+    said = refused(folder_of("prx"), tiny_images, run, "--method", "lora", capsys=capsys)
+    assert "a prx base has no file format for adapters" in said
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_missing_text_encoder_is_refused(
     name: str, folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
 ) -> None:
     bad = shutil.copytree(folder_of(name), tmp_path / "bad")
     shutil.rmtree(bad / "text_encoder")
-    said = refused(bad, tiny_images, tmp_path / "run", "--method", "lora", capsys=capsys)
+    said = refused(bad, tiny_images, tmp_path / "run", "--method", "attention", capsys=capsys)
     assert said.startswith("11: ") and "has no text_encoder" in said
