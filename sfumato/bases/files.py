@@ -31,6 +31,7 @@ COMPONENT_SETTINGS = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "generation_config.json",
 )
 
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
