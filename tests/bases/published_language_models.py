@@ -113,7 +113,7 @@ def draw_qwen_image(pipe: Any, start: Start) -> np.ndarray:
 
 def draw_prx(pipe: Any, start: Start) -> np.ndarray:
     """One by one: under guidance the pipeline takes a single picture."""
-    pictures = []
+    pictures: list[np.ndarray] = []
     for prompt, latents in zip(start.prompts, start.latents):
         one = replace(start, prompts=[prompt], latents=latents[None])
         pictures.append(draw(pipe, one, use_resolution_binning=False))

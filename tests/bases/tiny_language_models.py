@@ -1,7 +1,7 @@
 """Tiny random pipelines of transformers that a language model tells what to draw."""
 
 # diffusers and transformers say less than they take.
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
 
