@@ -26,6 +26,12 @@ POINTWISE = frozenset(
     " contiguous clone".split()
 )
 JOINS = frozenset(("cat", "concat", "stack"))
+# Normalisations, and their arguments in order: without weight and bias they are functions of rows.
+NORMAL = {
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+}
 FACTS = frozenset(
     ("size", "dim", "numel", "len", "is_floating_point", "is_complex", "is_contiguous")
 )
@@ -83,11 +89,12 @@ def placed(
 class Rowwise(Tensor):
     """Stands for a parameter of `shape`, holding one copy per record: `copies` [B, *shape].
 
-    Views and pointwise functions stay Rowwise. Meeting tensors of [B, ...] or [B*draws, ...] rows
-    in an elementwise function, a join or an assignment gives an ordinary row tensor. Every other
-    function raises ValueError, and so does a meeting in which the parameter's own dimension would
-    be laid along the rows. A constant that happens to have as many entries in dim 0 as there are
-    rows is taken for a row tensor: the self-check has another number of rows and refuses it.
+    Views and pointwise functions stay Rowwise. Meeting tensors of [B * q, ...] rows, q of them for
+    every record, in an elementwise function, a join or an assignment, or as the weight of a
+    normalisation, gives an ordinary row tensor. Every other function raises ValueError, and so does
+    a meeting in which the parameter's own dimension would be laid along the rows. That rows belong
+    to records in this way is assumed here and tried by `isolation.py`: a constant may have as many
+    entries in dim 0.
     """
 
     copies: Tensor
@@ -123,6 +130,8 @@ class Rowwise(Tensor):
             refuse("changes a tensor in place")
         if name in ELEMENTWISE or name in JOINS:
             return _meet(func, args, kwargs, mine, refuse, join=name in JOINS)
+        if name in NORMAL:
+            return _normalise(func, NORMAL[name], args, kwargs, refuse)
         if name == "setitem" and not isinstance(first, Rowwise):
             return _assign(args[0], args[1], args[2], refuse)
         if not isinstance(first, Rowwise) or any(
@@ -218,10 +227,33 @@ def _meet(
     return out if plain else _wrap(out, mine)
 
 
+def _normalise(
+    func: Any,
+    names: tuple[str, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    refuse: Refuse,
+) -> Tensor:
+    """A normalisation of row tensors, by a weight or a bias of every record's own."""
+    given = dict(zip(names, args)) | kwargs
+    rows, weight, bias = given["input"], given.pop("weight", None), given.pop("bias", None)
+    if isinstance(rows, Rowwise):
+        refuse("normalises it")
+    out = func(**given)
+    channels = "num_groups" in given  # which come before the positions
+
+    def placed(t: Tensor) -> Tensor:
+        return t.reshape(-1, *(1,) * (out.dim() - 2)) if channels else t
+
+    if weight is not None:
+        out = placed(weight) * out
+    return out if bias is None else placed(bias) + out
+
+
 def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse: Refuse) -> Tensor:
     """The copies as a row tensor [rows, ...] of `width` dimensions."""
     copies, records = table.copies, len(table.copies)
-    if rows not in (records, records * table.draws):
+    if rows % records:
         refuse(f"meets a tensor with {rows} rows for {records} records with {table.draws} draws")
     if table.dim() == width:
         # an expanded dimension holds one value: only then may it lie along the rows
@@ -235,7 +267,7 @@ def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse: Ref
     if not table.dim() and dtype.is_floating_point:
         copies = copies.to(dtype)  # as a 0-d tensor it would not have widened the result
     if rows != records:
-        copies = copies[:, None].expand(records, table.draws, *copies.shape[1:]).flatten(0, 1)
+        copies = copies[:, None].expand(records, rows // records, *copies.shape[1:]).flatten(0, 1)
     return copies
 
 
@@ -246,6 +278,21 @@ def _assign(target: Tensor, index: Any, value: Rowwise, refuse: Refuse) -> None:
         refuse("does not keep all rows; write target[:, ...] = value")
     part = target[index]
     target[index] = _rows(value, part.shape[0], part.dim(), target.dtype, refuse)
+
+
+def _repeat(t: Tensor, *sizes: Any) -> Tensor:
+    """Copies side by side; one value many times is not written out."""
+    sizes = _spread(sizes)
+    own = t.reshape(len(t), *(1,) * (len(sizes) - t.dim() + 1), *t.shape[1:])
+    lengths = [1 if had == 1 else size for had, size in zip(own.shape[1:], sizes, strict=True)]
+    if any(size != 1 for size in lengths):
+        own = own.repeat(1, *lengths)
+    wide = [size if had == 1 else -1 for had, size in zip(own.shape[1:], sizes, strict=True)]
+    return own.expand(-1, *wide)
+
+
+def _index_select(t: Tensor, dim: int, index: Tensor) -> Tensor:
+    return t.index_select(_dim(t, dim), index)
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
@@ -273,9 +320,24 @@ def _dim(t: Tensor, dim: int, extra: int = 0) -> int:
 
 def _getitem(t: Tensor, index: Any) -> Tensor:
     index = _as_tuple(index)
+    # whole numbers in a tensor: the same places of every record's copy. Should they be ids of rows,
+    # the result lies along the rows and no meeting takes it.
+    places = [i for i in index if _is_places(i)]
+    if len(places) == 1 and not any(isinstance(i, int) for i in index):
+        return t[(slice(None), *index)]
     if not _basic(index):
-        raise TypeError("only None, slices and whole numbers may index it")
+        raise TypeError("only None, slices and whole numbers, or one list of places, may index it")
     return t[(slice(None), *index)]
+
+
+def _is_places(index: Any) -> bool:
+    """Whether an index is a tensor of whole numbers, of one dimension at most."""
+    return (
+        isinstance(index, Tensor)
+        and not isinstance(index, Rowwise)
+        and index.dtype in (torch.int32, torch.int64)
+        and index.dim() == 1
+    )
 
 
 def _reshape(t: Tensor, *shape: Any) -> Tensor:
@@ -302,6 +364,11 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "view": _reshape,
     "reshape": _reshape,
     "expand": _expand,
+    "repeat": _repeat,
+    "index_select": _index_select,
+    "squeeze": lambda t, dim: t.squeeze(_dim(t, dim)),
+    "flatten": lambda t, start_dim=0, end_dim=-1: t.flatten(_dim(t, start_dim), _dim(t, end_dim)),
+    "transpose": lambda t, dim0, dim1: t.transpose(_dim(t, dim0), _dim(t, dim1)),
     "chunk": lambda t, chunks, dim=0: t.chunk(chunks, _dim(t, dim)),
     "split": lambda t, split_size, dim=0: t.split(split_size, _dim(t, dim)),
     "unbind": lambda t, dim=0: t.unbind(_dim(t, dim)),

@@ -60,8 +60,8 @@ def test_self_check_finds_a_partial_bypass():
 
     with pytest.raises(RuntimeError, match="self-check"):
         self_check(model, trainable, bypass, batch, 1)
-    with pytest.raises(ValueError, match="two synthetic"):
-        self_check(model, trainable, bypass, batch[:1], 1)
+    with pytest.raises(ValueError, match="three synthetic"):
+        self_check(model, trainable, bypass, batch[:2], 1)
 
 
 def test_reached_only_without_gradient():
