@@ -37,10 +37,16 @@ class Tap(torch.autograd.Function):
     def forward(
         ctx: Any, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step | Watch, layer: Layer
     ) -> Tensor:
-        """Returns the layer's output unchanged; keeps its input for the backward pass."""
+        """Returns the layer's output unchanged; keeps its input for the backward pass.
+
+        The output itself, as if changed here, and no view of it: models may write into it.
+        """
         ctx.save_for_backward(x)
         ctx.step, ctx.layer = step, layer
-        return out.view_as(out)
+        if out._is_view():
+            return out.view_as(out)
+        ctx.mark_dirty(out)
+        return out
 
     @staticmethod
     @once_differentiable
