@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sfumato.gradients import Engine
 from sfumato.gradients.scores import gradient_squares
@@ -218,3 +219,53 @@ def test_embeddings(shape, padding, draws):
         with Engine(model, case.trainable) as engine:
             sums, _ = engine.clipped_sum(rows, case.records, draws=draws, clip=torch.ones_like)
         assert not sums["0.weight"][padding].any()
+
+
+class Writes(nn.Module):
+    """Writes into the outputs of its layers, as NCSN++ and GlmImage do."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin, self.conv, self.norm = nn.Linear(4, 4), nn.Conv2d(2, 2, 3), nn.LayerNorm(4)
+        self.words = nn.Embedding(5, 4)
+        self.act = nn.ReLU(inplace=True)
+
+    def body(self, x):
+        h = self.lin(x)
+        h += x
+        h.mul_(2)[:, 0] = 0.5
+        h = self.act(self.norm(h))
+        word = self.words(x[:, 0, :1].abs().long().clamp(max=4))
+        word -= h[:, :1]
+        pixels = self.conv(torch.cat([h, word], 1)[:, None].expand(-1, 2, -1, -1))
+        pixels /= 3
+        return pixels.flatten(1).clone().sin_()
+
+    def forward(self, x):
+        if self.training:
+            return checkpoint(self.body, x, use_reentrant=False)
+        return self.body(x)
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("training", [False, True])
+def test_models_that_write_into_outputs(draws, training):
+    torch.manual_seed(0)
+    case = case_of(Writes().train(training), lambda m, x: m(x), (3, 4), draws)
+    assert_parity(case, 1e-10, RUNS)
+
+
+def test_a_write_into_what_the_engine_keeps_is_loud():
+    """An input that is written into after the call: its weight's gradient would be another one."""
+    model = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+    x = torch.randn(5, 4)
+
+    def rows(i):
+        h = model[0](x[i])
+        out = model[1](h)
+        h += 1
+        return (out + h).square().sum(1)
+
+    with Engine(model, dict(model.named_parameters())) as engine:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            engine.clipped_sum(rows, torch.arange(5), clip=torch.ones_like)
