@@ -39,14 +39,11 @@ class Tap(torch.autograd.Function):
     ) -> Tensor:
         """Returns the layer's output unchanged; keeps its input for the backward pass.
 
-        The output itself, as if changed here, and no view of it: models may write into it.
+        The same numbers, but for autograd no view of the output: models may write into them.
         """
         ctx.save_for_backward(x)
         ctx.step, ctx.layer = step, layer
-        if out._is_view():
-            return out.view_as(out)
-        ctx.mark_dirty(out)
-        return out
+        return out.detach()
 
     @staticmethod
     @once_differentiable

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .arguments import check_losses
 from .engine import Engine
-from .randomness import no_draws
+from .randomness import no_draws, refuse_random
 from .reach import perturbed
 from .reference import ReferenceEngine
 from .rules import GRAM_TRUST
@@ -68,6 +68,8 @@ def self_check(
     """
     if len(synthetic_batch) < max(COUNTS):
         raise ValueError("the self-check needs three synthetic records")
+    for path, module in model.named_modules():
+        refuse_random(path or type(module).__name__, module)
     batch = synthetic_batch[0 : max(COUNTS)]
     with perturbed(trainable), no_draws(p.device for p in trainable.values()):
         _check_losses(row_losses, batch, draws, most)

@@ -32,13 +32,13 @@ class Label(nn.Module):
         (nn.AlphaDropout(0.1), "AlphaDropout"),
         (nn.RReLU(), "RReLU"),
         (Label(0.1), "Label"),
-        (nn.TransformerEncoderLayer(4, 2, dropout=0.1), "Dropout"),
+        (nn.TransformerEncoderLayer(4, 2, dropout=0.1), "MultiheadAttention"),
     ],
 )
 def test_refused_by_name_unless_it_is_off(layer, name):
     model = nn.ModuleDict({"lin": nn.Linear(3, 3), "layer": layer})
     trainable = {"w": model["lin"].weight}
-    with pytest.raises(ValueError, match=rf"layer.*: .*{name}.* is random in training mode"):
+    with pytest.raises(ValueError, match=rf"layer.*: {name} is random in training mode"):
         Engine(model.train(), trainable)
     Engine(model.eval(), trainable).close()
 

@@ -140,9 +140,9 @@ def test_normalisations_that_read_their_weight(kind, draws):
 
 def test_a_layer_norm_in_single_precision():
     """FP32LayerNorm itself, in float32 and with what it is given in bfloat16."""
-    diffusers = pytest.importorskip("diffusers")
+    kinds = pytest.importorskip("diffusers.models.normalization")
     torch.manual_seed(0)
-    for kind in (diffusers.models.normalization.FP32LayerNorm, Float32Norm):
+    for kind in (kinds.FP32LayerNorm, Float32Norm):
         model = nn.ModuleList([kind(4)])
         x = torch.randn(5, 2, 3, 4)
 
