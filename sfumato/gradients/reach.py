@@ -74,10 +74,11 @@ def unreached(
             f"{some}: reached by some records and not by others, so that data would decide what"
             " trains"
         )
+    here, there = sides
     return {
         name: "unreached" if met[name] == {False} else "no gradient"
         for name in open_
-        if _is_none(*([each[name] for each in side] for side in sides), whole)
+        if _is_none([each[name] for each in here], [each[name] for each in there], whole)
     }
 
 

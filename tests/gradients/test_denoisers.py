@@ -97,7 +97,7 @@ def apart(got, right) -> float:
 def verdict(denoiser: Denoiser, method: str) -> Verdict:
     """Compares the engine with one-record-at-a-time autograd.
 
-    Three records of one draw, two of three, and as many records of one draw as there are tokens.
+    Three records of one draw, two of three, and records x draws as many as there are tokens.
     """
     model, trainable = trained(denoiser, method)
     data = denoiser.data(MOST, 1)
@@ -119,7 +119,8 @@ def verdict(denoiser: Denoiser, method: str) -> Verdict:
     options = {"clip": torch.ones_like}
     worst, counts = 0.0, tokens(model, sides[0], torch.tensor([0]))
     try:
-        for records, draws in ((3, 1), (2, 3), *((n, 1) for n in counts)):
+        as_many = [(n, 1) for n in counts] + [(n // 2, 2) for n in counts if n > 2 and n % 2 == 0]
+        for records, draws in ((3, 1), (2, 3), *as_many):
             rows = denoiser.losses(model, denoiser.data(records, draws))
             i = torch.arange(records)
             with Engine(model, alive) as engine:
