@@ -11,6 +11,7 @@ import torch
 import sfumato
 from sfumato.bases import FAMILIES, Base, load_base
 from sfumato.methods import Given, Prompts, Saliency, reach
+from sfumato.methods.prepared import prepare_again
 from sfumato.planning import prepare as planning
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
@@ -95,6 +96,23 @@ def test_left_out_named_and_the_same_on_a_resume(pixels, tiny_images, tmp_path, 
     # saved in half precision
     moved = {f"unet.{n}" for n, p in before.items() if not torch.equal(p.half().float(), after[n])}
     assert moved == {f"unet.{n}" for n in before} - dead
+
+
+def test_the_list_is_kept_and_applied_again(tiny_base, monkeypatch):
+    every = [f"unet.{n}" for n, _ in load_base(str(tiny_base)).denoiser.named_parameters()]
+    out = (every[3], every[8])
+    monkeypatch.setattr(planning, "left_out", lambda *_: out)
+    facts = PublicFacts(n_units=200, classes=("a", "b"))
+    more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3}
+    made = prepare(facts, task_of(base=str(tiny_base), method="full", **more)[2])
+    assert made.options.get("left_out") == list(out)
+    assert reach.remarks(made.options, len(made.adaptation.trainable))[0].startswith("2 of ")
+    again = prepare_again(made.method, made.plan, made.options)
+    for one in (made, again):
+        assert set(one.adaptation.trainable) == set(every) - set(out)
+        assert sum(p.numel() for p in one.adaptation.trainable.values()) == made.plan.trainable
+        frozen = dict(one.base.denoiser.named_parameters())
+        assert not any(frozen[name.removeprefix("unet.")].requires_grad for name in out)
 
 
 def test_nothing_is_noted_where_all_learn(tiny_base):
