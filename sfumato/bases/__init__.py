@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         save_lora,
         write_kohya,
     )
+    from .cards import training_data
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -97,6 +98,7 @@ _HOMES = {
     "save_loda": "loda",
     "save_lora": "adapters",
     "text_base": "interface",
+    "training_data": "cards",
     "left_by_system": "files",
     "weight_files": "files",
     "weights_of_base": "open",
@@ -150,6 +152,7 @@ __all__ = [
     "save_loda",
     "save_lora",
     "text_base",
+    "training_data",
     "weight_files",
     "weights_of_base",
     "word_vectors",

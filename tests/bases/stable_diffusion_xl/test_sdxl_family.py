@@ -38,7 +38,9 @@ def published(pipe: Any, rows: Rows) -> torch.Tensor:
     latents of examples/dreambooth, and zeros for a dropped prompt, as the model was trained.
     """
     config = pipe.vae.config
-    mean, std = (torch.tensor(v).view(1, 4, 1, 1) for v in (config.latents_mean, config.latents_std))
+    mean, std = (
+        torch.tensor(v).view(1, 4, 1, 1) for v in (config.latents_mean, config.latents_std)
+    )
     posterior = pipe.vae.encode(rows.pixels).latent_dist
     latents = posterior.mean + posterior.std * rows.latent_noise
     latents = (latents - mean) * config.scaling_factor / std
@@ -87,7 +89,9 @@ def test_the_empty_prompt_is_told_if_the_pipeline_says_so(tmp_path):
 def test_a_lora_and_its_kohya_file(folder, tiny_images, tmp_path):
     run = adapt(folder, tiny_images, tmp_path / "run", "lora", "--no-embedder")
     drawn = check_output(run, folder, draw)
-    assert (drawn != check_sampling(load_base(folder), pipeline(folder), run.plan.prompts, draw)).any()
+    assert (
+        drawn != check_sampling(load_base(folder), pipeline(folder), run.plan.prompts, draw)
+    ).any()
 
 
 @pytest.mark.slow
