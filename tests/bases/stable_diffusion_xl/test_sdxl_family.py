@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sfumato.bases import load_base, open_adapted
+from sfumato.bases import KOHYA_FILE, load_base, open_adapted, write_kohya
 from sfumato.bases.conditioning import tensors
 from sfumato.cli import main
 from sfumato.errors import ModelError
@@ -89,6 +89,12 @@ def test_the_empty_prompt_is_told_if_the_pipeline_says_so(tmp_path):
 def test_a_lora_and_its_kohya_file(folder, tiny_images, tmp_path):
     run = adapt(folder, tiny_images, tmp_path / "run", "lora", "--no-embedder")
     drawn = check_output(run, folder, draw)
+    # under the names of other programs, as diffusers' converter reads them
+    write_kohya(run.model, tmp_path)
+    pipe = pipeline(folder)
+    pipe.load_lora_weights(tmp_path, weight_name=KOHYA_FILE)
+    adapted = open_adapted(run.model, lambda: load_base(folder))
+    check_sampling(adapted, pipe, run.plan.prompts, draw)
     assert (
         drawn != check_sampling(load_base(folder), pipeline(folder), run.plan.prompts, draw)
     ).any()
