@@ -181,3 +181,12 @@ def test_the_refiner_is_refused_by_name(folder, tmp_path, capsys, kind):
     (refiner / "model_index.json").write_text(json.dumps(index | changed))
     assert main(["plan", "x", "--base", str(refiner), "--epsilon", "1"]) == 11
     assert "refiner of Stable Diffusion XL" in capsys.readouterr().err
+
+
+def test_gradients_reach_each_row_alone_through_the_pooled_text_too(folder):
+    encoder = load_base(folder).vector_encoder(("a <s> circle",), ("<s>",), 1)
+    rows = torch.zeros(3, 1, 28, requires_grad=True)
+    told = encoder(rows, torch.zeros(3, dtype=torch.long))
+    for part in (told["text"], told["pooled"]):
+        (grad,) = torch.autograd.grad(part[1].square().sum(), rows, retain_graph=True)
+        assert grad[1].any() and not grad[0].any() and not grad[2].any()
