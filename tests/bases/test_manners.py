@@ -270,10 +270,12 @@ def test_a_card_without_a_word_on_data(tmp_path):
     assert shown is not None and "\x1b" not in shown and len(shown) < 310
 
 
-def test_a_checkpoint_in_one_file_is_told_how_to_become_a_folder(copy, tmp_path, capsys):
+def test_a_checkpoint_in_one_file_is_told_how_to_become_a_folder(
+    copy, tiny_images, tmp_path, capsys
+):
     file = tmp_path / "model.safetensors"
     shutil.copy(copy / "unet" / "diffusion_pytorch_model.safetensors", file)
-    assert main(["plan", "x", "--base", str(file), "--epsilon", "1"]) == 11
+    assert main(["plan", str(tiny_images), "--base", str(file), "--epsilon", "1"]) == 11
     assert "--copy model.safetensors FOLDER --base-config" in capsys.readouterr().err
     for words, code in (
         (["--base-config", str(copy)], 2),
