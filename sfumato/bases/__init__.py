@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         read_embeds,
         replace_embeds,
         save_embeds,
+        shared_tokens,
         word_vectors,
         words_in,
     )
@@ -97,6 +98,7 @@ _HOMES = {
     "save_embeds": "embeds",
     "save_loda": "loda",
     "save_lora": "adapters",
+    "shared_tokens": "embeds",
     "text_base": "interface",
     "training_data": "cards",
     "left_by_system": "files",
@@ -151,6 +153,7 @@ __all__ = [
     "save_embeds",
     "save_loda",
     "save_lora",
+    "shared_tokens",
     "text_base",
     "training_data",
     "weight_files",
