@@ -24,7 +24,7 @@ from tests.bases.family_checks import (
     pipeline,
 )
 from tests.bases.tiny_pipelines import SIDE, stable_diffusion_xl
-from tests.verbs.test_export import draw_as_pasted, pixels
+from tests.pasted import draw_as_pasted, pixels
 
 PROMPTS = ["a picture of a circle", "cross", "square"]
 
