@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         save_lora,
         write_kohya,
     )
+    from .cards import training_data
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         read_embeds,
         replace_embeds,
         save_embeds,
+        shared_tokens,
         word_vectors,
         words_in,
     )
@@ -96,7 +98,9 @@ _HOMES = {
     "save_embeds": "embeds",
     "save_loda": "loda",
     "save_lora": "adapters",
+    "shared_tokens": "embeds",
     "text_base": "interface",
+    "training_data": "cards",
     "left_by_system": "files",
     "weight_files": "files",
     "weights_of_base": "open",
@@ -149,7 +153,9 @@ __all__ = [
     "save_embeds",
     "save_loda",
     "save_lora",
+    "shared_tokens",
     "text_base",
+    "training_data",
     "weight_files",
     "weights_of_base",
     "word_vectors",
