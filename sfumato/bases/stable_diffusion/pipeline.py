@@ -15,13 +15,14 @@ from torch import nn
 
 from ...compute.device import HOST, on_host
 from ...errors import ModelError
+from .. import latents
 from ..checks import facts_of_files, prediction_of, whole
 from ..interface import BaseInfo, Denoise, TextBase
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import corrupt, make_sampler
 from ..unets import UNetNames
 from ..weights import check_settings
-from . import latents, prompts
+from . import prompts
 from .denoising import make_denoise
 from .encoders import PromptEncoder, VectorEncoder
 
