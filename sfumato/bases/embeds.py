@@ -141,17 +141,10 @@ def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
 
 
 def load_embeds(base: TextBase, folder: Path) -> None:
-    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader.
+    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader where it has one.
 
     SfumatoError if they do not fit it.
     """
-    pipe = base.as_pipeline()
     for path in embeds_files(folder):
-        check_weights(path)
-        try:
-            pipe.load_textual_inversion(str(path), use_safetensors=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise SfumatoError(
-                f"{path.name} does not fit this base: {str(error).splitlines()[0][:200]}"
-            ) from error
+        base.load_tokens(path)
     base.freeze_text()

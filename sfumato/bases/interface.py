@@ -19,8 +19,9 @@ from torch import nn
 
 from ..compute.device import device
 from ..compute.precision import Formats, mixed_precision
-from ..errors import ModelError
+from ..errors import ModelError, SfumatoError
 from .conditioning import Conditioning
+from .weights import check_weights
 
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
@@ -178,6 +179,10 @@ class Base(ABC):
     def learnable(self) -> dict[str, nn.Parameter]:
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
+
+    def rows_of(self, prompts: Sequence[str]) -> list[int]:
+        """Rows of a class table that learn with the whole denoiser, one per prompt; else none."""
+        return []
 
     @property
     @abstractmethod
@@ -400,6 +405,20 @@ class TextBase(Base):
 
         Every row has its own vectors at its prompt's placeholder.
         """
+
+    def load_tokens(self, file: Path) -> None:
+        """Adds the tokens of a file of `embeds.save_embeds`, by the pipeline's own loader.
+
+        Raises:
+            SfumatoError: They do not fit the base.
+        """
+        check_weights(file)
+        try:
+            self.as_pipeline().load_textual_inversion(str(file), use_safetensors=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise SfumatoError(
+                f"{file.name} does not fit this base: {str(error).splitlines()[0][:200]}"
+            ) from error
 
     @abstractmethod
     def freeze_text(self) -> None:

@@ -17,15 +17,21 @@ from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
 from .contents import blocks_of_files
+from .dit import DiT
 from .embeds import embeds_files, load_embeds
 from .interface import Base, BaseInfo, TextBase, text_base
 from .loda import LODA_FILE, load_loda
 from .stable_diffusion import StableDiffusion
+from .unet2d import LatentUNet, PixelUNet
 from .weights import check_settings
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "DDPMPipeline": PixelUNet,
+    "DDIMPipeline": PixelUNet,
+    "LDMPipeline": LatentUNet,
+    "DiTPipeline": DiT,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")
