@@ -41,7 +41,8 @@ def span(ds: pydicom.Dataset) -> tuple[float, float]:
         else (0.0, 2.0**bits - 1)
     )
     if "RescaleSlope" in ds:
-        return tuple(end * float(ds.RescaleSlope) + float(ds.RescaleIntercept) for end in ends)  # type: ignore[return-value]
+        slope, intercept = float(ds.RescaleSlope), float(ds.RescaleIntercept)
+        return ends[0] * slope + intercept, ends[1] * slope + intercept
     return ends
 
 
@@ -70,11 +71,8 @@ def by_pydicom(path: Path, index: int) -> np.ndarray | None:
 
 def syntax_of(data: bytes) -> str:
     """Name of a file's transfer syntax."""
-    try:
-        meta = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True).file_meta
-        return meta.TransferSyntaxUID.name
-    except Exception:
-        return "not said"
+    meta = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True).file_meta
+    return meta.TransferSyntaxUID.name if "TransferSyntaxUID" in meta else "not said"
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # huggingface_hub 2.4.0: create_repo(..., private=True, exist_ok=True) on a repository that is there and public returns as if all
 # was well, and the repository stays public; the commit that follows is public too. The answer does not say it.
+# The docstring of `private` says so in its last sentence ("ignored if the repo already exists").
 # Seen (the real client, a hub of two endpoints on this machine): the request asks for visibility "private", the hub answers 409 as it does
 # for every name that is taken, the client returns a RepoUrl, and repo_info(...).private is False.
-# Guess: exist_ok accepts a repository that is as was asked, or one is told that it is not.
+# Guess of whoever reads the call alone: exist_ok accepts a repository that is as was asked, or one is told that it is not.
 # Why it matters: a script that pushes "privately" publishes, if anybody ever made that name public. Ask repo_info before the first byte.
 set -euo pipefail
 work="$(mktemp -d)"

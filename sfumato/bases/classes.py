@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ..compute.device import on_host, to_device
 from ..errors import ModelError, SfumatoError
 from .interface import TextBase
-from .weights import check_settings, check_weights
+from .weights import check_settings
 
 # In a pipeline's index: row -> names, separated by commas, as DiT's has them. The null class has
 # the empty name.
@@ -257,17 +256,15 @@ class ClassBase(TextBase):
     def freeze_text(self) -> None:
         """Nothing: the table never takes a gradient itself."""
 
-    def load_tokens(self, file: Path) -> None:
-        """Adds the classes of a file of `save_embeds`.
+    def learn_token(self, word: str, vectors: torch.Tensor) -> None:
+        """Adds a class with a row [1, D] of a token file.
 
         Raises:
-            ModelError: For vectors of another base.
+            ValueError: It does not fit.
         """
-        check_weights(file)
-        for word, value in load_file(file).items():
-            if value.shape != (1, self.table.rows[0].numel()) or not value.isfinite().all():
-                raise ModelError(f"{file.name} does not fit this base: its rows have another size")
-            self.table.add(word, value)
+        if vectors.shape != (1, self.table.rows[0].numel()) or not vectors.isfinite().all():
+            raise ValueError(f"it holds no row of {self.table.rows[0].numel()} finite numbers")
+        self.table.add(word, vectors)
 
 
 def with_names(index: Mapping[str, Any], table: ClassTable) -> dict[str, Any]:

@@ -19,9 +19,8 @@ from torch import nn
 
 from ..compute.device import device
 from ..compute.precision import Formats, mixed_precision
-from ..errors import ModelError, SfumatoError
+from ..errors import ModelError
 from .conditioning import Conditioning
-from .weights import check_weights
 
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
@@ -86,7 +85,7 @@ class Base(ABC):
     # The scheduler that draws unless another is named; the base's own where it does not fit.
     default_sampler: ClassVar[str] = "DPMSolverMultistepScheduler"
     # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
-    embeds_guidance: ClassVar[bool] = False
+    embeds_guidance: bool = False
 
     info: BaseInfo
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
@@ -346,6 +345,22 @@ class TextBase(Base):
         What is made of words, such as where a token starts, is then the same on every device.
         """
 
+    @property
+    def token_parts(self) -> Mapping[str, int]:
+        """Name of a text encoder in token files -> its width, in the order of `word_vectors`.
+
+        Empty for one encoder, whose file holds the token's own name.
+        """
+        return {}
+
+    @abstractmethod
+    def learn_token(self, word: str, vectors: torch.Tensor) -> None:
+        """Add a token with vectors [V, D] as the family's pipeline reads a token file.
+
+        Raises:
+            ValueError: It does not fit.
+        """
+
     @abstractmethod
     def token_ids(self, words: Sequence[str]) -> list[int]:
         """Rows of `word_vectors` for words that are tokens of their own."""
@@ -405,20 +420,6 @@ class TextBase(Base):
 
         Every row has its own vectors at its prompt's placeholder.
         """
-
-    def load_tokens(self, file: Path) -> None:
-        """Adds the tokens of a file of `embeds.save_embeds`, by the pipeline's own loader.
-
-        Raises:
-            SfumatoError: They do not fit the base.
-        """
-        check_weights(file)
-        try:
-            self.as_pipeline().load_textual_inversion(str(file), use_safetensors=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise SfumatoError(
-                f"{file.name} does not fit this base: {str(error).splitlines()[0][:200]}"
-            ) from error
 
     @abstractmethod
     def freeze_text(self) -> None:

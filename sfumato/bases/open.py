@@ -22,12 +22,15 @@ from .embeds import embeds_files, load_embeds
 from .interface import Base, BaseInfo, TextBase, text_base
 from .loda import LODA_FILE, load_loda
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_xl import StableDiffusionXL
 from .unet2d import LatentUNet, PixelUNet
+from .unknown import is_refiner, what_it_is
 from .weights import check_settings
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
     "DDPMPipeline": PixelUNet,
     "DDIMPipeline": PixelUNet,
     "LDMPipeline": LatentUNet,
@@ -130,7 +133,7 @@ def resolve_base(name_or_path: str | Path) -> Path:
     if not folder.is_dir():
         names = ", ".join(bundled) or "none"
         raise SfumatoError(
-            f"no base at {folder}: give a {_kinds()} folder or a bundled name ({names})"
+            f"no base at {folder}: give a pipeline folder or a bundled name ({names})"
         )
     inner = folder / "model"
     return (
@@ -205,20 +208,11 @@ def _checked(name: str, folder: Path) -> tuple[type[Base], BaseInfo]:
         raise ModelError(f"{folder} is not a pipeline folder: it has no {INDEX_FILE}")
     index = check_settings(index_file)
     kind = index.get("_class_name")
-    if kind == "StableDiffusionXLPipeline" or "text_encoder_2" in index:
-        raise ModelError(
-            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
-            " bases with one (SD 1.x and 2.x)"
-        )
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
-    if family is None:
-        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts {_kinds()} folders")
+    if family is None or is_refiner(index):
+        raise ModelError(what_it_is(folder, index, FAMILIES))
     check_folder(folder, index, family)
     return family, family.read_info(name, folder)
-
-
-def _kinds() -> str:
-    return " or ".join(FAMILIES)
 
 
 def _added(folder: Path) -> list[Path]:

@@ -30,7 +30,8 @@ Images = Annotated[
     Path,
     Argument(
         metavar="IMAGES",
-        help="Class folders, a flat folder, one with metadata.csv or .jsonl, parquet, idx or npz.",
+        help="Class folders, a flat folder, one with metadata.csv or .jsonl, COCO, parquet, arrow,"
+        " tar, zip, idx or npz.",
     ),
 ]
 Output = Annotated[Path, Option("--output", "-o", "--output-dir", help="A new folder.")]

@@ -169,7 +169,8 @@ def save_tokens(base: Base, folder: Path, prompts: Prompts) -> None:
     if words:
         held = text_base(base)
         rows, ids = held.word_vectors, held.token_ids(words)
-        save_embeds(folder, {w: rows[i][None] for w, i in zip(words, ids)})
+        found = {w: rows[i][None] for w, i in zip(words, ids)}
+        save_embeds(folder, found, held.token_parts)
 
 
 def save_whole(base: Base, folder: Path) -> None:

@@ -199,7 +199,7 @@ def judge(
     if n == 0:
         raise DataError(
             "no records found: give class folders, metadata.csv with its images,"
-            " parquet, idx or npz"
+            " parquet, arrow, tar, zip, idx or npz"
         )
     usable = np.array([rule is None for rule in rules])
     wrong = n - int(usable.sum())

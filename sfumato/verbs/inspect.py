@@ -58,8 +58,8 @@ def inspect(
     It diagnoses and never refuses a folder: where `adapt` would, the diagnosis says why.
 
     Args:
-        images: Class folders, a flat folder, a folder with metadata.csv or .jsonl, parquet, idx or
-            npz.
+        images: Class folders, a flat folder, a folder with metadata.csv or .jsonl, COCO, parquet,
+            arrow, tar, zip, idx or npz.
         base: A base, whose pixels the sheets take, and whose training pictures are compared if
             its folder has a list of them.
         sheet: A new PNG file for pictures as the model will see them. PRIVATE.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...bases import TextBase
+from ...bases.conditioning import Conditioning, each
 from ...compute.device import on_host, to_device
 from ...compute.precision import Stage
 from ...privacy.mechanisms.mean import STEP
@@ -100,15 +101,20 @@ class Inverter:
         self.base = base
         self.precision: Stage | torch.dtype = precision
 
-    def row_losses(self, batch: Batch, words: torch.Tensor) -> torch.Tensor:
-        """Denoising loss of every draw, [J * K], with an embedding of each row, [J, L, D].
+    def row_losses(self, batch: Batch, words: Conditioning) -> torch.Tensor:
+        """Denoising loss of every draw, [J * K], with a condition of each row, [J, ...].
 
         It stands with each of the row's draws by expanding, since gradients of an index with
         repetitions are added in whatever order threads come.
         """
+        rows = len(batch)
 
-        def for_each_draw(draw: torch.Tensor) -> torch.Tensor:
-            return words[:, None].expand(-1, len(draw) // len(words), -1, -1).flatten(0, 1)
+        def for_each_draw(draw: torch.Tensor) -> Conditioning:
+            def spread(part: torch.Tensor) -> torch.Tensor:
+                shape = (rows, len(draw) // rows, *part.shape[1:])
+                return part[:, None].expand(shape).flatten(0, 1)
+
+            return each(words, spread)
 
         return denoising_losses(self.base, for_each_draw, self.precision)(batch)
 
