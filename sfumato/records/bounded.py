@@ -29,15 +29,11 @@ from .limits import CRASHED, MEMORY
 from .pictures import PLAIN
 from .process import Died, Process
 from .worker import (
-    FETCH,
     FOUND,
-    GIVEN,
     HEADER,
-    LIST,
     PARQUET,
     PICTURE,
     PIXELS,
-    REFUSED,
     SHAPE,
     TABLE,
     TAGS,
@@ -64,8 +60,8 @@ class Seen:
     """What one image holds.
 
     (width, height), whether it had EXIF, SHA-256 of its pixels by the fixed rules and of its file,
-    its `levels.STORED`, and SHA-256 of the pixels as training sees them where `print` is of stored
-    samples (else zeros).
+    its `levels.STORED`, and SHA-256 of the pixels as training sees them where these are not those
+    of `print` (else zeros).
     """
 
     size: tuple[int, int]
@@ -224,59 +220,6 @@ def rehearse(files: Iterable[Path], parquet: bool = False) -> None:
         raise DataError(f"{files[0].name} takes more than {limit} to read: {cure}")
 
 
-def listed(kind: str, files: Sequence[Path], *said: Any) -> dict[str, Any]:
-    """What a reader of layouts (`worker.LISTERS`) finds in files, read by the other process.
-
-    DataError if it refuses them, or if they take too much time or memory.
-    """
-    names = [str(Path(file).absolute()) for file in files]
-    size = sum(os.stat(name).st_size for name in names)
-    seconds = SECONDS + size / BYTES_PER_SECOND
-    answer = _of_reader(LIST, [kind, names, *said], seconds)
-    name = files[0].name
-    if isinstance(answer, str):
-        if answer == CRASHED:
-            raise DataError(f"{name} crashes its reader: save it again")
-        limit = f"{MEMORY / 2**30:.1f} GB" if answer == TOO_MUCH.decode() else f"{seconds:.0f} s"
-        raise DataError(f"{name} takes more than {limit} to read: write it in smaller parts")
-    if answer[:1] == REFUSED:
-        raise DataError(answer[1:].decode("utf-8", "surrogatepass"))
-    return json.loads(answer[1:])
-
-
-def fetched(kind: str, file: Path, *where: Any) -> bytes:
-    """The bytes of one picture out of a file that holds many (`worker.FETCHERS`).
-
-    The other process unpacks them, within the limits of one picture. BadImage with the rule if it
-    cannot.
-    """
-    answer = _of_reader(FETCH, [kind, str(Path(file).absolute()), *where], SECONDS)
-    if isinstance(answer, str):
-        raise BadImage(answer)
-    if answer[:1] != GIVEN:
-        raise BadImage(answer[1:].decode("ascii"))
-    return answer[1:]
-
-
-def _of_reader(kind: int, asked: list[Any], seconds: float) -> bytes | str:
-    """The reader's answer, or the rule that was broken when it died."""
-    with _READER_LOCK:
-        process = _READER
-        for last in (False, True):  # a second chance if somebody else killed it
-            process.send(kind, json.dumps(asked).encode("ascii"), seconds)
-            try:
-                answer = process.receive()
-            except Died as died:
-                if died.rule or last:
-                    return died.rule or CRASHED
-            except BaseException:
-                process.stop()
-                raise
-            else:
-                return TOO_MUCH.decode("ascii") if answer == TOO_MUCH else answer
-        raise AssertionError  # one of the two has returned
-
-
 def _next(
     process: Process, waiting: deque, kind: int, seconds: float
 ) -> tuple[int, bytes, bytes | str]:
@@ -309,9 +252,7 @@ def seal(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-_LOCK, _READER_LOCK = threading.Lock(), threading.Lock()
-# A decoder, and a reader that unpacks pictures while the decoder waits for them.
-_ONE, _READER = Process(), Process()
+_LOCK, _ONE = threading.Lock(), Process()
 
 
 def _after_fork() -> None:
@@ -319,11 +260,10 @@ def _after_fork() -> None:
 
     Two that write into its pipe would read each other's images.
     """
-    global _LOCK, _ONE, _READER_LOCK, _READER
+    global _LOCK, _ONE
     _LOCK, _ONE = threading.Lock(), Process()
-    _READER_LOCK, _READER = threading.Lock(), Process()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: (_ONE.stop(), _READER.stop()))
+atexit.register(lambda: _ONE.stop())

@@ -86,9 +86,13 @@ class Decoded:
 
     def cut(self, box: tuple[int, int, int, int]) -> Decoded:
         """A part of it, as `cut` cuts; `stored` stays that of the whole file."""
-        pixels = cut(self.pixels, box)
+        pixels, mark = cut(self.pixels, box), self.mark
         plain = pixels if self.plain is self.pixels else cut(self.plain, box)
-        return replace(self, pixels=pixels, plain=plain, mark=None)
+        if mark is not None:  # the samples are gone, and pixels hang on what is declared
+            left, top = box[:2]
+            ends = (left, top, left + pixels.shape[1], top + pixels.shape[0])
+            mark = hashlib.sha256(mark + struct.pack("<4I", *ends)).digest()
+        return replace(self, pixels=pixels, plain=plain, mark=mark)
 
 
 def decode(data: bytes, values: Values = FIXED) -> tuple[np.ndarray, bool]:

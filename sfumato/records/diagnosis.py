@@ -45,7 +45,8 @@ from .survey import otherwise, survey
 
 CURES = {
     "empty file": "copy it again, or delete it",
-    "missing file": "put it there, or correct its name in the table (upper and lower case count)",
+    "missing file": "put it there, or correct its path in the table (from the table's folder; upper"
+    " and lower case count)",
     LINK_OUT: "give a folder that holds both, or a copy of the files themselves",
     TOO_LONG: "save it again as PNG",
     TOO_MUCH: "save it again as PNG, with fewer pixels",
@@ -125,8 +126,8 @@ class Diagnosis(Summary):
         known = CURES.get(rule, "repair or remove it")
         if rule in OF_TAGS and "DICOM" in self.kinds and self.kind in FOLDERS:
             known = OF_TAGS[rule].format(unit=self.unit_column)
-            if rule == "missing unit" and self.unit_column in ("folder", "file"):
-                known = "put it into the folder of its person"
+        if rule == "missing unit" and self.unit_column == "folder" and self.kind in FOLDERS:
+            known = "put it into the folder of its person"
         if rule == UNREADABLE:
             endings = {
                 Path(file).suffix.lower() for broken, file in self.bad_files if broken == rule

@@ -135,10 +135,10 @@ def spread(files: Reader, n: int, rule: str | None, tags: Sequence[str]) -> Spre
         rule: Of frames, as declared.
         tags: Keywords of tags to bring.
     """
-    if rule == PLAIN:
-        return _plain(files, n)
-    kinds = [files.kind(at) for at in range(n)]
     asked = list(dict.fromkeys((*tags, PATIENT, STUDY)))
+    if rule == PLAIN:
+        return _plain(files, n, asked)
+    kinds = [files.kind(at) for at in range(n)]
     looked = [at for at, kind in enumerate(kinds) if kind not in (None, HEIC)]
     said: dict[int, dict[str, Any] | str] = dict(headers(files, looked, asked))
     places: list[tuple[int, int]] = []
@@ -168,10 +168,10 @@ def spread(files: Reader, n: int, rule: str | None, tags: Sequence[str]) -> Spre
     return Spread(reader, values, broken, counted, all_dicom, left_out, marked)
 
 
-def _plain(files: Reader, n: int) -> Spread:
+def _plain(files: Reader, n: int, tags: Sequence[str]) -> Spread:
     """Each file as one picture, if it is PNG, JPEG, WebP or BMP."""
     reader = Frames(files, np.arange(n), np.full(n, BEFORE))
-    return Spread(reader, dict.fromkeys((PATIENT, STUDY), [None] * n), [None] * n)
+    return Spread(reader, dict.fromkeys(tags, [None] * n), [None] * n)
 
 
 @dataclass(frozen=True)

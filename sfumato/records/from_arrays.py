@@ -60,15 +60,16 @@ def from_arrays(
         flat = {name: found[name] for name in known["columns"] if found[name].shape == (n,)}
         known["table"] = {name: _vector(found, name, n, True) for name in flat}
     part = part_for(options, lists["unit"], lambda: array_digests(found["images"]))
-    prints, stored = found_images.prints, found_images.stored
+    prints, shown, stored = found_images.prints, found_images.shown, found_images.stored
     if part is not None:
         n, rules = len(part.slots), [rules[slot] for slot in part.slots]
         lists = {what: part.of(values) for what, values in lists.items()}
         prints = None if prints is None else tuple(prints[slot] for slot in part.slots)
+        shown = None if shown is None else tuple(shown[slot] for slot in part.slots)
         stored = None if stored is None else stored[part.slots]
     numbers, classes = labels_of(lists["labels"], n, options, rules)
     unit = number_units(lists["unit"], n, rules)
-    known |= {"prints": prints, "stored": stored}
+    known |= {"prints": prints, "shown": shown, "stored": stored}
     place, captions = None if part is None else part.slots, lists["captions"]
     source = {"array": images, "place": place}
     return record_set(

@@ -16,6 +16,7 @@ from ..options import FIXED, Values
 from .bounded import hand_over, seal
 from .decode import PAD_AT_MOST, BadImage, bordered, fingerprints, fit
 from .pictures import PLAIN, WHOLE, Box
+from .stack import as_rgb
 
 CHANGED = "changed since it was indexed"
 
@@ -40,8 +41,8 @@ class Facts:
     prints: Sequence[bytes] | None = None
     # SHA-256 of each file as it was indexed; b"" for zero slots
     seals: Sequence[bytes] | None = None
-    # SHA-256 of the pixels as training sees them, where `prints` are of samples as they are stored
-    # (DICOM, say, whose windows may change); b"" elsewhere. None: `prints` are of pixels.
+    # SHA-256 of the pixels as training sees them, where `prints` are of others (by the fixed rules
+    # where something is declared, of the samples of DICOM, whose windows may change); b"" elsewhere
     shown: Sequence[bytes] | None = None
     units: tuple[bytes, ...] | None = (
         None  # SHA-256 of each slot's unit value as `unit_value` spells it; b"" where missing
@@ -158,7 +159,7 @@ class RecordSet:
     ) -> None:
         resolution, (height, width) = out.shape[1], array.shape[1:3]
         rows = np.flatnonzero(self.usable[indices])
-        block = _rgb(array[self._place(indices[rows])])
+        block = as_rgb(array[self._place(indices[rows])])
         if self.values == FIXED:  # else it is a copy of ours, which nobody else can change
             known = [self.fingerprints[slot] for slot in indices[rows]]
             same = [found == print_ for found, print_ in zip(fingerprints(block), known)]
@@ -197,7 +198,7 @@ class RecordSet:
         found: list[bytes] = []
         for start in range(0, self.n, 1024):
             slots = np.arange(start, min(self.n, start + 1024))
-            found += fingerprints(_rgb(self.array[self._place(slots)]))
+            found += fingerprints(as_rgb(self.array[self._place(slots)]))
         return tuple(p if use else b"" for p, use in zip(found, self.usable))
 
     def rearranged(self, order: np.ndarray) -> RecordSet:
@@ -248,7 +249,7 @@ class RecordSet:
         """
         if self.array is not None:
             place = int(self._place(np.array(slot)))
-            return _rgb(self.array[place : place + 1])[0]
+            return as_rgb(self.array[place : place + 1])[0]
         read = hand_over(self._bytes, [slot], values=self.values, frame=self._frame, box=self._box)
         return dict(read)[slot]
 
@@ -273,12 +274,16 @@ class RecordSet:
             raise BadImage(CHANGED)
         return data
 
-    def digest(self, key: bytes) -> str:
+    def digest(self, key: bytes, as_before: bool = False) -> str:
         """The identity of these data, independent of the file format.
 
-        Hex HMAC-SHA256 under `key` of pixels, labels, units and captions in slot order, and of what
-        was declared of stored values, or follows from a file's own window: other grey levels are
-        other data to a replay. Raises ValueError for a key under 16 bytes.
+        Hex HMAC-SHA256 under `key` of pixels by the fixed rules, labels, units and captions in slot
+        order, of what was declared of stored values, and of the pixels as training sees them where
+        they do not follow from these: other grey levels are other data to a replay.
+
+        Args:
+            key: At least 16 bytes; ValueError for fewer.
+            as_before: Without the last, as earlier versions made it.
         """
         if len(key) < 16:
             raise ValueError("digest needs a key of at least 16 bytes")
@@ -295,11 +300,6 @@ class RecordSet:
         mac.update(self.usable.astype(np.uint8).tobytes())
         if self.values != FIXED:  # nothing more before: runs of earlier versions resume
             mac.update(json.dumps(self.values.given(), sort_keys=True).encode())
-        for shown in self.facts.shown or ():
+        for shown in () if as_before else self.facts.shown or ():
             mac.update(shown or bytes(32))
         return mac.hexdigest()
-
-
-def _rgb(block: np.ndarray) -> np.ndarray:
-    """uint8 [k, H, W] or [k, H, W, 3] -> [k, H, W, 3]."""
-    return np.repeat(block[..., None], 3, axis=3) if block.ndim == 3 else block

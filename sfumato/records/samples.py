@@ -6,10 +6,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..options import FIXED, Values
-from .decode import BadImage, Decoded, fingerprint
+from .decode import BadImage, Decoded
 from .levels import STORED
 from .rules import NO_RANGE
-from .stack import canonical
+from .stack import as_rgb, canonical
 
 
 def of_samples(samples: np.ndarray, values: Values = FIXED) -> Decoded:
@@ -27,12 +27,26 @@ def of_samples(samples: np.ndarray, values: Values = FIXED) -> Decoded:
     if found.rules[0] is not None:
         raise BadImage(found.rules[0])
     levels = found.pixels[0]
-    rgb = levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, 2)
-    mark = fingerprint(rgb) if found.prints is None else found.prints[0]
+    rgb = as_rgb(found.pixels)[0]
+    plain = rgb if values == FIXED else _plain(samples)
+    if plain is None:  # known by its bytes
+        assert found.prints is not None
+        plain, mark = rgb, found.prints[0]
+    else:
+        mark = None
     if found.stored is not None:
-        return Decoded(rgb, rgb, False, found.stored[0], mark)
+        return Decoded(rgb, plain, False, found.stored[0], mark)
     stored = np.zeros((), STORED)  # levels are what is stored
     stored["bits"], stored["colour"] = 8, levels.ndim == 3
     for low, high in (("low", "high"), ("dark", "bright")):
         stored[low], stored[high] = levels.min(), levels.max()
-    return Decoded(rgb, rgb, False, stored, mark)
+    return Decoded(rgb, plain, False, stored, mark)
+
+
+def _plain(samples: np.ndarray) -> np.ndarray | None:
+    """By the fixed rules alone; None where there is none for these samples."""
+    try:
+        found = canonical(samples[None])
+    except DataError:
+        return None
+    return as_rgb(found.pixels)[0] if found.rules[0] is None else None

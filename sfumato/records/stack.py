@@ -24,13 +24,15 @@ class Canonical:
     Attributes:
         pixels: uint8 [n, H, W] or [n, H, W, 3].
         rules: The rule that each record breaks, or None.
-        prints: SHA-256 of each record by the fixed rules; None where `pixels` follow from these.
+        prints: SHA-256 of each record by the fixed rules, and `shown` of `pixels`; None where these
+            follow from the fixed rules.
         stored: `levels.STORED` of each record; None where `pixels` are what is stored.
     """
 
     pixels: np.ndarray
     rules: list[str | None]
     prints: tuple[bytes, ...] | None = None
+    shown: tuple[bytes, ...] | None = None
     stored: np.ndarray | None = None
 
 
@@ -60,11 +62,15 @@ def canonical(images: np.ndarray, values: Values = FIXED) -> Canonical:
     blocks = [
         _canonical(images[at : at + BLOCK], values) for at in range(0, max(len(images), 1), BLOCK)
     ]
-    prints = tuple(mark for block in blocks for mark in block.prints or ())
+    prints, shown = (
+        tuple(mark for block in blocks for mark in getattr(block, what) or ())
+        for what in ("prints", "shown")
+    )
     return Canonical(
         np.concatenate([block.pixels for block in blocks]),
         [rule for block in blocks for rule in block.rules],
         None if values == FIXED else prints,
+        None if values == FIXED else shown,
         np.concatenate([block.stored for block in blocks if block.stored is not None]),
     )
 
@@ -102,8 +108,11 @@ def _canonical(images: np.ndarray, values: Values) -> Canonical:
     own = mapped(colours, values) if applies else _by_type(colours)
     own = 255 - own if values.invert else own
     shown = _laid(own, images[..., 3:], values) if clear else own
-    prints = None if values == FIXED else _prints(images, inside)
-    return Canonical(np.array(shown), rules, prints, _stored(colours, shown, values, applies))
+    stored = _stored(colours, shown, values, applies)
+    if values == FIXED:
+        return Canonical(np.array(shown), rules, stored=stored)
+    marks = tuple(fingerprints(as_rgb(shown)))
+    return Canonical(np.array(shown), rules, _prints(images, inside), marks, stored)
 
 
 def _by_type(samples: np.ndarray) -> np.ndarray:
@@ -143,10 +152,15 @@ def _prints(images: np.ndarray, inside: np.ndarray) -> tuple[bytes, ...]:
     colours = _by_type(images[..., :3] if images.shape[3:] == (4,) else images)
     if images.shape[3:] == (4,):
         colours = _laid(colours, images[..., 3:], FIXED)
-    marks = fingerprints(colours if colours.ndim == 4 else np.repeat(colours[..., None], 3, 3))
+    marks = fingerprints(as_rgb(colours))
     return tuple(
         mark if ok else _by_bytes(row) for mark, ok, row in zip(marks, inside, images, strict=True)
     )
+
+
+def as_rgb(block: np.ndarray) -> np.ndarray:
+    """uint8 [k, H, W] or [k, H, W, 3] -> [k, H, W, 3]."""
+    return block if block.ndim == 4 else np.repeat(block[..., None], 3, 3)
 
 
 def _by_bytes(row: np.ndarray) -> bytes:

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import DataError
 from .archives import MEMBER
-from .bounded import fetched, listed
 from .decode import MAX_BYTES, BadImage
 from .folder import (
     LINK_OUT,
@@ -26,6 +25,7 @@ from .folder import (
     read_below,
 )
 from .sniff import HEAD, kind_of
+from .unpacked import fetched, listed
 
 LINKED_FOLDER = "symbolic links to folders"
 NO_CONTENT = "links to files that are not there"

@@ -26,7 +26,7 @@ READY = b"R"
 HEAD = struct.Struct("<BdQ")  # what to do, seconds of processor time for it, bytes that follow
 SIZE = struct.Struct("<I")  # of an answer
 # width, height, whether it had EXIF, fingerprint, what it holds, and the fingerprint of what
-# training sees where the first one is of something else (zeros: it is not)
+# training sees where that is something else (zeros: it is not)
 FOUND = struct.Struct(f"<II?32s{levels.STORED.itemsize}s32s")
 # Before a picture: pixels on a side, or 0 for its own size; whether a range is declared, its ends,
 # whether greys are inverted, the place of the ground in BACKGROUNDS, the frame of the file, and
@@ -119,7 +119,8 @@ def _picture(data: bytes) -> bytes:
         return bad.rule.encode("ascii")
     seen = found.mark or decode.fingerprint(found.plain)
     height, width = found.pixels.shape[:2]
-    shown = b"" if found.mark is None else decode.fingerprint(found.pixels)
+    follows = found.mark is None and found.plain is found.pixels
+    shown = b"" if follows else decode.fingerprint(found.pixels)
     return FOUND.pack(width, height, found.exif, seen, found.stored.tobytes(), shown)
 
 

@@ -228,7 +228,7 @@ def own_checkpoint(run: Run, records: RecordSet) -> tuple[int, dict[str, torch.T
     charges = ledger.entries(Charged)
     if not charges:
         raise LedgerFault("the run was never charged: adapt into a new folder")
-    if run.data_digest(records) != charges[0].data:
+    if charges[0].data not in [run.data_digest(records, before) for before in (False, True)]:
         raise DataError("the private images are not those of the run: resume with the same data")
     found = latest_checkpoint(run.folder / "checkpoints")
     if found is None:
@@ -290,6 +290,12 @@ def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
             raise SfumatoError(
                 f"a free replay needs the same {', '.join(changed)} as when the run started; "
                 "--new-attempt continues with fresh noise, paid from the plan's retry reserve"
+            )
+        if run.data_digest(records) != last.data:  # a paid attempt may have taken other grey levels
+            raise DataError(
+                "a free replay needs the private images as they were when the attempt started, grey"
+                " levels included; --new-attempt continues with fresh noise, paid from the plan's"
+                " retry reserve"
             )
         if ledger.entries(Released):
             raise SfumatoError(

@@ -322,9 +322,10 @@ class Run:
         }
         return {"events": dp_events.to_json(plan.events), **terms}
 
-    def data_digest(self, records) -> str:
-        """Keyed identity of the private records."""
-        return records.digest(self.key.stream("select", 0, 0, "manifest").words(4).tobytes())
+    def data_digest(self, records, as_before: bool = False) -> str:
+        """Keyed identity of the private records; see `RecordSet.digest`."""
+        key = self.key.stream("select", 0, 0, "manifest").words(4).tobytes()
+        return records.digest(key, as_before)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:

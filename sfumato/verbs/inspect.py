@@ -29,6 +29,7 @@ from ..records import (
     load_records,
     near_copies,
     pairs_sheet,
+    require_read_as_today,
 )
 from ..records import sheet as drawn_sheet
 from ..records.sheet import free_name
@@ -122,13 +123,17 @@ def inspect(
 
 
 def _stops(records: RecordSet) -> list[str]:
-    """Why `plan` and `adapt` would stop at the class list or the units."""
+    """Why `plan` and `adapt` would stop at the class list, the units or how records were read."""
     facts = PublicFacts.of(records)
     found: list[str] = []
-    for require in (require_list, partial(require_clear_units, allowed=False)):
+    for require in (
+        partial(require_read_as_today, records),
+        partial(require_list, facts),
+        partial(require_clear_units, facts, allowed=False),
+    ):
         try:
-            require(facts)
-        except DataError as error:
+            require()
+        except SfumatoError as error:
             found.append(str(error))
     return found
 

@@ -44,7 +44,7 @@ from sfumato.training import State, latest_checkpoint, write_checkpoint
 OFF, COUNT, FAIL, TEAR, KILL = range(5)
 STATES = ("nothing", "PLAN", "CHARGE", "ATTEMPT", "NOTE", "RELEASE", "CERTIFY")
 RECORDS = SimpleNamespace(
-    fingerprints=[bytes([i]) * 32 for i in range(1, 9)], digest=lambda key: "d"
+    fingerprints=[bytes([i]) * 32 for i in range(1, 9)], digest=lambda *_: "d"
 )
 OPTIONS = {
     "performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2},

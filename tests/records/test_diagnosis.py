@@ -254,6 +254,13 @@ def test_the_sheet_takes_the_pixels_of_a_base(tmp_path, classes):
         assert one.size != two.size
 
 
+def test_who_reads_as_before_or_by_folders_that_are_classes_is_told_what_stops(classes):
+    found = sfumato.inspect(classes, frames="plain", near=False)
+    assert found.usable == 8 and any("leave it out" in why for why in found.stops)
+    found = sfumato.inspect(classes, unit="folder", near=False)
+    assert any("(cure: put it into the folder of its person)" in line for line in found.lines())
+
+
 @pytest.mark.parametrize("where", ["among", "release", "there"])
 def test_private_files_lie_outside_data_and_releases(tmp_path, classes, where):
     file = {"among": classes / "cat" / "s.png", "release": tmp_path / "r" / "x" / "s.png"}.get(

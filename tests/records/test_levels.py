@@ -12,8 +12,8 @@ from PIL import Image
 
 from sfumato.errors import DataError, SfumatoError
 from sfumato.options import FIXED, Reading, Values, declared_values
-from sfumato.records import load_records
-from sfumato.records.decode import decode, examine
+from sfumato.records import load_records, tiff
+from sfumato.records.decode import decode, examine, fingerprint
 from sfumato.records.stack import canonical
 
 TWELVE = Values(0, 4095)
@@ -226,6 +226,56 @@ def test_files_alone_too_and_the_ledger_knows_them_whatever_is_declared(tmp_path
         np.testing.assert_array_equal(
             one.pixels(0), decode((tmp_path / "one/a/0.png").read_bytes(), TWELVE)[0]
         )
+
+
+def alike_by_the_fixed_rules(kind: str) -> list[np.ndarray]:
+    """Two pictures that only a declaration tells apart, 16 bits or a colour that is covered."""
+    if kind == "covered":
+        return [np.full((16, 16, 4), (level, 9, 9, 0), np.uint8) for level in (20, 200)]
+    ramp = (np.arange(256) * 257).reshape(16, 16).astype(np.uint16)
+    return [ramp, np.where(ramp == 257, ramp + 60, ramp)]
+
+
+@pytest.mark.parametrize("kind", ["png", "covered", "tiff", "array"])
+def test_a_replay_sees_the_levels_of_the_run_where_the_fixed_rules_do_not(tmp_path, kind):
+    said = {"background": "ignore"} if kind == "covered" else {"value_range": "0..1000"}
+    found = []
+    for pixels in alike_by_the_fixed_rules(kind):
+        file = tmp_path / {"array": "x.npz", "tiff": "x/0.tif"}.get(kind, "x/0.png")
+        file.parent.mkdir(exist_ok=True)
+        if kind == "array":
+            np.savez(file, images=pixels[None])
+        else:
+            Image.fromarray(pixels).save(file)
+        place = file if kind == "array" else file.parent
+        found.append(load_records(place, **Reading(unlabelled=True, **said).keywords()))
+        found.append(load_records(place, unlabelled=True))
+    one, _, other, plain = found
+    assert (one.images([0], 16) != other.images([0], 16)).any()
+    assert len({records.fingerprints for records in found}) == 1  # the ledger knows them as one
+    key = b"k" * 16
+    assert one.digest(key) != other.digest(key)
+    assert one.digest(key, as_before=True) == other.digest(key, as_before=True) != one.digest(key)
+    assert plain.digest(key, as_before=True) == plain.digest(key)
+    moved = one.rearranged(np.array([0]))
+    assert moved.digest(key) == one.digest(key)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_the_ledger_knows_a_part_of_a_picture_whatever_is_declared(kind):
+    file, box = io.BytesIO(), (2, 3, 20, 24)
+    Image.fromarray((np.arange(32 * 32) * 60).reshape(32, 32).astype(kind)).save(file, "TIFF")
+
+    def known(values: Values, box: tuple[int, int, int, int] = box) -> tuple[bytes, bytes]:
+        part = tiff.frame(file.getvalue(), 0, values).cut(box)
+        return part.mark or fingerprint(part.plain), part.pixels.tobytes()
+
+    one, other = known(TWELVE), known(Values(5, 50000))
+    assert one[0] == other[0] and one[1] != other[1]
+    assert known(TWELVE, (2, 3, 20, 25))[0] != one[0]
+    assert known(TWELVE, (2, 3, 32, 32)) == known(TWELVE, (2, 3, 40, 50))
+    if kind is np.uint16:
+        assert known(FIXED)[0] == one[0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import DataError, SfumatoError
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
 from sfumato.privacy.request import Request
 from sfumato.runs import budget
+from sfumato.runs.execute import own_checkpoint
 from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run, code_version
 
@@ -57,9 +58,7 @@ def plan():
         )
 
 
-RECORDS = SimpleNamespace(
-    fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda key: "d"
-)
+RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda *_: "d")
 
 
 @pytest.fixture
@@ -238,11 +237,27 @@ def test_an_unfinished_run_has_no_model(run):
 
 def test_the_data_digest_is_keyed_and_secret(run, plan, tmp_path, ledger):
     asked = []
-    records = SimpleNamespace(digest=lambda key: asked.append(key) or "d")
+    records = SimpleNamespace(digest=lambda key, _: asked.append(key) or "d")
     other = Run.create(tmp_path / "other", plan, OPTIONS, ledger)
     assert run.data_digest(records) == other.data_digest(records) == "d"
     assert len(set(asked)) == 2 and all(len(key) == 32 for key in asked)
     assert (run.data_digest(records), asked[-1]) == ("d", asked[0])
+
+
+@pytest.mark.parametrize("made", ["now", "before", "of others"])
+def test_a_run_goes_on_with_its_data_by_the_digest_of_its_version(run, made):
+    records = SimpleNamespace(digest=lambda _, as_before: "before" if as_before else "now")
+    charged = SimpleNamespace(data=made)
+    here = SimpleNamespace(
+        folder=run.folder,
+        data_digest=run.data_digest,
+        ledger=SimpleNamespace(entries=lambda _: [charged]),
+    )
+    if made == "of others":
+        with pytest.raises(DataError, match="not those of the run"):
+            own_checkpoint(here, records)  # type: ignore[arg-type]
+    else:
+        assert own_checkpoint(here, records) == (0, None)  # type: ignore[arg-type]
 
 
 def test_the_fingerprint_names_code_and_versions(run):

@@ -102,19 +102,14 @@ class Inverter:
         self.precision: Stage | torch.dtype = precision
 
     def row_losses(self, batch: Batch, words: Conditioning) -> torch.Tensor:
-        """Denoising loss of every draw, [J * K], with a condition of each row, [J, ...].
+        """Denoising loss of every draw, [J * K], with a condition of each of the J rows.
 
         It stands with each of the row's draws by expanding, since gradients of an index with
         repetitions are added in whatever order threads come.
         """
-        rows = len(batch)
 
         def for_each_draw(draw: torch.Tensor) -> Conditioning:
-            def spread(part: torch.Tensor) -> torch.Tensor:
-                shape = (rows, len(draw) // rows, *part.shape[1:])
-                return part[:, None].expand(shape).flatten(0, 1)
-
-            return each(words, spread)
+            return each(words, lambda part: _repeated(part, len(draw) // len(part)))
 
         return denoising_losses(self.base, for_each_draw, self.precision)(batch)
 
@@ -302,3 +297,7 @@ class _Rows:
             drop=torch.zeros(rows, k, dtype=torch.bool, device=where),
             weight=self.usable.float()[:, None].expand(rows, k),
         )
+
+
+def _repeated(part: torch.Tensor, times: int) -> torch.Tensor:
+    return part[:, None].expand(-1, times, *part.shape[1:]).flatten(0, 1)

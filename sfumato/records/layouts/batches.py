@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..bounded import fetched, listed
 from ..coded import unpacked
 from ..columns import Listing, wanted
+from ..unpacked import fetched, listed
 
 
 def of_batches(

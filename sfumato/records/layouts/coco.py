@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ..bounded import listed
 from ..columns import Listing
 from ..rules import refuse
 from ..tables import cell_text
 from ..trees import Tree, TreeReader, tree_of
+from ..unpacked import listed
 from .names import Names
 from .splits import chosen_split, kind_of
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from ...errors import DataError
 from ..archives import MEMBER, of_tar
-from ..bounded import listed
 from ..coded import Coded, numbers, packed, unpacked
 from ..columns import Listing, label_column, wanted
 from ..folder import OTHER_PICTURES, READABLE, is_hidden
 from ..spelling import column_form
 from ..tables import cell_text, first_line, holds_several
 from ..trees import read_at
+from ..unpacked import listed
 from .splits import chosen_split, kind_of, split_name
 
 PICTURES = {suffix[1:] for suffix in READABLE | OTHER_PICTURES}
