@@ -16,6 +16,7 @@ from ..compute.device import device
 from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
+from .classes import NAMES, ClassBase
 from .contents import blocks_of_files
 from .dit import DiT
 from .embeds import embeds_files, load_embeds
@@ -193,7 +194,16 @@ def pipeline_class(folder: Path) -> str | None:
 def reads_prompts(folder: Path) -> bool:
     """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
     kind = pipeline_class(folder)
-    return kind is not None and issubclass(FAMILIES[kind], TextBase)
+    family = FAMILIES.get(kind or "")
+    return family is not None and issubclass(family, TextBase) and not issubclass(family, ClassBase)
+
+
+def told_classes(folder: Path) -> dict[str, int]:
+    """First name of a class -> its row, as the pipeline in `folder` names them; most name none."""
+    names = check_settings(folder / INDEX_FILE).get(NAMES)
+    if not isinstance(names, dict):
+        return {}
+    return {str(name).split(",")[0]: int(row) for row, name in names.items() if name}
 
 
 def component_folders() -> list[str]:

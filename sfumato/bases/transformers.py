@@ -105,7 +105,7 @@ class TransformerNames:
         return found
 
     def layer_of(self, matrix: str) -> str:
-        """The attention, feed-forward or modulation of a matrix; its block where it has no other."""
+        """The attention, feed-forward or modulation of a matrix; else its block."""
         block = _BLOCK.match(matrix)
         if not block:
             return matrix.rpartition(".")[0] or matrix
