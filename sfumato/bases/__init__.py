@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         pipeline_class,
         reads_prompts,
         resolve_base,
+        told_classes,
         weights_of_base,
     )
     from .schedules import is_scheduler
@@ -97,6 +98,7 @@ _HOMES = {
     "save_loda": "loda",
     "save_lora": "adapters",
     "text_base": "interface",
+    "told_classes": "open",
     "left_by_system": "files",
     "weight_files": "files",
     "weights_of_base": "open",
@@ -150,6 +152,7 @@ __all__ = [
     "save_loda",
     "save_lora",
     "text_base",
+    "told_classes",
     "weight_files",
     "weights_of_base",
     "word_vectors",

@@ -122,17 +122,15 @@ def _licence(card: Path) -> str | None:
     return said[0] if said and said[0] and said[0].isprintable() and len(said[0]) < 100 else None
 
 
-def prediction_of(folder: Path) -> Prediction:
+def prediction_of(folder: Path, *more: Prediction) -> Prediction:
     """What the denoiser of a pipeline with a diffusers scheduler predicts.
 
-    ModelError for anything but noise and velocity.
+    ModelError for anything but noise, velocity, and what the family takes `more`.
     """
     settings = check_settings(folder / "scheduler" / "scheduler_config.json")
-    kind = settings.get("prediction_type", "epsilon")
-    if kind not in ("epsilon", "v_prediction"):
-        raise ModelError(
-            f"{folder} predicts {str(kind)[:60]}; sfumato takes epsilon or v_prediction"
-        )
+    kind, taken = settings.get("prediction_type", "epsilon"), ("epsilon", "v_prediction", *more)
+    if kind not in taken:
+        raise ModelError(f"{folder} predicts {str(kind)[:60]}; sfumato takes {' or '.join(taken)}")
     return kind
 
 

@@ -89,7 +89,7 @@ class Base(ABC):
     # The scheduler that draws unless another is named; the base's own where it does not fit.
     default_sampler: ClassVar[str] = "DPMSolverMultistepScheduler"
     # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
-    embeds_guidance: ClassVar[bool] = False
+    embeds_guidance: bool = False
 
     info: BaseInfo
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
@@ -182,6 +182,10 @@ class Base(ABC):
     def learnable(self) -> dict[str, nn.Parameter]:
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
+
+    def rows_of(self, prompts: Sequence[str]) -> list[int]:
+        """Rows of a class table that learn with the whole denoiser, one per prompt; else none."""
+        return []
 
     @property
     @abstractmethod
@@ -345,6 +349,22 @@ class TextBase(Base):
         """One row for every token of the vocabulary, [V, D], without a gradient, in host memory.
 
         What is made of words, such as where a token starts, is then the same on every device.
+        """
+
+    @property
+    def token_parts(self) -> Mapping[str, int]:
+        """Name of a text encoder in token files -> its width, in the order of `word_vectors`.
+
+        Empty for one encoder, whose file holds the token's own name.
+        """
+        return {}
+
+    @abstractmethod
+    def learn_token(self, word: str, vectors: torch.Tensor) -> None:
+        """Add a token with vectors [V, D] as the family's pipeline reads a token file.
+
+        Raises:
+            ValueError: It does not fit.
         """
 
     @abstractmethod

@@ -16,7 +16,9 @@ from ..compute.device import device
 from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, folder_digest
+from .classes import NAMES, ClassBase
 from .contents import blocks_of_files
+from .dit import DiT
 from .embeds import embeds_files, load_embeds
 from .flux import Flux
 from .flux2 import Flux2Klein
@@ -26,6 +28,9 @@ from .pixart_sigma import PixArtSigma
 from .sana import Sana
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
+from .stable_diffusion_xl import StableDiffusionXL
+from .unet2d import LatentUNet, PixelUNet
+from .unknown import is_refiner, what_it_is
 from .weights import check_settings
 
 # The pipeline class that a folder's index names -> its family.
@@ -36,6 +41,11 @@ FAMILIES: dict[str, type[Base]] = {
     "FluxPipeline": Flux,
     "Flux2KleinPipeline": Flux2Klein,
     "SanaPipeline": Sana,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "DDPMPipeline": PixelUNet,
+    "DDIMPipeline": PixelUNet,
+    "LDMPipeline": LatentUNet,
+    "DiTPipeline": DiT,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")
@@ -134,7 +144,7 @@ def resolve_base(name_or_path: str | Path) -> Path:
     if not folder.is_dir():
         names = ", ".join(bundled) or "none"
         raise SfumatoError(
-            f"no base at {folder}: give a {_kinds()} folder or a bundled name ({names})"
+            f"no base at {folder}: give a pipeline folder or a bundled name ({names})"
         )
     inner = folder / "model"
     return (
@@ -194,7 +204,16 @@ def pipeline_class(folder: Path) -> str | None:
 def reads_prompts(folder: Path) -> bool:
     """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
     kind = pipeline_class(folder)
-    return kind is not None and FAMILIES[kind].prompted
+    family = FAMILIES.get(kind or "")
+    return family is not None and family.prompted and not issubclass(family, ClassBase)
+
+
+def told_classes(folder: Path) -> dict[str, int]:
+    """First name of a class -> its row, as the pipeline in `folder` names them; most name none."""
+    names = check_settings(folder / INDEX_FILE).get(NAMES)
+    if not isinstance(names, dict):
+        return {}
+    return {str(name).split(",")[0]: int(row) for row, name in names.items() if name}
 
 
 def component_folders() -> list[str]:
@@ -210,19 +229,10 @@ def _checked(name: str, folder: Path) -> tuple[type[Base], BaseInfo]:
     index = check_settings(index_file)
     kind = index.get("_class_name")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
-    if "text_encoder_2" in index and "text_encoder_2" not in (family.components if family else ()):
-        raise ModelError(
-            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
-            " bases with one (SD 1.x and 2.x)"
-        )
-    if family is None:
-        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts {_kinds()} folders")
+    if family is None or is_refiner(index):
+        raise ModelError(what_it_is(folder, index, FAMILIES))
     check_folder(folder, index, family)
     return family, family.read_info(name, folder)
-
-
-def _kinds() -> str:
-    return " or ".join(FAMILIES)
 
 
 def _added(folder: Path) -> list[Path]:

@@ -74,8 +74,9 @@ class Contents:
     """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it, whether it is told in words what to draw, the words of its own, and pictures of
-    the adapted model (`adapted`) beside those of the public base (`base`), with how a model's
+    that opens it, whether it is told in words what to draw, or the rows of its classes by name, the
+    words of its own, and pictures of the adapted model (`adapted`) beside those of the public base
+    (`base`), with how all of them
     were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
     that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """
@@ -88,6 +89,7 @@ class Contents:
     examples: dict[str, list[Example]] = field(default_factory=dict)
     pipeline: str = "StableDiffusionPipeline"
     prompted: bool = True
+    classes: dict[str, int] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
     marked: bool = True
     signed: bool = True
@@ -261,6 +263,7 @@ def _check_model(folder: Path, found: Contents) -> None:
     from sfumato.bases import (
         pipeline_class,
         reads_prompts,
+        told_classes,
         words_in,
     )  # here: pictures need no torch
 
@@ -283,6 +286,7 @@ def _check_model(folder: Path, found: Contents) -> None:
     if found.layout == "pipeline":
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
         found.prompted = reads_prompts(folder / "model")
+        found.classes = told_classes(folder / "model")
     for name in weights:
         check_safetensors(folder / name, name)
     found.words = words_in(folder / "model" if found.layout == "pipeline" else folder)
