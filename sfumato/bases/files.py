@@ -22,6 +22,7 @@ INDEX = ".index.json"
 # What a pipeline's components are saved as, beside their weights and the weights' index.
 COMPONENT_SETTINGS = (
     "config.json",
+    "generation_config.json",
     "scheduler_config.json",
     "tokenizer.json",
     "preprocessor_config.json",
@@ -30,6 +31,7 @@ COMPONENT_SETTINGS = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "chat_template.jinja",
 )
 
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")

@@ -128,7 +128,7 @@ class PipelineBase(TransformerNames, Base):
         import diffusers
 
         missing = dict.fromkeys((*self.components, *self.optional))
-        return getattr(diffusers, self.pipeline)(**missing | parts | dict(self.settings()))
+        return getattr(diffusers, self.pipeline)(**{**missing, **parts, **self.settings()})
 
     def settings(self) -> Mapping[str, Any]:
         """What the pipeline is given beside its parts."""
@@ -242,7 +242,7 @@ def _read(
     named = {name: index[name] for name in components if index.get(name, [None])[0]}
     libraries = {"diffusers": diffusers, "transformers": transformers}
     classes = {
-        name: getattr(libraries[library], RENAMED.get(cls, cls))
+        name: getattr(libraries[library], str(RENAMED.get(cls, cls)))
         for name, (library, cls) in named.items()
     }
     tokenizers = {name for name in classes if name.startswith("tokenizer")}
