@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         save_lora,
         write_kohya,
     )
+    from .cards import training_data
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -99,6 +100,7 @@ _HOMES = {
     "save_lora": "adapters",
     "text_base": "interface",
     "told_classes": "open",
+    "training_data": "cards",
     "left_by_system": "files",
     "weight_files": "files",
     "weights_of_base": "open",
@@ -153,6 +155,7 @@ __all__ = [
     "save_lora",
     "text_base",
     "told_classes",
+    "training_data",
     "weight_files",
     "weights_of_base",
     "word_vectors",

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..compute.device import device
 from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
-from .checks import INDEX_FILE, check_folder, folder_digest
+from .checks import INDEX_FILE, check_folder, digest_of_file, folder_digest
 from .classes import NAMES, ClassBase
 from .contents import blocks_of_files
 from .dit import DiT
@@ -26,6 +26,7 @@ from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
 from .pixart_sigma import PixArtSigma
 from .sana import Sana
+from .single import folder_from_file, is_single_file
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
@@ -73,7 +74,7 @@ def base_info(name_or_path: str | Path) -> BaseInfo:
     def digest() -> str:
         found = hashlib.sha256(info.digest.encode())
         for path in added:
-            found.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            found.update(path.name.encode() + b"\0" + digest_of_file(path))
         return found.hexdigest()
 
     return replace(info, name=str(name_or_path), folder=folder, digest_of=digest)
@@ -104,6 +105,7 @@ def load_pipeline(name_or_path: str | Path) -> Base:
     family, info = _checked(str(name_or_path), resolve_base(name_or_path))
     base = family.load(info)
     base.move(device())
+    base.try_forward()
     _ = base.digest
     return base
 
@@ -141,6 +143,8 @@ def resolve_base(name_or_path: str | Path) -> Path:
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
     folder = Path(name_or_path)
+    if is_single_file(folder):
+        raise ModelError(_of_one_file(folder))
     if not folder.is_dir():
         names = ", ".join(bundled) or "none"
         raise SfumatoError(
@@ -149,6 +153,14 @@ def resolve_base(name_or_path: str | Path) -> Path:
     inner = folder / "model"
     return (
         inner if (inner / INDEX_FILE).is_file() and not (folder / INDEX_FILE).exists() else folder
+    )
+
+
+def _of_one_file(file: Path) -> str:
+    return (
+        f"{file} is a checkpoint in one file: make a folder of it with sfumato bases --copy"
+        f" {file.name} FOLDER --base-config CONFIG, where CONFIG is a pipeline folder of the same"
+        " model (without weights will do)"
     )
 
 
@@ -168,14 +180,24 @@ def origin_of(name_or_path: str | Path) -> str | None:
     return _origin(folder) if _added(folder) else None
 
 
-def copy_base(name: str, folder: str | Path) -> str:
+def copy_base(name: str, folder: str | Path, base_config: str | Path | None = None) -> str:
     """Copy a bundled base into a new folder, as any diffusers tool opens it; returns its digest.
+
+    Args:
+        name: A bundled name, or a checkpoint in one .safetensors file.
+        folder: New.
+        base_config: For a checkpoint: a pipeline folder with its settings (`folder_from_file`).
 
     Raises:
         SfumatoError: For a name that is not bundled, or a folder that is there already.
+        ModelError: A checkpoint and settings that do not belong together.
         MachineError: Where it cannot be written.
     """
     folder, known = Path(folder), bundled_bases()
+    if base_config is not None:
+        return folder_from_file(Path(name), Path(base_config), folder, FAMILIES)
+    if is_single_file(Path(name)):
+        raise SfumatoError(_of_one_file(Path(name)))
     if name not in known:
         raise SfumatoError(f"no bundled base {name}: choose {', '.join(known) or 'none'}")
     if folder.exists():

@@ -77,6 +77,12 @@ class PipelineBase(TransformerNames, Base):
         """The transformer."""
         return self.parts[TRANSFORMER]
 
+    @property
+    def trial_shape(self) -> tuple[int, int, int]:
+        """At most 16 by 16: transformers take any whole number of patches."""
+        channels, *sides = self.latent_shape
+        return channels, *(min(side, 16) for side in sides)
+
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts all models onto a device."""
         for name, part in self.parts.items():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from ..errors import ModelError
+from .interface import TRIAL
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 # Of a set, the layers that a denoiser has are meant.
@@ -42,6 +44,15 @@ class UNetNames:
         # A bias of keys adds the same to all of a query's scores, and the softmax takes it out.
         named = self.denoiser.named_parameters()
         return {name: tensor for name, tensor in named if not name.endswith("to_k.bias")}
+
+    @property
+    def trial_shape(self) -> tuple[int, int, int]:
+        """The latents' shape, halved as long as it is large: a U-Net takes any size."""
+        base: Any = self  # a `Base`, too
+        channels, *sides = base.latent_shape
+        while max(sides) > TRIAL and all(side % 2 == 0 for side in sides):
+            sides = [side // 2 for side in sides]
+        return channels, sides[0], sides[1]
 
     def blocks(self) -> list[str]:
         """Attention blocks in the order down, mid, up."""
