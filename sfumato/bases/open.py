@@ -24,6 +24,7 @@ from .flux import Flux
 from .flux2 import Flux2Klein
 from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
+from .lumina_2 import Lumina2
 from .pixart_sigma import PixArtSigma
 from .sana import Sana
 from .single import folder_from_file, is_single_file
@@ -33,6 +34,7 @@ from .stable_diffusion_xl import StableDiffusionXL
 from .unet2d import LatentUNet, PixelUNet
 from .unknown import is_refiner, what_it_is
 from .weights import check_settings
+from .z_image import ZImage
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
@@ -47,6 +49,8 @@ FAMILIES: dict[str, type[Base]] = {
     "DDIMPipeline": PixelUNet,
     "LDMPipeline": LatentUNet,
     "DiTPipeline": DiT,
+    "Lumina2Pipeline": Lumina2,
+    "ZImagePipeline": ZImage,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")

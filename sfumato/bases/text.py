@@ -15,7 +15,13 @@ PIECE = 64  # prompts at a time: 10,000 at once would be gigabytes
 
 
 def tokens(
-    tokenizer: Any, prompts: Sequence[str], length: int, *, cut: bool = False, **more: Any
+    tokenizer: Any,
+    prompts: Sequence[str],
+    length: int,
+    *,
+    cut: bool = False,
+    write: Callable[[str], str] = str,
+    **more: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and their mask, int64 [P, length] each, padded to the same length whatever is said.
 
@@ -24,6 +30,7 @@ def tokens(
         prompts: Public texts.
         length: Tokens that the family's pipeline reads.
         cut: Cut longer texts, as a pipeline does whose other encoder reads them whole.
+        write: Prompt -> what the encoder reads, such as a chat around it.
         more: Further arguments of the tokenizer.
 
     Raises:
@@ -31,13 +38,14 @@ def tokens(
     """
     if not cut:
         for prompt in prompts:
-            if len(tokenizer(prompt, truncation=False, verbose=False, **more).input_ids) > length:
+            text = write(prompt)
+            if len(tokenizer(text, truncation=False, verbose=False, **more).input_ids) > length:
                 raise SfumatoError(
                     f"the prompt {prompt[:60]!r} is longer than the base's {length} tokens: shorten"
                     " it"
                 )
     read = tokenizer(
-        list(prompts),
+        [write(prompt) for prompt in prompts],
         padding="max_length",
         max_length=length,
         truncation=True,
