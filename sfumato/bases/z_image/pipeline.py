@@ -79,7 +79,7 @@ class ZImage(FlowPipeline):
         }
 
     def read(self, prompts: Sequence[str]) -> Conditioning:
-        """The text encoder's last hidden states but one, of the prompt in a chat; and their mask."""
+        """The text encoder's last hidden states but one, of prompts in chats; and their mask."""
         encoder = self.parts["text_encoder"]
         ids, mask = (
             to_device(part, encoder.device)
