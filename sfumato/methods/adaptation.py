@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
 
 from ..bases import Base, save_embeds, text_base
 from ..bases.conditioning import Conditioning, concatenate, rows, where
+from ..errors import ModelError
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
 from .prompts import Prompts
@@ -65,6 +67,17 @@ class Adaptation(Adapted):
         assert self.condition is not None  # what a method adapts has one
         with torch.no_grad():
             return self.condition(torch.arange(-1, classes, device=self.base.device).roll(-1))
+
+    def without(self, names: Collection[str]) -> Self:
+        """The same without tensors that nothing can teach (`reach.left_out`): they stay frozen."""
+        if unknown := set(names) - set(self.trainable):
+            raise ModelError(
+                f"{min(unknown)} was left out of what trains, and is no tensor of this base"
+            )
+        for name in names:
+            self.trainable[name].requires_grad_(False)
+        rest = {name: p for name, p in self.trainable.items() if name not in names}
+        return replace(self, trainable=rest)
 
     @property
     def owners(self) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..methods import Prepared, Prompts
+from ..methods import Prepared, Prompts, reach
 from ..methods.prompts import unknown_words
 from ..records import RecordSet, people_apart, repeats_said, spelling
 
@@ -44,6 +44,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     remarks += [*_on_words(prepared), *_on_plurals(prepared)]
     if records.unit_column:  # always one, where files are DICOM
         remarks += [*people_apart(records), *spelling(records)]
+    remarks += reach.remarks(prepared.options, len(getattr(prepared.adaptation, "trainable", ())))
     remarks += prepared.method.remarks(prepared)
     if plan.delta >= 1 / plan.n_units:
         remarks.append("delta is not below 1/n: such a run could publish one unit outright")
