@@ -73,8 +73,11 @@ def test_row_losses_are_the_published_objective(name: str, folder_of: Any) -> No
     check_objective(folder_of(name), PROMPTS, PUBLISHED[name])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "guidance"),
+    [*((name, 3.0) for name in (*FAMILIES, "flux2_klein_distilled")),
+     *((name, 1.0) for name in TRAINED)],
+)  # fmt: skip
 def test_pictures_are_those_of_the_pipeline(name: str, guidance: float, folder_of: Any) -> None:
     folder = folder_of(name)
     check_sampling(load_base(folder), pipeline(folder), PROMPTS, draw, guidance_scale=guidance)
@@ -200,7 +203,7 @@ def test_dev_is_told_the_guidance_scale_and_schnell_is_not(folder_of: Any) -> No
         assert torch.equal(one, two) != changes
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_picture_and_a_prompt_are_read_alone(name: str, folder_of: Any) -> None:
     """What one row becomes does not depend on the rows beside it."""
     base = load_base(folder_of(name))
