@@ -13,6 +13,7 @@ import torch
 
 from sfumato.bases import base_info, load_base
 from sfumato.bases.conditioning import tensors
+from sfumato.cli import main
 from sfumato.errors import ModelError
 from tests.bases.family_checks import (
     Start,
@@ -101,12 +102,25 @@ def test_a_noised_run_opens_in_plain_diffusers(
 @pytest.mark.parametrize(
     ("name", "method"),
     [("flux", "full"), ("flux", "saliency"), ("flux", "loda"), ("pixart_sigma", "full"),
-     ("sana", "loda"), ("flux2_klein", "attention"), ("stable_diffusion_3", "full")],
+     ("sana", "loda"), ("stable_diffusion_3", "full")],
 )  # fmt: skip
 def test_other_methods_run(
     name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
 ) -> None:
     assert adapt(folder_of(name), tiny_images, tmp_path / "run", method).model.is_dir()
+
+
+@pytest.mark.slow
+def test_a_pipeline_with_a_language_model_leaves_whole(
+    folder_of: Any, tiny_images: Path, tmp_path: Path
+) -> None:
+    """Its chat template and generation settings are among what a release may hold."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    adapt(folder_of("flux2_klein"), tiny_images, run, "attention")
+    assert main(["export", str(run), "-o", str(out)]) == 0
+    assert main(["release", str(out)]) == 0 and main(["verify", str(out)]) == 0
+    assert (out / "model" / "tokenizer" / "chat_template.jinja").is_file()
+    assert len(pipeline(out / "model").transformer.transformer_blocks) == 1
 
 
 @pytest.mark.parametrize("method", ["lora", "saliency", "loda"])
