@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         read_embeds,
         replace_embeds,
         save_embeds,
+        shared_tokens,
         word_vectors,
         words_in,
     )
@@ -98,6 +99,7 @@ _HOMES = {
     "save_embeds": "embeds",
     "save_loda": "loda",
     "save_lora": "adapters",
+    "shared_tokens": "embeds",
     "text_base": "interface",
     "told_classes": "open",
     "training_data": "cards",
@@ -153,6 +155,7 @@ __all__ = [
     "save_embeds",
     "save_loda",
     "save_lora",
+    "shared_tokens",
     "text_base",
     "told_classes",
     "training_data",

@@ -151,6 +151,17 @@ def words_in(folder: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def shared_tokens(folder: Path) -> dict[str, str]:
+    """Name of a file -> its token, of the token files for two text encoders."""
+    found: dict[str, str] = {}
+    for path in embeds_files(folder):
+        check_weights(path)
+        with safe_open(path, "pt") as file:
+            if TOKEN in (file.metadata() or {}):
+                found[path.name] = file.metadata()[TOKEN]
+    return found
+
+
 def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
     """Gives tokens of `load_embeds` other vectors float32 [V, D] of the same number."""
     for word, value in vectors.items():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sfumato import verbs
 from sfumato.bases import KOHYA_FILE, load_base, open_adapted, write_kohya
 from sfumato.bases.conditioning import tensors
 from sfumato.errors import ModelError
@@ -23,6 +24,7 @@ from tests.bases.family_checks import (
     pipeline,
 )
 from tests.bases.tiny_pipelines import SIDE, stable_diffusion_xl
+from tests.pasted import draw_as_pasted, pixels
 
 PROMPTS = ["a picture of a circle", "cross", "square"]
 
@@ -189,3 +191,16 @@ def test_gradients_reach_each_row_alone_through_the_pooled_text_too(folder):
     for part in (told["text"], told["pooled"]):
         (grad,) = torch.autograd.grad(part[1].square().sum(), rows, retain_graph=True)
         assert grad[1].any() and not grad[0].any() and not grad[2].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "embedding"])
+def test_the_cards_lines_draw_a_sample_again(folder, tiny_images, tmp_path, monkeypatch, method):
+    """Also with tokens of both encoders, which `load_textual_inversion` takes one by one."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = ("--no-embedder",) if method == "lora" else ("--placeholder-token", "<s>")
+    run = adapt(folder, tiny_images, tmp_path / "run", method, *words)
+    out = verbs.release(verbs.export(run.folder, tmp_path / "out"))
+    name, drawn = draw_as_pasted(out, folder, tmp_path)
+    apart = np.abs(drawn - pixels(out / name))
+    assert apart.mean() < 1.0 and apart.max() <= 8
