@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         pipeline_class,
         reads_prompts,
         resolve_base,
+        told_classes,
         weights_of_base,
     )
     from .schedules import is_scheduler
@@ -100,6 +101,7 @@ _HOMES = {
     "save_lora": "adapters",
     "shared_tokens": "embeds",
     "text_base": "interface",
+    "told_classes": "open",
     "training_data": "cards",
     "left_by_system": "files",
     "weight_files": "files",
@@ -155,6 +157,7 @@ __all__ = [
     "save_lora",
     "shared_tokens",
     "text_base",
+    "told_classes",
     "training_data",
     "weight_files",
     "weights_of_base",

@@ -36,7 +36,7 @@ def check_folder(folder: Path, index: dict, family: type[Base]) -> None:
     check_kinds(folder, set(family.components))
     for path in weight_files(folder):
         check_weights(path)
-    models = {name for name, cls in family.components.items() if name != "tokenizer"}
+    models = {name for name in family.components if not name.startswith("tokenizer")}
     for path in (p for p in base_files(folder) if p.name.endswith("config.json")):
         if path.parent.name in models:
             check_extent(path)
@@ -76,6 +76,8 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
         if allowed is None and not (library == "diffusers" and cls.endswith("Scheduler")):
             raise ModelError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
     for name in family.components:
+        if name in family.dispensable and index.get(name, [None])[:1] == [None]:
+            continue
         if not (folder / name).is_dir() or name not in index:
             raise ModelError(
                 f"{folder} has no {name}: a {index['_class_name']} folder holds"
@@ -142,17 +144,15 @@ def _licence(card: Path) -> str | None:
     return said[0] if said and said[0] and said[0].isprintable() and len(said[0]) < 100 else None
 
 
-def prediction_of(folder: Path) -> Prediction:
+def prediction_of(folder: Path, *more: Prediction) -> Prediction:
     """What the denoiser of a pipeline with a diffusers scheduler predicts.
 
-    ModelError for anything but noise and velocity.
+    ModelError for anything but noise, velocity, and what the family takes `more`.
     """
     settings = check_settings(folder / "scheduler" / "scheduler_config.json")
-    kind = settings.get("prediction_type", "epsilon")
-    if kind not in ("epsilon", "v_prediction"):
-        raise ModelError(
-            f"{folder} predicts {str(kind)[:60]}; sfumato takes epsilon or v_prediction"
-        )
+    kind, taken = settings.get("prediction_type", "epsilon"), ("epsilon", "v_prediction", *more)
+    if kind not in taken:
+        raise ModelError(f"{folder} predicts {str(kind)[:60]}; sfumato takes {' or '.join(taken)}")
     return kind
 
 

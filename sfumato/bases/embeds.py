@@ -170,7 +170,7 @@ def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
 
 
 def load_embeds(base: TextBase, folder: Path) -> None:
-    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader.
+    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader where it has one.
 
     SfumatoError if they do not fit it.
     """

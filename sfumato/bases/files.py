@@ -15,6 +15,9 @@ from ..errors import ModelError
 from .weights import check_settings
 
 READ = {".safetensors", ".json", ".txt", ".md"}  # what a component is made of
+# Of a tokenizer also: vocabularies of SentencePiece, and how a chat is written, which the
+# transformers library fills in within a sandbox.
+READ_OF_TOKENIZERS = READ | {".model", ".jinja"}
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 # Weights of other libraries, as ordinary downloads hold them beside safetensors.
 FOREIGN = {".msgpack", ".onnx", ".onnx_data", ".h5", ".ot", ".pb", ".tflite", ".xml"}
@@ -22,6 +25,7 @@ INDEX = re.compile(r"\.index(\.[^.]+)?\.json$")  # of plain weights, or of a var
 # What a pipeline's components are saved as, beside their weights and the weights' index.
 COMPONENT_SETTINGS = (
     "config.json",
+    "generation_config.json",
     "scheduler_config.json",
     "tokenizer.json",
     "preprocessor_config.json",
@@ -30,6 +34,7 @@ COMPONENT_SETTINGS = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "chat_template.jinja",
 )
 
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
@@ -113,9 +118,10 @@ def check_kinds(folder: Path, components: set[str]) -> None:
             _check_index(path)
         if name.parts[0] not in components or (path.suffix in FOREIGN and path.parent in safe):
             continue
-        if path.suffix not in READ:
+        read = READ_OF_TOKENIZERS if name.parts[0].startswith("tokenizer") else READ
+        if path.suffix not in read:
             raise ModelError(
-                f"{name} of {folder} is none of {', '.join(sorted(READ))}: remove it; weights are"
+                f"{name} of {folder} is none of {', '.join(sorted(read))}: remove it; weights are"
                 " read from safetensors alone"
             )
         if path.name == "adapter_config.json":

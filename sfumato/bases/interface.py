@@ -80,6 +80,10 @@ class Base(ABC):
     components: ClassVar[Mapping[str, Collection[str] | None]]
     # Component folders that may lie beside them and are not opened.
     optional: ClassVar[Collection[str]] = ()
+    # Components that a folder may do without: its index names no class for them.
+    dispensable: ClassVar[Collection[str]] = ()
+    # Whether it is told in words what to draw.
+    prompted: ClassVar[bool] = False
     # Name of the denoiser in checkpoints, ledger notes and the addresses of noise. Never changed:
     # a run folder goes on only with the names that it started with.
     prefix: ClassVar[str]
@@ -181,6 +185,10 @@ class Base(ABC):
     def learnable(self) -> dict[str, nn.Parameter]:
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
+
+    def rows_of(self, prompts: Sequence[str]) -> list[int]:
+        """Rows of a class table that learn with the whole denoiser, one per prompt; else none."""
+        return []
 
     @property
     @abstractmethod
@@ -373,6 +381,8 @@ class Base(ABC):
 class TextBase(Base):
     """A base that reads prompts, and can learn new tokens."""
 
+    prompted: ClassVar[bool] = True
+
     @property
     @abstractmethod
     def word_vectors(self) -> torch.Tensor:
@@ -463,7 +473,7 @@ class TextBase(Base):
 
 
 def text_base(base: Base) -> TextBase:
-    """The base, if it reads prompts.
+    """The base, if it reads prompts and can be taught tokens.
 
     Args:
         base: Any base.
@@ -472,11 +482,13 @@ def text_base(base: Base) -> TextBase:
         `base` itself.
 
     Raises:
-        ModelError: It does not read prompts.
+        ModelError: It cannot.
     """
     if not isinstance(base, TextBase):
-        raise ModelError(
-            f"a {base.family} base reads no prompts, so it cannot be taught tokens: take one that"
-            " does"
+        why = (
+            "has no tokens that can be taught: use a method without them, and no class tokens"
+            if base.prompted
+            else "reads no prompts, so it cannot be taught tokens: take one that does"
         )
+        raise ModelError(f"a {base.family} base {why}")
     return base

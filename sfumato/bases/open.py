@@ -16,20 +16,41 @@ from ..compute.device import device
 from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, digest_of_file, folder_digest
+from .classes import NAMES, ClassBase
 from .contents import blocks_of_files
+from .dit import DiT
 from .embeds import embeds_files, load_embeds
-from .interface import Base, BaseInfo, TextBase, text_base
+from .flux import Flux
+from .flux2 import Flux2Klein
+from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
+from .lumina_2 import Lumina2
+from .pixart_sigma import PixArtSigma
+from .sana import Sana
 from .single import folder_from_file, is_single_file
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
+from .unet2d import LatentUNet, PixelUNet
 from .unknown import is_refiner, what_it_is
 from .weights import check_settings
+from .z_image import ZImage
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+    "PixArtSigmaPipeline": PixArtSigma,
+    "FluxPipeline": Flux,
+    "Flux2KleinPipeline": Flux2Klein,
+    "SanaPipeline": Sana,
     "StableDiffusionXLPipeline": StableDiffusionXL,
+    "DDPMPipeline": PixelUNet,
+    "DDIMPipeline": PixelUNet,
+    "LDMPipeline": LatentUNet,
+    "DiTPipeline": DiT,
+    "Lumina2Pipeline": Lumina2,
+    "ZImagePipeline": ZImage,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")
@@ -209,7 +230,16 @@ def pipeline_class(folder: Path) -> str | None:
 def reads_prompts(folder: Path) -> bool:
     """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
     kind = pipeline_class(folder)
-    return kind is not None and issubclass(FAMILIES[kind], TextBase)
+    family = FAMILIES.get(kind or "")
+    return family is not None and family.prompted and not issubclass(family, ClassBase)
+
+
+def told_classes(folder: Path) -> dict[str, int]:
+    """First name of a class -> its row, as the pipeline in `folder` names them; most name none."""
+    names = check_settings(folder / INDEX_FILE).get(NAMES)
+    if not isinstance(names, dict):
+        return {}
+    return {str(name).split(",")[0]: int(row) for row, name in names.items() if name}
 
 
 def component_folders() -> list[str]:

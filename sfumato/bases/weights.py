@@ -23,6 +23,10 @@ _COUNTS = (
     "reverse_transformer_layers_per_block",
 )
 
+# Tensors of whole numbers beside the weights: places of some text encoders, and how many batches a
+# normalisation has seen.
+COUNTED = ("position_ids", "num_batches_tracked")
+
 
 def check_weights(path: Path) -> dict[str, dict]:
     """The header of a safetensors file: tensor -> its type, shape and place.
@@ -31,8 +35,7 @@ def check_weights(path: Path) -> dict[str, dict]:
 
     Raises:
         ModelError: Unless the header is small and true: every tensor once, end to end, nothing
-            beside, floats only. I64 is accepted for position numbers, which some text encoders
-            store.
+            beside, floats only, but for those `COUNTED`.
     """
     try:
         with path.open("rb") as stream:
@@ -44,7 +47,7 @@ def check_weights(path: Path) -> dict[str, dict]:
         spans = []
         for name, entry in header.items():
             kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            if kind not in WIDTH or (kind == "I64" and not name.endswith("position_ids")):
+            if kind not in WIDTH or (kind == "I64" and not name.endswith(COUNTED)):
                 raise ValueError(f"{kind} is no type for weights")
             if any(type(n) is not int or n < 0 for n in (*shape, start, end)):
                 raise ValueError("a shape or place that is no number")

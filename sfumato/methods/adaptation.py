@@ -113,6 +113,8 @@ def adaptation(
     targets: list[str],
     save: Callable[[Base, Path], None],
     learning_rate: float,
+    *,
+    whole: bool = False,
 ) -> Adaptation:
     """Joins a method's choice of denoiser tensors with the conditioning embedder, if any.
 
@@ -123,6 +125,7 @@ def adaptation(
         targets: Full names of the adapted modules.
         save: `save(base, folder)` writes what may be released.
         learning_rate: The method's own.
+        whole: Everything of the denoiser trains: so do the rows in use of a class table.
     """
     model = nn.ModuleDict({base.prefix: base.denoiser})
     named = {f"{base.prefix}.{name}": tensor for name, tensor in trainable.items()}
@@ -132,10 +135,12 @@ def adaptation(
     factors: dict[str, float] = {}
 
     tokens = prompts.tokens
-    if tokens:
+    added = text_base(base).add_tokens(list(tokens), list(tokens.values())) if tokens else []
+    ids = (whole and base.rows_of(prompts.prompts)) or prompts.ids(added)
+    taught = list(dict.fromkeys(i for i in ids if i is not None))
+    if taught:
         words = text_base(base)
-        ids = words.add_tokens(list(tokens), list(tokens.values()))
-        encoder = words.token_encoder(prompts.prompts, prompts.ids(ids))
+        encoder = words.token_encoder(prompts.prompts, ids)
         vectors = encoder.get_submodule("tokens")
         model["tokens"] = vectors
         named["tokens.weight"] = vectors.get_parameter("weight")
@@ -152,8 +157,8 @@ def adaptation(
             return rows(table, label)  # -1 is the last row, the empty prompt
 
     def save_all(folder: Path) -> None:
-        if tokens:
-            text_base(base).write_embeddings(ids, vectors.get_parameter("weight").detach())
+        if taught:
+            text_base(base).write_embeddings(taught, vectors.get_parameter("weight").detach())
         save(base, folder)
 
     return Adaptation(
@@ -165,7 +170,7 @@ def adaptation(
         learning_rate,
         row_losses=denoising_losses(base, embed),
         exact_losses=denoising_losses(base, embed, torch.float32),
-        reads_prompts=bool(tokens),
+        reads_prompts=bool(taught),
         learning_rate_factor=factors,
         condition=embed,
     )

@@ -55,8 +55,8 @@ def test_an_index_that_is_not_json(copy):
 
 
 def test_another_pipeline(copy):
-    edit(copy / "model_index.json", _class_name="FluxPipeline")
-    refused(copy, "is a FluxPipeline")
+    edit(copy / "model_index.json", _class_name="AuraFlowPipeline")
+    refused(copy, "is a AuraFlowPipeline")
 
 
 def test_pickled_weights_alone_are_refused(copy):
