@@ -46,6 +46,32 @@ def z_image(pipe: Any, rows: Rows) -> torch.Tensor:
     return flow_loss(pipe.scheduler, shifted(pipe, rows), rows, predict)
 
 
+def qwen_image(pipe: Any, rows: Rows) -> torch.Tensor:
+    """As train_dreambooth_lora_qwen_image.py."""
+    text, mask = pipe.encode_prompt(rows.prompts)
+    posterior = pipe.vae.encode(rows.pixels.unsqueeze(2)).latent_dist
+    drawn = posterior.mean + posterior.std * rows.latent_noise.unsqueeze(2)
+    mean, std = (
+        torch.tensor(pipe.vae.config[name]).view(1, -1, 1, 1, 1)
+        for name in ("latents_mean", "latents_std")
+    )
+    latents = ((drawn - mean) / std).squeeze(2)
+    count, channels, height, width = latents.shape
+
+    def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        found = pipe.transformer(
+            pipe._pack_latents(noisy, count, channels, height, width),
+            encoder_hidden_states=text,
+            encoder_hidden_states_mask=mask,
+            timestep=time / 1000,
+            img_shapes=[[(1, height // 2, width // 2)]] * count,
+        ).sample
+        factor = pipe.vae_scale_factor
+        return pipe._unpack_latents(found, factor * height, factor * width, factor).squeeze(2)
+
+    return flow_loss(pipe.scheduler, latents, rows, predict)
+
+
 def draw(pipe: Any, start: Start, **words: Any) -> np.ndarray:
     """Pictures of the pipeline's own sampler."""
     given = {"latents": start.latents, "guidance_scale": start.guidance_scale} | words
@@ -58,6 +84,21 @@ def draw_z_image(pipe: Any, start: Start) -> np.ndarray:
     """The pipeline calls by 0 what others call by 1."""
     side = 2 * start.latents.shape[-1]
     return draw(pipe, start, height=side, width=side, guidance_scale=start.guidance_scale - 1)
+
+
+def draw_qwen_image(pipe: Any, start: Start) -> np.ndarray:
+    """The pipeline has another name for guidance, and does without where it is told no negative."""
+    side = pipe.vae_scale_factor * start.latents.shape[-1]
+    return draw(
+        pipe,
+        start,
+        latents=pipe._pack_latents(start.latents, *start.latents.shape),
+        height=side,
+        width=side,
+        guidance_scale=None,
+        true_cfg_scale=start.guidance_scale,
+        negative_prompt="",
+    )
 
 
 @dataclass(frozen=True)
@@ -73,4 +114,5 @@ OWN: dict[str, Own] = {
     "lumina_2_dynamic": Own(lumina_2),
     "z_image": Own(z_image, draw_z_image),
     "z_image_dynamic": Own(z_image, draw_z_image),
+    "qwen_image": Own(qwen_image, draw_qwen_image),
 }

@@ -22,7 +22,7 @@ from tests.bases.tiny_language_models import LANGUAGE_MODELS
 
 PROMPTS = ["a picture of a circle", "cross"]
 # One of each family runs through the command line; the others differ in their parts alone.
-TRAINED = ["lumina_2", "z_image"]
+TRAINED = ["lumina_2", "z_image", "qwen_image"]
 
 
 @pytest.fixture(scope="session")

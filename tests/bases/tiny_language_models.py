@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bases.tiny_pipelines import kl, save, seeded
+from tests.bases.tiny_pipelines import SIDE, kl, save, seeded
 from tests.bases.tiny_transformers import gemma
 
 CHAT = (
@@ -112,9 +112,69 @@ def z_image_dynamic(folder: Path) -> Path:
     return z_image(folder, use_dynamic_shifting=True)
 
 
+def qwen_image(folder: Path) -> Path:
+    """A shift by size, and an autoencoder of videos with statistics per channel."""
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    transformer = seeded(
+        QwenImageTransformer2DModel,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 2, 2),
+    )
+    vae = seeded(
+        AutoencoderKLQwenImage,
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[-0.2, 0.0, 0.1, 0.3],
+        latents_std=[0.5, 1.0, 1.5, 0.8],
+    )
+    vae.register_to_config(sample_size=SIDE)
+    tokenizer = qwen_tokenizer()
+    number = len(tokenizer) - 1
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+        },
+        image_token_id=number,
+        video_token_id=number,
+        vision_start_token_id=number,
+        vision_end_token_id=number,
+    )
+    encoder = seeded(Qwen2_5_VLForConditionalGeneration, config=config)
+    scheduler = euler(use_dynamic_shifting=True, shift_terminal=0.02)
+    return save(QwenImagePipeline(scheduler, vae, encoder, tokenizer, transformer), folder)
+
+
 LANGUAGE_MODELS: dict[str, Callable[[Path], Path]] = {
     "lumina_2": lumina_2,
     "lumina_2_dynamic": lumina_2_dynamic,
     "z_image": z_image,
     "z_image_dynamic": z_image_dynamic,
+    "qwen_image": qwen_image,
 }

@@ -79,11 +79,20 @@ class ZImage(FlowPipeline):
         }
 
     def read(self, prompts: Sequence[str]) -> Conditioning:
-        """The text encoder's last hidden states but one, of prompts in chats; and their mask."""
-        encoder = self.parts["text_encoder"]
+        """Last hidden states but one of the text encoder, which reads a chat; and their mask."""
+        tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
+
+        def asked(prompt: str) -> str:
+            return tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=True,
+            )
+
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(self.parts["tokenizer"], prompts, LENGTH, write=asked)
+            for part in tokens(tokenizer, prompts, LENGTH, write=asked)
         )
         read = encoder(ids, attention_mask=mask.bool(), output_hidden_states=True)
         return {"text": read.hidden_states[-2], "mask": mask}
@@ -106,11 +115,3 @@ class ZImage(FlowPipeline):
     def shift(self) -> float:
         """By the number of patches."""
         return size_shift(self.scheduler, (self.latent_shape[-1] // PATCH) ** 2)
-
-
-def asked(prompt: str) -> str:
-    """What the text encoder reads of a prompt: the chat of Qwen 3, which thinks before it answers.
-
-    Written out here: a folder's own template would be a program of its own.
-    """
-    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
