@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import tempfile
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def measured(args: argparse.Namespace) -> dict:
             private, output=out / "run", ledger=out / "ledger.sqlite", epsilon=args.epsilon,
             delta=1e-5, method=args.method, base=args.base, steps=args.steps,
             expected_batch_size=args.batch, noise_draws=1, anyway=True, yes_public=True,
-            recipe=Recipe(**rate), tuning=TUNING, on_stage=lambda stage: None,
+            recipe=Recipe(**rate), tuning=TUNING, on_stage=lambda stage: print(f"{spent():.0f} s: {getattr(stage, 'what', stage)}", file=sys.stderr),
             **demo_prompts(args.base),
         )  # fmt: skip
         adapted = spent()
