@@ -65,13 +65,21 @@ def measured(args: argparse.Namespace) -> dict:
     sampling = Sampling(steps=args.sampler_steps, seed=0)
     settings = {n: v for n, v in vars(args).items() if n not in ("out", "threads")}
     found: dict = {}
+    last = ""
+
+    def entered(stage: object) -> None:
+        nonlocal last
+        if (name := str(getattr(stage, "what", stage))) != last:
+            print(f"{spent():.0f} s: {name}", file=sys.stderr, flush=True)
+        last = name
+
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder), spent()
         run = adapt(
             private, output=out / "run", ledger=out / "ledger.sqlite", epsilon=args.epsilon,
             delta=1e-5, method=args.method, base=args.base, steps=args.steps,
             expected_batch_size=args.batch, noise_draws=1, anyway=True, yes_public=True,
-            recipe=Recipe(**rate), tuning=TUNING, on_stage=lambda stage: print(f"{spent():.0f} s: {getattr(stage, 'what', stage)}", file=sys.stderr),
+            recipe=Recipe(**rate), tuning=TUNING, on_stage=entered,
             **demo_prompts(args.base),
         )  # fmt: skip
         adapted = spent()
