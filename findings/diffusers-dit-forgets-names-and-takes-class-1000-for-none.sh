@@ -26,7 +26,7 @@ vae = AutoencoderKL(
     latent_channels=4, norm_num_groups=2, sample_size=16,
 )
 denoiser = DiTTransformer2DModel(
-    num_attention_heads=2, attention_head_dim=8, in_channels=4, num_layers=1, sample_size=8, num_embeds_ada_norm=1200,
+    num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, sample_size=8, num_embeds_ada_norm=1200,
 ).eval()
 for parameter in denoiser.parameters():
     torch.nn.init.normal_(parameter, std=0.1)
