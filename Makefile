@@ -110,6 +110,7 @@ bases: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,recipes]"
 	.venv/bin/python -m recipes.make letters -o build/bases/letters
 	.venv/bin/python -m recipes.make glyphs -o build/bases/glyphs
+	.venv/bin/python -m recipes.make glyphs-pixels -o build/bases/glyphs-pixels
 	.venv/bin/python -m recipes.make icons -o build/bases/icons
 	.venv/bin/python -m recipes.make things -o build/bases/things
 

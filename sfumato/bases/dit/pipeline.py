@@ -186,8 +186,12 @@ class DiT(TransformerNames, ClassBase):
         for number, embedding in enumerate(self._embeddings(whole_again)):
             embedding.class_embedder = _labels(rows[:, number].clone())
         whole_again.register_to_config(num_embeds_ada_norm=len(rows) - 1)
-        halves = (m.to(HOST, torch.float16) for m in (whole_again, copy.deepcopy(self.vae)))
-        DiTPipeline(*halves, self.scheduler).save_pretrained(folder, safe_serialization=True)
+        pipe = DiTPipeline(
+            transformer=whole_again.to(HOST, torch.float16),
+            vae=copy.deepcopy(self.vae).to(HOST, torch.float16),
+            scheduler=self.scheduler,
+        )
+        pipe.save_pretrained(folder, safe_serialization=True)
         index = with_names(check_settings(folder / INDEX_FILE), self.table)
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 

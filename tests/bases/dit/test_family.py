@@ -70,7 +70,8 @@ def test_pictures(folder, guidance_scale):
     assert (drawn[0] != drawn[1]).any()
 
 
-@pytest.mark.parametrize("method", ["attention", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["attention", "full"])
 def test_a_run_and_what_it_saves(folder, tiny_images, tmp_path, method):
     run = adapt(folder, tiny_images, tmp_path / "run", method)
     check_output(run, folder, draw)

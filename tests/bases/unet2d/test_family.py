@@ -135,7 +135,7 @@ def test_pictures(folders, kind, guidance_scale, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        ("ddpm", "full"),
+        pytest.param("ddpm", "full", marks=pytest.mark.slow),
         pytest.param("ddim_v", "attention", marks=pytest.mark.slow),
         pytest.param("ddpm_sample", "full", marks=pytest.mark.slow),
         pytest.param("ldm_vq", "attention", marks=pytest.mark.slow),
