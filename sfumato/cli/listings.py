@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
@@ -35,6 +36,9 @@ def bases(
             help="Copy a base into a new folder, for whoever gets a LoRA made for it.",
         ),
     ] = None,
+    as_json: Annotated[
+        bool, Option("--json", help="Print one JSON object, of methods too.")
+    ] = False,
 ) -> None:
     """The bundled public bases: image size, parameters, disk space, licence, and where they are.
 
@@ -49,6 +53,16 @@ def bases(
 
         name, folder = copy
         print(f"{folder}: {name}, digest {verbs.copy_base(name, folder)}")
+        return
+    if as_json:
+        from .. import verbs
+        from ..bases import base_info
+
+        found = {
+            name: dict(zip(HEADS, row(base_info(name)))) | {"says": said}
+            for name, said in verbs.bases().items()
+        }
+        print(json.dumps({"bases": found, "methods": verbs.methods()}, indent=1))
         return
     for line in table_of_bases():
         print(line)

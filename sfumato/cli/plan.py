@@ -66,6 +66,9 @@ def plan(
             "public": dict(report.public),
             "device": report.device,
             "remarks": list(report.remarks),
+            "refused": report.refused,
+            "needs": list(report.needs),
+            "pixels": list(report.pixels),
             "precision": dict(report.formats),
             "precision_seconds": {stage: asdict(t) for stage, t in report.trials.items()},
         }
