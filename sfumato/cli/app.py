@@ -19,10 +19,12 @@ from .release import release, verify
 from .select import select
 from .split import split
 from .start import start
+from .studio import studio
 from .synthesize import export, synthesize
 
 VERBS = (
     start,
+    studio,
     inspect,
     split,
     plan,
@@ -85,6 +87,7 @@ def about(
 
     \b
     sfumato start ./scans
+    sfumato studio
     sfumato inspect ./scans --unit patient_id
     sfumato split ./scans --unit patient_id --test 0.2
     sfumato plan ./scans --split split.json --epsilon 4 --base ./base

@@ -1,0 +1,45 @@
+"""What a promise of epsilon and delta leaves to an attacker, whatever the mechanism."""
+
+from __future__ import annotations
+
+import math
+
+RATES = (0.001, 0.01, 0.1)  # of the units that were not used, wrongly accused
+LARGEST = 700.0  # an exponent that a float64 still holds
+
+
+def found_at_most(rate: float, epsilon: float, delta: float) -> float:
+    """The largest share of members that any attack finds.
+
+    Both sides of the definition bound the true positive rate of a test between two neighbours
+    (Kairouz, Oh, Viswanath 2015, theorem 2.1).
+
+    Args:
+        rate: False positive rate, 0 to 1.
+        epsilon: Of the promise.
+        delta: Of the promise.
+
+    Returns:
+        A share, 0 to 1.
+    """
+    first = math.exp(min(epsilon, LARGEST)) * rate + delta
+    second = 1 - math.exp(-epsilon) * (1 - delta - rate)
+    return max(rate, min(first, second, 1.0))
+
+
+def for_a_group(epsilon: float, delta: float, size: int) -> tuple[float, float]:
+    """The promise for everything of `size` units together, whatever the mechanism.
+
+    Args:
+        epsilon: For one unit.
+        delta: For one unit.
+        size: How many units.
+
+    Returns:
+        (epsilon, delta) of the group; delta is at most 1 (Dwork, Roth 2014, theorem 2.2, with the
+        sum of the geometric series).
+    """
+    if epsilon == 0:
+        return 0.0, min(1.0, size * delta)
+    grown = math.expm1(min(size * epsilon, LARGEST)) / math.expm1(min(epsilon, LARGEST))
+    return size * epsilon, min(1.0, delta * grown)

@@ -1,0 +1,109 @@
+"""What lies in a run and a release folder, as the screens show it: read, never computed.
+
+Only files that verbs made of public things or of noised results are opened, and the private pages
+that an owner asks for.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .jobs import Job
+from .project import Project
+
+STEP = re.compile(r"step (\d+)/(\d+)  ε ([\d.]+)/([\d.e+-]+)  ([\d.]+) img/s  ETA ([\d:]+)")
+SHEET = re.compile(r"step-(\d{6})\.png")
+TICK = re.compile(r"(ok  |FAIL)  (.*)")
+PER_CLASS, CLASSES = 8, 40  # pictures of the gallery
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Where a run stands, by its last words."""
+
+    step: int = 0
+    steps: int = 0
+    epsilon: float = 0.0
+    target: float = 0.0
+    rate: str = ""
+    left: str = ""
+
+
+def pace(said: list[str]) -> Pace:
+    """From the lines of a job; zeros before the first step."""
+    for line in reversed(said):
+        if found := STEP.search(line):
+            a, b, c, d, rate, left = found.groups()
+            return Pace(int(a), int(b), float(c), float(d), rate, left)
+    return Pace()
+
+
+def as_json(path: Path) -> dict[str, Any]:
+    """A small JSON file; nothing for one that is not there."""
+    try:
+        body = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def samples(project: Project) -> list[tuple[int, str]]:
+    """(Step, file) of the sheets that the run has drawn, newest first."""
+    folder = project.run / "samples"
+    found = sorted(folder.glob("step-*.png"), reverse=True) if folder.is_dir() else []
+    return [(int(m[1]), one.name) for one in found if (m := SHEET.fullmatch(one.name))]
+
+
+def gallery(project: Project) -> dict[str, list[tuple[int, str]]]:
+    """Class -> (line of the table, file) of some pictures of the release."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for number, row in enumerate(rows(project)):
+        own = found.setdefault(str(row.get("label", "")), [])
+        if len(own) < PER_CLASS and len(found) <= CLASSES:
+            own.append((number, str(row["file_name"])))
+    return {name: own for name, own in sorted(found.items()) if own}
+
+
+def rows(project: Project) -> list[dict[str, Any]]:
+    """The table of the release's pictures."""
+    try:
+        with open(project.release / "metadata.jsonl", encoding="utf-8") as stream:
+            return [json.loads(line) for line in stream]
+    except (OSError, ValueError):
+        return []
+
+
+def public_row(project: Project) -> dict[str, list[str]]:
+    """Class -> files of what the public base alone draws."""
+    table = as_json(project.run / "samples" / "public" / "labels.json")
+    found: dict[str, list[str]] = {}
+    for name, label in table.items():
+        found.setdefault(str(label), []).append(name)
+    return found
+
+
+def ticks(job: Job | None) -> list[tuple[bool, str]]:
+    """(Passed, what) of every check of `verify`."""
+    lines = [] if job is None else job.out().splitlines()
+    return [(m[1] == "ok  ", m[2]) for line in lines if (m := TICK.fullmatch(line))]
+
+
+def odds(project: Project) -> dict[str, str]:
+    """Share wrongly accused -> share found at most, in percent, as priced before the charge."""
+    found = as_json(project.run / "prices.json").get("attack_success", {})
+    return {f"{100 * float(rate):g} %": f"{100 * p:.2f} %" for rate, p in found.items()}
+
+
+def utility(project: Project) -> dict[str, Any]:
+    """The figures of the last evaluation. PRIVATE."""
+    return as_json(project.run / "evaluation" / "utility.json")
+
+
+def text_of(page: str) -> str:
+    """A page's words without its marks."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", page))
