@@ -18,9 +18,9 @@ def as_facts(found: Diagnosis, reading: Reading) -> dict[str, Any]:
         reading: How the folder was read for it.
 
     Returns:
-        A JSON object. PRIVATE, as the diagnosis is. It holds names of classes and columns, and of
-        no file; class names that look like people are counted and left out, and so are all sentences
-        that may quote them.
+        A JSON object. PRIVATE, as the diagnosis is. It holds names of classes and columns, and
+        of no file; class names that look like people are counted and left out, and so are all
+        sentences that may quote them.
     """
     people = bool(what_would_leak((*found.class_counts, *found.few), found.n_units))
     classes = {} if people else dict(found.class_counts)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,7 +35,6 @@ class Studio:
         self.environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=select_autoescape(default=True, default_for_string=True),
-            undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -61,10 +60,10 @@ class Studio:
         except jobs.Busy:
             return
 
-    def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(self, template: str, code: int = 200, **values: Any) -> HTMLResponse:
         """A template as an answer."""
         text = self.environment.get_template(template).render(**values)
-        return HTMLResponse(text, status)
+        return HTMLResponse(text, code)
 
     def application(self) -> Starlette:
         """The page, without its guard."""
@@ -92,7 +91,7 @@ class Studio:
     def wrong(self, _: Request, error: Exception) -> Response:
         """What did not work, in one sentence; no path, no trace."""
         status, text = said_of(error)
-        return self.page("error.html.j2", status, status=status, text=text)
+        return self.page("error.html.j2", status, text=text)
 
     def opened(self, request: Request) -> Project:
         """The project of an address; 404 for one that there is not."""

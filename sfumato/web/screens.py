@@ -20,6 +20,10 @@ SCREENS = {
     "pictures": "Pictures",
     "hand-over": "Hand over",
 }
+ANSWERS = (
+    "images", "what", "unit", "labels", "dicom", "aside", "epsilon", "delta", "base", "method",
+    "time", "prompt", "number", "test", "hand",
+)  # fmt: skip
 DELTA = 1e-5
 # Stops of the slider, about a tenth apart.
 STOPS = (
@@ -98,7 +102,7 @@ def view(project: Project, screen: str, choices: dict[str, Any]) -> dict[str, An
         "screens": SCREENS,
         "reached": reached(project),
         "fixed": project.charged or started(project),
-        "a": project.answers,
+        "a": {**dict.fromkeys(ANSWERS), **project.answers},
         "STYLE": STYLE,
         "CLASSES": CLASSES,
         "IMAGE": IMAGE,

@@ -1,0 +1,71 @@
+"""From folder to verified release through the page's own forms."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from sfumato.web import jobs
+
+
+@pytest.mark.slow
+def test_the_whole_way(make, tiny_images, tiny_base, ledger_of_the_test):
+    browser = make(tiny_images.parent, tiny_base.parent).enter()
+    project = browser.project()
+    do = f"/{project}/do/"
+    page = browser.post(do + "folder", images=tiny_images)
+    assert page.status_code == 200 and "Looking into the folder" in page.text
+    assert browser.wait(project, "look").state == jobs.DONE
+    page = browser.get(f"/{project}/images").text
+    assert "What is in it" in page and re.search(r'name="unit"[^>]*checked', page) is None
+    assert browser.get(f"/{project}/promise").url.path.endswith("images")
+
+    refused = browser.post(do + "answers", what="classes", aside="yes")
+    assert refused.status_code == 400 and "nobody answered" in refused.text
+    page = browser.post(do + "answers", what="classes", unit="image", aside="yes")
+    assert page.url.path.endswith("promise"), page.text
+    browser.wait(project, "split"), browser.wait(project, "spent")
+    assert "there is no ledger on this machine yet" in browser.get(f"/{project}/promise").text
+    assert not ledger_of_the_test.exists()
+    page = browser.post(do + "promise", epsilon=8, delta="1e-3")
+    assert page.url.path.endswith("plan")
+    page = browser.post(do + "plan", base="own", folder=tiny_base, method="attention", time="1min")
+    assert page.status_code == 200, page.text
+    job = browser.wait(project, "plan-attention")
+    assert job.state == jobs.DONE, job.said()
+    page = browser.get(f"/{project}/run").text
+    assert "What every release would make public" in page
+    assert browser.post(do + "run").status_code == 400  # no yes
+    page = browser.post(do + "run", public="yes", anyway="yes")
+    job = browser.wait(project, "adapt")
+    assert job.state == jobs.DONE, job.said()
+    assert "The run is finished" in browser.get(f"/{project}/run").text
+
+    browser.post(do + "draw", number=12)
+    assert browser.wait(project, "synthesize").state == jobs.DONE
+    page = browser.get(f"/{project}/pictures").text
+    pictures = re.findall(rf'src="(/{project}/picture/drawn/\d+)"', page)
+    assert len(pictures) == 12
+    answer = browser.get(pictures[0])
+    assert answer.content.startswith(b"\x89PNG") and answer.headers["cache-control"] == "no-store"
+    assert browser.post(do + "judge").status_code == 400  # no yes to the look
+
+    page = browser.post(do + "hand", hand="pictures")
+    assert page.url.path.endswith("hand-over"), page.text
+    assert browser.post(do + "push", to="me/x", send="yes").status_code == 400  # not verified
+    browser.post(do + "release", title="Shapes", licence="cc-by-4.0")
+    assert browser.wait(project, "release").state == jobs.DONE
+    assert "Read the statement" in browser.get(f"/{project}/hand-over").text
+    statement = browser.get(f"/{project}/page/statement")
+    assert "sandbox" in statement.headers["content-security-policy"]
+    assert browser.post(do + "sign", name="A. Owner").status_code == 400
+    page = browser.post(do + "sign", name="A. Owner", read="yes")
+    assert "Signed by A. Owner" in page.text
+    browser.post(do + "verify")
+    assert browser.wait(project, "verify").state == jobs.DONE
+    page = browser.get(f"/{project}/hand-over").text
+    assert "checks passed" in page and "load_dataset" in page
+    claim = json.loads((browser.studio.top / project / "release/privacy.json").read_text())
+    assert claim["looks"]["exact"] == 0
