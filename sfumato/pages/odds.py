@@ -27,6 +27,11 @@ def found_at_most(rate: float, epsilon: float, delta: float) -> float:
     return max(rate, min(first, second, 1.0))
 
 
+def percent_up(percent: float) -> str:
+    """Two decimals, rounded up: a bound is never printed smaller than it is."""
+    return f"{min(100.0, math.ceil(percent * 100 - 1e-9) / 100):.2f} %"
+
+
 def for_a_group(epsilon: float, delta: float, size: int) -> tuple[float, float]:
     """The promise for everything of `size` units together, whatever the mechanism.
 

@@ -66,7 +66,7 @@ def set_apart(project: Project) -> list[str]:
 
 def plan(project: Project, method: str) -> list[str]:
     """What a run would promise and cost."""
-    return ["plan", *_of_a_run(project, method), *_time(project, method), "--json"]
+    return ["plan", *_of_a_run(project, method), *_time(project, method), "--odds", "--json"]
 
 
 def adapt(project: Project, method: str, found: dict[str, Any], anyway: bool) -> list[str]:

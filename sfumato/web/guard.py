@@ -30,7 +30,7 @@ HEADERS = {
     b"content-security-policy": POLICY.encode(),
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",  # under no-referrer a browser's forms have no origin
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
     b"permissions-policy": b"camera=(), geolocation=(), microphone=()",
@@ -43,6 +43,7 @@ USED = (
 )
 WELCOME = (
     b'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>sfumato studio</title>'
+    b'<link rel="icon" href="/static/icon.svg">'
     b'<meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Open the studio</a>'
     b"</p></body></html>\n"
 )

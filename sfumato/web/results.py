@@ -9,10 +9,12 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..pages.odds import percent_up
 from .jobs import Job
 from .project import Project
 
@@ -96,7 +98,12 @@ def ticks(job: Job | None) -> list[tuple[bool, str]]:
 def odds(project: Project) -> dict[str, str]:
     """Share wrongly accused -> share found at most, in percent, as priced before the charge."""
     found = as_json(project.run / "prices.json").get("attack_success", {})
-    return {f"{100 * float(rate):g} %": f"{100 * p:.2f} %" for rate, p in found.items()}
+    return in_percent(found)
+
+
+def in_percent(found: Mapping[str, float]) -> dict[str, str]:
+    """The same bounds as texts, never smaller than they are."""
+    return {f"{100 * float(rate):g} %": percent_up(100 * share) for rate, share in found.items()}
 
 
 def utility(project: Project) -> dict[str, Any]:

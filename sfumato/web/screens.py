@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..pages.odds import RATES, for_a_group, found_at_most
+from ..pages.odds import RATES, for_a_group, found_at_most, percent_up
 from . import commands, jobs, results
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
 from .jobs import Job
@@ -147,11 +147,11 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 def odds_in_words(epsilon: float, delta: float) -> dict[str, list[str]]:
     """What an attacker gains at most, and what is left for k units of one person."""
-    single = [f"{100 * found_at_most(rate, epsilon, delta):.3g} %" for rate in RATES]
+    single = [percent_up(100 * found_at_most(rate, epsilon, delta)) for rate in RATES]
     groups: list[str] = []
     for size in GROUPS:
         e, d = for_a_group(epsilon, delta, size)
-        groups.append(f"{100 * found_at_most(RATES[1], e, d):.3g} %")
+        groups.append(percent_up(100 * found_at_most(RATES[1], e, d)))
     return {"odds": single, "groups": groups}
 
 
@@ -165,7 +165,7 @@ def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
             job = current(project, f"plan-{name}", argv)
             row = {"name": name, "job": job, "facts": None, "why": REASONS[name]}
             rows.append(row | ({"facts": job.facts()} if job else {}))
-    chosen = project.said("method") or methods[0]
+    chosen, found = project.said("method") or methods[0], planned(project)
     return {
         "bases": choices.get("bases", {}),
         "lines": choices.get("methods", {}),
@@ -173,7 +173,8 @@ def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
         "reasons": REASONS,
         "rows": rows,
         "chosen": chosen,
-        "found": planned(project),
+        "found": found,
+        "odds": results.in_percent((found or {}).get("odds") or {}),
         "times": TIMES,
         "busy": any(row["job"] and row["job"].state == jobs.RUNNING for row in rows),
         "command": jobs.shell(commands.plan(project, chosen)) if project.said("base") else "",
