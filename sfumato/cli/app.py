@@ -8,6 +8,7 @@ import typer
 
 from .adapt import adapt
 from .audit import audit
+from .compare import compare
 from .demo import demo
 from .evaluate import evaluate
 from .inspect import inspect
@@ -32,6 +33,7 @@ VERBS = (
     audit,
     synthesize,
     evaluate,
+    compare,
     select,
     release,
     verify,
@@ -95,6 +97,7 @@ def about(
     sfumato audit run
     sfumato synthesize run -n 10000 -o release
     sfumato evaluate run release
+    sfumato compare run run-2
     sfumato select run run-2 --data ./scans --split split.json --epsilon 1
     sfumato release release
     sfumato verify release

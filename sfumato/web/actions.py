@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from . import commands, digits, forms, jobs, screens
+from . import commands, digits, forms, jobs, results, screens
 from .forms import Wrong
 from .project import Changed, Project
 
@@ -193,8 +193,20 @@ def _may_begin_again(project: Project) -> bool:
 def pause(studio: Studio, project: Project, form: Form) -> str:
     """Asks the run to stop at its next step."""
     job = screens.running(project)
+    if job is not None and not results.pace(job.said()).steps:
+        raise Wrong("a run stops between two steps: wait for the first one")
     if job is not None:
         job.stop()
+    return "run"
+
+
+def anew(studio: Studio, project: Project, form: Form) -> str:
+    """Puts the folder of a run aside that was cut off before its charge."""
+    job = screens.running(project)
+    cut = job is not None and job.state == jobs.FAILED and "never charged" in job.error()
+    if not cut or project.finished:
+        raise Wrong("this run was charged: resume it")
+    project.run.rename(project.folder / f"run-not-charged-{time.time_ns()}")
     return "run"
 
 
@@ -385,6 +397,7 @@ ACTIONS: dict[str, Action] = {
     "choose": choose,
     "run": run,
     "pause": pause,
+    "anew": anew,
     "resume": resume,
     "finish": finish,
     "draw": draw,

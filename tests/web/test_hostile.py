@@ -174,7 +174,8 @@ def test_completion_shows_folders_below_the_roots_alone(studio):
     root = browser.studio.roots.roots[0]
 
     def complete(text: str) -> list[str]:
-        return browser.post("/paths", path=text).json()
+        headers = {"origin": ORIGIN}
+        return browser.client.post("/paths", data={"path": text}, headers=headers).json()
 
     assert complete(f"{root}/z") == [f"{root}/{MARK}"]
     assert complete("") == complete("/") == complete(str(root.parent)) == [str(root)]
