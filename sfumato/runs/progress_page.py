@@ -6,10 +6,12 @@ samples that the run draws anyhow (`samples`): never a loss, a norm or a batch's
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -21,7 +23,7 @@ from ..training import Progress
 from .folder import Run
 from .samples import FOLDER
 
-FILE = "progress.html"
+FILE, FACTS = "progress.html", "progress.json"
 SECONDS = 3.0  # between two versions of the page, and until a browser loads it again
 SHEETS = 3
 REFRESH = Markup('<meta http-equiv="refresh" content="{}"/>\n').format(int(SECONDS))
@@ -60,13 +62,29 @@ class ProgressPage:
         if not always and time.monotonic() - self._written < SECONDS:
             return
         self._written = time.monotonic()
-        place = self.run.folder / FILE
-        part = place.with_suffix(".part")
-        try:
-            part.write_text(self.page(ended), "utf-8")
-            part.replace(place)
-        except OSError:
-            return
+        for name, text in ((FILE, self.page(ended)), (FACTS, json.dumps(self.facts(ended)))):
+            place = self.run.folder / name
+            part = place.with_suffix(".part")
+            try:
+                part.write_text(text, "utf-8")
+                part.replace(place)
+            except OSError:
+                return
+
+    def facts(self, ended: str) -> dict[str, Any]:
+        """The same for another page: step, steps, epsilon so far and in all, pace, stage."""
+        plan, now = self.run.plan, self.now
+        step = 0 if now is None else now.step
+        return {
+            "step": step,
+            "steps": plan.steps,
+            "epsilon": plan.epsilon_after(step) if step else 0.0,
+            "of": plan.epsilon,
+            "rate": None if now is None else now.rate,
+            "left": None if now is None else parse.about(now.remaining),
+            "stage": ended or self.stage,
+            "ended": bool(ended),
+        }
 
     def page(self, ended: str) -> str:
         """All of it."""

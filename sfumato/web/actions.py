@@ -193,7 +193,7 @@ def _may_begin_again(project: Project) -> bool:
 def pause(studio: Studio, project: Project, form: Form) -> str:
     """Asks the run to stop at its next step."""
     job = screens.running(project)
-    if job is not None and not results.pace(job.said()).steps:
+    if job is not None and not results.pace(project).steps:
         raise Wrong("a run stops between two steps: wait for the first one")
     if job is not None:
         job.stop()

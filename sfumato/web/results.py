@@ -6,7 +6,6 @@ that an owner asks for.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from ..pages.odds import percent_up
 from .jobs import Job
 from .project import Project
 
-STEP = re.compile(r"step (\d+)/(\d+)  ε ([\d.]+)/([\d.e+-]+)  ([\d.]+) img/s  ETA ([\d:]+)")
 SHEET = re.compile(r"step-(\d{6})\.png")
 TICK = re.compile(r"(ok  |FAIL)  (.*)")
 PER_CLASS, CLASSES = 8, 40  # pictures of the gallery
@@ -36,13 +34,18 @@ class Pace:
     left: str = ""
 
 
-def pace(said: list[str]) -> Pace:
-    """From the lines of a job; zeros before the first step."""
-    for line in reversed(said):
-        if found := STEP.search(line):
-            a, b, c, d, rate, left = found.groups()
-            return Pace(int(a), int(b), float(c), float(d), rate, left)
-    return Pace()
+def pace(project: Project) -> Pace:
+    """As the run's own page has it (`adapt` writes it); zeros before the first step."""
+    found = as_json(project.run / "progress.json")
+    try:
+        if not found.get("step"):
+            return Pace()
+        rate = "" if found["rate"] is None else f"{found['rate']:.1f}"
+        spent, of = round(float(found["epsilon"]), 2), round(float(found["of"]), 2)
+        left = "none" if found["ended"] else str(found["left"] or "")
+        return Pace(int(found["step"]), int(found["steps"]), spent, of, rate, left)
+    except (KeyError, TypeError, ValueError):
+        return Pace()
 
 
 def as_json(path: Path) -> dict[str, Any]:
@@ -109,8 +112,3 @@ def in_percent(found: Mapping[str, float]) -> dict[str, str]:
 def utility(project: Project) -> dict[str, Any]:
     """The figures of the last evaluation. PRIVATE."""
     return as_json(project.run / "evaluation" / "utility.json")
-
-
-def text_of(page: str) -> str:
-    """A page's words without its marks."""
-    return html.unescape(re.sub(r"<[^>]+>", " ", page))

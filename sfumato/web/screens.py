@@ -190,7 +190,7 @@ def _run(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "found": found,
         "job": job,
         "state": None if job is None else job.state,
-        "pace": results.pace(said),
+        "pace": results.pace(project),
         "notes": [one.removeprefix("note: ") for one in said if one.startswith("note: ")][-12:],
         "samples": results.samples(project),
         "plan": results.as_json(project.run / "plan.json"),
@@ -274,7 +274,6 @@ def status(project: Project, screen: str) -> dict[str, Any]:
     if run is not None:
         newest.append(run)
     active = [job for job in newest if job.state == jobs.RUNNING]
-    now = results.pace(run.said()) if run else results.Pace()
     parts = [f"{job.name}-{job.number}-{job.state}" for job in newest]
     if screen == "run":
         parts.append(str(len(results.samples(project))))
@@ -282,5 +281,5 @@ def status(project: Project, screen: str) -> dict[str, Any]:
         "tag": ",".join(parts),
         "busy": bool(active),
         "line": active[-1].line() if active else "",
-        "pace": vars(now),
+        "pace": vars(results.pace(project)),
     }
