@@ -32,8 +32,6 @@ BREAKS = [
     (walls.one_platform_only, "runs/lock.py", "def f():\n    from pwd import getpwuid"),
     (walls.one_platform_only, "verbs/demo.py", "def f():\n    return os.getuid()"),
     (walls.one_platform_only, "records/worker.py", "signal.setitimer(signal.ITIMER_PROF, 1)"),
-    (walls.floors, "web/app.py", "def f():\n    from ..records import load_records"),
-    (walls.floors, "web/app.py", "from ..verbs import plan"),
     (walls.loose_files, "helpers.py", "x = 1"),
     (walls.unnamed_rooms, "attic/__init__.py", "x = 1"),
     (walls.family_parts, "methods/full.py", "def f(base):\n    return base.unet.config"),
@@ -88,12 +86,13 @@ BREAKS = [
 ]
 # One break for each contract of pyproject.toml; none touches another contract.
 FLOORS = {
-    "Imports point downwards": ("errors.py", "from .compute import ranks"),
+    "Imports point downwards": ("compute/clocks.py", "from ..bases import open"),
     "privacy/ imports nothing": ("privacy/events.py", "from ..errors import SfumatoError"),
     "The pillars of privacy/": ("privacy/rounding.py", "from sfumato.privacy import events"),
     "gradients/ imports nothing": ("gradients/cost.py", "from ..compute import device"),
     "Only bases/ knows diffusers": ("synthesis/dataset.py", "def f():\n    import diffusers"),
     "From the loop on": ("training/data.py", "from ..records import decode"),
+    "web/ opens no private file": ("web/app.py", "def f():\n    from ..records import decode"),
 }
 # Allowed where it stands, though it looks like a break.
 LEAVES = [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 RATES = (0.001, 0.01, 0.1)  # of the units that were not used, wrongly accused
+_CURVE = NormalDist()
 LARGEST = 700.0  # an exponent that a float64 still holds
 
 
@@ -25,6 +27,33 @@ def found_at_most(rate: float, epsilon: float, delta: float) -> float:
     first = math.exp(min(epsilon, LARGEST)) * rate + delta
     second = 1 - math.exp(-epsilon) * (1 - delta - rate)
     return max(rate, min(first, second, 1.0))
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """The largest mu whose Gaussian sum keeps epsilon and delta (Balle, Wang 2018, theorem 8)."""
+    low, high = 0.0, 40.0
+    while high - low > 1e-7:
+        mu = (low + high) / 2
+        first = _CURVE.cdf(mu / 2 - epsilon / mu)
+        second = _CURVE.cdf(-mu / 2 - epsilon / mu)
+        if first - math.exp(min(epsilon, LARGEST)) * second <= delta:
+            low = mu
+        else:
+            high = mu
+    return low
+
+
+def found_by_gaussian(rate: float, mu: float) -> float:
+    """The share of members that the best attack on one Gaussian sum finds, an example and no bound.
+
+    Args:
+        rate: False positive rate, above 0 and below 1.
+        mu: Of the sum: what one unit adds over the noise's standard deviation.
+
+    Returns:
+        A share, 0 to 1.
+    """
+    return _CURVE.cdf(_CURVE.inv_cdf(rate) + mu)
 
 
 def percent_up(percent: float) -> str:

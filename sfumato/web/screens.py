@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..pages.odds import RATES, for_a_group, found_at_most, percent_up
+from ..pages.odds import (
+    RATES,
+    for_a_group,
+    found_at_most,
+    found_by_gaussian,
+    gaussian_mu,
+    percent_up,
+)
 from . import commands, jobs, results
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
 from .jobs import Job
@@ -152,7 +159,9 @@ def odds_in_words(epsilon: float, delta: float) -> dict[str, list[str]]:
     for size in GROUPS:
         e, d = for_a_group(epsilon, delta, size)
         groups.append(percent_up(100 * found_at_most(RATES[1], e, d)))
-    return {"odds": single, "groups": groups}
+    mu = gaussian_mu(epsilon, delta)
+    usual = [percent_up(100 * found_by_gaussian(rate, mu)) for rate in RATES]
+    return {"odds": single, "usual": usual, "groups": groups}
 
 
 def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from sfumato.pages.odds import RATES, for_a_group, found_at_most, percent_up
+from sfumato.pages.odds import (
+    RATES,
+    for_a_group,
+    found_at_most,
+    found_by_gaussian,
+    gaussian_mu,
+    percent_up,
+)
 from sfumato.privacy.accounting import attack_success, epsilon_of
+from sfumato.privacy.accounting import gaussian_mu as accountants_mu
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 
 DELTA = 1e-5
@@ -33,6 +41,15 @@ def test_a_group_of_two_is_two_steps_from_one_unit_to_the_next():
     assert epsilon == 2 and delta == pytest.approx((1 + 2.718281828459045) * 1e-5)
     assert for_a_group(0.0, 1e-5, 3) == (0.0, pytest.approx(3e-5))
     assert for_a_group(20.0, 1e-5, 10)[1] == 1
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 8.0])
+def test_the_example_is_the_gaussian_sum_of_that_promise(epsilon):
+    mu = gaussian_mu(epsilon, DELTA)
+    assert mu == pytest.approx(accountants_mu(epsilon, DELTA), rel=1e-4)
+    for rate in RATES:
+        assert found_by_gaussian(rate, mu) <= found_at_most(rate, epsilon, DELTA) + 1e-9
+    assert found_by_gaussian(0.5, 1.0) == pytest.approx(0.841344746)
 
 
 def test_percentages_are_rounded_up():

@@ -73,6 +73,7 @@ if (slider) {
     const near = stops.find((stop) => stop >= value - 1e-9) ?? stops[stops.length - 1];
     const said = all[String(near)];
     said.odds.forEach((text, i) => show(`odds-${i}`, text));
+    said.usual.forEach((text, i) => show(`usual-${i}`, text));
     said.groups.forEach((text, i) => show(`group-${i}`, text));
     show("at", String(near));
   };
