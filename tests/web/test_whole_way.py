@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import time
 
 import pytest
 
-from sfumato.web import jobs
+from sfumato.web import commands, jobs, screens
+
+from .test_page import PLANNED, done, opened
 
 
 @pytest.mark.slow
@@ -69,3 +74,52 @@ def test_the_whole_way(make, tiny_images, tiny_base, ledger_of_the_test):
     assert "checks passed" in page and "load_dataset" in page
     claim = json.loads((browser.studio.top / project / "release/privacy.json").read_text())
     assert claim["looks"]["exact"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_is_paused_and_one_that_is_killed_go_on(make, tiny_images, tiny_base):
+    browser = make(tiny_images.parent, tiny_base.parent).enter()
+    project = browser.project()
+    do, folder = f"/{project}/do/", browser.studio.top / project
+    browser.post(do + "folder", images=tiny_images)
+    browser.wait(project, "look")
+    browser.post(do + "answers", what="classes", unit="image")
+    browser.post(do + "promise", epsilon=8, delta="1e-3")
+    how = {"base": str(tiny_base), "method": "attention"}
+    opened(browser, project).change(browser.version(project), **how)
+    argv = commands.plan(opened(browser, project), "attention")
+    fixes = "--steps 400 --expected-batch-size 8 --checkpoint-steps 20"
+    done(browser, project, "plan-attention", argv, PLANNED | {"fixes": fixes})
+    browser.post(do + "run", public="yes")
+    assert browser.post(do + "run", public="yes").status_code in (400, 409)  # once
+
+    def reached(step: int) -> None:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            status = browser.get(f"/{project}/status/run").json()
+            if status["pace"]["step"] >= step:
+                return
+            assert status["busy"], screens.running(opened(browser, project)).said()
+            time.sleep(0.05)
+        raise AssertionError("no step")
+
+    reached(1)
+    browser.post(do + "pause")
+    job = browser.wait(project, "adapt")
+    assert job.state == jobs.PAUSED, job.said()
+    page = browser.get(f"/{project}/run").text
+    assert "Paused." in page and "Resume" in page
+    step = browser.get(f"/{project}/status/run").json()["pace"]["step"]
+    browser.post(do + "resume")
+    assert browser.post(do + "resume").status_code == 409  # two writers
+    reached(step + 25)
+    process = json.loads((folder / "jobs/resume-1/process.json").read_text())
+    os.kill(process["pid"], signal.SIGKILL)
+    assert browser.wait(project, "resume").state == jobs.CRASHED
+    assert "cut off" in browser.get(f"/{project}/run").text
+    # another studio, later, finds it and goes on
+    later = make(tiny_images.parent, top=browser.studio.top).enter()
+    later.post(do + "resume")
+    job = later.wait(project, "resume")
+    assert job.number == 2 and job.state == jobs.DONE, job.said()
+    assert "The run is finished" in later.get(f"/{project}/run").text
