@@ -6,19 +6,21 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from markupsafe import Markup
 
 from .. import pages
-from ..compute.device import using
 from ..errors import MachineError, SfumatoError
 from ..evaluation import train_classifier
-from ..options import Sampling
+from ..options import Machine, Sampling, takes
 from ..runs.folder import Run
 from ..runs.looks import record_look
 from ..runs.samples import FOLDER
 from .facts import adapted_base
+from .keywords import MachineOptions
+from .machine import computes
 from .row_images import draw
 
 NUMBER, SHOWN, STEPS = 500, 3, 300  # pictures of a score, of a class on the page, and batches
@@ -56,6 +58,8 @@ class Compared:
     private: float | None
 
 
+@takes(machine=Machine)
+@computes
 def compare(
     runs: Sequence[Run | str | Path],
     output: str | Path,
@@ -64,8 +68,8 @@ def compare(
     score: bool = True,
     private: bool = False,
     ledger: str | Path | None = None,
-    device: str = "auto",
     on_stage: Callable[[str], None] = lambda line: None,
+    **options: Unpack[MachineOptions],
 ) -> list[Compared]:
     """Write one static page of plans and pictures, best first.
 
@@ -79,8 +83,8 @@ def compare(
         score: Train a classifier on them, for the order.
         private: Also the figures of each run's last evaluation: a look at each.
         ledger: The owner's ledger, if it was moved.
-        device: Where to compute, as `sfumato.Machine` has it.
         on_stage: Called with a line for every stage that begins.
+        options: Fields of `Machine`, or one as `machine`.
 
     Returns:
         The runs in the order of the page.
@@ -103,8 +107,7 @@ def compare(
         figures = [_evaluated(run) for run in opened]
         for run in opened:  # durably, before one of them is shown
             record_look(run, ("accuracy",), rows=("synthetic",))
-    with using(device):
-        found = [_of(*pair, number, score, on_stage) for pair in zip(opened, figures)]
+    found = [_of(*pair, number, score, on_stage) for pair in zip(opened, figures)]
     found.sort(key=lambda one: (-(one.score or 0), one.run.plan.epsilon, one.name))
     try:
         place.write_text(_page(found, score, private), "utf-8")
