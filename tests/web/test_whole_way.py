@@ -88,7 +88,7 @@ def test_a_run_that_is_paused_and_one_that_is_killed_go_on(make, tiny_images, ti
     how = {"base": str(tiny_base), "method": "attention"}
     opened(browser, project).change(browser.version(project), **how)
     argv = commands.plan(opened(browser, project), "attention")
-    fixes = "--steps 400 --expected-batch-size 8 --checkpoint-steps 20"
+    fixes = "--steps 400 --expected-batch-size 8 --checkpointing-steps 20"
     done(browser, project, "plan-attention", argv, PLANNED | {"fixes": fixes})
     browser.post(do + "run", public="yes")
     assert browser.post(do + "run", public="yes").status_code in (400, 409)  # once
