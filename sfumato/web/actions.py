@@ -250,7 +250,8 @@ def judge(studio: Studio, project: Project, form: Form) -> str:
     if not project.split.exists():
         test = str(studio.roots.place(form.get("test", "")))
         project = project.change(_version(project, form), test=test)
-    jobs.start(project.folder, "evaluate", commands.evaluate(project, test))
+    argv = commands.evaluate(project, test, thorough=form.get("thorough") == "yes")
+    jobs.start(project.folder, "evaluate", argv)
     return "pictures"
 
 

@@ -38,7 +38,7 @@ class Studio:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.environment.globals["json"] = json.dumps
+        self.environment.globals.update(json=json.dumps)
         self._choices: dict[str, Any] = {}
 
     def choices(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .project import Project
 STYLE, CLASSES, IMAGE = "style", "classes", "image"
 TOKEN = "inversion"  # the method that learns a style
 HELD_OUT = "0.2"
+QUICK = ["--rows", "synthetic,public_only", "--classifiers", "logistic,cnn", "--seeds", "1"]
 
 
 def reading(project: Project, *, split: bool = True, unit: bool = True) -> list[str]:
@@ -98,9 +99,16 @@ def export(project: Project) -> list[str]:
     return ["export", str(project.run), "-o", str(project.model)]
 
 
-def evaluate(project: Project, test: str | None) -> list[str]:
-    """What they are worth on real images; a look."""
+def evaluate(project: Project, test: str | None, *, thorough: bool = False) -> list[str]:
+    """What they are worth on real images; a look.
+
+    Args:
+        project: The project.
+        test: The folder of the real images; None for those of the split.
+        thorough: All classifiers and seeds, and the private images as a row of their own.
+    """
     more = [] if test is None else ["--test", test]
+    more += [] if thorough else QUICK
     return ["evaluate", str(project.run), str(project.release), *more]
 
 
