@@ -45,14 +45,14 @@ def _look_at(project: Project, images: str, form: Form, **known: str) -> str:
     said = {**dict.fromkeys(gone), **known, "images": images}
     project = project.change(_version(project, form), **said)
     project.split.unlink(missing_ok=True)
-    jobs.start(project.folder, "look", commands.look(project))
+    jobs.instead(project.folder, "look", commands.look(project))
     return "images"
 
 
 def look(studio: Studio, project: Project, form: Form) -> str:
     """Once more, as it is read now."""
     _require_images(project)
-    jobs.start(project.folder, "look", commands.look(project))
+    jobs.instead(project.folder, "look", commands.look(project))
     return "images"
 
 
@@ -89,12 +89,12 @@ def answers(studio: Studio, project: Project, form: Form) -> str:
     if changed and before.split.exists():
         before.split.unlink(missing_ok=True)
     if kept and not project.split.exists():
-        jobs.start(project.folder, "split", commands.set_apart(project))
+        jobs.instead(project.folder, "split", commands.set_apart(project))
     if commands.look(before) != commands.look(project):
-        jobs.start(project.folder, "look", commands.look(project))
-        jobs.start(project.folder, "spent", commands.spent(project))
+        jobs.instead(project.folder, "look", commands.look(project))
+        jobs.instead(project.folder, "spent", commands.spent(project))
         return "images"
-    jobs.start(project.folder, "spent", commands.spent(project))
+    jobs.instead(project.folder, "spent", commands.spent(project))
     return "promise"
 
 
@@ -118,7 +118,7 @@ def cap(studio: Studio, project: Project, form: Form) -> str:
 def spent(studio: Studio, project: Project, form: Form) -> str:
     """Ask the ledger once more."""
     _require_images(project)
-    jobs.start(project.folder, "spent", commands.spent(project))
+    jobs.instead(project.folder, "spent", commands.spent(project))
     return "promise"
 
 

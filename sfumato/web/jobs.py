@@ -27,6 +27,7 @@ PROCESS, OUT, SAID = "process.json", "stdout", "stderr"
 INTERRUPTED = 75  # exit code of a run that stopped and can go on
 MOST_SAID = 64_000  # bytes of what a verb said that are read, from the end
 MOST_OUT = 16_000_000
+PATIENCE = 3.0  # seconds that a job has to end
 RUNNING, DONE, FAILED, PAUSED, CRASHED = "running", "done", "failed", "paused", "crashed"
 _OWN: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -202,6 +203,21 @@ def start(project: Path, name: str, argv: Sequence[str]) -> Job:
         since = started
     _write(folder / PROCESS, {"pid": process.pid, "since": since})
     return Job(folder, name, number, tuple(argv), started)
+
+
+def instead(project: Path, name: str, argv: Sequence[str]) -> Job:
+    """The same as `start`; one of that name that still runs is ended first, for it spends nothing.
+
+    Raises:
+        Busy: It does not end, or another tab or studio was quicker.
+    """
+    before = latest(project, name)
+    if before is not None and before.state == RUNNING:
+        before.stop()
+        until = time.monotonic() + PATIENCE
+        while before.state == RUNNING and time.monotonic() < until:
+            time.sleep(0.05)
+    return start(project, name, argv)
 
 
 def _new(path: Path) -> Any:

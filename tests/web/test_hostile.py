@@ -110,7 +110,8 @@ def studio(make, tmp_path, monkeypatch):
     browser = make(root).enter()
     assert browser.project() == "project-1"
     begun: list[str] = []
-    monkeypatch.setattr(jobs, "start", lambda project, name, argv: begun.append(name))
+    for way in ("start", "instead"):
+        monkeypatch.setattr(jobs, way, lambda project, name, argv: begun.append(name))
     yield browser, begun
 
 

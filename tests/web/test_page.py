@@ -72,7 +72,8 @@ def planned(make, marked, monkeypatch):
     browser = make().enter()
     project = browser.project()
     begun: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(jobs, "start", lambda place, name, argv: begun.append((name, argv)))
+    for way in ("start", "instead"):
+        monkeypatch.setattr(jobs, way, lambda place, name, argv: begun.append((name, argv)))
     browser.post(f"/{project}/do/folder", images=marked)
     done(browser, project, "look", commands.look(opened(browser, project)), LOOKED)
     assert browser.post(f"/{project}/do/answers", what="classes", unit="image").status_code == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -12,15 +13,19 @@ import pytest
 
 from sfumato.web import commands, jobs, screens
 
-from .test_page import PLANNED, done, opened
+from .test_page import MARK, PLANNED, done, opened
 
 
 @pytest.mark.slow
-def test_the_whole_way(make, tiny_images, tiny_base, ledger_of_the_test):
-    browser = make(tiny_images.parent, tiny_base.parent).enter()
+def test_the_whole_way(make, tmp_path, tiny_images, tiny_base, ledger_of_the_test):
+    images = tmp_path / "images"
+    for number, place in enumerate(sorted(tiny_images.rglob("*.png"))):
+        (images / place.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(place, images / place.parent.name / f"{MARK}-{number}.png")
+    browser = make(images, tiny_base.parent).enter()
     project = browser.project()
     do = f"/{project}/do/"
-    page = browser.post(do + "folder", images=tiny_images)
+    page = browser.post(do + "folder", images=images)
     assert page.status_code == 200 and "Looking into the folder" in page.text
     assert browser.wait(project, "look").state == jobs.DONE
     page = browser.get(f"/{project}/images").text
@@ -57,6 +62,7 @@ def test_the_whole_way(make, tiny_images, tiny_base, ledger_of_the_test):
     assert answer.content.startswith(b"\x89PNG") and answer.headers["cache-control"] == "no-store"
     assert browser.post(do + "judge").status_code == 400  # no yes to the look
 
+    assert not any(MARK.encode() in body for body in browser.seen)
     page = browser.post(do + "hand", hand="pictures")
     assert page.url.path.endswith("hand-over"), page.text
     assert browser.post(do + "push", to="me/x", send="yes").status_code == 400  # not verified
