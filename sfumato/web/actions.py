@@ -193,8 +193,8 @@ def _may_begin_again(project: Project) -> bool:
 def pause(studio: Studio, project: Project, form: Form) -> str:
     """Asks the run to stop at its next step."""
     job = screens.running(project)
-    if job is not None and not results.pace(project).steps:
-        raise Wrong("a run stops between two steps: wait for the first one")
+    if job is not None and not results.learning(project):
+        raise Wrong("a run can be stopped once it is charged and learns: wait for that")
     if job is not None:
         job.stop()
     return "run"

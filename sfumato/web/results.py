@@ -48,6 +48,11 @@ def pace(project: Project) -> Pace:
         return Pace()
 
 
+def learning(project: Project) -> bool:
+    """Whether the run is past its charge: from then on it can be stopped and go on."""
+    return (project.run / "progress.json").exists()
+
+
 def as_json(path: Path) -> dict[str, Any]:
     """A small JSON file; nothing for one that is not there."""
     try:

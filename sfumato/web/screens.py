@@ -200,6 +200,7 @@ def _run(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "job": job,
         "state": None if job is None else job.state,
         "pace": results.pace(project),
+        "learning": results.learning(project),
         "notes": [one.removeprefix("note: ") for one in said if one.startswith("note: ")][-12:],
         "samples": results.samples(project),
         "plan": results.as_json(project.run / "plan.json"),
@@ -285,7 +286,7 @@ def status(project: Project, screen: str) -> dict[str, Any]:
     active = [job for job in newest if job.state == jobs.RUNNING]
     parts = [f"{job.name}-{job.number}-{job.state}" for job in newest]
     if screen == "run":
-        parts.append(str(len(results.samples(project))))
+        parts += [str(len(results.samples(project))), str(results.learning(project))]
     return {
         "tag": ",".join(parts),
         "busy": bool(active),
