@@ -46,6 +46,11 @@ def picture(project: Project, kind: str, number: int) -> Response:
         return _png(project.run / "samples" / f"step-{number:06d}.png", project.run)
     if kind == "public":
         return _png(project.run / "samples" / "public" / f"{number:02d}.png", project.run)
+    if kind in ("base", "anchor"):
+        data = results.of_draft(project, kind, number)
+        if data is None:
+            raise HTTPException(404)
+        return _as_png(data)
     if kind == "drawn":
         rows = results.rows(project)
         if number < len(rows):
@@ -64,7 +69,10 @@ def document(project: Project, name: str) -> Response:
 
 
 def _png(path: Path, top: Path) -> Response:
-    data = _read(path, top)
+    return _as_png(_read(path, top))
+
+
+def _as_png(data: bytes) -> Response:
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         raise HTTPException(404)
     return Response(data, media_type="image/png", headers={"cache-control": "no-store"})

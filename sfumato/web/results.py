@@ -6,6 +6,7 @@ that an owner asks for.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from .project import Project
 
 SHEET = re.compile(r"step-(\d{6})\.png")
 TICK = re.compile(r"(ok  |FAIL)  (.*)")
+DRAFT = "synthesis.json"
 PER_CLASS, CLASSES = 8, 40  # pictures of the gallery
 
 
@@ -88,13 +90,50 @@ def rows(project: Project) -> list[dict[str, Any]]:
         return []
 
 
-def public_row(project: Project) -> dict[str, list[str]]:
-    """Class -> files of what the public base alone draws."""
-    table = as_json(project.run / "samples" / "public" / "labels.json")
-    found: dict[str, list[str]] = {}
-    for name, label in table.items():
-        found.setdefault(str(label), []).append(name)
-    return found
+def public_row(project: Project) -> dict[str, list[tuple[str, int]]]:
+    """Class -> (kind, number) of what the public base alone draws, for addresses of pictures.
+
+    Of a draft with the same seeds as its own pictures; else of the run's first sheet of samples.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    drawn, table = _base_pictures(project), rows(project)
+    for number, row in enumerate(table):
+        if str(row.get("seed")) in drawn:
+            found.setdefault(str(row.get("label")), []).append(("base", number))
+    if not found and table:  # a token has one class
+        row = [("anchor", number) for number, _ in enumerate(_anchors(project))]
+        found = {str(table[0].get("label")): row} if row else {}
+    if not found:
+        labels = as_json(project.run / "samples" / "public" / "labels.json")
+        for name, label in labels.items():
+            found.setdefault(str(label), []).append(("public", int(name)))
+    return {label: row[:PER_CLASS] for label, row in found.items()}
+
+
+def of_draft(project: Project, kind: str, number: int) -> bytes | None:
+    """A PNG of the public base from the draft of a release; None where there is none."""
+    if kind == "anchor":
+        found = dict(enumerate(_anchors(project))).get(number)
+    else:
+        table = rows(project)
+        seed = str(table[number].get("seed")) if number < len(table) else ""
+        found = _base_pictures(project).get(seed)
+    try:
+        return base64.b64decode(found, validate=True) if isinstance(found, str) else None
+    except ValueError:
+        return None
+
+
+def _base_pictures(project: Project) -> dict[str, Any]:
+    found = as_json(project.release / DRAFT).get("base_pictures")
+    return found if isinstance(found, dict) else {}
+
+
+def _anchors(project: Project) -> list[Any]:
+    controls = as_json(project.release / DRAFT).get("controls")
+    pictures = controls.get("pictures") if isinstance(controls, dict) else None
+    found = pictures.get("anchor") if isinstance(pictures, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def ticks(job: Job | None) -> list[tuple[bool, str]]:

@@ -60,6 +60,8 @@ def test_the_whole_way(make, tmp_path, tiny_images, tiny_base, ledger_of_the_tes
     assert len(pictures) == 12
     answer = browser.get(pictures[0])
     assert answer.content.startswith(b"\x89PNG") and answer.headers["cache-control"] == "no-store"
+    public = re.findall(rf'src="(/{project}/picture/base/\d+)"', page)
+    assert public and browser.get(public[0]).content.startswith(b"\x89PNG")
     assert browser.post(do + "judge").status_code == 400  # no yes to the look
 
     assert not any(MARK.encode() in body for body in browser.seen)
