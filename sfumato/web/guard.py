@@ -56,13 +56,17 @@ class Guard:
         app: The page.
         port: Where it listens.
         token: The one-time token of the address.
+        entered: Called when it was used.
     """
 
-    def __init__(self, app: App, port: int, token: str) -> None:
+    def __init__(
+        self, app: App, port: int, token: str, entered: Callable[[], None] = lambda: None
+    ) -> None:
         self.app, self.port = app, port
         self.cookie = f"sfumato-{port}"  # cookies know no ports: two studios must not share one
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self._token: str | None = token
+        self._entered = entered
         self._session = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -115,6 +119,7 @@ class Guard:
             await _answer(send, 403, USED)
             return
         self._token = None
+        self._entered()
         cookie = f"{self.cookie}={self._session}; HttpOnly; SameSite=Strict; Path=/"
         more = [(b"set-cookie", cookie.encode()), (b"content-type", b"text/html; charset=utf-8")]
         # A page that leads on, and no redirect: a cookie of this kind does not follow one that

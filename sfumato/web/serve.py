@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import tempfile
 import webbrowser
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -67,12 +67,13 @@ def serve(
         say(f"projects lie in {top} (PRIVATE)")
         say(f"open once, on this machine: {address}")
         say("Ctrl-C ends the page; what runs goes on")
-        with _file(address) as file:
-            if browser:
-                webbrowser.open(Path(file.name).as_uri())
+        file = _file(address) if browser else None
+        if file is not None:
+            webbrowser.open(file.as_uri())
+        try:
             # No access log, and no traces: addresses and errors could name what is private.
             config = uvicorn.Config(
-                Guard(studio.application(), number, token),
+                Guard(studio.application(), number, token, partial(_remove, file)),
                 log_config=None,
                 log_level="critical",
                 access_log=False,
@@ -87,19 +88,25 @@ def serve(
                 h11_max_incomplete_event_size=32_768,
             )
             uvicorn.Server(config).run([listening])
+        finally:
+            _remove(file)
 
 
-def _file(address: str) -> tempfile._TemporaryFileWrapper:  # type: ignore[type-arg]
-    """A file that leads to the page and that its owner alone can read.
+def _file(address: str) -> Path:
+    """A file that leads to the page and that its owner alone can read, until it was used.
 
     A browser is told to open it, and not the address, which other users would see in the list of
     processes.
     """
-    file = tempfile.NamedTemporaryFile("w", suffix=".html", prefix="sfumato-studio-")
-    file.write(LEADS_ON.format(address))
-    file.flush()
-    os.chmod(file.name, 0o600)
-    return file
+    handle, name = tempfile.mkstemp(suffix=".html", prefix="sfumato-studio-")
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(LEADS_ON.format(address))
+    return Path(name)
+
+
+def _remove(file: Path | None) -> None:
+    if file is not None:
+        file.unlink(missing_ok=True)
 
 
 def _home() -> Path:
