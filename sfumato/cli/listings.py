@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
@@ -49,6 +50,9 @@ def bases(
             help="With --copy FILE: a pipeline folder of the same model, for its settings.",
         ),
     ] = None,
+    as_json: Annotated[
+        bool, Option("--json", help="Print one JSON object, of methods too.")
+    ] = False,
 ) -> None:
     """The bundled public bases, or what a folder is: size, licence, and what trains on it.
 
@@ -72,6 +76,16 @@ def bases(
     if base is not None:
         for line in lines_of(verbs.describe_base(base)):
             print(line)
+        return
+    if as_json:
+        from .. import verbs
+        from ..bases import base_info
+
+        found = {
+            name: dict(zip(HEADS, row(base_info(name)))) | {"says": said}
+            for name, said in verbs.bases().items()
+        }
+        print(json.dumps({"bases": found, "methods": verbs.methods()}, indent=1))
         return
     for line in table_of_bases():
         print(line)
