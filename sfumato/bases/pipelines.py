@@ -83,6 +83,12 @@ class PipelineBase(TransformerNames, Base):
         """The transformer."""
         return self.parts[TRANSFORMER]
 
+    @property
+    def trial_shape(self) -> tuple[int, int, int]:
+        """At most 16 by 16: transformers take any whole number of patches."""
+        channels, height, width = self.latent_shape
+        return channels, min(height, 16), min(width, 16)
+
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts all models onto a device."""
         for name, part in self.parts.items():
@@ -134,7 +140,7 @@ class PipelineBase(TransformerNames, Base):
         import diffusers
 
         missing = dict.fromkeys((*self.components, *self.optional))
-        return getattr(diffusers, self.pipeline)(**missing | parts | dict(self.settings()))
+        return getattr(diffusers, self.pipeline)(**{**missing, **parts, **self.settings()})
 
     def settings(self) -> Mapping[str, Any]:
         """What the pipeline is given beside its parts."""

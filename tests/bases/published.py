@@ -156,5 +156,4 @@ PUBLISHED: dict[str, Published] = {
     "flux_schnell": flux,
     "sana": sana,
     "flux2_klein": flux2_klein,
-    "flux2_klein_distilled": flux2_klein,
 }

@@ -1,5 +1,7 @@
 """Prompts become conditions of one shape, piece by piece."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def test_a_long_prompt_is_refused_or_cut() -> None:
 def test_many_prompts_are_read_piece_by_piece() -> None:
     seen: list[int] = []
 
-    def encode(prompts):
+    def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         seen.append(len(prompts))
         numbers = torch.tensor([float(prompt) for prompt in prompts])
         return {"text": numbers[:, None].expand(-1, 3), "mask": numbers.long()}

@@ -13,6 +13,7 @@ import torch
 
 from sfumato.bases import base_info, load_base
 from sfumato.bases.conditioning import tensors
+from sfumato.cli import main
 from sfumato.errors import ModelError
 from tests.bases.family_checks import (
     Start,
@@ -25,6 +26,7 @@ from tests.bases.family_checks import (
 )
 from tests.bases.published import PUBLISHED
 from tests.bases.tiny_transformers import TRANSFORMERS
+from tests.pasted import draw_as_pasted, pixels
 
 PROMPTS = ["a picture of a circle", "cross"]
 FAMILIES = list(PUBLISHED)
@@ -73,8 +75,11 @@ def test_row_losses_are_the_published_objective(name: str, folder_of: Any) -> No
     check_objective(folder_of(name), PROMPTS, PUBLISHED[name])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "guidance"),
+    [*((name, 3.0) for name in (*FAMILIES, "flux2_klein_distilled")),
+     *((name, 1.0) for name in TRAINED)],
+)  # fmt: skip
 def test_pictures_are_those_of_the_pipeline(name: str, guidance: float, folder_of: Any) -> None:
     folder = folder_of(name)
     check_sampling(load_base(folder), pipeline(folder), PROMPTS, draw, guidance_scale=guidance)
@@ -98,12 +103,26 @@ def test_a_noised_run_opens_in_plain_diffusers(
 @pytest.mark.parametrize(
     ("name", "method"),
     [("flux", "full"), ("flux", "saliency"), ("flux", "loda"), ("pixart_sigma", "full"),
-     ("sana", "loda"), ("flux2_klein", "attention"), ("stable_diffusion_3", "full")],
+     ("sana", "loda"), ("stable_diffusion_3", "full")],
 )  # fmt: skip
 def test_other_methods_run(
     name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
 ) -> None:
     assert adapt(folder_of(name), tiny_images, tmp_path / "run", method).model.is_dir()
+
+
+@pytest.mark.slow
+def test_a_pipeline_with_a_language_model_leaves_whole(
+    folder_of: Any, tiny_images: Path, tmp_path: Path
+) -> None:
+    """Its chat template and generation settings are among what a release may hold."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    adapt(folder_of("flux2_klein"), tiny_images, run, "attention")
+    assert main(["export", str(run), "-o", str(out)]) == 0
+    assert main(["release", str(out)]) == 0 and main(["verify", str(out)]) == 0
+    assert (out / "model" / "tokenizer" / "chat_template.jinja").is_file()
+    name, drawn = draw_as_pasted(out, folder_of("flux2_klein"), tmp_path)
+    assert np.abs(drawn - pixels(out / name)).max() <= 1
 
 
 @pytest.mark.parametrize("method", ["lora", "saliency", "loda"])
@@ -200,7 +219,7 @@ def test_dev_is_told_the_guidance_scale_and_schnell_is_not(folder_of: Any) -> No
         assert torch.equal(one, two) != changes
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_picture_and_a_prompt_are_read_alone(name: str, folder_of: Any) -> None:
     """What one row becomes does not depend on the rows beside it."""
     base = load_base(folder_of(name))

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sfumato.bases.tiny import make_tiny_base
+from sfumato.bases.tiny import make_tiny_base, make_tiny_tokenizer
 
 SIDE = 16
 # Class names of the class-conditional ones; those of `make_tiny_images` are among them.
@@ -183,8 +183,69 @@ def dit(folder: Path) -> Path:
     return save(DiTPipeline(denoiser, kl(), schedule("DDIMScheduler")), folder, id2label=names)
 
 
+def clip(tokenizer: Any, width: int, *, projected: bool = False, **settings: Any) -> Any:
+    """A CLIP text encoder of two layers; `projected` pools a text as SDXL's second does."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    given = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": tokenizer.model_max_length,
+        "projection_dim": width,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = CLIPTextConfig(**given | settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(width)
+        return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
+
+
+def stable_diffusion_xl(folder: Path, **index: Any) -> Path:
+    """Two encoders of different width; the second finds a text's end as the published one does."""
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+
+    tokenizer, second = make_tiny_tokenizer(), make_tiny_tokenizer()
+    second.pad_token = "!"
+    unet = seeded(
+        UNet2DConditionModel,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16 + 12,
+        attention_head_dim=2,
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=12 + 6 * 8,
+    )
+    statistics = {"latents_mean": (0.1, -0.2, 0.3, 0.0), "latents_std": (1.5, 0.5, 2.0, 1.0)}
+    pipe = StableDiffusionXLPipeline(
+        kl(scaling_factor=0.8, **statistics),
+        clip(tokenizer, 16),
+        clip(second, 12, projected=True, eos_token_id=2),
+        tokenizer,
+        second,
+        unet,
+        schedule("DDIMScheduler"),
+        add_watermarker=False,
+    )
+    return save(pipe, folder, **index)
+
+
 PIPELINES: dict[str, Callable[[Path], Path]] = {
     "stable_diffusion": stable_diffusion,
+    "stable_diffusion_xl": stable_diffusion_xl,
     "ddpm": ddpm,
     "ddim_v": ddim_v,
     "ddpm_sample": ddpm_sample,

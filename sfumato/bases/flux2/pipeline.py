@@ -76,16 +76,19 @@ class Flux2Klein(FlowPipeline):
     def read(self, prompts: Sequence[str]) -> Conditioning:
         """Outputs of three layers of the text model, side by side."""
         tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
-        asked = [
-            tokenizer.apply_chat_template(
+
+        def chat(prompt: str) -> str:
+            return tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}],
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=False,
             )
-            for prompt in prompts
-        ]
-        ids, mask = (to_device(part, encoder.device) for part in tokens(tokenizer, asked, LENGTH))
+
+        ids, mask = (
+            to_device(part, encoder.device)
+            for part in tokens(tokenizer, prompts, LENGTH, write=chat)
+        )
         read = encoder(
             input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False
         ).hidden_states

@@ -92,10 +92,10 @@ class Sana(FlowPipeline):
         tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
         tokenizer.padding_side = "right"
         before = instruction() if instructed else ""
-        told = [before + text for text in told]
         more = len(tokenizer.encode(before)) - 2 if instructed else 0
         ids, mask = (
-            to_device(part, encoder.device) for part in tokens(tokenizer, told, LENGTH + more)
+            to_device(part, encoder.device)
+            for part in tokens(tokenizer, told, LENGTH + more, write=before.__add__)
         )
         read = encoder(ids, attention_mask=mask)[0]
         kept = [0, *range(more + 1, LENGTH + more)]

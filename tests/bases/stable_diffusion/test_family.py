@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.bases import load_base
+from sfumato.bases import KOHYA_FILE, load_base, open_adapted, write_kohya
 from tests.bases.family_checks import (
     Rows,
     Start,
@@ -61,3 +61,12 @@ def test_pictures(tiny_base, guidance_scale):
 def test_a_run_and_what_it_saves(tiny_base, tiny_images, tmp_path, method):
     run = adapt(tiny_base, tiny_images, tmp_path / "run", method, "--no-embedder")
     check_output(run, tiny_base, draw)
+    if method == "lora":
+        # under the names of other programs, as diffusers' converter reads them
+        write_kohya(run.model, tmp_path)
+        pipe = pipeline(tiny_base)
+        pipe.load_lora_weights(tmp_path, weight_name=KOHYA_FILE)
+        adapted = open_adapted(run.model, lambda: load_base(tiny_base))
+        drawn = check_sampling(adapted, pipe, run.plan.prompts, draw)
+        before = check_sampling(load_base(tiny_base), pipeline(tiny_base), run.plan.prompts, draw)
+        assert (drawn != before).any()
