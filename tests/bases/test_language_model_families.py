@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sfumato.bases import load_base
 from tests.bases.family_checks import (
@@ -93,6 +96,51 @@ def test_methods_that_teach_tokens_are_refused_before_any_charge(
     run = tmp_path / "run"
     said = refused(folder_of(name), tiny_images, run, "--method", method, capsys=capsys)
     assert said.startswith("11: ") and "has no tokens that can be taught" in said
+
+
+def test_embedders_whose_rows_are_no_records_stay_as_they_are(folder_of: Any) -> None:
+    base = load_base(folder_of("z_image"))
+    names = {name.split(".")[0] for name, _ in base.denoiser.named_parameters()}
+    packed = {"all_x_embedder", "cap_embedder", "x_pad_token", "cap_pad_token"}
+    assert packed < names
+    assert {name.split(".")[0] for name in base.learnable()} == names - packed
+
+
+def test_text_that_reaches_nothing_is_left_out(folder_of: Any) -> None:
+    base = load_base(folder_of("qwen_image"))
+    told = base.condition(PROMPTS)
+    noisy = torch.ones(2, *base.latent_shape)
+    base.denoiser.requires_grad_(True)
+    base.predict(noisy, torch.tensor([500, 900]), told).square().sum().backward()
+    reached = {
+        name
+        for name, tensor in base.denoiser.named_parameters()
+        if tensor.grad is not None and bool(tensor.grad.any())
+    }
+    assert reached == set(base.learnable())
+
+
+def test_one_thread_at_a_time_is_in_the_autoencoder_of_videos(
+    folder_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base: Any = load_base(folder_of("qwen_image"))
+    vae, within, met = base.parts["vae"], threading.Semaphore(1), []
+    own = vae.decode
+
+    def decode(z: torch.Tensor) -> Any:
+        met.append(not within.acquire(blocking=False))
+        time.sleep(0.05)
+        within.release()
+        return own(z)
+
+    monkeypatch.setattr(vae, "decode", decode)
+    latents = torch.zeros(1, *base.latent_shape)
+    threads = [threading.Thread(target=base.decode, args=(latents,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == [False] * 3
 
 
 def test_a_family_without_a_format_for_adapters_refuses_lora(
