@@ -41,6 +41,7 @@ def test_what_a_bundled_base_says_of_itself(name):
         ),
         "size": sum(p.stat().st_size for p in bundled_bases()[name].rglob("*") if p.is_file()),
         "digest_of": None,
+        "unread": (),
     }
     assert info.digest == base.digest == folder_digest(bundled_bases()[name])
     assert (base.resolution, base.latent_shape) == (info.resolution, info.latent_shape)
