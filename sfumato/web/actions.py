@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import asking, commands, forms, jobs, results, screens
-from .checks import Form, may_begin_again, require_finished, version
+from .checks import Form, require_finished, version
 from .forms import Wrong
 from .project import Changed, Project
 
@@ -31,7 +31,7 @@ def run(studio: Studio, project: Project, form: Form) -> str:
         raise Wrong("there is no plan for these answers: make one first")
     if found.get("refused"):
         raise Wrong("the ledger refuses this run: see the plan")
-    if project.run.exists() or screens.started(project) and not may_begin_again(project):
+    if project.run.exists() or screens.begun(project):
         raise Wrong("this project has a run already: resume it, or begin a new project")
     if form.get("public") != "yes":
         raise Wrong("say that all of the list may be public: every release would publish it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import forms, jobs, screens
+from . import forms, screens
 from .forms import Wrong
 from .project import Project
 
@@ -19,14 +19,8 @@ def version(project: Project, form: Form) -> int:
 
 def require_free(project: Project) -> None:
     """Wrong once a run was begun: what it was begun with is on the page."""
-    if project.charged or screens.started(project) and not may_begin_again(project):
+    if screens.begun(project):
         raise Wrong(SPENT)
-
-
-def may_begin_again(project: Project) -> bool:
-    """A run that was refused before it was charged left no folder."""
-    job = screens.running(project)
-    return job is None or job.state not in (jobs.RUNNING, jobs.DONE)
 
 
 def require_images(project: Project) -> None:
