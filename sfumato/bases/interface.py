@@ -95,6 +95,8 @@ class Base(ABC):
     embeds_guidance: bool = False
 
     info: BaseInfo
+    # Where the denoiser will be, of a base whose denoiser waits on the host to be shared.
+    goes_to: torch.device | None = None
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
     formats: Formats = Formats()
 
@@ -146,6 +148,11 @@ class Base(ABC):
         """Where the denoiser is, and with it all that computes."""
         first = next(self.denoiser.parameters(), None)
         return device() if first is None else first.device
+
+    @property
+    def told_on(self) -> torch.device:
+        """Where conditions go: to the denoiser, or where it will be once ranks share it."""
+        return self.goes_to or self.device
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Put every part that computes onto a device; latents and images stay in host memory.

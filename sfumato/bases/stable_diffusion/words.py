@@ -43,7 +43,7 @@ class ClipWords(TextBase):
                 to_device(prompts.tokenize(own, texts[start : start + PIECE]), encoder.device)
                 for encoder, own in self.readers
             ]
-            parts.append(each(self.read(ids, None), lambda part: to_device(part, self.device)))
+            parts.append(each(self.read(ids, None), lambda part: to_device(part, self.told_on)))
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
     @property
