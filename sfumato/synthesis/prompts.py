@@ -14,12 +14,12 @@ from typing import Any
 
 from ..bases import Base
 from ..errors import SfumatoError
+from ..options.sharing import UNLABELLED
 
 COLUMNS = ("prompt", "label", "count")
 MOST_BYTES = 64 * 2**20
 MOST_PROMPTS = 100_000
 MOST_IMAGES = 100_000_000
-UNLABELLED = "unlabelled"  # the label of a picture whose prompt has none
 FORM = "a CSV with the columns prompt and, if wanted, label and count, or JSON lines of these"
 
 

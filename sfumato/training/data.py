@@ -16,7 +16,7 @@ import torch
 from ..compute.device import on_host
 from ..errors import MachineError
 from ..privacy.random.keys import RunKey
-from .objective import Batch
+from .objective import NO_TEXT, Batch
 from .texts import Texts, open_texts
 
 
@@ -145,8 +145,8 @@ class UnitBatch:
     Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the
     batch, nor by who else is in it. With several images per unit each of the K draws picks one of
     them, so K is the fixed public bound on a unit's images per step and they are averaged before
-    the clip (Charles et al., 2407.07737); it reads one of that image's captions. `blanks` more of weight 0 follow, whose gradient is zero:
-    they belong to nobody.
+    the clip (Charles et al., 2407.07737); it reads one of that image's captions. `blanks` more of
+    weight 0 follow, whose gradient is zero: they belong to nobody.
     """
 
     data: LatentData
@@ -188,7 +188,7 @@ class UnitBatch:
         time = np.minimum((self.times * u ** (1 / self.time_bias)).astype(np.int64), self.times - 1)
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
-        text = None
+        text = NO_TEXT
         if self.data.texts is not None:
             which = self.key.uniforms_for(*where, [f"{u}/caption" for u in units], k)
             text = self.data.texts.drawn(image, which)

@@ -14,12 +14,13 @@ from ..errors import SfumatoError
 from ..methods.given import Drawing
 from ..options import Machine, Sampling, Signing, gather, takes
 from ..privacy.ledger.entries import Released
-from ..releases import DRAFT, marked_png, write_draft
+from ..releases import DRAFT, marked_png, prompts_facts, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import Classes, check_request, write_dataset
+from ..synthesis.prompts import read_prompts
 from ..synthesis.sampler import resolved
 from .facts import adapted_base
 from .keywords import SynthesizeOptions
@@ -30,9 +31,10 @@ from .machine import computes
 @computes
 def synthesize(
     run: Run | str | Path,
-    n: int,
-    output: str | Path,
+    n: int | None = None,
+    output: str | Path = "",
     *,
+    prompts: str | Path | None = None,
     class_shares: Mapping[str, float] | None = None,
     ledger: str | Path | None = None,
     keep_key: bool = False,
@@ -46,8 +48,11 @@ def synthesize(
 
     Args:
         run: A finished run, or its folder.
-        n: How many images.
+        n: How many images; None: as many as the file of prompts asks for.
         output: A new folder.
+        prompts: File of public prompts, CSV or JSON lines of prompt and, if wanted, label and
+            count; whether it was written before training follows from the plan. Default: the
+            prompts of classes.
         class_shares: Declared shares of the classes, scaled to sum to 1; they count as public.
             Default: uniform, or the noisy histogram that the plan paid for.
         ledger: Where the run's ledger is, if it was moved.
@@ -76,6 +81,13 @@ def synthesize(
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
+    told = None if prompts is None else read_prompts(prompts, base, plan.classes)
+    if told is not None and class_shares is not None:
+        raise SfumatoError("--prompts says how much of each is drawn: leave --class-shares out")
+    if n is None:
+        if told is None:
+            raise SfumatoError("-n is required without --prompts: how many images")
+        n = told.n
     if class_shares is not None:
         if set(class_shares) != set(plan.classes):
             raise SfumatoError(
@@ -87,7 +99,11 @@ def synthesize(
             shares_of(plan, np.array(json.loads(counts.read_text("utf-8")))),
             "noisy-histogram",
         )
-    check_request(Path(output), n, shares, form, shard)
+    classes = Classes(plan.classes, plan.prompts, shares, source)
+    if told is not None:
+        said = prompts_facts(told.sha256, len(told.texts), plan.prompts_file)
+        classes = Classes.of_file(plan.classes, told, said)
+    check_request(Path(output), n, classes.shares, form, shard)
     sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
@@ -109,7 +125,7 @@ def synthesize(
         base,
         Path(output),
         n=n,
-        classes=Classes(plan.classes, plan.prompts, shares, source),
+        classes=classes,
         sampling=sampling,
         encode=encode,
         seal=seal,
