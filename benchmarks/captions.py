@@ -114,6 +114,7 @@ class Icons:
         from collections import Counter
 
         import numpy as np
+
         from recipes import packages
         from recipes.icons import draw, load_icons
 
