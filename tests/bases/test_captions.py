@@ -1,0 +1,63 @@
+"""Captions become token ids by a rule that no caption breaks, and that no other caption moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.bases import caption_base, load_base
+from sfumato.bases.captions import MOST_SIGNS, plain
+from sfumato.errors import ModelError
+
+# of another language, of no letter, broken, endless
+ODD = (
+    "",
+    " \n\t",
+    "\u5c0f\u9ce5 \u0631\u0633\u0645",
+    "\ud800\udfff\0\x1b[2J",
+    "a\u202eb",
+    "x" * 10_000,
+    "\U0001f426" * 40,
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(tiny_base)
+
+
+def test_no_caption_is_refused(base):
+    found = base.caption_tokens(ODD)
+    assert found.shape == (len(ODD), 8) and found.dtype == np.int32 and (found >= 0).all()
+    assert base.caption_tokens([]).shape == (0, 8)
+    assert torch.isfinite(base.condition_of_tokens(torch.from_numpy(found).long())).all()
+
+
+def test_no_caption_shapes_another_ones_row(base):
+    alone = base.caption_tokens(["a picture"])
+    for other in ODD:
+        assert (base.caption_tokens([other, "a picture", other])[1] == alone[0]).all()
+    assert base.caption_tokens(["a"]).shape == base.caption_tokens(["a b c d e f g h i"]).shape
+
+
+def test_a_caption_says_what_the_same_prompt_says(base):
+    texts = ["a picture of a circle", "cross", "small letter"]
+    ids = torch.from_numpy(base.caption_tokens(texts)).long()
+    assert torch.equal(base.condition_of_tokens(ids), base.condition(texts))
+
+
+def test_a_long_caption_is_cut_where_the_encoder_ends(base):
+    long, short = base.caption_tokens(["a " * 500, "a a a a a a"])
+    assert (long == short).all()
+    assert len(plain("\0" * 3 + "b" * 2 * MOST_SIGNS)) == MOST_SIGNS - 3
+
+
+def test_a_base_without_a_rule_is_refused(base, monkeypatch):
+    from sfumato.bases.interface import TextBase
+
+    assert caption_base(base) is base
+    monkeypatch.delattr(type(base), "caption_tokens")
+    assert type(base).caption_tokens is TextBase.caption_tokens
+    with pytest.raises(ModelError, match="no rule for captions yet"):
+        caption_base(base)
