@@ -31,8 +31,8 @@ from .machine import computes
 @computes
 def synthesize(
     run: Run | str | Path,
-    n: int | None = None,
-    output: str | Path = "",
+    n: int | None,
+    output: str | Path,
     *,
     prompts: str | Path | None = None,
     class_shares: Mapping[str, float] | None = None,

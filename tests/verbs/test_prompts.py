@@ -73,7 +73,7 @@ def test_the_run_has_read_every_caption(run, place):
 
 
 def test_pictures_of_a_file_that_the_plan_names(run, place):
-    out = verbs.synthesize(run, output=place / "out", prompts=place / "prompts.csv", steps=1)
+    out = verbs.synthesize(run, None, place / "out", prompts=place / "prompts.csv", steps=1)
     rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
     drawn = sorted((row["prompt"], row["label"]) for row in rows)
     assert drawn == [("a ring", "circle")] * 2 + [("small letter x", "unlabelled")] * 3
@@ -108,7 +108,7 @@ def test_a_caption_as_a_later_prompt_asks_nobody(run, place):
     (place / "other.csv").write_text("prompt,label\nzqword2x,cross\n")
     said = []
     for name in ("guess", "other"):
-        out = verbs.synthesize(run, output=place / name, prompts=place / f"{name}.csv", steps=1)
+        out = verbs.synthesize(run, None, place / name, prompts=place / f"{name}.csv", steps=1)
         found = certificate(out)
         del found["synthesis"]["prompts"], found["synthesis"]["prompts_file"]["sha256"]
         said.append({k: v for k, v in found.items() if k != "ledger"})
