@@ -76,7 +76,12 @@ def audit(
     sfumato audit run --pictures release
     """
     if pictures is not None:
-        _of_pictures(run, pictures, test, train, ledger)
+        of_checks = {"only": only, "quick": quick, "fresh": fresh, "seed": seed}
+        if said := [f"--{name}" for name, value in of_checks.items() if value]:
+            raise SfumatoError(
+                f"{said[0]} is of the checks, and --pictures runs none: leave it out"
+            )
+        _of_pictures(run, pictures, test, train, ledger, machine)
         return
     if test is not None or train is not None:
         raise SfumatoError("--test and --train go with --pictures RELEASE: add it")
@@ -107,7 +112,12 @@ def audit(
 
 
 def _of_pictures(
-    run: Path | None, pictures: Path, test: Path | None, train: Path | None, ledger: Path | None
+    run: Path | None,
+    pictures: Path,
+    test: Path | None,
+    train: Path | None,
+    ledger: Path | None,
+    machine: dict,
 ) -> None:
     from ..runs.folder import Run
     from ..verbs.nearest import audit_pictures
@@ -116,7 +126,8 @@ def _of_pictures(
         raise SfumatoError("--pictures needs the run that drew them: sfumato audit RUN --pictures")
     with LiveLine() as line:
         opened = Run.open(run, ledger)
-        found = audit_pictures(opened, pictures, test=test, train=train, on_stage=line.stage)
+        said = {"test": test, "train": train, "on_stage": line.stage, **machine}
+        found = audit_pictures(opened, pictures, **said)
     for sentence in found.verdict:
         print(sentence)
     print(f"PRIVATE: no epsilon covers these figures. They stay in {found.page.parent}.")

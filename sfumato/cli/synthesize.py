@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from ..options import Counted, Machine, Sampling, Signing, parse
+from ..options import Counted, Machine, Sampling, Signing, listening, parse
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options
@@ -84,7 +84,8 @@ def synthesize(
         bool,
         Option(
             "--controls/--no-controls",
-            help="After an inversion: ten more images per public control, for the report.",
+            help="For the report, a few images of the public base beside the first ones; after an"
+            " inversion, ten per public control.",
         ),
     ] = True,
     ledger: Ledger = None,
@@ -110,7 +111,7 @@ def synthesize(
     if n is None and prompts is None:
         raise SfumatoError("-n is required without --prompts: how many images")
     done, wanted = 0, None if n is None else len(range(part[0], n, part[1]))
-    with LiveLine() as line:
+    with LiveLine() as line, listening(line.stage):
 
         def progress(more: int) -> None:
             nonlocal done

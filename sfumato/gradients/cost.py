@@ -17,7 +17,7 @@ KEPT_SHARE = 3.0
 
 @dataclass(frozen=True)
 class Ratios:
-    """When a Gram matrix is worth its arithmetic; `calibrate.py` measures the first two.
+    """When a Gram matrix is worth its arithmetic; `calibrate.py` measures it on a machine.
 
     Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a
     Gram cost arithmetic. The values here are those of AVX-512 cores.

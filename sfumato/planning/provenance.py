@@ -19,7 +19,7 @@ from ..privacy.ledger.datasets import TERMS, inherited_charges
 from ..privacy.ledger.entries import Certified, Charged, Released
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.notes import CheckpointMade, ModelMade
-from ..releases import fitting_certificate
+from ..releases import CERTIFICATE, DRAFT, SAMPLE_TABLE, fitting_certificate
 from ..runs.attempts import model_digest
 
 MARK = "PRIVATE"
@@ -87,8 +87,17 @@ def trace_base(base: str, book: Ledger | None) -> tuple[dict[str, Any], ...]:
 def trace_images(
     path: Path, book: Ledger | None, error: type[SfumatoError], flag: str = "--public-data"
 ) -> tuple[dict[str, Any], ...]:
-    """The same for public images: those that a run has drawn come with its certificate."""
+    """The same for public images: those that a run has drawn come with its certificate.
+
+    `error` for an adapted model as well: the only pictures in it are a report's samples.
+    """
     require_public_place(path, flag, error)
+    certified = any((path / name).is_file() for name in (CERTIFICATE, DRAFT))
+    if certified and (path / SAMPLE_TABLE).is_file():
+        raise error(
+            f"{flag} {path} is an adapted model, whose few pictures are samples for its report and"
+            " no data: give images, such as those of `sfumato synthesize`"
+        )
     return _certified(path, book, "images", set(), error)
 
 

@@ -1,6 +1,6 @@
-"""What a report may show beside a released token.
+"""What a report may show beside a released token, or beside synthetic pictures.
 
-Figures and images of tokens that need no private image, and nothing else.
+Figures and images that need no private image, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.pages.forecast import SOMETHING, WORDS
+from sfumato.releases.contents import Contents, Example
 from sfumato.releases.figures import number
 from sfumato.releases.formats import check_png
 
@@ -21,6 +22,7 @@ ROWS = {
     "noise-only": "the same noise on a sum of nothing",
 }
 MOST_PICTURES = 10
+BASE_PICTURES = "the pictures of the public base in the draft are not ones that a release may hold"
 CLEAR = 2.0  # distances from the anchor over that of noise: below it, noise may be all
 
 
@@ -67,6 +69,37 @@ def check_beside(found: Any) -> dict[str, Any] | None:
             check_png(data, f"a picture of {name}")
     expected = {"word": None, **expected}
     return {"rows": rows, "expected": expected, "pictures": pictures}
+
+
+def check_base_pictures(found: Any) -> dict[int, bytes]:
+    """PNG bytes by seed of the pictures that the public base drew, from a draft.
+
+    SfumatoError for anything that may not be in a release.
+    """
+    rule = SfumatoError(f"{BASE_PICTURES}: synthesize again")
+    try:
+        pictures = {
+            int(seed): base64.b64decode(text, validate=True) for seed, text in (found or {}).items()
+        }
+    except (AttributeError, TypeError, ValueError):
+        raise rule from None
+    if len(pictures) > MOST_PICTURES:
+        raise rule
+    for data in pictures.values():
+        check_png(data, "a picture of the public base")
+    return pictures
+
+
+def beside_base(contents: Contents, pictures: Mapping[int, bytes]) -> dict[str, list[Example]]:
+    """`Contents.samples`: synthetic pictures, and the base's own of the same prompts and seeds.
+
+    SfumatoError for a picture of the base whose seed no shown picture of the release has.
+    """
+    shown = {one.seed: one for examples in contents.examples.values() for one in examples}
+    if not set(pictures) <= set(shown):
+        raise SfumatoError(f"{BASE_PICTURES}: synthesize again")
+    base = [Example(data, "", shown[seed].prompt, seed) for seed, data in pictures.items()]
+    return {"adapted": [shown[seed] for seed in pictures], "base": base} if base else {}
 
 
 def outcome(rows: Mapping[str, Mapping[str, float]]) -> str:

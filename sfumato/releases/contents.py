@@ -88,7 +88,7 @@ class Contents:
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
     that opens it, whether it is told in words what to draw, the words of its own, and pictures of
-    the adapted model (`adapted`) beside those of the public base (`base`), with how all of them
+    the adapted model (`adapted`) beside those of the public base (`base`), with how a model's
     were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
     that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sfumato.releases import figures
-from sfumato.releases.beside import check_beside
+from sfumato.releases.beside import check_base_pictures, check_beside
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT
 from sfumato.releases.facts import CertificateFacts
@@ -29,6 +31,7 @@ def write_draft(
     artefacts: str,
     settings: dict[str, Any] | None = None,
     controls: dict[str, Any] | None = None,
+    base_pictures: Mapping[int, bytes] | None = None,
     place: str | None = None,
     run_folder: str | None = None,
 ) -> dict[str, Any]:
@@ -43,6 +46,8 @@ def write_draft(
         settings: The public settings of synthesis: scheduler, steps, guidance, public_seed, n,
             resolution, class_shares ("uniform", "declared" or "noisy-histogram"), prompts.
         controls: What the report shows beside a token (`beside.check_beside`).
+        base_pictures: PNG by seed that the public base drew, for the report of images: each beside
+            the picture of the same prompt and seed.
         place: Path of the ledger, for `release` alone; of a draft only its certificate leaves.
         run_folder: Path of the run, likewise.
 
@@ -55,6 +60,10 @@ def write_draft(
     draft |= ({} if controls is None else {"controls": controls}) | (
         {} if place is None else {"ledger": place}
     )
+    if base_pictures:
+        row = {str(s): base64.b64encode(data).decode("ascii") for s, data in base_pictures.items()}
+        check_base_pictures(row)
+        draft["base_pictures"] = row
     draft |= {} if run_folder is None else {"run_folder": run_folder}
     part = folder / (DRAFT + ".part")
     try:

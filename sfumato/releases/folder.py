@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sfumato.options.progress import tell
 from sfumato.options.sharing import NAME
 from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
-from sfumato.releases.beside import check_beside
+from sfumato.releases.beside import beside_base, check_base_pictures, check_beside
 from sfumato.releases.certificate import build_privacy_json
 from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_words
 from sfumato.releases.draft import CERTIFICATE, VERIFIER
@@ -77,6 +77,7 @@ def finalise(
             dict(draft["files"]),
         )
         controls = check_beside(draft.get("controls"))
+        base_pictures = check_base_pictures(draft.get("base_pictures"))
     except FileNotFoundError:
         raise SfumatoError(
             f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`"
@@ -98,6 +99,7 @@ def finalise(
         public_metrics,
         made,
         controls,
+        base_pictures,
         noted,
     )
 
@@ -155,6 +157,7 @@ def _finish(
     public_metrics: list[dict[str, Any]] | None,
     made: dict[str, str] | None = None,
     controls: dict[str, Any] | None = None,
+    base_pictures: Mapping[int, bytes] | None = None,
     noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
@@ -167,12 +170,15 @@ def _finish(
             )
     settings = certificate["synthesis"]
     contents = inspect_source(source, kind, **public_words(certificate), n=settings.get("n"))
+    contents.samples |= beside_base(contents, base_pictures or {})
     if made is not None and set(made) != set(contents.files):
         raise SfumatoError(
             "files were added or removed since `sfumato synthesize`: synthesize into a new folder"
         )
     if base_model is not None and not NAME.fullmatch(base_model):
         raise SfumatoError(f"--base-model {base_model}: give ORG/NAME, as on the hub")
+    if not licence.strip():
+        raise SfumatoError("--licence is empty: name the licence, or leave the option out")
     title = title or TITLES.get(contents.layout, TITLES["pipeline"])
     pages = _pages(
         certificate, contents, title, licence, base_model, public_metrics or [], controls

@@ -79,8 +79,8 @@ def pack(folder: Path) -> Parcel:
     if not report.ok:
         name, _, detail = report.failed[0]
         raise CheckFailed(
-            f"{folder.name} does not verify ({name}: {detail}), so nothing of it goes out: run"
-            " `sfumato verify` on it, then release again"
+            f"{folder.absolute().name} does not verify ({name}: {detail}), so nothing of it goes"
+            " out: run `sfumato verify` on it, then release again"
         )
     facts = verify_privacy.load(folder)
     listed = {name: known for name, known in facts["artefacts"].items()}

@@ -52,16 +52,17 @@ def verify(folder: str | Path) -> VerifyReport:
     release at all.
     """
     folder = Path(folder)
+    name = folder.absolute().name  # of "." as well
     if not folder.is_dir():
-        raise SfumatoError(f"{folder.name} is not a folder: give the release folder")
+        raise SfumatoError(f"{name} is not a folder: give the release folder")
     if is_run(folder):
         raise SfumatoError(
-            f"{folder.name} is a run folder: it is PRIVATE and never leaves this machine; make a"
+            f"{name} is a run folder: it is PRIVATE and never leaves this machine; make a"
             " release of it (`sfumato synthesize` or `sfumato export`, then `sfumato release`)"
         )
     if not (folder / SUMS).is_file():
         raise SfumatoError(
-            f"{folder.name} has no {SUMS}, so it is not finished: run `sfumato release` on it first"
+            f"{name} has no {SUMS}, so it is not finished: run `sfumato release` on it first"
         )
     checks = all_checks(folder)
     return VerifyReport(all(ok for _, ok, _ in checks), checks)

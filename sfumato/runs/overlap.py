@@ -32,7 +32,7 @@ def trained_on(runs: Sequence[Run], records: RecordSet) -> tuple[np.ndarray, np.
     return found[0], found[1]
 
 
-def require_apart(runs: Sequence[Run], records: RecordSet, allowed: bool, cure: str = CURE) -> int:
+def require_apart(runs: Sequence[Run], records: RecordSet, allowed: bool, cure: str) -> int:
     """How many test images a run was trained on, or share a unit with images that it was.
 
     `cure`: what to do instead.
@@ -49,6 +49,6 @@ def require_apart(runs: Sequence[Run], records: RecordSet, allowed: bool, cure: 
         what += [f"{int(units.sum()):,} belong to units that it was trained on"] * bool(units.any())
         raise DataError(
             f"of {int(records.usable.sum()):,} test images {' and '.join(what)}, so the figures"
-            f" would be too good: {cure}, or accept it with --allow-overlap"
+            f" would be too good: {cure}"
         )
     return count

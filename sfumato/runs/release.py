@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import LedgerFault, SfumatoError
@@ -39,10 +40,13 @@ def finish(
     """Finish a folder of `synthesize` or `export`, as in `verbs.release`.
 
     LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError if a
-    title, a licence or words of a figure hold a caption of images that the ledger has charged, and
-    where a figure is one of the run's private evaluations.
+    title, a licence or words of a figure hold a caption of images that the ledger has charged,
+    where a figure is one of the run's private evaluations, and, in place, from within the folder.
     """
     metrics = None if public_metrics is None else [dict(row) for row in public_metrics]
+    folder = folder if folder.name else folder.absolute()  # "." as it is called
+    if out is None:
+        _require_outside(folder.resolve())
     if without_ledger:
         require_gone(folder, ledger)
         book = None
@@ -67,6 +71,15 @@ def finish(
     finally:
         if book is not None:
             book.close()
+
+
+def _require_outside(folder: Path) -> None:
+    """SfumatoError where the process stands in the folder that a finished one is to replace."""
+    if Path.cwd().is_relative_to(folder):
+        raise SfumatoError(
+            f"you are in {folder.name}, and `release` puts a finished folder in its place: leave it"
+            f" (cd {quote(str(folder.parent))}), then sfumato release {quote(folder.name)}"
+        )
 
 
 def place_of(folder: Path, ledger: str | Path | None) -> Path:

@@ -107,6 +107,11 @@ def export(
     return output
 
 
+def pictures_of_a_row(classes: int) -> int:
+    """How many pictures a report shows of a model, or of its public base."""
+    return min(MOST_PICTURES, max(LEAST_PICTURES, classes))
+
+
 def _controls(run: Run) -> dict[str, Any] | None:
     """What a report shows beside a token, in figures alone; None for another method."""
     public = public_side(run)
@@ -116,7 +121,7 @@ def _controls(run: Run) -> dict[str, Any] | None:
 def _draw(run: Run, folder: Path, progress: Callable[[str], None]) -> dict[str, Any] | None:
     """Writes the samples into `folder`; returns what `_controls` does."""
     plan = run.plan
-    n = min(MOST_PICTURES, max(LEAST_PICTURES, len(plan.classes)))
+    n = pictures_of_a_row(len(plan.classes))
     shares = [1 / len(plan.classes)] * len(plan.classes)
     labels, beside = class_of_each(n, shares), None
     try:

@@ -264,6 +264,13 @@ class EvaluateOptions(ReadingFields, JudgingFields, MachineFields, total=False):
     machine: Machine
 
 
+class NearestOptions(ReadingFields, MachineFields, total=False):
+    """All keywords of `audit_pictures`."""
+
+    reading: Reading
+    machine: Machine
+
+
 class SelectOptions(ReadingFields, SelectingFields, MachineFields, total=False):
     """All keywords of `select`."""
 

@@ -13,14 +13,15 @@ import numpy as np
 from ..errors import DataError, SfumatoError
 from ..evaluation.nearest import RATIO, SURE, Nearness, nearness
 from ..evaluation.nearest_page import nearest_page
-from ..options import Reading, gather, takes
+from ..options import Machine, Reading, gather, takes
 from ..records import RecordSet
 from ..runs.folder import Run
 from ..runs.looks import record_look
 from ..runs.prepared import original_base
 from ..training import write_file
 from .figures import latents_of
-from .keywords import StartOptions
+from .keywords import NearestOptions
+from .machine import computes
 from .pictures import require_pictures
 from .real_images import Images, Real, real_images, records_of
 
@@ -44,7 +45,8 @@ class PictureAudit:
     page: Path
 
 
-@takes(reading=Reading)
+@takes(reading=Reading, machine=Machine)
+@computes
 def audit_pictures(
     run: Run | str | Path,
     release: str | Path,
@@ -52,7 +54,7 @@ def audit_pictures(
     test: Images | None = None,
     train: Images | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
-    **options: Unpack[StartOptions],
+    **options: Unpack[NearestOptions],
 ) -> PictureAudit:
     """Compares released pictures with private and with held-out ones, in the base's latents.
 
@@ -68,7 +70,7 @@ def audit_pictures(
             were set apart by lot, as the test needs.
         train: The private images themselves (default: those that the run remembers).
         on_stage: Called with a line for every stage.
-        options: Fields of `Reading`, or a whole object.
+        options: Fields of `Reading` and `Machine`, or whole objects.
 
     Returns:
         Distances with intervals, and the verdict. PRIVATE.
@@ -82,7 +84,7 @@ def audit_pictures(
     run = run if isinstance(run, Run) else Run.open(run)
     require_pictures(release)
     on_stage("reading the real images")
-    real = real_images([run], test, train, said, want_train=True)
+    real = real_images([run], test, train, said, want_train=True, allow_overlap=None)
     if real.train is None:
         raise SfumatoError("the private images are not known, or not as they were: give --train")
     made = records_of(Path(release), run.plan.classes, "train")

@@ -17,6 +17,7 @@ from ..runs.overlap import CURE, require_apart, trained_on
 from ..runs.reading import Remembered, remembered
 
 Images = str | Path | RecordSet
+LEAVE = ", or accept it with --allow-overlap"
 OWN_PART = "leave --test out, and the held-out part of the run's split is taken"
 MOST_BYTES = 1 << 30  # of pixels that one row of real images is trained on
 
@@ -71,7 +72,7 @@ def real_images(
     *,
     want_train: bool,
     public_test: bool = False,
-    allow_overlap: bool = False,
+    allow_overlap: bool | None = False,
 ) -> Real:
     """The images of an evaluation.
 
@@ -82,7 +83,8 @@ def real_images(
         said: Options of reading that were given; the others are as the run remembers them.
         want_train: Whether the run's own images are needed.
         public_test: The test images are public.
-        allow_overlap: The run may have been trained on test images.
+        allow_overlap: The run may have been trained on test images; None: no, and the verb has no
+            option that says so.
 
     Returns:
         The images.
@@ -109,7 +111,8 @@ def real_images(
         found = replace(found, usable=found.usable & ~copies)
     if not public_test:
         cure = CURE if held_out or known.reading.split is None else OWN_PART
-        overlap = require_apart(runs, found, allow_overlap, cure)
+        cure += LEAVE * (allow_overlap is not None)
+        overlap = require_apart(runs, found, bool(allow_overlap), cure)
     own = None
     if train is not None or (want_train and known.images is not None):
         own = _train_records(run, train, said, known)

@@ -13,16 +13,25 @@ from ..bases import open_adapted
 from ..errors import SfumatoError
 from ..methods.given import Drawing
 from ..options import Machine, Sampling, Signing, gather, takes
+from ..options.progress import tell
 from ..privacy.ledger.entries import Released
 from ..releases import DRAFT, marked_png, prompts_facts, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
 from ..runs.prepared import public_side, shares_of
-from ..synthesis.dataset import Classes, check_request, write_dataset
+from ..synthesis.dataset import (
+    Classes,
+    check_request,
+    class_of_each,
+    shard_indices,
+    write_dataset,
+)
 from ..synthesis.prompts import read_prompts
-from ..synthesis.sampler import resolved
-from .facts import adapted_base
+from ..synthesis.sampler import image_seed, resolved
+from ..synthesis.samples import few_pictures
+from .export import SECONDS, pictures_of_a_row
+from .facts import adapted_base, public_base
 from .keywords import SynthesizeOptions
 from .machine import computes
 
@@ -60,8 +69,8 @@ def synthesize(
         form: "imagefolder" or "parquet".
         shard: (i, k): only every k-th image, from i. Image i's seed is a hash of the public seed
             and i, so shards fit together.
-        controls: After an inversion, draw a few images more for the report, with tokens that no
-            private image decides.
+        controls: Draw a few images more for the report: by the public base alone, where it can be
+            opened, or after an inversion with tokens that no private image decides.
         progress: Called with the number of images that were just written.
         options: Fields of `Sampling`, `Signing` and `Machine`, or whole objects.
 
@@ -78,10 +87,9 @@ def synthesize(
     sampling: Sampling = said["sampling"]
     encode = _encode(said["signing"])
     public = public_side(run)
-    base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
-    told = None if prompts is None else read_prompts(prompts, base, plan.classes)
+    told = None if prompts is None else read_prompts(prompts, plan.classes)
     if told is not None and class_shares is not None:
         raise SfumatoError("--prompts says how much of each is drawn: leave --class-shares out")
     if n is None:
@@ -104,6 +112,11 @@ def synthesize(
         said = prompts_facts(told.sha256, len(told.texts), plan.prompts_file)
         classes = Classes.of_file(plan.classes, told, said)
     check_request(Path(output), n, classes.shares, form, shard)
+    # before the adapted base is opened: memory holds one of them
+    row = _of_base(run, n, classes, shard, sampling) if controls and public is None else {}
+    base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
+    if told is not None:
+        told.check(base)
     sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
@@ -117,6 +130,7 @@ def synthesize(
             artefacts="images",
             settings=settings,
             controls=beside,
+            base_pictures=row,
             place=str(run.ledger_path),
             run_folder=str(run.folder),
         )
@@ -135,6 +149,33 @@ def synthesize(
     )
     run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
+
+
+def _of_base(
+    run: Run, n: int, classes: Classes, shard: tuple[int, int], sampling: Sampling
+) -> dict[int, bytes]:
+    """Draws the first images of the request with the public base alone.
+
+    Returns:
+        PNG by seed; empty where the base is not there any more, or cannot draw so: only the report
+        wants them.
+    """
+    indices = shard_indices(n, shard)[: pictures_of_a_row(len(classes.names))]
+
+    def more(number: int) -> None:
+        nonlocal done
+        done += number
+        tell("drawing pictures of the public base", done, len(indices))
+
+    done, told = 0, class_of_each(n, classes.shares)
+    try:
+        base = public_base(run)
+        sampling = resolved(sampling, base)
+        base.sampler(sampling.scheduler, sampling.steps)
+        drawn = few_pictures(base, classes.prompts, told, indices, sampling, SECONDS / 2, more)
+    except SfumatoError:
+        return {}
+    return {image_seed(sampling.seed, int(i)): marked_png(x) for i, x in zip(indices, drawn)}
 
 
 def _encode(how: Signing) -> Callable[[np.ndarray], bytes]:

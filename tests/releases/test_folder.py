@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -397,3 +399,44 @@ def test_a_failing_disk_leaves_no_release_and_the_draft_whole(kit, tmp_path, mon
         assert {p: p.read_bytes() for p in source.rglob("*") if p.is_file()} == whole
     assert k == 14 + in_place and (out / "SHA256SUMS").exists()
     assert {p.name for p in tmp_path.iterdir()} == {"s", out.name}
+
+
+def test_a_licence_is_a_word(kit, tmp_path):
+    source = kit.images(tmp_path / "draft")
+    write_draft(source, **kit.facts())
+    with pytest.raises(SfumatoError, match="--licence is empty"):
+        finalise(source, licence=" ")
+
+
+def png(shade: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_pictures_of_the_public_base_stand_beside_those_of_the_same_seeds(kit, tmp_path):
+    source = kit.images(tmp_path / "release")
+    row = {0: png(1), 3: png(2)}
+    write_draft(source, **kit.facts(), base_pictures=row)
+    out = finalise(source)
+    page = (out / "report.html").read_text()
+    (shown,) = re.findall(r"<h2>Beside the public base</h2>.*?</section>", page, re.DOTALL)
+    own, base = re.findall(r"<figure>.*?</figure>", shown, re.DOTALL)
+    seeds = [
+        f"a picture of a {label}\u201d, seed {seed}" for label, seed in (("cat", 0), ("dog", 3))
+    ]
+    for figure in (own, base):
+        assert figure.count("<img") == 2 and all(text in figure for text in seeds)
+    assert "train/cat/000000.png" in own and "href" not in base and "public base" in base
+    assert verify(out).ok and not list(out.rglob("base*"))
+
+
+@pytest.mark.parametrize(
+    "row", [{7000: png(1)}, {0: b"no picture"}, {i: png(1) for i in range(11)}]
+)
+def test_no_other_picture_stands_there(kit, tmp_path, row):
+    source = kit.images(tmp_path / "release")
+    with pytest.raises(SfumatoError, match="is not a PNG|pictures of the public base in the draft"):
+        write_draft(source, **kit.facts(), base_pictures=row)
+        finalise(source)
+    assert not (source / "report.html").exists()

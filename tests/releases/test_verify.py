@@ -257,3 +257,9 @@ def test_verify_refuses_what_is_no_release(tmp_path):
         verify(tmp_path / "none")
     with pytest.raises(SfumatoError, match="not finished"):
         verify(tmp_path)
+
+
+def test_the_folder_that_one_stands_in_is_called_by_its_name(finished, monkeypatch):
+    monkeypatch.chdir(finished / "train")
+    with pytest.raises(SfumatoError, match="^train has no SHA256SUMS"):
+        verify(".")

@@ -24,6 +24,7 @@ from sfumato.releases.statements import check_looks
 from sfumato.runs import budget, certified
 from sfumato.runs.folder import Run
 from sfumato.runs.looks import looks_of
+from sfumato.runs.reading import remembered
 from sfumato.verbs import evaluate, figures
 from sfumato.verbs.real_images import records_of
 from sfumato.verbs.row_images import non_private_base
@@ -363,4 +364,11 @@ def test_an_audit_of_the_pictures_asks_for_what_it_needs(site, capsys):
     assert main(own) == 2 and "--test is required" in capsys.readouterr().err
     assert main(["audit", "--no-config", "--test", str(site / "held-out")]) == 2
     assert "go with --pictures" in capsys.readouterr().err
+    for more in (["--only", "M1"], ["--quick"], ["--fresh"], ["--seed", "3"]):
+        assert main([*own, *more]) == 2
+        assert f"{more[0]} is of the checks" in capsys.readouterr().err
+    trained = ["--test", remembered(site / "a").images]
+    assert main([*own, *map(str, trained)]) == 10
+    told = capsys.readouterr().err
+    assert "that the run was trained on" in told and "allow-overlap" not in told
     assert not rows(site)

@@ -79,3 +79,12 @@ def test_other_words_and_figures_are_the_owners(finish):
     rows = [METRIC | {"value": value} for value in (0.8, 83, 120, 0.8344, "n/a", 12, None)]
     said = finish(title="Cats and scans", licence="cc-by-4.0", public_metrics=rows)
     assert said["public_metrics"] == rows and said["compared"]
+
+
+@pytest.mark.parametrize("place", [".", "train"])
+def test_in_place_it_is_told_to_leave_the_folder_first(finish, tmp_path, monkeypatch, place):
+    (tmp_path / "train").mkdir()
+    monkeypatch.chdir(tmp_path / place)
+    with pytest.raises(SfumatoError, match=f"you are in {tmp_path.name}, .*: leave it .cd "):
+        finish()
+    assert finish(out=tmp_path.parent / "new") is not None

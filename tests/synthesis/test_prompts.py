@@ -28,7 +28,9 @@ def read(base, tmp_path):
     def of(content, name="prompts.csv"):
         place = tmp_path / name
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_prompts(place, base, CLASSES)
+        found = read_prompts(place, CLASSES)
+        found.check(base)
+        return found
 
     return of
 
@@ -93,11 +95,11 @@ def test_faulty_json_lines_are_refused(read, line):
         read('{"prompt": 3}' if line == "{" else '{"prompt": "a", "count": true}', "prompts.jsonl")
 
 
-def test_other_files_are_refused(read, base, tmp_path):
+def test_other_files_are_refused(read, tmp_path):
     with pytest.raises(SfumatoError, match=r"give a CSV .*\.jsonl"):
         read("a\n", "prompts.txt")
     with pytest.raises(SfumatoError, match="No such file"):
-        read_prompts(tmp_path / "none.csv", base, CLASSES)
+        read_prompts(tmp_path / "none.csv", CLASSES)
 
 
 def test_every_prompt_is_drawn_as_often_as_it_was_asked_for(read):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -306,3 +308,67 @@ def test_a_sampler_that_gives_no_picture_is_replaced_by_the_bases_own(run, tmp_p
     monkeypatch.setattr(EXPORT, "few_pictures", fails)
     out = verbs.export(run, tmp_path / "out", keep_key=True)
     assert len(list((out / "samples").glob("*.png"))) == 12
+
+
+@pytest.mark.parametrize("state", ["draft", "released"])
+@pytest.mark.parametrize("option", ["public_data", "stand_in"])
+def test_the_samples_of_a_model_are_no_public_images(run, draft, tiny_images, state, option):
+    if state == "released":
+        draft = finalise(draft)
+    with pytest.raises(SfumatoError, match=r"is an adapted model, whose few pictures are samples"):
+        verbs.plan(
+            tiny_images,
+            epsilon=8.0,
+            delta=1e-2,
+            base=str(run.folder.parent / "base"),
+            ledger=run.folder.parent / "another.sqlite",
+            method="lora",
+            **{option: draft},
+            **({"adapter_init": "public"} if option == "public_data" else {}),
+        )
+
+
+@pytest.fixture(scope="module")
+def drawn(run):
+    return verbs.synthesize(run, 9, run.folder.parent / "drawn", keep_key=True)
+
+
+def test_a_report_of_images_shows_its_first_ones_as_the_public_base_draws_them(
+    run, drawn, tmp_path
+):
+    row = json.loads((drawn / "synthesis.json").read_text())["base_pictures"]
+    assert list(row) == [str(image_seed(0, i)) for i in range(6)]
+    labels, base = np.arange(9) % 3, public_base(run)
+    alone = [
+        image
+        for _, part in pictures(base, run.plan.prompts, labels, np.arange(6), Sampling())
+        for image in part
+    ]
+    table = [json.loads(line) for line in (drawn / "metadata.jsonl").open()]
+    for image, own, text in zip(alone, table, row.values()):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+        assert np.abs(shown.astype(int) - image).max() <= 2
+        assert not np.array_equal(shown, pixels(drawn / own["file_name"]))
+    out = verbs.release(drawn, tmp_path / "out", ledger=run.ledger_path)
+    page = (out / "report.html").read_text()
+    shown = page[page.index("Beside the public base") :]
+    shown = shown[: shown.index("</section>")]
+    assert shown.count("<img") == 12 and all(f"seed {seed}" in shown for seed in row)
+    assert "base_pictures" not in (out / "privacy.json").read_text() and verbs.verify(out).ok
+
+
+def test_a_shard_shows_its_own_and_the_row_may_be_left_out(run, tmp_path):
+    out = verbs.synthesize(run, 7, tmp_path / "part", shard=(1, 2), keep_key=True)
+    row = json.loads((out / "synthesis.json").read_text())["base_pictures"]
+    assert list(row) == [str(image_seed(0, i)) for i in (1, 3, 5)]
+    out = verbs.synthesize(run, 2, tmp_path / "plain", controls=False, keep_key=True)
+    assert "base_pictures" not in json.loads((out / "synthesis.json").read_text())
+
+
+def test_without_the_public_base_a_whole_model_still_draws(run, tmp_path, monkeypatch):
+    def gone(run):
+        raise SfumatoError("no base")
+
+    monkeypatch.setattr(import_module("sfumato.verbs.synthesize"), "public_base", gone)
+    out = verbs.synthesize(run, 2, tmp_path / "out", keep_key=True)
+    assert "base_pictures" not in json.loads((out / "synthesis.json").read_text())

@@ -56,8 +56,9 @@ def test_a_device_that_is_not_there_is_one_line_and_nothing_is_made(
 
 
 def test_an_evaluation_asks_for_its_device_first(tmp_path):
-    with pytest.raises(MachineError, match="--device cuda: "):
-        sfumato.evaluate(tmp_path / "run", tmp_path / "release", device="cuda")
+    for judge in (sfumato.evaluate, sfumato.audit_pictures):
+        with pytest.raises(MachineError, match="--device cuda: "):
+            judge(tmp_path / "run", tmp_path / "release", device="cuda")
 
 
 def test_a_verb_that_computes_nothing_has_no_device(said, capsys):
