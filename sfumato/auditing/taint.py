@@ -53,8 +53,8 @@ def untouched(seed: int) -> Finding:
         folder = Path(place)
         base = make_tiny_base(folder / "base")
         plain = make_tiny_images(folder / "plain", seed=seed)
-        for place in sorted(plain.rglob("*.png")):
-            place.with_suffix(".txt").write_text(f"{place.parent.name} of case {place.stem}")
+        for image in sorted(plain.rglob("*.png")):
+            image.with_suffix(".txt").write_text(f"{image.parent.name} of case {image.stem}")
         first = sorted(plain.rglob("*.png"))[3].relative_to(plain)
         found = {"as they are": _published(plain, base, folder / "run plain")}
         for what in ("another record", "a broken file", "another caption"):
