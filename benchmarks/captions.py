@@ -4,12 +4,14 @@
     python benchmarks/captions.py --epsilon 10,1 --out benchmarks/results/captions.jsonl
 
 Private are packs of colour emoji and icons that the base `icons` never saw, each picture with the
-caption "icon of a SUBJECT, STYLE style"; a pack is a style. Subjects of the prompts are held out:
-no private picture of them trains. `captions` trains on the captions, `classes` on one prompt for
+caption "icon of a SUBJECT, STYLE style". With `--styles packs` a pack is a style; with `looks`
+every picture has one of four looks (as it is, negative, blue, in red frames), drawn by a fixed
+seed, and the base never saw three of them. Subjects of the prompts are held out: no private picture of them
+trains. `captions` trains on the captions, `classes` on one prompt for
 each style ("icon, STYLE style"), `base` is the public base; all are asked with the same prompts and
-seeds. Two classifiers judge: of the style, among those of the private packs and of the base's own,
-and of the subject, trained on real pictures of all packs; the row `real` is the held-out private
-pictures themselves.
+seeds. Two classifiers of real pictures judge: of the style (of packs: among those of the private
+packs and of the base's own, trained on both; of looks: trained on public packs alone), and of the
+subject, trained on public packs. The row `real` is the held-out private pictures themselves.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ PRIVATE = (
     "streamline-emojis",
     "streamline-ultimate-color",
 )
+LOOKS = ("colour emoji", "negative", "blue", "framed")
 SUBJECTS = 24  # of the prompts: those with the most drawings
 OF_A_STYLE = 400  # public pictures of each of the base's own styles, for the judge
 
@@ -44,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epsilon", default="10,1", help="comma separated")
     parser.add_argument("--ways", default="captions,classes", help="comma separated")
     parser.add_argument("--guidance", default="1,3", help="guidance scales, comma separated")
+    parser.add_argument("--styles", choices=("packs", "looks"), default="looks")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--draws", type=int, default=1)
@@ -65,7 +69,7 @@ def main() -> None:
     judge = Judge(said, icons)
 
     def tell(row: dict) -> None:
-        row = {"n": len(icons.private), "quick": said.quick, **row}
+        row = {"styles": said.styles, "n": len(icons.private), "quick": said.quick, **row}
         print(json.dumps(row), flush=True)
         if said.out:
             with open(said.out, "a", encoding="utf-8") as table:
@@ -136,12 +140,40 @@ class Icons:
         self.public = [i for i in order if not private[i]]
         if said.quick:
             self.private = self.private[:300]
-        self.styles = sorted({self.icons[i].style for i in self.private})
+        self.looks = said.styles == "looks"
+        self.look = np.random.default_rng(1).integers(0, len(LOOKS), len(self.icons))
+        self.styles = list(LOOKS)
+        if not self.looks:
+            self.styles = sorted({self.icons[i].style for i in self.private})
+
+    def style(self, place: int) -> str:
+        """What the caption of a drawing calls its style."""
+        return LOOKS[self.look[place]] if self.looks else self.icons[place].style
 
     def pictures(self, places, zoom: float = 1.0):
+        """The drawings as they are, or each in its look."""
         import numpy as np
 
-        return np.stack([self.frame(self.large[i], zoom, 0.5, 0.5) for i in places])
+        drawn = [self.frame(self.large[i], zoom, 0.5, 0.5) for i in places]
+        if self.looks:
+            drawn = [in_look(picture, self.look[i]) for picture, i in zip(drawn, places)]
+        return np.stack(drawn)
+
+
+def in_look(picture, look: int):
+    """uint8 [32, 32, 3] in one of `LOOKS`."""
+    import numpy as np
+
+    grey = picture.mean(2, keepdims=True)
+    if look == 1:
+        return 255 - picture
+    if look == 2:
+        return (grey * (0.5, 0.5, 0) + np.array([0, 0, 255.0])).clip(0, 255).astype(np.uint8)
+    if look == 3:
+        framed = picture.copy()
+        framed[:3], framed[-3:], framed[:, :3], framed[:, -3:] = ((220, 30, 30),) * 4
+        return framed
+    return picture
 
 
 class Judge:
@@ -158,8 +190,10 @@ class Judge:
             icon = icons.icons[i]
             own.setdefault(f"{icon.pack}, {icon.style}", []).append(i)
         known = {name: found for name, found in own.items() if len(found) >= OF_A_STYLE}
-        places = list(icons.private)
-        kinds = [icons.styles.index(icons.icons[i].style) for i in places]
+        if icons.looks:
+            known = {}
+        places = [int(i) for i in (icons.public[:8000] if icons.looks else icons.private)]
+        kinds = [icons.styles.index(icons.style(i)) for i in places]
         for number, found in enumerate(known.values(), len(icons.styles)):
             places += found[:OF_A_STYLE]
             kinds += [number] * OF_A_STYLE
@@ -198,12 +232,12 @@ class Judge:
     def real(self) -> dict:
         import numpy as np
 
-        held = [self.icons.icons[i] for i in self.icons.held_out]
-        keep = [k for k, icon in enumerate(held) if icon.style in self.icons.styles]
+        icons = self.icons
+        kept = [i for i in icons.held_out if icons.style(i) in icons.styles]
         return self.score(
-            self.icons.pictures([self.icons.held_out[k] for k in keep]),
-            np.array([self.icons.styles.index(held[k].style) for k in keep]),
-            np.array([self.icons.subjects.index(held[k].subject) for k in keep]),
+            icons.pictures(kept),
+            np.array([icons.styles.index(icons.style(i)) for i in kept]),
+            np.array([icons.subjects.index(icons.icons[i].subject) for i in kept]),
         )
 
     def __call__(self, drawn, prompts: Prompts) -> dict:
@@ -251,9 +285,9 @@ def train(said, icons: Icons, way: str, epsilon: float, place: Path):
         table.writerow(["file_name", "style", "text"])
         for number, (i, picture) in enumerate(zip(icons.private, icons.pictures(icons.private))):
             Image.fromarray(picture).save(place / "private" / f"{number:05d}.png")
-            icon = icons.icons[i]
-            text = icon_captions(icon.subject, icon.style)[0]
-            table.writerow([f"{number:05d}.png", icon.style, text])
+            style = icons.style(i)
+            text = icon_captions(icons.icons[i].subject, style)[0]
+            table.writerow([f"{number:05d}.png", style, text])
     run = sfumato.adapt(
         place / "private",
         output=place / "run",
