@@ -6,9 +6,9 @@
 Private are packs of colour emoji and icons that the base `icons` never saw, each picture with the
 caption "icon of a SUBJECT, STYLE style". With `--styles packs` a pack is a style; with `looks`
 every picture has one of four looks (as it is, negative, blue, in red frames), drawn by a fixed
-seed, and the base never saw three of them. Subjects of the prompts are held out: no private picture of them
-trains. `captions` trains on the captions, `classes` on one prompt for
-each style ("icon, STYLE style"), `base` is the public base; all are asked with the same prompts and
+seed, and the base never saw three of them. Subjects of the prompts are held out: no private
+picture of them trains. `captions` trains on the captions, `classes` on one prompt for each style
+("icon, STYLE style"), `base` is the public base; all are asked with the same prompts and
 seeds. Two classifiers of real pictures judge: of the style (of packs: among those of the private
 packs and of the base's own, trained on both; of looks: trained on public packs alone), and of the
 subject, trained on public packs. The row `real` is the held-out private pictures themselves.

@@ -152,10 +152,12 @@ def write_dataset(
             "n_of_all_shards": n,
             "shard": f"{shard[0]}/{shard[1]}",
             "class_shares": classes.source,
-            "prompts": list(dict.fromkeys(classes.prompts)),
+            "prompts": list(classes.prompts),
             "resolution": base.resolution,
         }
-        settings |= {"prompts_file": dict(classes.file)} if classes.file else {}
+        if classes.file:
+            known = list(dict.fromkeys(classes.prompts))
+            settings |= {"prompts_file": dict(classes.file), "prompts": known}
         seal(temporary, settings)
         temporary.rename(out)
     except OSError as error:
