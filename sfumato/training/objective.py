@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ..bases import Base, TextBase, caption_base
+from ..bases import Base, caption_base
 from ..bases.conditioning import Conditioning, where
 from ..compute.device import pinned, to_device
 from ..compute.precision import Stage, mixed_precision
@@ -132,7 +132,7 @@ def denoising_losses(
 
 
 def captioned(
-    base: TextBase, text: torch.Tensor, label: torch.Tensor, otherwise: Conditioning
+    base: Base, text: torch.Tensor, label: torch.Tensor, otherwise: Conditioning
 ) -> Conditioning:
     """Conditions of captions, and `otherwise` where a row has none, or is told nothing.
 

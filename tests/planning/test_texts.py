@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato.bases.stable_diffusion import pipeline
+from sfumato.bases.interface import Base
+from sfumato.bases.stable_diffusion.pipeline import StableDiffusion
 from sfumato.errors import ModelError, SfumatoError
 from sfumato.planning.inputs import prepare_as_asked
 from sfumato.planning.prepare import CAPTIONS_SAID
@@ -93,7 +94,7 @@ def test_captions_that_are_not_read_cannot_train(made, records):
 
 
 def test_a_family_without_a_rule_is_refused_before_the_charge(made, monkeypatch):
-    monkeypatch.delattr(pipeline.StableDiffusion, "caption_tokens")
+    monkeypatch.setattr(StableDiffusion, "caption_tokens", Base.caption_tokens)
     with pytest.raises(ModelError, match="has no rule for captions yet.*--condition classes"):
         made()
 
