@@ -31,7 +31,7 @@ def coarse_prices(monkeypatch):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return table(tmp_path_factory.mktemp("captioned"), lambda i: f"a thing of case {i}")
+    return table(tmp_path_factory.mktemp("captioned"), lambda i: f"picture of {chr(97 + i)}")
 
 
 def table(root, caption):
@@ -110,7 +110,7 @@ def test_what_captions_say_and_how_many_there_are_shapes_no_plan(made, records):
 
 def test_the_opt_in_follows_from_the_flag_alone(made, records):
     """Whether a prompt is a caption is for the owner's eyes; no release may tell."""
-    said = {"prompt": "a thing of case 3", "condition": "classes"}
+    said = {"prompt": "picture of d", "condition": "classes"}
     with pytest.raises(SfumatoError, match="captions in the private table"):
         made(**said, embedder=False)
     of_a_match = made(**said, embedder=False, allow_caption_prompts=True)
@@ -130,9 +130,9 @@ def test_prompts_of_synthesis_are_named_by_their_hash_and_compared(made, tmp_pat
     file.write_text("prompt,label\na ring,circle\n")
     prepared = made(prompts_file=str(file))
     assert len(prepared.plan.prompts_file) == 64
-    file.write_text("prompt,label\nthree rings,circle\n")
+    file.write_text("prompt,label\na rings,circle\n")
     assert made(prompts_file=str(file)).plan.digest != prepared.plan.digest
-    file.write_text("prompt,label\na  thing of CASE 3,circle\n")
+    file.write_text("prompt,label\nPicture  of D,circle\n")
     with pytest.raises(SfumatoError, match="captions in the private table"):
         made(prompts_file=str(file))
     assert made(prompts_file=str(file), allow_caption_prompts=True).plan.prompts_file

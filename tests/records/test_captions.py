@@ -48,5 +48,7 @@ def test_a_list_of_texts_holds_several_captions(write, tmp_path):
     records = load_records(tmp_path, classes=["a", "b"], caption_column="captions")
     assert [captions_of(cell) for cell in records.captions] == READ
     for flag in ("labels", "unit"):
-        with pytest.raises(SfumatoError, match="a list for each image|several labels"):
+        with pytest.raises(
+            SfumatoError, match="a list for each image|several labels|no column label"
+        ):
             load_records(tmp_path, classes=["a", "b"], **{flag: "captions"})

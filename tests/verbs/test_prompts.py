@@ -34,7 +34,7 @@ def run(place, tiny_base):
     for i in range(12):
         noise = np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)
         Image.fromarray(noise).save(place / "images" / f"{i}.png")
-        text = ("", f"zqword{i}", f"zqword{i}\na cross", "digit seven " * 999)[i % 4]
+        text = ("", f"zqwx{i}", f"zqwx{i}\na cross", "digit seven " * 999)[i % 4]
         rows.append((f"{i}.png", ("circle", "cross")[i % 2], text))
     with open(place / "images" / "metadata.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -89,11 +89,11 @@ def test_pictures_of_a_file_that_the_plan_names(run, place):
     checks = {name: ok for name, ok, _ in check_facts({**facts, "public_facts": told})}
     assert checks["captions"] and not checks["prompts"]
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
-    assert b"zqword" not in everything and b"digit seven" not in everything
+    assert b"zqwx" not in everything and b"digit seven" not in everything
 
 
 def test_a_file_that_the_plan_does_not_name_was_written_later(run, place):
-    (place / "later.jsonl").write_text('{"prompt": "three crosses", "label": "cross"}\n')
+    (place / "later.jsonl").write_text('{"prompt": "a cross x", "label": "cross"}\n')
     out = verbs.synthesize(run, 4, place / "later", prompts=place / "later.jsonl", steps=1)
     said = certificate(out)["synthesis"]
     assert said["prompts_file"]["written"] == "after training" and said["n"] == 4
@@ -104,8 +104,8 @@ def test_a_file_that_the_plan_does_not_name_was_written_later(run, place):
 
 def test_a_caption_as_a_later_prompt_asks_nobody(run, place):
     """It would tell whoever writes prompts which of them are private captions."""
-    (place / "guess.csv").write_text("prompt,label\nzqword1,cross\n")
-    (place / "other.csv").write_text("prompt,label\nzqword2x,cross\n")
+    (place / "guess.csv").write_text("prompt,label\nzqwx1,cross\n")
+    (place / "other.csv").write_text("prompt,label\nzqwx2x,cross\n")
     said = []
     for name in ("guess", "other"):
         out = verbs.synthesize(run, None, place / name, prompts=place / f"{name}.csv", steps=1)
@@ -144,7 +144,7 @@ def test_the_command_line_refuses_before_anything_is_drawn(
 def test_another_caption_is_another_data_set_to_a_resume(run, place):
     other = place / "images" / "metadata.csv"
     text = other.read_text()
-    other.write_text(text.replace("zqword1\n", "zqword1 more\n"))
+    other.write_text(text.replace("zqwx1\n", "zqwx1 more\n"))
     try:
         with pytest.raises(SfumatoError, match="not those of the run|already|finished"):
             verbs.adapt(place / "images", output=run.folder, resume=True, caption_column="text")
