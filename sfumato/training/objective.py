@@ -126,6 +126,7 @@ def denoising_losses(
             condition = captioned(told, batch.text.flatten(0, 1), label, condition)
         with mixed_precision(base.formats.of(precision), noisy):
             predicted = base.predict(noisy, time, condition)
+        del condition  # what the backward pass needs of it, that keeps
         return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
 
     return row_losses
