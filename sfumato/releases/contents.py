@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
@@ -53,8 +53,15 @@ def model_files() -> tuple[str, ...]:
     )
 
 
-def public_words(certificate: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The labels and prompts that pictures may have, as arguments of `inspect_source`."""
+class Words(TypedDict):
+    """The labels and prompts that pictures may have."""
+
+    classes: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+def public_words(certificate: Mapping[str, Any]) -> Words:
+    """What a certificate names as public, as arguments of `inspect_source`."""
     facts, settings = certificate["public_facts"], certificate["synthesis"]
     names = tuple(facts["classes"] or ())
     if names and settings.get("prompts_file"):

@@ -132,12 +132,13 @@ def write_dataset(
         with closing(pictures(base, classes.prompts, told, indices, sampling)) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
-                    label = label_of[told[i]]
+                    place = int(told[i])
+                    label = label_of[place]
                     writer.add(
                         int(i),
                         encode(image),
                         classes.names[label],
-                        classes.prompts[told[i]],
+                        classes.prompts[place],
                         label,
                         image_seed(sampling.seed, int(i)),
                     )

@@ -122,7 +122,7 @@ class Sampler:
             return rows(self.text, to_device(torch.from_numpy(labels), self.base.device))
         asked, place = np.unique(labels, return_inverse=True)
         pieces = [asked[i : i + PROMPTS] for i in range(0, len(asked), PROMPTS)]
-        read = [self.base.condition([self.prompts[n] for n in piece]) for piece in pieces]
+        read = [self.base.condition([self.prompts[int(n)] for n in piece]) for piece in pieces]
         return rows(concatenate(read), to_device(torch.from_numpy(place), self.base.device))
 
     @torch.no_grad()
