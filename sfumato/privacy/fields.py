@@ -55,6 +55,8 @@ class Fields:
             Poisson sample) and no training.
         rounding: The grid of the training sums; None for an aggregation, and for plans from before
             there was one, which train no more.
+        captions: True where the captions of images train, in place of the prompts of classes.
+        prompts_file: SHA-256 of public prompts that were given for synthesis.
     """
 
     method: str
@@ -92,3 +94,5 @@ class Fields:
     clip_groups: int | None = None
     aggregation: Aggregation | None = None
     rounding: Rounding | None = None
+    captions: bool | None = None
+    prompts_file: str | None = None

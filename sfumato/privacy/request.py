@@ -68,6 +68,8 @@ class Request:
     probe: Probe | None = None
     probe_share: float = 0.02
     aggregation: Aggregation | None = None
+    captions: bool | None = None
+    prompts_file: str | None = None
 
     def __post_init__(self) -> None:
         accounting.check_epsilon(self.epsilon)
@@ -154,6 +156,8 @@ class Request:
             "target_modules": tuple(self.target_modules),
             "rank": self.rank,
             "aggregation": self.aggregation,
+            "captions": self.captions,
+            "prompts_file": self.prompts_file,
             "opt_ins": ("large-delta",) if self.delta >= 1 / self.n_units else (),
             "grid": grid,
         }
