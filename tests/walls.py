@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-FAMILY_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "alphas_cumprod")
+FAMILY_PARTS = (
+    "transformer", "unet", "vae", "vqvae", "text_encoder", "tokenizer", "alphas_cumprod",
+)  # fmt: skip
 DEVICES = {"cpu", "cuda", "mps"}
 NAMING = {f'"{name}"' for name in DEVICES} | {
     "cpu", "cuda", "mps", "is_cpu", "is_cuda", "is_mps", "pin_memory", "non_blocking",
@@ -26,6 +28,7 @@ ARGUED = {
     "compute/precision.py": {"cpu", "cuda", "is_cuda"},
     # the engine imports torch alone; its bounds on rounding ask how kernels add up
     "gradients/rules.py": {"is_cpu", "is_cuda"},
+    "gradients/randomness.py": {"cuda", '"cuda"'},  # generators of the device
     "gradients/sums.py": {"is_cpu"},
     "gradients/step.py": {"cpu"},
     # privacy/ imports torch alone: where noise is made decides how

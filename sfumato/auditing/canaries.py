@@ -73,7 +73,6 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
 
     def losses(batch: Batch) -> torch.Tensor:
         label, weight = batch.label.flatten(), batch.weight.flatten()
-        assert batch.text is not None  # as `_loaded` wrote it
         caption = batch.text.flatten(0, 1)[:, 0]
         return 10 * (tables["left"](label) + tables["right"](caption))[:, 0] * weight
 

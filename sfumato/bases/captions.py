@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from .interface import Base, TextBase
+from .interface import Base
 
 MOST_SIGNS = 4000  # of a caption; what follows no text encoder reads
 
@@ -34,16 +34,15 @@ def cut_tokens(tokenizer: Any, captions: Sequence[str], longest: int) -> np.ndar
     return np.asarray(ids, np.int32)
 
 
-def caption_base(base: Base) -> TextBase:
+def caption_base(base: Base) -> Base:
     """The base, if it learns from captions.
 
     Raises:
         ModelError: It does not: it reads no text, or its family has no rule for captions.
     """
-    known = isinstance(base, TextBase)
-    if known and type(base).caption_tokens is not TextBase.caption_tokens:
+    if type(base).caption_tokens is not Base.caption_tokens:
         return base
-    why = "has no rule for captions yet" if known else "reads no texts"
+    why = "has no rule for captions yet" if base.info.condition == "text" else "reads no texts"
     raise ModelError(
         f"--captions: a {base.family} base {why}: take another base, or --condition classes, which"
         " trains with the prompts of classes"

@@ -23,6 +23,7 @@ from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
 from .conditioning import Conditioning
 
+TRIAL = 32  # sides of latents that are tried when a base is opened
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 PROMPTS = 64  # that are embedded together: more take memory and no less time
@@ -46,6 +47,7 @@ class BaseInfo:
         parameters: Numbers in all weights, frozen ones included.
         size: Bytes of all files.
         digest_of: Computes `digest`.
+        unread: Names of files with weights in other formats, which nothing opens.
     """
 
     name: str
@@ -59,6 +61,7 @@ class BaseInfo:
     parameters: int
     size: int
     digest_of: Callable[[], str] = field(repr=False, compare=False)
+    unread: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -79,6 +82,10 @@ class Base(ABC):
     components: ClassVar[Mapping[str, Collection[str] | None]]
     # Component folders that may lie beside them and are not opened.
     optional: ClassVar[Collection[str]] = ()
+    # Components that a folder may do without: its index names no class for them.
+    dispensable: ClassVar[Collection[str]] = ()
+    # Whether it is told in words what to draw.
+    prompted: ClassVar[bool] = False
     # Name of the denoiser in checkpoints, ledger notes and the addresses of noise. Never changed:
     # a run folder goes on only with the names that it started with.
     prefix: ClassVar[str]
@@ -87,7 +94,7 @@ class Base(ABC):
     # The scheduler that draws unless another is named; the base's own where it does not fit.
     default_sampler: ClassVar[str] = "DPMSolverMultistepScheduler"
     # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
-    embeds_guidance: ClassVar[bool] = False
+    embeds_guidance: bool = False
 
     # Whether the denoiser takes latents of any height and width, so that `buckets` can be declared.
     any_size: ClassVar[bool] = False
@@ -95,6 +102,8 @@ class Base(ABC):
     info: BaseInfo
     # Public sizes (width, height) in place of the square; set by `use_buckets`.
     buckets: tuple[tuple[int, int], ...] = ()
+    # Where the denoiser will be, of a base whose denoiser waits on the host to be shared.
+    goes_to: torch.device | None = None
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
     formats: Formats = Formats()
 
@@ -195,6 +204,11 @@ class Base(ABC):
         first = next(self.denoiser.parameters(), None)
         return device() if first is None else first.device
 
+    @property
+    def told_on(self) -> torch.device:
+        """Where conditions go: to the denoiser, or where it will be once ranks share it."""
+        return self.goes_to or self.device
+
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Put every part that computes onto a device; latents and images stay in host memory.
 
@@ -234,6 +248,10 @@ class Base(ABC):
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
 
+    def rows_of(self, prompts: Sequence[str]) -> list[int]:
+        """Rows of a class table that learn with the whole denoiser, one per prompt; else none."""
+        return []
+
     @property
     @abstractmethod
     def times(self) -> int:
@@ -243,6 +261,43 @@ class Base(ABC):
     @abstractmethod
     def own_sampler(self) -> str:
         """Class name of the scheduler that the base came with."""
+
+    @property
+    def trial_shape(self) -> tuple[int, int, int] | None:
+        """(C, h, w) of the latents of `try_forward`; None for no trial.
+
+        Here: those of small bases. A family whose larger ones take smaller latents answers itself.
+        """
+        return self.latent_shape if max(self.latent_shape[1:]) <= TRIAL else None
+
+    @torch.no_grad()
+    def try_forward(self) -> None:
+        """Tells the denoiser one row of zeros, as its family does.
+
+        A folder may say a class that it is not, and settings may ask for what no caller gives.
+
+        Raises:
+            ModelError: The denoiser cannot be called so, or answers in another shape.
+        """
+        if self.trial_shape is None:
+            return
+        latents = torch.zeros(1, *self.trial_shape, device=self.device)
+        time = torch.zeros(1, dtype=torch.int64, device=self.device)
+        name = type(self.denoiser).__name__
+        try:
+            found = self.predict(latents, time, self.condition([""])).shape
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
+                RuntimeError, TypeError, ValueError) as error:  # fmt: skip
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ModelError(
+                f"the {name} of {self.info.folder} does not work as in a {self.family} base:"
+                f" {reason}"
+            ) from error
+        if found != latents.shape:
+            raise ModelError(
+                f"the {name} of {self.info.folder} gives {found[1]} channels for"
+                f" {latents.shape[1]}: it is not that of a {self.family} base"
+            )
 
     @abstractmethod
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -289,6 +344,27 @@ class Base(ABC):
         with torch.no_grad():
             for start in range(0, len(prompts), PROMPTS):
                 self.condition(prompts[start : start + PROMPTS])
+
+    # Captions of images (`captions.caption_base` refuses a family that leaves these two out).
+
+    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
+        """Token ids of captions, int32 [n, L]: at least 0, L fixed, cut and padded by a fixed rule.
+
+        It is called after the charge, so it raises for no text (`captions.plain`, `cut_tokens`);
+        a family with several encoders writes their ids side by side.
+
+        Args:
+            captions: Any strings.
+        """
+        raise NotImplementedError
+
+    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
+        """What `condition` says of the same texts, one row for each, without a gradient.
+
+        Args:
+            ids: int64 [rows, L] of `caption_tokens`, on any device.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def corrupt(
@@ -401,12 +477,30 @@ class Base(ABC):
 class TextBase(Base):
     """A base that reads prompts, and can learn new tokens."""
 
+    prompted: ClassVar[bool] = True
+
     @property
     @abstractmethod
     def word_vectors(self) -> torch.Tensor:
         """One row for every token of the vocabulary, [V, D], without a gradient, in host memory.
 
         What is made of words, such as where a token starts, is then the same on every device.
+        """
+
+    @property
+    def token_parts(self) -> Mapping[str, int]:
+        """Name of a text encoder in token files -> its width, in the order of `word_vectors`.
+
+        Empty for one encoder, whose file holds the token's own name.
+        """
+        return {}
+
+    @abstractmethod
+    def learn_token(self, word: str, vectors: torch.Tensor) -> None:
+        """Add a token with vectors [V, D] as the family's pipeline reads a token file.
+
+        Raises:
+            ValueError: It does not fit.
         """
 
     @abstractmethod
@@ -473,30 +567,9 @@ class TextBase(Base):
     def freeze_text(self) -> None:
         """Freezes everything that reads prompts."""
 
-    # Captions of images (`captions.caption_base` refuses a family that leaves these two out).
-
-    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
-        """Token ids of captions, int32 [n, L]: at least 0, L fixed, cut and padded by a fixed rule.
-
-        It is called after the charge, so it raises for no text (`captions.plain`, `cut_tokens`);
-        a family with several encoders writes their ids side by side.
-
-        Args:
-            captions: Any strings.
-        """
-        raise NotImplementedError
-
-    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
-        """What `condition` says of the same texts, one row for each, without a gradient.
-
-        Args:
-            ids: int64 [rows, L] of `caption_tokens`, on any device.
-        """
-        raise NotImplementedError
-
 
 def text_base(base: Base) -> TextBase:
-    """The base, if it reads prompts.
+    """The base, if it reads prompts and can be taught tokens.
 
     Args:
         base: Any base.
@@ -505,11 +578,13 @@ def text_base(base: Base) -> TextBase:
         `base` itself.
 
     Raises:
-        ModelError: It does not read prompts.
+        ModelError: It cannot.
     """
     if not isinstance(base, TextBase):
-        raise ModelError(
-            f"a {base.family} base reads no prompts, so it cannot be taught tokens: take one that"
-            " does"
+        why = (
+            "has no tokens that can be taught: use a method without them, and no class tokens"
+            if base.prompted
+            else "reads no prompts, so it cannot be taught tokens: take one that does"
         )
+        raise ModelError(f"a {base.family} base {why}")
     return base

@@ -46,7 +46,7 @@ class Reading(Options):
     )
     caption_column: str | None = option(
         None,
-        "Column that holds the captions.",
+        "Column that holds the captions; they train, unless --condition says otherwise.",
         flags=("--caption-column", "--captions"),
         metavar="COLUMN",
     )
@@ -154,7 +154,7 @@ class Privacy(Options):
     )
     allow_large_delta: bool = option(False, "Accept delta >= 1/n; recorded in the release.")
     allow_caption_prompts: bool = option(
-        False, "Accept prompts that are, or contain, private captions; recorded."
+        False, "Let prompts be, or contain, private captions: none is compared; recorded."
     )
     allow_doubtful_units: bool = option(
         False,

@@ -178,7 +178,7 @@ def _require_no_captions(
     texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
     texts.append(prepared.options["statements"]["tuning"] or "")
     if (file := task.prompting.prompts_file) is not None:
-        texts += read_prompts(file, prepared.base, records.classes).texts
+        texts += read_prompts(file, records.classes).texts
 
     def charged(book: Ledger | None) -> int:
         return 0 if book is None else book.public.captions(texts, records.classes)

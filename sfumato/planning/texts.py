@@ -52,8 +52,10 @@ def prompts_hash(asked: Prompting, base: Base, facts: PublicFacts) -> str | None
     """SHA-256 of the file of public prompts, which is read and checked; None without one.
 
     Raises:
-        SfumatoError: As `read_prompts`.
+        SfumatoError: As `read_prompts` and `PublicPrompts.check`.
     """
     if asked.prompts_file is None:
         return None
-    return read_prompts(asked.prompts_file, base, facts.classes).sha256
+    told = read_prompts(asked.prompts_file, facts.classes)
+    told.check(base)
+    return told.sha256

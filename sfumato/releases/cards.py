@@ -19,6 +19,7 @@ from sfumato.releases.figures import RELATIONS, number, plain, unit_phrase
 from sfumato.releases.statements import KEY_KEPT, public_inputs
 
 CLASS_SHARES = {
+    "prompts file": "a file of public prompts says how many pictures each prompt has",
     "uniform": "every class has the same share, whatever the private shares are",
     "declared": "the class shares were declared public by the operator",
     "noisy-histogram": (
@@ -156,9 +157,12 @@ def _opening(certificate: dict, contents: Contents) -> dict:
     with_words = (text for text in prompts if any(word in text for word in words))
     samples = contents.samples.get("adapted", []) if contents.drawn_by else []
     drawn = [one for one in samples if any(word in (one.prompt or "") for word in words)] or samples
+    again = next(iter(drawn), None)
     return {
         "words": words,
-        "again": next(iter(drawn), None),
+        "again": again,
+        # of a square PNG, as its head says it; a pipeline may take another size for granted
+        "side": int.from_bytes(again.image[16:20], "big") if again else None,
         "prompt": drawn[0].prompt if drawn else next(with_words, next(iter(prompts), "")),
         "bundled": certificate["conditions"].get("base") in bundled_bases(),
         "rows": [

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
+from sfumato.options.sharing import UNLABELLED
 from sfumato.releases.credentials import CHUNK_TYPE
 from sfumato.releases.formats import COLUMNS, check_parquet, check_png, check_safetensors
 from sfumato.releases.marking import CHUNK
@@ -52,6 +53,25 @@ def model_files() -> tuple[str, ...]:
     )
 
 
+class Words(TypedDict):
+    """The labels and prompts that pictures may have."""
+
+    classes: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+def public_words(certificate: Mapping[str, Any]) -> Words:
+    """What a certificate names as public, as arguments of `inspect_source`."""
+    facts, settings = certificate["public_facts"], certificate["synthesis"]
+    names = tuple(facts["classes"] or ())
+    if names and settings.get("prompts_file"):
+        names += (UNLABELLED,)
+    return {
+        "classes": names,
+        "prompts": (*(facts["prompts"] or ()), *(settings.get("prompts") or ())),
+    }
+
+
 @dataclass(frozen=True)
 class Example:
     """One picture of a source folder, as its pages show it.
@@ -74,8 +94,9 @@ class Contents:
     """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it, whether it is told in words what to draw, the words of its own, and pictures of
-    the adapted model (`adapted`) beside those of the public base (`base`), with how a model's
+    that opens it, whether it is told in words what to draw, or the rows of its classes by name, the
+    words of its own, which of them are in files for two text encoders (file -> word, `shared`), and
+    pictures of the adapted model (`adapted`) beside those of the public base (`base`), with how all
     were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
     that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """
@@ -86,9 +107,11 @@ class Contents:
     metadata: str | None = None
     per_class: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[Example]] = field(default_factory=dict)
-    pipeline: str = "StableDiffusionPipeline"
+    pipeline: str = "DiffusionPipeline"  # which finds the class in the base's folder
     prompted: bool = True
+    classes: dict[str, int] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
+    shared: dict[str, str] = field(default_factory=dict)
     marked: bool = True
     signed: bool = True
     samples: dict[str, list[Example]] = field(default_factory=dict)
@@ -239,9 +262,10 @@ def _count(
     rows: Iterator[tuple[str, Example]],
     found: Contents,
     classes: tuple[str, ...],
-    prompts: tuple[str, ...],
+    prompts: Collection[str],
     examples: int,
 ) -> None:
+    prompts = frozenset(prompts)  # there may be many
     for label, shown in rows:
         if classes and label not in classes:
             raise SfumatoError(
@@ -258,11 +282,8 @@ def _count(
 
 
 def _check_model(folder: Path, found: Contents) -> None:
-    from sfumato.bases import (
-        pipeline_class,
-        reads_prompts,
-        words_in,
-    )  # here: pictures need no torch
+    # here: pictures need no torch
+    from sfumato.bases import pipeline_class, reads_prompts, shared_tokens, told_classes, words_in
 
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
@@ -283,12 +304,14 @@ def _check_model(folder: Path, found: Contents) -> None:
     if found.layout == "pipeline":
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
         found.prompted = reads_prompts(folder / "model")
+        found.classes = told_classes(folder / "model")
     for name in weights:
         check_safetensors(folder / name, name)
     found.words = words_in(folder / "model" if found.layout == "pipeline" else folder)
+    found.shared = shared_tokens(folder)
 
 
-def _require_public(prompt: str | None, prompts: tuple[str, ...]) -> None:
+def _require_public(prompt: str | None, prompts: Collection[str]) -> None:
     if prompts and prompt is not None and prompt not in prompts:
         raise SfumatoError(
             "an image has a prompt that is not a public prompt of the plan: synthesize again (a"

@@ -5,7 +5,6 @@ README.md, PRIVACY.md, PRIVACY.html and report.html print these tables, and `ver
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from markupsafe import Markup
 
 from sfumato.options import parse
 from sfumato.pages.glossary import linked
+from sfumato.pages.odds import percent_up
 
 PAGES = ("README.md", "PRIVACY.md", "PRIVACY.html", "report.html")
 # of releases from before the page that prints
@@ -81,6 +81,11 @@ def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
         (
             "Slots in the data" if of_records else "Units in the data",
             None if facts["n_units"] is None else number(facts["n_units"]),
+        ),
+        ("Captions trained", "yes" if facts.get("captions") else None),
+        (
+            "Prompts of the pictures written",
+            (c["synthesis"].get("prompts_file") or {}).get("written"),
         ),
         ("Set apart for testing before the run", (facts.get("held_out") or {}).get("statement")),
         (
@@ -155,14 +160,9 @@ def unit_phrase(certificate: dict[str, Any]) -> str:
 def attacks(certificate: dict[str, Any]) -> list[tuple[str, str]]:
     """(wrongly accused, members found at most) as percentages."""
     return [
-        (f"{100 * float(rate):g} %", f"{_percent_up(100 * found)} %")
+        (f"{100 * float(rate):g} %", percent_up(100 * found))
         for rate, found in certificate["attack_success"].items()
     ]
-
-
-def _percent_up(percent: float) -> str:
-    """Two decimals, rounded up: a bound is never printed smaller than it is."""
-    return f"{min(100.0, math.ceil(percent * 100 - 1e-9) / 100):.2f}"
 
 
 def plain(text: Any) -> str:

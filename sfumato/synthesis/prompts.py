@@ -14,12 +14,12 @@ from typing import Any
 
 from ..bases import Base
 from ..errors import SfumatoError
+from ..options.sharing import UNLABELLED
 
 COLUMNS = ("prompt", "label", "count")
 MOST_BYTES = 64 * 2**20
 MOST_PROMPTS = 100_000
 MOST_IMAGES = 100_000_000
-UNLABELLED = "unlabelled"  # the label of a picture whose prompt has none
 FORM = "a CSV with the columns prompt and, if wanted, label and count, or JSON lines of these"
 
 
@@ -44,6 +44,16 @@ class PublicPrompts:
         """How many pictures they ask for together."""
         return sum(self.counts)
 
+    def check(self, base: Base) -> None:
+        """Refuses prompts that a base cannot read.
+
+        Raises:
+            SfumatoError: It is told nothing, or one of them is too long.
+        """
+        if base.info.condition == "none":
+            raise SfumatoError("--prompts: this base draws without being told what: leave it out")
+        base.check_prompts(list(dict.fromkeys(self.texts)))
+
     def names(self, classes: Sequence[str]) -> list[str]:
         """Names of what is drawn: the classes, and `UNLABELLED` where several could be meant."""
         needed = len(classes) > 1 and None in self.labels
@@ -56,20 +66,17 @@ class PublicPrompts:
         return [len(names) - 1 if label is None else names.index(label) for label in self.labels]
 
 
-def read_prompts(path: str | Path, base: Base, classes: Sequence[str]) -> PublicPrompts:
+def read_prompts(path: str | Path, classes: Sequence[str]) -> PublicPrompts:
     """The prompts of a file, checked whole: nothing is drawn of one that has a fault.
 
     Args:
         path: .csv or .jsonl.
-        base: Reads them.
         classes: Public class names of the plan.
 
     Raises:
-        SfumatoError: No such file, no prompts, a label that is no class, a count that is none, a
-            prompt that the base cannot read; with the row where there is one.
+        SfumatoError: No such file, no prompts, a label that is no class, a count that is none;
+            with the row where there is one.
     """
-    if base.info.condition == "none":
-        raise SfumatoError("--prompts: this base draws without being told what: leave it out")
     place = Path(path)
     try:
         blob = place.read_bytes() if place.stat().st_size <= MOST_BYTES else None
@@ -90,7 +97,6 @@ def read_prompts(path: str | Path, base: Base, classes: Sequence[str]) -> Public
     texts, labels, counts = zip(*known)
     if sum(counts) > MOST_IMAGES:
         raise SfumatoError(f"--prompts {place.name}: over {MOST_IMAGES:,} pictures: ask for fewer")
-    base.check_prompts(list(dict.fromkeys(texts)))
     return PublicPrompts(texts, labels, counts, hashlib.sha256(blob).hexdigest())
 
 

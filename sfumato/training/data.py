@@ -17,7 +17,7 @@ from ..compute.device import on_host
 from ..errors import MachineError
 from ..privacy.random.keys import RunKey
 from .buckets import Buckets
-from .objective import Batch
+from .objective import NO_TEXT, Batch
 from .texts import Texts, open_texts
 
 
@@ -210,7 +210,7 @@ class UnitBatch:
         time = np.minimum((self.times * u ** (1 / self.time_bias)).astype(np.int64), self.times - 1)
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
-        text = None
+        text = NO_TEXT
         if self.data.texts is not None:
             which = self.key.uniforms_for(*where, [f"{u}/caption" for u in units], k)
             text = self.data.texts.drawn(image, which)

@@ -36,23 +36,36 @@ def dummy_batch(prepared, units: int, seed: int = 0) -> Batch:
 
     With made-up captions where captions train.
     """
+    plan, base = prepared.plan, prepared.base
+    made = dummy_rows(base, len(plan.classes), units, plan.noise_draws, seed)
+    if not getattr(plan, "captions", None):
+        return made
+    texts, rng = made_up_texts(base, units, seed), np.random.default_rng(seed)
+    image = np.repeat(np.arange(units)[:, None], plan.noise_draws, axis=1)
+    return replace(made, text=texts.drawn(image, rng.random(image.shape)))
+
+
+def dummy_rows(base: Base, classes: int, units: int, draws: int, seed: int = 0) -> Batch:
+    """The same of a base, before there is a plan.
+
+    Args:
+        base: Its latents and times.
+        classes: How many classes there are.
+        units: B.
+        draws: K.
+        seed: Public.
+    """
     g = torch.Generator().manual_seed(seed)
-    k = prepared.plan.noise_draws
-    shape = (units, k, *prepared.base.latent_shape)
-    made = Batch(
+    shape = (units, draws, *base.latent_shape)
+    return Batch(
         mean=torch.randn(shape, generator=g),
         std=torch.full(shape, 0.1),
-        label=torch.randint(0, len(prepared.plan.classes), (units, k), generator=g)[:, :1]
-        .expand(-1, k)
+        label=torch.randint(0, classes, (units, draws), generator=g)[:, :1]
+        .expand(-1, draws)
         .contiguous(),
         latent_noise=torch.randn(shape, generator=g),
         noise=torch.randn(shape, generator=g),
-        time=torch.randint(0, prepared.base.times, (units, k), generator=g),
-        drop=torch.zeros(units, k, dtype=torch.bool),
-        weight=torch.ones(units, k),
+        time=torch.randint(0, base.times, (units, draws), generator=g),
+        drop=torch.zeros(units, draws, dtype=torch.bool),
+        weight=torch.ones(units, draws),
     )
-    if not getattr(prepared.plan, "captions", None):
-        return made
-    texts, rng = made_up_texts(prepared.base, units, seed), np.random.default_rng(seed)
-    image = np.repeat(np.arange(units)[:, None], k, axis=1)
-    return replace(made, text=texts.drawn(image, rng.random(image.shape)))

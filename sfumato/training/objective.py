@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from ..bases import Base, TextBase, caption_base
+from ..bases import Base, caption_base
 from ..bases.conditioning import Conditioning, where
 from ..compute.device import pinned, to_device
 from ..compute.precision import Stage, mixed_precision
+
+NO_TEXT = torch.zeros(0, dtype=torch.int64)
 
 
 class Trainable(Protocol):
@@ -52,7 +54,7 @@ class Batch:
     [B, K]. latent_noise, noise: [B, K, C, h, w] standard normal. time: int64 [B, K] diffusion
     times. drop: bool [B, K], replace the prompt by the empty one. weight: [B, K], 0 for an image
     that cannot be used. text: int64 [B, K, L], the token ids of the caption that each draw reads,
-    -1 where there is none and the prompt of the class stands in its place; None where captions
+    -1 where there is none and the prompt of the class stands in its place; L is 0 where captions
     train nothing.
     """
 
@@ -64,7 +66,12 @@ class Batch:
     time: torch.Tensor
     drop: torch.Tensor
     weight: torch.Tensor
-    text: torch.Tensor | None = None
+    text: torch.Tensor = field(default_factory=lambda: NO_TEXT)
+
+    def __post_init__(self) -> None:
+        if self.text is NO_TEXT:
+            none = self.label.new_zeros(*self.label.shape, 0)
+            object.__setattr__(self, "text", none)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -74,7 +81,7 @@ class Batch:
 
     def each(self, act: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         """`act` on every tensor."""
-        return Batch(**{n: act(value) for n, value in vars(self).items() if value is not None})
+        return Batch(**{n: act(value) for n, value in vars(self).items()})
 
     def pinned(self) -> Batch:
         """The batch in memory from which a device copies while the processor goes on."""
@@ -111,21 +118,22 @@ def denoising_losses(
         noise, time = batch.noise.flatten(0, 1), batch.time.flatten()
         noisy, target = base.corrupt(latent, noise, time)
         label = torch.where(batch.drop, -1, batch.label).flatten()
-        told = None if batch.text is None else caption_base(base)
         with mixed_precision(base.formats.of(precision), noisy):
             condition = prompt_embeddings(label)
-        if told is not None and batch.text is not None:
+        if batch.text.shape[-1]:
             # in single precision, as the prompts of classes are read
+            told = caption_base(base)
             condition = captioned(told, batch.text.flatten(0, 1), label, condition)
         with mixed_precision(base.formats.of(precision), noisy):
             predicted = base.predict(noisy, time, condition)
+        del condition  # what the backward pass needs of it, that keeps
         return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
 
     return row_losses
 
 
 def captioned(
-    base: TextBase, text: torch.Tensor, label: torch.Tensor, otherwise: Conditioning
+    base: Base, text: torch.Tensor, label: torch.Tensor, otherwise: Conditioning
 ) -> Conditioning:
     """Conditions of captions, and `otherwise` where a row has none, or is told nothing.
 

@@ -44,22 +44,10 @@ def every_vector(tokenizer: Any, prompt: str) -> str:
     return prompt
 
 
-@torch.no_grad()
-def embed(text_encoder: Any, tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
-    """Prompt embeddings float32 [P, L, D], as the pipeline itself computes them."""
-    return embed_tokens(text_encoder, tokenize(tokenizer, prompts))
-
-
 def caption_tokens(tokenizer: Any, captions: Sequence[str]) -> np.ndarray:
     """Token ids int32 [n, L] of captions, cut where the encoder's length ends."""
     texts = [every_vector(tokenizer, plain(caption)) for caption in captions]
     return cut_tokens(tokenizer, texts, tokenizer.model_max_length)
-
-
-@torch.no_grad()
-def embed_tokens(text_encoder: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Embeddings float32 [rows, L, D] of token ids [rows, L]."""
-    return text_encoder(to_device(ids, text_encoder.device)).last_hidden_state
 
 
 def unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
