@@ -327,6 +327,8 @@ def _public_facts(
         # The plan names the candidates and the most that could train; the release says what did.
         assert selection is not None
         facts |= {"target_modules": selection["targets"], "trainable": selection["trainable"]}
+    if settings.get("sizes"):
+        facts["sizes"] = settings["sizes"]
     if plan.get("prompts_file"):
         facts["prompts_file"] = plan["prompts_file"]
     return {

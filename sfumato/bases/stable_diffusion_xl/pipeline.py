@@ -27,6 +27,7 @@ class StableDiffusionXL(StableDiffusion):
     base draws. What a picture was scaled from is not told, since that would be a private number.
     """
 
+    any_size: ClassVar = False  # its conditions say one size for all pictures
     family: ClassVar = "stable-diffusion-xl"
     components: ClassVar = {
         **StableDiffusion.components,
@@ -63,7 +64,7 @@ class StableDiffusionXL(StableDiffusion):
                 f"{folder}: the text encoders' widths together do not fit the denoiser's"
                 " cross-attention"
             )
-        told = second.projection_dim + len(self.sizes) * config.addition_time_embed_dim
+        told = second.projection_dim + len(self.told_sizes) * config.addition_time_embed_dim
         if config.projection_class_embeddings_input_dim != told:
             raise ModelError(
                 f"{folder}: the denoiser is not told a pooled text and six sizes, as the SDXL base"
@@ -76,7 +77,7 @@ class StableDiffusionXL(StableDiffusion):
             raise ModelError(f"{folder}: its two text encoders read texts of different lengths")
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def told_sizes(self) -> tuple[int, ...]:
         """Original height and width, top and left of the crop, height and width of the target."""
         side = self.info.resolution
         return (side, side, 0, 0, side, side)
@@ -112,7 +113,7 @@ class StableDiffusionXL(StableDiffusion):
             row = torch.arange(len(last), device=last.device)
             pooled = self.text_encoder_2.text_projection(last[row, end])
         text = torch.cat([of.hidden_states[-2] for of in read], -1)
-        sizes = torch.tensor(self.sizes, dtype=text.dtype, device=text.device)
+        sizes = torch.tensor(self.told_sizes, dtype=text.dtype, device=text.device)
         return {"text": text, "pooled": pooled, "sizes": sizes.expand(len(text), -1)}
 
     def condition(self, texts: Sequence[str]) -> Conditioning:
