@@ -20,6 +20,7 @@ from .contents import blocks_of_files
 from .embeds import embeds_files, load_embeds
 from .interface import Base, BaseInfo, TextBase, text_base
 from .loda import LODA_FILE, load_loda
+from .population import POPULATION_FILE
 from .stable_diffusion import StableDiffusion
 from .weights import check_settings
 
@@ -102,6 +103,8 @@ def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
         load_embeds(text_base(base), folder)
     if branches:
         load_loda(base, folder)
+    elif (folder / POPULATION_FILE).exists():
+        pass  # pictures, and no change of the base
     elif not whole and ((folder / LORA_FILE).exists() or not tokens):
         load_lora(base, folder)
     return base

@@ -172,15 +172,19 @@ def check_events(mechanism, events):
     """The events are those of the mechanism: its training steps and its one-shot queries."""
     billed, queries = mechanism["billed_steps"] or 0, mechanism["one_shot"]
     training = "poisson_gaussian", mechanism["sampling_rate"], mechanism["noise_multiplier"]
-    unpaid = Counter({training: billed})
+    unpaid, enough = Counter({training: billed}), True
     for query in queries:
         rate = query["sampling_rate"] if query["type"].startswith("poisson") else None
-        unpaid[query["type"], rate, query["noise"]] += 1
+        unpaid[query["type"], rate, query["noise"]] += positive(query.get("count", 1), 1e6)
+        if "sensitivity" in query:  # on a grid: the noise is no smaller than what is billed
+            least = positive(query["noise"]) * positive(query["sensitivity"])
+            enough &= query["noise_stddev"] >= least * (1 - 1e-12)
     for event in events:
         noise = event.get("noise_multiplier", event.get("epsilon"))
         unpaid[event["type"], event.get("sampling_rate"), noise] -= int(times(event))
-    passed = not any(unpaid.values()) and billed >= (mechanism["steps"] or 0)
-    yield "events", passed, f"{billed} steps and {len(queries)} one-shot queries billed"
+    passed = enough and not any(unpaid.values()) and billed >= (mechanism["steps"] or 0)
+    times_asked = int(sum(query.get("count", 1) for query in queries))
+    yield "events", passed, f"{billed} steps and {times_asked} one-shot queries billed"
 
 
 def check_sums(mechanism, n_units):

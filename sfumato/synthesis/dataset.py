@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,12 @@ from ..options import Sampling
 from .sampler import image_seed, pictures, resolved
 
 PARQUET_ROWS = 50_000
+# (base, prompts, class of every image number, numbers to draw, sampling) -> (numbers, images) in
+# pieces, as `pictures` does
+Draw = Callable[
+    [Base, Sequence[str], np.ndarray, np.ndarray, Sampling],
+    Generator[tuple[np.ndarray, np.ndarray]],
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ def write_dataset(
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
+    draw: Draw = pictures,
 ) -> int:
     """Writes `n` labelled images (or one shard of them) as an ImageFolder or parquet data set.
 
@@ -98,6 +105,7 @@ def write_dataset(
         form: "imagefolder" or "parquet".
         shard: (i, k).
         progress: Called with the number of images just written.
+        draw: Draws the images.
 
     Returns:
         How many images were written.
@@ -114,7 +122,7 @@ def write_dataset(
         writer = (
             _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
         )
-        with closing(pictures(base, classes.prompts, labels, indices, sampling)) as drawn:
+        with closing(draw(base, classes.prompts, labels, indices, sampling)) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
                     label = int(labels[i])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import open_adapted
+from ..bases import load_population, open_adapted
 from ..errors import SfumatoError
+from ..methods import METHODS
 from ..methods.given import Drawing
 from ..options import Machine, Sampling, Signing, gather, takes
 from ..options.progress import tell
@@ -19,15 +21,17 @@ from ..releases import DRAFT, marked_png, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
-from ..runs.prepared import public_side, shares_of
+from ..runs.prepared import method_of, public_side, shares_of
 from ..synthesis.dataset import (
     Classes,
+    Draw,
     check_request,
     class_of_each,
     shard_indices,
     write_dataset,
 )
-from ..synthesis.sampler import image_seed, resolved
+from ..synthesis.population import Population
+from ..synthesis.sampler import image_seed, pictures, resolved
 from ..synthesis.samples import few_pictures
 from .export import SECONDS, pictures_of_a_row
 from .facts import adapted_base, public_base
@@ -81,6 +85,7 @@ def synthesize(
     said = gather({"sampling": Sampling, "signing": Signing}, options)
     sampling: Sampling = said["sampling"]
     encode = _encode(said["signing"])
+    sampling, draw = _drawn_how(run, sampling)
     public = public_side(run)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
@@ -128,9 +133,24 @@ def synthesize(
         form=form,
         shard=shard,
         progress=progress,
+        draw=draw,
     )
     run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
+
+
+def _drawn_how(run: Run, sampling: Sampling) -> tuple[Sampling, Draw]:
+    """How a run's pictures are drawn: from its weights as asked, or from its population."""
+    if METHODS[run.plan.method].hands_over != "pictures":
+        return sampling, pictures
+    if replace(sampling, batch=Sampling.batch) != Sampling():
+        raise SfumatoError(
+            f"the pictures of --method {run.plan.method} were drawn by the run: leave --scheduler,"
+            " --steps, --guidance-scale and --seed out"
+        )
+    strength = method_of(run.plan, run.options).variation_end
+    sampling = replace(sampling, seed=int(run.options["seed"]))
+    return sampling, Population(load_population(run.model), strength)
 
 
 def _of_base(
