@@ -98,6 +98,7 @@ def in_pieces(
     pool = ThreadPoolExecutor(
         workers, "sampler", initializer=use_threads, initargs=(threads // workers,)
     )
+    sampler.stopped.clear()  # its last pieces may have been stopped
     running: deque[tuple[np.ndarray, Future[Any]]] = deque()
     try:
         while pieces or running:

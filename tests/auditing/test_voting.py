@@ -1,4 +1,4 @@
-"""The audit of votes: it passes on the code as it is, and sees a bound or a noise that is not there."""
+"""The audit of votes: it passes on the code as it is, and sees a missing bound or noise."""
 
 from __future__ import annotations
 

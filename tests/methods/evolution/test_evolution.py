@@ -183,7 +183,5 @@ def test_plan_says_rounds_votes_and_time(tiny_images, tiny_base):
     )
     rows = dict(Evolution.mechanism_rows(report.plan))
     assert "3 rounds of all units" in rows["votes"] and report.estimate.seconds > 0
-    assert (
-        "12 a round"
-        in dict(Evolution.work_rows(report.plan, report.estimate, None, "1 s"))["candidates"]
-    )
+    work = dict(Evolution.work_rows(report.plan, report.estimate, None, "1 s"))
+    assert "12 a round" in work["candidates"]
