@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
+.PHONY: setup demo studio test test-slow cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -15,6 +15,10 @@ $(STAMP): pyproject.toml constraints.txt
 # The main job, offline: 60,000 private digits in, a release folder in demo/release out.
 demo: setup
 	.venv/bin/sfumato demo
+
+# The page that leads from a folder of images to a signed statement, on this machine alone (docs/studio.md).
+studio: setup
+	.venv/bin/sfumato studio
 
 # Two processes of one thread each: twice as fast as one of two on small tensors. A file's tests share their fixtures.
 test: setup
@@ -110,6 +114,7 @@ bases: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,recipes]"
 	.venv/bin/python -m recipes.make letters -o build/bases/letters
 	.venv/bin/python -m recipes.make glyphs -o build/bases/glyphs
+	.venv/bin/python -m recipes.make glyphs-pixels -o build/bases/glyphs-pixels
 	.venv/bin/python -m recipes.make icons -o build/bases/icons
 	.venv/bin/python -m recipes.make things -o build/bases/things
 

@@ -6,7 +6,8 @@ DDPM (Ho et al., arXiv 2006.11239), in the folders that diffusers' DDPMPipeline 
 
 adapts the pipeline in BASE to the images in IMAGES by DP-SGD on all weights. In the package itself
 this file would be a folder of `sfumato/bases/` and the last line of it a line of
-`sfumato/bases/open.py`.
+`sfumato/bases/open.py`, in whose place it stands here: the family of `sfumato/bases/unet2d/` does
+more with such a folder.
 """
 
 from __future__ import annotations

@@ -13,6 +13,10 @@ SOURCES = {
         "Handwriting-like letters A-Z a-z drawn from the public fonts below; it never saw a digit."
     ),
     "glyphs": "Handwriting-like digits and letters drawn from the public fonts below.",
+    "glyphs-pixels": (
+        "Handwriting-like digits and letters drawn from the public fonts below, as 62 classes on"
+        " pixels."
+    ),
     "icons": "Pictograms and emoji in named styles, of the public icon packages below.",
     "garments": (
         "Grey garments, cut from the clothes among the public icons below and from outlines that"
@@ -28,6 +32,29 @@ SOURCES = {
 }
 FROM_ICONS = ("icons", "garments", "things")
 SIDES = {"things": 64}  # pixels; others have 32
+IN_WORDS = """\
+A tiny Stable Diffusion ({side}x{side} RGB, v-prediction) trained from scratch on public
+data only, as a public starting point for private adaptation.
+
+    import torch
+    from diffusers import StableDiffusionPipeline
+    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER", dtype=torch.float32)
+"""
+BY_CLASS = """\
+A tiny DDPM (28x28 pixels of one colour, v-prediction, told a class) trained from
+scratch on public data only, as a public starting point for private adaptation. `id2label` in
+`model_index.json` names the rows of its class table; the last, without a name, is no class.
+diffusers has no pipeline that tells a UNet2DModel its class, so the loop is yours:
+
+    import torch
+    from diffusers import DDPMPipeline
+    pipe = DDPMPipeline.from_pretrained("PATH OF THIS FOLDER", dtype=torch.float32)
+    pipe.scheduler.set_timesteps(50)
+    x, seven = torch.randn(1, 1, 28, 28), torch.tensor([7])
+    with torch.no_grad():
+        for t in pipe.scheduler.timesteps:
+            x = pipe.scheduler.step(pipe.unet(x, t, seven).sample, t, x).prev_sample
+"""
 
 
 def _sources(base: str, packs: dict) -> str:
@@ -66,22 +93,19 @@ def write_card(made: Path, output: Path, base: str, cache: Path) -> None:
         )
     )
     side = SIDES.get(base, 32)
+    by_class = base == "glyphs-pixels"
+    kind = BY_CLASS if by_class else IN_WORDS.format(side=side)
+    tag = "unconditional-image-generation" if by_class else "text-to-image"
     card = f"""---
 license: apache-2.0
 library_name: diffusers
-pipeline_tag: text-to-image
+pipeline_tag: {tag}
 ---
 # sfumato base: {base}
 
 {SOURCES[base]}
 
-A tiny Stable Diffusion ({side}x{side} RGB, v-prediction) trained from scratch on public data
-only, as a public starting point for private adaptation.
-
-    import torch
-    from diffusers import StableDiffusionPipeline
-    pipe = StableDiffusionPipeline.from_pretrained("PATH OF THIS FOLDER", dtype=torch.float32)
-
+{kind}
 Made by `python -m recipes.make {base}`; seeds are fixed.
 
 ## Training

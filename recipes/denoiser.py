@@ -134,7 +134,7 @@ def train_denoiser(
     started, step, losses = time.monotonic(), 0, []
     parts = {"models": models, "average": average, "optimizer": optimizer}
     if store is not None and store.exists():
-        step, spent, losses = _resume(store, parts, rng)
+        step, spent, losses = resume(store, parts, rng)
         started -= spent
     while True:
         done = (time.monotonic() - started) / (60 * minutes)
@@ -174,7 +174,7 @@ def train_denoiser(
         losses.append(loss.item())
         step += 1
         if store is not None and step % KEEP == 0:
-            _keep(store, parts, rng, (step, time.monotonic() - started, losses[-50:]))
+            keep(store, parts, rng, (step, time.monotonic() - started, losses[-50:]))
         if step % 50 == 0:
             seconds = time.monotonic() - started
             print(
@@ -192,7 +192,7 @@ def train_denoiser(
     return trained["unet"], trained["text"], figures
 
 
-def _keep(store: Path, parts: dict, rng: np.random.Generator, progress: tuple) -> None:
+def keep(store: Path, parts: dict, rng: np.random.Generator, progress: tuple) -> None:
     """Write the whole state of a training, so that an interruption leaves the old file or this."""
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {"random": torch.get_rng_state(), "numpy": rng.bit_generator.state}
@@ -201,8 +201,8 @@ def _keep(store: Path, parts: dict, rng: np.random.Generator, progress: tuple) -
     os.replace(draft, store)
 
 
-def _resume(store: Path, parts: dict, rng: np.random.Generator) -> tuple[int, float, list]:
-    """Take up what `_keep` wrote; (steps done, seconds spent, the last losses)."""
+def resume(store: Path, parts: dict, rng: np.random.Generator) -> tuple[int, float, list]:
+    """Take up what `keep` wrote; (steps done, seconds spent, the last losses)."""
     state = torch.load(store, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(state[name])

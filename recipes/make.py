@@ -3,7 +3,8 @@
 
 `letters` is trained first and alone; `glyphs` continues from it with digits added, so that one
 command for `glyphs` makes both. `icons` continues from `letters`, and `garments`, which is not
-bundled, and `things` from the bundled `icons`. Needs the `recipes` extra, `apt-get` and `npm`.
+bundled, and `things` from the bundled `icons`. `glyphs-pixels` stands alone. Needs
+the `recipes` extra, `apt-get` and `npm`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,22 @@ from .saving import log, save_pipeline
 SEED = 20261122
 LETTERS_STEPS, GLYPHS_STEPS = 2600, 2000
 AUTOENCODER_STEPS = 900
+GLYPHS_COUNTS = {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}
 
 
-def glyph_examples(vae, font_glyphs, counts: dict[str, int], seed: int) -> Examples:
-    """Draw `counts` (characters -> pictures of each) and encode them."""
+def draw_glyphs(font_glyphs, counts: dict[str, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `counts` (characters -> pictures of each): uint8 [N, 32, 32], index into CHARACTERS."""
     parts = [
         glyphs.make_images(font_glyphs, c, n, seed + k) for k, (c, n) in enumerate(counts.items())
     ]
     images, label = (np.concatenate(p) for p in zip(*parts))
     log(f"drew {len(images)} pictures")
+    return images, label
+
+
+def glyph_examples(vae, font_glyphs, counts: dict[str, int], seed: int) -> Examples:
+    """Draw `counts` and encode them."""
+    images, label = draw_glyphs(font_glyphs, counts, seed)
     mean, std = encode(vae, images)
     scale = vae.config.scaling_factor
     log("encoded")
@@ -94,9 +102,7 @@ def make_glyphs(work: Path, cache: Path) -> Path:
         make_letters(work, cache), dtype=torch.float32
     )
     faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
-    examples = glyph_examples(
-        letters.vae, faces, {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}, SEED + 10
-    )
+    examples = glyph_examples(letters.vae, faces, GLYPHS_COUNTS, SEED + 10)
     tokenizer = captions.make_tokenizer(
         all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8
     )
@@ -117,11 +123,14 @@ def make_glyphs(work: Path, cache: Path) -> Path:
     return done
 
 
+BASES = ("letters", "glyphs", "glyphs-pixels", "icons", "garments", "things")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("base", choices=["letters", "glyphs", "icons", "garments", "things"])
+    parser.add_argument("base", choices=list(BASES))
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder for the finished base"
     )
@@ -145,6 +154,10 @@ def main() -> None:
 
         make = {"garments": make_garments, "things": make_things}[args.base]
         made = make(args.work, cache, bundled_bases()["icons"])
+    elif args.base == "glyphs-pixels":
+        from .pixels import make_glyphs_pixels
+
+        made = make_glyphs_pixels(args.work, cache)
     else:
         made = {"letters": make_letters, "glyphs": make_glyphs}[args.base](args.work, cache)
     write_card(made, args.output, args.base, cache)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from .planning.config import Config
     from .verbs.adapt import adapt
+    from .verbs.compare import compare
     from .verbs.evaluate import evaluate
     from .verbs.export import export
     from .verbs.inspect import inspect
@@ -56,6 +57,7 @@ _HOMES = {
     "adapt": "verbs.adapt",
     "audit": "auditing.verb",
     "audit_pictures": "verbs.nearest",
+    "compare": "verbs.compare",
     "evaluate": "verbs.evaluate",
     "export": "verbs.export",
     "inspect": "verbs.inspect",
@@ -122,6 +124,7 @@ __all__ = [
     "adapt",
     "audit",
     "audit_pictures",
+    "compare",
     "evaluate",
     "export",
     "inspect",

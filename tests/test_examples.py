@@ -163,8 +163,9 @@ def test_the_page_shows_the_family_as_it_is():
     assert shown == (EXAMPLES / "family.py").read_text("utf-8")
 
 
-def test_without_the_line_in_the_table_the_folder_is_refused(pixels):
-    with pytest.raises(ModelError, match="is a DDPMPipeline: sfumato adapts"):
+def test_without_the_line_in_the_table_the_folder_is_refused(pixels, monkeypatch):
+    monkeypatch.delitem(FAMILIES, "DDPMPipeline")
+    with pytest.raises(ModelError, match="is a DDPMPipeline, a family .*: sfumato adapts"):
         base_info(pixels)
 
 

@@ -86,12 +86,13 @@ BREAKS = [
 ]
 # One break for each contract of pyproject.toml; none touches another contract.
 FLOORS = {
-    "Imports point downwards": ("errors.py", "from .compute import ranks"),
+    "Imports point downwards": ("compute/clocks.py", "from ..bases import open"),
     "privacy/ imports nothing": ("privacy/events.py", "from ..errors import SfumatoError"),
     "The pillars of privacy/": ("privacy/rounding.py", "from sfumato.privacy import events"),
     "gradients/ imports nothing": ("gradients/cost.py", "from ..compute import device"),
     "Only bases/ knows diffusers": ("synthesis/dataset.py", "def f():\n    import diffusers"),
     "From the loop on": ("training/data.py", "from ..records import decode"),
+    "web/ opens no private file": ("web/app.py", "def f():\n    from ..records import decode"),
 }
 # Allowed where it stands, though it looks like a break.
 LEAVES = [

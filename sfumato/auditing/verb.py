@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from ..compute.device import using
+from ..compute.threads import use_threads
 from ..errors import SfumatoError
 from ..options import Machine, gather, takes
 from ..verbs.keywords import MachineOptions
@@ -90,6 +91,7 @@ def audit(
         if on_finding is not None:
             on_finding(finding)
 
+    use_threads(None)
     with using(machine.device):
         if run is None:
             run_checks(only, settings, on_finding=found, on_stage=on_stage)

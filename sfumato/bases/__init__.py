@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         save_lora,
         write_kohya,
     )
+    from .cards import training_data
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
     from .embeds import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         read_embeds,
         replace_embeds,
         save_embeds,
+        shared_tokens,
         word_vectors,
         words_in,
     )
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         pipeline_class,
         reads_prompts,
         resolve_base,
+        told_classes,
         weights_of_base,
     )
     from .population import POPULATION_FILE, load_population, save_population
@@ -100,7 +103,10 @@ _HOMES = {
     "save_embeds": "embeds",
     "save_loda": "loda",
     "save_lora": "adapters",
+    "shared_tokens": "embeds",
     "text_base": "interface",
+    "told_classes": "open",
+    "training_data": "cards",
     "left_by_system": "files",
     "weight_files": "files",
     "weights_of_base": "open",
@@ -156,7 +162,10 @@ __all__ = [
     "save_embeds",
     "save_loda",
     "save_lora",
+    "shared_tokens",
     "text_base",
+    "told_classes",
+    "training_data",
     "weight_files",
     "weights_of_base",
     "word_vectors",

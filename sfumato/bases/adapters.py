@@ -105,13 +105,17 @@ def write_kohya(model: Path, folder: Path) -> None:
 
     They are `lora_unet_<module with underscores>` and `.lora_down.weight`, `.lora_up.weight`,
     `.alpha`. Only for a LoRA whose alpha is its rank, as `write_layers` leaves them, or one that
-    says its alpha in the header.
+    says its alpha in the header. Nothing is written for a denoiser that is no U-Net: there those
+    names are others, one set per family, and such programs read diffusers' own file.
     """
     with safe_open(model / LORA_FILE, "pt") as file:
         said = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
     alpha = said.get("unet.lora_alpha")
     tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in load_file(model / LORA_FILE).items():
+    layers = load_file(model / LORA_FILE)
+    if not all(name.startswith("unet.") for name in layers):
+        return
+    for name, tensor in layers.items():
         for side, endings in (("down", _INPUTS), ("up", _OUTPUTS)):
             ending = next((e for e in endings if name.endswith(e)), None)
             if ending is None:

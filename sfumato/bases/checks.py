@@ -10,7 +10,15 @@ import math
 from pathlib import Path
 
 from ..errors import ModelError
-from .files import base_files, check_kinds, left_by_system, weight_files
+from .files import (
+    FOREIGN,
+    PICKLED,
+    base_files,
+    check_kinds,
+    left_by_system,
+    unread_files,
+    weight_files,
+)
 from .interface import Base, Prediction
 from .weights import check_extent, check_settings, check_weights
 
@@ -28,7 +36,7 @@ def check_folder(folder: Path, index: dict, family: type[Base]) -> None:
     check_kinds(folder, set(family.components))
     for path in weight_files(folder):
         check_weights(path)
-    models = {name for name, cls in family.components.items() if name != "tokenizer"}
+    models = {name for name in family.components if not name.startswith("tokenizer")}
     for path in (p for p in base_files(folder) if p.name.endswith("config.json")):
         if path.parent.name in models:
             check_extent(path)
@@ -68,6 +76,8 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
         if allowed is None and not (library == "diffusers" and cls.endswith("Scheduler")):
             raise ModelError(f"{name} of {folder} is a {library}.{cls}, not a diffusers scheduler")
     for name in family.components:
+        if name in family.dispensable and index.get(name, [None])[:1] == [None]:
+            continue
         if not (folder / name).is_dir() or name not in index:
             raise ModelError(
                 f"{folder} has no {name}: a {index['_class_name']} folder holds"
@@ -78,14 +88,22 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's files, in name order.
 
-    Without `BESIDE`, which no loader reads.
+    Without `BESIDE` and pickles, which no loader reads.
     """
     digest = hashlib.sha256()
-    held = (p for p in base_files(folder) if p.name not in BESIDE and not left_by_system(p))
-    for path in held:
+    for path in base_files(folder):
+        # what no loader opens is in no digest, and is not opened for one
+        if path.name in BESIDE or left_by_system(path) or path.suffix.lower() in PICKLED:
+            continue
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(digest_of_file(path))
     return digest.hexdigest()
+
+
+def digest_of_file(path: Path) -> bytes:
+    """SHA-256 of a file, which is read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def facts_of_files(folder: Path) -> dict:
@@ -97,6 +115,7 @@ def facts_of_files(folder: Path) -> dict:
     tensors = {
         (path.parent, name): math.prod(entry["shape"])
         for path in weight_files(folder)
+        if path.parent != folder  # a whole model in one file, as downloads hold it beside the parts
         for name, entry in check_weights(path).items()
         if entry["dtype"] != "I64"
     }
@@ -104,7 +123,12 @@ def facts_of_files(folder: Path) -> dict:
         "folder": folder,
         "licence": _licence(folder / "README.md"),
         "parameters": sum(tensors.values()),
-        "size": sum(path.stat().st_size for path in base_files(folder)),
+        "size": sum(
+            path.stat().st_size
+            for path in base_files(folder)
+            if path.suffix.lower() not in PICKLED | FOREIGN
+        ),
+        "unread": tuple(unread_files(folder)),
         "digest_of": lambda: folder_digest(folder),
     }
 
@@ -120,17 +144,15 @@ def _licence(card: Path) -> str | None:
     return said[0] if said and said[0] and said[0].isprintable() and len(said[0]) < 100 else None
 
 
-def prediction_of(folder: Path) -> Prediction:
+def prediction_of(folder: Path, *more: Prediction) -> Prediction:
     """What the denoiser of a pipeline with a diffusers scheduler predicts.
 
-    ModelError for anything but noise and velocity.
+    ModelError for anything but noise, velocity, and what the family takes `more`.
     """
     settings = check_settings(folder / "scheduler" / "scheduler_config.json")
-    kind = settings.get("prediction_type", "epsilon")
-    if kind not in ("epsilon", "v_prediction"):
-        raise ModelError(
-            f"{folder} predicts {str(kind)[:60]}; sfumato takes epsilon or v_prediction"
-        )
+    kind, taken = settings.get("prediction_type", "epsilon"), ("epsilon", "v_prediction", *more)
+    if kind not in taken:
+        raise ModelError(f"{folder} predicts {str(kind)[:60]}; sfumato takes {' or '.join(taken)}")
     return kind
 
 

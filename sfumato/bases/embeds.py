@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ..compute.device import on_host
 from ..errors import SfumatoError
@@ -19,6 +19,8 @@ EMBEDS = "learned_embeds"
 MOST_NAMES = 1000  # tried, before a base is said to have them all
 LONGEST_NAME = 40
 EMBEDS_FILE = f"{EMBEDS}.safetensors"
+TOKEN = "token"  # in a file's header, where its tensors are named after text encoders
+PARTS = ("clip_l", "clip_g")  # as other tools name them, in the order of a vector
 
 
 def name_placeholders(base: TextBase, wanted: str, count: int, ours: str) -> tuple[str, ...]:
@@ -81,20 +83,43 @@ def check_placeholders(base: TextBase, placeholders: Sequence[str]) -> None:
             )
 
 
-def save_embeds(folder: Path, vectors: dict[str, torch.Tensor]) -> None:
+def save_embeds(
+    folder: Path, vectors: Mapping[str, torch.Tensor], parts: Mapping[str, int] | None = None
+) -> None:
     """Writes placeholder -> float32 [V, D] as `learned_embeds.safetensors`.
 
     Several get a numbered file each. `pipe.load_textual_inversion(folder)`, or with the file's
-    name, opens each: the format holds one token per file.
+    name, opens each: the format holds one token per file. Of several text encoders each one's share
+    stands under its name, as files for SDXL have it, and the token's name in the header.
+
+    Args:
+        folder: Made if it is not there.
+        vectors: By token.
+        parts: `TextBase.token_parts` of the base.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for i, (word, value) in enumerate(vectors.items()):
         name = EMBEDS_FILE if len(vectors) == 1 else f"{EMBEDS}-{i:03d}.safetensors"
+        rows = on_host(value, torch.float32)
+        shares = rows.split(list(parts.values()), -1) if parts else (rows,)
         save_file(
-            {word: on_host(value, torch.float32).contiguous()},
+            {key: share.contiguous() for key, share in zip(parts or (word,), shares)},
             folder / name,
-            metadata={"format": "pt"},
+            metadata={"format": "pt"} | ({TOKEN: word} if parts else {}),
         )
+
+
+def _token_in(path: Path) -> tuple[str, torch.Tensor]:
+    """The token in a file of `save_embeds` and its vectors [V, D], those of all encoders joined."""
+    check_weights(path)
+    with safe_open(path, "pt") as file:
+        word = (file.metadata() or {}).get(TOKEN)
+        held = {name: file.get_tensor(name) for name in file.keys()}
+    if word is None and len(held) == 1:
+        return next(iter(held.items()))
+    if word is None or set(held) != set(PARTS) or len({len(part) for part in held.values()}) > 1:
+        raise SfumatoError(f"{path.name} holds no token that sfumato wrote: fetch it again")
+    return word, torch.cat([held[name] for name in PARTS], -1)
 
 
 def embeds_files(folder: Path) -> list[Path]:
@@ -107,10 +132,7 @@ def read_embeds(folder: Path, placeholders: Sequence[str]) -> torch.Tensor:
 
     SfumatoError if one is missing.
     """
-    found: dict[str, torch.Tensor] = {}
-    for path in embeds_files(folder):
-        check_weights(path)
-        found |= load_file(path)
+    found = dict(_token_in(path) for path in embeds_files(folder))
     missing = [word for word in placeholders if word not in found]
     if missing:
         raise SfumatoError(f"no token {missing[0]} in {folder}: it belongs to another run")
@@ -122,15 +144,22 @@ def words_in(folder: Path) -> list[str]:
 
     Those of token files, and what a pipeline's vocabulary had added, special marks aside.
     """
-    found: list[str] = []
-    for path in embeds_files(folder):
-        check_weights(path)
-        with safe_open(path, "pt") as file:
-            found += file.keys()
+    found = [_token_in(path)[0] for path in embeds_files(folder)]
     for path in sorted(folder.glob("*/tokenizer.json")):
         added = check_settings(path).get("added_tokens") or []
         found += [token["content"] for token in added if not token["special"]]
     return list(dict.fromkeys(found))
+
+
+def shared_tokens(folder: Path) -> dict[str, str]:
+    """Name of a file -> its token, of the token files for two text encoders."""
+    found: dict[str, str] = {}
+    for path in embeds_files(folder):
+        check_weights(path)
+        with safe_open(path, "pt") as file:
+            if TOKEN in (file.metadata() or {}):
+                found[path.name] = file.metadata()[TOKEN]
+    return found
 
 
 def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
@@ -141,15 +170,14 @@ def replace_embeds(base: TextBase, vectors: Mapping[str, torch.Tensor]) -> None:
 
 
 def load_embeds(base: TextBase, folder: Path) -> None:
-    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader.
+    """Adds the tokens of `save_embeds` to the base, by diffusers' own loader where it has one.
 
     SfumatoError if they do not fit it.
     """
-    pipe = base.as_pipeline()
     for path in embeds_files(folder):
-        check_weights(path)
+        word, vectors = _token_in(path)
         try:
-            pipe.load_textual_inversion(str(path), use_safetensors=True)
+            base.learn_token(word, vectors)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise SfumatoError(
                 f"{path.name} does not fit this base: {str(error).splitlines()[0][:200]}"

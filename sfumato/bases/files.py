@@ -6,6 +6,7 @@ Nothing is skipped silently.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ from ..errors import ModelError
 from .weights import check_settings
 
 READ = {".safetensors", ".json", ".txt", ".md"}  # what a component is made of
+# Of a tokenizer also: vocabularies of SentencePiece, and how a chat is written, which the
+# transformers library fills in within a sandbox.
+READ_OF_TOKENIZERS = READ | {".model", ".jinja"}
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-INDEX = ".index.json"
+# Weights of other libraries, as ordinary downloads hold them beside safetensors.
+FOREIGN = {".msgpack", ".onnx", ".onnx_data", ".h5", ".ot", ".pb", ".tflite", ".xml"}
+INDEX = re.compile(r"\.index(\.[^.]+)?\.json$")  # of plain weights, or of a variant
 # What a pipeline's components are saved as, beside their weights and the weights' index.
 COMPONENT_SETTINGS = (
     "config.json",
+    "generation_config.json",
     "scheduler_config.json",
     "tokenizer.json",
     "preprocessor_config.json",
@@ -27,6 +34,7 @@ COMPONENT_SETTINGS = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "chat_template.jinja",
 )
 
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
@@ -76,29 +84,44 @@ def weight_files(place: Path) -> list[Path]:
     )
 
 
-def check_kinds(folder: Path, components: set[str]) -> None:
-    """Refuses pickles and code anywhere, and unknown files in a component's folder. ModelError.
+def unread_files(folder: Path) -> list[str]:
+    """Names of files with weights that nothing opens: pickles, and weights of other libraries."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in base_files(folder)
+        if path.suffix.lower() in PICKLED | FOREIGN
+    ]
 
-    Also whatever sends a component's loader to another file.
+
+def check_kinds(folder: Path, components: set[str]) -> None:
+    """Refuses code anywhere, and unknown files in a component's folder. ModelError.
+
+    Also whatever sends a component's loader to another file. Pickles are not opened: one in place
+    of a component's safetensors is refused, and any other lies unread.
     """
-    for path in base_files(folder):
+    held = base_files(folder)
+    safe = {path.parent for path in held if path.suffix == ".safetensors"}
+    for path in held:
         name = path.relative_to(folder)
-        if path.suffix.lower() in PICKLED:
-            raise ModelError(
-                f"{path.name} in {folder} is a pickle, which can run code: convert the base to"
-                " safetensors (save_pretrained with safe_serialization=True) and remove it"
-            )
+        if path.suffix.lower() in PICKLED and name.parts[0] in components:
+            if path.parent not in safe:
+                raise ModelError(
+                    f"{path.name} in {folder} is a pickle, which can run code: convert the base to"
+                    " safetensors (save_pretrained with safe_serialization=True) and remove it"
+                )
+            continue
         if path.suffix == ".py":
             raise ModelError(
                 f"{folder} carries code of its own ({path.name}): sfumato runs none of it"
             )
-        if path.name.lower().endswith(INDEX):
+        if INDEX.search(path.name.lower()) and not _of_pickles(path, safe):
             _check_index(path)
-        if name.parts[0] not in components:
+        if name.parts[0] not in components or (path.suffix in FOREIGN and path.parent in safe):
             continue
-        if path.suffix not in READ:
+        read = READ_OF_TOKENIZERS if name.parts[0].startswith("tokenizer") else READ
+        if path.suffix not in read:
             raise ModelError(
-                f"{name} of {folder} is none of {', '.join(sorted(READ))}: remove it; weights are"
+                f"{name} of {folder} is none of {', '.join(sorted(read))}: remove it; weights are"
                 " read from safetensors alone"
             )
         if path.name == "adapter_config.json":
@@ -106,6 +129,11 @@ def check_kinds(folder: Path, components: set[str]) -> None:
                 f"{name} of {folder} sends its loader to another model: merge the adapter and save"
                 " the base again"
             )
+
+
+def _of_pickles(path: Path, safe: set[Path]) -> bool:
+    """Whether an index is of pickled weights beside safetensors, so that no loader reads it."""
+    return ".bin.index" in path.name.lower() and path.parent in safe
 
 
 def _check_index(path: Path) -> None:

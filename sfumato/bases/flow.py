@@ -27,6 +27,12 @@ def training_sigmas(scheduler: Any) -> torch.Tensor:
     return scheduler.sigmas[: scheduler.config.num_train_timesteps].flip(0).float().clone()
 
 
+def renormalised(guided: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """`guided` with the length of `told` along the last axis (Lin et al., arXiv 2305.08891)."""
+    length = torch.linalg.vector_norm(told, dim=-1, keepdim=True)
+    return guided * (length / torch.linalg.vector_norm(guided, dim=-1, keepdim=True))
+
+
 class FlowBase(Base):
     """A base whose denoiser predicts the direction from latent to noise, on the straight line.
 
@@ -37,6 +43,8 @@ class FlowBase(Base):
     scheduler: Any
     sigmas: torch.Tensor  # [times], on the denoiser's device
     default_sampler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
+    # Whether the family's pipeline gives its scheduler even shares of noise, from 1 to 1 / steps.
+    even_sigmas: ClassVar[bool] = False
 
     @abstractmethod
     def velocity(
@@ -89,9 +97,10 @@ class FlowBase(Base):
 
     def sampling_times(self, steps: int) -> dict[str, Any]:
         """What `set_timesteps` of the scheduler is given, as the family's pipeline does."""
+        sigmas = np.linspace(1.0, 1 / steps, steps)
         if self.scheduler.config.get("use_dynamic_shifting", False):
-            return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": self.shift()}
-        return {"num_inference_steps": steps}
+            return {"sigmas": sigmas, "mu": self.shift()}
+        return {"sigmas": sigmas} if self.even_sigmas else {"num_inference_steps": steps}
 
     def shift(self) -> float:
         """The dynamic shift `mu` for pictures of the base's size, where the scheduler has one."""

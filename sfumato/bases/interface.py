@@ -22,6 +22,7 @@ from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
 from .conditioning import Conditioning
 
+TRIAL = 32  # sides of latents that are tried when a base is opened
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 Denoise = Callable[[torch.Tensor, torch.Tensor, Conditioning, dict[str, Any]], torch.Tensor]
@@ -44,6 +45,7 @@ class BaseInfo:
         parameters: Numbers in all weights, frozen ones included.
         size: Bytes of all files.
         digest_of: Computes `digest`.
+        unread: Names of files with weights in other formats, which nothing opens.
     """
 
     name: str
@@ -57,6 +59,7 @@ class BaseInfo:
     parameters: int
     size: int
     digest_of: Callable[[], str] = field(repr=False, compare=False)
+    unread: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -77,6 +80,10 @@ class Base(ABC):
     components: ClassVar[Mapping[str, Collection[str] | None]]
     # Component folders that may lie beside them and are not opened.
     optional: ClassVar[Collection[str]] = ()
+    # Components that a folder may do without: its index names no class for them.
+    dispensable: ClassVar[Collection[str]] = ()
+    # Whether it is told in words what to draw.
+    prompted: ClassVar[bool] = False
     # Name of the denoiser in checkpoints, ledger notes and the addresses of noise. Never changed:
     # a run folder goes on only with the names that it started with.
     prefix: ClassVar[str]
@@ -85,7 +92,7 @@ class Base(ABC):
     # The scheduler that draws unless another is named; the base's own where it does not fit.
     default_sampler: ClassVar[str] = "DPMSolverMultistepScheduler"
     # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
-    embeds_guidance: ClassVar[bool] = False
+    embeds_guidance: bool = False
 
     info: BaseInfo
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
@@ -179,6 +186,10 @@ class Base(ABC):
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
 
+    def rows_of(self, prompts: Sequence[str]) -> list[int]:
+        """Rows of a class table that learn with the whole denoiser, one per prompt; else none."""
+        return []
+
     @property
     @abstractmethod
     def times(self) -> int:
@@ -188,6 +199,43 @@ class Base(ABC):
     @abstractmethod
     def own_sampler(self) -> str:
         """Class name of the scheduler that the base came with."""
+
+    @property
+    def trial_shape(self) -> tuple[int, int, int] | None:
+        """(C, h, w) of the latents of `try_forward`; None for no trial.
+
+        Here: those of small bases. A family whose larger ones take smaller latents answers itself.
+        """
+        return self.latent_shape if max(self.latent_shape[1:]) <= TRIAL else None
+
+    @torch.no_grad()
+    def try_forward(self) -> None:
+        """Tells the denoiser one row of zeros, as its family does.
+
+        A folder may say a class that it is not, and settings may ask for what no caller gives.
+
+        Raises:
+            ModelError: The denoiser cannot be called so, or answers in another shape.
+        """
+        if self.trial_shape is None:
+            return
+        latents = torch.zeros(1, *self.trial_shape, device=self.device)
+        time = torch.zeros(1, dtype=torch.int64, device=self.device)
+        name = type(self.denoiser).__name__
+        try:
+            found = self.predict(latents, time, self.condition([""])).shape
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
+                RuntimeError, TypeError, ValueError) as error:  # fmt: skip
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ModelError(
+                f"the {name} of {self.info.folder} does not work as in a {self.family} base:"
+                f" {reason}"
+            ) from error
+        if found != latents.shape:
+            raise ModelError(
+                f"the {name} of {self.info.folder} gives {found[1]} channels for"
+                f" {latents.shape[1]}: it is not that of a {self.family} base"
+            )
 
     @abstractmethod
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -333,12 +381,30 @@ class Base(ABC):
 class TextBase(Base):
     """A base that reads prompts, and can learn new tokens."""
 
+    prompted: ClassVar[bool] = True
+
     @property
     @abstractmethod
     def word_vectors(self) -> torch.Tensor:
         """One row for every token of the vocabulary, [V, D], without a gradient, in host memory.
 
         What is made of words, such as where a token starts, is then the same on every device.
+        """
+
+    @property
+    def token_parts(self) -> Mapping[str, int]:
+        """Name of a text encoder in token files -> its width, in the order of `word_vectors`.
+
+        Empty for one encoder, whose file holds the token's own name.
+        """
+        return {}
+
+    @abstractmethod
+    def learn_token(self, word: str, vectors: torch.Tensor) -> None:
+        """Add a token with vectors [V, D] as the family's pipeline reads a token file.
+
+        Raises:
+            ValueError: It does not fit.
         """
 
     @abstractmethod
@@ -407,7 +473,7 @@ class TextBase(Base):
 
 
 def text_base(base: Base) -> TextBase:
-    """The base, if it reads prompts.
+    """The base, if it reads prompts and can be taught tokens.
 
     Args:
         base: Any base.
@@ -416,11 +482,13 @@ def text_base(base: Base) -> TextBase:
         `base` itself.
 
     Raises:
-        ModelError: It does not read prompts.
+        ModelError: It cannot.
     """
     if not isinstance(base, TextBase):
-        raise ModelError(
-            f"a {base.family} base reads no prompts, so it cannot be taught tokens: take one that"
-            " does"
+        why = (
+            "has no tokens that can be taught: use a method without them, and no class tokens"
+            if base.prompted
+            else "reads no prompts, so it cannot be taught tokens: take one that does"
         )
+        raise ModelError(f"a {base.family} base {why}")
     return base

@@ -91,3 +91,12 @@ def require_schedule(folder: Path, scheduler: Any, times: int) -> None:
         raise ModelError(
             f"the scheduler of {folder} has no variance-preserving schedule of {times} times"
         )
+    noise = scheduler.config.get("prediction_type", "epsilon") == "epsilon"
+    # DPM-Solver puts a tiny number in place of the zero, so the setting is asked, too.
+    zero = scheduler.config.get("rescale_betas_zero_snr") or not scheduler.alphas_cumprod[-1]
+    if noise and zero:
+        raise ModelError(
+            f"{folder} predicts noise and its schedule ends in noise alone (zero terminal SNR),"
+            " where that says nothing of the picture: take a v_prediction base, or set"
+            " rescale_betas_zero_snr to false if it was trained so"
+        )

@@ -15,18 +15,45 @@ from pathlib import Path
 from ..compute.device import device
 from ..errors import MachineError, ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
-from .checks import INDEX_FILE, check_folder, folder_digest
+from .checks import INDEX_FILE, check_folder, digest_of_file, folder_digest
+from .classes import NAMES, ClassBase
 from .contents import blocks_of_files
+from .dit import DiT
 from .embeds import embeds_files, load_embeds
-from .interface import Base, BaseInfo, TextBase, text_base
+from .flux import Flux
+from .flux2 import Flux2Klein
+from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
+from .lumina_2 import Lumina2
+from .pixart_sigma import PixArtSigma
 from .population import POPULATION_FILE
+from .qwen_image import QwenImage
+from .sana import Sana
+from .single import folder_from_file, is_single_file
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
+from .stable_diffusion_xl import StableDiffusionXL
+from .unet2d import LatentUNet, PixelUNet
+from .unknown import is_refiner, what_it_is
 from .weights import check_settings
+from .z_image import ZImage
 
 # The pipeline class that a folder's index names -> its family.
 FAMILIES: dict[str, type[Base]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+    "PixArtSigmaPipeline": PixArtSigma,
+    "FluxPipeline": Flux,
+    "Flux2KleinPipeline": Flux2Klein,
+    "SanaPipeline": Sana,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "DDPMPipeline": PixelUNet,
+    "DDIMPipeline": PixelUNet,
+    "LDMPipeline": LatentUNet,
+    "DiTPipeline": DiT,
+    "Lumina2Pipeline": Lumina2,
+    "ZImagePipeline": ZImage,
+    "QwenImagePipeline": QwenImage,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")
@@ -54,7 +81,7 @@ def base_info(name_or_path: str | Path) -> BaseInfo:
     def digest() -> str:
         found = hashlib.sha256(info.digest.encode())
         for path in added:
-            found.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            found.update(path.name.encode() + b"\0" + digest_of_file(path))
         return found.hexdigest()
 
     return replace(info, name=str(name_or_path), folder=folder, digest_of=digest)
@@ -85,6 +112,7 @@ def load_pipeline(name_or_path: str | Path) -> Base:
     family, info = _checked(str(name_or_path), resolve_base(name_or_path))
     base = family.load(info)
     base.move(device())
+    base.try_forward()
     _ = base.digest
     return base
 
@@ -124,14 +152,24 @@ def resolve_base(name_or_path: str | Path) -> Path:
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
     folder = Path(name_or_path)
+    if is_single_file(folder):
+        raise ModelError(_of_one_file(folder))
     if not folder.is_dir():
         names = ", ".join(bundled) or "none"
         raise SfumatoError(
-            f"no base at {folder}: give a {_kinds()} folder or a bundled name ({names})"
+            f"no base at {folder}: give a pipeline folder or a bundled name ({names})"
         )
     inner = folder / "model"
     return (
         inner if (inner / INDEX_FILE).is_file() and not (folder / INDEX_FILE).exists() else folder
+    )
+
+
+def _of_one_file(file: Path) -> str:
+    return (
+        f"{file} is a checkpoint in one file: make a folder of it with sfumato bases --copy"
+        f" {file.name} FOLDER --base-config CONFIG, where CONFIG is a pipeline folder of the same"
+        " model (without weights will do)"
     )
 
 
@@ -151,14 +189,24 @@ def origin_of(name_or_path: str | Path) -> str | None:
     return _origin(folder) if _added(folder) else None
 
 
-def copy_base(name: str, folder: str | Path) -> str:
+def copy_base(name: str, folder: str | Path, base_config: str | Path | None = None) -> str:
     """Copy a bundled base into a new folder, as any diffusers tool opens it; returns its digest.
+
+    Args:
+        name: A bundled name, or a checkpoint in one .safetensors file.
+        folder: New.
+        base_config: For a checkpoint: a pipeline folder with its settings (`folder_from_file`).
 
     Raises:
         SfumatoError: For a name that is not bundled, or a folder that is there already.
+        ModelError: A checkpoint and settings that do not belong together.
         MachineError: Where it cannot be written.
     """
     folder, known = Path(folder), bundled_bases()
+    if base_config is not None:
+        return folder_from_file(Path(name), Path(base_config), folder, FAMILIES)
+    if is_single_file(Path(name)):
+        raise SfumatoError(_of_one_file(Path(name)))
     if name not in known:
         raise SfumatoError(f"no bundled base {name}: choose {', '.join(known) or 'none'}")
     if folder.exists():
@@ -187,7 +235,16 @@ def pipeline_class(folder: Path) -> str | None:
 def reads_prompts(folder: Path) -> bool:
     """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
     kind = pipeline_class(folder)
-    return kind is not None and issubclass(FAMILIES[kind], TextBase)
+    family = FAMILIES.get(kind or "")
+    return family is not None and family.prompted and not issubclass(family, ClassBase)
+
+
+def told_classes(folder: Path) -> dict[str, int]:
+    """First name of a class -> its row, as the pipeline in `folder` names them; most name none."""
+    names = check_settings(folder / INDEX_FILE).get(NAMES)
+    if not isinstance(names, dict):
+        return {}
+    return {str(name).split(",")[0]: int(row) for row, name in names.items() if name}
 
 
 def component_folders() -> list[str]:
@@ -202,20 +259,11 @@ def _checked(name: str, folder: Path) -> tuple[type[Base], BaseInfo]:
         raise ModelError(f"{folder} is not a pipeline folder: it has no {INDEX_FILE}")
     index = check_settings(index_file)
     kind = index.get("_class_name")
-    if kind == "StableDiffusionXLPipeline" or "text_encoder_2" in index:
-        raise ModelError(
-            f"{folder} has the layout of Stable Diffusion XL, two text encoders: sfumato adapts"
-            " bases with one (SD 1.x and 2.x)"
-        )
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
-    if family is None:
-        raise ModelError(f"{folder} is a {str(kind)[:60]}: sfumato adapts {_kinds()} folders")
+    if family is None or is_refiner(index):
+        raise ModelError(what_it_is(folder, index, FAMILIES))
     check_folder(folder, index, family)
     return family, family.read_info(name, folder)
-
-
-def _kinds() -> str:
-    return " or ".join(FAMILIES)
 
 
 def _added(folder: Path) -> list[Path]:

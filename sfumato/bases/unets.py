@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from torch import nn
+
+from ..errors import ModelError
+from .interface import TRIAL
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 # Of a set, the layers that a denoiser has are meant.
@@ -40,6 +45,15 @@ class UNetNames:
         named = self.denoiser.named_parameters()
         return {name: tensor for name, tensor in named if not name.endswith("to_k.bias")}
 
+    @property
+    def trial_shape(self) -> tuple[int, int, int]:
+        """The latents' shape, halved as long as it is large: a U-Net takes any size."""
+        base: Any = self  # a `Base`, too
+        channels, *sides = base.latent_shape
+        while max(sides) > TRIAL and all(side % 2 == 0 for side in sides):
+            sides = [side // 2 for side in sides]
+        return channels, sides[0], sides[1]
+
     def blocks(self) -> list[str]:
         """Attention blocks in the order down, mid, up."""
         return attention_blocks(self.denoiser)
@@ -57,3 +71,33 @@ class UNetNames:
         """The attention, residual or sampling block of a matrix."""
         block = re.match(r".*?\b(attentions|resnets|downsamplers|upsamplers)\.\d+", matrix)
         return block[0] if block else matrix.rpartition(".")[0] or matrix
+
+
+def check_unet(folder: Path, unet: dict, added: str | None = None) -> None:
+    """Refuses U-Nets that are told more than this family says, or that give more than it reads.
+
+    Args:
+        folder: Of the pipeline.
+        unet: The U-Net's settings.
+        added: The `addition_embed_type` that the family answers.
+
+    Raises:
+        ModelError: Naming what it is.
+    """
+    channels, gives = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    kind = unet.get("addition_embed_type")
+    if kind != added:
+        what = f"a denoiser with added conditions ({str(kind)[:40]})"
+        if added:
+            what = f"a denoiser without added conditions of the kind {added}"
+    elif unet.get("class_embed_type") or unet.get("num_class_embeds"):
+        what = "a denoiser with class labels beside prompts (unCLIP, upscalers)"
+    elif str(unet.get("attention_type", "default")) != "default":
+        what = "a denoiser that reads boxes beside prompts (GLIGEN)"
+    elif unet.get("encoder_hid_dim_type") or unet.get("encoder_hid_dim"):
+        what = "a denoiser with a projection of its own before its prompts"
+    elif gives != channels and gives == 2 * channels:
+        what = "a denoiser that learnt its variance too"
+    else:
+        return
+    raise ModelError(f"{folder} has {what}, which its pipeline class does not know: fetch it again")

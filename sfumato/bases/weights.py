@@ -12,6 +12,9 @@ MAX_HEADER = 16 * 2**20  # bytes; Stable Diffusion's own is 0.1 MB
 WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 # entries of a list or layers in a row; a number of channels, tokens or positions
 MOST_BLOCKS, MOST_WIDTH = 128, 2**20
+# Settings that only enter an arithmetic: nothing is as large as they are.
+_SCALES = ("rope_theta", "rotary_base", "axes_theta", "theta")
+MOST_SCALE = 2**40
 _COUNTS = (
     "layers",
     "num_hidden_layers",
@@ -19,6 +22,10 @@ _COUNTS = (
     "transformer_layers_per_block",
     "reverse_transformer_layers_per_block",
 )
+
+# Tensors of whole numbers beside the weights: places of some text encoders, and how many batches a
+# normalisation has seen.
+COUNTED = ("position_ids", "num_batches_tracked")
 
 
 def check_weights(path: Path) -> dict[str, dict]:
@@ -28,8 +35,7 @@ def check_weights(path: Path) -> dict[str, dict]:
 
     Raises:
         ModelError: Unless the header is small and true: every tensor once, end to end, nothing
-            beside, floats only. I64 is accepted for position numbers, which some text encoders
-            store.
+            beside, floats only, but for those `COUNTED`.
     """
     try:
         with path.open("rb") as stream:
@@ -41,7 +47,7 @@ def check_weights(path: Path) -> dict[str, dict]:
         spans = []
         for name, entry in header.items():
             kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            if kind not in WIDTH or (kind == "I64" and not name.endswith("position_ids")):
+            if kind not in WIDTH or (kind == "I64" and not name.endswith(COUNTED)):
                 raise ValueError(f"{kind} is no type for weights")
             if any(type(n) is not int or n < 0 for n in (*shape, start, end)):
                 raise ValueError("a shape or place that is no number")
@@ -100,7 +106,8 @@ def _largest(value, name: str = "") -> str | None:
         if len(value) > MOST_BLOCKS and name != "trained_betas":
             return "a list"
         return next((bad for inner in value if (bad := _largest(inner, name))), None)
-    if isinstance(value, int) and abs(value) > (MOST_BLOCKS if name in _COUNTS else MOST_WIDTH):
+    most = MOST_BLOCKS if name in _COUNTS else MOST_SCALE if name in _SCALES else MOST_WIDTH
+    if isinstance(value, int) and abs(value) > most:
         return f"a {name if name.isidentifier() else 'number'}"
     return None
 

@@ -8,6 +8,7 @@ import typer
 
 from .adapt import adapt
 from .audit import audit
+from .compare import compare
 from .demo import demo
 from .evaluate import evaluate
 from .inspect import inspect
@@ -19,10 +20,12 @@ from .release import release, verify
 from .select import select
 from .split import split
 from .start import start
+from .studio import studio
 from .synthesize import export, synthesize
 
 VERBS = (
     start,
+    studio,
     inspect,
     split,
     plan,
@@ -30,6 +33,7 @@ VERBS = (
     audit,
     synthesize,
     evaluate,
+    compare,
     select,
     release,
     verify,
@@ -85,6 +89,7 @@ def about(
 
     \b
     sfumato start ./scans
+    sfumato studio
     sfumato inspect ./scans --unit patient_id
     sfumato split ./scans --unit patient_id --test 0.2
     sfumato plan ./scans --split split.json --epsilon 4 --base ./base
@@ -92,6 +97,7 @@ def about(
     sfumato audit run
     sfumato synthesize run -n 10000 -o release
     sfumato evaluate run release
+    sfumato compare run run-2
     sfumato select run run-2 --data ./scans --split split.json --epsilon 1
     sfumato release release
     sfumato verify release

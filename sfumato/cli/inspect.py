@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,9 @@ def inspect(
             help="A new picture of them, side by side. PRIVATE.",
         ),
     ] = None,
+    as_json: Annotated[
+        bool, Option("--json", help="Print one JSON object instead; it names no file. PRIVATE.")
+    ] = False,
 ) -> None:
     """What is in a folder of private images, and what to do next. Local; it never refuses a folder.
 
@@ -89,6 +93,7 @@ def inspect(
     sfumato inspect ./scans
     sfumato inspect ./scans --unit patient_id --labels diagnosis
     sfumato inspect ./scans --public-data ./public --near-list pairs.PRIVATE.csv
+    sfumato inspect ./scans --json > folder.PRIVATE.json
     sfumato inspect ./scans --range 12bit --base ./base --sheet sheet.PRIVATE.png
     """
     from .. import verbs
@@ -105,6 +110,11 @@ def inspect(
             **files,
             **reading,
         )
+    if as_json:
+        from ..verbs.diagnosed import as_facts
+
+        print(json.dumps(as_facts(found, Reading(**reading)), indent=1))
+        return
     for line in found.lines():
         print(line)
     if found.bad_files:

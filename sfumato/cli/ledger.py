@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,9 @@ def show(
     ] = None,
     ledger: Ledger = None,
     allow_file_system: AllowFileSystem = False,
+    as_json: Annotated[
+        bool, Option("--json", help="With IMAGES: what was spent on them, as one JSON object.")
+    ] = False,
 ) -> None:
     """Runs, epsilon and cap for each group of data sets that share an image. Verifies the chain.
 
@@ -56,6 +60,9 @@ def show(
         images, path=ledger, against=against, allow_file_system=allow_file_system, **reading
     )
     if images is not None:
+        if as_json:
+            print(json.dumps({"remark": found.remark, **(found.own or {})}))
+            return
         print(found.remark or "no run was ever charged on these images, and they have no cap")
         return
     if against is not None:

@@ -1,7 +1,7 @@
 """The progress line of every verb that takes a while, on stderr: what is done, and the time left.
 
 It is for whoever runs the verb. Paces and times follow the sizes of batches and files: nothing of
-them is written into a run or a release.
+them is written into a release, nor into a run but for its own page (`runs/progress_page.py`).
 """
 
 from __future__ import annotations

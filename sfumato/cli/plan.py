@@ -39,6 +39,9 @@ def plan(
     as_json: Annotated[
         bool, Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
+    odds: Annotated[
+        bool, Option("--odds", help="Also what an attacker could gain at most (some seconds).")
+    ] = False,
 ) -> None:
     """Guarantee, noise, time, memory and expected signal of a run, before anything is spent.
 
@@ -57,7 +60,7 @@ def plan(
 
     with LiveLine() as line:
         said = {**reading, **asked, **machine}
-        report = verbs.plan(images, ledger=ledger, on_stage=line.stage, **said)
+        report = verbs.plan(images, ledger=ledger, odds=odds, on_stage=line.stage, **said)
     if as_json:
         body = {
             "plan": report.plan.to_json(),
@@ -66,10 +69,14 @@ def plan(
             "public": dict(report.public),
             "device": report.device,
             "remarks": list(report.remarks),
+            "refused": report.refused,
+            "needs": list(report.needs),
+            "pixels": list(report.pixels),
             "precision": dict(report.formats),
             "precision_seconds": {stage: asdict(t) for stage, t in report.trials.items()},
         }
         body |= {"forecast": asdict(report.forecast)} if report.forecast else {}
+        body |= {} if report.odds is None else {"odds": dict(report.odds)}
         if report.asked_seconds is not None:
             body |= {"asked_seconds": report.asked_seconds, "fixes": report.fixes}
         print(json.dumps(body, indent=2))
@@ -128,6 +135,11 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
         ("unit", unit),
         ("relation", f"{plan.relation}: {RELATIONS[plan.relation]}"),
     ]
+    if report.odds:
+        from ..pages.odds import percent_up  # here: it draws pictures, which a flag does not need
+    for rate, found in (report.odds or {}).items():
+        told = f"at most {percent_up(100 * found)} of the used units are found"
+        promise.append((f"{100 * float(rate):g} % accused wrongly", told))
     kind = METHODS[plan.method]
     return [
         ("In short", _in_short(report, unit)),

@@ -24,6 +24,11 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+# How often an idle thread of libgomp polls before it sleeps. Its own 300,000 keep a processor for
+# milliseconds, from the very thread that it waits for where other processes want one too.
+SPIN = ("GOMP_SPINCOUNT", "3000")
+SPINNING = {SPIN[0], "OMP_WAIT_POLICY"}  # a user's own word on it
+
 ONLINE = "push"  # the only verb that talks to a network
 
 GPU = "say where with --device: auto (a GPU where there is one), cpu, cuda or cuda:N"
@@ -76,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
     debug, words = _normalise(argv)
     _silence(debug, online=words[:1] == [ONLINE])
+    _share_processors()
     from typer import Exit, TyperException
 
     from .app import command
@@ -190,3 +196,9 @@ def _silence(debug: bool, online: bool) -> None:
 
         warnings.simplefilter("ignore")
         logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _share_processors() -> None:
+    """Before torch is loaded, whose OpenMP reads it once."""
+    if not SPINNING & set(os.environ):
+        os.environ.update([SPIN])

@@ -6,7 +6,9 @@ from .calibrate import measure_ratios
 from .cost import Ratios
 from .engine import Engine
 from .memory import fitting_records
-from .reference import ReferenceEngine, self_check
+from .reach import unreached
+from .reference import ReferenceEngine
+from .selfcheck import self_check
 
 __all__ = [
     "Engine",
@@ -15,4 +17,5 @@ __all__ = [
     "fitting_records",
     "measure_ratios",
     "self_check",
+    "unreached",
 ]

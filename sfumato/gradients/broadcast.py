@@ -15,6 +15,8 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
+from .views import VIEWS, as_tuple, basic
+
 # Names of functions and methods without their underscores (`__radd__` is "radd"); everything else
 # is refused.
 ELEMENTWISE = frozenset(
@@ -26,6 +28,12 @@ POINTWISE = frozenset(
     " contiguous clone".split()
 )
 JOINS = frozenset(("cat", "concat", "stack"))
+# Normalisations, and their arguments in order: without weight and bias they are functions of rows.
+NORMAL = {
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+}
 FACTS = frozenset(
     ("size", "dim", "numel", "len", "is_floating_point", "is_complex", "is_contiguous")
 )
@@ -83,11 +91,12 @@ def placed(
 class Rowwise(Tensor):
     """Stands for a parameter of `shape`, holding one copy per record: `copies` [B, *shape].
 
-    Views and pointwise functions stay Rowwise. Meeting tensors of [B, ...] or [B*draws, ...] rows
-    in an elementwise function, a join or an assignment gives an ordinary row tensor. Every other
-    function raises ValueError, and so does a meeting in which the parameter's own dimension would
-    be laid along the rows. A constant that happens to have as many entries in dim 0 as there are
-    rows is taken for a row tensor: the self-check has another number of rows and refuses it.
+    Views and pointwise functions stay Rowwise. Meeting tensors of [B * q, ...] rows, q of them for
+    every record, in an elementwise function, a join or an assignment, or as the weight of a
+    normalisation, gives an ordinary row tensor. Every other function raises ValueError, and so does
+    a meeting in which the parameter's own dimension would be laid along the rows. That rows belong
+    to records in this way is assumed here and tried by `isolation.py`: a constant may have as many
+    entries in dim 0.
     """
 
     copies: Tensor
@@ -123,6 +132,8 @@ class Rowwise(Tensor):
             refuse("changes a tensor in place")
         if name in ELEMENTWISE or name in JOINS:
             return _meet(func, args, kwargs, mine, refuse, join=name in JOINS)
+        if name in NORMAL:
+            return _normalise(func, NORMAL[name], args, kwargs, refuse)
         if name == "setitem" and not isinstance(first, Rowwise):
             return _assign(args[0], args[1], args[2], refuse)
         if not isinstance(first, Rowwise) or any(
@@ -218,10 +229,33 @@ def _meet(
     return out if plain else _wrap(out, mine)
 
 
+def _normalise(
+    func: Any,
+    names: tuple[str, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    refuse: Refuse,
+) -> Tensor:
+    """A normalisation of row tensors, by a weight or a bias of every record's own."""
+    given = dict(zip(names, args)) | kwargs
+    rows, weight, bias = given["input"], given.pop("weight", None), given.pop("bias", None)
+    if isinstance(rows, Rowwise):
+        refuse("normalises it")
+    out = func(**given)
+    channels = "num_groups" in given  # which come before the positions
+
+    def placed(t: Tensor) -> Tensor:
+        return t.reshape(-1, *(1,) * (out.dim() - 2)) if channels else t
+
+    if weight is not None:
+        out = placed(weight) * out
+    return out if bias is None else placed(bias) + out
+
+
 def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse: Refuse) -> Tensor:
     """The copies as a row tensor [rows, ...] of `width` dimensions."""
     copies, records = table.copies, len(table.copies)
-    if rows not in (records, records * table.draws):
+    if rows % records:
         refuse(f"meets a tensor with {rows} rows for {records} records with {table.draws} draws")
     if table.dim() == width:
         # an expanded dimension holds one value: only then may it lie along the rows
@@ -235,74 +269,14 @@ def _rows(table: Rowwise, rows: int, width: int, dtype: torch.dtype, refuse: Ref
     if not table.dim() and dtype.is_floating_point:
         copies = copies.to(dtype)  # as a 0-d tensor it would not have widened the result
     if rows != records:
-        copies = copies[:, None].expand(records, table.draws, *copies.shape[1:]).flatten(0, 1)
+        copies = copies[:, None].expand(records, rows // records, *copies.shape[1:]).flatten(0, 1)
     return copies
 
 
 def _assign(target: Tensor, index: Any, value: Rowwise, refuse: Refuse) -> None:
     """`target[:, ...] = value`, in rows that stay where they are."""
-    index = _as_tuple(index)
-    if isinstance(target, Rowwise) or not index or index[0] != slice(None) or not _basic(index[1:]):
+    index = as_tuple(index)
+    if isinstance(target, Rowwise) or not index or index[0] != slice(None) or not basic(index[1:]):
         refuse("does not keep all rows; write target[:, ...] = value")
     part = target[index]
     target[index] = _rows(value, part.shape[0], part.dim(), target.dtype, refuse)
-
-
-def _as_tuple(index: Any) -> tuple[Any, ...]:
-    return cast(tuple[Any, ...], index) if isinstance(index, tuple) else (index,)
-
-
-def _basic(index: tuple[Any, ...]) -> bool:
-    return all(
-        i is None or i is Ellipsis or (isinstance(i, (int, slice)) and not isinstance(i, bool))
-        for i in index
-    )
-
-
-def _dim(t: Tensor, dim: int, extra: int = 0) -> int:
-    """Returns the dimension of the copies for dimension `dim` of the parameter.
-
-    Raises:
-        IndexError: The parameter has no such dimension.
-    """
-    own = t.dim() - 1 + extra
-    if not -own <= dim < own:
-        raise IndexError(f"dimension {dim} of {own}")
-    return dim % own + 1
-
-
-def _getitem(t: Tensor, index: Any) -> Tensor:
-    index = _as_tuple(index)
-    if not _basic(index):
-        raise TypeError("only None, slices and whole numbers may index it")
-    return t[(slice(None), *index)]
-
-
-def _reshape(t: Tensor, *shape: Any) -> Tensor:
-    shape = _spread(shape)
-    return t.reshape(len(t), *shape)
-
-
-def _spread(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Sizes given one by one, or as one tuple or list."""
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        return tuple(cast(Iterable[Any], sizes[0]))
-    return sizes
-
-
-def _expand(t: Tensor, *sizes: Any) -> Tensor:
-    sizes = _spread(sizes)
-    own = t.reshape(len(t), *(1,) * (len(sizes) - t.dim() + 1), *t.shape[1:])
-    return own.expand(len(t), *sizes)
-
-
-VIEWS: dict[str, Callable[..., Any]] = {
-    "getitem": _getitem,
-    "unsqueeze": lambda t, dim: t.unsqueeze(_dim(t, dim, 1)),
-    "view": _reshape,
-    "reshape": _reshape,
-    "expand": _expand,
-    "chunk": lambda t, chunks, dim=0: t.chunk(chunks, _dim(t, dim)),
-    "split": lambda t, split_size, dim=0: t.split(split_size, _dim(t, dim)),
-    "unbind": lambda t, dim=0: t.unbind(_dim(t, dim)),
-}

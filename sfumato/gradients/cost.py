@@ -17,7 +17,7 @@ KEPT_SHARE = 3.0
 
 @dataclass(frozen=True)
 class Ratios:
-    """When a Gram matrix is worth its arithmetic; `calibrate.py` measures the first two.
+    """When a Gram matrix is worth its arithmetic; `calibrate.py` measures it on a machine.
 
     Numbers of a kept gradient cost memory traffic (written once, read twice), multiply-adds of a
     Gram cost arithmetic. The values here are those of AVX-512 cores.
@@ -46,7 +46,7 @@ class Work:
     Attributes:
         positions: n = draws x tokens or pixels x calls.
         kept: Numbers of the gradient, p * d.
-        gram: Multiply-adds of its two Gram matrices.
+        gram: Multiply-adds of its two Gram matrices; None where it has none (`rules.is_product`).
         inputs: Numbers of the layer's inputs.
         patches: Numbers of a convolution's unfolded input, if it must be copied to keep the
             gradient.
@@ -55,7 +55,7 @@ class Work:
 
     positions: int
     kept: int
-    gram: int
+    gram: int | None
     inputs: int
     patches: int = 0
     conv: bool = False
@@ -79,9 +79,11 @@ def decide(
         A way for each.
     """
     if isinstance(strategy, str):
-        return choose(work, ratios) if strategy == "auto" else [strategy] * len(work)
-    rest = choose(work, ratios)
-    return [strategy.get(name or "", way) for name, way in zip(names, rest, strict=True)]
+        found = choose(work, ratios) if strategy == "auto" else [strategy] * len(work)
+    else:
+        rest = choose(work, ratios)
+        found = [strategy.get(name or "", way) for name, way in zip(names, rest, strict=True)]
+    return ["lean" if w.gram is None and way == "ghost" else way for w, way in zip(work, found)]
 
 
 def choose(work: Sequence[Work], ratios: Ratios = USUAL) -> list[str]:
@@ -107,11 +109,14 @@ def choose(work: Sequence[Work], ratios: Ratios = USUAL) -> list[str]:
         if kept <= room:
             break
         if ways[i] == "keep":
-            ways[i] = "ghost" if 2 * work[i].positions ** 2 < work[i].kept else "lean"
+            small = work[i].gram is not None and 2 * work[i].positions ** 2 < work[i].kept
+            ways[i] = "ghost" if small else "lean"
             kept -= work[i].kept
     return ways
 
 
 def _ghost(work: Work, ratios: Ratios) -> bool:
+    if work.gram is None:
+        return False
     moved = work.kept + work.patches
     return work.gram < (ratios.conv if work.conv else ratios.linear) * (moved - ratios.small)

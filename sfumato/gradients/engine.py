@@ -5,7 +5,6 @@ Every layer that owns trainable tensors has a tap, which receives its input and 
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .arguments import check_counts, check_groups, check_losses, check_precision, check_strategy
 from .broadcast import placed
-from .cost import STRATEGIES, USUAL, Ratios
+from .cost import USUAL, Ratios
+from .isolation import Calls, Watch, apart, proven
 from .layout import Layout
 from .owners import Layer, find_layers
-from .rules import NORMS
+from .rules import CONVS, NORMS
 from .step import Step
 from .sums import Grid, Sums
 
@@ -34,12 +35,15 @@ class Tap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step, layer: Layer
+        ctx: Any, out: Tensor, x: Tensor | None, anchor: Tensor, step: Step | Watch, layer: Layer
     ) -> Tensor:
-        """Returns the layer's output unchanged; keeps its input for the backward pass."""
+        """Returns the layer's output unchanged; keeps its input for the backward pass.
+
+        The same numbers, but for autograd no view of the output: models may write into them.
+        """
         ctx.save_for_backward(x)
         ctx.step, ctx.layer = step, layer
-        return out.view_as(out)
+        return out.detach()
 
     @staticmethod
     @once_differentiable
@@ -55,10 +59,11 @@ class Engine:
 
     Open from construction to `close()`. While it is open no parameter of the model requires a
     gradient (restored by `close()`), and layers that own trainable tensors are hooked. Supported
-    layers: Linear, Conv2d (no groups, no dilation, zero padding), GroupNorm, LayerNorm, RMSNorm,
+    layers: Linear, Conv2d and ConvTranspose2d (zero padding), GroupNorm, LayerNorm, RMSNorm,
     Embedding, called any number of times, with non-reentrant checkpointing and autocast; and
     parameters that other modules read as their attribute and broadcast over the rows (see
-    broadcast.py).
+    broadcast.py). Dim 0 of what they see is record-major, equally many rows for every record; that
+    it is so is tried before the first pass of several records (see isolation.py).
 
     Ghost norms and book-keeping: arXiv 2110.05679, 2210.00038; clipping after averaging draws:
     arXiv 2210.09929.
@@ -104,7 +109,8 @@ class Engine:
         self._anchor = torch.zeros(
             (), dtype=self._layout.dtype, device=self._layout.device, requires_grad=True
         )
-        self._step: Step | None = None
+        self._step: Step | Watch | None = None
+        self._model = model
         self._busy = False
         self._frozen = [(p, p.requires_grad) for p in model.parameters()]
         self._facts = {name: (p.shape, p.dtype, p.device) for name, p in self._trainable.items()}
@@ -179,7 +185,8 @@ class Engine:
             fp64 [B] or [B, groups]).
 
         Raises:
-            ValueError: A scalar loss or a wrong number of rows.
+            ValueError: A scalar loss, a wrong number of rows, or rows that are not laid out by
+                record.
             RuntimeError: A trainable tensor was not reached in the backward pass; parameters were
                 replaced, moved or thawed since construction; or the engine is closed.
         """
@@ -208,25 +215,21 @@ class Engine:
         clip: Callable[[Tensor], Tensor],
         sums: Sums,
     ) -> Tensor:
-        records = len(part)
-        step = self._step = Step(self._layout, self._strategy, records, draws, sums.slack)
-        with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
-            losses = check_losses(row_losses(part), records, draws)
-            check_precision(self._anchor)  # row_losses may have left mixed precision on
-            if not losses.requires_grad:
-                raise RuntimeError(
-                    "the losses do not depend on any tapped layer: no trainable tensor was reached"
-                )
-            # autograd.grad, not backward: nothing is written to .grad, and reentrant checkpointing
-            # refuses itself
-            step.start()
-            grads = torch.autograd.grad(
-                losses.sum() / draws, [self._anchor, *leaves.values()], allow_unused=True
+        known = proven(row_losses, self._model, self._trainable, draws)
+        done = self._backward(row_losses, part, draws, sums, known)
+        if done is None:  # its rows were never tried: on three records, which is as good as on all
+            known.add(self._tried(row_losses, part[0 : min(3, len(part))], draws))
+            done = self._backward(row_losses, part, draws, sums, known)
+        if done is None:
+            raise ValueError(
+                "the rows of its layers do not grow with the records: dim 0 must be records x"
+                " draws, or as many rows for each record, record-major"
             )
-        step.collecting = False
+        step, losses, broadcast = done
+        records = len(part)
         ways = step.ways or {}
         self.strategies = {name: way for layer, way in ways.items() if (name := layer.weight)}
-        for name, grad in zip(leaves, grads[1:], strict=True):
+        for name, grad in broadcast.items():
             if grad is not None:
                 step.broadcast(name, grad)
         missed = [name for name in self._trainable if name not in step.reached]
@@ -240,25 +243,77 @@ class Engine:
         with torch.no_grad():
             return step.finish(clip, finite, sums)
 
+    def _backward(
+        self,
+        row_losses: Callable[[Any], Tensor],
+        part: Any,
+        draws: int,
+        sums: Sums,
+        known: set[Calls],
+    ) -> tuple[Step, Tensor, dict[str, Tensor | None]] | None:
+        """One pass.
+
+        Returns:
+            (step, losses, gradients of the broadcast parameters' copies), or None, before its
+            backward half, if nobody knows yet that its rows belong to the records that it takes
+            them for.
+
+        Raises:
+            RuntimeError: The losses depend on no layer.
+        """
+        records = len(part)
+        step = self._step = Step(self._layout, self._strategy, records, draws, sums.slack)
+        with torch.enable_grad(), placed(self._tables, records, draws) as leaves:
+            losses = check_losses(row_losses(part), records, draws)
+            check_precision(self._anchor)  # row_losses may have left mixed precision on
+            if not losses.requires_grad:
+                raise RuntimeError(
+                    "the losses do not depend on any tapped layer: no trainable tensor was reached"
+                )
+            if records > 1 and tuple(step.calls) not in known:
+                return None
+            # autograd.grad, not backward: nothing is written to .grad, and reentrant checkpointing
+            # refuses itself
+            step.start()
+            grads = torch.autograd.grad(
+                losses.sum() / draws, [self._anchor, *leaves.values()], allow_unused=True
+            )
+        step.collecting = False
+        return step, losses, dict(zip(leaves, grads[1:], strict=True))
+
+    def _tried(self, row_losses: Callable[[Any], Tensor], part: Any, draws: int) -> Calls:
+        """Returns the layers' calls in a pass whose rows were seen to be laid out by record.
+
+        Raises:
+            ValueError: They are not: a record's loss has a gradient in other rows than its own.
+        """
+        watch = self._step = Watch(len(part), draws)
+        with torch.enable_grad(), placed(self._tables, len(part), draws) as leaves:
+            losses = check_losses(row_losses(part), len(part), draws)
+            apart(watch, losses, self._anchor, leaves)
+        return tuple(watch.calls)
+
     def _tap(self, layer: Layer) -> Callable[..., Any]:
         needs_input = layer.weight is not None
         embeds, norm = isinstance(layer.module, nn.Embedding), isinstance(layer.module, NORMS[1:])
-        dims = 1 if embeds else 4 if isinstance(layer.module, nn.Conv2d) else 2
+        dims = 1 if embeds else 4 if isinstance(layer.module, CONVS) else 2
 
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Any:
             step = self._step
             if step is None or not torch.is_grad_enabled():
                 return None
             x = args[0] if args else next(iter(kwargs.values()))
-            if x.dim() < dims or (embeds and x.dim() > 2):
+            if x.dim() < dims:
                 raise ValueError(f"{layer.path}: no rule for an input of shape {tuple(x.shape)}")
             if norm and x.dim() <= len(module.normalized_shape):
                 raise ValueError(f"{layer.path}: normalises over the rows of the batch")
-            if x.shape[0] not in (step.records, step.records * step.draws):
+            if x.shape[0] % step.records:
                 raise ValueError(
                     f"{layer.path}: {x.shape[0]} rows for {step.records} records with {step.draws}"
-                    " draws; dim 0 must be records or records x draws, record-major"
+                    " draws; dim 0 must be equally many rows for each record, record-major"
                 )
+            if not step.collecting:  # what checkpoints call again is no further call
+                step.calls.append((layer.path, x.shape[0] // step.records))
             if needs_input:
                 step.expect(layer, x, out)
             return Tap.apply(out, x.detach() if needs_input else None, self._anchor, step, layer)
@@ -295,88 +350,3 @@ class Engine:
                 )
             if p.grad is not None:
                 raise RuntimeError(f"{name}: .grad is set; clear it before the next clipped sum")
-
-
-def check_precision(on: Tensor) -> None:
-    """Checks that float32 products on that tensor's device are computed in float32.
-
-    Mixed precision belongs into `row_losses`, around the model alone: under it the sums would not
-    have the norms that were measured. A product tells whether it is on.
-
-    Raises:
-        ValueError: They are not.
-    """
-    if not _full_precision():
-        raise ValueError(
-            "float32 matmul precision must be 'highest', and NVIDIA_TF32_OVERRIDE unset: sums must"
-            " have the norms that were measured"
-        )
-    with torch.no_grad():
-        one = torch.ones(1, 1, device=on.device)
-        if torch.mm(one, one).dtype != one.dtype:
-            raise ValueError(
-                "mixed precision is on around the sums: switch it on inside row_losses alone"
-            )
-
-
-def _full_precision() -> bool:
-    """Returns whether float32 products are computed in float32, by all of torch's switches for it.
-
-    (rules.py takes care of cuDNN's.) cuBLAS obeys a variable of the driver's whatever torch says.
-    """
-    if os.environ.get("NVIDIA_TF32_OVERRIDE", "0") not in ("", "0"):
-        return False
-    try:
-        if torch.get_float32_matmul_precision() != "highest":
-            return False
-    except RuntimeError:  # one backend was set by itself, and not to full precision
-        return False
-    onednn = torch.backends.mkldnn
-    return not any(
-        getattr(getattr(onednn, part, None), "fp32_precision", "none") in ("bf16", "tf32")
-        for part in ("conv", "matmul")
-    )
-
-
-def check_strategy(strategy: str | Mapping[str, str]) -> None:
-    """Raise ValueError unless it is "auto", a way, or a way for each of some names."""
-    asked = {strategy} - {"auto"} if isinstance(strategy, str) else set(strategy.values())
-    if unknown := asked - set(STRATEGIES):
-        raise ValueError(
-            f"strategy must be auto, {', '.join(STRATEGIES)}, not {sorted(unknown)[0]!r}"
-        )
-
-
-def check_groups(
-    trainable: dict[str, nn.Parameter], groups: Sequence[Sequence[str]] | None
-) -> None:
-    """Raise ValueError unless `groups` is None or a partition of the trainable names."""
-    if groups is not None and sorted(name for names in groups for name in names) != sorted(
-        trainable
-    ):
-        raise ValueError("groups must name every trainable tensor exactly once")
-
-
-def check_counts(draws: int, micro_batch: int | None) -> None:
-    """Raise ValueError unless both are whole numbers >= 1 (micro_batch may be None)."""
-    for name, value in (
-        ("draws", draws),
-        ("micro_batch", 1 if micro_batch is None else micro_batch),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, not {value!r}")
-
-
-def check_losses(losses: Tensor, records: int, draws: int) -> Tensor:
-    """Returns the row losses in fp32 or better.
-
-    Raises:
-        ValueError: They are not one per row, [records * draws].
-    """
-    if not isinstance(losses, Tensor) or losses.dim() == 0:
-        raise ValueError("row_losses returned a scalar: return one loss per row, not a mean or sum")
-    if tuple(losses.shape) != (records * draws,):
-        raise ValueError(
-            f"row_losses returned shape {tuple(losses.shape)} for {records} records x {draws} draws"
-        )
-    return losses if losses.dtype == torch.float64 else losses.float()

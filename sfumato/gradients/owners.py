@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from .broadcast import Table
-from .rules import NORMS
+from .randomness import refuse_random
+from .rules import CONVS, NORMS
 
-SUPPORTED = (nn.Linear, nn.Conv2d, nn.Embedding, *NORMS)
+SUPPORTED = (nn.Linear, *CONVS, nn.Embedding, *NORMS)
 # where the classes without a forward of their own live: what they own, their users' code reads
 PLAIN = ("torch.nn.modules.module", "torch.nn.modules.container")
 
@@ -135,6 +136,7 @@ def _refuse_anywhere(label: str, module: nn.Module) -> None:
             f"{label}: a compiled model is not supported (hooks are traced away); pass the"
             " eager one"
         )
+    refuse_random(label, module)
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         raise ValueError(
             f"{label}: {type(module).__name__} mixes the records of a batch; use GroupNorm"
@@ -158,14 +160,10 @@ def _has_rule(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
             for c in type(module).__mro__
         ):
             raise ValueError(f"{label}: {kind} owns the trainable tensor {name} and has no rule")
-        hidden = [attr for attr in mine if attr in module.__dict__]
-        if hidden:
-            raise ValueError(
-                f"{label}: the parameter {hidden[0]} of {kind} is hidden by an attribute of that"
-                " name"
-            )
-        return False
+        return _is_read(label, module, mine)
     if type(module).forward is not base.forward or "forward" in module.__dict__:
+        if base in NORMS and "forward" not in module.__dict__:
+            return _is_read(label, module, mine)  # its own forward reads them (`broadcast.NORMAL`)
         raise ValueError(
             f"{label}: {kind} replaces the forward of {base.__name__}; no exact rule for {name}"
         )
@@ -175,19 +173,31 @@ def _has_rule(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
             f"{label}: no rule for the parameter {extra[0]} of {kind} (re-parametrised weight?)"
         )
     if isinstance(module, nn.Embedding):
-        for option in ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse"):
+        for option in ("max_norm", "scale_grad_by_freq", "sparse"):
             value = getattr(module, option)
-            if value is not None and value is not False:  # padding_idx may be 0
+            if value is not None and value is not False:
                 raise ValueError(f"{label}: Embedding with {option} is not supported")
-    if isinstance(module, nn.Conv2d):
-        if module.groups != 1:
-            raise ValueError(f"{label}: Conv2d with groups={module.groups} is not supported")
-        if tuple(module.dilation) != (1, 1):
-            raise ValueError(f"{label}: Conv2d with dilation={module.dilation} is not supported")
+    if isinstance(module, CONVS):
         if module.padding_mode != "zeros":
             raise ValueError(
                 f"{label}: Conv2d with padding_mode={module.padding_mode} is not supported"
             )
-        if module.padding == "same" and any(k % 2 == 0 for k in module.kernel_size):
+        reach = (d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True))
+        if module.padding == "same" and any(far % 2 for far in reach):
             raise ValueError(f"{label}: Conv2d with padding='same' needs odd kernels")
     return True
+
+
+def _is_read(label: str, module: nn.Module, mine: dict[str, str]) -> bool:
+    """Returns False: the tensors of this module may only be read by it and broadcast.
+
+    Raises:
+        ValueError: They could not be read as its attributes.
+    """
+    hidden = [attr for attr in mine if attr in module.__dict__]
+    if hidden:
+        raise ValueError(
+            f"{label}: the parameter {hidden[0]} of {type(module).__name__} is hidden by an"
+            " attribute of that name"
+        )
+    return False

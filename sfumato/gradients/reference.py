@@ -1,7 +1,4 @@
-"""The reference: one record at a time through plain autograd.
-
-And the start-up check of the engine against it.
-"""
+"""The reference: one record at a time through plain autograd."""
 
 from __future__ import annotations
 
@@ -11,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .engine import Engine, check_counts, check_groups, check_losses
-from .rules import GRAM_TRUST
+from .arguments import check_counts, check_groups, check_losses
 from .step import narrow
 from .sums import Grid, over
 
@@ -99,7 +95,7 @@ class ReferenceEngine:
                 losses = check_losses(row_losses(batch[i : i + 1]), 1, draws)
                 if not losses.requires_grad:
                     raise RuntimeError("the losses do not depend on any trainable tensor")
-                grads = _gradients(losses.sum() / draws, params)
+                grads = gradients(losses.sum() / draws, params)
             missed = [name for name, g in zip(sums, grads, strict=True) if g is None]
             if missed:
                 raise RuntimeError(f"{missed[0]}: not reached in the backward pass")
@@ -129,10 +125,11 @@ class ReferenceEngine:
         return sums, norms if self._groups else norms[:, 0]
 
 
-def _gradients(loss: Tensor, params: list[nn.Parameter]) -> Sequence[Tensor | None]:
-    """Returns the gradients; of tensors that ranks share by torch's own way, FSDP's.
+def gradients(loss: Tensor, params: list[nn.Parameter]) -> Sequence[Tensor | None]:
+    """Returns the gradients; None for what is not reached.
 
-    That one averages over the ranks: all of them must have the same record, as in the self-check.
+    Those of tensors that ranks share by torch's own way, FSDP's, which averages over the ranks: all
+    of them must have the same record, as in the self-check.
     """
     if not any(hasattr(p, "full_tensor") for p in params):
         return torch.autograd.grad(loss, params, allow_unused=True)
@@ -145,7 +142,7 @@ def _gradients(loss: Tensor, params: list[nn.Parameter]) -> Sequence[Tensor | No
     return found
 
 
-def _fill(p: nn.Parameter, value: Tensor) -> None:
+def fill(p: nn.Parameter, value: Tensor) -> None:
     """Gives a parameter its numbers; all ranks those of the first, where they share it."""
     if hasattr(p, "full_tensor") and not hasattr(value, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
@@ -169,95 +166,3 @@ def _whole(gradients: dict[str, Tensor], grid: Grid | None) -> dict[str, Tensor]
         if bool(over(grid, square, square.new_zeros(())))
         else {name: value.long() for name, value in units.items()}
     )
-
-
-def self_check(
-    model: nn.Module,
-    trainable: dict[str, nn.Parameter],
-    row_losses: Callable[[Any], Tensor],
-    synthetic_batch: Any,
-    draws: int,
-    *,
-    groups: Sequence[Sequence[str]] | None = None,
-    tolerance: float = 1e-3,
-) -> list[str]:
-    """Compares the engine with the reference on two SYNTHETIC records: norms and clipped sums.
-
-    Tensors that are all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and
-    restored to the bit. A norm may be larger than autograd's where the engine takes an upper bound
-    of it (`rules.gram_square`).
-
-    Args:
-        model: The module that the row losses call.
-        trainable: Name -> parameter of it.
-        row_losses: As in `Engine.clipped_sum`; must give the same losses for a record whatever the
-            batch around it, without autocast.
-        synthetic_batch: At least two records, of which the first two are used.
-        draws: Rows of each record.
-        groups: As in training (see `Engine`), so that what is checked is what will run.
-        tolerance: The largest relative difference.
-
-    Returns:
-        Names of trainable tensors whose gradient is structurally zero: they would never move.
-
-    Raises:
-        RuntimeError: Norms or any tensor's sum differ by more than `tolerance`, for instance
-            because a
-            weight is read past its module beside a normal call.
-        ValueError: Fewer than two records.
-    """
-    if len(synthetic_batch) < 2:
-        raise ValueError("the self-check needs two synthetic records")
-    batch = synthetic_batch[0:2]
-    generator = torch.Generator().manual_seed(0)
-    zeros = [p for p in trainable.values() if not bool(p.detach().any())]
-    saved = [p.detach().clone() for p in zeros]
-    try:
-        for p in zeros:
-            _fill(p, torch.randn(p.shape, generator=generator) * 0.05)
-        with ReferenceEngine(model, trainable, groups=groups) as reference:
-            plain, expected = reference.clipped_sum(
-                row_losses, batch, draws=draws, clip=torch.ones_like
-            )
-            smaller = expected.amin(0)  # one record is clipped, one is not
-            sums, _ = reference.clipped_sum(
-                row_losses,
-                batch,
-                draws=draws,
-                clip=lambda norms: torch.where(norms > smaller, smaller / norms, 1.0),
-            )
-        unit = (
-            expected if groups is None else torch.linalg.vector_norm(expected, dim=1, keepdim=True)
-        )
-        if not bool((unit > 0).all()) or not bool(torch.isfinite(expected).all()):
-            raise RuntimeError("self-check: a synthetic record has a zero or non-finite gradient")
-        with Engine(model, trainable, groups=groups) as engine:
-            # by the same factors, so that the sums can be compared closely where a norm is an upper
-            # bound
-            factors = torch.where(expected > smaller, smaller / expected, 1.0)
-            got, norms = engine.clipped_sum(
-                row_losses, batch, draws=draws, clip=lambda norms: factors
-            )
-    finally:
-        for p, value in zip(zeros, saved, strict=True):
-            _fill(p, value)
-    # A group's gradient may be zero where the unit's is not, and rounding is then all there is of
-    # it.
-    room = tolerance * expected.clamp_min(1e-4 * unit)
-    if not bool(
-        ((norms >= expected - room) & (norms <= expected * (1 + GRAM_TRUST / 2) + room)).all()
-    ):
-        raise RuntimeError(
-            "self-check: the engine's per-record norms differ from one-at-a-time autograd"
-        )
-    whole = float(torch.stack([torch.linalg.vector_norm(t) for t in sums.values()]).norm())
-    dead: list[str] = []
-    for name, right in sums.items():
-        size = float(torch.linalg.vector_norm(right))
-        if float(torch.linalg.vector_norm(got[name] - right)) > tolerance * max(size, 1e-4 * whole):
-            raise RuntimeError(
-                f"self-check: the clipped sum of {name} differs from one-at-a-time autograd"
-            )
-        if float(torch.linalg.vector_norm(plain[name])) <= 1e-7 * whole:
-            dead.append(name)
-    return dead

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 # eps) as `Tensor | Module`.
 Weighted = Any
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+CONVS = (nn.Conv2d, nn.ConvTranspose2d)
 
 # Where tokens cancel to less than this share of their sum of norms, that share stands for the norm
 # of a gradient that is never made: what a product over all tokens may be off by follows the tokens
@@ -56,23 +57,38 @@ def channels_to_records(t: Tensor, records: int) -> Tensor:
     )
 
 
-def conv_padding(module: nn.Conv2d) -> tuple[int, int]:
-    """Returns the module's padding as numbers.
+def conv_padding(module: Weighted) -> tuple[int, int]:
+    """Returns the padding of a convolution as numbers.
 
-    ("same" needs odd kernels, which is checked when the engine is built.)
+    ("same" needs an even reach of the kernel, which is checked when the engine is built.)
     """
     if module.padding == "valid":
         return (0, 0)
     if module.padding == "same":
-        return (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
+        up, left = (d * (k - 1) // 2 for d, k in zip(module.dilation, module.kernel_size))
+        return (up, left)
     up, left = module.padding
     return (int(up), int(left))
 
 
-def pointwise(module: nn.Conv2d) -> bool:
+def is_product(module: Weighted) -> bool:
+    """Returns whether a record's weight gradient is a product of `columns` and `output_columns`.
+
+    It is for a Linear, and for a Conv2d without groups or dilation. The gradients of the other
+    convolutions are made, record by record: they have no Gram matrices here.
+    """
+    if isinstance(module, nn.Linear):
+        return True
+    return isinstance(module, nn.Conv2d) and module.groups == 1 and tuple(module.dilation) == (1, 1)
+
+
+def pointwise(module: Weighted) -> bool:
     """Whether the convolution is a Linear over pixels."""
     return (
-        module.kernel_size == (1, 1) and module.stride == (1, 1) and conv_padding(module) == (0, 0)
+        is_product(module)
+        and module.kernel_size == (1, 1)
+        and module.stride == (1, 1)
+        and conv_padding(module) == (0, 0)
     )
 
 
@@ -108,7 +124,7 @@ def positions(module: Weighted, g: Tensor, records: int) -> int:
 
 def unfolded(module: Weighted, positions: int) -> int:
     """Returns the numbers in a record's patches if a kept gradient needs them, otherwise 0."""
-    if not isinstance(module, nn.Conv2d) or pointwise(module):
+    if isinstance(module, nn.Linear) or not is_product(module) or pointwise(module):
         return 0
     patches = positions * module.weight.shape[1:].numel()
     return patches if patches <= PATCH_ROOM else 0
@@ -118,15 +134,15 @@ def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: b
     """Writes the per-record weight gradients of one call of a layer into `out`.
 
     Args:
-        module: A Linear or Conv2d.
+        module: A Linear or a convolution.
         x: Its input, [R, ..., d].
         g: The gradient at its output, [R, ..., p].
-        out: [B, p, d].
+        out: [B, rows, numbers], the weight's own first dimension and all others.
         first: Whether this is the layer's first call; the gradients of later ones are added.
     """
     records = out.shape[0]
     if (
-        isinstance(module, nn.Conv2d)
+        isinstance(module, CONVS)
         and not pointwise(module)
         and not unfolded(module, positions(module, g, records))
     ):
@@ -145,9 +161,23 @@ def keep_weight(module: Weighted, x: Tensor, g: Tensor, out: Tensor, *, first: b
         out.baddbmm_(grads.transpose(1, 2), inputs)
 
 
-def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
-    """The ordinary weight gradient [p, c, h, w] of a convolution, summed over the rows."""
-    weight = module.weight
+def conv_weight_grad(module: Weighted, x: Tensor, g: Tensor) -> Tensor:
+    """The ordinary weight gradient of a convolution, in its shape, summed over the rows."""
+    weight, transposed = module.weight, isinstance(module, nn.ConvTranspose2d)
+    padding = conv_padding(module)
+    # what a transposed one adds at the far end follows from the sizes: a call may name its own
+    more = [
+        size - (length - 1) * stride + 2 * pad - reach * (kernel - 1) - 1 if transposed else 0
+        for size, length, stride, pad, reach, kernel in zip(
+            g.shape[2:],
+            x.shape[2:],
+            module.stride,
+            padding,
+            module.dilation,
+            module.kernel_size,
+            strict=True,
+        )
+    ]
     # of what ranks share only the shape is at hand, and the numbers are not read
     shared = hasattr(weight, "placements")
     with full_precision(g):
@@ -157,11 +187,11 @@ def conv_weight_grad(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
             g.new_empty(weight.shape) if shared else weight.to(g.dtype),
             None,
             module.stride,
-            conv_padding(module),
-            (1, 1),
-            False,
-            (0, 0),
-            1,
+            padding,
+            module.dilation,
+            transposed,
+            more,
+            module.groups,
             (False, True, False),
         )[1]
 
@@ -172,7 +202,7 @@ def sums_in_place(module: Weighted, on: Tensor) -> bool:
     A bound on rounding needs that: on a CPU it is direct, while cuDNN may choose a Winograd or
     Fourier transform.
     """
-    return isinstance(module, nn.Conv2d) and not pointwise(module) and on.is_cpu
+    return isinstance(module, CONVS) and not pointwise(module) and on.is_cpu
 
 
 def gram(t: Tensor) -> Tensor:
@@ -377,7 +407,7 @@ def sum_positions(module: Weighted, g: Tensor, records: int, dtype: torch.dtype)
     """
     if isinstance(module, nn.Linear):
         return rows_to_records(g, records).sum(1, dtype=dtype)
-    if isinstance(module, (nn.Conv2d, nn.GroupNorm)):
+    if isinstance(module, (*CONVS, nn.GroupNorm)):
         channels = g.shape[1]
         if g.dim() > 2:
             g = g.flatten(2).sum(2, dtype=dtype)
@@ -386,19 +416,24 @@ def sum_positions(module: Weighted, g: Tensor, records: int, dtype: torch.dtype)
     return g.reshape(records, g.numel() // (records * width), width).sum(1, dtype=dtype)
 
 
-def embedding_rows(ids: Tensor, g: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+def embedding_rows(
+    ids: Tensor, g: Tensor, rows: int, padding: int | None = None
+) -> tuple[Tensor, Tensor]:
     """A table's per-record gradient, without one-hot vectors and without a [B, rows, p] table.
 
     Args:
         ids: [B, n].
         g: [B, n, p].
         rows: Rows of the table.
+        padding: The row that never learns; None for a table without one.
 
     Returns:
         Cells int64 [M], gradients [M, p]. Cell i * rows + r is row r of record i; equal ids within
         one record are added.
     """
     records, n = ids.shape
+    if padding is not None:
+        g = g.masked_fill((ids == padding)[..., None], 0.0)
     owner = torch.arange(records, device=ids.device)[:, None]
     cells, place = torch.unique(ids + owner * rows, return_inverse=True)
     total = g.new_zeros(cells.numel(), g.shape[-1])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import rules
-from .engine import check_counts, check_losses, check_precision
+from .arguments import check_counts, check_losses, check_precision
 from .owners import Layer, find_layers
 
 ROOM = 2**24  # numbers of per-record gradients held at once
@@ -149,9 +149,17 @@ def _layer_squares(
         total: Any = 0
         for x, g in pairs:
             rows = slice(some.start * x.shape[0] // records, some.stop * x.shape[0] // records)
-            inputs = rules.columns(layer.module, x[rows].to(wide), some.stop - some.start)
-            outputs = rules.output_columns(layer.module, g[rows].to(wide), some.stop - some.start)
-            total = total + torch.bmm(outputs.transpose(1, 2), inputs)
+            own_x, own_g, own = x[rows].to(wide), g[rows].to(wide), some.stop - some.start
+            if rules.is_product(layer.module):
+                inputs = rules.columns(layer.module, own_x, own)
+                outputs = rules.output_columns(layer.module, own_g, own)
+                total = total + torch.bmm(outputs.transpose(1, 2), inputs)
+            else:
+                made = own_x.new_empty(
+                    own, len(layer.module.weight), layer.module.weight[0].numel()
+                )
+                rules.keep_weight(layer.module, own_x, own_g, made, first=True)
+                total = total + made
         square.append(
             torch.linalg.vector_norm(total.flatten(1), dim=1, dtype=torch.float64).square()
         )

@@ -40,6 +40,8 @@ class Step:
             slack,
         )
         self.collecting = False
+        # (path of a layer, rows of a record) for each call in the forward pass
+        self.calls: list[tuple[str, int]] = []
         self.reached: set[str] = set()
         self.ways = layout.ways.get(draws)
         self.kept: dict[str, Tensor] = {}
@@ -51,7 +53,7 @@ class Step:
 
     def expect(self, layer: Layer, x: Tensor, out: Tensor) -> None:
         """One call of one layer in the forward pass; only shapes are looked at."""
-        if self.ways is not None or not isinstance(layer.module, (nn.Linear, nn.Conv2d)):
+        if self.ways is not None or not isinstance(layer.module, (nn.Linear, *rules.CONVS)):
             return  # decided before, or a layer with one way only
         users: list[Layer] = cast(Any, self._users).setdefault(x, [])
         users.append(layer)
@@ -70,9 +72,14 @@ class Step:
         for layer, calls in self._calls.items():
             n = sum(positions for _, positions, _ in calls)
             shape, _, users = calls[0]
-            gram = rules.gram_work(layer.module, shape, n, self.records, len(users))
+            product = rules.is_product(layer.module)
+            gram = (
+                rules.gram_work(layer.module, shape, n, self.records, len(users))
+                if product
+                else None
+            )
             inputs = sum(shape.numel() // (self.records * len(users)) for shape, _, users in calls)
-            kernel = isinstance(layer.module, nn.Conv2d) and not rules.pointwise(layer.module)
+            kernel = isinstance(layer.module, rules.CONVS) and not rules.pointwise(layer.module)
             work.append(
                 Work(
                     n,
@@ -199,7 +206,7 @@ class Step:
                     [rules.rows_to_records(g.to(layout.dtype), self.records) for _, g in pairs], 1
                 )
                 cells, rows = self._cells[layer] = rules.embedding_rows(
-                    ids, g, layer.module.num_embeddings
+                    ids, g, layer.module.num_embeddings, layer.module.padding_idx
                 )
                 square = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
                 squares[group].index_add_(0, cells // layer.module.num_embeddings, square)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
 
 from ..bases import Base, save_embeds, text_base
 from ..bases.conditioning import Conditioning, concatenate, rows, where
+from ..errors import ModelError
 from ..training.objective import Batch, denoising_losses
 from .given import LEARNING_RATE, TOKEN_LEARNING_RATE, Given
 from .prompts import Prompts
@@ -66,6 +68,17 @@ class Adaptation(Adapted):
         with torch.no_grad():
             return self.condition(torch.arange(-1, classes, device=self.base.device).roll(-1))
 
+    def without(self, names: Collection[str]) -> Self:
+        """The same without tensors that nothing can teach (`reach.left_out`): they stay frozen."""
+        if unknown := set(names) - set(self.trainable):
+            raise ModelError(
+                f"{min(unknown)} was left out of what trains, and is no tensor of this base"
+            )
+        for name in names:
+            self.trainable[name].requires_grad_(False)
+        rest = {name: p for name, p in self.trainable.items() if name not in names}
+        return replace(self, trainable=rest)
+
     @property
     def owners(self) -> Mapping[str, str]:
         """Start of a tensor's name -> the group of tensors that it belongs to."""
@@ -100,6 +113,8 @@ def adaptation(
     targets: list[str],
     save: Callable[[Base, Path], None],
     learning_rate: float,
+    *,
+    whole: bool = False,
 ) -> Adaptation:
     """Joins a method's choice of denoiser tensors with the conditioning embedder, if any.
 
@@ -110,6 +125,7 @@ def adaptation(
         targets: Full names of the adapted modules.
         save: `save(base, folder)` writes what may be released.
         learning_rate: The method's own.
+        whole: Everything of the denoiser trains: so do the rows in use of a class table.
     """
     model = nn.ModuleDict({base.prefix: base.denoiser})
     named = {f"{base.prefix}.{name}": tensor for name, tensor in trainable.items()}
@@ -119,10 +135,12 @@ def adaptation(
     factors: dict[str, float] = {}
 
     tokens = prompts.tokens
-    if tokens:
+    added = text_base(base).add_tokens(list(tokens), list(tokens.values())) if tokens else []
+    ids = (whole and base.rows_of(prompts.prompts)) or prompts.ids(added)
+    taught = list(dict.fromkeys(i for i in ids if i is not None))
+    if taught:
         words = text_base(base)
-        ids = words.add_tokens(list(tokens), list(tokens.values()))
-        encoder = words.token_encoder(prompts.prompts, prompts.ids(ids))
+        encoder = words.token_encoder(prompts.prompts, ids)
         vectors = encoder.get_submodule("tokens")
         model["tokens"] = vectors
         named["tokens.weight"] = vectors.get_parameter("weight")
@@ -139,8 +157,8 @@ def adaptation(
             return rows(table, label)  # -1 is the last row, the empty prompt
 
     def save_all(folder: Path) -> None:
-        if tokens:
-            text_base(base).write_embeddings(ids, vectors.get_parameter("weight").detach())
+        if taught:
+            text_base(base).write_embeddings(taught, vectors.get_parameter("weight").detach())
         save(base, folder)
 
     return Adaptation(
@@ -152,7 +170,7 @@ def adaptation(
         learning_rate,
         row_losses=denoising_losses(base, embed),
         exact_losses=denoising_losses(base, embed, torch.float32),
-        reads_prompts=bool(tokens),
+        reads_prompts=bool(taught),
         learning_rate_factor=factors,
         condition=embed,
     )
@@ -164,7 +182,8 @@ def save_tokens(base: Base, folder: Path, prompts: Prompts) -> None:
     if words:
         held = text_base(base)
         rows, ids = held.word_vectors, held.token_ids(words)
-        save_embeds(folder, {w: rows[i][None] for w, i in zip(words, ids)})
+        found = {w: rows[i][None] for w, i in zip(words, ids)}
+        save_embeds(folder, found, held.token_parts)
 
 
 def save_whole(base: Base, folder: Path) -> None:

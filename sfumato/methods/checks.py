@@ -12,12 +12,13 @@ from ..compute.device import on_host
 from ..errors import MachineError, ModelError
 from ..gradients import self_check
 from ..privacy.random.on_device import check_device
-from ..training import Batch, open_engine
+from ..training import open_engine
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared
 from .pace import clip_and_groups
 from .prompts import Prompts
+from .reach import of_a_token
 from .room import measuring
 
 # Records that a machine is asked about where the run's passes are shorter.
@@ -52,13 +53,14 @@ def check_gradients(
                 adaptation.model,
                 adaptation.trainable,
                 adaptation.exact_losses,
-                _of_a_token(prepared, dummy_batch(prepared, 2)),
+                of_a_token(dummy_batch(prepared, 3), Prompts.of(prepared.options["prompts"])),
                 prepared.plan.noise_draws,
                 groups=(
                     None
                     if prepared.plan.clip_groups is None
                     else list(adaptation.clip_groups.values())
                 ),
+                most=prepared.performance.micro_batch,
             )
             check_neighbours(prepared)
             further(prepared)
@@ -68,16 +70,6 @@ def check_gradients(
         raise ModelError(
             f"{dead[0]} never gets a gradient ({len(dead)} such): noise would be all that it learns"
         )
-
-
-def _of_a_token(prepared: Prepared[Adaptation], batch: Batch) -> Batch:
-    """The batch with its first record in a class that has a token, where only some have one."""
-    words = Prompts.of(prepared.options["prompts"])
-    if len(words.tokens) in (0, len(words.prompts)):
-        return batch
-    label = batch.label.clone()
-    label[0] = next(place for place, word in enumerate(words.placeholders) if word)
-    return replace(batch, label=label)
 
 
 def check_neighbours(prepared: Prepared[Adaptation]) -> None:

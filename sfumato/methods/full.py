@@ -24,7 +24,9 @@ class Full(Trained):
     name = "full"
 
     def apply(self, base: Base, given: Given) -> Adaptation:
-        """Makes every denoiser parameter trainable."""
+        """Makes every denoiser parameter trainable, and the rows that a class table has in use."""
         from .adaptation import adaptation, save_whole
 
-        return adaptation(base, given, base.learnable(), ["all"], save_whole, self.learning_rate)
+        return adaptation(
+            base, given, base.learnable(), ["all"], save_whole, self.learning_rate, whole=True
+        )

@@ -16,6 +16,7 @@ from .formats import kept_formats
 from .given import Given
 from .interface import Method, Prepared
 from .prompts import Prompts
+from .reach import apply_noted
 from .shared import open_to_share, whole_beside
 
 
@@ -67,7 +68,7 @@ def prepare_again(
     selected = options["method_options"].get("selected") or selected or None
     with seeded(options["seed"]):
         given = Given(prompts, start or None, selected)
-        adapted = method.apply(base, given)
+        adapted = apply_noted(method.apply(base, given), options)
     if performance.gradient_checkpointing:
         base.checkpoint_gradients()
     recipe = Recipe(**options["recipe"])

@@ -127,10 +127,12 @@ def unknown_words(base: Base, name: str) -> slice | None:
 
     None where it knows them all.
     """
-    from ..bases import text_base
+    from ..bases import TextBase
 
+    if not isinstance(base, TextBase):
+        return None  # its encoder reads any word, in pieces
     words = name.split()
-    strange = set(text_base(base).unknown_words([name.lower()]))
+    strange = set(base.unknown_words([name.lower()]))
     places = [i for i, word in enumerate(words) if word.lower() in strange]
     return slice(places[0], places[-1] + 1) if places else None
 
@@ -141,6 +143,8 @@ def _name_tokens(
     """Class -> its token, for the classes that get one."""
     from ..bases import name_placeholders, name_token, text_base
 
+    if not spans:
+        return {}
     reads = text_base(base)
     if wanted:
         return dict(zip(spans, name_placeholders(reads, wanted, len(spans), TOKEN)))

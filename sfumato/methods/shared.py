@@ -48,7 +48,7 @@ def require_shareable(method: Method, performance: Performance, timed: bool = Fa
         )
 
 
-def _too_large(performance: Performance) -> bool:
+def shares_too_large(performance: Performance) -> bool:
     """Whether a whole base may be more than this rank's device holds."""
     return performance.shard_base and ranks.world_size() > 1 and not is_host(device())
 
@@ -62,7 +62,7 @@ def open_to_share(performance: Performance, load: Callable[[], Base]) -> Base:
         performance: The options.
         load: Opens the base.
     """
-    if not _too_large(performance):
+    if not shares_too_large(performance):
         return load()
     with using(HOST):
         base = load()
@@ -72,7 +72,7 @@ def open_to_share(performance: Performance, load: Callable[[], Base]) -> Base:
 
 def whole_beside(performance: Performance) -> contextlib.AbstractContextManager[object]:
     """Inside, a whole base opens where it fits: beside one that ranks share, in host memory."""
-    return using(HOST) if _too_large(performance) else contextlib.nullcontext()
+    return using(HOST) if shares_too_large(performance) else contextlib.nullcontext()
 
 
 def share_base(prepared: Prepared[Any]) -> Prepared[Any]:

@@ -100,7 +100,11 @@ class Performance(Options):
         flags=("--mixed-precision",),
         words={"auto": "auto", "no": "float32", "bf16": "bfloat16"},
     )
-    threads: int | None = option(None, "CPU threads.", least=1)
+    threads: int | None = option(
+        None,
+        "CPU threads; without it, torch's choice within the quota of a container.",
+        least=1,
+    )
     checkpoint_steps: int = option(
         25, "Steps between checkpoints.", flags=("--checkpointing-steps",), least=1
     )

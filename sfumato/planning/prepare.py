@@ -19,7 +19,8 @@ from ..methods.adaptation import Adapted
 from ..methods.formats import asked_formats
 from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
-from ..methods.shared import open_to_share
+from ..methods.reach import apply_noted, left_out, noted
+from ..methods.shared import open_to_share, shares_too_large
 from ..options import FIXED, Performance, Privacy, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
@@ -97,6 +98,10 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     if task.performance.gradient_checkpointing:
         opened.checkpoint_gradients()
     _require_units(facts, privacy)
+    dead = (
+        () if shares_too_large(task.performance) else left_out(adapted, prompts, len(facts.classes))
+    )
+    adapted = apply_noted(adapted, noted(dead))
     recipe = task.recipe
     if recipe.learning_rate is None:
         recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)
@@ -121,7 +126,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     }
     if facts.held_out is not None:
         statements["held_out"] = facts.held_out
-    options = options_of(task, prompts, adapted) | {"statements": statements}
+    options = options_of(task, prompts, adapted) | noted(dead) | {"statements": statements}
     if facts.values != FIXED:
         options |= {"values": facts.values.given()}
     if task.fit is not None:

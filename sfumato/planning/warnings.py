@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..methods import Prepared, Prompts
+from ..methods import Prepared, Prompts, reach
 from ..methods.prompts import unknown_words
 from ..records import RecordSet, people_apart, repeats_said, spelling
 
+MOST_FILES = 3  # that a remark names
 MOST_NAMES = 40  # classes that a remark names
 START = "; --init CLASS=WORDS starts it from words that the base knows"
 
@@ -20,6 +21,7 @@ START = "; --init CLASS=WORDS starts it from words that the base knows"
 def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     """One line each, for the person who plans; local, since some follow from the records."""
     plan, remarks = prepared.plan, [_on_ancestor(ancestor) for ancestor in prepared.ancestors]
+    remarks += _on_unread(prepared.base.info.unread)
     if records.classes_found:
         names = ", ".join(plan.classes[:MOST_NAMES]) + (
             ", ..." if len(plan.classes) > MOST_NAMES else ""
@@ -42,6 +44,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     remarks += [*_on_words(prepared), *_on_plurals(prepared)]
     if records.unit_column:  # always one, where files are DICOM
         remarks += [*people_apart(records), *spelling(records)]
+    remarks += reach.remarks(prepared.options, len(getattr(prepared.adaptation, "trainable", ())))
     remarks += prepared.method.remarks(prepared)
     if plan.delta >= 1 / plan.n_units:
         remarks.append("delta is not below 1/n: such a run could publish one unit outright")
@@ -51,6 +54,17 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             " same person, name the column that identifies the person with --unit"
         )
     return tuple(remarks)
+
+
+def _on_unread(names: tuple[str, ...]) -> list[str]:
+    """Weights in other formats in the base's folder, which nothing opens."""
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
+    return [
+        "the base's weights are read from safetensors alone; not opened:"
+        f" {', '.join(names[:MOST_FILES])}{more}"
+    ]
 
 
 def _on_words(prepared: Prepared) -> list[str]:

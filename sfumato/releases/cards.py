@@ -156,9 +156,12 @@ def _opening(certificate: dict, contents: Contents) -> dict:
     with_words = (text for text in prompts if any(word in text for word in words))
     samples = contents.samples.get("adapted", []) if contents.drawn_by else []
     drawn = [one for one in samples if any(word in (one.prompt or "") for word in words)] or samples
+    again = next(iter(drawn), None)
     return {
         "words": words,
-        "again": next(iter(drawn), None),
+        "again": again,
+        # of a square PNG, as its head says it; a pipeline may take another size for granted
+        "side": int.from_bytes(again.image[16:20], "big") if again else None,
         "prompt": drawn[0].prompt if drawn else next(with_words, next(iter(prompts), "")),
         "bundled": certificate["conditions"].get("base") in bundled_bases(),
         "rows": [

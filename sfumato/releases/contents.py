@@ -74,8 +74,9 @@ class Contents:
     """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it, whether it is told in words what to draw, the words of its own, and pictures of
-    the adapted model (`adapted`) beside those of the public base (`base`), with how a model's
+    that opens it, whether it is told in words what to draw, or the rows of its classes by name, the
+    words of its own, which of them are in files for two text encoders (file -> word, `shared`), and
+    pictures of the adapted model (`adapted`) beside those of the public base (`base`), with how all
     were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
     that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """
@@ -86,9 +87,11 @@ class Contents:
     metadata: str | None = None
     per_class: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[Example]] = field(default_factory=dict)
-    pipeline: str = "StableDiffusionPipeline"
+    pipeline: str = "DiffusionPipeline"  # which finds the class in the base's folder
     prompted: bool = True
+    classes: dict[str, int] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
+    shared: dict[str, str] = field(default_factory=dict)
     marked: bool = True
     signed: bool = True
     samples: dict[str, list[Example]] = field(default_factory=dict)
@@ -258,11 +261,8 @@ def _count(
 
 
 def _check_model(folder: Path, found: Contents) -> None:
-    from sfumato.bases import (
-        pipeline_class,
-        reads_prompts,
-        words_in,
-    )  # here: pictures need no torch
+    # here: pictures need no torch
+    from sfumato.bases import pipeline_class, reads_prompts, shared_tokens, told_classes, words_in
 
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
@@ -283,9 +283,11 @@ def _check_model(folder: Path, found: Contents) -> None:
     if found.layout == "pipeline":
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
         found.prompted = reads_prompts(folder / "model")
+        found.classes = told_classes(folder / "model")
     for name in weights:
         check_safetensors(folder / name, name)
     found.words = words_in(folder / "model" if found.layout == "pipeline" else folder)
+    found.shared = shared_tokens(folder)
 
 
 def _require_public(prompt: str | None, prompts: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ README.md, PRIVACY.md, PRIVACY.html and report.html print these tables, and `ver
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from markupsafe import Markup
 
 from sfumato.options import parse
 from sfumato.pages.glossary import linked
+from sfumato.pages.odds import percent_up
 
 PAGES = ("README.md", "PRIVACY.md", "PRIVACY.html", "report.html")
 # of releases from before the page that prints
@@ -155,14 +155,9 @@ def unit_phrase(certificate: dict[str, Any]) -> str:
 def attacks(certificate: dict[str, Any]) -> list[tuple[str, str]]:
     """(wrongly accused, members found at most) as percentages."""
     return [
-        (f"{100 * float(rate):g} %", f"{_percent_up(100 * found)} %")
+        (f"{100 * float(rate):g} %", percent_up(100 * found))
         for rate, found in certificate["attack_success"].items()
     ]
-
-
-def _percent_up(percent: float) -> str:
-    """Two decimals, rounded up: a bound is never printed smaller than it is."""
-    return f"{min(100.0, math.ceil(percent * 100 - 1e-9) / 100):.2f}"
 
 
 def plain(text: Any) -> str:

@@ -99,7 +99,8 @@ def check_safetensors(path: Path, name: str) -> None:
         or ends[-1] != path.stat().st_size - 8 - size
     ):
         raise SfumatoError(f"{name} has bytes that belong to no tensor: save it again")
-    if not set(metadata) <= {"format", *SETTINGS} or metadata.get("format", "pt") != "pt":
+    known = {"format", *SETTINGS} | ({"token"} if _names_token(name, metadata) else set())
+    if not set(metadata) <= known or metadata.get("format", "pt") != "pt":
         raise SfumatoError(f"{name} carries metadata beside its format: save it again without")
     try:
         settings = [
@@ -111,6 +112,21 @@ def check_safetensors(path: Path, name: str) -> None:
         raise SfumatoError(
             f"{name} has a text in its adapter settings that is not a module name: save it again"
         )
+
+
+def _names_token(name: str, metadata: dict) -> bool:
+    """Whether a file of token vectors names its token, one word, where tensors cannot.
+
+    Their names are those of text encoders. The word is one of the release's own, as a tensor's name
+    is in other files of tokens.
+    """
+    word = metadata.get("token")
+    return (
+        name.startswith("learned_embeds")
+        and isinstance(word, str)
+        and word.isprintable()
+        and re.fullmatch(r"\S{2,100}", word) is not None
+    )
 
 
 def _once(pairs: list[Any]) -> dict[str, Any]:

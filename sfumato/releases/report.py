@@ -11,6 +11,7 @@ from typing import Any
 
 from sfumato import pages
 from sfumato.pages import glossary
+from sfumato.pages.odds import found_at_most
 from sfumato.releases.beside import ROWS, outcome
 from sfumato.releases.cards import CLASS_SHARES
 from sfumato.releases.cards import render as render_template
@@ -169,12 +170,7 @@ def gain_chart(certificate: dict[str, Any]) -> dict[str, Any]:
     line = [
         (
             x(f),
-            y(
-                min(
-                    min(math.exp(min(e, 700)) * f + d, 1 - math.exp(-e) * (1 - d - f), 1)
-                    for e, d in certificate["curve"]
-                )
-            ),
+            y(min(found_at_most(f, e, d) for e, d in certificate["curve"])),
         )
         for f in rates
     ]

@@ -39,6 +39,18 @@ def require_alike_start(verb: str, said: Sequence[str]) -> None:
     )
 
 
+def require_alike_device() -> None:
+    """Compares the devices in use, which a resume knows after the run is open.
+
+    Ranks on two kinds of device would wait for each other for ever: what carries their tensors
+    follows from the device.
+
+    Raises:
+        MachineError: A process computes on another one.
+    """
+    ranks.require_alike({"device": fingerprint.numerics()["device"]})
+
+
 def require_alike_images(records: RecordSet) -> None:
     """Compares the private images, by a digest under a key that is drawn for it.
 

@@ -34,6 +34,7 @@ from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
 from .preflight import preflight
+from .progress_page import shown
 from .samples import Samples
 from .workspace import RunWorkspace
 
@@ -103,6 +104,22 @@ def train_run(
     Returns:
         The run; without a model where there is more to do, after one of several shards.
     """
+    if ranks.rank() != 0:
+        return _train(run, prepared, records, start, execution, (tell, on_stage))
+    with shown(run, tell, on_stage) as told:
+        return _train(run, prepared, records, start, execution, told)
+
+
+def _train(
+    run: Run,
+    prepared: Prepared[Any],
+    records: RecordSet,
+    start: Start,
+    execution: Execution,
+    told: tuple[Callable[[Progress, Plan], None], Callable[[str], None]],
+) -> Run:
+    """The same, with the run's page told as well."""
+    tell, on_stage = told
     keep_memory()
     use_threads(prepared.performance.threads)
     ranks.on_first_rank(run.require_charge)

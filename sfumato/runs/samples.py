@@ -9,6 +9,7 @@ is in the ledger before they are, and a replay that would make that step again i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from ..training import latest_checkpoint
 from .folder import Run
 from .prepared import rebuild
 
-FOLDER = "samples"
+FOLDER, PUBLIC = "samples", "public"
 SIDE = 96  # pixels of a picture on the sheet, at least
 MARGIN, LINE = 8, 18
 
@@ -86,6 +87,7 @@ class Samples:
         if self._model is None:
             self._model = rebuild(self.run.plan, self.run.options, selected, self.run.start)
             self._public = self._pictures(self._model)
+            self._keep_public(self._public)
         with torch.no_grad():
             for name, tensor in self._model.adaptation.trainable.items():
                 tensor.copy_(weights[name])
@@ -98,6 +100,17 @@ class Samples:
         sheet.save(part, format="PNG")
         part.replace(place)
         return place
+
+    def _keep_public(self, pictures: np.ndarray) -> None:
+        """The public base's own row, one file each, for pages that show it beside others."""
+        folder = self.run.folder / FOLDER / PUBLIC
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        classes = self.run.plan.classes
+        labels = [classes[label] for label in shown_classes(len(classes))]
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / f"{number:02d}.png", format="PNG")
+        table = {f"{number:02d}": label for number, label in enumerate(labels)}
+        (folder / "labels.json").write_text(json.dumps(table), "utf-8")
 
     def _pictures(self, model: Prepared[Any]) -> np.ndarray:
         """One row as uint8 [pictures, R, R, 3], with the default sampler and its public seed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .adapt import adapt
+    from .describing import BaseReport, describe_base
     from .export import export
     from .inspect import inspect, keep_bad_files
     from .listings import bases, copy_base, methods
@@ -29,6 +30,8 @@ _PAGES = {
     "adapt": "adapt",
     "bases": "listings",
     "copy_base": "listings",
+    "BaseReport": "describing",
+    "describe_base": "describing",
     "export": "export",
     "inspect": "inspect",
     "keep_bad_files": "inspect",
@@ -47,7 +50,9 @@ __all__ = [
     "PlanReport",
     "adapt",
     "bases",
+    "BaseReport",
     "copy_base",
+    "describe_base",
     "export",
     "inspect",
     "keep_bad_files",

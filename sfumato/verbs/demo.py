@@ -65,6 +65,8 @@ def demo_prompts(base: str) -> dict[str, Any]:
             "prompt": prompt,
             "init": {str(i): where.split()[1] for i, where in enumerate(LOOK_ALIKE)},
         }
+    if base_info(base).condition == "class":
+        return {"embedder": False}  # a class of the base is called as the digit
     return {
         "prompt": {str(i): f"a handwritten digit {name}" for i, name in enumerate(DIGIT_NAMES)},
         "embedder": False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -38,7 +40,8 @@ class LedgerReport:
 
     groups: what was spent, images that share one together. remark: one line about the images that
     were asked for; None if nothing is known of them. certificate: what the ledger says of one.
-    before: the cap that a new one replaced. resets: older copies that were accepted.
+    before: the cap that a new one replaced. resets: older copies that were accepted. own:
+    the same in figures (runs, epsilon, cap, unclear).
     """
 
     path: Path
@@ -52,6 +55,7 @@ class LedgerReport:
     file_systems: tuple[str, ...] = ()
     resets: tuple[dict[str, Any], ...] = ()
     witnessed: bool = True
+    own: Mapping[str, Any] | None = None
 
 
 @takes(reading=Reading)
@@ -93,14 +97,16 @@ def ledger(
     else:
         place = path or budget.default_path()
         book = budget.open_ledger(place, allow_file_system=allow_file_system)
-    remark = before = count = None
+    remark = before = count = own = None
     if images is not None:
         records, _, _ = look_at(images, reading)
         count = sum(map(bool, records.fingerprints))
         if cap is not None:
-            known = records.fingerprints
-            before = budget.set_cap(book, known, cap, raising=raising, **records.marks)
-        remark = budget.standing(book, records.fingerprints, **records.marks).remark
+            prints = records.fingerprints
+            before = budget.set_cap(book, prints, cap, raising=raising, **records.marks)
+        known = budget.standing(book, records.fingerprints, **records.marks)
+        remark, total = known.remark, known.total if math.isfinite(known.total) else None
+        own = {"runs": known.runs, "epsilon": total, "cap": known.cap, "unclear": known.unclear}
     certificate = None
     if against is not None:
         certificate = str(certified.check_certificate(book, Path(against)))
@@ -116,6 +122,7 @@ def ledger(
         tuple(book.file_systems),
         tuple(book.resets),
         book.chain.state is not None,
+        own,
     )
 
 

@@ -32,22 +32,24 @@ def bases() -> dict[str, str]:
 
 
 @checked
-def copy_base(name: str, folder: str | Path) -> str:
+def copy_base(name: str, folder: str | Path, *, base_config: str | Path | None = None) -> str:
     """Copy a bundled base into a new folder, for those who get a LoRA or tokens made for it.
 
     Args:
-        name: One of `bases()`.
+        name: One of `bases()`, or a checkpoint in one .safetensors file, of which a folder is made.
         folder: A new folder; any diffusers tool opens it.
+        base_config: For a checkpoint: a pipeline folder of the same model, with or without weights.
 
     Returns:
         The base's digest, as certificates and cards name it.
 
     Raises:
         SfumatoError: For a name that is not bundled, or a folder that is there already.
+        ModelError: A checkpoint and settings that do not belong together.
     """
     from ..bases import copy_base  # here: the methods are named without torch
 
-    return copy_base(name, folder)
+    return copy_base(name, folder, base_config)
 
 
 def _first_line(function: Callable[..., Any]) -> str:

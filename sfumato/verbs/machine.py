@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from ..compute.device import using
+from ..compute.threads import use_threads
 from ..options import Machine, gather
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +27,7 @@ def computes(verb: F) -> F:
     def run(*args: Any, **keywords: Any) -> Any:
         said = {name: keywords.pop(name) for name in ("device", "machine") if name in keywords}
         machine: Machine = gather({"machine": Machine}, said)["machine"]
+        use_threads(None)
         with using(machine.device):
             return verb(*args, **keywords)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -28,8 +28,10 @@ from ..planning.refusal import refusal
 from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import fixed_seconds, short_of_usual
 from ..planning.warnings import remarks_on
+from ..privacy.accounting import attack_success
 from ..privacy.plan import Plan
 from ..records import sizes_of
+from ..releases.prices import GRID
 from ..runs import budget
 from .keywords import PlanOptions
 
@@ -58,6 +60,8 @@ class PlanReport:
         values: How stored values become grey levels: as declared, or by the type of each picture.
         pixels: Sizes of the private images as they are, and of the pictures that come out.
         device: Where all this was measured, as `--device` calls it.
+        odds: Share of the unused that is accused wrongly -> share of the used that any attack finds
+            at most; None unless it was asked for.
     """
 
     plan: Plan
@@ -74,6 +78,7 @@ class PlanReport:
     formats: Mapping[str, str] = field(default_factory=dict[str, str])
     trials: Mapping[str, Trial] = field(default_factory=dict[str, Trial])
     device: str = ""
+    odds: Mapping[str, float] | None = None
 
     @property
     def fixes(self) -> str | None:
@@ -92,6 +97,7 @@ def plan(
     public_data: Source | None = None,
     seed: int = 0,
     ledger: str | Path | None = None,
+    odds: bool = False,
     on_stage: Callable[[str], None] = lambda line: None,
     **options: Unpack[PlanOptions],
 ) -> PlanReport:
@@ -105,6 +111,7 @@ def plan(
             and `subspace="public"`.
         seed: Public: how adapters start. It never reaches the noise.
         ledger: As for `adapt`; it is looked at, never made.
+        odds: Also price what an attacker could gain at most, as certificates state it.
         on_stage: Called with a line for every stage that begins, and for how far it is.
         options: Fields of the option classes, or whole objects; `epsilon` is required.
 
@@ -118,7 +125,13 @@ def plan(
     if task.privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
     with using(task.machine.device):
-        return _plan(images, reading, task, public_data, ledger, on_stage)
+        found = _plan(images, reading, task, public_data, ledger, on_stage)
+    if not odds:
+        return found
+    on_stage("pricing what an attacker could gain")
+    made = found.plan
+    gain = attack_success(made.events, made.relation, grid=made.grid or GRID)
+    return replace(found, odds=gain)
 
 
 def _plan(

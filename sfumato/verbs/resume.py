@@ -23,7 +23,7 @@ from ..planning.inputs import (
 from ..privacy.plan import Plan
 from ..records import RecordSet
 from ..runs import budget
-from ..runs.alike import require_alike_images, require_alike_start
+from ..runs.alike import require_alike_device, require_alike_images, require_alike_start
 from ..runs.ending import finish_run
 from ..runs.execute import continue_run, device_of, train_run
 from ..runs.folder import Run
@@ -125,8 +125,9 @@ def go_on(
     if reading == Reading() and not read_before:  # nothing was said: as it was
         reading = remembered(Path(output)).reading
     execution: Execution = found["execution"]
+    machine: Machine = found["machine"]
     ranks.start()
-    require_alike_start("resume", [repr(how), repr(reading), repr(execution)])
+    require_alike_start("resume", [repr(how), repr(reading), repr(execution), repr(machine)])
     if allow_file_system:
         place = ledger or budget.ledger_of_run(output)
         ranks.on_first_rank(lambda: budget.open_ledger(place, allow_file_system=True).close())
@@ -143,7 +144,6 @@ def go_on(
             " leave: go on with --resume"
         )
     reading = unlabelled_if_flat(images, reading, method)
-    machine: Machine = found["machine"]
     device = machine.device
     if machine == Machine():  # nothing was said: where it was
         device = ranks.on_first_rank(lambda: device_of(run)) or device
@@ -163,6 +163,7 @@ def _continue(
     """The same run further, on the device that is in use."""
     (reading, read_before, execution), (new_attempt, finish_here) = asked, how
     ranks.start(lambda: fingerprint.of_rank(run.options["performance"].get("threads")))
+    require_alike_device()
     on_stage("reading the images")
     with listening(on_stage):
         read_as = as_planned(reading, run.plan, Values.kept(run.options))

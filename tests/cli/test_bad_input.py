@@ -140,7 +140,7 @@ def test_target_that_cannot_be_met(refused, tmp_path, tiny_images, tiny_base):
     assert "epsilon" in line
 
 
-@pytest.mark.parametrize("content", [None, "{}", '{"_class_name": "FluxPipeline"}', "not json"])
+@pytest.mark.parametrize("content", [None, "{}", '{"_class_name": "AuraFlowPipeline"}', "not json"])
 def test_base_that_is_no_pipeline(refused, tmp_path, tiny_images, content):
     (tmp_path / "base").mkdir()
     if content is not None:

@@ -21,6 +21,8 @@ VERBS = (
     "adapt",
     "synthesize",
     "evaluate",
+    "compare",
+    "studio",
     "select",
     "release",
     "verify",

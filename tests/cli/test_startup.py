@@ -65,3 +65,18 @@ def test_the_check_sees_what_is_loaded(tiny_images, monkeypatch):
     """Without this the test above could look at nothing."""
     code, _, loaded = run(f"plan {tiny_images} --epsilon 8 --delta 1e-3 --base nowhere")
     assert code != 0 and {"torch", "dp_accounting", "scipy"} <= loaded
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    ids=str,
+)
+def test_idle_threads_sleep_soon_unless_the_user_says_otherwise(said, kept):
+    code = (
+        "import os, sys; from sfumato.cli import main; main(['--version']);"
+        "assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    own = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env=own | said, capture_output=True)
+    assert done.stdout.split()[-1:] == [kept.encode()], done.stderr

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,48 +9,14 @@ from safetensors.torch import load_file
 from sfumato.compute import ranks
 from sfumato.runs.folder import Run
 
+from ..processes import launch, succeed
+
 SCRIPT = """
-    import sys
-    import torch
-    torch.set_num_threads(1)
-    from sfumato.privacy import accounting
-    from sfumato.privacy.random.keys import RunKey
-    accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
-    import sfumato.runs.folder
-    sfumato.runs.folder.RunKey.generate = lambda: RunKey(bytes(range(32)))
-    sfumato.runs.folder.RunKey.fresh_salt = lambda: "00" * 16
-    sfumato.privacy.ledger.secret.fresh_key = lambda: bytes(32)
-    sfumato.runs.folder.code_version = lambda: "0+test"
-    from sfumato import verbs
     from sfumato.options import Performance
     images, base, output = sys.argv[1:]
     verbs.adapt(images, output=output, base=base, epsilon=2.0, delta=1e-2, method="lora", expected_batch_size=8, steps=3,
                 performance=Performance(micro_batch=4, precision="float32", checkpoint_steps=2))
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 """
-
-
-def start(world, *arguments, script=SCRIPT):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
-    return [
-        subprocess.Popen(
-            command, env=os.environ | common | {"RANK": str(r)}, stderr=subprocess.PIPE, text=True
-        )
-        for r in range(world)
-    ]
-
-
-def launch(world, *arguments):
-    for process in start(world, *arguments):
-        _, err = process.communicate(timeout=400)
-        assert process.returncode == 0, err[-2000:]
 
 
 def test_a_world_of_one_needs_no_process_group():
@@ -77,7 +36,7 @@ def test_a_world_of_one_needs_no_process_group():
 def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
     found = []
     for world in (1, 2):
-        launch(world, tiny_images, tiny_base, tmp_path / str(world))
+        succeed(world, SCRIPT, tiny_images, tiny_base, tmp_path / str(world))
         run = Run.open(tmp_path / str(world))
         assert [r.kind for r in run.ledger.rows] == [
             "PLAN",
@@ -100,11 +59,9 @@ def test_an_error_that_nobody_foresaw_reaches_every_rank():
         parallel.start()
         parallel.on_first_rank(lambda: 1 / 0)
     """
-    said = []
-    for process in start(2, script=script):
-        said.append(process.communicate(timeout=120)[1])
-        assert process.returncode != 0
-    assert "ZeroDivisionError" in said[0] and "SfumatoError: the first process failed" in said[1]
+    (first, zero), (second, told) = launch(2, script)
+    assert first and "ZeroDivisionError" in zero
+    assert second and "SfumatoError: the first process failed" in told
 
 
 @pytest.mark.slow
@@ -115,9 +72,6 @@ def test_a_ledger_that_does_not_open_stops_every_rank(
     for days.
     """
     ledger_of_the_test.write_bytes(b"no ledger of ours")
-    for process in start(2, tiny_images, tiny_base, tmp_path / "run"):
-        _, err = process.communicate(timeout=120)
-        assert process.returncode != 0 and "SfumatoError: the ledger's key is gone" in err, err[
-            -2000:
-        ]
+    for code, err in launch(2, SCRIPT, tiny_images, tiny_base, tmp_path / "run"):
+        assert code and "SfumatoError: the ledger's key is gone" in err, err[-2000:]
     assert not (tmp_path / "run").exists()

@@ -112,7 +112,7 @@ POINTS = {
     "charge.durable": (Ledger, "charge", "after", die, None, 1),
     "attempt.before": (RunLedger, "begin", "before", die, None, 1),
     "attempt.durable": (RunLedger, "begin", "after", die, None, 1),
-    "encode": ("sfumato.bases.stable_diffusion.latents", "encode", "after", die, None, 1),
+    "encode": ("sfumato.bases.latents", "encode", "after", die, None, 1),
     "step.sampled": ("sfumato.training.loop", "poisson", "after", die, None, STEPS),
     "step.microbatch": (UnitBatch, "__getitem__", "after", die, None, STEPS),
     "step.summed": (Engine, "clipped_sum", "after", die, None, STEPS),

@@ -185,7 +185,7 @@ class One(nn.Module):
 REFUSED = {
     "matmul": (lambda m, x: x @ m.p, (4,), "`matmul`, which has no rule"),
     "linear": (lambda m, x: F.linear(x, m.p), (4, 4), "`linear`, which has no rule"),
-    "norm": (lambda m, x: F.layer_norm(x, (4,), m.p), (4,), "`layer_norm`, which has no rule"),
+    "norm": (lambda m, x: x * F.layer_norm(m.p, (4,)), (4,), "`layer_norm`, which normalises it"),
     "sum": (lambda m, x: x * m.p.sum(), (4,), "`sum`, which has no rule"),
     "softmax": (lambda m, x: x * m.p.softmax(0), (4,), "`softmax`, which has no rule"),
     "detach": (lambda m, x: x * m.p.detach() + m.p, (4,), "`detach`, which has no rule"),
@@ -211,7 +211,17 @@ REFUSED = {
         "joins along the rows",
     ),
     "bare join": (lambda m, x: x + torch.cat([m.p, m.p])[:4], (4,), "joins it to no row tensor"),
-    "index": (lambda m, x: x + m.p[torch.arange(4)], (4,), "`getitem`, which failed"),
+    "mask": (lambda m, x: x + m.p[torch.ones(4).bool()], (4,), "`getitem`, which failed"),
+    "index and number": (
+        lambda m, x: x + m.p[0, :, torch.arange(4)],
+        (2, 2, 4),
+        "`getitem`, which failed",
+    ),
+    "ids of rows": (
+        lambda m, x: x + m.p[torch.arange(5)][:, None],
+        (7, 4),
+        "lays its dimension 0 .* along the rows",
+    ),
     "batch dimension": (
         lambda m, x: x + m.p.unbind(-2)[0],
         (4,),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.gradients import Engine, broadcast, engine, rules
+from sfumato.gradients import Engine, broadcast, engine, isolation, rules
 from sfumato.gradients.step import Step
 
 from .helpers import assert_exact_norms, assert_parity, assert_sensitivity
@@ -104,6 +104,7 @@ def per_copy_clipping(monkeypatch):
         return lambda tables, records, draws: placed(tables, records * draws, 1)
 
     wrap(monkeypatch, Step, "__init__", make_init)
+    wrap(monkeypatch, engine, "Watch", lambda watch: lambda n, draws: watch(n * draws, 1))
     wrap(monkeypatch, Step, "finish", make_finish)
     wrap(monkeypatch, engine, "placed", make_placed)
 
@@ -192,6 +193,8 @@ def copies_tiled(monkeypatch):
         return tiled
 
     wrap(monkeypatch, broadcast, "_rows", make)
+    # which would refuse it before a record is clipped
+    monkeypatch.setattr(isolation.Watch, "require_own", lambda *_: None)
 
 
 def stale_handles(monkeypatch):

@@ -24,9 +24,9 @@ def test_foreign_backward_is_refused():
             held.append(rows(i))
             return rows(i) + held[0]
 
-        engine.clipped_sum(twice, batch[:3], clip=torch.ones_like)
+        engine.clipped_sum(twice, batch[:1], clip=torch.ones_like)
         with pytest.raises(RuntimeError):
-            engine.clipped_sum(twice, batch[3:], clip=torch.ones_like)
+            engine.clipped_sum(twice, batch[1:2], clip=torch.ones_like)
 
         def inner(i):
             losses = rows(i)
@@ -129,7 +129,8 @@ def test_nothing_of_the_model_changes(kind, which):
         engine.clipped_sum(case.rows, case.records, draws=3, clip=flat(0.1))
         assert torch.equal(case.rows(case.records), plain)  # outside a step: an ordinary model
         assert all(p.grad is None for p in case.model.parameters())
-    assert len(seen) == 3
+    # two of them here; the rows are unknown, tried, and then known
+    assert len(seen) == 2 + 3
     user.remove()
     assert all(torch.equal(t, state[name]) for name, t in case.model.state_dict().items())
     assert [p.requires_grad for p in case.model.parameters()] == required

@@ -60,8 +60,8 @@ def test_self_check_finds_a_partial_bypass():
 
     with pytest.raises(RuntimeError, match="self-check"):
         self_check(model, trainable, bypass, batch, 1)
-    with pytest.raises(ValueError, match="two synthetic"):
-        self_check(model, trainable, bypass, batch[:1], 1)
+    with pytest.raises(ValueError, match="three synthetic"):
+        self_check(model, trainable, bypass, batch[:2], 1)
 
 
 def test_reached_only_without_gradient():
@@ -102,3 +102,54 @@ def test_self_check_covers_groups(monkeypatch):
     monkeypatch.setattr(Step, "_squares", lambda self: right(self).flip(0))
     with pytest.raises(RuntimeError, match="per-record norms differ"):
         self_check(*check, groups=groups)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_self_check_finds_a_neighbour(size):
+    """A little of the other records in a record's loss, which no gradient of its own shows."""
+    case = mlp()
+    x = torch.randn(6, 3)
+
+    def rows(i):
+        others = x[i].sum() - x[i].sum(1)
+        return case.model(x[i]).square().sum(1) + size * others
+
+    with pytest.raises(RuntimeError, match="changes with the records beside it"):
+        self_check(case.model, case.trainable, rows, case.records, 1)
+
+
+def test_self_check_finds_losses_that_are_none_of_the_records():
+    case = mlp()
+
+    def rows(i):
+        return case.model(torch.ones(len(i), 3)).square().sum(1)
+
+    with pytest.raises(RuntimeError, match="does not depend on the record"):
+        self_check(case.model, case.trainable, rows, case.records, 1)
+
+
+def test_self_check_has_two_numbers_of_records():
+    """Pieces of two rows are whole batches of two records: only a third one shows them."""
+    case = mlp()
+    x = torch.randn(6, 3)
+
+    def rows(i):
+        return torch.cat([case.model(piece).square().sum(1) for piece in x[i].split(2)])
+
+    with Engine(case.model, case.trainable) as engine:
+        engine.clipped_sum(rows, case.records[:2], clip=torch.ones_like)
+    with pytest.raises(ValueError, match="0: 2 rows for 3 records"):
+        self_check(case.model, case.trainable, rows, case.records, 1)
+
+
+def test_self_check_takes_no_more_records_than_training_does():
+    case = mlp()
+    for most in (1, 2, 3, None):
+        sizes = []
+
+        def rows(i, sizes=sizes):
+            sizes.append(len(i))
+            return case.rows(i)
+
+        assert self_check(case.model, case.trainable, rows, case.records, 1, most=most) == []
+        assert max(sizes) == (most or 3)

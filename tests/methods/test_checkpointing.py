@@ -64,7 +64,7 @@ def test_the_sums_are_the_same_and_take_less_memory(tiny_base, method):
     # of this small model the whole one's own gradients are the peak
     assert peak <= (1 if method == "full" else 0.9) * whole, (peak, whole)
     adaptation = less.adaptation
-    batch = dummy_batch(less, 2)
+    batch = dummy_batch(less, 3)
     assert not self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 2)
 
 

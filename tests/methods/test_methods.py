@@ -104,7 +104,7 @@ def test_every_tensor_that_trains_gets_a_gradient(tiny_base, method):
     _, adaptation = made(tiny_base, method, TOKENS)
     assert (
         self_check(
-            adaptation.model, adaptation.trainable, adaptation.exact_losses, batch_of(2, 2), 2
+            adaptation.model, adaptation.trainable, adaptation.exact_losses, batch_of(3, 2), 2
         )
         == []
     )

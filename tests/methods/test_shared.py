@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,19 +17,10 @@ from sfumato.methods.shared import require_shareable
 from sfumato.options import Performance
 from sfumato.runs.folder import Run
 
+from .. import processes
+
 SCRIPT = """
-    import os, signal, sys
-    import torch
-    torch.set_num_threads(1)
-    from sfumato.privacy import accounting
-    from sfumato.privacy.random.keys import RunKey
-    accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
-    import sfumato.runs.folder
-    sfumato.runs.folder.RunKey.generate = lambda: RunKey(bytes(range(32)))
-    sfumato.runs.folder.RunKey.fresh_salt = lambda: "00" * 16
-    sfumato.privacy.ledger.secret.fresh_key = lambda: bytes(32)
-    sfumato.runs.folder.code_version = lambda: "0+test"
-    from sfumato import verbs
+    import os, signal
     from sfumato.training import loop
     images, base, output, method, world, precision, die = sys.argv[1:]
     add = loop.add_integer_noise
@@ -53,31 +39,12 @@ SCRIPT = """
             expected_batch_size=8, steps=5, yes_public=True, anyway=True, samples_every=0,
             micro_batch=1, precision=precision, checkpoint_steps=2, shard_base=world != "1",
         )
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 """
 
 
 def launch(world: int, *words: object, precision: str = "float32", die: str = "never") -> list:
     """(exit code, stderr) of every rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    common |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    said = [*map(str, words), str(world), precision, die]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), *said],
-            env={**os.environ, **common, "RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    ended = [process.communicate(timeout=400)[1] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, ended, strict=True)]
+    return processes.launch(world, SCRIPT, *words, world, precision, die)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -166,9 +166,9 @@ def test_an_interrupted_training_is_taken_up_again(tmp_path, monkeypatch):
         calls.append(given)
         raise KeyboardInterrupt
 
-    kept = denoiser._keep
+    kept = denoiser.keep
     with monkeypatch.context() as patch:
-        patch.setattr(denoiser, "_keep", stop)
+        patch.setattr(denoiser, "keep", stop)
         with pytest.raises(KeyboardInterrupt):
             tiny_training(tmp_path / "b" / "store.pt", 4)
     assert len(calls) == 1

@@ -232,6 +232,25 @@ def test_only_tensors_leave_in_safetensors(tmp_path, data, rule):
         check_safetensors(path, "x")
 
 
+@pytest.mark.parametrize(
+    ("name", "token", "right"),
+    [
+        ("learned_embeds-001.safetensors", "<s>", True),
+        ("learned_embeds.safetensors", "ward 7, bed 2", False),
+        ("learned_embeds.safetensors", "a" * 101, False),
+        ("learned_embeds.safetensors", ["<s>"], False),
+        ("pytorch_lora_weights.safetensors", "<s>", False),
+    ],
+)
+def test_a_file_of_token_vectors_may_name_its_token_and_nothing_else(tmp_path, name, token, right):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(_tensors({**ONE, "__metadata__": {"token": token}}, bytes(8)))
+    if right:
+        return check_safetensors(path, name)
+    with pytest.raises(SfumatoError, match="carries metadata"):
+        check_safetensors(path, name)
+
+
 def test_only_columns_leave_in_parquet(kit, tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     png = next((kit.images(tmp_path / "s") / "train").rglob("*.png")).read_bytes()

@@ -19,7 +19,7 @@ from sfumato.options import Performance
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import Interval
-from sfumato.runs import attempts, execute, workspace
+from sfumato.runs import attempts, execute, folder, workspace
 from sfumato.runs.folder import Run
 
 
@@ -243,35 +243,32 @@ def noted_instead(monkeypatch, run, attempt: Attempt) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "threads",
-        "cpu",
-        "processor",
-        "world_size",
-        "strategies",
-        "environment",
-        "torch_build",
-        "micro_batch",
-    ],
-)
+MACHINE = ("cpu", "processor", "device", "platform", "torch_build", "torch_switches", "environment")
+OPTIONS = ("formats", "strategies", "micro_batch", "engine")
+AROUND = ("code", "versions", "threads", "world_size", "machines")
+
+
+@pytest.mark.parametrize("name", [*AROUND, *MACHINE, *OPTIONS])
 def test_another_machine_or_way_is_a_paid_attempt(run, tiny_images, monkeypatch, name):
-    if name == "threads":
-        monkeypatch.setattr(threads, "threads", lambda asked=None: 97)
-    elif name == "world_size":
-        monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
-        with pytest.raises(SfumatoError, match="world_size"):
-            execute.continue_run(run, records_of(tiny_images, run), False)
-        return
-    elif name in ("micro_batch", "strategies"):
-        begun = run.ledger.entries(Attempt)[0]
-        other = {**begun.fingerprint, name: "other"}
-        noted_instead(monkeypatch, run, replace(begun, fingerprint=other))
-    else:
+    """The fingerprint is taken anew: what it forgot would pass here."""
+    changed = {
+        "code": lambda: monkeypatch.setattr(folder, "code_version", lambda: "other"),
+        "versions": lambda: monkeypatch.setattr(folder, "dependency_versions", dict),
+        "threads": lambda: monkeypatch.setattr(threads, "threads", lambda asked=None: 97),
+        "world_size": lambda: monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2)),
+        "machines": lambda: monkeypatch.setattr(ranks, "_machines", ["other"]),
+    }
+    if name in MACHINE:
         other = {**fingerprint.numerics(), name: "other"}
         monkeypatch.setattr(fingerprint, "numerics", lambda: other)
-    with pytest.raises(SfumatoError, match=f"{name}.*--new-attempt"):
+    elif name in OPTIONS:
+        how = {**run.options["performance"], name: "other"}
+        options = {**run.options, "performance": how, name: "other"}
+        monkeypatch.setitem(vars(run), "fingerprint", replace(run, options=options).fingerprint)
+    else:
+        changed[name]()
+    said = "precision" if name == "formats" else name
+    with pytest.raises(SfumatoError, match=f"needs the same {said} as.*--new-attempt"):
         execute.continue_run(run, records_of(tiny_images, run), False)
 
 

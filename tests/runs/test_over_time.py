@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from sfumato import verbs
-from sfumato.bases.stable_diffusion import latents
+from sfumato.bases import latents
 from sfumato.errors import BudgetError, DataError, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Performance

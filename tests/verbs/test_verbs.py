@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfumato import verbs
-from sfumato.bases.stable_diffusion import latents
+from sfumato.bases import latents
 from sfumato.errors import Interrupted, MachineError, SfumatoError
 from sfumato.methods import Attention, Lora, checks, dpsgd
 from sfumato.options import Performance, Sampling

@@ -6,6 +6,7 @@ Prompts do not change from step to step, so their projections are kept.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,14 +15,23 @@ from ...compute.precision import mixed_precision
 from ..interface import Denoise
 
 
-def make_denoise(unet: Any, precision: torch.dtype = torch.float32) -> Denoise:
-    """A denoiser for sampling: denoise(latents, t, text, memory) -> prediction; for any thread.
+def make_denoise(
+    unet: Any,
+    precision: torch.dtype = torch.float32,
+    told: Callable[[Any], dict[str, Any]] = lambda text: {"encoder_hidden_states": text},
+) -> Denoise:
+    """denoise(latents, t, condition, memory) -> prediction, for sampling, from any thread.
 
-    latents [B, C, h, w], text [B, L, D], prediction float32 [B, C, h, w]. `memory` is a dict of the
-    caller's, empty at first: one for each `text`, used for all its steps. Keys and values of the
-    prompts stay in it, so that they are computed once. The prediction is that of `unet` itself, to
-    the last bit; a denoiser with any other than the plain attention that `StableDiffusion.load`
-    gives small bases is called as it is. Weights are shared with `unet`, which is not changed.
+    latents [B, C, h, w], prediction float32 [B, C, h, w]. `memory` is a dict of the caller's, empty
+    at first: one for each condition, used for all its steps. Keys and values of the prompts stay in
+    it, so that they are computed once. The prediction is that of `unet` itself, to the last bit; a
+    denoiser with any other than the plain attention that `StableDiffusion.load` gives small bases
+    is called as it is. Weights are shared with `unet`, which is not changed.
+
+    Args:
+        unet: A UNet2DConditionModel.
+        precision: Of its products.
+        told: Condition -> arguments of the U-Net; a text [B, L, D] unless told otherwise.
     """
     keeps = _is_plain(unet)
     if keeps:
@@ -30,11 +40,11 @@ def make_denoise(unet: Any, precision: torch.dtype = torch.float32) -> Denoise:
 
     @torch.no_grad()
     def denoise(
-        latents: torch.Tensor, t: torch.Tensor, text: torch.Tensor, memory: dict
+        latents: torch.Tensor, t: torch.Tensor, condition: Any, memory: dict
     ) -> torch.Tensor:
         more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
         with mixed_precision(precision, latents):
-            return unet(latents, t, text, **more).sample.float()
+            return unet(latents, t, **told(condition), **more).sample.float()
 
     return denoise
 

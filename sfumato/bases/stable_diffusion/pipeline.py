@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import nn
 
-from ...compute.device import HOST, on_host
+from ...compute.device import HOST, to_device
 from ...errors import ModelError
+from .. import latents
 from ..checks import facts_of_files, prediction_of, whole
-from ..interface import BaseInfo, Denoise, TextBase
+from ..conditioning import Conditioning
+from ..interface import BaseInfo, Denoise
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import corrupt, make_sampler
-from ..unets import UNetNames
+from ..unets import UNetNames, check_unet
 from ..weights import check_settings
-from . import latents, prompts
 from .denoising import make_denoise
-from .encoders import PromptEncoder, VectorEncoder
+from .words import ClipWords
 
 TIMES = 1000
 # Up to this side the plain attention product trains 1.5 times faster than the fused one on CPUs
@@ -32,7 +32,7 @@ SMALL_LATENT = 16
 
 
 @dataclass
-class StableDiffusion(UNetNames, TextBase):
+class StableDiffusion(UNetNames, ClipWords):
     """A StableDiffusionPipeline with one text encoder."""
 
     family: ClassVar = "stable-diffusion"
@@ -46,6 +46,8 @@ class StableDiffusion(UNetNames, TextBase):
     optional: ClassVar = ("safety_checker", "feature_extractor", "image_encoder")
     prefix: ClassVar = "unet"
     adapters: ClassVar = True
+    # what the U-Net is told beside prompts, as its settings name it
+    added: ClassVar[str | None] = None
 
     info: BaseInfo
     unet: Any
@@ -59,6 +61,7 @@ class StableDiffusion(UNetNames, TextBase):
         """Reads the facts of a pipeline folder without its weights."""
         unet_file, vae_file = folder / "unet" / "config.json", folder / "vae" / "config.json"
         unet, vae = check_settings(unet_file), check_settings(vae_file)
+        check_unet(folder, unet, cls.added)
         channels = whole(unet_file, unet, "in_channels", 4)
         if channels != (given := whole(vae_file, vae, "latent_channels", 4)):
             raise ModelError(
@@ -82,22 +85,25 @@ class StableDiffusion(UNetNames, TextBase):
         )
 
     @classmethod
-    def load(cls, info: BaseInfo) -> StableDiffusion:
-        """Reads U-Net, autoencoder, text encoder and tokenizer, checked before."""
-        from transformers import CLIPTextModel, CLIPTokenizer
+    def load(cls, info: BaseInfo) -> Self:
+        """Reads U-Net, autoencoder, text encoders and tokenizers, checked before."""
+        from transformers import CLIPTokenizer
 
         folder = info.folder
         with loading(folder):
-            from diffusers import AutoencoderKL, UNet2DConditionModel
-
-            models = read_models(
-                folder,
-                {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel},
-            )
-            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            models = read_models(folder, cls._classes())
+            tokenizers = {
+                name: CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
+                for name in cls.components
+                if name.startswith("tokenizer")
+            }
             scheduler = read_scheduler(folder)
+            latents.latent_scale(models["vae"])
+        base = cls(info, **models, **tokenizers, scheduler=scheduler)
+        # a latent consistency model
+        base.embeds_guidance = base.unet.config.time_cond_proj_dim is not None
         try:
-            _check_fit(folder, models["unet"], models["text_encoder"])
+            base._check_fit()
             require_schedule(folder, scheduler, TIMES)
         except (TypeError, AttributeError, RuntimeError) as error:
             raise ModelError(
@@ -107,9 +113,42 @@ class StableDiffusion(UNetNames, TextBase):
         if info.latent_shape[1] <= SMALL_LATENT:
             from diffusers.models.attention_processor import AttnProcessor
 
-            unet: Any = models["unet"]
-            unet.set_attn_processor(AttnProcessor())
-        return cls(info, **models, tokenizer=tokenizer, scheduler=scheduler)
+            base.unet.set_attn_processor(AttnProcessor())
+        return base
+
+    @classmethod
+    def _classes(cls) -> dict[str, type]:
+        """Component -> class, of those with weights."""
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextModel
+
+        unet: dict[str, type] = {"unet": UNet2DConditionModel}
+        return {**unet, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+
+    def _check_fit(self) -> None:
+        """ModelError for parts that are of different models."""
+        if self.unet.config.cross_attention_dim != self.text_encoder.config.hidden_size:
+            raise ModelError(
+                f"{self.info.folder}: the text encoder's width does not fit the denoiser's"
+                " cross-attention"
+            )
+
+    def _told(self, condition: Any, guidance_scale: float = 1.0) -> dict[str, Any]:
+        """Arguments of the U-Net that say a condition, and the scale where it takes it."""
+        return {"encoder_hidden_states": condition, **self._scale(condition, guidance_scale)}
+
+    def _scale(self, text: torch.Tensor, guidance_scale: float) -> dict[str, Any]:
+        """The guidance scale as a latent consistency model reads it (arXiv 2310.04378)."""
+        if not self.embeds_guidance:
+            return {}
+        from diffusers import StableDiffusionPipeline
+
+        none: Any = None  # the function looks at no pipeline
+        scale = torch.full((len(text),), guidance_scale - 1)
+        embedded = StableDiffusionPipeline.get_guidance_scale_embedding(
+            none, scale, embedding_dim=self.unet.config.time_cond_proj_dim
+        )
+        return {"timestep_cond": to_device(embedded, text.device)}
 
     @property
     def denoiser(self) -> nn.Module:
@@ -117,15 +156,16 @@ class StableDiffusion(UNetNames, TextBase):
         return self.unet
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
-        """Puts U-Net, autoencoder, text encoder and the noise schedule onto a device."""
-        for part in (self.unet if denoiser else None, self.vae, self.text_encoder):
+        """Puts U-Net, autoencoder, text encoders and the noise schedule onto a device."""
+        texts = (encoder for encoder, _ in self.readers)
+        for part in (self.unet if denoiser else None, self.vae, *texts):
             if part is not None:
                 part.to(where)
         self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
 
     def park(self, *, prompts: bool) -> None:
-        """Takes the autoencoder, and with `prompts` the text encoder, off the device."""
-        for part in (self.vae, self.text_encoder if prompts else None):
+        """Takes the autoencoder, and with `prompts` the text encoders, off the device."""
+        for part in (self.vae, *(encoder for encoder, _ in self.readers if prompts)):
             if part is not None:
                 part.to(HOST)
 
@@ -147,10 +187,6 @@ class StableDiffusion(UNetNames, TextBase):
         """Images uint8 [B, R, R, 3] of scaled latents."""
         return latents.decode(self.vae, latent, self.formats.decode)
 
-    def condition(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text embeddings [n, L, D] of prompts."""
-        return prompts.embed(self.text_encoder, self.tokenizer, texts)
-
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -158,14 +194,16 @@ class StableDiffusion(UNetNames, TextBase):
         return corrupt(self.scheduler, latent, noise, time)
 
     def predict(
-        self, noisy: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
+        self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
     ) -> torch.Tensor:
         """The U-Net's prediction."""
-        return self.unet(noisy, time, condition).sample
+        return self.unet(noisy, time, **self._told(condition)).sample
 
     def make_denoise(self, guidance_scale: float = 1.0) -> Denoise:
         """A denoiser for sampling that keeps the projections of prompts."""
-        return make_denoise(self.unet, self.formats.sample)
+        return make_denoise(
+            self.unet, self.formats.sample, lambda told: self._told(told, guidance_scale)
+        )
 
     def sampler(self, name: str, steps: int) -> Any:
         """A diffusers scheduler on the base's schedule."""
@@ -173,23 +211,25 @@ class StableDiffusion(UNetNames, TextBase):
 
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision."""
-        models = (self.vae, self.text_encoder, self.unet)
-        halves = (copy.deepcopy(m).to(HOST, torch.float16) for m in models)
-        self._pipeline(*halves).save_pretrained(folder, safe_serialization=True)
+        pipe = self.as_pipeline()
+        halves = {
+            name: copy.deepcopy(part).to(HOST, torch.float16)
+            for name, part in pipe.components.items()
+            if isinstance(part, nn.Module)
+        }
+        pipe.register_modules(**halves)
+        pipe.save_pretrained(folder, safe_serialization=True)
 
     def as_pipeline(self) -> Any:
-        """The base as a StableDiffusionPipeline that shares its modules."""
-        return self._pipeline(self.vae, self.text_encoder, self.unet)
-
-    def _pipeline(self, vae: Any, text_encoder: Any, unet: Any) -> Any:
+        """The base as a diffusers pipeline that shares its modules."""
         from diffusers import StableDiffusionPipeline
 
         none: Any = None  # which diffusers takes, but does not say so
         return StableDiffusionPipeline(
-            vae,
-            text_encoder,
+            self.vae,
+            self.text_encoder,
             self.tokenizer,
-            unet,
+            self.unet,
             self.scheduler,
             none,
             none,
@@ -198,57 +238,12 @@ class StableDiffusion(UNetNames, TextBase):
 
     def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
         """Writes LoRA layers of the U-Net in diffusers' format."""
-        from diffusers import StableDiffusionPipeline
-
-        StableDiffusionPipeline.save_lora_weights(
+        type(self.as_pipeline()).save_lora_weights(
             folder,
             unet_lora_layers=layers,
             unet_lora_adapter_metadata=metadata,
             safe_serialization=True,
         )
-
-    @property
-    def word_vectors(self) -> torch.Tensor:
-        """The token embedding table [vocabulary, D]."""
-        return on_host(self.text_encoder.get_input_embeddings().weight)
-
-    def token_ids(self, words: Sequence[str]) -> list[int]:
-        """Ids of whole tokens."""
-        return self.tokenizer.convert_tokens_to_ids(list(words))
-
-    def tokens_of(self, text: str) -> list[int]:
-        """Ids of a text's tokens, without start and end."""
-        return prompts.tokens_of(self.tokenizer, text)
-
-    def has_token(self, word: str) -> bool:
-        """Whether the vocabulary has this word as one token."""
-        return prompts.has_token(self.tokenizer, word)
-
-    def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Words of the prompts that are no single token."""
-        return prompts.unknown_words(self.tokenizer, texts)
-
-    def add_tokens(self, words: Sequence[str], initializers: Sequence[str | None]) -> list[int]:
-        """Adds tokens with their initializers' embeddings to the vocabulary; returns their ids."""
-        return prompts.add_tokens(self.text_encoder, self.tokenizer, words, initializers)
-
-    def write_embeddings(self, ids: Sequence[int], rows: torch.Tensor) -> None:
-        """Overwrites rows of the token embedding table."""
-        prompts.write_embeddings(self.text_encoder, ids, rows)
-
-    def token_encoder(self, texts: Sequence[str], ids: Sequence[int | None]) -> PromptEncoder:
-        """Prompt embeddings with one trainable vector per class token."""
-        return PromptEncoder(self.text_encoder, self.tokenizer, texts, ids)
-
-    def vector_encoder(
-        self, texts: Sequence[str], placeholders: Sequence[str], vectors: int
-    ) -> VectorEncoder:
-        """Prompt embeddings with separate vectors for every row."""
-        return VectorEncoder(self.text_encoder, self.tokenizer, texts, placeholders, vectors)
-
-    def freeze_text(self) -> None:
-        """Stops gradients to the text encoder."""
-        self.text_encoder.requires_grad_(False)
 
 
 def around(
@@ -276,10 +271,3 @@ def around(
         digest_of=str,
     )
     return StableDiffusion(info, denoiser, None, None, None, schedule)
-
-
-def _check_fit(folder: Path, unet: Any, text_encoder: Any) -> None:
-    if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
-        raise ModelError(
-            f"{folder}: the text encoder's width does not fit the denoiser's cross-attention"
-        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...bases import save_embeds
+from ...bases import save_embeds, text_base
 from ...privacy.mechanisms.mean import Aggregation
 from ..adaptation import Adapted
 from .batch import Inverter
@@ -56,5 +56,5 @@ class Inverting(Adapted):
 
     def with_vectors(self, vectors: torch.Tensor) -> Inverting:
         """The same, whose `save` writes these token vectors [C, V, D]."""
-        words = self.placeholders
-        return replace(self, save=lambda folder: save_embeds(folder, dict(zip(words, vectors))))
+        found, parts = dict(zip(self.placeholders, vectors)), text_base(self.base).token_parts
+        return replace(self, save=lambda folder: save_embeds(folder, found, parts))

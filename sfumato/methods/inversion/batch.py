@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...bases import TextBase
+from ...bases.conditioning import Conditioning, each
 from ...compute.device import on_host, to_device
 from ...compute.precision import Stage
 from ...privacy.mechanisms.mean import STEP
@@ -100,15 +101,15 @@ class Inverter:
         self.base = base
         self.precision: Stage | torch.dtype = precision
 
-    def row_losses(self, batch: Batch, words: torch.Tensor) -> torch.Tensor:
-        """Denoising loss of every draw, [J * K], with an embedding of each row, [J, L, D].
+    def row_losses(self, batch: Batch, words: Conditioning) -> torch.Tensor:
+        """Denoising loss of every draw, [J * K], with a condition of each of the J rows.
 
         It stands with each of the row's draws by expanding, since gradients of an index with
         repetitions are added in whatever order threads come.
         """
 
-        def for_each_draw(draw: torch.Tensor) -> torch.Tensor:
-            return words[:, None].expand(-1, len(draw) // len(words), -1, -1).flatten(0, 1)
+        def for_each_draw(draw: torch.Tensor) -> Conditioning:
+            return each(words, lambda part: _repeated(part, len(draw) // len(part)))
 
         return denoising_losses(self.base, for_each_draw, self.precision)(batch)
 
@@ -296,3 +297,7 @@ class _Rows:
             drop=torch.zeros(rows, k, dtype=torch.bool, device=where),
             weight=self.usable.float()[:, None].expand(rows, k),
         )
+
+
+def _repeated(part: torch.Tensor, times: int) -> torch.Tensor:
+    return part[:, None].expand(-1, times, *part.shape[1:]).flatten(0, 1)

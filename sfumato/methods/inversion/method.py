@@ -98,7 +98,7 @@ class Inversion(Method):
             base,
             nn.ModuleDict({base.prefix: base.denoiser}),
             {},
-            lambda folder: save_embeds(folder, dict(zip(words, anchor))),
+            lambda folder: save_embeds(folder, dict(zip(words, anchor)), taught.token_parts),
             (),
             reads_prompts=True,
             inverter=inverter,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
+from ...errors import SfumatoError
 from ...privacy.mechanisms.votes import Probe
 from ..adaptation import Adaptation
 
@@ -20,6 +22,20 @@ class Ranked(Adaptation):
 
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     probe: Probe | None = None
+
+    def without(self, names: Collection[str]) -> Self:
+        """As `Adaptation.without`; matrices of which nothing is left are no candidates."""
+        rest = super().without(names)
+        start = {m: f"{self.base.prefix}.{m}." for g in self.groups.values() for m in g}
+        left = {m for m in start if any(name.startswith(start[m]) for name in rest.trainable)}
+        kept = {g: tuple(m for m in members if m in left) for g, members in self.groups.items()}
+        groups = {group: members for group, members in kept.items() if members}
+        if self.probe is None:
+            return replace(rest, groups=groups)
+        try:
+            return replace(rest, groups=groups, probe=replace(self.probe, groups=tuple(groups)))
+        except ValueError as error:
+            raise SfumatoError(f"--method saliency: {error}") from error
 
     @property
     def owners(self) -> Mapping[str, str]:

@@ -68,42 +68,6 @@ def add_integer_noise(
     return _add(sums, key, step, attempt, variance_of(multiplier, bound), starts)
 
 
-def integer_noise(
-    shapes: Mapping[str, torch.Size],
-    device: torch.device,
-    key: RunKey,
-    step: int,
-    attempt: int,
-    *,
-    multiplier: float,
-    bound: int,
-    starts: Mapping[str, int] | None = None,
-) -> dict[str, torch.Tensor]:
-    """Returns what `add_integer_noise` would add, so that it can be made before the sum is there.
-
-    It follows from the address alone: the same integers on every device, ahead of time or not.
-
-    Args:
-        shapes: Of each tensor.
-        device: Where it is made.
-        key: As in `add_integer_noise`.
-        step: As there.
-        attempt: As there.
-        multiplier: As there.
-        bound: As there.
-        starts: As there.
-
-    Returns:
-        int64 tensors of these shapes on that device.
-
-    Raises:
-        ValueError: As `add_integer_noise`; or a device that computes other numbers than the host.
-    """
-    places = {name: (shape, device) for name, shape in shapes.items()}
-    variance = variance_of(multiplier, bound)
-    return drawn_there(variance, places, key, "noise", step, attempt, starts or {})
-
-
 def add_noise(
     sum: Mapping[str, torch.Tensor], key: RunKey, step: int, attempt: int, stddev: float
 ) -> dict[str, torch.Tensor]:

@@ -154,30 +154,34 @@ def test_noise_is_made_where_the_sums_are(monkeypatch):
 
     def spy(device, variance, numbers, *address):
         asked.append((device, numbers))
-        return {name: torch.zeros(size, dtype=torch.int64) for name, (_, size) in numbers.items()}
+        return {
+            name: torch.zeros(size, dtype=torch.int64, device=device)
+            for name, (_, size) in numbers.items()
+        }
 
     monkeypatch.setattr(on_device, "integers_on", spy)
-    shapes = {"a": torch.Size([2, 3]), "s": torch.Size([])}
-    how = {"multiplier": 1.0, "bound": 500}
-    here = noise.integer_noise(shapes, HERE, KEY, 1, 2, **how)
-    assert not asked
-    there = noise.integer_noise(shapes, torch.device("meta"), KEY, 1, 2, **how)
-    assert asked == [(torch.device("meta"), {"a": (0, 6), "s": (0, 1)})]
-    assert {name: value.shape for name, value in there.items()} == shapes
+
+    def added(sums, **more):
+        return noise.add_integer_noise(sums, KEY, 1, 2, multiplier=1.0, bound=500, **more)
+
+    def there(sums):
+        return {name: value.to("meta") for name, value in sums.items()}
+
     sums = {"a": torch.full((2, 3), 5), "s": torch.tensor(-1)}
-    added = noise.add_integer_noise(sums, KEY, 1, 2, **how)
-    assert all((added[name] == sums[name] + here[name]).all() for name in shapes)
+    here = added(sums)
+    assert not asked
+    made = added(there(sums))
+    assert asked == [(torch.device("meta"), {"a": (0, 6), "s": (0, 1)})]
+    assert {n: (v.shape, v.device.type) for n, v in made.items()} == {
+        n: (v.shape, "meta") for n, v in sums.items()
+    }
     # a rank's part of a tensor, here and there
-    part = {"a": torch.Size([2]), "s": torch.Size([0])}
-    own = noise.integer_noise(part, HERE, KEY, 1, 2, **how, starts={"a": 3})["a"]
-    assert own.tolist() == here["a"].flatten()[3:5].tolist()
-    parts = {"a": sums["a"][1, :2], "s": sums["s"]}
-    added = noise.add_integer_noise(parts, KEY, 1, 2, **how, starts={"a": 3})["a"]
-    assert (added == own + 5).all()
-    noise.integer_noise(part, torch.device("meta"), KEY, 1, 2, **how, starts={"a": 3})
+    part = {"a": sums["a"].flatten()[3:5], "s": torch.zeros(0, dtype=torch.int64)}
+    assert torch.equal(added(part, starts={"a": 3})["a"], here["a"].flatten()[3:5])
+    added(there(part), starts={"a": 3})
     assert asked[-1][1] == {"a": (3, 2), "s": (0, 0)}
     with pytest.raises(ValueError, match="no tensor"):
-        noise.integer_noise({}, HERE, KEY, 0, 0, **how)
+        added({})
 
 
 def wrong(change):

@@ -1,0 +1,206 @@
+"""The family's `Base`: the parts of a DiTPipeline, joined."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...compute.device import HOST
+from ...errors import ModelError
+from .. import latents
+from ..checks import INDEX_FILE, facts_of_files, prediction_of, whole
+from ..classes import ClassBase, ClassTable, read_names, with_names
+from ..conditioning import Conditioning, tensors
+from ..interface import BaseInfo
+from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
+from ..schedules import corrupt, make_sampler
+from ..transformers import TransformerNames
+from ..weights import check_settings
+
+
+class Place(nn.Module):
+    """Stands where a block had its class table: hands on the block's vector of a row [B, L, D]."""
+
+    def __init__(self, block: int):
+        super().__init__()
+        self.block = block
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """[B, L, D] -> [B, D]."""
+        return rows[:, self.block]
+
+
+@dataclass
+class DiT(TransformerNames, ClassBase):
+    """A DiTPipeline.
+
+    Every block has a class table of its own; a row here is a class's vectors in all L of them,
+    [L, D]. The row of the null class is the empty prompt. Of a denoiser with learned variance only
+    the noise (the first half of its channels) is trained and used, as diffusers' pipeline does;
+    the published objective adds a bound that trains the variance alone.
+    """
+
+    family: ClassVar = "dit"
+    components: ClassVar = {
+        "transformer": {"DiTTransformer2DModel"},
+        "vae": {"AutoencoderKL"},
+        "scheduler": None,
+    }
+    prefix: ClassVar = "transformer"
+
+    info: BaseInfo
+    transformer: Any
+    vae: Any
+    scheduler: Any
+
+    @classmethod
+    def read_info(cls, name: str, folder: Path) -> BaseInfo:
+        """Reads the facts of a pipeline folder without its weights."""
+        file, vae_file = folder / "transformer" / "config.json", folder / "vae" / "config.json"
+        settings, vae = check_settings(file), check_settings(vae_file)
+        channels = whole(file, settings, "in_channels", 4)
+        given = whole(vae_file, vae, "latent_channels", 4)
+        out = settings.get("out_channels") or channels
+        if channels != given or out not in (channels, 2 * channels):
+            raise ModelError(
+                f"the denoiser of {folder} takes {channels} channels and gives {str(out)[:20]}, and"
+                f" its autoencoder has {given}: they do not fit"
+            )
+        side = whole(file, settings, "sample_size", 32)
+        stages = vae.get("block_out_channels", (64,))
+        if not isinstance(stages, (list, tuple)) or not stages:
+            raise ModelError(
+                f"the settings of the base {folder} are not those of such models: fetch it again"
+            )
+        return BaseInfo(
+            name=name,
+            family=cls.family,
+            resolution=side * 2 ** (len(stages) - 1),
+            latent_shape=(channels, side, side),
+            condition="class",
+            prediction=prediction_of(folder),
+            **facts_of_files(folder),
+        )
+
+    @classmethod
+    def load(cls, info: BaseInfo) -> DiT:
+        """Opens transformer, autoencoder and schedule."""
+        from diffusers import AutoencoderKL, DiTTransformer2DModel
+
+        folder = info.folder
+        with loading(folder):
+            models = read_models(
+                folder, {"transformer": DiTTransformer2DModel, "vae": AutoencoderKL}
+            )
+            scheduler = read_scheduler(folder)
+        times = getattr(scheduler.config, "num_train_timesteps", 0)
+        require_schedule(folder, scheduler, times)
+        require_finite(folder, models)
+        return cls(info, **models, scheduler=scheduler)
+
+    def __post_init__(self):
+        tables = []
+        for number, embedding in enumerate(self._embeddings(self.transformer)):
+            tables.append(embedding.class_embedder.embedding_table.weight.detach())
+            embedding.class_embedder = Place(number)
+        rows = torch.stack(tables, 1)
+        names = read_names(self.info.folder / INDEX_FILE, len(rows), len(rows) - 1)
+        self.table = ClassTable(rows, *names)
+
+    @staticmethod
+    def _embeddings(transformer: Any) -> list[Any]:
+        """What joins time and class, block by block."""
+        return [block.norm1.emb for block in transformer.transformer_blocks]
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The transformer."""
+        return self.transformer
+
+    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
+        """Puts transformer, autoencoder, class table and the noise schedule onto a device."""
+        for part in (self.transformer if denoiser else None, self.vae):
+            if part is not None:
+                part.to(where)
+        self.table.rows = self.table.rows.to(where)
+        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
+
+    def park(self, *, prompts: bool) -> None:
+        """Takes the autoencoder off the device."""
+        self.vae.to(HOST)
+
+    @property
+    def times(self) -> int:
+        """How many diffusion times the schedule has."""
+        return len(self.scheduler.alphas_cumprod)
+
+    @property
+    def own_sampler(self) -> str:
+        """Name of the scheduler that the pipeline came with."""
+        return type(self.scheduler).__name__
+
+    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
+        return latents.encode(self.vae, images, self.formats.encode)
+
+    def decode(self, latent: torch.Tensor) -> np.ndarray:
+        """Images uint8 [B, R, R, 3] of scaled latents."""
+        return latents.decode(self.vae, latent, self.formats.decode)
+
+    def corrupt(
+        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy latents and the target by the base's schedule."""
+        return corrupt(self.scheduler, latent, noise, time)
+
+    def predict(
+        self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
+    ) -> torch.Tensor:
+        """The transformer's prediction of the noise, given rows of the table."""
+        # every block calls its embedding with the times, so they are a row each
+        times = time.expand(len(noisy))
+        found = self.transformer(noisy, times, tensors(condition)[""]).sample
+        return found[:, : noisy.shape[1]]
+
+    def sampler(self, name: str, steps: int) -> Any:
+        """A diffusers scheduler on the base's schedule."""
+        return make_sampler(self.scheduler, name, steps)
+
+    def save(self, folder: Path) -> None:
+        """Writes a pipeline folder in half precision, with names of classes in its index.
+
+        New classes follow the null class, whose row keeps its number: diffusers' pipeline takes row
+        1000 for it, whatever the number of classes.
+        """
+        from diffusers import DiTPipeline
+
+        whole_again = copy.deepcopy(self.transformer)
+        rows = self.table.rows.to(HOST)
+        for number, embedding in enumerate(self._embeddings(whole_again)):
+            embedding.class_embedder = _labels(rows[:, number].clone())
+        whole_again.register_to_config(num_embeds_ada_norm=len(rows) - 1)
+        pipe = DiTPipeline(
+            transformer=whole_again.to(HOST, torch.float16),
+            vae=copy.deepcopy(self.vae).to(HOST, torch.float16),
+            scheduler=self.scheduler,
+        )
+        pipe.save_pretrained(folder, safe_serialization=True)
+        index = with_names(check_settings(folder / INDEX_FILE), self.table)
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def _labels(rows: torch.Tensor) -> nn.Module:
+    """The class table of a block as diffusers has it."""
+    from diffusers.models.embeddings import LabelEmbedding
+
+    # with a null class there is one row more than classes
+    made = LabelEmbedding(len(rows) - 1, rows.shape[1], dropout_prob=0.1)
+    made.embedding_table.weight.data = rows
+    return made

@@ -1,0 +1,276 @@
+"""What families of transformers share: parts under the names of a diffusers pipeline.
+
+`PipelineBase` opens, moves, saves and joins them; `FlowPipeline` adds rectified flow. A family says
+which parts there are, what conditions are, and how its denoiser is called.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..compute.device import HOST
+from ..errors import ModelError
+from .checks import INDEX_FILE, facts_of_files, whole
+from .conditioning import Conditioning
+from .flow import FlowBase, training_sigmas
+from .interface import Base, BaseInfo, Prediction
+from .latents import decode, encode, latent_scale
+from .loading import loading, read_models, read_scheduler, require_finite
+from .text import embed
+from .transformers import TransformerNames
+from .weights import check_settings
+
+TRANSFORMER = "transformer"
+# Classes as older folders name them -> as the library calls them now.
+RENAMED = {"Transformer2DModel": "PixArtTransformer2DModel"}
+
+
+class PipelineBase(TransformerNames, Base):
+    """A base of the parts of a diffusers pipeline whose denoiser is a transformer.
+
+    Attributes:
+        pipeline: The pipeline's class in diffusers.
+        encoders: Names of the parts that read prompts.
+        heeds: What of its autoencoder's settings a family's latents heed (`latent_scale`).
+    """
+
+    prefix: ClassVar[str] = TRANSFORMER
+    prompted: ClassVar[bool] = True
+    pipeline: ClassVar[str]
+    encoders: ClassVar[Sequence[str]] = ()
+    heeds: ClassVar[Mapping[str, bool]] = {}
+
+    def __init__(self, info: BaseInfo, parts: dict[str, Any]):
+        self.info, self.parts = info, parts
+        self.scheduler = parts["scheduler"]
+        self.set_up()
+
+    def set_up(self) -> None:
+        """What follows from the parts; ModelError for parts that do not fit together."""
+        self.scale = latent_scale(self.parts["vae"], **self.heeds)
+
+    @classmethod
+    def load(cls, info: BaseInfo) -> PipelineBase:
+        """Opens every part that the folder's index names."""
+        folder = info.folder
+        index = check_settings(folder / INDEX_FILE)
+        with loading(folder):
+            parts, models = _read(folder, index, cls.components)
+        require_finite(folder, models)
+        try:
+            return cls(info, parts)
+        except (TypeError, AttributeError, KeyError, RuntimeError) as error:
+            raise ModelError(
+                f"the settings of the base {folder} are not those of such models: fetch it again"
+            ) from error
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The transformer."""
+        return self.parts[TRANSFORMER]
+
+    @property
+    def trial_shape(self) -> tuple[int, int, int]:
+        """At most 16 by 16: transformers take any whole number of patches."""
+        channels, *sides = self.latent_shape
+        return channels, *(min(side, 16) for side in sides)
+
+    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
+        """Puts all models onto a device."""
+        for name, part in self.parts.items():
+            if isinstance(part, nn.Module) and (denoiser or name != TRANSFORMER):
+                part.to(where)
+
+    def park(self, *, prompts: bool) -> None:
+        """Takes the autoencoder, and with `prompts` the text encoders, off the device."""
+        for name in ("vae", *(self.encoders if prompts else ())):
+            if isinstance(part := self.parts.get(name), nn.Module):
+                part.to(HOST)
+
+    @property
+    def own_sampler(self) -> str:
+        """Name of the scheduler that the pipeline came with."""
+        return type(self.scheduler).__name__
+
+    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
+        return encode(self.parts["vae"], images, self.formats.encode, self.scale)
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Images uint8 [B, R, R, 3] of scaled latents."""
+        return decode(self.parts["vae"], latents, self.formats.decode, self.scale)
+
+    @abstractmethod
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        """The conditions of a few prompts, on the text encoders' device."""
+
+    def condition(self, prompts: Sequence[str]) -> Conditioning:
+        """Conditions of prompts, read piece by piece, on the denoiser's device."""
+        return embed(self.read, prompts, self.device)
+
+    def save(self, folder: Path) -> None:
+        """Writes a pipeline folder in half precision."""
+        halves = {
+            name: copy.deepcopy(part).to(HOST, torch.float16)
+            if isinstance(part, nn.Module)
+            else part
+            for name, part in self.parts.items()
+        }
+        self._joined(halves).save_pretrained(folder, safe_serialization=True)
+
+    def as_pipeline(self) -> Any:
+        """The base as its diffusers pipeline, which shares its modules."""
+        return self._joined(self.parts)
+
+    def _joined(self, parts: Mapping[str, Any]) -> Any:
+        import diffusers
+
+        missing = dict.fromkeys((*self.components, *self.optional))
+        return getattr(diffusers, self.pipeline)(**{**missing, **parts, **self.settings()})
+
+    def settings(self) -> Mapping[str, Any]:
+        """What the pipeline is given beside its parts."""
+        return {}
+
+    def write_lora(
+        self, folder: Path, layers: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Writes LoRA layers of the transformer in diffusers' format."""
+        import diffusers
+
+        getattr(diffusers, self.pipeline).save_lora_weights(
+            folder,
+            transformer_lora_layers=layers,
+            transformer_lora_adapter_metadata=metadata,
+            safe_serialization=True,
+        )
+
+
+class FlowPipeline(PipelineBase, FlowBase):
+    """A `PipelineBase` whose denoiser predicts the direction of a rectified flow."""
+
+    adapters: ClassVar[bool] = True
+
+    def set_up(self) -> None:
+        """Also the shares of noise; ModelError for a scheduler of another kind."""
+        super().set_up()
+        if not type(self.scheduler).__name__.startswith("FlowMatch"):
+            raise ModelError(
+                f"the scheduler of {self.info.folder} is a {type(self.scheduler).__name__}:"
+                f" {self.family} bases come with a FlowMatchEulerDiscreteScheduler"
+            )
+        self.sigmas = training_sigmas(self.scheduler)
+
+    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
+        """Puts all models and the shares of noise onto a device."""
+        super().move(where, denoiser=denoiser)
+        self.sigmas = self.sigmas.to(where)
+
+
+def latent_info(
+    name: str,
+    folder: Path,
+    family: str,
+    *,
+    channels: int,
+    side: int,
+    factor: int,
+    prediction: Prediction = "flow",
+) -> BaseInfo:
+    """What a base of latents is that reads prompts.
+
+    Args:
+        name: As the user gave it.
+        folder: Of the base.
+        family: Its name.
+        channels: Of a latent.
+        side: Of a latent.
+        factor: Pixels for each number of a latent's side.
+        prediction: Of the denoiser.
+    """
+    return BaseInfo(
+        name=name,
+        family=family,
+        resolution=side * factor,
+        latent_shape=(channels, side, side),
+        condition="text",
+        prediction=prediction,
+        **facts_of_files(folder),
+    )
+
+
+def settings_of(folder: Path, part: str) -> dict:
+    """A model's settings."""
+    return check_settings(folder / part / "config.json")
+
+
+def count_of(folder: Path, part: str, name: str, default: int) -> int:
+    """A count from a model's settings; ModelError if it is none."""
+    path = folder / part / "config.json"
+    return whole(path, check_settings(path), name, default)
+
+
+def kl_factor(folder: Path, blocks: str = "block_out_channels") -> int:
+    """Pixels for each number of a latent's side, by the autoencoder's settings."""
+    stages = settings_of(folder, "vae").get(blocks, (64,))
+    if not isinstance(stages, (list, tuple)) or not stages:
+        raise ModelError(
+            f"the settings of the base {folder} are not those of such models: fetch it again"
+        )
+    return 2 ** (len(stages) - 1)
+
+
+def require_channels(folder: Path, takes: int, gives: int) -> None:
+    """ModelError for a denoiser of other latents than the autoencoder's."""
+    if takes != gives:
+        raise ModelError(
+            f"the denoiser of {folder} takes {takes} channels and its autoencoder gives {gives}:"
+            " in-painting and video bases are not supported"
+        )
+
+
+def _read(
+    folder: Path, index: Mapping[str, Any], components: Collection[str]
+) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+    """All parts by name, and the models among them."""
+    import diffusers
+    import transformers
+
+    # a part that the index leaves out, such as the third text encoder of some
+    named = {name: index[name] for name in components if index.get(name, [None])[0]}
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    classes = {
+        name: getattr(libraries[library], str(RENAMED.get(cls, cls)))
+        for name, (library, cls) in named.items()
+    }
+    tokenizers = {name for name in classes if name.startswith("tokenizer")}
+    models = read_models(
+        folder,
+        {n: cls for n, cls in classes.items() if n not in tokenizers and n != "scheduler"},
+    )
+    parts: dict[str, Any] = {"scheduler": read_scheduler(folder), **models}
+    for name in tokenizers:
+        parts[name] = classes[name].from_pretrained(folder / name, local_files_only=True)
+    return parts, models
+
+
+def size_shift(scheduler: Any, patches: int, most: float = 1.15) -> float:
+    """The shift `mu` of a picture of so many patches, by the scheduler's settings.
+
+    On a line through its base and largest size, as the pipelines of Stable Diffusion 3 and FLUX.1
+    compute it; `most` is their default for `max_shift`.
+    """
+    config = scheduler.config
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least = config.get("base_shift", 0.5)
+    slope = (config.get("max_shift", most) - least) / (high - low)
+    offset = least - slope * low
+    return patches * slope + offset

@@ -1,0 +1,156 @@
+"""The family's `Base`: the parts of a StableDiffusionXLPipeline, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from ...errors import ModelError
+from .. import latents
+from ..checks import INDEX_FILE
+from ..conditioning import Conditioning, tensors
+from ..embeds import PARTS
+from ..interface import BaseInfo
+from ..stable_diffusion import StableDiffusion
+from ..weights import check_settings
+
+
+@dataclass
+class StableDiffusionXL(StableDiffusion):
+    """A StableDiffusionXLPipeline with both text encoders: the base, not the refiner.
+
+    The sizes that it is told are public and the same for every picture: uncropped, as large as the
+    base draws. What a picture was scaled from is not told, since that would be a private number.
+    """
+
+    family: ClassVar = "stable-diffusion-xl"
+    components: ClassVar = {
+        **StableDiffusion.components,
+        "text_encoder_2": {"CLIPTextModelWithProjection"},
+        "tokenizer_2": {"CLIPTokenizer", "CLIPTokenizerFast"},
+    }
+    optional: ClassVar = ("feature_extractor", "image_encoder")
+    added: ClassVar = "text_time"
+
+    text_encoder_2: Any
+    tokenizer_2: Any
+    zeros_for_empty: bool = True
+
+    @classmethod
+    def load(cls, info: BaseInfo) -> Self:
+        """As of Stable Diffusion, and whether the empty prompt tells nothing."""
+        base = super().load(info)
+        index = check_settings(info.folder / INDEX_FILE)
+        # the pipeline's own default
+        base.zeros_for_empty = index.get("force_zeros_for_empty_prompt", True) is not False
+        return base
+
+    @classmethod
+    def _classes(cls) -> dict[str, type]:
+        from transformers import CLIPTextModelWithProjection
+
+        return {**super()._classes(), "text_encoder_2": CLIPTextModelWithProjection}
+
+    def _check_fit(self) -> None:
+        folder, config = self.info.folder, self.unet.config
+        first, second = self.text_encoder.config, self.text_encoder_2.config
+        if config.cross_attention_dim != first.hidden_size + second.hidden_size:
+            raise ModelError(
+                f"{folder}: the text encoders' widths together do not fit the denoiser's"
+                " cross-attention"
+            )
+        told = second.projection_dim + len(self.sizes) * config.addition_time_embed_dim
+        if config.projection_class_embeddings_input_dim != told:
+            raise ModelError(
+                f"{folder}: the denoiser is not told a pooled text and six sizes, as the SDXL base"
+                " is: take that one"
+            )
+        if self.tokenizer.get_vocab() != self.tokenizer_2.get_vocab():
+            raise ModelError(f"{folder}: its two tokenizers have different vocabularies")
+        lengths = {tokenizer.model_max_length for _, tokenizer in self.readers}
+        if len(lengths) > 1:
+            raise ModelError(f"{folder}: its two text encoders read texts of different lengths")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Original height and width, top and left of the crop, height and width of the target."""
+        side = self.info.resolution
+        return (side, side, 0, 0, side, side)
+
+    @property
+    def scale(self) -> latents.LatentScale:
+        """Factor of the latents, and statistics per channel where the autoencoder has them."""
+        return latents.latent_scale(self.vae, per_channel=True)
+
+    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
+        return latents.encode(self.vae, images, self.formats.encode, self.scale)
+
+    def decode(self, latent: torch.Tensor) -> np.ndarray:
+        """Images uint8 [B, R, R, 3] of scaled latents."""
+        return latents.decode(self.vae, latent, self.formats.decode, self.scale)
+
+    @property
+    def readers(self) -> list[tuple[Any, Any]]:
+        """Both text encoders, each with its tokenizer."""
+        return [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
+
+    def read(self, ids: Sequence[torch.Tensor], ends: torch.Tensor | None) -> Conditioning:
+        """Last hidden states but one side by side, and the second encoder's pooled text."""
+        read = [
+            encoder(own, output_hidden_states=True) for (encoder, _), own in zip(self.readers, ids)
+        ]
+        pooled, last = read[1].text_embeds, read[1].last_hidden_state
+        if ends is not None:
+            # Configs of old CLIPs say end 2, and the largest id is then taken for the text's end:
+            # a new token. What the pipeline will see is what training sees.
+            end = ends[1] if self.text_encoder_2.config.eos_token_id == 2 else ends[0]
+            row = torch.arange(len(last), device=last.device)
+            pooled = self.text_encoder_2.text_projection(last[row, end])
+        text = torch.cat([of.hidden_states[-2] for of in read], -1)
+        sizes = torch.tensor(self.sizes, dtype=text.dtype, device=text.device)
+        return {"text": text, "pooled": pooled, "sizes": sizes.expand(len(text), -1)}
+
+    def condition(self, texts: Sequence[str]) -> Conditioning:
+        """Text, pooled text and sizes of prompts.
+
+        Zeros for the empty one, where the pipeline's `force_zeros_for_empty_prompt` says so: what
+        it is guided away from.
+        """
+        read = tensors(super().condition(texts))
+        if self.zeros_for_empty:
+            told = torch.tensor([bool(text) for text in texts], device=self.device)
+            for name in ("text", "pooled"):
+                part = read[name]
+                read[name] = part * told.view(-1, *[1] * (part.ndim - 1)).to(part.dtype)
+        return read
+
+    def _told(self, condition: Any, guidance_scale: float = 1.0) -> dict[str, Any]:
+        added = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
+        text = condition["text"]
+        return {**super()._told(text, guidance_scale), "added_cond_kwargs": added}
+
+    @property
+    def token_parts(self) -> dict[str, int]:
+        """The encoders' names in token files and their widths."""
+        return dict(zip(PARTS, self.widths))
+
+    def as_pipeline(self) -> Any:
+        """The base as a StableDiffusionXLPipeline that shares its modules."""
+        from diffusers import StableDiffusionXLPipeline
+
+        return StableDiffusionXLPipeline(
+            self.vae,
+            self.text_encoder,
+            self.text_encoder_2,
+            self.tokenizer,
+            self.tokenizer_2,
+            self.unet,
+            self.scheduler,
+            force_zeros_for_empty_prompt=self.zeros_for_empty,
+            add_watermarker=False,
+        )

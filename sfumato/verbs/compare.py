@@ -1,0 +1,204 @@
+"""`compare`: runs beside each other on one page, by what is theirs alone and costs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+from markupsafe import Markup
+
+from .. import pages
+from ..errors import MachineError, SfumatoError
+from ..evaluation import train_classifier
+from ..options import Machine, Sampling, takes
+from ..runs.folder import Run
+from ..runs.looks import record_look
+from ..runs.samples import FOLDER
+from .facts import adapted_base
+from .keywords import MachineOptions
+from .machine import computes
+from .row_images import draw
+
+NUMBER, SHOWN, STEPS = 500, 3, 300  # pictures of a score, of a class on the page, and batches
+FEWEST = 50  # pictures, below which a share of right answers says nothing
+SAID = (
+    "Classifiers learn from four fifths of the pictures that a run draws, and name the classes of"
+    " the others. No real image is asked: a high share says that a run draws its classes apart, not"
+    " that they look like the private ones."
+)
+PRIVATE = (
+    "The private figures are those of each run's last `evaluate`. No epsilon covers them: showing"
+    " them here is a look, and later certificates count it."
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run of the page. PRIVATE: it shows a run folder.
+
+    Attributes:
+        name: Of its folder.
+        run: The run.
+        pictures: uint8 [n, R, R, 3] of a finished run; none of any other.
+        labels: int64 [n], their classes.
+        score: Share of its own pictures whose class is told, 0 to 1; None where it was not asked
+            for, where there is one class, or no model yet.
+        private: The last evaluation's accuracy of its pictures on real ones; None unless asked for.
+    """
+
+    name: str
+    run: Run
+    pictures: np.ndarray
+    labels: np.ndarray
+    score: float | None
+    private: float | None
+
+
+@takes(machine=Machine)
+@computes
+def compare(
+    runs: Sequence[Run | str | Path],
+    output: str | Path,
+    *,
+    number: int = NUMBER,
+    score: bool = True,
+    private: bool = False,
+    ledger: str | Path | None = None,
+    on_stage: Callable[[str], None] = lambda line: None,
+    **options: Unpack[MachineOptions],
+) -> list[Compared]:
+    """Write one static page of plans and pictures, best first.
+
+    What it shows is a function of public plans and of noised results, so it costs nothing; only
+    `private` adds exact figures.
+
+    Args:
+        runs: Two runs or more, or their folders; some may go on.
+        output: A new HTML file.
+        number: Pictures that each finished run draws, with a public seed.
+        score: Train a classifier on them, for the order.
+        private: Also the figures of each run's last evaluation: a look at each.
+        ledger: The owner's ledger, if it was moved.
+        on_stage: Called with a line for every stage that begins.
+        options: Fields of `Machine`, or one as `machine`.
+
+    Returns:
+        The runs in the order of the page.
+
+    Raises:
+        SfumatoError: Fewer than two runs, one of them twice, a file that exists, too few pictures,
+            or private figures that were never made.
+        MachineError: The file cannot be written.
+    """
+    place = Path(output)
+    if place.exists():
+        raise SfumatoError(f"{place} exists: name a new file (nothing is overwritten)")
+    if number < FEWEST:
+        raise SfumatoError(f"--number {number}: at least {FEWEST}, or a share says nothing")
+    opened = [run if isinstance(run, Run) else Run.open(run, ledger) for run in runs]
+    if len(opened) < 2 or len({run.id for run in opened}) < len(opened):
+        raise SfumatoError("name at least two different runs: sfumato compare run-1 run-2")
+    figures: list[float | None] = [None] * len(opened)
+    if private:
+        figures = [_evaluated(run) for run in opened]
+        for run in opened:  # durably, before one of them is shown
+            record_look(run, ("accuracy",), rows=("synthetic",))
+    found = [_of(*pair, number, score, on_stage) for pair in zip(opened, figures)]
+    found.sort(key=lambda one: (-(one.score or 0), one.run.plan.epsilon, one.name))
+    try:
+        place.write_text(_page(found, score, private), "utf-8")
+    except OSError as error:
+        raise MachineError(f"cannot write {place}: {error.strerror}") from error
+    return found
+
+
+def _evaluated(run: Run) -> float:
+    """The accuracy of the run's last evaluation; SfumatoError without one."""
+    try:
+        body = json.loads((run.folder / "evaluation" / "utility.json").read_text("utf-8"))
+        return float(max(row["mean"] for row in body["utility"]["synthetic"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SfumatoError(
+            f"{run.folder.name} has no accuracy on real images: `sfumato evaluate` it first, or"
+            " leave --private out"
+        ) from None
+
+
+def _of(
+    run: Run,
+    figure: float | None,
+    number: int,
+    wanted: bool,
+    on_stage: Callable[[str], None],
+) -> Compared:
+    name, classes = run.folder.name, len(run.plan.classes)
+    if not (run.folder / "model").is_dir():
+        nothing = np.zeros((0, 0, 0, 3), np.uint8)
+        return Compared(name, run, nothing, np.zeros(0, np.int64), None, figure)
+    on_stage(f"drawing with {name}")
+    pictures, labels = draw(adapted_base(run), run.plan.prompts, number, Sampling())
+    told: float | None = None
+    if wanted and classes > 1:
+        on_stage(f"telling the classes of {name} apart")
+        # classes take turns in the order of drawing: every fifth of each is kept for the test
+        test = np.arange(number) // classes % 5 == 4
+        judge = train_classifier("cnn", pictures[~test], labels[~test], classes, steps=STEPS)
+        told = judge.accuracy(pictures[test], labels[test]) if test.any() else None
+    return Compared(name, run, pictures, labels, told, figure)
+
+
+def _page(found: Sequence[Compared], score: bool, private: bool) -> str:
+    heads = ["run", "method", "base", "epsilon", "noise", "steps", "trained numbers"]
+    heads += ["classes told apart"] * score + ["on real images (PRIVATE)"] * private
+    rows = Markup().join(_row([Markup("<th>{}</th>").format(head) for head in heads]))
+    for one in found:
+        rows += Markup().join(_row(_cells(one, score, private)))
+    said = Markup("<p>{}</p>\n").format(SAID) if score else Markup()
+    if private:
+        said += Markup('<p class="private"><b>PRIVATE.</b> {}</p>\n').format(PRIVATE)
+    parts = Markup().join(map(_pictures, found))
+    body = Markup(
+        '<h1>{} runs beside each other</h1>\n<p class="private"><b>PRIVATE.</b> It shows run'
+        " folders: keep this page on this machine.</p>\n{}"
+        '<div class="scroll" tabindex="0"><table>\n{}</table></div>\n<p>{}</p>\n{}'
+    ).format(len(found), said, rows, pages.ENLARGE, parts)
+    return pages.page("Runs beside each other", body)
+
+
+def _row(cells: Sequence[Markup]) -> list[Markup]:
+    return [Markup("<tr>"), *cells, Markup("</tr>\n")]
+
+
+def _cells(one: Compared, score: bool, private: bool) -> list[Markup]:
+    plan = one.run.plan
+    texts = [one.name, plan.method, Path(plan.base).name, f"{plan.epsilon:.3g}"]
+    texts += [f"{plan.noise_multiplier:.3g}", f"{plan.steps:,}", f"{plan.trainable:,}"]
+    texts += [_percent(one.score)] * score + [_percent(one.private)] * private
+    return [Markup("<td>{}</td>").format(text) for text in texts]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _pictures(one: Compared) -> Markup:
+    """Some pictures of each class; of a run that goes on, its newest sheet of samples."""
+    head = Markup("<h2>{}</h2>\n").format(one.name)
+    classes = one.run.plan.classes
+    if not len(one.pictures):
+        sheets = sorted((one.run.folder / FOLDER).glob("step-*.png"))
+        if not sheets:
+            return head + Markup("<p>No model and no sample yet.</p>\n")
+        return head + pages.grid(
+            [pages.Picture(sheets[-1].read_bytes(), f"samples of {one.name}, {sheets[-1].stem}")]
+        )
+    shown = [
+        pages.Picture(one.pictures[at], f"{one.name}: {classes[label]}")
+        for label in range(len(classes))
+        for at in np.flatnonzero(one.labels == label)[:SHOWN]
+    ]
+    return head + pages.grid(shown)

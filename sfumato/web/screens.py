@@ -1,0 +1,295 @@
+"""What each screen shows: answers, jobs and results of a project, in the order of the work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..pages.odds import (
+    RATES,
+    for_a_group,
+    found_at_most,
+    found_by_gaussian,
+    gaussian_mu,
+    percent_up,
+)
+from . import commands, jobs, results
+from .commands import CLASSES, IMAGE, STYLE, TOKEN
+from .jobs import Job
+from .project import Project, all_projects
+
+SCREENS = {
+    "images": "Images",
+    "promise": "Promise",
+    "plan": "Plan",
+    "run": "Run",
+    "pictures": "Pictures",
+    "hand-over": "Hand over",
+}
+ANSWERS = (
+    "images", "what", "unit", "labels", "dicom", "aside", "epsilon", "delta", "base", "method",
+    "time", "prompt", "number", "test", "hand",
+)  # fmt: skip
+DELTA = 1e-5
+# Stops of the slider, about a tenth apart.
+STOPS = (
+    0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20,
+)  # fmt: skip
+GROUPS = (2, 3, 5, 10)
+TIMES = {"1min": "1 minute", "5min": "5 minutes", "20min": "20 minutes", "1h": "1 hour"}
+TIMES |= {"3h": "3 hours"}
+REASONS = {
+    "attention": "the usual start: the layers in which pictures and words meet",
+    "lora": "fewer trained numbers, so less noise in all: worth a look where images are few",
+    "full": "all weights: the most noise, for many images and small bases",
+    "saliency": "a noisy question first chooses the layers: part of the cost",
+    "loda": "like lora, with a bend in the middle",
+    "embedding": "only the vectors of the class words",
+    TOKEN: "one noisy sum instead of steps: made for a style and few images",
+}
+OF_CLASSES = [name for name in REASONS if name != TOKEN]
+
+
+def reached(project: Project) -> list[str]:
+    """The screens that can be opened now."""
+    found = ["images"]
+    if project.said("unit") and project.said("what"):
+        found.append("promise")
+    if "promise" in found and project.said("epsilon"):
+        found.append("plan")
+    if "plan" in found and (planned(project) or project.charged or started(project)):
+        found.append("run")
+    if project.finished:
+        found.append("pictures")
+    if project.finished and project.handed.exists():
+        found.append("hand-over")
+    return found
+
+
+def started(project: Project) -> bool:
+    """Whether a run was asked for."""
+    return jobs.latest(project.folder, "adapt") is not None
+
+
+def running(project: Project) -> Job | None:
+    """The run's newest job: `adapt`, or one that went on with it."""
+    found = [*jobs.jobs_of(project.folder, "adapt"), *jobs.jobs_of(project.folder, "resume")]
+    return max(found, key=lambda job: job.started, default=None)
+
+
+def current(project: Project, name: str, argv: list[str]) -> Job | None:
+    """The newest job of that name, if the answers have not changed since."""
+    found = jobs.latest(project.folder, name)
+    return found if found is not None and list(found.argv) == argv else None
+
+
+def planned(project: Project) -> dict[str, Any] | None:
+    """What the chosen method's plan says, if it is that of today's answers."""
+    method = project.said("method")
+    if not method:
+        return None
+    found = current(project, f"plan-{method}", commands.plan(project, method))
+    return None if found is None else found.facts()
+
+
+def view(project: Project, screen: str, choices: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the template of a screen names."""
+    kinds: dict[str, Callable[[Project, dict[str, Any]], dict[str, Any]]] = {
+        "images": _images,
+        "promise": _promise,
+        "plan": _plan,
+        "run": _run,
+        "pictures": _pictures,
+        "hand-over": _hand_over,
+    }
+    return {
+        "project": project,
+        "screen": screen,
+        "screens": SCREENS,
+        "reached": reached(project),
+        "fixed": project.charged or started(project),
+        "a": {**dict.fromkeys(ANSWERS), **project.answers},
+        "STYLE": STYLE,
+        "CLASSES": CLASSES,
+        "IMAGE": IMAGE,
+        **kinds[screen](project, choices),
+    }
+
+
+def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
+    if not project.said("images"):
+        return {"job": None, "facts": None, "sheet": None}
+    argv = commands.look(project)
+    job = current(project, "look", argv)
+    sheet = jobs.latest(project.folder, "sheet")
+    return {
+        "job": job,
+        "facts": None if job is None else job.facts(),
+        "command": jobs.shell(argv),
+        "sheet": sheet,
+        "sheet_command": jobs.shell(commands.sheet(project, 1)),
+        "split": jobs.latest(project.folder, "split"),
+        "split_command": jobs.shell(commands.set_apart(project)),
+    }
+
+
+def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
+    delta = project.said("delta") or DELTA
+    spent = current(project, "spent", commands.spent(project))
+    return {
+        "delta": delta,
+        "stops": STOPS,
+        "said": odds_in_words(project.said("epsilon") or 4.0, delta),
+        "all": {f"{stop:g}": odds_in_words(stop, delta) for stop in STOPS},
+        "rates": [f"{100 * rate:g} %" for rate in RATES],
+        "groups": GROUPS,
+        "spent": spent,
+        "none_spent": spent is not None and "there is no ledger yet" in spent.error(),
+        "own": None if spent is None else spent.facts(),
+        "cap": jobs.latest(project.folder, "cap"),
+        "command": jobs.shell(commands.spent(project)),
+    }
+
+
+def odds_in_words(epsilon: float, delta: float) -> dict[str, list[str]]:
+    """What an attacker gains at most, and what is left for k units of one person."""
+    single = [percent_up(100 * found_at_most(rate, epsilon, delta)) for rate in RATES]
+    groups: list[str] = []
+    for size in GROUPS:
+        e, d = for_a_group(epsilon, delta, size)
+        groups.append(percent_up(100 * found_at_most(RATES[1], e, d)))
+    mu = gaussian_mu(epsilon, delta)
+    usual = [percent_up(100 * found_by_gaussian(rate, mu)) for rate in RATES]
+    return {"odds": single, "usual": usual, "groups": groups}
+
+
+def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
+    style = project.said("what") == STYLE
+    methods = [TOKEN] if style else OF_CLASSES
+    rows: list[dict[str, Any]] = []
+    if project.said("base"):
+        for name in methods:
+            argv = commands.plan(project, name)
+            job = current(project, f"plan-{name}", argv)
+            row = {"name": name, "job": job, "facts": None, "why": REASONS[name]}
+            rows.append(row | ({"facts": job.facts()} if job else {}))
+    chosen, found = project.said("method") or methods[0], planned(project)
+    return {
+        "bases": choices.get("bases", {}),
+        "lines": choices.get("methods", {}),
+        "methods": methods,
+        "reasons": REASONS,
+        "rows": rows,
+        "chosen": chosen,
+        "found": found,
+        "odds": results.in_percent((found or {}).get("odds") or {}),
+        "times": TIMES,
+        "busy": any(row["job"] and row["job"].state == jobs.RUNNING for row in rows),
+        "command": jobs.shell(commands.plan(project, chosen)) if project.said("base") else "",
+    }
+
+
+def _run(project: Project, _: dict[str, Any]) -> dict[str, Any]:
+    found, job = planned(project), running(project)
+    said = [] if job is None else job.said()
+    method = project.said("method")
+    would = commands.adapt(project, method, found, True) if found else None
+    return {
+        "found": found,
+        "job": job,
+        "state": None if job is None else job.state,
+        "pace": results.pace(project),
+        "learning": results.learning(project),
+        "notes": [one.removeprefix("note: ") for one in said if one.startswith("note: ")][-12:],
+        "samples": results.samples(project),
+        "plan": results.as_json(project.run / "plan.json"),
+        "odds": results.odds(project),
+        "command": job.command if job else (jobs.shell(would) if would else ""),
+        "resume_command": jobs.shell(commands.resume(project)),
+    }
+
+
+def _pictures(project: Project, _: dict[str, Any]) -> dict[str, Any]:
+    test = None if project.split.exists() else project.said("test")
+    return {
+        "draw": jobs.latest(project.folder, "synthesize"),
+        "judge": jobs.latest(project.folder, "evaluate"),
+        "export": jobs.latest(project.folder, "export"),
+        "gallery": results.gallery(project),
+        "public": results.public_row(project),
+        "samples": results.samples(project),
+        "others": _others(project),
+        "utility": results.utility(project),
+        "plan": results.as_json(project.run / "plan.json"),
+        "command": jobs.shell(commands.synthesize(project, int(project.said("number") or 100))),
+        "judge_command": jobs.shell(commands.evaluate(project, test)),
+    }
+
+
+def _others(project: Project) -> list[dict[str, Any]]:
+    """Other finished projects on the same images, with pictures."""
+    found: list[dict[str, Any]] = []
+    for other in all_projects(project.folder.parent):
+        same = other.said("images") == project.said("images") and other.name != project.name
+        if same and other.finished and (pictures := results.gallery(other)):
+            plan = results.as_json(other.run / "plan.json")
+            found.append({"name": other.name, "gallery": pictures, "plan": plan})
+    return found[:3]
+
+
+def _hand_over(project: Project, _: dict[str, Any]) -> dict[str, Any]:
+    release, check = (jobs.latest(project.folder, name) for name in ("release", "verify"))
+    built = (project.handed / "privacy.json").exists()
+    readme = project.handed / "README.md"
+    text = readme.read_text("utf-8") if built and readme.exists() else ""
+    loading = re.search(r"```python\n(.*?)```", text, re.S)
+    passed = check is not None and check.state == jobs.DONE
+    return {
+        "release": release,
+        "check": check,
+        "export": jobs.latest(project.folder, "export"),
+        "dry": jobs.latest(project.folder, "push-dry"),
+        "push": jobs.latest(project.folder, "push"),
+        "built": built,
+        "claim": results.as_json(project.handed / "privacy.json"),
+        "ticks": results.ticks(check),
+        "passed": passed,
+        "loading": loading[1] if loading else "",
+        "signed": results.as_json(project.folder / "signed.json"),
+        "command": jobs.shell(commands.release(project, "", "")),
+        "check_command": jobs.shell(commands.verify(project)),
+    }
+
+
+def status(project: Project, screen: str) -> dict[str, Any]:
+    """What a page that is open asks again and again: small, and read from a few files."""
+    names = (
+        "look",
+        "sheet",
+        "split",
+        "spent",
+        "cap",
+        *(f"plan-{name}" for name in REASONS),
+        "synthesize",
+        "evaluate",
+        "export",
+        "release",
+        "verify",
+        "push-dry",
+        "push",
+    )
+    newest = [one for name in names if (one := jobs.latest(project.folder, name))]
+    run = running(project)
+    if run is not None:
+        newest.append(run)
+    active = [job for job in newest if job.state == jobs.RUNNING]
+    parts = [f"{job.name}-{job.number}-{job.state}" for job in newest]
+    if screen == "run":
+        parts += [str(len(results.samples(project))), str(results.learning(project))]
+    return {
+        "tag": ",".join(parts),
+        "busy": bool(active),
+        "line": active[-1].line() if active else "",
+        "pace": vars(results.pace(project)),
+    }

@@ -1,0 +1,93 @@
+"""Families that a language model tells what to draw, each on its tiny random pipeline."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfumato.bases import load_base
+from tests.bases.family_checks import (
+    adapt,
+    check_objective,
+    check_output,
+    check_sampling,
+    pipeline,
+    refused,
+)
+from tests.bases.published_language_models import OWN
+from tests.bases.tiny_language_models import LANGUAGE_MODELS
+
+PROMPTS = ["a picture of a circle", "cross"]
+# One of each family runs through the command line; the others differ in their parts alone.
+TRAINED = ["lumina_2", "z_image", "qwen_image"]
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Name -> its pipeline's folder, made once."""
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name not in made:
+            made[name] = LANGUAGE_MODELS[name](tmp_path_factory.mktemp("tiny") / name)
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_row_losses_are_the_published_objective(name: str, folder_of: Any) -> None:
+    check_objective(folder_of(name), PROMPTS, OWN[name].loss)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", OWN)
+def test_pictures_are_those_of_the_pipeline(name: str, guidance: float, folder_of: Any) -> None:
+    folder = folder_of(name)
+    check_sampling(
+        load_base(folder), pipeline(folder), PROMPTS, OWN[name].draw, guidance_scale=guidance
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "attention"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_noised_run_opens_in_plain_diffusers(
+    name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
+) -> None:
+    run = adapt(folder_of(name), tiny_images, tmp_path / "run", method)
+    # a whole pipeline is saved in half precision, and read so by both
+    check_output(run, folder_of(name), OWN[name].draw, guidance_scale=2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "saliency", "loda"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_other_methods_run(
+    name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
+) -> None:
+    assert adapt(folder_of(name), tiny_images, tmp_path / "run", method).model.is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["embedding", "inversion"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_methods_that_teach_tokens_are_refused_before_any_charge(
+    name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "run"
+    said = refused(folder_of(name), tiny_images, run, "--method", method, capsys=capsys)
+    assert said.startswith("11: ") and "has no tokens that can be taught" in said
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_missing_text_encoder_is_refused(
+    name: str, folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
+) -> None:
+    bad = shutil.copytree(folder_of(name), tmp_path / "bad")
+    shutil.rmtree(bad / "text_encoder")
+    said = refused(bad, tiny_images, tmp_path / "run", "--method", "lora", capsys=capsys)
+    assert said.startswith("11: ") and "has no text_encoder" in said

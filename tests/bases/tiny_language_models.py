@@ -1,0 +1,180 @@
+"""Tiny random pipelines of transformers that a language model tells what to draw."""
+
+# diffusers and transformers say less than they take.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bases.tiny_pipelines import SIDE, kl, save, seeded
+from tests.bases.tiny_transformers import gemma
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def euler(**settings: Any) -> Any:
+    """The scheduler of these families."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**settings)
+
+
+def qwen_tokenizer() -> Any:
+    """Bytes, and the marks of a chat."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: i for i, token in enumerate([*alphabet, *marks])}
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocabulary, merges=[], extra_special_tokens=["<|im_start|>", "<|im_end|>"]
+    )
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def lumina_2(folder: Path, **schedule: Any) -> Path:
+    """A shift that is the same for all sizes, as published folders have."""
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+
+    transformer = seeded(
+        Lumina2Transformer2DModel,
+        sample_size=8,
+        in_channels=4,
+        hidden_size=16,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=8,
+        axes_dim_rope=(4, 2, 2),
+        axes_lens=(300, 32, 32),
+        cap_feat_dim=16,
+    )
+    vae = kl(shift_factor=0.1, scaling_factor=0.4)
+    encoder, tokenizer = gemma()
+    tokenizer.add_bos_token = True  # as published ones do
+    return save(
+        Lumina2Pipeline(transformer, euler(**schedule or {"shift": 6.0}), vae, encoder, tokenizer),
+        folder,
+    )
+
+
+def lumina_2_dynamic(folder: Path) -> Path:
+    """A shift by size, as the pipeline reads one."""
+    return lumina_2(folder, use_dynamic_shifting=True)
+
+
+def z_image(folder: Path, **schedule: Any) -> Path:
+    """A shift that is the same for all sizes, as published folders have."""
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+    from transformers import Qwen3Config, Qwen3Model
+
+    transformer = seeded(
+        ZImageTransformer2DModel,
+        in_channels=4,
+        dim=16,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 2, 2],
+        axes_lens=[1024, 32, 32],
+    )
+    tokenizer = qwen_tokenizer()
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    encoder = seeded(Qwen3Model, config=config)
+    vae = kl(shift_factor=0.1, scaling_factor=0.4)
+    return save(
+        ZImagePipeline(euler(**schedule or {"shift": 3.0}), vae, encoder, tokenizer, transformer),
+        folder,
+    )
+
+
+def z_image_dynamic(folder: Path) -> Path:
+    """A shift by size, as the pipeline reads one."""
+    return z_image(folder, use_dynamic_shifting=True)
+
+
+def qwen_image(folder: Path) -> Path:
+    """A shift by size, and an autoencoder of videos with statistics per channel."""
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    transformer = seeded(
+        QwenImageTransformer2DModel,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 2, 2),
+    )
+    vae = seeded(
+        AutoencoderKLQwenImage,
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[-0.2, 0.0, 0.1, 0.3],
+        latents_std=[0.5, 1.0, 1.5, 0.8],
+    )
+    vae.register_to_config(sample_size=SIDE)
+    tokenizer = qwen_tokenizer()
+    number = len(tokenizer) - 1
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+        },
+        image_token_id=number,
+        video_token_id=number,
+        vision_start_token_id=number,
+        vision_end_token_id=number,
+    )
+    encoder = seeded(Qwen2_5_VLForConditionalGeneration, config=config)
+    scheduler = euler(use_dynamic_shifting=True, shift_terminal=0.02)
+    return save(QwenImagePipeline(scheduler, vae, encoder, tokenizer, transformer), folder)
+
+
+LANGUAGE_MODELS: dict[str, Callable[[Path], Path]] = {
+    "lumina_2": lumina_2,
+    "lumina_2_dynamic": lumina_2_dynamic,
+    "z_image": z_image,
+    "z_image_dynamic": z_image_dynamic,
+    "qwen_image": qwen_image,
+}

@@ -1,0 +1,73 @@
+"""Runs beside each other: a page of public plans and of pictures, and a look only when asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import sfumato
+from sfumato.errors import SfumatoError
+from sfumato.privacy.ledger.entries import Looked
+from sfumato.runs.folder import Run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_base, tiny_images):
+    top = tmp_path_factory.mktemp("made")
+    how = {"delta": 1e-3, "base": tiny_base, "steps": 2, "expected_batch_size": 8}
+    for number, epsilon in enumerate((8, 4), 1):
+        place = top / f"run-{number}"
+        sfumato.adapt(
+            tiny_images, output=place, epsilon=epsilon, yes_public=True, anyway=True, **how
+        )
+    return top / "run-1", top / "run-2"
+
+
+def looks(run) -> int:
+    return len(Run.open(run).ledger.entries(Looked))
+
+
+def test_the_page_has_both_plans_and_pictures_of_each_class(runs, tmp_path):
+    before = looks(runs[0])
+    found = sfumato.compare(runs, tmp_path / "page.html", number=60)
+    text = (tmp_path / "page.html").read_text()
+    assert "run-1" in text and "run-2" in text and text.count("<img") == 2 * 3 * 3
+    assert all(0 <= one.score <= 1 for one in found)
+    assert found[0].score >= found[1].score
+    assert "PRIVATE" in text and "on real images" not in text and "<script" not in text
+    assert looks(runs[0]) == before
+
+
+def test_private_figures_are_a_look_at_each_run(runs, tmp_path):
+    with pytest.raises(SfumatoError, match="no accuracy on real images"):
+        sfumato.compare(runs, tmp_path / "none.html", number=60, score=False, private=True)
+    for place in runs:
+        (place / "evaluation").mkdir(exist_ok=True)
+        body = {"in_ledger": True, "utility": {"synthetic": [{"mean": 0.625}]}}
+        (place / "evaluation" / "utility.json").write_text(json.dumps(body))
+    before = [looks(place) for place in runs]
+    sfumato.compare(runs, tmp_path / "page.html", number=60, score=False, private=True)
+    assert [looks(place) for place in runs] == [count + 1 for count in before]
+    assert (tmp_path / "page.html").read_text().count("62.5 %") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "said"),
+    [
+        ((0,), {}, "two different runs"),
+        ((0, 0), {}, "two different runs"),
+        ((0, 1), {"number": 10}, "at least 50"),
+    ],
+)
+def test_refused(runs, tmp_path, given, how, said):
+    with pytest.raises(SfumatoError, match=said):
+        sfumato.compare([runs[i] for i in given], tmp_path / "page.html", **how)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_nothing_is_overwritten(runs, tmp_path):
+    (tmp_path / "page.html").write_text("mine")
+    with pytest.raises(SfumatoError, match="exists"):
+        sfumato.compare(runs, tmp_path / "page.html", number=60)
+    assert (tmp_path / "page.html").read_text() == "mine"
