@@ -24,6 +24,7 @@ VERBS = (
     "compare",
     "studio",
     "select",
+    "match",
     "release",
     "verify",
     "push",

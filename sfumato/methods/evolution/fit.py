@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from ...compute import ranks
 from ...errors import Interrupted, SfumatoError
 from ...options.progress import Counted
 from ...training import Progress
@@ -43,10 +42,8 @@ def fit(prepared: Prepared[Evolving], workspace: Workspace) -> Evolving:
 
     Raises:
         Interrupted: Somebody stopped it.
-        SfumatoError: Several processes run it, or the checkpoint is of another plan.
+        SfumatoError: The checkpoint is of another plan.
     """
-    if ranks.world_size() > 1:
-        raise SfumatoError("--method evolution runs in one process: start it without torchrun")
     plan, made = prepared.plan, _Evolution(prepared, workspace)
     rounds = made.start()
     started, begun = time.monotonic(), rounds.step

@@ -47,7 +47,7 @@ class Evolution(Method):
         " 2000).",
         least=2,
     )
-    votes: int = option(1, "Nearest candidates that one image votes for.", least=1)
+    nearest: int = option(1, "Nearest candidates that one image votes for.", least=1)
     threshold: float = option(
         2.0, "Votes below so many standard deviations of the noise count as none.", least=0
     )
@@ -165,7 +165,7 @@ class Evolution(Method):
             )
         size -= size % classes  # equally many for each
         try:
-            voting = VoteHistogram(size, classes, self.votes, adapted.space.name)
+            voting = VoteHistogram(size, classes, self.nearest, adapted.space.name)
         except ValueError as error:
             raise SfumatoError(f"--method evolution: {error}") from error
         return Mechanisms(Schedule(n_units, self.rounds, 1), 1.0, voting=voting)
@@ -220,7 +220,11 @@ class Evolution(Method):
 
     @classmethod
     def check_execution(cls, execution: Execution) -> None:
-        """Refuses options of execution that only an inversion has."""
+        """Refuses several processes, and options of execution that only an inversion has."""
+        from ...compute import ranks
+
+        if ranks.world_size() > 1:
+            raise SfumatoError("--method evolution runs in one process: start it without torchrun")
         if execution != Execution():
             raise SfumatoError(
                 "--shard, --keep-inversions and --controls of adapt go with --method inversion"

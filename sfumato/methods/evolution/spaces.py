@@ -48,7 +48,7 @@ def space_of(base: Base, name: str) -> Space:
     if name == "latents":
         return Space(name, lambda latents: on_host(latents, torch.float32).flatten(1).numpy())
     if name == "pixels":
-        return Space(name, lambda latents: _pixels(_decoded(base, latents)))
+        return Space(name, lambda latents: pixels(_decoded(base, latents)))
     if not Path(name).is_file():
         raise SfumatoError(
             f"--features {name}: name {' or '.join(BUNDLED)}, or a TorchScript file that makes"
@@ -157,7 +157,7 @@ def _decoded(base: Base, latents: torch.Tensor) -> np.ndarray:
     return base.decode(to_device(latents, base.device))
 
 
-def _pixels(pictures: np.ndarray) -> np.ndarray:
+def pixels(pictures: np.ndarray) -> np.ndarray:
     """Pictures uint8 [B, R, R, 3] on a coarse grid, float32 [B, 3 * SIDE * SIDE]."""
     x = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 255
     if x.shape[-1] > SIDE:

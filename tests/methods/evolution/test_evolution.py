@@ -149,7 +149,7 @@ def test_a_unit_of_many_images_weighs_as_one(tiny_images, tiny_base, tmp_path, m
         ({"steps": 3}, "no training steps"),
         ({"clip_norm": 0.5}, "votes have norm 1"),
         ({"method": Evolution(candidates=4, iterations=1)}, "at least two each"),
-        ({"method": Evolution(candidates=6, iterations=1, votes=2)}, "fewer candidates than"),
+        ({"method": Evolution(candidates=6, iterations=1, nearest=2)}, "fewer candidates than"),
         ({"method": Evolution(features="nothing")}, "name latents or pixels"),
         ({"samples_every": 2}, "trains nothing"),
         ({"classes": ["circle", "cross", "square", "star"]}, "no image has the class star"),
