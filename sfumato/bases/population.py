@@ -8,6 +8,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..compute.device import on_host
 from ..errors import ModelError
 
 POPULATION_FILE = "population.safetensors"
@@ -15,7 +16,7 @@ POPULATION_FILE = "population.safetensors"
 
 def save_population(folder: Path, latents: torch.Tensor) -> None:
     """Writes latents [classes, P, C, h, w] in half precision, in which candidates are kept."""
-    held = latents.detach().to("cpu", torch.float16).contiguous()
+    held = on_host(latents.detach()).half().contiguous()
     save_file({"latents": held}, folder / POPULATION_FILE)
 
 

@@ -1,5 +1,5 @@
-"""`match`: the ranking is right where noise is small, says so where it is not, and is charged before
-an image is looked at; one unit moves the votes by one at most.
+"""`match`: the ranking is right where noise is small, says so where it is not, is charged before an
+image is looked at; and one unit moves the votes by one at most.
 """
 
 from __future__ import annotations

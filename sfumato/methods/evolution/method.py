@@ -138,7 +138,7 @@ class Evolution(Method):
         from ...privacy.mechanisms.histogram import VoteHistogram
         from .cost import candidates_for
 
-        if asked.given():
+        if replace(asked, time=None).given():
             raise SfumatoError(
                 "--method evolution has rounds of all units and no training steps: give"
                 " --iterations, and leave --steps, --expected-batch-size and --noise-draws out"

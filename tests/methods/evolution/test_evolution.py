@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from sfumato.methods import Evolution
 from sfumato.methods.evolution.spaces import FOLDER
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.notes import CheckpointMade, Interval
+from sfumato.privacy.mechanisms.histogram import GRID
+from sfumato.records import load_records
 from sfumato.runs.folder import Run
 
 torch.set_num_threads(1)
@@ -127,20 +130,26 @@ def test_a_round_is_in_the_ledger_before_it_votes(tiny_images, tiny_base, tmp_pa
     assert all([step, step + 1] in noted for step, noted in seen)
 
 
+def by_person(images, people: int):
+    """The pictures as if each person owned every so many-th of them, of all classes."""
+    records = load_records(images, yes_public=True)
+    return replace(records, unit=np.arange(records.n) % people, unit_column="person")
+
+
 def test_a_unit_of_many_images_weighs_as_one(tiny_images, tiny_base, tmp_path, monkeypatch):
     totals = []
     votes = evolving.noisy_votes
 
     def watched(voting, sigma, named, owned, *rest):
-        totals.append((voting.total(named, owned), len(owned)))
+        totals.append((voting.total(named, owned), len(owned), sorted(map(len, owned))))
         return votes(voting, sigma, named, owned, *rest)
 
     monkeypatch.setattr(evolving, "noisy_votes", watched)
-    adapt(tiny_images, tiny_base, tmp_path / "run", unit="folder", classes=["circle"])
-    from sfumato.privacy.mechanisms.histogram import GRID
-
-    for total, units in totals:
-        assert 0 < int(np.linalg.norm(total.astype(float))) <= units * GRID
+    run = adapt(by_person(tiny_images, 5), tiny_base, tmp_path / "run")
+    assert run.plan.unit == "person" and run.plan.n_units == 5 and len(totals) == 3
+    for total, units, sizes in totals:
+        assert units == 5 and sizes == [4, 5, 5, 5, 5]
+        assert 0 < float(np.linalg.norm(total)) <= units * GRID
 
 
 @pytest.mark.parametrize(
@@ -164,12 +173,15 @@ def test_refused_before_the_charge(tiny_images, tiny_base, tmp_path, change, say
 
 
 def test_fewer_units_than_classes(tiny_images, tiny_base, tmp_path):
-    small = tmp_path / "small"
-    for name in ("circle", "cross", "square"):
-        (small / name).mkdir(parents=True)
-    shutil.copy(next((tiny_images / "circle").glob("*.png")), small / "circle" / "0.png")
-    with pytest.raises(SfumatoError, match=r"no image has the class|fewer than the 3 classes"):
-        adapt(small, tiny_base, tmp_path / "run", classes=["circle", "cross", "square"])
+    with pytest.raises(SfumatoError, match="2 units are fewer than the 3 classes"):
+        adapt(
+            by_person(tiny_images, 2),
+            tiny_base,
+            tmp_path / "run",
+            allow_large_delta=True,
+            delta=0.1,
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_plan_says_rounds_votes_and_time(tiny_images, tiny_base):
