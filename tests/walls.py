@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-FAMILY_PARTS = ("transformer", "unet", "vae", "vqvae", "text_encoder", "tokenizer", "alphas_cumprod")
+FAMILY_PARTS = (
+    "transformer", "unet", "vae", "vqvae", "text_encoder", "tokenizer", "alphas_cumprod",
+)  # fmt: skip
 DEVICES = {"cpu", "cuda", "mps"}
 NAMING = {f'"{name}"' for name in DEVICES} | {
     "cpu", "cuda", "mps", "is_cpu", "is_cuda", "is_mps", "pin_memory", "non_blocking",

@@ -80,8 +80,8 @@ class PipelineBase(TransformerNames, Base):
     @property
     def trial_shape(self) -> tuple[int, int, int]:
         """At most 16 by 16: transformers take any whole number of patches."""
-        channels, *sides = self.latent_shape
-        return channels, *(min(side, 16) for side in sides)
+        channels, height, width = self.latent_shape
+        return channels, min(height, 16), min(width, 16)
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts all models onto a device."""

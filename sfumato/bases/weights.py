@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelError
 
@@ -68,7 +69,7 @@ def check_weights(path: Path) -> dict[str, dict]:
         ) from error
 
 
-def check_settings(path: Path) -> dict:
+def check_settings(path: Path) -> dict[str, Any]:
     """The object in a config file; ModelError if it does not read."""
     try:
         if path.stat().st_size > MAX_HEADER:

@@ -72,7 +72,8 @@ def describe_base(base: str | Path) -> BaseReport:
 
     info = base_info(base)
     opened = load_base(base)
-    trains, refused = {}, {}
+    trains: dict[str, int] = {}
+    refused: dict[str, str] = {}
     for name in METHODS:
         try:
             trains[name] = _trainable(opened, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.applications import Starlette
@@ -38,7 +38,7 @@ class Studio:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.environment.globals.update(json=json.dumps)
+        self.environment.globals["json"] = cast(Any, json.dumps)
         self._choices: dict[str, Any] = {}
 
     def choices(self) -> dict[str, Any]:
