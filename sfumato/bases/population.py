@@ -14,14 +14,21 @@ from ..errors import ModelError
 POPULATION_FILE = "population.safetensors"
 
 
-def save_population(folder: Path, latents: torch.Tensor) -> None:
-    """Writes latents [classes, P, C, h, w] in half precision, in which candidates are kept."""
+def save_population(folder: Path, latents: torch.Tensor, strength: float) -> None:
+    """Writes latents in half precision, in which candidates are kept.
+
+    Args:
+        folder: Where.
+        latents: [classes, P, C, h, w].
+        strength: Share of a sampler's steps by which further pictures vary a member.
+    """
     held = on_host(latents.detach()).half().contiguous()
-    save_file({"latents": held}, folder / POPULATION_FILE)
+    much = torch.tensor(strength, dtype=torch.float64)
+    save_file({"latents": held, "strength": much}, folder / POPULATION_FILE)
 
 
-def load_population(folder: Path) -> torch.Tensor:
-    """Latents float32 [classes, P, C, h, w] in host memory.
+def load_population(folder: Path) -> tuple[torch.Tensor, float]:
+    """Latents float32 [classes, P, C, h, w] in host memory, and how much further pictures vary.
 
     Raises:
         ModelError: The file is missing, does not read, or holds something else.
@@ -30,6 +37,6 @@ def load_population(folder: Path) -> torch.Tensor:
         held = load_file(folder / POPULATION_FILE)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{POPULATION_FILE} of the run does not read: put it back") from error
-    if set(held) != {"latents"} or held["latents"].ndim != 5:
+    if set(held) != {"latents", "strength"} or held["latents"].ndim != 5:
         raise ModelError(f"{POPULATION_FILE} of the run holds no population: put it back")
-    return held["latents"].float()
+    return held["latents"].float(), float(held["strength"])

@@ -154,7 +154,7 @@ def match(
         noisy = _words_asked(records, side, best, len(words), event.noise_multiplier, key)
         alike = _look_alikes(records.classes, words, noisy, event.noise_multiplier)
     shares, low, high = _intervals(votes[order], event.noise_multiplier, records.n_units)
-    ranked = tuple(names[i] for i in order)
+    ranked = tuple(names[i] for i in map(int, order))
     answer = Matched(
         matched=[Path(name).name for name in ranked],
         shares=list(shares),
@@ -186,7 +186,7 @@ def match(
 
 def _candidates(asked: Matching) -> tuple[str, ...]:
     """The bases, each opened once for its settings; SfumatoError for too few or unfit ones."""
-    names = tuple(bundled_bases() if asked.bases is None else asked.bases)
+    names = tuple(bundled_bases()) if asked.bases is None else tuple(asked.bases)
     if len(names) < 2 or len(set(names)) < len(names):
         raise SfumatoError(
             "--bases: name at least two public bases, each once: with one there is nothing to"
@@ -277,5 +277,5 @@ def _look_alikes(
     found: dict[str, tuple[str, ...]] = {}
     for name, row in zip(classes, noisy):
         best = np.argsort(-row, kind="stable")[:SHOWN]
-        found[name] = tuple(words[i] for i in best if row[i] > STANDS_OUT * sigma)
+        found[name] = tuple(words[i] for i in map(int, best) if row[i] > STANDS_OUT * sigma)
     return found

@@ -21,7 +21,7 @@ from ..releases import DRAFT, marked_png, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
-from ..runs.prepared import method_of, public_side, shares_of
+from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import (
     Classes,
     Draw,
@@ -148,9 +148,8 @@ def _drawn_how(run: Run, sampling: Sampling) -> tuple[Sampling, Draw]:
             f"the pictures of --method {run.plan.method} were drawn by the run: leave --scheduler,"
             " --steps, --guidance-scale and --seed out"
         )
-    strength = method_of(run.plan, run.options).variation_end
     sampling = replace(sampling, seed=int(run.options["seed"]))
-    return sampling, Population(load_population(run.model), strength)
+    return sampling, Population(*load_population(run.model))
 
 
 def _of_base(

@@ -44,5 +44,6 @@ def test_a_population_that_does_not_read_is_refused(tmp_path):
     (tmp_path / "population.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="does not read"):
         load_population(tmp_path)
-    save_population(tmp_path, torch.ones(2, 3, 4, 2, 2))
-    assert load_population(tmp_path).shape == (2, 3, 4, 2, 2)
+    save_population(tmp_path, torch.ones(2, 3, 4, 2, 2), 0.3)
+    latents, strength = load_population(tmp_path)
+    assert latents.shape == (2, 3, 4, 2, 2) and strength == 0.3

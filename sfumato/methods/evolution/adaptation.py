@@ -42,6 +42,6 @@ class Evolving(Adapted):
 
         def save(folder: Path) -> None:
             self.save_words(folder)
-            save_population(folder, by_class)
+            save_population(folder, by_class, self.strengths[1])
 
         return replace(self, save=save)

@@ -109,7 +109,7 @@ class VoteHistogram:
         said = np.asarray(named)
         if said.ndim != 2 or said.shape[1] != self.votes or said.dtype.kind not in "iu":
             raise ValueError("an image names `votes` candidates by their numbers")
-        sound = ((said >= 0) & (said < self.candidates)).all(1)
+        sound = np.all((said >= 0) & (said < self.candidates), axis=1)
         out = np.zeros(self.candidates, np.int64)
         for images in owned:
             cast = said[images][sound[images]].reshape(-1)

@@ -57,7 +57,8 @@ def test_a_folder_of_pictures_becomes_a_verified_release(run, tmp_path):
     assert [(type(e).__name__, e.count) for e in plan.events] == [("Gaussian", 5)]
     assert sorted(p.name for p in run.model.iterdir()) == [POPULATION_FILE]
     assert not (run.folder / FOLDER).exists()  # the private features are gone
-    members = load_population(run.model)
+    members, strength = load_population(run.model)
+    assert strength == 0.3
     assert members.shape[:2] == (3, 4) and bool(torch.isfinite(members).all())
 
     verbs.synthesize(run, 15, tmp_path / "pictures", keep_key=True)
@@ -91,7 +92,7 @@ def test_a_resume_ends_with_the_same_population(tiny_images, tiny_base, tmp_path
     first = adapt(tiny_images, tiny_base, tmp_path / "run")
     copied = tmp_path / "again"
     shutil.copytree(first.folder, tmp_path / "whole")
-    whole = load_population(first.model)
+    whole, _ = load_population(first.model)
 
     round_ = evolving._Evolution.round
     keys = []
@@ -110,7 +111,7 @@ def test_a_resume_ends_with_the_same_population(tiny_images, tiny_base, tmp_path
     again = verbs.resume(tiny_images, copied)
     # the interrupted round is made again, under the same address, and no round twice else
     assert keys == [(0, 0), (0, 0), (1, 0), (2, 0)]
-    assert load_population(again.model).shape == whole.shape
+    assert load_population(again.model)[0].shape == whole.shape
     # one attempt, replayed
     assert again.ledger.attempts == 1
 
