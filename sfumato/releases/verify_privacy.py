@@ -175,9 +175,8 @@ def check_events(mechanism, events):
     unpaid = Counter({training: billed})
     for query in queries:
         rate = query["sampling_rate"] if query["type"].startswith("poisson") else None
-        unpaid[query["type"], rate, query["noise"]] += math.ceil(
-            positive(query.get("count", 1), 1e6)
-        )
+        count = positive(query.get("count", 1), 1e6)
+        unpaid[query["type"], rate, query["noise"]] += math.ceil(count)
         # Noise in figures, where it stands there, is as much as is billed.
         least = query["noise"] * query.get("sensitivity", 0)
         unpaid[query["name"], rate, "noise"] += query.get("noise_stddev", 0) < least
