@@ -214,9 +214,14 @@ class Evolution(Method):
         from ...compute.threads import use_threads
         from .spaces import require_alone
 
+        voting, space = prepared.plan.voting, prepared.adaptation.space
+        if voting is None or space.name != voting.features:
+            raise SfumatoError(
+                "--features: the file is not the one that this run was planned with: put it back"
+            )
         on_stage("checking on dummy images that no image changes another")
         use_threads(prepared.performance.threads)
-        require_alone(prepared.base, prepared.adaptation.space)
+        require_alone(prepared.base, space)
 
     @classmethod
     def check_execution(cls, execution: Execution) -> None:

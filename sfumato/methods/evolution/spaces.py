@@ -6,6 +6,7 @@ latent, once, and kept in the run folder.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Space:
     """A named feature space.
 
     Attributes:
-        name: As the plan and the certificate state it.
+        name: As the plan and the certificate state it; of a file with its hash.
         of_latents: Latents float32 [B, C, h, w] -> features float32 [B, d]; a row that is not
             finite has no features, so it casts no vote.
     """
@@ -65,7 +66,9 @@ def space_of(base: Base, name: str) -> Space:
             )
         return found
 
-    return Space(extractor.name, of_latents)
+    # a file that was exchanged would be another question under the same noise
+    digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return Space(f"{extractor.name}, SHA-256 {digest}", of_latents)
 
 
 def require_alone(base: Base, space: Space) -> None:

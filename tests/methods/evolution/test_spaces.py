@@ -58,7 +58,11 @@ def test_a_file_of_features_is_a_space_with_its_name(base, tmp_path):
     space = space_of(base, script(Whole, tmp_path / "colours.pt"))
     require_alone(base, space)
     found = of_candidates(base, space, torch.randn(3, *base.latent_shape))
-    assert space.name == "colours" and found.shape == (3, 3) and found.dtype == np.float32
+    assert (
+        space.name.startswith("colours, SHA-256 ")
+        and found.shape == (3, 3)
+        and found.dtype == np.float32
+    )
 
 
 def test_features_that_look_at_the_batch_are_refused(base, tmp_path):
@@ -94,3 +98,23 @@ def test_features_are_computed_once_and_do_not_couple_images(base, tmp_path, mon
     (tmp_path / spaces.FOLDER / "features.done").unlink()
     of_images(tmp_path, space, mean, order)
     assert len(calls) == 6
+
+
+def test_an_exchanged_file_of_features_is_another_space(base, tmp_path):
+    """Else a replay would ask another question under the noise of the first."""
+    from types import SimpleNamespace
+
+    from sfumato.methods import Evolution
+    from sfumato.options import Performance
+
+    place = script(Whole, tmp_path / "own.pt")
+    planned = space_of(base, place)
+    script(Broken, tmp_path / "own.pt")
+    prepared = SimpleNamespace(
+        plan=SimpleNamespace(voting=SimpleNamespace(features=planned.name)),
+        adaptation=SimpleNamespace(space=space_of(base, place)),
+        base=base,
+        performance=Performance(),
+    )
+    with pytest.raises(SfumatoError, match="not the one that this run was planned with"):
+        Evolution(features=place).check(prepared, lambda stage: None)
