@@ -14,6 +14,7 @@ def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
     assert own is not None  # an evolution's plan has one
     reserve = f" and {plan.retry_steps:,} in reserve for a new attempt"
     histogram = plan.histogram_noise_multiplier
+    few = "nearest candidate" if own.votes == 1 else f"{own.votes} nearest candidates"
     return [
         (
             "votes",
@@ -23,8 +24,7 @@ def mechanism_rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         (
             "a unit adds",
-            f"the {own.votes} nearest candidate{'s' * (own.votes > 1)} of each image's class,"
-            " norm 1 in all, whatever it owns",
+            f"the {few} of each image's class, norm 1 in all, whatever it owns",
         ),
         ("noise multiplier sigma", f"{plan.noise_multiplier:.4f} votes on each candidate"),
         ("compared by", f"{own.features}, a public feature space"),

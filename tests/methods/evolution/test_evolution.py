@@ -18,6 +18,7 @@ from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Evolution
 from sfumato.methods.evolution.spaces import FOLDER
 from sfumato.privacy import accounting
+from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import CheckpointMade, Interval
 from sfumato.privacy.mechanisms.histogram import GRID
 from sfumato.records import load_records
@@ -114,6 +115,24 @@ def test_a_resume_ends_with_the_same_population(tiny_images, tiny_base, tmp_path
     assert load_population(again.model)[0].shape == whole.shape
     # one attempt, replayed
     assert again.ledger.attempts == 1
+
+
+def test_a_new_attempt_is_paid_from_the_reserve(tiny_images, tiny_base, tmp_path, monkeypatch):
+    round_ = evolving._Evolution.round
+
+    def stopped(self, rounds):
+        if rounds.step == 1 and self.workspace.attempt == 0:
+            raise Interrupted("stopped")
+        return round_(self, rounds)
+
+    monkeypatch.setattr(evolving._Evolution, "round", stopped)
+    with pytest.raises(Interrupted):
+        adapt(tiny_images, tiny_base, tmp_path / "run", retry_fraction=0.3)
+    run = verbs.resume(tiny_images, tmp_path / "run", new_attempt=True)
+    # the round that had begun is billed again, from the one that was paid in advance
+    assert run.plan.retry_steps == 1 and run.plan.events[-1].count == 4
+    first, second = run.ledger.entries(Attempt)
+    assert (first.billed, second.billed, second.from_step) == (0, 1, 1)
 
 
 def test_a_round_is_in_the_ledger_before_it_votes(tiny_images, tiny_base, tmp_path, monkeypatch):
