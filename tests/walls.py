@@ -28,6 +28,7 @@ ARGUED = {
     "compute/precision.py": {"cpu", "cuda", "is_cuda"},
     # the engine imports torch alone; its bounds on rounding ask how kernels add up
     "gradients/rules.py": {"is_cpu", "is_cuda"},
+    "gradients/randomness.py": {"cuda", '"cuda"'},  # generators of the device
     "gradients/sums.py": {"is_cpu"},
     "gradients/step.py": {"cpu"},
     # privacy/ imports torch alone: where noise is made decides how

@@ -88,12 +88,17 @@ def _check_components(folder: Path, index: dict, family: type[Base]) -> None:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's files, in name order.
 
-    Without `BESIDE` and pickles, which no loader reads.
+    Without what no loader reads: `BESIDE`, pickles, and weights of other libraries beside
+    safetensors.
     """
     digest = hashlib.sha256()
-    for path in base_files(folder):
+    held = base_files(folder)
+    safe = {path.parent for path in held if path.suffix == ".safetensors"} - {folder}
+    for path in held:
         # what no loader opens is in no digest, and is not opened for one
         if path.name in BESIDE or left_by_system(path) or path.suffix.lower() in PICKLED:
+            continue
+        if path.suffix.lower() in FOREIGN and path.parent in safe:
             continue
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(digest_of_file(path))

@@ -27,6 +27,7 @@ from .loda import LODA_FILE, load_loda
 from .lumina_2 import Lumina2
 from .pixart_sigma import PixArtSigma
 from .population import POPULATION_FILE
+from .prx import PRX
 from .qwen_image import QwenImage
 from .sana import Sana
 from .single import folder_from_file, is_single_file
@@ -54,6 +55,7 @@ FAMILIES: dict[str, type[Base]] = {
     "Lumina2Pipeline": Lumina2,
     "ZImagePipeline": ZImage,
     "QwenImagePipeline": QwenImage,
+    "PRXPipeline": PRX,
 }
 BUNDLED = Path(__file__).parent.parent / "data" / "bases"
 CERTIFICATES = ("privacy.json", "synthesis.json")

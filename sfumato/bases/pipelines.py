@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,7 +64,7 @@ class PipelineBase(TransformerNames, Base):
         folder = info.folder
         index = check_settings(folder / INDEX_FILE)
         with loading(folder):
-            parts, models = _read(folder, index, cls.components)
+            parts, models = _read(folder, index, cls)
         require_finite(folder, models)
         try:
             return cls(info, parts)
@@ -71,6 +72,11 @@ class PipelineBase(TransformerNames, Base):
             raise ModelError(
                 f"the settings of the base {folder} are not those of such models: fetch it again"
             ) from error
+
+    @classmethod
+    def class_for(cls, library: str, name: str) -> Any:
+        """What opens a part that the index calls a class of this library."""
+        return getattr(import_module(library), RENAMED.get(name, name))
 
     @property
     def denoiser(self) -> nn.Module:
@@ -238,19 +244,12 @@ def require_channels(folder: Path, takes: int, gives: int) -> None:
 
 
 def _read(
-    folder: Path, index: Mapping[str, Any], components: Collection[str]
+    folder: Path, index: Mapping[str, Any], family: type[PipelineBase]
 ) -> tuple[dict[str, Any], dict[str, nn.Module]]:
     """All parts by name, and the models among them."""
-    import diffusers
-    import transformers
-
     # a part that the index leaves out, such as the third text encoder of some
-    named = {name: index[name] for name in components if index.get(name, [None])[0]}
-    libraries = {"diffusers": diffusers, "transformers": transformers}
-    classes = {
-        name: getattr(libraries[library], str(RENAMED.get(cls, cls)))
-        for name, (library, cls) in named.items()
-    }
+    named = {name: index[name] for name in family.components if index.get(name, [None])[0]}
+    classes = {name: family.class_for(library, cls) for name, (library, cls) in named.items()}
     tokenizers = {name for name in classes if name.startswith("tokenizer")}
     models = read_models(
         folder,

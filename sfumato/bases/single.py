@@ -92,10 +92,17 @@ def _open(file: Path, config: Path, kind: str, held: dict[str, dict]) -> Any:
         for name in ("safety_checker", "feature_extractor", "image_encoder")
         if name in check_settings(config / INDEX_FILE)
     }
-    with loading(file):
-        pipe = getattr(diffusers, kind).from_single_file(
-            str(file), config=str(config), local_files_only=True, torch_dtype=dtype, **off
-        )
+    bars = diffusers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        with loading(file):
+            pipe = getattr(diffusers, kind).from_single_file(
+                str(file), config=str(config), local_files_only=True, torch_dtype=dtype, **off
+            )
+    finally:
+        if shown:
+            bars.enable_progress_bar()
     models = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
     needed = sum(p.numel() for model in models for p in model.parameters())
     given = sum(math.prod(entry["shape"]) for entry in held.values())

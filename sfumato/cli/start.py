@@ -36,7 +36,7 @@ def start(
             "--pretrained-model-name-or-path",
             metavar="NAME|FOLDER",
             rich_help_panel=METHOD,
-            help="Bundled base (see `sfumato bases`) or a StableDiffusionPipeline folder.",
+            help="Bundled base (see `sfumato bases`) or the folder of a diffusers pipeline.",
         ),
     ] = None,
     epsilon: Annotated[

@@ -40,14 +40,14 @@ def left_out(adapted: Adapted, prompts: Prompts, classes: int) -> tuple[str, ...
         return ()  # a method without a gradient of many tensors
 
     def found() -> tuple[str, ...]:
-        with measuring():
-            pairs = _records(adapted, prompts, classes)
-            return tuple(unreached(adapted.trainable, adapted.exact_losses, pairs))
+        try:
+            with measuring():
+                pairs = _records(adapted, prompts, classes)
+                return tuple(unreached(adapted.trainable, adapted.exact_losses, pairs))
+        except ValueError as error:
+            raise ModelError(f"this base cannot be adapted by this method: {error}") from error
 
-    try:
-        return ranks.on_first_rank(found)
-    except ValueError as error:
-        raise ModelError(f"this base cannot be adapted by this method: {error}") from error
+    return ranks.on_first_rank(found)
 
 
 def _records(adapted: Adaptation, prompts: Prompts, classes: int) -> Iterator[tuple[Batch, Batch]]:

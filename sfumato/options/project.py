@@ -17,7 +17,7 @@ class Start(Options):
     method: str | None = option(None, "See `sfumato methods` (default attention).")
     base: str | None = option(
         None,
-        "Bundled base (see `sfumato bases`) or a StableDiffusionPipeline folder; required.",
+        "Bundled base (see `sfumato bases`) or the folder of a diffusers pipeline; required.",
         flags=("--base", "--pretrained-model-name-or-path"),
         metavar="NAME|FOLDER",
         path=True,

@@ -73,7 +73,7 @@ def require_base(base: str | Path | None) -> str:
 
     raise SfumatoError(
         "--base is required, a public model that knows your kind of picture: name a"
-        f" StableDiffusionPipeline folder, or a bundled one ({', '.join(bundled_bases())};"
+        f" pipeline folder, or a bundled one ({', '.join(bundled_bases())};"
         " `sfumato bases` shows what each has seen)"
     )
 

@@ -94,13 +94,22 @@ def _trainable(base: Base, name: str) -> int:
     """How many numbers a method trains, tried on a copy that shares the weights."""
     kind = METHODS[name]
     tried = _shared_copy(base)
-    prompts = Prompts(("",))
+    prompts = Prompts((_some_prompt(base),))
     if kind.learns_tokens:
         prompts = Prompts((WORD,), (WORD,), (None,))
     try:
         return kind().apply(tried, Given(prompts)).most_trainable
     finally:
         base.denoiser.requires_grad_(False)
+
+
+def _some_prompt(base: Base) -> str:
+    """Nothing, or the first class where a prompt is the name of one."""
+    from ..bases.classes import ClassBase
+
+    if not isinstance(base, ClassBase):
+        return ""
+    return next(names[0] for names in base.table.names if names)
 
 
 def _shared_copy(base: Base) -> Base:
@@ -111,4 +120,10 @@ def _shared_copy(base: Base) -> Base:
     for part in vars(base).values():
         if isinstance(part, nn.Module):
             held |= {id(tensor): tensor for tensor in (*part.parameters(), *part.buffers())}
-    return copy.deepcopy(base, held)
+    tried = copy.copy(base)
+    for name, part in vars(base).items():
+        try:
+            setattr(tried, name, copy.deepcopy(part, held))
+        except TypeError:  # a lock, say, which is no part of a model
+            setattr(tried, name, part)
+    return tried

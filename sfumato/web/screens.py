@@ -72,6 +72,12 @@ def started(project: Project) -> bool:
     return jobs.latest(project.folder, "adapt") is not None
 
 
+def begun(project: Project) -> bool:
+    """Whether a run is under way or done; one that was refused before its charge left no folder."""
+    job = running(project)
+    return project.charged or (job is not None and job.state in (jobs.RUNNING, jobs.DONE))
+
+
 def running(project: Project) -> Job | None:
     """The run's newest job: `adapt`, or one that went on with it."""
     found = [*jobs.jobs_of(project.folder, "adapt"), *jobs.jobs_of(project.folder, "resume")]
@@ -108,7 +114,7 @@ def view(project: Project, screen: str, choices: dict[str, Any]) -> dict[str, An
         "screen": screen,
         "screens": SCREENS,
         "reached": reached(project),
-        "fixed": project.charged or started(project),
+        "fixed": begun(project),
         "a": {**dict.fromkeys(ANSWERS), **project.answers},
         "STYLE": STYLE,
         "CLASSES": CLASSES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,16 @@ def qwen_image(pipe: Any, rows: Rows) -> torch.Tensor:
     return flow_loss(pipe.scheduler, latents, rows, predict)
 
 
+def prx(pipe: Any, rows: Rows) -> torch.Tensor:
+    """Its authors' flow matching: their training program is not in diffusers."""
+    text, mask = pipe.encode_prompt(list(rows.prompts), do_classifier_free_guidance=False)[:2]
+
+    def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        return pipe.transformer(noisy, time / 1000, text, mask).sample
+
+    return flow_loss(pipe.scheduler, shifted(pipe, rows), rows, predict)
+
+
 def draw(pipe: Any, start: Start, **words: Any) -> np.ndarray:
     """Pictures of the pipeline's own sampler."""
     given = {"latents": start.latents, "guidance_scale": start.guidance_scale} | words
@@ -101,6 +111,15 @@ def draw_qwen_image(pipe: Any, start: Start) -> np.ndarray:
     )
 
 
+def draw_prx(pipe: Any, start: Start) -> np.ndarray:
+    """One by one: under guidance the pipeline takes a single picture."""
+    pictures: list[np.ndarray] = []
+    for prompt, latents in zip(start.prompts, start.latents):
+        one = replace(start, prompts=[prompt], latents=latents[None])
+        pictures.append(draw(pipe, one, use_resolution_binning=False))
+    return np.concatenate(pictures)
+
+
 @dataclass(frozen=True)
 class Own:
     """What a family's own library computes: its training loss, and its pictures."""
@@ -115,4 +134,5 @@ OWN: dict[str, Own] = {
     "z_image": Own(z_image, draw_z_image),
     "z_image_dynamic": Own(z_image, draw_z_image),
     "qwen_image": Own(qwen_image, draw_qwen_image),
+    "prx": Own(prx, draw_prx),
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sfumato.bases import load_base
 from tests.bases.family_checks import (
@@ -22,7 +25,17 @@ from tests.bases.tiny_language_models import LANGUAGE_MODELS
 
 PROMPTS = ["a picture of a circle", "cross"]
 # One of each family runs through the command line; the others differ in their parts alone.
-TRAINED = ["lumina_2", "z_image", "qwen_image"]
+TRAINED = ["lumina_2", "z_image", "qwen_image", "prx"]
+WITH_ADAPTERS = TRAINED[:3]
+
+
+@pytest.fixture(autouse=True)
+def known_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """diffusers looks for PRX's encoder in transformers, and puts it there only if asked first."""
+    import transformers
+    from diffusers.pipelines import prx
+
+    monkeypatch.setattr(transformers, "T5GemmaEncoder", prx.T5GemmaEncoder, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +66,10 @@ def test_pictures_are_those_of_the_pipeline(name: str, guidance: float, folder_o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "attention"])
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, "lora") for name in WITH_ADAPTERS] + [(name, "attention") for name in TRAINED],
+)
 def test_a_noised_run_opens_in_plain_diffusers(
     name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
 ) -> None:
@@ -83,11 +98,64 @@ def test_methods_that_teach_tokens_are_refused_before_any_charge(
     assert said.startswith("11: ") and "has no tokens that can be taught" in said
 
 
+def test_embedders_whose_rows_are_no_records_stay_as_they_are(folder_of: Any) -> None:
+    base = load_base(folder_of("z_image"))
+    names = {name.split(".")[0] for name, _ in base.denoiser.named_parameters()}
+    packed = {"all_x_embedder", "cap_embedder", "x_pad_token", "cap_pad_token"}
+    assert packed < names
+    assert {name.split(".")[0] for name in base.learnable()} == names - packed
+
+
+def test_text_that_reaches_nothing_is_left_out(folder_of: Any) -> None:
+    base = load_base(folder_of("qwen_image"))
+    told = base.condition(PROMPTS)
+    noisy = torch.ones(2, *base.latent_shape)
+    base.denoiser.requires_grad_(True)
+    base.predict(noisy, torch.tensor([500, 900]), told).square().sum().backward()
+    reached = {
+        name
+        for name, tensor in base.denoiser.named_parameters()
+        if tensor.grad is not None and bool(tensor.grad.any())
+    }
+    assert reached == set(base.learnable())
+
+
+def test_one_thread_at_a_time_is_in_the_autoencoder_of_videos(
+    folder_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base: Any = load_base(folder_of("qwen_image"))
+    vae, within, met = base.parts["vae"], threading.Semaphore(1), []
+    own = vae.decode
+
+    def decode(z: torch.Tensor) -> Any:
+        met.append(not within.acquire(blocking=False))
+        time.sleep(0.05)
+        within.release()
+        return own(z)
+
+    monkeypatch.setattr(vae, "decode", decode)
+    latents = torch.zeros(1, *base.latent_shape)
+    threads = [threading.Thread(target=base.decode, args=(latents,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == [False] * 3
+
+
+def test_a_family_without_a_format_for_adapters_refuses_lora(
+    folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "run"
+    said = refused(folder_of("prx"), tiny_images, run, "--method", "lora", capsys=capsys)
+    assert "a prx base has no file format for adapters" in said
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_missing_text_encoder_is_refused(
     name: str, folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
 ) -> None:
     bad = shutil.copytree(folder_of(name), tmp_path / "bad")
     shutil.rmtree(bad / "text_encoder")
-    said = refused(bad, tiny_images, tmp_path / "run", "--method", "lora", capsys=capsys)
+    said = refused(bad, tiny_images, tmp_path / "run", "--method", "attention", capsys=capsys)
     assert said.startswith("11: ") and "has no text_encoder" in said

@@ -41,12 +41,22 @@ def test_what_a_bundled_base_says_of_itself(name):
         ),
         "size": sum(p.stat().st_size for p in bundled_bases()[name].rglob("*") if p.is_file()),
         "digest_of": None,
+        "unread": (),
     }
     assert info.digest == base.digest == folder_digest(bundled_bases()[name])
     assert (base.resolution, base.latent_shape) == (info.resolution, info.latent_shape)
     picture, _ = base.encode(torch.zeros(1, side, side, 3, dtype=torch.uint8).numpy())
     assert picture.shape[1:] == info.latent_shape
     assert base.decode(picture).shape == (1, side, side, 3)
+
+
+def test_what_the_bundled_base_of_pixels_says_of_itself():
+    info, base = base_info("glyphs-pixels"), load_base("glyphs-pixels")
+    assert (info.family, info.condition, info.prediction) == ("pixel-unet", "class", "v_prediction")
+    assert (info.resolution, info.latent_shape, info.licence) == (28, (1, 28, 28), "apache-2.0")
+    assert info.size < 6_000_000 and info.digest == base.digest
+    rows = base.condition(["7", "seven", "Q", "small q", ""])
+    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[2], rows[3])
 
 
 def test_no_weight_is_read(copy, monkeypatch):

@@ -1,7 +1,7 @@
 """Tiny random pipelines of transformers that a language model tells what to draw."""
 
 # diffusers and transformers say less than they take.
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -171,10 +171,53 @@ def qwen_image(folder: Path) -> Path:
     return save(QwenImagePipeline(scheduler, vae, encoder, tokenizer, transformer), folder)
 
 
+def prx(folder: Path) -> Path:
+    """The settings of its text encoder are those of a whole T5Gemma, as in published folders."""
+    from diffusers import PRXPipeline, PRXTransformer2DModel
+    from transformers.models.t5gemma.configuration_t5gemma import (
+        T5GemmaConfig,
+        T5GemmaModuleConfig,
+    )
+    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+    transformer = seeded(
+        PRXTransformer2DModel,
+        in_channels=4,
+        context_in_dim=16,
+        hidden_size=16,
+        mlp_ratio=2.0,
+        num_heads=2,
+        depth=2,
+        axes_dim=[4, 4],
+    )
+    _, tokenizer = gemma()
+    tokenizer.add_bos_token = True
+    tokenizer.model_max_length = 32
+    part = T5GemmaModuleConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    config = T5GemmaConfig(encoder=part, decoder=part, vocab_size=len(tokenizer))
+    encoder = seeded(T5GemmaEncoder, config=config.encoder)
+    vae = kl(shift_factor=0.1, scaling_factor=0.4)
+    pipe = PRXPipeline(
+        transformer, euler(shift=3.0), encoder, tokenizer, vae, default_sample_size=SIDE
+    )
+    save(pipe, folder)
+    config.save_pretrained(folder / "text_encoder")
+    return folder
+
+
 LANGUAGE_MODELS: dict[str, Callable[[Path], Path]] = {
     "lumina_2": lumina_2,
     "lumina_2_dynamic": lumina_2_dynamic,
     "z_image": z_image,
     "z_image_dynamic": z_image_dynamic,
     "qwen_image": qwen_image,
+    "prx": prx,
 }

@@ -139,6 +139,8 @@ def test_there_are_thirty_of_them():
 def test_the_same_requests_of_the_page_itself_are_served(studio):
     """Else the table above could refuse everything."""
     browser, begun = studio
+    # under no-referrer a browser sends the page's own forms without an origin
+    assert browser.get("/").headers["referrer-policy"] == "same-origin"
     assert browser.get("/").status_code == browser.get(f"{P}/images").status_code == 200
     assert browser.client.get("/", headers={"sec-fetch-site": "same-origin"}).status_code == 200
     assert browser.post(f"{P}/do/folder", images=MARK).status_code == 200 and begun == ["look"]

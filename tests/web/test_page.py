@@ -171,6 +171,20 @@ def test_answers_stay_once_a_run_was_charged(planned):
     assert browser.get(f"/{project}/promise").status_code == 200
 
 
+def test_answers_may_change_after_a_run_that_was_refused_before_its_charge(planned):
+    browser, project, begun = planned
+    done(browser, project, "adapt", ["adapt"])
+    ended = browser.studio.top / project / "jobs" / "adapt-1" / "ended"
+    assert "stay as they are" in browser.get(f"/{project}/promise").text
+    assert browser.post(f"/{project}/do/promise", epsilon=1).status_code == 400
+    ended.write_text("12")
+    assert "stay as they are" not in browser.get(f"/{project}/promise").text
+    assert browser.post(f"/{project}/do/promise", epsilon=4).status_code == 200
+    assert "Spend epsilon" in browser.get(f"/{project}/run").text
+    browser.post(f"/{project}/do/run", public="yes")
+    assert begun[-1][0] == "adapt"
+
+
 def test_a_look_is_begun_only_with_a_yes_to_it(planned, tmp_path):
     browser, project, begun = planned
     (opened(browser, project).run / "model").mkdir(parents=True)

@@ -1,0 +1,177 @@
+"""What the forms of the first three screens do: answers, looks and plans. Nothing is spent here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import commands, digits, forms, jobs, screens
+from .checks import Form, require_free, require_images, version
+from .forms import Wrong
+from .project import Project
+
+if TYPE_CHECKING:
+    from .app import Studio
+
+
+def folder(studio: Studio, project: Project, form: Form) -> str:
+    """Where the images lie; what was answered about others is forgotten."""
+    require_free(project)
+    place = studio.roots.place(form.get("images", ""))
+    if place.resolve() in (project.folder, *project.folder.parents):
+        raise Wrong("that folder holds the studio's own projects: name the folder of the images")
+    return _look_at(project, str(place), form)
+
+
+def bundled(studio: Studio, project: Project, form: Form) -> str:
+    """The bundled digits, to try everything; they are public."""
+    require_free(project)
+    known = {"prompt": digits.TEXT, "base": digits.SUITED}
+    return _look_at(project, str(digits.unpack(studio.top)), form, **known)
+
+
+def _look_at(project: Project, images: str, form: Form, **known: str) -> str:
+    gone = ("unit", "what", "labels", "dicom", "epsilon", "delta", "method", "base", "test")
+    gone += ("prompt", "aside", "time")
+    said = {**dict.fromkeys(gone), **known, "images": images}
+    project = project.change(version(project, form), **said)
+    project.split.unlink(missing_ok=True)
+    jobs.instead(project.folder, "look", commands.look(project))
+    return "images"
+
+
+def look(studio: Studio, project: Project, form: Form) -> str:
+    """Once more, as it is read now."""
+    require_images(project)
+    jobs.instead(project.folder, "look", commands.look(project))
+    return "images"
+
+
+def sheet(studio: Studio, project: Project, form: Form) -> str:
+    """Thumbnails, because somebody asked for them."""
+    require_images(project)
+    before = jobs.latest(project.folder, "sheet")
+    number = 1 if before is None else before.number + 1
+    jobs.start(project.folder, "sheet", commands.sheet(project, number))
+    return "images"
+
+
+def answers(studio: Studio, project: Project, form: Form) -> str:
+    """What the pictures are and who is protected."""
+    require_free(project)
+    asked = _questions(project)
+    what = forms.one_of(form, "what", [name for name, _ in asked["what"]["choices"]])
+    if not form.get("unit"):
+        raise Wrong(
+            "nobody answered whose images they are: choose who is protected, a picture or"
+            " everything of one person"
+        )
+    unit = forms.one_of(form, "unit", [name for name, _ in asked["unit"]["choices"]])
+    labels = None
+    if "labels" in asked and what == commands.CLASSES:
+        labels = forms.one_of(form, "labels", [name for name, _ in asked["labels"]["choices"]])
+    facts = _looked(project)
+    kept = True if form.get("aside") else None
+    said = {"what": what, "unit": unit, "labels": labels, "aside": kept}
+    said["dicom"] = True if "DICOM" in facts.get("kinds", {}) else None
+    changed = {n: v for n, v in said.items() if project.said(n) != v}
+    before = project
+    project = project.change(version(project, form), **said)
+    if changed and before.split.exists():
+        before.split.unlink(missing_ok=True)
+    if kept and not project.split.exists():
+        jobs.instead(project.folder, "split", commands.set_apart(project))
+    if commands.look(before) != commands.look(project):
+        jobs.instead(project.folder, "look", commands.look(project))
+        jobs.instead(project.folder, "spent", commands.spent(project))
+        return "images"
+    jobs.instead(project.folder, "spent", commands.spent(project))
+    return "promise"
+
+
+def promise(studio: Studio, project: Project, form: Form) -> str:
+    """How much may be learned of any one of them."""
+    require_free(project)
+    epsilon = forms.number(form, "epsilon", 0.01, 100)
+    delta = forms.number(form, "delta", 1e-12, 0.01) if form.get("delta") else None
+    own = None if delta == screens.DELTA else delta
+    project.change(version(project, form), epsilon=epsilon, delta=own)
+    return "plan"
+
+
+def cap(studio: Studio, project: Project, form: Form) -> str:
+    """The most that all runs on these images may ever cost."""
+    require_images(project)
+    jobs.start(project.folder, "cap", commands.cap(project, forms.number(form, "cap", 0.01, 1000)))
+    return "promise"
+
+
+def spent(studio: Studio, project: Project, form: Form) -> str:
+    """Ask the ledger once more."""
+    require_images(project)
+    jobs.instead(project.folder, "spent", commands.spent(project))
+    return "promise"
+
+
+def plan(studio: Studio, project: Project, form: Form) -> str:
+    """Base, time and method; the plan is made in a process of its own."""
+    require_free(project)
+    if not project.said("epsilon"):
+        raise Wrong("the promise comes first: choose an epsilon")
+    method = forms.one_of(form, "method", screens.REASONS)
+    base = form.get("base", "")
+    if base == "own":
+        base = str(studio.roots.place(form.get("folder", "")))
+    elif base not in studio.choices().get("bases", {}):
+        raise Wrong("choose a base: the public model that the run starts from")
+    limit = form.get("own_time", "").strip() or form.get("time", "")
+    if limit:
+        forms.shaped({"time": limit}, "time", forms.TIME, "20min or 1h")
+    prompt = forms.words(form, "prompt")
+    chosen = {"base": base, "method": method, "time": limit or None, "prompt": prompt or None}
+    project = project.change(version(project, form), **chosen)
+    _plan_alone(project)
+    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
+    return "plan"
+
+
+def compare(studio: Studio, project: Project, form: Form) -> str:
+    """The same for another method, beside the chosen one."""
+    require_free(project)
+    method = forms.one_of(form, "method", screens.REASONS)
+    if not project.said("base"):
+        raise Wrong("choose a base first")
+    _plan_alone(project)
+    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
+    return "plan"
+
+
+def choose(studio: Studio, project: Project, form: Form) -> str:
+    """Another of the planned methods."""
+    require_free(project)
+    method = forms.one_of(form, "method", screens.REASONS)
+    project.change(version(project, form), method=method)
+    return "plan"
+
+
+def _plan_alone(project: Project) -> None:
+    """Two plans at once would time each other."""
+    for name in screens.REASONS:
+        job = jobs.latest(project.folder, f"plan-{name}")
+        if job is not None and job.state == jobs.RUNNING:
+            raise jobs.Busy
+
+
+def _looked(project: Project) -> dict[str, Any]:
+    require_images(project)
+    job = screens.current(project, "look", commands.look(project))
+    facts = None if job is None else job.facts()
+    if not facts:
+        raise Wrong("the folder was not looked at yet: wait for it")
+    return facts
+
+
+def _questions(project: Project) -> dict[str, Any]:
+    found = _looked(project).get("questions")
+    if not found:
+        raise Wrong("no image there can be read: see what was found")
+    return found

@@ -1,0 +1,35 @@
+"""What an action asks before it does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import forms, screens
+from .forms import Wrong
+from .project import Project
+
+Form = Mapping[str, str]
+SPENT = "the run was started, and its answers stay as they are: begin a new project to change them"
+
+
+def version(project: Project, form: Form) -> int:
+    """The answers that the page showed when the form was filled in."""
+    return forms.whole(form, "version", 0, 999_999)
+
+
+def require_free(project: Project) -> None:
+    """Wrong once a run was begun: what it was begun with is on the page."""
+    if screens.begun(project):
+        raise Wrong(SPENT)
+
+
+def require_images(project: Project) -> None:
+    """Wrong before a folder was chosen."""
+    if not project.said("images"):
+        raise Wrong("choose the folder of the images first")
+
+
+def require_finished(project: Project) -> None:
+    """Wrong before the run has its model."""
+    if not project.finished:
+        raise Wrong("the run has no model yet")
