@@ -52,12 +52,12 @@ class Evolution(Method):
         2.0, "Votes below so many standard deviations of the noise count as none.", least=0
     )
     variation: float = option(
-        0.6,
+        0.8,
         "Share of the sampler's steps that vary a candidate, first round.",
         above=0,
         most=1,
     )
-    variation_end: float = option(0.3, "The same in the last round.", above=0, most=1)
+    variation_end: float = option(0.4, "The same in the last round.", above=0, most=1)
     features: str = option(
         "latents",
         "Public feature space of the votes: latents (of the base's autoencoder), pixels, or a"

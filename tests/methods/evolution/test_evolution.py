@@ -59,7 +59,7 @@ def test_a_folder_of_pictures_becomes_a_verified_release(run, tmp_path):
     assert sorted(p.name for p in run.model.iterdir()) == [POPULATION_FILE]
     assert not (run.folder / FOLDER).exists()  # the private features are gone
     members, strength = load_population(run.model)
-    assert strength == 0.3
+    assert strength == 0.4
     assert members.shape[:2] == (3, 4) and bool(torch.isfinite(members).all())
 
     verbs.synthesize(run, 15, tmp_path / "pictures", keep_key=True)
