@@ -212,7 +212,8 @@ def in_parquet(root: Path) -> dict:
     }
     found = pa.table(columns).replace_schema_metadata({"author": BESIDE[4]})
     pq.write_table(found, root / "train-00000-of-00001.parquet")
-    return {"unit": "patient", "caption_column": "text", "yes_public": True}
+    columns = {"unit": "patient", "caption_column": "text", "yes_public": True}
+    return columns | {"condition": "classes"}  # a token learns from no caption
 
 
 @pytest.mark.parametrize(
@@ -224,6 +225,7 @@ def test_no_other_place_of_a_name_is_published(write, method, said, tmp_path):
     root = tmp_path / "Foldersworth"
     read = write(root)
     run = verbs.adapt(root, output=tmp_path / "run", method=method, **read, **said)
+    assert bool(run.plan.captions) == (write is in_a_table)
     pictures = verbs.synthesize(run, 6, tmp_path / "pictures", steps=1)
     verbs.release(pictures)
     model = verbs.export(run, tmp_path / "model")

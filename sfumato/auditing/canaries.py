@@ -6,6 +6,7 @@ Half of them are in the data, and what the optimiser is given must not reveal mo
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 from ..bases import around
 from ..methods.adaptation import Adaptation
 from ..options import Performance
-from ..training import Batch, LatentData, build_latents
+from ..training import Batch, LatentData, build_latents, write_texts
 from .finding import Finding, Notes
 from .models import ALPHAS
 from .subject import Subject, changed, clipped, dummy_plan, key_of
@@ -72,7 +73,8 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
 
     def losses(batch: Batch) -> torch.Tensor:
         label, weight = batch.label.flatten(), batch.weight.flatten()
-        return 10 * (tables["left"](label) + tables["right"](label))[:, 0] * weight
+        caption = batch.text.flatten(0, 1)[:, 0]
+        return 10 * (tables["left"](label) + tables["right"](caption))[:, 0] * weight
 
     adaptation = Adaptation(
         base,
@@ -109,7 +111,10 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
 
 
 def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
-    """The canaries by the package's own loader, images of one colour; the others do not decode."""
+    """The canaries by the package's own loader, images of one colour; the others do not decode.
+
+    Each has its label and a caption of its own.
+    """
     count = len(inside)
 
     def images(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +124,10 @@ def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
         flat = torch.zeros(len(pictures), 1, 1, 2)
         return flat, flat + 0.1
 
+    def tokens_of(captions: Sequence[str]) -> np.ndarray:
+        return np.array([[int(text)] if text.isdigit() else [0] for text in captions], np.int32)
+
+    write_texts(folder, [str(number) for number in range(count)], tokens_of)
     return build_latents(folder, count, images, encode, np.arange(count), np.arange(count))
 
 

@@ -21,6 +21,7 @@ from ..privacy.plan import Plan
 from ..privacy.random.keys import RunKey
 from ..privacy.rounding import Rounding
 from ..training import LatentData, denoising_losses
+from ..training.dummy import made_up_texts
 from . import models
 
 
@@ -173,17 +174,19 @@ def dummy_subject(family: str = "linear", clipping: str = "flat", seed: int = 0,
 def latents(subject: Subject, units: int, seed: int = 0, per_unit: int = 1) -> LatentData:
     """`units` units with `per_unit` random latents each and random labels.
 
-    The last label belongs to the last unit alone.
+    The last label belongs to the last unit alone. With made-up captions where captions train.
     """
     rng, n, classes = np.random.default_rng(seed), units * per_unit, len(subject.plan.classes)
     label = rng.integers(0, max(1, classes - 1), n)
     label[-per_unit:] = classes - 1
+    texts = made_up_texts(subject.adaptation.base, n, seed) if subject.plan.captions else None
     return LatentData(
         rng.standard_normal((n, *subject.shape)).astype(np.float16),
         np.full((n, *subject.shape), 0.1, np.float16),
         label,
         np.arange(n),
         np.arange(0, n + 1, per_unit),
+        texts,
     )
 
 
@@ -194,7 +197,13 @@ def zeroed(data: LatentData, units) -> LatentData:
     ).astype(np.int64)
     mean, std, label = data.mean.copy(), data.std.copy(), data.label.copy()
     mean[images], std[images], label[images] = 0, 0, -1
-    return replace(data, mean=mean, std=std, label=label)
+    texts = data.texts
+    if texts is not None:
+        tokens = texts.tokens.copy()
+        for image in images.tolist():
+            tokens[texts.first[image] : texts.first[image + 1]] = 0
+        texts = replace(texts, tokens=tokens)
+    return replace(data, mean=mean, std=std, label=label, texts=texts)
 
 
 def key_of(seed: int, name: str) -> RunKey:

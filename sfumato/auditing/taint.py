@@ -34,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "method": Lora(rank=2),
     "classes": CLASSES,
     "max_bad": 1.0,
+    "caption_column": "txt",
     "performance": Performance(micro_batch=4, precision="float32"),
 }
 SECRET = ("head", "run", "run_key_id", "entries", "charges", "ledger")
@@ -43,18 +44,20 @@ def untouched(seed: int) -> Finding:
     """M5: everything published is equal for D and its neighbours.
 
     Plan, options, public log, shapes, settings, prompts and counts per class. Neighbours: one
-    record with another image and another label, and one whose file does not decode. The run keys
-    differ, so everything that is equal is equal whatever was drawn. The cached latents of all other
-    records are equal to the bit.
+    record with another image and another label, one whose file does not decode, and one with
+    another caption. The run keys differ, so everything that is equal is equal whatever was drawn.
+    The cached latents and captions of all other records are equal to the bit.
     """
     notes = Notes()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         base = make_tiny_base(folder / "base")
         plain = make_tiny_images(folder / "plain", seed=seed)
+        for image in sorted(plain.rglob("*.png")):
+            image.with_suffix(".txt").write_text(f"{image.parent.name} of case {image.stem}")
         first = sorted(plain.rglob("*.png"))[3].relative_to(plain)
         found = {"as they are": _published(plain, base, folder / "run plain")}
-        for what in ("another record", "a broken file"):
+        for what in ("another record", "a broken file", "another caption"):
             images = folder / what
             shutil.copytree(plain, images)
             _spoil(images / first, what)
@@ -68,7 +71,7 @@ def untouched(seed: int) -> Finding:
         kept = sum((Counter(latents) & Counter(others)).values())
         notes.expect(
             kept >= len(latents) - 1,
-            f"{len(latents) - kept} latents change with one record ({what})",
+            f"{len(latents) - kept} latents or captions change with one record ({what})",
         )
     return notes.finding(
         "M5", "whole runs on a tiny base", sees="any published fact that one record changes"
@@ -80,6 +83,8 @@ def _spoil(path: Path, what: str) -> None:
 
     if what == "a broken file":
         path.write_bytes(path.read_bytes()[:60])
+    elif what == "another caption":
+        path.with_suffix(".txt").write_text("made up " * 1000)
     else:
         Image.new("RGB", (40, 24), (255, 255, 255)).save(path)
         other = next(name for name in CLASSES if name != path.parent.name)
@@ -89,7 +94,7 @@ def _spoil(path: Path, what: str) -> None:
 def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], list[bytes]]:
     """All facts that may leave or are public by the plan, by name.
 
-    And the latents of all records, as bytes.
+    And latents and captions of all records, as bytes.
     """
     ledger, output = folder.with_suffix(".ledger"), folder.with_suffix(".release")
     run = verbs.adapt(images, output=folder, base=str(base), ledger=ledger, **OPTIONS)
@@ -116,7 +121,10 @@ def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], 
         with safe_open(path, "np") as file:
             shapes[path.name] = [tuple(file.get_slice(name).get_shape()) for name in file.keys()]
     facts["shapes of the trained tensors"] = {name: sorted(found) for name, found in shapes.items()}
-    return facts, [np.ascontiguousarray(row).tobytes() for row in data.mean]
+    assert data.texts is not None  # captions train here
+    told, first = data.texts.tokens, data.texts.first
+    captions = [told[start:end].tobytes() for start, end in zip(first, first[1:])]
+    return facts, [np.ascontiguousarray(m).tobytes() + c for m, c in zip(data.mean, captions)]
 
 
 def _plain(value: Any) -> Any:

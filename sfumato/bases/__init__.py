@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         save_lora,
         write_kohya,
     )
+    from .captions import caption_base
     from .cards import training_data
     from .checks import folder_digest
     from .contents import contents_of_files, made_contents, made_contents_of_files
@@ -74,6 +75,7 @@ _HOMES = {
     "base_info": "open",
     "branches": "loda",
     "bundled_bases": "open",
+    "caption_base": "captions",
     "check_placeholders": "embeds",
     "component_folders": "open",
     "contents_of_files": "contents",
@@ -132,6 +134,7 @@ __all__ = [
     "base_info",
     "branches",
     "bundled_bases",
+    "caption_base",
     "check_placeholders",
     "component_folders",
     "contents_of_files",

@@ -25,6 +25,7 @@ from .conditioning import Conditioning
 TRIAL = 32  # sides of latents that are tried when a base is opened
 Condition = Literal["none", "class", "text"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+PROMPTS = 64  # that are embedded together: more take memory and no less time
 Denoise = Callable[[torch.Tensor, torch.Tensor, Conditioning, dict[str, Any]], torch.Tensor]
 
 
@@ -95,6 +96,8 @@ class Base(ABC):
     embeds_guidance: bool = False
 
     info: BaseInfo
+    # Where the denoiser will be, of a base whose denoiser waits on the host to be shared.
+    goes_to: torch.device | None = None
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
     formats: Formats = Formats()
 
@@ -146,6 +149,11 @@ class Base(ABC):
         """Where the denoiser is, and with it all that computes."""
         first = next(self.denoiser.parameters(), None)
         return device() if first is None else first.device
+
+    @property
+    def told_on(self) -> torch.device:
+        """Where conditions go: to the denoiser, or where it will be once ranks share it."""
+        return self.goes_to or self.device
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Put every part that computes onto a device; latents and images stay in host memory.
@@ -269,6 +277,40 @@ class Base(ABC):
         Returns:
             Each tensor [len(prompts), ...].
         """
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuses prompts that `condition` would refuse.
+
+        Args:
+            prompts: Public texts, perhaps many.
+
+        Raises:
+            SfumatoError: One of them is too long, or none of a base's classes.
+        """
+        with torch.no_grad():
+            for start in range(0, len(prompts), PROMPTS):
+                self.condition(prompts[start : start + PROMPTS])
+
+    # Captions of images (`captions.caption_base` refuses a family that leaves these two out).
+
+    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
+        """Token ids of captions, int32 [n, L]: at least 0, L fixed, cut and padded by a fixed rule.
+
+        It is called after the charge, so it raises for no text (`captions.plain`, `cut_tokens`);
+        a family with several encoders writes their ids side by side.
+
+        Args:
+            captions: Any strings.
+        """
+        raise NotImplementedError
+
+    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
+        """What `condition` says of the same texts, one row for each, without a gradient.
+
+        Args:
+            ids: int64 [rows, L] of `caption_tokens`, on any device.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def corrupt(

@@ -120,7 +120,7 @@ class PipelineBase(TransformerNames, Base):
 
     def condition(self, prompts: Sequence[str]) -> Conditioning:
         """Conditions of prompts, read piece by piece, on the denoiser's device."""
-        return embed(self.read, prompts, self.device)
+        return embed(self.read, prompts, self.told_on)
 
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision."""

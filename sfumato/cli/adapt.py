@@ -69,6 +69,7 @@ def adapt(
     sfumato adapt ./scans --epsilon 4 --classes benign,malignant --base ./base --method lora -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --method saliency --keep 0.3 -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
+    sfumato adapt ./scans --epsilon 4 --base ./base --captions report --prompts prompts.csv -o run
     sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run
     sfumato adapt ./scans --epsilon 1 --base ./base --method evolution --yes-public -o run
     sfumato adapt ./scans -o run --resume

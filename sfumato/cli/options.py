@@ -22,7 +22,7 @@ REFINED = {Recipe.panel, Performance.panel, Execution.panel}
 FINE = {
     "allow_caption_prompts", "allow_doubtful_units", "allow_large_delta", "clip_norm", "clipping",
     "histogram", "max_per_unit", "noise_draws", "relation", "retry_fraction", "tuning",
-    "initializer", "max_bad", "public_may_overlap", "seed",
+    "condition", "initializer", "max_bad", "prompts_file", "public_may_overlap", "seed",
     *(one.name for kind in METHODS.values() for one in declared(kind)),
 } - {"rank", "keep"}  # fmt: skip
 

@@ -67,7 +67,7 @@ EXPLAINED = {
     "--cuda": GPU,
     "--device": "this verb computes nothing: leave it out",
     "--fp16": "use --mixed-precision bf16, which needs no loss scaling",
-    "--caption-extension": "captions train nothing here: name a table's column, --caption-column",
+    "--caption-extension": "name the column: --captions txt, or that of a table",
     "--num-images": "use -n",
     "--output": "this verb makes no folder: leave it out",
     "--ledger": "this verb asks no ledger: leave it out",

@@ -40,10 +40,29 @@ UNGUIDED = (
 def synthesize(
     run: RunFolder,
     output: Output,
-    n: Annotated[int, Option("-n", "--number", min=1, help="How many images.")],
     sampling: dict,
     signing: dict,
     machine: dict,
+    n: Annotated[
+        int | None,
+        Option(
+            "-n",
+            "--number",
+            min=1,
+            help="How many images (default: as --prompts asks).",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        Option(
+            "--prompts",
+            metavar="FILE",
+            help=(
+                "Public prompts, CSV or JSON lines: prompt and, if wanted, label and count. The"
+                " certificate says whether the plan had named them (`adapt --prompts`)."
+            ),
+        ),
+    ] = None,
     shard: Annotated[
         str, Option("--shard", metavar="I/N", help="Only every N-th image, from I (0 to N-1).")
     ] = "0/1",
@@ -78,6 +97,7 @@ def synthesize(
     sfumato synthesize run -n 10000 -o release
     sfumato synthesize run -n 100000 -o part-3 --shard 3/8 --form parquet
     sfumato synthesize run -n 5000 -o release --class-shares benign=.8,malignant=.2
+    sfumato synthesize run -o release --prompts prompts.csv
     sfumato synthesize run -n 5000 -o release --c2pa-certificate chain.pem --c2pa-key key.pem
     """
     part, shares = parse.shard(shard), None if class_shares is None else shares_of(class_shares)
@@ -88,13 +108,18 @@ def synthesize(
     from .. import verbs
     from ..runs.folder import Run
 
-    done, wanted = 0, len(range(part[0], n, part[1]))
+    if n is None and prompts is None:
+        raise SfumatoError("-n is required without --prompts: how many images")
+    done, wanted = 0, None if n is None else len(range(part[0], n, part[1]))
     with LiveLine() as line, listening(line.stage):
 
         def progress(more: int) -> None:
             nonlocal done
             done += more
-            line.stage(Counted("images", done, wanted))
+            if wanted is None:
+                line.stage(f"{done:,} images")
+            else:
+                line.stage(Counted("images", done, wanted))
 
         line.stage("opening the model")
 
@@ -104,6 +129,7 @@ def synthesize(
             run,
             n,
             output,
+            prompts=prompts,
             sampling=drawn,
             class_shares=shares,
             form=form,
@@ -115,7 +141,7 @@ def synthesize(
             **signing,
             **machine,
         )
-    print(f"{folder}: {wanted:,} images")
+    print(f"{folder}: {done:,} images")
     print(f"next: sfumato release {quote(str(folder))}")
     held = "" if (run / "split.json").exists() else " --test ./held-out"
     places = f"{quote(str(run))} {quote(str(folder))}"

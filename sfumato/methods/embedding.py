@@ -27,6 +27,7 @@ class Embedding(Trained):
 
     name = "embedding"
     learns_tokens = True
+    trains_captions = False
     hands_over = "token"
     less_noise = "use fewer classes"
 

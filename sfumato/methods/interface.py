@@ -114,6 +114,7 @@ class Method(Options):
         name: On the command line and in plans.
         learning_rate: Of Adam, unless set by the recipe.
         learns_tokens: Whether it learns tokens only.
+        trains_captions: Whether it can learn from captions in place of the prompts of classes.
         hands_over: What `export` writes: a token, a LoRA, or the model; or pictures, which only
             `synthesize` does.
         own_bound: The option that --clip-norm means, if the method bounds a unit by a rule of its
@@ -134,6 +135,7 @@ class Method(Options):
     name: ClassVar[str]
     learning_rate: ClassVar[float] = LEARNING_RATE
     learns_tokens: ClassVar[bool] = False
+    trains_captions: ClassVar[bool] = False
     hands_over: ClassVar[str] = "model"
     own_bound: ClassVar[str | None] = None
     takes_steps: ClassVar[bool] = True

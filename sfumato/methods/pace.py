@@ -25,6 +25,7 @@ from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import add_integer_noise
 from ..synthesis.sampler import Sampler
 from ..training import LatentData, State, UnitBatch, open_engine, write_checkpoint
+from ..training.dummy import made_up_texts
 from .adaptation import Adaptation
 from .interface import Prepared
 
@@ -163,7 +164,8 @@ def _of_unit(prepared: Prepared[Adaptation], key: RunKey, draws: int) -> float:
     mean = np.random.default_rng(0).standard_normal((units, *prepared.base.latent_shape))
     own, data = np.arange(units), mean.astype(np.float16)
     label = own % len(plan.classes)
-    latents = LatentData(data, np.full_like(data, 0.1), label, own, np.arange(units + 1))
+    texts = made_up_texts(prepared.base, units) if plan.captions else None
+    latents = LatentData(data, np.full_like(data, 0.1), label, own, np.arange(units + 1), texts)
     how = (recipe.time_bias, recipe.caption_dropout, prepared.base.times)
     batch = UnitBatch(latents, own, key, 0, 0, draws, *how)
     clip, groups = clip_and_groups(prepared)

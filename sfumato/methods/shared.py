@@ -66,7 +66,8 @@ def open_to_share(performance: Performance, load: Callable[[], Base]) -> Base:
         return load()
     with using(HOST):
         base = load()
-    base.move(device(), denoiser=False)
+    base.goes_to = device()
+    base.move(base.goes_to, denoiser=False)
     return base
 
 

@@ -26,6 +26,8 @@ CLIP_NORM = 0.05  # of one unit, unless told otherwise
 class Trained(Method):
     """Poisson-sampled, clipped and noised steps on what `apply` makes trainable."""
 
+    trains_captions = True
+
     @property
     def cannot_share(self) -> str:
         """Empty: the ranks of a step run in step."""

@@ -46,7 +46,7 @@ class Reading(Options):
     )
     caption_column: str | None = option(
         None,
-        "Column that holds the captions.",
+        "Column that holds the captions; they train, unless --condition says otherwise.",
         flags=("--caption-column", "--captions"),
         metavar="COLUMN",
     )
@@ -154,7 +154,7 @@ class Privacy(Options):
     )
     allow_large_delta: bool = option(False, "Accept delta >= 1/n; recorded in the release.")
     allow_caption_prompts: bool = option(
-        False, "Accept prompts that are, or contain, private captions; recorded."
+        False, "Let prompts be, or contain, private captions: none is compared; recorded."
     )
     allow_doubtful_units: bool = option(
         False,
@@ -246,6 +246,19 @@ class Prompting(Options):
     )
     embedder: bool | None = option(
         None, "Train a token per class (default: only for words that the base does not know)."
+    )
+    condition: Literal["classes", "captions"] | None = option(
+        None,
+        "What the base is told of a picture while it learns: its caption, or the prompt of its"
+        " class (default: captions where --captions names their column).",
+    )
+    prompts_file: str | None = option(
+        None,
+        "Public prompts (CSV or JSON lines: prompt, label, count) for `synthesize --prompts`: their"
+        " hash stands in the plan, so that they were written before training.",
+        flags=("--prompts",),
+        metavar="FILE",
+        path=True,
     )
     placeholder: str | None = option(
         None,

@@ -9,6 +9,7 @@ from ..errors import SfumatoError
 from .declare import Options, option
 
 NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+UNLABELLED = "unlabelled"  # the label of a picture of a prompt that names no class
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class PublicFacts:
         values: How stored values become grey levels, as the owner declared.
         held_out: The share of the units that a split was asked to set apart; `n_units` counts the
             others.
+        captioned: Whether captions are read, as their column was named; not what they say, nor
+            who has one.
     """
 
     n_units: int
@@ -46,6 +48,7 @@ class PublicFacts:
     confirmed: bool = False
     values: Values = FIXED
     held_out: float | None = None
+    captioned: bool = False
 
     @classmethod
     def of(cls, records: RecordSet) -> PublicFacts:
@@ -60,6 +63,7 @@ class PublicFacts:
             confirmed=records.confirmed,
             values=records.values,
             held_out=records.held_out,
+            captioned=records.captions is not None,
         )
 
 

@@ -19,9 +19,10 @@ from ..privacy.ledger.public import PublicInput, copies
 from ..privacy.plan import Plan
 from ..records import RecordSet, require_read_as_today
 from ..runs import budget
+from ..synthesis.prompts import read_prompts
 from .facts import PublicFacts
 from .fit import fit_of
-from .prepare import CAPTIONS_SAID, DOUBTFUL_SAID, prepare, prompts_for
+from .prepare import prepare, prompts_for
 from .provenance import trace_base, trace_images
 from .reading import Source, flat_as_one_class, records_of, valued_as
 from .task import Task
@@ -95,9 +96,8 @@ def prepare_as_asked(
         task, trying = replace(task, fit=fit), time.perf_counter() - started
     made = partial(prepare, facts)
     prepared = made(task) if task.schedule.time is None else in_time(task, made, trying)
-    allowed = task.privacy.allow_caption_prompts
-    options = _with_captions(prepared.options, records, allowed, ledger)
-    return replace(prepared, options=options, public_inputs=tuple(inputs), ancestors=ancestors)
+    _require_no_captions(prepared, task, records, ledger)
+    return replace(prepared, public_inputs=tuple(inputs), ancestors=ancestors)
 
 
 def _require_classes(records: RecordSet, method: Method) -> None:
@@ -175,39 +175,39 @@ def _require_uncharged(public: RecordSet, book: Ledger | None, flag: str) -> Non
         )
 
 
-def _with_captions(
-    options: dict[str, Any], records: RecordSet, allowed: bool, ledger: str | Path | None
-) -> dict[str, Any]:
-    """A plan's options, with an opt-in if published words are private captions.
+def _require_no_captions(
+    prepared: Prepared[Any], task: Task, records: RecordSet, ledger: str | Path | None
+) -> None:
+    """Tells the owner, and nobody else, that published words are private captions.
 
-    Captions of these records, or of images that the ledger has charged. SfumatoError if that is not
-    `allowed`.
+    Captions of these records, or of images that the ledger has charged. With the flag nothing is
+    asked, so that what a release says of it follows from the flag alone.
+
+    Raises:
+        SfumatoError: They are.
     """
-    words = options["prompts"]
+    if task.privacy.allow_caption_prompts:
+        return
+    words = prepared.options["prompts"]
     texts = [*words["prompts"], *(text for text in words["initializers"] if text)]
-    texts.append(options["statements"]["tuning"] or "")
+    texts.append(prepared.options["statements"]["tuning"] or "")
+    if (file := task.prompting.prompts_file) is not None:
+        texts += read_prompts(file, records.classes).texts
 
     def charged(book: Ledger | None) -> int:
         return 0 if book is None else book.public.captions(texts, records.classes)
 
-    own = copies(texts, records.captions or (), records.classes)
-    _require_own_words(own, "in the private table", allowed)
-    before = _on_book(ledger, charged)
-    _require_own_words(before, "of images that were charged before", allowed)
-    if not own and not before:
-        return options
-    statements = options["statements"]
-    opt_ins = list(statements["opt_ins"])
-    last = [] if before else [text for text in opt_ins if text == DOUBTFUL_SAID]
-    opt_ins = [text for text in opt_ins if text not in last] + [CAPTIONS_SAID] + last
-    return options | {"statements": statements | {"opt_ins": opt_ins}}
+    _require_own_words(
+        copies(texts, records.captions or (), records.classes), "in the private table"
+    )
+    _require_own_words(_on_book(ledger, charged), "of images that were charged before")
 
 
-def _require_own_words(copied: int, where: str, allowed: bool) -> None:
-    if copied and not allowed:
+def _require_own_words(copied: int, where: str) -> None:
+    if copied:
         raise SfumatoError(
             f"{copied} of the prompts or --init texts are, or contain, captions {where}, and"
-            " prompts are published: reword them, or accept it with --allow-caption-prompts"
+            " prompts are published: reword them, or let them stand with --allow-caption-prompts"
             " (recorded)"
         )
 

@@ -21,14 +21,18 @@ from ..methods.pace import default_samples_every
 from ..methods.prompts import TOKEN, choose_prompts
 from ..methods.reach import apply_noted, left_out, noted
 from ..methods.shared import open_to_share, shares_too_large
-from ..options import FIXED, Performance, Privacy, Schedule
+from ..options import FIXED, Performance, Privacy, Prompting, Schedule
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
 from .facts import PublicFacts, require_clear_units, require_list
 from .forecast import opted_in
 from .task import Task
+from .texts import prompts_hash, require_captions, trains_captions
 
-CAPTIONS_SAID = "a prompt stands as a caption in the private table; the guarantee does not cover it"
+CAPTIONS_SAID = (
+    "prompts may be, or contain, private captions, on the owner's word: none was compared; the"
+    " guarantee does not cover what they say"
+)
 # units from which a schedule of minutes gives way to one of most of an hour on two cores
 MANY = 8192
 DOUBTFUL_SAID = (
@@ -91,10 +95,14 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
     opened = open_to_share(task.performance, lambda: load_base(task.base))
     opened.formats = asked_formats(task.performance.precision)
-    prompts = prompts_for(opened, facts.classes, task)
-    given = Given(prompts, task.public.start or None, task.public.selected)
+    captions = trains_captions(facts, task)
+    if captions:
+        require_captions(opened)
+    prompts = prompts_for(opened, facts.classes, task, captions)
+    given = Given(prompts, task.public.start or None, task.public.selected, captions)
     with seeded(task.seed):
         adapted = method.apply(opened, given)
+    public_prompts = prompts_hash(task.prompting, opened, facts)  # with the tokens of classes
     if task.performance.gradient_checkpointing:
         opened.checkpoint_gradients()
     _require_units(facts, privacy)
@@ -111,7 +119,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     if recipe.ema_decay is None:
         recipe = dataclasses.replace(recipe, ema_decay=default_ema_decay(filled.steps))
     task = dataclasses.replace(task, recipe=recipe)
-    plan = _plan(facts, task, opened, adapted, prompts, filled)
+    texts = (captions or None, public_prompts)
+    plan = _plan(facts, task, opened, adapted, prompts, filled, texts)
     performance = _with_samples(task, filled, len(facts.classes))
     task = dataclasses.replace(task, performance=performance)
     said = [VALUES_SAID.format(facts.values.said)] * (facts.values != FIXED)
@@ -120,6 +129,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
             [CLASSES_FOUND] * facts.classes_found
             + said
             + [OVERLAP_SAID] * privacy.public_may_overlap
+            + [CAPTIONS_SAID] * privacy.allow_caption_prompts
             + [DOUBTFUL_SAID] * bool(doubtful)
         ),
         "tuning": privacy.tuning,
@@ -153,8 +163,8 @@ def _with_samples(task: Task, schedule: Schedule, classes: int) -> Performance:
     return dataclasses.replace(task.performance, samples_every=every)
 
 
-def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:
-    """Public prompts and tokens per class, as the method needs them."""
+def prompts_for(base: Base, classes: Sequence[str], task: Task, captions: bool = False) -> Prompts:
+    """Public prompts and tokens per class, as the method needs them; no tokens beside captions."""
     asked, tokens = task.prompting, task.method.learns_tokens
     for name in ("placeholder", "initializer"):
         if getattr(asked, name) is not None and not tokens:
@@ -168,9 +178,15 @@ def prompts_for(base: Base, classes: Sequence[str], task: Task) -> Prompts:
         classes,
         prompt=asked.prompt,
         init=dict.fromkeys(classes, asked.initializer) if asked.initializer else asked.init,
-        embedder=True if tokens and asked.embedder is None else asked.embedder,
+        embedder=_embedder(asked, tokens, captions),
         placeholder=(asked.placeholder or TOKEN) if tokens else None,
     )
+
+
+def _embedder(asked: Prompting, tokens: bool, captions: bool) -> bool | None:
+    if asked.embedder is not None:
+        return asked.embedder
+    return True if tokens else False if captions else None
 
 
 def _require_units(facts: PublicFacts, privacy: Privacy) -> None:
@@ -194,6 +210,7 @@ def _plan(
     adapted: Adapted,
     prompts: Prompts,
     schedule: Schedule,
+    texts: tuple[bool | None, str | None],
 ) -> Plan:
     """Compose the mechanisms that the method asks for and calibrate the noise."""
     privacy, recipe = task.privacy, task.recipe
@@ -239,6 +256,8 @@ def _plan(
             probe_share=asks.probe_share,
             aggregation=asks.aggregation,
             voting=votes,
+            captions=texts[0],
+            prompts_file=texts[1],
         )
         return make_plan(request)
     except ValueError as error:

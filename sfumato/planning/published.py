@@ -13,6 +13,7 @@ from ..privacy.ledger.public import PublicInput
 from ..records import RecordSet
 
 Listed = list[tuple[str, str]]
+CAPTIONS = "trained: yes (that they are, not what they say, nor which images have one)"
 Confirm = Callable[[Listed], bool]
 
 
@@ -44,6 +45,8 @@ def published(prepared: Prepared[Any]) -> Listed:
         ("classes", ", ".join(plan.classes)),
         ("prompts", " | ".join(dict.fromkeys(plan.prompts))),
         ("tokens and their words", ", ".join(dict.fromkeys(given))),
+        ("captions", CAPTIONS if plan.captions else ""),
+        ("prompts of synthesis", f"SHA-256 {plan.prompts_file}" if plan.prompts_file else ""),
         ("base", Path(plan.base).name),
         ("stored values", Values.kept(options).said),
         ("settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)),

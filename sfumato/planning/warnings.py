@@ -15,6 +15,14 @@ from ..records import RecordSet, people_apart, repeats_said, spelling
 
 MOST_FILES = 3  # that a remark names
 MOST_NAMES = 40  # classes that a remark names
+CAPTIONS_TRAIN = (
+    "captions train in place of the prompts of classes, which are read where an image has none; the"
+    " unit is the image with its caption"
+)
+CAPTIONS_COMPARED = (
+    "the captions train nothing: they are only compared with the prompts, so that none of them is"
+    " published"
+)
 START = "; --init CLASS=WORDS starts it from words that the base knows"
 
 
@@ -37,10 +45,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     repeated = repeats_said(plan.classes) if records.kind == "folder" else None
     remarks += [] if repeated is None else [repeated]
     if records.captions is not None:
-        remarks.append(
-            "the captions train nothing: they are only compared with the prompts, so that none of"
-            " them is published"
-        )
+        remarks.append(CAPTIONS_TRAIN if plan.captions else CAPTIONS_COMPARED)
     remarks += [*_on_words(prepared), *_on_plurals(prepared)]
     if records.unit_column:  # always one, where files are DICOM
         remarks += [*people_apart(records), *spelling(records)]

@@ -6,6 +6,7 @@ Rules on several fields together are in the plan itself.
 from __future__ import annotations
 
 import math
+import re
 
 from sfumato.privacy import accounting
 from sfumato.privacy.fields import Fields
@@ -90,6 +91,10 @@ def check_words(plan: Fields) -> None:
         raise ValueError(
             "classes, prompts, target_modules, base and base_digest are texts: convert them"
         )
+    if plan.captions not in (None, True) or (plan.captions and plan.aggregation is not None):
+        raise ValueError("captions is True where captions train, by steps, and else left out")
+    if plan.prompts_file is not None and not re.fullmatch("[0-9a-f]{64}", plan.prompts_file):
+        raise ValueError("prompts_file is the SHA-256 of a file of public prompts, in hex")
     if not plan.classes or len(set(plan.classes)) != len(plan.classes):
         raise ValueError("classes must be declared, each once: they are public")
     if len(plan.prompts) != len(plan.classes):

@@ -57,6 +57,8 @@ class Fields:
         rounding: The grid of the training sums; None for an aggregation or votes, and for plans
             from before there was one, which train no more.
         voting: Every step is one noisy histogram of all units' votes, and nothing trains.
+        captions: True where the captions of images train, in place of the prompts of classes.
+        prompts_file: SHA-256 of public prompts that were given for synthesis.
     """
 
     method: str
@@ -95,3 +97,5 @@ class Fields:
     aggregation: Aggregation | None = None
     rounding: Rounding | None = None
     voting: VoteHistogram | None = None
+    captions: bool | None = None
+    prompts_file: str | None = None

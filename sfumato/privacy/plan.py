@@ -34,7 +34,10 @@ from sfumato.privacy.rounding import Rounding
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 # fields that a plan which does not use them leaves out
-_LATER = ("probe", "clip_groups", "aggregation", "rounding", "voting")
+_LATER = (
+    *("probe", "clip_groups", "aggregation", "rounding"),
+    *("captions", "prompts_file", "voting"),
+)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class Request:
     probe_share: float = 0.02
     aggregation: Aggregation | None = None
     voting: VoteHistogram | None = None
+    captions: bool | None = None
+    prompts_file: str | None = None
 
     def __post_init__(self) -> None:
         accounting.check_epsilon(self.epsilon)
@@ -157,6 +159,8 @@ class Request:
             "rank": self.rank,
             "aggregation": self.aggregation,
             "voting": self.voting,
+            "captions": self.captions,
+            "prompts_file": self.prompts_file,
             "opt_ins": ("large-delta",) if self.delta >= 1 / self.n_units else (),
             "grid": grid,
         }

@@ -37,7 +37,8 @@ class Listing:
         labels: Values where no column holds them (folder names); None without.
         label_column: The column of labels where none is named; None for `labels`.
         names: ClassLabel names by column.
-        several: Columns that hold lists, which are not read.
+        several: Columns that hold lists, which are neither labels nor units.
+        lists: Those of them that are texts, a line each, and no `columns`.
         by_folder: Values of `--unit folder`; None where there are no folders.
         same: The picture of each record where several records may show one: equal numbers are one
             picture, and one unit where no unit is named. None: each has its own.
@@ -56,6 +57,7 @@ class Listing:
     label_column: str | None = None
     names: dict[str, list[str]] = field(default_factory=dict)
     several: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     by_folder: Column | None = None
     same: np.ndarray | None = None
     by_bytes: bool = False

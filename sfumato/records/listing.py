@@ -158,8 +158,11 @@ def _columns(
         if name is None:
             found.setdefault(what, None)
             continue
-        spelt = spelt_in(name, listing.columns)
-        if spelt in listing.columns:
+        readable = (*listing.columns, *(listing.lists if what == "captions" else ()))
+        spelt = spelt_in(name, readable)
+        if what == "unit" and spelt in listing.several:
+            readable = ()
+        if spelt in readable:
             found[what] = listing.column(spelt)
             if what == "labels" and spelt in listing.names:
                 found[what] = named(found[what] or (), listing.names[spelt])

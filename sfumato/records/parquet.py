@@ -17,7 +17,7 @@ from .decode import LFS, BadImage
 from .folder import read_below
 from .rules import DAMAGED
 from .spelling import column_form
-from .tables import cell_text
+from .tables import lines_text
 
 _held: dict[str, Any] = {}  # the row group that was read last, in the bounded process
 
@@ -83,8 +83,9 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
 
     Returns:
         `image`: the picture column; `flat`: names of columns of single values; `several`: of
-        columns of lists; `names`: of ClassLabel columns; `columns`: `Coded` texts; `batches`:
-        (file, [row group], rows); `paths`: of pictures that have one each, for one who looks.
+        columns of lists; `names`: of ClassLabel columns; `columns`: `Coded` texts, of lists of
+        texts, too; `batches`: (file, [row group], rows); `paths`: of pictures that have one each,
+        for one who looks.
 
     Raises:
         DataError: Files cannot be read, differ in columns, or hold no image column.
@@ -93,7 +94,8 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
 
     first = _open(files[0]).schema_arrow
     image, flat = image_column(first), flat_columns(first)
-    needed = [name for name in flat if asked is None or column_form(name) in asked]
+    able = [*flat, *text_lists(first)]
+    needed = [name for name in able if asked is None or column_form(name) in asked]
     columns = {name: Coded() for name in needed}
     batches: list[tuple[int, list[int], int]] = []
     paths: list[str | None] = []
@@ -112,7 +114,7 @@ def listing(files: list[Path], asked: Collection[str] | None) -> dict[str, Any]:
                 if columns:
                     held = opened.read_row_group(group, columns=needed, use_threads=False)
                     for name, column in columns.items():
-                        column.add(map(cell_text, held.column(name).to_pylist()))
+                        column.add(map(lines_text, held.column(name).to_pylist()))
     except (pa.ArrowException, OSError, KeyError):
         raise DataError(
             "the parquet files cannot be read together: give files with the same columns"
@@ -166,6 +168,15 @@ def several_columns(schema) -> list[str]:
         return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
     return [f.name for f in schema if holds_list(f.type) or pa.types.is_fixed_size_list(f.type)]
+
+
+def text_lists(schema) -> list[str]:
+    """Names of the columns that hold a list of texts a row, such as several captions."""
+    return [
+        name
+        for name in several_columns(schema)
+        if str(schema.field(name).type.value_type) in ("string", "large_string")
+    ]
 
 
 def class_names(schema) -> dict[str, list[str]]:

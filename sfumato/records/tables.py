@@ -39,7 +39,7 @@ def find_table(folder: Path) -> Path | None:
 class Table(NamedTuple):
     """Rows (column -> stripped text, None for an empty cell) and columns, in file order.
 
-    `several`: columns of which a cell holds more than one value; these cells are None.
+    `several`: columns of which a cell holds more than one value, each a line of its text.
     """
 
     rows: list[dict[str, str | None]]
@@ -152,13 +152,21 @@ def _jsonl(text: str, name: str) -> Table:
             )
         columns.update(dict.fromkeys(row))
         several.update(dict.fromkeys(k for k, v in row.items() if holds_several(v)))
-        rows.append({key: cell_text(value) for key, value in row.items()})
+        rows.append({key: lines_text(value) for key, value in row.items()})
     return Table(rows, tuple(columns), tuple(several))
 
 
 def holds_several(value: Any) -> bool:
     """Whether a cell holds more than one value."""
     return isinstance(value, list) and len(value) > 1
+
+
+def lines_text(value) -> str | None:
+    """A cell as text, of a list each value that is one as a line: several captions of one image."""
+    if not holds_several(value):
+        return cell_text(value)
+    parts = (" ".join((cell_text(part) or "").split()) for part in value)
+    return "\n".join(part for part in parts if part) or None
 
 
 def cell_text(value) -> str | None:

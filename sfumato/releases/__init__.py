@@ -20,6 +20,7 @@ from sfumato.releases.statements import (
     choice_facts,
     held_out_in_words,
     looks_facts,
+    prompts_facts,
     stopped_facts,
 )
 from sfumato.releases.trial import try_certificate, try_files
@@ -49,6 +50,7 @@ __all__ = [
     "looks_facts",
     "marked_png",
     "prices_of",
+    "prompts_facts",
     "release_digest",
     "stopped_facts",
     "try_certificate",

@@ -19,6 +19,7 @@ from sfumato.releases.figures import RELATIONS, number, plain, unit_phrase
 from sfumato.releases.statements import KEY_KEPT, public_inputs
 
 CLASS_SHARES = {
+    "prompts file": "a file of public prompts says how many pictures each prompt has",
     "uniform": "every class has the same share, whatever the private shares are",
     "declared": "the class shares were declared public by the operator",
     "noisy-histogram": (

@@ -21,6 +21,8 @@ from sfumato.releases.statements import (
     KEY_KEPT,
     LATER,
     NOT_COMPARED,
+    captions_facts,
+    check_prompts,
     held_out_facts,
     looks_facts,
 )
@@ -202,6 +204,10 @@ def build_privacy_json(
         "verify": "python verify_privacy.py",
         "curve": prices["curve"],
     }
+    if settings.get("prompts_file") and not check_prompts(certificate):
+        raise SfumatoError(
+            "the settings state another time of the prompts than the plan: synthesize again"
+        )
     if facts.selection:
         certificate["selection"] = facts.selection
     if facts.stopped:
@@ -325,8 +331,11 @@ def _public_facts(
         # The plan names the candidates and the most that could train; the release says what did.
         assert selection is not None
         facts |= {"target_modules": selection["targets"], "trainable": selection["trainable"]}
+    if plan.get("prompts_file"):
+        facts["prompts_file"] = plan["prompts_file"]
     return {
         **facts,
+        **captions_facts(plan.get("captions")),
         "resolution": settings.get("resolution"),
         "class_shares": settings.get("class_shares", "uniform"),
         "n_units_counts": (

@@ -24,8 +24,10 @@ from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
 from sfumato.releases.statements import (
     KEY_KEPT,
+    captions_facts,
     check_choice,
     check_looks,
+    check_prompts,
     held_out_facts,
     stopped_facts,
 )
@@ -100,6 +102,11 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         apart = facts["public_facts"]["held_out"]
         right = positive(apart["share"]) < 1 and apart == held_out_facts(apart["share"])["held_out"]
         yield "held out", right, apart["statement"]
+    if "captions" in facts["public_facts"]:
+        told = facts["public_facts"]["captions"]
+        yield "captions", told == captions_facts(True)["captions"], told["statement"]
+    if "prompts_file" in facts["synthesis"]:
+        yield "prompts", check_prompts(facts), facts["synthesis"]["prompts_file"]["statement"]
     for choice in facts.get("selections", []):
         yield "selection", check_choice(choice), choice["statement"]
     yield (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict
 
 from sfumato.bases import COMPONENT_SETTINGS
 from sfumato.errors import SfumatoError
+from sfumato.options.sharing import UNLABELLED
 from sfumato.releases.credentials import CHUNK_TYPE
 from sfumato.releases.formats import COLUMNS, check_parquet, check_png, check_safetensors
 from sfumato.releases.marking import CHUNK
@@ -50,6 +51,25 @@ def model_files() -> tuple[str, ...]:
         SAMPLE.pattern,
         re.escape(SAMPLE_TABLE),
     )
+
+
+class Words(TypedDict):
+    """The labels and prompts that pictures may have."""
+
+    classes: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+def public_words(certificate: Mapping[str, Any]) -> Words:
+    """What a certificate names as public, as arguments of `inspect_source`."""
+    facts, settings = certificate["public_facts"], certificate["synthesis"]
+    names = tuple(facts["classes"] or ())
+    if names and settings.get("prompts_file"):
+        names += (UNLABELLED,)
+    return {
+        "classes": names,
+        "prompts": (*(facts["prompts"] or ()), *(settings.get("prompts") or ())),
+    }
 
 
 @dataclass(frozen=True)
@@ -242,9 +262,10 @@ def _count(
     rows: Iterator[tuple[str, Example]],
     found: Contents,
     classes: tuple[str, ...],
-    prompts: tuple[str, ...],
+    prompts: Collection[str],
     examples: int,
 ) -> None:
+    prompts = frozenset(prompts)  # there may be many
     for label, shown in rows:
         if classes and label not in classes:
             raise SfumatoError(
@@ -290,7 +311,7 @@ def _check_model(folder: Path, found: Contents) -> None:
     found.shared = shared_tokens(folder)
 
 
-def _require_public(prompt: str | None, prompts: tuple[str, ...]) -> None:
+def _require_public(prompt: str | None, prompts: Collection[str]) -> None:
     if prompts and prompt is not None and prompt not in prompts:
         raise SfumatoError(
             "an image has a prompt that is not a public prompt of the plan: synthesize again (a"

@@ -82,6 +82,11 @@ def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
             "Slots in the data" if of_records else "Units in the data",
             None if facts["n_units"] is None else number(facts["n_units"]),
         ),
+        ("Captions trained", "yes" if facts.get("captions") else None),
+        (
+            "Prompts of the pictures written",
+            (c["synthesis"].get("prompts_file") or {}).get("written"),
+        ),
         ("Set apart for testing before the run", (facts.get("held_out") or {}).get("statement")),
         (
             "Noise, in units of what one unit can add",

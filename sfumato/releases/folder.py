@@ -16,7 +16,7 @@ from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import beside_base, check_base_pictures, check_beside
 from sfumato.releases.certificate import build_privacy_json
-from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source
+from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_words
 from sfumato.releases.draft import CERTIFICATE, VERIFIER
 from sfumato.releases.facts import CertificateFacts
 from sfumato.releases.statements import unasked
@@ -168,11 +168,8 @@ def _finish(
             raise SfumatoError(
                 "a figure for the report needs name, value and the public data it was computed on"
             )
-    facts, settings = certificate["public_facts"], certificate["synthesis"]
-    prompts = (*(facts["prompts"] or ()), *(settings.get("prompts") or ()))
-    contents = inspect_source(
-        source, kind, classes=tuple(facts["classes"] or ()), prompts=prompts, n=settings.get("n")
-    )
+    settings = certificate["synthesis"]
+    contents = inspect_source(source, kind, **public_words(certificate), n=settings.get("n"))
     contents.samples |= beside_base(contents, base_pictures or {})
     if made is not None and set(made) != set(contents.files):
         raise SfumatoError(

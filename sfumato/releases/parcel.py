@@ -9,7 +9,7 @@ from typing import Any
 
 from sfumato.errors import CheckFailed, SfumatoError
 from sfumato.releases import verify_privacy
-from sfumato.releases.contents import SUMS, Contents, inspect_source
+from sfumato.releases.contents import SUMS, Contents, inspect_source, public_words
 from sfumato.releases.draft import CERTIFICATE, PAGES
 from sfumato.releases.verify import verify
 from sfumato.releases.writing import digest
@@ -85,12 +85,10 @@ def pack(folder: Path) -> Parcel:
     facts = verify_privacy.load(folder)
     listed = {name: known for name, known in facts["artefacts"].items()}
     images = any(name.startswith(("train/", "data/")) for name in listed)
-    public = facts["public_facts"]
     contents = inspect_source(
         folder,
         "images" if images else "model",
-        classes=tuple(public["classes"] or ()),
-        prompts=(*(public["prompts"] or ()), *(facts["synthesis"].get("prompts") or ())),
+        **public_words(facts),
         beside=OWN,
     )
     stray = sorted(set(listed) - set(contents.files) - OWN)

@@ -21,6 +21,7 @@ LATER = (
     " bounded by the total of all of them, which only a later certificate states."
 )
 NOT_COMPARED = "finished without comparing the draft with the ledger"
+BEFORE, AFTER = "before training", "after training"  # when prompts were written
 LATER_CHOICES = (
     "Not known: this was finished without the ledger, which alone says whether the run was chosen"
     " among others after the folder was made."
@@ -199,6 +200,43 @@ def held_out_facts(share: float | None) -> dict[str, Any]:
     if share is None:
         return {}
     return {"held_out": {"share": share, "statement": held_out_in_words(share)}}
+
+
+def captions_facts(trained: bool | None) -> dict[str, Any]:
+    """The entry of `public_facts` on captions; none where they trained nothing."""
+    if not trained:
+        return {}
+    statement = (
+        "Captions trained: yes. The unit holds each image with its captions; one without a caption"
+        " was read with the public prompt of its class."
+    )
+    return {"captions": {"trained": True, "statement": statement}}
+
+
+def prompts_facts(sha256: str, prompts: int, planned: str | None) -> dict[str, Any]:
+    """`prompts_file` of the settings of synthesis.
+
+    Args:
+        sha256: Of the file, hex.
+        prompts: How many it holds.
+        planned: The hash in the plan, None without one.
+    """
+    before = sha256 == planned
+    statement = (
+        "The plan, charged before training, names the hash of these prompts."
+        if before
+        else "The prompts were written after training: what their words say, by whoever may have"
+        " seen private images or captions, is not covered."
+    )
+    written = BEFORE if before else AFTER
+    return {"sha256": sha256, "prompts": prompts, "written": written, "statement": statement}
+
+
+def check_prompts(certificate: Mapping[str, Any]) -> bool:
+    """Whether prompts are said to be written before training only where the plan names them."""
+    said = certificate["synthesis"]["prompts_file"]
+    planned = certificate["public_facts"].get("prompts_file")
+    return said == prompts_facts(said["sha256"], said["prompts"], planned)
 
 
 def public_inputs(certificate: Mapping[str, Any]) -> list[str]:

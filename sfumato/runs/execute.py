@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from ..bases import caption_base
 from ..compute import fingerprint, ranks
 from ..compute.allocator import keep_memory
 from ..compute.threads import use_threads
@@ -29,7 +30,14 @@ from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import noisy_histogram
 from ..records import RecordSet
 from ..releases import CertificateFacts
-from ..training import Progress, build_latents, latest_checkpoint, open_latents, write_file
+from ..training import (
+    Progress,
+    build_latents,
+    latest_checkpoint,
+    open_latents,
+    write_file,
+    write_texts,
+)
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
@@ -171,6 +179,8 @@ def _write_cache(
         lost += int((records.usable[slots] & ~good).sum())
         return found, good
 
+    if prepared.plan.captions:
+        write_texts(cache, records.captions or (), caption_base(prepared.base).caption_tokens)
     build_latents(
         cache,
         records.n,

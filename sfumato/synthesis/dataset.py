@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from ..bases import Base
 from ..errors import MachineError, SfumatoError
 from ..options import Sampling
+from .prompts import PublicPrompts
 from .sampler import image_seed, pictures, resolved
 
 PARQUET_ROWS = 50_000
@@ -28,23 +29,36 @@ Draw = Callable[
     [Base, Sequence[str], np.ndarray, np.ndarray, Sampling],
     Generator[tuple[np.ndarray, np.ndarray]],
 ]
+PROMPTS_FILE = "prompts file"  # where shares come from
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What is drawn: public names and prompts, one per class.
+    """What is drawn: public names, and prompts for each class.
 
     Attributes:
         names: Names of the classes.
-        prompts: One per class.
-        shares: One per class, in any scale.
-        source: Origin of the shares: "uniform", "declared" or "noisy-histogram".
+        prompts: One per class, or any number with `of`.
+        shares: One per prompt, in any scale.
+        source: Origin of the shares: "uniform", "declared", "noisy-histogram" or "prompts file".
+        of: The class of each prompt; None: the first prompt is the first class's, and so on.
+        file: What the settings say of a file of prompts.
     """
 
     names: Sequence[str]
     prompts: Sequence[str]
     shares: Sequence[float]
     source: str = "uniform"
+    of: Sequence[int] | None = None
+    file: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of_file(
+        cls, names: Sequence[str], told: PublicPrompts, facts: Mapping[str, Any]
+    ) -> Classes:
+        """What a file of prompts asks for; `facts` go into the settings."""
+        numbers = told.numbers(names)
+        return cls(told.names(names), told.texts, told.counts, PROMPTS_FILE, numbers, facts)
 
 
 def class_of_each(n: int, shares: Sequence[float]) -> np.ndarray:
@@ -113,7 +127,8 @@ def write_dataset(
     check_request(out, n, classes.shares, form, shard)
     sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
-    labels = class_of_each(n, classes.shares)
+    told = class_of_each(n, classes.shares)  # the place of each picture's prompt
+    label_of = range(len(classes.names)) if classes.of is None else classes.of
     indices = shard_indices(n, shard)
     folders = folder_names(classes.names)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
@@ -122,15 +137,16 @@ def write_dataset(
         writer = (
             _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
         )
-        with closing(draw(base, classes.prompts, labels, indices, sampling)) as drawn:
+        with closing(draw(base, classes.prompts, told, indices, sampling)) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
-                    label = int(labels[i])
+                    place = int(told[i])
+                    label = label_of[place]
                     writer.add(
                         int(i),
                         encode(image),
                         classes.names[label],
-                        classes.prompts[label],
+                        classes.prompts[place],
                         label,
                         image_seed(sampling.seed, int(i)),
                     )
@@ -148,6 +164,9 @@ def write_dataset(
             "prompts": list(classes.prompts),
             "resolution": base.resolution,
         }
+        if classes.file:
+            known = list(dict.fromkeys(classes.prompts))
+            settings |= {"prompts_file": dict(classes.file), "prompts": known}
         seal(temporary, settings)
         temporary.rename(out)
     except OSError as error:

@@ -16,6 +16,7 @@ import torch
 
 from ..bases import Base
 from ..bases.conditioning import Conditioning, concatenate, repeat, rows
+from ..bases.interface import PROMPTS
 from ..compute.allocator import keep_memory
 from ..compute.device import is_host, to_device
 from ..compute.threads import threads as threads_now
@@ -63,8 +64,8 @@ def pictures(
 
     Args:
         base: The adapted base.
-        prompts: One per class.
-        labels: Class of every image number, int64.
+        prompts: Any number.
+        labels: Place of every image's prompt among them, int64.
         indices: Numbers of the images to draw.
         sampling: Sampler, steps, guidance and public seed.
     """
@@ -126,14 +127,26 @@ class Sampler:
     ):
         self.base, self.sampling = base, resolved(sampling, base)
         self.denoise = base.make_denoise(sampling.guidance_scale)
+        self.prompts = prompts
         with torch.no_grad():
-            # the empty prompt, for guidance, comes last
-            self.text = base.condition([*prompts, ""]) if text is None else text
+            # the empty prompt, for guidance, comes last; many prompts are read piece by piece
+            few = [*prompts, ""] if len(prompts) < PROMPTS else [""]
+            self.text = base.condition(few) if text is None else text
+        self.whole = text is not None or len(prompts) < PROMPTS
         self.stopped = threading.Event()
+
+    def _told(self, labels: np.ndarray) -> Conditioning:
+        """The condition of each prompt number."""
+        if self.whole:
+            return rows(self.text, to_device(torch.from_numpy(labels), self.base.device))
+        asked, place = np.unique(labels, return_inverse=True)
+        pieces = [asked[i : i + PROMPTS] for i in range(0, len(asked), PROMPTS)]
+        read = [self.base.condition([self.prompts[int(n)] for n in piece]) for piece in pieces]
+        return rows(concatenate(read), to_device(torch.from_numpy(place), self.base.device))
 
     @torch.no_grad()
     def draw(self, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Draws image numbers `indices` of classes `labels`, uint8 [B, R, R, 3].
+        """Draws image numbers `indices` of prompts `labels`, uint8 [B, R, R, 3].
 
         Several threads may call it.
         """
@@ -177,7 +190,7 @@ class Sampler:
             if "generator" in inspect.signature(scheduler.step).parameters
             else {}
         )
-        text = rows(self.text, to_device(torch.from_numpy(labels), base.device))
+        text = self._told(labels)
         guided = sampling.guidance_scale != 1.0 and not base.embeds_guidance
         if guided:
             empty = repeat(rows(self.text, slice(-1, None)), len(labels))

@@ -8,6 +8,7 @@ from .data import LatentData, UnitBatch, build_latents, open_latents
 from .lean import lean
 from .loop import Progress, open_engine, require_grid, train
 from .objective import Batch, denoising_losses
+from .texts import Texts, write_texts
 
 __all__ = [
     "KEEP",
@@ -16,6 +17,7 @@ __all__ = [
     "Progress",
     "Standing",
     "State",
+    "Texts",
     "UnitBatch",
     "build_latents",
     "denoising_losses",
@@ -28,4 +30,5 @@ __all__ = [
     "train_without_privacy",
     "write_checkpoint",
     "write_file",
+    "write_texts",
 ]

@@ -11,7 +11,7 @@ import torch
 from ..options import Recipe
 from .checkpoint import State
 from .data import LatentData
-from .objective import Batch, Trainable
+from .objective import NO_TEXT, Batch, Trainable
 
 
 def train_without_privacy(
@@ -89,6 +89,7 @@ def _draw(
     u = (np.arange(draws) + rng.random((len(units), 1))) / draws
     shape = (len(units), draws, *data.latent_shape)
     label = data.label[image]
+    text = NO_TEXT if data.texts is None else data.texts.drawn(image, rng.random(image.shape))
     return Batch(
         mean=torch.from_numpy(data.mean[image].astype(np.float32)),
         std=torch.from_numpy(data.std[image].astype(np.float32)),
@@ -100,4 +101,5 @@ def _draw(
         ),
         drop=torch.from_numpy(rng.random((len(units), draws)) < recipe.caption_dropout),
         weight=torch.from_numpy((label >= 0).astype(np.float32)),
+        text=text,
     )

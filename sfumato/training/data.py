@@ -16,7 +16,8 @@ import torch
 from ..compute.device import on_host
 from ..errors import MachineError
 from ..privacy.random.keys import RunKey
-from .objective import Batch
+from .objective import NO_TEXT, Batch
+from .texts import Texts, open_texts
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class LatentData:
     """`mean`, `std`: [n, C, h, w] half-precision memory maps.
 
     `label`: int64 [n], -1 where unusable. `order`, `first`: unit u owns the images
-    order[first[u]:first[u + 1]].
+    order[first[u]:first[u + 1]]. `texts`: the captions; None where they train nothing.
     """
 
     mean: np.ndarray
@@ -32,6 +33,7 @@ class LatentData:
     label: np.ndarray
     order: np.ndarray
     first: np.ndarray
+    texts: Texts | None = None
 
     @property
     def n_units(self) -> int:
@@ -132,7 +134,8 @@ def open_latents(folder: Path) -> LatentData:
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         for name in ("mean", "std")
     )
-    return LatentData(mean, std, units["label"], units["order"], units["first"])
+    texts = open_texts(folder)
+    return LatentData(mean, std, units["label"], units["order"], units["first"], texts)
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,8 @@ class UnitBatch:
     Every draw of a unit is keyed by (run key, step, attempt, unit): never by its place in the
     batch, nor by who else is in it. With several images per unit each of the K draws picks one of
     them, so K is the fixed public bound on a unit's images per step and they are averaged before
-    the clip (Charles et al., 2407.07737). `blanks` more of weight 0 follow, whose gradient is zero:
-    they belong to nobody.
+    the clip (Charles et al., 2407.07737); it reads one of that image's captions. `blanks` more of
+    weight 0 follow, whose gradient is zero: they belong to nobody.
     """
 
     data: LatentData
@@ -165,9 +168,7 @@ class UnitBatch:
         found = self._of_units(self.units[part])
         if not blanks:
             return found
-        return Batch(
-            **{n: torch.cat([v, v.new_zeros(blanks, *v.shape[1:])]) for n, v in vars(found).items()}
-        )
+        return found.each(lambda v: torch.cat([v, v.new_zeros(blanks, *v.shape[1:])]))
 
     def _of_units(self, units: np.ndarray) -> Batch:
         k = self.draws
@@ -187,6 +188,10 @@ class UnitBatch:
         time = np.minimum((self.times * u ** (1 / self.time_bias)).astype(np.int64), self.times - 1)
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
+        text = NO_TEXT
+        if self.data.texts is not None:
+            which = self.key.uniforms_for(*where, [f"{u}/caption" for u in units], k)
+            text = self.data.texts.drawn(image, which)
         return Batch(
             mean=torch.from_numpy(self.data.mean[image].astype(np.float32)),
             std=torch.from_numpy(self.data.std[image].astype(np.float32)),
@@ -196,4 +201,5 @@ class UnitBatch:
             time=torch.from_numpy(time),
             drop=torch.from_numpy(uniform[:, 1 + k :] < self.caption_dropout),
             weight=torch.from_numpy(((label >= 0) & (owned > 0)).astype(np.float32)),
+            text=text,
         )

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
-from ..bases import Base
+from ..bases import Base, caption_base
 from .objective import Batch
+from .texts import Texts
+
+# read as captions are: usual, empty, of another language, longer than any encoder reads
+MADE_UP = ("a picture", "", "two small birds", "\u5c0f\u9ce5", "made up " * 400, "b")
+
+
+def made_up_texts(base: Base, images: int, seed: int = 0) -> Texts:
+    """Captions of so many images that do not exist: none, one or two of `MADE_UP` each.
+
+    Args:
+        base: Reads captions.
+        images: How many.
+        seed: Public.
+    """
+    rng = np.random.default_rng(seed)
+    count = rng.integers(0, 3, images)
+    count[:1] = 2  # the first has some, whatever is drawn
+    pool = caption_base(base).caption_tokens(MADE_UP)
+    first = np.concatenate([[0], np.cumsum(count)])
+    return Texts(pool[rng.integers(0, len(pool), int(first[-1]) + 1)], first)
 
 
 def dummy_batch(prepared, units: int, seed: int = 0) -> Batch:
-    """A batch of random latents in the shapes of the plan, for self-checks and timing."""
-    return dummy_rows(
-        prepared.base, len(prepared.plan.classes), units, prepared.plan.noise_draws, seed
-    )
+    """A batch of random latents in the shapes of the plan, for self-checks and timing.
+
+    With made-up captions where captions train.
+    """
+    plan, base = prepared.plan, prepared.base
+    made = dummy_rows(base, len(plan.classes), units, plan.noise_draws, seed)
+    if not getattr(plan, "captions", None):
+        return made
+    texts, rng = made_up_texts(base, units, seed), np.random.default_rng(seed)
+    image = np.repeat(np.arange(units)[:, None], plan.noise_draws, axis=1)
+    return replace(made, text=texts.drawn(image, rng.random(image.shape)))
 
 
 def dummy_rows(base: Base, classes: int, units: int, draws: int, seed: int = 0) -> Batch:

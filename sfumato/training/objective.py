@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from ..bases import Base
-from ..bases.conditioning import Conditioning
+from ..bases import Base, caption_base
+from ..bases.conditioning import Conditioning, where
 from ..compute.device import pinned, to_device
 from ..compute.precision import Stage, mixed_precision
+
+NO_TEXT = torch.zeros(0, dtype=torch.int64)
 
 
 class Trainable(Protocol):
@@ -51,7 +53,9 @@ class Batch:
     mean, std: [B, K, C, h, w] latent posterior of the image that each draw looks at. label: int64
     [B, K]. latent_noise, noise: [B, K, C, h, w] standard normal. time: int64 [B, K] diffusion
     times. drop: bool [B, K], replace the prompt by the empty one. weight: [B, K], 0 for an image
-    that cannot be used.
+    that cannot be used. text: int64 [B, K, L], the token ids of the caption that each draw reads,
+    -1 where there is none and the prompt of the class stands in its place; L is 0 where captions
+    train nothing.
     """
 
     mean: torch.Tensor
@@ -62,20 +66,30 @@ class Batch:
     time: torch.Tensor
     drop: torch.Tensor
     weight: torch.Tensor
+    text: torch.Tensor = field(default_factory=lambda: NO_TEXT)
+
+    def __post_init__(self) -> None:
+        if self.text is NO_TEXT:
+            none = self.label.new_zeros(*self.label.shape, 0)
+            object.__setattr__(self, "text", none)
 
     def __len__(self) -> int:
         return len(self.label)
 
     def __getitem__(self, part: slice | torch.Tensor) -> Batch:
-        return replace(self, **{name: value[part] for name, value in vars(self).items()})
+        return self.each(lambda value: value[part])
+
+    def each(self, act: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """`act` on every tensor."""
+        return Batch(**{n: act(value) for n, value in vars(self).items()})
 
     def pinned(self) -> Batch:
         """The batch in memory from which a device copies while the processor goes on."""
-        return replace(self, **{n: pinned(value) for n, value in vars(self).items()})
+        return self.each(pinned)
 
     def to(self, where: torch.device) -> Batch:
         """The batch on a device; from host memory it is copied while the processor goes on."""
-        return replace(self, **{n: to_device(value, where) for n, value in vars(self).items()})
+        return self.each(lambda value: to_device(value, where))
 
 
 def denoising_losses(
@@ -105,7 +119,32 @@ def denoising_losses(
         noisy, target = base.corrupt(latent, noise, time)
         label = torch.where(batch.drop, -1, batch.label).flatten()
         with mixed_precision(base.formats.of(precision), noisy):
-            predicted = base.predict(noisy, time, prompt_embeddings(label))
+            condition = prompt_embeddings(label)
+        if batch.text.shape[-1]:
+            # in single precision, as the prompts of classes are read
+            told = caption_base(base)
+            condition = captioned(told, batch.text.flatten(0, 1), label, condition)
+        with mixed_precision(base.formats.of(precision), noisy):
+            predicted = base.predict(noisy, time, condition)
+        del condition  # what the backward pass needs of it, that keeps
         return (predicted.float() - target).pow(2).mean((1, 2, 3)) * batch.weight.flatten()
 
     return row_losses
+
+
+def captioned(
+    base: Base, text: torch.Tensor, label: torch.Tensor, otherwise: Conditioning
+) -> Conditioning:
+    """Conditions of captions, and `otherwise` where a row has none, or is told nothing.
+
+    Args:
+        base: A base that reads captions.
+        text: int64 [rows, L], -1 without a caption.
+        label: int64 [rows], -1 for the empty prompt.
+        otherwise: A row for each label.
+
+    Returns:
+        A row for each.
+    """
+    has = (text[:, 0] >= 0) & (label >= 0)
+    return where(has, base.condition_of_tokens(text.clamp(min=0)), otherwise)

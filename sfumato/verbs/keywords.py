@@ -80,6 +80,8 @@ class PromptingFields(TypedDict, total=False):
     prompt: str | Mapping[str, str] | None
     init: Mapping[str, str] | None
     embedder: bool | None
+    condition: Literal["classes", "captions"] | None
+    prompts_file: str | None
     placeholder: str | None
     initializer: str | None
 

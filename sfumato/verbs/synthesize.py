@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -17,7 +17,7 @@ from ..methods.given import Drawing
 from ..options import Machine, Sampling, Signing, gather, takes
 from ..options.progress import tell
 from ..privacy.ledger.entries import Released
-from ..releases import DRAFT, marked_png, write_draft
+from ..releases import DRAFT, marked_png, prompts_facts, write_draft
 from ..runs.attempts import require_sealed
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
@@ -31,6 +31,7 @@ from ..synthesis.dataset import (
     write_dataset,
 )
 from ..synthesis.population import Population
+from ..synthesis.prompts import read_prompts
 from ..synthesis.sampler import image_seed, pictures, resolved
 from ..synthesis.samples import few_pictures
 from .export import SECONDS, pictures_of_a_row
@@ -43,9 +44,10 @@ from .machine import computes
 @computes
 def synthesize(
     run: Run | str | Path,
-    n: int,
+    n: int | None,
     output: str | Path,
     *,
+    prompts: str | Path | None = None,
     class_shares: Mapping[str, float] | None = None,
     ledger: str | Path | None = None,
     keep_key: bool = False,
@@ -59,8 +61,11 @@ def synthesize(
 
     Args:
         run: A finished run, or its folder.
-        n: How many images.
+        n: How many images; None: as many as the file of prompts asks for.
         output: A new folder.
+        prompts: File of public prompts, CSV or JSON lines of prompt and, if wanted, label and
+            count; whether it was written before training follows from the plan. Default: the
+            prompts of classes.
         class_shares: Declared shares of the classes, scaled to sum to 1; they count as public.
             Default: uniform, or the noisy histogram that the plan paid for.
         ledger: Where the run's ledger is, if it was moved.
@@ -85,10 +90,17 @@ def synthesize(
     said = gather({"sampling": Sampling, "signing": Signing}, options)
     sampling: Sampling = said["sampling"]
     encode = _encode(said["signing"])
-    sampling, draw = _drawn_how(run, sampling)
+    sampling, draw = _drawn_how(run, sampling, prompts is not None)
     public = public_side(run)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
+    told = None if prompts is None else read_prompts(prompts, plan.classes)
+    if told is not None and class_shares is not None:
+        raise SfumatoError("--prompts says how much of each is drawn: leave --class-shares out")
+    if n is None:
+        if told is None:
+            raise SfumatoError("-n is required without --prompts: how many images")
+        n = told.n
     if class_shares is not None:
         if set(class_shares) != set(plan.classes):
             raise SfumatoError(
@@ -100,10 +112,16 @@ def synthesize(
             shares_of(plan, np.array(json.loads(counts.read_text("utf-8")))),
             "noisy-histogram",
         )
-    check_request(Path(output), n, shares, form, shard)
+    classes = Classes(plan.classes, plan.prompts, shares, source)
+    if told is not None:
+        said = prompts_facts(told.sha256, len(told.texts), plan.prompts_file)
+        classes = Classes.of_file(plan.classes, told, said)
+    check_request(Path(output), n, classes.shares, form, shard)
     # before the adapted base is opened: memory holds one of them
-    row = _of_base(run, n, shares, shard, sampling) if controls and public is None else {}
+    row = _of_base(run, n, classes, shard, sampling) if controls and public is None else {}
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
+    if told is not None:
+        told.check(base)
     sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))
@@ -126,7 +144,7 @@ def synthesize(
         base,
         Path(output),
         n=n,
-        classes=Classes(plan.classes, plan.prompts, shares, source),
+        classes=classes,
         sampling=sampling,
         encode=encode,
         seal=seal,
@@ -139,21 +157,21 @@ def synthesize(
     return Path(output)
 
 
-def _drawn_how(run: Run, sampling: Sampling) -> tuple[Sampling, Draw]:
+def _drawn_how(run: Run, sampling: Sampling, prompted: bool) -> tuple[Sampling, Draw]:
     """How a run's pictures are drawn: from its weights as asked, or from its population."""
     if METHODS[run.plan.method].hands_over != "pictures":
         return sampling, pictures
-    if replace(sampling, batch=Sampling.batch) != Sampling():
+    if prompted or replace(sampling, batch=Sampling.batch) != Sampling():
         raise SfumatoError(
-            f"the pictures of --method {run.plan.method} were drawn by the run: leave --scheduler,"
-            " --steps, --guidance-scale and --seed out"
+            f"the pictures of --method {run.plan.method} were drawn by the run: leave --prompts,"
+            " --scheduler, --steps, --guidance-scale and --seed out"
         )
     sampling = replace(sampling, seed=int(run.options["seed"]))
     return sampling, Population(*load_population(run.model))
 
 
 def _of_base(
-    run: Run, n: int, shares: Sequence[float], shard: tuple[int, int], sampling: Sampling
+    run: Run, n: int, classes: Classes, shard: tuple[int, int], sampling: Sampling
 ) -> dict[int, bytes]:
     """Draws the first images of the request with the public base alone.
 
@@ -161,19 +179,19 @@ def _of_base(
         PNG by seed; empty where the base is not there any more, or cannot draw so: only the report
         wants them.
     """
-    indices = shard_indices(n, shard)[: pictures_of_a_row(len(run.plan.classes))]
+    indices = shard_indices(n, shard)[: pictures_of_a_row(len(classes.names))]
 
     def more(number: int) -> None:
         nonlocal done
         done += number
         tell("drawing pictures of the public base", done, len(indices))
 
-    done, labels = 0, class_of_each(n, shares)
+    done, told = 0, class_of_each(n, classes.shares)
     try:
         base = public_base(run)
         sampling = resolved(sampling, base)
         base.sampler(sampling.scheduler, sampling.steps)
-        drawn = few_pictures(base, run.plan.prompts, labels, indices, sampling, SECONDS / 2, more)
+        drawn = few_pictures(base, classes.prompts, told, indices, sampling, SECONDS / 2, more)
     except SfumatoError:
         return {}
     return {image_seed(sampling.seed, int(i)): marked_png(x) for i, x in zip(indices, drawn)}

@@ -79,8 +79,11 @@ def test_a_noised_run_opens_in_plain_diffusers(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "saliency", "loda"])
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, method) for name in TRAINED for method in ("full", "saliency")]
+    + [(name, "loda") for name in WITH_ADAPTERS],
+)
 def test_other_methods_run(
     name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
 ) -> None:
@@ -143,11 +146,12 @@ def test_one_thread_at_a_time_is_in_the_autoencoder_of_videos(
     assert met == [False] * 3
 
 
-def test_a_family_without_a_format_for_adapters_refuses_lora(
-    folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
+@pytest.mark.parametrize("method", ["lora", "loda"])
+def test_a_family_without_a_format_for_adapters_refuses_them(
+    method: str, folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
 ) -> None:
     run = tmp_path / "run"
-    said = refused(folder_of("prx"), tiny_images, run, "--method", "lora", capsys=capsys)
+    said = refused(folder_of("prx"), tiny_images, run, "--method", method, capsys=capsys)
     assert "a prx base has no file format for adapters" in said
 
 

@@ -518,7 +518,8 @@ def test_a_caption_of_any_charged_set_is_no_prompt(world, tiny_base, tmp_path):
     ]
     (tmp_path / "told" / "metadata.csv").write_text("\n".join(["file_name,label,caption", *rows]))
     ledger = tmp_path / "ledger.sqlite"
-    adapt(tmp_path / "told", tiny_base, tmp_path / "run", caption_column="caption", ledger=ledger)
+    compared = {"caption_column": "caption", "condition": "classes"}
+    adapt(tmp_path / "told", tiny_base, tmp_path / "run", **compared, ledger=ledger)
     said = {"base": str(tiny_base), "ledger": ledger}
     for words in (
         {"prompt": "A picture of {class}.", "embedder": False},

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...compute.device import on_host, to_device
 from ...errors import SfumatoError
+from ..captions import cut_tokens, plain
 
 SMALL_VOCABULARY = 10_000
 
@@ -42,11 +44,10 @@ def every_vector(tokenizer: Any, prompt: str) -> str:
     return prompt
 
 
-@torch.no_grad()
-def embed(text_encoder: Any, tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
-    """Prompt embeddings float32 [P, L, D], as the pipeline itself computes them."""
-    ids = to_device(tokenize(tokenizer, prompts), text_encoder.device)
-    return text_encoder(ids).last_hidden_state
+def caption_tokens(tokenizer: Any, captions: Sequence[str]) -> np.ndarray:
+    """Token ids int32 [n, L] of captions, cut where the encoder's length ends."""
+    texts = [every_vector(tokenizer, plain(caption)) for caption in captions]
+    return cut_tokens(tokenizer, texts, tokenizer.model_max_length)
 
 
 def unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:

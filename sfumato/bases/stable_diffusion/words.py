@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...compute.device import on_host, to_device
@@ -43,8 +44,27 @@ class ClipWords(TextBase):
                 to_device(prompts.tokenize(own, texts[start : start + PIECE]), encoder.device)
                 for encoder, own in self.readers
             ]
-            parts.append(each(self.read(ids, None), lambda part: to_device(part, self.device)))
+            parts.append(each(self.read(ids, None), lambda part: to_device(part, self.told_on)))
         return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    def check_prompts(self, texts: Sequence[str]) -> None:
+        """Refuses prompts that are longer than an encoder reads."""
+        for _, own in self.readers:
+            prompts.tokenize(own, texts)
+
+    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
+        """Each encoder's token ids side by side, int32 [n, L], cut where the encoder ends."""
+        return np.concatenate([prompts.caption_tokens(own, captions) for _, own in self.readers], 1)
+
+    @torch.no_grad()
+    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
+        """What the denoiser is told by token ids int64 [rows, L] of captions."""
+        lengths = [own.model_max_length for _, own in self.readers]
+        parts = [
+            to_device(part, encoder.device)
+            for part, (encoder, _) in zip(ids.split(lengths, 1), self.readers, strict=True)
+        ]
+        return each(self.read(parts, None), lambda part: to_device(part, self.device))
 
     @property
     def word_vectors(self) -> torch.Tensor:

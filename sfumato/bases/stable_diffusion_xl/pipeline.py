@@ -123,7 +123,7 @@ class StableDiffusionXL(StableDiffusion):
         """
         read = tensors(super().condition(texts))
         if self.zeros_for_empty:
-            told = torch.tensor([bool(text) for text in texts], device=self.device)
+            told = torch.tensor([bool(text) for text in texts], device=self.told_on)
             for name in ("text", "pooled"):
                 part = read[name]
                 read[name] = part * told.view(-1, *[1] * (part.ndim - 1)).to(part.dtype)

@@ -104,7 +104,7 @@ class UNet2D(UNetNames, Base):
 
     def condition(self, prompts: Sequence[str]) -> torch.Tensor:
         """Nothing, [n, 0]."""
-        return torch.zeros(len(prompts), 0, device=self.device)
+        return torch.zeros(len(prompts), 0, device=self.told_on)
 
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor

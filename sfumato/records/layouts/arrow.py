@@ -13,9 +13,9 @@ from ...errors import DataError
 from ..coded import Coded
 from ..columns import Listing
 from ..decode import BadImage
-from ..parquet import flat_columns, packed_listing, picture_in
+from ..parquet import flat_columns, packed_listing, picture_in, text_lists
 from ..spelling import column_form
-from ..tables import cell_text
+from ..tables import lines_text
 from .batches import of_batches
 from .splits import chosen_split, kind_of
 
@@ -150,7 +150,8 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
                 if first is None:
                     first = batch.schema
                     flat = flat_columns(first)
-                    columns = {n: Coded() for n in flat if asked is None or column_form(n) in asked}
+                    able = [*flat, *text_lists(first)]
+                    columns = {n: Coded() for n in able if asked is None or column_form(n) in asked}
                 if batch.schema.names != first.names:
                     raise DataError(
                         "the arrow files cannot be read together: give files with the same columns"
@@ -158,7 +159,7 @@ def listing(paths: list[Path], asked: list[str] | None) -> dict[str, Any]:
                 if batch.num_rows:
                     batches.append((number, where, batch.num_rows))
                 for name, held in columns.items():
-                    held.add(map(cell_text, batch.column(name).to_pylist()))
+                    held.add(map(lines_text, batch.column(name).to_pylist()))
         except MemoryError:
             raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:

@@ -37,6 +37,7 @@ def of_batches(
         column=lambda name: values[name],
         names=found["names"],
         several=tuple(found["several"]),
+        lists=tuple(name for name in found["several"] if name in values),
         by_bytes=True,
         table=table,
     )

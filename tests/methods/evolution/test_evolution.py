@@ -76,6 +76,8 @@ def test_a_folder_of_pictures_becomes_a_verified_release(run, tmp_path):
         verbs.export(run, tmp_path / "model")
     with pytest.raises(SfumatoError, match="drawn by the run"):
         verbs.synthesize(run, 3, tmp_path / "other", steps=4)
+    with pytest.raises(SfumatoError, match="drawn by the run"):
+        verbs.synthesize(run, None, tmp_path / "other", prompts=tmp_path / "prompts.csv")
 
 
 def test_every_round_is_noted_and_audited(run):

@@ -1,0 +1,61 @@
+"""What a base is told while it learns, and later: captions or class prompts, and public prompts."""
+
+from __future__ import annotations
+
+from ..bases import Base, caption_base
+from ..errors import SfumatoError
+from ..options import Prompting
+from ..synthesis.prompts import read_prompts
+from .facts import PublicFacts
+from .task import Task
+
+CLASSES_CURE = "--condition classes trains with the prompts of classes (captions are only compared)"
+
+
+def trains_captions(facts: PublicFacts, task: Task) -> bool:
+    """Whether captions train, by what was asked alone: they do where their column is named.
+
+    Raises:
+        SfumatoError: They are asked for and not read, or do not go with the method or with tokens.
+    """
+    asked = task.prompting
+    if asked.condition == "captions" and not facts.captioned:
+        raise SfumatoError("--condition captions: none are read: name their column with --captions")
+    if asked.condition == "classes" or not facts.captioned:
+        return False
+    if not task.method.trains_captions:
+        raise SfumatoError(
+            f"--captions: --method {task.method.name} learns the tokens of classes, which no"
+            f" caption holds: {CLASSES_CURE}"
+        )
+    if asked.embedder or asked.init:
+        raise SfumatoError(
+            "--captions: a token of a class stands in its prompt, and captions are read in its"
+            f" place: leave --embedder and --init out, or {CLASSES_CURE}"
+        )
+    return True
+
+
+def require_captions(base: Base) -> None:
+    """Tries the base's rule for captions on made-up ones.
+
+    Raises:
+        ModelError: It has none.
+    """
+    told = caption_base(base)
+    ids = told.caption_tokens(["a picture", "", "\ud800\0", "long " * 9000])
+    if len(ids) != 4 or ids.ndim != 2 or (ids < 0).any():
+        raise SfumatoError(f"a {base.family} base gives captions no token ids: please report this")
+
+
+def prompts_hash(asked: Prompting, base: Base, facts: PublicFacts) -> str | None:
+    """SHA-256 of the file of public prompts, which is read and checked; None without one.
+
+    Raises:
+        SfumatoError: As `read_prompts` and `PublicPrompts.check`.
+    """
+    if asked.prompts_file is None:
+        return None
+    told = read_prompts(asked.prompts_file, facts.classes)
+    told.check(base)
+    return told.sha256
