@@ -43,7 +43,8 @@ def nearest(
         own, mark = np.asarray(features[slots], np.float32), label[slots]
         sound = np.isfinite(own).all(1) & (mark >= 0) & (mark < voting.classes)
         own = np.where(sound[:, None], own - middle, np.float32(0))
-        far = length - 2 * (own @ table.T)
+        with np.errstate(over="ignore", invalid="ignore"):  # nothing is said of a private image
+            far = length - 2 * (own @ table.T)
         far = far.reshape(len(slots), voting.classes, voting.of_class)
         far = far[np.arange(len(slots)), np.where(sound, mark, 0)]
         first = np.argsort(far, axis=1, kind="stable")[:, : voting.votes]
