@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Execution,
         Judging,
         Machine,
+        Matching,
         Performance,
         Privacy,
         Project,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .verbs.export import export
     from .verbs.inspect import inspect
     from .verbs.ledger import ledger
+    from .verbs.match import match
     from .verbs.nearest import audit_pictures
     from .verbs.plan import plan
     from .verbs.push import push
@@ -67,6 +69,7 @@ _HOMES = {
     "release": "verbs.release",
     "resume": "verbs.resume",
     "split": "verbs.split",
+    "match": "verbs.match",
     "select": "verbs.select",
     "start": "verbs.start",
     "synthesize": "verbs.synthesize",
@@ -90,6 +93,7 @@ _HOMES = {
     "Recipe": "options",
     "Sampling": "options",
     "Schedule": "options",
+    "Matching": "options",
     "Selecting": "options",
     "Sharing": "options",
     "Signing": "options",
@@ -117,6 +121,7 @@ __all__ = [
     "Saliency",
     "Sampling",
     "Schedule",
+    "Matching",
     "Selecting",
     "SfumatoError",
     "Sharing",
@@ -133,6 +138,7 @@ __all__ = [
     "push",
     "release",
     "resume",
+    "match",
     "select",
     "split",
     "start",

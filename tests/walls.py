@@ -35,7 +35,7 @@ ARGUED = {
     "privacy/random/noise.py": {"is_cpu"},
     "privacy/random/on_device.py": {"is_cpu", "is_cuda"},
 }
-METHODS = {"full", "attention", "lora", "loda", "embedding", "saliency", "inversion"}
+METHODS = {"full", "attention", "lora", "loda", "embedding", "saliency", "inversion", "evolution"}
 KINDS = {"aggregation", "probe"}  # fields of a plan of which one kind of method alone has each
 FLAGS = {"errors", "options", "methods", "planning.task"}
 TOP = {"__init__.py", "__main__.py", "errors.py"}

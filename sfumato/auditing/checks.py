@@ -24,6 +24,7 @@ from . import (
     replay,
     sampling,
     taint,
+    voting,
 )
 from .finding import Finding
 from .models import FAMILIES
@@ -72,7 +73,8 @@ def m1(now: Settings) -> Iterator[Finding]:
     """
     for family, kind in _models(now):
         yield replay.sensitivity(dummy_subject(family, kind), now.seed, more=now.more)
-    for mechanism in (*oneshot.mechanisms(), *embeddings.mechanisms()):
+    dummies = (*oneshot.mechanisms(), *embeddings.mechanisms(), *voting.mechanisms())
+    for mechanism in dummies:
         yield oneshot.neighbours(mechanism, now.seed)
 
 
@@ -154,7 +156,8 @@ def b3(now: Settings) -> Iterator[Finding]:
 
 def h(now: Settings) -> Iterator[Finding]:
     """One-shot queries: noise of the declared size at sensitivities other than 1, on the grid."""
-    for mechanism in (*oneshot.mechanisms(), *embeddings.mechanisms()):
+    dummies = (*oneshot.mechanisms(), *embeddings.mechanisms(), *voting.mechanisms())
+    for mechanism in dummies:
         yield oneshot.noise(mechanism, now.seed, now.alpha)
 
 

@@ -16,7 +16,7 @@ from ..bases.tiny import CLASSES, make_tiny_base
 from ..compute.device import seeded
 from ..methods import METHODS, Given, Prompts
 from ..methods.adaptation import Adaptation
-from . import conduct, embeddings, replay
+from . import conduct, embeddings, replay, voting
 from .finding import Finding
 from .subject import Subject, changed, clipped, dummy_plan
 
@@ -43,6 +43,9 @@ def every_method(seed: int, quick: bool = False) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         base = make_tiny_base(Path(folder) / "tiny")
         for name, method in METHODS.items():
+            if method.takes_steps and not method.learns_weights:  # rounds of votes
+                yield from voting.on_tiny(load_base(base), seed)
+                continue
             if not method.takes_steps:  # no loop: two checks of its own
                 yield from embeddings.on_tiny(load_base(base), PROMPTS, seed)
                 continue

@@ -30,9 +30,10 @@ class Denoiser(nn.Module):
         self.time = nn.Linear(1, WIDTH).requires_grad_(False)
         self.register_buffer("seen", torch.zeros(2))  # nothing may ever change it
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> SimpleNamespace:
+    def forward(self, x: Tensor, time: Tensor, encoder_hidden_states: Tensor) -> SimpleNamespace:
         """The prediction as `.sample`, in the shape of `x`."""
-        hidden = self.time(time[:, None].to(x.dtype) / len(ALPHAS)) + context.mean(1)
+        told = encoder_hidden_states.mean(1)
+        hidden = self.time(time[:, None].to(x.dtype) / len(ALPHAS)) + told
         return SimpleNamespace(sample=self.body(x, hidden).view(x.shape))
 
     def body(self, x: Tensor, hidden: Tensor) -> Tensor:

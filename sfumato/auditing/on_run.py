@@ -32,6 +32,7 @@ from . import (
     replay,
     report,
     sampling,
+    voting,
 )
 from .checks import CHECKS, Check, Settings, run_checks
 from .finding import Finding
@@ -97,6 +98,8 @@ def audit_run(
 
 def checks_of(run: Run) -> dict[str, Check]:
     """The checks of this run's mechanisms, by name."""
+    if run.plan.voting is not None:
+        return of_votes(run)
     return of_steps(run) if METHODS[run.plan.method].takes_steps else of_aggregation(run)
 
 
@@ -205,6 +208,27 @@ def of_aggregation(run: Run) -> dict[str, Check]:
     return {"M1": m1} | ({"B": b} if plan.sampling_rate < 1 else {}) | {"H": h}
 
 
+def of_votes(run: Run) -> dict[str, Check]:
+    """The checks of a run of votes: its feature space, bound and noise."""
+    plan, queries = run.plan, one_shots(run)
+    prepared = rebuild(plan, run.options, None, run.start)
+    base, space = prepared.base, prepared.adaptation.space
+
+    def m1(now: Settings) -> Iterator[Finding]:
+        yield voting.isolation(base, space)
+        asked = plan.voting
+        assert asked is not None
+        own = voting.rounds(base, space, asked.votes, plan.noise_multiplier)
+        for query in (*queries, own):
+            yield oneshot.neighbours(query, now.seed)
+
+    def h(now: Settings) -> Iterator[Finding]:
+        for query in queries:
+            yield oneshot.noise(query, now.seed, now.alpha)
+
+    return {"M1": m1, "H": h}
+
+
 def subjects(run: Run) -> tuple[Subject, Subject]:
     """The run's method on its base: in single precision, and in the run's own.
 
@@ -256,6 +280,12 @@ def _aggregation(plan: Plan) -> oneshot.OneShot:
     return embeddings.aggregation(asked.rule, plan.clip_norm, plan.noise_multiplier)
 
 
+def _votes(plan: Plan) -> oneshot.OneShot:
+    asked = plan.voting
+    assert asked is not None
+    return voting.votes(min(asked.votes, voting.OF_CLASS - 1), plan.noise_multiplier)
+
+
 def _histogram(plan: Plan) -> oneshot.OneShot:
     sigma = plan.histogram_noise_multiplier
     assert sigma is not None
@@ -267,4 +297,5 @@ QUERIES: dict[str, Callable[[Plan], oneshot.OneShot]] = {
     "aggregation": _aggregation,
     "histogram_noise_multiplier": _histogram,
     "probe": _probe,
+    "voting": _votes,
 }

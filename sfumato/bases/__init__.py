@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         told_classes,
         weights_of_base,
     )
+    from .population import POPULATION_FILE, load_population, save_population
     from .schedules import is_scheduler
     from .stable_diffusion import around
 
@@ -92,6 +93,9 @@ _HOMES = {
     "name_placeholders": "embeds",
     "name_token": "embeds",
     "open_adapted": "open",
+    "POPULATION_FILE": "population",
+    "load_population": "population",
+    "save_population": "population",
     "origin_of": "open",
     "pipeline_class": "open",
     "read_embeds": "embeds",
@@ -149,6 +153,9 @@ __all__ = [
     "name_placeholders",
     "name_token",
     "open_adapted",
+    "POPULATION_FILE",
+    "load_population",
+    "save_population",
     "origin_of",
     "pipeline_class",
     "read_embeds",

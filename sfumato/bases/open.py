@@ -26,6 +26,7 @@ from .interface import Base, BaseInfo, text_base
 from .loda import LODA_FILE, load_loda
 from .lumina_2 import Lumina2
 from .pixart_sigma import PixArtSigma
+from .population import POPULATION_FILE
 from .prx import PRX
 from .qwen_image import QwenImage
 from .sana import Sana
@@ -132,6 +133,8 @@ def open_adapted(folder: Path, original: Callable[[], Base]) -> Base:
         load_embeds(text_base(base), folder)
     if branches:
         load_loda(base, folder)
+    elif (folder / POPULATION_FILE).exists():
+        pass  # pictures, and no change of the base
     elif not whole and ((folder / LORA_FILE).exists() or not tokens):
         load_lora(base, folder)
     return base

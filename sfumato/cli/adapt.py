@@ -71,6 +71,7 @@ def adapt(
     sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --captions report --prompts prompts.csv -o run
     sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run
+    sfumato adapt ./scans --epsilon 1 --base ./base --method evolution --yes-public -o run
     sfumato adapt ./scans -o run --resume
     sfumato adapt ./scans -o run --resume --finish-here
     torchrun --nproc-per-node 2 -m sfumato adapt ./scans --epsilon 4 --base ./base -o run
@@ -151,10 +152,14 @@ def next_commands(
     export = f"sfumato export{place}{model}"
     # as many pictures as there were units, within reason; of a token some to look at
     count = 100 if kind.learns_tokens else max(100, min(10_000, int(float(f"{plan.n_units:.1g}"))))
+    if plan.voting is not None:
+        count = plan.voting.candidates  # as they are; further ones are variations of them
     number = "" if "number" in said else f" -n {count}"
     release = "" if "release" in said else " -o release"
     synthesize = f"sfumato synthesize{place}{number}{release}"
-    if kind.learns_tokens:
+    if kind.hands_over == "pictures":
+        lines = [f"next: {synthesize}"]
+    elif kind.learns_tokens:
         lines = [f"next: {export}", f"and, for pictures with it: {synthesize}"]
     else:
         lines = [f"next: {synthesize}", f"or, for the {kind.hands_over} itself: {export}"]

@@ -14,6 +14,7 @@ from .evaluate import evaluate
 from .inspect import inspect
 from .ledger import app as ledger
 from .listings import bases, methods
+from .match import match
 from .plan import plan
 from .push import push
 from .release import release, verify
@@ -28,6 +29,7 @@ VERBS = (
     studio,
     inspect,
     split,
+    match,
     plan,
     adapt,
     audit,

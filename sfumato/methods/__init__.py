@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .attention import Attention
 from .embedding import Embedding
+from .evolution.method import Evolution
 from .full import Full
 from .given import Given, PublicAnswers
 from .interface import Method, Prepared
@@ -18,7 +19,8 @@ from .saliency.method import Saliency
 from .trained import Trained
 
 METHODS: dict[str, type[Method]] = {
-    kind.name: kind for kind in (Attention, Lora, Saliency, Loda, Full, Inversion, Embedding)
+    kind.name: kind
+    for kind in (Attention, Lora, Saliency, Loda, Full, Inversion, Embedding, Evolution)
 }
 DEFAULT = Attention.name
 
@@ -27,6 +29,7 @@ __all__ = [
     "METHODS",
     "Attention",
     "Embedding",
+    "Evolution",
     "Full",
     "Given",
     "Inversion",

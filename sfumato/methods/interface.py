@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..bases import Base
     from ..compute.measure import Trial
     from ..privacy.ledger.public import PublicInput
+    from ..privacy.mechanisms.histogram import VoteHistogram
     from ..privacy.mechanisms.mean import Aggregation
     from ..privacy.mechanisms.votes import Probe
     from ..privacy.plan import Plan
@@ -42,6 +43,7 @@ class Mechanisms:
         clip_groups: How many groups of tensors share it, if it is shared.
         probe: A noisy ranking before training, for at most `probe_share` more training noise.
         aggregation: One noisy sum, in place of training.
+        voting: A noisy histogram in every step, in place of training.
     """
 
     schedule: Schedule
@@ -50,6 +52,7 @@ class Mechanisms:
     probe: Probe | None = None
     probe_share: float = 0.02
     aggregation: Aggregation | None = None
+    voting: VoteHistogram | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,15 @@ class Method(Options):
         learns_tokens: Whether it learns tokens only.
         trains_captions: Whether it can learn from captions in place of the prompts of classes.
         takes_buckets: Whether it learns from pictures of several sizes.
-        hands_over: What `export` writes: a token, a LoRA, or the model.
+        hands_over: What `export` writes: a token, a LoRA, or the model; or pictures, which only
+            `synthesize` does.
         own_bound: The option that --clip-norm means, if the method bounds a unit by a rule of its
             own.
-        takes_steps: Whether it pays for training steps, billed and resumed one by one; otherwise an
-            attempt is one noisy sum.
+        takes_steps: Whether it pays for steps, billed and resumed one by one; otherwise an attempt
+            is one noisy sum.
+        learns_weights: Whether a checkpoint between its steps is a model, which draws samples and
+            may be finished at.
+        every_class: Whether it needs an image of every class.
         compares: Whether its report shows tokens beside the released one (`controls`).
         less_noise: What would put less noise on the answer at the same epsilon, as advice.
         stages: What of a run has a number format of its own (`formats`).
@@ -134,6 +141,8 @@ class Method(Options):
     hands_over: ClassVar[str] = "model"
     own_bound: ClassVar[str | None] = None
     takes_steps: ClassVar[bool] = True
+    learns_weights: ClassVar[bool] = True
+    every_class: ClassVar[bool] = False
     compares: ClassVar[bool] = False
     less_noise: ClassVar[str] = "train fewer numbers (--method lora or embedding)"
     stages: ClassVar[tuple[str, ...]] = ("encode", "train", "sample", "decode")

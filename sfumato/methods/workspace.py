@@ -18,7 +18,7 @@ import numpy as np
 from ..options import Execution
 from ..privacy.ledger.entries import Entry
 from ..privacy.random.keys import RunKey
-from ..training import LatentData, Progress, State
+from ..training import LatentData, Progress, Standing
 
 if TYPE_CHECKING:
     import torch
@@ -92,11 +92,11 @@ class Workspace(ABC):
         """
 
     @abstractmethod
-    def keep(self, state: State, tensors: dict[str, torch.Tensor]) -> None:
+    def keep(self, state: Standing, tensors: dict[str, torch.Tensor]) -> None:
         """Write a checkpoint; the ledger knows its hash before the file has its name.
 
         Args:
-            state: Where training stands.
+            state: Where the method stands.
             tensors: What `state.tensors()` returned on all ranks.
         """
 

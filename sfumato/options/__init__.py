@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .declare import Declared, Options, declared, option
 from .gather import gather, takes
-from .judging import CLASSIFIERS, Judging, Selecting
+from .judging import CLASSIFIERS, Judging, Matching, Selecting
 from .privacy import Execution, Privacy, Prompting, Reading, Schedule
 from .progress import Counted, listening, tell
 from .project import INSTEAD, MADE, PLACES, SILENT, Project, Start
@@ -37,6 +37,7 @@ __all__ = [
     "Recipe",
     "Sampling",
     "Schedule",
+    "Matching",
     "Selecting",
     "Sharing",
     "Signing",

@@ -56,6 +56,35 @@ class Judging(Options):
 
 
 @dataclass(frozen=True)
+class Matching(Options):
+    """How near public bases are to private images: what is asked, and what it may cost."""
+
+    panel = "Match"
+
+    epsilon: float | None = option(None, "Privacy budget spent on the images.", above=0)
+    delta: float | None = option(
+        None, "Default: that of earlier charges on these images, else min(1e-5, n^-1.5).", above=0
+    )
+    relation: Literal["zero-out", "replace-one"] = option("zero-out", "Adjacency, as for `adapt`.")
+    allow_doubtful_units: bool = option(False, "As for `adapt`; recorded in the ledger.")
+    bases: Sequence[str] | None = option(
+        None,
+        "Candidate bases, names or folders (default: the bundled ones).",
+        metavar="A,B,..",
+        parse=parse.listed,
+    )
+    words: Sequence[str] | None = option(
+        None,
+        "Public words or prompts of the nearest base, of which each class's look-alikes are named.",
+        metavar="A,B,..",
+        parse=parse.names,
+    )
+    samples: int = option(300, "Pictures that each base draws of all that it knows.", least=10)
+    sampler_steps: int = option(10, "Sampler steps for these pictures.", least=1)
+    seed: int = option(0, "Public seed of the pictures.")
+
+
+@dataclass(frozen=True)
 class Selecting(Options):
     """A choice among runs: what is asked of the held-out units, and what it may cost them."""
 

@@ -51,6 +51,7 @@ class Project(Start):
 PLACES: Mapping[str, Mapping[str, str]] = {
     "inspect": {"images": "images", "base": "base", "public_data": "public_data"},
     "split": {"images": "images"},
+    "match": {"images": "images", "ledger": "ledger"},
     "plan": {"images": "images", "ledger": "ledger"},
     "adapt": {"images": "images", "output": "run", "ledger": "ledger"},
     "resume": {"images": "images", "output": "run", "ledger": "ledger"},

@@ -17,6 +17,7 @@ from ..options import (
     PLACES,
     SILENT,
     Judging,
+    Matching,
     Options,
     Project,
     Reading,
@@ -40,6 +41,7 @@ TABLES: Mapping[str, type[Options]] = {
     "sampling": Sampling,
     "judging": Judging,
     "selecting": Selecting,
+    "matching": Matching,
     **METHODS,
 }
 

@@ -19,7 +19,8 @@ from ..compute.device import on_host, to_device
 from ..methods import Prompts
 from ..options import Sampling, parse
 from ..records import RecordSet
-from ..synthesis.dataset import class_of_each, pictures
+from ..synthesis.dataset import class_of_each
+from ..synthesis.sampler import pictures
 
 GOOD, POOR, NONE = "good", "poor", "none"
 # The autoencoder's squared error over the pictures' variance, and the denoiser's loss over its loss

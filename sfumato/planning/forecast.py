@@ -39,7 +39,8 @@ class Outlook:
     Attributes:
         word: `SOMETHING`, `LITTLE` or `NOTHING`.
         why: The figures behind it, in words.
-        noise: Of a run of steps, `noise_over_signal`; None where a method forecasts itself.
+        noise: Of a run of steps or rounds, `noise_over_signal`; None where a method forecasts
+            itself.
         cosine: Of an inversion, the expected one; else None.
         n_units: How many units the plan is for.
         needed: Units with which the word would be `SOMETHING` at the same epsilon and sampling
@@ -69,6 +70,8 @@ def noise_over_signal(plan: Plan) -> float:
     It is the expected norm of the noise summed over all steps, over the most that the signal can
     add up to when every unit pulls the same way at every step.
     """
+    if plan.voting is not None:  # of one candidate's votes, if all had equally many
+        return plan.noise_multiplier * plan.voting.candidates / plan.n_units
     return plan.noise_norm_expected() / (plan.signal_bound * math.sqrt(plan.steps))
 
 
@@ -90,10 +93,16 @@ def outlook(prepared: Prepared[Any]) -> Outlook:
     if few:
         needed = max(FEWEST, needed or 0)
     why = f"{plan.n_units:,} units cannot teach a model anything that each may deny; " * few
-    why += (
-        f"over all {plan.steps:,} steps the noise is {parse.rounded(ratio)} times the largest"
-        f" possible signal of {plan.n_units:,} units"
-    )
+    if plan.voting is not None:
+        why += (
+            f"in a round the noise is {parse.rounded(ratio)} times the mean votes of a candidate"
+            f" from {plan.n_units:,} units"
+        )
+    else:
+        why += (
+            f"over all {plan.steps:,} steps the noise is {parse.rounded(ratio)} times the largest"
+            f" possible signal of {plan.n_units:,} units"
+        )
     if felt > ratio:
         why += f", and with this fit counts {HARDER[fit.word if fit else GOOD]} times"
     return Outlook(word, why, ratio, None, plan.n_units, needed, said)

@@ -64,6 +64,7 @@ def prepare_as_asked(
             public before.
     """
     require_read_as_today(records)
+    _require_classes(records, task.method)
     ancestors = _on_book(ledger, lambda book: _of_base(book, task.base, records))
     as_private = Reading(**records.values.as_options())
     inputs: list[PublicInput] = []
@@ -97,6 +98,19 @@ def prepare_as_asked(
     prepared = made(task) if task.schedule.time is None else in_time(task, made, trying)
     _require_no_captions(prepared, task, records, ledger)
     return replace(prepared, public_inputs=tuple(inputs), ancestors=ancestors)
+
+
+def _require_classes(records: RecordSet, method: Method) -> None:
+    """DataError if the method needs an image of every class and one has none."""
+    if not method.every_class:
+        return
+    found = set(records.labels[records.usable].tolist())
+    empty = [name for i, name in enumerate(records.classes) if i not in found]
+    if empty:
+        raise DataError(
+            f"--method {method.name}: no image has the class {empty[0]}, so nothing votes for it:"
+            " leave it out of --classes"
+        )
 
 
 def _on_book(place: str | Path | None, ask: Callable[[Ledger | None], T]) -> T:

@@ -150,11 +150,11 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
 def _with_samples(task: Task, schedule: Schedule, classes: int) -> Performance:
     """Decides when pictures are drawn; a method without a noised iterate has none to draw."""
     asked = task.performance.samples_every
-    if not task.method.takes_steps:
+    if not task.method.learns_weights:
         if asked:
             raise SfumatoError(
-                f"--samples-every: --method {task.method.name} has one noisy sum and no steps"
-                " before it that may be seen: leave it out"
+                f"--samples-every: --method {task.method.name} trains nothing, so no step before"
+                " the last draws pictures: leave it out"
             )
         every = 0
     elif asked is None:
@@ -216,7 +216,7 @@ def _plan(
     """Compose the mechanisms that the method asks for and calibrate the noise."""
     privacy, recipe = task.privacy, task.recipe
     asks = task.method.mechanisms(adapted, privacy, task.schedule, schedule, facts.n_units)
-    drawn = asks.schedule
+    drawn, votes = asks.schedule, asks.voting
     # Never read off the data: a declared bound, or what one training step can look at.
     assert privacy.epsilon is not None and recipe.learning_rate is not None
     assert recipe.ema_decay is not None and drawn.expected_batch_size is not None
@@ -247,7 +247,7 @@ def _plan(
             # shows its last part only.
             base=task.base if task.base in bundled_bases() else str(Path(task.base).resolve()),
             base_digest=opened.digest,
-            trainable=adapted.most_trainable,
+            trainable=adapted.most_trainable if votes is None else votes.candidates,
             learning_rate=recipe.learning_rate,
             warmup_steps=recipe.warmup_steps,
             ema_decay=recipe.ema_decay,
@@ -256,6 +256,7 @@ def _plan(
             probe=asks.probe,
             probe_share=asks.probe_share,
             aggregation=asks.aggregation,
+            voting=votes,
             captions=texts[0],
             prompts_file=texts[1],
         )

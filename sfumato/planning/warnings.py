@@ -77,6 +77,7 @@ def _on_words(prepared: Prepared) -> list[str]:
     prompts, base = Prompts.of(prepared.options["prompts"]), prepared.base
     if prepared.method.learns_tokens or not prompts.tokens:
         return []
+    teaches = "trained for" if prepared.method.learns_weights else "put in place of"
     found = {}  # token -> the words that it stands for
     for name, token in zip(prepared.plan.classes, prompts.placeholders):
         span = unknown_words(base, name) if token else None
@@ -88,9 +89,9 @@ def _on_words(prepared: Prepared) -> list[str]:
     more = f" and {len(tokens) - MOST_NAMES} more" if len(tokens) > MOST_NAMES else ""
     words = ", ".join(f"'{found[token]}'" for token in tokens[:MOST_NAMES]) + more
     if len(tokens) == 1:
-        return [f"the base does not know {words}: a token {tokens[0]} is trained for it{start}"]
+        return [f"the base does not know {words}: a token {tokens[0]} is {teaches} it{start}"]
     names = ", ".join(tokens[:MOST_NAMES]) + more
-    return [f"the base does not know {words}: tokens {names} are trained for them{start}"]
+    return [f"the base does not know {words}: tokens {names} are {teaches} them{start}"]
 
 
 def _on_plurals(prepared: Prepared) -> list[str]:

@@ -118,3 +118,20 @@ def check_aggregation(plan: Fields) -> None:
         raise ValueError("an aggregation has a grid of its own: leave the rounding out")
     if own.rule == "unit" and plan.clip_norm != 1.0:
         raise ValueError("unit vectors have norm 1: leave clip_norm out")
+
+
+def check_voting(plan: Fields) -> None:
+    """ValueError unless a plan of votes is of all units, and has none of training's fields."""
+    own = plan.voting
+    if own is None:
+        return
+    if plan.sampling_rate != 1:
+        raise ValueError("every unit votes in every round: the expected batch is n_units")
+    if plan.probe is not None or plan.aggregation is not None or plan.rounding is not None:
+        raise ValueError("votes go with no probe, no aggregation, and no rounding of gradients")
+    if plan.clipping != "flat" or plan.clip_norm != 1.0:
+        raise ValueError("a unit's votes have norm 1: leave the clip norm and the clipping out")
+    if own.classes != len(plan.classes) or plan.trainable != own.candidates:
+        raise ValueError(
+            "the vote histogram has candidates for each class, and one noisy number for each"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sfumato.privacy.events import Event
+from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.rounding import Rounding
@@ -29,7 +30,7 @@ class Fields:
         delta: Delta of the guarantee.
         sampling_rate: expected_batch_size / n_units.
         expected_batch_size: The divisor B of a step's sum.
-        steps: Training steps; 1 for an aggregation.
+        steps: Training steps; 1 for an aggregation; rounds of a vote.
         noise_draws: K, draws of one record averaged before its clip.
         clip_norm: What one unit adds at most, all groups together.
         clipping: One of `plan.CLIPPINGS`.
@@ -53,8 +54,9 @@ class Fields:
         clip_groups: How many groups share clip_norm equally; None: one clip.
         aggregation: The run is one noisy sum of embeddings (one "step" over all units, or over a
             Poisson sample) and no training.
-        rounding: The grid of the training sums; None for an aggregation, and for plans from before
-            there was one, which train no more.
+        rounding: The grid of the training sums; None for an aggregation or votes, and for plans
+            from before there was one, which train no more.
+        voting: Every step is one noisy histogram of all units' votes, and nothing trains.
         captions: True where the captions of images train, in place of the prompts of classes.
         prompts_file: SHA-256 of public prompts that were given for synthesis.
     """
@@ -94,5 +96,6 @@ class Fields:
     clip_groups: int | None = None
     aggregation: Aggregation | None = None
     rounding: Rounding | None = None
+    voting: VoteHistogram | None = None
     captions: bool | None = None
     prompts_file: str | None = None

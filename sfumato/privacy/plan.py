@@ -16,6 +16,7 @@ from typing import Any
 from sfumato.privacy import accounting, checks, clipping, events
 from sfumato.privacy.events import Event
 from sfumato.privacy.fields import Fields
+from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.pricing import (
@@ -25,6 +26,7 @@ from sfumato.privacy.pricing import (
     own_event,
     price_after,
     probe_event,
+    sums_of_all,
 )
 from sfumato.privacy.request import GAMMAS, Request
 from sfumato.privacy.rounding import Rounding
@@ -32,7 +34,10 @@ from sfumato.privacy.rounding import Rounding
 CLIPPINGS = ("flat", "normalised", "per-group", "per-group-normalised")
 _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 # fields that a plan which does not use them leaves out
-_LATER = ("probe", "clip_groups", "aggregation", "rounding", "captions", "prompts_file")
+_LATER = (
+    *("probe", "clip_groups", "aggregation", "rounding"),
+    *("captions", "prompts_file", "voting"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Plan(Fields):
         self.clip()
         if self.aggregation is not None:
             checks.check_aggregation(self)
+        if self.voting is not None:
+            checks.check_voting(self)
         if self.rounding is not None:
             self.rounding.check(
                 self.clip().sensitivity, self.trainable, self.n_units, self.noise_multiplier
@@ -218,6 +225,8 @@ class Plan(Fields):
             body["aggregation"] = Aggregation.from_json(body["aggregation"])
         if "rounding" in body:
             body["rounding"] = Rounding.from_json(body["rounding"])
+        if "voting" in body:
+            body["voting"] = VoteHistogram.from_json(body["voting"])
         return cls(**body)
 
     @property
@@ -244,14 +253,15 @@ def make_plan(request: Request) -> Plan:
     """
     asked, draft = request, partial(Plan, **request.terms())
     rate, total = asked.sampling_rate, asked.steps + asked.retry_steps
-    last = partial(main_event, asked.aggregation is not None, rate, steps=total)
+    of_all = sums_of_all(asked.aggregation, asked.voting)
+    last = partial(main_event, of_all, rate, steps=total)
     # Calibration takes seconds, so every other rule is checked first, on a plan without a price.
     tried = asked.probe and replace(
         asked.probe, noise_multiplier=asked.probe.noise_multiplier or 1.0
     )
     one_shot = one_shot_events(asked.histogram_noise_multiplier, tried, asked.n_units)
     checked = draft(noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, last(1.0)))
-    if asked.aggregation is None:
+    if not of_all:
         rounding = Rounding.of(checked.clip().sensitivity, asked.trainable)
         draft = partial(draft, rounding=rounding)
     if asked.probe is not None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
 from sfumato.privacy import accounting
-from sfumato.privacy.events import Event, Gaussian, PoissonGaussian
+from sfumato.privacy.events import Event, Gaussian, Laplace, PoissonGaussian
 from sfumato.privacy.fields import Fields
+from sfumato.privacy.mechanisms.histogram import VoteHistogram
+from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 
 
 def events_of(plan: Fields) -> tuple[Event, ...]:
-    """Every event that the plan's fields stand for, training or aggregation last."""
+    """Every event that the plan's fields stand for; training, aggregation or votes last."""
     last = main_event(
-        plan.aggregation is not None,
+        sums_of_all(plan.aggregation, plan.voting),
         plan.sampling_rate,
         plan.noise_multiplier,
         plan.steps + plan.retry_steps,
@@ -24,22 +27,25 @@ def events_of(plan: Fields) -> tuple[Event, ...]:
     return (*one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units), last)
 
 
-def main_event(
-    aggregation: bool, sampling_rate: float, noise_multiplier: float, steps: int
-) -> Event:
-    """Returns the event of training, or of an aggregation.
+def sums_of_all(aggregation: Aggregation | None, voting: VoteHistogram | None) -> bool:
+    """Whether a run's sums are no gradients of drawn units: one aggregation, or rounds of votes."""
+    return aggregation is not None or voting is not None
+
+
+def main_event(of_all: bool, sampling_rate: float, noise_multiplier: float, steps: int) -> Event:
+    """Returns the event of training, of an aggregation, or of all rounds of votes.
 
     An aggregation of all units is one Gaussian mechanism, of a Poisson sample one subsampled
-    Gaussian step.
+    Gaussian step; rounds of votes are as many Gaussian mechanisms.
 
     Args:
-        aggregation: Whether the run is one noisy sum.
+        of_all: As `sums_of_all` says.
         sampling_rate: Chance of a unit to be in a step, or in the sum.
         noise_multiplier: Noise sd / sensitivity.
         steps: Training steps that are billed.
     """
-    if aggregation and sampling_rate == 1:
-        return Gaussian(noise_multiplier)
+    if of_all and sampling_rate == 1:
+        return Gaussian(noise_multiplier, steps)
     return PoissonGaussian(sampling_rate, noise_multiplier, steps)
 
 
@@ -90,16 +96,14 @@ def _price_table(
 ) -> tuple[list[int], list[float]]:
     """Prices of the first t steps at 17 values of t from 0 to all, spaced evenly in sqrt(t)."""
     *one_shot, training = all_events
-    if not isinstance(training, PoissonGaussian):
-        raise ValueError("only training has a price by steps")
-    at = sorted({math.ceil(training.steps * (i / 16) ** 2) for i in range(17)})
+    if isinstance(training, Laplace):
+        raise ValueError("only training and votes have a price by steps")
+    total = training.count if isinstance(training, Gaussian) else training.steps
+    at = sorted({math.ceil(total * (i / 16) ** 2) for i in range(17)})
     cost: list[float] = []
     for steps in at:
-        spent = (
-            [PoissonGaussian(training.sampling_rate, training.noise_multiplier, steps)]
-            if steps
-            else []
-        )
+        name = "count" if isinstance(training, Gaussian) else "steps"
+        spent = [replace(training, **{name: steps})] if steps else []
         cost.append(accounting.exact_epsilon((*one_shot, *spent), delta, relation, grid))
     return at, cost
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.privacy import accounting, checks
+from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 
@@ -68,6 +69,7 @@ class Request:
     probe: Probe | None = None
     probe_share: float = 0.02
     aggregation: Aggregation | None = None
+    voting: VoteHistogram | None = None
     captions: bool | None = None
     prompts_file: str | None = None
 
@@ -156,6 +158,7 @@ class Request:
             "target_modules": tuple(self.target_modules),
             "rank": self.rank,
             "aggregation": self.aggregation,
+            "voting": self.voting,
             "captions": self.captions,
             "prompts_file": self.prompts_file,
             "opt_ins": ("large-delta",) if self.delta >= 1 / self.n_units else (),

@@ -190,7 +190,11 @@ def build_privacy_json(
             "lineage": [dict(ancestor) for ancestor in facts.lineage],
             "not_covered": [
                 *not_covered(unit),
-                *([] if plan.get("rounding") or plan.get("aggregation") else [FLOATING]),
+                *(
+                    []
+                    if any(plan.get(name) for name in ("rounding", "aggregation", "voting"))
+                    else [FLOATING]
+                ),
                 *_unknown(ledger),
                 *public_in_words(facts.public_inputs),
                 *facts.not_covered,

@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sfumato.privacy import events as dp_events
+from sfumato.privacy.mechanisms.histogram import GRID as VOTE_GRID
+from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import GRID
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
@@ -110,12 +114,19 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         facts["event_tree"] == event_tree(facts["events"]),
         "the same events as in 'events'",
     )
-    sums = sum("divisors" in query for query in facts["mechanism"]["one_shot"])
+    asked = facts["mechanism"]["one_shot"]
+    sums = sum("divisors" in query or "rounds" in query for query in asked)
     if sums != (facts["mechanism"]["sampling_rate"] is None):
-        yield "aggregation", False, f"{sums} sums of embeddings: a run has one, or training"
+        yield (
+            "aggregation",
+            False,
+            f"{sums} sums of embeddings or votes, not one or training",
+        )
     for query in facts["mechanism"]["one_shot"]:
         if "divisors" in query:
             yield "aggregation", *_aggregation(query, facts)
+        elif "rounds" in query:
+            yield "votes", *_votes(query, facts)
         elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[
@@ -183,6 +194,21 @@ def _aggregation(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, st
     )
 
 
+def _votes(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
+    """Checks the rounds of votes: a unit's bound is 1, and the noise what is billed and stated."""
+    mechanism, classes = facts["mechanism"], facts["public_facts"]["classes"]
+    noise, bound = positive(query["noise"]), positive(query["sensitivity"])
+    one = bound == positive(mechanism["sensitivity"]) == positive(mechanism["clip_norm"]) == 1
+    billed = positive(mechanism["noise_multiplier"]) == noise
+    exact = math.ceil(Fraction(noise) * VOTE_GRID) / VOTE_GRID
+    enough = math.isclose(positive(query["noise_stddev"]), exact, rel_tol=1e-12)
+    all_units = query["type"] == "gaussian" and query["sampling_rate"] == 1
+    paid = positive(query["rounds"]) <= positive(query["count"], 1e6)
+    table = VoteHistogram(*(query[field.name] for field in fields(VoteHistogram)))
+    holds = one and billed and enough and all_units and paid and table.classes == len(classes)
+    return holds, f"{query['count']} rounds, noise {query['noise_stddev']:.6g} on each sum of votes"
+
+
 def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:
     """Unit, relation and figures of PRIVACY.md, the page that is signed."""
     rows = [
@@ -195,7 +221,7 @@ def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:
     unit, relation = said["Unit of privacy", 2][0].replace("\\", ""), said["Relation", 2][0]
     column = " ".join(facts["unit"].replace("\\", "").split())
     m, ledger, claim = facts["mechanism"], facts["ledger"], (facts["epsilon"], facts["delta"])
-    summed = any("divisors" in query for query in m["one_shot"])
+    summed = any("divisors" in query or "rounds" in query for query in m["one_shot"])
     noise = [m["noise_multiplier"]] if m["steps"] or summed else []
     total = (
         [ledger["total_epsilon"]]

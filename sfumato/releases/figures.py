@@ -57,7 +57,7 @@ def tables(certificate: dict[str, Any]) -> dict[str, list[list[str]]]:
 def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
     m, facts, ledger = c["mechanism"], c["public_facts"], c["ledger"]
     of_records = c["unit"] == "record"
-    summed = any("divisors" in query for query in m["one_shot"])
+    summed = any("divisors" in query or "rounds" in query for query in m["one_shot"])
     most = 1 if of_records else m["draws_per_record"] or c["max_per_unit"]
     per_unit = (
         f"{number(most)} {'image' if most == 1 else 'images'}"

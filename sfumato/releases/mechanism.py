@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy.clipping import equal_shares
+from sfumato.privacy.mechanisms import histogram as votes
 from sfumato.privacy.mechanisms.mean import GRID
 from sfumato.privacy.mechanisms.votes import Probe
 
@@ -57,6 +59,8 @@ def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str
     """
     if plan.get("aggregation"):
         return aggregated(plan, events)
+    if plan.get("voting"):
+        return voted(plan, events)
     histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
     once = [] if probe is None else [probe]
     for event in events:
@@ -116,6 +120,20 @@ def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str
     }
 
 
+# of training, which an aggregation and votes do not have
+UNUSED = (
+    "sampling_rate",
+    "expected_batch_size",
+    "steps",
+    "gamma",
+    "clip_groups",
+    "clip_norm_per_group",
+    "noise_stddev",
+)
+VOTES = (
+    "each image names the candidates of its class that are nearest in a public feature space; a"
+    " unit's counts over all candidates are scaled to norm 1 together"
+)
 AGGREGATION_RULES = {
     "clip": (
         "each unit adds its residual from a public anchor, in public axes, scaled down to norm"
@@ -157,25 +175,10 @@ def aggregated(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[st
         "subspace": own["subspace"],
         "shrink": own["shrink"],
     }
-    once = [query]
-    for event in rest:
-        noise = event.get("noise_multiplier", event.get("epsilon"))
-        once += [{"name": "label histogram", "type": event["type"], "noise": noise}] * int(
-            event.get("count", 1)
-        )
-    unused = (
-        "sampling_rate",
-        "expected_batch_size",
-        "steps",
-        "gamma",
-        "clip_groups",
-        "clip_norm_per_group",
-        "noise_stddev",
-    )
     return {
         "method": plan["method"],
         "sampler": query["sampler"],
-        **dict.fromkeys(unused),
+        **dict.fromkeys(UNUSED),
         "billed_steps": 0,
         "draws_per_record": plan["noise_draws"],
         "draws": (
@@ -193,8 +196,67 @@ def aggregated(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[st
         "dtype": {"vectors": "float64, then integers", "noise": "integers"},
         "random_source": RANDOM_SOURCE,
         "arithmetic": {"training": None, "one_shot": "grid"},
-        "one_shot": once,
+        "one_shot": [query, *_histograms(rest)],
     }
+
+
+def voted(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same for rounds of votes: nothing trains, and every round is a query of all units."""
+    own, sigma, rounds = plan["voting"], plan["noise_multiplier"], plan["steps"]
+    billed = rounds + plan["retry_steps"]
+    main = {"type": "gaussian", "noise_multiplier": sigma, "count": billed}
+    if main not in events:
+        raise SfumatoError("the plan has votes that its events do not pay for; make the plan again")
+    rest = [event for i, event in enumerate(events) if i != events.index(main)]
+    query = {
+        "name": "vote histogram",
+        "type": "gaussian",
+        "noise": sigma,
+        "count": billed,
+        "rounds": rounds,
+        "sampling_rate": 1.0,
+        "sampler": "all units, in every round",
+        "rule_in_words": VOTES,
+        "sensitivity": 1.0,
+        "noise_stddev": math.ceil(Fraction(sigma) * votes.GRID) / votes.GRID,
+        "grid": (
+            f"1 / {votes.GRID}: a unit's shares are divided in integers and their roots rounded"
+            " towards zero; the noise is discrete Gaussian, its variance 4 squared grid units above"
+            " the billed one: the cost of integers, as priced"
+        ),
+        **own,
+    }
+    return {
+        "method": plan["method"],
+        "sampler": query["sampler"],
+        **dict.fromkeys(UNUSED),
+        "billed_steps": 0,
+        "draws_per_record": None,
+        "draws": "none: an image votes by its features alone",
+        "clip_norm": plan["clip_norm"],
+        "clipping": plan["clipping"],
+        "clipping_rule": VOTES,
+        "sensitivity": 1.0,
+        "noise_multiplier": sigma,
+        "noise_placement": "once a round on the sum of the units' votes",
+        "divisor": "none: candidates are compared with each other",
+        "micro_batching": "changes time and memory only",
+        "dtype": {"votes": "integers", "noise": "integers"},
+        "random_source": RANDOM_SOURCE,
+        "arithmetic": {"training": None, "one_shot": "grid"},
+        "one_shot": [query, *_histograms(rest)],
+    }
+
+
+def _histograms(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The queries beside an aggregation or votes, one for each time."""
+    once: list[dict[str, Any]] = []
+    for event in events:
+        noise = event.get("noise_multiplier", event.get("epsilon"))
+        once += [{"name": "label histogram", "type": event["type"], "noise": noise}] * int(
+            event.get("count", 1)
+        )
+    return once
 
 
 def _take_probe(

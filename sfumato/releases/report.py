@@ -106,7 +106,11 @@ def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
             "public; the guarantee is conditional on it",
         ),
         ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),
-        ("Trained numbers", facts["trainable"], f"all clipped {clipped}, all noised"),
+        (
+            ("Candidates", facts["trainable"], "a noisy sum of votes for each, in every round")
+            if any("rounds" in query for query in m["one_shot"])
+            else ("Trained numbers", facts["trainable"], f"all clipped {clipped}, all noised")
+        ),
         (
             "Slots in the data" if certificate["unit"] == "record" else "Units in the data",
             facts["n_units"],

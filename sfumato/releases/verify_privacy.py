@@ -39,8 +39,8 @@ RELATIONS = {
 }
 # Not part of a release: the list of its hashes, and what a hub and its client add to a download.
 BESIDE = re.compile(r"SHA256SUMS|\.gitattributes|\.cache/huggingface/.*")
-ROUNDED_UP = 1e-3  # stated epsilons are rounded up to three decimals
-TINY = 1e-7  # differences between machines
+# Stated epsilons are rounded up to three decimals; and machines differ a little.
+ROUNDED_UP, TINY = 1e-3, 1e-7
 # What unreadable files and missing or absurd fields raise; they become failed checks.
 UNREADABLE = (
     *(OSError, ValueError, LookupError, TypeError),
@@ -175,7 +175,11 @@ def check_events(mechanism, events):
     unpaid = Counter({training: billed})
     for query in queries:
         rate = query["sampling_rate"] if query["type"].startswith("poisson") else None
-        unpaid[query["type"], rate, query["noise"]] += 1
+        count = positive(query.get("count", 1), 1e6)
+        unpaid[query["type"], rate, query["noise"]] += math.ceil(count)
+        # Noise in figures, where it stands there, is as much as is billed.
+        least = query["noise"] * query.get("sensitivity", 0)
+        unpaid[query["name"], rate, "noise"] += query.get("noise_stddev", 0) < least
     for event in events:
         noise = event.get("noise_multiplier", event.get("epsilon"))
         unpaid[event["type"], event.get("sampling_rate"), noise] -= int(times(event))
@@ -187,12 +191,8 @@ def check_sums(mechanism, n_units):
     """Training: the noise is as large as stated against the most that one unit adds to a sum."""
     # One unit can fill all the groups of tensors.
     groups = math.sqrt(mechanism["clip_groups"] or 0) * (mechanism["clip_norm_per_group"] or 0)
-    bounds = {
-        "flat": mechanism["clip_norm"],
-        "normalised": 1,
-        "per-group": groups,
-        "per-group-normalised": groups,
-    }
+    grouped = dict.fromkeys(("per-group", "per-group-normalised"), groups)
+    bounds = {"flat": mechanism["clip_norm"], "normalised": 1, **grouped}
     bound = positive(bounds.get(mechanism["clipping"]))
     if "rounding" in mechanism:
         # Sums are integers: what rounding may add to one unit counts, and the noise is for that.

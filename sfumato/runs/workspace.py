@@ -14,7 +14,7 @@ from ..methods.workspace import Workspace
 from ..privacy.ledger.entries import Entry
 from ..privacy.ledger.notes import CheckpointMade
 from ..privacy.plan import Plan
-from ..training import Progress, State, write_checkpoint
+from ..training import Progress, Standing, write_checkpoint
 from .attempts import begin_interval, note_state, note_weights
 from .folder import Run
 from .lock import StopFlag
@@ -49,7 +49,7 @@ class RunWorkspace(Workspace):
         """Notes that the steps from `step` on are begun; returns where the interval ends."""
         return begin_interval(self.run, self.attempt, step)
 
-    def keep(self, state: State, tensors: dict[str, torch.Tensor]) -> None:
+    def keep(self, state: Standing, tensors: dict[str, torch.Tensor]) -> None:
         """Writes a checkpoint whose hash the ledger knows first."""
 
         def announce(facts: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,15 @@ from ..bases import Base
 from ..errors import MachineError, SfumatoError
 from ..options import Sampling
 from .prompts import PublicPrompts
-from .sampler import image_seed, pictures, resolved
+from .sampler import image_seed, pictures_in_sizes, resolved
 
 PARQUET_ROWS = 50_000
+# (base, prompts, class of every image number, numbers to draw, sampling) -> (numbers, images) in
+# pieces, as `pictures_in_sizes` does
+Draw = Callable[
+    [Base, Sequence[str], np.ndarray, np.ndarray, Sampling],
+    Generator[tuple[np.ndarray, np.ndarray | list[np.ndarray]]],
+]
 PROMPTS_FILE = "prompts file"  # where shares come from
 
 
@@ -95,6 +101,7 @@ def write_dataset(
     form: str = "imagefolder",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
+    draw: Draw = pictures_in_sizes,
 ) -> int:
     """Writes `n` labelled images (or one shard of them) as an ImageFolder or parquet data set.
 
@@ -106,12 +113,13 @@ def write_dataset(
         n: How many images in all shards together.
         classes: What is drawn, and how much of each.
         sampling: Sampler, steps, guidance and public seed.
-        encode: An image, uint8 [h, w, 3], as the bytes of a PNG.
+        encode: An image, uint8 [resolution, resolution, 3], as the bytes of a PNG.
         seal: `seal(folder, settings)` puts the certificate beside the images before the folder
             appears.
         form: "imagefolder" or "parquet".
         shard: (i, k).
         progress: Called with the number of images just written.
+        draw: Draws the images.
 
     Returns:
         How many images were written.
@@ -129,9 +137,7 @@ def write_dataset(
         writer = (
             _Parquet(temporary, n, shard) if form == "parquet" else _ImageFolder(temporary, folders)
         )
-        with closing(
-            pictures(base, classes.prompts, told, indices, sampling, every_size=True)
-        ) as drawn:
+        with closing(draw(base, classes.prompts, told, indices, sampling)) as drawn:
             for part, images in drawn:
                 for i, image in zip(part, images):
                     place = int(told[i])

@@ -6,10 +6,10 @@ import hashlib
 import inspect
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from ..compute.threads import threads as threads_now
 from ..compute.threads import use_threads
 from ..errors import SfumatoError
 from ..options import Sampling
+
+T = TypeVar("T")
 
 # Pictures that are computed together. On a small denoiser two pieces on one core each are faster
 # than one piece on two cores, because no layer waits for the slower core; below about this size
@@ -52,20 +54,13 @@ def image_seed(seed: int, index: int) -> int:
 
 
 def pictures(
-    base: Base,
-    prompts: Sequence[str],
-    labels: np.ndarray,
-    indices: np.ndarray,
-    sampling: Sampling,
-    *,
-    every_size: bool = False,
-) -> Generator[tuple[np.ndarray, np.ndarray | list[np.ndarray]], None, None]:
-    """Yields (image numbers, uint8 images [P, h, w, 3]) piece by piece, in the order of `indices`.
+    base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Yields (image numbers, uint8 images [P, R, R, 3]) piece by piece, in the order of `indices`.
 
-    Pieces are computed in worker threads that share torch's threads, while the caller writes the
-    last one. Close the iterator to stop them early. Each image has its own generator, so its pixels
-    do not depend on which others share its piece (up to the rounding of batched kernels), nor on
-    the number of workers. Raises SfumatoError if images are not finite.
+    Each image has its own generator, so its pixels do not depend on which others share its piece
+    (up to the rounding of batched kernels), nor on the number of workers. Close the iterator to
+    stop early. Raises SfumatoError if images are not finite.
 
     Args:
         base: The adapted base.
@@ -73,30 +68,58 @@ def pictures(
         labels: Place of every image's prompt among them, int64.
         indices: Numbers of the images to draw.
         sampling: Sampler, steps, guidance and public seed.
-        every_size: In all the base's sizes in turn, then as lists; otherwise in the first.
+    """
+    sampler = Sampler(base, prompts, sampling)
+    return in_pieces(sampler, indices, lambda part: sampler.draw(labels[part], part))
+
+
+def pictures_in_sizes(
+    base: Base, prompts: Sequence[str], labels: np.ndarray, indices: np.ndarray, sampling: Sampling
+) -> Generator[tuple[np.ndarray, np.ndarray | list[np.ndarray]], None, None]:
+    """As `pictures`, in all the base's sizes in turn: image i has the size i modulo their number.
+
+    Of several sizes a piece is a list.
+    """
+    if len(base.sizes) == 1:
+        return pictures(base, prompts, labels, indices, sampling)
+    sampler = Sampler(base, prompts, sampling)
+    return in_pieces(sampler, indices, lambda part: sampler.draw_in_sizes(labels[part], part))
+
+
+def in_pieces(
+    sampler: Sampler, indices: np.ndarray, work: Callable[[np.ndarray], T]
+) -> Generator[tuple[np.ndarray, T], None, None]:
+    """Yields (numbers, `work` of them) piece by piece, in the order of `indices`.
+
+    Pieces are computed in worker threads that share torch's threads, while the caller writes the
+    last one. Close the iterator to stop them early.
+
+    Args:
+        sampler: What all pieces share.
+        indices: Numbers of the images.
+        work: Computes a piece; several threads call it.
     """
     keep_memory()
+    base, sampling = sampler.base, sampler.sampling
     host = is_host(base.device)
     size = min(sampling.batch, PIECE if host else max(1, GPU_PIXELS // base.resolution**2))
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
     threads = threads_now()
     # a GPU computes one piece at a time as fast as several
     workers = max(1, min(sampling.batch // size, threads, len(pieces))) if host else 1
-    sampler = Sampler(base, prompts, sampling)
-    mixed = every_size and len(base.sizes) > 1
-    draw = sampler.draw_in_sizes if mixed else sampler.draw
     # A worker sets the number of threads for itself, but torch has settings that are common to all:
     # hence the end.
     pool = ThreadPoolExecutor(
         workers, "sampler", initializer=use_threads, initargs=(threads // workers,)
     )
+    sampler.stopped.clear()  # its last pieces may have been stopped
     running: deque[tuple[np.ndarray, Future[Any]]] = deque()
     try:
         while pieces or running:
             # One more than there are workers, so that none waits while the caller writes.
             while pieces and len(running) <= workers:
                 part = pieces.popleft()
-                running.append((part, pool.submit(draw, labels[part], part)))
+                running.append((part, pool.submit(work, part)))
             part, future = running.popleft()
             yield part, future.result()
     finally:
@@ -134,35 +157,59 @@ class Sampler:
         read = [self.base.condition([self.prompts[int(n)] for n in piece]) for piece in pieces]
         return rows(concatenate(read), to_device(torch.from_numpy(place), self.base.device))
 
+    @torch.no_grad()
+    def draw_in_sizes(self, labels: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
+        """As `draw`, but image i has the base's size i modulo their number."""
+        shapes, found = self.base.latent_shapes, dict[int, np.ndarray]()
+        for one, shape in enumerate(shapes):
+            own = indices % len(shapes) == one
+            if own.any():
+                drawn = self.latents(labels[own], indices[own], shape=shape)
+                found |= dict(zip(indices[own].tolist(), self.base.decode(drawn)))
+        return [found[int(i)] for i in indices]
+
     def draw(self, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Draws image numbers `indices` of prompts `labels`, uint8 [B, h, w, 3], in the first size.
 
         Several threads may call it.
         """
-        return self._of_shape(labels, indices, self.base.latent_shape)
-
-    def draw_in_sizes(self, labels: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
-        """As `draw`, but image i has the size i modulo their number."""
-        shapes, found = self.base.latent_shapes, dict[int, np.ndarray]()
-        for one, shape in enumerate(shapes):
-            own = indices % len(shapes) == one
-            if own.any():
-                drawn = self._of_shape(labels[own], indices[own], shape)
-                found |= dict(zip(indices[own].tolist(), drawn))
-        return [found[int(i)] for i in indices]
+        return self.base.decode(self.latents(labels, indices))
 
     @torch.no_grad()
-    def _of_shape(
-        self, labels: np.ndarray, indices: np.ndarray, shape: tuple[int, int, int]
-    ) -> np.ndarray:
+    def latents(
+        self,
+        labels: np.ndarray,
+        indices: np.ndarray,
+        start: torch.Tensor | None = None,
+        strength: float = 1.0,
+        shape: tuple[int, int, int] | None = None,
+    ) -> torch.Tensor:
+        """The latents [B, C, h, w] of image numbers `indices` of classes `labels`.
+
+        Several threads may call it.
+
+        Args:
+            labels: int64 [B].
+            indices: int64 [B].
+            start: Latents [B, C, h, w] to vary by partial noising and denoising (SDEdit,
+                arXiv 2108.01073); None: from pure noise.
+            strength: With `start`, the share of the sampler's steps that are run.
+            shape: (C, h, w); None: of the base's first size.
+        """
         base, sampling = self.base, self.sampling
         scheduler = base.sampler(sampling.scheduler, sampling.steps)
         generators = [
             torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices
         ]
+        shape = shape or base.latent_shape
         drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
         # drawn on the host, so that a seed means the same picture on every device
-        latents = to_device(drawn, base.device) * getattr(scheduler, "init_noise_sigma", 1.0)
+        noise, times = to_device(drawn, base.device), scheduler.timesteps
+        if start is None:
+            latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+        else:
+            times = times[len(times) - max(1, round(strength * len(times))) :]
+            latents = _noised(scheduler, to_device(start, base.device), noise, times)
         extra = (
             {"generator": generators}
             if "generator" in inspect.signature(scheduler.step).parameters
@@ -175,7 +222,7 @@ class Sampler:
             text = concatenate([empty, text])
         scale = getattr(scheduler, "scale_model_input", lambda noisy, _: noisy)
         memory: dict[str, Any] = {}
-        for t in scheduler.timesteps:
+        for t in times:
             if self.stopped.is_set():
                 raise CancelledError
             model_input = scale(torch.cat([latents] * 2) if guided else latents, t)
@@ -188,4 +235,17 @@ class Sampler:
                 f"{sampling.scheduler} with {sampling.steps} steps gives images with"
                 " non-finite values on this base: use more steps or another --scheduler"
             )
-        return base.decode(latents)
+        return latents
+
+
+def _noised(
+    scheduler: Any, start: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
+) -> torch.Tensor:
+    """`start` as noisy as a scheduler's latents are at the first of `times`."""
+    first = len(scheduler.timesteps) - len(times)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    at = times[:1].expand(len(start))
+    if hasattr(scheduler, "add_noise"):
+        return scheduler.add_noise(start, noise, at)
+    return scheduler.scale_noise(start, at, noise)  # a flow's

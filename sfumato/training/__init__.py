@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .checkpoint import KEEP, State, latest_checkpoint, write_checkpoint, write_file
+from .checkpoint import KEEP, Standing, State, latest_checkpoint, write_checkpoint, write_file
 from .control import train_without_privacy
 from .data import LatentData, UnitBatch, build_latents, open_latents
 from .lean import lean
@@ -15,6 +15,7 @@ __all__ = [
     "Batch",
     "LatentData",
     "Progress",
+    "Standing",
     "State",
     "Texts",
     "UnitBatch",

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load, save
@@ -19,6 +19,16 @@ from ..options import Recipe
 from ..privacy.files import sync_folder
 
 KEEP = 2
+
+
+class Standing(Protocol):
+    """Where a method stands between two steps, and the tensors to go on from."""
+
+    step: int
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All of it, flat."""
+        ...
 
 
 class State:
@@ -98,7 +108,7 @@ class State:
 
 def write_checkpoint(
     folder: Path,
-    state: State,
+    state: Standing,
     attempt: int,
     key_id: str,
     plan_digest: str,

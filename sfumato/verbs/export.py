@@ -13,6 +13,7 @@ import numpy as np
 
 from ..bases import Base
 from ..errors import MachineError, ModelError, SfumatoError
+from ..methods import METHODS
 from ..methods.given import Drawing
 from ..methods.prompts import Prompts
 from ..options import Machine, Sampling, gather, takes
@@ -82,6 +83,11 @@ def export(
     output = Path(output)
     if output.exists():
         raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
+    if METHODS[run.plan.method].hands_over == "pictures":
+        raise SfumatoError(
+            f"a run of --method {run.plan.method} trained no model: `sfumato synthesize` writes its"
+            " pictures"
+        )
     require_sealed(run)
     run.record(Released(sort="model"))
     temporary = output.with_name(f".{output.name}.part")

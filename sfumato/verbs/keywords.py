@@ -9,6 +9,7 @@ from ..options import (
     Execution,
     Judging,
     Machine,
+    Matching,
     Performance,
     Privacy,
     Prompting,
@@ -163,6 +164,13 @@ class MethodFields(TypedDict, total=False):
     shrink: bool | None
     inversion_steps: int | None
     inversion_draws: int | None
+    iterations: int | None
+    candidates: int | None
+    nearest: int
+    threshold: float
+    variation: float
+    variation_end: float
+    features: str
 
 
 class JudgingFields(TypedDict, total=False):
@@ -173,6 +181,20 @@ class JudgingFields(TypedDict, total=False):
     steps: int | None
     public_images: int | None
     distances: bool | None
+
+
+class MatchingFields(TypedDict, total=False):
+    """Fields of `sfumato.Matching`."""
+
+    epsilon: float | None
+    delta: float | None
+    relation: Literal["zero-out", "replace-one"]
+    allow_doubtful_units: bool
+    bases: Sequence[str] | None
+    words: Sequence[str] | None
+    samples: int
+    sampler_steps: int
+    seed: int
 
 
 class SelectingFields(TypedDict, total=False):
@@ -268,6 +290,14 @@ class NearestOptions(ReadingFields, MachineFields, total=False):
     """All keywords of `audit_pictures`."""
 
     reading: Reading
+    machine: Machine
+
+
+class MatchOptions(ReadingFields, MatchingFields, MachineFields, total=False):
+    """All keywords of `match`."""
+
+    reading: Reading
+    matching: Matching
     machine: Machine
 
 

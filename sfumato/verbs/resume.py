@@ -138,10 +138,10 @@ def go_on(
         )
     method = METHODS[run.plan.method]
     method.check_execution(execution)
-    if finish_here and not method.takes_steps:
+    if finish_here and not method.learns_weights:
         raise SfumatoError(
-            f"--finish-here: --method {method.name} has one noisy sum and no earlier step to stop"
-            " at: go on with --resume"
+            f"--finish-here: --method {method.name} trains no model that an earlier step could"
+            " leave: go on with --resume"
         )
     reading = unlabelled_if_flat(images, reading, method)
     device = machine.device

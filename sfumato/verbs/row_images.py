@@ -20,7 +20,8 @@ from ..runs.attempts import frozen_contents, note_weights
 from ..runs.folder import Run
 from ..runs.looks import record_look
 from ..runs.prepared import opened, original_base, rebuild
-from ..synthesis.dataset import class_of_each, pictures
+from ..synthesis.dataset import class_of_each
+from ..synthesis.sampler import pictures
 from ..training import State, open_latents, train_without_privacy
 from .facts import public_base
 from .real_images import images_of, most_at

@@ -5,7 +5,6 @@ The ledger is charged before an image is judged.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -21,11 +20,8 @@ from ..evaluation import Classifier, train_classifier
 from ..options import Machine, Reading, Sampling, Selecting, Values, gather, takes
 from ..planning.facts import PublicFacts, require_clear_units
 from ..planning.reading import require_read_so, valued_as
-from ..privacy import accounting
-from ..privacy import events as dp_events
-from ..privacy.ledger.entries import Charge, Charged, Planned, Selected
+from ..privacy.ledger.entries import Charged, Selected
 from ..privacy.ledger.ledger import Ledger
-from ..privacy.ledger.rows import canonical
 from ..privacy.ledger.runs import RunLedger
 from ..privacy.mechanisms.selection import NAME, STEP, Selection
 from ..privacy.random.keys import RunKey
@@ -38,6 +34,7 @@ from ..runs.folder import Run
 from .facts import adapted_base
 from .keywords import SelectOptions
 from .machine import computes
+from .paid import charge, priced, terms_for
 from .pictures import require_pictures
 from .real_images import images_of
 from .row_images import draw
@@ -170,8 +167,8 @@ def select(
     known = budget.standing(
         book, records.fingerprints, **records.marks, unit=records.unit_column or "record"
     )
-    terms = _terms(records, asked.delta, asked.relation, known.terms)
-    event, spent = _price(asked.epsilon, terms)
+    terms = terms_for(records, asked.delta, asked.relation, known.terms)
+    event, spent = priced(asked.epsilon, terms)
     mechanism = Selection(len(candidates), records.n_units, event.noise_multiplier)
     judges: list[Classifier] = []
     for candidate in candidates:
@@ -187,12 +184,13 @@ def select(
         )
     own = RunLedger(book, os.urandom(8).hex())
     on_stage("charging the ledger")
-    charge = _charge(own, records, terms, event, spent, [c.run for c in candidates], doubtful)
+    wanted = {"kind": "selection", "runs": [c.run for c in candidates]}
+    made = charge(own, records, terms, event, spent, wanted, doubtful)
     on_stage("asking about the held-out images")
     noisy = _ask(mechanism, judges, [c.resolution for c in candidates], records)
     accuracies = mechanism.accuracies(noisy)
     chosen = int(np.argmax(noisy))
-    group = book.datasets.group(frozenset({charge.dataset}))
+    group = book.datasets.group(frozenset({made.dataset}))
     inside = {body["run"] for body in group.charges}
     composes = tuple(
         c.run in inside if book.chain.of(Charged.KIND, c.run) else None for c in candidates
@@ -225,7 +223,7 @@ def select(
         records.n_units,
         event.noise_multiplier,
         composes,
-        charge.total,
+        made.total,
         own.run_id,
     )
 
@@ -285,62 +283,6 @@ def _ledger_of(
             " runs of one ledger (--ledger)"
         )
     return budget.open_ledger(places.pop() if places else budget.default_path())
-
-
-def _terms(
-    records: RecordSet, delta: float | None, relation: str, known: dict[str, Any] | None
-) -> dict[str, Any]:
-    if delta is None:
-        delta = known["delta"] if known else min(1e-5, records.n_units**-1.5)
-    if not (isinstance(delta, (int, float)) and 0 < delta < 1):
-        raise SfumatoError(f"--delta {delta}: must be above 0 and below 1")
-    return {"unit": records.unit_column or "record", "relation": relation, "delta": float(delta)}
-
-
-def _price(epsilon: float, terms: dict[str, Any]) -> tuple[dp_events.Gaussian, float]:
-    """The Gaussian mechanism that epsilon pays for, and what it costs exactly."""
-    delta, relation = terms["delta"], terms["relation"]
-    try:
-        event = dp_events.Gaussian(accounting.calibrate((), 1.0, 1, epsilon, delta, relation))
-        return event, accounting.epsilon_of((event,), delta, relation)
-    except (ValueError, TypeError) as error:
-        raise SfumatoError(f"--epsilon {epsilon}: {error}") from error
-
-
-def _charge(
-    own: RunLedger,
-    records: RecordSet,
-    terms: dict[str, Any],
-    event: dp_events.Gaussian,
-    epsilon: float,
-    runs: list[str],
-    doubtful: int,
-) -> Charged:
-    ledger = own.ledger
-    plan = {
-        "kind": "selection",
-        "runs": runs,
-        "epsilon": epsilon,
-        **terms,
-        "n_units": records.n_units,
-    }
-    digest = hashlib.sha256(canonical(plan).encode("ascii")).hexdigest()
-    asked = Charge(
-        events=dp_events.to_json((event,)),
-        **terms,
-        epsilon=epsilon,
-        max_per_unit=1,
-        plan=digest,
-        sort="selection",
-        doubtful_units=doubtful or None,
-    )
-    try:
-        own.enter(Planned.of_body(plan | {"digest": digest}))
-        images = ledger.identify(records.fingerprints, **records.marks)
-        row = ledger.charge(own.run_id, images, asked.to_body(), budget.price)
-        return Charged.of_body(row.body)
-    except ValueError as error:
-        raise budget.in_words(error) from error
 
 
 def _ask(

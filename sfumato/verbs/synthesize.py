@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import open_adapted
+from ..bases import load_population, open_adapted
 from ..errors import SfumatoError
+from ..methods import METHODS
 from ..methods.given import Drawing
 from ..options import Machine, Sampling, Signing, gather, takes
 from ..options.progress import tell
@@ -22,13 +24,15 @@ from ..runs.folder import Run
 from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import (
     Classes,
+    Draw,
     check_request,
     class_of_each,
     shard_indices,
     write_dataset,
 )
+from ..synthesis.population import Population
 from ..synthesis.prompts import read_prompts
-from ..synthesis.sampler import image_seed, resolved
+from ..synthesis.sampler import image_seed, pictures_in_sizes, resolved
 from ..synthesis.samples import few_pictures
 from .export import SECONDS, pictures_of_a_row
 from .facts import adapted_base, public_base
@@ -86,6 +90,7 @@ def synthesize(
     said = gather({"sampling": Sampling, "signing": Signing}, options)
     sampling: Sampling = said["sampling"]
     encode = _encode(said["signing"])
+    sampling, draw = _drawn_how(run, sampling, prompts is not None)
     public = public_side(run)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
@@ -146,9 +151,23 @@ def synthesize(
         form=form,
         shard=shard,
         progress=progress,
+        draw=draw,
     )
     run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
+
+
+def _drawn_how(run: Run, sampling: Sampling, prompted: bool) -> tuple[Sampling, Draw]:
+    """How a run's pictures are drawn: from its weights as asked, or from its population."""
+    if METHODS[run.plan.method].hands_over != "pictures":
+        return sampling, pictures_in_sizes
+    if prompted or replace(sampling, batch=Sampling.batch) != Sampling():
+        raise SfumatoError(
+            f"the pictures of --method {run.plan.method} were drawn by the run: leave --prompts,"
+            " --scheduler, --steps, --guidance-scale and --seed out"
+        )
+    sampling = replace(sampling, seed=int(run.options["seed"]))
+    return sampling, Population(*load_population(run.model))
 
 
 def _of_base(

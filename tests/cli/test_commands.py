@@ -24,6 +24,7 @@ VERBS = (
     "compare",
     "studio",
     "select",
+    "match",
     "release",
     "verify",
     "push",
@@ -56,7 +57,7 @@ def test_methods(capsys):
     assert main(["methods"]) == 0
     out = capsys.readouterr().out
     assert {line.split()[0] for line in out.splitlines()} == {
-        "attention", "lora", "saliency", "loda", "full", "inversion", "embedding",
+        "attention", "lora", "saliency", "loda", "full", "inversion", "embedding", "evolution",
     }  # fmt: skip
 
 

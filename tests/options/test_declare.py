@@ -19,6 +19,7 @@ from sfumato.options import (
     Execution,
     Judging,
     Machine,
+    Matching,
     Performance,
     Privacy,
     Prompting,
@@ -34,7 +35,16 @@ from sfumato.options import (
 from sfumato.planning.task import GROUPS
 from sfumato.verbs import keywords
 
-CLASSES = (*GROUPS.values(), Sampling, Judging, Selecting, Signing, Sharing, *METHODS.values())
+CLASSES = (
+    *GROUPS.values(),
+    Sampling,
+    Judging,
+    Matching,
+    Selecting,
+    Signing,
+    Sharing,
+    *METHODS.values(),
+)
 TYPED = {
     keywords.ReadingFields: (Reading,),
     keywords.PrivacyFields: (Privacy,),
@@ -46,6 +56,7 @@ TYPED = {
     keywords.MachineFields: (Machine,),
     keywords.SamplingFields: (Sampling,),
     keywords.JudgingFields: (Judging,),
+    keywords.MatchingFields: (Matching,),
     keywords.SelectingFields: (Selecting,),
     keywords.SharingFields: (Sharing,),
     keywords.SigningFields: (Signing,),

@@ -17,11 +17,20 @@ import sfumato
 from sfumato.cli import main
 from sfumato.errors import SfumatoError
 from sfumato.methods import METHODS
-from sfumato.options import Judging, Sampling, Selecting, Sharing, Signing, declared
+from sfumato.options import Judging, Matching, Sampling, Selecting, Sharing, Signing, declared
 from sfumato.options.kinds import WIDEST, Unfit, fitted, shown
 from sfumato.planning.task import GROUPS
 
-CLASSES = (*GROUPS.values(), Sampling, Judging, Selecting, Signing, Sharing, *METHODS.values())
+CLASSES = (
+    *GROUPS.values(),
+    Sampling,
+    Judging,
+    Matching,
+    Selecting,
+    Signing,
+    Sharing,
+    *METHODS.values(),
+)
 FIELDS = [(kind, one) for kind in CLASSES for one in declared(kind)]
 NAMES = [f"{kind.__name__}.{one.name}" for kind, one in FIELDS]
 PIXELS = np.full((3, 3), 77, np.uint8)

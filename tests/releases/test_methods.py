@@ -26,6 +26,7 @@ MORE = {
     "loda": {"rank": 2, "clipping": "per-group-normalised"},
     "embedding": {},
     "inversion": {"inversion_steps": 2, "inversion_draws": 1, "dimensions": 4},
+    "evolution": {"candidates": 12, "iterations": 3, "histogram": 4.0, "retry_fraction": 0.3},
 }
 
 
@@ -45,7 +46,7 @@ def test_the_stand_alone_verifier_finds_the_same_epsilon(
         "base": str(tiny_base),
         "method": method,
     }
-    if method == "inversion":  # no loop
+    if method in ("inversion", "evolution"):  # no loop
         fast = Performance(precision="float32")
     else:
         settings |= {"expected_batch_size": 8, "steps": 3, "noise_draws": 1}
@@ -59,7 +60,11 @@ def test_the_stand_alone_verifier_finds_the_same_epsilon(
         **settings,
         **MORE[method],
     )
-    release = verbs.release(verbs.export(run, tmp_path / "made"), out=tmp_path / "release")
+    if method == "evolution":  # hands over pictures
+        verbs.synthesize(run, 6, tmp_path / "made")
+    else:
+        verbs.export(run, tmp_path / "made")
+    release = verbs.release(tmp_path / "made", out=tmp_path / "release")
     done = subprocess.run(
         [sys.executable, "-I", "-B", "verify_privacy.py"],
         cwd=release,

@@ -46,6 +46,7 @@ class Inversion(Method):
     own_bound = "radius"
     less_noise = "use fewer --dimensions"
     takes_steps = False
+    learns_weights = False
     stages = ("encode", "invert", "sample", "decode")
     compares = True
     control_rows = {

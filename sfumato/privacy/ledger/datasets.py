@@ -23,7 +23,7 @@ from sfumato.privacy.ledger.entries import (
     Selected,
 )
 from sfumato.privacy.ledger.faults import LedgerError
-from sfumato.privacy.ledger.notes import Shown
+from sfumato.privacy.ledger.notes import Matched, Shown
 from sfumato.privacy.ledger.partition import Trace, same_units
 from sfumato.privacy.ledger.rows import Row
 
@@ -257,6 +257,7 @@ class DataSets:
         # are an output, on which a later plan may depend, though nothing has left.
         gone = [*self.chain.of(Released.KIND), *self.chain.of(Selected.KIND)]
         gone += [row for row, _ in self.chain.entered(Shown)]
+        gone += [row for row, _ in self.chain.entered(Matched)]
         left = sorted(row.seq for row in gone if row.run_id in runs and earlier(row))
         looks = [
             row for row, look in rows(Looked) if row.run_id in runs or group.intersection(look.data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sfumato.privacy.ledger.entries import Entry
@@ -111,6 +111,23 @@ class Aggregated(Note):
 
     aggregated: str
     attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched(Note):
+    """How near public bases are to private images, as noisy votes have it.
+
+    `matched`: names of the bases; `shares`: of the votes; `look_alikes`: class -> public words.
+    """
+
+    MARK = "matched"
+    IF_ANY = frozenset({"look_alikes"})
+
+    matched: Sequence[str]
+    shares: Sequence[float]
+    noise_multiplier: float
+    features: str
+    look_alikes: Mapping[str, Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

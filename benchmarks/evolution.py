@@ -1,0 +1,134 @@
+"""Private Evolution on digits: `python benchmarks/evolution.py --data mnist --base letters`.
+
+Beside each other: what a classifier learns from as many pictures of the public base alone, and from
+the evolved population. One seed, one classifier; real test pictures are looked at, so the data must
+be public. `--data font-digits` are digits of public fonts (`--fonts`, the recipe's glyphs.npz): the
+stand-in on which defaults were chosen. A line of JSON for each epsilon goes to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import private_sets
+import torch
+from methods import first
+
+from sfumato import verbs
+from sfumato.evaluation.classifiers import train_classifier
+from sfumato.methods import Evolution
+from sfumato.options import Sampling
+from sfumato.records import RecordSet, load_records
+from sfumato.verbs.real_images import images_of
+
+CLASSES = private_sets.CLASSES
+
+
+def cpu_seconds() -> float:
+    """Of this process and its children."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    below = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+
+
+def judge(images: np.ndarray, labels: np.ndarray, test, steps: int) -> float:
+    """Accuracy on real test pictures of a small CNN that has seen these alone."""
+    model = train_classifier("cnn", images, labels, len(CLASSES), seed=0, steps=steps)
+    return model.accuracy(*test)
+
+
+def pictures_in(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and labels of a folder of `synthesize`."""
+    return images_of(load_records(folder / "train", classes=CLASSES), CLASSES, 32, "synthetic")
+
+
+def evolved(records: RecordSet, args, epsilon: float, work: Path) -> dict:
+    """One run: its plan, its time, and what its pictures and its first population are worth."""
+    options = {k: v for k, v in json.loads(args.options).items()}
+    before = cpu_seconds()
+    run = verbs.adapt(
+        records,
+        output=work / f"run-{epsilon:g}",
+        ledger=work / "ledger.sqlite",
+        epsilon=epsilon,
+        delta=1e-5,
+        method=Evolution(**options),
+        base=args.base,
+        seed=args.seed,
+        anyway=True,
+        yes_public=True,
+        **private_sets.words(args.data, args.base),
+        on_stage=lambda line: print(line, flush=True),
+    )
+    out = work / f"pictures-{epsilon:g}"
+    verbs.synthesize(run, run.plan.voting.candidates, out, controls=False)
+    return {"run": run, "cpu": cpu_seconds() - before, "out": out}
+
+
+def public_only(run, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """As many pictures of the public base alone, as the first population was drawn."""
+    from sfumato.synthesis.dataset import class_of_each
+    from sfumato.synthesis.sampler import pictures
+    from sfumato.verbs.facts import public_base
+
+    labels = class_of_each(n, [1] * len(CLASSES))
+    drawn = pictures(public_base(run), run.plan.prompts, labels, np.arange(n), Sampling())
+    return np.concatenate([images for _, images in drawn]), labels
+
+
+def main() -> None:
+    """Runs and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="mnist", choices=("mnist", "font-digits"))
+    parser.add_argument("--fonts", type=Path, default=None)
+    parser.add_argument("--base", default="letters")
+    parser.add_argument("--epsilon", default="1,10")
+    parser.add_argument("--private", type=int, default=None, help="the first so many images")
+    parser.add_argument("--options", default="{}", help="fields of Evolution, as JSON")
+    parser.add_argument("--classifier-steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-public", action="store_true")
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    source = {"source": args.fonts} if args.fonts else {}
+    records = private_sets.read(args.data, "train", **source)
+    if args.private:
+        records = first(records, args.private)
+    test = images_of(private_sets.read(args.data, "test", **source), CLASSES, 32, "test")
+    public = None
+    with tempfile.TemporaryDirectory() as folder:
+        for epsilon in map(float, args.epsilon.split(",")):
+            made = evolved(records, args, epsilon, Path(folder))
+            plan = made["run"].plan
+            if public is None and not args.no_public:
+                drawn = public_only(made["run"], plan.voting.candidates)
+                public = judge(*drawn, test, args.classifier_steps)
+            row = {
+                "data": args.data,
+                "base": args.base,
+                "epsilon": plan.epsilon,
+                "units": plan.n_units,
+                "options": json.loads(args.options),
+                "candidates": plan.voting.candidates,
+                "rounds": plan.steps,
+                "noise": plan.noise_multiplier,
+                "cpu_seconds": round(made["cpu"], 1),
+                "accuracy": judge(*pictures_in(made["out"]), test, args.classifier_steps),
+                "public_only": public,
+                "classifier_steps": args.classifier_steps,
+                "seed": args.seed,
+            }
+            print(json.dumps(row), flush=True)
+            if args.out:
+                with open(args.out, "a", encoding="utf-8") as table:
+                    table.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""`match`: the ranking is right where noise is small, says so where it is not, is charged before an
+image is looked at; and one unit moves the votes by one at most.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import sfumato
+from sfumato.bases.tiny import make_tiny_base
+from sfumato.cli import main
+from sfumato.errors import SfumatoError
+from sfumato.methods.evolution.spaces import pixels
+from sfumato.privacy import accounting
+from sfumato.privacy.ledger.entries import Charged
+from sfumato.privacy.ledger.notes import Matched
+from sfumato.privacy.mechanisms.histogram import GRID, VoteHistogram
+from sfumato.records import RecordSet
+from sfumato.runs import budget
+from sfumato.verbs import match as verb
+
+SIDE = 16
+
+
+@pytest.fixture(autouse=True)
+def steady_ground(monkeypatch):
+    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases")
+    return [str(make_tiny_base(folder / name)) for name in ("dark", "light")]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The two bases draw dark and light pictures; of the words, a and b are dark and c is light."""
+
+    def draw(base, prompts, n, sampling):
+        labels = np.arange(n) % len(prompts)
+        rng = np.random.default_rng(n)
+        level = 40 if base == "dark" else 200
+        if prompts != [""]:
+            level = np.array([20, 60, 230])[labels][:, None, None, None]
+        noise = rng.integers(0, 8, (n, SIDE, SIDE, 3))
+        return (level + noise).astype(np.uint8), labels
+
+    monkeypatch.setattr(verb, "draw", draw)
+    monkeypatch.setattr(verb, "load_base", lambda name: name.rsplit("/", 1)[-1])
+
+
+def private(n: int, dark: float = 0.8, units: int | None = None) -> RecordSet:
+    rng = np.random.default_rng(1)
+    labels = np.arange(n) % 2
+    level = np.where(np.arange(n) < dark * n, np.where(labels == 0, 22, 62), 210)
+    pictures = np.clip(level[:, None, None, None] + rng.integers(0, 9, (n, SIDE, SIDE, 3)), 0, 255)
+    unit = np.arange(n) if units is None else np.arange(n) % units
+    return RecordSet(
+        "made",
+        "array",
+        ("p", "q"),
+        labels,
+        unit,
+        None,
+        np.ones(n, bool),
+        array=pictures.astype(np.uint8),
+    )
+
+
+def test_the_nearest_base_comes_first_with_its_look_alikes(bases, drawn, ledger_of_the_test):
+    records = private(600)
+    found = sfumato.match(
+        records, epsilon=8.0, delta=1e-3, bases=bases[::-1], words=["a", "b", "c"], samples=20
+    )
+    assert [name.rsplit("/", 1)[-1] for name in found.bases] == ["dark", "light"]
+    assert found.clear and abs(found.shares[0] - 0.8) < 0.05
+    assert found.look_alikes["p"][0] == "a" and found.look_alikes["q"][0] == "b"
+    assert found.low[0] < found.shares[0] < found.high[0]
+    book = budget.open_ledger(ledger_of_the_test)
+    (charged,) = book.chain.entries(Charged)
+    assert charged.sort == "match" and charged.events[0]["count"] == 2
+    assert charged.epsilon == found.epsilon <= 8.0 and found.total_epsilon == found.epsilon
+    (said,) = book.chain.entries(Matched)
+    assert list(said.matched) == ["dark", "light"] and list(said.shares) == list(found.shares)
+    # what was answered is an output: later runs are composed adaptively with it
+    assert book.datasets.group(frozenset({charged.dataset})).released
+    assert json.loads(json.dumps(found.to_json()))["n_units"] == 600
+
+
+def test_a_small_budget_says_that_it_tells_nothing(bases, drawn):
+    found = sfumato.match(private(40, 0.5), epsilon=0.1, delta=1e-3, bases=bases, samples=10)
+    assert not found.clear and found.look_alikes == {} and found.noise_multiplier > 10
+    assert found.high[0] - found.low[0] > 1
+
+
+def test_it_is_charged_before_an_image_is_looked_at(bases, drawn, monkeypatch, ledger_of_the_test):
+    def looked(*given):
+        book = budget.open_ledger(ledger_of_the_test)
+        assert len(book.chain.entries(Charged)) == 1
+        raise RuntimeError("looked")
+
+    monkeypatch.setattr(verb, "_nearest_pictures", looked)
+    with pytest.raises(RuntimeError, match="looked"):
+        sfumato.match(private(40), epsilon=1.0, delta=1e-3, bases=bases, samples=10)
+
+
+def test_a_unit_moves_the_votes_by_one_at_most(bases, drawn, monkeypatch):
+    """Units of several images in both classes, each left out in turn."""
+    totals = []
+    monkeypatch.setattr(
+        verb,
+        "noisy_votes",
+        lambda voting, sigma, named, owned, *rest: (
+            totals.append(voting.total(named, owned)) or totals[-1]
+        ),
+    )
+    records = private(30, 0.5, units=6)
+    table = pixels(np.random.default_rng(0).integers(0, 255, (40, SIDE, SIDE, 3), dtype=np.uint8))
+    for ask in (
+        lambda r: verb._bases_asked(r, SIDE, [table[:20], table[20:]], 1.0, None),
+        lambda r: verb._words_asked(r, SIDE, table, 4, 1.0, None),
+    ):
+        totals.clear()
+        ask(records)
+        for unit in range(6):
+            usable = records.unit != unit
+            from dataclasses import replace
+
+            ask(replace(records, usable=usable, array=records.array * usable[:, None, None, None]))
+        whole, *rest = totals
+        moved = [np.linalg.norm((whole - one).astype(float)) / GRID for one in rest]
+        assert 0.9 < max(moved) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epsilon": None}, "--epsilon is required"),
+        ({"bases": ["glyphs"]}, "at least two public bases"),
+        ({"bases": ["glyphs", "glyphs"]}, "each once"),
+        ({"bases": ["glyphs", "nowhere"]}, "no base at"),
+        ({"words": ["one"]}, "at least two public words"),
+        ({"delta": 2.0}, "delta"),
+    ],
+)
+def test_refused_before_the_charge(bases, drawn, change, says, ledger_of_the_test):
+    said = {"epsilon": 1.0, "delta": 1e-3, "bases": bases, "samples": 10}
+    with pytest.raises(SfumatoError, match=says):
+        sfumato.match(private(40), **said | change)
+    if ledger_of_the_test.exists():
+        assert not budget.open_ledger(ledger_of_the_test).chain.entries(Charged)
+
+
+def test_the_command_prints_a_ranking(bases, tiny_images, capsys):
+    words = ["match", str(tiny_images), "--epsilon", "5", "--delta", "0.001", "--yes-public"]
+    words += ["--bases", ",".join(bases), "--samples", "10", "--sampler-steps", "2"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "95 % interval" in out and "cost: epsilon" in out and "24 units" in out
+
+
+def test_the_features_do_not_depend_on_the_size_of_a_base():
+    picture = np.full((2, 64, 64, 3), 90, np.uint8)
+    assert np.allclose(pixels(picture), pixels(picture[:, :32, :32]))
+    assert VoteHistogram(2, 1, 1, verb.FEATURES).of_class == 2
