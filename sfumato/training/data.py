@@ -247,6 +247,11 @@ class MixedBatch:
         )
 
 
+def by_size(batch: UnitBatch) -> UnitBatch | MixedBatch:
+    """The batch as the engine takes it: cut by size, too, where images have several."""
+    return batch if batch.data.buckets is None else MixedBatch(batch, batch.data.buckets)
+
+
 def _of_shape(batch: Batch, shape: tuple[int, int, int]) -> Batch:
     """Rows [B, K, numbers] as latents [B, K, C, h, w], which fill their beginning."""
     size = int(np.prod(shape))

@@ -20,7 +20,7 @@ from ..privacy.random.keys import RunKey
 from ..privacy.random.noise import add_integer_noise
 from ..privacy.random.sampling import poisson
 from .checkpoint import State
-from .data import LatentData, MixedBatch, UnitBatch
+from .data import LatentData, UnitBatch, by_size
 from .objective import Trainable
 from .prefetch import fetched
 
@@ -116,10 +116,9 @@ def train(
             )
             if lockstep:  # ranks that gather weights together make equally many passes
                 batch = replace(batch, blanks=ranks.largest(len(units)) - len(units))
-            sized = batch if data.buckets is None else MixedBatch(batch, data.buckets)
             sums, _ = engine.clipped_sum(
                 adaptation.row_losses,
-                fetched(sized, where, performance.micro_batch),
+                fetched(by_size(batch), where, performance.micro_batch),
                 draws=plan.noise_draws,
                 clip=clip.factors,
                 micro_batch=performance.micro_batch,
