@@ -32,8 +32,8 @@ class Predicting(torch.nn.Module):
         super().__init__()
         self.predict = predict
 
-    def forward(self, x, t, c):
-        return SimpleNamespace(sample=self.predict(x, t, c))
+    def forward(self, x, t, encoder_hidden_states):
+        return SimpleNamespace(sample=self.predict(x, t, encoder_hidden_states))
 
 
 def fake_base(predict, prediction_type):
