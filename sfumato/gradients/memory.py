@@ -54,6 +54,8 @@ def fitting_records(
         )
         one = one or peak
         fitting = int(records * budget * (1 - MARGIN) / max(1, peak))
-        if 4 * records > most or 16 * peak > budget:
+        # the first pass of several records also looks whether rows are records (isolation.py)
+        alone = records == 1 < min(most, fitting)
+        if not alone and (4 * records > most or 16 * peak > budget):
             return min(most, fitting), one
-        records *= 4
+        records = 2 if alone else 4 * records

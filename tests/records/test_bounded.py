@@ -221,7 +221,7 @@ def test_pixels_are_handed_over_by_the_other_process_alone(tmp_path, monkeypatch
     order = [*range(0, 40, 2), *range(1, 40, 2)]
     for slot, number in enumerate(order):
         own = wanted[f"{number:02d}"]
-        assert np.array_equal(found[slot], decoder.fit(own, resolution or 20))
+        assert np.array_equal(found[slot], decoder.fit(own, (resolution or 20,) * 2))
         assert slot > 3 or np.array_equal(records.pixels(slot), own)
 
 
