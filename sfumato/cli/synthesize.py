@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from ..errors import SfumatoError
-from ..options import Counted, Machine, Sampling, Signing, listening, parse
+from ..options import Counted, Machine, Sampling, Signing, gather, listening, parse
 from .config import from_config
 from .live import LiveLine
 from .options import Ledger, Output, options
@@ -36,13 +36,12 @@ UNGUIDED = (
 
 
 @from_config("synthesize")
-@options(sampling=(Sampling,), signing=(Signing,), machine=(Machine,))
+@options(sampling=(Sampling,), more=(Signing, Machine))
 def synthesize(
     run: RunFolder,
     output: Output,
     sampling: dict,
-    signing: dict,
-    machine: dict,
+    more: dict,
     n: Annotated[
         int | None,
         Option(
@@ -101,7 +100,8 @@ def synthesize(
     sfumato synthesize run -n 5000 -o release --c2pa-certificate chain.pem --c2pa-key key.pem
     """
     part, shares = parse.shard(shard), None if class_shares is None else shares_of(class_shares)
-    drawn, _ = Sampling(**sampling), Signing(**signing).pair  # asked before the model is opened
+    drawn = Sampling(**sampling)
+    _ = gather({"signing": Signing, "machine": Machine}, more)["signing"].pair  # asked early
     if output.exists():
         raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
 
@@ -138,8 +138,7 @@ def synthesize(
             ledger=ledger,
             keep_key=keep_key,
             progress=progress,
-            **signing,
-            **machine,
+            **more,
         )
     print(f"{folder}: {done:,} images")
     print(f"next: sfumato release {quote(str(folder))}")

@@ -78,6 +78,6 @@ def test_private_class_counts_in_the_synthesis_are_found(monkeypatch):
 def test_public_doors_are_closed_and_an_open_one_is_found(monkeypatch):
     finding = doors.closed(0)
     assert finding.passed and finding.numbers == 6, finding.detail
-    monkeypatch.setattr(inputs, "_require_uncharged", lambda public, book: None)
+    monkeypatch.setattr(inputs, "_require_uncharged", lambda public, book, flag: None)
     finding = doors.closed(0)
     assert not finding.passed and "charged images are taken as public" in finding.detail
