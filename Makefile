@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-.PHONY: setup demo studio test test-slow cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
+.PHONY: setup demo studio test test-slow test-browser test-browser-quick cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -22,10 +22,27 @@ studio: setup
 
 # Two processes of one thread each: twice as fast as one of two on small tensors. A file's tests share their fixtures.
 test: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow and not end_to_end"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow and not end_to_end and not browser"
 
 test-slow: setup
-	.venv/bin/python -m pytest -q -m "slow and not end_to_end and not faults and not cluster"
+	.venv/bin/python -m pytest -q -m "slow and not end_to_end and not faults and not cluster and not browser"
+
+# The studio in the Chromium (or Chrome) of this machine, with axe-core's rules: a few minutes. Screenshots lie in build/browser; those of
+# docs/studio.md are studio-*.png there. What it needs comes from the registries once; where axe-core cannot be had, its check is skipped.
+BROWSER := .venv/.browser-installed
+AXE := axe-core@4.14.1
+test-browser: $(BROWSER)
+	.venv/bin/python -m pytest -q -rs -m browser tests/browser
+
+# Of these a wrong folder and the keyboard, in a minute: part of .ci/run where the browser and what drives it are there.
+test-browser-quick: $(BROWSER)
+	.venv/bin/python -m pytest -q -rs -m "browser and not slow" tests/browser
+
+$(BROWSER): $(STAMP)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,browser]"
+	mkdir -p build/axe
+	cd build/axe && tar -xzf "$$(npm pack --silent $(AXE))" package/axe.min.js || echo "no axe-core: its check will be skipped"
+	touch $@
 
 # The scripts of docs/cluster.md under Slurm, on two hosts that are network namespaces: one is killed. Linux, root, Debian's slurm-wlm and munge.
 cluster: setup
