@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-.PHONY: setup demo studio test test-slow test-browser test-browser-quick cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
+.PHONY: setup demo studio test test-slow test-browser test-browser-quick screenshots cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
 
 
 setup: $(STAMP)
@@ -27,12 +27,16 @@ test: setup
 test-slow: setup
 	.venv/bin/python -m pytest -q -m "slow and not end_to_end and not faults and not cluster and not browser"
 
-# The studio in the Chromium (or Chrome) of this machine, with axe-core's rules: a few minutes. Screenshots lie in build/browser; those of
-# docs/studio.md are studio-*.png there. What it needs comes from the registries once; where axe-core cannot be had, its check is skipped.
+# The studio in the Chromium (or Chrome) of this machine, with axe-core's rules: a few minutes. Screenshots lie in build/browser; the
+# small ones are studio-*.png. What it needs comes from the registries once; where axe-core cannot be had, its check is skipped.
 BROWSER := .venv/.browser-installed
 AXE := axe-core@4.14.1
 test-browser: $(BROWSER)
 	.venv/bin/python -m pytest -q -rs -m browser tests/browser
+
+# The pictures of docs/studio.md again, from that run.
+screenshots: test-browser
+	cp $(foreach name,images promise pictures hand-over,build/browser/studio-$(name).png) docs/pictures/
 
 # Of these a wrong folder and the keyboard, in a minute: part of .ci/run where the browser and what drives it are there.
 test-browser-quick: $(BROWSER)

@@ -42,7 +42,9 @@ FOCUSED = """() => {
   if (one === document.body) return null;
   const same = (a) => a === one || (a.type === "radio" && a.name === one.name);
   const style = getComputedStyle(one);
-  const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+  // in a frame it is a thing of the frame's own page that has the focus
+  const ring = one.tagName === "IFRAME" ||
+    (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0);
   return { at: window.reachable.findIndex(same), ring, html: one.outerHTML.slice(0, 120) };
 }"""
 
@@ -111,6 +113,7 @@ class Eye:
         page.set_viewport_size({"width": 1000, "height": 800})
         page.evaluate(SHOW, [self.top, "~/sfumato-studio"])
         page.locator(at).first.evaluate("(one) => one.scrollIntoView()")
+        page.wait_for_timeout(500)  # frames paint later
         image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         image.quantize(64, dither=Image.Dither.NONE).save(
             self.seen / f"studio-{name}.png", optimize=True
@@ -122,15 +125,20 @@ class Eye:
         page = self.page
         number = page.evaluate(REACHABLE)
         page.evaluate("document.activeElement.blur()")
-        met, faults = set(), []
-        for _ in range(number + 10):
+        met, faults, nowhere = set(), [], 0
+        for _ in range(number + 200):
             page.keyboard.press("Tab")
             now = page.evaluate(FOCUSED)
             if now is None:
+                page.wait_for_timeout(100)  # into a frame the focus goes by another process
+                now = page.evaluate(FOCUSED)
+            nowhere = 0 if now else nowhere + 1
+            if nowhere == 2 or len(met) == number:
                 break
-            met.add(now["at"])
-            if not now["ring"]:
-                faults.append(f"no ring: {now['html']}")
+            if now is not None:
+                met.add(now["at"])
+                if not now["ring"]:
+                    faults.append(f"no ring: {now['html']}")
         lost = page.evaluate(
             "(met) => window.reachable.filter((_, i) => !met.includes(i))"
             ".map((one) => one.outerHTML.slice(0, 120))",

@@ -30,7 +30,7 @@ def way(eye):
     eye.wait("text=What is in it")
     assert page.locator("input[name=unit]:checked").count() == 0
     eye.look("images")
-    eye.show("images")
+    eye.show("images", "h2:has-text('Whose images')")
     page.click("text=Keep these answers")  # the browser itself asks for the unit
     assert page.url.endswith("/images")
     page.check("input[name=unit][value=image]")
@@ -39,7 +39,7 @@ def way(eye):
     eye.wait("text=there is no ledger on this machine yet")
     eye.look("promise")
     page.fill("#epsilon", "8")
-    eye.show("promise", "text=What it means")
+    eye.show("promise", "h2:has-text('What it means')")
     page.click("text=Promise this")
     page.wait_for_url("**/plan")
     while not page.locator("input[name=base][value=glyphs]").count():
@@ -81,8 +81,8 @@ def way(eye):
     eye.wait("text=Signed by A. Owner")
     page.click("button:has-text('Verify')")
     eye.wait("text=checks passed")
-    eye.look("hand-over")
     eye.show("hand-over", "text=2. Read the statement")
+    eye.look("hand-over")
     return eye
 
 
@@ -113,6 +113,11 @@ def test_the_whole_way_with_a_crash_in_the_middle(way):
     way.page.reload()
     assert way.page.locator("ul.ticks li").count() > 5
     assert way.page.locator("ul.ticks li.bad").count() == 0
+    with open(project / "release/README.md", "a") as stream:
+        stream.write("Nothing here is private.\n")
+    way.page.click("text=Verify again")
+    way.page.wait_for_selector("ul.ticks li.bad")
+    assert not way.page.locator("text=checks passed").count()
 
 
 @pytest.mark.slow
