@@ -58,6 +58,8 @@ def choose_matrices(prepared: Prepared[Ranked], workspace: Workspace) -> Prepare
     )
     # As many rows in one pass as a step of training has.
     micro_batch = max(1, prepared.performance.micro_batch * plan.noise_draws // draws)
+    if prepared.base.ragged:
+        micro_batch = 1
     expected = probe.expected_batch_size / ranks.world_size()
 
     def tell(done: int) -> None:
