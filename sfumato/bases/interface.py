@@ -93,6 +93,9 @@ class Base(ABC):
     adapters: ClassVar[bool] = False
     # The scheduler that draws unless another is named; the base's own where it does not fit.
     default_sampler: ClassVar[str] = "DPMSolverMultistepScheduler"
+    # Whether the longest text of a pass sets the shape in which all its rows are computed. Rounding
+    # would then tell of who else is in it, so that units are trained one at a time.
+    ragged: ClassVar[bool] = False
     # Whether the denoiser takes the guidance scale itself, so that no empty prompt is drawn beside.
     embeds_guidance: bool = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..compute.device import on_host
 from ..errors import MachineError, ModelError
 from ..gradients import self_check
 from ..privacy.random.on_device import check_device
-from ..training import open_engine
+from ..training import Batch, open_engine
 from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared
@@ -83,37 +83,36 @@ def _check_at_size(
 def check_neighbours(prepared: Prepared[Adaptation]) -> None:
     """Checks on this machine what the proof of the sums assumes of torch's kernels.
 
-    On dummy records, in microbatches of the run's size: removing the first, the middle or the last
-    record must leave every other record's gradient norm as it is, bit by bit, and move the integer
-    sum by its bound at most. RuntimeError if it does not.
+    On dummy records, in microbatches of the run's size: a zero slot in place of the first, the
+    middle or the last record must leave every other record's gradient norm as it is, bit by bit,
+    and move the integer sum by its bound at most. The middle one alone has the longest prompt.
+    RuntimeError if it does not.
     """
     plan, adaptation = prepared.plan, prepared.adaptation
     clip, groups = clip_and_groups(prepared)
     assert plan.rounding is not None  # plans of today have a grid
     one_pass = prepared.performance.engine == "one-pass"
     units = max(FEWEST, prepared.performance.micro_batch or 0) if one_pass else FEWEST
-    batch, settings = (
-        dummy_batch(prepared, units),
-        {
-            "draws": plan.noise_draws,
-            "clip": clip.factors,
-        },
-    )
+    alone = one_pass and prepared.performance.micro_batch == 1
+    batch = longest_in_the_middle(dummy_batch(prepared, units), plan.prompts)
+    settings: dict[str, Any] = {
+        "draws": plan.noise_draws,
+        "clip": clip.factors,
+        "micro_batch": 1 if alone else None,
+    }
     ways = prepared.options.get("ways")
     with open_engine(adaptation, groups, ways, one_pass=one_pass) as engine:
 
-        def total(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            some = replace(batch, weight=weight)
+        def total(some: Batch) -> tuple[torch.Tensor, torch.Tensor]:
             sums, norms = engine.clipped_sum(
                 adaptation.row_losses, some, rounding=plan.rounding, **settings
             )
             return torch.cat([value.flatten() for value in sums.values()]), norms
 
-        whole, norms = total(batch.weight)
+        whole, norms = total(batch)
         for unit in sorted({0, units // 2, units - 1}):
-            weight, others = batch.weight.clone(), torch.arange(units) != unit
-            weight[unit] = 0
-            less, left = total(weight)
+            others = torch.arange(units) != unit
+            less, left = total(without(batch, unit))
             if not torch.equal(on_host(norms)[others], on_host(left)[others]):
                 raise RuntimeError(
                     "taking one record out changes the gradients of others on this machine, so no"
@@ -124,3 +123,18 @@ def check_neighbours(prepared: Prepared[Adaptation]) -> None:
                 raise RuntimeError(
                     "one record moves the sum by more than its bound on this machine"
                 )
+
+
+def without(batch: Batch, unit: int) -> Batch:
+    """The batch with a zero slot in place of a unit, as where its image cannot be used."""
+    mean, label, weight = batch.mean.clone(), batch.label.clone(), batch.weight.clone()
+    mean[unit], label[unit], weight[unit] = 0, -1, 0
+    return replace(batch, mean=mean, label=label, weight=weight)
+
+
+def longest_in_the_middle(batch: Batch, prompts: Sequence[str]) -> Batch:
+    """The batch with the longest prompt in the middle and the shortest everywhere else."""
+    by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    label = torch.full_like(batch.label, by_length[0])
+    label[len(label) // 2] = by_length[-1]
+    return replace(batch, label=label)

@@ -67,10 +67,18 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
 
     Both follow from the model and public settings. A microbatch that was asked for stays; the
     reference engine takes one unit at a time. SfumatoError for a layer that the engine has no rule
-    for.
+    for, and for several units in a pass of a `ragged` base.
     """
     plan, adaptation, performance = prepared.plan, prepared.adaptation, prepared.performance
     units = performance.micro_batch
+    if prepared.base.ragged and performance.engine == "one-pass":
+        if units not in (None, 1):
+            raise SfumatoError(
+                f"--micro-batch-size {units}: the longest prompt of a pass changes the rounding of"
+                f" all in a {prepared.base.family} base, so it learns from one unit at a time:"
+                " leave it out"
+            )
+        units = 1
     with _engine(prepared) as engine:
         if performance.engine != "one-pass":
             units = units or 1

@@ -178,8 +178,9 @@ def check_events(mechanism, events):
         count = positive(query.get("count", 1), 1e6)
         unpaid[query["type"], rate, query["noise"]] += math.ceil(count)
         # Noise in figures, where it stands there, is as much as is billed.
-        least = query["noise"] * query.get("sensitivity", 0)
-        unpaid[query["name"], rate, "noise"] += query.get("noise_stddev", 0) < least
+        least = query["noise"] * query.get("sensitivity", "rounds" in query)
+        short = query.get("noise_stddev", 0) < least or query.get("rounds", 0) > count
+        unpaid[query["name"], rate, "noise"] += short
     for event in events:
         noise = event.get("noise_multiplier", event.get("epsilon"))
         unpaid[event["type"], event.get("sampling_rate"), noise] -= int(times(event))

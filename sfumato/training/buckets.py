@@ -1,8 +1,8 @@
 """Public sizes of the pictures: which one a picture goes to, and parts of a batch of one size.
 
 A picture's bucket follows from its own width and height and the declared sizes, never from other
-pictures. Microbatches are cut by the units' places first and then by bucket, so that a unit
-touches no other part than its own; all draws of a unit in a step look at pictures of one bucket.
+pictures. Units pass one at a time, so that no other's size shapes what a unit is computed in; all
+draws of a unit in a step look at pictures of one bucket.
 """
 
 from __future__ import annotations

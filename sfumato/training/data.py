@@ -231,7 +231,11 @@ class UnitBatch:
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """The units of one step whose images have several sizes; a slice has a batch for each size."""
+    """The units of one step whose images have several sizes; a slice has a batch for each unit.
+
+    Not one for each size: how many others have that size would then set the shape in which a unit
+    is computed, and so the last bits of its gradient.
+    """
 
     of: UnitBatch
     buckets: Buckets
@@ -242,8 +246,8 @@ class MixedBatch:
     def __getitem__(self, part: slice) -> tuple[Batch, ...]:
         found, bucket = self.of.drawn(self.of.units[part])
         return tuple(
-            _of_shape(found[torch.from_numpy(bucket == one)], self.buckets.shapes[one])
-            for one in np.unique(bucket)
+            _of_shape(found[place : place + 1], self.buckets.shapes[one])
+            for place, one in enumerate(bucket.tolist())
         )
 
 

@@ -15,6 +15,8 @@ from .. import pages
 from ..errors import MachineError, SfumatoError
 from ..evaluation import train_classifier
 from ..options import Machine, Sampling, takes
+from ..privacy.ledger.entries import Attempt
+from ..privacy.ledger.notes import Shown
 from ..runs.folder import Run
 from ..runs.looks import record_look
 from ..runs.samples import FOLDER
@@ -74,7 +76,8 @@ def compare(
     """Write one static page of plans and pictures, best first.
 
     What it shows is a function of public plans and of noised results, so it costs nothing; only
-    `private` adds exact figures.
+    `private` adds exact figures. The ledger notes that pictures of each finished run were seen:
+    what is charged after that is composed as planned by whoever has seen them.
 
     Args:
         runs: Two runs or more, or their folders; some may go on.
@@ -139,6 +142,9 @@ def _of(
     if not (run.folder / "model").is_dir():
         nothing = np.zeros((0, 0, 0, 3), np.uint8)
         return Compared(name, run, nothing, np.zeros(0, np.int64), None, figure)
+    # Durably, before one of them is shown: a run that is planned after it may depend on it.
+    attempts = len(run.ledger.entries(Attempt))
+    run.record(Shown(shown=run.plan.steps, attempt=attempts - 1))
     on_stage(f"drawing with {name}")
     pictures, labels = draw(adapted_base(run), run.plan.prompts, number, Sampling())
     told: float | None = None

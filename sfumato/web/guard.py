@@ -110,11 +110,11 @@ class Guard:
 
     async def _enter(self, scope: Message, send: Send) -> None:
         """Exchanges the token for the cookie, once."""
-        given = scope["query_string"].decode("latin-1")
+        given: bytes = scope["query_string"]
         if (
             scope["method"] != "GET"
             or self._token is None
-            or not hmac.compare_digest(given, f"token={self._token}")
+            or not hmac.compare_digest(given, f"token={self._token}".encode())
         ):
             await _answer(send, 403, USED)
             return

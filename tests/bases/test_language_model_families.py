@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,16 @@ import pytest
 import torch
 
 from sfumato.bases import load_base
+from sfumato.bases.conditioning import concatenate, rows
+from sfumato.errors import SfumatoError
+from sfumato.gradients import Engine
+from sfumato.methods import Lora
+from sfumato.methods.dpsgd import fit_to_memory
+from sfumato.planning.facts import PublicFacts
+from sfumato.planning.prepare import prepare
+from sfumato.planning.task import task_of
+from sfumato.training import denoising_losses
+from sfumato.training.dummy import dummy_rows
 from tests.bases.family_checks import (
     adapt,
     check_objective,
@@ -107,6 +118,45 @@ def test_embedders_whose_rows_are_no_records_stay_as_they_are(folder_of: Any) ->
     packed = {"all_x_embedder", "cap_embedder", "x_pad_token", "cap_pad_token"}
     assert packed < names
     assert {name.split(".")[0] for name in base.learnable()} == names - packed
+
+
+@pytest.mark.parametrize("name", ["lumina_2", "z_image"])
+def test_families_that_join_texts_to_the_longest_learn_from_one_unit_at_a_time(
+    name: str, folder_of: Any
+) -> None:
+    records = PublicFacts(40, ("circle", "a cross of two lines"))
+    task = task_of(
+        base=str(folder_of(name)), method=Lora(rank=2), epsilon=8.0, delta=1e-2, steps=2,
+        expected_batch_size=4,
+    )[2]  # fmt: skip
+    prepared = prepare(records, task)
+    assert fit_to_memory(prepared).performance.micro_batch == 1
+    several = replace(prepared, performance=replace(prepared.performance, micro_batch=2))
+    with pytest.raises(SfumatoError, match="--micro-batch-size 2: the longest prompt of a pass"):
+        fit_to_memory(several)
+    reference = replace(prepared.performance, micro_batch=2, engine="reference")
+    assert fit_to_memory(replace(prepared, performance=reference)).performance.micro_batch == 2
+
+
+def test_the_longest_prompt_of_a_pass_changes_the_rounding_of_all(folder_of: Any) -> None:
+    """Why: the same record beside a longer prompt has another gradient, in its last bits."""
+    base = load_base(folder_of("lumina_2"))
+    table = concatenate([base.condition(PROMPTS), base.condition([""])])
+    query = next(n for n in base.learnable() if n.startswith("layers.") and "to_q.weight" in n)
+    trainable = {query: dict(base.denoiser.named_parameters())[query].requires_grad_()}
+    losses = denoising_losses(base, lambda label: rows(table, label), torch.float32)
+    batch = dummy_rows(base, 2, 4, 1)
+
+    def norm(others: int) -> float:
+        label = torch.full_like(batch.label, others)
+        label[0] = 1  # the shorter one
+        with Engine(base.denoiser, trainable) as engine:
+            some = replace(batch, label=label)
+            _, norms = engine.clipped_sum(losses, some, draws=1, clip=torch.ones_like)
+        return float(norms[0])
+
+    assert norm(1) == norm(1) and norm(0) == pytest.approx(norm(1), rel=1e-4)
+    assert norm(0) != norm(1)
 
 
 def test_text_that_reaches_nothing_is_left_out(folder_of: Any) -> None:

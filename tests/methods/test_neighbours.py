@@ -91,3 +91,29 @@ def test_a_little_of_another_record_is_enough_to_refuse(prepared, micro_batch):
         check_neighbours(changed)
     # three records are tried row by row before the first larger pass
     assert set(sizes) == {3, max(3, micro_batch)}
+
+
+def test_a_loss_that_the_longest_prompt_of_a_pass_changes_is_refused(prepared):
+    """As of denoisers that cut and pad texts to the longest of a batch: weights say nothing of it.
+
+    Alone, a record is safe.
+    """
+    right, words = prepared.adaptation.row_losses, prepared.plan.prompts
+    lengths = torch.tensor([*map(len, words), 0])
+    assert len(set(lengths.tolist())) > 2
+
+    def coupled(batch):
+        return right(batch) * (1 + 1e-5 * lengths[batch.label].max())
+
+    adaptation = replace(prepared.adaptation, row_losses=coupled)
+    for units, refused in ((1, False), (3, True)):
+        changed = replace(
+            prepared,
+            adaptation=adaptation,
+            performance=replace(prepared.performance, micro_batch=units),
+        )
+        if refused:
+            with pytest.raises(RuntimeError, match="gradients of others"):
+                check_neighbours(changed)
+        else:
+            check_neighbours(changed)

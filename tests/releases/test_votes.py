@@ -87,6 +87,22 @@ def test_rounds_that_are_not_billed_fail(facts, rounds):
     assert not passed(forged)
 
 
+def test_more_rounds_than_are_billed_fail_in_the_file_that_travels_with_a_release(facts):
+    for change in ({"rounds": 60}, {"count": 1}, {"count": None}):
+        forged = copy.deepcopy(facts)
+        query = forged["mechanism"]["one_shot"][0]
+        query.update(change)
+        if query["count"] is None:  # one question, where nothing says how many
+            del query["count"]
+        forged["events"][-1]["count"] = query.get("count", 1)
+        assert not passed(forged)
+    forged = copy.deepcopy(facts)
+    query = forged["mechanism"]["one_shot"][0]
+    query["noise_stddev"] /= 100
+    del query["sensitivity"]
+    assert not passed(forged)
+
+
 def test_noise_below_the_bill_fails(facts):
     forged = copy.deepcopy(facts)
     forged["mechanism"]["one_shot"][0]["noise_stddev"] *= 0.99

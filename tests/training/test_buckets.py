@@ -169,3 +169,11 @@ def test_another_pictures_size_leaves_a_units_draws_alone(data):
     other = replace(data, buckets=Buckets.of(SHAPES, image, UNIT))
     for before, after in zip(one, mixed(other, [3])[0:1]):
         assert torch.equal(before.mean, after.mean) and torch.equal(before.noise, after.noise)
+
+
+def test_nobody_elses_size_shapes_what_a_unit_is_computed_in(data):
+    """A unit without its picture goes to another bucket; no part of another may gain or lose a row,
+    which would change the last bits of all its gradients.
+    """
+    parts = mixed(data, np.arange(5), 2)[0:5]
+    assert [len(part) for part in parts] == [1] * 5

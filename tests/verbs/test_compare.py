@@ -8,7 +8,8 @@ import pytest
 
 import sfumato
 from sfumato.errors import SfumatoError
-from sfumato.privacy.ledger.entries import Looked
+from sfumato.privacy.ledger.entries import Charged, Looked
+from sfumato.privacy.ledger.notes import Shown
 from sfumato.runs.folder import Run
 
 
@@ -37,6 +38,26 @@ def test_the_page_has_both_plans_and_pictures_of_each_class(runs, tmp_path):
     assert found[0].score >= found[1].score
     assert "PRIVATE" in text and "on real images" not in text and "<script" not in text
     assert looks(runs[0]) == before
+
+
+def test_what_was_seen_is_noted_before_it_is_drawn(runs, tmp_path, monkeypatch):
+    """A run that is charged after it may have been planned after it."""
+    from sfumato.verbs import compare
+
+    def shown(place):
+        return [note.shown for note in Run.open(place).ledger.entries(Shown)]
+
+    def refuse(*_):
+        raise SfumatoError("no machine")
+
+    before = shown(runs[0])
+    monkeypatch.setattr(compare, "draw", refuse)
+    with pytest.raises(SfumatoError, match="no machine"):
+        sfumato.compare(runs, tmp_path / "page.html", number=60)
+    assert shown(runs[0]) == [*before, 2]
+    book = Run.open(runs[0]).ledger.ledger
+    data = {charge.dataset for charge in book.chain.entries(Charged)}
+    assert book.datasets.group(frozenset(data)).released
 
 
 def test_private_figures_are_a_look_at_each_run(runs, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -203,3 +204,19 @@ def test_of_two_that_start_at_once_one_does(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(jobs.Busy):
         jobs.start(project, "adapt", ["adapt"])
+
+
+def test_a_token_of_bytes_that_are_no_text_is_refused(make):
+    """A browser sends none, but whoever reaches the port may; nothing may stumble over it."""
+    answers: list = []
+
+    async def send(message):
+        answers.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": "/enter", "query_string": b"token=\xff"}
+    scope |= {"headers": [(b"host", f"127.0.0.1:{PORT}".encode())], "raw_path": b"/enter"}
+    asyncio.run(make().guard(scope, receive, send))
+    assert answers[0]["status"] == 403

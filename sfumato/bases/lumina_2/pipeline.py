@@ -49,6 +49,7 @@ class Lumina2(FlowPipeline):
     encoders: ClassVar = ("text_encoder",)
     heeds: ClassVar = {"shift": True}
     even_sigmas: ClassVar = True
+    ragged: ClassVar = True  # texts and pictures are joined to the longest of a pass
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:

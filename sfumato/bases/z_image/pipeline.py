@@ -50,6 +50,7 @@ class ZImage(FlowPipeline):
     encoders: ClassVar = ("text_encoder",)
     heeds: ClassVar = {"shift": True}
     even_sigmas: ClassVar = True
+    ragged: ClassVar = True  # as many words as the prompts of a pass have, joined
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +35,12 @@ class Space:
         name: As the plan and the certificate state it; of a file with its hash.
         of_latents: Latents float32 [B, C, h, w] -> features float32 [B, d]; a row that is not
             finite has no features, so it casts no vote.
+        of_pictures: Of a file: pictures uint8 [B, R, R, 3] -> features.
     """
 
     name: str
     of_latents: Callable[[torch.Tensor], np.ndarray]
+    of_pictures: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def space_of(base: Base, name: str) -> Space:
@@ -57,18 +60,21 @@ def space_of(base: Base, name: str) -> Space:
         )
     extractor = load_torchscript_extractor(name)
 
-    def of_latents(latents: torch.Tensor) -> np.ndarray:
-        found = np.asarray(extractor.function(_decoded(base, latents)), np.float32)
-        if found.ndim != 2 or len(found) != len(latents):
+    def of_pictures(pictures: np.ndarray) -> np.ndarray:
+        found = np.asarray(extractor.function(pictures), np.float32)
+        if found.ndim != 2 or len(found) != len(pictures):
             raise SfumatoError(
                 f"--features {Path(name).name} must return [N, d] for N pictures, got"
                 f" {list(found.shape)}"
             )
         return found
 
+    def of_latents(latents: torch.Tensor) -> np.ndarray:
+        return of_pictures(_decoded(base, latents))
+
     # a file that was exchanged would be another question under the same noise
     digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-    return Space(f"{extractor.name}, SHA-256 {digest}", of_latents)
+    return Space(f"{extractor.name}, SHA-256 {digest}", of_latents, of_pictures)
 
 
 def require_alone(base: Base, space: Space) -> None:
@@ -78,19 +84,40 @@ def require_alone(base: Base, space: Space) -> None:
         SfumatoError: They are not, so that one private image could move the votes of another.
     """
     g = torch.Generator().manual_seed(0)
-    latents = torch.randn((6, *base.latent_shape), generator=g)
-    whole = space.of_latents(latents)
-    if not np.isfinite(whole).all():
-        raise SfumatoError(
-            f"--features {space.name} gives features that are not finite: take others"
-        )
-    other = latents.clone()
-    other[1:] = torch.randn(other[1:].shape, generator=g) * 3
-    if not np.array_equal(whole[0], space.of_latents(other)[0]):
-        raise SfumatoError(
-            f"--features {space.name}: a picture's features depend on which others are looked at"
-            " with it (a batch norm in training mode?), so the promise would not hold: take others"
-        )
+    some = torch.randn((6, *base.latent_shape), generator=g)
+    _require_alone(space, space.of_latents, some.numpy(), lambda rows: torch.from_numpy(rows))
+    if space.of_pictures is not None:
+        # Faint ones first and last, so that the darkest and the brightest pixel lie between them.
+        shape = (6, base.resolution, base.resolution, 3)
+        pictures = torch.randint(120, 137, shape, generator=g, dtype=torch.uint8).numpy()
+        _require_alone(space, space.of_pictures, pictures, lambda rows: rows)
+
+
+def _require_alone(
+    space: Space,
+    features: Callable[[Any], np.ndarray],
+    rows: np.ndarray,
+    given: Callable[[np.ndarray], Any],
+) -> None:
+    """The first and the last row keep their features whatever stands between them."""
+    dark, bright = np.zeros_like(rows[0]), np.full_like(rows[0], 255 if rows.dtype == "u1" else 3)
+    met: np.ndarray | None = None
+    for between in (rows[2], dark, bright):
+        batch = rows.copy()
+        batch[1:-1] = between
+        found = features(given(batch))
+        if not np.isfinite(found).all():
+            raise SfumatoError(
+                f"--features {space.name} gives features that are not finite: take others"
+            )
+        own = found[[0, -1]]
+        met = own if met is None else met
+        if not np.array_equal(own, met):
+            raise SfumatoError(
+                f"--features {space.name}: a picture's features depend on which others are looked"
+                " at with it (a batch norm in training mode?), so the promise would not hold: take"
+                " others"
+            )
 
 
 def of_candidates(base: Base, space: Space, latents: torch.Tensor) -> np.ndarray:

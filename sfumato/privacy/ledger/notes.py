@@ -75,7 +75,7 @@ class CheckpointMade(Made):
 
 @dataclass(frozen=True, kw_only=True)
 class Shown(Note):
-    """Pictures of the checkpoint at step `shown` are about to be drawn for the owner."""
+    """Pictures of the checkpoint at step `shown`, or of the model, are drawn for the owner next."""
 
     MARK = "shown"
 

@@ -91,11 +91,12 @@ def copies(texts: Iterable[str], captions: Iterable[str], beside: Iterable[str] 
 def _kept(captions: Iterable[str], beside: Iterable[str]) -> dict[str, set[str]]:
     """Returns what is remembered of captions, by kind of key.
 
-    As words, bare, and bare for longer texts that may contain them.
+    As words, bare, and bare for longer texts that may contain them. Each line of a cell, too, for
+    an image may have several captions.
     """
     public = {"", *map(bare, beside)}
     found: dict[str, set[str]] = {"caption": set(), "bare": set(), "part": set()}
-    for text in set(captions):
+    for text in {part for cell in set(captions) for part in (cell, *cell.splitlines())}:
         signs, words = bare(text), plain_words(text)
         if signs in public:
             continue

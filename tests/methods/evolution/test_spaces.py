@@ -37,6 +37,21 @@ class Centred(torch.nn.Module):
         return x.float().mean((2, 3)) - x.float().mean((0, 2, 3))
 
 
+class Stretched(torch.nn.Module):
+    """Features on the scale of the batch's darkest and brightest pixel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.float()
+        return ((x - x.min()) / (x.max() - x.min())).flatten(1)
+
+
+class Following(torch.nn.Module):
+    """Features that know what went before."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float().flatten(1).cumsum(0)
+
+
 class Broken(torch.nn.Module):
     """Features that are no numbers."""
 
@@ -65,9 +80,10 @@ def test_a_file_of_features_is_a_space_with_its_name(base, tmp_path):
     )
 
 
-def test_features_that_look_at_the_batch_are_refused(base, tmp_path):
+@pytest.mark.parametrize("kind", [Centred, Stretched, Following])
+def test_features_that_look_at_the_batch_are_refused(base, kind, tmp_path):
     with pytest.raises(SfumatoError, match="depend on which others"):
-        require_alone(base, space_of(base, script(Centred, tmp_path / "centred.pt")))
+        require_alone(base, space_of(base, script(kind, tmp_path / "features.pt")))
 
 
 def test_features_that_are_not_finite_are_refused(base, tmp_path):

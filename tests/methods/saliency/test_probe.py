@@ -411,3 +411,11 @@ def test_scores_follow_their_groups(tiny_base):
     assert found.shape == (3, 8) and torch.allclose(found[:, 0], squares[:, first].sum(1))
     per_size = probing.by_group(squares, sizes, groups, replace(probe, per_size=True))
     assert torch.allclose(per_size[:, 0], found[:, 0] / sum(sizes[matrices[i]] for i in first))
+
+
+def test_what_is_shown_of_the_probe_does_not_tell_how_many_were_drawn():
+    """It goes on the run's page, where the last line of a run that is cut off stays."""
+    expected, drawn = 256.0, range(192, 400)
+    assert probing.share_shown(96, expected) == 96 / 256
+    assert {probing.share_shown(n, expected) for n in drawn} == {0.75}
+    assert probing.share_shown(3, 9.0) == 0.0

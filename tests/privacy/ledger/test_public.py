@@ -260,6 +260,15 @@ def test_a_caption_is_found_however_it_is_spelt_and_inside_a_longer_text(ledger)
     Ledger(ledger.path).verify_records()
 
 
+def test_each_of_several_captions_of_an_image_is_one(ledger):
+    said = ["a dog named Rex\nEve c 1", "a cat"]
+    charge(ledger, "first", [A], captions=said)
+    for count in (ledger.public.captions, lambda texts: copies(texts, said)):
+        found = [count([text]) for text in ("Eve c 1", "A dog named Rex!", "Rex", "a cat")]
+        assert found == [1, 1, 0, 1]
+    assert copies(["circle"], ["circle\nEve c 1"], ["circle"]) == 0  # public words are public
+
+
 def test_captions_of_older_ledgers_are_found(ledger, monkeypatch):
     """They were kept as words alone: equal words are found as before, and in longer texts too."""
     old = ledger.keyed(b"caption\0" + plain_words("Eve, c 1").encode())
