@@ -106,9 +106,10 @@ def _build(folder, order, images, encode, label, unit, batch, progress, buckets)
     label = np.array(label)
     for start in range(0, n, batch):
         chunk = order[start : start + batch]
-        of_bucket = np.zeros(len(chunk)) if buckets is None else buckets.image[chunk]
-        for one in np.unique(of_bucket):
-            slots = chunk[of_bucket == one]
+        # of several sizes each alone: how many of a size come together depends on others
+        alone = range(len(chunk)) if buckets is not None else [slice(None)]
+        for place in alone:
+            slots = np.atleast_1d(chunk[place])
             pictures, good = images(slots)
             label[slots[~good]] = -1
             for name, part in zip(("mean", "std"), encode(pictures)):
