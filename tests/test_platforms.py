@@ -20,6 +20,7 @@ PLATFORM_FILES = {
     "sfumato/privacy/files.py",
     "sfumato/privacy/ledger/disks.py",
     "sfumato/records/bounded.py",
+    "sfumato/records/unpacked.py",
     "sfumato/records/limits.py",
     "sfumato/training/data.py",
 }

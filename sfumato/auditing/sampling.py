@@ -15,7 +15,7 @@ from ..methods.adaptation import Adaptation
 from ..options import Performance
 from ..privacy.random.keys import RunKey
 from ..privacy.random.sampling import poisson
-from ..training import Batch, LatentData
+from ..training import Batch, LatentData, open_engine
 from .finding import Finding, Notes
 from .models import ALPHAS
 from .statistics import chi_square_p, normal_p, rate_seen
@@ -23,6 +23,7 @@ from .subject import Subject, dummy_plan, key_of
 from .watch import watch
 
 LAGS = (1, 2, 3, 5, 10, 20)
+LATENTS = ("mean", "std", "latent_noise", "noise")  # of a batch
 DIGITS = 1024  # half precision counts so far exactly
 
 
@@ -76,6 +77,16 @@ def drawn_by_loop(
     data = LatentData(
         mean, np.zeros_like(mean), np.zeros(units, np.int64), np.arange(units), np.arange(units + 1)
     )
+    # The engine looks once at losses that it does not know, apart from any step: here first.
+    first = Batch(
+        **{n: torch.zeros(3, plan.noise_draws, 1, 1, 2) for n in LATENTS},
+        **{n: torch.zeros(3, plan.noise_draws, dtype=torch.int64) for n in ("label", "time")},
+        drop=torch.zeros(3, plan.noise_draws, dtype=torch.bool),
+        weight=torch.ones(3, plan.noise_draws),
+    )
+    with open_engine(adaptation, None, None) as engine:
+        engine.clipped_sum(losses, first, draws=plan.noise_draws, clip=torch.ones_like)
+    found[:] = 0
     watch(
         subject,
         data,

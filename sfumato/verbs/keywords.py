@@ -95,6 +95,7 @@ class RecipeFields(TypedDict, total=False):
     ema_decay: float | None
     time_bias: float
     caption_dropout: float
+    buckets: Sequence[str] | None
 
 
 class PerformanceFields(TypedDict, total=False):

@@ -15,7 +15,7 @@ def base_with(scheduler: Any) -> Any:
     """What `FlowBase` uses of itself, with the true direction of a known pair as its denoiser."""
     base = SimpleNamespace(
         scheduler=scheduler, sigmas=training_sigmas(scheduler), family="line",
-        own_sampler="FlowMatchEulerDiscreteScheduler", shift=lambda: 0.9,
+        own_sampler="FlowMatchEulerDiscreteScheduler", shift=lambda: 0.9, even_sigmas=False,
         formats=SimpleNamespace(sample=torch.float32),
     )  # fmt: skip
     base.sampling_times = lambda steps: FlowBase.sampling_times(base, steps)

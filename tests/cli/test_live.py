@@ -162,7 +162,7 @@ def test_a_time_and_steps_contradict_each_other():
     ],
 )
 def test_the_next_command_is_the_methods_own(method, units, first, count):
-    plan = SimpleNamespace(method=method, n_units=units)
+    plan = SimpleNamespace(method=method, n_units=units, voting=None)
     lines = next_commands(plan, Path("run"))
     assert lines[0].startswith(f"next: sfumato {first} run ")
     assert sum(f"-n {count} -o release" in line for line in lines) == 1
@@ -171,7 +171,7 @@ def test_the_next_command_is_the_methods_own(method, units, first, count):
 
 
 def test_the_next_command_says_nothing_again_that_the_config_says():
-    plan = SimpleNamespace(method="lora", n_units=348)
+    plan = SimpleNamespace(method="lora", n_units=348, voting=None)
     said = {"run": "run", "release": "out", "number": 12, "model": "model"}
     lines = next_commands(plan, Path("run"), said, " --config ../x.toml")
     assert lines[0] == "next: sfumato synthesize --config ../x.toml"

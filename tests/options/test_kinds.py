@@ -101,6 +101,8 @@ def right_for(one) -> list[tuple[Any, Any]]:
         return [(np.str_(choice), choice) for choice in one.choices]
     if one.name == "classifiers":
         return [(np.array(["cnn"]), ("cnn",)), (["cnn"], ("cnn",))]
+    if one.name == "buckets":
+        return [(np.array(["8x16"]), ("8x16",)), (["8x8"], ("8x8",))]
     if typing.get_origin(one.kind) is Sequence:
         return [(np.array(["a", "b"]), ("a", "b")), (["a"], ("a",))]
     if one.name == "shard":

@@ -22,6 +22,7 @@ VALID = {
     ("reading", "value_range"): (0.0, 4095.0),
     ("reading", "window"): (2000.0, 500.0),
     ("reading", "frames"): "3",
+    ("recipe", "buckets"): ("16x32", "8x8"),
     ("schedule", "time"): 1200.0,
     ("judging", "classifiers"): ("cnn",),
     ("judging", "seeds"): (1, 5),

@@ -244,7 +244,7 @@ def test_whatever_the_schedule_the_share_of_samples_holds_and_the_last_step_is_s
 
 
 def test_an_inversion_has_nothing_to_show(adapt):
-    with pytest.raises(SfumatoError, match="no steps before it that may be seen"):
+    with pytest.raises(SfumatoError, match="trains nothing, so no step before the last"):
         adapt(method=Inversion(), steps=None, noise_draws=None, expected_batch_size=None)
 
 
@@ -368,5 +368,5 @@ def test_an_inversion_cannot_be_finished_early(tiny_base, tiny_images, tmp_path)
             yes_public=True,
             on_stage=dies_inverting,
         )
-    with pytest.raises(SfumatoError, match="no earlier step to stop"):
+    with pytest.raises(SfumatoError, match="trains no model that an earlier step could leave"):
         verbs.resume(tiny_images, tmp_path / "run", finish_here=True)

@@ -27,7 +27,8 @@ def test_members_come_first_and_further_pictures_vary_them(tiny_base):
     labels, images = drawn(base, latents, 10)
     for number in range(6):
         member = latents[labels[number], number // 2]
-        assert np.array_equal(images[number], base.decode(member[None])[0])
+        alone = base.decode(member[None])[0].astype(int)
+        assert np.abs(images[number] - alone).max() <= 1  # kernels of several round otherwise
     assert not np.array_equal(images[6], images[0]) and not np.array_equal(images[8], images[2])
     # a shard draws the same pictures
     _, odd = drawn(base, latents, 10, np.arange(1, 10, 2))

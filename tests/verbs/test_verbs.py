@@ -559,7 +559,7 @@ def test_two_processes_in_one_folder(broken, tiny_images):
 
 
 def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "self_check", lambda *_, groups: ["unet.conv_in.weight"])
+    monkeypatch.setattr(checks, "self_check", lambda *_, **__: ["unet.conv_in.weight"])
     with pytest.raises(SfumatoError, match="never gets a gradient"):
         verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
 
@@ -784,6 +784,7 @@ def test_methods_and_bases_have_one_line_each():
         "full",
         "inversion",
         "embedding",
+        "evolution",
     }
     assert all(
         "\n" not in line and line for line in (*verbs.methods().values(), *verbs.bases().values())
