@@ -205,7 +205,9 @@ def _beneath(
     for group, kinds in groups.items():
         own: dict[str, tuple[Declared, Any]] = {}
         for kind in kinds:
-            table = "project" if issubclass(Project, kind) else tables[kind]
+            table = "project" if issubclass(Project, kind) else tables.get(kind)
+            if table is None:  # of machines and signing keys no project's file says anything
+                continue
             if table in METHODS and table != method:
                 continue
             said = config.table(table)

@@ -75,7 +75,6 @@ SILENT: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("reading",),
     "split": ("split",),
     "push": ("sharing",),
-    "synthesize": ("signing",),
 }
 # An option of a config -> the flag that says the same in another way, and goes first.
 INSTEAD = {"time": "steps", "steps": "time", "value_range": "window", "window": "value_range"}

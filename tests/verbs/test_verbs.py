@@ -563,7 +563,7 @@ def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_
     with pytest.raises(SfumatoError, match="never gets a gradient"):
         verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **settings)
 
-    def differs(*_, groups):
+    def differs(*_, **__):
         raise RuntimeError("self-check: the engine's norms differ")
 
     monkeypatch.setattr(checks, "self_check", differs)
