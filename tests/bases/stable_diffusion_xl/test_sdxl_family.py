@@ -87,6 +87,7 @@ def test_the_empty_prompt_is_told_if_the_pipeline_says_so(tmp_path):
     check_sampling(base, pipe, PROMPTS, draw, guidance_scale=3.0)
 
 
+@pytest.mark.slow
 def test_a_lora_and_its_kohya_file(folder, tiny_images, tmp_path):
     run = adapt(folder, tiny_images, tmp_path / "run", "lora", "--no-embedder")
     drawn = check_output(run, folder, draw)
@@ -111,7 +112,8 @@ def test_other_runs(folder, tiny_images, tmp_path, method):
         check_output(run, folder, draw)
 
 
-@pytest.mark.parametrize("method", ["embedding", pytest.param("inversion", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["embedding", "inversion"])
 def test_tokens_of_both_encoders_are_one_file_that_plain_diffusers_reads(
     folder, tiny_images, tmp_path, method
 ):

@@ -140,7 +140,7 @@ def test_pictures(folders, kind, guidance_scale, monkeypatch):
         pytest.param("ddpm_sample", "full", marks=pytest.mark.slow),
         pytest.param("ldm_vq", "attention", marks=pytest.mark.slow),
         pytest.param("ldm_kl", "full", marks=pytest.mark.slow),
-        ("ddpm_classes", "full"),
+        pytest.param("ddpm_classes", "full", marks=pytest.mark.slow),
         pytest.param("ldm_classes", "attention", marks=pytest.mark.slow),
     ],
 )
