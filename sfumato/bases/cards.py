@@ -7,7 +7,12 @@ from pathlib import Path
 
 LONGEST_CARD = 2**20  # bytes
 LONGEST = 300  # characters that are shown
-_HEADING = re.compile(r"^#{1,6} .*training.*data|^#{1,6} .*\bdata\b.*train|^#{1,6} *training *$")
+# in this order: a section on the data goes before one on the training in general
+_HEADINGS = (
+    re.compile(r"^#{1,6} .*training.*data|^#{1,6} .*\bdata\b.*train"),
+    re.compile(r"^#{1,6} *sources *$"),
+    re.compile(r"^#{1,6} *training *$"),
+)
 
 
 def training_data(folder: Path) -> str | None:
@@ -45,16 +50,29 @@ def _named(lines: list[str]) -> str:
 
 def _section(lines: list[str]) -> str:
     """The first paragraph below a heading on training data; bold type counts as a heading."""
-    for place, line in enumerate(lines):
-        plain = line.strip().lower()
-        bold = plain.startswith("**training data**")
-        if not (bold or _HEADING.match(plain)):
-            continue
-        rest = [line.strip()[len("**training data**") :]] if bold else []
-        for below in lines[place + 1 :]:
-            if below.startswith("#") or (not below.strip() and any(rest)):
-                break
-            rest.append(below.strip())
-        if text := " ".join(part for part in rest if part):
-            return text
+    for heading in _HEADINGS:
+        for place, line in enumerate(lines):
+            plain = line.strip().lower()
+            bold = heading is _HEADINGS[0] and plain.startswith("**training data**")
+            if bold or heading.match(plain):
+                own = [line.strip()[len("**training data**") :]] if bold else []
+                if text := _paragraph(own, lines[place + 1 :]):
+                    return text
     return ""
+
+
+def _paragraph(rest: list[str], lines: list[str]) -> str:
+    """`rest` and the lines up to the next empty one or heading.
+
+    Of a list or a table the names that its points or rows begin with.
+    """
+    for below in lines:
+        if below.startswith("#") or (not below.strip() and any(rest)):
+            break
+        rest.append(below.strip())
+    said = [part for part in rest if part]
+    if said and all(part.startswith("- ") for part in said):
+        return ", ".join(part[2:].split(": ")[0].replace("`", "") for part in said)
+    if len(said) > 2 and all(part.startswith("|") for part in said):
+        return ", ".join(part.split("|")[1].replace("`", "").strip() for part in said[2:])
+    return " ".join(said)

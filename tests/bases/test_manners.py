@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 import torch
 
-from sfumato.bases import base_info, folder_digest, load_base
+from sfumato.bases import base_info, bundled_bases, folder_digest, load_base
 from sfumato.bases.cards import training_data
 from sfumato.bases.checks import digest_of_file
 from sfumato.bases.weights import check_extent
@@ -271,6 +271,20 @@ def test_a_card_without_a_word_on_data(tmp_path):
     (tmp_path / "README.md").write_text("## Training data\n\n" + "\x1b[31mred " * 200)
     shown = training_data(tmp_path)
     assert shown is not None and "\x1b" not in shown and len(shown) < 310
+
+
+def test_sources_go_before_the_figures_of_a_training(tmp_path):
+    card, figures = tmp_path / "README.md", "## Training\n- steps: 12\n- batch: 4\n\n"
+    card.write_text(figures)
+    assert training_data(tmp_path) == "steps, batch"
+    card.write_text(figures + "## Sources\n- `fonts-one` 1.0: MIT\n- `fonts-two` 2: OFL\n")
+    assert training_data(tmp_path) == "fonts-one 1.0, fonts-two 2"
+    rows = "| package | author |\n|---|---|\n| `a/b` | c |\n| `d` | e |\n"
+    card.write_text(figures + "## Sources\n\n" + rows)
+    assert training_data(tmp_path) == "a/b, d"
+    for folder in bundled_bases().values():
+        said = training_data(folder)
+        assert said is not None and "steps" not in said and "|" not in said
 
 
 def test_a_checkpoint_in_one_file_is_told_how_to_become_a_folder(
