@@ -21,6 +21,8 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
+# Blocks of 64 kB and more go back to the kernel at once: memory in use is then what is held.
+RETURN = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 PACKAGES = ("torch", "diffusers", "peft", "transformers", "opacus", "opake", "sfumato")
 
 
@@ -28,10 +30,11 @@ def prepare_process(threads: int, allocator: str = "keep") -> None:
     """Start this program anew unless allocator and thread settings are in force: both are read at
     start only.
 
-    allocator: "keep" freed memory, or the system's "default", which is what a program of one's own
-    gets.
+    allocator: "keep" freed memory, "return" it, or the system's "default", which is what a program
+    of one's own gets.
     """
-    malloc = MALLOC if allocator == "keep" else dict.fromkeys(MALLOC, "")
+    chosen = {"keep": MALLOC, "return": RETURN, "default": {}}[allocator]
+    malloc = dict.fromkeys(MALLOC | RETURN, "") | chosen
     wanted = {
         **malloc,
         "OMP_NUM_THREADS": str(threads),
@@ -234,13 +237,18 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "allocator": (
-            "glibc keeps freed memory" if os.environ.get("MALLOC_MMAP_MAX_") == "0" else "default"
-        ),
+        "allocator": allocator_in_force(),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := installed(name))},
         "commit": commit(),
     }
+
+
+def allocator_in_force() -> str:
+    if os.environ.get("MALLOC_MMAP_MAX_") == "0":
+        return "glibc keeps freed memory"
+    given_back = "MALLOC_MMAP_THRESHOLD_" in os.environ
+    return "glibc returns freed memory" if given_back else "default"
 
 
 def processor() -> str:

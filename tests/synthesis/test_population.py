@@ -25,14 +25,16 @@ def test_members_come_first_and_further_pictures_vary_them(tiny_base):
     base = load_base(tiny_base)
     latents = torch.randn(2, 3, *base.latent_shape)
     labels, images = drawn(base, latents, 10)
+    images = images.astype(int)
     for number in range(6):
         member = latents[labels[number], number // 2]
-        alone = base.decode(member[None])[0].astype(int)
+        alone = base.decode(member[None])[0]
         assert np.abs(images[number] - alone).max() <= 1  # kernels of several round otherwise
-    assert not np.array_equal(images[6], images[0]) and not np.array_equal(images[8], images[2])
+    for number in range(6, 10):
+        assert np.abs(images[number] - images[number - 6]).max() > 10
     # a shard draws the same pictures
     _, odd = drawn(base, latents, 10, np.arange(1, 10, 2))
-    assert np.abs(odd.astype(int) - images[1::2].astype(int)).max() <= 1
+    assert np.abs(odd - images[1::2]).max() <= 1
 
 
 def test_places_count_within_a_class():
