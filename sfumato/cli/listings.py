@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -51,7 +52,8 @@ def bases(
         ),
     ] = None,
     as_json: Annotated[
-        bool, Option("--json", help="Print one JSON object, of methods too.")
+        bool,
+        Option("--json", help="Print one JSON object; of the bundled bases, with the methods."),
     ] = False,
 ) -> None:
     """The bundled public bases, or what a folder is: size, licence, and what trains on it.
@@ -69,16 +71,17 @@ def bases(
     if base_config is not None and copy is None:
         raise SfumatoError("--base-config goes with --copy FILE FOLDER")
     if copy is not None:
+        if base is not None or as_json:
+            raise SfumatoError("--copy NAME DIR copies and describes nothing: give it alone")
         name, folder = copy
         digest = verbs.copy_base(name, folder, base_config=base_config)
         print(f"{folder}: {name}, digest {digest}")
         return
     if base is not None:
-        for line in lines_of(verbs.describe_base(base)):
-            print(line)
+        report = verbs.describe_base(base)
+        print(json.dumps(as_object(report), indent=1) if as_json else "\n".join(lines_of(report)))
         return
     if as_json:
-        from .. import verbs
         from ..bases import base_info
 
         found = {
@@ -141,6 +144,16 @@ def lines_of(report: BaseReport) -> list[str]:
         lines.append(f"{name:<14} {numbers:>16,} {report.bytes_for(name) / 2**30:>7.2f} GB")
     lines += [f"{name:<14} refused: {why}" for name, why in report.refused.items()]
     return lines
+
+
+def as_object(report: BaseReport) -> dict[str, Any]:
+    """What a base is, for a script: plain numbers and bytes under their names in Python."""
+    info = report.info
+    plain = {one.name: getattr(info, one.name) for one in fields(info) if one.name != "digest_of"}
+    rest = {one.name: getattr(report, one.name) for one in fields(report) if one.name != "info"}
+    memory = {name: report.bytes_for(name) for name in report.trains}
+    made = {"folder": str(info.folder), "digest": info.digest, "bytes": memory}
+    return plain | rest | made
 
 
 def row(info: BaseInfo) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from .. import pages
-from ..errors import MachineError, SfumatoError
+from ..errors import SfumatoError
 from ..evaluation import train_classifier
 from ..options import Machine, Sampling, takes
 from ..privacy.ledger.entries import Attempt
@@ -21,6 +21,7 @@ from ..runs.folder import Run
 from ..runs.looks import record_look
 from ..runs.samples import FOLDER
 from .facts import adapted_base
+from .inspect import require_private_place, write_private
 from .keywords import MachineOptions
 from .machine import computes
 from .row_images import draw
@@ -81,7 +82,7 @@ def compare(
 
     Args:
         runs: Two runs or more, or their folders; some may go on.
-        output: A new HTML file.
+        output: A new HTML file, which its owner alone can read.
         number: Pictures that each finished run draws, with a public seed.
         score: Train a classifier on them, for the order.
         private: Also the figures of each run's last evaluation: a look at each.
@@ -93,13 +94,12 @@ def compare(
         The runs in the order of the page.
 
     Raises:
-        SfumatoError: Fewer than two runs, one of them twice, a file that exists, too few pictures,
-            or private figures that were never made.
+        SfumatoError: Fewer than two runs, one of them twice, a file that exists or would lie in a
+            release, too few pictures, or private figures that were never made.
         MachineError: The file cannot be written.
     """
     place = Path(output)
-    if place.exists():
-        raise SfumatoError(f"{place} exists: name a new file (nothing is overwritten)")
+    require_private_place(place)
     if number < FEWEST:
         raise SfumatoError(f"--number {number}: at least {FEWEST}, or a share says nothing")
     opened = [run if isinstance(run, Run) else Run.open(run, ledger) for run in runs]
@@ -112,10 +112,7 @@ def compare(
             record_look(run, ("accuracy",), rows=("synthetic",))
     found = [_of(*pair, number, score, on_stage) for pair in zip(opened, figures)]
     found.sort(key=lambda one: (-(one.score or 0), one.run.plan.epsilon, one.name))
-    try:
-        place.write_text(_page(found, score, private), "utf-8")
-    except OSError as error:
-        raise MachineError(f"cannot write {place}: {error.strerror}") from error
+    write_private(place, _page(found, score, private).encode())
     return found
 
 

@@ -231,13 +231,17 @@ def write_private(file: Path, data: bytes) -> None:
         raise MachineError(f"cannot write {file}: {error.strerror}") from error
 
 
-def require_private_place(file: Path, images: Path) -> None:
-    """SfumatoError for a file that exists, or that would lie among the images or in a release."""
+def require_private_place(file: Path, images: Path | None = None) -> None:
+    """Before any work for it: SfumatoError for a file that exists, that no folder is there for, or
+    that would lie among the images or in a release.
+    """
     if file.exists():
         raise SfumatoError(f"{file} exists: name a new file, such as {free_name(file).name}")
     folder = file.resolve().parent
-    inside = images.resolve()
-    if inside.is_dir() and folder.is_relative_to(inside):
+    if not folder.is_dir():
+        raise SfumatoError(f"{file}: there is no folder {folder}: make it, or name another place")
+    inside = images.resolve() if images is not None else None
+    if inside is not None and inside.is_dir() and folder.is_relative_to(inside):
         raise SfumatoError(f"{file} would lie among the private images: name a place outside")
     if any((up / name).exists() for up in (folder, *folder.parents) for name in RELEASED):
         raise SfumatoError(

@@ -25,6 +25,16 @@ def test_bases_and_methods(capsys):
     assert "attention" in found["methods"]
 
 
+def test_one_base(capsys, tiny_base):
+    found, report = read(capsys, "bases", tiny_base, "--json"), sfumato.describe_base(tiny_base)
+    assert found["trains"] == report.trains and found["refused"] == report.refused
+    assert found["bytes"]["lora"] == report.bytes_for("lora")
+    assert found["digest"] == report.info.digest and found["family"] == report.info.family
+    for words in (["glyphs", "--copy", "glyphs", "there"], ["--json", "--copy", "glyphs", "there"]):
+        assert main(["bases", *words]) == 2
+        assert "give it alone" in capsys.readouterr().err
+
+
 def test_the_ledger_of_some_images(capsys, tiny_images, tiny_base, tmp_path):
     assert main(["ledger", "show", str(tiny_images), "--json"]) == 13  # there is none
     assert "there is no ledger yet" in capsys.readouterr().err

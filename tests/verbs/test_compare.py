@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 
 import pytest
 
@@ -85,6 +86,18 @@ def test_refused(runs, tmp_path, given, how, said):
     with pytest.raises(SfumatoError, match=said):
         sfumato.compare([runs[i] for i in given], tmp_path / "page.html", **how)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_page_is_for_its_owner_and_in_no_release(runs, tmp_path, monkeypatch):
+    from sfumato.verbs import compare
+
+    sfumato.compare(runs, tmp_path / "page.html", number=60, score=False)
+    assert stat.S_IMODE((tmp_path / "page.html").stat().st_mode) == 0o600
+    monkeypatch.setattr(compare, "draw", lambda *_: pytest.fail("drawn first"))
+    (tmp_path / "privacy.json").write_text("{}")
+    for place, said in (("other.html", "in a release"), ("none/page.html", "there is no folder")):
+        with pytest.raises(SfumatoError, match=said):
+            sfumato.compare(runs, tmp_path / place, number=60)
 
 
 def test_nothing_is_overwritten(runs, tmp_path):
