@@ -15,9 +15,10 @@ from torch import nn
 from ...compute.device import HOST
 from ...errors import ModelError
 from .. import latents
-from ..checks import INDEX_FILE, facts_of_files, prediction_of, whole
+from ..checks import INDEX_FILE, prediction_of
 from ..classes import ClassBase, ClassTable, read_names, with_names
 from ..conditioning import Conditioning, tensors
+from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import corrupt, make_sampler
@@ -63,31 +64,23 @@ class DiT(TransformerNames, ClassBase):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        file, vae_file = folder / "transformer" / "config.json", folder / "vae" / "config.json"
-        settings, vae = check_settings(file), check_settings(vae_file)
-        channels = whole(file, settings, "in_channels", 4)
-        given = whole(vae_file, vae, "latent_channels", 4)
-        out = settings.get("out_channels") or channels
-        if channels != given or out not in (channels, 2 * channels):
-            raise ModelError(
-                f"the denoiser of {folder} takes {channels} channels and gives {str(out)[:20]}, and"
-                f" its autoencoder has {given}: they do not fit"
-            )
-        side = whole(file, settings, "sample_size", 32)
-        stages = vae.get("block_out_channels", (64,))
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ModelError(
-                f"the settings of the base {folder} are not those of such models: fetch it again"
-            )
-        return BaseInfo(
-            name=name,
-            family=cls.family,
-            resolution=side * 2 ** (len(stages) - 1),
-            latent_shape=(channels, side, side),
+        info = info_by_denoiser(
+            cls,
+            name,
+            folder,
+            channels=4,
+            side=32,
             condition="class",
             prediction=prediction_of(folder),
-            **facts_of_files(folder),
         )
+        channels = info.latent_shape[0]
+        out = settings_of(folder, "transformer").get("out_channels") or channels
+        if out not in (channels, 2 * channels):
+            raise ModelError(
+                f"the denoiser of {folder} takes {channels} channels and gives {str(out)[:20]}:"
+                " they do not fit"
+            )
+        return info
 
     @classmethod
     def load(cls, info: BaseInfo) -> DiT:

@@ -12,9 +12,10 @@ from ...compute.device import to_device
 from ...errors import ModelError
 from ..checks import prediction_of
 from ..conditioning import Conditioning, tensors
+from ..facts import info_by_denoiser
 from ..interface import BaseInfo
 from ..loading import require_schedule
-from ..pipelines import PipelineBase, count_of, kl_factor, latent_info, require_channels
+from ..pipelines import PipelineBase
 from ..schedules import corrupt, make_sampler
 from ..text import tokens
 
@@ -43,17 +44,8 @@ class PixArtSigma(PipelineBase):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        channels = count_of(folder, "transformer", "in_channels", 4)
-        require_channels(folder, channels, count_of(folder, "vae", "latent_channels", 4))
-        return latent_info(
-            name,
-            folder,
-            cls.family,
-            channels=channels,
-            side=count_of(folder, "transformer", "sample_size", 128),
-            factor=kl_factor(folder),
-            prediction=prediction_of(folder),
-        )
+        said = prediction_of(folder)
+        return info_by_denoiser(cls, name, folder, channels=4, side=128, prediction=said)
 
     def set_up(self) -> None:
         """Also the noise schedule, and whether the parts fit."""

@@ -15,13 +15,13 @@ from torch import nn
 from ...compute.device import HOST, to_device
 from ...errors import ModelError
 from .. import latents
-from ..checks import facts_of_files, prediction_of, whole
+from ..checks import prediction_of
 from ..conditioning import Conditioning
+from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo, Denoise
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import corrupt, make_sampler
 from ..unets import UNetNames, check_unet
-from ..weights import check_settings
 from .denoising import make_denoise
 from .words import ClipWords
 
@@ -60,30 +60,9 @@ class StableDiffusion(UNetNames, ClipWords):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        unet_file, vae_file = folder / "unet" / "config.json", folder / "vae" / "config.json"
-        unet, vae = check_settings(unet_file), check_settings(vae_file)
-        check_unet(folder, unet, cls.added)
-        channels = whole(unet_file, unet, "in_channels", 4)
-        if channels != (given := whole(vae_file, vae, "latent_channels", 4)):
-            raise ModelError(
-                f"the denoiser of {folder} takes {channels} channels and its autoencoder gives"
-                f" {given}: in-painting and video bases are not supported"
-            )
-        side = whole(unet_file, unet, "sample_size", 0)
-        stages = vae.get("block_out_channels", (64,))
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ModelError(
-                f"the settings of the base {folder} are not those of such models: fetch it again"
-            )
-        return BaseInfo(
-            name=name,
-            family=cls.family,
-            resolution=side * 2 ** (len(stages) - 1),
-            latent_shape=(channels, side, side),
-            condition="text",
-            prediction=prediction_of(folder),
-            **facts_of_files(folder),
-        )
+        check_unet(folder, settings_of(folder, "unet"), cls.added)
+        said = prediction_of(folder)
+        return info_by_denoiser(cls, name, folder, channels=4, side=0, prediction=said)
 
     @classmethod
     def load(cls, info: BaseInfo) -> Self:

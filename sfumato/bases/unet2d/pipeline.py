@@ -16,6 +16,7 @@ from ...compute.device import HOST
 from ...errors import ModelError
 from ..checks import INDEX_FILE, facts_of_files, prediction_of, whole
 from ..conditioning import Conditioning
+from ..facts import kl_factor
 from ..interface import Base, BaseInfo
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import corrupt, make_sampler
@@ -217,12 +218,7 @@ class LatentUNet(UNet2D):
                 f"the denoiser of {folder} takes {channels} channels and its autoencoder gives"
                 f" {given}"
             )
-        stages = settings.get("block_out_channels", (64,))
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ModelError(
-                f"the settings of the base {folder} are not those of such models: fetch it again"
-            )
-        resolution = side * 2 ** (len(stages) - 1)
+        resolution = side * kl_factor(folder, part="vqvae")
         return info_of(cls, name, folder, resolution, (channels, side, side))
 
     @classmethod
