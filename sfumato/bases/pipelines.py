@@ -101,11 +101,6 @@ class PipelineBase(TransformerNames, Base):
             if isinstance(part := self.parts.get(name), nn.Module):
                 part.to(HOST)
 
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
-
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
         return encode(self.parts["vae"], images, self.formats.encode, self.scale)

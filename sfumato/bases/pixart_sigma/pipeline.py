@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -16,14 +16,14 @@ from ..facts import info_by_denoiser
 from ..interface import BaseInfo
 from ..loading import require_schedule
 from ..pipelines import PipelineBase
-from ..schedules import corrupt, make_sampler
+from ..schedules import DiffusionBase
 from ..text import tokens
 
 TIMES = 1000
 LENGTH = 300  # tokens that the pipeline reads
 
 
-class PixArtSigma(PipelineBase):
+class PixArtSigma(DiffusionBase, PipelineBase):
     """A PixArtSigmaPipeline.
 
     Its denoiser also gives a variance, which neither training nor sampling uses. diffusers has no
@@ -59,16 +59,6 @@ class PixArtSigma(PipelineBase):
                 f"{self.info.folder} is told sizes, as PixArt-Alpha is: sfumato adapts PixArt-Sigma"
             )
 
-    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
-        """Puts all models and the noise schedule onto a device."""
-        super().move(where, denoiser=denoiser)
-        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
-
-    @property
-    def times(self) -> int:
-        """How many diffusion times the schedule has."""
-        return len(self.scheduler.alphas_cumprod)
-
     def read(self, prompts: Sequence[str]) -> Conditioning:
         """T5's hidden states of the prompts in lower case, as the pipeline reads them; and mask."""
         plain = [prompt.lower().strip() for prompt in prompts]
@@ -78,12 +68,6 @@ class PixArtSigma(PipelineBase):
             for part in tokens(self.parts["tokenizer"], plain, LENGTH)
         )
         return {"text": encoder(ids, attention_mask=mask)[0], "mask": mask}
-
-    def corrupt(
-        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy latents and the target by the base's schedule."""
-        return corrupt(self.scheduler, latent, noise, time)
 
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
@@ -99,7 +83,3 @@ class PixArtSigma(PipelineBase):
             return_dict=False,
         )[0]
         return predicted[:, : self.latent_shape[0]]
-
-    def sampler(self, name: str, steps: int) -> Any:
-        """A diffusers scheduler on the base's schedule."""
-        return make_sampler(self.scheduler, name, steps)
