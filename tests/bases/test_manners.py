@@ -19,8 +19,7 @@ from sfumato.errors import MachineError, ModelError, SfumatoError
 from sfumato.options import Sampling
 from sfumato.synthesis.sampler import resolved
 from sfumato.verbs import describe_base
-from tests.bases.family_checks import check_sampling, pipeline
-from tests.bases.stable_diffusion.test_family import draw
+from tests.bases.family_checks import check_sampling, draw, pipeline
 from tests.bases.tiny_pipelines import schedule
 
 PROMPTS = ["circle", "cross"]
