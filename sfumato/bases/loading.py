@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import ModelError
+from ..compute.memory import out_of_memory
+from ..errors import MachineError, ModelError, SfumatoError
 from .weights import check_settings
 
 SAFE = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
@@ -22,9 +23,14 @@ def loading(folder: Path) -> Iterator[None]:
     """Turns an exception of a foreign loader into one line with the folder and the reason."""
     try:
         yield
-    except ModelError:
+    except SfumatoError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise MachineError(
+                f"the base {folder} does not fit into memory: take a smaller one, or another"
+                " --device"
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelError(f"the base {folder} does not load: {reason}") from error
 

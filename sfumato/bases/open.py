@@ -23,6 +23,7 @@ from .embeds import embeds_files, load_embeds
 from .flux import Flux
 from .flux2 import Flux2Klein
 from .interface import Base, BaseInfo, text_base
+from .loading import loading
 from .loda import LODA_FILE, load_loda
 from .lumina_2 import Lumina2
 from .pixart_sigma import PixArtSigma
@@ -34,6 +35,7 @@ from .single import folder_from_file, is_single_file
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
+from .trial import try_forward
 from .unet2d import LatentUNet, PixelUNet
 from .unknown import is_refiner, what_it_is
 from .weights import check_settings
@@ -113,8 +115,9 @@ def load_pipeline(name_or_path: str | Path) -> Base:
     """Open a bundled base by name or a pipeline folder, without adapters; errors as `load_base`."""
     family, info = _checked(str(name_or_path), resolve_base(name_or_path))
     base = family.load(info)
-    base.move(device())
-    base.try_forward()
+    with loading(info.folder):
+        base.move(device())
+        try_forward(base)
     _ = base.digest
     return base
 

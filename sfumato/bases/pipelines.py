@@ -19,10 +19,10 @@ from torch import nn
 
 from ..compute.device import HOST
 from ..errors import ModelError
-from .checks import INDEX_FILE, facts_of_files, whole
+from .checks import INDEX_FILE
 from .conditioning import Conditioning
 from .flow import FlowBase, training_sigmas
-from .interface import Base, BaseInfo, Prediction
+from .interface import Base, BaseInfo
 from .latents import decode, encode, latent_scale
 from .loading import loading, read_models, read_scheduler, require_finite
 from .text import embed
@@ -101,11 +101,6 @@ class PipelineBase(TransformerNames, Base):
             if isinstance(part := self.parts.get(name), nn.Module):
                 part.to(HOST)
 
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
-
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
         return encode(self.parts["vae"], images, self.formats.encode, self.scale)
@@ -179,68 +174,6 @@ class FlowPipeline(PipelineBase, FlowBase):
         """Puts all models and the shares of noise onto a device."""
         super().move(where, denoiser=denoiser)
         self.sigmas = self.sigmas.to(where)
-
-
-def latent_info(
-    name: str,
-    folder: Path,
-    family: str,
-    *,
-    channels: int,
-    side: int,
-    factor: int,
-    prediction: Prediction = "flow",
-) -> BaseInfo:
-    """What a base of latents is that reads prompts.
-
-    Args:
-        name: As the user gave it.
-        folder: Of the base.
-        family: Its name.
-        channels: Of a latent.
-        side: Of a latent.
-        factor: Pixels for each number of a latent's side.
-        prediction: Of the denoiser.
-    """
-    return BaseInfo(
-        name=name,
-        family=family,
-        resolution=side * factor,
-        latent_shape=(channels, side, side),
-        condition="text",
-        prediction=prediction,
-        **facts_of_files(folder),
-    )
-
-
-def settings_of(folder: Path, part: str) -> dict:
-    """A model's settings."""
-    return check_settings(folder / part / "config.json")
-
-
-def count_of(folder: Path, part: str, name: str, default: int) -> int:
-    """A count from a model's settings; ModelError if it is none."""
-    path = folder / part / "config.json"
-    return whole(path, check_settings(path), name, default)
-
-
-def kl_factor(folder: Path, blocks: str = "block_out_channels") -> int:
-    """Pixels for each number of a latent's side, by the autoencoder's settings."""
-    stages = settings_of(folder, "vae").get(blocks, (64,))
-    if not isinstance(stages, (list, tuple)) or not stages:
-        raise ModelError(
-            f"the settings of the base {folder} are not those of such models: fetch it again"
-        )
-    return 2 ** (len(stages) - 1)
-
-
-def require_channels(folder: Path, takes: int, gives: int) -> None:
-    """ModelError for a denoiser of other latents than the autoencoder's."""
-    if takes != gives:
-        raise ModelError(
-            f"the denoiser of {folder} takes {takes} channels and its autoencoder gives {gives}:"
-            " in-painting and video bases are not supported"
-        )
 
 
 def _read(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import SfumatoError
+from .interface import Base
 
 # Left out: one whose noise comes from a generator of its own, and one for another parametrisation.
 UNFIT = {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
@@ -34,6 +35,40 @@ def corrupt(
     if kind == "v_prediction":
         return noisy, alpha.sqrt() * noise - (1 - alpha).sqrt() * latent
     return noisy, latent if kind == "sample" else noise
+
+
+class DiffusionBase(Base):
+    """A base whose noise schedule is that of a diffusers scheduler, variance preserving.
+
+    A diffusion time is an index of the schedule.
+    """
+
+    scheduler: Any  # the base's own; its noise schedule is the one that training uses
+
+    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
+        """Puts all that computes and the noise schedule onto a device."""
+        super().move(where, denoiser=denoiser)
+        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
+
+    @property
+    def times(self) -> int:
+        """How many diffusion times the schedule has."""
+        return len(self.scheduler.alphas_cumprod)
+
+    @property
+    def own_sampler(self) -> str:
+        """Name of the scheduler that the pipeline came with."""
+        return type(self.scheduler).__name__
+
+    def corrupt(
+        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy latents and the target (noise, velocity or latent) by the base's schedule."""
+        return corrupt(self.scheduler, latent, noise, time)
+
+    def sampler(self, name: str, steps: int) -> Any:
+        """A diffusers scheduler on the base's schedule."""
+        return make_sampler(self.scheduler, name, steps)
 
 
 def is_scheduler(name: str) -> bool:

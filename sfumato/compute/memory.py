@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,13 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch or the system had no more memory to give."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(
+        re.match(r".*DefaultCPUAllocator", str(error))
+    )
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -> int:

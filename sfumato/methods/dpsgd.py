@@ -17,7 +17,7 @@ from ..compute import ranks
 from ..compute.clocks import work_clock
 from ..compute.device import device, held_bytes, is_host
 from ..compute.measure import measures
-from ..compute.memory import peak_bytes
+from ..compute.memory import out_of_memory, peak_bytes
 from ..compute.remembered import remembered
 from ..compute.shares import is_shared
 from ..errors import Interrupted, SfumatoError
@@ -30,7 +30,7 @@ from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Timed, Work
 from .pace import Pace, clip_and_groups, default_samples_every, measure, sample_steps
-from .room import budget, measuring, out_of_memory, require_room
+from .room import budget, measuring, require_room
 from .shared import whole_again
 from .timed import Wanted, solve
 from .workspace import Workspace

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from ..compute.device import free_bytes
+from ..compute.memory import out_of_memory
 from ..errors import MachineError, SfumatoError
 
 ON_HOST = 2**30  # unless told otherwise
@@ -72,13 +73,6 @@ def shown(count: int) -> str:
     if count >= 2**30:
         return f"{-(-count * 10 // 2**30) / 10:g}GB"
     return f"{-(-count // 2**20)}MB"
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether torch or the system had no more memory to give."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(
-        re.match(r".*DefaultCPUAllocator", str(error))
-    )
 
 
 @contextlib.contextmanager

@@ -82,6 +82,18 @@ def pipeline(folder: Path) -> Any:
     return pipe
 
 
+def draw(pipe: Any, start: Start, **words: Any) -> np.ndarray:
+    """Pictures of a pipeline's own sampler, called as most are; `words` are other arguments."""
+    given: dict[str, Any] = {
+        "latents": start.latents,
+        "generator": start.generators,
+        "guidance_scale": start.guidance_scale,
+    }
+    return pipe(
+        start.prompts, num_inference_steps=start.steps, output_type="np", **(given | words)
+    ).images
+
+
 def check_objective(
     folder: Path, prompts: Sequence[str], published: Published, tolerance: float = 1e-5
 ) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.bases.family_checks import Draw, Published, Rows, Start
+from tests.bases.family_checks import Draw, Published, Rows, Start, draw
 from tests.bases.published import flow_loss, sampled_latents
 
 
@@ -82,14 +82,6 @@ def prx(pipe: Any, rows: Rows) -> torch.Tensor:
     return flow_loss(pipe.scheduler, shifted(pipe, rows), rows, predict)
 
 
-def draw(pipe: Any, start: Start, **words: Any) -> np.ndarray:
-    """Pictures of the pipeline's own sampler."""
-    given = {"latents": start.latents, "guidance_scale": start.guidance_scale} | words
-    return pipe(
-        list(start.prompts), num_inference_steps=start.steps, output_type="np", **given
-    ).images
-
-
 def draw_z_image(pipe: Any, start: Start) -> np.ndarray:
     """The pipeline calls by 0 what others call by 1."""
     side = 2 * start.latents.shape[-1]
@@ -116,7 +108,7 @@ def draw_prx(pipe: Any, start: Start) -> np.ndarray:
     pictures: list[np.ndarray] = []
     for prompt, latents in zip(start.prompts, start.latents):
         one = replace(start, prompts=[prompt], latents=latents[None])
-        pictures.append(draw(pipe, one, use_resolution_binning=False))
+        pictures.append(draw(pipe, one, generator=None, use_resolution_binning=False))
     return np.concatenate(pictures)
 
 

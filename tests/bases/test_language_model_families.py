@@ -92,8 +92,8 @@ def test_a_noised_run_opens_in_plain_diffusers(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method"),
-    [(name, method) for name in TRAINED for method in ("full", "saliency")]
-    + [(name, "loda") for name in WITH_ADAPTERS],
+    [(name, "full") for name in TRAINED]
+    + [(name, method) for name in WITH_ADAPTERS for method in ("saliency", "loda")],
 )
 def test_other_methods_run(
     name: str, method: str, folder_of: Any, tiny_images: Path, tmp_path: Path
@@ -196,7 +196,7 @@ def test_one_thread_at_a_time_is_in_the_autoencoder_of_videos(
     assert met == [False] * 3
 
 
-@pytest.mark.parametrize("method", ["lora", "loda"])
+@pytest.mark.parametrize("method", ["lora", "saliency", "loda"])
 def test_a_family_without_a_format_for_adapters_refuses_them(
     method: str, folder_of: Any, tiny_images: Path, tmp_path: Path, capsys: Any
 ) -> None:

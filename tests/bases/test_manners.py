@@ -9,17 +9,17 @@ import tracemalloc
 import pytest
 import torch
 
-from sfumato.bases import base_info, bundled_bases, folder_digest, load_base
+from sfumato.bases import FAMILIES, base_info, bundled_bases, folder_digest, load_base
 from sfumato.bases.cards import training_data
 from sfumato.bases.checks import digest_of_file
+from sfumato.bases.trial import try_forward
 from sfumato.bases.weights import check_extent
 from sfumato.cli import main
-from sfumato.errors import ModelError, SfumatoError
+from sfumato.errors import MachineError, ModelError, SfumatoError
 from sfumato.options import Sampling
 from sfumato.synthesis.sampler import resolved
 from sfumato.verbs import describe_base
-from tests.bases.family_checks import check_sampling, pipeline
-from tests.bases.stable_diffusion.test_family import draw
+from tests.bases.family_checks import check_sampling, draw, pipeline
 from tests.bases.tiny_pipelines import schedule
 
 PROMPTS = ["circle", "cross"]
@@ -169,7 +169,18 @@ def test_settings_that_no_check_names_meet_a_trial(copy):
     base = load_base(remade(copy, encoder_hid_dim=None, encoder_hid_dim_type=None))
     base.unet.forward = lambda *_, **__: (_ for _ in ()).throw(TypeError("no such\nargument"))
     with pytest.raises(ModelError, match="does not work as in a stable-diffusion base: no such$"):
-        base.try_forward()
+        try_forward(base)
+
+
+@pytest.mark.parametrize("where", ["move", "predict"])
+def test_a_base_that_memory_does_not_hold_is_not_called_damaged(tiny_base, monkeypatch, where):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(FAMILIES["StableDiffusionPipeline"], where, full)
+    with pytest.raises(MachineError, match="does not fit into memory") as caught:
+        load_base(tiny_base)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_latent_consistency_model_draws_by_its_own_scheduler(copy):

@@ -9,13 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.bases.tiny_encoders import gemma, qwen_tokenizer
 from tests.bases.tiny_pipelines import SIDE, kl, save, seeded
-from tests.bases.tiny_transformers import gemma
-
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def euler(**settings: Any) -> Any:
@@ -23,21 +18,6 @@ def euler(**settings: Any) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(**settings)
-
-
-def qwen_tokenizer() -> Any:
-    """Bytes, and the marks of a chat."""
-    from tokenizers import pre_tokenizers
-    from transformers import Qwen2Tokenizer
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    vocabulary = {token: i for i, token in enumerate([*alphabet, *marks])}
-    tokenizer = Qwen2Tokenizer(
-        vocab=vocabulary, merges=[], extra_special_tokens=["<|im_start|>", "<|im_end|>"]
-    )
-    tokenizer.chat_template = CHAT
-    return tokenizer
 
 
 def lumina_2(folder: Path, **schedule: Any) -> Path:

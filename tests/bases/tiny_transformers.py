@@ -11,50 +11,8 @@ from typing import Any
 
 import torch
 
-from sfumato.bases.tiny import WORDS, make_tiny_tokenizer
+from tests.bases.tiny_encoders import clip, gemma, qwen, t5
 from tests.bases.tiny_pipelines import kl, save, seeded
-
-
-def clip(width: int = 16, **settings: Any) -> tuple[Any, Any]:
-    """A CLIP text encoder with a projection, and its tokenizer of 8 tokens."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    tokenizer = make_tiny_tokenizer()
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=tokenizer.model_max_length,
-        projection_dim=width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return seeded(settings.pop("make", CLIPTextModelWithProjection), config=config), tokenizer
-
-
-def t5(width: int = 32) -> tuple[Any, Any]:
-    """A T5 encoder, and its tokenizer of the words of `WORDS` and letters."""
-    from transformers import T5Config, T5EncoderModel, T5Tokenizer
-
-    words = sorted({f"\u2581{word}" for text in WORDS for word in text.split()})
-    letters = [chr(number) for number in range(ord("a"), ord("z") + 1)]
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    vocabulary += [(word, -1.0) for word in words]
-    vocabulary += [(word, -9.0) for word in ("\u2581", *letters)]
-    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=width,
-        d_kv=8,
-        d_ff=32,
-        num_layers=1,
-        num_heads=2,
-        feed_forward_proj="gated-gelu",
-    )
-    return seeded(T5EncoderModel, config=config), tokenizer
 
 
 def stable_diffusion_3(folder: Path, *, third: bool = True, **settings: Any) -> Path:
@@ -156,27 +114,6 @@ def flux_schnell(folder: Path) -> Path:
     return flux(folder, guidance_embeds=False)
 
 
-def gemma(width: int = 16) -> tuple[Any, Any]:
-    """A Gemma 2 text model, and its tokenizer of words and letters."""
-    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
-
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    letters = ["\u2581", *(chr(number) for number in range(33, 127))]
-    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
-    vocabulary = {word: i for i, word in enumerate([*special, *bytes_, *letters])}
-    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=[])
-    config = Gemma2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-    )
-    return seeded(Gemma2Model, config=config), tokenizer
-
-
 def dc(channels: int = 4) -> Any:
     """An AutoencoderDC from 32x32 pixels, the least that SanaPipeline draws, to 8x8 latents."""
     from diffusers import AutoencoderDC
@@ -224,31 +161,6 @@ def sana(folder: Path) -> Path:
         use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
     )
     return save(SanaPipeline(tokenizer, encoder, dc(), transformer, scheduler), folder)
-
-
-def qwen(width: int = 8) -> tuple[Any, Any]:
-    """A Qwen 3 text model of 28 layers, since layer 27 is read, and its tokenizer of bytes."""
-    from tokenizers import pre_tokenizers
-    from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
-
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    words = [*marks, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Qwen2Tokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
-    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=16,
-        num_hidden_layers=28,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
-    return seeded(Qwen3ForCausalLM, config=config), tokenizer
 
 
 def flux2_klein(folder: Path, *, is_distilled: bool = False) -> Path:

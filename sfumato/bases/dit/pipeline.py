@@ -15,12 +15,13 @@ from torch import nn
 from ...compute.device import HOST
 from ...errors import ModelError
 from .. import latents
-from ..checks import INDEX_FILE, facts_of_files, prediction_of, whole
+from ..checks import INDEX_FILE, prediction_of
 from ..classes import ClassBase, ClassTable, read_names, with_names
 from ..conditioning import Conditioning, tensors
+from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
-from ..schedules import corrupt, make_sampler
+from ..schedules import DiffusionBase
 from ..transformers import TransformerNames
 from ..weights import check_settings
 
@@ -38,7 +39,7 @@ class Place(nn.Module):
 
 
 @dataclass
-class DiT(TransformerNames, ClassBase):
+class DiT(TransformerNames, DiffusionBase, ClassBase):
     """A DiTPipeline.
 
     Every block has a class table of its own; a row here is a class's vectors in all L of them,
@@ -63,31 +64,23 @@ class DiT(TransformerNames, ClassBase):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        file, vae_file = folder / "transformer" / "config.json", folder / "vae" / "config.json"
-        settings, vae = check_settings(file), check_settings(vae_file)
-        channels = whole(file, settings, "in_channels", 4)
-        given = whole(vae_file, vae, "latent_channels", 4)
-        out = settings.get("out_channels") or channels
-        if channels != given or out not in (channels, 2 * channels):
-            raise ModelError(
-                f"the denoiser of {folder} takes {channels} channels and gives {str(out)[:20]}, and"
-                f" its autoencoder has {given}: they do not fit"
-            )
-        side = whole(file, settings, "sample_size", 32)
-        stages = vae.get("block_out_channels", (64,))
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ModelError(
-                f"the settings of the base {folder} are not those of such models: fetch it again"
-            )
-        return BaseInfo(
-            name=name,
-            family=cls.family,
-            resolution=side * 2 ** (len(stages) - 1),
-            latent_shape=(channels, side, side),
+        info = info_by_denoiser(
+            cls,
+            name,
+            folder,
+            channels=4,
+            side=32,
             condition="class",
             prediction=prediction_of(folder),
-            **facts_of_files(folder),
         )
+        channels = info.latent_shape[0]
+        out = settings_of(folder, "transformer").get("out_channels") or channels
+        if out not in (channels, 2 * channels):
+            raise ModelError(
+                f"the denoiser of {folder} takes {channels} channels and gives {str(out)[:20]}:"
+                " they do not fit"
+            )
+        return info
 
     @classmethod
     def load(cls, info: BaseInfo) -> DiT:
@@ -126,25 +119,13 @@ class DiT(TransformerNames, ClassBase):
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts transformer, autoencoder, class table and the noise schedule onto a device."""
-        for part in (self.transformer if denoiser else None, self.vae):
-            if part is not None:
-                part.to(where)
+        super().move(where, denoiser=denoiser)
+        self.vae.to(where)
         self.table.rows = self.table.rows.to(where)
-        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
 
     def park(self, *, prompts: bool) -> None:
         """Takes the autoencoder off the device."""
         self.vae.to(HOST)
-
-    @property
-    def times(self) -> int:
-        """How many diffusion times the schedule has."""
-        return len(self.scheduler.alphas_cumprod)
-
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
 
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
@@ -154,12 +135,6 @@ class DiT(TransformerNames, ClassBase):
         """Images uint8 [B, R, R, 3] of scaled latents."""
         return latents.decode(self.vae, latent, self.formats.decode)
 
-    def corrupt(
-        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy latents and the target by the base's schedule."""
-        return corrupt(self.scheduler, latent, noise, time)
-
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
     ) -> torch.Tensor:
@@ -168,10 +143,6 @@ class DiT(TransformerNames, ClassBase):
         times = time.expand(len(noisy))
         found = self.transformer(noisy, times, tensors(condition)[""]).sample
         return found[:, : noisy.shape[1]]
-
-    def sampler(self, name: str, steps: int) -> Any:
-        """A diffusers scheduler on the base's schedule."""
-        return make_sampler(self.scheduler, name, steps)
 
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision, with names of classes in its index.

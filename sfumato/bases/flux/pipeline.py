@@ -13,16 +13,10 @@ import torch
 from ...compute.device import to_device
 from ...errors import ModelError
 from ..conditioning import Conditioning, tensors
+from ..facts import count_of, kl_factor, latent_info, require_channels
 from ..interface import BaseInfo, Denoise
 from ..packing import as_maps, as_tokens, patches, places, unpatched
-from ..pipelines import (
-    FlowPipeline,
-    count_of,
-    kl_factor,
-    latent_info,
-    require_channels,
-    size_shift,
-)
+from ..pipelines import FlowPipeline, size_shift
 from ..text import tokens
 
 LENGTH = 512  # tokens that the pipeline lets T5 read

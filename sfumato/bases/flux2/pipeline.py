@@ -14,10 +14,11 @@ from ...compute.precision import mixed_precision
 from ...errors import ModelError
 from ..checks import INDEX_FILE
 from ..conditioning import Conditioning, tensors
+from ..facts import count_of, kl_factor, latent_info, require_channels
 from ..interface import BaseInfo
 from ..latents import LatentScale
 from ..packing import as_maps, as_tokens, patches, places, unpatched
-from ..pipelines import FlowPipeline, count_of, kl_factor, latent_info, require_channels
+from ..pipelines import FlowPipeline
 from ..pixels import from_bytes, to_bytes
 from ..text import tokens
 from ..weights import check_settings

@@ -11,16 +11,10 @@ import torch
 from ...compute.device import to_device
 from ...errors import ModelError
 from ..conditioning import Conditioning, tensors
+from ..facts import info_by_denoiser
 from ..flow import renormalised
 from ..interface import BaseInfo
-from ..pipelines import (
-    FlowPipeline,
-    count_of,
-    kl_factor,
-    latent_info,
-    require_channels,
-    size_shift,
-)
+from ..pipelines import FlowPipeline, size_shift
 from ..text import tokens
 
 LENGTH = 256  # tokens that the pipeline reads, its instruction among them
@@ -54,16 +48,7 @@ class Lumina2(FlowPipeline):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        channels = count_of(folder, "transformer", "in_channels", 16)
-        require_channels(folder, channels, count_of(folder, "vae", "latent_channels", 4))
-        return latent_info(
-            name,
-            folder,
-            cls.family,
-            channels=channels,
-            side=count_of(folder, "transformer", "sample_size", 128),
-            factor=kl_factor(folder),
-        )
+        return info_by_denoiser(cls, name, folder, channels=16, side=128)
 
     def set_up(self) -> None:
         """Also whether the text encoder fits the transformer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -12,17 +12,18 @@ from ...compute.device import to_device
 from ...errors import ModelError
 from ..checks import prediction_of
 from ..conditioning import Conditioning, tensors
+from ..facts import info_by_denoiser
 from ..interface import BaseInfo
 from ..loading import require_schedule
-from ..pipelines import PipelineBase, count_of, kl_factor, latent_info, require_channels
-from ..schedules import corrupt, make_sampler
+from ..pipelines import PipelineBase
+from ..schedules import DiffusionBase
 from ..text import tokens
 
 TIMES = 1000
 LENGTH = 300  # tokens that the pipeline reads
 
 
-class PixArtSigma(PipelineBase):
+class PixArtSigma(DiffusionBase, PipelineBase):
     """A PixArtSigmaPipeline.
 
     Its denoiser also gives a variance, which neither training nor sampling uses. diffusers has no
@@ -43,17 +44,8 @@ class PixArtSigma(PipelineBase):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        channels = count_of(folder, "transformer", "in_channels", 4)
-        require_channels(folder, channels, count_of(folder, "vae", "latent_channels", 4))
-        return latent_info(
-            name,
-            folder,
-            cls.family,
-            channels=channels,
-            side=count_of(folder, "transformer", "sample_size", 128),
-            factor=kl_factor(folder),
-            prediction=prediction_of(folder),
-        )
+        said = prediction_of(folder)
+        return info_by_denoiser(cls, name, folder, channels=4, side=128, prediction=said)
 
     def set_up(self) -> None:
         """Also the noise schedule, and whether the parts fit."""
@@ -67,16 +59,6 @@ class PixArtSigma(PipelineBase):
                 f"{self.info.folder} is told sizes, as PixArt-Alpha is: sfumato adapts PixArt-Sigma"
             )
 
-    def move(self, where: torch.device, *, denoiser: bool = True) -> None:
-        """Puts all models and the noise schedule onto a device."""
-        super().move(where, denoiser=denoiser)
-        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
-
-    @property
-    def times(self) -> int:
-        """How many diffusion times the schedule has."""
-        return len(self.scheduler.alphas_cumprod)
-
     def read(self, prompts: Sequence[str]) -> Conditioning:
         """T5's hidden states of the prompts in lower case, as the pipeline reads them; and mask."""
         plain = [prompt.lower().strip() for prompt in prompts]
@@ -86,12 +68,6 @@ class PixArtSigma(PipelineBase):
             for part in tokens(self.parts["tokenizer"], plain, LENGTH)
         )
         return {"text": encoder(ids, attention_mask=mask)[0], "mask": mask}
-
-    def corrupt(
-        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy latents and the target by the base's schedule."""
-        return corrupt(self.scheduler, latent, noise, time)
 
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
@@ -107,7 +83,3 @@ class PixArtSigma(PipelineBase):
             return_dict=False,
         )[0]
         return predicted[:, : self.latent_shape[0]]
-
-    def sampler(self, name: str, steps: int) -> Any:
-        """A diffusers scheduler on the base's schedule."""
-        return make_sampler(self.scheduler, name, steps)

@@ -12,8 +12,9 @@ from ...compute.device import to_device
 from ...errors import ModelError
 from ..checks import INDEX_FILE, whole
 from ..conditioning import Conditioning, tensors
+from ..facts import count_of, kl_factor, latent_info, require_channels
 from ..interface import BaseInfo
-from ..pipelines import FlowPipeline, count_of, kl_factor, latent_info, require_channels
+from ..pipelines import FlowPipeline
 from ..text import tokens
 from ..weights import check_settings
 from .encoder import TextEncoder, composite

@@ -14,17 +14,11 @@ from ...compute.device import on_host, to_device
 from ...compute.precision import mixed_precision
 from ...errors import ModelError
 from ..conditioning import Conditioning, tensors
+from ..facts import count_of, latent_info, require_channels, settings_of
 from ..flow import renormalised
 from ..interface import BaseInfo
 from ..packing import as_maps, as_tokens, patches, unpatched
-from ..pipelines import (
-    FlowPipeline,
-    count_of,
-    latent_info,
-    require_channels,
-    settings_of,
-    size_shift,
-)
+from ..pipelines import FlowPipeline, size_shift
 from ..pixels import from_bytes, to_bytes
 from ..text import tokens
 

@@ -15,16 +15,10 @@ from ...compute.device import on_host, to_device
 from ...compute.precision import mixed_precision
 from ...errors import ModelError
 from ..conditioning import Conditioning, concatenate, rows, tensors
+from ..facts import info_by_denoiser
 from ..flow import training_sigmas
 from ..interface import BaseInfo
-from ..pipelines import (
-    FlowPipeline,
-    PipelineBase,
-    count_of,
-    kl_factor,
-    latent_info,
-    require_channels,
-)
+from ..pipelines import FlowPipeline, PipelineBase
 from ..pixels import from_bytes
 from ..text import tokens
 
@@ -48,15 +42,14 @@ class Sana(FlowPipeline):
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        channels = count_of(folder, "transformer", "in_channels", 32)
-        require_channels(folder, channels, count_of(folder, "vae", "latent_channels", 32))
-        return latent_info(
+        return info_by_denoiser(
+            cls,
             name,
             folder,
-            cls.family,
-            channels=channels,
-            side=count_of(folder, "transformer", "sample_size", 32),
-            factor=kl_factor(folder, "encoder_block_out_channels"),
+            channels=32,
+            side=32,
+            given=32,
+            blocks="encoder_block_out_channels",
         )
 
     def set_up(self) -> None:

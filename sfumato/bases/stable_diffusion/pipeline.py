@@ -15,13 +15,13 @@ from torch import nn
 from ...compute.device import HOST, to_device
 from ...errors import ModelError
 from .. import latents
-from ..checks import facts_of_files, prediction_of, whole
+from ..checks import prediction_of
 from ..conditioning import Conditioning
+from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo, Denoise
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
-from ..schedules import corrupt, make_sampler
+from ..schedules import DiffusionBase
 from ..unets import UNetNames, check_unet
-from ..weights import check_settings
 from .denoising import make_denoise
 from .words import ClipWords
 
@@ -32,7 +32,7 @@ SMALL_LATENT = 16
 
 
 @dataclass
-class StableDiffusion(UNetNames, ClipWords):
+class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
     """A StableDiffusionPipeline with one text encoder."""
 
     family: ClassVar = "stable-diffusion"
@@ -55,35 +55,14 @@ class StableDiffusion(UNetNames, ClipWords):
     vae: Any
     text_encoder: Any
     tokenizer: Any
-    scheduler: Any  # the base's own; its noise schedule is the one that training uses
+    scheduler: Any
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
         """Reads the facts of a pipeline folder without its weights."""
-        unet_file, vae_file = folder / "unet" / "config.json", folder / "vae" / "config.json"
-        unet, vae = check_settings(unet_file), check_settings(vae_file)
-        check_unet(folder, unet, cls.added)
-        channels = whole(unet_file, unet, "in_channels", 4)
-        if channels != (given := whole(vae_file, vae, "latent_channels", 4)):
-            raise ModelError(
-                f"the denoiser of {folder} takes {channels} channels and its autoencoder gives"
-                f" {given}: in-painting and video bases are not supported"
-            )
-        side = whole(unet_file, unet, "sample_size", 0)
-        stages = vae.get("block_out_channels", (64,))
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ModelError(
-                f"the settings of the base {folder} are not those of such models: fetch it again"
-            )
-        return BaseInfo(
-            name=name,
-            family=cls.family,
-            resolution=side * 2 ** (len(stages) - 1),
-            latent_shape=(channels, side, side),
-            condition="text",
-            prediction=prediction_of(folder),
-            **facts_of_files(folder),
-        )
+        check_unet(folder, settings_of(folder, "unet"), cls.added)
+        said = prediction_of(folder)
+        return info_by_denoiser(cls, name, folder, channels=4, side=0, prediction=said)
 
     @classmethod
     def load(cls, info: BaseInfo) -> Self:
@@ -158,11 +137,10 @@ class StableDiffusion(UNetNames, ClipWords):
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts U-Net, autoencoder, text encoders and the noise schedule onto a device."""
-        texts = (encoder for encoder, _ in self.readers)
-        for part in (self.unet if denoiser else None, self.vae, *texts):
+        super().move(where, denoiser=denoiser)
+        for part in (self.vae, *(encoder for encoder, _ in self.readers)):
             if part is not None:
                 part.to(where)
-        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
 
     def park(self, *, prompts: bool) -> None:
         """Takes the autoencoder, and with `prompts` the text encoders, off the device."""
@@ -175,16 +153,6 @@ class StableDiffusion(UNetNames, ClipWords):
         """Each level of the U-Net but the last halves its pictures."""
         return 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    @property
-    def times(self) -> int:
-        """How many diffusion times the schedule has."""
-        return len(self.scheduler.alphas_cumprod)
-
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
-
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
         return latents.encode(self.vae, images, self.formats.encode)
@@ -192,12 +160,6 @@ class StableDiffusion(UNetNames, ClipWords):
     def decode(self, latent: torch.Tensor) -> np.ndarray:
         """Images uint8 [B, R, R, 3] of scaled latents."""
         return latents.decode(self.vae, latent, self.formats.decode)
-
-    def corrupt(
-        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy latents and the target (noise or velocity) by the base's schedule."""
-        return corrupt(self.scheduler, latent, noise, time)
 
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
@@ -210,10 +172,6 @@ class StableDiffusion(UNetNames, ClipWords):
         return make_denoise(
             self.unet, self.formats.sample, lambda told: self._told(told, guidance_scale)
         )
-
-    def sampler(self, name: str, steps: int) -> Any:
-        """A diffusers scheduler on the base's schedule."""
-        return make_sampler(self.scheduler, name, steps)
 
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision."""

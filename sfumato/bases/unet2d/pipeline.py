@@ -16,16 +16,17 @@ from ...compute.device import HOST
 from ...errors import ModelError
 from ..checks import INDEX_FILE, facts_of_files, prediction_of, whole
 from ..conditioning import Conditioning
-from ..interface import Base, BaseInfo
+from ..facts import kl_factor
+from ..interface import BaseInfo
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
-from ..schedules import corrupt, make_sampler
+from ..schedules import DiffusionBase
 from ..unets import UNetNames
 from ..weights import check_settings
 from .codec import Codec, Pixels, Posterior, Quantized
 
 
 @dataclass
-class UNet2D(UNetNames, Base):
+class UNet2D(UNetNames, DiffusionBase):
     """What both kinds have in common, where nothing is told."""
 
     prefix: ClassVar = "unet"
@@ -74,25 +75,14 @@ class UNet2D(UNetNames, Base):
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts U-Net, autoencoder and the noise schedule onto a device."""
-        for part in (self.unet if denoiser else None, self.autoencoder):
-            if part is not None:
-                part.to(where)
-        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(where)
+        super().move(where, denoiser=denoiser)
+        if self.autoencoder is not None:
+            self.autoencoder.to(where)
 
     def park(self, *, prompts: bool) -> None:
         """Takes the autoencoder off the device."""
         if self.autoencoder is not None:
             self.autoencoder.to(HOST)
-
-    @property
-    def times(self) -> int:
-        """How many diffusion times the schedule has."""
-        return len(self.scheduler.alphas_cumprod)
-
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
 
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """What the denoiser sees of images uint8 [B, R, R, 3]: mean and deviation."""
@@ -106,21 +96,11 @@ class UNet2D(UNetNames, Base):
         """Nothing, [n, 0]."""
         return torch.zeros(len(prompts), 0, device=self.told_on)
 
-    def corrupt(
-        self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy latents and the target (noise, velocity or latent) by the base's schedule."""
-        return corrupt(self.scheduler, latent, noise, time)
-
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
     ) -> torch.Tensor:
         """The U-Net's prediction."""
         return self.unet(noisy, time).sample
-
-    def sampler(self, name: str, steps: int) -> Any:
-        """A diffusers scheduler on the base's schedule."""
-        return make_sampler(self.scheduler, name, steps)
 
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision, of the class that it came from."""
@@ -217,12 +197,7 @@ class LatentUNet(UNet2D):
                 f"the denoiser of {folder} takes {channels} channels and its autoencoder gives"
                 f" {given}"
             )
-        stages = settings.get("block_out_channels", (64,))
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ModelError(
-                f"the settings of the base {folder} are not those of such models: fetch it again"
-            )
-        resolution = side * 2 ** (len(stages) - 1)
+        resolution = side * kl_factor(folder, part="vqvae")
         return info_of(cls, name, folder, resolution, (channels, side, side))
 
     @classmethod

@@ -12,15 +12,9 @@ from torch import nn
 from ...compute.device import to_device
 from ...errors import ModelError
 from ..conditioning import Conditioning, tensors
+from ..facts import count_of, kl_factor, latent_info, require_channels
 from ..interface import BaseInfo
-from ..pipelines import (
-    FlowPipeline,
-    count_of,
-    kl_factor,
-    latent_info,
-    require_channels,
-    size_shift,
-)
+from ..pipelines import FlowPipeline, size_shift
 from ..text import tokens
 
 LENGTH = 512  # tokens that the pipeline reads, the chat's among them

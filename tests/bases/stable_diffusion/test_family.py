@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from sfumato.bases import KOHYA_FILE, load_base, open_adapted, write_kohya
 from tests.bases.family_checks import (
     Rows,
-    Start,
     adapt,
     check_objective,
     check_output,
     check_sampling,
+    draw,
     pipeline,
 )
 
@@ -33,17 +32,6 @@ def published(pipe: Any, rows: Rows) -> torch.Tensor:
     predicted = pipe.unet(noisy, rows.time, text).sample
     target = pipe.scheduler.get_velocity(latents, rows.noise, rows.time)
     return (predicted - target).pow(2).mean((1, 2, 3))
-
-
-def draw(pipe: Any, start: Start) -> np.ndarray:
-    return pipe(
-        start.prompts,
-        latents=start.latents,
-        generator=start.generators,
-        num_inference_steps=start.steps,
-        guidance_scale=start.guidance_scale,
-        output_type="np",
-    ).images
 
 
 def test_the_objective(tiny_base):

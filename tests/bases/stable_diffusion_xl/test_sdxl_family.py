@@ -16,11 +16,11 @@ from sfumato.bases.conditioning import tensors
 from sfumato.errors import ModelError
 from tests.bases.family_checks import (
     Rows,
-    Start,
     adapt,
     check_objective,
     check_output,
     check_sampling,
+    draw,
     pipeline,
 )
 from tests.bases.tiny_pipelines import SIDE, stable_diffusion_xl
@@ -56,17 +56,6 @@ def published(pipe: Any, rows: Rows) -> torch.Tensor:
         added_cond_kwargs={"text_embeds": pooled * told[:, None], "time_ids": sizes},
     ).sample
     return (predicted - rows.noise).pow(2).mean((1, 2, 3))
-
-
-def draw(pipe: Any, start: Start) -> np.ndarray:
-    return pipe(
-        start.prompts,
-        latents=start.latents,
-        generator=start.generators,
-        num_inference_steps=start.steps,
-        guidance_scale=start.guidance_scale,
-        output_type="np",
-    ).images
 
 
 def test_the_objective(folder):
