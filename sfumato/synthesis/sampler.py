@@ -102,7 +102,7 @@ def in_pieces(
     keep_memory()
     base, sampling = sampler.base, sampler.sampling
     host = is_host(base.device)
-    size = min(sampling.batch, PIECE if host else max(1, GPU_PIXELS // base.resolution**2))
+    size = min(sampling.batch, PIECE if host else max(1, GPU_PIXELS // math.prod(base.largest)))
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
     threads = threads_now()
     # a GPU computes one piece at a time as fast as several
