@@ -30,7 +30,7 @@ from ..training.dummy import dummy_batch
 from .adaptation import Adaptation
 from .interface import Prepared, Timed, Work
 from .pace import Pace, clip_and_groups, default_samples_every, measure, sample_steps
-from .room import budget, measuring, require_room
+from .room import alone, budget, measuring, require_room
 from .shared import whole_again
 from .timed import Wanted, solve
 from .workspace import Workspace
@@ -67,16 +67,15 @@ def fit_to_memory(prepared: Prepared[Adaptation]) -> Prepared[Adaptation]:
 
     Both follow from the model and public settings. A microbatch that was asked for stays; the
     reference engine takes one unit at a time. SfumatoError for a layer that the engine has no rule
-    for, and for several units in a pass of a `ragged` base.
+    for, and for several units in a pass that takes one.
     """
     plan, adaptation, performance = prepared.plan, prepared.adaptation, prepared.performance
     units = performance.micro_batch
-    if prepared.base.ragged and performance.engine == "one-pass":
+    if performance.engine == "one-pass" and (reason := alone(prepared.base)):
         if units not in (None, 1):
             raise SfumatoError(
-                f"--micro-batch-size {units}: the longest prompt of a pass changes the rounding of"
-                f" all in a {prepared.base.family} base, so it learns from one unit at a time:"
-                " leave it out"
+                f"--micro-batch-size {units}: {reason}, so training takes one unit at a time: leave"
+                " it out"
             )
         units = 1
     with _engine(prepared) as engine:

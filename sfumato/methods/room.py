@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ..bases import Base
 from ..compute.device import free_bytes
 from ..compute.memory import out_of_memory
 from ..errors import MachineError, SfumatoError
@@ -31,6 +32,15 @@ def budget(asked: int | None, where: torch.device, trainable: int) -> int:
         return asked
     free = free_bytes(where)
     return ON_HOST if free is None else max(1, int(SHARE * (free - KEPT * trainable)))
+
+
+def alone(base: Base) -> str:
+    """Why units pass one at a time, whose rounding would otherwise tell of others; or nothing."""
+    if base.ragged:
+        return f"the longest prompt of a pass changes the rounding of all in a {base.family} base"
+    if base.buckets:
+        return "with --buckets how many units of a size come together depends on others"
+    return ""
 
 
 def require_room(

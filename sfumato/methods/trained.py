@@ -82,21 +82,22 @@ class Trained(Method):
         """The same with the microbatch decided by the memory budget."""
         from .dpsgd import fit_to_memory
 
-        base = prepared.base
-        with base.seeing(max(base.sizes, key=lambda size: size[0] * size[1])):
+        with prepared.base.seeing(prepared.base.largest):
             return fit_to_memory(prepared)
 
     def estimate(self, prepared: Prepared) -> Work:
         """Time and memory of training, measured on dummy records."""
         from .dpsgd import estimate
 
-        return estimate(prepared)
+        with prepared.base.seeing(prepared.base.largest):
+            return estimate(prepared)
 
     def pace(self, prepared: Prepared) -> Pace:
         """Of units, draws, steps, checkpoints and samples."""
         from .dpsgd import general_pace
 
-        return general_pace(prepared)
+        with prepared.base.seeing(prepared.base.largest):
+            return general_pace(prepared)
 
     def in_time(
         self, prepared: Prepared, timed: Timed, seconds: float, asked: Schedule

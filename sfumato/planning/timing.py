@@ -41,21 +41,23 @@ TIMED = (
 
 
 def reading_seconds(base: Base) -> float:
-    """Seconds to index, decode and encode one image, on dummy files of the base's own size."""
+    """Seconds to index, decode and encode one image, on dummy files of its largest size."""
     start = _reading(base, FEW)
     return max((_reading(base, DUMMIES) - start) / (DUMMIES - FEW), 1e-5)
 
 
 def _reading(base: Base, count: int) -> float:
-    rng, side = np.random.default_rng(0), base.resolution
-    pictures = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    rng, (width, height) = np.random.default_rng(0), base.largest
+    pictures = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         for number, picture in enumerate(pictures):
             Image.fromarray(picture).save(Path(folder) / f"{number}.png")
         started = time.perf_counter()
         records = load_records(folder, unlabelled=True, yes_public=True)
-        found, _ = records.load(np.arange(count), side)
-        base.encode(found)
+        # as `training.data.build_latents` does: of several sizes each alone
+        for some in np.split(np.arange(count), count if base.buckets else 1):
+            found, _ = records.load(some, base.largest)
+            base.encode(found)
         return time.perf_counter() - started
 
 

@@ -184,7 +184,8 @@ def lay_out_model(model: Path, folder: Path, prompts: Prompts | None = None) -> 
 
 def room_needed(prepared: Prepared[Any], images: int, model_bytes: int) -> int:
     """Bytes that a run writes at most: latents, what the method keeps, the model twice."""
-    latents = 2 * 2 * images * math.prod(prepared.base.latent_shape)
+    # rows of several sizes are kept in that of the largest
+    latents = 2 * 2 * images * max(map(math.prod, prepared.base.latent_shapes))
     kept = prepared.method.scratch_bytes(prepared, images)
     return latents + kept + 2 * model_bytes + MARGIN
 

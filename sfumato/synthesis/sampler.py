@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -102,7 +103,7 @@ def in_pieces(
     keep_memory()
     base, sampling = sampler.base, sampler.sampling
     host = is_host(base.device)
-    size = min(sampling.batch, PIECE if host else max(1, GPU_PIXELS // base.resolution**2))
+    size = min(sampling.batch, PIECE if host else max(1, GPU_PIXELS // math.prod(base.largest)))
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
     threads = threads_now()
     # a GPU computes one piece at a time as fast as several

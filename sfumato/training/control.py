@@ -10,7 +10,7 @@ import torch
 
 from ..options import Recipe
 from .checkpoint import State
-from .data import LatentData
+from .data import LatentData, each_alone
 from .objective import NO_TEXT, Batch, Trainable
 
 
@@ -52,23 +52,16 @@ def train_without_privacy(
             for name, p in adaptation.trainable.items()
         }
         for start in range(0, batch, micro_batch):
-            part = _draw(
-                data,
-                units[start : start + micro_batch],
-                draws,
-                adaptation.base.times,
-                recipe,
-                rng,
-                g,
-            )
-            with torch.enable_grad():
-                loss = adaptation.row_losses(part).sum() / (batch * draws)
-                found = torch.autograd.grad(
-                    loss, list(adaptation.trainable.values()), allow_unused=True
-                )
-            for name, grad in zip(grads, found):
-                if grad is not None:
-                    grads[name] += grad.float()
+            some, times = units[start : start + micro_batch], adaptation.base.times
+            for part in _draw(data, some, draws, times, recipe, rng, g):
+                with torch.enable_grad():
+                    loss = adaptation.row_losses(part).sum() / (batch * draws)
+                    found = torch.autograd.grad(
+                        loss, list(adaptation.trainable.values()), allow_unused=True
+                    )
+                for name, grad in zip(grads, found):
+                    if grad is not None:
+                        grads[name] += grad.float()
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.rate_at(state.step, steps) * group["factor"]
         for name, parameter in adaptation.trainable.items():
@@ -81,16 +74,18 @@ def train_without_privacy(
 
 def _draw(
     data: LatentData, units, draws: int, times: int, recipe: Recipe, rng, g: torch.Generator
-) -> Batch:
+) -> tuple[Batch, ...]:
     owned = (data.first[units + 1] - data.first[units])[:, None]
-    image = data.order[
-        data.first[units][:, None] + (rng.random((len(units), draws)) * owned).astype(np.int64)
-    ]
+    uniform = rng.random((len(units), draws))
+    place = data.first[units][:, None] + (uniform * owned).astype(np.int64)
+    if data.buckets is not None:
+        place = data.buckets.together(place, uniform)
+    image = data.order[place]
     u = (np.arange(draws) + rng.random((len(units), 1))) / draws
     shape = (len(units), draws, *data.latent_shape)
     label = data.label[image]
     text = NO_TEXT if data.texts is None else data.texts.drawn(image, rng.random(image.shape))
-    return Batch(
+    made = Batch(
         mean=torch.from_numpy(data.mean[image].astype(np.float32)),
         std=torch.from_numpy(data.std[image].astype(np.float32)),
         label=torch.from_numpy(np.maximum(label, 0)),
@@ -103,3 +98,6 @@ def _draw(
         weight=torch.from_numpy((label >= 0).astype(np.float32)),
         text=text,
     )
+    if data.buckets is None:
+        return (made,)
+    return each_alone(made, data.buckets, data.buckets.image[image[:, 0]])

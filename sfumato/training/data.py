@@ -246,15 +246,20 @@ class MixedBatch:
 
     def __getitem__(self, part: slice) -> tuple[Batch, ...]:
         found, bucket = self.of.drawn(self.of.units[part])
-        return tuple(
-            _of_shape(found[place : place + 1], self.buckets.shapes[one])
-            for place, one in enumerate(bucket.tolist())
-        )
+        return each_alone(found, self.buckets, bucket)
 
 
 def by_size(batch: UnitBatch) -> UnitBatch | MixedBatch:
     """The batch as the engine takes it: cut by size, too, where images have several."""
     return batch if batch.data.buckets is None else MixedBatch(batch, batch.data.buckets)
+
+
+def each_alone(batch: Batch, buckets: Buckets, of_unit: np.ndarray) -> tuple[Batch, ...]:
+    """A batch for each unit, in the shape of its bucket."""
+    return tuple(
+        _of_shape(batch[place : place + 1], buckets.shapes[one])
+        for place, one in enumerate(of_unit.tolist())
+    )
 
 
 def _of_shape(batch: Batch, shape: tuple[int, int, int]) -> Batch:

@@ -232,8 +232,11 @@ def write_private(file: Path, data: bytes) -> None:
 
 
 def require_private_place(file: Path, images: Path | None = None) -> None:
-    """Before any work for it: SfumatoError for a file that exists, that no folder is there for, or
-    that would lie among the images or in a release.
+    """Checks, before any work for it, the place of a file with private content.
+
+    Raises:
+        SfumatoError: A file that exists, that no folder is there for, or that would lie among the
+            images or in a release.
     """
     if file.exists():
         raise SfumatoError(f"{file} exists: name a new file, such as {free_name(file).name}")

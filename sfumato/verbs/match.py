@@ -15,10 +15,10 @@ import numpy as np
 
 from ..bases import base_info, bundled_bases, load_base
 from ..errors import SfumatoError
-from ..methods.evolution.spaces import pixels
+from ..methods.evolution.spaces import SIDE, pixels
 from ..methods.evolution.voting import nearest, noisy_votes
 from ..options import Machine, Matching, Reading, Sampling, gather, takes
-from ..planning.facts import PublicFacts, require_clear_units
+from ..planning.facts import PublicFacts, require_clear_units, require_list
 from ..planning.provenance import trace_base
 from ..planning.reading import records_of
 from ..privacy.ledger.notes import Matched
@@ -33,7 +33,7 @@ from .paid import charge, priced, terms_for
 from .row_images import draw
 
 BATCH = 512  # slots at a time; fixed by slot alone, so that no unit moves another's vote
-FEATURES = "pixels, 16 x 16"  # in which all candidates are compared, whatever their size
+FEATURES = f"pixels, {SIDE} x {SIDE}"  # in which all candidates are compared, whatever their size
 STANDS_OUT = 2.0  # standard deviations of the noise from which a look-alike is named
 SHOWN = 3  # look-alikes of a class, at most
 WIDTH = 1.96  # of an interval of 95 %, in standard errors
@@ -112,8 +112,8 @@ def match(
         The ranking with intervals, look-alikes, and what it cost.
 
     Raises:
-        SfumatoError: Fewer than two bases, bases that cannot draw, a promise that cannot be met;
-            nothing is charged then.
+        SfumatoError: Fewer than two bases, bases that cannot draw, classes that the answer would
+            give away, a promise that cannot be met; nothing is charged then.
     """  # noqa: DOC501 (in_words makes a SfumatoError)
     found = gather({"reading": Reading, "matching": Matching}, options, ("images", "ledger"))
     reading: Reading = found["reading"]
@@ -124,7 +124,10 @@ def match(
     on_stage("reading the images")
     records = records_of(images, reading)
     require_read_as_today(records)
-    doubtful = require_clear_units(PublicFacts.of(records), asked.allow_doubtful_units)
+    facts = PublicFacts.of(records)
+    if words:  # the answer then names the classes
+        require_list(facts)
+    doubtful = require_clear_units(facts, asked.allow_doubtful_units)
     book = budget.open_ledger(ledger or budget.default_path())
     known = budget.standing(
         book, records.fingerprints, **records.marks, unit=records.unit_column or "record"
@@ -196,8 +199,14 @@ def _candidates(asked: Matching) -> tuple[str, ...]:
     if words is not None and (len(words) < 2 or len(set(words)) < len(words)):
         raise SfumatoError("--words: name at least two public words, each once")
     for name in names:
-        if base_info(name).condition == "none" and words is not None:
+        info = base_info(name)
+        if info.condition == "none" and words is not None:
             raise SfumatoError(f"--words: the base {name} is told nothing: leave one of them out")
+        if info.resolution < SIDE:
+            raise SfumatoError(
+                f"--bases: pictures of {name} have {info.resolution} pixels a side, and bases are"
+                f" compared on a grid of {SIDE} x {SIDE}: leave it out"
+            )
     return names
 
 

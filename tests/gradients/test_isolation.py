@@ -161,6 +161,16 @@ def test_tried_once_for_all_engines_of_the_same_losses(monkeypatch):
     assert tried == [3] * 12
 
 
+def test_a_try_leaves_the_sum_as_it_is():
+    case = mlp()
+    with Engine(case.model, case.trainable) as engine:
+        tried, known = (
+            engine.clipped_sum(case.rows, case.records, clip=torch.ones_like) for _ in range(2)
+        )
+    assert torch.equal(tried[1], known[1])
+    assert all(torch.equal(value, known[0][name]) for name, value in tried[0].items())
+
+
 def test_a_record_that_is_not_finite_is_no_layout():
     """0 * inf is NaN in the rows of others; they are rejected, not refused."""
     case = mlp()

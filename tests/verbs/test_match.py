@@ -5,14 +5,16 @@ image is looked at; and one unit moves the votes by one at most.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import sfumato
+from sfumato.bases import base_info
 from sfumato.bases.tiny import make_tiny_base
 from sfumato.cli import main
-from sfumato.errors import SfumatoError
+from sfumato.errors import DataError, SfumatoError
 from sfumato.methods.evolution.spaces import pixels
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Charged
@@ -129,8 +131,6 @@ def test_a_unit_moves_the_votes_by_one_at_most(bases, drawn, monkeypatch):
         ask(records)
         for unit in range(6):
             usable = records.unit != unit
-            from dataclasses import replace
-
             ask(replace(records, usable=usable, array=records.array * usable[:, None, None, None]))
         whole, *rest = totals
         moved = [np.linalg.norm((whole - one).astype(float)) / GRID for one in rest]
@@ -154,6 +154,37 @@ def test_refused_before_the_charge(bases, drawn, change, says, ledger_of_the_tes
         sfumato.match(private(40), **said | change)
     if ledger_of_the_test.exists():
         assert not budget.open_ledger(ledger_of_the_test).chain.entries(Charged)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"few": {"rare": 2}}, "fewer than"),
+        ({"classes": ("Jane Doe", "John Roe"), "few": {}}, "a release would publish them"),
+    ],
+)
+def test_an_answer_names_no_class_that_nobody_declared(
+    bases, drawn, made, says, ledger_of_the_test
+):
+    records = replace(private(40), classes_found=True, **made)
+    asked = {"epsilon": 1.0, "delta": 1e-3, "bases": bases, "samples": 10}
+    with pytest.raises(DataError, match=says):
+        sfumato.match(records, words=["a", "b"], **asked)
+    if ledger_of_the_test.exists():
+        assert not budget.open_ledger(ledger_of_the_test).chain.entries(Charged)
+    # without words no class is looked at
+    assert sfumato.match(records, **asked).look_alikes == {}
+    declared = replace(records, confirmed=True, few={})
+    assert set(sfumato.match(declared, words=["a", "b"], **asked).look_alikes) == {
+        *declared.classes
+    }
+
+
+def test_a_base_below_the_grid_is_refused_before_the_charge(bases, drawn, monkeypatch):
+    monkeypatch.setattr(verb, "base_info", lambda name: replace(base_info(name), resolution=8))
+    monkeypatch.setattr(verb, "charge", None)
+    with pytest.raises(SfumatoError, match="grid of 16 x 16: leave it out"):
+        sfumato.match(private(40), epsilon=1.0, delta=1e-3, bases=bases, samples=10)
 
 
 def test_the_command_prints_a_ranking(bases, tiny_images, capsys):

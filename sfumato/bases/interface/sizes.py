@@ -32,6 +32,11 @@ class Sizes:
         return self.buckets or ((self.info.resolution, self.info.resolution),)
 
     @property
+    def largest(self) -> tuple[int, int]:
+        """That of `sizes` with the most pixels: what time and memory are reckoned for."""
+        return max(self.sizes, key=lambda size: size[0] * size[1])
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of its latents; of several sizes of the first."""
         return self.latent_shapes[0]

@@ -262,6 +262,10 @@ class Saliency(LowRank):
         if prepared.plan.probe is not None and workspace.selected is None:
             workspace.on_stage("probing which matrices matter")
             prepared = choose_matrices(prepared, workspace)
+            # Other tensors train than those that were checked before the charge: the engine sees
+            # the layout of their rows on dummy records, too, and not on the first private ones.
+            units = min(2, prepared.performance.micro_batch or 1)
+            self.one_pass(prepared, units * prepared.plan.noise_draws)()
         return super().fit(prepared, workspace)
 
     @classmethod

@@ -17,8 +17,9 @@ from sfumato.bases import load_base
 from sfumato.bases.tiny import make_tiny_images
 from sfumato.bases.unets import PROJECTIONS
 from sfumato.errors import SfumatoError
+from sfumato.gradients import Engine
 from sfumato.gradients import scores as scores_module
-from sfumato.methods import Lora, Saliency
+from sfumato.methods import Lora, Saliency, dpsgd
 from sfumato.methods.saliency import probe as probing
 from sfumato.methods.targets import grouped, matching_modules
 from sfumato.options import Performance
@@ -228,6 +229,29 @@ def test_one_run_through_the_ledger(tiny_images, settings, tmp_path, monkeypatch
     public = certificate_facts(run).selection
     assert public["how"] == "private" and public["scores"] == facts["scores"]
     assert json.loads((run.folder / "plan.json").read_text())["probe"]["keep"] == 5
+
+
+def test_rows_of_what_was_chosen_are_tried_on_dummy_records(
+    tiny_images, settings, tmp_path, monkeypatch
+):
+    tried, training = [], []
+    looks, trains = Engine._tried, dpsgd.train
+
+    def looks_at(self, row_losses, part, draws):
+        tried.append((len(self._trainable), bool(training)))
+        return looks(self, row_losses, part, draws)
+
+    def begins(*given, **how):
+        training.append(how["state"])
+        return trains(*given, **how)
+
+    monkeypatch.setattr(Engine, "_tried", looks_at)
+    monkeypatch.setattr(dpsgd, "train", begins)
+    asked = {"anyway": True, "yes_public": True, "output": tmp_path / "run"}
+    verbs.adapt(tiny_images, **asked, **settings)
+    (state,) = training
+    assert len(state.trainable) in {n for n, _ in tried}  # those that the probe left
+    assert not any(private for _, private in tried)
 
 
 def test_a_death_before_the_record_replays_the_same_scores_and_may_not_pay_for_new_ones(
