@@ -18,7 +18,16 @@ from .errors import CheckFailed, Interrupted, SfumatoError
 
 if TYPE_CHECKING:
     from .auditing.verb import audit
-    from .methods import Attention, Embedding, Full, Inversion, Loda, Lora, Saliency
+    from .methods import (
+        Attention,
+        Embedding,
+        Evolution,
+        Full,
+        Inversion,
+        Loda,
+        Lora,
+        Saliency,
+    )
     from .options import (
         Execution,
         Judging,
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from .planning.config import Config
     from .verbs.adapt import adapt
     from .verbs.compare import compare
+    from .verbs.describing import describe_base
     from .verbs.evaluate import evaluate
     from .verbs.export import export
     from .verbs.inspect import inspect
@@ -60,6 +70,7 @@ _HOMES = {
     "audit": "auditing.verb",
     "audit_pictures": "verbs.nearest",
     "compare": "verbs.compare",
+    "describe_base": "verbs.describing",
     "evaluate": "verbs.evaluate",
     "export": "verbs.export",
     "inspect": "verbs.inspect",
@@ -77,6 +88,7 @@ _HOMES = {
     "Attention": "methods",
     "Config": "planning.config",
     "Embedding": "methods",
+    "Evolution": "methods",
     "Full": "methods",
     "Inversion": "methods",
     "Loda": "methods",
@@ -104,6 +116,7 @@ __all__ = [
     "CheckFailed",
     "Config",
     "Embedding",
+    "Evolution",
     "Execution",
     "Full",
     "Interrupted",
@@ -130,6 +143,7 @@ __all__ = [
     "audit",
     "audit_pictures",
     "compare",
+    "describe_base",
     "evaluate",
     "export",
     "inspect",

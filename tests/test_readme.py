@@ -205,6 +205,14 @@ def test_python_block_uses_what_the_package_offers():
     )
 
 
+def test_what_the_page_of_options_names_is_there():
+    import sfumato
+
+    text = (ROOT / "docs" / "options.md").read_text("utf-8")
+    named = set(re.findall(r"`sfumato\.(\w+)`", text))
+    assert named and not {name for name in named if not hasattr(sfumato, name)}
+
+
 def test_tables_of_methods_and_bases_are_complete():
     from sfumato.bases import bundled_bases
     from sfumato.methods import METHODS
