@@ -20,6 +20,7 @@ from ..compute.device import device
 from ..compute.measure import Trial, compare, measures
 from ..compute.precision import PRECISIONS, STAGES, Formats, precision, quick_precision
 from .interface import Prepared
+from .prompts import Prompts
 
 Pass = Callable[[], object]
 
@@ -96,7 +97,8 @@ def choose_for_base(base: Base, prompts: Sequence[str], asked: str, *stages: str
 
 
 def _trials(prepared: Prepared[Any], stages: Sequence[str]) -> dict[str, Trial]:
-    base, prompts = prepared.base, prepared.plan.prompts
+    # a token of an inversion is in no tokenizer yet
+    base, prompts = prepared.base, Prompts.of(prepared.options["prompts"]).started
     return {
         stage: _of_training(prepared) if stage == "train" else _of_base(base, prompts, stage)
         for stage in stages

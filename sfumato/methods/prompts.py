@@ -46,6 +46,15 @@ class Prompts:
         """Token -> what it starts from, of the classes that have one."""
         return {word: start for word, start in zip(self.placeholders, self.initializers) if word}
 
+    @property
+    def started(self) -> tuple[str, ...]:
+        """The prompts with what each token starts from in its place: words of the base's own."""
+        pairs = zip(self.prompts, self.placeholders or self.prompts, self.initializers or ())
+        plain = tuple(
+            text.replace(word, start or "") if word else text for text, word, start in pairs
+        )
+        return plain or self.prompts
+
     def ids(self, of_tokens: Sequence[int]) -> list[int | None]:
         """For each class the id of its token, or None, given those of `tokens`."""
         found = iter(of_tokens)

@@ -298,3 +298,20 @@ def test_the_formats_belong_to_the_fingerprint(died):
     assert died.fingerprint["precision"] == MIXED | {"invert": F32}
     before = replace(died, options={k: v for k, v in died.options.items() if k != "formats"})
     assert before.fingerprint["precision"] == "auto"  # as versions wrote it that chose none
+
+
+def test_tokens_that_no_tokenizer_knows_yet_are_timed_as_what_they_start_from(
+    tiny_base, monkeypatch
+):
+    """The name of a token alone would be longer than the 8 tokens of this base."""
+    asked = ready(
+        tiny_base, method="inversion", steps=None, expected_batch_size=None, prompt="a {class}"
+    )
+    monkeypatch.setenv(measure.OPT_OUT, "1")
+    told = []
+    monkeypatch.setattr(
+        formats, "_of_base", lambda base, prompts, stage: told.append(base.condition(prompts))
+    )
+    trials = dict.fromkeys(asked.method.stages)
+    assert formats._trials(asked, asked.method.stages).keys() == trials.keys()
+    assert len(told) == len(trials)

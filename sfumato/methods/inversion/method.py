@@ -185,7 +185,7 @@ class Inversion(Method):
             embedder=True,
             placeholder=prompting.placeholder or TOKEN,
         )
-        choose_for_base(opened, prompts.prompts, precision, "encode", "invert")
+        choose_for_base(opened, prompts.started, precision, "encode", "invert")
         geometry = public_geometry(
             text_base(opened),
             public,
