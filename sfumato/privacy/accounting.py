@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from functools import lru_cache
 from typing import Any, cast
 
 import dp_accounting
@@ -34,6 +35,7 @@ MAX_EPSILON = 500.0
 # A plan has at most 2^54 numbers, all runs on a group of images 2^68: then 2 x <= 2^-40.
 DISCRETENESS = 2.0**-40
 MOST_NUMBERS = 1 << 54
+NO_EVENT = "only events of sfumato.privacy.events can be priced: build them there"
 RELATIONS = {
     "zero-out": NeighboringRelation.REPLACE_SPECIAL,
     "add-remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
@@ -115,7 +117,7 @@ def _dp_event(event: Event, relation: str):
                 "Laplace events cannot be priced under replace-one: use Gaussian noise or zero-out"
             )
         return dp_accounting.LaplaceDpEvent(1.0 / event.epsilon)
-    raise ValueError("only events of sfumato.privacy.events can be priced: build them there")
+    raise ValueError(NO_EVENT)
 
 
 class Accountant(pld.PLDAccountant):
@@ -152,8 +154,16 @@ def _raw_epsilon(events: Sequence[Event], delta: float, relation: str, grid: flo
     """Epsilon; infinity if delta or e^epsilon leaves the range of float64."""
     if not events:
         return 0.0
+    if not all(isinstance(event, Event) for event in events):
+        raise ValueError(NO_EVENT)
+    return _known_epsilon(tuple(events), check_delta(delta), relation, grid)
+
+
+# A plan, the run that follows it and its certificate ask the same figures again.
+@lru_cache(maxsize=1024, typed=True)
+def _known_epsilon(events: tuple[Event, ...], delta: float, relation: str, grid: float) -> float:
     with np.errstate(over="ignore"):
-        return float(_pld_of(events, relation, grid).get_epsilon(check_delta(delta)))
+        return float(_pld_of(events, relation, grid).get_epsilon(delta))
 
 
 def exact_epsilon(

@@ -6,8 +6,6 @@ a file is called so.
 
 from __future__ import annotations
 
-from typing import BinaryIO
-
 HEAD = 352  # bytes that tell
 DICOM, NIFTI, TIFF, HEIC = "DICOM", "NIfTI", "TIFF", "HEIC"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -43,8 +41,3 @@ def is_nifti(head: bytes) -> bool:
         if int.from_bytes(head[:4], "little") == size or int.from_bytes(head[:4], "big") == size:
             return head[at : at + 4] in words
     return False
-
-
-def kind_at(stream: BinaryIO, name: str = "") -> str | None:
-    """`kind_of` an open file."""
-    return kind_of(stream.read(HEAD), name)

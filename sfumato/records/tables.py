@@ -26,16 +26,6 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 MAX_COLUMNS = 1000
 
 
-def find_table(folder: Path) -> Path | None:
-    """metadata.csv or metadata.jsonl of a folder, or None. Raises DataError when both are there."""
-    found = [
-        folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()
-    ]
-    if len(found) > 1:
-        raise DataError("the folder has both metadata.csv and metadata.jsonl: keep one")
-    return found[0] if found else None
-
-
 class Table(NamedTuple):
     """Rows (column -> stripped text, None for an empty cell) and columns, in file order.
 

@@ -275,7 +275,24 @@ def test_other_refusals():
         epsilon_of(["gaussian"], DELTA)
     with pytest.raises(ValueError, match="sampling_rate"):
         calibrate((), 0.0, 400, 1, DELTA)
+    with pytest.raises(ValueError, match="events"):
+        epsilon_of([{"kind": "gaussian"}], DELTA)
     assert epsilon_of([], DELTA) == 0.0
+
+
+def test_a_figure_is_computed_once_and_is_that_of_its_own_question(monkeypatch):
+    asked = ([Gaussian(3)], DELTA, "zero-out", 1e-2)
+    others = (
+        ([Gaussian(3), Gaussian(3)], *asked[1:]),
+        (asked[0], DELTA / 2, *asked[2:]),
+        (*asked[:2], "replace-one", 1e-2),
+        (*asked[:3], 5e-3),
+    )
+    accounting._known_epsilon.cache_clear()
+    found = [exact_epsilon(*question) for question in (asked, *others)]
+    assert len(set(found)) == len(found)
+    monkeypatch.setattr(accounting, "_pld_of", lambda *_: pytest.fail("computed again"))
+    assert [exact_epsilon(*question) for question in (asked, *others)] == found
 
 
 def test_rdp_is_quiet_and_the_log_level_restored(capfd):
