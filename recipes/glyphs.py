@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 CHARACTERS = DIGITS + LETTERS
+COUNTS = {DIGITS: 14_000, LETTERS: 1_800}  # pictures of each character in the bases with digits
 FIELD = 48  # side of a distance field, pixels
 INK = 32  # longer side of the glyph inside it, pixels
 
@@ -221,3 +222,12 @@ def make_images(
         for i in np.array_split(index, max(1, len(index) // 512))
     ]
     return torch.cat(pictures).numpy(), glyphs.character[index]
+
+
+def make_each(
+    font_glyphs: GlyphSet, counts: dict[str, int], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `counts` (characters -> pictures of each): uint8 [N, 32, 32], index into CHARACTERS."""
+    parts = [make_images(font_glyphs, c, n, seed + k) for k, (c, n) in enumerate(counts.items())]
+    images, label = (np.concatenate(p) for p in zip(*parts))
+    return images, label

@@ -13,7 +13,6 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from . import captions, glyphs, packages
@@ -25,22 +24,12 @@ from .saving import log, save_pipeline
 SEED = 20261122
 LETTERS_STEPS, GLYPHS_STEPS = 2600, 2000
 AUTOENCODER_STEPS = 900
-GLYPHS_COUNTS = {glyphs.DIGITS: 14000, glyphs.LETTERS: 1800}
-
-
-def draw_glyphs(font_glyphs, counts: dict[str, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `counts` (characters -> pictures of each): uint8 [N, 32, 32], index into CHARACTERS."""
-    parts = [
-        glyphs.make_images(font_glyphs, c, n, seed + k) for k, (c, n) in enumerate(counts.items())
-    ]
-    images, label = (np.concatenate(p) for p in zip(*parts))
-    log(f"drew {len(images)} pictures")
-    return images, label
 
 
 def glyph_examples(vae, font_glyphs, counts: dict[str, int], seed: int) -> Examples:
     """Draw `counts` and encode them."""
-    images, label = draw_glyphs(font_glyphs, counts, seed)
+    images, label = glyphs.make_each(font_glyphs, counts, seed)
+    log(f"drew {len(images)} pictures")
     mean, std = encode(vae, images)
     scale = vae.config.scaling_factor
     log("encoded")
@@ -102,7 +91,7 @@ def make_glyphs(work: Path, cache: Path) -> Path:
         make_letters(work, cache), dtype=torch.float32
     )
     faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
-    examples = glyph_examples(letters.vae, faces, GLYPHS_COUNTS, SEED + 10)
+    examples = glyph_examples(letters.vae, faces, glyphs.COUNTS, SEED + 10)
     tokenizer = captions.make_tokenizer(
         all_captions(glyphs.CHARACTERS), work / "glyphs-tokenizer", 8
     )

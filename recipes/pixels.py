@@ -146,13 +146,11 @@ def save_pixels(folder: Path, unet: UNet2DModel) -> None:
 
 def make_glyphs_pixels(work: Path, cache: Path) -> Path:
     """Letters and digits, from random weights, on the pictures that `glyphs` is trained on."""
-    from .make import GLYPHS_COUNTS, draw_glyphs
-
     done = work / "glyphs-pixels"
     if (done / "model_index.json").exists():
         return done
     faces = glyphs.load_glyphs(packages.fetch_fonts(cache), cache)
-    images, label = draw_glyphs(faces, GLYPHS_COUNTS, SEED)
+    images, label = glyphs.make_each(faces, glyphs.COUNTS, SEED)
     edge = (images.shape[1] - SIDE) // 2
     images = np.ascontiguousarray(images[:, edge : edge + SIDE, edge : edge + SIDE])
     torch.manual_seed(SEED)
