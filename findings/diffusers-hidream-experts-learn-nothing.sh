@@ -3,7 +3,7 @@
 # computed under no_grad. diffusers' own training program for HiDream sets that switch, because the pipeline's form of output hangs on it.
 # Seen (tiny random transformer, one block of each kind): in training mode all tensors have a gradient, but the output is not the picture's
 # [2, 4, 8, 8]; with the switch it is, and 26 tensors have none: experts and the gates of their routing. The gradients of what comes before
-# them differ as well, by 3 to 30 %: the way through the experts is missing. Nothing is said.
+# them differ as well, by 2 % here: the way through the experts is missing. Nothing is said.
 # Guess: a setting of the output's form leaves gradients alone, and a model in evaluation mode is differentiable.
 # Why it matters: who compares gradients with and without dropout, or trains adapters of one record at a time in evaluation mode, descends
 # along the gradient of another function; norms are clipped that are not the loss's.

@@ -252,6 +252,14 @@ def told_classes(folder: Path) -> dict[str, int]:
     return {str(name).split(",")[0]: int(row) for row, name in names.items() if name}
 
 
+def parts_without(folder: Path) -> list[str]:
+    """Parts that the pipeline in `folder` was saved without, and opens without only if told so."""
+    family = FAMILIES.get(pipeline_class(folder) or "")
+    index = check_settings(folder / INDEX_FILE)
+    parts = () if family is None else family.dispensable
+    return [name for name in parts if index.get(name) in (None, [None, None])]
+
+
 def component_folders() -> list[str]:
     """Names of all folders that pipelines of the known families are made of."""
     return sorted({name for family in FAMILIES.values() for name in family.components})

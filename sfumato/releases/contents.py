@@ -94,10 +94,11 @@ class Contents:
     """What a source folder holds.
 
     Relative paths in order; for images, how many of each class; for a model, the diffusers class
-    that opens it, whether it is told in words what to draw, or the rows of its classes by name, the
-    words of its own, which of them are in files for two text encoders (file -> word, `shared`), and
-    pictures of the adapted model (`adapted`) beside those of the public base (`base`), with how all
-    were drawn (`drawn_by`; None in an export of an earlier version). `marked`: every image says
+    that opens it, the parts that it must be told to do `without`, whether it is told in words what
+    to draw, or the rows of its classes by name, the words of its own, which of them are in files
+    for two text encoders (file -> word, `shared`), and pictures of the adapted model (`adapted`)
+    beside those of the public base (`base`), with how all were drawn (`drawn_by`; None in an export
+    of an earlier version). `marked`: every image says
     that it is synthetic (`marking`); `signed`: and its owner has signed that (`credentials`).
     """
 
@@ -108,6 +109,7 @@ class Contents:
     per_class: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[Example]] = field(default_factory=dict)
     pipeline: str = "DiffusionPipeline"  # which finds the class in the base's folder
+    without: list[str] = field(default_factory=list)
     prompted: bool = True
     classes: dict[str, int] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
@@ -283,7 +285,14 @@ def _count(
 
 def _check_model(folder: Path, found: Contents) -> None:
     # here: pictures need no torch
-    from sfumato.bases import pipeline_class, reads_prompts, shared_tokens, told_classes, words_in
+    from sfumato.bases import (
+        parts_without,
+        pipeline_class,
+        reads_prompts,
+        shared_tokens,
+        told_classes,
+        words_in,
+    )
 
     weights = [f for f in found.files if f.endswith(".safetensors")]
     if not weights:
@@ -305,6 +314,7 @@ def _check_model(folder: Path, found: Contents) -> None:
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
         found.prompted = reads_prompts(folder / "model")
         found.classes = told_classes(folder / "model")
+        found.without = parts_without(folder / "model")
     for name in weights:
         check_safetensors(folder / name, name)
     found.words = words_in(folder / "model" if found.layout == "pipeline" else folder)

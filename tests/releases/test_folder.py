@@ -10,8 +10,10 @@ import shutil
 import struct
 import zlib
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 
 from sfumato.errors import SfumatoError
@@ -23,6 +25,8 @@ from sfumato.releases import (
     write_release,
 )
 from sfumato.releases.formats import check_safetensors
+
+from ..bases.tiny_transformers import stable_diffusion_3_without_t5
 
 
 def test_images_open_and_carry_nothing_else(finished):
@@ -115,6 +119,21 @@ def test_pipeline_release_forgets_where_it_was_read(kit, tmp_path):
         json.loads((out / "model/unet/config.json").read_text()) == {"sample_size": 4}
         and verify(out).ok
     )
+
+
+def test_the_cards_line_opens_a_pipeline_that_was_saved_without_a_part(kit, tmp_path):
+    """diffusers opens it only if it is told so."""
+    (tmp_path / "s").mkdir()
+    stable_diffusion_3_without_t5(tmp_path / "s/model")
+    out = write_release(
+        tmp_path / "s", tmp_path / "release", **kit.facts(artefacts="model", settings=None)
+    )
+    card = (out / "README.md").read_text()
+    (line,) = (line for line in card.splitlines() if "from_pretrained" in line)
+    names = {"torch": torch, "StableDiffusion3Pipeline": diffusers.StableDiffusion3Pipeline}
+    exec(line.replace("path/to/this/folder", str(out)), names)
+    assert names["pipe"].text_encoder_3 is names["pipe"].tokenizer_3 is None
+    assert verify(out).ok
 
 
 def test_draft_then_finalise_in_place(kit, tmp_path):

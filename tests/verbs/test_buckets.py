@@ -36,9 +36,7 @@ def settings(tiny_base):
         "expected_batch_size": 8,
         "steps": 2,
         "noise_draws": 2,
-        "performance": Performance(
-            micro_batch=5, checkpoint_steps=2, precision="float32", samples_every=0
-        ),
+        "performance": Performance(checkpoint_steps=2, precision="float32", samples_every=0),
         "recipe": Recipe(buckets=BUCKETS),
         "anyway": True,
         "yes_public": True,
