@@ -17,6 +17,7 @@ from sfumato.releases.prices import prices_of
 from sfumato.releases.shown import TOKEN_ROWS
 from sfumato.releases.statements import (
     NOT_COMPARED,
+    base_vote_facts,
     choice_facts,
     held_out_in_words,
     looks_facts,
@@ -38,6 +39,7 @@ __all__ = [
     "SUMS",
     "TOKEN_ROWS",
     "VerifyReport",
+    "base_vote_facts",
     "build_privacy_json",
     "certificate_digest",
     "choice_facts",

@@ -84,6 +84,8 @@ def keep_prices(run: Run) -> dict[str, Any]:
     Also written to the run folder. A ValueError becomes a SfumatoError.
     """
     plan = run.plan.to_json()
+    if run.candidate:  # the first of a run that chooses its base has made them: all cost the same
+        return json.loads((run.folder / PRICES).read_bytes())
     try:
         prices = prices_of(
             plan["events"], plan["delta"], plan["relation"], plan["grid"], plan["unit"]
